@@ -1,0 +1,46 @@
+# Every target builds .venv first when it is missing or older than pyproject.toml.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+JOBS   ?= 2
+
+.PHONY: help setup demo test lint slow clean
+
+help:
+	@echo "make setup   build $(VENV) (no compiler, no GPU, no sudo)"
+	@echo "make demo    generate studies, convert, train every step, evaluate, draw (about 15 minutes on 2 cores)"
+	@echo "make test    run the tests (under 10 minutes on 2 cores)"
+	@echo "make slow    run the longer tests"
+	@echo "make lint    ruff and mypy"
+	@echo "make clean   remove $(VENV) and caches; data and work_dirs stay"
+
+setup: $(READY)
+
+$(READY): pyproject.toml setup.py pe_unified/version.py
+	@echo "[setup] virtual environment in $(VENV)"
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else f"pe_unified needs Python 3.11 or 3.12, this is {v[0]}.{v[1]}: make PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "[setup] uv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@echo "[setup] torch, the OpenMMLab stack and pe_unified (a few GB on the first run, then from uv's cache)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[cluster,test,lint]'
+	@$(BIN)/python tools/doctor.py
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/python tools/demo.py
+
+test: $(READY)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+slow: $(READY)
+	$(BIN)/python -m pytest -m slow --timeout 3600
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

@@ -1,0 +1,12 @@
+"""pe_unified: one backbone, three answers about pulmonary embolism in CT.
+
+Importing the package is cheap: it offers the stand-in for mmcv's compiled operators
+to Python's import system (see :mod:`pe_unified.ops`) and loads nothing else.
+"""
+
+from pe_unified.ops import install_mmcv_fallback
+from pe_unified.version import __version__
+
+install_mmcv_fallback()
+
+__all__ = ["__version__"]

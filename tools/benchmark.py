@@ -1,0 +1,55 @@
+#!/usr/bin/env python
+"""Measure pe_unified beside its references, side by side in one run.
+
+Every row is ``{"what", "case", "ours", "reference", "ratio", "unit", "machine",
+"versions"}``; ratio = ours / reference, less is better.
+"""
+
+import argparse
+import importlib
+import json
+import os
+from pathlib import Path
+
+from benchmarks.common import environment, print_table
+
+KINDS = ("convert", "load", "train", "infer")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    kinds = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
+    for kind in KINDS:
+        module = importlib.import_module(f"benchmarks.{kind}")
+        summary = (module.__doc__ or "").strip()
+        sub = kinds.add_parser(kind, help=summary.splitlines()[0], description=summary)
+        module.add_arguments(sub)
+        sub.add_argument("--out", type=Path, help="write the rows to this JSON file")
+        sub.set_defaults(run=module.run)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    machine, versions = environment()
+    rows = [
+        {
+            "what": args.what,
+            **row,
+            "ratio": row["ours"] / row["reference"],
+            "machine": machine,
+            "versions": versions,
+        }
+        for row in args.run(args)
+    ]
+    print_table(rows)
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        partial = args.out.with_suffix(".part")
+        partial.write_text(json.dumps(rows, indent=1))
+        os.replace(partial, args.out)
+        print(f"rows written to {args.out}")
+
+
+if __name__ == "__main__":
+    main()

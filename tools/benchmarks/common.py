@@ -1,0 +1,70 @@
+"""What every benchmark shares: interleaved timing, the machine's name, the table."""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+_PACKAGES = ("torch", "onedl-mmengine", "onedl-mmdetection", "opencv-python-headless", "pydicom")
+
+
+def environment() -> tuple[str, dict[str, str]]:
+    """The machine in words, and the versions that bear on speed."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "absent"
+    memory = psutil.virtual_memory().total / 2**30
+    machine = f"{_processor()}, {psutil.cpu_count(logical=True)} cores, {memory:.0f} GiB"
+    return machine, versions
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as cpuinfo:
+            for line in cpuinfo:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def side_by_side(
+    ours: Callable[[], Any], reference: Callable[[], Any], repeats: int, warmup: int = 1
+) -> tuple[float, float]:
+    """Median seconds of each, run in turn so that a busy moment touches both alike."""
+    for _ in range(warmup):
+        ours()
+        reference()
+    times: tuple[list[float], list[float]] = ([], [])
+    for repeat in range(repeats):
+        order = ((0, ours), (1, reference)) if repeat % 2 == 0 else ((1, reference), (0, ours))
+        for slot, call in order:
+            start = time.perf_counter()
+            call()
+            times[slot].append(time.perf_counter() - start)
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    table = Table(title=f"{rows[0]['what']}: {rows[0]['machine']}" if rows else "no rows")
+    for column in ("case", "ours", "reference", "ratio", "unit"):
+        table.add_column(column, justify="left" if column in ("case", "unit") else "right")
+    for row in rows:
+        table.add_row(
+            row["case"],
+            f"{row['ours']:.4g}",
+            f"{row['reference']:.4g}",
+            f"{row['ratio']:.3f}",
+            row["unit"],
+        )
+    Console().print(table)
