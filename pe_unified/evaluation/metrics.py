@@ -1,0 +1,301 @@
+"""The metrics that mmengine's loops call; the arithmetic is in the modules beside."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.logging import print_log
+
+from pe_unified.evaluation import detection, segmentation, slices
+from pe_unified.evaluation.bootstrap import Statistic, estimate
+from pe_unified.evaluation.tables import Table
+from pe_unified.registry import METRICS
+
+AnyTable = TypeVar("AnyTable", bound=Table)
+
+#: Stands for a slice that does not carry the label; results keep one entry per slice, as
+#: mmengine cuts the padding of distributed samplers by counting.
+_UNKNOWN = ()
+
+
+class PatientMetric(BaseMetric, Generic[AnyTable]):
+    """A metric with an operating threshold and intervals bootstrapped over patients.
+
+    Returned to mmengine: every metric as a float, NaN where undefined (also logged as a
+    warning), ``<key>_ci`` as a list ``[low, high]``, and ``threshold``. mmengine sends floats
+    to its visual backends and keeps lists for its text log and result files.
+
+    Args:
+        threshold: probability from which on a finding counts. None chooses it on the split that
+            is evaluated, which flatters that split: do so on validation only, and pass what
+            was chosen (:func:`fix_thresholds`) for the test.
+        resamples: bootstrap draws; 0 returns no intervals (quick validation while training).
+        seed: of the draws.
+        level: coverage of the intervals.
+
+    Attributes:
+        table: after evaluation, on the main process, the arrays of the split (for figures,
+            comparisons and later thresholds); None before, and where no slice has the label.
+    """
+
+    keys: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self,
+        threshold: float | None = None,
+        resamples: int = 1000,
+        seed: int = 0,
+        level: float = 0.95,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+        collect_dir: str | None = None,
+    ) -> None:
+        super().__init__(collect_device, prefix, collect_dir)
+        if resamples < 0:
+            raise ValueError(f"resamples cannot be negative, got {resamples}")
+        if not 0 < level < 1:
+            raise ValueError(f"level lies between 0 and 1, got {level}")
+        self.threshold = threshold
+        self.resamples = resamples
+        self.seed = seed
+        self.level = level
+        self.table: AnyTable | None = None
+
+    @abstractmethod
+    def read(self, sample: Mapping[str, Any]) -> tuple:
+        """What is kept of one slice, ``(patient, ...)``, or () where the label is unknown."""
+
+    @abstractmethod
+    def build(self, rows: list[tuple]) -> AnyTable:
+        """The table of all slices that carry the label."""
+
+    @abstractmethod
+    def choose(self, table: AnyTable) -> float | None:
+        """The best threshold on this split, None where the split cannot tell."""
+
+    @abstractmethod
+    def statistic(self, table: AnyTable, threshold: float) -> Statistic:
+        """The metrics at a threshold, as a function of patient weights."""
+
+    def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
+        for sample in data_samples:
+            try:
+                self.results.append(self.read(sample))
+            except (ValueError, KeyError) as error:
+                raise ValueError(f"{type(self).__name__}: {_name(sample)}: {error}") from error
+
+    def compute_metrics(self, results: list[tuple]) -> dict[str, Any]:
+        rows = [row for row in results if row]
+        self.table = None
+        if not rows:
+            self._say(f"none of {len(results)} slices carries the label, all is undefined", True)
+            return self._undefined()
+        table = self.table = self.build(rows)
+        threshold, origin = self._threshold(table)
+        self._say(
+            f"{len(rows)} of {len(results)} slices carry the label, {len(table.patients)} "
+            f"patients; threshold {threshold:.4g} {origin}"
+        )
+        estimates = estimate(
+            self.statistic(table, threshold),
+            len(table.patients),
+            self.resamples,
+            self.seed,
+            self.level,
+        )
+        undefined = [key for key in self.keys if math.isnan(estimates[key].value)]
+        if undefined:
+            self._say(f"undefined on this split: {', '.join(undefined)}", True)
+        metrics: dict[str, Any] = {}
+        for key in self.keys:
+            metrics[key] = estimates[key].value
+            if self.resamples:
+                metrics[f"{key}_ci"] = [estimates[key].low, estimates[key].high]
+        return {**metrics, "threshold": threshold}
+
+    def _threshold(self, table: AnyTable) -> tuple[float, str]:
+        if self.threshold is not None:
+            return float(self.threshold), "as given"
+        chosen = self.choose(table)
+        if chosen is not None:
+            return chosen, "chosen on this split"
+        return slices.DEFAULT_THRESHOLD, "by default, this split cannot choose one"
+
+    def _undefined(self) -> dict[str, Any]:
+        nan = float("nan")
+        metrics: dict[str, Any] = {}
+        for key in self.keys:
+            metrics[key] = nan
+            if self.resamples:
+                metrics[f"{key}_ci"] = [nan, nan]
+        threshold = slices.DEFAULT_THRESHOLD if self.threshold is None else self.threshold
+        return {**metrics, "threshold": float(threshold)}
+
+    def _say(self, text: str, warn: bool = False) -> None:
+        print_log(f"{self.prefix}: {text}", logger="current", level=30 if warn else 20)
+
+
+@METRICS.register_module()
+class SliceMetric(PatientMetric[slices.SliceTable]):
+    """``cls/accuracy, auc, f1, sensitivity, specificity`` over slices with ``gt_label``.
+
+    Args:
+        criterion: what the chosen threshold maximises, 'youden' (sensitivity + specificity) or
+            'f1'. The AUC needs no threshold.
+    """
+
+    default_prefix = "cls"
+    keys = ("accuracy", "auc", "f1", "sensitivity", "specificity")
+
+    def __init__(self, criterion: slices.Criterion = "youden", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if criterion not in ("youden", "f1"):
+            raise ValueError(f"unknown criterion '{criterion}'; known: youden, f1")
+        self.criterion: slices.Criterion = criterion
+
+    def read(self, sample: Mapping[str, Any]) -> tuple:
+        if "gt_label" not in sample:
+            return _UNKNOWN
+        score = _prediction(sample, "pred_score")
+        return _patient(sample), int(sample["gt_label"]), float(score[1])
+
+    def build(self, rows: list[tuple]) -> slices.SliceTable:
+        patients, labels, scores = zip(*rows)
+        return slices.SliceTable.build(list(patients), labels, scores)
+
+    def choose(self, table: slices.SliceTable) -> float | None:
+        return slices.choose_threshold(table, self.criterion)
+
+    def statistic(self, table: slices.SliceTable, threshold: float) -> Statistic:
+        return table.statistic(threshold)
+
+
+@METRICS.register_module()
+class SegMetric(PatientMetric[segmentation.SegTable]):
+    """``seg/dice, iou, dice_positive, iou_positive`` over slices with ``gt_sem_seg``.
+
+    The chosen threshold maximises the pooled Dice; any threshold is rounded up to a multiple
+    of 1/256. Where there is no ``seg_prob``, ``pred_sem_seg`` is taken as it is.
+    """
+
+    default_prefix = "seg"
+    keys = ("dice", "iou", "dice_positive", "iou_positive")
+
+    def read(self, sample: Mapping[str, Any]) -> tuple:
+        if "gt_sem_seg" not in sample:
+            return _UNKNOWN
+        if "seg_prob" in sample:
+            probability = sample["seg_prob"]["data"]
+        else:
+            probability = _prediction(sample, "pred_sem_seg")["data"] != 0
+        mask = sample["gt_sem_seg"]["data"]
+        return _patient(sample), segmentation.probability_histogram(probability, mask)
+
+    def build(self, rows: list[tuple]) -> segmentation.SegTable:
+        patients, counts = zip(*rows)
+        return segmentation.SegTable.build(list(patients), list(counts))
+
+    def choose(self, table: segmentation.SegTable) -> float | None:
+        return segmentation.choose_threshold(table)
+
+    def statistic(self, table: segmentation.SegTable, threshold: float) -> Statistic:
+        return table.statistic(threshold)
+
+
+@METRICS.register_module()
+class DetMetric(PatientMetric[detection.DetTable]):
+    """``det/mAP, mAP_50, precision, recall, mean_iou`` over slices with ``gt_instances``.
+
+    The last three at IoU 0.5 and the threshold; the chosen one has the best F1.
+    """
+
+    default_prefix = "det"
+    keys = ("mAP", "mAP_50", "precision", "recall", "mean_iou")
+
+    def read(self, sample: Mapping[str, Any]) -> tuple:
+        if "gt_instances" not in sample:
+            return _UNKNOWN
+        predicted = _prediction(sample, "pred_instances")
+        matches = detection.match_slice(
+            _array(sample["gt_instances"]["bboxes"]),
+            _array(predicted["bboxes"]),
+            _array(predicted["scores"]),
+        )
+        return _patient(sample), matches
+
+    def build(self, rows: list[tuple]) -> detection.DetTable:
+        patients, matches = zip(*rows)
+        return detection.DetTable.build(list(patients), list(matches))
+
+    def choose(self, table: detection.DetTable) -> float | None:
+        return detection.choose_threshold(table)
+
+    def statistic(self, table: detection.DetTable, threshold: float) -> Statistic:
+        return table.statistic(threshold)
+
+
+def fix_thresholds(evaluator: Evaluator, chosen: Mapping[str, Any]) -> dict[str, float]:
+    """Apply thresholds chosen on validation, ``{"cls/threshold": 0.4, ...}``, to a test.
+
+    Args:
+        evaluator: its metrics take the threshold under their prefix.
+        chosen: what evaluation on the validation split returned; other keys are ignored.
+
+    Returns:
+        the thresholds that were set, by key.
+
+    Raises:
+        KeyError: a metric finds no threshold of its own.
+    """
+    applied = {}
+    for metric in evaluator.metrics:
+        if isinstance(metric, PatientMetric):
+            key = f"{metric.prefix}/threshold"
+            if chosen.get(key) is None:
+                raise KeyError(f"no '{key}' was chosen on validation; evaluate that split first")
+            metric.threshold = applied[key] = float(chosen[key])
+    return applied
+
+
+def as_json(value: Any) -> Any:
+    """Metrics as strict JSON takes them: NaN becomes null, array scalars become numbers."""
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json(item) for item in value]
+    if isinstance(value, (np.generic, np.ndarray, torch.Tensor)):
+        return as_json(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _prediction(sample: Mapping[str, Any], field: str) -> Any:
+    if field not in sample:
+        raise ValueError(
+            f"the slice carries the label, but there is no '{field}'; give the model the head "
+            "that predicts it, or leave this metric out"
+        )
+    return sample[field]
+
+
+def _patient(sample: Mapping[str, Any]) -> str:
+    if sample.get("patient_id") is None:
+        raise ValueError(
+            "no 'patient_id', which intervals over patients need; keep it among the meta keys "
+            "that the pipeline packs"
+        )
+    return str(sample["patient_id"])
+
+
+def _name(sample: Mapping[str, Any]) -> str:
+    return f"{sample.get('img_path', 'unnamed slice')} of patient {sample.get('patient_id')}"
+
+
+def _array(boxes: Any) -> np.ndarray:
+    tensor = getattr(boxes, "tensor", boxes)
+    return torch.as_tensor(tensor).detach().cpu().double().numpy()

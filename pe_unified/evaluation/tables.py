@@ -1,0 +1,65 @@
+"""What a metric keeps of a split: small arrays per slice, with the patient of each."""
+
+import dataclasses
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int64]
+T = TypeVar("T", bound="Table")
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Arrays of one split; ``patients`` names every patient, sorted, each once."""
+
+    patients: tuple[str, ...]
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the table as ``.npz``, atomically."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        arrays: dict[str, Any] = {
+            field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)
+        }
+        with open(partial, "wb") as stream:
+            np.savez_compressed(stream, **arrays)
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls: type[T], path: str | os.PathLike) -> T:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: the file holds another kind of table.
+        """
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = dict(stored)
+        expected = {field.name for field in dataclasses.fields(cls)}
+        if set(arrays) != expected:
+            raise ValueError(
+                f"{path} holds {sorted(arrays)}, not a {cls.__name__} ({sorted(expected)})"
+            )
+        arrays["patients"] = tuple(str(name) for name in arrays["patients"])
+        return cls(**arrays)
+
+
+def index_patients(patient_ids: Iterable[str]) -> tuple[tuple[str, ...], IntArray]:
+    """Sorted distinct patients, and the index of each given id among them."""
+    ids = [str(patient) for patient in patient_ids]
+    names = sorted(set(ids))
+    position = {name: index for index, name in enumerate(names)}
+    return tuple(names), np.array([position[name] for name in ids], dtype=np.int64)
+
+
+def sum_by_patient(values: NDArray, patient: IntArray, patients: int) -> NDArray[np.float64]:
+    """Sum rows of ``values`` (rows, columns) by patient: float64 (patients, columns)."""
+    sums = np.zeros((patients, values.shape[1]))
+    np.add.at(sums, patient, values)
+    return sums
