@@ -1,10 +1,21 @@
 """Fixtures that every test may use."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
-_SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+_REPOSITORY = Path(__file__).resolve().parents[1]
+_SHARED = _REPOSITORY.parent / "shared" / "data"
+sys.path.insert(0, str(Path(__file__).parent))
+
+from tiny_dataset import write_tiny_dataset  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The repository's root."""
+    return _REPOSITORY
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +24,9 @@ def shared_data() -> Path:
     if not _SHARED.is_dir():
         pytest.skip("no ../shared/data: the tests on real masks are skipped")
     return _SHARED
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A converted data set of 9 patients with 6 slices of 64 x 64 each; do not write into it."""
+    return write_tiny_dataset(tmp_path_factory.mktemp("tiny") / "data")

@@ -1,1 +1,31 @@
+"""Slices, their labels, and the way from files to batches."""
 
+from pe_unified.datasets.data_sample import PEDataSample
+from pe_unified.datasets.geometry import CropToLungs, RandomSliceGeometry, ResizeSlice
+from pe_unified.datasets.intensity import CTWindows, HUJitter
+from pe_unified.datasets.loading import LoadCTSlice, LoadPELabels
+from pe_unified.datasets.packing import PackPEInputs
+from pe_unified.datasets.samplers import (
+    ClassBalancedSampler,
+    PEOversamplingSampler,
+    SliceSampler,
+)
+from pe_unified.datasets.slice_dataset import DatasetError, Draw, PESliceDataset
+
+__all__ = [
+    "CTWindows",
+    "ClassBalancedSampler",
+    "CropToLungs",
+    "DatasetError",
+    "Draw",
+    "HUJitter",
+    "LoadCTSlice",
+    "LoadPELabels",
+    "PEDataSample",
+    "PEOversamplingSampler",
+    "PESliceDataset",
+    "PackPEInputs",
+    "RandomSliceGeometry",
+    "ResizeSlice",
+    "SliceSampler",
+]

@@ -1,0 +1,73 @@
+"""A converted data set: three windows as channels, cropped to the lungs."""
+
+data_root = "data/pe"
+input_size = 512
+windows = ["lung", "pe", "mediastinal"]
+neighbours = 0
+batch_size = 8
+num_workers = 2
+
+train_pipeline = [
+    dict(type="LoadCTSlice"),
+    dict(type="LoadPELabels"),
+    dict(type="CropToLungs", margin_mm=10.0, jitter=0.05),
+    dict(type="ResizeSlice", size=input_size),
+    dict(type="RandomSliceGeometry", flip=0.5, rotate=10.0, scale=(0.9, 1.1), elastic=0.2),
+    dict(type="HUJitter"),
+    dict(type="CTWindows", windows=windows),
+    dict(type="PackPEInputs"),
+]
+test_pipeline = [
+    dict(type="LoadCTSlice"),
+    dict(type="CropToLungs", margin_mm=10.0),
+    dict(type="ResizeSlice", size=input_size),
+    dict(type="CTWindows", windows=windows),
+    dict(type="LoadPELabels"),
+    dict(type="PackPEInputs"),
+]
+
+train_dataloader = dict(
+    batch_size=batch_size,
+    num_workers=num_workers,
+    persistent_workers=True,
+    drop_last=True,
+    sampler=dict(type="ClassBalancedSampler"),
+    dataset=dict(
+        type="PESliceDataset",
+        data_root=data_root,
+        ann_file="annotations/train.json",
+        needs=("slice",),
+        neighbours=neighbours,
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=batch_size,
+    num_workers=num_workers,
+    persistent_workers=True,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type="PESliceDataset",
+        data_root=data_root,
+        ann_file="annotations/val.json",
+        needs=("slice",),
+        neighbours=neighbours,
+        test_mode=True,
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = dict(
+    batch_size=batch_size,
+    num_workers=num_workers,
+    persistent_workers=True,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type="PESliceDataset",
+        data_root=data_root,
+        ann_file="annotations/test.json",
+        needs=("slice",),
+        neighbours=neighbours,
+        test_mode=True,
+        pipeline=test_pipeline,
+    ),
+)

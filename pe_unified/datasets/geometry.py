@@ -1,0 +1,243 @@
+"""Where a slice is looked at: crop, size, flips, rotation, elastic deformation.
+
+Every transform moves the image, the masks and the boxes by one and the same map, and
+boxes of emboli with masks are read off the moved masks, so that they stay tight.
+"""
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from pe_unified.ct.hu import HU_MIN
+from pe_unified.registry import TRANSFORMS
+
+
+def boxes_of_instances(instance_map: np.ndarray) -> np.ndarray:
+    """Tight boxes of the emboli of a map.
+
+    Args:
+        instance_map: uint16 (rows, cols), 0 background.
+
+    Returns:
+        float32 (n, 4), x1 y1 x2 y2 in pixels, x2 and y2 exclusive; ascending instance number.
+    """
+    numbers = np.unique(instance_map)
+    boxes = []
+    for number in numbers[numbers > 0]:
+        rows, cols = np.nonzero(instance_map == number)
+        boxes.append((cols.min(), rows.min(), cols.max() + 1, rows.max() + 1))
+    return np.array(boxes, dtype=np.float32).reshape(-1, 4)
+
+
+def _update_boxes(results: dict, matrix: np.ndarray) -> None:
+    """Boxes after ``matrix`` (2, 3): off the masks where there are masks, else by corners."""
+    if results.get("boxes") is None:
+        return
+    if results.get("instance_map") is not None:
+        results["boxes"] = boxes_of_instances(results["instance_map"])
+        return
+    rows, cols = results["img_shape"]
+    x1, y1, x2, y2 = results["boxes"].T
+    corners = np.stack([x1, y1, x2, y1, x2, y2, x1, y2], axis=1).reshape(-1, 4, 2)
+    moved = corners @ matrix[:, :2].T + matrix[:, 2]
+    boxes = np.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1)
+    boxes = boxes.clip(0, [cols, rows, cols, rows]).astype(np.float32)
+    visible = (boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1)
+    results["boxes"] = boxes[visible]
+
+
+def _labels_follow(results: dict) -> bool:
+    """Labels move with the image once they are loaded; before, they wait in stored geometry."""
+    return "instance_map" in results
+
+
+@TRANSFORMS.register_module()
+class CropToLungs(BaseTransform):
+    """Crop to the study's lungs, squared, with a margin.
+
+    The lung box spans the whole study, so every slice of a study gets the same crop and
+    neighbouring slices stay aligned. A study without one keeps the whole slice.
+
+    Args:
+        margin_mm: added on each side; taken as pixels of 0.7 mm where spacing is unknown.
+        jitter: in training, each side moves by up to this fraction of the crop's size.
+    """
+
+    def __init__(self, margin_mm: float = 10.0, jitter: float = 0.0) -> None:
+        self.margin_mm = margin_mm
+        self.jitter = jitter
+
+    def transform(self, results: dict) -> dict:
+        if results.get("lung_box") is None:
+            return results
+        rows, cols = results["img_shape"]
+        x, y, width, height = results["lung_box"]
+        spacing = results["spacing_mm"][1] if results.get("spacing_mm") else None
+        margin = self.margin_mm / (spacing or 0.7)
+        side = min(max(width, height) + 2 * margin, rows, cols)
+        centre_x, centre_y = x + width / 2, y + height / 2
+        if self.jitter:
+            rng = results["rng"]
+            shift_x, shift_y, grow = rng.uniform(-self.jitter, self.jitter, 3) * side
+            centre_x, centre_y, side = centre_x + shift_x, centre_y + shift_y, side + grow
+            side = min(side, rows, cols)
+        side = max(round(side), 1)
+        x0 = round(min(max(centre_x - side / 2, 0), cols - side))
+        y0 = round(min(max(centre_y - side / 2, 0), rows - side))
+        results["hu"] = results["hu"][y0 : y0 + side, x0 : x0 + side]
+        results["img_shape"] = (side, side)
+        results["crop_box"] = (x0, y0, x0 + side, y0 + side)
+        if _labels_follow(results):
+            if results["instance_map"] is not None:
+                results["instance_map"] = results["instance_map"][y0 : y0 + side, x0 : x0 + side]
+            _update_boxes(results, np.array([[1.0, 0, -x0], [0, 1.0, -y0]]))
+        return results
+
+
+@TRANSFORMS.register_module()
+class ResizeSlice(BaseTransform):
+    """Bring the crop to the network's size.
+
+    Args:
+        size: rows and cols, or one number for both. Aspect is not kept for crops that are
+            not square. Shrinking averages pixels, enlarging interpolates; masks take the
+            nearest pixel.
+    """
+
+    def __init__(self, size: int | tuple[int, int]) -> None:
+        self.size = (size, size) if isinstance(size, int) else tuple(size)
+
+    def transform(self, results: dict) -> dict:
+        rows, cols = results["img_shape"]
+        new_rows, new_cols = self.size
+        if (rows, cols) != self.size:
+            shrinks = new_rows < rows or new_cols < cols
+            resized = cv2.resize(
+                np.ascontiguousarray(results["hu"]),
+                (new_cols, new_rows),
+                interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+            )
+            results["hu"] = resized.reshape(new_rows, new_cols, -1)
+        scale_x, scale_y = new_cols / cols, new_rows / rows
+        results["img_shape"] = self.size
+        results["scale_factor"] = (scale_x, scale_y)
+        if _labels_follow(results):
+            if results["instance_map"] is not None and (rows, cols) != self.size:
+                results["instance_map"] = cv2.resize(
+                    np.ascontiguousarray(results["instance_map"]),
+                    (new_cols, new_rows),
+                    interpolation=cv2.INTER_NEAREST_EXACT,
+                )
+            _update_boxes(results, np.array([[scale_x, 0, 0], [0, scale_y, 0]]))
+        return results
+
+
+@TRANSFORMS.register_module()
+class RandomSliceGeometry(BaseTransform):
+    """Flip, rotate, scale, shift and deform in one interpolation, at the same size.
+
+    Training only, after :class:`LoadPELabels`: predictions are not mapped back through it.
+
+    Args:
+        flip: probability of a left-right flip.
+        rotate: largest rotation in degrees, either way.
+        scale: range of the zoom factor.
+        shift: largest shift as a fraction of the size, either way.
+        elastic: probability of an elastic deformation.
+        elastic_amplitude: its largest displacement in pixels.
+        elastic_grid: control points along a side; fewer give a smoother deformation.
+    """
+
+    def __init__(
+        self,
+        flip: float = 0.5,
+        rotate: float = 10.0,
+        scale: tuple[float, float] = (0.9, 1.1),
+        shift: float = 0.05,
+        elastic: float = 0.0,
+        elastic_amplitude: float = 4.0,
+        elastic_grid: int = 6,
+    ) -> None:
+        self.flip = flip
+        self.rotate = rotate
+        self.scale = tuple(scale)
+        self.shift = shift
+        self.elastic = elastic
+        self.elastic_amplitude = elastic_amplitude
+        self.elastic_grid = elastic_grid
+
+    def draw_matrix(self, rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+        """Forward map (2, 3) from old to new pixel coordinates (pixel centres)."""
+        rows, cols = shape
+        angle = np.deg2rad(rng.uniform(-self.rotate, self.rotate))
+        zoom = rng.uniform(*self.scale)
+        shift = rng.uniform(-self.shift, self.shift, 2) * (cols, rows)
+        mirror = -1.0 if rng.random() < self.flip else 1.0
+        cos, sin = np.cos(angle) * zoom, np.sin(angle) * zoom
+        linear = np.array([[cos, -sin], [sin, cos]]) @ np.diag([mirror, 1.0])
+        centre = np.array([(cols - 1) / 2, (rows - 1) / 2])
+        return np.column_stack([linear, centre + shift - linear @ centre])
+
+    def transform(self, results: dict) -> dict:
+        if not _labels_follow(results):
+            raise RuntimeError("RandomSliceGeometry stands after LoadPELabels, in training only")
+        rng = results["rng"]
+        rows, cols = results["img_shape"]
+        matrix = self.draw_matrix(rng, (rows, cols))
+        if rng.random() < self.elastic and results.get("instance_map") is not None:
+            sources = self._elastic_sources(rng, matrix, (rows, cols))
+            moved = self._remap(results["hu"], *sources, cv2.INTER_LINEAR, HU_MIN)
+            labels = self._remap(results["instance_map"], *sources, cv2.INTER_NEAREST, 0)
+        else:
+            moved = self._warp(results["hu"], matrix, cv2.INTER_LINEAR, HU_MIN)
+            labels = None
+            if results["instance_map"] is not None:
+                labels = self._warp(results["instance_map"], matrix, cv2.INTER_NEAREST, 0)
+        results["hu"] = moved.reshape(rows, cols, -1)
+        results["instance_map"] = labels
+        # Boxes hold pixel edges, half a pixel before the centres that the matrix maps.
+        edges = matrix.copy()
+        edges[:, 2] += 0.5 - matrix[:, :2] @ np.array([0.5, 0.5])
+        _update_boxes(results, edges)
+        return results
+
+    @staticmethod
+    def _warp(image: np.ndarray, matrix: np.ndarray, flags: int, fill: int) -> np.ndarray:
+        size = (image.shape[1], image.shape[0])
+        return cv2.warpAffine(
+            np.ascontiguousarray(image),
+            matrix,
+            size,
+            flags=flags,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=[fill] * 4,
+        )
+
+    @staticmethod
+    def _remap(
+        image: np.ndarray, source_x: np.ndarray, source_y: np.ndarray, flags: int, fill: int
+    ) -> np.ndarray:
+        return cv2.remap(
+            np.ascontiguousarray(image),
+            source_x,
+            source_y,
+            interpolation=flags,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=[fill] * 4,
+        )
+
+    def _elastic_sources(
+        self, rng: np.random.Generator, matrix: np.ndarray, shape: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Source coordinates (x, y) of every new pixel: affine, then a smooth displacement."""
+        rows, cols = shape
+        inverse = cv2.invertAffineTransform(matrix)
+        x, y = np.meshgrid(np.arange(cols), np.arange(rows))
+        grid = (self.elastic_grid, self.elastic_grid, 2)
+        control = rng.uniform(-1, 1, grid).astype(np.float32) * self.elastic_amplitude
+        control[[0, -1]] = 0
+        control[:, [0, -1]] = 0
+        displacement = cv2.resize(control, (cols, rows), interpolation=cv2.INTER_CUBIC)
+        source_x = inverse[0, 0] * x + inverse[0, 1] * y + inverse[0, 2] + displacement[..., 0]
+        source_y = inverse[1, 0] * x + inverse[1, 1] * y + inverse[1, 2] + displacement[..., 1]
+        return source_x.astype(np.float32), source_y.astype(np.float32)

@@ -1,0 +1,62 @@
+"""From files to arrays: the slice in Hounsfield units, and its labels."""
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from pycocotools import mask as coco_mask
+
+from pe_unified.ct.hu import read_slice_png
+from pe_unified.datasets.slice_dataset import DatasetError
+from pe_unified.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class LoadCTSlice(BaseTransform):
+    """Read a slice, with its neighbours where the dataset asks for them.
+
+    Adds ``hu``: int16 (rows, cols, slices), Hounsfield units, this slice in the middle
+    of the last axis; ``ori_shape`` (rows, cols); ``crop_box`` (x0, y0, x1, y1), the whole
+    slice; ``img_shape`` and ``scale_factor`` (x, y), unchanged so far.
+    """
+
+    def transform(self, results: dict) -> dict:
+        paths = results["slice_paths"]
+        loaded = {path: read_slice_png(path) for path in dict.fromkeys(paths)}
+        shapes = {slice_hu.shape for slice_hu in loaded.values()}
+        if len(shapes) > 1:
+            raise DatasetError(
+                f"{results['img_path']}: slices of patient {results['patient_id']} differ in "
+                f"size ({sorted(shapes)}), so they cannot be stacked; convert the patient again"
+            )
+        rows, cols = shapes.pop()
+        results["hu"] = np.stack([loaded[path] for path in paths], axis=-1)
+        results["ori_shape"] = results["img_shape"] = (rows, cols)
+        results["crop_box"] = (0, 0, cols, rows)
+        results["scale_factor"] = (1.0, 1.0)
+        return results
+
+
+@TRANSFORMS.register_module()
+class LoadPELabels(BaseTransform):
+    """Decode the masks of a slice.
+
+    Adds ``instance_map``: uint16 (rows, cols), 0 background, k the k-th embolus; None
+    where masks are unknown. Boxes and label are there already. Placed after the geometry
+    (as in test pipelines), labels stay in the geometry of the stored slice; placed before,
+    they follow the image.
+    """
+
+    def transform(self, results: dict) -> dict:
+        if results["masks"] is None:
+            results["instance_map"] = None
+            return results
+        rows, cols = results["ori_shape"]
+        instances = np.zeros((rows, cols), dtype=np.uint16)
+        for number, rle in enumerate(results["masks"], start=1):
+            if list(rle["size"]) != [rows, cols]:
+                raise DatasetError(
+                    f"{results['img_path']}: a mask of size {rle['size']} on a slice of "
+                    f"{[rows, cols]}; run data_converters/verify.py on the set"
+                )
+            instances[coco_mask.decode(rle).astype(bool)] = number
+        results["instance_map"] = instances
+        return results

@@ -1,0 +1,174 @@
+"""CT slices with whatever labels their set gives."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+
+from pe_unified.ct.hu import HU_OFFSET
+from pe_unified.registry import DATASETS, TRANSFORMS
+
+#: What may be known about a slice.
+LABEL_KINDS = ("slice", "boxes", "masks")
+
+
+class DatasetError(ValueError):
+    """A data set breaks its contract, or has nothing of what was asked for."""
+
+
+class Draw(NamedTuple):
+    """One draw of a sampler: which slice, and the seed of its augmentation.
+
+    Augmentation that depends on the draw alone gives the same batches whatever the
+    number of workers, and lets an interrupted run go on where it stopped.
+    """
+
+    index: int
+    seed: int
+
+
+@DATASETS.register_module()
+class PESliceDataset(BaseDataset):
+    """Slices of one converted data set, read from its COCO JSON.
+
+    Args:
+        ann_file: the split's JSON, relative to ``data_root``.
+        data_root: the folder that a converter wrote.
+        pipeline: transforms, from loading to packing.
+        needs: label kinds that a slice must have known to be used, out of ``"slice"``,
+            ``"boxes"``, ``"masks"``. Segmentation trained on a set that also holds slices
+            without masks needs ``("masks",)``.
+        neighbours: slices on each side that the loader stacks with this one (2.5D).
+        every: keep one slice in this many of each study, for quick looks.
+
+    Each item is the pipeline's output. A transform gets a dict with ``img_path``, the
+    meta information of :class:`~pe_unified.datasets.PEDataSample`, ``label`` (0, 1 or
+    None), ``boxes`` (float32 (n, 4) x1 y1 x2 y2, or None where unknown), ``masks`` (list
+    of compressed RLE, or None), ``lung_box``, ``series_paths`` with ``series_position``,
+    and ``rng``, a NumPy generator seeded by the draw.
+
+    Raises:
+        FileNotFoundError: no annotation file; names the converter command.
+        DatasetError: no slice is left, or the file breaks the contract.
+    """
+
+    METAINFO = dict(classes=("embolus",), palette=[(220, 50, 47)])
+
+    def __init__(
+        self,
+        ann_file: str,
+        data_root: str,
+        pipeline: Sequence[dict] = (),
+        needs: Sequence[str] = (),
+        neighbours: int = 0,
+        every: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        unknown = set(needs) - set(LABEL_KINDS)
+        if unknown:
+            raise ValueError(f"needs={sorted(unknown)}: label kinds are {LABEL_KINDS}")
+        if neighbours < 0 or every < 1:
+            raise ValueError(f"neighbours >= 0 and every >= 1, got {neighbours} and {every}")
+        self.needs = tuple(needs)
+        self.neighbours = neighbours
+        self.every = every
+        transforms = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
+        super().__init__(ann_file=ann_file, data_root=data_root, pipeline=transforms, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        path = Path(self.ann_file)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"no annotations at {path}; convert a data set first "
+                "(data_converters/), or point --data-root at one"
+            )
+        with path.open() as file:
+            coco = json.load(file)
+        offset = coco.get("info", {}).get("hu_offset", HU_OFFSET)
+        if offset != HU_OFFSET:
+            raise DatasetError(f"{path}: hu_offset is {offset}, this version reads {HU_OFFSET}")
+
+        annotations = defaultdict(list)
+        for annotation in coco["annotations"]:
+            annotations[annotation["image_id"]].append(annotation)
+        root = Path(self.data_root)
+        slices = [
+            self._parse(image, annotations[image["id"]], root)
+            for image in sorted(coco["images"], key=_reading_order)
+        ]
+        self.series_paths = self._index_series(slices)
+        kept = [
+            item
+            for item in slices
+            if set(self.needs) <= set(item["labels_known"])
+            and item["series_position"] % self.every == 0
+        ]
+        if not kept:
+            raise DatasetError(
+                f"{path}: none of its {len(slices)} slices has {self.needs or 'any labels'} known"
+            )
+        return kept
+
+    @staticmethod
+    def _parse(image: dict, annotations: list[dict], root: Path) -> dict:
+        known = set(image["labels_known"])
+        boxes = np.array([a["bbox"] for a in annotations], dtype=np.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        return dict(
+            img_id=image["id"],
+            img_path=str(root / image["file_name"]),
+            patient_id=image["patient_id"],
+            study_uid=image["study_uid"],
+            series_uid=image["series_uid"],
+            sop_uid=image["sop_uid"],
+            slice_index=image["slice_index"],
+            z_mm=image["z_mm"],
+            spacing_mm=image["spacing_mm"],
+            height=image["height"],
+            width=image["width"],
+            lung_box=image.get("lung_box"),
+            labels_known=sorted(known),
+            label=image["pe_present"] if "slice" in known else None,
+            boxes=boxes if "boxes" in known else None,
+            masks=[a["segmentation"] for a in annotations] if "masks" in known else None,
+        )
+
+    @staticmethod
+    def _index_series(slices: list[dict]) -> dict[str, list[str]]:
+        """Paths of every series in reading order; each slice learns its position."""
+        series: dict[str, list[str]] = defaultdict(list)
+        for item in slices:
+            item["series_position"] = len(series[item["series_uid"]])
+            series[item["series_uid"]].append(item["img_path"])
+        return dict(series)
+
+    def labels(self) -> np.ndarray:
+        """float (n,): 1 and 0 as labelled, NaN where unknown; in the order of the items."""
+        values = [self.get_data_info(i)["label"] for i in range(len(self))]
+        return np.array([np.nan if value is None else value for value in values])
+
+    def patients(self) -> list[str]:
+        """The patient of every item, in order."""
+        return [self.get_data_info(i)["patient_id"] for i in range(len(self))]
+
+    def neighbour_paths(self, item: dict) -> list[str]:
+        """``2 * neighbours + 1`` paths, this slice in the middle; the ends repeat."""
+        series = self.series_paths[item["series_uid"]]
+        first = item["series_position"] - self.neighbours
+        last = item["series_position"] + self.neighbours
+        return [series[min(max(k, 0), len(series) - 1)] for k in range(first, last + 1)]
+
+    def __getitem__(self, draw: "int | Draw") -> dict:
+        index, seed = draw if isinstance(draw, tuple) else (int(draw), 0)
+        item = self.get_data_info(index)
+        item["rng"] = np.random.default_rng((seed, index))
+        item["slice_paths"] = self.neighbour_paths(item)
+        return self.pipeline(item)
+
+
+def _reading_order(image: dict) -> tuple:
+    return image["patient_id"], image["series_uid"], image["slice_index"]

@@ -1,0 +1,200 @@
+"""What happens around the iterations: checkpoints, a guard against NaN, progress."""
+
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import is_main_process, master_only
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from pe_unified.registry import HOOKS
+
+
+@HOOKS.register_module()
+class WholeCheckpointHook(Hook):
+    """Write ``iter_<n>.pth`` regularly and at the end, and ``best.pth`` if asked to.
+
+    Where a validation falls on the same iteration the checkpoint is written after it and
+    carries its result, so that a run resumed from any checkpoint repeats or skips nothing.
+
+    Args:
+        interval: iterations between checkpoints.
+        max_keep: how many of the newest to keep.
+        save_best: a metric's name; greater is better.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(self, interval: int, max_keep: int = 2, save_best: str | None = None) -> None:
+        if interval < 1 or max_keep < 1:
+            raise ValueError(f"interval and max_keep are at least 1, got {interval}, {max_keep}")
+        self.interval = interval
+        self.max_keep = max_keep
+        self.save_best = save_best
+
+    def _due(self, runner: Runner, finished: int) -> bool:
+        return finished % self.interval == 0 or finished == runner.max_iters
+
+    @staticmethod
+    def _validates(runner: Runner, finished: int) -> bool:
+        loop = runner.train_loop
+        return (
+            runner.val_loop is not None
+            and finished >= loop.val_begin
+            and (finished % loop.val_interval == 0 or finished == loop.max_iters)
+        )
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict | None = None,
+    ) -> None:
+        finished = runner.iter + 1
+        if self._due(runner, finished) and not self._validates(runner, finished):
+            self._save(runner, finished)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
+        if isinstance(runner._train_loop, dict) or runner._train_loop is None:
+            return
+        runner.validated = {
+            key: value for key, value in (metrics or {}).items() if isinstance(value, float | int)
+        }
+        if self.save_best:
+            self._save_if_best(runner)
+        if self._due(runner, runner.iter):
+            self._save(runner, runner.iter)
+
+    def _save_if_best(self, runner: Runner) -> None:
+        if self.save_best not in runner.validated:
+            raise KeyError(
+                f"save_best='{self.save_best}' is not among the validation metrics: "
+                f"{', '.join(runner.validated) or 'none'}"
+            )
+        value = runner.validated[self.save_best]
+        if not math.isnan(value) and (runner.best is None or value > runner.best):
+            runner.best = value
+            self._write(runner, "best.pth", runner.iter, save_optimizer=False)
+
+    def _save(self, runner: Runner, finished: int) -> None:
+        self._write(runner, f"iter_{finished}.pth", finished)
+        self._forget_oldest(Path(runner.work_dir))
+
+    @master_only
+    def _write(self, runner: Runner, name: str, finished: int, **kwargs: Any) -> None:
+        runner.save_checkpoint(runner.work_dir, name, meta={"iter": finished}, **kwargs)
+
+    @master_only
+    def _forget_oldest(self, work_dir: Path) -> None:
+        kept = sorted(work_dir.glob("iter_*.pth"), key=lambda path: int(path.stem[5:]))
+        for path in kept[: -self.max_keep]:
+            path.unlink()
+
+
+@HOOKS.register_module()
+class NaNGuardHook(Hook):
+    """Stop when the loss is no longer a number, naming the slices of the batch.
+
+    Args:
+        interval: iterations between looks; on a GPU every look waits for it.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, interval: int = 1) -> None:
+        self.interval = interval
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        if not outputs or not self.every_n_inner_iters(batch_idx, self.interval):
+            return
+        values = {
+            name: float(value)
+            for name, value in outputs.items()
+            if isinstance(value, torch.Tensor) and value.numel() == 1
+        }
+        broken = {name: value for name, value in values.items() if not math.isfinite(value)}
+        if broken:
+            files = "\n  ".join(_files_of(data_batch))
+            raise FloatingPointError(
+                f"iteration {batch_idx + 1}: {', '.join(f'{k} = {v}' for k, v in broken.items())}. "
+                "The last checkpoint is from before this. Lower the learning rate, clip "
+                f"gradients, or look at the slices of this batch:\n  {files}"
+            )
+
+
+def _files_of(data_batch: dict | None) -> list[str]:
+    samples: Sequence = (data_batch or {}).get("data_samples", ())
+    return [str(sample.metainfo.get("img_path", "unknown file")) for sample in samples]
+
+
+@HOOKS.register_module()
+class ProgressHook(Hook):
+    """A progress bar with loss and time left, on a terminal; silent elsewhere.
+
+    Args:
+        title: what the bar is called; the config's ``step`` or file name by default.
+    """
+
+    priority = "LOW"
+
+    def __init__(self, title: str | None = None) -> None:
+        self.title = title
+        self.progress: Progress | None = None
+        self.task: Any = None
+
+    def before_train(self, runner: Runner) -> None:
+        if not (is_main_process() and sys.stdout.isatty()):
+            return
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        title = self.title or runner.cfg.get("step") or runner.experiment_name
+        self.task = self.progress.add_task(
+            title, total=runner.max_iters, completed=runner.iter, state=""
+        )
+        self.progress.start()
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict | None = None,
+    ) -> None:
+        if self.progress is not None:
+            loss = float(outputs["loss"]) if outputs and "loss" in outputs else math.nan
+            self.progress.update(self.task, completed=batch_idx + 1, state=f"loss {loss:.3f}")
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        if self.progress is not None:
+            self.progress.update(self.task, state="validating")
+
+    def after_run(self, runner: Runner) -> None:
+        if self.progress is not None:
+            self.progress.stop()
+            self.progress = None

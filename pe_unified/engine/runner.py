@@ -1,0 +1,212 @@
+"""mmengine's Runner with checkpoints that are whole, say what they are, and run no code."""
+
+import os
+import random
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import weights_to_cpu
+from torch.utils.data import DataLoader
+
+from pe_unified.models.weights import load_checkpoint_safely, reuse_weights
+from pe_unified.version import __version__
+
+_ITERATION = re.compile(r"iter_(\d+)\.pth$")
+
+
+class PERunner(Runner):
+    """Differences from mmengine's Runner:
+
+    - A checkpoint is written beside its place and renamed, holds plain data only, and
+      carries its config, its step, what it was started from, the thresholds fixed on
+      validation and the state of every random generator.
+    - ``resume`` goes on from the newest checkpoint that is whole.
+    - Loading is strict, and refuses pickled code unless ``cfg.trust_checkpoint``.
+    - ``cfg.reuse`` ``{module: checkpoint}`` starts modules from other checkpoints.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        torch.set_autocast_dtype("cuda", torch.bfloat16)
+        self.parents: list[dict] = []
+        #: What validation found; tools/test.py applies the thresholds among it.
+        self.validated: dict[str, float] = {}
+        #: Best value so far of the metric that picks ``best.pth``.
+        self.best: float | None = None
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: torch.nn.Module) -> Any:
+        if self.cfg.get("channels_last", False):
+            model = model.to(memory_format=torch.channels_last)
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    def _init_model_weights(self) -> None:
+        super()._init_model_weights()
+        reuse = self.cfg.get("reuse") or {}
+        if not reuse:
+            return
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        reports = reuse_weights(model, dict(reuse), trust=self.cfg.get("trust_checkpoint", False))
+        self.parents = [
+            {
+                "module": report.module,
+                "from": report.source,
+                "tensors": report.tensors,
+                "total": report.total,
+            }
+            for report in reports
+        ]
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
+    ) -> DataLoader:
+        """As mmengine's, with a random generator of its own.
+
+        PyTorch draws a seed whenever a loader starts; taken from the global generator,
+        that draw would make a resumed run differ from an undisturbed one.
+        """
+        loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        loader.generator = torch.Generator().manual_seed(seed or 0)
+        return loader
+
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        file_client_args: dict | None = None,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: dict | None = None,
+        by_epoch: bool = False,
+        backend_args: dict | None = None,
+    ) -> None:
+        """Write a checkpoint atomically; ``meta["iter"]`` counts finished iterations."""
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        checkpoint: dict[str, Any] = {
+            "meta": {
+                "epoch": 0,
+                "iter": self.iter,
+                **(meta or {}),
+                "pe_unified": __version__,
+                "cfg": self.cfg.to_dict(),
+                "step": self.cfg.get("step"),
+                "parents": self.parents,
+                "validated": self.validated,
+                "best": self.best,
+                "seed": self.seed,
+                "experiment_name": self.experiment_name,
+            },
+            "state_dict": weights_to_cpu(model.state_dict()),
+            "message_hub": {"log_scalars": {}, "runtime_info": {}, "resumed_keys": {}},
+            "random_state": _random_state(),
+        }
+        if save_optimizer:
+            checkpoint["optimizer"] = self.optim_wrapper.state_dict()
+        if save_param_scheduler and self.param_schedulers is not None:
+            checkpoint["param_schedulers"] = [
+                scheduler.state_dict() for scheduler in self.param_schedulers
+            ]
+        self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
+        save_atomically(checkpoint, Path(out_dir) / filename)
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: Any = "cpu",
+        strict: bool = True,
+        revise_keys: list | None = None,
+    ) -> dict:
+        """Load weights, strictly; keys that do not fit are an error that lists them."""
+        checkpoint = load_checkpoint_safely(filename, trust=self.cfg.get("trust_checkpoint", False))
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model.load_state_dict(checkpoint["state_dict"], strict=strict)
+        meta = checkpoint.get("meta", {})
+        self.validated = dict(meta.get("validated", {}))
+        self._has_loaded = True
+        self.logger.info(f"weights of {filename} loaded")
+        return checkpoint
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Go on as if nothing had happened: weights, optimiser, schedule, random state."""
+        super().resume(filename, *args, **kwargs)
+        checkpoint = load_checkpoint_safely(filename, trust=self.cfg.get("trust_checkpoint", False))
+        self.parents = list(checkpoint["meta"]["parents"])
+        self.best = checkpoint["meta"]["best"]
+        _restore_random_state(checkpoint["random_state"])
+
+    def load_or_resume(self) -> None:
+        """``resume`` finds the newest whole checkpoint of the work dir by itself."""
+        if not self._has_loaded and self._resume and self._load_from is None:
+            self._load_from = newest_checkpoint(self.work_dir)
+            if self._load_from is None:
+                self.logger.info(f"nothing to resume in {self.work_dir}: starting anew")
+                self._resume = False
+        super().load_or_resume()
+
+
+def save_atomically(checkpoint: dict, path: Path) -> None:
+    """Write beside ``path``, flush to disk, rename: the file is whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.part")
+    with partial.open("wb") as file:
+        torch.save(checkpoint, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def newest_checkpoint(work_dir: str | Path) -> str | None:
+    """The ``iter_*.pth`` with the highest number that is whole, or None.
+
+    A file cut short (by a full disk, or a copy that broke off) is passed over.
+    """
+    candidates = sorted(
+        (int(match.group(1)), path)
+        for path in Path(work_dir).glob("iter_*.pth")
+        if (match := _ITERATION.search(path.name))
+    )
+    for _, path in reversed(candidates):
+        if is_whole(path):
+            return str(path)
+    return None
+
+
+def is_whole(path: str | Path) -> bool:
+    """Whether every part of a checkpoint file reads back with its checksum."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
+def _random_state() -> dict[str, Any]:
+    _, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+    version, internal, gauss_next = random.getstate()
+    state: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "numpy": [torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
+        "python": [version, list(internal), gauss_next],
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def _restore_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"].cpu())
+    keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state(  # noqa: NPY002
+        ("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached)
+    )
+    version, internal, gauss_next = state["python"]
+    random.setstate((version, tuple(internal), gauss_next))
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([each.cpu() for each in state["cuda"]])

@@ -1,0 +1,151 @@
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pe_unified.datasets.geometry import (
+    CropToLungs,
+    RandomSliceGeometry,
+    ResizeSlice,
+    boxes_of_instances,
+)
+
+
+def sample(size=96, channels=1, seed=0, masks=True, rng_seed=0):
+    """A slice whose HU is 1000 exactly where an embolus is."""
+    rng = np.random.default_rng(seed)
+    instances = np.zeros((size, size), dtype=np.uint16)
+    for number in (1, 2, 3):
+        centre = tuple(int(v) for v in rng.integers(size // 4, 3 * size // 4, 2))
+        cv2.ellipse(instances, centre, (9, 6), float(rng.integers(180)), 0, 360, number, -1)
+    hu = np.where(instances > 0, 1000, 0).astype(np.int16)
+    return dict(
+        hu=np.repeat(hu[..., None], channels, axis=-1),
+        instance_map=instances if masks else None,
+        boxes=boxes_of_instances(instances),
+        img_shape=(size, size),
+        ori_shape=(size, size),
+        crop_box=(0, 0, size, size),
+        scale_factor=(1.0, 1.0),
+        spacing_mm=[0.7, 0.7, 1.0],
+        lung_box=[size // 8, size // 6, size // 2, size // 3],
+        rng=np.random.default_rng(rng_seed),
+    )
+
+
+def overlap(results):
+    """IoU of the image's embolus pixels and the mask's."""
+    seen, labelled = results["hu"][..., 0] > 500, results["instance_map"] > 0
+    return (seen & labelled).sum() / max((seen | labelled).sum(), 1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), elastic=st.sampled_from([0.0, 1.0]))
+def test_masks_and_boxes_follow_the_image(seed, elastic):
+    results = RandomSliceGeometry(elastic=elastic, rotate=30, shift=0.1).transform(
+        sample(seed=seed, rng_seed=seed)
+    )
+    assert results["hu"].shape == (96, 96, 1)
+    assert overlap(results) > 0.8
+    np.testing.assert_array_equal(results["boxes"], boxes_of_instances(results["instance_map"]))
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_boxes_without_masks_contain_what_the_masks_would_give(seed):
+    transform = RandomSliceGeometry(rotate=20, shift=0.0, scale=(0.8, 0.9))
+    with_masks = transform.transform(sample(seed=seed, rng_seed=seed))
+    without = transform.transform(sample(seed=seed, rng_seed=seed, masks=False))
+    tight, loose = with_masks["boxes"], without["boxes"]
+    if len(tight) == len(loose):
+        assert (loose[:, :2] <= tight[:, :2] + 1).all()
+        assert (loose[:, 2:] >= tight[:, 2:] - 1).all()
+
+
+def test_flip_alone_is_exact():
+    before = sample(channels=3)
+    flipped = RandomSliceGeometry(flip=1.0, rotate=0, scale=(1, 1), shift=0).transform(
+        sample(channels=3)
+    )
+    np.testing.assert_array_equal(flipped["hu"], before["hu"][:, ::-1])
+    np.testing.assert_array_equal(flipped["instance_map"], before["instance_map"][:, ::-1])
+    boxes_only = RandomSliceGeometry(flip=1.0, rotate=0, scale=(1, 1), shift=0).transform(
+        sample(masks=False)
+    )
+    np.testing.assert_allclose(boxes_only["boxes"], flipped["boxes"], atol=1e-4)
+
+
+def test_many_neighbours_are_moved_alike():
+    results = RandomSliceGeometry(elastic=1.0).transform(sample(channels=7))
+    assert results["hu"].shape == (96, 96, 7)
+    assert (results["hu"] == results["hu"][..., :1]).all()
+
+
+def test_outside_is_air():
+    results = RandomSliceGeometry(flip=0, rotate=0, scale=(0.5, 0.5), shift=0).transform(
+        sample(channels=5)
+    )
+    assert (results["hu"][0, 0] == -1024).all()
+
+
+def test_random_geometry_before_labels_is_an_error():
+    results = sample()
+    del results["instance_map"]
+    with pytest.raises(RuntimeError, match="LoadPELabels"):
+        RandomSliceGeometry().transform(results)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    box=st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(1, 36), st.integers(1, 36)),
+    margin=st.floats(0, 40),
+    jitter=st.sampled_from([0.0, 0.2]),
+)
+def test_crop_stays_inside_and_holds_the_lungs(box, margin, jitter):
+    results = sample()
+    results["lung_box"] = list(box)
+    CropToLungs(margin_mm=margin, jitter=jitter).transform(results)
+    x0, y0, x1, y1 = results["crop_box"]
+    assert 0 <= x0 < x1 <= 96 and 0 <= y0 < y1 <= 96
+    assert results["hu"].shape[:2] == (y1 - y0, x1 - x0) == results["img_shape"]
+    if not jitter:
+        x, y, width, height = box
+        assert x0 <= x + 1 and y0 <= y + 1
+        assert x1 >= x + width - 1 and y1 >= y + height - 1
+
+
+def test_crop_moves_labels_that_are_loaded():
+    results = CropToLungs(margin_mm=0).transform(sample())
+    assert overlap(results) == 1
+    np.testing.assert_array_equal(results["boxes"], boxes_of_instances(results["instance_map"]))
+
+
+def test_labels_not_yet_loaded_stay_in_stored_geometry():
+    results = sample()
+    boxes = results["boxes"].copy()
+    del results["instance_map"]
+    for transform in (CropToLungs(margin_mm=5), ResizeSlice(48)):
+        results = transform.transform(results)
+    np.testing.assert_array_equal(results["boxes"], boxes)
+
+
+def test_study_without_lungs_keeps_the_whole_slice():
+    results = sample()
+    results["lung_box"] = None
+    assert CropToLungs().transform(results)["crop_box"] == (0, 0, 96, 96)
+
+
+@pytest.mark.parametrize("size", [48, 96, 192, (64, 160)])
+def test_resize_keeps_image_and_mask_together(size):
+    results = ResizeSlice(size).transform(sample())
+    rows, cols = (size, size) if isinstance(size, int) else size
+    assert results["hu"].shape == (rows, cols, 1)
+    assert results["scale_factor"] == (cols / 96, rows / 96)
+    assert overlap(results) > 0.8
+
+
+def test_scale_is_relative_to_the_crop():
+    results = ResizeSlice(50).transform(CropToLungs(margin_mm=0).transform(sample()))
+    x0, y0, x1, y1 = results["crop_box"]
+    assert results["scale_factor"] == (50 / (x1 - x0), 50 / (y1 - y0))

@@ -1,0 +1,83 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from pe_unified.datasets import (
+    ClassBalancedSampler,
+    DatasetError,
+    PEOversamplingSampler,
+    SliceSampler,
+    samplers,
+)
+
+
+class Labels:
+    ann_file = "train.json"
+
+    def __init__(self, positives, others):
+        self.values = np.array([1.0] * positives + [0.0] * others)
+
+    def __len__(self):
+        return len(self.values)
+
+    def labels(self):
+        return self.values
+
+
+def take(sampler, number):
+    return list(itertools.islice(iter(sampler), number))
+
+
+def test_plain_rounds_visit_every_slice_once():
+    draws = take(SliceSampler(Labels(3, 7)), 30)
+    for turn in range(3):
+        assert sorted(draw.index for draw in draws[turn * 10 : turn * 10 + 10]) == list(range(10))
+    assert len({draw.seed for draw in draws}) == 30
+
+
+def test_balanced_draws_half_positives():
+    draws = take(ClassBalancedSampler(Labels(5, 95)), 2000)
+    positives = [draw.index for draw in draws if draw.index < 5]
+    assert 0.45 < len(positives) / 2000 < 0.55
+    counts = np.bincount(positives)
+    assert counts.max() - counts.min() <= 1
+
+
+def test_oversampling_multiplies_the_odds():
+    draws = take(PEOversamplingSampler(Labels(20, 80), factor=4), 4000)
+    assert sum(draw.index < 20 for draw in draws) / 4000 == pytest.approx(0.5, abs=0.03)
+
+
+def test_skip_continues_the_same_stream():
+    whole = take(ClassBalancedSampler(Labels(5, 9), seed=3), 40)
+    resumed = ClassBalancedSampler(Labels(5, 9), seed=3)
+    resumed.skip(25)
+    assert take(resumed, 15) == whole[25:]
+
+
+def test_two_ranks_share_what_one_sees(monkeypatch):
+    alone = take(ClassBalancedSampler(Labels(5, 9)), 24)
+    ranks = []
+    for rank in range(2):
+        monkeypatch.setattr(samplers, "get_dist_info", lambda rank=rank: (rank, 2))
+        ranks.append(take(ClassBalancedSampler(Labels(5, 9)), 12))
+    for start in range(0, 24, 8):
+        together = ranks[0][start // 2 : start // 2 + 4] + ranks[1][start // 2 : start // 2 + 4]
+        assert sorted(together) == sorted(alone[start : start + 8])
+
+
+def test_seeds_differ():
+    assert take(SliceSampler(Labels(5, 9), seed=0), 14) != take(
+        SliceSampler(Labels(5, 9), seed=1), 14
+    )
+
+
+def test_balance_without_positives_is_an_error():
+    with pytest.raises(DatasetError, match="positive"):
+        ClassBalancedSampler(Labels(0, 9))
+
+
+def test_oversampling_never_thins():
+    with pytest.raises(ValueError, match="factor"):
+        PEOversamplingSampler(Labels(2, 9), factor=0.5)

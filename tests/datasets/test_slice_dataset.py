@@ -1,0 +1,132 @@
+import json
+
+import numpy as np
+import pytest
+from tiny_dataset import write_tiny_dataset
+
+from pe_unified.datasets import DatasetError, Draw, PESliceDataset
+
+LOADING = [
+    dict(type="LoadCTSlice"),
+    dict(type="LoadPELabels"),
+    dict(type="CTWindows"),
+    dict(type="PackPEInputs"),
+]
+
+
+def dataset(root, split="train", **kwargs):
+    kwargs.setdefault("pipeline", LOADING)
+    return PESliceDataset(ann_file=f"annotations/{split}.json", data_root=str(root), **kwargs)
+
+
+def edit(root, split, change):
+    path = root / "annotations" / f"{split}.json"
+    coco = json.loads(path.read_text())
+    change(coco)
+    path.write_text(json.dumps(coco))
+
+
+def test_item_carries_image_labels_and_provenance(tiny_dataset):
+    data = dataset(tiny_dataset)
+    item = data[1]
+    sample = item["data_samples"]
+    assert item["inputs"].shape == (3, 64, 64)
+    assert item["inputs"].dtype.is_floating_point is False
+    assert sample.gt_label.tolist() == [1]
+    assert sample.gt_sem_seg.data.shape == (1, 64, 64)
+    assert len(sample.gt_instances.bboxes) == 1
+    assert sample.patient_id == "PAT000"
+    assert sample.slice_index == 1
+
+
+def test_boxes_are_tight_around_the_mask(tiny_dataset):
+    sample = dataset(tiny_dataset)[1]["data_samples"]
+    rows, cols = np.nonzero(sample.gt_sem_seg.data[0].numpy())
+    expected = [cols.min(), rows.min(), cols.max() + 1, rows.max() + 1]
+    assert sample.gt_instances.bboxes.tolist() == [expected]
+
+
+def test_unknown_labels_stay_unknown(tmp_path):
+    root = write_tiny_dataset(tmp_path / "set", splits={"train": 1})
+
+    def forget(coco):
+        coco["images"][0]["labels_known"] = ["slice"]
+        coco["images"][2]["labels_known"] = []
+        coco["images"][2]["pe_present"] = None
+
+    edit(root, "train", forget)
+    data = dataset(root)
+    only_slice = data[0]["data_samples"]
+    assert "gt_label" in only_slice
+    assert "gt_sem_seg" not in only_slice
+    assert "gt_instances" not in only_slice
+    assert "gt_label" not in data[2]["data_samples"]
+    assert np.isnan(data.labels()[2])
+    assert len(dataset(root, needs=("masks",))) == len(data) - 2
+
+
+def test_negative_slice_has_empty_mask_and_no_boxes(tiny_dataset):
+    sample = dataset(tiny_dataset)[0]["data_samples"]
+    assert sample.gt_label.tolist() == [0]
+    assert sample.gt_sem_seg.data.sum() == 0
+    assert sample.gt_instances.bboxes.shape == (0, 4)
+
+
+def test_neighbours_are_of_the_same_series_and_repeat_at_the_ends(tiny_dataset):
+    data = dataset(tiny_dataset, neighbours=1, pipeline=[])
+    first, last = data[0]["slice_paths"], data[5]["slice_paths"]
+    assert first[0] == first[1] and first[2].endswith("PAT000/0001.png")
+    assert last[2] == last[1] and last[0].endswith("PAT000/0004.png")
+    assert all("PAT001" in path for path in data[6]["slice_paths"])
+
+
+def test_neighbours_become_channels(tiny_dataset):
+    assert dataset(tiny_dataset, neighbours=2)[3]["inputs"].shape == (15, 64, 64)
+
+
+def test_same_draw_gives_the_same_augmentation(tiny_dataset):
+    augmented = [LOADING[0], LOADING[1], dict(type="HUJitter", probability=1.0), *LOADING[2:]]
+    data = dataset(tiny_dataset, pipeline=augmented)
+    first, again, other = (data[Draw(3, seed)]["inputs"] for seed in (7, 7, 8))
+    assert first.equal(again)
+    assert not first.equal(other)
+
+
+def test_every_thins_each_study(tiny_dataset):
+    data = dataset(tiny_dataset, every=3)
+    assert [data.get_data_info(k)["slice_index"] for k in range(4)] == [0, 3, 0, 3]
+
+
+def test_missing_annotations_name_the_cure(tmp_path):
+    with pytest.raises(FileNotFoundError, match="data_converters"):
+        dataset(tmp_path)
+
+
+def test_nothing_left_is_an_error(tmp_path):
+    root = write_tiny_dataset(tmp_path / "set", splits={"train": 1})
+    edit(root, "train", lambda coco: [i.update(labels_known=[]) for i in coco["images"]])
+    with pytest.raises(DatasetError, match="masks"):
+        dataset(root, needs=("masks",))
+
+
+def test_foreign_hu_offset_is_refused(tmp_path):
+    root = write_tiny_dataset(tmp_path / "set", splits={"train": 1})
+    edit(root, "train", lambda coco: coco["info"].update(hu_offset=0))
+    with pytest.raises(DatasetError, match="hu_offset"):
+        dataset(root)
+
+
+def test_mask_of_another_size_is_refused(tmp_path):
+    root = write_tiny_dataset(tmp_path / "set", splits={"train": 1})
+    edit(
+        root,
+        "train",
+        lambda coco: coco["annotations"][0]["segmentation"].update(size=[32, 32]),
+    )
+    with pytest.raises(DatasetError, match="verify"):
+        dataset(root)[1]
+
+
+def test_misspelt_need_is_refused(tiny_dataset):
+    with pytest.raises(ValueError, match="label kinds"):
+        dataset(tiny_dataset, needs=("mask",))

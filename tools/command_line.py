@@ -1,0 +1,66 @@
+"""What the tools' command lines share."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mmengine.config import Config, DictAction
+
+from pe_unified.datasets import DatasetError
+from pe_unified.engine import ConfigError, load_config
+from pe_unified.models.weights import CheckpointError
+
+#: Errors whose message is for the user: one line, no traceback.
+USER_ERRORS = (FileNotFoundError, FloatingPointError, CheckpointError, ConfigError, DatasetError)
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", help="a Python config, such as configs/pe_cls_r50.py")
+    parser.add_argument("--data-root", help="the converted data set's folder")
+    parser.add_argument("--work-dir", help="where results go; work_dirs/<config name> by default")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="override settings of the config, e.g. max_iters=500 lr=1e-4; "
+        "a key that the config does not have is refused",
+    )
+    parser.add_argument(
+        "--trust-checkpoint",
+        action="store_true",
+        help="load checkpoints that contain pickled code; it will be run",
+    )
+    parser.add_argument(
+        "--launcher",
+        choices=["none", "pytorch", "slurm", "mpi"],
+        default="none",
+        help="how this process was started",
+    )
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    overrides = dict(args.cfg_options or {})
+    if getattr(args, "amp", False):
+        overrides["precision"] = "bf16"
+    cfg = load_config(args.config, overrides, args.data_root)
+    cfg.trust_checkpoint = args.trust_checkpoint
+    return cfg
+
+
+@contextmanager
+def exit_on_user_error() -> Iterator[None]:
+    """Turn an error that the user can cure into its message and exit status 1.
+
+    ``PE_UNIFIED_TRACEBACK=1`` shows the traceback as well.
+    """
+    try:
+        yield
+    except USER_ERRORS as error:
+        if os.environ.get("PE_UNIFIED_TRACEBACK"):
+            raise
+        sys.exit(f"error: {error}")
