@@ -1,0 +1,135 @@
+"""Lesion-level FROC as in the CAD-PE challenge.
+
+A mark finds an embolus when it lies within epsilon (0, 2 or 5 mm) of it; a mark near none is
+a false positive; further marks on a found embolus count as nothing. Sensitivity over emboli
+is reported against false positives per scan (data and rules: doi 10.21227/9bw7-6823).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pe_unified.evaluation.bootstrap import FloatArray, Statistic, ratio
+from pe_unified.evaluation.tables import IntArray, Table, index_patients
+
+#: Distances of the challenge, mm.
+EPSILONS_MM = (0.0, 2.0, 5.0)
+#: False positives per scan at which sensitivity is reported.
+FALSE_POSITIVE_RATES = (0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+def mark_distances(
+    marks: ArrayLike, instances: NDArray[np.integer], spacing_mm: Sequence[float]
+) -> FloatArray:
+    """Distance of every mark to every embolus of one scan.
+
+    Args:
+        marks: (marks, 3), voxel coordinates z y x; integers are voxel centres.
+        instances: (slices, rows, cols), 0 background, one integer per embolus.
+        spacing_mm: (slice, row, col), mm.
+
+    Returns:
+        mm, (marks, emboli), emboli by rising integer; 0 inside a voxel of the embolus,
+        otherwise to the nearest face of its voxels.
+    """
+    points = np.asarray(marks, dtype=np.float64).reshape(-1, 3)
+    spacing = np.asarray(spacing_mm, dtype=np.float64)
+    labels = np.unique(instances)
+    labels = labels[labels != 0]
+    distances = np.empty((len(points), len(labels)))
+    for column, label in enumerate(labels):
+        voxels = np.argwhere(instances == label)
+        for row, point in enumerate(points):
+            beyond = np.clip(np.abs(voxels - point) - 0.5, 0.0, None) * spacing
+            distances[row, column] = np.sqrt((beyond**2).sum(axis=1).min())
+    return distances
+
+
+@dataclass(frozen=True)
+class LesionTable(Table):
+    """Marks of all scans, at one epsilon.
+
+    Fields:
+        embolus_patient: int64 (emboli,), index into ``patients``.
+        best: float64 (emboli,), highest confidence of a mark that finds it; -inf where none.
+        false_patient: int64 (false positives,), index into ``patients``.
+        false_confidence: float64 (false positives,).
+        scans: int64 (patients,).
+    """
+
+    embolus_patient: IntArray
+    best: FloatArray
+    false_patient: IntArray
+    false_confidence: FloatArray
+    scans: IntArray
+
+    @classmethod
+    def build(
+        cls,
+        patient_ids: list[str],
+        confidences: list[FloatArray],
+        distances: list[FloatArray],
+        epsilon_mm: float,
+    ) -> "LesionTable":
+        """Args, one entry per scan: its patient, confidences (marks,), :func:`mark_distances`."""
+        patients, scan_patient = index_patients(patient_ids)
+        best, false, embolus_patient, false_patient = [], [], [], []
+        for patient, confidence, distance in zip(scan_patient, confidences, distances, strict=True):
+            if len(confidence) != len(distance):
+                raise ValueError(
+                    f"patient {patients[patient]}: {len(confidence)} confidences for "
+                    f"{len(distance)} marks"
+                )
+            near = distance <= epsilon_mm
+            reach = np.where(near, np.asarray(confidence)[:, None], -np.inf)
+            best.append(reach.max(axis=0, initial=-np.inf))
+            false.append(np.asarray(confidence, dtype=np.float64)[~near.any(axis=1)])
+            embolus_patient.append(np.full(len(best[-1]), patient))
+            false_patient.append(np.full(len(false[-1]), patient))
+        return cls(
+            patients=patients,
+            embolus_patient=np.concatenate(embolus_patient),
+            best=np.concatenate(best),
+            false_patient=np.concatenate(false_patient),
+            false_confidence=np.concatenate(false),
+            scans=np.bincount(scan_patient, minlength=len(patients)).astype(np.int64),
+        )
+
+    def statistic(self, rates: Sequence[float] = FALSE_POSITIVE_RATES) -> Statistic:
+        """``sensitivity_at_<rate>`` at most that many false positives per scan, and their mean.
+
+        ``mean_sensitivity`` sums the curve up in one number. Undefined without an embolus.
+        """
+        order = np.argsort(-self.false_confidence, kind="stable")
+        false_patient, confidence = self.false_patient[order], self.false_confidence[order]
+
+        def statistic(weights: FloatArray) -> dict[str, FloatArray]:
+            found = np.zeros((len(weights), len(rates)))
+            for row, weight in enumerate(weights):
+                false = np.cumsum(weight[false_patient])
+                emboli = weight[self.embolus_patient]
+                allowed = np.asarray(rates) * (weight @ self.scans)
+                excess = np.searchsorted(false, allowed, side="right")
+                cuts = np.append(confidence, -np.inf)[excess]
+                found[row] = (self.best > cuts[:, None]) @ emboli
+            emboli = weights @ np.bincount(self.embolus_patient, minlength=len(self.patients))
+            sensitivity = ratio(found, emboli[:, None])
+            named = {f"sensitivity_at_{rate:g}": sensitivity[:, i] for i, rate in enumerate(rates)}
+            return {**named, "mean_sensitivity": sensitivity.mean(axis=1)}
+
+        return statistic
+
+
+def froc_points(table: LesionTable) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """False positives per scan, sensitivity, and confidence, from the highest confidence down.
+
+    Each (points,), one per distinct confidence; sensitivity is NaN without an embolus.
+    """
+    found = table.best[np.isfinite(table.best)]
+    thresholds = np.unique(np.concatenate([found, table.false_confidence]))[::-1]
+    false = np.searchsorted(np.sort(-table.false_confidence), -thresholds, side="right")
+    hits = np.searchsorted(np.sort(-found), -thresholds, side="right")
+    emboli = np.array([float(len(table.best))])
+    return false / table.scans.sum(), ratio(hits.astype(np.float64), emboli), thresholds
