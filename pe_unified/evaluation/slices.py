@@ -90,12 +90,13 @@ class WeightedAuc:
     """
 
     def __init__(self, score: FloatArray, label: NDArray[np.bool_], group: IntArray) -> None:
-        negatives = np.flatnonzero(~label)
-        negatives = negatives[np.argsort(score[negatives], kind="stable")]
-        self._positive_group = group[label]
+        # Both classes in rising score: a resample then walks through memory in order.
+        order = np.argsort(score, kind="stable")
+        positives, negatives = order[label[order]], order[~label[order]]
+        self._positive_group = group[positives]
         self._negative_group = group[negatives]
-        self._below = np.searchsorted(score[negatives], score[label], side="left")
-        self._not_above = np.searchsorted(score[negatives], score[label], side="right")
+        self._below = np.searchsorted(score[negatives], score[positives], side="left")
+        self._not_above = np.searchsorted(score[negatives], score[positives], side="right")
 
     def __call__(self, weights: FloatArray) -> FloatArray:
         """``weights`` (resamples, groups) to areas (resamples,); NaN where a class is absent."""
