@@ -1,0 +1,21 @@
+"""PEUnified on ResNet-50 with mmdet's own Faster R-CNN settings, for comparison."""
+
+_base_ = "./r50.py"
+
+model = dict(
+    det_head=dict(
+        extra_levels=1,
+        channels=256,
+        anchor_scales=(8,),
+        rpn_positive_iou=0.7,
+        rpn_samples=256,
+        proposals_before_nms=1000,
+        proposals_train=1000,
+        proposals_test=1000,
+        roi_samples=512,
+        roi_finest_scale=56,
+        fc_channels=1024,
+        score_threshold=0.05,
+        max_detections=100,
+    ),
+)

@@ -1,0 +1,115 @@
+"""Classification of a slice: embolism or none."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from pe_unified.datasets.data_sample import PEDataSample
+from pe_unified.models.losses import softmax_focal_loss
+from pe_unified.registry import MODELS
+
+_POOLINGS = ("avg", "avg+max")
+_LOSSES = ("ce", "focal")
+
+
+@MODELS.register_module()
+class PEClsHead(BaseModule):
+    """Global pooling and one linear layer.
+
+    With ``pool="avg"`` on the last level it is mmpretrain's ``GlobalAveragePooling`` and
+    ``LinearClsHead``. Averaging dilutes an embolus of a few pixels; ``"avg+max"`` appends the
+    maximum of every channel, which a small finding can raise by itself.
+
+    Args:
+        in_channels: channels of the backbone's levels, finest first.
+        in_strides: their strides; accepted like every head, unused.
+        levels: indices of the levels that are pooled, e.g. ``(-1,)`` or ``(-2, -1)``.
+        pool: ``"avg"`` or ``"avg+max"``.
+        dropout: probability of dropping a pooled feature.
+        num_classes: classes of the softmax; index 1 is embolism.
+        loss: ``"ce"`` or ``"focal"``.
+        class_weight: one weight per class, or None.
+        label_smoothing: for ``"ce"``.
+        focal_gamma: for ``"focal"``.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        in_strides: Sequence[int] | None = None,
+        levels: Sequence[int] = (-1,),
+        pool: str = "avg",
+        dropout: float = 0.0,
+        num_classes: int = 2,
+        loss: str = "ce",
+        class_weight: Sequence[float] | None = None,
+        label_smoothing: float = 0.0,
+        focal_gamma: float = 2.0,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg or dict(type="Normal", layer="Linear", std=0.01))
+        if pool not in _POOLINGS:
+            raise ValueError(f"pool is one of {_POOLINGS}, got {pool!r}")
+        if loss not in _LOSSES:
+            raise ValueError(f"loss is one of {_LOSSES}, got {loss!r}")
+        if class_weight is not None and len(class_weight) != num_classes:
+            raise ValueError(f"class_weight needs {num_classes} entries, got {class_weight}")
+        if loss == "focal" and label_smoothing:
+            raise ValueError("label_smoothing belongs to loss='ce'; focal loss has none")
+        self.levels = tuple(levels)
+        self.with_max = pool == "avg+max"
+        width = sum(in_channels[level] for level in self.levels) * (2 if self.with_max else 1)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(width, num_classes)
+        self.loss_kind = loss
+        self.label_smoothing = label_smoothing
+        self.focal_gamma = focal_gamma
+        weight = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float)
+        self.register_buffer("class_weight", weight, persistent=False)
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        return (f"loss_{self.loss_kind}",)
+
+    def knows(self, sample: PEDataSample) -> bool:
+        """Whether the sample carries this head's label."""
+        return "gt_label" in sample
+
+    def forward(self, features: Sequence[Tensor], image: Tensor | None = None) -> Tensor:
+        """Logits, float32 (n, classes), from the backbone's levels."""
+        pooled = []
+        for level in self.levels:
+            feature = features[level]
+            pooled.append(F.adaptive_avg_pool2d(feature, 1).flatten(1))
+            if self.with_max:
+                pooled.append(feature.amax(dim=(2, 3)))
+        return self.fc(self.dropout(torch.cat(pooled, dim=1))).float()
+
+    def loss(
+        self,
+        features: Sequence[Tensor],
+        samples: Sequence[PEDataSample],
+        image: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        logits = self(features)
+        label = torch.cat([sample.gt_label for sample in samples]).to(logits.device)
+        if self.loss_kind == "focal":
+            loss = softmax_focal_loss(logits, label, self.focal_gamma, self.class_weight)
+        else:
+            loss = F.cross_entropy(
+                logits, label, self.class_weight, label_smoothing=self.label_smoothing
+            )
+        return {self.loss_names[0]: loss}
+
+    def predict(
+        self,
+        features: Sequence[Tensor],
+        samples: Sequence[PEDataSample],
+        image: Tensor | None = None,
+    ) -> None:
+        """Set ``pred_score`` of every sample: float32 (classes,), index 1 = embolism."""
+        for sample, score in zip(samples, self(features).softmax(dim=1)):
+            sample.set_field(score, "pred_score")

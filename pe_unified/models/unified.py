@@ -1,0 +1,182 @@
+"""One backbone, up to three answers."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor
+
+from pe_unified.datasets.data_sample import PEDataSample
+from pe_unified.registry import MODELS
+
+TASKS = ("cls", "seg", "det")
+
+
+@MODELS.register_module()
+class PEUnified(BaseModel):
+    """Classification, segmentation and detection of emboli on one pass of the backbone.
+
+    A batch may mix samples with different labels: each head learns from the samples that
+    carry its own. A head whose label no sample carries gives losses of zero that still reach
+    its parameters, so distributed training needs no search for unused ones.
+
+    Args:
+        backbone: config of a backbone that declares ``feature_info``.
+        cls_head, seg_head, det_head: configs of the heads, each optional; ``in_channels``
+            and ``in_strides`` come from the backbone.
+        data_preprocessor: config; its memory format becomes the model's.
+        task_weights: factor on the losses of a task, e.g. ``dict(det=0.5)``; 1 if absent.
+        frozen: names of sub-modules that stand still, e.g. ``("backbone", "cls_head")``:
+            no gradients, batch-norm statistics and dropout still, through every ``train()``.
+    """
+
+    def __init__(
+        self,
+        backbone: Mapping[str, Any],
+        cls_head: Mapping[str, Any] | None = None,
+        seg_head: Mapping[str, Any] | None = None,
+        det_head: Mapping[str, Any] | None = None,
+        data_preprocessor: Mapping[str, Any] | None = None,
+        task_weights: Mapping[str, float] | None = None,
+        frozen: Sequence[str] = (),
+        init_cfg: dict | None = None,
+    ) -> None:
+        preprocessor = dict(data_preprocessor or {"type": "pe_unified.PEDataPreprocessor"})
+        super().__init__(MODELS.build(preprocessor), init_cfg)
+        configs = {"cls": cls_head, "seg": seg_head, "det": det_head}
+        self.tasks = tuple(task for task in TASKS if configs[task] is not None)
+        if not self.tasks:
+            raise ValueError("PEUnified needs at least one of cls_head, seg_head, det_head")
+        self.task_weights = _checked_weights(task_weights or {})
+        self.backbone = MODELS.build(dict(backbone))
+        levels = self.backbone.feature_info
+        for task in self.tasks:
+            head = {"in_channels": levels.channels, "in_strides": levels.strides, **configs[task]}
+            setattr(self, f"{task}_head", MODELS.build(head))
+        self.frozen = tuple(frozen)
+        self._hold_frozen()
+        self.memory_format = getattr(
+            self.data_preprocessor, "memory_format", torch.contiguous_format
+        )
+        self.to(memory_format=self.memory_format)
+
+    def head(self, task: str) -> torch.nn.Module:
+        """The head of a task, ``"cls"``, ``"seg"`` or ``"det"``."""
+        if task not in self.tasks:
+            raise KeyError(f"this model has no '{task}' head; it has: {', '.join(self.tasks)}")
+        return getattr(self, f"{task}_head")
+
+    def train(self, mode: bool = True) -> "PEUnified":
+        super().train(mode)
+        self._hold_frozen()
+        return self
+
+    def _hold_frozen(self) -> None:
+        for name in getattr(self, "frozen", ()):
+            module = self.get_submodule(name)
+            module.eval()
+            module.requires_grad_(False)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: Sequence[PEDataSample] | None = None,
+        mode: str = "tensor",
+        heads: Iterable[str] | None = None,
+    ) -> dict[str, Any] | list[PEDataSample]:
+        """Run the model.
+
+        Args:
+            inputs: float (n, channels, rows, cols), from the data preprocessor.
+            data_samples: one per row; labels for ``"loss"``, geometry for ``"predict"``.
+            mode: ``"tensor"``: raw outputs by task; ``"loss"``: losses by name;
+                ``"predict"``: the samples with their predictions set.
+            heads: tasks to run, all of the model's if None.
+
+        Returns:
+            According to ``mode``. Loss keys are ``<task>_loss_<name>``.
+        """
+        tasks = self._chosen(heads)
+        if mode == "loss":
+            if data_samples is None:
+                raise ValueError("mode 'loss' needs data_samples")
+            return self.loss(inputs, data_samples, tasks)
+        if mode == "predict":
+            return self.predict(inputs, data_samples, tasks)
+        if mode == "tensor":
+            features = self.backbone(inputs)
+            return {task: self.head(task)(features, inputs) for task in tasks}
+        raise ValueError(f"mode is 'tensor', 'loss' or 'predict', got {mode!r}")
+
+    def _chosen(self, heads: Iterable[str] | None) -> tuple[str, ...]:
+        if heads is None:
+            return self.tasks
+        chosen = tuple(heads)
+        for task in chosen:
+            self.head(task)
+        return chosen
+
+    def loss(
+        self,
+        inputs: Tensor,
+        data_samples: Sequence[PEDataSample],
+        tasks: Sequence[str] | None = None,
+    ) -> dict[str, Tensor]:
+        """Losses of every task, each from the samples that carry its label."""
+        features = self.backbone(inputs)
+        losses = {}
+        for task in self._chosen(tasks):
+            head = self.head(task)
+            known = [i for i, sample in enumerate(data_samples) if head.knows(sample)]
+            if known:
+                own = _rows(features, known, len(inputs))
+                image = _rows([inputs], known, len(inputs))[0]
+                values = head.loss(own, [data_samples[i] for i in known], image)
+            else:
+                values = dict.fromkeys(head.loss_names, _zero_over(head, inputs))
+            weight = self.task_weights.get(task, 1.0)
+            for name, value in values.items():
+                losses[f"{task}_{name}"] = value * weight
+        return losses
+
+    def predict(
+        self,
+        inputs: Tensor,
+        data_samples: Sequence[PEDataSample] | None = None,
+        tasks: Sequence[str] | None = None,
+    ) -> list[PEDataSample]:
+        """Predictions in the geometry of the stored slice, set on the samples.
+
+        Without samples, new ones are made that take the input for the whole slice.
+        """
+        if data_samples is None:
+            size = tuple(inputs.shape[-2:])
+            meta = {"img_shape": size, "ori_shape": size, "pad_shape": size}
+            data_samples = [PEDataSample(metainfo=meta) for _ in inputs]
+        features = self.backbone(inputs)
+        for task in self._chosen(tasks):
+            self.head(task).predict(features, data_samples, inputs)
+        return list(data_samples)
+
+
+def _checked_weights(weights: Mapping[str, float]) -> dict[str, float]:
+    unknown = sorted(set(weights) - set(TASKS))
+    if unknown:
+        raise ValueError(f"task_weights: unknown task {unknown}; tasks are {', '.join(TASKS)}")
+    return dict(weights)
+
+
+def _rows(tensors: Sequence[Tensor], rows: list[int], total: int) -> list[Tensor]:
+    """The given rows of every tensor; the tensors themselves where that is all of them."""
+    if len(rows) == total:
+        return list(tensors)
+    return [tensor[rows] for tensor in tensors]
+
+
+def _zero_over(head: torch.nn.Module, like: Tensor) -> Tensor:
+    """Zero whose gradient reaches every parameter of the head, as zeros."""
+    total = like.new_zeros(())
+    for parameter in head.parameters():
+        total = total + parameter.sum() * 0.0
+    return total

@@ -1,0 +1,247 @@
+"""Reading checkpoints safely, and reusing parts of them strictly."""
+
+import os
+import pickle
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer, print_log
+from torch import Tensor, nn
+
+#: Where a reused part comes from: a checkpoint file, its content, or bare tensors by name;
+#: with a name before it, that name is reported in place of the file's.
+WeightSource = str | os.PathLike | Mapping[str, Any]
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be read, or must not be."""
+
+
+class ReuseError(ValueError):
+    """Weights that do not fit the module they are meant for."""
+
+
+@dataclass(frozen=True)
+class ReuseReport:
+    """What a module took over.
+
+    Attributes:
+        module: its name in the model.
+        source: the step or file the tensors came from.
+        tensors: tensors taken over, batch-norm statistics included.
+        total: tensors the module has.
+    """
+
+    module: str
+    source: str
+    tensors: int
+    total: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """As ``summary.json`` records it: module, from, tensors, total."""
+        return {
+            "module": self.module,
+            "from": self.source,
+            "tensors": self.tensors,
+            "total": self.total,
+        }
+
+    def __str__(self) -> str:
+        return f"{self.module}: {self.tensors} of {self.total} tensors from {self.source}"
+
+
+def load_checkpoint_safely(
+    path: str | os.PathLike, trust: bool = False, map_location: str | torch.device = "cpu"
+) -> dict[str, Any]:
+    """Read a checkpoint without running code that it may carry.
+
+    Args:
+        path: file written by ``torch.save``.
+        trust: unpickle whatever the file says, code included; only for files of one's own.
+        map_location: device of the tensors.
+
+    Raises:
+        CheckpointError: the file is missing, is incomplete, or would run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    with ExitStack() as stack:
+        if not trust:
+            stack.enter_context(_allowed_types())
+        try:
+            loaded = torch.load(path, map_location=map_location, weights_only=not trust)
+        except pickle.UnpicklingError as error:
+            unsafe = _unsafe_names(path)
+            raise CheckpointError(
+                f"{path}: refused, because reading it would run pickled code"
+                f"{f' ({unsafe})' if unsafe else ''}. If you made this file or trust who did, "
+                f"pass --trust-checkpoint"
+            ) from error
+        except Exception as error:
+            raise CheckpointError(
+                f"{path}: not a whole checkpoint ({_first_line(error)}). It was cut off or is "
+                f"another kind of file: fetch it again, or take the checkpoint before it"
+            ) from error
+    if not isinstance(loaded, Mapping):
+        raise CheckpointError(
+            f"{path}: holds a {type(loaded).__name__}, expected a dictionary of tensors or a "
+            f"checkpoint with 'state_dict'"
+        )
+    return dict(loaded)
+
+
+def _allowed_types():
+    """Data types of mmengine's own checkpoints; none of them runs code."""
+    core = np._core.multiarray
+    allowed: list[Any] = [core._reconstruct, core.scalar, np.ndarray, np.dtype, HistoryBuffer]
+    allowed += [getattr(np.dtypes, name) for name in np.dtypes.__all__ if name.endswith("DType")]
+    try:
+        return torch.serialization.safe_globals(
+            [*allowed, (_method_of_history, "builtins.getattr")]
+        )
+    except (TypeError, AttributeError):  # torch before 2.6 takes types only
+        return torch.serialization.safe_globals(allowed)
+
+
+def _method_of_history(owner: Any, name: str) -> Any:
+    """Stands for ``getattr`` in checkpoints: mmengine pickles its averaging methods by name."""
+    if isinstance(owner, HistoryBuffer) and not name.startswith("_"):
+        return getattr(owner, name)
+    raise pickle.UnpicklingError(f"getattr({type(owner).__name__}, {name!r}) in a checkpoint")
+
+
+def _unsafe_names(path: Path) -> str:
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:
+        return ""
+    return ", ".join(sorted(names)[:5])
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def tensors_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors by name, whatever envelope a checkpoint has (``state_dict``, ``model``)."""
+    for key in ("state_dict", "model"):
+        inner = checkpoint.get(key)
+        if isinstance(inner, Mapping):
+            checkpoint = inner
+            break
+    return {name: value for name, value in checkpoint.items() if isinstance(value, Tensor)}
+
+
+def take_over(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    name: str,
+    source: str,
+    fresh: Sequence[str] = (),
+) -> ReuseReport:
+    """Copy tensors into a module; every one must fit and none may be left over.
+
+    Args:
+        module: receives the tensors.
+        tensors: by their names within the module.
+        name: of the module, for messages.
+        source: where the tensors come from, for messages.
+        fresh: beginnings of the names of tensors that may keep their initial values where the
+            source has none. Batch-norm's ``num_batches_tracked``, which older files lack, may
+            always.
+
+    Raises:
+        ReuseError: nothing matches, shapes differ, or tensors are missing or left over.
+    """
+    own = module.state_dict()
+    matched = {key: value for key, value in tensors.items() if key in own}
+    if not matched:
+        raise ReuseError(
+            f"{name}: none of its {len(own)} tensors is in {source}; it has e.g. "
+            f"{_some(tensors) or 'no tensors'}, the module e.g. {_some(own)}"
+        )
+    wrong = [
+        f"{key} {tuple(value.shape)} for {tuple(own[key].shape)}"
+        for key, value in matched.items()
+        if value.shape != own[key].shape
+    ]
+    missing = [
+        key
+        for key in own
+        if key not in matched
+        and not key.endswith("num_batches_tracked")
+        and not key.startswith(tuple(fresh))
+    ]
+    left_over = [key for key in tensors if key not in own]
+    faults = []
+    if wrong:
+        faults.append(f"shapes differ: {_some(wrong)}")
+    if missing:
+        faults.append(f"missing: {_some(missing)}")
+    if left_over:
+        faults.append(f"unknown to the module: {_some(left_over)}")
+    if faults:
+        raise ReuseError(
+            f"{name}: the weights of {source} do not fit; {'; '.join(faults)}. Build the model "
+            f"with the settings it was trained with, or reuse a smaller part"
+        )
+    module.load_state_dict(matched, strict=False)
+    return ReuseReport(name, source, len(matched), len(own))
+
+
+def _some(names: Any, limit: int = 6) -> str:
+    names = list(names)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def reuse_weights(
+    model: nn.Module,
+    rules: Mapping[str, WeightSource | tuple[str, WeightSource]],
+    trust: bool = False,
+) -> list[ReuseReport]:
+    """Take parts of a model from earlier checkpoints; log and return what was taken.
+
+    Args:
+        model: receives the weights; parts without a rule stay as they are.
+        rules: name of a sub-module (``"backbone"``, ``"seg_head.decoder"``, ...) -> where its
+            tensors come from, under the same name. ``(step, source)`` reports the step's
+            name.
+        trust: see :func:`load_checkpoint_safely`.
+
+    Raises:
+        ReuseError: no such sub-module, or the weights do not fit it exactly.
+    """
+    modules = dict(model.named_modules())
+    cache: dict[str, dict[str, Any]] = {}
+    reports = []
+    for name, rule in rules.items():
+        if name not in modules or not name:
+            known = _some(key for key in modules if key and "." not in key)
+            raise ReuseError(f"reuse: the model has no module '{name}'; it has {known}")
+        label, source = rule if isinstance(rule, tuple) else (None, rule)
+        if isinstance(source, Mapping):
+            checkpoint = source
+        else:
+            key = os.fspath(source)
+            if key not in cache:
+                cache[key] = load_checkpoint_safely(key, trust)
+            checkpoint = cache[key]
+            label = label or key
+        prefix = f"{name}."
+        part = {
+            key[len(prefix) :]: value
+            for key, value in tensors_of(checkpoint).items()
+            if key.startswith(prefix)
+        }
+        report = take_over(modules[name], part, name, label or "the given tensors")
+        print_log(str(report), logger="current")
+        reports.append(report)
+    return reports
