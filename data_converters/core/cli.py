@@ -1,0 +1,155 @@
+"""The command line that all converters share."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from data_converters.core.plan import Converter
+from data_converters.core.run import RunOptions, convert, report_faults
+from pe_unified.ct.errors import DataError
+
+_EPILOG = """\
+OUT then holds images/<patient>/<nnnn>.png (16 bit, HU + 1024), annotations/{train,val,test}.json
+(COCO), and conversion_report.json, which lists every patient. Killed and started again with the
+same command, the run goes on where it stopped and ends with the same bytes. Exit status 1 means
+that something was skipped or is wrong; the report says what, and what to do.
+"""
+#: How many faults are printed before the report has to be read.
+_SHOWN = 20
+
+
+def make_parser(description: str, raw_help: str) -> argparse.ArgumentParser:
+    """A parser with RAW, OUT and the options that every converter has."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("raw", metavar="RAW", type=_folder, help=raw_help)
+    parser.add_argument("out", metavar="OUT", type=Path, help="the data set's folder; made here")
+    parser.add_argument(
+        "--workers",
+        type=_positive,
+        default=_cores(),
+        help="processes to work with (default: the cores of this machine, %(default)s)",
+    )
+    parser.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="work on the cluster of this running Dask scheduler, e.g. tcp://host:8786; its "
+        "workers must see RAW and OUT under the same paths",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the splits (default: %(default)s)")
+    parser.add_argument(
+        "--split",
+        type=float,
+        nargs=3,
+        metavar=("TRAIN", "VAL", "TEST"),
+        default=(0.7, 0.15, 0.15),
+        help="shares of the patients (default: 0.7 0.15 0.15)",
+    )
+    parser.add_argument(
+        "--folds",
+        type=int,
+        default=0,
+        metavar="K",
+        help="also write fold<i>_train.json and fold<i>_val.json, i = 0 .. K-1, over the patients "
+        "outside the test split",
+    )
+    parser.add_argument(
+        "--groups",
+        type=Path,
+        metavar="FILE.json",
+        help="a mapping of patient to group; a group is never divided between splits "
+        "(default: the anatomies listed in RAW/phantom.json, where there is one)",
+    )
+    parser.add_argument(
+        "--allow-skips",
+        action="store_true",
+        help="exit with 0 although patients were skipped or problems found",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    return parser
+
+
+def run_options(args: argparse.Namespace) -> RunOptions:
+    """The shared options from parsed arguments."""
+    return RunOptions(
+        workers=args.workers,
+        scheduler=args.scheduler,
+        seed=args.seed,
+        split=tuple(args.split),
+        folds=args.folds,
+        groups=read_groups(args.raw, args.groups),
+        quiet=args.quiet,
+    )
+
+
+def read_groups(raw: Path, groups: Path | None) -> dict[str, str]:
+    """Patient to group, from a file or from the manifest of generated studies."""
+    path = groups or raw / "phantom.json"
+    if groups is None and not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(path, f"cannot be read ({error})", "give a JSON object") from error
+    if groups is None:
+        return manifest_groups(content)
+    if not isinstance(content, dict) or not all(isinstance(v, str) for v in content.values()):
+        raise DataError(path, "is not an object of patient: group", "write one text per patient")
+    return content
+
+
+def manifest_groups(manifest: dict) -> dict[str, str]:
+    """Patient to anatomy, from the manifest that make_phantom leaves."""
+    return {}
+
+
+def main(make: Callable[[argparse.Namespace], Converter], parser: argparse.ArgumentParser) -> int:
+    """Run a converter's command line; returns the exit status."""
+    args = parser.parse_args()
+    args.raw = args.raw.resolve()
+    try:
+        report = convert(make(args), args.out, run_options(args))
+    except (DataError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    totals = report["totals"]
+    print(
+        f"{totals['converted']} of {totals['patients']} patients converted to {args.out}: "
+        f"{totals['slices']} slices, {totals['positive_slices']} with an embolus, "
+        f"{totals['annotations']} annotations"
+    )
+    faults = report_faults(report)
+    for fault in faults[:_SHOWN]:
+        print(f"  {fault}", file=sys.stderr)
+    if len(faults) > _SHOWN:
+        rest = len(faults) - _SHOWN
+        print(f"  and {rest} more, see {args.out / 'conversion_report.json'}", file=sys.stderr)
+    if not totals["converted"]:
+        return 1
+    return 1 if faults and not args.allow_skips else 0
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _folder(text: str) -> Path:
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"no folder at {path}")
+    return path
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value

@@ -1,0 +1,134 @@
+"""Do the masks lie on the slices they belong to? The Hounsfield units under them tell.
+
+Emboli are about 20-120 HU in contrast of 150-500 HU. Masks paired with the wrong slices
+fall on lung, bone and contrast instead, and give no error of any other kind.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from pe_unified.ct.errors import DataError
+
+#: What a pixel of an embolus may have, HU, noise and partial volume included.
+EMBOLUS_HU = (-50, 200)
+#: Where the mean under all masks of a patient must lie, HU.
+MEAN_HU = (-20.0, 180.0)
+#: The least share of mask pixels within ``EMBOLUS_HU``.
+LEAST_SHARE = 0.5
+#: The masks in reversed order may fit better by this share before the order is doubted.
+REVERSED_GAIN = 0.15
+#: The brightest tenth around emboli must exceed this, HU: contrast flows past them.
+LEAST_CONTRAST_HU = 100.0
+#: Fewer mask pixels than this prove nothing.
+LEAST_PIXELS = 30
+
+_RING = 4
+_BINS = np.arange(-1024, 1025, 16)
+
+
+@dataclass
+class HuStatistics:
+    """Sums over mask pixels, to be added up over slices.
+
+    Attributes:
+        pixels, total, typical: count, sum of HU, and count within ``EMBOLUS_HU``.
+        mirrored_pixels, mirrored_typical: likewise for masks paired in reversed order.
+        ring: histogram of HU around the masks.
+    """
+
+    pixels: int = 0
+    total: float = 0.0
+    typical: int = 0
+    mirrored_pixels: int = 0
+    mirrored_typical: int = 0
+    ring: np.ndarray = field(default_factory=lambda: np.zeros(len(_BINS) - 1, dtype=np.int64))
+
+    def add(self, other: "HuStatistics") -> None:
+        self.pixels += other.pixels
+        self.total += other.total
+        self.typical += other.typical
+        self.mirrored_pixels += other.mirrored_pixels
+        self.mirrored_typical += other.mirrored_typical
+        self.ring = self.ring + other.ring
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.pixels
+
+    @property
+    def share(self) -> float:
+        return self.typical / self.pixels
+
+    @property
+    def contrast(self) -> float:
+        """The 90th percentile around the masks, HU."""
+        below = np.cumsum(self.ring)
+        if not below[-1]:
+            return float("nan")
+        return float(_BINS[1:][np.searchsorted(below, 0.9 * below[-1])])
+
+
+def measure(
+    hu: np.ndarray, mask: np.ndarray | None, mirrored: np.ndarray | None = None
+) -> HuStatistics:
+    """Statistics of one slice.
+
+    Args:
+        hu: int16 (rows, cols).
+        mask: (rows, cols), the masks paired with the slice, or None.
+        mirrored: (rows, cols), the masks that a reversed order would pair with it, or None.
+    """
+    found = HuStatistics()
+    if mask is not None:
+        inside = hu[mask > 0]
+        found.pixels = int(inside.size)
+        found.total = float(inside.sum(dtype=np.int64))
+        found.typical = _typical(inside)
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _RING + 1, 2 * _RING + 1))
+        ring = (cv2.dilate(mask, kernel) > 0) & (mask == 0)
+        found.ring = np.histogram(np.clip(hu[ring], _BINS[0], _BINS[-1]), _BINS)[0]
+    if mirrored is not None:
+        inside = hu[mirrored > 0]
+        found.mirrored_pixels = int(inside.size)
+        found.mirrored_typical = _typical(inside)
+    return found
+
+
+def judge(found: HuStatistics, patient_id: str, cure: str) -> None:
+    """Refuse masks that cannot belong to their slices.
+
+    Raises:
+        DataError: with what was measured and the ``cure``.
+    """
+    if found.pixels < LEAST_PIXELS:
+        return
+    reasons = list(_doubts(found))
+    if reasons:
+        raise DataError(patient_id, f"the HU check fails: {'; '.join(reasons)}", cure)
+
+
+def _doubts(found: HuStatistics) -> Iterable[str]:
+    low, high = MEAN_HU
+    if not low <= found.mean <= high:
+        yield f"mean {found.mean:.0f} HU under the masks, expected about 20 to 120"
+    elif found.share < LEAST_SHARE:
+        yield (
+            f"only {found.share:.0%} of the mask pixels lie within "
+            f"{EMBOLUS_HU[0]} to {EMBOLUS_HU[1]} HU"
+        )
+    if found.contrast < LEAST_CONTRAST_HU:
+        yield f"no contrast around the masks (brightest tenth {found.contrast:.0f} HU)"
+    if found.mirrored_pixels:
+        mirrored = found.mirrored_typical / found.mirrored_pixels
+        if mirrored > found.share + REVERSED_GAIN:
+            yield (
+                f"the masks fit better in reversed order ({mirrored:.0%} against "
+                f"{found.share:.0%} of the pixels look like emboli)"
+            )
+
+
+def _typical(inside: np.ndarray) -> int:
+    return int(np.count_nonzero((inside >= EMBOLUS_HU[0]) & (inside <= EMBOLUS_HU[1])))

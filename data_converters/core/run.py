@@ -1,0 +1,284 @@
+"""The run: patients over workers, finished ones kept, the data set put together at the end."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    wait,
+)
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from data_converters.core import work
+from data_converters.core.assemble import write_annotations
+from data_converters.core.plan import Converter, PatientPlan, PatientSource
+from data_converters.core.pool import open_executor
+from data_converters.core.progress import ConversionProgress
+from data_converters.core.schema import CONVERTER_VERSION, folder_name, info_entry
+from data_converters.core.splits import SPLITS, assign_folds, assign_splits
+from data_converters.core.store import Store, write_text
+from pe_unified.ct.errors import DataError
+
+#: Slices in one task: enough to hide its cost, few enough to spread one patient.
+_CHUNK = 24
+REPORT = "conversion_report.json"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run, and how to divide the patients.
+
+    Attributes:
+        workers: processes; 1 works in this process.
+        scheduler: address of a Dask scheduler to use instead.
+        seed, split, folds, groups: see :mod:`data_converters.core.splits`; ``folds`` 0
+            writes none. Folds divide the patients outside the test split.
+        quiet: no progress.
+    """
+
+    workers: int = 1
+    scheduler: str | None = None
+    seed: int = 0
+    split: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    folds: int = 0
+    groups: Mapping[str, str] = field(default_factory=dict)
+    quiet: bool = False
+
+
+@dataclass
+class _Patient:
+    """A patient on the way."""
+
+    source: PatientSource
+    folder: str
+    slices: Path
+    scratch: Path
+    plan: PatientPlan | None = None
+    results: list[work.ChunkResult | None] = field(default_factory=list)
+
+
+class _Run:
+    """Feeds the executor and collects what comes back; holds few patients at a time."""
+
+    def __init__(self, converter: Converter, store: Store, progress: ConversionProgress):
+        self.converter, self.store, self.progress = converter, store, progress
+        self.entries: dict[str, dict[str, Any]] = {}
+        self.has_pe: dict[str, bool | None] = {}
+        self._futures: dict[Future, tuple[str, _Patient, int]] = {}
+        self._active = 0
+
+    def work_through(self, executor: Executor, slots: int) -> None:
+        sources = self._unfinished()
+        more = True
+        while more or self._futures:
+            while more and self._active < slots + 2:
+                patient = next(sources, None)
+                more = patient is not None
+                if patient is not None:
+                    self._active += 1
+                    task = (
+                        work.plan_patient,
+                        self.converter.reader,
+                        patient.source,
+                        patient.scratch,
+                    )
+                    self._submit(executor, "plan", patient, 0, *task)
+            if self._futures:
+                for future in wait(self._futures, return_when=FIRST_COMPLETED).done:
+                    self._receive(executor, slots, future)
+
+    def _unfinished(self) -> Iterator[_Patient]:
+        folders: set[str] = set()
+        for source in self.converter.patients():
+            folder = folder_name(source.patient_id)
+            if folder in folders or folder != source.patient_id:
+                folder = f"{folder}-{sha256(source.patient_id.encode()).hexdigest()[:6]}"
+            folders.add(folder)
+            if source.problem is None and self.store.is_finished(folder, source.signature):
+                record = self.store.read_record(folder)
+                assert record is not None
+                self._note(folder, record)
+                continue
+            yield _Patient(source, folder, *self.store.begin(folder))
+        self.store.keep_only(folders)
+
+    def _submit(
+        self, executor: Executor, kind: str, patient: _Patient, index: int, *task: Any
+    ) -> None:
+        self._futures[executor.submit(*task)] = (kind, patient, index)
+
+    def _receive(self, executor: Executor, slots: int, future: Future) -> None:
+        kind, patient, index = self._futures.pop(future)
+        result = future.result()
+        if isinstance(result, DataError):
+            self._skip(patient, result)
+        elif kind == "plan":
+            self._start_chunks(executor, slots, patient, result)
+        elif kind == "chunk":
+            patient.results[index] = result
+            self.progress.slices_done(len(result.sizes))
+            if all(part is not None for part in patient.results):
+                whole = self.converter.reader.whole_patients
+                task = (work.finish_patient, patient.plan, patient.folder, patient.results, whole)
+                self._submit(executor, "finish", patient, 0, *task)
+        else:
+            entry = _relative_to(self.converter.raw, result["patient"])
+            record = {**result, "patient": entry}
+            self.store.commit(patient.folder, patient.slices, patient.source.signature, record)
+            self._active -= 1
+            self._note(patient.folder, record)
+
+    def _start_chunks(
+        self, executor: Executor, slots: int, patient: _Patient, plan: PatientPlan
+    ) -> None:
+        patient.plan = plan
+        items = [(plan.studies[number].spacing_mm, item) for number, item in plan.slices()]
+        size = max(4, min(_CHUNK, -(-len(items) // slots)))
+        chunks = [items[start : start + size] for start in range(0, len(items), size)]
+        patient.results = [None] * len(chunks)
+        for index, chunk in enumerate(chunks):
+            task = (work.convert_chunk, self.converter.reader, chunk, patient.slices)
+            self._submit(executor, "chunk", patient, index, *task)
+
+    def _note(self, folder: str, record: Mapping[str, Any]) -> None:
+        self.entries[folder] = record["patient"]
+        self.has_pe[record["patient"]["patient_id"]] = record["has_pe"]
+        self.progress.patient_done()
+
+    def _skip(self, patient: _Patient, error: DataError) -> None:
+        self._active -= 1
+        self.store.abandon(patient.folder, patient.slices)
+        entry = {
+            "patient_id": patient.source.patient_id,
+            "status": "skipped",
+            "reason": f"{error.where}: {error.reason}",
+            "cure": error.cure,
+            "slices": 0,
+            "positive_slices": 0,
+            "annotations": 0,
+        }
+        self.entries[patient.folder] = _relative_to(self.converter.raw, entry)
+        self.progress.say(f"skipped {patient.source.patient_id}: {error}")
+        self.progress.patient_done()
+
+
+def convert(converter: Converter, out: str | os.PathLike, options: RunOptions) -> dict[str, Any]:
+    """Convert a raw set into a dataset folder.
+
+    Finished patients of an earlier, perhaps killed, run are kept when the same files were
+    converted with the same options.
+
+    Returns:
+        The report, as written to ``conversion_report.json``.
+
+    Raises:
+        DataError: the folder cannot be used, or there are no patients.
+    """
+    store = Store(Path(out).resolve(), converter.name, _work_options(converter))
+    with store.open():
+        total = len(converter)
+        if not total:
+            raise DataError(
+                converter.raw, "no patients found", "see --help for the layout expected"
+            )
+        with (
+            ConversionProgress(converter.name, total, options.quiet) as progress,
+            open_executor(options.workers, options.scheduler) as (executor, slots),
+        ):
+            run = _Run(converter, store, progress)
+            try:
+                run.work_through(executor, slots)
+            except (BrokenExecutor, CancelledError) as error:
+                raise SystemExit(
+                    f"a worker died ({error or type(error).__name__}), perhaps for lack of memory; "
+                    "run the same command again, finished patients are kept"
+                ) from error
+        _assemble(converter, store, run, options)
+        return _report(converter, store, run)
+
+
+def _work_options(converter: Converter) -> dict[str, Any]:
+    return {"converter_version": CONVERTER_VERSION, **converter.options()}
+
+
+def _assemble(converter: Converter, store: Store, run: _Run, options: RunOptions) -> None:
+    splits = assign_splits(run.has_pe, options.split, options.seed, options.groups)
+    parts = {patient: [split] for patient, split in splits.items()}
+    names = list(SPLITS)
+    if options.folds:
+        outside = {patient: run.has_pe[patient] for patient in parts if splits[patient] != "test"}
+        folds = assign_folds(outside, options.folds, options.seed, options.groups)
+        names += [f"fold{k}_{part}" for k in range(options.folds) for part in ("train", "val")]
+        for patient, own in folds.items():
+            parts[patient] += [
+                f"fold{k}_{'val' if k == own else 'train'}" for k in range(options.folds)
+            ]
+    info = info_entry(
+        **converter.info(),
+        options={
+            "converter": converter.name,
+            **converter.options(),
+            "split_seed": options.seed,
+            "split": list(options.split),
+            "folds": options.folds,
+        },
+    )
+    converted = sorted(name for name in run.entries if run.entries[name]["status"] == "converted")
+    records = (_record(store, name) for name in converted)
+    write_annotations(store.root, records, parts, names, info)
+
+
+def _record(store: Store, folder: str) -> dict[str, Any]:
+    record = store.read_record(folder)
+    if record is None:
+        raise DataError(store.records / folder, "the record vanished", "run the command again")
+    return record
+
+
+def _report(converter: Converter, store: Store, run: _Run) -> dict[str, Any]:
+    entries = [run.entries[folder] for folder in sorted(run.entries)]
+    converted = [entry for entry in entries if entry["status"] == "converted"]
+    counts = ("slices", "positive_slices", "annotations")
+    report = {
+        "converter": converter.name,
+        "converter_version": CONVERTER_VERSION,
+        "options": converter.options(),
+        "totals": {
+            "patients": len(entries),
+            "converted": len(converted),
+            "skipped": len(entries) - len(converted),
+            **{name: sum(entry[name] for entry in converted) for name in counts},
+        },
+        "problems": _relative_to(converter.raw, converter.problems()),
+        "patients": entries,
+    }
+    write_text(store.root / REPORT, json.dumps(report, indent=1) + "\n")
+    return report
+
+
+def report_faults(report: Mapping[str, Any]) -> list[str]:
+    """Everything in a report that makes a run fail unless skips are allowed."""
+    faults = list(report["problems"])
+    for entry in report["patients"]:
+        if entry["status"] != "converted":
+            faults.append(f"{entry['patient_id']} skipped: {entry['reason']}; {entry['cure']}")
+        faults += [f"{entry['patient_id']}: {problem}" for problem in entry.get("problems", ())]
+    return faults
+
+
+def _relative_to(raw: Path, value: Any) -> Any:
+    """The same value with the raw folder cut off the paths within its texts."""
+    if isinstance(value, str):
+        return value.replace(f"{raw}{os.sep}", "")
+    if isinstance(value, dict):
+        return {key: _relative_to(raw, item) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [_relative_to(raw, item) for item in value]
+    return value

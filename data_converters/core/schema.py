@@ -1,0 +1,154 @@
+"""The COCO JSON of a converted set: its fields, and masks as annotations."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as rle_tools
+
+from pe_unified.ct.hu import HU_OFFSET
+
+#: Raised whenever the same input would give other output, so that old records are redone.
+CONVERTER_VERSION = "1.0"
+
+CATEGORY_ID = 1
+CATEGORIES = [{"id": CATEGORY_ID, "name": "embolus", "supercategory": "pulmonary embolism"}]
+
+#: The labels of a whole study, in the words and the order of RSNA-STR PE's train.csv.
+EXAM_LABELS = (
+    "negative_exam_for_pe",
+    "qa_motion",
+    "qa_contrast",
+    "flow_artifact",
+    "rv_lv_ratio_gte_1",
+    "rv_lv_ratio_lt_1",
+    "leftsided_pe",
+    "chronic_pe",
+    "true_filling_defect_not_pe",
+    "rightsided_pe",
+    "acute_and_chronic_pe",
+    "central_pe",
+    "indeterminate",
+)
+#: Of these, the ones that describe the study, not the embolism.
+_INFORMATIONAL = ("qa_motion", "qa_contrast", "flow_artifact", "true_filling_defect_not_pe")
+
+ALL_LABELS = ("slice", "boxes", "masks")
+
+
+def annotations_of_mask(mask: np.ndarray) -> list[dict[str, Any]]:
+    """One annotation per 8-connected component.
+
+    Args:
+        mask: (rows, cols); 0 is background. Each other value is an instance of its own, and
+            touching instances are told apart.
+
+    Returns:
+        Annotations without ``id`` and ``image_id``, in order of instance, then of the
+        first pixel met going down the rows. ``instance_id`` is set where a value exceeds 1.
+    """
+    if not mask.any():
+        return []
+    annotations = []
+    instances = [int(value) for value in np.unique(mask) if value]
+    for instance in instances:
+        binary = np.ascontiguousarray(mask == instance, dtype=np.uint8)
+        count, parts, stats, _ = cv2.connectedComponentsWithStats(binary, connectivity=8)
+        for part in range(1, count):
+            x, y, width, height, area = (int(value) for value in stats[part])
+            canvas = np.zeros(mask.shape, dtype=np.uint8, order="F")
+            window = (slice(y, y + height), slice(x, x + width))
+            canvas[window] = parts[window] == part
+            annotation = {
+                "category_id": CATEGORY_ID,
+                "bbox": [x, y, width, height],
+                "area": area,
+                "segmentation": encode_mask(canvas),
+                "iscrowd": 0,
+            }
+            if instances != [1]:
+                annotation["instance_id"] = instance
+            annotations.append(annotation)
+    return annotations
+
+
+def annotation_of_box(x: float, y: float, width: float, height: float, **extra: Any) -> dict:
+    """A box without a mask, without ``id`` and ``image_id``."""
+    return {
+        "category_id": CATEGORY_ID,
+        "bbox": [x, y, width, height],
+        "area": width * height,
+        "segmentation": [],
+        "iscrowd": 0,
+        **extra,
+    }
+
+
+def encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """A binary mask (rows, cols) as COCO's compressed run lengths, ``counts`` a string."""
+    code = rle_tools.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode("ascii")}
+
+
+def decode_mask(segmentation: Mapping[str, Any]) -> np.ndarray:
+    """COCO's compressed run lengths as a binary mask, uint8 (rows, cols)."""
+    return rle_tools.decode(dict(segmentation))
+
+
+def union_mask(annotations: Iterable[Mapping[str, Any]]) -> np.ndarray | None:
+    """All masks of a slice in one, uint8 (rows, cols); None where there are none."""
+    codes = [dict(item["segmentation"]) for item in annotations if item["segmentation"]]
+    return rle_tools.decode(rle_tools.merge(codes)) if codes else None
+
+
+def exam_entry(
+    study_uid: str, patient_id: str, labels: Mapping[str, int | None] | None = None
+) -> dict[str, Any]:
+    """One entry of ``exams[]``: labels that are not given are null."""
+    labels = labels or {}
+    return {
+        "study_uid": study_uid,
+        "patient_id": patient_id,
+        **{name: labels.get(name) for name in EXAM_LABELS},
+    }
+
+
+def exam_labels_from_masks(has_pe: bool) -> dict[str, int | None]:
+    """The exam labels that complete masks imply.
+
+    An exam with an embolus is neither negative nor indeterminate; one without is negative,
+    and everything that describes an embolism is off. Sides and ratios of a positive exam
+    stay unknown.
+    """
+    if has_pe:
+        return {"negative_exam_for_pe": 0, "indeterminate": 0}
+    labels: dict[str, int | None] = {name: 0 for name in EXAM_LABELS if name not in _INFORMATIONAL}
+    labels["negative_exam_for_pe"] = 1
+    return labels
+
+
+def info_entry(
+    *, description: str, source: str, licence: str, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """``info`` of a split file. Nothing in it depends on when or where the run happened."""
+    return {
+        "description": description,
+        "source": source,
+        "licence": licence,
+        "converter_version": CONVERTER_VERSION,
+        "hu_offset": HU_OFFSET,
+        **options,
+    }
+
+
+def folder_name(patient_id: str) -> str:
+    """A patient's identifier as the name of a folder."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", patient_id).lstrip(".")
+    return name or "_"
+
+
+def rounded(values: Sequence[float | None], digits: int = 4) -> list[float | None]:
+    """Millimetres as they are written down."""
+    return [None if value is None else round(float(value), digits) for value in values]

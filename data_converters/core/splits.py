@@ -1,0 +1,116 @@
+"""Which patients train, which validate, which test: by patient, seeded, stratified."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+SPLITS = ("train", "val", "test")
+
+
+def assign_splits(
+    has_pe: Mapping[str, bool | None],
+    fractions: Sequence[float] = (0.7, 0.15, 0.15),
+    seed: int = 0,
+    groups: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Give every patient a split.
+
+    Args:
+        has_pe: per patient, for stratification; unknown is a stratum of its own.
+        fractions: of train, val and test; any positive numbers, only their ratio counts.
+        seed: another seed shuffles otherwise; the order of ``has_pe`` does not matter.
+        groups: patient to group; a group is never divided. Others are their own group.
+
+    Returns:
+        patient to ``train``, ``val`` or ``test``. No wanted split stays empty while there
+        are groups enough.
+    """
+    if len(fractions) != len(SPLITS) or min(fractions) < 0 or not sum(fractions) > 0:
+        raise ValueError(f"a split has three fractions, none negative, got {list(fractions)}")
+    shares = [fraction / sum(fractions) for fraction in fractions]
+    parts = _divide(has_pe, shares, seed, groups or {})
+    return {patient: SPLITS[part] for patient, part in sorted(parts.items())}
+
+
+def assign_folds(
+    has_pe: Mapping[str, bool | None],
+    folds: int,
+    seed: int = 0,
+    groups: Mapping[str, str] | None = None,
+) -> dict[str, int]:
+    """Give every patient one of ``folds`` parts of nearly equal size, numbered from 0.
+
+    Raises:
+        ValueError: fewer groups than folds, so that a fold would be empty.
+    """
+    if folds < 2:
+        raise ValueError(f"cross-validation needs at least 2 folds, got {folds}")
+    known = {(groups or {}).get(patient, patient) for patient in has_pe}
+    if len(known) < folds:
+        raise ValueError(f"{folds} folds need as many patients or groups; there are {len(known)}")
+    return dict(sorted(_divide(has_pe, [1 / folds] * folds, seed, groups or {}).items()))
+
+
+def _divide(
+    has_pe: Mapping[str, bool | None],
+    shares: Sequence[float],
+    seed: int,
+    groups: Mapping[str, str],
+) -> dict[str, int]:
+    members: dict[str, list[str]] = defaultdict(list)
+    for patient in sorted(has_pe):
+        members[groups.get(patient, patient)].append(patient)
+    strata = {name: _stratum([has_pe[patient] for patient in members[name]]) for name in members}
+    sizes = {name: len(members[name]) for name in members}
+    wanted = _targets(strata, sizes, shares)
+    total = [share * len(has_pe) for share in shares]
+    open_parts = [part for part, share in enumerate(shares) if share]
+    part_of: dict[str, int] = {}
+    # Large groups first, since small ones can still even out; then in shuffled order.
+    for name in sorted(members, key=lambda name: (strata[name], -sizes[name], _draw(seed, name))):
+        missing = wanted[strata[name]]
+        part = max(open_parts, key=lambda part: (missing[part] + total[part], -part))
+        part_of[name] = part
+        missing[part] -= sizes[name]
+        total[part] -= sizes[name]
+    _fill_empty(part_of, strata, shares, seed)
+    return {patient: part_of[name] for name in members for patient in members[name]}
+
+
+def _targets(
+    strata: Mapping[str, int], sizes: Mapping[str, int], shares: Sequence[float]
+) -> dict[int, list[float]]:
+    counts: dict[int, int] = defaultdict(int)
+    for name, stratum in strata.items():
+        counts[stratum] += sizes[name]
+    return {stratum: [share * count for share in shares] for stratum, count in counts.items()}
+
+
+def _fill_empty(
+    part_of: dict[str, int], strata: Mapping[str, int], shares: Sequence[float], seed: int
+) -> None:
+    """Give each wanted but empty part one group of the fullest part."""
+    for part, share in enumerate(shares):
+        if not share or part in part_of.values():
+            continue
+        holders: dict[int, list[str]] = defaultdict(list)
+        for name, owner in part_of.items():
+            holders[owner].append(name)
+        owner = max(holders, key=lambda owner: (len(holders[owner]), -owner))
+        if len(holders[owner]) < 2:
+            return
+        names = sorted(holders[owner], key=lambda name: (strata[name], _draw(seed, name)))
+        # One with embolism if the owner keeps another: a split without any measures little.
+        spare_positive = strata[names[1]] == 0
+        part_of[names[0] if spare_positive else names[-1]] = part
+
+
+def _stratum(values: Sequence[bool | None]) -> int:
+    """0 for groups with embolism, 1 for those without, 2 where unknown."""
+    if any(values):
+        return 0
+    return 2 if any(value is None for value in values) else 1
+
+
+def _draw(seed: int, name: str) -> str:
+    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()

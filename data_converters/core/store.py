@@ -1,0 +1,150 @@
+"""The dataset folder while it is being made.
+
+A patient appears in one step: the slices are written into a temporary folder, which is
+renamed into place, and then the record of the patient is written. A record is the only
+proof that a patient is finished, so a run that was killed starts again with the patients
+that have none.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pe_unified.ct.errors import DataError
+
+STATE = ".conversion"
+
+
+class Store:
+    """One dataset folder. Only one run may hold it at a time.
+
+    Args:
+        root: the dataset folder; made when missing.
+        converter: name of the converter; a folder made by another one is refused.
+        options: what changes the output; records made with others are not reused.
+
+    Raises:
+        DataError: the folder holds something else, or another run is at work in it.
+    """
+
+    def __init__(self, root: Path, converter: str, options: Mapping[str, Any]):
+        self.root = root
+        self.images = root / "images"
+        self.state = root / STATE
+        self.records = self.state / "patients"
+        self.converter = converter
+        self._key = json.dumps([converter, options], sort_keys=True)
+        self._lock: Any = None
+        self._check_owner()
+
+    def _check_owner(self) -> None:
+        owner = self.state / "converter"
+        if owner.is_file():
+            made_by = owner.read_text().strip()
+            if made_by != self.converter:
+                reason = f"holds a data set made by {made_by}"
+                raise DataError(self.root, reason, "choose another folder")
+        elif self.root.is_dir() and any(self.root.iterdir()):
+            # A kill before the owner was noted leaves nothing but the empty state folder.
+            leftovers = {item.name for item in self.root.iterdir()} - {STATE}
+            if leftovers:
+                reason = f"is not empty and was not made by {self.converter}"
+                raise DataError(self.root, reason, "choose an empty folder")
+
+    @contextmanager
+    def open(self) -> Iterator["Store"]:
+        """Hold the folder, and sweep away what a killed run left half done."""
+        self.records.mkdir(parents=True, exist_ok=True)
+        self.images.mkdir(exist_ok=True)
+        with open(self.state / "lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                reason = "another conversion is at work in this folder"
+                raise DataError(self.root, reason, "wait for it or end it") from None
+            write_text(self.state / "converter", self.converter + "\n")
+            self.sweep()
+            yield self
+
+    def sweep(self) -> None:
+        """Remove temporary files; nothing that is finished."""
+        shutil.rmtree(self.state / "unfinished", ignore_errors=True)
+        for folder in (self.state, self.records, self.root, self.root / "annotations"):
+            for left in folder.glob(".*.part"):
+                left.unlink()
+
+    def fingerprint(self, signature: str) -> str:
+        return hashlib.sha256(f"{self._key}:{signature}".encode()).hexdigest()[:20]
+
+    def is_finished(self, folder: str, signature: str) -> bool:
+        """Whether the patient was converted from the same files with the same options."""
+        record = self.read_record(folder)
+        if record is None or record["fingerprint"] != self.fingerprint(signature):
+            return False
+        names = {image["file_name"].rsplit("/", 1)[1] for image in record["images"]}
+        try:
+            return names == set(os.listdir(self.images / folder))
+        except OSError:
+            return False
+
+    def read_record(self, folder: str) -> dict[str, Any] | None:
+        try:
+            with open(self.records / f"{folder}.json") as file:
+                return json.load(file)
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+
+    def begin(self, folder: str) -> tuple[Path, Path]:
+        """Fresh folders for a patient: one for its slices, one for unpacked volumes."""
+        # Named anew each time: what a killed run's last worker still writes goes nowhere.
+        base = self.state / "unfinished" / f"{folder}.{uuid.uuid4().hex[:8]}"
+        slices, scratch = base / "slices", base / "scratch"
+        slices.mkdir(parents=True)
+        scratch.mkdir()
+        return slices, scratch
+
+    def commit(self, folder: str, slices: Path, signature: str, record: dict[str, Any]) -> None:
+        """Put a converted patient in its place."""
+        self.remove(folder)
+        keep = {image["file_name"].rsplit("/", 1)[1] for image in record["images"]}
+        for name in set(os.listdir(slices)) - keep:
+            (slices / name).unlink()
+        os.rename(slices, self.images / folder)
+        shutil.rmtree(slices.parent, ignore_errors=True)
+        whole = {"fingerprint": self.fingerprint(signature), **record}
+        write_text(self.records / f"{folder}.json", json.dumps(whole))
+
+    def abandon(self, folder: str, slices: Path | None) -> None:
+        """Forget a patient that could not be converted, earlier conversions included."""
+        if slices is not None:
+            shutil.rmtree(slices.parent, ignore_errors=True)
+        self.remove(folder)
+
+    def remove(self, folder: str) -> None:
+        """Record first: slices without a record are unfinished, never the reverse."""
+        (self.records / f"{folder}.json").unlink(missing_ok=True)
+        shutil.rmtree(self.images / folder, ignore_errors=True)
+
+    def keep_only(self, folders: Iterable[str]) -> None:
+        """Remove patients that the raw set, or the subset, no longer has."""
+        wanted = set(folders)
+        for record in list(self.records.glob("*.json")):
+            if record.stem not in wanted:
+                self.remove(record.stem)
+        for path in list(self.images.iterdir()):
+            if path.name not in wanted:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or none."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

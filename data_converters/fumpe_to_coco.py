@@ -1,0 +1,198 @@
+#!/usr/bin/env python
+"""Convert FUMPE: CT angiographies of 35 patients with masks of every embolus.
+
+RAW holds CT_scans/PATnnn/D0001.dcm ... (or CT_scans_1, CT_scans_2) and GroundTruth/PATnnn.mat,
+MATLAB v5 or v7.3, with the variable Mask (rows, cols, slices).
+
+Mask slice k belongs to the k-th DICOM file in natural order of the file names, whatever the
+position in the patient. In the result, slices are numbered from feet to head (slice_index, also
+the PNG's number); file_index is k. The HU under the masks are checked, since masks on the wrong
+slices give no other sign.
+
+    python data_converters/fumpe_to_coco.py RAW OUT --workers 8
+"""
+
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_converters.core import cli
+from data_converters.core.mat import open_mat
+from data_converters.core.pairing import slices_for_mask
+from data_converters.core.plan import (
+    PatientPlan,
+    PatientSource,
+    SlicePlan,
+    StudyPlan,
+    stamp,
+)
+from data_converters.core.schema import (
+    ALL_LABELS,
+    annotations_of_mask,
+    exam_entry,
+    exam_labels_from_masks,
+    rounded,
+)
+from pe_unified.ct.dicom import list_files, natural_key, read_hu, scan_folder
+from pe_unified.ct.errors import DataError
+from pe_unified.ct.series import stack_slices
+
+VARIABLE = "Mask"
+
+
+@dataclass(frozen=True)
+class FumpeReader:
+    """Reads one patient: a folder of DICOM files and a MATLAB mask."""
+
+    variable: str = VARIABLE
+    check_hu: bool = True
+    whole_patients: bool = True
+
+    def plan(self, source: PatientSource, scratch: Path) -> PatientPlan:
+        folder, mat = source.place
+        scan = scan_folder(folder)
+        with open_mat(mat, self.variable) as mask:
+            headers, notes = slices_for_mask(scan, mask.shape, str(folder))
+            annotations = [annotations_of_mask(level) for level in mask.slices()]
+        stack = stack_slices(headers)
+        file_index = {header.path: index for index, header in enumerate(headers)}
+        slices = []
+        for index, (header, z) in enumerate(zip(stack.slices, stack.z_mm, strict=True)):
+            k = file_index[header.path]
+            positive = bool(annotations[k])
+            image = {
+                "study_uid": header.study_uid,
+                "series_uid": header.series_uid,
+                "sop_uid": header.sop_uid,
+                "slice_index": index,
+                "file_index": k,
+                "z_mm": z,
+                "spacing_mm": rounded(stack.spacing_mm, 6),
+                "pe_present": int(positive),
+                "labels_known": list(ALL_LABELS),
+            }
+            slices.append(
+                SlicePlan(
+                    source=(header.path,),
+                    file_name=f"{index:04d}.png",
+                    image=image,
+                    annotations=annotations[k],
+                    mirrored=annotations[len(headers) - 1 - k],
+                )
+            )
+        has_pe = any(annotations)
+        exam = exam_entry(headers[0].study_uid, source.patient_id, exam_labels_from_masks(has_pe))
+        return PatientPlan(
+            patient_id=source.patient_id,
+            studies=[StudyPlan(exam, slices, stack.spacing_mm)],
+            has_pe=has_pe,
+            notes=notes,
+            check_hu=self.check_hu,
+        )
+
+    def read_slice(self, source: tuple[Any, ...]) -> Any:
+        return read_hu(source[0])
+
+
+class Fumpe:
+    """The set as downloaded, in one folder.
+
+    Args:
+        raw: the folder that holds the scans and ``GroundTruth``, at most two levels down.
+        variable: name of the mask in the MATLAB files.
+        check_hu: refuse masks whose HU show that they lie on the wrong slices.
+    """
+
+    name = "fumpe"
+
+    def __init__(self, raw: Path, variable: str = VARIABLE, check_hu: bool = True):
+        self.raw = raw
+        self.reader = FumpeReader(variable, check_hu)
+        self._sources = self._find()
+
+    def info(self) -> dict[str, str]:
+        return {
+            "description": "FUMPE: pulmonary embolism in CT angiography, 2D components",
+            "source": "Masoudi et al., Sci Data 2018, doi 10.1038/sdata.2018.180",
+            "licence": "CC BY 4.0",
+        }
+
+    def options(self) -> dict[str, Any]:
+        return {"hu_check": self.reader.check_hu}
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def patients(self) -> Iterator[PatientSource]:
+        return iter(self._sources)
+
+    def problems(self) -> list[str]:
+        return []
+
+    def _find(self) -> list[PatientSource]:
+        scans: dict[str, list[Path]] = defaultdict(list)
+        masks: dict[str, list[Path]] = defaultdict(list)
+        for holder in _folders(self.raw):
+            name = holder.name.lower()
+            if name.startswith("ct_scans"):
+                for folder in sorted(holder.iterdir()):
+                    if folder.is_dir() and not folder.name.startswith("."):
+                        scans[folder.name].append(folder)
+            elif name == "groundtruth":
+                for path in sorted(holder.glob("*.mat")):
+                    masks[path.stem].append(path)
+        patients = sorted(scans.keys() | masks.keys(), key=natural_key)
+        return [self._source(name, scans[name], masks[name]) for name in patients]
+
+    def _source(self, name: str, folders: list[Path], mats: list[Path]) -> PatientSource:
+        problem = None
+        if not folders:
+            cure = f"put it under CT_scans/{name}, or remove the mask"
+            problem = DataError(mats[0], "a mask without a scan", cure)
+        elif not mats:
+            cure = f"put it under GroundTruth/{name}.mat, or remove the scan"
+            problem = DataError(folders[0], "a scan without a mask", cure)
+        elif len(folders) > 1 or len(mats) > 1:
+            places = ", ".join(str(path) for path in (folders if len(folders) > 1 else mats))
+            problem = DataError(name, f"found more than once: {places}", "keep one of them")
+        if problem is not None:
+            return PatientSource(name, None, problem=problem)
+        signature = f"{len(list_files(folders[0]))},{stamp(mats[0])}"
+        return PatientSource(name, (folders[0], mats[0]), signature)
+
+
+def _folders(raw: Path) -> list[Path]:
+    """The raw folder's sub-folders, two levels down."""
+    first = [path for path in sorted(raw.iterdir()) if path.is_dir()]
+    second = [path for folder in first for path in sorted(folder.iterdir()) if path.is_dir()]
+    return [raw, *first, *second]
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.make_parser(__doc__, "folder with CT_scans* and GroundTruth")
+    parser.add_argument(
+        "--variable", default=VARIABLE, help="the mask in the .mat files (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--no-hu-check",
+        action="store_true",
+        help="convert patients although the HU under the masks are not those of emboli",
+    )
+    return parser
+
+
+def main() -> int:
+    return cli.main(
+        lambda args: Fumpe(args.raw, args.variable, not args.no_hu_check), make_parser()
+    )
+
+
+if __name__ == "__main__":
+    # By its importable name, so that workers on other machines find the same functions.
+    from data_converters.fumpe_to_coco import main as run_main
+
+    sys.exit(run_main())

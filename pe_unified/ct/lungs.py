@@ -1,0 +1,207 @@
+"""Where the lungs are, from Hounsfield units alone.
+
+No learned weights: the body is the largest piece of tissue, what it encloses in a slice
+and is as dark as air are the lungs. Everything works on a grid of about 3 mm, so that a
+study takes a fraction of a second.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from scipy import ndimage
+
+#: The grid on which lungs are sought, mm.
+GRID_MM = 3.0
+#: Darker than this is air or lung, HU; brighter is tissue.
+_AIR_HU = -400
+#: Nothing but gas is darker than this on average, HU: bowel, stomach, a bottle on the table.
+_GAS_HU = -940
+#: Smaller than this is no lung, cubic mm.
+_SMALLEST_LUNG = 100e3
+#: A piece belongs to the lungs if it has at least this share of the largest one.
+_SMALLEST_SHARE = 0.08
+#: Below this share of the other side, a lung counts as missing (collapsed, flooded).
+_ONE_SIDED = 0.15
+#: Taken for a side of a pixel where it is unknown: a field of view of 360 mm.
+_USUAL_FIELD_MM = 360.0
+
+Spacing = Sequence[float | None]
+
+
+def lung_mask(hu: np.ndarray, spacing_mm: Spacing) -> np.ndarray | None:
+    """The lungs with their vessels, airways included.
+
+    Args:
+        hu: (slices, rows, cols), Hounsfield units.
+        spacing_mm: (row, col, slice), mm; None entries take usual values.
+
+    Returns:
+        bool (slices, rows, cols), or None where no lungs are found.
+    """
+    coarse, step = coarse_grid(hu, spacing_mm)
+    lungs, _ = find_lungs(coarse, grid_spacing(hu.shape[1:], spacing_mm))
+    if lungs is None:
+        return None
+    rows, cols = hu.shape[1:]
+    mask = np.empty(hu.shape, dtype=bool)
+    fine: np.ndarray | None = None
+    for index in range(len(hu)):
+        if index % step == 0 or fine is None:
+            level = lungs[min(index // step, len(lungs) - 1)].astype(np.float32)
+            fine = cv2.resize(level, (cols, rows), interpolation=cv2.INTER_LINEAR) > 0.5
+        mask[index] = fine
+    return mask
+
+
+def lung_box(
+    hu: np.ndarray, spacing_mm: Spacing, margin_mm: float = 0.0
+) -> tuple[int, int, int, int] | None:
+    """The box around both lungs over the whole study.
+
+    Args:
+        hu: (slices, rows, cols), Hounsfield units.
+        spacing_mm: (row, col, slice), mm; None entries take usual values.
+        margin_mm: added on every side, within the slice.
+
+    Returns:
+        (x, y, w, h) in pixels, or None where no lungs are found. Where one lung is missing
+        its side is taken from the mirror image of the other.
+    """
+    coarse, _ = coarse_grid(hu, spacing_mm)
+    return coarse_lung_box(coarse, hu.shape[1:], spacing_mm, margin_mm)
+
+
+def coarse_grid(hu: np.ndarray, spacing_mm: Spacing) -> tuple[np.ndarray, int]:
+    """A study on the search grid, int16 (slices, rows, cols), and the step between slices."""
+    row, col, step = search_grid(hu.shape[1:], spacing_mm)
+    coarse = np.stack([shrink_slice(hu[index], row, col) for index in range(0, len(hu), step)])
+    return coarse, step
+
+
+def search_grid(shape: Sequence[int], spacing_mm: Spacing) -> tuple[int, int, int]:
+    """How many rows, columns and slices go into one cell of the search grid."""
+    row, col, step = _known(shape, spacing_mm)
+    return tuple(max(1, round(GRID_MM / size)) for size in (row, col, step))  # type: ignore[return-value]
+
+
+def grid_spacing(shape: Sequence[int], spacing_mm: Spacing) -> tuple[float, float, float]:
+    """Spacing (row, col, slice) of the search grid, mm."""
+    factors = search_grid(shape, spacing_mm)
+    row, col, step = (
+        factor * size for factor, size in zip(factors, _known(shape, spacing_mm), strict=True)
+    )
+    return row, col, step
+
+
+def shrink_slice(hu: np.ndarray, row_factor: int, col_factor: int) -> np.ndarray:
+    """Block means of a slice: int16 (ceil(rows / factor), ceil(cols / factor))."""
+    rows, cols = hu.shape
+    pad_rows, pad_cols = -rows % row_factor, -cols % col_factor
+    if pad_rows or pad_cols:
+        hu = np.pad(hu, ((0, pad_rows), (0, pad_cols)), mode="edge")
+    size = (hu.shape[1] // col_factor, hu.shape[0] // row_factor)
+    return cv2.resize(hu.astype(np.int16, copy=False), size, interpolation=cv2.INTER_AREA)
+
+
+def coarse_lung_box(
+    coarse: np.ndarray, shape: Sequence[int], spacing_mm: Spacing, margin_mm: float = 0.0
+) -> tuple[int, int, int, int] | None:
+    """As :func:`lung_box`, for a study that is on the search grid already.
+
+    ``shape`` (rows, cols) and ``spacing_mm`` are those of the slices before shrinking.
+    """
+    lungs, body = find_lungs(coarse, grid_spacing(shape, spacing_mm))
+    if lungs is None:
+        return None
+    left, right = _complete_sides(lungs, body)
+    top, bottom = _ends(lungs.any(axis=(0, 2)))
+    rows, cols = shape
+    row_size, col_size, _ = search_grid(shape, spacing_mm)
+    row_mm, col_mm, _ = _known(shape, spacing_mm)
+    row_margin, col_margin = round(margin_mm / row_mm), round(margin_mm / col_mm)
+    # The last cell of the grid may hang over the edge of the slice.
+    x0 = max(0, left * col_size - col_margin)
+    y0 = max(0, top * row_size - row_margin)
+    x1 = min(cols, right * col_size + col_margin)
+    y1 = min(rows, bottom * row_size + row_margin)
+    return x0, y0, x1 - x0, y1 - y0
+
+
+def find_lungs(
+    coarse: np.ndarray, coarse_mm: Sequence[float]
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """Lungs, or None, and the filled body on the search grid, both bool (slices, rows, cols).
+
+    ``coarse``: int16 (slices, rows, cols), HU; ``coarse_mm``: its spacing (row, col, slice).
+    """
+    inside = np.stack([_inside_body(slice_hu) for slice_hu in coarse])
+    dark = (coarse < _AIR_HU) & inside
+    pieces, count = ndimage.label(dark)
+    if not count:
+        return None, inside
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
+    means = ndimage.mean(coarse, pieces, np.arange(1, count + 1))
+    sizes = np.where(means < _GAS_HU, 0, sizes)
+    smallest = _SMALLEST_LUNG / float(np.prod(coarse_mm))
+    largest = int(sizes.max())
+    if largest < smallest:
+        return None, inside
+    kept = np.flatnonzero(sizes >= _SMALLEST_SHARE * largest) + 1
+    lungs = np.isin(pieces, kept)
+    # Vessels inside the lungs are tissue: close over about two cells.
+    return np.stack([_close(level) for level in lungs]) & inside, inside
+
+
+def _inside_body(hu: np.ndarray) -> np.ndarray:
+    """The largest piece of tissue in a slice and all it encloses: bool (rows, cols)."""
+    tissue = (hu > _AIR_HU).astype(np.uint8)
+    # Parts that touch through a cell or two, such as the table, come off.
+    kernel = np.ones((3, 3), np.uint8)
+    opened = cv2.morphologyEx(tissue, cv2.MORPH_OPEN, kernel)
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
+    if count < 2:
+        return np.zeros(hu.shape, dtype=bool)
+    enclosed_area = stats[1:, cv2.CC_STAT_WIDTH] * stats[1:, cv2.CC_STAT_HEIGHT]
+    filled_by = stats[1:, cv2.CC_STAT_AREA]
+    body = parts == 1 + int(np.lexsort((enclosed_area, filled_by))[-1])
+    # Put back the thin chest wall that opening took, where it hangs on the body.
+    body = (cv2.dilate(body.astype(np.uint8), kernel) & tissue).astype(bool)
+    return ndimage.binary_fill_holes(body)
+
+
+def _close(level: np.ndarray) -> np.ndarray:
+    if not level.any():
+        return level
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
+    padded = np.pad(level.astype(np.uint8), 3)
+    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, kernel)[3:-3, 3:-3]
+    return closed.astype(bool)
+
+
+def _complete_sides(lungs: np.ndarray, body: np.ndarray) -> tuple[int, int]:
+    """Columns from left to right (exclusive), mirrored where only one lung is seen."""
+    columns = lungs.sum(axis=(0, 1))
+    left, right = _ends(columns > 0)
+    with_lung = lungs.any(axis=(1, 2))
+    body_left, body_right = _ends(body[with_lung].any(axis=(0, 1)))
+    middle = (body_left + body_right) / 2
+    one, other = int(columns[: round(middle)].sum()), int(columns[round(middle) :].sum())
+    if min(one, other) >= _ONE_SIDED * max(one, other):
+        return left, right
+    left, right = min(left, 2 * middle - right), max(right, 2 * middle - left)
+    return max(0, int(left)), min(lungs.shape[2], int(np.ceil(right)))
+
+
+def _ends(line: np.ndarray) -> tuple[int, int]:
+    """First True and one past the last."""
+    where = np.flatnonzero(line)
+    return int(where[0]), int(where[-1]) + 1
+
+
+def _known(shape: Sequence[int], spacing_mm: Spacing) -> tuple[float, float, float]:
+    row, col, step = spacing_mm
+    rows, cols = shape
+    col = col or _USUAL_FIELD_MM / cols
+    row = row or col or _USUAL_FIELD_MM / rows
+    return float(row), float(col), float(step or GRID_MM)

@@ -1,0 +1,62 @@
+"""Writes small CT slices as DICOM, with whatever quirk a test is about."""
+
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+STUDY, SERIES = "1.2.826.0.1.1", "1.2.826.0.1.1.1"
+
+
+def slice_dataset(
+    stored: np.ndarray, z: float | None = 0.0, number: int | None = 1, **elements
+) -> Dataset:
+    """An axial CT slice of the given stored numbers (rows, cols).
+
+    HU = stored - 1024 unless ``elements`` say otherwise; an element given as None is left out.
+    """
+    ds = Dataset()
+    ds.SOPClassUID = CTImageStorage
+    ds.SOPInstanceUID = elements.pop("SOPInstanceUID", None) or generate_uid()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    ds.Rows, ds.Columns = stored.shape
+    ds.SamplesPerPixel = 1
+    ds.PhotometricInterpretation = "MONOCHROME2"
+    ds.BitsAllocated = ds.BitsStored = 8 * stored.dtype.itemsize
+    ds.HighBit = ds.BitsStored - 1
+    ds.PixelRepresentation = int(stored.dtype.kind == "i")
+    ds.PixelData = stored.tobytes()
+    values = {
+        "Modality": "CT",
+        "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
+        "PatientID": "P1",
+        "StudyInstanceUID": STUDY,
+        "SeriesInstanceUID": SERIES,
+        "InstanceNumber": number,
+        "ImagePositionPatient": None if z is None else [-100.0, -100.0, z],
+        "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+        "PixelSpacing": [0.7, 0.7],
+        "RescaleSlope": 1,
+        "RescaleIntercept": -1024,
+        **elements,
+    }
+    for keyword, value in values.items():
+        if value is not None:
+            setattr(ds, keyword, value)
+    return ds
+
+
+def write_slice(path: Path, stored: np.ndarray, z: float | None = 0.0, **elements) -> Path:
+    """As :func:`slice_dataset`, into a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    slice_dataset(stored, z, **elements).save_as(path, enforce_file_format=True)
+    return path
+
+
+def write_hu(path: Path, hu: np.ndarray, z: float | None = 0.0, **elements) -> Path:
+    """A slice of the given Hounsfield units, stored as uint16 with an offset of 1024."""
+    return write_slice(path, (hu.astype(np.int32) + 1024).astype(np.uint16), z, **elements)

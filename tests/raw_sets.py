@@ -1,0 +1,97 @@
+"""Small raw sets in the layouts of the public ones, with truth known to the pixel."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from dicom_files import write_hu
+from scipy.io import savemat
+
+EMBOLUS, CONTRAST, TISSUE = 60, 320, 40
+
+
+@dataclass
+class TruePatient:
+    """What was written for one patient, in file order.
+
+    Attributes:
+        mask: uint8 (rows, cols, files).
+        hu: int16 (files, rows, cols).
+        z: mm, per file.
+    """
+
+    mask: np.ndarray
+    hu: np.ndarray
+    z: list[float]
+    extra: dict = field(default_factory=dict)
+
+
+def painted(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """HU for a mask (rows, cols, slices): emboli in contrast in tissue, air at the rim."""
+    rows, cols, count = mask.shape
+    hu = np.full((count, rows, cols), TISSUE, dtype=np.int16)
+    hu[:, :2] = hu[:, -2:] = hu[:, :, :2] = hu[:, :, -2:] = -1000
+    hu += rng.integers(-10, 11, hu.shape, dtype=np.int16)
+    for k in range(count):
+        where = mask[:, :, k] > 0
+        if where.any():
+            ys, xs = np.nonzero(where)
+            hu[k, max(0, ys.min() - 3) : ys.max() + 4, max(0, xs.min() - 3) : xs.max() + 4] = (
+                CONTRAST
+            )
+            hu[k][where] = EMBOLUS
+    return hu
+
+
+def random_mask(rng: np.random.Generator, size: int, count: int) -> np.ndarray:
+    """A few blobs at one end of the stack, so that a reversed order cannot pass."""
+    mask = np.zeros((size, size, count), dtype=np.uint8)
+    for k in range(1, max(2, count // 3)):
+        for _ in range(int(rng.integers(1, 4))):
+            y, x = rng.integers(6, size - 12, 2)
+            h, w = rng.integers(2, 6, 2)
+            mask[y : y + h, x : x + w, k] = 1
+    return mask
+
+
+def write_fumpe_patient(
+    raw: Path,
+    name: str,
+    *,
+    seed: int = 0,
+    size: int = 48,
+    count: int = 8,
+    empty: bool = False,
+    reversed_z: bool = False,
+    mask: np.ndarray | None = None,
+    scans: str = "CT_scans",
+    **elements,
+) -> TruePatient:
+    """``CT_scans/<name>/D1.dcm ...`` (no leading zeros) and ``GroundTruth/<name>.mat``."""
+    rng = np.random.default_rng([seed, sum(name.encode())])
+    if mask is None:
+        mask = random_mask(rng, size, count)
+        if empty:
+            mask[:] = 0
+    hu = painted(mask, rng)
+    count = mask.shape[2]
+    z = [1.5 * k - 100 for k in range(count)]
+    if reversed_z:
+        z.reverse()
+    for k in range(count):
+        write_hu(
+            raw / scans / name / f"D{k + 1}.dcm",
+            hu[k],
+            z[k],
+            # The instance number runs against the file names: nobody may rely on it.
+            number=count - k,
+            **{
+                "SOPInstanceUID": f"1.2.3.{sum(name.encode())}.{k + 1}",
+                "StudyInstanceUID": f"1.2.3.{sum(name.encode())}",
+                "SeriesInstanceUID": f"1.2.3.{sum(name.encode())}.0",
+                **elements,
+            },
+        )
+    (raw / "GroundTruth").mkdir(exist_ok=True)
+    savemat(raw / "GroundTruth" / f"{name}.mat", {"Mask": mask}, do_compression=True)
+    return TruePatient(mask, hu, z)
