@@ -1,36 +1,38 @@
-"""Child registries of mmengine's, scope ``pe_unified``; parts load when first asked for."""
+"""Child registries of mmengine's, scope ``pe_unified``; parts load when first asked for.
 
-from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import METRICS as MMENGINE_METRICS
-from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import (
-    OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
-)
-from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
-from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+Every registry that a runner looks into has a child here, also where pe_unified adds nothing
+to it, since mmengine warns about scopes that miss one.
+"""
+
+from mmengine import registry as root
 from mmengine.registry import Registry
 
 SCOPE = "pe_unified"
 
 
-def _child(name: str, parent: Registry, *locations: str) -> Registry:
+def _child(parent: Registry, *locations: str) -> Registry:
     return Registry(
-        name,
+        parent.name,
         parent=parent,
         scope=SCOPE,
         locations=[f"pe_unified.{location}" for location in locations],
     )
 
 
-DATASETS = _child("dataset", MMENGINE_DATASETS, "datasets")
-TRANSFORMS = _child("transform", MMENGINE_TRANSFORMS, "datasets")
-DATA_SAMPLERS = _child("data sampler", MMENGINE_DATA_SAMPLERS, "datasets")
-MODELS = _child("model", MMENGINE_MODELS, "models")
-METRICS = _child("metric", MMENGINE_METRICS, "evaluation")
-HOOKS = _child("hook", MMENGINE_HOOKS, "engine")
-OPTIM_WRAPPERS = _child("optim wrapper", MMENGINE_OPTIM_WRAPPERS, "engine")
-OPTIM_WRAPPER_CONSTRUCTORS = _child(
-    "optim wrapper constructor", MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, "engine"
-)
+DATASETS = _child(root.DATASETS, "datasets")
+TRANSFORMS = _child(root.TRANSFORMS, "datasets")
+DATA_SAMPLERS = _child(root.DATA_SAMPLERS, "datasets")
+MODELS = _child(root.MODELS, "models")
+METRICS = _child(root.METRICS, "evaluation")
+HOOKS = _child(root.HOOKS, "engine")
+OPTIM_WRAPPERS = _child(root.OPTIM_WRAPPERS, "engine")
+OPTIM_WRAPPER_CONSTRUCTORS = _child(root.OPTIM_WRAPPER_CONSTRUCTORS, "engine")
+
+EVALUATORS = _child(root.EVALUATOR)
+LOG_PROCESSORS = _child(root.LOG_PROCESSORS)
+LOOPS = _child(root.LOOPS)
+OPTIMIZERS = _child(root.OPTIMIZERS)
+PARAM_SCHEDULERS = _child(root.PARAM_SCHEDULERS)
+VISBACKENDS = _child(root.VISBACKENDS)
+VISUALIZERS = _child(root.VISUALIZERS)
+WEIGHT_INITIALIZERS = _child(root.WEIGHT_INITIALIZERS)

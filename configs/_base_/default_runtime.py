@@ -13,7 +13,6 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=1),
     dist_cfg=dict(backend="nccl"),
 )
-channels_last = True
 
 step = None
 reuse = dict()

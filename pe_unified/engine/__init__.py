@@ -4,6 +4,7 @@ from pe_unified.engine.config import ConfigError, apply_knobs, load_config
 from pe_unified.engine.hooks import NaNGuardHook, ProgressHook, WholeCheckpointHook
 from pe_unified.engine.precision import PrecisionOptimWrapper
 from pe_unified.engine.runner import PERunner
+from pe_unified.engine.steps import load_recipe, run_recipe
 
 __all__ = [
     "ConfigError",
@@ -14,4 +15,6 @@ __all__ = [
     "WholeCheckpointHook",
     "apply_knobs",
     "load_config",
+    "load_recipe",
+    "run_recipe",
 ]

@@ -7,11 +7,12 @@ merged is carried to all its places.
 """
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+
 
 class ConfigError(ValueError):
     """A config or an override of it cannot be used; the message says what to change."""
@@ -22,8 +23,9 @@ _SPLITS = ("train", "val", "test")
 
 def load_config(
     path: str | Path,
-    overrides: dict[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
     data_root: str | None = None,
+    settings: Sequence[Mapping[str, Any]] = (),
 ) -> Config:
     """Read a config, apply overrides, set the knobs.
 
@@ -31,6 +33,8 @@ def load_config(
         path: a Python config.
         overrides: dotted keys to values, as ``--cfg-options`` gives them.
         data_root: the data set's folder; the same as overriding the knob ``data_root``.
+        settings: merged over the file in turn before the overrides, as inheriting configs
+            would be; may bring new keys.
 
     Raises:
         FileNotFoundError: no such file.
@@ -41,6 +45,8 @@ def load_config(
     if not path.is_file():
         raise FileNotFoundError(f"no config at {path}; the ready ones are in configs/")
     cfg = Config.fromfile(path)
+    for each in settings:
+        cfg.merge_from_dict(dict(each))
     overrides = dict(overrides or {})
     if data_root is not None:
         overrides["data_root"] = str(data_root)

@@ -127,7 +127,7 @@ class NaNGuardHook(Hook):
         if not outputs or not self.every_n_inner_iters(batch_idx, self.interval):
             return
         values = {
-            name: float(value)
+            name: float(value.detach())
             for name, value in outputs.items()
             if isinstance(value, torch.Tensor) and value.numel() == 1
         }
@@ -187,7 +187,7 @@ class ProgressHook(Hook):
         outputs: dict | None = None,
     ) -> None:
         if self.progress is not None:
-            loss = float(outputs["loss"]) if outputs and "loss" in outputs else math.nan
+            loss = float(outputs["loss"].detach()) if outputs and "loss" in outputs else math.nan
             self.progress.update(self.task, completed=batch_idx + 1, state=f"loss {loss:.3f}")
 
     def before_val_epoch(self, runner: Runner) -> None:

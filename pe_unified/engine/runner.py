@@ -1,14 +1,17 @@
 """mmengine's Runner with checkpoints that are whole, say what they are, and run no code."""
 
+import logging
 import os
 import random
 import re
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import weights_to_cpu
@@ -28,7 +31,9 @@ class PERunner(Runner):
       validation and the state of every random generator.
     - ``resume`` goes on from the newest checkpoint that is whole.
     - Loading is strict, and refuses pickled code unless ``cfg.trust_checkpoint``.
-    - ``cfg.reuse`` ``{module: checkpoint}`` starts modules from other checkpoints.
+    - ``cfg.reuse`` ``{module: checkpoint}``, or ``{module: [step, checkpoint]}``, starts
+      modules from other checkpoints.
+    - ``cfg.console_level`` is what the console shows of the log; the file has all of it.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -39,11 +44,24 @@ class PERunner(Runner):
         self.validated: dict[str, float] = {}
         #: Best value so far of the metric that picks ``best.pth``.
         self.best: float | None = None
+        self._seconds_before = 0.0
+        self._started = time.monotonic()
 
-    def wrap_model(self, model_wrapper_cfg: dict | None, model: torch.nn.Module) -> Any:
-        if self.cfg.get("channels_last", False):
-            model = model.to(memory_format=torch.channels_last)
-        return super().wrap_model(model_wrapper_cfg, model)
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, those before an interruption included."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    def train(self) -> torch.nn.Module:
+        self._started = time.monotonic()
+        return super().train()
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.setLevel(self.cfg.get("console_level", logging.INFO))
+        return logger
 
     def _init_model_weights(self) -> None:
         super()._init_model_weights()
@@ -51,16 +69,12 @@ class PERunner(Runner):
         if not reuse:
             return
         model = self.model.module if is_model_wrapper(self.model) else self.model
-        reports = reuse_weights(model, dict(reuse), trust=self.cfg.get("trust_checkpoint", False))
-        self.parents = [
-            {
-                "module": report.module,
-                "from": report.source,
-                "tensors": report.tensors,
-                "total": report.total,
-            }
-            for report in reports
-        ]
+        rules = {
+            module: tuple(source) if isinstance(source, list) else source
+            for module, source in reuse.items()
+        }
+        reports = reuse_weights(model, rules, trust=self.cfg.get("trust_checkpoint", False))
+        self.parents = [report.as_dict() for report in reports]
 
     @staticmethod
     def build_dataloader(
@@ -99,6 +113,7 @@ class PERunner(Runner):
                 "parents": self.parents,
                 "validated": self.validated,
                 "best": self.best,
+                "seconds": self.seconds,
                 "seed": self.seed,
                 "experiment_name": self.experiment_name,
             },
@@ -139,6 +154,7 @@ class PERunner(Runner):
         checkpoint = load_checkpoint_safely(filename, trust=self.cfg.get("trust_checkpoint", False))
         self.parents = list(checkpoint["meta"]["parents"])
         self.best = checkpoint["meta"]["best"]
+        self._seconds_before = checkpoint["meta"]["seconds"]
         _restore_random_state(checkpoint["random_state"])
 
     def load_or_resume(self) -> None:

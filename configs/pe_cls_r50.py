@@ -1,0 +1,15 @@
+"""Is there embolism on this slice? ResNet-50, classification alone.
+
+tools/train.py configs/pe_cls_r50.py --data-root data/pe
+"""
+
+_base_ = [
+    "_base_/default_runtime.py",
+    "_base_/datasets/pe_slices.py",
+    "_base_/schedules/adamw_cosine.py",
+    "_base_/models/r50.py",
+]
+
+model = dict(seg_head=None, det_head=None)
+val_evaluator = [dict(type="SliceMetric", resamples=0)]
+test_evaluator = [dict(type="SliceMetric")]

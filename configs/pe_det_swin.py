@@ -1,0 +1,19 @@
+"""Where are the emboli? Swin-T, Faster R-CNN alone.
+
+tools/train.py configs/pe_det_swin.py --data-root data/pe
+"""
+
+_base_ = [
+    "_base_/default_runtime.py",
+    "_base_/datasets/pe_slices.py",
+    "_base_/schedules/adamw_cosine.py",
+    "_base_/models/swin.py",
+]
+
+lr = 1e-4
+model = dict(cls_head=None, seg_head=None)
+train_dataloader = dict(dataset=dict(needs=("boxes",)))
+val_dataloader = dict(dataset=dict(needs=("boxes",)))
+test_dataloader = dict(dataset=dict(needs=("boxes",)))
+val_evaluator = [dict(type="DetMetric", resamples=0)]
+test_evaluator = [dict(type="DetMetric")]

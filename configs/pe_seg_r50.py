@@ -1,0 +1,18 @@
+"""Which pixels are embolus? ResNet-50, UNet decoder alone.
+
+tools/train.py configs/pe_seg_r50.py --data-root data/pe
+"""
+
+_base_ = [
+    "_base_/default_runtime.py",
+    "_base_/datasets/pe_slices.py",
+    "_base_/schedules/adamw_cosine.py",
+    "_base_/models/r50.py",
+]
+
+model = dict(cls_head=None, det_head=None)
+train_dataloader = dict(dataset=dict(needs=("masks",)))
+val_dataloader = dict(dataset=dict(needs=("masks",)))
+test_dataloader = dict(dataset=dict(needs=("masks",)))
+val_evaluator = [dict(type="SegMetric", resamples=0)]
+test_evaluator = [dict(type="SegMetric")]

@@ -1,0 +1,19 @@
+"""All three answers on one Swin-T.
+
+tools/train.py configs/pe_unified_swin.py --data-root data/pe
+"""
+
+_base_ = [
+    "_base_/default_runtime.py",
+    "_base_/datasets/pe_slices.py",
+    "_base_/schedules/adamw_cosine.py",
+    "_base_/models/swin.py",
+]
+
+lr = 1e-4
+val_evaluator = [
+    dict(type="SliceMetric", resamples=0),
+    dict(type="SegMetric", resamples=0),
+    dict(type="DetMetric", resamples=0),
+]
+test_evaluator = [dict(type="SliceMetric"), dict(type="SegMetric"), dict(type="DetMetric")]

@@ -1,0 +1,121 @@
+"""Evaluating a checkpoint: thresholds from validation, metrics on the test split."""
+
+import copy
+import itertools
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+
+from pe_unified.engine.runner import PERunner
+from pe_unified.evaluation.metrics import as_json, fix_thresholds
+from pe_unified.evaluation.tables import Table
+from pe_unified.models.weights import load_checkpoint_safely
+
+#: mmengine wants a new name for every runner of a process.
+_RUN_NUMBERS = itertools.count()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one evaluation gives.
+
+    Fields:
+        metrics: by key, as DESIGN's result files name them, with ``<key>_ci``.
+        thresholds: ``<task>/threshold`` that were applied, fixed on validation.
+        tables: by task prefix, the arrays behind the metrics, for figures and comparisons.
+    """
+
+    metrics: dict[str, Any]
+    thresholds: dict[str, float]
+    tables: dict[str, Table]
+
+
+def evaluate_checkpoint(
+    cfg: Config, checkpoint: str | Path, hooks: list[Hook] | None = None
+) -> Evaluation:
+    """Evaluate on the test split, with the thresholds that validation chose.
+
+    Thresholds stand in the checkpoint when validation ran in training; else validation runs
+    first. Test patients never take part in choosing them.
+
+    Args:
+        cfg: as :func:`~pe_unified.engine.load_config` gives it, with ``work_dir``.
+        checkpoint: weights to evaluate.
+        hooks: further hooks of the test loop, for instance to keep some predictions.
+    """
+    runner = _test_runner(cfg, checkpoint, "test")
+    stored = load_checkpoint_safely(checkpoint, trust=cfg.get("trust_checkpoint", False))
+    chosen: Mapping[str, Any] = stored.get("meta", {}).get("validated", {})
+    needed = [f"{metric.prefix}/threshold" for metric in _metrics(runner.test_evaluator)]
+    if any(chosen.get(key) is None for key in needed):
+        print_log("no thresholds in the checkpoint: choosing them on validation", "current")
+        chosen = validate_checkpoint(cfg, checkpoint)
+    thresholds = fix_thresholds(runner.test_evaluator, chosen)
+    for hook in hooks or ():
+        runner.register_hook(hook)
+    metrics = runner.test()
+    tables = {
+        metric.prefix: metric.table
+        for metric in _metrics(runner.test_evaluator)
+        if metric.table is not None
+    }
+    kept = {key: value for key, value in metrics.items() if key not in thresholds}
+    return Evaluation(kept, thresholds, tables)
+
+
+def validate_checkpoint(cfg: Config, checkpoint: str | Path) -> dict[str, Any]:
+    """Metrics on the validation split, among them the thresholds it chooses."""
+    return _test_runner(cfg, checkpoint, "val").test()
+
+
+def _test_runner(cfg: Config, checkpoint: str | Path, split: str) -> PERunner:
+    """A runner that only tests a checkpoint, on the given split."""
+    cfg = copy.deepcopy(cfg)
+    if split == "val":
+        cfg.test_dataloader = cfg.val_dataloader
+        cfg.test_evaluator = cfg.val_evaluator
+    for key in (
+        "train_dataloader",
+        "train_cfg",
+        "optim_wrapper",
+        "param_scheduler",
+        "val_dataloader",
+        "val_cfg",
+        "val_evaluator",
+    ):
+        cfg[key] = None
+    cfg.model.backbone.pretrained = None
+    cfg.reuse = {}
+    cfg.resume = False
+    cfg.load_from = str(checkpoint)
+    cfg.default_hooks.checkpoint = cfg.default_hooks.param_scheduler = None
+    cfg.experiment_name = f"{Path(cfg.work_dir).name}_{split}_{next(_RUN_NUMBERS)}"
+    return PERunner.from_cfg(cfg)
+
+
+def _metrics(evaluator: Evaluator) -> list:
+    return list(evaluator.metrics)
+
+
+def write_metrics(path: Path, evaluation: Evaluation, **provenance: Any) -> None:
+    """``metrics.json``: the metrics, the thresholds, where they come from; atomically."""
+    write_json(
+        path,
+        {**provenance, "metrics": evaluation.metrics, "thresholds": evaluation.thresholds},
+    )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Strict JSON (NaN as null), written beside its place and renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(json.dumps(as_json(value), indent=2) + "\n")
+    os.replace(partial, path)

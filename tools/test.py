@@ -1,0 +1,47 @@
+#!/usr/bin/env python
+"""Evaluate a checkpoint: AUC, Dice and IoU, mAP, with intervals over patients.
+
+Operating thresholds come from validation (out of the checkpoint, or chosen on the validation
+split first) and are only applied here. Writes metrics.json into the work dir.
+
+Example:
+  tools/test.py configs/pe_cls_swin.py work_dirs/pe_cls_swin/iter_20000.pth --data-root data/pe
+"""
+
+import argparse
+from pathlib import Path
+
+from command_line import add_config_arguments, exit_on_user_error, read_config
+from rich.console import Console
+
+from pe_unified.engine.evaluate import evaluate_checkpoint, write_metrics
+from pe_unified.engine.summary import metrics_table
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_config_arguments(parser)
+    parser.add_argument("checkpoint", help="weights to evaluate")
+    parser.add_argument("--amp", action="store_true", help="evaluate in bfloat16 mixed precision")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    with exit_on_user_error():
+        cfg = read_config(args)
+        cfg.work_dir = args.work_dir or f"work_dirs/{Path(args.config).stem}/test"
+        cfg.launcher = args.launcher
+        evaluation = evaluate_checkpoint(cfg, args.checkpoint)
+        path = Path(cfg.work_dir) / "metrics.json"
+        write_metrics(path, evaluation, config=args.config, checkpoint=args.checkpoint)
+        for prefix, table in evaluation.tables.items():
+            table.save(path.with_name(f"{prefix}.npz"))
+    Console().print(metrics_table(evaluation.metrics, evaluation.thresholds))
+    print(f"metrics written to {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+#!/usr/bin/env python
+"""Train a recipe of steps, each reusing the weights of earlier ones, and compare the arms.
+
+Run again after an interruption, it goes on at the step and iteration where it stopped.
+
+Examples:
+  tools/train_steps.py configs/steps/r50.py --data-root data/pe
+  tools/train_steps.py configs/steps/swin.py --data-root data/pe --seeds 0 1 2
+"""
+
+import argparse
+from pathlib import Path
+
+from command_line import exit_on_user_error
+from mmengine.config import DictAction
+
+from pe_unified.engine import run_recipe
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recipe", help="a recipe, such as configs/steps/r50.py")
+    parser.add_argument("--data-root", help="the converted data set's folder")
+    parser.add_argument("--work-dir", help="where results go; work_dirs/<recipe name> by default")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=[0],
+        help="train everything once per seed; several give intervals over runs",
+    )
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="override settings in every step, e.g. max_iters=500",
+    )
+    parser.add_argument("--note", default="", help="a line that stands under every figure")
+    parser.add_argument("--trust-checkpoint", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    with exit_on_user_error():
+        run_recipe(
+            args.recipe,
+            work_dir=Path(args.work_dir or f"work_dirs/{Path(args.recipe).stem}"),
+            data_root=args.data_root,
+            overrides=args.cfg_options,
+            seeds=args.seeds,
+            note=args.note,
+            trust_checkpoint=args.trust_checkpoint,
+        )
+
+
+if __name__ == "__main__":
+    main()
