@@ -28,6 +28,7 @@ from data_converters.core.plan import (
     PatientSource,
     SlicePlan,
     StudyPlan,
+    folder_stamp,
     stamp,
 )
 from data_converters.core.schema import (
@@ -37,7 +38,7 @@ from data_converters.core.schema import (
     exam_labels_from_masks,
     rounded,
 )
-from pe_unified.ct.dicom import list_files, natural_key, read_hu, scan_folder
+from pe_unified.ct.dicom import natural_key, read_hu, scan_folder
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.series import stack_slices
 
@@ -161,7 +162,7 @@ class Fumpe:
             problem = DataError(name, f"found more than once: {places}", "keep one of them")
         if problem is not None:
             return PatientSource(name, None, problem=problem)
-        signature = f"{len(list_files(folders[0]))},{stamp(mats[0])}"
+        signature = f"{folder_stamp(folders[0])},{stamp(mats[0])}"
         return PatientSource(name, (folders[0], mats[0]), signature)
 
 

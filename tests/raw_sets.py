@@ -95,3 +95,57 @@ def write_fumpe_patient(
     (raw / "GroundTruth").mkdir(exist_ok=True)
     savemat(raw / "GroundTruth" / f"{name}.mat", {"Mask": mask}, do_compression=True)
     return TruePatient(mask, hu, z)
+
+
+RSNA_COLUMNS = (
+    "StudyInstanceUID,SeriesInstanceUID,SOPInstanceUID,pe_present_on_image,negative_exam_for_pe,"
+    "qa_motion,qa_contrast,flow_artifact,rv_lv_ratio_gte_1,rv_lv_ratio_lt_1,leftsided_pe,"
+    "chronic_pe,true_filling_defect_not_pe,rightsided_pe,acute_and_chronic_pe,central_pe,"
+    "indeterminate"
+).split(",")
+
+
+def rsna_row(study: str, sop: str, label: int, positive_exam: bool, **changes: int) -> list[str]:
+    """A consistent row of train.csv; the series of study ``st`` is ``st-s``."""
+    values = dict.fromkeys(RSNA_COLUMNS, 0)
+    values |= {
+        "StudyInstanceUID": study,
+        "SeriesInstanceUID": f"{study}-s",
+        "SOPInstanceUID": sop,
+        "pe_present_on_image": label,
+        "negative_exam_for_pe": int(not positive_exam),
+        "rv_lv_ratio_lt_1": int(positive_exam),
+        "rightsided_pe": int(positive_exam),
+        **changes,
+    }
+    return [str(values[column]) for column in RSNA_COLUMNS]
+
+
+def write_rsna_study(
+    raw: Path, study: str, labels: list[int], *, seed: int = 0, size: int = 32, **elements
+) -> list[list[str]]:
+    """``train/<study>/<study>-s/<sop>.dcm`` for each label, and the rows of the csv.
+
+    Names run against the physical order: slice ``<study>-0`` is the highest.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for k, label in enumerate(labels):
+        sop = f"{study}-{k}"
+        hu = rng.integers(-200, 300, (size, size)).astype(np.int16)
+        elements = {
+            "PatientID": "",
+            "StudyInstanceUID": "1.9",
+            "SeriesInstanceUID": "1.9.1",
+        } | elements
+        write_hu(raw / "train" / study / f"{study}-s" / f"{sop}.dcm", hu, -2.5 * k, **elements)
+        rows.append(rsna_row(study, sop, label, any(labels)))
+    return rows
+
+
+def write_csv(path: Path, rows: list[list[str]], columns: list[str] = RSNA_COLUMNS) -> Path:
+    path.write_text("\n".join(",".join(row) for row in [columns, *rows]) + "\n")
+    return path
+
+
+BOX_COLUMNS = "StudyInstanceUID,SeriesInstanceUID,SOPInstanceUID,Artery,x,y,width,height".split(",")

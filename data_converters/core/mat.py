@@ -49,7 +49,8 @@ class MatMask:
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], block: Callable[[int, int], np.ndarray]):
-        self.path, self.shape, self._block = path, shape, block
+        self.path, self._block = path, block
+        self.shape: tuple[int, int, int] = (int(shape[0]), int(shape[1]), int(shape[2]))
 
     def slices(self) -> Iterator[np.ndarray]:
         """Each slice in turn: uint8 (rows, cols), 0 or 1.

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pe_unified.ct.dicom import list_files
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.lungs import GRID_MM
 
@@ -42,10 +43,10 @@ class StudyPlan:
     """The slices of a study in ascending order, with its entry of ``exams[]``.
 
     ``spacing_mm`` (row, col, slice) is that of the slices planned, which may be a part of
-    the study.
+    the study. A second series of a study has no entry of its own.
     """
 
-    exam: dict[str, Any]
+    exam: dict[str, Any] | None
     slices: list[SlicePlan]
     spacing_mm: tuple[float | None, float | None, float | None]
 
@@ -103,8 +104,9 @@ class PatientSource:
 class Reader(Protocol):
     """The part of a converter that works on a patient. Small: it travels with every task."""
 
-    #: One bad slice spoils the patient (where masks pair with slices by position).
-    whole_patients: bool
+    @property
+    def whole_patients(self) -> bool:
+        """One bad slice spoils the patient (where masks pair with slices by position)."""
 
     def plan(self, source: PatientSource, scratch: Path) -> PatientPlan:
         """Find slices, order and labels. ``scratch`` is a folder for unpacked volumes.
@@ -128,7 +130,10 @@ class Converter(Protocol):
     name: str
     #: The folder of raw files; paths in the report are relative to it.
     raw: Path
-    reader: Reader
+
+    @property
+    def reader(self) -> Reader:
+        """Goes to the workers."""
 
     def info(self) -> dict[str, str]:
         """``description``, ``source`` and ``licence`` of the set."""
@@ -157,3 +162,11 @@ def stamp(*paths: str | os.PathLike) -> str:
         else:
             parts.append(f"{status.st_size}:{status.st_mtime_ns}")
     return ",".join(parts)
+
+
+def folder_stamp(folder: str | os.PathLike) -> str:
+    """Count, size and latest time of the files under a folder, to notice that they changed."""
+    statuses = [os.stat(path) for path in list_files(folder)]
+    size = sum(status.st_size for status in statuses)
+    latest = max((status.st_mtime_ns for status in statuses), default=0)
+    return f"{len(statuses)}:{size}:{latest}"

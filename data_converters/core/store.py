@@ -84,9 +84,14 @@ class Store:
         return hashlib.sha256(f"{self._key}:{signature}".encode()).hexdigest()[:20]
 
     def is_finished(self, folder: str, signature: str) -> bool:
-        """Whether the patient was converted from the same files with the same options."""
+        """Whether the patient was converted from the same files with the same options.
+
+        One with problems is tried again: its files may have been mended.
+        """
         record = self.read_record(folder)
         if record is None or record["fingerprint"] != self.fingerprint(signature):
+            return False
+        if record["patient"]["problems"]:
             return False
         names = {image["file_name"].rsplit("/", 1)[1] for image in record["images"]}
         try:

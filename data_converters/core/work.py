@@ -132,7 +132,7 @@ def finish_patient(
             "problems": plan.problems + [str(error) for error in errors],
         },
         "has_pe": plan.has_pe,
-        "exams": [study.exam for study in plan.studies],
+        "exams": [study.exam for study in plan.studies if study.exam is not None],
         "images": images,
         "annotations": annotations,
     }

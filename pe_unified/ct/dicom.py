@@ -36,8 +36,10 @@ _HEADER_TAGS = [
     "SliceLocation",
 ]
 #: Files that lie beside slices and are never slices.
-_COMPANIONS = frozenset(
-    [".txt", ".json", ".csv", ".tsv", ".md", ".xml", ".html", ".pdf", ".png", ".jpg", ".jpeg", ".gif", ".db", ".ini", ".log", ".yml", ".yaml", ".zip", ".gz", ".tar", ".mat", ".nii", ".nrrd", ".py", ".sh", ".bat", ".exe"]
+_COMPANION = re.compile(
+    r"\.(txt|json|csv|tsv|md|xml|html|pdf|log|ini|yml|png|jpe?g|gif|db|zip|gz|tar|mat|nii|nrrd"
+    r"|py|sh|bat|exe)$",
+    re.IGNORECASE,
 )
 #: The rescale intercept of scanners that store CT as unsigned numbers.
 _USUAL_INTERCEPT = -1024.0
@@ -112,7 +114,7 @@ def scan_files(files: Iterable[Path]) -> FolderScan:
     """Read the headers of the given files, keeping their order."""
     scan = FolderScan()
     for path in files:
-        if path.suffix.lower() in _COMPANIONS or path.name.upper() == "DICOMDIR":
+        if _COMPANION.search(path.name) or path.name.upper() == "DICOMDIR":
             scan.ignored.append((path, "not a slice by its name"))
             continue
         try:

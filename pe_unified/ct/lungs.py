@@ -115,7 +115,7 @@ def coarse_lung_box(
     if lungs is None:
         return None
     left, right = _complete_sides(lungs, body)
-    top, bottom = _ends(lungs.any(axis=(0, 2)))
+    top, bottom = _ends(lungs.sum(axis=(0, 2)) > 0)
     rows, cols = shape
     row_size, col_size, _ = search_grid(shape, spacing_mm)
     row_mm, col_mm, _ = _known(shape, spacing_mm)
@@ -166,7 +166,7 @@ def _inside_body(hu: np.ndarray) -> np.ndarray:
     filled_by = stats[1:, cv2.CC_STAT_AREA]
     body = parts == 1 + int(np.lexsort((enclosed_area, filled_by))[-1])
     # Put back the thin chest wall that opening took, where it hangs on the body.
-    body = (cv2.dilate(body.astype(np.uint8), kernel) & tissue).astype(bool)
+    body = (cv2.dilate(body.astype(np.uint8), kernel) > 0) & (tissue > 0)
     return ndimage.binary_fill_holes(body)
 
 
@@ -184,13 +184,13 @@ def _complete_sides(lungs: np.ndarray, body: np.ndarray) -> tuple[int, int]:
     columns = lungs.sum(axis=(0, 1))
     left, right = _ends(columns > 0)
     with_lung = lungs.any(axis=(1, 2))
-    body_left, body_right = _ends(body[with_lung].any(axis=(0, 1)))
+    body_left, body_right = _ends(body[with_lung].sum(axis=(0, 1)) > 0)
     middle = (body_left + body_right) / 2
     one, other = int(columns[: round(middle)].sum()), int(columns[round(middle) :].sum())
     if min(one, other) >= _ONE_SIDED * max(one, other):
         return left, right
-    left, right = min(left, 2 * middle - right), max(right, 2 * middle - left)
-    return max(0, int(left)), min(lungs.shape[2], int(np.ceil(right)))
+    first, last = min(left, 2 * middle - right), max(right, 2 * middle - left)
+    return max(0, int(first)), min(lungs.shape[2], int(np.ceil(last)))
 
 
 def _ends(line: np.ndarray) -> tuple[int, int]:

@@ -123,10 +123,11 @@ def drop_duplicates(
     Two files are the same slice when they share the SOP instance UID and the position, or
     the series and the position. Files that state neither are all kept.
     """
-    kept, repeats = [], []
+    kept: list[SliceHeader] = []
+    repeats: list[SliceHeader] = []
     seen: set[tuple] = set()
     for header in headers:
-        keys = set()
+        keys: set[tuple] = set()
         if header.sop_uid:
             keys.add(("sop", header.sop_uid, header.position, header.instance_number))
         if header.position is not None:

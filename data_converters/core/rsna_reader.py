@@ -1,0 +1,237 @@
+"""One patient of RSNA-STR PE: files joined with rows of the csv, DICOM or JPEG-256."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_converters.core.plan import PatientPlan, PatientSource, SlicePlan, StudyPlan
+from data_converters.core.rsna_jpeg import read_jpeg_hu
+from data_converters.core.rsna_table import BoxRow, SliceRow
+from data_converters.core.schema import ALL_LABELS, annotation_of_box, exam_entry, rounded
+from pe_unified.ct.dicom import SliceHeader, list_files, natural_key, read_hu, scan_files
+from pe_unified.ct.errors import DataError
+from pe_unified.ct.series import Stack, stack_slices
+
+#: Names written out in a problem before the rest is counted.
+_NAMED = 10
+_JPEG_NAME = re.compile(r"^(\d+)_(.+)\.jpe?g$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class StudyPlace:
+    """One study as the csv and the disk have it.
+
+    Attributes:
+        folder: ``train/<StudyInstanceUID>``.
+        rows: all slices of the csv.
+        chosen: SOP instance UIDs to convert; None for all.
+        boxes: of Augmented RSPECT.
+        labels: of the exam.
+        problems: found in the csv.
+    """
+
+    study_uid: str
+    folder: Path
+    rows: Sequence[SliceRow]
+    chosen: frozenset[str] | None
+    boxes: Sequence[BoxRow]
+    labels: dict[str, int | None]
+    problems: Sequence[str] = ()
+
+
+@dataclass
+class _Series:
+    """The files of a series in ascending order, by SOP instance UID."""
+
+    order: list[tuple[str, Path]]
+    stack: Stack | None = None
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RsnaReader:
+    """Reads one patient. ``edition``: ``dicom`` or ``jpeg256``."""
+
+    edition: str = "dicom"
+    whole_patients: bool = False
+
+    def plan(self, source: PatientSource, scratch: Path) -> PatientPlan:
+        plan = PatientPlan(source.patient_id, [], has_pe=False)
+        offset = 0
+        for place in source.place:
+            offset = self._plan_study(place, plan, offset)
+            plan.has_pe = plan.has_pe or any(row.label for row in place.rows)
+        if not any(study.slices for study in plan.studies) and plan.problems:
+            raise DataError(source.patient_id, plan.problems[0], "see the layout in --help")
+        return plan
+
+    def read_slice(self, source: tuple[Any, ...]) -> np.ndarray:
+        return read_jpeg_hu(source[0]) if self.edition == "jpeg256" else read_hu(source[0])
+
+    def _plan_study(self, place: StudyPlace, plan: PatientPlan, offset: int) -> int:
+        """Add a study to the plan; the number after its last slice's."""
+        plan.problems += place.problems
+        by_series: dict[str, list[SliceRow]] = {}
+        for row in place.rows:
+            by_series.setdefault(row.series_uid, []).append(row)
+        boxes: dict[str, list[BoxRow]] = {}
+        for box in place.boxes:
+            boxes.setdefault(box.sop_uid, []).append(box)
+        exam: dict[str, Any] | None
+        exam = exam_entry(place.study_uid, plan.patient_id, place.labels)
+        for series_uid, rows in by_series.items():
+            series = self._series(place.folder / series_uid)
+            plan.problems += series.problems
+            self._compare(place, series, rows, plan)
+            slices = self._slices(place, series_uid, series, rows, boxes, offset)
+            plan.studies.append(StudyPlan(exam, slices, _spacing(series.stack, slices)))
+            exam = None
+            offset += len(series.order)
+        _note_other_series(place, by_series, plan)
+        lost = sum(len(boxes[sop]) for sop in boxes.keys() - {row.sop_uid for row in place.rows})
+        if lost:
+            plan.problems.append(
+                f"study {place.study_uid}: {lost} boxes lie on slices that the csv does not list"
+            )
+        return offset
+
+    def _series(self, folder: Path) -> _Series:
+        if self.edition == "jpeg256":
+            return _jpeg_series(folder)
+        return _dicom_series(folder)
+
+    def _compare(
+        self, place: StudyPlace, series: _Series, rows: list[SliceRow], plan: PatientPlan
+    ) -> None:
+        """Report rows without a file and files without a row."""
+        files = {sop for sop, _ in series.order}
+        wanted = [
+            row.sop_uid for row in rows if place.chosen is None or row.sop_uid in place.chosen
+        ]
+        missing = [sop for sop in wanted if sop not in files]
+        if missing:
+            plan.problems.append(
+                f"study {place.study_uid}: no file for {_names(missing)} of the csv; complete the "
+                "download or remove the rows"
+            )
+        if place.chosen is None:
+            unlisted = sorted(files - {row.sop_uid for row in rows})
+            if unlisted:
+                plan.problems.append(
+                    f"study {place.study_uid}: no row in the csv for {_names(unlisted)}, converted "
+                    "with unknown label; complete the csv or remove the files"
+                )
+
+    def _slices(
+        self,
+        place: StudyPlace,
+        series_uid: str,
+        series: _Series,
+        rows: list[SliceRow],
+        boxes: dict[str, list[BoxRow]],
+        offset: int,
+    ) -> list[SlicePlan]:
+        labels = {row.sop_uid: row.label for row in rows}
+        z: Sequence[float | None] = (
+            series.stack.z_mm if series.stack else [None] * len(series.order)
+        )
+        spacing = rounded(series.stack.spacing_mm, 6) if series.stack else [None, None, None]
+        slices = []
+        for index, (sop, path) in enumerate(series.order):
+            if place.chosen is not None and sop not in place.chosen:
+                continue
+            present, known = _labels(labels.get(sop), bool(boxes.get(sop)))
+            image = {
+                "study_uid": place.study_uid,
+                "series_uid": series_uid,
+                "sop_uid": sop,
+                "slice_index": index,
+                "z_mm": z[index],
+                "spacing_mm": spacing,
+                "pe_present": present,
+                "labels_known": known,
+            }
+            annotations = [
+                annotation_of_box(box.x, box.y, box.width, box.height, artery=box.artery)
+                for box in boxes.get(sop, ())
+            ]
+            name = f"{offset + index:04d}.png"
+            slices.append(SlicePlan((path,), name, image, annotations))
+        return slices
+
+
+def _labels(label: int | None, has_boxes: bool) -> tuple[int | None, list[str]]:
+    """``pe_present`` and ``labels_known``. A negative slice has neither boxes nor masks; one
+    that carries boxes although its label is negative is of unknown label."""
+    if has_boxes:
+        return (1, ["slice", "boxes"]) if label else (None, ["boxes"])
+    if label is None:
+        return None, []
+    return (1, ["slice"]) if label else (0, list(ALL_LABELS))
+
+
+def _dicom_series(folder: Path) -> _Series:
+    if not folder.is_dir():
+        return _Series([], problems=[f"{folder}: no such series folder; complete the download"])
+    scan = scan_files(list_files(folder))
+    problems = [str(error) for error in scan.broken]
+    slices = []
+    for header in scan.headers:
+        if header.modality not in ("", "CT"):
+            problems.append(f"{header.path}: modality {header.modality}, not CT; remove the file")
+        else:
+            slices.append(header)
+    if not slices:
+        return _Series([], problems=problems or [f"{folder}: no slices; complete the download"])
+    stack = stack_slices(slices)
+    return _Series([(_sop(header), header.path) for header in stack.slices], stack, problems)
+
+
+def _sop(header: SliceHeader) -> str:
+    """The UID that the csv uses: the file's name, which no anonymiser can have emptied."""
+    return header.path.name.removesuffix(".dcm")
+
+
+def _jpeg_series(folder: Path) -> _Series:
+    if not folder.is_dir():
+        return _Series([], problems=[f"{folder}: no such series folder; complete the download"])
+    found, problems = [], []
+    for path in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
+        match = _JPEG_NAME.match(path.name)
+        if match:
+            found.append((int(match[1]), match[2], path))
+        elif not path.name.startswith("."):
+            problems.append(f"{path}: not named NNN_<SOPInstanceUID>.jpg; restore the name")
+    return _Series([(sop, path) for _, sop, path in sorted(found)], problems=problems)
+
+
+def _note_other_series(place: StudyPlace, known: dict[str, Any], plan: PatientPlan) -> None:
+    if not place.folder.is_dir():
+        return
+    others = sorted(path.name for path in place.folder.iterdir() if path.is_dir())
+    others = [name for name in others if name not in known and not name.startswith(".")]
+    if others:
+        plan.notes.append(f"left out series without a row in the csv: {_names(others)}")
+
+
+def _spacing(
+    stack: Stack | None, slices: Sequence[SlicePlan]
+) -> tuple[float | None, float | None, float | None]:
+    """Spacing of the slices planned: between neighbours of a subset it is the mean gap."""
+    if stack is None:
+        return None, None, None
+    row, col, step = stack.spacing_mm
+    heights = [item.image["z_mm"] for item in slices if item.image["z_mm"] is not None]
+    if len(heights) > 1 and len(slices) < len(stack.slices):
+        step = (max(heights) - min(heights)) / (len(heights) - 1) or step
+    return row, col, step
+
+
+def _names(names: Sequence[str]) -> str:
+    listed = ", ".join(names[:_NAMED])
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{len(names)} ({listed}{more})"

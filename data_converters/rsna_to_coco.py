@@ -1,0 +1,253 @@
+#!/usr/bin/env python
+"""Convert RSNA-STR PE ("RSPECT"): exam and slice labels, and the boxes of Augmented RSPECT.
+
+RAW holds train.csv and train/<StudyInstanceUID>/<SeriesInstanceUID>/<SOPInstanceUID>.dcm; or, of
+the JPEG-256 edition, <Study>/<Series>/NNN_<SOP>.jpg, whose three windows are turned back into
+approximate HU (-1350 to 450, in steps of 1.6 to 5.9 HU; geometry unknown, so spacing is null).
+
+A slice's label is pe_present_on_image; where boxes and masks are is unknown on positive slices
+unless --boxes knows them. Exam labels go into exams[]. The DICOM PatientID names the patient
+where it is a real one; else each study counts as a patient of its own.
+
+A balanced part, chosen by study and seed (studies in drawn order, at most --per-study slices of
+a class from each while that suffices; --from-positive of the negatives come from studies with
+embolism, the rest from negative exams):
+
+    python data_converters/rsna_to_coco.py RAW OUT --positives 4500 --negatives 7500
+"""
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from data_converters.core import cli
+from data_converters.core.plan import PatientSource
+from data_converters.core.rsna_reader import RsnaReader, StudyPlace
+from data_converters.core.rsna_subset import Subset, choose_slices, choose_studies
+from data_converters.core.rsna_table import LabelTable
+from pe_unified.ct.dicom import list_files, read_header
+from pe_unified.ct.errors import DataError
+
+EDITIONS = ("dicom", "jpeg256")
+#: What anonymisers write instead of an identifier.
+_PLACEHOLDERS = frozenset(
+    ("", "0", "1", "none", "null", "unknown", "anon", "anonymous", "anonymized", "anonymised")
+)
+#: An identifier shared by more studies than this is a placeholder, too.
+_MOST_STUDIES = 20
+
+
+class Rsna:
+    """The set as downloaded, in one folder.
+
+    Args:
+        raw: the folder that holds ``train.csv`` and the studies.
+        csv: the labels, if elsewhere.
+        boxes: ``augmented_rspect.csv``.
+        edition: ``dicom``, ``jpeg256``, or None to see from the files.
+        subset: convert a part only.
+        boxed_only: convert only studies that have boxes.
+    """
+
+    name = "rsna"
+
+    def __init__(
+        self,
+        raw: Path,
+        csv: Path | None = None,
+        boxes: Path | None = None,
+        edition: str | None = None,
+        subset: Subset | None = None,
+        boxed_only: bool = False,
+    ):
+        if boxed_only and boxes is None:
+            raise DataError(raw, "--boxed-only without boxes", "give --boxes as well")
+        self.raw = raw
+        self._folders = _study_folders(raw)
+        self.reader = RsnaReader(edition or _edition(self._folders.values()))
+        self.subset, self.boxed_only = subset, boxed_only
+        self.table = LabelTable(csv or raw / "train.csv", boxes)
+        self._problems = list(self.table.problems)
+        studies = self.table.studies
+        if boxed_only:
+            studies = {study: counts for study, counts in studies.items() if counts.boxes}
+        self._chosen: dict[str, tuple[int, int]] | None = None
+        if subset is not None:
+            self._chosen, problems = choose_studies(studies, subset)
+            self._problems += problems
+            studies = {study: studies[study] for study in self._chosen}
+        elif not boxed_only:
+            self._problems += [
+                f"{self._folders[name]}: a study without a row in the csv, left out; complete the "
+                "csv or remove the folder"
+                for name in sorted(self._folders.keys() - studies.keys())
+            ]
+        self._patients = self._group(sorted(studies))
+
+    def info(self) -> dict[str, str]:
+        jpeg = self.reader.edition == "jpeg256"
+        return {
+            "description": "RSNA-STR pulmonary embolism"
+            + (", JPEG-256 edition, approximate HU from three windows" if jpeg else ""),
+            "source": "RSNA-STR Pulmonary Embolism CT (RSPECT) dataset, Colak et al. 2021",
+            "licence": "CC BY-NC-SA 4.0" if jpeg else "non-commercial, no re-identification",
+        }
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "edition": self.reader.edition,
+            "approximate_hu": self.reader.edition == "jpeg256",
+            "subset": None if self.subset is None else asdict(self.subset),
+            "boxed_only": self.boxed_only,
+        }
+
+    def __len__(self) -> int:
+        return len(self._patients)
+
+    def patients(self) -> Iterator[PatientSource]:
+        for patient, studies in self._patients.items():
+            absent = [study for study in studies if study not in self._folders]
+            present = [self._place(study) for study in studies if study in self._folders]
+            problem = None
+            if absent and not present:
+                reason = f"the csv's study {absent[0]} has no folder"
+                cure = "complete the download or remove its rows from the csv"
+                problem = DataError(patient, reason, cure)
+            yield PatientSource(patient, present, self._signature(present), problem)
+
+    def problems(self) -> list[str]:
+        return self._problems
+
+    def _place(self, study: str) -> StudyPlace:
+        rows = self.table.slices(study)
+        chosen = None
+        if self._chosen is not None and self.subset is not None:
+            picked = choose_slices(rows, *self._chosen[study], self.subset.seed)
+            chosen = frozenset(row.sop_uid for row in picked)
+        return StudyPlace(
+            study_uid=study,
+            folder=self._folders[study],
+            rows=rows,
+            chosen=chosen,
+            boxes=self.table.boxes(study),
+            labels=self.table.exam_labels(study),
+            problems=self.table.studies[study].problems,
+        )
+
+    def _signature(self, places: list[StudyPlace]) -> str:
+        parts = []
+        for place in places:
+            rows = [asdict(row) for row in place.rows]
+            boxes = [asdict(box) for box in place.boxes]
+            files = sum(1 for _ in place.folder.glob("*/*"))
+            chosen = None if place.chosen is None else sorted(place.chosen)
+            parts.append([place.study_uid, rows, boxes, place.labels, chosen, files])
+        return sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    def _group(self, studies: list[str]) -> dict[str, list[str]]:
+        """Patient to studies, by the DICOM PatientID where it is a real one."""
+        if self.reader.edition == "jpeg256":
+            return {study: [study] for study in studies}
+        present = [study for study in studies if study in self._folders]
+        with ThreadPoolExecutor(8) as pool:
+            named = pool.map(_patient_id, [self._folders[study] for study in present])
+            identifiers = dict(zip(present, named, strict=True))
+        sharing: dict[str, list[str]] = defaultdict(list)
+        for study in studies:
+            sharing[identifiers.get(study, "")].append(study)
+        patients = {}
+        for identifier, members in sharing.items():
+            if identifier.lower() in _PLACEHOLDERS or len(members) > _MOST_STUDIES:
+                patients.update({study: [study] for study in members})
+            else:
+                patients[identifier] = members
+        return dict(sorted(patients.items()))
+
+
+def _patient_id(folder: Path) -> str:
+    for path in list_files(folder)[:3]:
+        try:
+            return read_header(path).patient_id
+        except DataError:
+            continue
+    return ""
+
+
+def _study_folders(raw: Path) -> dict[str, Path]:
+    """Study UID to folder: under ``train``, or under any ``train*``, or under RAW itself."""
+    holders = [raw / "train"] if (raw / "train").is_dir() else sorted(raw.glob("train*/"))
+    holders = [holder for holder in holders if holder.is_dir()] or [raw]
+    return {
+        path.name: path
+        for holder in holders
+        for path in sorted(holder.iterdir())
+        if path.is_dir() and not path.name.startswith(".")
+    }
+
+
+def _edition(folders: Iterable[Path]) -> str:
+    """Whether the first study that holds anything holds JPEG or DICOM."""
+    for folder in folders:
+        for path in folder.glob("*/*"):
+            return "jpeg256" if path.suffix.lower() in (".jpg", ".jpeg") else "dicom"
+    return "dicom"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.make_parser(__doc__, "folder with train.csv and train/<Study>/<Series>/")
+    parser.add_argument("--csv", type=Path, help="the labels (default: RAW/train.csv)")
+    parser.add_argument("--boxes", type=Path, help="augmented_rspect.csv of Augmented RSPECT")
+    parser.add_argument(
+        "--boxed-only", action="store_true", help="only the studies that --boxes knows"
+    )
+    parser.add_argument("--edition", choices=EDITIONS, help="default: seen from the files")
+    parser.add_argument("--positives", type=int, metavar="N", help="slices with embolism to choose")
+    parser.add_argument("--negatives", type=int, metavar="N", help="slices without to choose")
+    parser.add_argument(
+        "--per-study",
+        type=int,
+        default=20,
+        metavar="N",
+        help="slices of a class from one study, while that suffices (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--from-positive",
+        type=float,
+        default=0.4,
+        metavar="SHARE",
+        help="of the negatives from studies with embolism (default: %(default)s)",
+    )
+    return parser
+
+
+def make_converter(args: argparse.Namespace) -> Rsna:
+    subset = None
+    if args.positives is not None or args.negatives is not None:
+        if min(args.positives or 0, args.negatives or 0) < 0 or args.per_study < 1:
+            raise ValueError("a subset has no negative sizes, and at least 1 slice per study")
+        subset = Subset(
+            positives=args.positives or 0,
+            negatives=args.negatives or 0,
+            per_study=args.per_study,
+            from_positive=args.from_positive,
+            seed=args.seed,
+        )
+    return Rsna(args.raw, args.csv, args.boxes, args.edition, subset, args.boxed_only)
+
+
+def main() -> int:
+    return cli.main(make_converter, make_parser())
+
+
+if __name__ == "__main__":
+    # By its importable name, so that workers on other machines find the same functions.
+    from data_converters.rsna_to_coco import main as run_main
+
+    sys.exit(run_main())
