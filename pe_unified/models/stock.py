@@ -1,0 +1,191 @@
+"""The same parts in the stock frameworks: mmpretrain, mmseg and mmdet models.
+
+For comparison (:mod:`tools/benchmark.py`) and for taking a trained model elsewhere: the
+stock models hold the same layers, so weights can be copied one to one.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import mmseg.models  # noqa: F401  (all three register their parts)
+import torch
+from mmengine.config import ConfigDict
+from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
+from mmpretrain.structures import DataSample
+from torch import nn
+
+from pe_unified.datasets.data_sample import PEDataSample
+from pe_unified.models.det_parts import DetSettings, faster_rcnn_parts
+from pe_unified.models.unified import PEUnified
+from pe_unified.models.weights import ReuseReport, take_over
+from pe_unified.registry import MODELS
+
+#: Module of the stock model -> module of PEUnified, by task.
+_SAME_MODULES = {
+    "cls": {"backbone": "backbone", "head.fc": "cls_head.fc"},
+    "seg": {
+        "backbone": "backbone",
+        "decode_head.decoder": "seg_head.decoder",
+        "decode_head.conv_seg": "seg_head.conv_seg",
+    },
+    "det": {
+        "backbone": "backbone",
+        "neck": "det_head.neck",
+        "rpn_head": "det_head.rpn_head",
+        "roi_head": "det_head.roi_head",
+    },
+}
+
+
+def stock_models(config: Mapping[str, Any]) -> dict[str, BaseModel]:
+    """Build the stock model of every task that a PEUnified config has.
+
+    Args:
+        config: of a PEUnified with ``pool="avg"`` on the last level and a UNet without
+            ``detail_channels``: what the stock frameworks can express.
+
+    Returns:
+        By task: an mmpretrain ``ImageClassifier``, an mmseg ``EncoderDecoder``, an mmdet
+        ``FasterRCNN``, with mmpretrain's own backbone.
+    """
+    backbone = _stock_backbone(config["backbone"])
+    levels = MODELS.build(_without_weights(config["backbone"])).feature_info
+    built = {}
+    for task, make in (("cls", _classifier), ("seg", _segmentor), ("det", _detector)):
+        head = config.get(f"{task}_head")
+        if head is not None:
+            options = {key: value for key, value in head.items() if key != "type"}
+            built[task] = _build(make(backbone, levels, options))
+    return built
+
+
+def copy_to_stock(model: PEUnified, stock: nn.Module, task: str) -> list[ReuseReport]:
+    """Copy the weights of a task, backbone included, into its stock model, strictly."""
+    return [
+        take_over(stock.get_submodule(theirs), model.get_submodule(ours).state_dict(), theirs, ours)
+        for theirs, ours in _SAME_MODULES[task].items()
+    ]
+
+
+def _without_weights(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in backbone.items() if key != "pretrained"}
+
+
+def _stock_backbone(config: Mapping[str, Any]) -> dict[str, Any]:
+    options = _without_weights(config)
+    kind = options.pop("type").removeprefix("pe_unified.")
+    options["out_indices"] = (0, 1, 2, 3)
+    if kind == "PEResNet":
+        width = options.get("base_channels", 64)
+        return dict(type="mmpretrain.ResNet", **{"stem_channels": width, **options})
+    arch = dict(
+        embed_dims=options.pop("embed_dims", 96),
+        depths=list(options.pop("depths", (2, 2, 6, 2))),
+        num_heads=list(options.pop("num_heads", (3, 6, 12, 24))),
+    )
+    return dict(type="mmpretrain.SwinTransformer", arch=arch, pad_small_map=True, **options)
+
+
+def _classifier(backbone: dict, levels: Any, head: Mapping[str, Any]) -> dict[str, Any]:
+    if head.get("pool", "avg") != "avg" or tuple(head.get("levels", (-1,))) != (-1,):
+        raise ValueError("cls_head: mmpretrain's classifier pools the last level by 'avg' only")
+    return dict(
+        type="mmpretrain.ImageClassifier",
+        backbone=backbone,
+        neck=dict(type="mmpretrain.GlobalAveragePooling"),
+        head=dict(
+            type="mmpretrain.LinearClsHead",
+            num_classes=2,
+            in_channels=levels.channels[-1],
+            loss=dict(type="mmpretrain.CrossEntropyLoss"),
+        ),
+    )
+
+
+def _segmentor(backbone: dict, levels: Any, head: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(
+        type="mmseg.EncoderDecoder",
+        backbone=backbone,
+        decode_head=dict(
+            type="pe_unified.PEUNetDecodeHead",
+            in_channels=levels.channels,
+            in_strides=levels.strides,
+            decoder=head.get("decoder"),
+            threshold=head.get("threshold", 0.5),
+        ),
+        train_cfg=dict(),
+        test_cfg=dict(mode="whole"),
+    )
+
+
+def _detector(backbone: dict, levels: Any, head: Mapping[str, Any]) -> dict[str, Any]:
+    parts = faster_rcnn_parts(levels.channels, levels.strides, DetSettings(**head))
+    return dict(
+        type="mmdet.FasterRCNN",
+        backbone=backbone,
+        **parts,
+    )
+
+
+def _build(config: dict[str, Any]) -> BaseModel:
+    scope = config["type"].partition(".")[0]
+    with DefaultScope.overwrite_default_scope(scope):
+        model = MODELS.build(ConfigDict(config))
+    # Set afterwards: mmpretrain adds its own options to the config of any preprocessor.
+    model.data_preprocessor = MODELS.build(dict(type="pe_unified.PEDataPreprocessor"))
+    return model
+
+
+def stock_batch(batch: Mapping[str, list], task: str) -> dict[str, list]:
+    """A loader's batch as the stock model of a task takes it; new samples, same tensors.
+
+    mmseg and mmdet take :class:`~pe_unified.datasets.data_sample.PEDataSample` as it is;
+    mmpretrain sets its predictions through methods of its own class.
+    """
+    samples = [sample.new() for sample in batch["data_samples"]]
+    if task == "cls":
+        samples = [_for_mmpretrain(sample) for sample in samples]
+    return {"inputs": list(batch["inputs"]), "data_samples": samples}
+
+
+def _for_mmpretrain(sample: PEDataSample) -> DataSample:
+    converted = DataSample(metainfo=sample.metainfo)
+    if "gt_label" in sample:
+        converted.set_gt_label(sample.gt_label)
+    return converted
+
+
+def largest_difference(
+    model: PEUnified, stock: Mapping[str, nn.Module], batch: Mapping[str, list]
+) -> float:
+    """Largest absolute difference between predictions of equal weights.
+
+    Over class probabilities, embolus probability maps, and the detector's boxes (in pixels)
+    and scores; infinite where the numbers of detections differ.
+    """
+    differences = [0.0]
+    with torch.inference_mode():
+        ours = model.test_step(stock_batch(batch, "det"))
+        for task, other in stock.items():
+            for mine, its in zip(ours, other.test_step(stock_batch(batch, task))):
+                for a, b in _comparable(mine, its, task):
+                    if a.shape != b.shape:
+                        return float("inf")
+                    differences += [float((a - b).abs().max())] if a.numel() else []
+    return max(differences)
+
+
+def _comparable(mine: Any, its: Any, task: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    if task == "cls":
+        return [(mine.pred_score, its.pred_score)]
+    if task == "seg":
+        return [(mine.seg_prob.data, its.seg_logits.data)]  # mmseg's are after the sigmoid
+    a, b = mine.pred_instances, its.pred_instances
+    return [(a.bboxes, b.bboxes), (a.scores, b.scores)]
+
+
+def as_channels_last(model: nn.Module) -> nn.Module:
+    """The model in channels-last, its preprocessor included."""
+    model.data_preprocessor.memory_format = torch.channels_last
+    return model.to(memory_format=torch.channels_last)

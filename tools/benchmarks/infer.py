@@ -1,0 +1,88 @@
+"""One pass with three heads against three stock models, one after another, on CPU.
+
+Cases by backbone. "same settings": the stock models have exactly our parts and weights
+(mmdet's own Faster R-CNN settings), and the outputs are compared before anything is timed.
+"small-lesion": our defaults for emboli against the same stock models.
+"""
+
+import argparse
+from typing import Any
+
+import torch
+from torch import nn
+
+import pe_unified.models  # noqa: F401  (registers the parts)
+from benchmarks.common import side_by_side
+from pe_unified.models.det_parts import STOCK
+from pe_unified.models.stock import (
+    as_channels_last,
+    copy_to_stock,
+    largest_difference,
+    stock_batch,
+    stock_models,
+)
+from pe_unified.registry import MODELS
+from pe_unified.testing import tiny_batch
+
+BACKBONES = {"R50": dict(type="PEResNet", depth=50), "Swin-T": dict(type="PESwin")}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--size", type=int, default=512, help="rows and columns of a slice")
+    parser.add_argument("--repeats", type=int, default=5, help="timed repeats, median reported")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch")
+    parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), choices=BACKBONES)
+    parser.add_argument("--amp", action="store_true", help="bfloat16 autocast on both sides")
+
+
+def unified_config(backbone: dict[str, Any], small_lesions: bool) -> dict[str, Any]:
+    """A PEUnified with three heads: mmdet's settings, or ours for emboli."""
+    seg = dict(detail_channels=16) if small_lesions else {}
+    return dict(
+        type="PEUnified",
+        data_preprocessor=dict(type="PEDataPreprocessor", channels_last=True),
+        backbone=backbone,
+        cls_head=dict(type="PEClsHead", pool="avg+max" if small_lesions else "avg"),
+        seg_head=dict(type="PESegHead", decoder=seg),
+        det_head=dict(type="PEDetHead", **({} if small_lesions else STOCK.replaced())),
+    )
+
+
+def run(args: argparse.Namespace) -> list[dict[str, Any]]:
+    torch.set_num_threads(args.threads)
+    batch = tiny_batch((args.size, args.size), batch_size=1)
+    rows = []
+    for name in args.backbones:
+        same = MODELS.build(unified_config(BACKBONES[name], small_lesions=False)).eval()
+        small = MODELS.build(unified_config(BACKBONES[name], small_lesions=True)).eval()
+        stock = stock_models(unified_config(BACKBONES[name], small_lesions=False))
+        for task, model in stock.items():
+            copy_to_stock(same, model, task)
+            as_channels_last(model)
+            model.eval()
+        difference = largest_difference(same, stock, batch)
+        if difference > 1e-4:
+            raise SystemExit(f"{name}: outputs differ from the stock models by {difference:.2e}")
+        print(f"{name}: largest difference from the stock models: {difference:.1e}")
+        for case, ours in (("same settings", same), ("small-lesion", small)):
+            seconds = _timed(ours, stock, batch, args)
+            rows.append(
+                {
+                    "case": f"{name}, {case}, {args.size} x {args.size}",
+                    "ours": seconds[0],
+                    "reference": seconds[1],
+                    "unit": "s per slice",
+                }
+            )
+    return rows
+
+
+def _timed(
+    ours: nn.Module, stock: dict[str, nn.Module], batch: dict[str, list], args: argparse.Namespace
+) -> tuple[float, float]:
+    def once(models: dict[str, nn.Module]) -> None:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=args.amp):
+            for task, model in models.items():
+                model.test_step(stock_batch(batch, task))
+
+    return side_by_side(lambda: once({"all": ours}), lambda: once(stock), args.repeats)
