@@ -1,0 +1,209 @@
+"""Making a whole set of painted studies: seeds, workers, resuming, the manifest."""
+
+import io
+import json
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from data_converters import phantom_fumpe, phantom_rsna
+from data_converters.phantom_dicom import TRANSFER_SYNTAXES, write_bytes, write_text
+from pe_unified.ct.phantom import PhantomParams, PhantomStudy, paint_study
+
+LAYOUTS: dict[str, Any] = {"fumpe": phantom_fumpe, "rsna": phantom_rsna}
+#: Changes when the same settings paint something else.
+_MODEL_VERSION = 1
+
+
+@dataclass(frozen=True)
+class PhantomSettings:
+    """What every study of a set has in common.
+
+    Attributes:
+        layout: a key of :data:`LAYOUTS`.
+        seed: of the set; study k is the same whatever the number of studies.
+        size: rows and columns.
+        slices: per study.
+        spacing: mm between slices, rows, columns; fitted to the chest by default.
+        positive_rate: share of studies with emboli; as in the real set by default.
+        transfer_syntax: a key of ``TRANSFER_SYNTAXES``.
+        jpeg, boxes: for the RSNA layout, the JPEG-256 edition and Augmented RSPECT's boxes.
+        truth: also write ``truth/<patient>.npz``.
+    """
+
+    layout: str
+    seed: int = 0
+    size: int = 256
+    slices: int = 150
+    spacing: tuple[float, float, float] | None = None
+    positive_rate: float | None = None
+    transfer_syntax: str = "explicit"
+    jpeg: bool = False
+    boxes: bool = False
+    truth: bool = False
+
+    def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"unknown layout '{self.layout}'; known: {', '.join(LAYOUTS)}")
+        if self.transfer_syntax not in TRANSFER_SYNTAXES:
+            raise ValueError(
+                f"unknown transfer syntax '{self.transfer_syntax}'; "
+                f"known: {', '.join(TRANSFER_SYNTAXES)}"
+            )
+        if (self.jpeg or self.boxes) and self.layout != "rsna":
+            raise ValueError("the JPEG edition and the boxes belong to the layout rsna")
+        if self.size < 32 or self.slices < 8:
+            raise ValueError(
+                f"{self.size} pixels and {self.slices} slices show no embolus; "
+                "take at least 32 pixels and 8 slices"
+            )
+
+
+def study_seed(seed: int, number: int) -> int:
+    """The seed of study ``number`` (from 1) of the set with ``seed``."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+def _positive(settings: PhantomSettings, number: int) -> bool:
+    if settings.positive_rate is None and settings.layout == "fumpe":
+        return phantom_fumpe.is_positive(number)
+    rate = settings.positive_rate
+    rate = getattr(LAYOUTS[settings.layout], "POSITIVE_RATE", 1.0) if rate is None else rate
+    draw = np.random.Generator(np.random.PCG64(np.random.SeedSequence([settings.seed, number, 1])))
+    return bool(draw.random() < rate)
+
+
+def paint_number(settings: PhantomSettings, number: int) -> PhantomStudy:
+    """Paint study ``number`` (from 1) of a set."""
+    return paint_study(
+        study_seed(settings.seed, number),
+        (settings.slices, settings.size, settings.size),
+        settings.spacing,
+        positive=_positive(settings, number),
+        params=PhantomParams(),
+    )
+
+
+def _record_path(out: Path, number: int) -> Path:
+    return out / ".phantom" / f"{number:05d}.json"
+
+
+def _make_one(out: str, settings: PhantomSettings, number: int) -> int:
+    """Paint and write one study; its record is written last, and marks it finished."""
+    cv2.setNumThreads(1)
+    folder = Path(out)
+    study = paint_number(settings, number)
+    options: dict[str, Any] = {"transfer_syntax": settings.transfer_syntax}
+    if settings.layout == "rsna":
+        options |= {"jpeg": settings.jpeg, "boxes": settings.boxes}
+    record = LAYOUTS[settings.layout].write_study(folder, number, study, **options)
+    if settings.truth:
+        _write_truth(folder / "truth" / f"{record['patient_id']}.npz", study)
+    record = {
+        "number": number,
+        "seed": study.plan.seed,
+        "anatomy": study.anatomy.name,
+        "positive_slices": int((study.emboli > 0).any((1, 2)).sum()),
+        "slices": len(study.hu),
+        "spacing_mm": list(study.spacing),
+        "labels": study.labels,
+        "rv_lv_ratio": round(study.plan.rv_lv_ratio, 4),
+        "emboli": [asdict(embolus) for embolus in study.findings],
+    } | record
+    write_text(_record_path(folder, number), json.dumps(record))
+    return number
+
+
+def _write_truth(path: Path, study: PhantomStudy) -> None:
+    """Labels of the whole study, in the order of ``PhantomStudy.hu``."""
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        emboli=study.emboli,
+        structures=study.structures,
+        spacing=np.array(study.spacing),
+        origin=np.array(study.origin),
+    )
+    write_bytes(path, buffer.getvalue())
+
+
+def _claim(out: Path, settings: PhantomSettings) -> None:
+    """Refuse a folder that holds a set made with other settings."""
+    path = out / ".phantom" / "settings.json"
+    text = json.dumps({"model": _MODEL_VERSION, **asdict(settings)}, indent=1)
+    if not path.is_file():
+        write_text(path, text)
+    elif path.read_text() != text:
+        raise ValueError(
+            f"{out} holds studies painted with other settings (see {path}); "
+            "give another folder, or remove this one"
+        )
+
+
+def make_set(
+    out: str | Path,
+    studies: int,
+    settings: PhantomSettings,
+    *,
+    workers: int = 1,
+    quiet: bool = False,
+) -> list[dict[str, Any]]:
+    """Paint studies 1 to ``studies`` and write them in a public set's layout.
+
+    Studies that an earlier run finished are left as they are; a run that was killed can be
+    repeated, and ends with the same bytes. ``phantom.json`` lists every study: seed, anatomy,
+    labels, emboli.
+
+    Args:
+        out: the folder; made if missing.
+        workers: processes.
+        quiet: no progress bar.
+
+    Returns:
+        One record per study, in order.
+
+    Raises:
+        ValueError: the folder holds a set of other settings.
+    """
+    out = Path(out)
+    _claim(out, settings)
+    todo = [n for n in range(1, studies + 1) if not _record_path(out, n).is_file()]
+    columns = (
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, disable=quiet) as progress:
+        task = progress.add_task(f"painting {settings.layout}", total=studies)
+        progress.advance(task, studies - len(todo))
+        if workers <= 1:
+            for number in todo:
+                _make_one(str(out), settings, number)
+                progress.advance(task)
+        elif todo:
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context) as pool:
+                jobs = [pool.submit(_make_one, str(out), settings, n) for n in todo]
+                for job in as_completed(jobs):
+                    job.result()
+                    progress.advance(task)
+    records = [json.loads(_record_path(out, n).read_text()) for n in range(1, studies + 1)]
+    finish: Callable | None = getattr(LAYOUTS[settings.layout], "finish", None)
+    if finish is not None:
+        finish(out, records)
+    bulky = ("sop_uids", "pe_present_on_image", "boxes")
+    manifest = {
+        "description": "Painted CT pulmonary angiograms, not patients",
+        "settings": asdict(settings),
+        "studies": [{k: v for k, v in r.items() if k not in bulky} for r in records],
+    }
+    write_text(out / "phantom.json", json.dumps(manifest, indent=1))
+    return records

@@ -1,0 +1,159 @@
+"""Painted CT pulmonary angiograms with exact truth, for work where there are no patients.
+
+:func:`paint_study` is the front door. The same seed gives the same bytes; different seeds are
+different people. Nothing here is a patient, and nothing learnt from it is a clinical claim.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pe_unified.ct.phantom_anatomy import Anatomy
+from pe_unified.ct.phantom_confounders import draw_confounders
+from pe_unified.ct.phantom_emboli import paint_emboli
+from pe_unified.ct.phantom_grid import Grid
+from pe_unified.ct.phantom_heart import build_heart
+from pe_unified.ct.phantom_labels import Embolus, exam_labels
+from pe_unified.ct.phantom_plan import PhantomParams, StudyPlan, plan_study
+from pe_unified.ct.phantom_scanner import Scanner
+from pe_unified.ct.phantom_thorax import procedural_anatomy
+from pe_unified.ct.phantom_tissue import STRUCTURES, Painter, Scene, vessel_coverage
+from pe_unified.ct.phantom_wall import build_wall
+
+__all__ = ["STRUCTURES", "PhantomParams", "PhantomStudy", "paint_study", "plan_study"]
+
+
+@dataclass(frozen=True)
+class PhantomStudy:
+    """One painted study with its truth.
+
+    Attributes:
+        hu: int16 (slices, rows, cols), Hounsfield units, slice 0 lowest; rows run to the back,
+            columns to the patient's left.
+        emboli: uint8, same shape: 0, or the number of the embolus.
+        structures: uint8, same shape, values of :data:`STRUCTURES`; emboli count as artery.
+        spacing: mm between slices, rows, columns.
+        origin: (x, y, z) of voxel [0, 0, 0], mm, LPS.
+        findings: the emboli in the map.
+        labels: the exam labels of RSNA.
+        plan: what was drawn.
+        anatomy: name of the anatomy it was painted on.
+        grid: the geometry, for measurements.
+    """
+
+    hu: np.ndarray
+    emboli: np.ndarray
+    structures: np.ndarray
+    spacing: tuple[float, float, float]
+    origin: tuple[float, float, float]
+    findings: tuple[Embolus, ...]
+    labels: dict[str, int]
+    plan: StudyPlan
+    anatomy: Anatomy
+    grid: Grid
+
+
+def study_grid(
+    plan: StudyPlan,
+    anatomy: Anatomy,
+    shape: tuple[int, int, int],
+    spacing: tuple[float, float, float] | None,
+) -> Grid:
+    """Where the slices lie: around the chest, from the lung bases to the apices."""
+    rng = plan.rng("grid")
+    height = anatomy.apex_z - anatomy.base_z
+    if spacing is None:
+        inside = np.flatnonzero((anatomy.cavity.values < 0).any((0, 1)))
+        width = (inside[-1] - inside[0]) * anatomy.cavity.grid.spacing[2]
+        view = width * 1.09 + 1.4 * plan.fat_mm + rng.uniform(8, 34)
+        view = float(np.clip(view, 250, 440))
+        low = anatomy.base_z + height * rng.uniform(0.04, 0.12)
+        high = anatomy.base_z + height * rng.uniform(0.95, 1.02)
+        between = (high - low) / max(shape[0] - 1, 1)
+        spacing = (round(between, 3), round(view / shape[1], 4), round(view / shape[2], 4))
+    else:
+        middle_z = anatomy.base_z + 0.55 * height
+        low = middle_z - spacing[0] * (shape[0] - 1) / 2
+    cavity = anatomy.cavity
+    rows = np.flatnonzero((cavity.values < 0).any((0, 2)))
+    middle = (
+        float(np.median(anatomy.spine[:, 0])) + rng.normal(0, 3),
+        cavity.grid.origin[1] + (rows[0] + rows[-1]) / 2 * cavity.grid.spacing[1] + 4,
+    )
+    x = middle[0] - spacing[2] * (shape[2] - 1) / 2
+    y = middle[1] - spacing[1] * (shape[1] - 1) / 2
+    return Grid(shape, spacing, (round(float(x), 3), round(float(y), 3), round(float(low), 3)))
+
+
+def _dense_track(painter: Painter, grid: Grid) -> np.ndarray:
+    """(slices, 2) middle of the superior vena cava in each slice, NaN where there is none."""
+    track = np.full((grid.shape[0], 2), np.nan)
+    for k, plane in enumerate(painter.parts["svc"]):
+        rows, cols = np.nonzero(plane >= 128)
+        if len(rows):
+            track[k] = (
+                grid.origin[0] + cols.mean() * grid.spacing[2],
+                grid.origin[1] + rows.mean() * grid.spacing[1],
+            )
+    return track
+
+
+def paint_study(
+    seed: int,
+    shape: tuple[int, int, int] = (150, 256, 256),
+    spacing: tuple[float, float, float] | None = None,
+    anatomy: Anatomy | None = None,
+    positive: bool | None = None,
+    params: PhantomParams | None = None,
+) -> PhantomStudy:
+    """Paint one CT pulmonary angiogram.
+
+    Args:
+        seed: the study's own seed.
+        shape: (slices, rows, cols).
+        spacing: mm between slices, rows, columns; drawn to fit the chest by default.
+        anatomy: from :func:`pe_unified.ct.phantom_labelmap.load_anatomy`; made up by default.
+        positive: force emboli, or none.
+        params: the distributions that the study is drawn from.
+
+    Raises:
+        ValueError: the grid is too coarse to show any of the planned emboli.
+    """
+    plan = plan_study(seed, params, positive)
+    anatomy = anatomy or procedural_anatomy(plan)
+    grid = study_grid(plan, anatomy, shape, spacing)
+    arteries = vessel_coverage(grid, anatomy.arteries.tubes(), anatomy.artery_field)
+    emboli = paint_emboli(
+        plan, anatomy.arteries, arteries, grid, 1.15 if anatomy.artery_field is None else 1.5
+    )
+    confounders = draw_confounders(plan, anatomy, emboli.nodes)
+    scene = Scene(
+        plan, anatomy, build_wall(plan, anatomy), build_heart(plan, anatomy), emboli, confounders
+    )
+    painter = Painter(scene, grid, arteries)
+    scanner = Scanner(plan, grid, _dense_track(painter, grid))
+    hu = np.empty(shape, dtype=np.int16)
+    structures = np.empty(shape, dtype=np.uint8)
+    for k in range(shape[0]):
+        hu[k] = scanner.scan(painter.paint(k), k)
+        structures[k] = painter.truth(k)
+    return PhantomStudy(
+        hu=hu,
+        emboli=emboli.instances,
+        structures=structures,
+        spacing=grid.spacing,
+        origin=grid.origin,
+        findings=emboli.emboli,
+        labels=exam_labels(
+            emboli.emboli,
+            plan.rv_lv_ratio,
+            indeterminate=plan.indeterminate,
+            qa_motion=plan.qa_motion,
+            qa_contrast=plan.qa_contrast,
+            flow_artifact=plan.flow_artifact,
+            true_filling_defect_not_pe=plan.other_defect,
+        ),
+        plan=plan,
+        anatomy=anatomy,
+        grid=grid,
+    )

@@ -1,0 +1,250 @@
+"""Emboli in an arterial tree: where they lodge, how far they run, what they leave open."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from pe_unified.ct.phantom_grid import Grid
+from pe_unified.ct.phantom_labels import Embolus
+from pe_unified.ct.phantom_plan import EmbolusPlan, StudyPlan
+from pe_unified.ct.phantom_tree import (
+    LEVEL_NAMES,
+    LOBAR,
+    MAIN,
+    SEGMENTAL,
+    SUBSEGMENTAL,
+    VesselTree,
+)
+from pe_unified.ct.phantom_tubes import Tubes, paint_tubes
+
+#: The narrowest artery that holds an embolus, mm.
+_NARROWEST = 1.7
+#: The longest run of one embolus, mm.
+_LONGEST = 110.0
+#: Emboli stay this far apart, so that each is one component, mm.
+_APART = 9.0
+#: Coverage from which on a voxel belongs to a shape.
+HALF = 128
+#: Share of a vessel's cross-section that each shape takes.
+_SHARE = {"occlusive": 1.0, "polo_mint": 0.46, "mural": 0.52}
+
+
+@dataclass(frozen=True)
+class PaintedEmboli:
+    """What :func:`paint_emboli` made.
+
+    Attributes:
+        instances: uint8 (slices, rows, cols), 0 = none, else the embolus's number.
+        fill: uint8 (slices, rows, cols), 255 where clot takes the lumen, in part between.
+        hu: float32 (number of emboli + 1,), attenuation by number; index 0 is unused.
+        emboli: what is in the map.
+        nodes: (n,) bool, tree nodes within or near an embolus.
+    """
+
+    instances: np.ndarray
+    fill: np.ndarray
+    hu: np.ndarray
+    emboli: tuple[Embolus, ...]
+    nodes: np.ndarray
+
+
+def _levels_for(volume_ml: float, rng: np.random.Generator) -> tuple[int, ...]:
+    """Where an embolus of this size starts: large ones lodge early."""
+    draw = rng.random()
+    if volume_ml > 8:
+        return (MAIN,) if draw < 0.6 else (LOBAR,)
+    if volume_ml > 2:
+        return (MAIN,) if draw < 0.18 else (LOBAR,)
+    if volume_ml > 0.5:
+        return (LOBAR,) if draw < 0.6 else (SEGMENTAL,)
+    return (SEGMENTAL,) if draw < 0.8 else (SUBSEGMENTAL, SEGMENTAL)
+
+
+def _run(tree: VesselTree, start: int, volume_ml: float, share: float) -> np.ndarray:
+    """Nodes downstream of ``start`` that hold the volume, climbing upstream if they must."""
+    area = np.pi * tree.radius**2 * share * tree.lengths() / 1000
+    while True:
+        far = tree.distance_below(start)
+        far[(tree.radius < 0.75 * _NARROWEST) | (far > _LONGEST)] = np.inf
+        order = np.argsort(far, kind="stable")
+        order = order[np.isfinite(far[order])]
+        filled = np.cumsum(area[order]) - area[start]
+        if (len(filled) and filled[-1] >= 0.7 * volume_ml) or tree.parent[start] < 0:
+            count = int(np.searchsorted(filled, volume_ml)) + 1
+            return order[: max(count, 2)]
+        start = int(tree.parent[start])
+
+
+def _clot(
+    rng: np.random.Generator, tree: VesselTree, nodes: np.ndarray, shape: str, wide: float
+) -> Tubes:
+    """Tubes of the clot along the chosen nodes, before they are cut by the lumen."""
+    chosen = np.zeros(len(tree), dtype=bool)
+    chosen[nodes] = True
+    chosen[nodes[0]] = False
+    tubes = tree.tubes(chosen)
+    if shape == "occlusive":
+        return tubes.grown(by=0.4, factor=wide)
+    if shape == "polo_mint":
+        share = rng.uniform(0.6, 0.74)
+        sway = rng.normal(0, 0.09, (len(tree), 3)) * tree.radius[:, None]
+        node = np.flatnonzero(chosen & (tree.parent >= 0))
+        up = tree.parent[node]
+        moved = Tubes(
+            tubes.start + sway[up], tubes.end + sway[node], tubes.radius_start, tubes.radius_end
+        )
+        return moved.grown(factor=share)
+    # A wall-adherent clot keeps to one wall: the tube is shifted against it.
+    toward = rng.standard_normal(3)
+    run = tubes.end - tubes.start
+    run /= np.maximum(np.linalg.norm(run, axis=1), 1e-6)[:, None]
+    across = toward - run * (run @ toward)[:, None]
+    across /= np.maximum(np.linalg.norm(across, axis=1), 1e-6)[:, None]
+    share = rng.uniform(0.45, 0.6)
+    moved = Tubes(
+        tubes.start + across * (tubes.radius_start * share)[:, None],
+        tubes.end + across * (tubes.radius_end * share)[:, None],
+        tubes.radius_start,
+        tubes.radius_end,
+    )
+    return moved.grown(factor=0.85 * max(wide / 1.15, 1.0))
+
+
+def _largest_piece(mask: np.ndarray) -> np.ndarray:
+    """The largest 26-connected component of a mask."""
+    labels, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    if count < 2:
+        return mask
+    return labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+
+
+def _bounds(grid: Grid, points: np.ndarray, margin: float) -> tuple[slice, ...] | None:
+    index = grid.index_of(points)
+    reach = margin / np.asarray(grid.spacing)
+    low = np.maximum(np.floor(index.min(0) - reach).astype(int), 0)
+    high = np.minimum(np.ceil(index.max(0) + reach).astype(int) + 1, grid.shape)
+    return None if (low >= high).any() else tuple(slice(a, b) for a, b in zip(low, high))
+
+
+def _describe(
+    plan: EmbolusPlan, number: int, volume_ml: float, tree: VesselTree, nodes: np.ndarray
+) -> Embolus:
+    inner = nodes[1:] if len(nodes) > 1 else nodes
+    bulk = tree.radius[inner] ** 2 * np.maximum(tree.lengths()[inner], 1e-3)
+    bulk = bulk / bulk.sum()
+    central = float(bulk[tree.level[inner] <= MAIN].sum())
+    left = float(bulk[tree.side[inner] > 0].sum()) > 0.04
+    right = float(bulk[tree.side[inner] < 0].sum()) > 0.04
+    is_central = central > 0.1 or not (left or right)
+    level = int(tree.level[inner].min())
+    return Embolus(
+        number=number,
+        volume_ml=volume_ml,
+        level=LEVEL_NAMES[level],
+        left=left,
+        right=right,
+        central=is_central,
+        shape=plan.shape,
+        chronic=plan.chronic,
+        hu=plan.hu,
+    )
+
+
+def paint_emboli(
+    plan: StudyPlan, tree: VesselTree, arteries: np.ndarray, grid: Grid, wide: float = 1.15
+) -> PaintedEmboli:
+    """Paint the planned emboli into the arteries.
+
+    Args:
+        arteries: uint8 (slices, rows, cols) coverage of the arterial lumen.
+        wide: how much wider than the tree's tubes an occlusive clot reaches before the lumen
+            cuts it; above 1 where real lumens are not round.
+
+    Returns:
+        At least one embolus where the plan has any; one that no artery of this grid can show
+        is left out.
+
+    Raises:
+        ValueError: the plan has emboli, and the grid is too coarse to show a single one.
+    """
+    rng = plan.rng("emboli")
+    instances = np.zeros(grid.shape, dtype=np.uint8)
+    fill = np.zeros(grid.shape, dtype=np.uint8)
+    near = np.zeros(len(tree), dtype=bool)
+    painted: list[Embolus] = []
+    inside = grid.index_of(tree.points)
+    seen = ((inside > 1) & (inside < np.asarray(grid.shape) - 2)).all(1)
+    voxel_ml = float(np.prod(grid.spacing)) / 1000
+    for planned in plan.emboli:
+        share = _SHARE[planned.shape]
+        for attempt in range(6):
+            levels = _levels_for(planned.volume_ml, rng)
+            usable = seen & (tree.radius > _NARROWEST) & ~near & (tree.parent >= 0)
+            places = np.flatnonzero(usable & np.isin(tree.level, levels))
+            if not len(places) or attempt > 3:
+                places = np.flatnonzero(usable & (tree.level >= MAIN))
+            if not len(places):
+                break
+            start = int(places[rng.integers(len(places))])
+            nodes = _run(tree, start, planned.volume_ml, share)
+            if near[nodes].any():
+                continue
+            done = _paint_one(
+                rng, planned, tree, nodes, arteries, grid, wide, instances, fill, len(painted) + 1
+            )
+            if done < 3 or done * voxel_ml < 0.25 * min(planned.volume_ml, 1.0):
+                continue
+            painted.append(_describe(planned, len(painted) + 1, done * voxel_ml, tree, nodes))
+            gap = _APART + tree.radius[nodes].max()
+            away = np.full(len(tree), np.inf)
+            for node in nodes:
+                away = np.minimum(away, ((tree.points - tree.points[node]) ** 2).sum(1))
+            near |= away < gap**2
+            break
+    if plan.emboli and not painted:
+        raise ValueError(
+            f"phantom of seed {plan.seed}: no artery of a grid {grid.shape} with spacing "
+            f"{tuple(round(s, 2) for s in grid.spacing)} mm can show an embolus; "
+            "take finer spacing or cover more of the chest"
+        )
+    hu = np.array([0.0, *(embolus.hu for embolus in painted)], dtype=np.float32)
+    return PaintedEmboli(instances, fill, hu, tuple(painted), near)
+
+
+def _paint_one(
+    rng: np.random.Generator,
+    planned: EmbolusPlan,
+    tree: VesselTree,
+    nodes: np.ndarray,
+    arteries: np.ndarray,
+    grid: Grid,
+    wide: float,
+    instances: np.ndarray,
+    fill: np.ndarray,
+    number: int,
+) -> int:
+    """Paint one embolus; the number of voxels it got, 0 if it was refused."""
+    box = _bounds(grid, tree.points[nodes], 2.0 * float(tree.radius[nodes].max()) + 3)
+    if box is None:
+        return 0
+    part = Grid(
+        tuple(s.stop - s.start for s in box),  # type: ignore[arg-type]
+        grid.spacing,
+        tuple(grid.point_of(np.array([[s.start for s in box]]))[0]),
+    )
+    clot = np.zeros(part.shape, dtype=np.uint8)
+    paint_tubes(clot, part, _clot(rng, tree, nodes, planned.shape, wide))
+    lumen = arteries[box]
+    mask = (clot >= HALF) & (lumen >= HALF) & (instances[box] == 0)
+    if not mask.any():
+        return 0
+    mask = _largest_piece(mask)
+    if mask.sum() < 3:
+        return 0
+    instances[box][mask] = number
+    # Keep the soft edge of the clot only next to its mask: no loose flecks without truth.
+    close = ndimage.binary_dilation(mask, np.ones((1, 3, 3)))
+    soft = np.where(mask, np.maximum(clot, HALF), np.where(close, clot, 0)).astype(np.uint8)
+    fill[box] = np.maximum(fill[box], soft)
+    return int(mask.sum())

@@ -1,0 +1,107 @@
+"""The four chambers, with the ratio of the ventricles' diameters as drawn for the patient."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pe_unified.ct.phantom_anatomy import Anatomy, HeartFrame
+from pe_unified.ct.phantom_grid import Field, Grid, ellipsoid, smooth_difference, smooth_union
+from pe_unified.ct.phantom_plan import StudyPlan
+
+_STEP = 2.0
+#: Septum and free walls of the ventricles, mm.
+_SEPTUM, _LEFT_WALL, _RIGHT_WALL = 9.0, 9.5, 3.0
+
+
+@dataclass(frozen=True)
+class Heart:
+    """Signed distances, mm, negative inside; ``muscle`` is the whole heart."""
+
+    muscle: Field
+    right_ventricle: Field
+    left_ventricle: Field
+    right_atrium: Field
+    left_atrium: Field
+
+
+def ventricle_widths(frame: HeartFrame, ratio: float) -> tuple[float, float]:
+    """Diameters of the right and left ventricle across the septum, mm, right / left = ratio."""
+    room = 2 * frame.radii[1] - _SEPTUM - _LEFT_WALL - _RIGHT_WALL - 4
+    left = room / (1 + ratio)
+    return ratio * left, left
+
+
+def build_heart(plan: StudyPlan, anatomy: Anatomy) -> Heart:
+    """Shape the chambers in the anatomy's heart frame."""
+    frame = anatomy.heart
+    reach = np.abs(frame.axes).T @ (frame.radii * 1.05) + 16
+    grid = Grid.covering(frame.centre - reach, frame.centre + reach, _STEP)
+    axes = grid.axes()
+    limit = _resample(anatomy.heart_limit, grid)
+    atrium = _resample(anatomy.left_atrium, grid)
+    apex_mm, across_mm, up_mm = frame.radii
+    right_mm, left_mm = ventricle_widths(frame, plan.rv_lv_ratio)
+    septum = -across_mm + 2 + _LEFT_WALL + left_mm
+
+    def chamber(local: tuple[float, float, float], radii: tuple[float, float, float]) -> np.ndarray:
+        centre = frame.to_body(np.array([local]))[0]
+        return ellipsoid(axes, centre, np.array(radii), frame.axes)
+
+    long = 0.56 * apex_mm
+    left_centre = (0.18 * apex_mm, septum - left_mm / 2, 0.0)
+    left = chamber(left_centre, (long, left_mm / 2, 0.98 * left_mm / 2 + 2))
+    shell = chamber(
+        left_centre, (long + 9, left_mm / 2 + _SEPTUM, 0.98 * left_mm / 2 + 2 + _LEFT_WALL)
+    )
+    # The right ventricle wraps around the septum: an ellipsoid less the left one's shell.
+    depth = 0.5 * left_mm
+    right = chamber(
+        (0.1 * apex_mm, septum + _SEPTUM + (right_mm - depth) / 2, -3.0),
+        (0.6 * apex_mm, (right_mm + depth) / 2, 0.72 * up_mm),
+    )
+    right = smooth_difference(right, shell, 2.0)
+    right_atrium = chamber(
+        (-0.62 * apex_mm, 0.42 * across_mm, -2.0), (0.36 * apex_mm, 0.46 * across_mm, 0.56 * up_mm)
+    )
+    outside = np.minimum(atrium, 40)
+    right_atrium = smooth_difference(right_atrium, outside - 2.5, 3.0)
+    right = smooth_difference(right, right_atrium - 2.0, 2.0)
+    left = smooth_difference(left, outside - 2.0, 2.0)
+    right = smooth_difference(right, outside - 3.0, 2.0)
+    whole = smooth_union(shell, right - _RIGHT_WALL, 5)
+    whole = smooth_union(whole, right_atrium - 2.5, 6)
+    whole = smooth_union(whole, outside - 2.0, 4)
+    whole = np.maximum(whole, limit)
+    return Heart(
+        muscle=Field(whole, grid),
+        right_ventricle=Field(np.maximum(right, limit + _RIGHT_WALL), grid),
+        left_ventricle=Field(np.maximum(left, limit + 6), grid),
+        right_atrium=Field(np.maximum(right_atrium, limit + 2.5), grid),
+        left_atrium=Field(outside, grid),
+    )
+
+
+def _resample(field: Field, grid: Grid) -> np.ndarray:
+    return np.stack([field.plane(grid.z_of(k), grid) for k in range(grid.shape[0])])
+
+
+def measure_rv_lv(right: np.ndarray, left: np.ndarray, grid: Grid, frame: HeartFrame) -> float:
+    """Ratio of the ventricles' widest diameters across the septum, from label masks.
+
+    Args:
+        right, left: bool (slices, rows, cols) of ``grid``.
+    """
+    widths = []
+    for mask in (right, left):
+        points = grid.point_of(np.argwhere(mask)) - frame.centre
+        local = points @ frame.axes.T
+        # Chords along the second axis, within thin columns of the other two.
+        column = np.floor(local[:, [0, 2]] / 6.0).astype(int)
+        _, owner = np.unique(column, axis=0, return_inverse=True)
+        owner = owner.ravel()
+        low = np.full(owner.max() + 1, np.inf)
+        high = np.full(owner.max() + 1, -np.inf)
+        np.minimum.at(low, owner, local[:, 1])
+        np.maximum.at(high, owner, local[:, 1])
+        widths.append(float(np.percentile(high - low, 98)))
+    return widths[0] / widths[1]

@@ -1,0 +1,105 @@
+"""Exam labels of a painted study, by the rules of the RSNA-STR pulmonary embolism data."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+#: The exam labels in the order of RSNA's ``train.csv``.
+EXAM_LABELS = (
+    "negative_exam_for_pe",
+    "qa_motion",
+    "qa_contrast",
+    "flow_artifact",
+    "rv_lv_ratio_gte_1",
+    "rv_lv_ratio_lt_1",
+    "leftsided_pe",
+    "chronic_pe",
+    "true_filling_defect_not_pe",
+    "rightsided_pe",
+    "acute_and_chronic_pe",
+    "central_pe",
+    "indeterminate",
+)
+
+
+@dataclass(frozen=True)
+class Embolus:
+    """One painted embolus.
+
+    Attributes:
+        number: its value in the instance map.
+        volume_ml: of its voxels.
+        level: the most proximal level it reaches, a name of ``phantom_tree.LEVEL_NAMES``.
+        left, right, central: where it lies; central is the trunk or a main artery.
+        shape: "occlusive", "polo_mint" or "mural".
+        chronic: an old, wall-adherent clot rather than a fresh one.
+        hu: its mean attenuation before noise, HU.
+    """
+
+    number: int
+    volume_ml: float
+    level: str
+    left: bool
+    right: bool
+    central: bool
+    shape: str
+    chronic: bool
+    hu: float
+
+
+def exam_labels(
+    emboli: Sequence[Embolus],
+    rv_lv_ratio: float,
+    *,
+    indeterminate: bool = False,
+    qa_motion: bool = False,
+    qa_contrast: bool = False,
+    flow_artifact: bool = False,
+    true_filling_defect_not_pe: bool = False,
+) -> dict[str, int]:
+    """The exam labels (0 or 1) that follow from what is in a study.
+
+    Args:
+        rv_lv_ratio: diameter of the right ventricle over that of the left.
+        indeterminate: the study cannot be read (ignored where there are emboli).
+    """
+    positive = bool(emboli)
+    chronic = [embolus.chronic for embolus in emboli]
+    labels = {
+        "negative_exam_for_pe": not positive and not indeterminate,
+        "qa_motion": qa_motion,
+        "qa_contrast": qa_contrast,
+        "flow_artifact": flow_artifact,
+        "rv_lv_ratio_gte_1": positive and rv_lv_ratio >= 1,
+        "rv_lv_ratio_lt_1": positive and rv_lv_ratio < 1,
+        "leftsided_pe": any(embolus.left for embolus in emboli),
+        "chronic_pe": positive and all(chronic),
+        "true_filling_defect_not_pe": true_filling_defect_not_pe,
+        "rightsided_pe": any(embolus.right for embolus in emboli),
+        "acute_and_chronic_pe": any(chronic) and not all(chronic),
+        "central_pe": any(embolus.central for embolus in emboli),
+        "indeterminate": not positive and indeterminate,
+    }
+    return {name: int(labels[name]) for name in EXAM_LABELS}
+
+
+def label_faults(labels: Mapping[str, int], any_slice_positive: bool) -> list[str]:
+    """What contradicts the rules of the RSNA data at the 0.5 cut; empty where nothing does."""
+    on = {name for name in EXAM_LABELS if labels[name] > 0.5}
+    faults = []
+    if any_slice_positive:
+        if len(on & {"rv_lv_ratio_gte_1", "rv_lv_ratio_lt_1"}) != 1:
+            faults.append("a positive exam has exactly one RV/LV label")
+        if not on & {"leftsided_pe", "rightsided_pe", "central_pe"}:
+            faults.append("a positive exam names a side, or central")
+        if {"chronic_pe", "acute_and_chronic_pe"} <= on:
+            faults.append("chronic and acute-and-chronic exclude each other")
+        if on & {"negative_exam_for_pe", "indeterminate"}:
+            faults.append("a positive exam is neither negative nor indeterminate")
+    else:
+        if len(on & {"negative_exam_for_pe", "indeterminate"}) != 1:
+            faults.append("an exam without emboli is either negative or indeterminate")
+        informational = {"qa_motion", "qa_contrast", "flow_artifact", "true_filling_defect_not_pe"}
+        extra = on - informational - {"negative_exam_for_pe", "indeterminate"}
+        if extra:
+            faults.append(f"an exam without emboli has {', '.join(sorted(extra))} off")
+    return faults

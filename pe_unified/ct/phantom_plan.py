@@ -1,0 +1,164 @@
+"""What a painted study will show, drawn from its seed before anything is painted."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SHAPES = ("occlusive", "polo_mint", "mural")
+
+
+@dataclass(frozen=True)
+class PhantomParams:
+    """Distributions that studies are drawn from. Lengths in mm, attenuation in HU.
+
+    Numbers and sizes of emboli follow the 35 reference masks of FUMPE (Masoudi et al. 2018):
+    95 emboli in 33 patients, volume median 1.05 ml with quartiles 0.30 and 4.9.
+    """
+
+    positive_rate: float = 33 / 35
+    embolus_count_weights: tuple[float, ...] = (9, 11, 5, 2, 2, 2, 1, 1)
+    embolus_volume_median_ml: float = 1.15
+    embolus_volume_sigma: float = 1.55
+    embolus_volume_range_ml: tuple[float, float] = (0.06, 34.0)
+    embolus_hu: tuple[float, float] = (48.0, 11.0)
+    chronic_rate: float = 0.12
+    acute_and_chronic_rate: float = 0.05
+    artery_hu: tuple[float, float] = (330.0, 65.0)
+    artery_hu_range: tuple[float, float] = (215.0, 490.0)
+    poor_artery_hu_range: tuple[float, float] = (155.0, 205.0)
+    vein_to_artery: tuple[float, float] = (0.55, 1.1)
+    noise_hu: tuple[float, float] = (9.0, 21.0)
+    motion_rate: float = 0.12
+    poor_contrast_rate: float = 0.10
+    flow_artifact_rate: float = 0.22
+    other_defect_rate: float = 0.03
+    indeterminate_rate: float = 0.04
+    consolidation_rate: float = 0.25
+    effusion_rate: float = 0.15
+
+
+@dataclass(frozen=True)
+class EmbolusPlan:
+    """An embolus to paint: its volume in ml, shape, attenuation in HU and age."""
+
+    volume_ml: float
+    shape: str
+    hu: float
+    chronic: bool
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A patient, a contrast injection and a scan. See :func:`plan_study`."""
+
+    seed: int
+    sex: str
+    age: int
+    scale: float
+    fat_mm: float
+    muscle: float
+    emboli: tuple[EmbolusPlan, ...]
+    rv_lv_ratio: float
+    artery_hu: float
+    vein_hu: float
+    right_heart_hu: float
+    left_heart_hu: float
+    aorta_hu: float
+    svc_hu: float
+    noise_hu: float
+    sharpness_mm: float
+    indeterminate: bool
+    qa_motion: bool
+    qa_contrast: bool
+    flow_artifact: bool
+    other_defect: bool
+    consolidation: bool
+    effusion: bool
+    lymph_nodes: int
+    streaks: float
+
+    @property
+    def positive(self) -> bool:
+        return bool(self.emboli)
+
+    def rng(self, purpose: str) -> np.random.Generator:
+        """A stream of random numbers of its own for each purpose, the same on every call."""
+        key = [self.seed, *purpose.encode()]
+        return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
+
+
+def _plan_emboli(rng: np.random.Generator, params: PhantomParams) -> tuple[EmbolusPlan, ...]:
+    weights = np.asarray(params.embolus_count_weights, dtype=float)
+    count = 1 + int(rng.choice(len(weights), p=weights / weights.sum()))
+    age = rng.random()
+    all_chronic = age < params.chronic_rate
+    mixed = not all_chronic and age < params.chronic_rate + params.acute_and_chronic_rate
+    burden = rng.normal(0, 0.6)
+    emboli = []
+    for number in range(count):
+        size = burden + rng.normal(0, np.sqrt(max(params.embolus_volume_sigma**2 - 0.36, 0.01)))
+        volume = float(
+            np.clip(params.embolus_volume_median_ml * np.exp(size), *params.embolus_volume_range_ml)
+        )
+        chronic = all_chronic or (mixed and number % 2 == 1)
+        shares = (0.15, 0.05, 0.8) if chronic else (0.5, 0.28, 0.22)
+        shape = SHAPES[int(rng.choice(3, p=shares))]
+        hu = rng.normal(*params.embolus_hu) + (22 if chronic else 0)
+        emboli.append(EmbolusPlan(volume, shape, float(np.clip(hu, 24, 100)), chronic))
+    return tuple(sorted(emboli, key=lambda plan: -plan.volume_ml))
+
+
+def plan_study(
+    seed: int, params: PhantomParams | None = None, positive: bool | None = None
+) -> StudyPlan:
+    """Draw a patient and a scan.
+
+    Args:
+        seed: the study's own seed; different seeds are different people.
+        params: the distributions.
+        positive: force emboli, or none; drawn by ``params.positive_rate`` by default.
+    """
+    params = params or PhantomParams()
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([int(seed), 7])))
+    has_pe = bool(rng.random() < params.positive_rate)
+    has_pe = has_pe if positive is None else positive
+    sex = "F" if rng.random() < 0.5 else "M"
+    poor = bool(rng.random() < params.poor_contrast_rate)
+    artery = float(np.clip(rng.normal(*params.artery_hu), *params.artery_hu_range))
+    artery = float(rng.uniform(*params.poor_artery_hu_range)) if poor else artery
+    vein = artery * rng.uniform(*params.vein_to_artery)
+    emboli = _plan_emboli(rng, params) if has_pe else ()
+    load = sum(embolus.volume_ml for embolus in emboli)
+    strained = rng.random() < (0.12 + 0.5 * (1 - np.exp(-load / 15)) if has_pe else 0.06)
+    ratio = rng.uniform(1.08, 1.5) if strained else rng.uniform(0.68, 0.92)
+    indeterminate = bool(not has_pe and rng.random() < params.indeterminate_rate)
+    motion = bool(rng.random() < params.motion_rate)
+    if indeterminate and not poor:
+        motion = True
+    return StudyPlan(
+        seed=int(seed),
+        sex=sex,
+        age=int(np.clip(rng.normal(60, 16), 19, 94)),
+        scale=float(np.clip(rng.normal(0.95 if sex == "F" else 1.03, 0.05), 0.83, 1.15)),
+        fat_mm=float(np.clip(rng.lognormal(np.log(17), 0.45), 6, 42)),
+        muscle=float(rng.uniform(0.75, 1.25)),
+        emboli=emboli,
+        rv_lv_ratio=float(ratio),
+        artery_hu=artery,
+        vein_hu=float(vein),
+        right_heart_hu=float(artery * rng.uniform(0.92, 1.12)),
+        left_heart_hu=float(vein * rng.uniform(0.88, 1.0)),
+        aorta_hu=float(vein * rng.uniform(0.75, 0.98)),
+        svc_hu=float(rng.uniform(500, 1500) if rng.random() < 0.8 else artery),
+        noise_hu=float(rng.uniform(*params.noise_hu)),
+        sharpness_mm=float(rng.uniform(0.35, 0.6)),
+        indeterminate=indeterminate,
+        qa_motion=motion,
+        qa_contrast=poor,
+        flow_artifact=bool(rng.random() < params.flow_artifact_rate),
+        other_defect=bool(rng.random() < params.other_defect_rate),
+        consolidation=bool(rng.random() < params.consolidation_rate),
+        effusion=bool(rng.random() < params.effusion_rate),
+        lymph_nodes=int(rng.integers(3, 11)),
+        streaks=float(rng.uniform(0.3, 1.0)),
+    )

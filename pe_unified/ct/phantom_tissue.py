@@ -1,0 +1,236 @@
+"""Attenuation of every tissue, painted slice by slice in anatomical order."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from pe_unified.ct.phantom_anatomy import Anatomy
+from pe_unified.ct.phantom_confounders import Confounders
+from pe_unified.ct.phantom_emboli import PaintedEmboli
+from pe_unified.ct.phantom_grid import Field, Grid, coverage, random_field
+from pe_unified.ct.phantom_heart import Heart
+from pe_unified.ct.phantom_lung_trees import bronchi_beside
+from pe_unified.ct.phantom_plan import StudyPlan
+from pe_unified.ct.phantom_spine import spine_patch
+from pe_unified.ct.phantom_tubes import Tubes, paint_tubes
+from pe_unified.ct.phantom_wall import Wall
+
+#: Values of the truth map.
+STRUCTURES = {
+    "lung": 1,
+    "artery": 2,
+    "vein": 3,
+    "airway": 4,
+    "right_ventricle": 5,
+    "left_ventricle": 6,
+    "right_atrium": 7,
+    "aorta": 8,
+    "svc": 9,
+    "bone": 10,
+}
+_AIR = -1000.0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything that is to be painted."""
+
+    plan: StudyPlan
+    anatomy: Anatomy
+    wall: Wall
+    heart: Heart
+    emboli: PaintedEmboli
+    confounders: Confounders
+
+
+def vessel_coverage(grid: Grid, tubes: Tubes, field: Field | None) -> np.ndarray:
+    """Coverage of a vascular tree: uint8 (slices, rows, cols), 255 inside."""
+    volume = np.zeros(grid.shape, dtype=np.uint8)
+    paint_tubes(volume, grid, tubes)
+    if field is not None:
+        for k in range(grid.shape[0]):
+            plane = coverage(field.plane(grid.z_of(k), grid), grid.pixel)
+            np.maximum(volume[k], np.rint(plane * 255).astype(np.uint8), out=volume[k])
+    return volume
+
+
+def _mix(plane: np.ndarray, share: np.ndarray, value: np.ndarray | float) -> None:
+    """Let ``share`` of each pixel take ``value``, in place."""
+    plane += share * (value - plane)
+
+
+class Painter:
+    """Paints the slices of a scene one after another, from below upwards."""
+
+    def __init__(self, scene: Scene, grid: Grid, arteries: np.ndarray) -> None:
+        self.scene, self.grid, self.arteries = scene, grid, arteries
+        plan = scene.plan
+        anatomy, wall = scene.anatomy, scene.wall
+        rng = plan.rng("tissue")
+        self.strand = random_field(rng, grid, 9.0)
+        self.cloud = random_field(rng, grid, 26.0)
+        self.mottle = random_field(rng, grid, 5.0)
+        lumen, outer = bronchi_beside(anatomy.arteries)
+        tubes = {
+            "bone": wall.bone,
+            "marrow": wall.marrow,
+            "cartilage": wall.cartilage,
+            "airway_wall": anatomy.airway.grown(1.4),
+            "airway": anatomy.airway,
+            "bronchus_wall": outer,
+            "bronchus": lumen,
+            "oesophagus": anatomy.oesophagus,
+            "node": scene.confounders.nodes,
+            **{name: part for name, part in anatomy.systemic.items()},
+        }
+        self.parts: dict[str, np.ndarray] = {}
+        for name, part in tubes.items():
+            volume = np.zeros(grid.shape, dtype=np.uint8)
+            paint_tubes(volume, grid, part)
+            self.parts[name] = volume
+        self.veins = vessel_coverage(grid, anatomy.veins.tubes(), anatomy.vein_field)
+        self.dim = np.zeros(grid.shape, dtype=np.uint8)
+        paint_tubes(self.dim, grid, scene.confounders.dimmed)
+        self.pitch = (anatomy.apex_z - anatomy.base_z) / 11.5
+        self.hu_spread = rng.normal(0, 1, 12)
+
+    def _share(self, name: str, k: int) -> np.ndarray | None:
+        plane = self.parts[name][k]
+        return plane * np.float32(1 / 255) if plane.any() else None
+
+    def _field(self, field: Field, z: float, width: float | None = None) -> np.ndarray:
+        return coverage(field.plane(z, self.grid), width or self.grid.pixel)
+
+    def _outside(self, z: float) -> tuple[np.ndarray, np.ndarray]:
+        """Skin, fat and muscle; returns the plane and the noise it was textured with."""
+        wall, spread = self.scene.wall, self.hu_spread
+        grain, cloud = self.strand.plane(z, self.grid), self.cloud.plane(z, self.grid)
+        plane = np.full(self.grid.shape[1:], _AIR, dtype=np.float32)
+        body = wall.body.plane(z, self.grid)
+        _mix(plane, coverage(body, self.grid.pixel), 35.0)
+        fat = -104 + 5 * grain + 3 * spread[0]
+        _mix(plane, coverage(body + 1.8, self.grid.pixel), fat)
+        septa = np.clip(1 - np.abs(grain + 0.4 * cloud) / 0.13, 0, 1) * 0.4
+        _mix(plane, septa * coverage(body + 4, 3.0), -40.0)
+        if self.scene.plan.sex == "F":
+            gland = wall.breast.plane(z, self.grid) + 9 * cloud + 4 * grain
+            _mix(plane, coverage(gland, 4.0) * 0.85, 25.0)
+        muscle = wall.muscle.plane(z, self.grid) + 1.2 * cloud
+        tissue = 56 + 4 * spread[1] + 5 * grain
+        _mix(plane, coverage(muscle, self.grid.pixel), tissue)
+        planes = np.clip(1 - np.abs(cloud + 0.35 * grain) / 0.16, 0, 1)
+        _mix(plane, planes * coverage(muscle + 3, 3.0) * 0.85, -85.0)
+        return plane, grain
+
+    def _organs(self, plane: np.ndarray, z: float, grain: np.ndarray, k: int) -> None:
+        """Fat of the mediastinum, organs below the diaphragm, heart, great vessels."""
+        scene, plan, spread = self.scene, self.scene.plan, self.hu_spread
+        cavity = self._field(scene.anatomy.cavity, z)
+        _mix(plane, cavity, -92 + 9 * grain)
+        x = self.grid.axes()[0][0]
+        side = np.clip((x - scene.heart.left_atrium.grid.origin[0] - 70) / 12, 0, 1)
+        liver = 78 + 6 * spread[2] + 5 * grain
+        organ = liver + (105 + 8 * spread[3] - liver) * side
+        _mix(plane, self._field(scene.anatomy.abdomen, z), organ)
+        heart = scene.heart
+        _mix(plane, self._field(heart.muscle, z), 92 + 6 * spread[4] + 3 * grain)
+        right = plan.right_heart_hu * (1 + 0.05 * grain)
+        for field, value in (
+            (heart.right_ventricle, right),
+            (heart.right_atrium, right * 1.03),
+            (heart.left_ventricle, plan.left_heart_hu * (1 + 0.02 * grain)),
+            (heart.left_atrium, plan.vein_hu * (1 + 0.02 * grain)),
+        ):
+            _mix(plane, self._field(field, z), value)
+        for name, value in (
+            ("oesophagus", 42.0),
+            ("arch_branches", plan.aorta_hu),
+            ("aorta", plan.aorta_hu),
+            ("brachiocephalic", min(plan.svc_hu, 700.0) * 0.75),
+            ("svc", plan.svc_hu),
+            ("airway_wall", 40.0),
+            ("airway", -985.0),
+        ):
+            share = self._share(name, k)
+            if share is not None:
+                _mix(plane, share, value)
+
+    def _lungs(self, plane: np.ndarray, z: float, grain: np.ndarray, k: int) -> np.ndarray:
+        distance = self.scene.anatomy.lung.plane(z, self.grid)
+        lung = coverage(distance, self.grid.pixel)
+        y = self.grid.axes()[1][0]
+        mottle = self.mottle.plane(z, self.grid)
+        air = -872 + 0.45 * (y - self.scene.anatomy.heart.centre[1]) + 9 * grain + 11 * mottle
+        value = self.scene.confounders.in_lung(air, distance, z, self.grid, grain)
+        _mix(plane, lung, value)
+        for name, inside in (("bronchus_wall", -150.0), ("bronchus", -960.0), ("node", 48.0)):
+            share = self._share(name, k)
+            if share is not None:
+                _mix(plane, share, inside + (8 * grain if name == "node" else 0))
+        return lung
+
+    def _vessels(self, plane: np.ndarray, grain: np.ndarray, k: int) -> None:
+        plan, emboli = self.scene.plan, self.scene.emboli
+        vein = self.veins[k] * np.float32(1 / 255)
+        _mix(plane, vein, plan.vein_hu * (1 + 0.03 * grain))
+        artery = self.arteries[k] * np.float32(1 / 255)
+        inside = plan.artery_hu * (1 + 0.03 * grain)
+        if self.dim[k].any():
+            soft = cv2.GaussianBlur(self.dim[k] / np.float32(255), (0, 0), 1.8 / self.grid.pixel)
+            inside = inside * (1 - np.clip(soft * (0.62 + 0.25 * grain), 0, 0.75))
+        if emboli.instances[k].any():
+            near = cv2.dilate(emboli.instances[k], np.ones((3, 3), np.uint8))
+            clot = emboli.fill[k] * np.float32(1 / 255)
+            inside = inside + clot * (emboli.hu[near] + 5 * grain - inside)
+        _mix(plane, artery, inside)
+
+    def _bones(self, plane: np.ndarray, z: float, grain: np.ndarray, k: int) -> None:
+        for name, value in (("cartilage", 95.0), ("bone", 640.0), ("marrow", 175.0)):
+            share = self._share(name, k)
+            if share is not None:
+                _mix(plane, share, value + (45 * grain if name != "cartilage" else 12 * grain))
+        patch = spine_patch(
+            self.grid, z, self.scene.anatomy.spine, self.scene.plan.scale, self.pitch
+        )
+        if patch is not None:
+            area = plane[patch.window]
+            rough = self.mottle.plane(z, self.grid)[patch.window]
+            _mix(area, patch.bone, 610 * (1 - patch.disc) + 95 * patch.disc)
+            _mix(area, patch.marrow, (205 + 45 * rough) * (1 - patch.disc) + 85 * patch.disc)
+            _mix(area, patch.canal, 28.0)
+
+    def paint(self, k: int) -> np.ndarray:
+        """Slice ``k`` before the scanner: float32 (rows, cols), HU."""
+        z = self.grid.z_of(k)
+        plane, grain = self._outside(z)
+        self._organs(plane, z, grain, k)
+        self._lungs(plane, z, grain, k)
+        self._bones(plane, z, grain, k)
+        self._vessels(plane, grain, k)
+        return plane
+
+    def truth(self, k: int) -> np.ndarray:
+        """Structures of slice ``k``: uint8 (rows, cols), values of :data:`STRUCTURES`."""
+        z, heart = self.grid.z_of(k), self.scene.heart
+        out = np.zeros(self.grid.shape[1:], dtype=np.uint8)
+        fields = (
+            ("lung", self.scene.anatomy.lung),
+            ("right_ventricle", heart.right_ventricle),
+            ("right_atrium", heart.right_atrium),
+            ("left_ventricle", heart.left_ventricle),
+            ("vein", heart.left_atrium),
+        )
+        for name, field in fields:
+            out[field.plane(z, self.grid) < 0] = STRUCTURES[name]
+        for name, volume in (
+            ("aorta", self.parts["aorta"]),
+            ("svc", self.parts["svc"]),
+            ("airway", self.parts["airway"]),
+            ("airway", self.parts["bronchus"]),
+            ("bone", self.parts["bone"]),
+            ("vein", self.veins),
+            ("artery", self.arteries),
+        ):
+            out[volume[k] >= 128] = STRUCTURES[name]
+        return out
