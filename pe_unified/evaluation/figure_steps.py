@@ -1,0 +1,188 @@
+"""Arms side by side: bars by step, spread over seeds, paired differences."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from pe_unified.evaluation.bootstrap import Difference, FloatArray
+from pe_unified.evaluation.figure_style import (
+    FAINT,
+    INK,
+    REUSED_COLOUR,
+    SCRATCH_COLOUR,
+    new_figure,
+)
+
+#: What axes and titles call a metric.
+METRIC_NAMES = {
+    "cls/accuracy": "Slice accuracy",
+    "cls/auc": "Slice AUC",
+    "cls/f1": "Slice F1",
+    "cls/sensitivity": "Slice sensitivity",
+    "cls/specificity": "Slice specificity",
+    "seg/dice": "Dice, pooled",
+    "seg/iou": "IoU, pooled",
+    "seg/dice_positive": "Dice, positive slices",
+    "seg/iou_positive": "IoU, positive slices",
+    "det/mAP": "mAP",
+    "det/mAP_50": "mAP at IoU 0.5",
+    "det/precision": "Box precision",
+    "det/recall": "Box recall",
+    "det/mean_iou": "Mean box IoU",
+}
+#: Numbers stand right of a panel, level with their row.
+_BESIDE: Any = ("axes fraction", "data")
+
+
+def step_figure(
+    steps: Sequence[Mapping[str, Any]],
+    path: str | os.PathLike,
+    metrics: Sequence[str] = ("seg/iou", "seg/dice"),
+    note: str = "",
+) -> None:
+    """One bar per step and metric, reused arms set off from scratch ones by colour and hatch.
+
+    Args:
+        steps: as in ``summary.json``: ``name``, ``reused`` (empty for arms that start from
+            ImageNet or scratch), ``metrics`` with ``<key>_ci``. Steps without a metric do
+            not show in its panel; a null value says "undefined".
+    """
+    shown = [step for step in steps if any(key in step["metrics"] for key in metrics)]
+    if not shown:
+        raise ValueError(f"no step has any of {', '.join(metrics)}")
+    width = max(5.6, 1.6 + 3.3 * len(metrics))
+    with new_figure(path, width, 1.1 + 0.36 * len(shown), note) as figure:
+        panels = np.atleast_1d(figure.subplots(1, len(metrics), sharey=True))
+        for axes, key in zip(panels, metrics):
+            for row, step in enumerate(shown):
+                if key in step["metrics"]:
+                    _bar(axes, row, step, key)
+            axes.set(xlim=(0, 1.0), title=METRIC_NAMES.get(key, key))
+            axes.grid(axis="y", visible=False)
+            axes.tick_params(axis="y", length=0)
+        panels[0].set_yticks(range(len(shown)), [step["name"] for step in shown])
+        panels[0].set_ylim(len(shown) - 0.4, -0.6)
+        figure.legend(
+            handles=[
+                Patch(facecolor=SCRATCH_COLOUR, label="from ImageNet or scratch"),
+                Patch(
+                    facecolor=REUSED_COLOUR, hatch="////", edgecolor="white", label="reused weights"
+                ),
+                Line2D([], [], color=INK, linewidth=1.2, label="95 % interval over patients"),
+            ],
+            loc="outside upper left",
+            ncols=3,
+            columnspacing=1.4,
+        )
+
+
+def seed_figure(
+    values: Mapping[str, Mapping[str, Sequence[float]]],
+    path: str | os.PathLike,
+    reused: Sequence[str] = (),
+    note: str = "",
+) -> None:
+    """One dot per seed and arm, a bar at the mean; lines join arms of the same seed.
+
+    Args:
+        values: metric to arm to one value per seed, seeds in the same order in every arm.
+        reused: names of the arms that start from earlier steps.
+    """
+    if not values:
+        raise ValueError("there is no metric to draw")
+    with new_figure(path, 0.6 + 2.2 * len(values), 3.3, note) as figure:
+        panels = np.atleast_1d(figure.subplots(1, len(values)))
+        for axes, (key, arms) in zip(panels, values.items()):
+            _seeds(axes, {arm: np.array([_number(v) for v in arms[arm]]) for arm in arms}, reused)
+            axes.set(title=METRIC_NAMES.get(key, key))
+        figure.legend(
+            handles=[
+                Line2D([], [], marker="o", color=FAINT, linestyle="", label="one seed"),
+                Line2D([], [], color=INK, linewidth=1.6, label="mean over seeds"),
+            ],
+            loc="outside upper left",
+            ncols=2,
+        )
+
+
+def _seeds(axes: Axes, arms: Mapping[str, FloatArray], reused: Sequence[str]) -> None:
+    """One column of dots per arm."""
+    runs = list(arms.values())
+    spread = [0.06 * (np.arange(len(run)) - (len(run) - 1) / 2) for run in runs]
+    if len({len(run) for run in runs}) == 1:
+        columns = np.array(spread) + np.arange(len(arms))[:, None]
+        axes.plot(columns, np.array(runs), color="#BDBDBD", linewidth=0.9, zorder=1)
+    for column, (arm, run) in enumerate(arms.items()):
+        colour, marker = (REUSED_COLOUR, "s") if arm in reused else (SCRATCH_COLOUR, "o")
+        axes.plot(column + spread[column], run, marker, color=colour, mec="white", ms=6, zorder=3)
+        defined = run[~np.isnan(run)]
+        if len(defined):
+            mean = defined.mean()
+            axes.hlines(mean, column - 0.26, column + 0.26, color=INK, linewidth=1.6, zorder=2)
+            axes.annotate(f"{mean:.3f}", (column + 0.29, mean), va="center", fontsize=8)
+    axes.set_xticks(range(len(arms)), list(arms))
+    axes.set_xlim(-0.5, len(arms) - 0.2)
+    axes.margins(y=0.15)
+    axes.grid(axis="x", visible=False)
+
+
+def difference_figure(
+    differences: Mapping[str, Difference],
+    path: str | os.PathLike,
+    note: str = "",
+    title: str = "Reused minus scratch",
+) -> None:
+    """Paired differences with intervals; right of the line reuse gains, left it loses.
+
+    Args:
+        differences: metric (or any label) to :func:`paired_difference`'s result.
+    """
+    if not differences:
+        raise ValueError("there is no difference to draw")
+    with new_figure(path, 5.6, 0.9 + 0.4 * len(differences), note) as figure:
+        axes = figure.add_subplot()
+        axes.axvline(0, color=FAINT, linewidth=1.0)
+        reach = 0.01
+        for row, found in enumerate(differences.values()):
+            clear = found.low > 0 or found.high < 0
+            colour = REUSED_COLOUR if found.value > 0 else SCRATCH_COLOUR
+            axes.plot([found.low, found.high], [row, row], color=colour, linewidth=2.0)
+            axes.plot(found.value, row, "o", color=colour if clear else "white", mec=colour, ms=7)
+            text = f"{found.value:+.3f}  [{found.low:+.3f}, {found.high:+.3f}]"
+            text = text.replace("-", "\N{MINUS SIGN}")
+            axes.annotate(text, (1.03, row), xycoords=_BESIDE, va="center", fontsize=8)
+            reach = max(reach, *np.abs(np.nan_to_num([found.value, found.low, found.high])))
+        axes.set_yticks(range(len(differences)), [METRIC_NAMES.get(k, k) for k in differences])
+        axes.set(xlim=(-1.08 * reach, 1.08 * reach), ylim=(len(differences) - 0.5, -0.5))
+        axes.set(xlabel="Difference on the same patients, 95 % interval", title=title)
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(axis="y", length=0)
+
+
+def _bar(axes: Axes, row: int, step: Mapping[str, Any], key: str) -> None:
+    """One bar with its interval, and both as numbers beside the panel."""
+    value = _number(step["metrics"][key])
+    low, high = (_number(end) for end in step["metrics"].get(f"{key}_ci") or (None, None))
+    if math.isnan(value):
+        axes.annotate("undefined", (0.01, row), va="center", fontsize=8, color=FAINT)
+        return
+    style: dict[str, Any] = {"color": SCRATCH_COLOUR}
+    if step["reused"]:
+        style = {"facecolor": REUSED_COLOUR, "hatch": "////", "edgecolor": "white"}
+    axes.barh(row, value, height=0.62, linewidth=0, **style)
+    text = f"{value:.2f}"
+    if not math.isnan(low):
+        axes.hlines(row, low, high, color=INK, linewidth=1.2)
+        axes.vlines([low, high], row - 0.12, row + 0.12, color=INK, linewidth=1.2)
+        text += f"  [{low:.2f}, {high:.2f}]"
+    axes.annotate(text, (1.03, row), xycoords=_BESIDE, va="center", fontsize=8)
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)

@@ -1,0 +1,22 @@
+"""Every figure that evaluation draws, in one place to import from.
+
+Each takes arrays or dicts and a path, writes the whole file or none, and says in its footer
+what it is told to ("synthetic data") and that this is research software. Bands and bars are
+95 % intervals bootstrapped over patients.
+"""
+
+from pe_unified.evaluation.figure_curves import froc_figure, precision_recall_figure, roc_figure
+from pe_unified.evaluation.figure_overlays import SliceView, montage_figure, overlay_figure
+from pe_unified.evaluation.figure_steps import difference_figure, seed_figure, step_figure
+
+__all__ = [
+    "SliceView",
+    "difference_figure",
+    "froc_figure",
+    "montage_figure",
+    "overlay_figure",
+    "precision_recall_figure",
+    "roc_figure",
+    "seed_figure",
+    "step_figure",
+]

@@ -1,0 +1,224 @@
+"""Figures are whole, named, and show what they were given; how they look is for the eye."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from mmengine.structures import InstanceData, PixelData
+
+from pe_unified.ct.hu import write_slice_png
+from pe_unified.datasets.data_sample import PEDataSample
+from pe_unified.evaluation import figure_overlays, figures
+from pe_unified.evaluation.bootstrap import Difference
+from pe_unified.evaluation.detection import DetTable, match_slice
+from pe_unified.evaluation.figure_curves import roc_band
+from pe_unified.evaluation.figure_style import RESEARCH_LINE, new_figure
+from pe_unified.evaluation.lesions import LesionTable
+from pe_unified.evaluation.slices import SliceTable, roc_points
+
+
+@pytest.fixture
+def texts(monkeypatch) -> list[str]:
+    """Every text of the figures that are written, in no order."""
+    seen: list[str] = []
+    save = Figure.savefig
+
+    def spy(figure, *args, **kwargs):
+        save(figure, *args, **kwargs)
+        found = figure.findobj(lambda artist: hasattr(artist, "get_text"))
+        seen.extend(artist.get_text() for artist in found)
+
+    monkeypatch.setattr(Figure, "savefig", spy)
+    return seen
+
+
+def slice_table(positives: bool = True) -> SliceTable:
+    generator = np.random.default_rng(0)
+    label = (generator.random(80) < 0.4) & positives
+    score = np.clip(0.4 * label + 0.6 * generator.random(80), 0, 1)
+    return SliceTable.build([f"P{index % 6}" for index in range(80)], label, score)
+
+
+def det_table(boxes: bool = True) -> DetTable:
+    box = np.array([[0.0, 0, 10, 10]])
+    matches = [match_slice(box[: int(boxes)], box + 0.1 * i, [0.9 - i / 20]) for i in range(8)]
+    return DetTable.build([f"P{index % 4}" for index in range(8)], matches)
+
+
+def lesion_table() -> LesionTable:
+    distances = [np.array([[1.0], [30.0]])] * 3
+    return LesionTable.build(list("abc"), [np.array([0.8, 0.6])] * 3, distances, 5.0)
+
+
+def a_view(**changes) -> figures.SliceView:
+    hu = np.full((60, 80), 40, dtype=np.int16)
+    truth, found = np.zeros((2, 60, 80), dtype=bool)
+    truth[20:30, 30:40] = True
+    found[22:32, 31:41] = True
+    fields = dict(
+        hu=hu,
+        patient="PAT007",
+        slice_index=12,
+        truth_mask=truth,
+        predicted_mask=found,
+        truth_boxes=np.array([[30.0, 20, 40, 30]]),
+        predicted_boxes=np.array([[31.0, 22, 41, 32]]),
+        box_scores=np.array([0.87]),
+        label=True,
+        probability=0.91,
+    )
+    return figures.SliceView(**(fields | changes))
+
+
+def assert_picture(path) -> None:
+    picture = cv2.imread(str(path))
+    assert picture is not None and min(picture.shape[:2]) > 200
+    assert picture.std() > 5, "the picture is blank"
+    assert [one.name for one in path.parent.iterdir()] == [path.name], "a part was left behind"
+
+
+def test_roc(tmp_path, texts):
+    path = tmp_path / "figures" / "roc.png"
+    arms = {"scratch": slice_table(), "one-sided": slice_table(positives=False)}
+    figures.roc_figure(arms, path, {"scratch": 0.5}, note="Synthetic data", resamples=50)
+    assert_picture(path)
+    assert f"Synthetic data. {RESEARCH_LINE}." in texts
+    assert any(text.startswith("scratch: AUC 0.") and "[" in text for text in texts)
+    assert "one-sided: one class only" in texts
+
+
+def test_roc_band_encloses_the_curve_and_is_absent_for_one_patient():
+    table = slice_table()
+    low, high = roc_band(table, 300)
+    assert (low <= high).all() and (high - low).max() > 0.05
+    fpr, sensitivity, _ = roc_points(table.score, table.label)
+    curve = sensitivity[np.searchsorted(fpr, np.linspace(0, 1, 101), side="right") - 1]
+    assert ((low <= curve + 1e-9) & (curve <= high + 1e-9)).mean() > 0.95
+    single = SliceTable.build(["P"] * 80, table.label, table.score)
+    assert np.isnan(roc_band(single, 300)).all()
+
+
+def test_precision_recall(tmp_path, texts):
+    arms = {"reused": det_table(), "empty": det_table(boxes=False)}
+    figures.precision_recall_figure(arms, tmp_path / "pr.png", {"reused": 0.6}, resamples=50)
+    assert_picture(tmp_path / "pr.png")
+    assert "empty: no embolus in the split" in texts
+
+
+def test_froc(tmp_path, texts):
+    figures.froc_figure({"reused": lesion_table()}, tmp_path / "froc.png", resamples=20)
+    assert_picture(tmp_path / "froc.png")
+    assert any(text.startswith("reused: mean 1.000") for text in texts)
+
+
+def test_steps_set_reused_arms_off_and_say_undefined(tmp_path, texts, monkeypatch):
+    bars = []
+    draw = Axes.barh
+    monkeypatch.setattr(
+        Axes, "barh", lambda *args, **kw: bars.append((args[2], kw)) or draw(*args, **kw)
+    )
+    steps = [
+        dict(name="s2_seg", reused=[], metrics={"seg/iou": 0.34, "seg/iou_ci": [0.2, 0.4]}),
+        dict(name="s5_seg_reused", reused=[{}], metrics={"seg/iou": 0.7, "seg/iou_ci": None}),
+        dict(name="s9_unified", reused=[{}], metrics={"seg/iou": None, "seg/iou_ci": [None] * 2}),
+        dict(name="s1_cls", reused=[], metrics={"cls/auc": 0.9}),
+    ]
+    figures.step_figure(steps, tmp_path / "iou.png", ["seg/iou"])
+    assert_picture(tmp_path / "iou.png")
+    (scratch, plain), (reused, hatched) = bars
+    assert (scratch, reused) == (0.34, 0.7)
+    assert "hatch" in hatched and "hatch" not in plain
+    assert plain["color"] != hatched["facecolor"]
+    assert {"0.34  [0.20, 0.40]", "0.70", "undefined", "s5_seg_reused"} <= set(texts)
+    assert "s1_cls" not in texts
+    with pytest.raises(ValueError, match="no step"):
+        figures.step_figure(steps, tmp_path / "none.png", ["det/mAP"])
+
+
+def test_seeds(tmp_path, texts):
+    values = {
+        "cls/auc": {"scratch": [0.8, 0.9, 0.7], "reused": [0.9, 0.95, None]},
+        "seg/iou": {"scratch": [0.3], "reused": [0.5, 0.7]},
+    }
+    figures.seed_figure(values, tmp_path / "seeds.pdf", reused=["reused"])
+    assert (tmp_path / "seeds.pdf").read_bytes().startswith(b"%PDF")
+    assert {"0.800", "0.925", "0.300", "0.600"} <= set(texts)
+    with pytest.raises(ValueError, match="no metric"):
+        figures.seed_figure({}, tmp_path / "none.png")
+
+
+def test_differences(tmp_path, texts):
+    gains = {
+        "cls/auc": Difference(0.08, 0.05, 0.11, 0.01),
+        "seg/iou": Difference(-0.02, -0.07, 0.03, 0.4),
+    }
+    figures.difference_figure(gains, tmp_path / "gain.png")
+    assert_picture(tmp_path / "gain.png")
+    minus = "\N{MINUS SIGN}"
+    assert f"{minus}0.020  [{minus}0.070, +0.030]" in texts
+    with pytest.raises(ValueError, match="no difference"):
+        figures.difference_figure({}, tmp_path / "none.png")
+
+
+def test_overlay_outlines_truth_and_prediction(tmp_path, texts):
+    figures.overlay_figure(a_view(), tmp_path / "one.png", note="Synthetic data")
+    assert_picture(tmp_path / "one.png")
+    assert {"PAT007, slice 12\nembolism, predicted 0.91", "0.87", "truth"} <= set(texts)
+    assert any("level 100 HU, width 700 HU" in text for text in texts)
+    picture = cv2.imread(str(tmp_path / "one.png"))[..., ::-1].astype(int)
+    for colour in (figure_overlays.TRUTH_COLOUR, figure_overlays.PREDICTED_COLOUR):
+        rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+        assert (np.abs(picture - rgb).max(axis=2) < 12).sum() > 300, colour
+
+
+def test_montage_of_slices_with_much_and_with_nothing_known(tmp_path, texts):
+    bare = figures.SliceView(hu=np.zeros((60, 80), np.int16), patient="PAT008")
+    without_boxes = a_view(truth_boxes=np.zeros((0, 4)), predicted_boxes=np.zeros((0, 4)))
+    missed = a_view(truth_mask=None, truth_boxes=np.zeros((0, 4)), label=False)
+    cropped = a_view(region=(20, 10, 60, 50))
+    figures.montage_figure([bare, without_boxes, missed, cropped], tmp_path / "many.png", columns=2)
+    assert_picture(tmp_path / "many.png")
+    assert "PAT008\nlabel unknown" in texts
+    with pytest.raises(ValueError, match="no slice"):
+        figures.montage_figure([], tmp_path / "none.png")
+
+
+@pytest.mark.parametrize("focus", [(0.0, 0, 4, 4), (70.0, 50, 80, 60), (0.0, 0, 80, 60)])
+def test_enlarged_part_stays_within_the_slice(focus):
+    view = a_view(truth_boxes=np.array([focus]))
+    x0, y0, x1, y1 = figure_overlays._surroundings(view, (0, 0, 80, 60))
+    assert 0 <= x0 < x1 <= 80 and 0 <= y0 < y1 <= 60
+    assert x1 - x0 == y1 - y0
+
+
+def test_view_of_a_predicted_sample(tmp_path):
+    hu = np.arange(24 * 24, dtype=np.int16).reshape(24, 24)
+    write_slice_png(tmp_path / "0003.png", hu)
+    meta = dict(img_path=str(tmp_path / "0003.png"), patient_id="P1", slice_index=3)
+    sample = PEDataSample(metainfo=meta | dict(crop_box=(2, 2, 22, 22)))
+    sample.set_gt_label(1)
+    sample.pred_score = torch.tensor([0.3, 0.7])
+    sample.seg_prob = PixelData(data=torch.full((1, 24, 24), 0.6, dtype=torch.bfloat16))
+    sample.pred_instances = InstanceData(
+        bboxes=torch.tensor([[0.0, 0, 5, 5], [1, 1, 6, 6]]), scores=torch.tensor([0.9, 0.1])
+    )
+    view = figures.SliceView.of_sample(sample, seg_threshold=0.5, det_threshold=0.4)
+    np.testing.assert_array_equal(view.hu, hu)
+    assert view.predicted_mask.all() and view.truth_mask is None
+    np.testing.assert_array_equal(view.predicted_boxes, [[0, 0, 5, 5]])
+    assert view.caption == "P1, slice 3\nembolism, predicted 0.70"
+    assert view.region == (2, 2, 22, 22)
+    strict = figures.SliceView.of_sample(sample, seg_threshold=0.7)
+    assert not strict.predicted_mask.any()
+
+
+def test_a_figure_that_fails_leaves_nothing(tmp_path):
+    with (
+        pytest.raises(RuntimeError),
+        new_figure(tmp_path / "broken.png", 3, 3) as figure,
+    ):
+        figure.add_subplot()
+        raise RuntimeError("while drawing")
+    assert not list(tmp_path.iterdir())
