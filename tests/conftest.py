@@ -7,7 +7,7 @@ import pytest
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _SHARED = _REPOSITORY.parent / "shared" / "data"
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "engine")]
 
 from tiny_dataset import write_tiny_dataset  # noqa: E402
 

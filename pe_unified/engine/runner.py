@@ -116,6 +116,7 @@ class PERunner(Runner):
                 "seconds": self.seconds,
                 "seed": self.seed,
                 "experiment_name": self.experiment_name,
+                "dataset_meta": self.train_dataloader.dataset.metainfo,
             },
             "state_dict": weights_to_cpu(model.state_dict()),
             "message_hub": {"log_scalars": {}, "runtime_info": {}, "resumed_keys": {}},

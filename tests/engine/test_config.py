@@ -1,0 +1,86 @@
+import pytest
+
+from pe_unified.engine import ConfigError, load_config
+
+
+@pytest.fixture(scope="module")
+def path(repository):
+    return repository / "configs/pe_cls_r50.py"
+
+
+def sizes(cfg):
+    return [
+        transform["size"]
+        for split in ("train", "val", "test")
+        for transform in cfg[f"{split}_dataloader"].dataset.pipeline
+        if transform["type"] == "ResizeSlice"
+    ]
+
+
+def test_knobs_reach_every_place(path):
+    cfg = load_config(
+        path,
+        {"input_size": 96, "lr": 0.5, "batch_size": 3, "seed": 7, "num_workers": 0},
+        data_root="elsewhere",
+    )
+    assert sizes(cfg) == [96, 96, 96]
+    assert cfg.optim_wrapper.optimizer.lr == 0.5
+    assert cfg.train_dataloader.batch_size == 3
+    assert cfg.randomness.seed == 7
+    for split in ("train", "val", "test"):
+        loader = cfg[f"{split}_dataloader"]
+        assert loader.dataset.data_root == "elsewhere"
+        assert loader.num_workers == 0 and loader.persistent_workers is False
+
+
+def test_schedule_keeps_its_shape_at_any_length(path):
+    cfg = load_config(path, {"max_iters": 200})
+    warmup, cosine = cfg.param_scheduler
+    assert cfg.train_cfg.max_iters == 200 and cfg.train_cfg.val_interval == 200
+    assert warmup["end"] == cosine["begin"] == 100
+    assert cosine["end"] == 200 and cosine["T_max"] == 100
+
+
+def test_short_names_of_precision_set_training_and_evaluation(path):
+    cfg = load_config(path, {"precision": "fp32"})
+    assert cfg.optim_wrapper.precision == "fp32"
+    assert cfg.val_cfg.fp16 is cfg.test_cfg.fp16 is False
+    assert load_config(path, {"precision": "bf16"}).test_cfg.fp16 is True
+
+
+def test_windows_and_neighbours(path):
+    cfg = load_config(path, {"windows": ["pe"], "neighbours": 1})
+    windows = [
+        transform["windows"]
+        for transform in cfg.test_dataloader.dataset.pipeline
+        if transform["type"] == "CTWindows"
+    ]
+    assert windows == [["pe"]]
+    assert cfg.train_dataloader.dataset.neighbours == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [("max_iter", "max_iters"), ("model.backbon.depth", "backbone"), ("lrr", "lr")],
+)
+def test_misspelt_override_is_refused_with_a_hint(path, key, hint):
+    with pytest.raises(ConfigError, match=f"did you mean .*{hint}"):
+        load_config(path, {key: 1})
+
+
+def test_override_of_a_list_item(path):
+    cfg = load_config(path, {"train_dataloader.dataset.pipeline.2.margin_mm": 3.0})
+    assert cfg.train_dataloader.dataset.pipeline[2].margin_mm == 3.0
+
+
+def test_settings_may_bring_new_keys_and_come_before_overrides(path):
+    cfg = load_config(
+        path, {"lr": 3.0}, settings=[dict(lr=1.0, model=dict(backbone=dict(base_channels=8)))]
+    )
+    assert cfg.optim_wrapper.optimizer.lr == 3.0
+    assert cfg.model.backbone.base_channels == 8
+
+
+def test_missing_config_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="configs/"):
+        load_config(tmp_path / "none.py")

@@ -1,0 +1,37 @@
+import pytest
+import torch
+from mmengine.hooks import Hook
+from tiny_run import small_config
+
+from pe_unified.engine import PERunner, WholeCheckpointHook
+
+
+class BreakLoss(Hook):
+    """Poisons the weights, so that the next loss is not a number."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if batch_idx == 1:
+            with torch.no_grad():
+                runner.model.cls_head.fc.weight.fill_(float("nan"))
+
+
+def test_nan_stops_the_run_and_names_the_files(repository, tiny_dataset, tmp_path):
+    cfg = small_config(repository, tiny_dataset, tmp_path, task="cls", max_iters=5)
+    cfg.default_hooks.checkpoint.interval = 1
+    runner = PERunner.from_cfg(cfg)
+    runner.register_hook(BreakLoss(), priority="LOWEST")
+    with pytest.raises(FloatingPointError, match=r"iteration 3.*nan[\s\S]*PAT00\d/\d{4}\.png"):
+        runner.train()
+    assert sorted(path.name for path in tmp_path.glob("iter_*")) == ["iter_1.pth", "iter_2.pth"]
+
+
+def test_best_metric_must_exist(repository, tiny_dataset, tmp_path):
+    cfg = small_config(repository, tiny_dataset, tmp_path, task="cls", max_iters=1)
+    cfg.default_hooks.checkpoint.save_best = "seg/dice"
+    with pytest.raises(KeyError, match="cls/auc"):
+        PERunner.from_cfg(cfg).train()
+
+
+def test_intervals_are_checked():
+    with pytest.raises(ValueError, match="at least 1"):
+        WholeCheckpointHook(interval=0)

@@ -1,0 +1,195 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from tiny_run import small_config
+
+from pe_unified.engine import PERunner
+from pe_unified.engine.runner import is_whole, newest_checkpoint, save_atomically
+from pe_unified.evaluation import as_json
+from pe_unified.models.weights import CheckpointError, load_checkpoint_safely
+
+KILLED = """
+import os, signal, sys
+sys.path[:0] = {paths!r}
+from pathlib import Path
+from tiny_run import small_config
+from pe_unified.engine import PERunner
+from mmengine.hooks import Hook
+
+class Kill(Hook):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if batch_idx + 1 == {at}:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+cfg = small_config(Path({repository!r}), Path({data!r}), Path({work_dir!r}), **{overrides!r})
+runner = PERunner.from_cfg(cfg)
+runner.register_hook(Kill(), priority="HIGHEST")
+runner.train()
+"""
+
+EVERY_TWO = {
+    "max_iters": 6,
+    "default_hooks.checkpoint.interval": 2,
+    "train_cfg.val_interval": 3,
+    "default_hooks.checkpoint.save_best": "seg/dice",
+}
+
+
+def train(cfg):
+    runner = PERunner.from_cfg(cfg)
+    runner.train()
+    return runner
+
+
+def states_equal(first, second):
+    assert first.keys() == second.keys()
+    return all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(repository, tiny_dataset, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp("undisturbed")
+    runner = train(small_config(repository, tiny_dataset, work_dir, **EVERY_TWO))
+    return work_dir, runner
+
+
+def test_checkpoint_says_what_it_is(undisturbed):
+    work_dir, _ = undisturbed
+    checkpoint = load_checkpoint_safely(work_dir / "iter_6.pth")
+    meta = checkpoint["meta"]
+    assert meta["iter"] == 6 and meta["seed"] == 0
+    assert meta["cfg"]["model"]["type"] == "PEUnified"
+    assert meta["parents"] == []
+    assert {"cls/threshold", "seg/threshold", "det/threshold"} <= set(meta["validated"])
+
+
+def test_only_the_newest_are_kept(undisturbed):
+    work_dir, _ = undisturbed
+    names = {path.name for path in work_dir.glob("*.pth")}
+    assert names == {"iter_4.pth", "iter_6.pth", "best.pth"}
+
+
+@pytest.mark.parametrize("at", [3, 5])
+def test_killed_and_resumed_equals_undisturbed(undisturbed, repository, tiny_dataset, tmp_path, at):
+    script = KILLED.format(
+        paths=[str(repository / "tests"), str(repository / "tests/engine")],
+        repository=str(repository),
+        data=str(tiny_dataset),
+        work_dir=str(tmp_path),
+        overrides=EVERY_TWO,
+        at=at,
+    )
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    assert newest_checkpoint(tmp_path).endswith(f"iter_{at - 1}.pth")
+    cfg = small_config(repository, tiny_dataset, tmp_path, **EVERY_TWO)
+    cfg.resume = True
+    runner = train(cfg)
+    reference_dir, reference = undisturbed
+    resumed = load_checkpoint_safely(tmp_path / "iter_6.pth")
+    expected = load_checkpoint_safely(reference_dir / "iter_6.pth")
+    assert states_equal(resumed["state_dict"], expected["state_dict"])
+    assert states_equal(resumed["ema_state_dict"], expected["ema_state_dict"])
+    assert as_json(runner.validated) == as_json(reference.validated)
+    assert runner.best == reference.best
+
+
+def test_half_written_checkpoint_is_passed_over(tmp_path):
+    save_atomically({"state_dict": {"x": torch.ones(1000)}}, tmp_path / "iter_2.pth")
+    whole = (tmp_path / "iter_2.pth").read_bytes()
+    (tmp_path / "iter_4.pth").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "iter_3.pth").write_bytes(b"")
+    assert newest_checkpoint(tmp_path) == str(tmp_path / "iter_2.pth")
+    assert not is_whole(tmp_path / "iter_4.pth")
+
+
+def test_flipped_bit_is_noticed(tmp_path):
+    save_atomically({"state_dict": {"x": torch.ones(1000)}}, tmp_path / "iter_2.pth")
+    content = bytearray((tmp_path / "iter_2.pth").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "iter_2.pth").write_bytes(content)
+    assert newest_checkpoint(tmp_path) is None
+
+
+def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
+    path = tmp_path / "iter_2.pth"
+    save_atomically({"state_dict": {"x": torch.zeros(3)}}, path)
+    script = (
+        "import torch, pathlib\n"
+        "from pe_unified.engine.runner import save_atomically\n"
+        "big = {'state_dict': {str(k): torch.rand(1_000_000) for k in range(60)}}\n"
+        "print('writing', flush=True)\n"
+        f"while True: save_atomically(big, pathlib.Path({str(path)!r}))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    time.sleep(0.3)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert is_whole(path)
+
+
+def test_resume_with_nothing_to_resume_starts_anew(repository, tiny_dataset, tmp_path):
+    cfg = small_config(repository, tiny_dataset, tmp_path, task="cls", max_iters=1)
+    cfg.resume = True
+    assert train(cfg).iter == 1
+
+
+def test_reuse_is_recorded(undisturbed, repository, tiny_dataset, tmp_path):
+    work_dir, _ = undisturbed
+    cfg = small_config(repository, tiny_dataset, tmp_path, task="seg", max_iters=1)
+    cfg.reuse = dict(backbone=["s1_cls", str(work_dir / "iter_6.pth")])
+    runner = train(cfg)
+    (parent,) = runner.parents
+    assert parent["module"] == "backbone" and parent["from"] == "s1_cls"
+    assert parent["tensors"] == parent["total"] > 0
+    meta = load_checkpoint_safely(tmp_path / "iter_1.pth")["meta"]
+    assert meta["parents"] == runner.parents
+
+
+def test_loading_weights_of_another_model_is_an_error(
+    undisturbed, repository, tiny_dataset, tmp_path
+):
+    work_dir, _ = undisturbed
+    cfg = small_config(repository, tiny_dataset, tmp_path, task="cls", max_iters=1)
+    cfg.load_from = str(work_dir / "iter_6.pth")
+    with pytest.raises(RuntimeError, match="seg_head"):
+        train(cfg)
+
+
+def test_pickled_code_is_refused(repository, tiny_dataset, tmp_path):
+    marker = tmp_path / "ran"
+    evil = tmp_path / "evil.pth"
+
+    class Payload:
+        def __reduce__(self):
+            return os.mkdir, (str(marker),)
+
+    torch.save({"state_dict": Payload()}, evil)
+    cfg = small_config(repository, tiny_dataset, tmp_path / "run", task="cls", max_iters=1)
+    cfg.load_from = str(evil)
+    with pytest.raises(CheckpointError, match="trust-checkpoint"):
+        train(cfg)
+    assert not marker.exists()
+
+
+def test_workers_do_not_change_the_result(repository, tiny_dataset, tmp_path):
+    weights = []
+    for workers in (0, 2):
+        cfg = small_config(
+            repository,
+            tiny_dataset,
+            tmp_path / str(workers),
+            task="cls",
+            max_iters=3,
+            num_workers=workers,
+        )
+        train(cfg)
+        weights.append(load_checkpoint_safely(tmp_path / f"{workers}/iter_3.pth")["state_dict"])
+    assert states_equal(*weights)

@@ -1,0 +1,50 @@
+"""A real config made small enough to train in a second or two."""
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from pe_unified.engine import load_config
+
+SMALL_MODEL = dict(
+    backbone=dict(depth=18, base_channels=8),
+    seg_head=dict(decoder=dict(channels=(16, 16, 8, 8), skip_channels=8, detail_channels=4)),
+    det_head=dict(channels=16, fc_channels=16, proposals_train=20, proposals_test=10),
+)
+
+
+def small_settings(*heads: str) -> dict[str, Any]:
+    """What an inheriting config would say to make the heads it has small."""
+    kept = {"backbone", *(f"{head}_head" for head in heads)}
+    return dict(
+        pretrained=None,
+        input_size=64,
+        batch_size=4,
+        num_workers=0,
+        precision="fp32",
+        lr=1e-3,
+        warmup_iters=2,
+        model={key: value for key, value in SMALL_MODEL.items() if key in kept},
+        env_cfg=dict(dist_cfg=dict(backend="gloo")),
+        vis_backends=[dict(type="LocalVisBackend")],
+        visualizer=dict(vis_backends=[dict(type="LocalVisBackend")]),
+    )
+
+
+def small_config(
+    repository: Path,
+    data: Path,
+    work_dir: Path,
+    task: str = "unified",
+    **overrides: Any,
+) -> Config:
+    heads = {"unified": ("cls", "seg", "det"), "cls_seg": ("cls", "seg")}.get(task, (task,))
+    cfg = load_config(
+        repository / f"configs/pe_{task}_r50.py",
+        {"max_iters": 6, **overrides},
+        str(data),
+        settings=[small_settings(*heads)],
+    )
+    cfg.work_dir = str(work_dir)
+    return cfg
