@@ -4,7 +4,7 @@ Both give all four levels as a tuple of (n, channels, rows, cols), declare them 
 ``feature_info``, freeze alike, and start from ImageNet by one switch (``pretrained``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul
@@ -60,6 +60,32 @@ class _FrozenAndPretrained:
             for module in modules:
                 module.eval()
                 module.requires_grad_(False)
+
+    def _output_layers(self) -> list[list[nn.Module]]:
+        """Layers between each stage and its output, which no later stage sees."""
+        return [[], [], [], []]
+
+    def _to_next_stage(self, stage: int) -> list[nn.Module]:
+        """Layers of a stage that lead to the next one only."""
+        return []
+
+    def parameters_behind(self, levels: Collection[int]) -> list[nn.Parameter]:
+        """Parameters that no output but the given levels depends on.
+
+        Args:
+            levels: indices of levels that nothing reads.
+        """
+        read = [level for level in range(4) if level not in levels]
+        deepest = max(read, default=-1)
+        modules = [module for stage in self._stages()[deepest + 2 :] for module in stage]
+        if not read:
+            modules += self._stages()[0]
+        elif deepest < 3:
+            modules += self._to_next_stage(deepest)
+        for level in range(deepest):
+            if level in levels:
+                modules += self._output_layers()[level]
+        return [parameter for module in modules for parameter in module.parameters()]
 
     def train(self, mode: bool = True):
         super().train(mode)
@@ -168,6 +194,22 @@ class PEResNet(_FrozenAndPretrained, ResNet):
         stem = [self.stem] if self.deep_stem else [self.conv1, self.norm1]
         return [stem, *([getattr(self, name)] for name in self.res_layers)]
 
+    def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        """As mmpretrain's, for any depth and by block: the stem is 0, then every block.
+
+        Returns:
+            The parameter's layer, and the number of layers, what follows the backbone
+            counting as one.
+        """
+        total = sum(self.stage_blocks) + 2
+        if not param_name.startswith(prefix):
+            return total - 1, total
+        part, *rest = param_name.removeprefix(prefix).split(".")
+        if not part.startswith("layer"):
+            return 0, total
+        stage = int(part.removeprefix("layer")) - 1
+        return sum(self.stage_blocks[:stage]) + int(rest[0]) + 1, total
+
 
 @MODELS.register_module()
 class PESwin(_FrozenAndPretrained, SwinTransformer):
@@ -245,7 +287,11 @@ class PESwin(_FrozenAndPretrained, SwinTransformer):
 
     def _stages(self) -> list[list[nn.Module]]:
         stem = [self.patch_embed, self.drop_after_pos]
-        return [
-            stem,
-            *([stage, getattr(self, f"norm{i}")] for i, stage in enumerate(self.stages)),
-        ]
+        outputs = self._output_layers()
+        return [stem, *([stage, *layers] for stage, layers in zip(self.stages, outputs))]
+
+    def _output_layers(self) -> list[list[nn.Module]]:
+        return [[getattr(self, f"norm{i}")] for i in range(4)]
+
+    def _to_next_stage(self, stage: int) -> list[nn.Module]:
+        return [self.stages[stage].downsample]

@@ -60,6 +60,7 @@ class PEClsHead(BaseModule):
         if loss == "focal" and label_smoothing:
             raise ValueError("label_smoothing belongs to loss='ce'; focal loss has none")
         self.levels = tuple(levels)
+        self.num_levels = len(in_channels)
         self.with_max = pool == "avg+max"
         width = sum(in_channels[level] for level in self.levels) * (2 if self.with_max else 1)
         self.dropout = nn.Dropout(dropout)
@@ -69,6 +70,10 @@ class PEClsHead(BaseModule):
         self.focal_gamma = focal_gamma
         weight = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float)
         self.register_buffer("class_weight", weight, persistent=False)
+
+    @property
+    def levels_read(self) -> tuple[int, ...]:
+        return tuple(level % self.num_levels for level in self.levels)
 
     @property
     def loss_names(self) -> tuple[str, ...]:

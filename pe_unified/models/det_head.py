@@ -53,6 +53,10 @@ class PEDetHead(BaseModule):
                 dict(parts["roi_head"], train_cfg=train.rcnn, test_cfg=test.rcnn)
             )
 
+    @property
+    def levels_read(self) -> tuple[int, ...]:
+        return tuple(range(self.settings.levels))
+
     def knows(self, sample: PEDataSample) -> bool:
         """Whether the sample carries this head's label."""
         return "gt_instances" in sample

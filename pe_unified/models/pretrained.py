@@ -21,7 +21,7 @@ from pe_unified.models.weights import (
 _TORCHVISION = "torchvision://"
 _CLASSIFIERS = ("fc.", "head.")
 #: Norms that a Swin has for its first three outputs and no classification checkpoint has.
-_SWIN_FRESH = ("norm0.", "norm1.", "norm2.")
+SWIN_FRESH = ("norm0.", "norm1.", "norm2.")
 
 
 def load_pretrained(backbone: nn.Module, source: str | os.PathLike) -> ReuseReport:
@@ -41,7 +41,7 @@ def load_pretrained(backbone: nn.Module, source: str | os.PathLike) -> ReuseRepo
     """
     path = _as_file(os.fspath(source))
     tensors = backbone_tensors(backbone, tensors_of(load_checkpoint_safely(path)))
-    report = take_over(backbone, tensors, "backbone", os.fspath(source), fresh=_SWIN_FRESH)
+    report = take_over(backbone, tensors, "backbone", os.fspath(source), fresh=SWIN_FRESH)
     print_log(str(report), logger="current")
     return report
 

@@ -73,6 +73,10 @@ class PESegHead(BaseModule):
         self._start_at_prior()
 
     @property
+    def levels_read(self) -> tuple[int, ...]:
+        return tuple(range(len(self.decoder.squeeze)))
+
+    @property
     def loss_names(self) -> tuple[str, ...]:
         return tuple(name for name, weight in self.weights.items() if weight)
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.models.det_parts import DetSettings, faster_rcnn_parts
+from pe_unified.models.pretrained import SWIN_FRESH
 from pe_unified.models.unified import PEUnified
 from pe_unified.models.weights import ReuseReport, take_over
 from pe_unified.registry import MODELS
@@ -62,10 +63,13 @@ def stock_models(config: Mapping[str, Any]) -> dict[str, BaseModel]:
 
 def copy_to_stock(model: PEUnified, stock: nn.Module, task: str) -> list[ReuseReport]:
     """Copy the weights of a task, backbone included, into its stock model, strictly."""
-    return [
-        take_over(stock.get_submodule(theirs), model.get_submodule(ours).state_dict(), theirs, ours)
-        for theirs, ours in _SAME_MODULES[task].items()
-    ]
+    reports = []
+    for theirs, ours in _SAME_MODULES[task].items():
+        tensors = model.get_submodule(ours).state_dict()
+        if task == "cls" and ours == "backbone":  # the classifier has no other outputs to norm
+            tensors = {key: tensors[key] for key in tensors if not key.startswith(SWIN_FRESH)}
+        reports.append(take_over(stock.get_submodule(theirs), tensors, theirs, ours))
+    return reports
 
 
 def _without_weights(backbone: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,7 +96,7 @@ def _classifier(backbone: dict, levels: Any, head: Mapping[str, Any]) -> dict[st
         raise ValueError("cls_head: mmpretrain's classifier pools the last level by 'avg' only")
     return dict(
         type="mmpretrain.ImageClassifier",
-        backbone=backbone,
+        backbone={**backbone, "out_indices": (3,)},
         neck=dict(type="mmpretrain.GlobalAveragePooling"),
         head=dict(
             type="mmpretrain.LinearClsHead",

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from mmengine.model import BaseModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.registry import MODELS
@@ -18,8 +18,9 @@ class PEUnified(BaseModel):
     """Classification, segmentation and detection of emboli on one pass of the backbone.
 
     A batch may mix samples with different labels: each head learns from the samples that
-    carry its own. A head whose label no sample carries gives losses of zero that still reach
-    its parameters, so distributed training needs no search for unused ones.
+    carry its own. A head whose label no sample carries gives losses of zero. Every loss
+    reaches every parameter, if only with a gradient of zero, so distributed training needs no
+    search for unused ones.
 
     Args:
         backbone: config of a backbone that declares ``feature_info``.
@@ -61,7 +62,7 @@ class PEUnified(BaseModel):
         )
         self.to(memory_format=self.memory_format)
 
-    def head(self, task: str) -> torch.nn.Module:
+    def head(self, task: str) -> nn.Module:
         """The head of a task, ``"cls"``, ``"seg"`` or ``"det"``."""
         if task not in self.tasks:
             raise KeyError(f"this model has no '{task}' head; it has: {', '.join(self.tasks)}")
@@ -125,7 +126,9 @@ class PEUnified(BaseModel):
     ) -> dict[str, Tensor]:
         """Losses of every task, each from the samples that carry its label."""
         features = self.backbone(inputs)
-        losses = {}
+        losses: dict[str, Tensor] = {}
+        unreached = set(range(len(features)))
+        idle = []
         for task in self._chosen(tasks):
             head = self.head(task)
             known = [i for i, sample in enumerate(data_samples) if head.knows(sample)]
@@ -133,11 +136,16 @@ class PEUnified(BaseModel):
                 own = _rows(features, known, len(inputs))
                 image = _rows([inputs], known, len(inputs))[0]
                 values = head.loss(own, [data_samples[i] for i in known], image)
+                unreached -= set(head.levels_read)
             else:
-                values = dict.fromkeys(head.loss_names, _zero_over(head, inputs))
+                values = dict.fromkeys(head.loss_names, inputs.new_zeros(()))
+                idle += head.parameters()
             weight = self.task_weights.get(task, 1.0)
             for name, value in values.items():
                 losses[f"{task}_{name}"] = value * weight
+        idle += self.backbone.parameters_behind(unreached)
+        first = next(iter(losses))
+        losses[first] = losses[first] + _zero_over(idle, inputs)
         return losses
 
     def predict(
@@ -174,9 +182,10 @@ def _rows(tensors: Sequence[Tensor], rows: list[int], total: int) -> list[Tensor
     return [tensor[rows] for tensor in tensors]
 
 
-def _zero_over(head: torch.nn.Module, like: Tensor) -> Tensor:
-    """Zero whose gradient reaches every parameter of the head, as zeros."""
+def _zero_over(parameters: Iterable[nn.Parameter], like: Tensor) -> Tensor:
+    """Zero whose gradient reaches every given parameter, as zeros."""
     total = like.new_zeros(())
-    for parameter in head.parameters():
-        total = total + parameter.sum() * 0.0
+    for parameter in parameters:
+        if parameter.requires_grad:
+            total = total + parameter.sum() * 0.0
     return total

@@ -1,0 +1,111 @@
+"""Layer-wise learning rates: the deeper a layer lies below the heads, the slower it learns."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIMIZERS
+from torch import nn
+
+from pe_unified.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+
+_KNOWN = ("layer_decay", "head_multipliers", "no_decay")
+#: Tables of positions, which weight decay would pull towards "no position".
+_POSITIONS = ("relative_position_bias_table", "absolute_pos_embed")
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class LayerDecayConstructor:
+    """Parameter groups by depth, with weight decay only where it belongs.
+
+    A backbone layer learns at ``lr * layer_decay ** (layers between it and the heads)``
+    (https://arxiv.org/abs/2003.10555, as ELECTRA and BEiT fine-tune); layers are the
+    backbone's blocks, the stem being the lowest (``get_layer_depth`` of the backbone). Norms,
+    biases and tables of positions are not decayed. Frozen parameters are left out.
+
+    In a config::
+
+        optim_wrapper = dict(
+            constructor="LayerDecayConstructor",
+            optimizer=dict(type="AdamW", lr=1e-4, weight_decay=0.05),
+            paramwise_cfg=dict(layer_decay=0.9, head_multipliers=dict(det_head=2.0)),
+        )
+
+    Keys of ``paramwise_cfg``; an unknown one is refused:
+        layer_decay: in (0, 1]; 1 gives every layer the same rate.
+        head_multipliers: name of a sub-module beside the backbone -> factor on its rate.
+        no_decay: further parameters without weight decay, by parts of their names.
+    """
+
+    def __init__(
+        self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: Mapping[str, Any] | None = None
+    ) -> None:
+        paramwise_cfg = dict(paramwise_cfg or {})
+        unknown = sorted(set(paramwise_cfg) - set(_KNOWN))
+        if unknown:
+            raise KeyError(
+                f"paramwise_cfg: unknown keys {unknown}; LayerDecayConstructor knows {_KNOWN}"
+            )
+        self.layer_decay = float(paramwise_cfg.get("layer_decay", 1.0))
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay is in (0, 1], got {self.layer_decay}")
+        self.head_multipliers = dict(paramwise_cfg.get("head_multipliers") or {})
+        self.no_decay = (*_POSITIONS, *paramwise_cfg.get("no_decay", ()))
+        self.wrapper_cfg = {"type": "OptimWrapper", **optim_wrapper_cfg}
+        self.optimizer_cfg = dict(self.wrapper_cfg.pop("optimizer"))
+        if "lr" not in self.optimizer_cfg:
+            raise KeyError("optim_wrapper.optimizer needs 'lr', which the layers' rates follow")
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        if is_model_wrapper(model):
+            model = model.module
+        options = dict(self.optimizer_cfg)
+        options["params"] = self.groups(model, options["lr"], options.get("weight_decay", 0.0))
+        optimizer = OPTIMIZERS.build(options)
+        return OPTIM_WRAPPERS.build(self.wrapper_cfg, default_args={"optimizer": optimizer})
+
+    def groups(self, model: nn.Module, rate: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Parameter groups of an optimiser, one per learning rate and weight decay.
+
+        Args:
+            model: has a ``backbone`` with ``get_layer_depth``; the rest are heads.
+            rate: learning rate of the heads.
+            weight_decay: of the weights that are decayed.
+
+        Returns:
+            Dictionaries with ``params``, ``lr``, ``weight_decay`` and ``name``.
+        """
+        absent = sorted(set(self.head_multipliers) - {name for name, _ in model.named_children()})
+        if absent:
+            raise KeyError(f"head_multipliers: the model has no {', '.join(absent)}")
+        collected: dict[tuple[str, bool], list[nn.Parameter]] = defaultdict(list)
+        rates = {}
+        for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            part, factor = self._part_and_factor(model, name)
+            decayed = parameter.ndim > 1 and not any(key in name for key in self.no_decay)
+            collected[part, decayed].append(parameter)
+            rates[part] = rate * factor
+        for part, value in rates.items():
+            print_log(f"learning rate of {part}: {value:.3g}", logger="current")
+        return [
+            {
+                "params": parameters,
+                "lr": rates[part],
+                "weight_decay": weight_decay if decayed else 0.0,
+                "name": f"{part}{'' if decayed else ', not decayed'}",
+            }
+            for (part, decayed), parameters in collected.items()
+        ]
+
+    def _part_and_factor(self, model: nn.Module, name: str) -> tuple[str, float]:
+        part = name.partition(".")[0]
+        if part != "backbone":
+            return part, float(self.head_multipliers.get(part, 1.0))
+        layer, layers = model.backbone.get_layer_depth(name, "backbone.")
+        factor = self.layer_decay ** (layers - 1 - layer)
+        return f"backbone layer {layer}", factor * float(self.head_multipliers.get(part, 1.0))
