@@ -21,23 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from data_converters.core import cli
+from data_converters.core.masked import of_stack, plan_masked_study
 from data_converters.core.mat import open_mat
 from data_converters.core.pairing import slices_for_mask
-from data_converters.core.plan import (
-    PatientPlan,
-    PatientSource,
-    SlicePlan,
-    StudyPlan,
-    folder_stamp,
-    stamp,
-)
-from data_converters.core.schema import (
-    ALL_LABELS,
-    annotations_of_mask,
-    exam_entry,
-    exam_labels_from_masks,
-    rounded,
-)
+from data_converters.core.plan import PatientPlan, PatientSource, folder_stamp, stamp
+from data_converters.core.schema import annotations_of_mask
 from pe_unified.ct.dicom import natural_key, read_hu, scan_folder
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.series import stack_slices
@@ -60,37 +48,13 @@ class FumpeReader:
             headers, notes = slices_for_mask(scan, mask.shape, str(folder))
             annotations = [annotations_of_mask(level) for level in mask.slices()]
         stack = stack_slices(headers)
-        file_index = {header.path: index for index, header in enumerate(headers)}
-        slices = []
-        for index, (header, z) in enumerate(zip(stack.slices, stack.z_mm, strict=True)):
-            k = file_index[header.path]
-            positive = bool(annotations[k])
-            image = {
-                "study_uid": header.study_uid,
-                "series_uid": header.series_uid,
-                "sop_uid": header.sop_uid,
-                "slice_index": index,
-                "file_index": k,
-                "z_mm": z,
-                "spacing_mm": rounded(stack.spacing_mm, 6),
-                "pe_present": int(positive),
-                "labels_known": list(ALL_LABELS),
-            }
-            slices.append(
-                SlicePlan(
-                    source=(header.path,),
-                    file_name=f"{index:04d}.png",
-                    image=image,
-                    annotations=annotations[k],
-                    mirrored=annotations[len(headers) - 1 - k],
-                )
-            )
-        has_pe = any(annotations)
-        exam = exam_entry(headers[0].study_uid, source.patient_id, exam_labels_from_masks(has_pe))
-        return PatientPlan(
-            patient_id=source.patient_id,
-            studies=[StudyPlan(exam, slices, stack.spacing_mm)],
-            has_pe=has_pe,
+        index_of = {header.path: index for index, header in enumerate(headers)}
+        file_index = [index_of[header.path] for header in stack.slices]
+        return plan_masked_study(
+            source.patient_id,
+            headers[0].study_uid or source.patient_id,
+            of_stack(stack, [annotations[k] for k in file_index], file_index),
+            stack.spacing_mm,
             notes=notes,
             check_hu=self.check_hu,
         )
@@ -178,11 +142,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--variable", default=VARIABLE, help="the mask in the .mat files (default: %(default)s)"
     )
-    parser.add_argument(
-        "--no-hu-check",
-        action="store_true",
-        help="convert patients although the HU under the masks are not those of emboli",
-    )
+    cli.add_hu_check(parser)
     return parser
 
 

@@ -70,8 +70,8 @@ class Rsna:
         if boxed_only and boxes is None:
             raise DataError(raw, "--boxed-only without boxes", "give --boxes as well")
         self.raw = raw
-        self._folders = _study_folders(raw)
-        self.reader = RsnaReader(edition or _edition(self._folders.values()))
+        self._folders, found = _study_folders(raw, edition)
+        self.reader = RsnaReader(found)
         self.subset, self.boxed_only = subset, boxed_only
         self.table = LabelTable(csv or raw / "train.csv", boxes)
         self._problems = list(self.table.problems)
@@ -180,24 +180,35 @@ def _patient_id(folder: Path) -> str:
     return ""
 
 
-def _study_folders(raw: Path) -> dict[str, Path]:
-    """Study UID to folder: under ``train``, or under any ``train*``, or under RAW itself."""
-    holders = [raw / "train"] if (raw / "train").is_dir() else sorted(raw.glob("train*/"))
-    holders = [holder for holder in holders if holder.is_dir()] or [raw]
-    return {
-        path.name: path
-        for holder in holders
-        for path in sorted(holder.iterdir())
-        if path.is_dir() and not path.name.startswith(".")
-    }
+def _study_folders(raw: Path, edition: str | None) -> tuple[dict[str, Path], str]:
+    """Study UID to folder, and the edition.
+
+    The studies lie under ``train``, or under any ``train*``, or under RAW itself: the first
+    of these that holds files of the edition asked for.
+    """
+    holders = [raw / "train", *sorted(raw.glob("train*")), raw]
+    for holder in holders:
+        if not holder.is_dir():
+            continue
+        folders = {
+            path.name: path
+            for path in sorted(holder.iterdir())
+            if path.is_dir() and not path.name.startswith(".")
+        }
+        found = _edition(folders.values())
+        if found is not None and edition in (None, found):
+            return folders, found
+    wanted = f" of the edition {edition}" if edition else ""
+    raise DataError(raw, f"no studies{wanted} found", "see --help for the layout expected")
 
 
-def _edition(folders: Iterable[Path]) -> str:
+def _edition(folders: Iterable[Path]) -> str | None:
     """Whether the first study that holds anything holds JPEG or DICOM."""
     for folder in folders:
         for path in folder.glob("*/*"):
-            return "jpeg256" if path.suffix.lower() in (".jpg", ".jpeg") else "dicom"
-    return "dicom"
+            if path.is_file():
+                return "jpeg256" if path.suffix.lower() in (".jpg", ".jpeg") else "dicom"
+    return None
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -17,6 +17,8 @@ OUT then holds images/<patient>/<nnnn>.png (16 bit, HU + 1024), annotations/{tra
 same command, the run goes on where it stopped and ends with the same bytes. Exit status 1 means
 that something was skipped or is wrong; the report says what, and what to do.
 """
+#: The anatomy that is painted anew for every study.
+_PROCEDURAL = "procedural"
 #: How many faults are printed before the report has to be read.
 _SHOWN = 20
 
@@ -30,12 +32,7 @@ def make_parser(description: str, raw_help: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("raw", metavar="RAW", type=_folder, help=raw_help)
     parser.add_argument("out", metavar="OUT", type=Path, help="the data set's folder; made here")
-    parser.add_argument(
-        "--workers",
-        type=_positive,
-        default=_cores(),
-        help="processes to work with (default: the cores of this machine, %(default)s)",
-    )
+    add_workers(parser)
     parser.add_argument(
         "--scheduler",
         metavar="ADDRESS",
@@ -75,6 +72,24 @@ def make_parser(description: str, raw_help: str) -> argparse.ArgumentParser:
     return parser
 
 
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workers",
+        type=_positive,
+        default=_cores(),
+        help="processes to work with (default: the cores of this machine, %(default)s)",
+    )
+
+
+def add_hu_check(parser: argparse.ArgumentParser) -> None:
+    """The switch of the sets that have masks."""
+    parser.add_argument(
+        "--no-hu-check",
+        action="store_true",
+        help="convert patients although the HU under the masks are not those of emboli",
+    )
+
+
 def run_options(args: argparse.Namespace) -> RunOptions:
     """The shared options from parsed arguments."""
     return RunOptions(
@@ -105,8 +120,19 @@ def read_groups(raw: Path, groups: Path | None) -> dict[str, str]:
 
 
 def manifest_groups(manifest: dict) -> dict[str, str]:
-    """Patient to anatomy, from the manifest that make_phantom leaves."""
-    return {}
+    """Patient to anatomy, from the manifest that make_phantom leaves.
+
+    Studies painted on the body of the same real patient belong together; procedural bodies
+    are all different.
+    """
+    groups = {}
+    for study in manifest.get("studies", ()):
+        anatomy = study.get("anatomy", _PROCEDURAL)
+        if anatomy != _PROCEDURAL:
+            groups[study["patient_id"]] = anatomy
+            # An edition without identifiers names its patients by study.
+            groups[study.get("study_uid", study["patient_id"])] = anatomy
+    return groups
 
 
 def main(make: Callable[[argparse.Namespace], Converter], parser: argparse.ArgumentParser) -> int:

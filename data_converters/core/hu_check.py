@@ -14,16 +14,16 @@ from pe_unified.ct.errors import DataError
 
 #: What a pixel of an embolus may have, HU, noise and partial volume included.
 EMBOLUS_HU = (-50, 200)
-#: Where the mean under all masks of a patient must lie, HU.
-MEAN_HU = (-20.0, 180.0)
+#: Where the mean under all masks of a patient must lie, HU: coarse pixels mix in some lung.
+MEAN_HU = (-50.0, 180.0)
 #: The least share of mask pixels within ``EMBOLUS_HU``.
 LEAST_SHARE = 0.5
 #: The masks in reversed order may fit better by this share before the order is doubted.
 REVERSED_GAIN = 0.15
-#: The brightest tenth around emboli must exceed this, HU: contrast flows past them.
-LEAST_CONTRAST_HU = 100.0
+#: The brightest few percent around emboli must exceed this, HU: contrast flows past them.
+LEAST_CONTRAST_HU = 110.0
 #: Fewer mask pixels than this prove nothing.
-LEAST_PIXELS = 30
+LEAST_PIXELS = 100
 
 _RING = 4
 _BINS = np.arange(-1024, 1025, 16)
@@ -64,11 +64,11 @@ class HuStatistics:
 
     @property
     def contrast(self) -> float:
-        """The 90th percentile around the masks, HU."""
+        """The 97th percentile around the masks, HU."""
         below = np.cumsum(self.ring)
         if not below[-1]:
             return float("nan")
-        return float(_BINS[1:][np.searchsorted(below, 0.9 * below[-1])])
+        return float(_BINS[1:][np.searchsorted(below, 0.97 * below[-1])])
 
 
 def measure(
@@ -120,7 +120,7 @@ def _doubts(found: HuStatistics) -> Iterable[str]:
             f"{EMBOLUS_HU[0]} to {EMBOLUS_HU[1]} HU"
         )
     if found.contrast < LEAST_CONTRAST_HU:
-        yield f"no contrast around the masks (brightest tenth {found.contrast:.0f} HU)"
+        yield f"no contrast around the masks (97th percentile {found.contrast:.0f} HU)"
     if found.mirrored_pixels:
         mirrored = found.mirrored_typical / found.mirrored_pixels
         if mirrored > found.share + REVERSED_GAIN:

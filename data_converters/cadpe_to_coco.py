@@ -1,0 +1,169 @@
+#!/usr/bin/env python
+"""Convert CAD-PE: CT angiographies as NRRD with a number for every embolus.
+
+RAW holds images/001.nrrd, images/e0032.nrrd ... and rs/0001RefStd.nrrd, rs/e0032RefStd.nrrd
+(numeric ids are padded to four digits or not). The number of an embolus becomes instance_id of
+its 2D components. Volumes are turned by their header so that slices run from feet to head and
+lie as DICOM stores them; file_index is the slice's index in the file.
+
+    python data_converters/cadpe_to_coco.py RAW OUT --workers 8
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_converters.core import cli
+from data_converters.core.masked import MaskedSlice, plan_masked_study
+from data_converters.core.plan import PatientPlan, PatientSource, stamp
+from data_converters.core.schema import annotations_of_mask
+from pe_unified.ct.dicom import natural_key
+from pe_unified.ct.errors import DataError
+from pe_unified.ct.grids import Turn, open_nrrd, placement_of, turn_of
+from pe_unified.ct.volume import level_to_hu, volume_shift
+
+_SUFFIX = "RefStd"
+
+
+@dataclass(frozen=True)
+class CadpeReader:
+    """Reads one case: two NRRD files."""
+
+    check_hu: bool = True
+    whole_patients: bool = True
+
+    def plan(self, source: PatientSource, scratch: Path) -> PatientPlan:
+        image_path, label_path = source.place
+        image, affine = open_nrrd(image_path, scratch)
+        labels, label_affine = open_nrrd(label_path, scratch)
+        if labels.shape != image.shape:
+            reason = f"labels of shape {labels.shape}, image {image.shape}"
+            raise DataError(label_path, reason, "find the reference of this case")
+        turn = turn_of(affine)
+        notes = []
+        if label_affine is not None and turn_of(label_affine) != turn:
+            notes.append("the headers of image and labels disagree; paired by index")
+        z, spacing = _heights(affine, turn, image.shape)
+        stored = turn.apply(image.open())
+        shift = volume_shift(stored)
+        if shift:
+            notes.append(f"no value is negative: {-shift} HU subtracted")
+        slices = [
+            MaskedSlice(
+                source=(image_path, image, turn, shift, index),
+                annotations=annotations_of_mask(_instances(level, label_path)),
+                file_index=turn.file_slice(index, len(stored)),
+                z_mm=z[index],
+            )
+            for index, level in enumerate(turn.apply(labels.open()))
+        ]
+        # The files carry no UID; the name keeps cases of other sets apart.
+        study_uid = f"cadpe-{source.patient_id}"
+        return plan_masked_study(
+            source.patient_id, study_uid, slices, spacing, notes=notes, check_hu=self.check_hu
+        )
+
+    def read_slice(self, source: tuple[Any, ...]) -> np.ndarray:
+        _, image, turn, shift, index = source
+        return level_to_hu(turn.apply(image.open())[index], shift)
+
+
+class Cadpe:
+    """The set as downloaded, in one folder.
+
+    Args:
+        raw: the folder that holds ``images`` and ``rs``.
+        check_hu: refuse masks whose HU show that they lie on the wrong slices.
+    """
+
+    name = "cadpe"
+
+    def __init__(self, raw: Path, check_hu: bool = True):
+        self.raw = raw
+        self.reader = CadpeReader(check_hu)
+        self._sources = self._find()
+
+    def info(self) -> dict[str, str]:
+        return {
+            "description": "CAD-PE: pulmonary embolism in CT angiography, embolus instances",
+            "source": "CAD-PE challenge, IEEE DataPort, doi 10.21227/9bw7-6823",
+            "licence": "as stated on IEEE DataPort",
+        }
+
+    def options(self) -> dict[str, Any]:
+        return {"hu_check": self.reader.check_hu}
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def patients(self) -> Iterator[PatientSource]:
+        return iter(self._sources)
+
+    def problems(self) -> list[str]:
+        return []
+
+    def _find(self) -> list[PatientSource]:
+        images = {path.stem: path for path in self.raw.glob("images/*.nrrd")}
+        labels = {path.stem: path for path in self.raw.glob("rs/*.nrrd")}
+        sources = []
+        for case in sorted(images, key=natural_key):
+            names = [f"{case}{_SUFFIX}", f"{case.zfill(4)}{_SUFFIX}"]
+            found = [labels.pop(name) for name in dict.fromkeys(names) if name in labels]
+            problem = None
+            if not found:
+                cure = f"put rs/{names[1]}.nrrd there, or remove the image"
+                problem = DataError(images[case], "an image without a reference", cure)
+                sources.append(PatientSource(case, None, problem=problem))
+                continue
+            place = (images[case], found[0])
+            sources.append(PatientSource(case, place, stamp(*place)))
+        for name in sorted(labels, key=natural_key):
+            cure = "put its image under images, or remove the reference"
+            problem = DataError(labels[name], "a reference without an image", cure)
+            sources.append(PatientSource(name.removesuffix(_SUFFIX), None, problem=problem))
+        return sources
+
+
+def _heights(
+    affine: np.ndarray | None, turn: Turn, shape: tuple[int, ...]
+) -> tuple[list[float | None], tuple[float | None, float | None, float | None]]:
+    """z of each slice and the spacing (row, col, slice), mm."""
+    count = shape[turn.axes[0]]
+    if affine is None:
+        return [None] * count, (None, None, None)
+    placed = placement_of(affine, turn, shape)
+    start = float(np.dot(placed.origin_mm, placed.direction[:, 2]))
+    step = placed.spacing_mm[2]
+    return [round(start + step * index, 4) for index in range(count)], placed.spacing_mm
+
+
+def _instances(level: np.ndarray, path: Path) -> np.ndarray:
+    """One slice of labels, int32 (rows, cols)."""
+    whole = np.rint(level).astype(np.int32)
+    if level.dtype.kind == "f" and not np.array_equal(whole, level):
+        raise DataError(path, "labels that are no whole numbers", "download the file again")
+    if whole.min() < 0:
+        raise DataError(path, "negative labels", "download the file again")
+    return whole
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.make_parser(__doc__, "folder with images/*.nrrd and rs/*RefStd.nrrd")
+    cli.add_hu_check(parser)
+    return parser
+
+
+def main() -> int:
+    return cli.main(lambda args: Cadpe(args.raw, not args.no_hu_check), make_parser())
+
+
+if __name__ == "__main__":
+    # By its importable name, so that workers on other machines find the same functions.
+    from data_converters.cadpe_to_coco import main as run_main
+
+    sys.exit(run_main())

@@ -1,0 +1,243 @@
+#!/usr/bin/env python
+"""Merge converted sets into one: splits are kept, slices are linked, not copied, where possible.
+
+A patient identifier that occurs in several sets gets the set's name in front. A patient, or a
+study, that one set trains on and another tests on is refused. OUT must not exist yet.
+
+    python data_converters/merge.py data/fumpe data/cadpe --out data/all
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_converters.core.assemble import write_annotations
+from data_converters.core.check_contract import Part, load_part
+from data_converters.core.run import REPORT
+from data_converters.core.schema import CONVERTER_VERSION, folder_name, info_entry
+from data_converters.core.splits import SPLITS
+from data_converters.core.store import write_text
+from pe_unified.ct.errors import DataError
+
+
+class _Set:
+    """One converted set, read whole; pixels stay on disk."""
+
+    def __init__(self, root: Path, name: str):
+        self.root, self.name = root, name
+        self.parts: dict[str, Part] = {}
+        self.split_of: dict[str, str] = {}
+        self.records: dict[str, dict[str, Any]] = {}
+        for split in SPLITS:
+            part = load_part(root / "annotations" / f"{split}.json")
+            if isinstance(part, str) or part.faults:
+                reason = part if isinstance(part, str) else part.faults[0]
+                raise DataError(root, reason, "run verify.py on it")
+            self._take(part)
+        self.info = self.parts[SPLITS[0]].info
+        self.report = self._read_report()
+
+    def _take(self, part: Part) -> None:
+        self.parts[part.name] = part
+        for patient in part.patients():
+            if self.split_of.setdefault(patient, part.name) != part.name:
+                reason = f"patient {patient} is in {self.split_of[patient]} and in {part.name}"
+                raise DataError(self.root, reason, "convert the set again")
+            self.records[patient] = {"images": [], "annotations": [], "exams": []}
+        for image in part.images:
+            record = self.records[image["patient_id"]]
+            record["images"].append(image)
+            record["annotations"].append(part.annotations.get(image["id"], []))
+        for exam in part.exams:
+            self.records[exam["patient_id"]]["exams"].append(exam)
+
+    def all_patients(self) -> list[str]:
+        """Converted and skipped ones."""
+        reported = {entry["patient_id"] for entry in self.report["patients"]}
+        return sorted(reported | self.records.keys())
+
+    def _read_report(self) -> dict[str, Any]:
+        try:
+            return json.loads((self.root / REPORT).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                self.root / REPORT, f"cannot be read ({error})", "convert again"
+            ) from error
+
+
+def merge(
+    roots: Sequence[str | os.PathLike], out: str | os.PathLike, names: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Merge converted sets.
+
+    Args:
+        roots: dataset folders.
+        out: the merged one; must not exist, or be empty.
+        names: of the sets, for prefixes; their folders' names by default.
+
+    Returns:
+        The merged report.
+
+    Raises:
+        DataError: a patient or a study in two splits, a set that cannot be read, ``out``
+            not empty, or two sets of one name.
+    """
+    out = Path(out).resolve()
+    if out.exists() and any(out.iterdir()):
+        raise DataError(out, "is not empty", "choose another folder")
+    names = list(names) if names else [Path(root).resolve().name for root in roots]
+    if len(names) != len(roots) or len(set(names)) != len(names):
+        raise DataError(out, f"sets named {', '.join(names)}", "give each set its own --names")
+    sets = [_Set(Path(root).resolve(), name) for root, name in zip(roots, names, strict=True)]
+    _refuse_shared_studies(sets)
+    new_ids = _new_ids(sets)
+    partial = out.with_name(f".{out.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "images").mkdir(parents=True)
+    by_name = {one.name: one for one in sets}
+    converted = [key for key in new_ids if key[1] in by_name[key[0]].records]
+    order = sorted(converted, key=lambda key: new_ids[key])
+    parts_of = {new_ids[key]: [by_name[key[0]].split_of[key[1]]] for key in order}
+    records = (
+        _moved(by_name[name], patient, new_ids[name, patient], partial) for name, patient in order
+    )
+    info = info_entry(
+        description="merged from " + ", ".join(names),
+        source="; ".join(str(one.info.get("source")) for one in sets),
+        licence="; ".join(f"{one.name}: {one.info.get('licence')}" for one in sets),
+        options={
+            "converter": "merge",
+            "sets": {one.name: one.info for one in sets},
+            "split_seed": [one.info.get("split_seed") for one in sets],
+            "hu_check": all(one.info.get("hu_check", True) for one in sets),
+        },
+    )
+    write_annotations(partial, records, parts_of, SPLITS, info)
+    report = _merged_report(sets, new_ids)
+    write_text(partial / REPORT, json.dumps(report, indent=1) + "\n")
+    if out.exists():
+        out.rmdir()
+    os.rename(partial, out)
+    return report
+
+
+def _refuse_shared_studies(sets: Sequence[_Set]) -> None:
+    """The same study in two sets is the same patient, whatever the identifiers say."""
+    place: dict[str, tuple[str, str]] = {}
+    for one in sets:
+        for patient, record in one.records.items():
+            for exam in record["exams"]:
+                study, split = exam["study_uid"], one.split_of[patient]
+                name, other = place.setdefault(study, (one.name, split))
+                if other != split:
+                    reason = f"study {study} is in {other} of {name} and in {split} of {one.name}"
+                    raise DataError(one.root, reason, "convert one of them with the other's split")
+                if name != one.name:
+                    reason = f"study {study} is in {name} and in {one.name}"
+                    raise DataError(one.root, reason, "remove it from one of them")
+
+
+def _new_ids(sets: Sequence[_Set]) -> dict[tuple[str, str], str]:
+    """(set, patient) to the identifier in the merged set, skipped patients included."""
+    members = {one.name: one.all_patients() for one in sets}
+    times = Counter(folder_name(patient) for patients in members.values() for patient in patients)
+    new_ids = {
+        (name, patient): f"{name}-{patient}" if times[folder_name(patient)] > 1 else patient
+        for name, patients in members.items()
+        for patient in patients
+    }
+    twice = [name for name, count in Counter(new_ids.values()).items() if count > 1]
+    if twice:
+        raise DataError(twice[0], "the prefixed name is another patient's", "choose other --names")
+    return new_ids
+
+
+def _moved(one: _Set, patient: str, new_id: str, root: Path) -> dict[str, Any]:
+    """A patient's record under its new identifier, the slices linked into place."""
+    record = one.records[patient]
+    folder = folder_name(new_id)
+    (root / "images" / folder).mkdir()
+    images = []
+    for image in record["images"]:
+        name = f"images/{folder}/{image['file_name'].rsplit('/', 1)[1]}"
+        _link(one.root / image["file_name"], root / name)
+        fields = {key: value for key, value in image.items() if key not in ("id", "file_name")}
+        images.append({"file_name": name, **fields, "patient_id": new_id, "set": one.name})
+    annotations = [
+        [{k: v for k, v in item.items() if k not in ("id", "image_id")} for item in items]
+        for items in record["annotations"]
+    ]
+    exams = [{**exam, "patient_id": new_id} for exam in record["exams"]]
+    return {
+        "patient": {"patient_id": new_id},
+        "images": images,
+        "annotations": annotations,
+        "exams": exams,
+    }
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except FileNotFoundError as error:
+        raise DataError(source, "listed, but no such file", "run verify.py on the set") from error
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _merged_report(sets: Sequence[_Set], new_ids: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+    def entries() -> Iterator[dict[str, Any]]:
+        for one in sets:
+            for entry in one.report["patients"]:
+                new_id = new_ids[one.name, entry["patient_id"]]
+                yield {**entry, "patient_id": new_id, "set": one.name}
+
+    totals: dict[str, int] = defaultdict(int)
+    for one in sets:
+        for key, value in one.report["totals"].items():
+            totals[key] += value
+    return {
+        "converter": "merge",
+        "converter_version": CONVERTER_VERSION,
+        "options": {"sets": [one.name for one in sets]},
+        "totals": dict(totals),
+        "problems": [f"{one.name}: {text}" for one in sets for text in one.report["problems"]],
+        "patients": sorted(entries(), key=lambda entry: (entry["patient_id"], entry["set"])),
+    }
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("roots", metavar="DATA", nargs="+", type=Path, help="converted folders")
+    parser.add_argument("--out", required=True, type=Path, help="the merged data set's folder")
+    parser.add_argument(
+        "--names", nargs="+", help="of the sets, for prefixes (default: the folders' names)"
+    )
+    return parser
+
+
+def main() -> int:
+    args = make_parser().parse_args()
+    try:
+        report = merge(args.roots, args.out, args.names)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    totals = report["totals"]
+    print(
+        f"{args.out}: {totals['converted']} patients of {len(args.roots)} sets, "
+        f"{totals['slices']} slices, {totals['annotations']} annotations"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

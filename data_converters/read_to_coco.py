@@ -1,0 +1,150 @@
+#!/usr/bin/env python
+"""Convert READ: CT angiographies of two makers as DICOM, masks as NIfTI.
+
+RAW holds "GE (DICOM files)/01GE", "TOSHIBA (DICOM files)/01TS" ... and, anywhere below,
+01GE.nii.gz. Image and mask are paired by index, slices in ascending position: the headers
+disagree on the direction of the slices, and the mask's slice spacing is rounded, so geometry
+comes from the DICOM files alone. The HU under the masks are checked.
+
+    python data_converters/read_to_coco.py RAW OUT --workers 8
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_converters.core import cli
+from data_converters.core.masked import of_stack, plan_masked_study
+from data_converters.core.pairing import slices_for_mask
+from data_converters.core.plan import PatientPlan, PatientSource, folder_stamp, stamp
+from data_converters.core.schema import annotations_of_mask
+from pe_unified.ct.dicom import natural_key, read_hu, scan_folder
+from pe_unified.ct.errors import DataError
+from pe_unified.ct.grids import read_nifti
+from pe_unified.ct.series import stack_slices
+
+#: The mask's slices against those of the scan in ascending position.
+ORDERS = ("ascending", "descending")
+_MASK_SUFFIXES = (".nii.gz", ".nii")
+
+
+@dataclass(frozen=True)
+class ReadReader:
+    """Reads one case: a folder of DICOM files and a NIfTI mask."""
+
+    order: str = "ascending"
+    check_hu: bool = True
+    whole_patients: bool = True
+
+    def plan(self, source: PatientSource, scratch: Path) -> PatientPlan:
+        folder, mask_path = source.place
+        labels, _ = read_nifti(mask_path)
+        cols, rows, count = labels.shape
+        headers, notes = slices_for_mask(scan_folder(folder), (rows, cols, count), str(folder))
+        stack = stack_slices(headers)
+        levels = range(count) if self.order == "ascending" else range(count - 1, -1, -1)
+        # NIfTI's axes are (cols, rows, slices).
+        annotations = [annotations_of_mask((labels[:, :, k] > 0).T) for k in levels]
+        return plan_masked_study(
+            source.patient_id,
+            headers[0].study_uid or source.patient_id,
+            of_stack(stack, annotations, levels),
+            stack.spacing_mm,
+            notes=notes,
+            check_hu=self.check_hu,
+        )
+
+    def read_slice(self, source: tuple[Any, ...]) -> np.ndarray:
+        return read_hu(source[0])
+
+
+class Read:
+    """The set as downloaded, in one folder.
+
+    Args:
+        raw: the folder that holds ``GE (DICOM files)`` and ``TOSHIBA (DICOM files)``.
+        order: how the masks' slices run; ``ascending`` is the set's own.
+        check_hu: refuse masks whose HU show that they lie on the wrong slices.
+    """
+
+    name = "read"
+
+    def __init__(self, raw: Path, order: str = "ascending", check_hu: bool = True):
+        self.raw = raw
+        self.reader = ReadReader(order, check_hu)
+        self._sources = self._find()
+
+    def info(self) -> dict[str, str]:
+        return {
+            "description": "READ: pulmonary embolism in CT angiography of two makers",
+            "source": "de Andrade et al., Sci Data 2023, doi 10.1038/s41597-023-02374-x",
+            "licence": "CC0",
+        }
+
+    def options(self) -> dict[str, Any]:
+        return {"order": self.reader.order, "hu_check": self.reader.check_hu}
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def patients(self) -> Iterator[PatientSource]:
+        return iter(self._sources)
+
+    def problems(self) -> list[str]:
+        return []
+
+    def _find(self) -> list[PatientSource]:
+        scans = {
+            folder.name: folder
+            for folder in self.raw.glob("*DICOM*/*")
+            if folder.is_dir() and not folder.name.startswith(".")
+        }
+        masks = {
+            path.name.removesuffix(suffix): path
+            for suffix in reversed(_MASK_SUFFIXES)
+            for path in sorted(self.raw.rglob(f"*{suffix}"))
+            if path.is_file() and not path.name.startswith(".")
+        }
+        sources = []
+        for case in sorted(scans.keys() | masks.keys(), key=natural_key):
+            problem = None
+            if case not in masks:
+                cure = f"put {case}.nii.gz anywhere below RAW, or remove the scan"
+                problem = DataError(scans[case], "a scan without a mask", cure)
+            elif case not in scans:
+                cure = "put its DICOM folder there, or remove the mask"
+                problem = DataError(masks[case], "a mask without a scan", cure)
+            if problem is not None:
+                sources.append(PatientSource(case, None, problem=problem))
+                continue
+            signature = f"{folder_stamp(scans[case])},{stamp(masks[case])}"
+            sources.append(PatientSource(case, (scans[case], masks[case]), signature))
+        return sources
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.make_parser(__doc__, 'folder with "GE (DICOM files)" and "TOSHIBA (DICOM files)"')
+    parser.add_argument(
+        "--order",
+        choices=ORDERS,
+        default="ascending",
+        help="how the masks' slices run against position (default: %(default)s, as published)",
+    )
+    cli.add_hu_check(parser)
+    return parser
+
+
+def main() -> int:
+    return cli.main(lambda args: Read(args.raw, args.order, not args.no_hu_check), make_parser())
+
+
+if __name__ == "__main__":
+    # By its importable name, so that workers on other machines find the same functions.
+    from data_converters.read_to_coco import main as run_main
+
+    sys.exit(run_main())

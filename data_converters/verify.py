@@ -1,0 +1,141 @@
+#!/usr/bin/env python
+"""Check a converted folder against its contract and its pixels.
+
+Every slice decodes as 16-bit grayscale of the listed size; every mask decodes, has the listed area,
+a tight box and one 8-connected component; the HU under the masks are those of emboli; labels agree
+with each other; splits and folds share no patient; what the report says was converted is all
+there, and nothing else. Prints each fault and exits with 1 if there is any.
+
+    python data_converters/verify.py DATA --workers 8
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from data_converters.core import hu_check
+from data_converters.core.check_contract import (
+    Part,
+    load_part,
+    part_faults,
+    report_faults_of,
+    split_faults,
+)
+from data_converters.core.check_pixels import check_slices
+from data_converters.core.cli import add_workers
+from data_converters.core.pool import open_executor
+from data_converters.core.run import REPORT
+from data_converters.core.splits import SPLITS
+from pe_unified.ct.errors import DataError
+
+_CHUNK = 32
+
+
+def verify(root: str | os.PathLike, workers: int = 1) -> list[str]:
+    """All faults of a converted folder, each naming the file or the patient; none is good.
+
+    Args:
+        root: the dataset folder.
+        workers: processes that decode the pixels.
+    """
+    root = Path(root).resolve()
+    faults: list[str] = []
+    parts: dict[str, Part] = {}
+    for split in SPLITS:
+        if not (root / "annotations" / f"{split}.json").is_file():
+            faults.append(f"annotations/{split}.json is missing; convert again")
+    for path in sorted((root / "annotations").glob("*.json")):
+        part = load_part(path)
+        if isinstance(part, str):
+            faults.append(part)
+        else:
+            parts[part.name] = part
+    for part in parts.values():
+        faults += part_faults(part)
+    faults += split_faults(parts)
+    faults += _nothing_lost(root, parts)
+    faults += _pixel_faults(root, parts, workers)
+    return faults
+
+
+def _nothing_lost(root: Path, parts: Mapping[str, Part]) -> Iterator[str]:
+    try:
+        report = json.loads((root / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        yield f"{REPORT}: cannot be read ({error}); convert again"
+        report = {}
+    on_disk = (
+        f"images/{patient.name}/{path.name}"
+        for patient in (root / "images").glob("*/")
+        for path in patient.iterdir()
+    )
+    if report:
+        yield from report_faults_of(report, parts, on_disk)
+
+
+def _pixel_faults(root: Path, parts: Mapping[str, Part], workers: int) -> Iterator[str]:
+    slices: dict[str, list[tuple[dict[str, Any], list[dict[str, Any]]]]] = defaultdict(list)
+    seen: set[str] = set()
+    doubtful = True
+    for part in parts.values():
+        doubtful = doubtful and part.info.get("hu_check", True)
+        for image in part.images:
+            if image["file_name"] not in seen:
+                seen.add(image["file_name"])
+                annotations = part.annotations.get(image["id"], [])
+                slices[image["patient_id"]].append((image, annotations))
+    statistics: dict[str, hu_check.HuStatistics] = defaultdict(hu_check.HuStatistics)
+    with open_executor(workers) as (executor, _):
+        futures = [
+            executor.submit(check_slices, root, patient, of_patient[start : start + _CHUNK])
+            for patient, of_patient in slices.items()
+            for start in range(0, len(of_patient), _CHUNK)
+        ]
+        for found in (future.result() for future in futures):
+            yield from found.faults
+            statistics[found.patient_id].add(found.statistics)
+    if not doubtful:
+        return
+    for patient, measured in sorted(statistics.items()):
+        try:
+            hu_check.judge(measured, patient, "convert the patient again from checked files")
+        except DataError as error:
+            yield str(error)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("root", metavar="DATA", type=Path, help="a converted folder")
+    add_workers(parser)
+    parser.add_argument(
+        "--show", type=int, default=50, metavar="N", help="faults to print (default: %(default)s)"
+    )
+    return parser
+
+
+def main() -> int:
+    args = make_parser().parse_args()
+    if not args.root.is_dir():
+        print(f"error: no folder at {args.root}", file=sys.stderr)
+        return 2
+    faults = verify(args.root, args.workers)
+    for fault in faults[: args.show]:
+        print(fault)
+    if len(faults) > args.show:
+        print(f"and {len(faults) - args.show} more")
+    print(f"{args.root}: {len(faults)} faults" if faults else f"{args.root}: no fault")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    # By its importable name, so that workers find the same functions.
+    from data_converters.verify import main as run_main
+
+    sys.exit(run_main())

@@ -1,0 +1,233 @@
+"""Volumes that come as one file, NRRD or NIfTI: the array as stored, and how it lies.
+
+Arrays are in the file's own axis order (i, j, k), i fastest. :class:`Turn` brings them into the
+order of this package, (slices, rows, cols) with slices ascending from feet to head, rows from
+front to back and columns from the patient's right to left, as DICOM stores an axial slice.
+"""
+
+import bz2
+import os
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import nrrd
+import numpy as np
+
+from pe_unified.ct.errors import DataError
+
+_COPY_AGAIN = "copy the file again from the source"
+_BLOCK = 1 << 22
+#: Signs that turn the named world axes of NRRD into LPS.
+_NRRD_SPACES = {
+    "left-posterior-superior": (1, 1, 1),
+    "lps": (1, 1, 1),
+    "right-anterior-superior": (-1, -1, 1),
+    "ras": (-1, -1, 1),
+    "left-anterior-superior": (1, -1, 1),
+    "las": (1, -1, 1),
+    "scanner-xyz": (1, 1, 1),
+}
+#: NumPy's names for NRRD's names of types.
+_NRRD_TYPES = {
+    **dict.fromkeys(("signed char", "int8", "int8_t"), "i1"),
+    **dict.fromkeys(("uchar", "unsigned char", "uint8", "uint8_t"), "u1"),
+    **dict.fromkeys(("short", "short int", "signed short", "signed short int"), "i2"),
+    **dict.fromkeys(("int16", "int16_t"), "i2"),
+    **dict.fromkeys(("ushort", "unsigned short", "unsigned short int"), "u2"),
+    **dict.fromkeys(("uint16", "uint16_t"), "u2"),
+    **dict.fromkeys(("int", "signed int", "int32", "int32_t"), "i4"),
+    **dict.fromkeys(("uint", "unsigned int", "uint32", "uint32_t"), "u4"),
+    "float": "f4",
+    "double": "f8",
+}
+
+
+@dataclass(frozen=True)
+class RawArray:
+    """An array on disk, uncompressed: opened in any process without copying it."""
+
+    path: Path
+    offset: int
+    dtype: str
+    shape: tuple[int, ...]
+
+    def open(self) -> np.ndarray:
+        """The array (i, j, k), read-only, read from disk as it is used."""
+        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, "F")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Brings an array (i, j, k) into (slices, rows, cols).
+
+    Attributes:
+        axes: which axis of the file becomes slices, rows, cols.
+        flips: whether each of them runs the other way.
+    """
+
+    axes: tuple[int, int, int] = (2, 1, 0)
+    flips: tuple[bool, bool, bool] = (False, False, False)
+
+    def apply(self, array: np.ndarray) -> np.ndarray:
+        """A view (slices, rows, cols)."""
+        turned = array.transpose(self.axes)
+        return turned[tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)]
+
+    def file_slice(self, index: int, count: int) -> int:
+        """The index along the file's slice axis of the slice at ``index``."""
+        return count - 1 - index if self.flips[0] else index
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an array (slices, rows, cols) lies.
+
+    Attributes:
+        spacing_mm: (row, col, slice), mm.
+        origin_mm: LPS coordinates of element [0, 0, 0].
+        direction: 3 x 3; columns are the unit vectors along columns, rows and slices.
+    """
+
+    spacing_mm: tuple[float, float, float]
+    origin_mm: tuple[float, float, float]
+    direction: np.ndarray
+
+
+def turn_of(affine: np.ndarray | None) -> Turn:
+    """The turn that an affine (4 x 4, file indices to LPS mm) asks for; none for None."""
+    if affine is None:
+        return Turn()
+    ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    # For each file axis: the world axis it follows, and its sense in LPS.
+    ends = nibabel.orientations.io_orientation(ras)
+    axis_of = {int(world): axis for axis, (world, _) in enumerate(ends)}
+    sense = {world: ends[axis][1] * (1 if world == 2 else -1) for world, axis in axis_of.items()}
+    return Turn(
+        axes=(axis_of[2], axis_of[1], axis_of[0]),
+        flips=(bool(sense[2] < 0), bool(sense[1] < 0), bool(sense[0] < 0)),
+    )
+
+
+def placement_of(affine: np.ndarray, turn: Turn, shape: tuple[int, ...]) -> Placement:
+    """Where the turned array lies; ``shape`` is that of the file's array (i, j, k)."""
+    origin = affine[:3, 3].astype(np.float64)
+    steps = []
+    for axis, flip in zip(turn.axes, turn.flips, strict=True):
+        step = affine[:3, axis].astype(np.float64)
+        if flip:
+            origin = origin + step * (shape[axis] - 1)
+            step = -step
+        steps.append(step)
+    slices, rows, cols = (float(np.linalg.norm(step)) for step in steps)
+    direction = np.column_stack([steps[2] / cols, steps[1] / rows, steps[0] / slices])
+    return Placement((rows, cols, slices), (origin[0], origin[1], origin[2]), direction)
+
+
+def open_nrrd(path: Path, scratch: Path | None = None) -> tuple[RawArray, np.ndarray | None]:
+    """A NRRD volume without holding it in memory.
+
+    Args:
+        path: the file, with its data attached or detached.
+        scratch: folder where compressed data are unpacked; needed only for those.
+
+    Returns:
+        The array on disk, and the affine to LPS mm, or None where the header has none.
+
+    Raises:
+        DataError: unreadable, cut short, or not three axes.
+    """
+    try:
+        with open(path, "rb") as file:
+            header = nrrd.read_header(file)
+            start = file.tell()
+    except (OSError, nrrd.NRRDError, ValueError, StopIteration) as error:
+        raise DataError(path, f"no readable NRRD file ({error})", _COPY_AGAIN) from error
+    shape = tuple(int(size) for size in header["sizes"])
+    if len(shape) != 3:
+        raise DataError(path, f"{len(shape)} axes, not three", "export the volume as 3D")
+    kind = _NRRD_TYPES.get(str(header["type"]).lower())
+    if kind is None:
+        raise DataError(path, f"values of type '{header['type']}'", "save it as short or float")
+    dtype = (">" if str(header.get("endian", "little")).lower() == "big" else "<") + kind
+    detached = header.get("datafile", header.get("data file"))
+    if detached is not None:
+        path, start = path.parent / str(detached), 0
+    unusual = any(header.get(key) for key in ("lineskip", "line skip", "byteskip", "byte skip"))
+    encoding = str(header["encoding"]).lower()
+    if unusual or encoding not in ("raw", "gzip", "gz", "bzip2", "bz2"):
+        raise DataError(path, f"NRRD encoding '{encoding}' or skips", "save it as gzip or raw")
+    needed = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if encoding != "raw":
+        if scratch is None:
+            raise ValueError("compressed NRRD needs a scratch folder")
+        unpacked = scratch / f"{path.name}.raw"
+        _unpack(path, start, unpacked, encoding)
+        path, start = unpacked, 0
+    if os.path.getsize(path) - start < needed:
+        raise DataError(path, "the data are cut short", _COPY_AGAIN)
+    return RawArray(path, start, dtype, shape), _nrrd_affine(header)
+
+
+def _unpack(path: Path, start: int, target: Path, encoding: str) -> None:
+    """Decompress the data of a NRRD file block by block."""
+    opened = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    decompress: Callable[[bytes], bytes]
+    decompress = (
+        opened.decompress if encoding.startswith("gz") else bz2.BZ2Decompressor().decompress
+    )
+    try:
+        with open(path, "rb") as packed, open(target, "wb") as out:
+            packed.seek(start)
+            while block := packed.read(_BLOCK):
+                out.write(decompress(block))
+    except (zlib.error, OSError, EOFError) as error:
+        raise DataError(path, f"the data cannot be unpacked ({error})", _COPY_AGAIN) from error
+
+
+def _nrrd_affine(header: dict) -> np.ndarray | None:
+    directions = header.get("space directions")
+    signs = _NRRD_SPACES.get(str(header.get("space", "")).lower())
+    if directions is not None and signs is not None and np.isfinite(directions).all():
+        affine = np.eye(4)
+        affine[:3, :3] = (np.asarray(directions, dtype=np.float64) * signs).T
+        affine[:3, 3] = np.asarray(header.get("space origin", (0, 0, 0))) * signs
+        return affine if abs(np.linalg.det(affine)) > 1e-9 else None
+    spacings = header.get("spacings")
+    if spacings is not None and np.isfinite(spacings).all() and min(spacings) > 0:
+        return np.diag([*spacings, 1.0])
+    return None
+
+
+def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """A NIfTI volume: the array (i, j, k) in its stored type where it has no scaling, else
+    float32; and the affine to LPS mm.
+
+    Raises:
+        DataError: unreadable, cut short, or not three axes.
+    """
+    try:
+        image = nibabel.load(path)
+        shape = image.shape  # type: ignore[attr-defined]
+        if len(shape) == 4 and shape[3] == 1:
+            image = image.slicer[..., 0]  # type: ignore[attr-defined]
+        elif len(shape) != 3:
+            raise DataError(path, f"{len(shape)} axes, not three", "export the volume as 3D")
+        proxy = image.dataobj  # type: ignore[attr-defined]
+        plain = getattr(proxy, "slope", 1.0) == 1.0 and getattr(proxy, "inter", 0.0) == 0.0
+        array = np.asanyarray(proxy) if plain else np.asanyarray(proxy.get_scaled(np.float32))
+    except DataError:
+        raise
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        zlib.error,
+        nibabel.filebasedimages.ImageFileError,
+    ) as error:
+        first = str(error).strip().split("\n")[0] or type(error).__name__
+        raise DataError(path, f"no readable NIfTI file ({first})", _COPY_AGAIN) from error
+    ras_to_lps = np.diag([-1.0, -1.0, 1.0, 1.0])
+    return array, ras_to_lps @ image.affine  # type: ignore[attr-defined]
