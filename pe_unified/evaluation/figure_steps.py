@@ -3,9 +3,11 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -68,18 +70,13 @@ def step_figure(
             axes.tick_params(axis="y", length=0)
         panels[0].set_yticks(range(len(shown)), [step["name"] for step in shown])
         panels[0].set_ylim(len(shown) - 0.4, -0.6)
-        figure.legend(
-            handles=[
-                Patch(facecolor=SCRATCH_COLOUR, label="from ImageNet or scratch"),
-                Patch(
-                    facecolor=REUSED_COLOUR, hatch="////", edgecolor="white", label="reused weights"
-                ),
-                Line2D([], [], color=INK, linewidth=1.2, label="95 % interval over patients"),
-            ],
-            loc="outside upper left",
-            ncols=3,
-            columnspacing=1.4,
-        )
+        handles: list[Artist] = [
+            Patch(facecolor=SCRATCH_COLOUR, label="from ImageNet or scratch"),
+            Patch(facecolor=REUSED_COLOUR, hatch="////", ec="white", label="reused weights"),
+        ]
+        if any(f"{key}_ci" in step["metrics"] for step in shown for key in metrics):
+            handles.append(Line2D([], [], color=INK, lw=1.2, label="95 % interval over patients"))
+        figure.legend(handles=handles, loc="outside upper left", ncols=3, columnspacing=1.4)
 
 
 def seed_figure(
@@ -88,7 +85,9 @@ def seed_figure(
     reused: Sequence[str] = (),
     note: str = "",
 ) -> None:
-    """One dot per seed and arm, a bar at the mean; lines join arms of the same seed.
+    """One dot per seed and arm, a bar at the mean.
+
+    Lines join the seeds of a scratch arm with those of a reused arm that follows it.
 
     Args:
         values: metric to arm to one value per seed, seeds in the same order in every arm.
@@ -96,11 +95,19 @@ def seed_figure(
     """
     if not values:
         raise ValueError("there is no metric to draw")
-    with new_figure(path, 0.6 + 2.2 * len(values), 3.3, note) as figure:
-        panels = np.atleast_1d(figure.subplots(1, len(values)))
+    columns = [0.6 + 0.75 * len(arms) for arms in values.values()]
+    longest = max(len(arm) for arms in values.values() for arm in arms)
+    slant = longest > 9
+    height = 3.2 + (0.045 * longest if slant else 0.0)
+    with new_figure(path, max(sum(columns), 3.2), height, note) as figure:
+        panels = np.atleast_1d(figure.subplots(1, len(values), width_ratios=columns))
         for axes, (key, arms) in zip(panels, values.items()):
             _seeds(axes, {arm: np.array([_number(v) for v in arms[arm]]) for arm in arms}, reused)
             axes.set(title=METRIC_NAMES.get(key, key))
+            if slant:
+                axes.tick_params(axis="x", labelrotation=30)
+                for label in axes.get_xticklabels():
+                    label.set(ha="right", rotation_mode="anchor")
         figure.legend(
             handles=[
                 Line2D([], [], marker="o", color=FAINT, linestyle="", label="one seed"),
@@ -115,9 +122,12 @@ def _seeds(axes: Axes, arms: Mapping[str, FloatArray], reused: Sequence[str]) ->
     """One column of dots per arm."""
     runs = list(arms.values())
     spread = [0.06 * (np.arange(len(run)) - (len(run) - 1) / 2) for run in runs]
-    if len({len(run) for run in runs}) == 1:
-        columns = np.array(spread) + np.arange(len(arms))[:, None]
-        axes.plot(columns, np.array(runs), color="#BDBDBD", linewidth=0.9, zorder=1)
+    for left, (arm, follower) in enumerate(pairwise(arms)):
+        right = left + 1
+        pairs = arm not in reused and follower in reused and len(runs[left]) == len(runs[right])
+        if pairs:
+            columns = np.array([left + spread[left], right + spread[right]])
+            axes.plot(columns, np.array(runs[left : right + 1]), color="#BDBDBD", lw=0.9, zorder=1)
     for column, (arm, run) in enumerate(arms.items()):
         colour, marker = (REUSED_COLOUR, "s") if arm in reused else (SCRATCH_COLOUR, "o")
         axes.plot(column + spread[column], run, marker, color=colour, mec="white", ms=6, zorder=3)
@@ -145,7 +155,8 @@ def difference_figure(
     """
     if not differences:
         raise ValueError("there is no difference to draw")
-    with new_figure(path, 5.6, 0.9 + 0.4 * len(differences), note) as figure:
+    longest = max(len(METRIC_NAMES.get(key, key)) for key in differences)
+    with new_figure(path, 4.6 + 0.065 * longest, 0.9 + 0.4 * len(differences), note) as figure:
         axes = figure.add_subplot()
         axes.axvline(0, color=FAINT, linewidth=1.0)
         reach = 0.01

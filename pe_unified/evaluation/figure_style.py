@@ -76,13 +76,18 @@ def new_figure(
         layout = ConstrainedLayoutEngine(rect=(0, bottom, 0.99, top - bottom))
         figure = Figure(figsize=(width, total), layout=layout)
         yield figure
-        text = f"{note}. {RESEARCH_LINE}." if note else f"{RESEARCH_LINE}."
-        figure.text(0.012, 0.07 / total, text, fontsize=7, color=FAINT, va="bottom")
+        figure.text(0.012, 0.07 / total, footer(note), fontsize=7, color=FAINT, va="bottom")
         try:
             figure.savefig(partial, dpi=_DPI, facecolor="white")
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def footer(note: str) -> str:
+    """The note, then the research line, once."""
+    said = note.replace(RESEARCH_LINE, "").strip(" .")
+    return f"{said}. {RESEARCH_LINE}." if said else f"{RESEARCH_LINE}."
 
 
 def arm_style(index: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pe_unified.evaluation import figure_overlays, figures
 from pe_unified.evaluation.bootstrap import Difference
 from pe_unified.evaluation.detection import DetTable, match_slice
 from pe_unified.evaluation.figure_curves import roc_band
-from pe_unified.evaluation.figure_style import RESEARCH_LINE, new_figure
+from pe_unified.evaluation.figure_style import RESEARCH_LINE, footer, new_figure
 from pe_unified.evaluation.lesions import LesionTable
 from pe_unified.evaluation.slices import SliceTable, roc_points
 
@@ -212,6 +212,12 @@ def test_view_of_a_predicted_sample(tmp_path):
     assert view.region == (2, 2, 22, 22)
     strict = figures.SliceView.of_sample(sample, seg_threshold=0.7)
     assert not strict.predicted_mask.any()
+
+
+def test_footer_says_the_research_line_once():
+    for note in ("Synthetic data", "Synthetic data.", f"Synthetic data. {RESEARCH_LINE}."):
+        assert footer(note) == f"Synthetic data. {RESEARCH_LINE}."
+    assert footer("") == footer(f"{RESEARCH_LINE}.") == f"{RESEARCH_LINE}."
 
 
 def test_a_figure_that_fails_leaves_nothing(tmp_path):
