@@ -40,7 +40,7 @@ def write_layout(
 
     Args:
         settings: of :class:`data_converters.phantom_set.PhantomSettings`: seed, size, slices,
-            spacing, positive_rate, transfer_syntax, jpeg, boxes, truth.
+            spacing, positive_rate, transfer_syntax, jpeg, boxes, truth, anatomy, anatomies.
 
     Returns:
         One record per study, as in ``phantom.json``.
@@ -73,6 +73,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="P",
         help="share of studies with emboli; default: as in the real set",
     )
+    parser.add_argument(
+        "--anatomy",
+        metavar="DIR",
+        help="paint on real patients: label maps (1 lung, 2 arteries, 3 veins), or what "
+        "TotalSegmentator wrote; default: made-up chests",
+    )
+    parser.add_argument(
+        "--anatomies", metavar="A,B,...", help="names of the patients in DIR to take; default: all"
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes; default: 1")
     parser.add_argument(
         "--transfer-syntax",
@@ -96,9 +105,11 @@ def main(argv: list[str] | None = None) -> int:
     out, layout, studies = (arguments.pop(name) for name in ("out", "layout", "studies"))
     if arguments["spacing"] is not None:
         arguments["spacing"] = tuple(arguments["spacing"])
+    if arguments["anatomies"] is not None:
+        arguments["anatomies"] = tuple(arguments["anatomies"].split(","))
     try:
         records = write_layout(out, layout, studies, **arguments)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         print(f"make_phantom: {error}", file=sys.stderr)
         return 2
     positive = sum(record["positive_slices"] > 0 for record in records)

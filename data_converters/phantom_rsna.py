@@ -52,7 +52,7 @@ def _boxes(study: PhantomStudy, uids: Sequence[str]) -> list[list[Any]]:
             mask = (study.emboli[k] == embolus.number).astype(np.uint8)
             count, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
             for x, y, width, height, _ in stats[1:count]:
-                rows.append([uids[k], artery, int(x), int(y), int(width), int(height)])
+                rows.append([uids[int(k)], artery, int(x), int(y), int(width), int(height)])
     return rows
 
 
@@ -99,7 +99,7 @@ def write_study(
         _write_jpegs(partial_pictures / series_uid, study, uids)
         move_into_place(partial_pictures, pictures)
     move_into_place(partial, folder)
-    present = (study.emboli > 0).any((1, 2))
+    present = np.asarray((study.emboli > 0).any((1, 2)))
     record: dict[str, Any] = {
         "patient_id": patient,
         "study_uid": study_uid,

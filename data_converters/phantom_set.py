@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from data_converters import phantom_fumpe, phantom_rsna
 from data_converters.phantom_dicom import TRANSFER_SYNTAXES, write_bytes, write_text
 from pe_unified.ct.phantom import PhantomParams, PhantomStudy, paint_study
+from pe_unified.ct.phantom_labelmap import list_anatomies, read_label_map
 
 LAYOUTS: dict[str, Any] = {"fumpe": phantom_fumpe, "rsna": phantom_rsna}
 #: Changes when the same settings paint something else.
@@ -36,6 +37,9 @@ class PhantomSettings:
         transfer_syntax: a key of ``TRANSFER_SYNTAXES``.
         jpeg, boxes: for the RSNA layout, the JPEG-256 edition and Augmented RSPECT's boxes.
         truth: also write ``truth/<patient>.npz``.
+        anatomy: folder of label maps (or a TotalSegmentator output) to paint on; study k takes
+            the k-th patient, and round again.
+        anatomies: names of the patients to take, all by default.
     """
 
     layout: str
@@ -48,6 +52,8 @@ class PhantomSettings:
     jpeg: bool = False
     boxes: bool = False
     truth: bool = False
+    anatomy: str | None = None
+    anatomies: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
@@ -71,6 +77,26 @@ def study_seed(seed: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
+def anatomy_of(settings: PhantomSettings, number: int) -> tuple[str, Path] | None:
+    """Name and path of the label map that study ``number`` (from 1) is painted on, if any.
+
+    Raises:
+        FileNotFoundError: no folder, or nothing in it.
+        ValueError: a name that the folder does not hold.
+    """
+    if settings.anatomy is None:
+        return None
+    found = list_anatomies(settings.anatomy)
+    names = list(settings.anatomies or found)
+    unknown = [name for name in names if name not in found]
+    if unknown:
+        raise ValueError(
+            f"{settings.anatomy} holds no anatomy {', '.join(unknown)}; it has {', '.join(found)}"
+        )
+    name = names[(number - 1) % len(names)]
+    return name, found[name]
+
+
 def _positive(settings: PhantomSettings, number: int) -> bool:
     if settings.positive_rate is None and settings.layout == "fumpe":
         return phantom_fumpe.is_positive(number)
@@ -82,10 +108,12 @@ def _positive(settings: PhantomSettings, number: int) -> bool:
 
 def paint_number(settings: PhantomSettings, number: int) -> PhantomStudy:
     """Paint study ``number`` (from 1) of a set."""
+    source = anatomy_of(settings, number)
     return paint_study(
         study_seed(settings.seed, number),
         (settings.slices, settings.size, settings.size),
         settings.spacing,
+        anatomy=None if source is None else read_label_map(source[1], source[0]),
         positive=_positive(settings, number),
         params=PhantomParams(),
     )
@@ -137,7 +165,9 @@ def _write_truth(path: Path, study: PhantomStudy) -> None:
 def _claim(out: Path, settings: PhantomSettings) -> None:
     """Refuse a folder that holds a set made with other settings."""
     path = out / ".phantom" / "settings.json"
-    text = json.dumps({"model": _MODEL_VERSION, **asdict(settings)}, indent=1)
+    # Where the anatomies lie may change between runs; which are taken may not.
+    told = {"model": _MODEL_VERSION, **asdict(settings), "anatomy": settings.anatomy is not None}
+    text = json.dumps(told, indent=1)
     if not path.is_file():
         write_text(path, text)
     elif path.read_text() != text:
@@ -173,6 +203,7 @@ def make_set(
         ValueError: the folder holds a set of other settings.
     """
     out = Path(out)
+    anatomy_of(settings, 1)
     _claim(out, settings)
     todo = [n for n in range(1, studies + 1) if not _record_path(out, n).is_file()]
     columns = (
@@ -202,7 +233,7 @@ def make_set(
     bulky = ("sop_uids", "pe_present_on_image", "boxes")
     manifest = {
         "description": "Painted CT pulmonary angiograms, not patients",
-        "settings": asdict(settings),
+        "settings": asdict(settings) | {"anatomy": settings.anatomy is not None},
         "studies": [{k: v for k, v in r.items() if k not in bulky} for r in records],
     }
     write_text(out / "phantom.json", json.dumps(manifest, indent=1))

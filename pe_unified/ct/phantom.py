@@ -11,8 +11,10 @@ import numpy as np
 from pe_unified.ct.phantom_anatomy import Anatomy
 from pe_unified.ct.phantom_confounders import draw_confounders
 from pe_unified.ct.phantom_emboli import paint_emboli
+from pe_unified.ct.phantom_fitted import fitted_anatomy
 from pe_unified.ct.phantom_grid import Grid
 from pe_unified.ct.phantom_heart import build_heart
+from pe_unified.ct.phantom_labelmap import LabelMap
 from pe_unified.ct.phantom_labels import Embolus, exam_labels
 from pe_unified.ct.phantom_plan import PhantomParams, StudyPlan, plan_study
 from pe_unified.ct.phantom_scanner import Scanner
@@ -68,7 +70,8 @@ def study_grid(
         view = width * 1.09 + 1.4 * plan.fat_mm + rng.uniform(8, 34)
         view = float(np.clip(view, 250, 440))
         low = anatomy.base_z + height * rng.uniform(0.04, 0.12)
-        high = anatomy.base_z + height * rng.uniform(0.95, 1.02)
+        high = anatomy.base_z + height * rng.uniform(0.94, 1.0)
+        low, high = max(low, anatomy.limits_z[0]), min(high, anatomy.limits_z[1])
         between = (high - low) / max(shape[0] - 1, 1)
         spacing = (round(between, 3), round(view / shape[1], 4), round(view / shape[2], 4))
     else:
@@ -102,7 +105,7 @@ def paint_study(
     seed: int,
     shape: tuple[int, int, int] = (150, 256, 256),
     spacing: tuple[float, float, float] | None = None,
-    anatomy: Anatomy | None = None,
+    anatomy: LabelMap | None = None,
     positive: bool | None = None,
     params: PhantomParams | None = None,
 ) -> PhantomStudy:
@@ -112,7 +115,8 @@ def paint_study(
         seed: the study's own seed.
         shape: (slices, rows, cols).
         spacing: mm between slices, rows, columns; drawn to fit the chest by default.
-        anatomy: from :func:`pe_unified.ct.phantom_labelmap.load_anatomy`; made up by default.
+        anatomy: a patient's label map to paint on, from
+            :func:`pe_unified.ct.phantom_labelmap.read_label_map`; made up by default.
         positive: force emboli, or none.
         params: the distributions that the study is drawn from.
 
@@ -120,16 +124,14 @@ def paint_study(
         ValueError: the grid is too coarse to show any of the planned emboli.
     """
     plan = plan_study(seed, params, positive)
-    anatomy = anatomy or procedural_anatomy(plan)
-    grid = study_grid(plan, anatomy, shape, spacing)
-    arteries = vessel_coverage(grid, anatomy.arteries.tubes(), anatomy.artery_field)
+    body = procedural_anatomy(plan) if anatomy is None else fitted_anatomy(plan, anatomy)
+    grid = study_grid(plan, body, shape, spacing)
+    arteries = vessel_coverage(grid, body.arteries, body.artery_field)
     emboli = paint_emboli(
-        plan, anatomy.arteries, arteries, grid, 1.15 if anatomy.artery_field is None else 1.5
+        plan, body.arteries, arteries, grid, 1.15 if body.artery_field is None else 1.5
     )
-    confounders = draw_confounders(plan, anatomy, emboli.nodes)
-    scene = Scene(
-        plan, anatomy, build_wall(plan, anatomy), build_heart(plan, anatomy), emboli, confounders
-    )
+    confounders = draw_confounders(plan, body, emboli.nodes)
+    scene = Scene(plan, body, build_wall(plan, body), build_heart(plan, body), emboli, confounders)
     painter = Painter(scene, grid, arteries)
     scanner = Scanner(plan, grid, _dense_track(painter, grid))
     hu = np.empty(shape, dtype=np.int16)
@@ -154,6 +156,6 @@ def paint_study(
             true_filling_defect_not_pe=plan.other_defect,
         ),
         plan=plan,
-        anatomy=anatomy,
+        anatomy=body,
         grid=grid,
     )

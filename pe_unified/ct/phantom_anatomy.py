@@ -42,11 +42,12 @@ class Anatomy:
         left_atrium: distance to the left atrium.
         arteries, veins: the pulmonary trees; a tree's volume is the union of its tubes and,
             where given, of ``artery_field`` or ``vein_field`` (distances).
-        systemic: tubes by name: "aorta", "arch_branches", "svc", "brachiocephalic".
+        systemic: tubes by name, as in ``phantom_thorax.SYSTEMIC``.
         airway: lumen of trachea and main bronchi.
         oesophagus: tubes.
         spine: (m, 3) centres of the vertebral bodies, from below upwards.
         apex_z, base_z: top and bottom of the lungs, mm.
+        limits_z: lowest and highest slice that can be shown, mm.
     """
 
     name: str
@@ -66,3 +67,4 @@ class Anatomy:
     spine: np.ndarray
     apex_z: float
     base_z: float
+    limits_z: tuple[float, float]

@@ -180,7 +180,10 @@ def paint_emboli(
         share = _SHARE[planned.shape]
         for attempt in range(6):
             levels = _levels_for(planned.volume_ml, rng)
-            usable = seen & (tree.radius > _NARROWEST) & ~near & (tree.parent >= 0)
+            # No wider than lets the clot run for about its own width.
+            widest = max((1000 * planned.volume_ml / (share * 1.7 * np.pi)) ** (1 / 3), 2.3)
+            usable = seen & (tree.radius > _NARROWEST) & (tree.radius < widest)
+            usable &= ~near & (tree.parent >= 0)
             places = np.flatnonzero(usable & np.isin(tree.level, levels))
             if not len(places) or attempt > 3:
                 places = np.flatnonzero(usable & (tree.level >= MAIN))
@@ -190,10 +193,10 @@ def paint_emboli(
             nodes = _run(tree, start, planned.volume_ml, share)
             if near[nodes].any():
                 continue
-            done = _paint_one(
+            done, nodes = _paint_one(
                 rng, planned, tree, nodes, arteries, grid, wide, instances, fill, len(painted) + 1
             )
-            if done < 3 or done * voxel_ml < 0.25 * min(planned.volume_ml, 1.0):
+            if not done:
                 continue
             painted.append(_describe(planned, len(painted) + 1, done * voxel_ml, tree, nodes))
             gap = _APART + tree.radius[nodes].max()
@@ -223,28 +226,40 @@ def _paint_one(
     instances: np.ndarray,
     fill: np.ndarray,
     number: int,
-) -> int:
-    """Paint one embolus; the number of voxels it got, 0 if it was refused."""
+) -> tuple[int, np.ndarray]:
+    """Paint one embolus: how many voxels it got (0 if refused), and the nodes it took."""
     box = _bounds(grid, tree.points[nodes], 2.0 * float(tree.radius[nodes].max()) + 3)
     if box is None:
-        return 0
+        return 0, nodes
+    low, high = (tuple(getattr(s, end) for s in box) for end in ("start", "stop"))
     part = Grid(
-        tuple(s.stop - s.start for s in box),  # type: ignore[arg-type]
+        (high[0] - low[0], high[1] - low[1], high[2] - low[2]),
         grid.spacing,
-        tuple(grid.point_of(np.array([[s.start for s in box]]))[0]),
+        tuple(grid.point_of(np.array(low)).tolist()),  # type: ignore[arg-type]
     )
-    clot = np.zeros(part.shape, dtype=np.uint8)
-    paint_tubes(clot, part, _clot(rng, tree, nodes, planned.shape, wide))
     lumen = arteries[box]
-    mask = (clot >= HALF) & (lumen >= HALF) & (instances[box] == 0)
-    if not mask.any():
-        return 0
-    mask = _largest_piece(mask)
-    if mask.sum() < 3:
-        return 0
+    free = (lumen >= HALF) & (instances[box] == 0)
+    state = rng.bit_generator.state
+    voxel_ml = float(np.prod(grid.spacing)) / 1000
+    # Lumens are not the round tubes of the tree: shorten the clot until its volume fits.
+    for _ in range(4):
+        rng.bit_generator.state = state
+        clot = np.zeros(part.shape, dtype=np.uint8)
+        paint_tubes(clot, part, _clot(rng, tree, nodes, planned.shape, wide))
+        mask = (clot >= HALF) & free
+        if not mask.any():
+            return 0, nodes
+        mask = _largest_piece(mask)
+        excess = mask.sum() * voxel_ml / planned.volume_ml
+        if excess < 1.3 or len(nodes) < 4:
+            break
+        nodes = nodes[: max(int(len(nodes) / min(excess, 2.5)), 3)]
+    count = int(mask.sum())
+    if count < 3 or count * voxel_ml < 0.25 * min(planned.volume_ml, 1.0):
+        return 0, nodes
     instances[box][mask] = number
     # Keep the soft edge of the clot only next to its mask: no loose flecks without truth.
     close = ndimage.binary_dilation(mask, np.ones((1, 3, 3)))
     soft = np.where(mask, np.maximum(clot, HALF), np.where(close, clot, 0)).astype(np.uint8)
     fill[box] = np.maximum(fill[box], soft)
-    return int(mask.sum())
+    return count, nodes

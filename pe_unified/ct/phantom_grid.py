@@ -118,10 +118,11 @@ def ellipsoid(
     """
     offset = [axis - np.float32(c) for axis, c in zip(axes, centre)]
     if frame is not None:
-        offset = [sum(np.float32(row[i]) * offset[i] for i in range(3)) for row in frame]
-    near = sum((o / np.float32(r)) ** 2 for o, r in zip(offset, radii))
-    steep = sum((o / np.float32(r) ** 2) ** 2 for o, r in zip(offset, radii))
-    near = np.sqrt(near)
+        ox, oy, oz = offset
+        offset = [np.float32(u) * ox + np.float32(v) * oy + np.float32(w) * oz for u, v, w in frame]
+    (ox, oy, oz), (rx, ry, rz) = offset, (np.float32(r) for r in radii)
+    near = np.sqrt((ox / rx) ** 2 + (oy / ry) ** 2 + (oz / rz) ** 2)
+    steep = (ox / rx**2) ** 2 + (oy / ry**2) ** 2 + (oz / rz**2) ** 2
     return near * (near - 1) / np.sqrt(np.maximum(steep, np.float32(1e-8)))
 
 
@@ -139,10 +140,10 @@ def smooth_difference(a: np.ndarray, b: np.ndarray, blend: float) -> np.ndarray:
 def random_field(rng: np.random.Generator, grid: Grid, size: float) -> Field:
     """Random texture of mean 0 and variance about 1 with blobs of about ``size`` mm."""
     step = max(size / 2.0, 1e-3)
-    extent = [(n - 1) * s for n, s in zip(grid.shape, grid.spacing)]
-    shape = tuple(int(e / step) + 4 for e in extent)
+    slices, rows, cols = (int((n - 1) * s / step) + 4 for n, s in zip(grid.shape, grid.spacing))
+    shape = (slices, rows, cols)
     noise = rng.standard_normal(shape, dtype=np.float32)
     noise = ndimage.gaussian_filter(noise, 0.8, mode="wrap")
     noise /= np.float32(noise.std() + 1e-6)
-    origin = tuple(float(o - step) for o in grid.origin)
-    return Field(noise, Grid(shape, (step,) * 3, origin))
+    x, y, z = (float(o - step) for o in grid.origin)
+    return Field(noise, Grid(shape, (step,) * 3, (x, y, z)))

@@ -34,6 +34,7 @@ class Scanner:
         self.previous = np.zeros(grid.shape[1:], dtype=np.float32)
         # A soft kernel takes the finest grain out of the noise, and fine slices share some.
         self.grain = 0.55 * max(0.75 / grid.pixel, 0.55)
+        self.grain_scale = _grain_scale(self.grain)
         self.kept = float(np.exp(-grid.spacing[0] / 1.2))
         self.streak_phase = self.rng.uniform(0, 2 * np.pi, 6)
         self.streak_rate = self.rng.integers(3, 17, 6)
@@ -94,9 +95,9 @@ class Scanner:
 
     def _noise(self, plane: np.ndarray) -> np.ndarray:
         white = self.noise_rng.standard_normal(plane.shape, dtype=np.float32)
-        grain = cv2.GaussianBlur(white, (0, 0), self.grain)
-        grain -= 0.35 * cv2.GaussianBlur(white, (0, 0), 2.6 * self.grain)
-        grain /= np.float32(_grain_scale(self.grain))
+        fine = np.asarray(cv2.GaussianBlur(white, (0, 0), self.grain))
+        wide = np.asarray(cv2.GaussianBlur(white, (0, 0), 2.6 * self.grain))
+        grain = (fine - np.float32(0.35) * wide) / np.float32(self.grain_scale)
         self.previous = self.kept * self.previous + np.float32(np.sqrt(1 - self.kept**2)) * grain
         level = self.plan.noise_hu * (0.6 + 0.6 * self.depth)
         return self.previous * level

@@ -18,7 +18,7 @@ class SpinePatch:
     bone: np.ndarray
     marrow: np.ndarray
     canal: np.ndarray
-    disc: float
+    disc: np.ndarray
 
 
 def spine_patch(
@@ -31,7 +31,7 @@ def spine_patch(
         pitch: distance between vertebrae, mm.
     """
     centre = [float(np.interp(z, spine[:, 2], spine[:, i])) for i in (0, 1)]
-    size = scale * float(np.interp(z, [spine[0, 2], spine[-1, 2]], [1.12, 0.8]))
+    size = scale * float(np.interp(z, [spine[0, 2], spine[-1, 2]], [1.2, 0.86]))
     window, axes = [], []
     for axis, middle in ((1, centre[1] + 22.0), (2, centre[0])):
         spacing, origin = grid.spacing[axis], grid.origin[2 - axis]
@@ -54,7 +54,7 @@ def spine_patch(
     body = np.maximum(ring(0, 0, 17.5 * waist, 14.5 * waist), 2.5 - (y + 17) * 0.35 - 4)
     canal = ring(0, 21.5, 9.5, 8.2)
     arch = np.maximum(ring(0, 21.5, 14.5, 13), -(y - 12))
-    spinous = np.maximum(np.abs(x) - 2.6, np.maximum(30 - y, y - 50 + 8 * phase))
+    spinous = np.maximum(np.abs(x) - 2.6, np.maximum(30 - y, y - 52 + 10 * phase))
     transverse = np.maximum(
         np.abs(y - 24 - 0.28 * np.abs(x)) - 4.2, np.maximum(10 - np.abs(x), np.abs(x) - 31)
     )
@@ -65,10 +65,11 @@ def spine_patch(
     pedicle = np.maximum(np.abs(np.abs(x) - 11.5) - 3.4, np.maximum(8 - y, y - 22))
     if 0.3 < phase < 0.75:
         arch = np.minimum(arch, pedicle)
+    facet = np.maximum(np.abs(np.abs(x) - 14) - 6.0, np.abs(y - 26) - 5.0)
+    if phase < 0.2 or phase > 0.8:
+        arch = np.minimum(arch, facet)
     arch = np.maximum(arch, -canal)
-    in_disc = float(
-        np.clip((abs(phase - 0.0 if phase < 0.5 else 1 - phase) * pitch - 2.4) / -1.5, 0, 1)
-    )
+    in_disc = np.clip((2.6 - min(phase, 1 - phase) * pitch) / 1.2, 0, 1)
     whole = np.minimum(body, arch) * np.float32(size)
     inside = np.minimum(body + 1.7, arch + 1.9) * np.float32(size)
     return SpinePatch(
@@ -76,5 +77,5 @@ def spine_patch(
         coverage(whole, grid.pixel),
         coverage(inside, grid.pixel),
         coverage(canal * np.float32(size), grid.pixel),
-        in_disc,
+        coverage(body * np.float32(size), grid.pixel) * np.float32(in_disc),
     )

@@ -25,7 +25,7 @@ _STEP = 3.0
 
 # Courses of a reference adult: (x, y, z, radius), mm; x to the left, y to the back, z up from
 # the lowest lung; the chest's middle is at x = y = 0.
-_COURSES: dict[str, list[tuple[float, float, float, float]]] = {
+COURSES: dict[str, list[tuple[float, float, float, float]]] = {
     "aorta": [
         (2, -20, 104, 12),
         (-10, -26, 122, 15.5),
@@ -51,12 +51,24 @@ _COURSES: dict[str, list[tuple[float, float, float, float]]] = {
     "bronchus_intermedius": [(-36, 27, 140, 6), (-42, 31, 120, 5.5), (-46, 36, 100, 4.5)],
     "bronchus_left": [(-2, 21, 168, 7.5), (20, 27, 150, 6.8), (42, 32, 136, 6.2)],
     "bronchus_lower_left": [(42, 32, 136, 5.2), (47, 39, 116, 4.8), (50, 44, 98, 4)],
+    "ivc": [(-24, 14, -60, 10), (-24, 10, 40, 11), (-26, 2, 74, 11.5), (-28, -10, 98, 12)],
+    "azygos": [(-7, 42, -40, 3), (-9, 40, 90, 3.5), (-12, 38, 165, 4), (-27, 10, 178, 4.5)],
     "oesophagus": [(6, 32, 330, 5), (5, 33, 220, 6), (5, 38, 150, 6), (9, 32, 70, 6.5)],
 }
 
+#: Great vessels by what flows in them, and the courses that make them up.
+SYSTEMIC: dict[str, tuple[str, ...]] = {
+    "aorta": ("aorta",),
+    "arch_branches": ("brachiocephalic_artery", "carotid", "subclavian"),
+    "svc": ("svc",),
+    "ivc": ("ivc",),
+    "azygos": ("azygos",),
+    "brachiocephalic": ("brachiocephalic_left", "brachiocephalic_right"),
+}
 #: Pulmonary vessels that lie in the mediastinum.
 _CENTRAL = ("trunk", "right", "left")
-_AIRWAYS = (
+#: Courses that carry air.
+AIRWAYS = (
     "trachea",
     "bronchus_right",
     "bronchus_intermedius",
@@ -82,7 +94,7 @@ class _Build:
 def _courses(rng: np.random.Generator, build: _Build) -> dict[str, Tubes]:
     """Every course of the table in this person."""
     tubes = {}
-    for name, course in _COURSES.items():
+    for name, course in COURSES.items():
         table = np.array(course)
         jitter = rng.normal(0, 1.3, (len(table), 3))
         if name.startswith("bronchus") or name == "trachea":
@@ -136,19 +148,28 @@ def _domes(grid: Grid, rng: np.random.Generator, build: _Build, height: float) -
         centre = np.array([x * build.wide, 4 * build.deep, share * height - tall])
         radii = np.array([64 * build.wide, 83 * build.deep, tall])
         parts.append(ellipsoid(axes, centre, radii))
-    return smooth_union(parts[0], parts[1], 8.0)
+    middle = np.array([6.0 * build.wide, -22.0 * build.deep, 0.15 * height - 105 * build.tall])
+    radii = np.array([72.0 * build.wide, 58.0 * build.deep, 105 * build.tall])
+    parts.append(ellipsoid(axes, middle, radii))
+    return smooth_union(smooth_union(parts[0], parts[1], 8.0), parts[2], 14.0)
 
 
-def _heart(rng: np.random.Generator, build: _Build) -> HeartFrame:
+def heart_axes(rng: np.random.Generator) -> np.ndarray:
+    """Unit rows (3, 3): towards the apex, from left to right ventricle, across both."""
     toward = np.array([0.68, -0.56, -0.47]) + rng.normal(0, 0.05, 3)
     toward /= np.sqrt((toward**2).sum())
     right = np.array([-0.62, -0.75, 0.1])
     right -= toward * (right * toward).sum()
     right /= np.sqrt((right**2).sum())
-    axes = np.stack([toward, right, np.cross(toward, right)])
+    return np.stack([toward, right, np.cross(toward, right)])
+
+
+def _heart(rng: np.random.Generator, build: _Build) -> HeartFrame:
     size = build.scale * rng.uniform(0.94, 1.08)
     return HeartFrame(
-        build.place(np.array([15.0, -28.0, 92.0])), axes, np.array([66.0, 50.0, 45.0]) * size
+        build.place(np.array([15.0, -28.0, 92.0])),
+        heart_axes(rng),
+        np.array([66.0, 50.0, 45.0]) * size,
     )
 
 
@@ -195,41 +216,40 @@ def procedural_anatomy(plan: StudyPlan) -> Anatomy:
         middle, ellipsoid(grid.axes(), heart.centre, heart.radii + 4, heart.axes), 10
     )
     abdomen = _domes(grid, rng, build, height)
-    lung = smooth_difference(smooth_difference(cavity + 1.5, middle, 5), abdomen, 4)
-    lung = Field(ndimage.gaussian_filter(lung, 0.7), grid)
+    air = smooth_difference(smooth_difference(cavity + 1.5, middle, 5), abdomen, 4)
+    lung = Field(ndimage.gaussian_filter(air, 0.7), grid)
     atrium = ellipsoid(
         grid.axes(), build.place(np.array([3.0, 10.0, 116.0])), np.array([33, 18, 21]) * scale
     )
-    seeds = _seeds(rng, lung, height, 9000)
+    seeds = _seeds(rng, lung, height, 11000)
     t = np.linspace(-0.2, 1.2, 36)
     bend = np.interp(t, [0, 0.5, 0.8, 1.1], [58, 60, 57, 46]) * build.deep
-    systemic = {
-        "aorta": courses["aorta"],
-        "arch_branches": courses["brachiocephalic_artery"]
-        + courses["carotid"]
-        + courses["subclavian"],
-        "svc": courses["svc"],
-        "brachiocephalic": courses["brachiocephalic_left"] + courses["brachiocephalic_right"],
-    }
     airway = no_tubes()
-    for name in _AIRWAYS:
+    for name in AIRWAYS:
         airway = airway + courses[name]
+    arteries = grow_tree(rng, artery_lines, seeds, "arteries", GrowthRule())
+    veins = grow_tree(rng, vein_lines, seeds, "veins", GrowthRule(fewest=5))
+    domes, walls = Field(abdomen, grid), Field(-cavity, grid)
     return Anatomy(
         name="procedural",
         lung=lung,
         cavity=Field(cavity, grid),
-        abdomen=Field(abdomen, grid),
+        abdomen=domes,
         heart=heart,
         heart_limit=Field(np.maximum(cavity, abdomen * np.float32(-1)) + 2, grid),
         left_atrium=Field(atrium, grid),
-        arteries=grow_tree(rng, artery_lines, seeds, "arteries", GrowthRule()),
-        veins=grow_tree(rng, vein_lines, seeds, "veins", GrowthRule(fewest=10)),
+        arteries=arteries.pushed_out(domes, 4.0).pushed_out(walls, 4.0),
+        veins=veins.pushed_out(domes, 4.0).pushed_out(walls, 4.0),
         artery_field=None,
         vein_field=None,
-        systemic=systemic,
+        systemic={
+            name: sum((courses[part] for part in parts), no_tubes())
+            for name, parts in SYSTEMIC.items()
+        },
         airway=airway,
         oesophagus=courses["oesophagus"],
         spine=np.stack([np.zeros_like(t), bend, t * height], axis=1),
         apex_z=float(height * 0.99),
         base_z=float(0.02 * height),
+        limits_z=(-20.0, float(height)),
     )

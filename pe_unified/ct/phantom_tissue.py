@@ -13,7 +13,8 @@ from pe_unified.ct.phantom_heart import Heart
 from pe_unified.ct.phantom_lung_trees import bronchi_beside
 from pe_unified.ct.phantom_plan import StudyPlan
 from pe_unified.ct.phantom_spine import spine_patch
-from pe_unified.ct.phantom_tubes import Tubes, paint_tubes
+from pe_unified.ct.phantom_tree import VesselTree
+from pe_unified.ct.phantom_tubes import paint_tubes
 from pe_unified.ct.phantom_wall import Wall
 
 #: Values of the truth map.
@@ -44,14 +45,20 @@ class Scene:
     confounders: Confounders
 
 
-def vessel_coverage(grid: Grid, tubes: Tubes, field: Field | None) -> np.ndarray:
-    """Coverage of a vascular tree: uint8 (slices, rows, cols), 255 inside."""
+def vessel_coverage(grid: Grid, tree: VesselTree, field: Field | None) -> np.ndarray:
+    """Coverage of a vascular tree: uint8 (slices, rows, cols), 255 inside.
+
+    Where there is a ``field`` of the patient's own vessels it gives the shape, and the tubes
+    only join what it is too coarse to show.
+    """
     volume = np.zeros(grid.shape, dtype=np.uint8)
-    paint_tubes(volume, grid, tubes)
-    if field is not None:
-        for k in range(grid.shape[0]):
-            plane = coverage(field.plane(grid.z_of(k), grid), grid.pixel)
-            np.maximum(volume[k], np.rint(plane * 255).astype(np.uint8), out=volume[k])
+    if field is None:
+        paint_tubes(volume, grid, tree.tubes())
+        return volume
+    paint_tubes(volume, grid, tree.tubes(tree.radius < 3.0).grown(factor=0.75))
+    for k in range(grid.shape[0]):
+        plane = coverage(field.plane(grid.z_of(k), grid), grid.pixel)
+        np.maximum(volume[k], np.rint(plane * 255).astype(np.uint8), out=volume[k])
     return volume
 
 
@@ -89,7 +96,7 @@ class Painter:
             volume = np.zeros(grid.shape, dtype=np.uint8)
             paint_tubes(volume, grid, part)
             self.parts[name] = volume
-        self.veins = vessel_coverage(grid, anatomy.veins.tubes(), anatomy.vein_field)
+        self.veins = vessel_coverage(grid, anatomy.veins, anatomy.vein_field)
         self.dim = np.zeros(grid.shape, dtype=np.uint8)
         paint_tubes(self.dim, grid, scene.confounders.dimmed)
         self.pitch = (anatomy.apex_z - anatomy.base_z) / 11.5
@@ -119,8 +126,11 @@ class Painter:
         muscle = wall.muscle.plane(z, self.grid) + 1.2 * cloud
         tissue = 56 + 4 * spread[1] + 5 * grain
         _mix(plane, coverage(muscle, self.grid.pixel), tissue)
-        planes = np.clip(1 - np.abs(cloud + 0.35 * grain) / 0.16, 0, 1)
-        _mix(plane, planes * coverage(muscle + 3, 3.0) * 0.85, -85.0)
+        # Fat planes between the layers of muscle run roughly along the chest wall.
+        depth = (muscle + 7 * cloud) / 16
+        layer = np.abs(depth - np.rint(depth)) * 16
+        planes = np.clip(1.5 - layer, 0, 1) * np.clip(0.15 + 0.8 * grain, 0, 0.75)
+        _mix(plane, planes * coverage(muscle + 3, 3.0), -50.0)
         return plane, grain
 
     def _organs(self, plane: np.ndarray, z: float, grain: np.ndarray, k: int) -> None:
@@ -128,17 +138,13 @@ class Painter:
         scene, plan, spread = self.scene, self.scene.plan, self.hu_spread
         cavity = self._field(scene.anatomy.cavity, z)
         _mix(plane, cavity, -92 + 9 * grain)
-        x = self.grid.axes()[0][0]
-        side = np.clip((x - scene.heart.left_atrium.grid.origin[0] - 70) / 12, 0, 1)
-        liver = 78 + 6 * spread[2] + 5 * grain
-        organ = liver + (105 + 8 * spread[3] - liver) * side
-        _mix(plane, self._field(scene.anatomy.abdomen, z), organ)
+        self._abdomen(plane, z, grain)
         heart = scene.heart
         _mix(plane, self._field(heart.muscle, z), 92 + 6 * spread[4] + 3 * grain)
         right = plan.right_heart_hu * (1 + 0.05 * grain)
         for field, value in (
             (heart.right_ventricle, right),
-            (heart.right_atrium, right * 1.03),
+            (heart.right_atrium, right * (1 - 0.13 * np.abs(self.cloud.plane(z, self.grid)))),
             (heart.left_ventricle, plan.left_heart_hu * (1 + 0.02 * grain)),
             (heart.left_atrium, plan.vein_hu * (1 + 0.02 * grain)),
         ):
@@ -149,12 +155,42 @@ class Painter:
             ("aorta", plan.aorta_hu),
             ("brachiocephalic", min(plan.svc_hu, 700.0) * 0.75),
             ("svc", plan.svc_hu),
+            ("ivc", 118 + 16 * grain),
+            ("azygos", 0.6 * plan.aorta_hu),
             ("airway_wall", 40.0),
             ("airway", -985.0),
         ):
             share = self._share(name, k)
             if share is not None:
                 _mix(plane, share, value)
+
+    def _abdomen(self, plane: np.ndarray, z: float, grain: np.ndarray) -> None:
+        """Liver on the right; spleen behind and stomach in front on the left."""
+        distance = self.scene.anatomy.abdomen.plane(z, self.grid)
+        if distance.min() > self.grid.pixel:
+            return
+        spread, width = self.hu_spread, self.grid.pixel
+        x, y, _ = self.grid.axes()
+        x = x[0] - np.float32(np.median(self.scene.anatomy.spine[:, 0]))
+        y = y[0] - np.float32(self.scene.anatomy.heart.centre[1])
+        inside = coverage(distance, width)
+        cloud = self.cloud.plane(z, self.grid)
+        _mix(plane, coverage(distance, 3.0), -98 + 8 * grain)
+        # The left lobe of the liver reaches across the midline in front.
+        edge = x - (22 - 0.55 * np.clip(y, -70, 10) + 7 * cloud)
+        beside_spine = 0.72 * (y - 44) + 0.6 * (x + 34)
+        liver = np.maximum(np.maximum(distance + 0.5, edge), beside_spine + 3 * cloud)
+        _mix(plane, coverage(liver, width), 82 + 7 * spread[2] + 4 * grain)
+        rim = np.sqrt(((x - 78) / 46) ** 2 + ((y - 44 - 6 * spread[6]) / 34) ** 2)
+        spleen = np.maximum(distance + 2, (rim - 1) * 34 + 4 * cloud)
+        _mix(plane, coverage(spleen, width), 112 + 8 * spread[3] + 3 * grain)
+        oval = np.sqrt(((x - 58 - 5 * spread[7]) / 42) ** 2 + ((y + 4) / 34) ** 2)
+        stomach = np.maximum(np.maximum(distance + 4, 4 - edge), (oval - 1) * 34 + 3 * cloud)
+        stomach = np.maximum(stomach, 3 - spleen)
+        _mix(plane, coverage(stomach, width), 55.0)
+        _mix(plane, coverage(stomach + 4, width), 22 + 6 * grain)
+        gas = np.maximum(stomach + 4, y + 10 - 9 * spread[5])
+        _mix(plane, inside * coverage(gas, width), -960.0)
 
     def _lungs(self, plane: np.ndarray, z: float, grain: np.ndarray, k: int) -> np.ndarray:
         distance = self.scene.anatomy.lung.plane(z, self.grid)
@@ -196,8 +232,9 @@ class Painter:
         if patch is not None:
             area = plane[patch.window]
             rough = self.mottle.plane(z, self.grid)[patch.window]
-            _mix(area, patch.bone, 610 * (1 - patch.disc) + 95 * patch.disc)
-            _mix(area, patch.marrow, (205 + 45 * rough) * (1 - patch.disc) + 85 * patch.disc)
+            _mix(area, patch.bone, 610.0)
+            _mix(area, patch.marrow, 205 + 45 * rough)
+            _mix(area, patch.disc, 92 + 4 * rough)
             _mix(area, patch.canal, 28.0)
 
     def paint(self, k: int) -> np.ndarray:

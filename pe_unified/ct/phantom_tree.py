@@ -1,9 +1,11 @@
 """Branching vessels: the tree as data, and one that grows until it fills a lobe."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pe_unified.ct.phantom_grid import Field
 from pe_unified.ct.phantom_tubes import Tubes
 
 #: Levels of a pulmonary artery.
@@ -45,14 +47,34 @@ class VesselTree:
 
     def distance_below(self, start: int) -> np.ndarray:
         """(n,) path length downstream from node ``start``, mm; inf elsewhere."""
-        length = self.lengths()
-        far = np.full(len(self), np.inf)
+        length, parent = self.lengths().tolist(), self.parent.tolist()
+        far = [math.inf] * len(self)
         far[start] = 0.0
         for node in range(start + 1, len(self)):
-            up = self.parent[node]
-            if up >= 0 and np.isfinite(far[up]):
-                far[node] = far[up] + length[node]
-        return far
+            if parent[node] >= 0:
+                far[node] = far[parent[node]] + length[node]
+        return np.array(far)
+
+    def pushed_out(self, field: Field, margin: float, first: int = 0) -> "VesselTree":
+        """The tree with nodes from ``first`` on moved to where ``field`` is at least ``margin``.
+
+        Args:
+            field: a distance, mm; nodes move along its gradient.
+        """
+        points = self.points.copy()
+        for _ in range(3):
+            short = margin - field.at(points)
+            short[:first] = 0
+            bad = np.flatnonzero(short > 0)
+            if not len(bad):
+                break
+            steps = np.eye(3) * 2.0
+            slope = np.stack(
+                [field.at(points[bad] + s) - field.at(points[bad] - s) for s in steps], axis=1
+            )
+            slope /= np.maximum(np.linalg.norm(slope, axis=1), 1e-6)[:, None]
+            points[bad] += slope * np.minimum(short[bad], 12.0)[:, None]
+        return replace(self, points=points)
 
 
 class TreeBuilder:
@@ -94,7 +116,8 @@ class GrowthRule:
     """How a tree fills a region.
 
     Attributes:
-        reach: share of the way to the centre of its region that a branch runs.
+        reach: share of the way to the centre of its region that a branch runs;
+            ``last_reach`` of one that divides no further.
         fewest: seed points at which a branch stops dividing.
         exponent: of Murray's law, parent^e = child_1^e + child_2^e.
         smallest: radius, mm, at which branches end.
@@ -102,8 +125,9 @@ class GrowthRule:
         wobble: sideways bow of a branch, as a share of its length.
     """
 
-    reach: float = 0.42
-    fewest: int = 8
+    reach: float = 0.45
+    last_reach: float = 0.95
+    fewest: int = 4
     exponent: float = 2.7
     smallest: float = 0.45
     step: float = 4.0
@@ -135,7 +159,8 @@ def grow(
 
     Each branch runs part of the way to the centre of its points, which a plane along the
     branch then halves for its two children (Tawhai et al., J Appl Physiol 2004); radii follow
-    Murray's law by the number of points supplied. The first two generations are segmental.
+    Murray's law by the number of points supplied. The first branch is lobar, the two
+    generations after it are segmental.
 
     Args:
         seeds: (n, 3) positions, mm, spread evenly over the region to fill.
@@ -145,18 +170,20 @@ def grow(
         parent, cloud, radius, generation = work.pop()
         begin = builder.points[parent]
         centre = cloud.mean(0)
-        end = begin + (centre - begin) * rule.reach
-        level = SEGMENTAL if generation < 2 else SUBSEGMENTAL
+        last = len(cloud) < 2 * rule.fewest
+        end = begin + (centre - begin) * (rule.last_reach if last else rule.reach)
+        level = SEGMENTAL if generation < 3 else SUBSEGMENTAL
         level = LOBAR if generation == 0 else level
         for point in _branch(rng, begin, end, rule):
             parent = builder.add(point, radius, parent, level, side)
-        if len(cloud) < 2 * rule.fewest:
+        if last:
             continue
         run = centre - begin
         run = run / max(float(np.sqrt((run * run).sum())), 1e-6)
         spread = cloud - centre
-        spread = spread - np.outer(spread[:, 0] * 0 + (spread * run).sum(1), run)
+        spread = spread - (spread * run).sum(1)[:, None] * run
         widest = np.linalg.eigh((spread[:, :, None] * spread[:, None, :]).mean(0))[1][:, 2]
+        widest = widest * np.sign(widest[np.argmax(np.abs(widest))])
         score = (spread * widest).sum(1)
         cut = np.quantile(score, rng.uniform(0.32, 0.68))
         for half in (cloud[score < cut], cloud[score >= cut]):

@@ -103,9 +103,9 @@ def _thickness(plan: StudyPlan, angle: np.ndarray, t: np.ndarray) -> tuple[np.nd
     """Muscle and fat over the ribs, mm, by angle from the front and height in the chest."""
     upper = 1 / (1 + np.exp(-(t - 0.55) / 0.08))
     size = plan.scale * plan.muscle
-    muscle = 13 + 17 * size * upper * _bump(angle, 42, 24)
-    muscle += 19 * size * _bump(angle, 112, 26) * (0.35 + 0.65 * upper)
-    muscle += 22 * size * _bump(angle, 158, 15) + 5 * _bump(angle, 180, 12)
+    muscle = 13 + 12 * size * upper * _bump(angle, 45, 32)
+    muscle += 15 * size * _bump(angle, 112, 32) * (0.35 + 0.65 * upper)
+    muscle += 12 * size * _bump(angle, 150, 22)
     fat = plan.fat_mm * (0.75 + 0.35 * _bump(angle, 95, 40) + 0.12 * _bump(angle, 20, 30))
     fat = fat * (1.15 - 0.3 * upper)
     return muscle.astype(np.float32), fat.astype(np.float32)
@@ -147,7 +147,7 @@ def _sternum(plan: StudyPlan, contour: _Contour, anatomy: Anatomy) -> tuple[Tube
     half = np.interp(z, [top - 168, top - 60, top - 45, top], [12.0, 15.0, 11.0, 22.0])
     middle = contour.point(np.zeros(40), z, 8.0)
     bone = no_tubes()
-    for share in np.linspace(-1, 1, 7):
+    for share in np.linspace(-1, 1, 11):
         line = np.column_stack([middle, np.full(40, 5.2 * plan.scale)])
         line[:, 0] += half * share * plan.scale
         line[:, 1] += 2.5 * share**2
@@ -176,6 +176,18 @@ def _shoulder(plan: StudyPlan, contour: _Contour, anatomy: Anatomy) -> tuple[Tub
     return blades + solid, solid.grown(-1.8)
 
 
+def _back_muscles(plan: StudyPlan, anatomy: Anatomy, grid: Grid) -> np.ndarray:
+    """Distance to the muscles on both sides of the spinous processes."""
+    x, y, z = grid.axes()
+    spine_x, spine_y = (
+        np.interp(z, anatomy.spine[:, 2], anatomy.spine[:, i]).astype(np.float32) for i in (0, 1)
+    )
+    size = plan.scale * (0.9 + 0.1 * plan.muscle)
+    u = (np.abs(x - spine_x) - 20 * size) / (33 * size)
+    v = (y - spine_y - 33 * size) / (22 * size)
+    return ((np.sqrt(u * u + v * v) - 1) * np.float32(22 * size)).astype(np.float32)
+
+
 def build_wall(plan: StudyPlan, anatomy: Anatomy) -> Wall:
     """Put a chest wall around an anatomy."""
     grid = anatomy.cavity.grid
@@ -184,12 +196,10 @@ def build_wall(plan: StudyPlan, anatomy: Anatomy) -> Wall:
     x, y, z = grid.axes()
     seen = (z[:, 0, 0] > anatomy.base_z) & (z[:, 0, 0] < anatomy.apex_z)
     rows = np.flatnonzero((inner[seen] < 0).any((0, 2)))
-    cols = np.flatnonzero((inner[seen] < 0).any((0, 1)))
     centre = (
         float(np.median(anatomy.spine[:, 0])),
         float(grid.origin[1] + (rows[0] + rows[-1]) / 2 * grid.spacing[1]),
     )
-    half_width = (cols[-1] - cols[0]) / 2 * grid.spacing[2]
     contour = _polar(anatomy.cavity.values, grid, centre)
     height = anatomy.apex_z - anatomy.base_z
     t = (z - anatomy.base_z) / height
@@ -197,12 +207,11 @@ def build_wall(plan: StudyPlan, anatomy: Anatomy) -> Wall:
     muscle_mm, fat_mm = _thickness(plan, angle, t)
     muscle = hull - muscle_mm
     back = centre[1] + (rows[-1] - rows[0]) / 2 * grid.spacing[1]
-    spinous = np.abs(x - centre[0]) * 0.9 - 34 + np.maximum(y - back - 26, 0)
-    spinous = np.maximum(spinous, np.float32(centre[1] + 25) - y)
-    muscle = smooth_union(muscle, np.maximum(spinous, hull - 60), 12)
+    muscle = smooth_union(muscle, _back_muscles(plan, anatomy, grid), 8)
     body = smooth_union(muscle, hull - 13, 6) - fat_mm
-    table = back + 24 + 0.55 * plan.fat_mm
-    body = smooth_difference(body, np.float32(table) - y + 0 * x, 10)
+    spine_y = np.interp(z, anatomy.spine[:, 2], anatomy.spine[:, 1]).astype(np.float32)
+    table = np.maximum(spine_y, np.float32(back - 34)) + 64 * plan.scale + 0.6 * plan.fat_mm
+    body = smooth_difference(body, np.float32(1) * table - y + 0 * x, 14)
     breast = np.full(grid.shape, 50, dtype=np.float32)
     if plan.sex == "F":
         size = plan.scale * (30 + 0.9 * plan.fat_mm)
@@ -214,8 +223,6 @@ def build_wall(plan: StudyPlan, anatomy: Anatomy) -> Wall:
             radii = np.array([1.35 * size, 0.95 * size, 1.2 * size])
             body = smooth_union(body, ellipsoid(axes, nipple, radii), 16)
             breast = np.minimum(breast, ellipsoid(axes, nipple + np.array([0, -9, 0]), radii * 0.6))
-    rng = plan.rng("wall")
-    body = body + rng.normal(0, 1.0) + 0.0 * half_width
     parts = [_ribs(plan, contour, anatomy)]
     sternum, sternum_marrow = _sternum(plan, contour, anatomy)
     shoulder, shoulder_marrow = _shoulder(plan, contour, anatomy)
