@@ -73,7 +73,7 @@ class PEDetHead(BaseModule):
         return self._rpn(self._pyramid(features))
 
     def _pyramid(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        return self.neck(features)
+        return self.neck(features[: self.settings.levels])
 
     def _rpn(self, pyramid: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         scores, offsets = self.rpn_head(pyramid)

@@ -20,8 +20,10 @@ class DetSettings:
         channels: width of the pyramid and of the RPN.
         anchor_scales: sides of the square anchors, in strides of their level.
         anchor_ratios: height / width of the anchors.
-        rpn_positive_iou: an anchor that overlaps an embolus by this much is positive (the
-            best anchor of every embolus always is); small boxes rarely reach 0.7.
+        rpn_positive_iou: an anchor that overlaps an embolus by this much is positive; small
+            boxes rarely reach 0.7.
+        rpn_least_iou: the best anchor of an embolus is positive even if it overlaps by no
+            more than this; a box of 2 pixels overlaps no anchor by 0.3.
         rpn_samples: anchors per slice that the RPN learns from.
         proposals_before_nms, proposals_train, proposals_test: per level before NMS, and per
             slice after it.
@@ -41,6 +43,7 @@ class DetSettings:
     anchor_scales: Sequence[float] = (1.5,)
     anchor_ratios: Sequence[float] = (0.5, 1.0, 2.0)
     rpn_positive_iou: float = 0.5
+    rpn_least_iou: float = 0.05
     rpn_samples: int = 128
     proposals_before_nms: int = 500
     proposals_train: int = 150
@@ -65,6 +68,7 @@ STOCK = DetSettings(
     channels=256,
     anchor_scales=(8,),
     rpn_positive_iou=0.7,
+    rpn_least_iou=0.3,
     rpn_samples=256,
     proposals_before_nms=1000,
     proposals_train=1000,
@@ -143,7 +147,9 @@ def faster_rcnn_parts(
     )
     train_cfg = dict(
         rpn=dict(
-            assigner=_assigner(settings.rpn_positive_iou, 0.3, 0.3, low_quality=True),
+            assigner=_assigner(
+                settings.rpn_positive_iou, 0.3, settings.rpn_least_iou, low_quality=True
+            ),
             sampler=_sampler(settings.rpn_samples, 0.5, with_truth=False),
             allowed_border=-1,
             pos_weight=-1,

@@ -8,6 +8,7 @@ model = dict(
         channels=256,
         anchor_scales=(8,),
         rpn_positive_iou=0.7,
+        rpn_least_iou=0.3,
         rpn_samples=256,
         proposals_before_nms=1000,
         proposals_train=1000,

@@ -1,0 +1,215 @@
+"""What every backbone and every head must do; a test class inherits and names its part."""
+
+import io
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pe_unified.datasets.data_sample import PEDataSample
+from pe_unified.testing import tiny_batch
+
+LEVELS = dict(in_channels=(8, 12, 16, 24), in_strides=(4, 8, 16, 32))
+ODD_SIZES = [(64, 64), (97, 131)]
+
+
+def round_trip(module: nn.Module, fresh: nn.Module) -> None:
+    """Save one module's tensors and load them into another, strictly."""
+    file = io.BytesIO()
+    torch.save(module.state_dict(), file)
+    file.seek(0)
+    fresh.load_state_dict(torch.load(file, weights_only=True), strict=True)
+
+
+def without_gradient(module: nn.Module) -> list[str]:
+    return [name for name, p in module.named_parameters() if p.grad is None]
+
+
+def levels_for(size: tuple[int, int], batch: int = 2, seed: int = 0) -> list[Tensor]:
+    """Random backbone levels for an image of ``size``."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        torch.randn(batch, width, -(-size[0] // stride), -(-size[1] // stride), generator=generator)
+        for width, stride in zip(*LEVELS.values())
+    ]
+
+
+class BackboneTester:
+    """``build(**options)`` gives the backbone under test; ``dropping`` makes it stochastic."""
+
+    dropping: dict[str, Any] = dict(drop_path_rate=0.9)
+
+    def build(self, **options: Any) -> nn.Module:
+        raise NotImplementedError
+
+    @pytest.mark.parametrize("size", ODD_SIZES)
+    def test_declares_what_it_gives(self, size):
+        backbone = self.build().eval()
+        with torch.no_grad():
+            levels = backbone(torch.randn(2, 3, *size))
+        assert isinstance(levels, tuple)
+        assert len(levels) == 4
+        info = backbone.feature_info
+        assert tuple(level.shape[1] for level in levels) == info.channels
+        for level, stride in zip(levels, info.strides):
+            assert level.shape[-2:] == (-(-size[0] // stride), -(-size[1] // stride))
+
+    def test_gradients_reach_every_parameter(self):
+        backbone = self.build().train()
+        sum(level.square().mean() for level in backbone(torch.randn(2, 3, 64, 64))).backward()
+        assert without_gradient(backbone) == []
+
+    def test_saves_and_loads(self):
+        first, second = self.build().eval(), self.build().eval()
+        image = torch.randn(1, 3, 64, 64)
+        round_trip(first, second)
+        with torch.no_grad():
+            for one, two in zip(first(image), second(image)):
+                torch.testing.assert_close(one, two)
+
+    def test_train_and_eval_return_the_backbone(self):
+        backbone = self.build()
+        assert backbone.train() is backbone
+        assert backbone.eval() is backbone
+
+    @pytest.mark.parametrize("stages", range(5))
+    def test_frozen_means_frozen(self, stages):
+        torch.manual_seed(0)
+        backbone = self.build(frozen_stages=stages, **self.dropping).train().eval().train()
+        backbone.requires_grad_(True).train()
+        groups = backbone._stages()
+        frozen = {id(p) for group in groups[: stages + 1] for m in group for p in m.parameters()}
+        for parameter in backbone.parameters():
+            assert parameter.requires_grad == (id(parameter) not in frozen)
+        before = {name: value.clone() for name, value in backbone.state_dict().items()}
+        image = torch.randn(2, 3, 64, 64)
+        first, second = backbone(image), backbone(image)
+        for level in range(stages):
+            torch.testing.assert_close(first[level], second[level], rtol=0, atol=0)
+            assert not first[level].requires_grad
+        if stages < 4:
+            optimiser = torch.optim.SGD([p for p in backbone.parameters() if p.requires_grad], 0.1)
+            sum(level.square().mean() for level in first).backward()
+            optimiser.step()
+        moved = [
+            name
+            for name, value in backbone.state_dict().items()
+            if not torch.equal(value, before[name])
+        ]
+        assert not set(moved) & self.names_of(backbone, groups[: stages + 1])
+        assert bool(moved) == (stages < 4), "what is not frozen learns"
+
+    @staticmethod
+    def names_of(backbone: nn.Module, groups: list[list[nn.Module]]) -> set[str]:
+        names = {id(module): name for name, module in backbone.named_modules()}
+        return {
+            f"{names[id(module)]}.{key}"
+            for group in groups
+            for module in group
+            for key in module.state_dict()
+        }
+
+    @pytest.mark.parametrize(
+        "wrong, reason",
+        [
+            (dict(frozen_stages=5), "frozen_stages is -1"),
+            (dict(out_indices=(3,)), r"always has out_indices=\(0, 1, 2, 3\)"),
+        ],
+    )
+    def test_refuses(self, wrong, reason):
+        with pytest.raises(ValueError, match=reason):
+            self.build(**wrong)
+
+    def test_eval_is_deterministic_and_per_sample(self):
+        backbone = self.build(**self.dropping).eval()
+        image = torch.randn(3, 3, 64, 64)
+        with torch.no_grad():
+            together, alone = backbone(image), backbone(image[1:2])
+        for level, one in zip(together, alone):
+            torch.testing.assert_close(level[1:2], one, rtol=1e-4, atol=1e-5)
+
+    def test_channels_last_gives_the_same(self):
+        backbone = self.build().eval()
+        image = torch.randn(1, 3, 64, 96)
+        with torch.no_grad():
+            plain = backbone(image)
+            backbone.to(memory_format=torch.channels_last)
+            last = backbone(image.to(memory_format=torch.channels_last))
+        for one, two in zip(plain, last):
+            torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("unread", [(0, 1, 2), (3,), (2, 3), (0, 1, 2, 3), (1,)])
+    def test_knows_which_parameters_no_read_level_needs(self, unread):
+        backbone = self.build().train()
+        levels = backbone(torch.randn(2, 3, 64, 64))
+        read = [level.square().mean() for i, level in enumerate(levels) if i not in unread]
+        if read:
+            sum(read).backward()
+        behind = {id(parameter) for parameter in backbone.parameters_behind(set(unread))}
+        lacking = {id(p) for p in backbone.parameters() if p.grad is None}
+        assert behind == lacking
+
+
+class HeadTester:
+    """``build(**options)`` gives the head under test, for the levels of ``LEVELS``."""
+
+    task: str
+    prediction_fields: tuple[str, ...]
+
+    def build(self, **options: Any) -> nn.Module:
+        raise NotImplementedError
+
+    def samples(self, size: tuple[int, int], **options: Any) -> list[PEDataSample]:
+        samples = tiny_batch(size, labels=(self.task,), **options)["data_samples"]
+        for sample in samples:
+            sample.set_metainfo({"pad_shape": size, "batch_input_shape": size})
+        return samples
+
+    @pytest.mark.parametrize("size", ODD_SIZES)
+    def test_learns_and_predicts_at_odd_sizes(self, size):
+        head, levels, samples = self.build().train(), levels_for(size), self.samples(size)
+        image = torch.randn(2, 3, *size)
+        losses = head.loss(levels, samples, image)
+        assert tuple(losses) == tuple(head.loss_names)
+        assert all(torch.isfinite(value) and value.ndim == 0 for value in losses.values())
+        with torch.no_grad():
+            head.eval().predict(levels, samples, image)
+        for sample in samples:
+            assert set(self.prediction_fields) <= set(sample.keys())
+
+    def test_gradients_reach_every_parameter_and_the_levels_read(self):
+        torch.manual_seed(0)
+        head, size = self.build().train(), (64, 64)
+        levels = [level.requires_grad_() for level in levels_for(size)]
+        sum(head.loss(levels, self.samples(size), torch.randn(2, 3, *size)).values()).backward()
+        assert without_gradient(head) == []
+        read = [index for index, level in enumerate(levels) if level.grad is not None]
+        assert read == sorted(head.levels_read)
+
+    def test_saves_and_loads(self):
+        first, second = self.build().eval(), self.build().eval()
+        round_trip(first, second)
+        levels, image = levels_for((64, 64)), torch.randn(2, 3, 64, 64)
+        with torch.no_grad():
+            torch.testing.assert_close(first(levels, image), second(levels, image))
+
+    def test_knows_its_label(self):
+        head = self.build()
+        for tasks in (("cls",), ("seg",), ("det",), ()):
+            (sample,) = tiny_batch(batch_size=1, labels=[tasks])["data_samples"]
+            assert head.knows(sample) == (self.task in tasks)
+
+    def test_bfloat16_autocast_gives_finite_float32(self):
+        head, size = self.build().train(), (64, 64)
+        with torch.autocast("cpu", torch.bfloat16):
+            losses = head.loss(levels_for(size), self.samples(size), torch.randn(2, 3, *size))
+        for value in losses.values():
+            assert value.dtype == torch.float32
+            assert torch.isfinite(value)
+
+    def test_only_negatives_give_finite_losses(self):
+        size = (64, 64)
+        samples = self.samples(size, positive=[False, False])
+        losses = self.build().train().loss(levels_for(size), samples, torch.randn(2, 3, *size))
+        assert all(torch.isfinite(value) for value in losses.values())

@@ -1,0 +1,75 @@
+import pytest
+import torch
+from mmpretrain.models import GlobalAveragePooling, LinearClsHead
+from part_testers import LEVELS, HeadTester, levels_for
+
+from pe_unified.models import PEClsHead
+from pe_unified.testing import tiny_batch
+
+
+class TestAverage(HeadTester):
+    task, prediction_fields = "cls", ("pred_score",)
+
+    def build(self, **options):
+        return PEClsHead(**LEVELS, **options)
+
+
+class TestAverageAndMaximumOfTwoLevels(TestAverage):
+    def build(self, **options):
+        return PEClsHead(**LEVELS, pool="avg+max", levels=(-2, -1), loss="focal", dropout=0.2)
+
+
+def test_average_of_the_last_level_is_mmpretrains_classifier():
+    head = PEClsHead(**LEVELS, pool="avg").eval()
+    stock = LinearClsHead(num_classes=2, in_channels=24)
+    stock.fc.load_state_dict(head.fc.state_dict())
+    levels = levels_for((97, 131))
+    torch.testing.assert_close(head(levels), stock(GlobalAveragePooling()(tuple(levels))))
+
+
+def test_one_bright_pixel_moves_the_maximum_more_than_the_average():
+    levels = [torch.zeros(1, width, 16, 16) for width in LEVELS["in_channels"]]
+    bright = [level.clone() for level in levels]
+    bright[-1][0, :, 3, 5] = 10.0
+    moved = {}
+    for pool in ("avg", "avg+max"):
+        head = PEClsHead(**LEVELS, pool=pool)
+        torch.nn.init.constant_(head.fc.weight, 1.0)
+        moved[pool] = (head(bright) - head(levels)).abs().max().item()
+    assert moved["avg"] == pytest.approx(24 * 10 / 256)
+    assert moved["avg+max"] == pytest.approx(24 * 10 / 256 + 24 * 10)
+
+
+def test_scores_are_probabilities_with_embolism_second():
+    head = PEClsHead(**LEVELS).eval()
+    head.fc.bias.data = torch.tensor([0.0, 3.0])
+    samples = tiny_batch(labels=())["data_samples"]
+    with torch.no_grad():
+        head.predict([torch.zeros_like(level) for level in levels_for((64, 64))], samples)
+    for sample in samples:
+        assert sample.pred_score.sum().item() == pytest.approx(1)
+        assert sample.pred_score[1].item() == pytest.approx(torch.tensor(3.0).sigmoid().item())
+
+
+def test_class_weight_and_smoothing_reach_the_loss():
+    levels, samples = levels_for((64, 64)), tiny_batch(labels=("cls",))["data_samples"]
+    head = PEClsHead(**LEVELS, class_weight=(1.0, 4.0), label_smoothing=0.1).eval()
+    logits = head(levels)
+    golden = torch.nn.functional.cross_entropy(
+        logits, torch.tensor([1, 0]), torch.tensor([1.0, 4.0]), label_smoothing=0.1
+    )
+    torch.testing.assert_close(head.loss(levels, samples)["loss_ce"], golden)
+
+
+@pytest.mark.parametrize(
+    "wrong, reason",
+    [
+        (dict(pool="max"), "pool is one of"),
+        (dict(loss="hinge"), "loss is one of"),
+        (dict(class_weight=(1.0,)), "class_weight needs 2"),
+        (dict(loss="focal", label_smoothing=0.1), "focal loss has none"),
+    ],
+)
+def test_refuses(wrong, reason):
+    with pytest.raises(ValueError, match=reason):
+        PEClsHead(**LEVELS, **wrong)

@@ -1,0 +1,78 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from part_testers import LEVELS, HeadTester, levels_for
+
+from pe_unified.models import PESegHead
+from pe_unified.models.losses import binary_cross_entropy, pooled_dice_loss
+from pe_unified.testing import tiny_batch
+
+SMALL = dict(channels=(12, 8, 8, 6), skip_channels=6)
+
+
+class TestDiceAndCrossEntropy(HeadTester):
+    task, prediction_fields = "seg", ("seg_prob", "pred_sem_seg")
+
+    def build(self, **options):
+        return PESegHead(**LEVELS, decoder=SMALL, **options)
+
+
+class TestFocalWithDetail(TestDiceAndCrossEntropy):
+    def build(self, **options):
+        decoder = dict(SMALL, detail_channels=4, channels=(12, 8, 8, 6, 4), out_stride=1)
+        return PESegHead(**LEVELS, bce_weight=0.0, focal_weight=2.0, decoder=decoder)
+
+
+def test_losses_are_taken_at_full_size_over_all_pixels():
+    head = PESegHead(**LEVELS, decoder=SMALL, dice_weight=2.0, bce_weight=0.5).eval()
+    levels, image = levels_for((64, 64)), torch.randn(2, 3, 64, 64)
+    samples = tiny_batch(labels=("seg",))["data_samples"]
+    logits = F.interpolate(head(levels, image), size=(64, 64), mode="bilinear")
+    target = torch.stack([sample.gt_sem_seg.data for sample in samples])
+    losses = head.loss(levels, samples, image)
+    torch.testing.assert_close(losses["loss_dice"], 2 * pooled_dice_loss(logits, target))
+    torch.testing.assert_close(losses["loss_bce"], 0.5 * binary_cross_entropy(logits, target))
+
+
+def test_padding_counts_as_background():
+    head = PESegHead(**LEVELS, decoder=SMALL, dice_weight=0.0).eval()
+    levels, image = levels_for((64, 64)), torch.randn(2, 3, 64, 64)
+    samples = tiny_batch(size=(50, 60), labels=("seg",))["data_samples"]
+    whole = tiny_batch(size=(50, 60), labels=("seg",))["data_samples"]
+    for sample in whole:
+        sample.set_gt_sem_seg(F.pad(sample.gt_sem_seg.data[0], (0, 4, 0, 14)))
+    torch.testing.assert_close(
+        head.loss(levels, samples, image)["loss_bce"], head.loss(levels, whole, image)["loss_bce"]
+    )
+
+
+def test_an_untrained_head_believes_in_few_pixels():
+    head = PESegHead(**LEVELS, decoder=SMALL, prior=0.02)
+    head.init_weights()
+    with torch.no_grad():
+        share = head.eval()(levels_for((64, 64))).sigmoid().mean()
+    assert share.item() == pytest.approx(0.02, rel=0.3)
+
+
+def test_threshold_divides_the_probabilities():
+    head = PESegHead(**LEVELS, decoder=SMALL, threshold=0.01).eval()
+    samples = tiny_batch(labels=())["data_samples"]
+    for sample in samples:
+        sample.set_metainfo({"pad_shape": (64, 64)})
+    with torch.no_grad():
+        head.predict(levels_for((64, 64)), samples, torch.randn(2, 3, 64, 64))
+    for sample in samples:
+        assert sample.pred_sem_seg.data.dtype == torch.uint8
+        assert torch.equal(sample.pred_sem_seg.data == 1, sample.seg_prob.data > 0.01)
+
+
+def test_a_mask_larger_than_the_input_is_refused():
+    head = PESegHead(**LEVELS, decoder=SMALL)
+    samples = tiny_batch(size=(80, 64), labels=("seg",))["data_samples"]
+    with pytest.raises(ValueError, match="80 x 64 pixels for an input of 64 x 64"):
+        head.loss(levels_for((64, 64)), samples, torch.randn(2, 3, 64, 64))
+
+
+def test_nothing_to_learn_is_refused():
+    with pytest.raises(ValueError, match="nothing to learn"):
+        PESegHead(**LEVELS, decoder=SMALL, dice_weight=0.0, bce_weight=0.0)
