@@ -97,12 +97,13 @@ def write_fumpe_patient(
     return TruePatient(mask, hu, z)
 
 
-RSNA_COLUMNS = (
-    "StudyInstanceUID,SeriesInstanceUID,SOPInstanceUID,pe_present_on_image,negative_exam_for_pe,"
-    "qa_motion,qa_contrast,flow_artifact,rv_lv_ratio_gte_1,rv_lv_ratio_lt_1,leftsided_pe,"
-    "chronic_pe,true_filling_defect_not_pe,rightsided_pe,acute_and_chronic_pe,central_pe,"
-    "indeterminate"
-).split(",")
+RSNA_COLUMNS = [
+    *("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "pe_present_on_image"),
+    *("negative_exam_for_pe", "qa_motion", "qa_contrast", "flow_artifact", "rv_lv_ratio_gte_1"),
+    *("rv_lv_ratio_lt_1", "leftsided_pe", "chronic_pe", "true_filling_defect_not_pe"),
+    *("rightsided_pe", "acute_and_chronic_pe", "central_pe", "indeterminate"),
+]
+BOX_COLUMNS = [*RSNA_COLUMNS[:3], "Artery", "x", "y", "width", "height"]
 
 
 def rsna_row(study: str, sop: str, label: int, positive_exam: bool, **changes: int) -> list[str]:
@@ -146,6 +147,3 @@ def write_rsna_study(
 def write_csv(path: Path, rows: list[list[str]], columns: list[str] = RSNA_COLUMNS) -> Path:
     path.write_text("\n".join(",".join(row) for row in [columns, *rows]) + "\n")
     return path
-
-
-BOX_COLUMNS = "StudyInstanceUID,SeriesInstanceUID,SOPInstanceUID,Artery,x,y,width,height".split(",")

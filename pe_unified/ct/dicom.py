@@ -169,7 +169,11 @@ def read_hu(path: str | os.PathLike) -> np.ndarray:
     """
     path = Path(path)
     dataset = _dcmread(path)
+    native = not dataset.file_meta.TransferSyntaxUID.is_encapsulated
     try:
+        # Many plain files hold more than the bits that they declare; cutting those off would
+        # turn bright pixels and padding into tissue.
+        dataset.pixel_array_options(correct_unused_bits=not native)
         raw = dataset.pixel_array
     except Exception as error:  # every decoder raises its own kinds
         reason = f"the pixels cannot be decoded ({_first_line(error)})"
@@ -177,7 +181,8 @@ def read_hu(path: str | os.PathLike) -> np.ndarray:
     if raw.ndim != 2:
         reason = f"pixels of shape {raw.shape}, not one grey slice (rows, cols)"
         raise DataError(path, reason, "export the series as single-frame CT images")
-    raw = _sign_extend(dataset, raw)
+    if native:
+        raw = _sign_extend(dataset, raw)
     return _rescale(dataset, raw)
 
 

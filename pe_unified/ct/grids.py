@@ -217,7 +217,7 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
             raise DataError(path, f"{len(shape)} axes, not three", "export the volume as 3D")
         proxy = image.dataobj  # type: ignore[attr-defined]
         plain = getattr(proxy, "slope", 1.0) == 1.0 and getattr(proxy, "inter", 0.0) == 0.0
-        array = np.asanyarray(proxy) if plain else np.asanyarray(proxy.get_scaled(np.float32))
+        array = np.asanyarray(proxy) if plain else np.asarray(proxy, dtype=np.float32)
     except DataError:
         raise
     except (

@@ -1,0 +1,290 @@
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from dicom_files import slice_dataset, write_slice
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from pe_unified.ct.dicom import (
+    list_files,
+    natural_key,
+    read_header,
+    read_hu,
+    scan_folder,
+)
+from pe_unified.ct.errors import DataError
+
+
+@pytest.fixture
+def truth():
+    """HU from air to bone, (64, 72), with tissue of all kinds."""
+    rng = np.random.default_rng(0)
+    hu = rng.integers(-1024, 1500, (64, 72)).astype(np.int16)
+    hu[:3] = -1000
+    return hu
+
+
+def stored(hu, dtype=np.uint16, offset=1024):
+    return (hu.astype(np.int32) + offset).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16])
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless])
+def test_compressed_slices(tmp_path, truth, syntax, dtype):
+    ds = slice_dataset(stored(truth, dtype))
+    ds.compress(syntax)
+    ds.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    assert pydicom.dcmread(tmp_path / "a.dcm").file_meta.TransferSyntaxUID == syntax
+    np.testing.assert_array_equal(read_hu(tmp_path / "a.dcm"), truth)
+
+
+def test_jpeg_lossless(tmp_path, truth):
+    """Process 14, as most archives hold CT; written by GDCM."""
+    plain = write_slice(tmp_path / "plain.dcm", stored(truth))
+    image = sitk.ReadImage(str(plain))
+    writer = sitk.ImageFileWriter()
+    writer.SetFileName(str(tmp_path / "jpeg.dcm"))
+    writer.UseCompressionOn()
+    writer.SetCompressor("JPEG")
+    writer.Execute(sitk.Cast(image, sitk.sitkInt16))
+    written = pydicom.dcmread(tmp_path / "jpeg.dcm")
+    assert written.file_meta.TransferSyntaxUID == pydicom.uid.JPEGLosslessSV1
+    np.testing.assert_array_equal(read_hu(tmp_path / "jpeg.dcm"), truth)
+
+
+@pytest.mark.parametrize(
+    "syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
+)
+def test_plain_encodings(tmp_path, truth, syntax):
+    ds = slice_dataset(stored(truth))
+    ds.file_meta.TransferSyntaxUID = syntax
+    if syntax == ExplicitVRBigEndian:
+        ds.PixelData = stored(truth).byteswap().tobytes()
+        ds["PixelData"].VR = "OW"
+    ds.save_as(
+        tmp_path / "a.dcm",
+        implicit_vr=syntax == ImplicitVRLittleEndian,
+        little_endian=syntax != ExplicitVRBigEndian,
+        enforce_file_format=True,
+    )
+    np.testing.assert_array_equal(read_hu(tmp_path / "a.dcm"), truth)
+
+
+def test_file_without_preamble(tmp_path, truth):
+    ds = slice_dataset(stored(truth))
+    meta = ds.file_meta
+    del ds.file_meta
+    ds.save_as(tmp_path / "bare", implicit_vr=True, little_endian=True)
+    assert meta.MediaStorageSOPInstanceUID == read_header(tmp_path / "bare").sop_uid
+    np.testing.assert_array_equal(read_hu(tmp_path / "bare"), truth)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "offset", "slope", "intercept"),
+    [
+        (np.uint16, 1024, 1, -1024),
+        (np.uint16, 1024, None, None),  # nothing said: unsigned numbers carry the offset
+        (np.uint16, 1024, 1, 0),  # said wrongly: unsigned numbers cannot be HU
+        (np.uint16, 1024, 0, -1024),  # a slope of zero is no slope
+        (np.int16, 0, 1, 0),
+        (np.int16, 0, None, None),  # signed numbers as dark as air are HU
+        (np.int16, 1024, None, None),  # signed numbers without any negative are not
+        (np.uint16, 8192, 1, -8192),
+        (np.int32, 0, 1, 0),
+    ],
+)
+def test_missing_and_odd_rescale(tmp_path, truth, dtype, offset, slope, intercept):
+    path = write_slice(
+        tmp_path / "a",
+        stored(truth, dtype, offset),
+        RescaleSlope=slope,
+        RescaleIntercept=intercept,
+    )
+    np.testing.assert_array_equal(read_hu(path), truth)
+
+
+def test_fractional_slope(tmp_path):
+    raw = np.arange(0, 4000, 10, dtype=np.uint16).reshape(20, 20)
+    path = write_slice(tmp_path / "a", raw, RescaleSlope="0.488281", RescaleIntercept="-1000.5")
+    expected = np.rint(raw * 0.488281 - 1000.5)
+    np.testing.assert_array_equal(read_hu(path), expected)
+
+
+def test_tissue_without_air_keeps_a_declared_zero(tmp_path):
+    """A signed slice that says intercept 0 is believed, air or not."""
+    raw = np.full((8, 8), 40, dtype=np.int16)
+    assert read_hu(write_slice(tmp_path / "a", raw, RescaleIntercept=0)).min() == 40
+
+
+@pytest.mark.parametrize(
+    ("dtype", "offset", "padding"),
+    [
+        (np.int16, 0, -2000),
+        (np.int16, 1024, -2000),
+        (np.uint16, 1024, 63536),  # -2000 written into unsigned numbers
+        (np.int16, 0, -32768),
+        (np.int16, 0, 3000),
+    ],
+)
+def test_padding_becomes_air(tmp_path, truth, dtype, offset, padding):
+    raw = stored(truth, dtype, offset)
+    raw[:2, :5] = np.array(padding % 65536, np.uint16).astype(dtype)
+    path = write_slice(
+        tmp_path / "a", raw, RescaleIntercept=-offset, PixelPaddingValue=int(raw[0, 0])
+    )
+    hu = read_hu(path)
+    assert (hu[:2, :5] == -1024).all()
+    np.testing.assert_array_equal(hu[2:], truth[2:])
+
+
+def test_padding_range(tmp_path, truth):
+    raw = stored(truth, np.int16, 0)
+    raw[0, :4] = [-3000, -2900, -2800, -2700]
+    path = write_slice(
+        tmp_path / "a",
+        raw,
+        RescaleIntercept=0,
+        PixelPaddingValue=-3000,
+        PixelPaddingRangeLimit=-2700,
+    )
+    assert (read_hu(path)[0, :4] == -1024).all()
+
+
+def test_padding_value_that_tissue_has_too(tmp_path):
+    """Zero outside the circle, and zero for water within: only the outside is filling."""
+    raw = np.full((32, 32), 0, dtype=np.int16)
+    raw[8:24, 8:24] = 50
+    raw[14:18, 14:18] = 0
+    hu = read_hu(write_slice(tmp_path / "a", raw, RescaleIntercept=0, PixelPaddingValue=0))
+    assert hu[0, 0] == -1024 and hu[31, 31] == -1024
+    assert hu[15, 15] == 0 and hu[10, 10] == 50
+
+
+def test_sign_that_was_not_spread(tmp_path):
+    """Two's complement in 12 bits, the upper four left empty."""
+    hu = np.array([[-1000, -1, 0, 60], [300, 1500, -700, 2047]], dtype=np.int16)
+    raw = (hu & 0x0FFF).astype(np.int16)
+    path = write_slice(tmp_path / "a", raw, RescaleIntercept=0, BitsStored=12, HighBit=11)
+    np.testing.assert_array_equal(read_hu(path), hu)
+
+
+def test_bright_values_beyond_the_stored_bits_are_kept(tmp_path):
+    """Declared as 12 bits signed, but holding the usual 0..3071 with an offset."""
+    hu = np.array([[-1000, 60, 300, 2000]], dtype=np.int16)
+    path = write_slice(tmp_path / "a", stored(hu, np.int16), BitsStored=12, HighBit=11)
+    np.testing.assert_array_equal(read_hu(path), hu)
+
+
+def test_padding_beyond_the_stored_bits(tmp_path, truth):
+    """12 bits declared, -2000 written as 63536 all the same."""
+    raw = stored(truth)
+    raw[:2, :5] = 63536
+    path = write_slice(tmp_path / "a", raw, BitsStored=12, HighBit=11, PixelPaddingValue=63536)
+    hu = read_hu(path)
+    assert (hu[:2, :5] == -1024).all()
+    np.testing.assert_array_equal(hu[2:], truth[2:])
+
+
+def test_values_below_storage_are_clipped(tmp_path):
+    raw = np.array([[-3000, -1024, 0]], dtype=np.int16)
+    hu = read_hu(write_slice(tmp_path / "a", raw, RescaleIntercept=0))
+    assert hu.tolist() == [[-1024, -1024, 0]]
+
+
+def test_non_square_pixels_are_kept_as_they_are(tmp_path, truth):
+    path = write_slice(tmp_path / "a", stored(truth), PixelSpacing=[0.5, 0.9])
+    assert read_header(path).pixel_spacing == (0.5, 0.9)
+    assert read_hu(path).shape == truth.shape
+
+
+def test_truncated_pixels(tmp_path, truth):
+    path = write_slice(tmp_path / "a.dcm", stored(truth))
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(DataError, match=r"a\.dcm: .*decoded.*; copy the file again"):
+        read_hu(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"DICM", b"<html>not found</html>" * 20])
+def test_no_dicom_at_all(tmp_path, content):
+    path = tmp_path / "a.dcm"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.dcm"):
+        read_header(path)
+
+
+def test_absent_file(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        read_hu(tmp_path / "a.dcm")
+
+
+def test_colour_and_multiframe_are_no_slices(tmp_path):
+    colour = slice_dataset(np.zeros((8, 24), np.uint8))
+    colour.SamplesPerPixel, colour.Columns, colour.PlanarConfiguration = 3, 8, 0
+    colour.PhotometricInterpretation = "RGB"
+    colour.save_as(tmp_path / "rgb", enforce_file_format=True)
+    with pytest.raises(DataError, match="not one grey slice"):
+        read_hu(tmp_path / "rgb")
+    frames = slice_dataset(np.zeros((16, 8), np.uint16))
+    frames.Rows, frames.NumberOfFrames = 8, 2
+    frames.save_as(tmp_path / "many", enforce_file_format=True)
+    with pytest.raises(DataError, match="single-frame"):
+        read_hu(tmp_path / "many")
+
+
+def test_header_with_odd_values(tmp_path):
+    path = write_slice(
+        tmp_path / "a",
+        np.zeros((4, 4), np.uint16),
+        PixelSpacing=[0, 0],
+        InstanceNumber=None,
+        ImageType="AXIAL",
+        number=None,
+    )
+    header = read_header(path)
+    assert header.pixel_spacing is None
+    assert header.instance_number is None
+    assert header.image_type == ("AXIAL",)
+
+
+def test_scan_sorts_names_naturally_and_tells_slices_from_the_rest(tmp_path):
+    for name in ("D10", "D2.dcm", "D1"):
+        write_slice(tmp_path / "series" / name, np.zeros((4, 4), np.uint16))
+    (tmp_path / "notes.txt").write_text("read me")
+    (tmp_path / "DICOMDIR").write_bytes(b"x")
+    (tmp_path / ".hidden").write_bytes(b"x")
+    (tmp_path / "series" / "D3.dcm").write_bytes(b"cut")
+    report = slice_dataset(np.zeros((2, 2), np.uint16), Modality="SR")
+    for keyword in ("Rows", "Columns", "PixelData"):
+        delattr(report, keyword)
+    report.save_as(tmp_path / "report.dcm", enforce_file_format=True)
+    scan = scan_folder(tmp_path)
+    assert [header.path.name for header in scan.headers] == ["D1", "D2.dcm", "D10"]
+    assert {path.name for path, _ in scan.ignored} == {"notes.txt", "DICOMDIR", "report.dcm"}
+    assert [error.where.rsplit("/", 1)[1] for error in scan.broken] == ["D3.dcm"]
+
+
+def test_natural_order():
+    names = ["a10b2", "a10b10", "a9", "A1", "b1", "1"]
+    assert sorted(names, key=natural_key) == ["1", "A1", "a9", "a10b2", "a10b10", "b1"]
+
+
+def test_list_files_is_recursive(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "1").write_text("")
+    (tmp_path / "a2").write_text("")
+    assert [path.name for path in list_files(tmp_path)] == ["a2", "1"]
+
+
+def test_data_error_survives_pickling():
+    import pickle
+
+    error = pickle.loads(pickle.dumps(DataError("place", "why", "what to do")))
+    assert (error.where, error.reason, error.cure) == ("place", "why", "what to do")
+    assert str(error) == "place: why; what to do"

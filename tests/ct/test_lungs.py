@@ -1,0 +1,192 @@
+import time
+
+import cv2
+import nibabel
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pe_unified.ct.grids import turn_of
+from pe_unified.ct.lungs import (
+    GRID_MM,
+    coarse_grid,
+    coarse_lung_box,
+    lung_box,
+    lung_mask,
+    search_grid,
+    shrink_slice,
+)
+
+AIR, LUNG, TISSUE, VESSEL = -1000, -850, 40, 300
+
+
+def ellipse(rows_mm, cols_mm, centre, radii):
+    return ((rows_mm - centre[0]) / radii[0]) ** 2 + ((cols_mm - centre[1]) / radii[1]) ** 2 <= 1
+
+
+def thorax(spacing=(1.5, 1.5, 3.0), shape=(50, 240, 240), shift=0.0, left=True, right=True, seed=0):
+    """A chest of ellipses, in mm, with noise: HU and the truth of the lungs, with vessels.
+
+    Trachea, a table, a bottle beside the patient, an arm, stomach gas and a ring outside the
+    field of view are all there to be mistaken for lung.
+    """
+    slices, rows, cols = shape
+    ys = (np.arange(rows) * spacing[0])[:, None]
+    xs = (np.arange(cols) * spacing[1])[None]
+    middle = np.array([rows * spacing[0] / 2 - 10, cols * spacing[1] / 2 + shift])
+
+    def at(row_mm, col_mm):
+        return middle[0] + row_mm, middle[1] + col_mm
+
+    hu = np.full(shape, AIR, dtype=np.float32)
+    truth = np.zeros(shape, dtype=bool)
+    for k in range(slices):
+        level = hu[k]
+        level[ellipse(ys, xs, middle, (105, 150))] = TISSUE
+        size = np.sin(np.pi * (k + 0.5) / slices) ** 0.5
+        for wanted, side in ((right, -1), (left, 1)):
+            where = ellipse(ys, xs, at(0, side * 75), (75 * size, 50 * size))
+            if wanted:
+                level[where] = LUNG
+                truth[k] |= where
+        vessel = ellipse(ys, xs, at(0, 75), (6, 6)) & truth[k]
+        level[vessel] = VESSEL
+        level[ellipse(ys, xs, at(20, 0), (9, 9))] = AIR  # trachea
+        if k < 6:
+            level[ellipse(ys, xs, at(-50, 40), (18, 26))] = AIR  # stomach
+        table = (ys > middle[0] + 112) & (ys < middle[0] + 118) & (np.abs(xs - middle[1]) < 140)
+        level[table] = -100
+        level[ellipse(ys, xs, at(-140, -120), (15, 15))] = TISSUE  # an arm
+        level[ellipse(ys, xs, at(-140, 120), (18, 18))] = TISSUE  # a bottle ...
+        level[ellipse(ys, xs, at(-140, 120), (14, 14))] = LUNG  # ... of foam
+    hu += np.random.default_rng(seed).normal(0, 25, shape)
+    outside = ~ellipse(ys, xs, middle, (195, 195))
+    hu[:, outside] = -1024
+    return hu.clip(-1024, 3000).astype(np.int16), truth
+
+
+def box_of(mask):
+    ys, xs = np.flatnonzero(mask.any((0, 2))), np.flatnonzero(mask.any((0, 1)))
+    return xs[0], ys[0], xs[-1] + 1 - xs[0], ys[-1] + 1 - ys[0]
+
+
+def corners(box):
+    x, y, w, h = box
+    return np.array([x, y, x + w, y + h])
+
+
+def assert_around(box, truth, spacing, tolerance_mm=2 * GRID_MM):
+    off = np.abs(corners(box) - corners(box_of(truth)))
+    assert (off * np.tile([spacing[1], spacing[0]], 2) <= tolerance_mm + 1e-6).all(), (
+        box,
+        box_of(truth),
+    )
+
+
+def test_lungs_and_nothing_else():
+    spacing = (1.5, 1.5, 3.0)
+    hu, truth = thorax(spacing)
+    mask = lung_mask(hu, spacing)
+    assert mask.shape == hu.shape and mask.dtype == bool
+    dice = 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
+    assert dice > 0.95
+    # Vessels in the lung belong to it; the bottle, the arm and the stomach do not.
+    vessels = truth & (hu > 150)
+    assert mask[vessels].mean() > 0.9
+    assert not mask[:, :40].any()
+    assert_around(lung_box(hu, spacing), truth, spacing)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    row=st.floats(1.0, 2.9),
+    col=st.floats(1.0, 2.9),
+    step=st.floats(2.0, 8.0),
+    seed=st.integers(0, 99),
+)
+def test_box_for_any_spacing(row, col, step, seed):
+    """Non-square pixels, thin and thick slices, sizes that the grid does not divide."""
+    shape = (max(5, round(150 / step)), round(360 / row), round(360 / col))
+    spacing = (row, col, step)
+    hu, truth = thorax(spacing, shape, seed=seed)
+    assert_around(lung_box(hu, spacing), truth, spacing, tolerance_mm=4 * GRID_MM)
+
+
+def test_margin_stays_within_the_slice():
+    hu, _ = thorax()
+    x, y, w, h = lung_box(hu, (1.5, 1.5, 3.0), margin_mm=15)
+    x0, y0, w0, h0 = lung_box(hu, (1.5, 1.5, 3.0))
+    assert (x, y, w, h) == (x0 - 10, y0 - 10, w0 + 20, h0 + 20)
+    assert lung_box(hu, (1.5, 1.5, 3.0), margin_mm=900) == (0, 0, 240, 240)
+
+
+@pytest.mark.parametrize("missing", ["left", "right"])
+def test_a_missing_lung_is_mirrored(missing):
+    """A flooded lung still has arteries with emboli: the box covers both sides."""
+    hu, _ = thorax(**{missing: False})
+    _, both = thorax()
+    assert_around(lung_box(hu, (1.5, 1.5, 3.0)), both, (1.5, 1.5, 3.0), tolerance_mm=6 * GRID_MM)
+
+
+def test_no_lungs():
+    spacing = (1.5, 1.5, 3.0)
+    hu, _ = thorax(left=False, right=False)
+    assert lung_mask(hu, spacing) is None
+    assert lung_box(hu, spacing) is None
+    assert lung_box(np.full((5, 64, 64), AIR, np.int16), (3, 3, 3)) is None
+    assert lung_box(np.full((5, 64, 64), TISSUE, np.int16), (3, 3, 3)) is None
+
+
+def test_unknown_spacing_takes_a_usual_field_of_view():
+    hu, truth = thorax((1.5, 1.5, 3.0))
+    box = lung_box(hu, (None, None, None))
+    assert_around(box, truth, (1.5, 1.5, 3.0))
+
+
+def test_coarse_slices_give_the_same_box_as_the_study():
+    spacing = (0.8, 0.9, 1.0)
+    hu, _ = thorax(spacing, (120, 430, 390))
+    coarse, step = coarse_grid(hu, spacing)
+    row, col, every = search_grid(hu.shape[1:], spacing)
+    assert every == step == 3
+    one_by_one = np.stack([shrink_slice(hu[k], row, col) for k in range(0, len(hu), every)])
+    np.testing.assert_array_equal(coarse, one_by_one)
+    assert coarse_lung_box(one_by_one, hu.shape[1:], spacing) == lung_box(hu, spacing)
+
+
+def test_shrinking_takes_block_means():
+    hu = np.arange(24, dtype=np.int16).reshape(4, 6)
+    expected = hu.reshape(2, 2, 3, 2).mean((1, 3))
+    assert np.abs(shrink_slice(hu, 2, 2) - expected).max() <= 0.5
+    assert shrink_slice(hu, 3, 4).shape == (2, 2)
+    np.testing.assert_array_equal(shrink_slice(hu, 1, 1), hu)
+
+
+@pytest.mark.parametrize("case", ["004", "017"])
+def test_lungs_of_real_patients(shared_data, case):
+    """Real lungs in a painted body, contrast in the vessels."""
+    image = nibabel.load(shared_data / "anatomy" / f"{case}.nii.gz")
+    turn = turn_of(np.diag([-1, -1, 1, 1]) @ image.affine)
+    labels = turn.apply(np.asanyarray(image.dataobj))
+    chest = np.zeros(labels.shape[1:], np.uint8)
+    outline = np.argwhere((labels > 0).any(0))[:, ::-1].astype(np.int32)
+    cv2.fillConvexPoly(chest, cv2.convexHull(outline), 1)
+    hu = np.full(labels.shape, AIR, np.int16)
+    hu[:, cv2.dilate(chest, np.ones((19, 19), np.uint8)) > 0] = TISSUE
+    hu[labels == 1] = LUNG
+    hu[labels >= 2] = VESSEL
+    lungs = labels == 1
+    spacing = (1.5, 1.5, 1.5)
+    assert_around(lung_box(hu, spacing), lungs, spacing)
+    assert lung_mask(hu, spacing)[lungs].mean() > 0.95
+
+
+def test_fast_enough_for_every_study():
+    spacing = (0.7, 0.7, 1.25)
+    hu, _ = thorax((1.4, 1.4, 1.25), (120, 256, 256))
+    hu = np.repeat(np.repeat(hu, 2, axis=1), 2, axis=2)
+    lung_box(hu, spacing)
+    start = time.process_time()
+    assert lung_box(hu, spacing) is not None
+    assert time.process_time() - start < 1.0
