@@ -64,6 +64,10 @@ def _as_file(source: str) -> Path:
     if source.startswith(_TORCHVISION):
         source = _torchvision_url(source.removeprefix(_TORCHVISION))
     if not source.startswith(("http://", "https://")):
+        if "://" in source:
+            raise CheckpointError(
+                f"pretrained: {source}: known are torchvision://, http(s):// and files"
+            )
         path = Path(source).expanduser()
         if not path.is_file():
             raise CheckpointError(f"pretrained: {path}: no such file")

@@ -111,9 +111,9 @@ def _allowed_types():
 
 def _method_of_history(owner: Any, name: str) -> Any:
     """Stands for ``getattr`` in checkpoints: mmengine pickles its averaging methods by name."""
-    if isinstance(owner, HistoryBuffer) and not name.startswith("_"):
+    if owner is HistoryBuffer and name in ("min", "max", "mean", "current"):
         return getattr(owner, name)
-    raise pickle.UnpicklingError(f"getattr({type(owner).__name__}, {name!r}) in a checkpoint")
+    raise pickle.UnpicklingError(f"getattr({owner!r}, {name!r}) in a checkpoint")
 
 
 def _unsafe_names(path: Path) -> str:

@@ -1,0 +1,91 @@
+"""One training iteration with one head, beside the stock model with the same parts.
+
+Both sides start from equal weights and take the same batch, optimiser, memory format and
+preprocessor; the stock side is mmpretrain's ImageClassifier, mmseg's EncoderDecoder and
+mmdet's FasterRCNN (with its own settings).
+"""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
+
+import pe_unified.models  # noqa: F401  (registers the parts)
+from benchmarks.common import side_by_side
+from pe_unified.models.det_parts import STOCK
+from pe_unified.models.stock import as_channels_last, copy_to_stock, stock_batch, stock_models
+from pe_unified.registry import MODELS
+from pe_unified.testing import tiny_batch
+
+BACKBONES = {"R50": dict(type="PEResNet", depth=50), "Swin-T": dict(type="PESwin")}
+#: What mmpretrain, mmseg and mmdet can express: see pe_unified.models.stock.
+HEADS = {
+    "cls": dict(type="PEClsHead", pool="avg"),
+    "seg": dict(type="PESegHead", dice_weight=0.0, bce_weight=1.0),
+    "det": dict(type="PEDetHead", **STOCK.replaced()),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--size", type=int, default=256, help="rows and columns of a slice")
+    parser.add_argument("--batch-size", type=int, default=2, help="slices per iteration")
+    parser.add_argument("--repeats", type=int, default=7, help="timed repeats, median reported")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch")
+    parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), choices=BACKBONES)
+    parser.add_argument("--heads", nargs="+", default=list(HEADS), choices=HEADS)
+    parser.add_argument("--amp", action="store_true", help="bfloat16 autocast on both sides")
+
+
+def run(args: argparse.Namespace) -> list[dict[str, Any]]:
+    torch.set_num_threads(args.threads)
+    rows = []
+    for name in args.backbones:
+        for task in args.heads:
+            ours, stock = _equal_models(BACKBONES[name], task)
+            batch = tiny_batch((args.size, args.size), batch_size=args.batch_size)
+            seconds = side_by_side(
+                _iteration(ours, stock_batch(batch, "any"), args.amp),
+                _iteration(stock, stock_batch(batch, task), args.amp),
+                args.repeats,
+                warmup=2,
+            )
+            rows.append(
+                {
+                    "case": f"{name}, {task}, {args.batch_size} x {args.size} x {args.size}",
+                    "ours": seconds[0],
+                    "reference": seconds[1],
+                    "unit": "s per iteration",
+                }
+            )
+    return rows
+
+
+def _equal_models(backbone: dict[str, Any], task: str) -> tuple[BaseModel, BaseModel]:
+    config = dict(
+        type="PEUnified",
+        data_preprocessor=dict(type="PEDataPreprocessor", channels_last=True),
+        backbone=backbone,
+        **{f"{task}_head": HEADS[task]},
+    )
+    ours = MODELS.build(config)
+    stock = stock_models(config)[task]
+    copy_to_stock(ours, stock, task)
+    as_channels_last(stock)
+    ours.train()
+    stock.train()
+    return ours, stock
+
+
+def _iteration(model: BaseModel, batch: dict[str, list], amp: bool) -> Callable[[], None]:
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9))
+
+    def once() -> None:
+        torch.manual_seed(0)  # both sides draw the same samples and drop the same paths
+        with torch.autocast("cpu", torch.bfloat16, enabled=amp):
+            losses = model(**model.data_preprocessor(dict(batch), True), mode="loss")
+        wrapper.update_params(model.parse_losses(losses)[0])
+
+    return once
