@@ -1,10 +1,161 @@
 #!/usr/bin/env python
-"""Print what is installed, which mmcv operators are in use, and what is wrong with the cure."""
+"""Print what is installed, which mmcv operators are in use, whether a GPU is usable, and what is
+wrong with the cure. Exit status 1 where something is wrong."""
 
+import argparse
+import importlib
+import platform
+import re
+import shutil
 import sys
+import tomllib
+import warnings
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
-import pe_unified
+from packaging.requirements import Requirement
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+INSTALL = "pip install -e . (or: make setup)"
+
+
+def requirements() -> list[Requirement]:
+    """What pyproject.toml asks for."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return [Requirement(line) for line in project["dependencies"]]
+
+
+def packages() -> Iterator[tuple[str, str, str]]:
+    """Name, installed version, and what is wrong (empty where nothing is)."""
+    for requirement in requirements():
+        try:
+            found = version(requirement.name)
+        except PackageNotFoundError:
+            yield requirement.name, "missing", INSTALL
+            continue
+        fits = requirement.specifier.contains(found, prereleases=True)
+        yield requirement.name, found, "" if fits else f"wants {requirement.specifier}: {INSTALL}"
+
+
+def check_python() -> tuple[str, str]:
+    fits = (3, 11) <= sys.version_info[:2] <= (3, 12)
+    return platform.python_version(), "" if fits else "wants Python 3.11 or 3.12"
+
+
+def check_opencv() -> tuple[str, str]:
+    try:
+        import cv2
+    except ImportError as error:
+        cure = (
+            "pip uninstall opencv-python opencv-python-headless, then "
+            "pip install opencv-python-headless"
+        )
+        return str(error).splitlines()[0], cure
+    return cv2.__version__, ""
+
+
+def check_torch() -> tuple[str, str]:
+    import torch
+    import torchvision
+
+    try:
+        torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
+    except Exception as error:
+        return (
+            f"{torch.__version__} beside torchvision {torchvision.__version__}: {error}",
+            "install torch and torchvision as one matching pair",
+        )
+    return f"{torch.__version__}, torchvision {torchvision.__version__}", ""
+
+
+def check_mmcv_operators() -> tuple[str, str]:
+    extension = importlib.import_module("mmcv._ext")
+    if getattr(extension, "PE_UNIFIED_FALLBACK", False):
+        return "torchvision's, by pe_unified.ops (enough for Faster R-CNN)", ""
+    return f"compiled ({extension.__file__})", ""
+
+
+def check_stack() -> tuple[str, str]:
+    for name in ("mmengine", "mmdet.models", "mmseg.models", "mmpretrain.models"):
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            return f"{name}: {type(error).__name__}: {error}", INSTALL
+    return "mmengine, mmdet, mmseg, mmpretrain import", ""
+
+
+def check_device() -> tuple[str, str]:
+    import torch
+
+    if torch.cuda.is_available():
+        name = torch.cuda.get_device_name()
+        try:
+            torch.ones(2, device="cuda").sum().item()
+        except RuntimeError as error:
+            return (
+                f"{name}: {str(error).splitlines()[0]}",
+                "this torch does not fit the GPU or its driver",
+            )
+        return f"GPU: {name}", ""
+    if shutil.which("nvidia-smi"):
+        built = torch.version.cuda
+        cure = "update the driver" if built else "install a torch built for CUDA"
+        return "CPU (there is an NVIDIA driver, but torch does not see the GPU)", cure
+    return "CPU (no GPU; everything runs, training takes longer)", ""
+
+
+def check_bfloat16() -> tuple[str, str]:
+    flags = Path("/proc/cpuinfo")
+    text = flags.read_text() if flags.is_file() else ""
+    fast = re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", text)
+    return ("in hardware" if fast else "emulated: prefer precision=fp32 on this CPU"), ""
+
+
+CHECKS: dict[str, Callable[[], tuple[str, str]]] = {
+    "Python": check_python,
+    "OpenCV": check_opencv,
+    "torch": check_torch,
+    "mmcv operators": check_mmcv_operators,
+    "OpenMMLab": check_stack,
+    "device": check_device,
+    "bfloat16 on the CPU": check_bfloat16,
+}
+
+
+def run_check(check: Callable[[], tuple[str, str]]) -> tuple[str, str]:
+    try:
+        return check()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}", INSTALL
+
+
+def main() -> int:
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    warnings.simplefilter("ignore")
+    import pe_unified
+
+    console = Console()
+    faults: list[str] = []
+    table = Table(title=f"pe_unified {pe_unified.__version__}", show_header=False)
+    for name, found, cure in packages():
+        if cure:
+            faults.append(f"{name} ({found}): {cure}")
+        table.add_row(name, f"[red]{found}[/red]" if cure else found)
+    for name, check in CHECKS.items():
+        found, cure = run_check(check)
+        if cure:
+            faults.append(f"{name} ({found}): {cure}")
+        table.add_row(name, f"[red]{found}[/red]" if cure else found)
+    console.print(table)
+    for fault in faults:
+        console.print(f"[red]wrong[/red] {fault}", highlight=False)
+    if not faults:
+        console.print("nothing is wrong")
+    return 1 if faults else 0
+
 
 if __name__ == "__main__":
-    print(pe_unified.__version__)
-    sys.exit(0)
+    sys.exit(main())

@@ -13,8 +13,10 @@ from pathlib import Path
 
 from command_line import exit_on_user_error
 from mmengine.config import DictAction
+from rich.console import Console
 
 from pe_unified.engine import run_recipe
+from pe_unified.engine.summary import summary_table
 
 
 def parse_args() -> argparse.Namespace:
@@ -46,7 +48,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     with exit_on_user_error():
-        run_recipe(
+        summary = run_recipe(
             args.recipe,
             work_dir=Path(args.work_dir or f"work_dirs/{Path(args.recipe).stem}"),
             data_root=args.data_root,
@@ -55,6 +57,7 @@ def main() -> None:
             note=args.note,
             trust_checkpoint=args.trust_checkpoint,
         )
+    Console().print(summary_table(summary["steps"], f"{summary['recipe']}: test patients"))
 
 
 if __name__ == "__main__":

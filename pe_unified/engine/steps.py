@@ -11,10 +11,12 @@ from typing import Any
 
 from mmengine.config import Config
 
+from pe_unified.engine.comparison import Run
 from pe_unified.engine.config import ConfigError, load_config
 from pe_unified.engine.evaluate import evaluate_checkpoint, write_metrics
 from pe_unified.engine.runner import PERunner, newest_checkpoint
-from pe_unified.engine.summary import Run, write_summary
+from pe_unified.engine.summary import write_summary
+from pe_unified.engine.views import KeepViewsHook
 
 #: Modules of PEUnified that a step may take from an earlier one.
 MODULES = ("backbone", "cls_head", "seg_head", "det_head")
@@ -141,7 +143,7 @@ def run_recipe(
         if len(seeds) > 1:
             report(f"seed {seed}")
         settings = {**dict(overrides or {}), "seed": seed}
-        runner = StepRunner(recipe, folder, data_root, settings, report, trust_checkpoint)
+        runner = StepRunner(recipe, folder, data_root, settings, report, trust_checkpoint, note)
         runs.append(Run(seed, folder, runner.run()))
     return write_summary(recipe, work_dir, runs, note)
 
@@ -160,6 +162,7 @@ class StepRunner:
         overrides: Mapping[str, Any],
         report: Callable[[str], None],
         trust_checkpoint: bool = False,
+        note: str = "",
     ) -> None:
         self.recipe = recipe
         self.work_dir = work_dir
@@ -167,6 +170,7 @@ class StepRunner:
         self.overrides = overrides
         self.report = report
         self.trust_checkpoint = trust_checkpoint
+        self.note = note
         self.fingerprints: dict[str, str] = {}
 
     def run(self) -> list[dict[str, Any]]:
@@ -194,9 +198,11 @@ class StepRunner:
         for parent in runner.parents:
             self.report("    {module}: {tensors} of {total} tensors from {from}".format(**parent))
         checkpoint = self._checkpoint(step.name)
-        evaluation = evaluate_checkpoint(cfg, checkpoint)
+        keeper = KeepViewsHook()
+        evaluation = evaluate_checkpoint(cfg, checkpoint, hooks=[keeper])
         for prefix, table in evaluation.tables.items():
             table.save(folder / f"{prefix}.npz")
+        keeper.draw(folder / "overlays.png", evaluation.thresholds, self.note)
         record = {
             "name": step.name,
             "config": _short_path(step.config),

@@ -3,20 +3,20 @@
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from rich.table import Table as RichTable
 
+from pe_unified.engine.comparison import Run, compare_arms, draw_summary
 from pe_unified.engine.evaluate import write_json
+from pe_unified.evaluation.figure_style import footer
 
 if TYPE_CHECKING:
     from pe_unified.engine.steps import Recipe
-
-DISCLAIMER = "Research software, not a medical device."
 
 #: What the table shows, in order.
 COLUMNS = (
@@ -25,15 +25,6 @@ COLUMNS = (
     ("seg/iou", "IoU"),
     ("det/mAP_50", "mAP_50"),
 )
-
-
-@dataclass(frozen=True)
-class Run:
-    """One seed's run of a recipe: its folder and the records of its steps."""
-
-    seed: int
-    folder: Path
-    records: list[dict[str, Any]]
 
 
 def environment() -> dict[str, Any]:
@@ -61,33 +52,77 @@ def _processor() -> str:
 def write_summary(
     recipe: "Recipe", work_dir: Path, runs: Sequence[Run], note: str = ""
 ) -> dict[str, Any]:
-    """Write the summary of every run and of all together.
+    """Write the summary of every run and, where there are several, of all together.
 
     Returns:
-        What ``summary.json`` of the work dir holds.
+        What ``summary.json`` of the work dir holds; with several seeds, every metric of a
+        step is the mean over them and ``seeds`` holds the single runs.
     """
-    summaries = []
-    for run in runs:
-        summary = {
-            "recipe": recipe.name,
-            "environment": environment(),
-            "note": note,
-            "disclaimer": DISCLAIMER,
-            "seed": run.seed,
-            "steps": run.records,
-        }
-        write_json(run.folder / "summary.json", summary)
-        write_text(run.folder / "summary.md", _markdown(recipe, run.records, note))
-        summaries.append(summary)
-    return summaries[0]
+    for run in runs if len(runs) > 1 else ():
+        _write_one(recipe, run.folder, run.records, [run], note)
+    records = runs[0].records if len(runs) == 1 else mean_records([run.records for run in runs])
+    return _write_one(recipe, work_dir, records, runs, note)
 
 
-def _markdown(recipe: "Recipe", records: Sequence[Mapping[str, Any]], note: str) -> str:
+def _write_one(
+    recipe: "Recipe",
+    folder: Path,
+    records: list[dict[str, Any]],
+    runs: Sequence[Run],
+    note: str,
+) -> dict[str, Any]:
+    comparisons = compare_arms(recipe.comparisons, runs)
+    summary = {
+        "recipe": recipe.name,
+        "environment": environment(),
+        "note": footer(note),
+        "seeds": [run.seed for run in runs],
+        "steps": records,
+        "comparisons": comparisons,
+    }
+    write_json(folder / "summary.json", summary)
+    write_text(folder / "summary.md", _markdown(recipe, records, comparisons, note))
+    draw_summary(folder, records, comparisons, runs, note)
+    return summary
+
+
+def mean_records(runs: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Records of several seeds as one: means, and under ``seeds`` the value of each.
+
+    Intervals over patients hold for one model, so the mean over seeds carries none here;
+    ``comparisons`` gives intervals over patients for differences of such means.
+    """
+    merged = []
+    for records in zip(*runs):
+        keys = [key for key in records[0]["metrics"] if not key.endswith("_ci")]
+        values = {key: [record["metrics"][key] for record in records] for key in keys}
+        merged.append(
+            {
+                **records[0],
+                "checkpoint": [record["checkpoint"] for record in records],
+                "seconds": round(sum(record["seconds"] for record in records), 1),
+                "metrics": {
+                    key: None if None in each else float(np.mean(each))
+                    for key, each in values.items()
+                },
+                "seeds": values,
+            }
+        )
+    return merged
+
+
+def _markdown(
+    recipe: "Recipe",
+    records: Sequence[Mapping[str, Any]],
+    comparisons: Sequence[Mapping[str, Any]],
+    note: str,
+) -> str:
     header = ["step", "reused", *(title for _, title in COLUMNS), "iterations", "seconds"]
     lines = [
         f"# Recipe {recipe.name}",
         "",
-        *([note, ""] if note else []),
+        footer(note),
+        "",
         "Test patients only; [95 % interval, bootstrapped over patients].",
         "",
         "| " + " | ".join(header) + " |",
@@ -98,23 +133,31 @@ def _markdown(recipe: "Recipe", records: Sequence[Mapping[str, Any]], note: str)
         cells += [_with_interval(record["metrics"], key) for key, _ in COLUMNS]
         cells += [str(record["iterations"]), f"{record['seconds']:.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", DISCLAIMER, ""])
+    if comparisons:
+        lines += ["", "Reused minus scratch, on the same test patients:", ""]
+        lines += ["| metric | scratch | reused | difference | p |", "|---|---|---|---|---|"]
+    for each in comparisons:
+        low, high = each["ci"]
+        lines.append(
+            f"| {each['metric']} | {each['scratch']} | {each['reused']} | "
+            f"{each['difference']:+.3f} [{low:+.3f}, {high:+.3f}] | {each['p_value']:.3f} |"
+        )
+    return "\n".join([*lines, ""])
 
 
 def summary_table(records: Sequence[Mapping[str, Any]], title: str) -> RichTable:
-    """The summary as a table for the terminal."""
-    table = RichTable(title=title)
-    for name in ("step", "reused"):
-        table.add_column(name)
+    """The summary as a table for the terminal, the arms that reuse weights in bold."""
+    table = RichTable(title=title, caption="bold: starts from the weights of earlier steps")
+    table.add_column("step", no_wrap=True)
     for _, name in COLUMNS:
         table.add_column(name, justify="right")
     table.add_column("seconds", justify="right")
     for record in records:
         table.add_row(
             record["name"],
-            _reused(record),
             *(_with_interval(record["metrics"], key) for key, _ in COLUMNS),
             f"{record['seconds']:.0f}",
+            style="bold" if record["reused"] else None,
         )
     return table
 

@@ -1,0 +1,160 @@
+"""Scratch against reused: differences on the same patients, and the figures."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pe_unified.evaluation.bootstrap import (
+    Difference,
+    Statistic,
+    mean_statistic,
+    paired_difference,
+)
+from pe_unified.evaluation.detection import DetTable
+from pe_unified.evaluation.figures import (
+    difference_figure,
+    precision_recall_figure,
+    roc_figure,
+    seed_figure,
+    step_figure,
+)
+from pe_unified.evaluation.segmentation import SegTable
+from pe_unified.evaluation.slices import SliceTable
+from pe_unified.evaluation.tables import Table
+
+TABLES: dict[str, type[Table]] = {"cls": SliceTable, "seg": SegTable, "det": DetTable}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One seed's run of a recipe: its folder and the records of its steps."""
+
+    seed: int
+    folder: Path
+    records: list[dict[str, Any]]
+
+    def table(self, step: str, task: str) -> Any:
+        """The test table of a step, or None where it has no such head."""
+        path = self.folder / step / f"{task}.npz"
+        return TABLES[task].load(path) if path.is_file() else None
+
+    def threshold(self, step: str, task: str) -> float:
+        """The operating threshold that validation fixed."""
+        stored = json.loads((self.folder / step / "metrics.json").read_text())
+        return stored["thresholds"][f"{task}/threshold"]
+
+    def statistic(self, step: str, task: str) -> tuple[tuple[str, ...], Statistic]:
+        """The test patients of a step, and its metrics as a function of their weights."""
+        table = self.table(step, task)
+        if table is None:
+            raise FileNotFoundError(f"{self.folder / step} holds no {task} results to compare")
+        return table.patients, table.statistic(self.threshold(step, task))
+
+
+def compare_arms(
+    comparisons: Sequence[tuple[str, str, str]], runs: Sequence[Run]
+) -> list[dict[str, Any]]:
+    """Reused minus scratch for every comparison of a recipe, paired by patient.
+
+    With several runs each arm is the mean over its seeds, so the interval is one over
+    patients for that mean; the values of the single seeds stand beside it.
+    """
+    return [_compare(metric, scratch, reused, runs) for metric, scratch, reused in comparisons]
+
+
+def _compare(metric: str, scratch: str, reused: str, runs: Sequence[Run]) -> dict[str, Any]:
+    task, name = metric.split("/")
+    arms: list[Statistic] = []
+    patients: set[tuple[str, ...]] = set()
+    for step in (scratch, reused):
+        found = [run.statistic(step, task) for run in runs]
+        patients |= {names for names, _ in found}
+        arms.append(mean_statistic([statistic for _, statistic in found]))
+    if len(patients) > 1:
+        raise ValueError(
+            f"{scratch} and {reused} were tested on different patients; "
+            f"the comparison of {metric} needs the same ones"
+        )
+    difference = paired_difference(*arms, patients=len(patients.pop()))[name]
+    return {
+        "metric": metric,
+        "scratch": scratch,
+        "reused": reused,
+        "difference": difference.value,
+        "ci": [difference.low, difference.high],
+        "p_value": difference.p_value,
+        "by_seed": [_value(run, reused, metric) - _value(run, scratch, metric) for run in runs],
+    }
+
+
+def _value(run: Run, step: str, metric: str) -> float:
+    (record,) = [record for record in run.records if record["name"] == step]
+    value = record["metrics"][metric]
+    return float("nan") if value is None else value
+
+
+def draw_summary(
+    folder: Path,
+    records: Sequence[Mapping[str, Any]],
+    comparisons: Sequence[Mapping[str, Any]],
+    runs: Sequence[Run],
+    note: str,
+) -> None:
+    """ROC, precision and recall, IoU and mAP by step, differences, overlays; as PNG files."""
+    first = runs[0]
+    for task, name, draw in (
+        ("cls", "roc.png", roc_figure),
+        ("det", "precision_recall.png", precision_recall_figure),
+    ):
+        arms = {
+            record["name"]: table
+            for record in records
+            if (table := first.table(record["name"], task)) is not None
+        }
+        if arms:
+            cuts = {arm: first.threshold(arm, task) for arm in arms}
+            draw(arms, folder / name, thresholds=cuts, note=_of_seed(note, runs))
+    for name, metrics in (
+        ("iou_by_step.png", ("seg/iou", "seg/dice")),
+        ("auc_by_step.png", ("cls/auc",)),
+        ("map_by_step.png", ("det/mAP_50", "det/mAP")),
+    ):
+        if any(metric in record["metrics"] for record in records for metric in metrics):
+            step_figure(records, folder / name, metrics=metrics, note=note)
+    if comparisons:
+        differences = {
+            f"{each['metric']}: {each['reused']} - {each['scratch']}": Difference(
+                each["difference"], *each["ci"], each["p_value"]
+            )
+            for each in comparisons
+        }
+        difference_figure(differences, folder / "reuse_difference.png", note=note)
+    if len(runs) > 1:
+        _draw_seeds(folder / "seeds.png", records, comparisons, note)
+    overlays = first.folder / records[-1]["name"] / "overlays.png"
+    if overlays.is_file():
+        shutil.copyfile(overlays, folder / "overlays.png")
+
+
+def _of_seed(note: str, runs: Sequence[Run]) -> str:
+    return f"Seed {runs[0].seed} of {len(runs)}. {note}" if len(runs) > 1 else note
+
+
+def _draw_seeds(
+    path: Path,
+    records: Sequence[Mapping[str, Any]],
+    comparisons: Sequence[Mapping[str, Any]],
+    note: str,
+) -> None:
+    by_name = {record["name"]: record for record in records}
+    values: dict[str, dict[str, list[float]]] = {}
+    for each in comparisons:
+        arms = values.setdefault(each["metric"], {})
+        for step in (each["scratch"], each["reused"]):
+            seeds = by_name[step]["seeds"][each["metric"]]
+            arms[step] = [float("nan") if value is None else value for value in seeds]
+    reused = {each["reused"] for each in comparisons}
+    seed_figure(values, path, reused=sorted(reused), note=note)

@@ -1,0 +1,143 @@
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+from tiny_run import small_settings
+
+from pe_unified.engine import ConfigError, load_recipe, run_recipe
+from pe_unified.evaluation.slices import SliceTable
+
+RECIPE = """
+settings = {settings!r}
+steps = [
+    dict(name="s1_cls", config="{configs}/pe_cls_r50.py"),
+    dict(
+        name="s4_cls_reused",
+        config="{configs}/pe_cls_r50.py",
+        reuse=dict(backbone="s1_cls", cls_head="s1_cls"),
+    ),
+]
+comparisons = [("cls/auc", "s1_cls", "s4_cls_reused")]
+"""
+
+
+@pytest.fixture
+def recipe(repository, tmp_path):
+    settings = {**small_settings("cls"), "max_iters": 4}
+    settings["default_hooks"] = dict(checkpoint=dict(interval=2))
+    path = tmp_path / "recipe.py"
+    path.write_text(RECIPE.format(settings=settings, configs=repository / "configs"))
+    return path
+
+
+def quiet(line):
+    pass
+
+
+def test_two_steps_leave_a_summary(recipe, tiny_dataset, tmp_path):
+    work_dir = tmp_path / "run"
+    summary = run_recipe(recipe, work_dir, str(tiny_dataset), report=quiet, note="Synthetic data")
+    assert json.loads((work_dir / "summary.json").read_text())["steps"] == summary["steps"]
+    scratch, reused = summary["steps"]
+    assert scratch["name"] == "s1_cls" and scratch["reused"] == []
+    assert scratch["iterations"] == 4 and scratch["seconds"] > 0
+    assert (work_dir / scratch["checkpoint"]).is_file()
+    modules = {each["module"]: each for each in reused["reused"]}
+    assert set(modules) == {"backbone", "cls_head"}
+    for each in modules.values():
+        assert each["from"] == "s1_cls" and each["tensors"] == each["total"] > 0
+    low, high = reused["metrics"]["cls/auc_ci"]
+    assert low <= reused["metrics"]["cls/auc"] <= high
+    (comparison,) = summary["comparisons"]
+    expected = reused["metrics"]["cls/auc"] - scratch["metrics"]["cls/auc"]
+    assert comparison["difference"] == pytest.approx(expected)
+    for name in ("summary.md", "roc.png", "auc_by_step.png", "overlays.png"):
+        assert (work_dir / name).stat().st_size > 0
+    assert "Synthetic data" in (work_dir / "summary.md").read_text()
+
+
+def test_only_test_patients_are_measured(recipe, tiny_dataset, tmp_path):
+    run_recipe(recipe, tmp_path / "run", str(tiny_dataset), report=quiet)
+    table = SliceTable.load(tmp_path / "run/s1_cls/cls.npz")
+    split = json.loads((tiny_dataset / "annotations/test.json").read_text())
+    assert set(table.patients) == {image["patient_id"] for image in split["images"]}
+
+
+def test_several_seeds_are_kept_apart_and_averaged(recipe, tiny_dataset, tmp_path):
+    work_dir = tmp_path / "run"
+    summary = run_recipe(recipe, work_dir, str(tiny_dataset), report=quiet, seeds=(0, 1))
+    singles = [
+        json.loads((work_dir / f"seed{seed}/summary.json").read_text())["steps"][0]
+        for seed in (0, 1)
+    ]
+    values = [single["metrics"]["cls/auc"] for single in singles]
+    assert values[0] != values[1]
+    assert summary["steps"][0]["metrics"]["cls/auc"] == pytest.approx(sum(values) / 2)
+    assert summary["steps"][0]["seeds"]["cls/auc"] == values
+    assert len(summary["comparisons"][0]["by_seed"]) == 2
+    assert (work_dir / "seeds.png").is_file()
+
+
+def test_killed_recipe_goes_on_and_finished_steps_stay(recipe, tiny_dataset, tmp_path, repository):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    expected = run_recipe(recipe, whole, str(tiny_dataset), report=quiet)
+    script = f"""
+import os, signal
+from pe_unified.engine import hooks, run_recipe
+save = hooks.WholeCheckpointHook._save
+def save_and_die(self, runner, finished):
+    save(self, runner, finished)
+    if runner.cfg.step == "s4_cls_reused":
+        os.kill(os.getpid(), signal.SIGKILL)
+hooks.WholeCheckpointHook._save = save_and_die
+from pathlib import Path
+run_recipe({str(recipe)!r}, Path({str(broken)!r}), {str(tiny_dataset)!r})
+"""
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    assert (broken / "s4_cls_reused/iter_2.pth").is_file()
+    first = (broken / "s1_cls/iter_4.pth").stat().st_mtime_ns
+    lines = []
+    resumed = run_recipe(recipe, broken, str(tiny_dataset), report=lines.append)
+    assert "finished before" in lines[0]
+    assert (broken / "s1_cls/iter_4.pth").stat().st_mtime_ns == first
+    for one, other in zip(resumed["steps"], expected["steps"]):
+        assert one["metrics"] == other["metrics"]
+
+
+def test_other_settings_do_not_mix_with_an_old_run(recipe, tiny_dataset, tmp_path):
+    run_recipe(recipe, tmp_path / "run", str(tiny_dataset), report=quiet)
+    with pytest.raises(ConfigError, match="other settings"):
+        run_recipe(recipe, tmp_path / "run", str(tiny_dataset), {"lr": 5e-4}, report=quiet)
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ([dict(name="a", config="c.py", reuse=dict(backbone="b"))], "does not come before"),
+        ([dict(name="a", config="c.py"), dict(name="a", config="c.py")], "two steps"),
+        ([dict(name="a", config="c.py", start_from="b")], "unknown"),
+        (
+            [dict(name="a", config="c.py"), dict(name="b", config="c.py", reuse=dict(neck="a"))],
+            "modules",
+        ),
+    ],
+)
+def test_recipes_that_cannot_work_are_refused(tmp_path, steps, message):
+    (tmp_path / "c.py").write_text("")
+    (tmp_path / "r.py").write_text(f"steps = {steps!r}")
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(tmp_path / "r.py")
+
+
+def test_config_given_as_recipe(repository):
+    with pytest.raises(ConfigError, match="no steps"):
+        load_recipe(repository / "configs/pe_cls_r50.py")
+
+
+def test_step_without_a_config_is_named(tmp_path):
+    (tmp_path / "r.py").write_text("steps = [dict(name='a', config='gone.py')]")
+    with pytest.raises(FileNotFoundError, match=r"gone\.py"):
+        load_recipe(tmp_path / "r.py")

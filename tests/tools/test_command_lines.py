@@ -1,0 +1,87 @@
+"""The tools as a user calls them."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+SMALL = [
+    "pretrained=None",
+    "input_size=64",
+    "batch_size=4",
+    "num_workers=0",
+    "precision=fp32",
+    "max_iters=2",
+    "model.backbone.depth=18",
+]
+
+
+def call(repository, *words, **environment):
+    return subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize(
+    "tool", ["train", "test", "train_steps", "demo", "doctor", "benchmark", "browse"]
+)
+def test_help_explains_the_tool(repository, tool):
+    done = call(repository, f"tools/{tool}.py", "--help")
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout and len(done.stdout) > 200
+
+
+def test_train_then_test(repository, tiny_dataset, tmp_path):
+    trained = call(
+        repository,
+        "tools/train.py",
+        "configs/pe_cls_r50.py",
+        *("--data-root", tiny_dataset, "--work-dir", tmp_path / "run", "--cfg-options", *SMALL),
+    )
+    assert trained.returncode == 0, trained.stderr[-3000:]
+    tested = call(
+        repository,
+        "tools/test.py",
+        "configs/pe_cls_r50.py",
+        tmp_path / "run/iter_2.pth",
+        *("--data-root", tiny_dataset, "--work-dir", tmp_path / "test", "--cfg-options"),
+        *(each for each in SMALL if not each.startswith("max_iters")),
+    )
+    assert tested.returncode == 0, tested.stderr[-3000:]
+    stored = json.loads((tmp_path / "test/metrics.json").read_text())
+    low, high = stored["metrics"]["cls/auc_ci"]
+    assert low <= stored["metrics"]["cls/auc"] <= high
+    assert 0 <= stored["thresholds"]["cls/threshold"] <= 1
+
+
+def test_misspelt_override_is_one_line_without_traceback(repository):
+    done = call(
+        repository, "tools/train.py", "configs/pe_cls_r50.py", "--cfg-options", "max_iter=3"
+    )
+    assert done.returncode == 1
+    assert "did you mean max_iters" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_missing_data_names_the_cure(repository, tmp_path):
+    done = call(
+        repository,
+        "tools/train.py",
+        "configs/pe_cls_r50.py",
+        *("--data-root", tmp_path, "--work-dir", tmp_path / "run", "--cfg-options", *SMALL),
+    )
+    assert done.returncode == 1
+    assert "convert a data set first" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_doctor_finds_this_environment_sound(repository):
+    done = call(repository, "tools/doctor.py")
+    assert done.returncode == 0, done.stdout
+    assert "mmcv operators" in done.stdout and "nothing is wrong" in done.stdout

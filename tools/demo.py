@@ -1,0 +1,97 @@
+#!/usr/bin/env python
+"""The whole way on generated studies: paint, convert, verify, merge, train every step, compare.
+
+Each stage is a command of this repository, printed before it runs; the same commands work on
+real data. A stage that is finished is not run again, so the demo can be repeated or resumed.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+ROOT = Path(__file__).resolve().parents[1]
+SPLIT = ("0.6", "0.15", "0.25")
+NOTE = "Synthetic data: painted phantoms, no patient."
+
+console = Console(highlight=False)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("data/demo"), help="studies and slices")
+    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/demo"), help="results")
+    parser.add_argument("--recipe", default="configs/demo/steps.py", help="steps to train")
+    parser.add_argument("--studies", type=int, default=36, help="studies in each of two layouts")
+    parser.add_argument("--size", type=int, default=256, help="rows and columns of a slice")
+    parser.add_argument("--slices", type=int, default=64, help="slices of a study")
+    parser.add_argument("--workers", type=int, default=2, help="processes for painting, converting")
+    parser.add_argument(
+        "--cfg-options", nargs="+", default=[], help="override settings in every step"
+    )
+    return parser.parse_args()
+
+
+def run(title: str, command: Sequence[str | Path], done: Path | None = None) -> None:
+    """Run one stage, unless what it leaves is there already."""
+    if done is not None and done.exists():
+        console.print(f"[dim]{title}: done before[/dim]")
+        return
+    words = [str(word) for word in command]
+    console.print(f"\n[bold]{title}[/bold]\n[dim]$ python {' '.join(words)}[/dim]")
+    start = time.monotonic()
+    status = subprocess.run([sys.executable, *words], cwd=ROOT).returncode
+    if status:
+        console.print(f"[red]{title} stopped with status {status}; mend it and run again[/red]")
+        sys.exit(status)
+    console.print(f"[dim]{time.monotonic() - start:.0f} s[/dim]")
+
+
+def main() -> None:
+    args = parse_args()
+    start = time.monotonic()
+    sets = []
+    for layout, seed, extra in (("fumpe", "1", ()), ("rsna", "2", ("--positive-rate", "0.6"))):
+        raw, converted = args.data / "raw" / layout, args.data / layout
+        paint = ["data_converters/make_phantom.py", raw, "--layout", layout, "--seed", seed]
+        paint += ["--studies", str(args.studies), "--size", str(args.size), *extra]
+        paint += ["--slices", str(args.slices), "--workers", str(args.workers)]
+        run(f"Paint {args.studies} studies in the {layout} layout", paint)
+        convert = [f"data_converters/{layout}_to_coco.py", raw, converted]
+        convert += ["--workers", str(args.workers), "--split", *SPLIT]
+        run(f"Convert {layout}", convert)
+        sets.append(converted)
+    merged = args.data / "pe"
+    merge = ["data_converters/merge.py", *sets, "--out", merged]
+    run("Merge both sets, splits kept", merge, done=merged)
+    run("Verify", ["data_converters/verify.py", merged])
+    train = ["tools/train_steps.py", args.recipe, "--data-root", merged]
+    train += ["--work-dir", args.work_dir, "--note", NOTE]
+    if args.cfg_options:
+        train += ["--cfg-options", *args.cfg_options]
+    run("Train and test every step", train)
+    report(args.work_dir, time.monotonic() - start)
+
+
+def report(work_dir: Path, seconds: float) -> None:
+    summary = json.loads((work_dir / "summary.json").read_text())
+    slowest = max(summary["steps"], key=lambda step: step["seconds"])
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    console.print(
+        f"\n{NOTE} Research software, not a medical device.\n"
+        f"Whole demo: {seconds / 60:.1f} minutes now; slowest step {slowest['name']} with "
+        f"{slowest['seconds']:.0f} s; largest process {peak:.1f} GiB.\n"
+        f"Results: {work_dir / 'summary.md'}, {work_dir / 'summary.json'}"
+    )
+    for figure in sorted(work_dir.glob("*.png")):
+        console.print(f"Figure:  {figure}")
+
+
+if __name__ == "__main__":
+    main()
