@@ -142,14 +142,18 @@ def _build(config: dict[str, Any]) -> BaseModel:
 
 
 def stock_batch(batch: Mapping[str, list], task: str) -> dict[str, list]:
-    """A loader's batch as the stock model of a task takes it; new samples, same tensors.
+    """A loader's batch as the stock model of a task takes it, in samples of its own.
 
-    mmseg and mmdet take :class:`~pe_unified.datasets.data_sample.PEDataSample` as it is;
-    mmpretrain sets its predictions through methods of its own class.
+    mmdet takes :class:`~pe_unified.datasets.data_sample.PEDataSample` as it is; mmseg wants
+    masks of int64; mmpretrain sets its predictions through methods of its own class.
     """
     samples = [sample.new() for sample in batch["data_samples"]]
     if task == "cls":
         samples = [_for_mmpretrain(sample) for sample in samples]
+    elif task == "seg":
+        for sample in samples:
+            if "gt_sem_seg" in sample:
+                sample.set_gt_sem_seg(sample.gt_sem_seg.data[0].long())
     return {"inputs": list(batch["inputs"]), "data_samples": samples}
 
 

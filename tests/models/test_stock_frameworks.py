@@ -147,9 +147,10 @@ def test_equal_weights_give_equal_answers(backbone, channels_last):
         copied = copy_to_stock(model, other, task)
         assert all(report.tensors == report.total for report in copied)
         other.data_preprocessor = model.data_preprocessor
-        if channels_last:
-            as_channels_last(other)
         other.eval()
+    if channels_last:
+        for each in (model, *stock.values()):
+            as_channels_last(each)
     batch = tiny_batch((128, 160), batch_size=2)
     assert largest_difference(model, stock, batch) < 1e-4
     found = stock["det"].test_step(stock_batch(batch, "det"))
