@@ -1,0 +1,8 @@
+"""Loss: focal loss in place of cross-entropy, for classification.
+
+tools/train.py configs/ablations/cls_r50_focal.py --data-root data/pe
+"""
+
+_base_ = "../pe_cls_r50.py"
+
+model = dict(cls_head=dict(loss="focal"))

@@ -1,0 +1,8 @@
+"""Sampler: slices as frequent as they are, against as many positive as others.
+
+tools/train.py configs/ablations/cls_r50_natural.py --data-root data/pe
+"""
+
+_base_ = "../pe_cls_r50.py"
+
+train_dataloader = dict(sampler=dict(_delete_=True, type="SliceSampler"))

@@ -1,0 +1,8 @@
+"""Sampler: positive slices three times as often.
+
+tools/train.py configs/ablations/cls_r50_oversampled.py --data-root data/pe
+"""
+
+_base_ = "../pe_cls_r50.py"
+
+train_dataloader = dict(sampler=dict(_delete_=True, type="PEOversamplingSampler", factor=3.0))

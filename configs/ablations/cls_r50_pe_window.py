@@ -1,0 +1,8 @@
+"""Windows: the PE window alone, three times, as pretrained weights want three channels.
+
+tools/train.py configs/ablations/cls_r50_pe_window.py --data-root data/pe
+"""
+
+_base_ = "../pe_cls_r50.py"
+
+windows = ["pe", "pe", "pe"]

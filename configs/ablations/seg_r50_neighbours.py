@@ -1,0 +1,9 @@
+"""2.5D: the slice and its two neighbours as channels, through the PE window.
+
+tools/train.py configs/ablations/seg_r50_neighbours.py --data-root data/pe
+"""
+
+_base_ = "../pe_seg_r50.py"
+
+windows = ["pe"]
+neighbours = 1

@@ -1,0 +1,9 @@
+"""Start: the backbone of a PE classifier in place of ImageNet's.
+
+tools/train.py configs/ablations/seg_swin_pe_pretrained.py --data-root data/pe \\
+    --reuse backbone=work_dirs/pe_cls_swin/iter_20000.pth
+"""
+
+_base_ = "../pe_seg_swin.py"
+
+pretrained = None

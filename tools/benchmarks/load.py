@@ -1,0 +1,99 @@
+"""Time that training waits for data, as a share of an iteration.
+
+Trains a few iterations of a real config on generated 512 x 512 slices (or on --data-root) and
+takes the time between asking for a batch and having it. "ours" is that wait, "reference" the
+whole iteration.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmengine.hooks import Hook
+
+from pe_unified.engine import PERunner, load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Stopwatch(Hook):
+    """Keeps what mmengine's timer hook measured of every iteration."""
+
+    priority = "LOW"
+
+    def __init__(self, warmup: int) -> None:
+        self.warmup = warmup
+        self.waits: list[float] = []
+        self.iterations: list[float] = []
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        if batch_idx >= self.warmup:
+            hub = runner.message_hub
+            self.waits.append(hub.get_scalar("train/data_time").current())
+            self.iterations.append(hub.get_scalar("train/time").current())
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-root", type=Path, help="a converted set; generated if not given")
+    parser.add_argument("--configs", nargs="+", default=["pe_cls_r50", "pe_unified_r50"])
+    parser.add_argument("--input-size", type=int, default=256)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--warmup", type=int, default=4)
+
+
+def run(args: argparse.Namespace) -> list[dict[str, Any]]:
+    with _data(args.data_root) as root:
+        return [_measure(args, name, root) for name in args.configs]
+
+
+@contextmanager
+def _data(given: Path | None) -> Iterator[Path]:
+    if given is not None:
+        yield given
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        raw, converted = Path(folder) / "raw", Path(folder) / "pe"
+        paint = f"make_phantom.py {raw} --layout fumpe --studies 6 --size 512 --slices 24"
+        convert = f"fumpe_to_coco.py {raw} {converted} --split 0.4 0.3 0.3"
+        for command in (f"{paint} --workers 2 --quiet", f"{convert} --quiet"):
+            script, *words = command.split()
+            subprocess.run(
+                [sys.executable, ROOT / "data_converters" / script, *words], cwd=ROOT, check=True
+            )
+        yield converted
+
+
+def _measure(args: argparse.Namespace, name: str, root: Path) -> dict[str, Any]:
+    overrides = {
+        "pretrained": None,
+        "input_size": args.input_size,
+        "batch_size": args.batch_size,
+        "num_workers": args.workers,
+        "max_iters": args.iterations + args.warmup,
+    }
+    cfg = load_config(ROOT / f"configs/{name}.py", overrides, str(root))
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.console_level = "WARNING"
+    with tempfile.TemporaryDirectory() as work_dir:
+        cfg.work_dir = work_dir
+        runner = PERunner.from_cfg(cfg)
+        stopwatch = Stopwatch(args.warmup)
+        runner.register_hook(stopwatch)
+        runner.train()
+    return {
+        "case": f"{name}, {args.input_size} x {args.input_size}, batch {args.batch_size}, "
+        f"{args.workers} workers: wait for data / iteration",
+        "ours": statistics.mean(stopwatch.waits),
+        "reference": statistics.mean(stopwatch.iterations),
+        "unit": "s",
+    }
