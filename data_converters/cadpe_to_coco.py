@@ -56,7 +56,7 @@ class CadpeReader:
         slices = [
             MaskedSlice(
                 source=(image_path, image, turn, shift, index),
-                annotations=annotations_of_mask(_instances(level, label_path)),
+                annotations=annotations_of_mask(_labels(level, label_path), instances=True),
                 file_index=turn.file_slice(index, len(stored)),
                 z_mm=z[index],
             )
@@ -142,7 +142,7 @@ def _heights(
     return [round(start + step * index, 4) for index in range(count)], placed.spacing_mm
 
 
-def _instances(level: np.ndarray, path: Path) -> np.ndarray:
+def _labels(level: np.ndarray, path: Path) -> np.ndarray:
     """One slice of labels, int32 (rows, cols)."""
     whole = np.rint(level).astype(np.int32)
     if level.dtype.kind == "f" and not np.array_equal(whole, level):

@@ -49,7 +49,7 @@ class ReadReader:
         stack = stack_slices(headers)
         levels = range(count) if self.order == "ascending" else range(count - 1, -1, -1)
         # NIfTI's axes are (cols, rows, slices).
-        annotations = [annotations_of_mask((labels[:, :, k] > 0).T) for k in levels]
+        annotations = [annotations_of_mask(labels[:, :, k].T) for k in levels]
         return plan_masked_study(
             source.patient_id,
             headers[0].study_uid or source.patient_id,

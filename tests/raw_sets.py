@@ -1,5 +1,6 @@
 """Small raw sets in the layouts of the public ones, with truth known to the pixel."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 from dicom_files import write_hu
 from scipy.io import savemat
 
-EMBOLUS, CONTRAST, TISSUE = 60, 320, 40
+EMBOLUS, CONTRAST, LUNG = 60, 320, -850
 
 
 @dataclass
@@ -27,10 +28,9 @@ class TruePatient:
 
 
 def painted(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """HU for a mask (rows, cols, slices): emboli in contrast in tissue, air at the rim."""
+    """HU for a mask (rows, cols, slices): emboli in contrast in lung."""
     rows, cols, count = mask.shape
-    hu = np.full((count, rows, cols), TISSUE, dtype=np.int16)
-    hu[:, :2] = hu[:, -2:] = hu[:, :, :2] = hu[:, :, -2:] = -1000
+    hu = np.full((count, rows, cols), LUNG, dtype=np.int16)
     hu += rng.integers(-10, 11, hu.shape, dtype=np.int16)
     for k in range(count):
         where = mask[:, :, k] > 0
@@ -49,7 +49,7 @@ def random_mask(rng: np.random.Generator, size: int, count: int) -> np.ndarray:
     for k in range(1, max(2, count // 3)):
         for _ in range(int(rng.integers(1, 4))):
             y, x = rng.integers(6, size - 12, 2)
-            h, w = rng.integers(2, 6, 2)
+            h, w = rng.integers(4, 10, 2)
             mask[y : y + h, x : x + w, k] = 1
     return mask
 
@@ -83,9 +83,9 @@ def write_fumpe_patient(
             raw / scans / name / f"D{k + 1}.dcm",
             hu[k],
             z[k],
-            # The instance number runs against the file names: nobody may rely on it.
-            number=count - k,
             **{
+                # It runs against the file names: nobody may rely on it.
+                "InstanceNumber": count - k,
                 "SOPInstanceUID": f"1.2.3.{sum(name.encode())}.{k + 1}",
                 "StudyInstanceUID": f"1.2.3.{sum(name.encode())}",
                 "SeriesInstanceUID": f"1.2.3.{sum(name.encode())}.0",
@@ -147,3 +147,33 @@ def write_rsna_study(
 def write_csv(path: Path, rows: list[list[str]], columns: list[str] = RSNA_COLUMNS) -> Path:
     path.write_text("\n".join(",".join(row) for row in [columns, *rows]) + "\n")
     return path
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    """Every file of a data set but the converter's own notes, by name."""
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and ".conversion" not in path.parts
+    }
+
+
+def load_splits(root: Path) -> dict[str, dict]:
+    return {
+        path.stem: json.loads(path.read_text()) for path in (root / "annotations").glob("*.json")
+    }
+
+
+def all_images(root: Path) -> list[dict]:
+    """Entries of ``images[]`` of all splits, each with its annotations under that key."""
+    images = []
+    for name in ("train", "val", "test"):
+        content = json.loads((root / "annotations" / f"{name}.json").read_text())
+        by_image: dict[int, list[dict]] = {}
+        for annotation in content["annotations"]:
+            by_image.setdefault(annotation["image_id"], []).append(annotation)
+        images += [
+            {**image, "split": name, "annotations": by_image.get(image["id"], [])}
+            for image in content["images"]
+        ]
+    return images

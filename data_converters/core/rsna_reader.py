@@ -18,6 +18,8 @@ from pe_unified.ct.series import Stack, stack_slices
 
 #: Names written out in a problem before the rest is counted.
 _NAMED = 10
+#: Rows and columns of the set's DICOM slices, on which boxes are drawn, and of its JPEG edition.
+DICOM_SIZE, JPEG_SIZE = 512, 256
 _JPEG_NAME = re.compile(r"^(\d+)_(.+)\.jpe?g$", re.IGNORECASE)
 
 
@@ -45,9 +47,15 @@ class StudyPlace:
 
 @dataclass
 class _Series:
-    """The files of a series in ascending order, by SOP instance UID."""
+    """The files of a series in ascending order, by SOP instance UID.
+
+    ``sizes``: (rows, cols) per file; ``box_scale``: pixels of the file per pixel of the DICOM
+    slice that the boxes were drawn on.
+    """
 
     order: list[tuple[str, Path]]
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    box_scale: float = 1.0
     stack: Stack | None = None
     problems: list[str] = field(default_factory=list)
 
@@ -87,15 +95,17 @@ class RsnaReader:
             series = self._series(place.folder / series_uid)
             plan.problems += series.problems
             self._compare(place, series, rows, plan)
-            slices = self._slices(place, series_uid, series, rows, boxes, offset)
+            slices = self._slices(place, series_uid, series, rows, boxes, offset, plan.problems)
             plan.studies.append(StudyPlan(exam, slices, _spacing(series.stack, slices)))
             exam = None
             offset += len(series.order)
         _note_other_series(place, by_series, plan)
-        lost = sum(len(boxes[sop]) for sop in boxes.keys() - {row.sop_uid for row in place.rows})
+        lost = sorted(boxes.keys() - {row.sop_uid for row in place.rows})
         if lost:
+            count = sum(len(boxes[sop]) for sop in lost)
             plan.problems.append(
-                f"study {place.study_uid}: {lost} boxes lie on slices that the csv does not list"
+                f"study {place.study_uid}: {count} boxes lie on slices that the csv does not list: "
+                f"{_names(lost)}; complete the csv or remove the boxes"
             )
         return offset
 
@@ -134,6 +144,7 @@ class RsnaReader:
         rows: list[SliceRow],
         boxes: dict[str, list[BoxRow]],
         offset: int,
+        problems: list[str],
     ) -> list[SlicePlan]:
         labels = {row.sop_uid: row.label for row in rows}
         z: Sequence[float | None] = (
@@ -144,21 +155,23 @@ class RsnaReader:
         for index, (sop, path) in enumerate(series.order):
             if place.chosen is not None and sop not in place.chosen:
                 continue
-            present, known = _labels(labels.get(sop), bool(boxes.get(sop)))
-            image = {
+            image: dict[str, Any] = {
                 "study_uid": place.study_uid,
                 "series_uid": series_uid,
                 "sop_uid": sop,
                 "slice_index": index,
                 "z_mm": z[index],
                 "spacing_mm": spacing,
-                "pe_present": present,
-                "labels_known": known,
             }
-            annotations = [
-                annotation_of_box(box.x, box.y, box.width, box.height, artery=box.artery)
-                for box in boxes.get(sop, ())
-            ]
+            annotations = []
+            for box in boxes.get(sop, ()):
+                annotation, fault = _place_box(box, series.sizes[index], series.box_scale)
+                if fault:
+                    problems.append(f"study {place.study_uid}, slice {sop}: {fault}")
+                if annotation is not None:
+                    annotations.append(annotation)
+            present, known = _labels(labels.get(sop), bool(annotations))
+            image["pe_present"], image["labels_known"] = present, known
             name = f"{offset + index:04d}.png"
             slices.append(SlicePlan((path,), name, image, annotations))
         return slices
@@ -172,6 +185,25 @@ def _labels(label: int | None, has_boxes: bool) -> tuple[int | None, list[str]]:
     if label is None:
         return None, []
     return (1, ["slice"]) if label else (0, list(ALL_LABELS))
+
+
+def _place_box(
+    box: BoxRow, size: tuple[int, int], scale: float
+) -> tuple[dict[str, Any] | None, str]:
+    """The annotation of a box within a slice of (rows, cols), and what is wrong with it."""
+    edges = [box.x, box.y, box.x + box.width, box.y + box.height]
+    left, top, right, bottom = (value * scale for value in edges)
+    rows, cols = size
+    x0, y0, x1, y1 = max(0, left), max(0, top), min(cols, right), min(rows, bottom)
+    fault = ""
+    if (x0, y0, x1, y1) != (left, top, right, bottom):
+        fault = (
+            f"the box {[box.x, box.y, box.width, box.height]} leaves the slice of "
+            f"{rows} x {cols} pixels and was cut; check the boxes' file"
+        )
+    if x1 <= x0 or y1 <= y0:
+        return None, fault.replace("was cut", "has no part in it")
+    return annotation_of_box(x0, y0, x1 - x0, y1 - y0, artery=box.artery), fault
 
 
 def _dicom_series(folder: Path) -> _Series:
@@ -188,7 +220,12 @@ def _dicom_series(folder: Path) -> _Series:
     if not slices:
         return _Series([], problems=problems or [f"{folder}: no slices; complete the download"])
     stack = stack_slices(slices)
-    return _Series([(_sop(header), header.path) for header in stack.slices], stack, problems)
+    return _Series(
+        order=[(_sop(header), header.path) for header in stack.slices],
+        sizes=[(header.rows, header.cols) for header in stack.slices],
+        stack=stack,
+        problems=problems,
+    )
 
 
 def _sop(header: SliceHeader) -> str:
@@ -206,7 +243,12 @@ def _jpeg_series(folder: Path) -> _Series:
             found.append((int(match[1]), match[2], path))
         elif not path.name.startswith("."):
             problems.append(f"{path}: not named NNN_<SOPInstanceUID>.jpg; restore the name")
-    return _Series([(sop, path) for _, sop, path in sorted(found)], problems=problems)
+    return _Series(
+        order=[(sop, path) for _, sop, path in sorted(found)],
+        sizes=[(JPEG_SIZE, JPEG_SIZE)] * len(found),
+        box_scale=JPEG_SIZE / DICOM_SIZE,
+        problems=problems,
+    )
 
 
 def _note_other_series(place: StudyPlace, known: dict[str, Any], plan: PatientPlan) -> None:

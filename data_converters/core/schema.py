@@ -38,39 +38,49 @@ _INFORMATIONAL = ("qa_motion", "qa_contrast", "flow_artifact", "true_filling_def
 ALL_LABELS = ("slice", "boxes", "masks")
 
 
-def annotations_of_mask(mask: np.ndarray) -> list[dict[str, Any]]:
+def annotations_of_mask(mask: np.ndarray, instances: bool = False) -> list[dict[str, Any]]:
     """One annotation per 8-connected component.
 
     Args:
-        mask: (rows, cols); 0 is background. Each other value is an instance of its own, and
-            touching instances are told apart.
+        mask: (rows, cols), whole numbers; 0 is background.
+        instances: each value is an instance of its own: touching ones are told apart, and
+            ``instance_id`` is set. Otherwise everything above 0 is the same.
 
     Returns:
         Annotations without ``id`` and ``image_id``, in order of instance, then of the
-        first pixel met going down the rows. ``instance_id`` is set where a value exceeds 1.
+        first pixel met going down the rows.
     """
     if not mask.any():
         return []
+    if not instances:
+        return _components((mask > 0).astype(np.uint8), {})
+    return [
+        annotation
+        for value in np.unique(mask)
+        if value
+        for annotation in _components((mask == value).astype(np.uint8), {"instance_id": int(value)})
+    ]
+
+
+def _components(binary: np.ndarray, extra: dict[str, Any]) -> list[dict[str, Any]]:
+    binary = np.ascontiguousarray(binary)
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(binary, connectivity=8)
     annotations = []
-    instances = [int(value) for value in np.unique(mask) if value]
-    for instance in instances:
-        binary = np.ascontiguousarray(mask == instance, dtype=np.uint8)
-        count, parts, stats, _ = cv2.connectedComponentsWithStats(binary, connectivity=8)
-        for part in range(1, count):
-            x, y, width, height, area = (int(value) for value in stats[part])
-            canvas = np.zeros(mask.shape, dtype=np.uint8, order="F")
-            window = (slice(y, y + height), slice(x, x + width))
-            canvas[window] = parts[window] == part
-            annotation = {
+    for part in range(1, count):
+        x, y, width, height, area = (int(value) for value in stats[part])
+        canvas = np.zeros(binary.shape, dtype=np.uint8, order="F")
+        window = (slice(y, y + height), slice(x, x + width))
+        canvas[window] = parts[window] == part
+        annotations.append(
+            {
                 "category_id": CATEGORY_ID,
                 "bbox": [x, y, width, height],
                 "area": area,
                 "segmentation": encode_mask(canvas),
                 "iscrowd": 0,
+                **extra,
             }
-            if instances != [1]:
-                annotation["instance_id"] = instance
-            annotations.append(annotation)
+        )
     return annotations
 
 

@@ -62,28 +62,21 @@ def _divide(
         members[groups.get(patient, patient)].append(patient)
     strata = {name: _stratum([has_pe[patient] for patient in members[name]]) for name in members}
     sizes = {name: len(members[name]) for name in members}
-    wanted = _targets(strata, sizes, shares)
-    total = [share * len(has_pe) for share in shares]
     open_parts = [part for part, share in enumerate(shares) if share]
     part_of: dict[str, int] = {}
-    # Large groups first, since small ones can still even out; then in shuffled order.
-    for name in sorted(members, key=lambda name: (strata[name], -sizes[name], _draw(seed, name))):
-        missing = wanted[strata[name]]
-        part = max(open_parts, key=lambda part: (missing[part] + total[part], -part))
-        part_of[name] = part
-        missing[part] -= sizes[name]
-        total[part] -= sizes[name]
+    # What a part lacks; each stratum starts with what the ones before could not even out.
+    missing = [0.0] * len(shares)
+    for stratum in sorted(set(strata.values())):
+        names = [name for name in members if strata[name] == stratum]
+        count = sum(sizes[name] for name in names)
+        missing = [lack + share * count for lack, share in zip(missing, shares, strict=True)]
+        # Large groups first, since small ones can still even out; then in drawn order.
+        for name in sorted(names, key=lambda name: (-sizes[name], _draw(seed, name))):
+            part = max(open_parts, key=lambda part: (missing[part], -part))
+            part_of[name] = part
+            missing[part] -= sizes[name]
     _fill_empty(part_of, strata, shares, seed)
     return {patient: part_of[name] for name in members for patient in members[name]}
-
-
-def _targets(
-    strata: Mapping[str, int], sizes: Mapping[str, int], shares: Sequence[float]
-) -> dict[int, list[float]]:
-    counts: dict[int, int] = defaultdict(int)
-    for name, stratum in strata.items():
-        counts[stratum] += sizes[name]
-    return {stratum: [share * count for share in shares] for stratum, count in counts.items()}
 
 
 def _fill_empty(
@@ -96,7 +89,7 @@ def _fill_empty(
         holders: dict[int, list[str]] = defaultdict(list)
         for name, owner in part_of.items():
             holders[owner].append(name)
-        owner = max(holders, key=lambda owner: (len(holders[owner]), -owner))
+        owner = max(holders, key=lambda owner: (len(holders[owner]), -owner), default=part)
         if len(holders[owner]) < 2:
             return
         names = sorted(holders[owner], key=lambda name: (strata[name], _draw(seed, name)))

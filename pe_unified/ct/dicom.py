@@ -12,6 +12,7 @@ import numpy as np
 import pydicom
 from pydicom.multival import MultiValue
 from pydicom.pixels import apply_modality_lut
+from pydicom.uid import MediaStorageDirectoryStorage
 
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.hu import HU_MAX, HU_MIN
@@ -57,6 +58,7 @@ class SliceHeader:
     """
 
     path: Path
+    sop_class: str = ""
     sop_uid: str = ""
     series_uid: str = ""
     study_uid: str = ""
@@ -124,9 +126,11 @@ def scan_files(files: Iterable[Path]) -> FolderScan:
             continue
         if header.rows and header.cols:
             scan.headers.append(header)
+        elif header.sop_class == MediaStorageDirectoryStorage or header.modality not in ("", "CT"):
+            kind = header.modality or "directory"
+            scan.ignored.append((path, f"DICOM object without pixels ({kind})"))
         else:
-            kind = header.modality or "unknown"
-            scan.ignored.append((path, f"DICOM object without pixels (modality {kind})"))
+            scan.broken.append(DataError(path, "the header ends before the pixels", _COPY_AGAIN))
     return scan
 
 
@@ -140,6 +144,7 @@ def read_header(path: str | os.PathLike) -> SliceHeader:
     dataset = _dcmread(path, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
     return SliceHeader(
         path=path,
+        sop_class=_text(dataset, "SOPClassUID"),
         sop_uid=_text(dataset, "SOPInstanceUID"),
         series_uid=_text(dataset, "SeriesInstanceUID"),
         study_uid=_text(dataset, "StudyInstanceUID"),

@@ -160,15 +160,15 @@ def open_nrrd(path: Path, scratch: Path | None = None) -> tuple[RawArray, np.nda
     if unusual or encoding not in ("raw", "gzip", "gz", "bzip2", "bz2"):
         raise DataError(path, f"NRRD encoding '{encoding}' or skips", "save it as gzip or raw")
     needed = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    plain, offset = path, start
     if encoding != "raw":
         if scratch is None:
             raise ValueError("compressed NRRD needs a scratch folder")
-        unpacked = scratch / f"{path.name}.raw"
-        _unpack(path, start, unpacked, encoding)
-        path, start = unpacked, 0
-    if os.path.getsize(path) - start < needed:
+        plain, offset = scratch / f"{path.name}.raw", 0
+        _unpack(path, start, plain, encoding)
+    if os.path.getsize(plain) - offset < needed:
         raise DataError(path, "the data are cut short", _COPY_AGAIN)
-    return RawArray(path, start, dtype, shape), _nrrd_affine(header)
+    return RawArray(plain, offset, dtype, shape), _nrrd_affine(header)
 
 
 def _unpack(path: Path, start: int, target: Path, encoding: str) -> None:

@@ -1,0 +1,93 @@
+import h5py
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from data_converters.core.mat import open_mat
+from pe_unified.ct.errors import DataError
+
+SHAPE = (12, 9, 21)  # rows, cols, slices: more slices than a block
+
+
+@pytest.fixture
+def mask():
+    return (np.random.default_rng(0).random(SHAPE) < 0.1).astype(np.uint8)
+
+
+def write_v73(path, mask, name="Mask", **options):
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file.create_dataset(name, data=mask.T, **options)
+    content = bytearray(path.read_bytes())
+    content[:19] = b"MATLAB 7.3 MAT-file"
+    path.write_bytes(content)
+
+
+def read(path, name="Mask"):
+    with open_mat(path, name) as opened:
+        assert opened.shape == SHAPE
+        return np.stack(list(opened.slices()), axis=2)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64, np.int16, bool])
+def test_v5(tmp_path, mask, dtype, compressed):
+    savemat(tmp_path / "a.mat", {"Mask": mask.astype(dtype)}, do_compression=compressed)
+    np.testing.assert_array_equal(read(tmp_path / "a.mat"), mask)
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip", "chunks": (5, 9, 12)}])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_v73(tmp_path, mask, dtype, options):
+    write_v73(tmp_path / "a.mat", mask.astype(dtype), **options)
+    np.testing.assert_array_equal(read(tmp_path / "a.mat"), mask)
+
+
+def test_255_counts_as_one(tmp_path, mask):
+    savemat(tmp_path / "a.mat", {"Mask": mask * 255})
+    np.testing.assert_array_equal(read(tmp_path / "a.mat"), mask)
+
+
+@pytest.mark.parametrize("v73", [False, True])
+def test_wrong_variable_names_those_there(tmp_path, mask, v73):
+    path = tmp_path / "a.mat"
+    write_v73(path, mask, "Masks") if v73 else savemat(path, {"Masks": mask})
+    with pytest.raises(DataError, match=r"no variable 'Mask'; the file holds Masks; .*--variable"):
+        read(path)
+    np.testing.assert_array_equal(read(path, "Masks"), mask)
+
+
+@pytest.mark.parametrize("v73", [False, True])
+def test_truncated(tmp_path, mask, v73):
+    path = tmp_path / "a.mat"
+    write_v73(path, mask) if v73 else savemat(path, {"Mask": mask})
+    path.write_bytes(path.read_bytes()[:700])
+    with pytest.raises(DataError, match=r"a\.mat: .*; download the file again"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (np.zeros((4, 4), np.uint8), "has shape"),
+        (np.array(["text"]), "has shape"),
+        (np.full(SHAPE, 7, np.uint8), "holds 7, not 0 and 1"),
+        (np.full(SHAPE, 0.5), r"holds 0\.5, not 0 and 1"),
+        (np.full(SHAPE, np.nan), "holds nan"),
+    ],
+)
+def test_no_mask(tmp_path, value, reason):
+    savemat(tmp_path / "a.mat", {"Mask": value})
+    with pytest.raises(DataError, match=reason):
+        read(tmp_path / "a.mat")
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\0" * 200, b"MATLAB 5.0 MAT-file" * 30])
+def test_rubbish(tmp_path, content):
+    (tmp_path / "a.mat").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.mat"):
+        read(tmp_path / "a.mat")
+
+
+def test_absent(tmp_path):
+    with pytest.raises(DataError, match="no such mask file"):
+        read(tmp_path / "a.mat")
