@@ -31,6 +31,7 @@ default_hooks = dict(
     checkpoint=dict(type="WholeCheckpointHook", interval=1000, max_keep=2, save_best=None),
 )
 custom_hooks = [
+    dict(type="MeanLossHook"),
     dict(type="NaNGuardHook"),
     dict(type="ProgressHook"),
     dict(type="EMAHook", ema_type="ExponentialMovingAverage", momentum=0.002),

@@ -15,6 +15,7 @@ settings = dict(
     lr=2e-3,
     model=dict(backbone=dict(depth=18, base_channels=32)),
     custom_hooks=[
+        dict(type="MeanLossHook"),
         dict(type="NaNGuardHook"),
         dict(type="ProgressHook"),
         dict(type="EMAHook", ema_type="ExponentialMovingAverage", momentum=0.02),

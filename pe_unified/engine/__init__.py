@@ -1,13 +1,14 @@
 """Running training and evaluation: configs, hooks, precision, checkpoints, steps."""
 
 from pe_unified.engine.config import ConfigError, apply_knobs, load_config
-from pe_unified.engine.hooks import NaNGuardHook, ProgressHook, WholeCheckpointHook
+from pe_unified.engine.hooks import MeanLossHook, NaNGuardHook, ProgressHook, WholeCheckpointHook
 from pe_unified.engine.precision import PrecisionOptimWrapper
 from pe_unified.engine.runner import PERunner
 from pe_unified.engine.steps import load_recipe, run_recipe
 
 __all__ = [
     "ConfigError",
+    "MeanLossHook",
     "NaNGuardHook",
     "PERunner",
     "PrecisionOptimWrapper",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import is_main_process, master_only
+from mmengine.dist import all_reduce_dict, is_main_process, master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from rich.progress import (
@@ -102,6 +102,25 @@ class WholeCheckpointHook(Hook):
         kept = sorted(work_dir.glob("iter_*.pth"), key=lambda path: int(path.stem[5:]))
         for path in kept[: -self.max_keep]:
             path.unlink()
+
+
+@HOOKS.register_module()
+class MeanLossHook(Hook):
+    """Log the loss of the whole batch where processes share it, not that of the first one."""
+
+    priority = "HIGHEST"
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict | None = None,
+    ) -> None:
+        if runner.world_size > 1 and outputs:
+            reduced = {name: value.detach().clone() for name, value in outputs.items()}
+            all_reduce_dict(reduced, op="mean")
+            outputs.update(reduced)
 
 
 @HOOKS.register_module()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import weights_to_cpu
 from torch.utils.data import DataLoader
@@ -55,6 +55,18 @@ class PERunner(Runner):
     def train(self) -> torch.nn.Module:
         self._started = time.monotonic()
         return super().train()
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """As mmengine's, which sets a GPU even where processes share a CPU."""
+        on_cpu = self.launcher == "pytorch" and not torch.cuda.is_available()
+        if on_cpu and not torch.distributed.is_initialized():
+            torch.distributed.init_process_group("gloo")
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: torch.nn.Module) -> Any:
+        if self.distributed and not torch.cuda.is_available():
+            return MMDistributedDataParallel(module=model, broadcast_buffers=False)
+        return super().wrap_model(model_wrapper_cfg, model)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)

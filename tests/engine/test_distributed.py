@@ -1,0 +1,73 @@
+"""Two processes train as one does."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from pe_unified.models.weights import load_checkpoint_safely
+
+SCRIPT = """
+import os, sys
+sys.path[:0] = {paths!r}
+from pathlib import Path
+import torch
+from tiny_run import small_config
+from pe_unified.engine import PERunner
+
+torch.set_num_threads(1)
+processes = int(os.environ.get("WORLD_SIZE", 1))
+cfg = small_config(
+    Path({repository!r}), Path({data!r}), Path({work_dir!r}) / str(processes),
+    task="cls", max_iters=3, batch_size=8 // processes,
+    **{{"model.cls_head.pool": "avg", "model.cls_head.dropout": 0.0}},
+)
+cfg.model.backbone.norm_eval = True
+cfg.launcher = "pytorch" if processes > 1 else "none"
+cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+cfg.default_hooks.logger.interval = 1
+PERunner.from_cfg(cfg).train()
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(repository, tiny_dataset, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("distributed")
+    script = folder / "train.py"
+    script.write_text(
+        SCRIPT.format(
+            paths=[str(repository / "tests"), str(repository / "tests/engine")],
+            repository=str(repository),
+            data=str(tiny_dataset),
+            work_dir=str(folder),
+        )
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    torchrun += ["--master_addr", "127.0.0.1", "--master_port", "0", "--standalone"]
+    for command in ([sys.executable], torchrun):
+        done = subprocess.run([*command, str(script)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def losses(folder):
+    (log,) = folder.glob("*/vis_data/scalars.json")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def test_same_loss(runs):
+    one, two = losses(runs / "1"), losses(runs / "2")
+    assert len(one) == 3
+    assert one == pytest.approx(two, abs=1e-5)
+
+
+def test_same_weights(runs):
+    one, two = (
+        load_checkpoint_safely(runs / f"{processes}/iter_3.pth")["state_dict"]
+        for processes in (1, 2)
+    )
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, atol=2e-4, rtol=1e-3, msg=name)
