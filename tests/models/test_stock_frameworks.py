@@ -159,6 +159,39 @@ def test_equal_weights_give_equal_answers(backbone, channels_last):
     assert largest_difference(model, stock, batch) > 1e-3, "a difference would be seen"
 
 
+def test_equal_weights_give_equal_losses():
+    config = _same_settings("resnet")
+    config["seg_head"].update(dice_weight=0.0)
+    # Nothing left to chance; and with mmdet's 0.3, no anchor would learn from these discs.
+    config["det_head"].update(rpn_samples=10**6, roi_samples=10**6, rpn_least_iou=0.05)
+    torch.manual_seed(0)
+    model = MODELS.build(config).eval()
+    batch = tiny_batch((64, 96))
+
+    def losses(each, task):
+        return each(**model.data_preprocessor(stock_batch(batch, task)), mode="loss")
+
+    ours = losses(model, "all")
+    theirs = {}
+    for task, other in stock_models(config).items():
+        copy_to_stock(model, other, task)
+        other.eval()
+        for name, value in losses(other, task).items():
+            theirs[task, name] = sum(value) if isinstance(value, list) else value
+    for name, pair in {
+        "cls_loss_ce": ("cls", "loss"),
+        "seg_loss_bce": ("seg", "decode.loss_ce"),
+        "det_loss_rpn_cls": ("det", "loss_rpn_cls"),
+        "det_loss_rpn_bbox": ("det", "loss_rpn_bbox"),
+        "det_loss_roi_cls": ("det", "loss_cls"),
+        "det_loss_roi_bbox": ("det", "loss_bbox"),
+    }.items():
+        assert ours[name] > 0
+        torch.testing.assert_close(
+            ours[name], theirs[pair], msg=lambda text, n=name: f"{n}: {text}"
+        )
+
+
 def test_what_the_stock_frameworks_cannot_express_is_refused():
     config = _same_settings("resnet")
     with pytest.raises(ValueError, match="pools the last level by 'avg' only"):
