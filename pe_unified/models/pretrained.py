@@ -1,6 +1,7 @@
 """The ImageNet start: torchvision's, mmpretrain's or one's own weights, by one switch."""
 
 import os
+import re
 import urllib.error
 import urllib.parse
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from pe_unified.models.weights import (
 )
 
 _TORCHVISION = "torchvision://"
+_HASH = re.compile(r"-([0-9a-f]{8,})\.pth?$")
 _CLASSIFIERS = ("fc.", "head.")
 #: Norms that a Swin has for its first three outputs and no classification checkpoint has.
 SWIN_FRESH = ("norm0.", "norm1.", "norm2.")
@@ -77,8 +79,9 @@ def _as_file(source: str) -> Path:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        torch.hub.download_url_to_file(source, str(path))
-    except (urllib.error.URLError, OSError) as error:
+        marked = _HASH.search(path.name)  # torchvision and mmpretrain put it into the name
+        torch.hub.download_url_to_file(source, str(path), marked[1] if marked else None)
+    except (urllib.error.URLError, OSError, RuntimeError) as error:
         reason = getattr(error, "reason", error)
         raise CheckpointError(
             f"pretrained: cannot download {source} ({reason}). Download it where there is a "

@@ -126,24 +126,26 @@ class PEUnified(BaseModel):
     ) -> dict[str, Tensor]:
         """Losses of every task, each from the samples that carry its label."""
         features = self.backbone(inputs)
+        chosen = self._chosen(tasks)
         losses: dict[str, Tensor] = {}
-        unreached = set(range(len(features)))
-        idle = []
-        for task in self._chosen(tasks):
+        read: set[int] = set()
+        for task in chosen:
             head = self.head(task)
             known = [i for i, sample in enumerate(data_samples) if head.knows(sample)]
             if known:
                 own = _rows(features, known, len(inputs))
                 image = _rows([inputs], known, len(inputs))[0]
                 values = head.loss(own, [data_samples[i] for i in known], image)
-                unreached -= set(head.levels_read)
+                read.update(head.levels_read)
             else:
-                values = dict.fromkeys(head.loss_names, inputs.new_zeros(()))
-                idle += head.parameters()
+                values = dict.fromkeys(head.loss_names, _zero_over(head.parameters(), inputs))
             weight = self.task_weights.get(task, 1.0)
             for name, value in values.items():
                 losses[f"{task}_{name}"] = value * weight
-        idle += self.backbone.parameters_behind(unreached)
+        idle = self.backbone.parameters_behind(set(range(len(features))) - read)
+        idle += [
+            p for task in self.tasks if task not in chosen for p in self.head(task).parameters()
+        ]
         first = next(iter(losses))
         losses[first] = losses[first] + _zero_over(idle, inputs)
         return losses

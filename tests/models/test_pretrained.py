@@ -156,6 +156,23 @@ def test_a_file_put_where_it_said_is_taken(tmp_path, monkeypatch):
     assert torch.equal(ours.conv1.weight, theirs.conv1.weight)
 
 
+def test_a_download_is_checked_against_the_hash_in_its_name(tmp_path, monkeypatch):
+    served = tmp_path / "served-0123abcd.pth"
+    torch.save(torchvision.models.resnet18().state_dict(), served)
+    fetch = torch.hub.download_url_to_file
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(
+        torch.hub,
+        "download_url_to_file",
+        lambda url, path, mark: fetch(served.as_uri(), path, mark, progress=False),
+    )
+    with pytest.raises(CheckpointError, match="invalid hash value"):
+        load_pretrained(PEResNet(18), "https://example.org/weights-0123abcd.pth")
+    assert not (tmp_path / "checkpoints" / "weights-0123abcd.pth").exists()
+    load_pretrained(PEResNet(18), "https://example.org/plain.pth")
+    assert (tmp_path / "checkpoints" / "plain.pth").is_file()
+
+
 @pytest.mark.parametrize(
     "source, reason",
     [

@@ -66,6 +66,7 @@ def test_an_absent_task_costs_nothing_but_keeps_its_gradient(backbone, known):
         for key in LOSS_KEYS[task]:
             if task not in known:
                 assert losses[key] == 0
+                assert losses[key].requires_grad
     sum(losses.values()).backward()
     assert without_gradient(model) == [], "distributed training waits for every parameter"
     for task in TASKS:
@@ -136,6 +137,15 @@ def test_some_heads_only():
     with torch.no_grad():
         outputs = model(torch.zeros(1, 3, 64, 64), heads=("seg",))
     assert set(outputs) == {"seg"}
+
+
+def test_a_loss_on_some_heads_reaches_the_others_with_zeros():
+    model = _build().train()
+    data = model.data_preprocessor(tiny_batch(), True)
+    losses = model(**data, mode="loss", heads=("cls",))
+    assert set(losses) == LOSS_KEYS["cls"]
+    sum(losses.values()).backward()
+    assert without_gradient(model) == []
 
 
 def test_raw_outputs():
