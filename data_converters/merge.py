@@ -129,18 +129,19 @@ def merge(
 
 def _refuse_shared_studies(sets: Sequence[_Set]) -> None:
     """The same study in two sets is the same patient, whatever the identifiers say."""
-    place: dict[str, tuple[str, str]] = {}
+    places: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for one in sets:
         for patient, record in one.records.items():
             for exam in record["exams"]:
-                study, split = exam["study_uid"], one.split_of[patient]
-                name, other = place.setdefault(study, (one.name, split))
-                if other != split:
-                    reason = f"study {study} is in {other} of {name} and in {split} of {one.name}"
-                    raise DataError(one.root, reason, "convert one of them with the other's split")
-                if name != one.name:
-                    reason = f"study {study} is in {name} and in {one.name}"
-                    raise DataError(one.root, reason, "remove it from one of them")
+                places[exam["study_uid"]].append((one.name, one.split_of[patient]))
+    shared = {study: found for study, found in places.items() if len(found) > 1}
+    for study, ((name, split), (other, other_split), *_) in shared.items():
+        if split != other_split:
+            reason = f"study {study} is in {split} of {name} and in {other_split} of {other}"
+            raise DataError(other, reason, "convert one of them with the other's split")
+    for study, ((name, _), (other, _), *_) in shared.items():
+        reason = f"study {study} is in {name} and in {other}"
+        raise DataError(other, reason, "remove it from one of them")
 
 
 def _new_ids(sets: Sequence[_Set]) -> dict[tuple[str, str], str]:

@@ -82,7 +82,7 @@ def _pixel_faults(root: Path, parts: Mapping[str, Part], workers: int) -> Iterat
     slices: dict[str, list[tuple[dict[str, Any], list[dict[str, Any]]]]] = defaultdict(list)
     seen: set[str] = set()
     doubtful = True
-    for part in parts.values():
+    for part in (parts[name] for name in sorted(parts, key=lambda name: name not in SPLITS)):
         doubtful = doubtful and part.info.get("hu_check", True)
         for image in part.images:
             if image["file_name"] not in seen:

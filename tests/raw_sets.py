@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 from dicom_files import write_hu
@@ -68,7 +69,8 @@ def write_fumpe_patient(
     **elements,
 ) -> TruePatient:
     """``CT_scans/<name>/D1.dcm ...`` (no leading zeros) and ``GroundTruth/<name>.mat``."""
-    rng = np.random.default_rng([seed, sum(name.encode())])
+    number = crc32(name.encode())
+    rng = np.random.default_rng([seed, number])
     if mask is None:
         mask = random_mask(rng, size, count)
         if empty:
@@ -86,9 +88,9 @@ def write_fumpe_patient(
             **{
                 # It runs against the file names: nobody may rely on it.
                 "InstanceNumber": count - k,
-                "SOPInstanceUID": f"1.2.3.{sum(name.encode())}.{k + 1}",
-                "StudyInstanceUID": f"1.2.3.{sum(name.encode())}",
-                "SeriesInstanceUID": f"1.2.3.{sum(name.encode())}.0",
+                "SOPInstanceUID": f"1.2.3.{number}.{k + 1}",
+                "StudyInstanceUID": f"1.2.3.{number}",
+                "SeriesInstanceUID": f"1.2.3.{number}.0",
                 **elements,
             },
         )

@@ -200,6 +200,7 @@ def split_faults(parts: Mapping[str, Part]) -> Iterator[str]:
             yield from _overlap(one, other)
     outside = {patient for part in splits if part.name != "test" for patient in part.patients()}
     folds = sorted({name[:-4] for name in parts if name.startswith("fold") and name[-4:] == "_val"})
+    in_splits = {image["file_name"]: (image, part) for part in splits for image in part.images}
     held_out: Counter[str] = Counter()
     for fold in folds:
         train, val = parts.get(f"{fold}_train"), parts[f"{fold}_val"]
@@ -207,11 +208,25 @@ def split_faults(parts: Mapping[str, Part]) -> Iterator[str]:
             yield f"{fold}_val.json without {fold}_train.json"
             continue
         yield from _overlap(train, val, shared_ids=False)
+        yield from _differences(train, in_splits)
+        yield from _differences(val, in_splits)
         if train.patients() | val.patients() != outside:
             yield f"{fold}: train and val are not the patients outside test"
         held_out.update(val.patients())
     if folds and (set(held_out) != outside or max(held_out.values(), default=1) > 1):
         yield "folds: not every patient outside test is validated exactly once"
+
+
+def _differences(fold: Part, in_splits: Mapping[str, tuple[Mapping, Part]]) -> Iterator[str]:
+    """Slices of a fold that are not what the splits say of them."""
+    for image in fold.images:
+        twin, part = in_splits.get(image["file_name"], (None, None))
+        if twin is None or part is None:
+            yield f"{fold.name}.json, {image['file_name']}: in no split"
+            continue
+        one, other = fold.annotations.get(image["id"], []), part.annotations.get(twin["id"], [])
+        if image != twin or one != other:
+            yield f"{fold.name}.json, {image['file_name']}: differs from {part.name}.json"
 
 
 def _overlap(one: Part, other: Part, shared_ids: bool = True) -> Iterator[str]:

@@ -140,7 +140,8 @@ def main(make: Callable[[argparse.Namespace], Converter], parser: argparse.Argum
     args = parser.parse_args()
     args.raw = args.raw.resolve()
     try:
-        report = convert(make(args), args.out, run_options(args))
+        options = run_options(args)
+        report = convert(make(args), args.out, options)
     except (DataError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -12,6 +12,9 @@ from typing import Any
 #: Imported once by the fork server, so that workers start at once; nothing heavy.
 _PRELOAD = ["data_converters.core.work", "pydicom", "pe_unified.ct.dicom"]
 
+#: How long to wait for a Dask scheduler, and for its first worker, seconds.
+CONNECT_SECONDS, WORKER_SECONDS = 30, 60
+
 
 class SerialExecutor(Executor):
     """Runs each task when it is submitted, in this process."""
@@ -55,14 +58,20 @@ def _dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
             "--scheduler needs Dask: pip install 'dask[distributed]' here and on the workers"
         ) from error
     try:
-        client = Client(address, timeout=30)
+        client = Client(address, timeout=CONNECT_SECONDS)
     except (OSError, TimeoutError) as error:
         raise SystemExit(
             f"no Dask scheduler answers at {address}; start one with `dask scheduler` and "
             "workers with `dask worker ADDRESS`"
         ) from error
     with client:
-        client.wait_for_workers(1, timeout=60)
+        try:
+            client.wait_for_workers(1, timeout=WORKER_SECONDS)
+        except TimeoutError as error:
+            raise SystemExit(
+                f"the Dask scheduler at {address} has no worker; start one with "
+                f"`dask worker {address}`"
+            ) from error
         threads = sum(client.nthreads().values())
         yield client.get_executor(pure=False), threads
 

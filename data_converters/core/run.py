@@ -22,7 +22,7 @@ from data_converters.core.plan import Converter, PatientPlan, PatientSource
 from data_converters.core.pool import open_executor
 from data_converters.core.progress import ConversionProgress
 from data_converters.core.schema import CONVERTER_VERSION, folder_name, info_entry
-from data_converters.core.splits import SPLITS, assign_folds, assign_splits
+from data_converters.core.splits import SPLITS, assign_folds, assign_splits, check_division
 from data_converters.core.store import Store, write_text
 from pe_unified.ct.errors import DataError
 
@@ -50,6 +50,9 @@ class RunOptions:
     folds: int = 0
     groups: Mapping[str, str] = field(default_factory=dict)
     quiet: bool = False
+
+    def __post_init__(self) -> None:
+        check_division(self.split, self.folds)
 
 
 @dataclass
@@ -195,13 +198,21 @@ def convert(converter: Converter, out: str | os.PathLike, options: RunOptions) -
             run = _Run(converter, store, progress)
             try:
                 run.work_through(executor, slots)
-            except (BrokenExecutor, CancelledError) as error:
+            except Exception as error:
+                if not _is_lost_worker(error):
+                    raise
                 raise SystemExit(
                     f"a worker died ({error or type(error).__name__}), perhaps for lack of memory; "
                     "run the same command again, finished patients are kept"
                 ) from error
         _assemble(converter, store, run, options)
         return _report(converter, store, run)
+
+
+def _is_lost_worker(error: Exception) -> bool:
+    """Whether a task failed with its worker: tasks return what is wrong with the data."""
+    from_cluster = type(error).__module__.split(".")[0] == "distributed"
+    return from_cluster or isinstance(error, BrokenExecutor | CancelledError)
 
 
 def _work_options(converter: Converter) -> dict[str, Any]:

@@ -25,8 +25,7 @@ def assign_splits(
         patient to ``train``, ``val`` or ``test``. No wanted split stays empty while there
         are groups enough.
     """
-    if len(fractions) != len(SPLITS) or min(fractions) < 0 or not sum(fractions) > 0:
-        raise ValueError(f"a split has three fractions, none negative, got {list(fractions)}")
+    check_division(fractions, 0)
     shares = [fraction / sum(fractions) for fraction in fractions]
     parts = _divide(has_pe, shares, seed, groups or {})
     return {patient: SPLITS[part] for patient, part in sorted(parts.items())}
@@ -43,12 +42,23 @@ def assign_folds(
     Raises:
         ValueError: fewer groups than folds, so that a fold would be empty.
     """
-    if folds < 2:
-        raise ValueError(f"cross-validation needs at least 2 folds, got {folds}")
+    check_division((1, 0, 0), folds or 1)
     known = {(groups or {}).get(patient, patient) for patient in has_pe}
     if len(known) < folds:
         raise ValueError(f"{folds} folds need as many patients or groups; there are {len(known)}")
     return dict(sorted(_divide(has_pe, [1 / folds] * folds, seed, groups or {}).items()))
+
+
+def check_division(fractions: Sequence[float], folds: int) -> None:
+    """Refuse shares and numbers of folds that no set of patients can have; 0 folds is none.
+
+    Raises:
+        ValueError: saying what is wrong.
+    """
+    if len(fractions) != len(SPLITS) or min(fractions) < 0 or not sum(fractions) > 0:
+        raise ValueError(f"a split has three fractions, none negative, got {list(fractions)}")
+    if folds < 0 or folds == 1:
+        raise ValueError(f"cross-validation needs at least 2 folds, got {folds}")
 
 
 def _divide(

@@ -61,15 +61,17 @@ class Store:
     @contextmanager
     def open(self) -> Iterator["Store"]:
         """Hold the folder, and sweep away what a killed run left half done."""
-        self.records.mkdir(parents=True, exist_ok=True)
-        self.images.mkdir(exist_ok=True)
+        self.state.mkdir(parents=True, exist_ok=True)
         with open(self.state / "lock", "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 reason = "another conversion is at work in this folder"
                 raise DataError(self.root, reason, "wait for it or end it") from None
+            # First of all: a folder with anything else in it must say whose it is.
             write_text(self.state / "converter", self.converter + "\n")
+            self.records.mkdir(exist_ok=True)
+            self.images.mkdir(exist_ok=True)
             self.sweep()
             yield self
 

@@ -86,7 +86,7 @@ def test_impossible_requests():
     with pytest.raises(ValueError, match="5 folds need as many"):
         assign_folds({"a": True, "b": True}, 5)
     with pytest.raises(ValueError, match="at least 2"):
-        assign_folds({"a": True}, 1)
+        assign_folds({"a": True, "b": True}, 1)
     with pytest.raises(ValueError, match="three fractions"):
         assign_splits({"a": True}, (0, 0, 0))
     with pytest.raises(ValueError, match="three fractions"):
