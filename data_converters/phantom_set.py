@@ -142,7 +142,7 @@ def _make_one(out: str, settings: PhantomSettings, number: int) -> int:
         "slices": len(study.hu),
         "spacing_mm": list(study.spacing),
         "labels": study.labels,
-        "rv_lv_ratio": round(study.plan.rv_lv_ratio, 4),
+        "rv_lv_ratio": round(study.rv_lv_ratio, 4),
         "emboli": [asdict(embolus) for embolus in study.findings],
     } | record
     write_text(_record_path(folder, number), json.dumps(record))

@@ -38,6 +38,7 @@ class PhantomStudy:
         origin: (x, y, z) of voxel [0, 0, 0], mm, LPS.
         findings: the emboli in the map.
         labels: the exam labels of RSNA.
+        rv_lv_ratio: diameter of the right over that of the left ventricle, as drawn.
         plan: what was drawn.
         anatomy: name of the anatomy it was painted on.
         grid: the geometry, for measurements.
@@ -50,6 +51,7 @@ class PhantomStudy:
     origin: tuple[float, float, float]
     findings: tuple[Embolus, ...]
     labels: dict[str, int]
+    rv_lv_ratio: float
     plan: StudyPlan
     anatomy: Anatomy
     grid: Grid
@@ -131,7 +133,8 @@ def paint_study(
         plan, body.arteries, arteries, grid, 1.15 if body.artery_field is None else 1.5
     )
     confounders = draw_confounders(plan, body, emboli.nodes)
-    scene = Scene(plan, body, build_wall(plan, body), build_heart(plan, body), emboli, confounders)
+    heart = build_heart(plan, body)
+    scene = Scene(plan, body, build_wall(plan, body), heart, emboli, confounders)
     painter = Painter(scene, grid, arteries)
     scanner = Scanner(plan, grid, _dense_track(painter, grid))
     hu = np.empty(shape, dtype=np.int16)
@@ -148,13 +151,14 @@ def paint_study(
         findings=emboli.emboli,
         labels=exam_labels(
             emboli.emboli,
-            plan.rv_lv_ratio,
+            heart.ratio,
             indeterminate=plan.indeterminate,
             qa_motion=plan.qa_motion,
             qa_contrast=plan.qa_contrast,
             flow_artifact=plan.flow_artifact,
             true_filling_defect_not_pe=plan.other_defect,
         ),
+        rv_lv_ratio=heart.ratio,
         plan=plan,
         anatomy=body,
         grid=grid,

@@ -3,12 +3,16 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from pe_unified.ct.phantom_anatomy import Anatomy
-from pe_unified.ct.phantom_grid import Grid
+from pe_unified.ct.phantom_grid import Field, Grid
 from pe_unified.ct.phantom_plan import StudyPlan
-from pe_unified.ct.phantom_tree import LOBAR, MAIN, SEGMENTAL
+from pe_unified.ct.phantom_tree import MAIN, SEGMENTAL
 from pe_unified.ct.phantom_tubes import Tubes, no_tubes
+
+#: Share of the studies with flow artefacts in which a slug without contrast passes.
+_SLUG_RATE = 0.75
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,8 @@ class Confounders:
     Attributes:
         nodes: lymph nodes beside the arteries.
         dimmed: where contrast is badly mixed within the arteries.
+        defect: a filling defect that is no embolus, in a pulmonary vein.
+        bolus: share of the full contrast that has arrived, in and around the arteries.
         patches: (n, 4) consolidations: x, y, z and radius, mm.
         effusion: (left, right) depth of pleural fluid, mm.
         base_z, back_y: the lowest and hindmost lung, mm.
@@ -26,6 +32,8 @@ class Confounders:
 
     nodes: Tubes
     dimmed: Tubes
+    defect: Tubes
+    bolus: Field
     patches: np.ndarray
     effusion: tuple[float, float]
     base_z: float
@@ -85,14 +93,56 @@ def _mixing(
 ) -> Tubes:
     """Runs of badly mixed contrast, away from the emboli."""
     tree = anatomy.arteries
-    free = (tree.level >= LOBAR) & (tree.level <= SEGMENTAL) & (tree.radius > 2.2) & ~taken
+    free = (tree.level >= MAIN) & (tree.level <= SEGMENTAL) & (tree.radius > 2.2) & ~taken
     places = np.flatnonzero(free & (tree.parent >= 0))
     if not plan.flow_artifact or not len(places):
         return no_tubes()
     chosen = np.zeros(len(tree), dtype=bool)
-    for start in places[rng.integers(len(places), size=int(rng.integers(2, 6)))]:
-        chosen |= tree.distance_below(int(start)) < rng.uniform(8, 32)
-    return tree.tubes(chosen & ~taken).grown(factor=float(rng.uniform(0.55, 0.9)))
+    for start in places[rng.integers(len(places), size=int(rng.integers(3, 8)))]:
+        chosen |= tree.distance_below(int(start)) < rng.uniform(12, 45)
+    # The centre lines of a real patient's lumens, which are not round, need wider tubes.
+    wide = 1.0 if anatomy.artery_field is None else 1.35
+    return tree.tubes(chosen & ~taken).grown(factor=float(rng.uniform(0.55, 0.9)) * wide)
+
+
+def _defect(plan: StudyPlan, anatomy: Anatomy, rng: np.random.Generator) -> Tubes:
+    """Tumour or thrombus in a pulmonary vein, where the plan has one."""
+    tree = anatomy.veins
+    places = np.flatnonzero((tree.radius > 3.0) & (tree.radius < 9.0) & (tree.parent >= 0))
+    if not plan.other_defect or not len(places):
+        return no_tubes()
+    start = int(places[rng.integers(len(places))])
+    chosen = tree.distance_below(start) < rng.uniform(14, 38)
+    return tree.tubes(chosen & (tree.radius > 1.8)).grown(factor=float(rng.uniform(0.6, 0.9)))
+
+
+def _bolus(plan: StudyPlan, anatomy: Anatomy, rng: np.random.Generator) -> Field:
+    """How the contrast stands along the arteries when the scan is taken.
+
+    It falls off towards the periphery, most where the injection was mistimed; in some studies a
+    slug of blood without contrast from the lower body passes on both sides (a transient
+    interruption of contrast). Both are smooth along the vessel and end at no edge.
+    """
+    tree = anatomy.arteries
+    far = np.nan_to_num(tree.distance_below(0), posinf=0.0)
+    fall = rng.uniform(0.3, 0.6) if plan.qa_contrast else rng.uniform(0.0, 0.3)
+    share = 1.0 - fall * np.clip((far - 70) / 130, 0, 1)
+    if plan.flow_artifact and rng.random() < _SLUG_RATE:
+        middle = rng.uniform(55, 165) + 9 * rng.standard_normal() * tree.side
+        width, depth = rng.uniform(24, 52), rng.uniform(0.66, 0.88)
+        share = share * (1 - depth * np.exp(-(((far - middle) / width) ** 2)))
+    step = 4.0
+    grid = Grid.covering(tree.points.min(0) - 12, tree.points.max(0) + 12, step)
+    index = tuple(np.rint(grid.index_of(tree.points)).astype(int).T)
+    weight = np.zeros(grid.shape, dtype=np.float64)
+    total = np.zeros(grid.shape, dtype=np.float64)
+    bulk = tree.radius**2
+    np.add.at(weight, index, bulk)
+    np.add.at(total, index, bulk * share)
+    weight, total = (ndimage.gaussian_filter(v, 1.6) for v in (weight, total))
+    mean = float((bulk * share).sum() / bulk.sum())
+    values = (total + 1e-5 * mean) / (weight + 1e-5)
+    return Field(values.astype(np.float32), grid)
 
 
 def draw_confounders(plan: StudyPlan, anatomy: Anatomy, taken: np.ndarray) -> Confounders:
@@ -119,6 +169,8 @@ def draw_confounders(plan: StudyPlan, anatomy: Anatomy, taken: np.ndarray) -> Co
     return Confounders(
         nodes=_nodes(plan, anatomy, rng),
         dimmed=_mixing(plan, anatomy, taken, rng),
+        defect=_defect(plan, anatomy, rng),
+        bolus=_bolus(plan, anatomy, rng),
         patches=patches,
         effusion=(float(depth[0]), float(depth[1])),
         base_z=float(low[2]),

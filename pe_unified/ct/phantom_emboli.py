@@ -10,16 +10,16 @@ from pe_unified.ct.phantom_labels import Embolus
 from pe_unified.ct.phantom_plan import EmbolusPlan, StudyPlan
 from pe_unified.ct.phantom_tree import (
     LEVEL_NAMES,
-    LOBAR,
     MAIN,
-    SEGMENTAL,
-    SUBSEGMENTAL,
+    TRUNK,
     VesselTree,
 )
 from pe_unified.ct.phantom_tubes import Tubes, paint_tubes
 
 #: The narrowest artery that holds an embolus, mm.
-_NARROWEST = 1.7
+_NARROWEST = 2.1
+#: Emboli from this volume on may sit astride the trunk's bifurcation, ml.
+_SADDLE_ML = 9.0
 #: The longest run of one embolus, mm.
 _LONGEST = 110.0
 #: Emboli stay this far apart, so that each is one component, mm.
@@ -49,16 +49,31 @@ class PaintedEmboli:
     nodes: np.ndarray
 
 
-def _levels_for(volume_ml: float, rng: np.random.Generator) -> tuple[int, ...]:
-    """Where an embolus of this size starts: large ones lodge early."""
-    draw = rng.random()
-    if volume_ml > 8:
-        return (MAIN,) if draw < 0.6 else (LOBAR,)
-    if volume_ml > 2:
-        return (MAIN,) if draw < 0.18 else (LOBAR,)
-    if volume_ml > 0.5:
-        return (LOBAR,) if draw < 0.6 else (SEGMENTAL,)
-    return (SEGMENTAL,) if draw < 0.8 else (SUBSEGMENTAL, SEGMENTAL)
+def _places(
+    rng: np.random.Generator,
+    planned: EmbolusPlan,
+    tree: VesselTree,
+    usable: np.ndarray,
+    strict: bool,
+) -> np.ndarray:
+    """Nodes where an embolus of this size may start: where it is stuck, and not yet lost.
+
+    A clot lodges where the artery is about as wide as lets it run for one to ten widths; some
+    of the largest ride on the bifurcation of the trunk (saddle emboli).
+    """
+    fits = 1000 * planned.volume_ml / (np.pi * _SHARE[planned.shape])
+    widest = max((fits / 2.0) ** (1 / 3), 2.6)
+    narrow = max(min((fits / 22) ** (1 / 3), 6.0), _NARROWEST)
+    if planned.volume_ml > _SADDLE_ML and rng.random() < 0.4:
+        main = np.flatnonzero((tree.level == MAIN) & (tree.parent >= 0))
+        fork = np.unique(tree.parent[main[tree.level[tree.parent[main]] == TRUNK]])
+        fork = fork[usable[fork]]
+        if len(fork):
+            return fork
+    usable = usable & (tree.radius > _NARROWEST) & (tree.level >= MAIN)
+    if not strict:
+        return np.flatnonzero(usable)
+    return np.flatnonzero(usable & (tree.radius > narrow) & (tree.radius < widest))
 
 
 def _run(tree: VesselTree, start: int, volume_ml: float, share: float) -> np.ndarray:
@@ -66,7 +81,8 @@ def _run(tree: VesselTree, start: int, volume_ml: float, share: float) -> np.nda
     area = np.pi * tree.radius**2 * share * tree.lengths() / 1000
     while True:
         far = tree.distance_below(start)
-        far[(tree.radius < 0.75 * _NARROWEST) | (far > _LONGEST)] = np.inf
+        thin = tree.radius < max(0.55 * tree.radius[start], 0.9 * _NARROWEST)
+        far[thin | (far > _LONGEST)] = np.inf
         order = np.argsort(far, kind="stable")
         order = order[np.isfinite(far[order])]
         filled = np.cumsum(area[order]) - area[start]
@@ -178,17 +194,11 @@ def paint_emboli(
     voxel_ml = float(np.prod(grid.spacing)) / 1000
     for planned in plan.emboli:
         share = _SHARE[planned.shape]
-        for attempt in range(6):
-            levels = _levels_for(planned.volume_ml, rng)
-            # No wider than lets the clot run for about its own width.
-            widest = max((1000 * planned.volume_ml / (share * 1.7 * np.pi)) ** (1 / 3), 2.3)
-            usable = seen & (tree.radius > _NARROWEST) & (tree.radius < widest)
-            usable &= ~near & (tree.parent >= 0)
-            places = np.flatnonzero(usable & np.isin(tree.level, levels))
-            if not len(places) or attempt > 3:
-                places = np.flatnonzero(usable & (tree.level >= MAIN))
+        for attempt in range(8):
+            usable = seen & ~near & (tree.parent >= 0)
+            places = _places(rng, planned, tree, usable, attempt < 5)
             if not len(places):
-                break
+                continue
             start = int(places[rng.integers(len(places))])
             nodes = _run(tree, start, planned.volume_ml, share)
             if near[nodes].any():
@@ -242,7 +252,7 @@ def _paint_one(
     state = rng.bit_generator.state
     voxel_ml = float(np.prod(grid.spacing)) / 1000
     # Lumens are not the round tubes of the tree: shorten the clot until its volume fits.
-    for _ in range(4):
+    for _ in range(6):
         rng.bit_generator.state = state
         clot = np.zeros(part.shape, dtype=np.uint8)
         paint_tubes(clot, part, _clot(rng, tree, nodes, planned.shape, wide))
@@ -251,9 +261,9 @@ def _paint_one(
             return 0, nodes
         mask = _largest_piece(mask)
         excess = mask.sum() * voxel_ml / planned.volume_ml
-        if excess < 1.3 or len(nodes) < 4:
+        if excess < 1.15 or len(nodes) < 3:
             break
-        nodes = nodes[: max(int(len(nodes) / min(excess, 2.5)), 3)]
+        nodes = nodes[: max(int(len(nodes) / min(excess, 2.5)), 2)]
     count = int(mask.sum())
     if count < 3 or count * voxel_ml < 0.25 * min(planned.volume_ml, 1.0):
         return 0, nodes

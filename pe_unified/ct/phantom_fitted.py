@@ -101,8 +101,8 @@ def _spine(air: np.ndarray, hull: np.ndarray, grid: Grid, size: float) -> np.nda
     table = np.array(found)
     k = np.arange(grid.shape[0])
     inside = np.clip(k, table[0, 0], table[-1, 0])
-    x = np.polyval(np.polyfit(table[:, 0], table[:, 1], 2), inside)
-    y = np.polyval(np.polyfit(table[:, 0], table[:, 2], 3), inside)
+    x = np.polyval(np.polyfit(table[:, 0], table[:, 1], 1), inside)
+    y = np.polyval(np.polyfit(table[:, 0], table[:, 2], 2), inside)
     index = np.column_stack([k, y, x])
     points = grid.point_of(index)
     points[:, 1] -= 29 * size

@@ -15,32 +15,62 @@ _SEPTUM, _LEFT_WALL, _RIGHT_WALL = 9.0, 9.5, 3.0
 
 @dataclass(frozen=True)
 class Heart:
-    """Signed distances, mm, negative inside; ``muscle`` is the whole heart."""
+    """Signed distances, mm, negative inside; ``muscle`` is the whole heart.
+
+    ``ratio`` is the diameter of the right ventricle over that of the left, as shaped.
+    """
 
     muscle: Field
     right_ventricle: Field
     left_ventricle: Field
     right_atrium: Field
     left_atrium: Field
-
-
-def ventricle_widths(frame: HeartFrame, ratio: float) -> tuple[float, float]:
-    """Diameters of the right and left ventricle across the septum, mm, right / left = ratio."""
-    room = 2 * frame.radii[1] - _SEPTUM - _LEFT_WALL - _RIGHT_WALL - 4
-    left = room / (1 + ratio)
-    return ratio * left, left
+    ratio: float
 
 
 def build_heart(plan: StudyPlan, anatomy: Anatomy) -> Heart:
-    """Shape the chambers in the anatomy's heart frame."""
+    """Shape the chambers in the anatomy's heart frame.
+
+    The right ventricle is widened or narrowed until the ratio of the widest diameters across
+    the septum is the plan's, as far as lungs and diaphragm leave it room; ``Heart.ratio`` is
+    what came of it.
+    """
     frame = anatomy.heart
     reach = np.abs(frame.axes).T @ (frame.radii * 1.05) + 16
     grid = Grid.covering(frame.centre - reach, frame.centre + reach, _STEP)
-    axes = grid.axes()
     limit = _resample(anatomy.heart_limit, grid)
-    atrium = _resample(anatomy.left_atrium, grid)
+    atrium = np.minimum(_resample(anatomy.left_atrium, grid), 40)
+    room = 2 * frame.radii[1] - _SEPTUM - _LEFT_WALL - _RIGHT_WALL - 4
+    share = plan.rv_lv_ratio / (1 + plan.rv_lv_ratio)
+    for _ in range(4):
+        shapes = _shape(frame, grid, limit, atrium, share * room, (1 - share) * room)
+        ratio = measure_rv_lv(shapes["right"] < 0, shapes["left"] < 0, grid, frame)
+        drawn = share / (1 - share)
+        if abs(ratio - plan.rv_lv_ratio) < 0.02:
+            break
+        drawn = float(np.clip(drawn * (plan.rv_lv_ratio / ratio) ** 1.2, 0.35, 2.4))
+        share = drawn / (1 + drawn)
+    return Heart(
+        muscle=Field(shapes["whole"], grid),
+        right_ventricle=Field(shapes["right"], grid),
+        left_ventricle=Field(shapes["left"], grid),
+        right_atrium=Field(shapes["right_atrium"], grid),
+        left_atrium=Field(atrium, grid),
+        ratio=ratio,
+    )
+
+
+def _shape(
+    frame: HeartFrame,
+    grid: Grid,
+    limit: np.ndarray,
+    atrium: np.ndarray,
+    right_mm: float,
+    left_mm: float,
+) -> dict[str, np.ndarray]:
+    """Distances to the chambers for given widths of the ventricles, mm."""
+    axes = grid.axes()
     apex_mm, across_mm, up_mm = frame.radii
-    right_mm, left_mm = ventricle_widths(frame, plan.rv_lv_ratio)
     septum = -across_mm + 2 + _LEFT_WALL + left_mm
 
     def chamber(local: tuple[float, float, float], radii: tuple[float, float, float]) -> np.ndarray:
@@ -63,22 +93,19 @@ def build_heart(plan: StudyPlan, anatomy: Anatomy) -> Heart:
     right_atrium = chamber(
         (-0.62 * apex_mm, 0.42 * across_mm, -2.0), (0.36 * apex_mm, 0.46 * across_mm, 0.56 * up_mm)
     )
-    outside = np.minimum(atrium, 40)
-    right_atrium = smooth_difference(right_atrium, outside - 2.5, 3.0)
+    right_atrium = smooth_difference(right_atrium, atrium - 2.5, 3.0)
     right = smooth_difference(right, right_atrium - 2.0, 2.0)
-    left = smooth_difference(left, outside - 2.0, 2.0)
-    right = smooth_difference(right, outside - 3.0, 2.0)
+    left = smooth_difference(left, atrium - 2.0, 2.0)
+    right = smooth_difference(right, atrium - 3.0, 2.0)
     whole = smooth_union(shell, right - _RIGHT_WALL, 5)
     whole = smooth_union(whole, right_atrium - 2.5, 6)
-    whole = smooth_union(whole, outside - 2.0, 4)
-    whole = np.maximum(whole, limit)
-    return Heart(
-        muscle=Field(whole, grid),
-        right_ventricle=Field(np.maximum(right, limit + _RIGHT_WALL), grid),
-        left_ventricle=Field(np.maximum(left, limit + 6), grid),
-        right_atrium=Field(np.maximum(right_atrium, limit + 2.5), grid),
-        left_atrium=Field(outside, grid),
-    )
+    whole = smooth_union(whole, atrium - 2.0, 4)
+    return {
+        "whole": np.maximum(whole, limit),
+        "right": np.maximum(right, limit + _RIGHT_WALL),
+        "left": np.maximum(left, limit + 6),
+        "right_atrium": np.maximum(right_atrium, limit + 2.5),
+    }
 
 
 def _resample(field: Field, grid: Grid) -> np.ndarray:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pe_unified.ct.phantom_grid import Field
 from pe_unified.ct.phantom_tree import (
     LOBAR,
     MAIN,
@@ -141,7 +142,7 @@ def stem_tubes(rng: np.random.Generator, place: Callable, scale: float, kind: st
         points[1:] += rng.normal(0, 1.2, (len(points) - 1, 3))
         if stem.parent is not None:
             points[0] = lines[stem.parent][-1, :3]
-        lines[name] = smooth_line(points, table[:, 3] * scale * rng.uniform(0.93, 1.1))
+        lines[name] = smooth_line(points, table[:, 3] * scale * rng.uniform(0.97, 1.15))
     return lines
 
 
@@ -169,13 +170,17 @@ def grow_tree(
     return builder.build()
 
 
-def bronchi_beside(tree: VesselTree, thinnest: float = 1.3) -> tuple[Tubes, Tubes]:
+def bronchi_beside(
+    tree: VesselTree, lung: Field, thinnest: float = 1.3
+) -> tuple[Tubes, Tubes]:
     """Airways that run beside the arteries from the lobar level on: (lumen, outer wall).
 
     Args:
+        lung: signed distance to the lungs, mm; the airways beyond the hila are drawn elsewhere.
         thinnest: radius, mm, of the smallest artery with a visible bronchus.
     """
     chosen = (tree.parent >= 0) & (tree.level >= LOBAR) & (tree.radius > thinnest)
+    chosen &= lung.at(tree.points) < 12
     node = np.flatnonzero(chosen)
     if not len(node):
         return no_tubes(), no_tubes()

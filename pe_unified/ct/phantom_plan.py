@@ -17,20 +17,20 @@ class PhantomParams:
 
     positive_rate: float = 33 / 35
     embolus_count_weights: tuple[float, ...] = (9, 11, 5, 2, 2, 2, 1, 1)
-    embolus_volume_median_ml: float = 1.15
-    embolus_volume_sigma: float = 1.55
-    embolus_volume_range_ml: tuple[float, float] = (0.06, 34.0)
-    embolus_hu: tuple[float, float] = (48.0, 11.0)
+    embolus_volume_median_ml: float = 1.25
+    embolus_volume_sigma: float = 1.6
+    embolus_volume_range_ml: tuple[float, float] = (0.1, 20.0)
+    embolus_hu: tuple[float, float] = (56.0, 14.0)
     chronic_rate: float = 0.12
     acute_and_chronic_rate: float = 0.05
-    artery_hu: tuple[float, float] = (330.0, 65.0)
-    artery_hu_range: tuple[float, float] = (215.0, 490.0)
+    artery_hu: tuple[float, float] = (300.0, 62.0)
+    artery_hu_range: tuple[float, float] = (210.0, 490.0)
     poor_artery_hu_range: tuple[float, float] = (155.0, 205.0)
     vein_to_artery: tuple[float, float] = (0.55, 1.1)
-    noise_hu: tuple[float, float] = (9.0, 21.0)
+    noise_hu: tuple[float, float] = (11.0, 26.0)
     motion_rate: float = 0.12
     poor_contrast_rate: float = 0.10
-    flow_artifact_rate: float = 0.22
+    flow_artifact_rate: float = 0.45
     other_defect_rate: float = 0.03
     indeterminate_rate: float = 0.04
     consolidation_rate: float = 0.25
@@ -104,7 +104,7 @@ def _plan_emboli(rng: np.random.Generator, params: PhantomParams) -> tuple[Embol
         shares = (0.15, 0.05, 0.8) if chronic else (0.5, 0.28, 0.22)
         shape = SHAPES[int(rng.choice(3, p=shares))]
         hu = rng.normal(*params.embolus_hu) + (22 if chronic else 0)
-        emboli.append(EmbolusPlan(volume, shape, float(np.clip(hu, 24, 100)), chronic))
+        emboli.append(EmbolusPlan(volume, shape, float(np.clip(hu, 26, 104)), chronic))
     return tuple(sorted(emboli, key=lambda plan: -plan.volume_ml))
 
 

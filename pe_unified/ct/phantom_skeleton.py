@@ -71,6 +71,12 @@ def _levels(parent: np.ndarray, x: np.ndarray, middle_x: float) -> tuple[np.ndar
     return level, side
 
 
+def _entrance(points: np.ndarray, radius: np.ndarray, root: np.ndarray) -> int:
+    """The thickest place near ``root``; the nearer of two that are nearly as thick."""
+    far = np.linalg.norm(points - root, axis=1)
+    return int(np.argmin(far - 12 * np.minimum(radius, 12)))
+
+
 def tree_from_mask(mask: np.ndarray, grid: Grid, root: np.ndarray, middle_x: float) -> VesselTree:
     """The centre lines of a vascular tree.
 
@@ -95,7 +101,7 @@ def tree_from_mask(mask: np.ndarray, grid: Grid, root: np.ndarray, middle_x: flo
     # Thick ways are preferred, so that the tree follows the blood.
     cost = run / np.minimum(radius[first], radius[second])
     graph = coo_array((cost, (first, second)), shape=(len(index),) * 2).tocsr()
-    start = int(np.argmin(((points - root) ** 2).sum(1) - 25 * radius**2))
+    start = _entrance(points, radius, root)
     far, before = dijkstra(graph, directed=False, indices=start, return_predecessors=True)
     order = np.argsort(far, kind="stable")
     order = order[np.isfinite(far[order])]
@@ -111,6 +117,9 @@ def tree_from_mask(mask: np.ndarray, grid: Grid, root: np.ndarray, middle_x: flo
     parent = np.where(parent[keep] >= 0, place[up[keep]], -1)
     points, radius = _smoothed(points[keep], radius[keep], parent)
     level, side = _levels(parent, points[:, 0], middle_x)
+    # What runs upstream from where the tree starts feeds nothing, and is no twig.
+    wide = (radius > 0.6 * np.median(radius[level <= MAIN])) & (level >= SEGMENTAL)
+    level[wide], side[wide] = TRUNK, 0
     return VesselTree(points, radius, parent.astype(np.int64), level, side)
 
 

@@ -78,7 +78,7 @@ class Painter:
         self.strand = random_field(rng, grid, 9.0)
         self.cloud = random_field(rng, grid, 26.0)
         self.mottle = random_field(rng, grid, 5.0)
-        lumen, outer = bronchi_beside(anatomy.arteries)
+        lumen, outer = bronchi_beside(anatomy.arteries, anatomy.lung)
         tubes = {
             "bone": wall.bone,
             "marrow": wall.marrow,
@@ -89,6 +89,7 @@ class Painter:
             "bronchus": lumen,
             "oesophagus": anatomy.oesophagus,
             "node": scene.confounders.nodes,
+            "defect": scene.confounders.defect,
             **{name: part for name, part in anatomy.systemic.items()},
         }
         self.parts: dict[str, np.ndarray] = {}
@@ -138,6 +139,8 @@ class Painter:
         scene, plan, spread = self.scene, self.scene.plan, self.hu_spread
         cavity = self._field(scene.anatomy.cavity, z)
         _mix(plane, cavity, -92 + 9 * grain)
+        paraspinal = self.scene.wall.paraspinal.plane(z, self.grid) + 3
+        _mix(plane, cavity * coverage(paraspinal, self.grid.pixel), 54 + 4 * spread[1] + 5 * grain)
         self._abdomen(plane, z, grain)
         heart = scene.heart
         _mix(plane, self._field(heart.muscle, z), 92 + 6 * spread[4] + 3 * grain)
@@ -206,19 +209,27 @@ class Painter:
                 _mix(plane, share, inside + (8 * grain if name == "node" else 0))
         return lung
 
-    def _vessels(self, plane: np.ndarray, grain: np.ndarray, k: int) -> None:
+    def _vessels(self, plane: np.ndarray, z: float, grain: np.ndarray, k: int) -> None:
         plan, emboli = self.scene.plan, self.scene.emboli
         vein = self.veins[k] * np.float32(1 / 255)
-        _mix(plane, vein, plan.vein_hu * (1 + 0.03 * grain))
+        blood = plan.vein_hu * (1 + 0.03 * grain)
+        defect = self._share("defect", k)
+        if defect is not None:
+            blood = blood + defect * (66 + 6 * grain - blood)
+        _mix(plane, vein, blood)
         artery = self.arteries[k] * np.float32(1 / 255)
+        if not artery.any():
+            return
         inside = plan.artery_hu * (1 + 0.03 * grain)
+        bolus = np.clip(self.scene.confounders.bolus.plane(z, self.grid) - 0.06 * grain, 0.2, 1.1)
+        inside = np.maximum(inside * bolus, 45.0)
         if self.dim[k].any():
             soft = cv2.GaussianBlur(self.dim[k] / np.float32(255), (0, 0), 1.8 / self.grid.pixel)
             inside = inside * (1 - np.clip(soft * (0.62 + 0.25 * grain), 0, 0.75))
         if emboli.instances[k].any():
             near = cv2.dilate(emboli.instances[k], np.ones((3, 3), np.uint8))
             clot = emboli.fill[k] * np.float32(1 / 255)
-            inside = inside + clot * (emboli.hu[near] + 5 * grain - inside)
+            inside = inside + clot * (emboli.hu[near] + 9 * grain - inside)
         _mix(plane, artery, inside)
 
     def _bones(self, plane: np.ndarray, z: float, grain: np.ndarray, k: int) -> None:
@@ -244,7 +255,7 @@ class Painter:
         self._organs(plane, z, grain, k)
         self._lungs(plane, z, grain, k)
         self._bones(plane, z, grain, k)
-        self._vessels(plane, grain, k)
+        self._vessels(plane, z, grain, k)
         return plane
 
     def truth(self, k: int) -> np.ndarray:

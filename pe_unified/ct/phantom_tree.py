@@ -128,7 +128,7 @@ class GrowthRule:
     reach: float = 0.45
     last_reach: float = 0.95
     fewest: int = 4
-    exponent: float = 2.7
+    exponent: float = 3.0
     smallest: float = 0.45
     step: float = 4.0
     wobble: float = 0.07
@@ -159,7 +159,7 @@ def grow(
 
     Each branch runs part of the way to the centre of its points, which a plane along the
     branch then halves for its two children (Tawhai et al., J Appl Physiol 2004); radii follow
-    Murray's law by the number of points supplied. The first branch is lobar, the two
+    Murray's law by the number of points supplied. The first branch is lobar, the four
     generations after it are segmental.
 
     Args:
@@ -172,7 +172,7 @@ def grow(
         centre = cloud.mean(0)
         last = len(cloud) < 2 * rule.fewest
         end = begin + (centre - begin) * (rule.last_reach if last else rule.reach)
-        level = SEGMENTAL if generation < 3 else SUBSEGMENTAL
+        level = SEGMENTAL if generation < 5 else SUBSEGMENTAL
         level = LOBAR if generation == 0 else level
         for point in _branch(rng, begin, end, rule):
             parent = builder.add(point, radius, parent, level, side)

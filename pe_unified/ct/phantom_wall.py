@@ -23,6 +23,7 @@ class Wall:
     Attributes:
         body: distance to the skin.
         muscle: distance to the outer face of the muscles; fat lies between it and the skin.
+        paraspinal: distance to the muscles on both sides of the spine.
         breast: distance to glandular tissue.
         bone, marrow: outer shape of ribs, sternum, scapulae and clavicles, and their inside.
         cartilage: costal cartilage.
@@ -30,6 +31,7 @@ class Wall:
 
     body: Field
     muscle: Field
+    paraspinal: Field
     breast: Field
     bone: Tubes
     marrow: Tubes
@@ -155,7 +157,7 @@ def _sternum(plan: StudyPlan, contour: _Contour, anatomy: Anatomy) -> tuple[Tube
     return bone, bone.grown(-1.4)
 
 
-def _shoulder(plan: StudyPlan, contour: _Contour, anatomy: Anatomy) -> tuple[Tubes, Tubes]:
+def _shoulder(plan: StudyPlan, contour: _Contour, anatomy: Anatomy) -> Tubes:
     """Shoulder blades as thin sheets, and clavicles."""
     height = anatomy.apex_z - anatomy.base_z
     solid, blades = no_tubes(), no_tubes()
@@ -173,7 +175,7 @@ def _shoulder(plan: StudyPlan, contour: _Contour, anatomy: Anatomy) -> tuple[Tub
         start = contour.point(np.array([side * 0.3]), np.array([top]), 12.0)[0]
         course = start + np.array([[0, 0, 0], [side * 38, 4, 16], [side * 85, 34, 30]]) * plan.scale
         solid = solid + line_tubes(smooth_line(course, 5.4 * plan.scale))
-    return blades + solid, solid.grown(-1.8)
+    return blades + solid
 
 
 def _back_muscles(plan: StudyPlan, anatomy: Anatomy, grid: Grid) -> np.ndarray:
@@ -207,7 +209,8 @@ def build_wall(plan: StudyPlan, anatomy: Anatomy) -> Wall:
     muscle_mm, fat_mm = _thickness(plan, angle, t)
     muscle = hull - muscle_mm
     back = centre[1] + (rows[-1] - rows[0]) / 2 * grid.spacing[1]
-    muscle = smooth_union(muscle, _back_muscles(plan, anatomy, grid), 8)
+    paraspinal = _back_muscles(plan, anatomy, grid)
+    muscle = smooth_union(muscle, paraspinal, 8)
     body = smooth_union(muscle, hull - 13, 6) - fat_mm
     spine_y = np.interp(z, anatomy.spine[:, 2], anatomy.spine[:, 1]).astype(np.float32)
     table = np.maximum(spine_y, np.float32(back - 34)) + 64 * plan.scale + 0.6 * plan.fat_mm
@@ -223,14 +226,17 @@ def build_wall(plan: StudyPlan, anatomy: Anatomy) -> Wall:
             radii = np.array([1.35 * size, 0.95 * size, 1.2 * size])
             body = smooth_union(body, ellipsoid(axes, nipple, radii), 16)
             breast = np.minimum(breast, ellipsoid(axes, nipple + np.array([0, -9, 0]), radii * 0.6))
-    parts = [_ribs(plan, contour, anatomy)]
+    ribs, rib_marrow, cartilage = _ribs(plan, contour, anatomy)
     sternum, sternum_marrow = _sternum(plan, contour, anatomy)
-    shoulder, shoulder_marrow = _shoulder(plan, contour, anatomy)
+    shoulder = _shoulder(plan, contour, anatomy)
+    skin = Field(body, grid)
+    shoulder = shoulder.where(np.maximum(skin.at(shoulder.start), skin.at(shoulder.end)) < -9)
     return Wall(
-        body=Field(body.astype(np.float32), grid),
+        body=skin,
         muscle=Field(muscle.astype(np.float32), grid),
+        paraspinal=Field(paraspinal, grid),
         breast=Field(breast, grid),
-        bone=parts[0][0] + sternum + shoulder,
-        marrow=parts[0][1] + sternum_marrow + shoulder_marrow,
-        cartilage=parts[0][2],
+        bone=ribs + sternum + shoulder,
+        marrow=rib_marrow + sternum_marrow + shoulder.grown(-1.8),
+        cartilage=cartilage,
     )
