@@ -27,6 +27,16 @@ def write_rsna(out: str | Path, studies: int, **options: Any) -> list[dict[str, 
     return write_layout(out, "rsna", studies, **options)
 
 
+def write_cadpe(out: str | Path, studies: int, **options: Any) -> list[dict[str, Any]]:
+    """A set in CAD-PE's layout; see :func:`write_layout` for the options."""
+    return write_layout(out, "cadpe", studies, **options)
+
+
+def write_read(out: str | Path, studies: int, **options: Any) -> list[dict[str, Any]]:
+    """A set in READ's layout; see :func:`write_layout` for the options."""
+    return write_layout(out, "read", studies, **options)
+
+
 def write_layout(
     out: str | Path,
     layout: str,

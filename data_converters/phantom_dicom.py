@@ -1,7 +1,6 @@
 """Writing a painted study as a DICOM series of CT images, as different scanners would."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -193,16 +192,3 @@ def write_series(
         path = folder / (names[k] if names else f"{uids[k]}.dcm")
         pydicom.dcmwrite(path, ds, enforce_file_format=True)
     return uids
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file atomically."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically: a kill leaves the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_bytes(content)
-    os.replace(partial, path)

@@ -13,12 +13,18 @@ import cv2
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from data_converters import phantom_fumpe, phantom_rsna
-from data_converters.phantom_dicom import TRANSFER_SYNTAXES, write_bytes, write_text
+from data_converters import phantom_cadpe, phantom_fumpe, phantom_read, phantom_rsna
+from data_converters.phantom_dicom import TRANSFER_SYNTAXES
+from data_converters.phantom_files import write_bytes, write_text
 from pe_unified.ct.phantom import PhantomParams, PhantomStudy, paint_study
 from pe_unified.ct.phantom_labelmap import list_anatomies, read_label_map
 
-LAYOUTS: dict[str, Any] = {"fumpe": phantom_fumpe, "rsna": phantom_rsna}
+LAYOUTS: dict[str, Any] = {
+    "fumpe": phantom_fumpe,
+    "rsna": phantom_rsna,
+    "cadpe": phantom_cadpe,
+    "read": phantom_read,
+}
 #: Changes when the same settings paint something else.
 _MODEL_VERSION = 1
 
@@ -128,7 +134,9 @@ def _make_one(out: str, settings: PhantomSettings, number: int) -> int:
     cv2.setNumThreads(1)
     folder = Path(out)
     study = paint_number(settings, number)
-    options: dict[str, Any] = {"transfer_syntax": settings.transfer_syntax}
+    options: dict[str, Any] = {}
+    if settings.layout != "cadpe":
+        options["transfer_syntax"] = settings.transfer_syntax
     if settings.layout == "rsna":
         options |= {"jpeg": settings.jpeg, "boxes": settings.boxes}
     record = LAYOUTS[settings.layout].write_study(folder, number, study, **options)

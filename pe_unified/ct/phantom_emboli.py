@@ -26,6 +26,8 @@ _LONGEST = 110.0
 _APART = 9.0
 #: Coverage from which on a voxel belongs to a shape.
 HALF = 128
+#: Coverage of the lumen from which on its voxels may be clot: the outermost are half lung.
+_WITHIN = 158
 #: Share of a vessel's cross-section that each shape takes.
 _SHARE = {"occlusive": 1.0, "polo_mint": 0.46, "mural": 0.52}
 
@@ -248,7 +250,7 @@ def _paint_one(
         tuple(grid.point_of(np.array(low)).tolist()),  # type: ignore[arg-type]
     )
     lumen = arteries[box]
-    free = (lumen >= HALF) & (instances[box] == 0)
+    free = (lumen >= _WITHIN) & (instances[box] == 0)
     state = rng.bit_generator.state
     voxel_ml = float(np.prod(grid.spacing)) / 1000
     # Lumens are not the round tubes of the tree: shorten the clot until its volume fits.
