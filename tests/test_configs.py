@@ -40,6 +40,8 @@ def test_config_builds(path):
     assert {metrics[each.type] for each in cfg.test_evaluator} == heads
     for transform in cfg.train_dataloader.dataset.pipeline:
         registry.TRANSFORMS.build(dict(transform))
+    constructor = cfg.optim_wrapper.get("constructor", "DefaultOptimWrapperConstructor")
+    assert registry.OPTIM_WRAPPER_CONSTRUCTORS.get(constructor) is not None
     for name in types_in(cfg.to_dict()):
         found = [each.get(name) for each in OWN_REGISTRIES if name in each.module_dict]
         borrowed = [each.get(name) for each in OWN_REGISTRIES]

@@ -10,10 +10,17 @@ from mmengine.config import Config, DictAction
 
 from pe_unified.datasets import DatasetError
 from pe_unified.engine import ConfigError, load_config
-from pe_unified.models.weights import CheckpointError
+from pe_unified.models.weights import CheckpointError, ReuseError
 
 #: Errors whose message is for the user: one line, no traceback.
-USER_ERRORS = (FileNotFoundError, FloatingPointError, CheckpointError, ConfigError, DatasetError)
+USER_ERRORS = (
+    FileNotFoundError,
+    FloatingPointError,
+    CheckpointError,
+    ReuseError,
+    ConfigError,
+    DatasetError,
+)
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
