@@ -23,9 +23,10 @@ from data_converters.core.masked import of_stack, plan_masked_study
 from data_converters.core.pairing import slices_for_mask
 from data_converters.core.plan import PatientPlan, PatientSource, folder_stamp, stamp
 from data_converters.core.schema import annotations_of_mask
-from pe_unified.ct.dicom import natural_key, read_hu, scan_folder
+from pe_unified.ct.dicom import read_hu
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.grids import read_nifti
+from pe_unified.ct.headers import natural_key, scan_folder
 from pe_unified.ct.series import stack_slices
 
 #: The mask's slices against those of the scan in ascending position.

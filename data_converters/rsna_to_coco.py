@@ -32,8 +32,8 @@ from data_converters.core.plan import PatientSource
 from data_converters.core.rsna_reader import RsnaReader, StudyPlace
 from data_converters.core.rsna_subset import Subset, choose_slices, choose_studies
 from data_converters.core.rsna_table import LabelTable
-from pe_unified.ct.dicom import list_files, read_header
 from pe_unified.ct.errors import DataError
+from pe_unified.ct.headers import list_files, read_header
 
 EDITIONS = ("dicom", "jpeg256")
 #: What anonymisers write instead of an identifier.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from data_converters.core.schema import crop_to_mask
 from pe_unified.ct.errors import DataError
 
 #: What a pixel of an embolus may have, HU, noise and partial volume included.
@@ -83,13 +84,15 @@ def measure(
     """
     found = HuStatistics()
     if mask is not None:
-        inside = hu[mask > 0]
+        top, left, part = crop_to_mask(mask, _RING)
+        near = hu[top : top + part.shape[0], left : left + part.shape[1]]
+        inside = near[part > 0]
         found.pixels = int(inside.size)
         found.total = float(inside.sum(dtype=np.int64))
         found.typical = _typical(inside)
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _RING + 1, 2 * _RING + 1))
-        ring = (cv2.dilate(mask, kernel) > 0) & (mask == 0)
-        found.ring = np.histogram(np.clip(hu[ring], _BINS[0], _BINS[-1]), _BINS)[0]
+        ring = (cv2.dilate(part, kernel) > 0) & (part == 0)
+        found.ring = np.histogram(np.clip(near[ring], _BINS[0], _BINS[-1]), _BINS)[0]
     if mirrored is not None:
         inside = hu[mirrored > 0]
         found.mirrored_pixels = int(inside.size)

@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from pe_unified.ct.dicom import FolderScan, SliceHeader
 from pe_unified.ct.errors import DataError
+from pe_unified.ct.headers import FolderScan, SliceHeader
 from pe_unified.ct.series import axial_ct, choose_series, drop_duplicates
 
 

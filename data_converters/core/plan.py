@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pe_unified.ct.dicom import list_files
 from pe_unified.ct.errors import DataError
+from pe_unified.ct.headers import list_files
 from pe_unified.ct.lungs import GRID_MM
 
 #: What a converter needs to find one slice again: a path, or a path and an index.

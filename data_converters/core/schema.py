@@ -62,15 +62,25 @@ def annotations_of_mask(mask: np.ndarray, instances: bool = False) -> list[dict[
     ]
 
 
+def crop_to_mask(mask: np.ndarray, margin: int = 0) -> tuple[int, int, np.ndarray]:
+    """The window around a mask (rows, cols) that is not empty: top, left, the contiguous part."""
+    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    top, left = max(0, int(rows[0]) - margin), max(0, int(cols[0]) - margin)
+    window = mask[top : int(rows[-1]) + 1 + margin, left : int(cols[-1]) + 1 + margin]
+    return top, left, np.ascontiguousarray(window)
+
+
 def _components(binary: np.ndarray, extra: dict[str, Any]) -> list[dict[str, Any]]:
-    binary = np.ascontiguousarray(binary)
-    count, parts, stats, _ = cv2.connectedComponentsWithStats(binary, connectivity=8)
+    # Emboli are small: label the part of the slice that holds them.
+    top, left, part_of_slice = crop_to_mask(binary)
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(part_of_slice, connectivity=8)
     annotations = []
     for part in range(1, count):
         x, y, width, height, area = (int(value) for value in stats[part])
+        own = parts[y : y + height, x : x + width] == part
+        x, y = x + left, y + top
         canvas = np.zeros(binary.shape, dtype=np.uint8, order="F")
-        window = (slice(y, y + height), slice(x, x + width))
-        canvas[window] = parts[window] == part
+        canvas[y : y + height, x : x + width] = own
         annotations.append(
             {
                 "category_id": CATEGORY_ID,

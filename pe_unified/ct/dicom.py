@@ -1,166 +1,19 @@
-"""DICOM files of single CT slices: what the header says, and the pixels as Hounsfield units."""
+"""The pixels of DICOM slices as Hounsfield units, whatever the scanner and the archive did."""
 
-import math
 import os
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pydicom
-from pydicom.multival import MultiValue
 from pydicom.pixels import apply_modality_lut
-from pydicom.uid import MediaStorageDirectoryStorage
 
 from pe_unified.ct.errors import DataError
+from pe_unified.ct.headers import COPY_AGAIN, first_line, number_of, open_dicom
 from pe_unified.ct.hu import HU_MAX, HU_MIN
 
-#: What is read of a header; the rest is skipped, which makes a scan of a folder quick.
-_HEADER_TAGS = [
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "SeriesInstanceUID",
-    "StudyInstanceUID",
-    "PatientID",
-    "Modality",
-    "ImageType",
-    "Rows",
-    "Columns",
-    "NumberOfFrames",
-    "SamplesPerPixel",
-    "InstanceNumber",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "SliceLocation",
-]
-#: Files that lie beside slices and are never slices.
-_COMPANION = re.compile(
-    r"\.(txt|json|csv|tsv|md|xml|html|pdf|log|ini|yml|png|jpe?g|gif|db|zip|gz|tar|mat|nii|nrrd"
-    r"|py|sh|bat|exe)$",
-    re.IGNORECASE,
-)
 #: The rescale intercept of scanners that store CT as unsigned numbers.
 _USUAL_INTERCEPT = -1024.0
-_COPY_AGAIN = "copy the file again from the source, or remove it on purpose"
-
-
-@dataclass(frozen=True)
-class SliceHeader:
-    """What one file says about its slice; ``None`` or empty where it says nothing.
-
-    Attributes:
-        position: patient coordinates (x, y, z) of the centre of the first pixel, mm, LPS.
-        orientation: unit vectors along a row (towards higher columns) and along a column.
-        pixel_spacing: (between rows, between columns), mm.
-    """
-
-    path: Path
-    sop_class: str = ""
-    sop_uid: str = ""
-    series_uid: str = ""
-    study_uid: str = ""
-    patient_id: str = ""
-    modality: str = ""
-    image_type: tuple[str, ...] = ()
-    rows: int = 0
-    cols: int = 0
-    frames: int = 1
-    samples: int = 1
-    instance_number: int | None = None
-    position: tuple[float, ...] | None = None
-    orientation: tuple[float, ...] | None = None
-    pixel_spacing: tuple[float, ...] | None = None
-    slice_location: float | None = None
-
-
-@dataclass
-class FolderScan:
-    """The slices of a folder, and the files that are none.
-
-    Attributes:
-        headers: in natural order of the file names.
-        ignored: (file, why) for files that are plainly no slices.
-        broken: errors of files that should be slices and cannot be read.
-    """
-
-    headers: list[SliceHeader] = field(default_factory=list)
-    ignored: list[tuple[Path, str]] = field(default_factory=list)
-    broken: list[DataError] = field(default_factory=list)
-
-
-def natural_key(path: str | os.PathLike) -> list[tuple[int, int | str]]:
-    """Sorts D2 before D10: runs of digits compare as numbers."""
-    parts = re.split(r"(\d+)", os.fspath(path).lower())
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
-
-
-def list_files(folder: str | os.PathLike) -> list[Path]:
-    """All files under a folder, sub-folders included, hidden ones not, in natural order."""
-    root = Path(folder)
-    found = []
-    for parent, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
-        found += [Path(parent, name) for name in names if not name.startswith(".")]
-    return sorted(found, key=lambda path: natural_key(path.relative_to(root).as_posix()))
-
-
-def scan_folder(folder: str | os.PathLike) -> FolderScan:
-    """Read the headers of all DICOM slices under a folder, with or without a suffix."""
-    return scan_files(list_files(folder))
-
-
-def scan_files(files: Iterable[Path]) -> FolderScan:
-    """Read the headers of the given files, keeping their order."""
-    scan = FolderScan()
-    for path in files:
-        if _COMPANION.search(path.name) or path.name.upper() == "DICOMDIR":
-            scan.ignored.append((path, "not a slice by its name"))
-            continue
-        try:
-            header = read_header(path)
-        except DataError as error:
-            scan.broken.append(error)
-            continue
-        if header.rows and header.cols:
-            scan.headers.append(header)
-        elif header.sop_class == MediaStorageDirectoryStorage or header.modality not in ("", "CT"):
-            kind = header.modality or "directory"
-            scan.ignored.append((path, f"DICOM object without pixels ({kind})"))
-        else:
-            scan.broken.append(DataError(path, "the header ends before the pixels", _COPY_AGAIN))
-    return scan
-
-
-def read_header(path: str | os.PathLike) -> SliceHeader:
-    """Read what orders and identifies a slice, not its pixels.
-
-    Raises:
-        DataError: not DICOM, or cut short within the header.
-    """
-    path = Path(path)
-    dataset = _dcmread(path, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
-    return SliceHeader(
-        path=path,
-        sop_class=_text(dataset, "SOPClassUID"),
-        sop_uid=_text(dataset, "SOPInstanceUID"),
-        series_uid=_text(dataset, "SeriesInstanceUID"),
-        study_uid=_text(dataset, "StudyInstanceUID"),
-        patient_id=_text(dataset, "PatientID"),
-        modality=_text(dataset, "Modality").upper(),
-        image_type=_texts(dataset, "ImageType"),
-        rows=int(_number(dataset, "Rows") or 0),
-        cols=int(_number(dataset, "Columns") or 0),
-        frames=int(_number(dataset, "NumberOfFrames") or 1),
-        samples=int(_number(dataset, "SamplesPerPixel") or 1),
-        instance_number=_integer(dataset, "InstanceNumber"),
-        position=_numbers(dataset, "ImagePositionPatient", 3),
-        orientation=_numbers(dataset, "ImageOrientationPatient", 6),
-        pixel_spacing=_positive(_numbers(dataset, "PixelSpacing", 2)),
-        slice_location=_number(dataset, "SliceLocation"),
-    )
 
 
 def read_hu(path: str | os.PathLike) -> np.ndarray:
@@ -173,22 +26,42 @@ def read_hu(path: str | os.PathLike) -> np.ndarray:
         DataError: not a slice, cut short, or compressed in a way no decoder here knows.
     """
     path = Path(path)
-    dataset = _dcmread(path)
+    dataset = open_dicom(path)
     native = not dataset.file_meta.TransferSyntaxUID.is_encapsulated
     try:
-        # Many plain files hold more than the bits that they declare; cutting those off would
-        # turn bright pixels and padding into tissue.
-        dataset.pixel_array_options(correct_unused_bits=not native)
-        raw = dataset.pixel_array
+        raw = _plain_pixels(dataset) if native else None
+        if raw is None:
+            # Many plain files hold more than the bits that they declare; cutting those off
+            # would turn bright pixels and padding into tissue.
+            dataset.pixel_array_options(correct_unused_bits=not native)
+            raw = dataset.pixel_array
     except Exception as error:  # every decoder raises its own kinds
-        reason = f"the pixels cannot be decoded ({_first_line(error)})"
-        raise DataError(path, reason, _COPY_AGAIN) from error
+        reason = f"the pixels cannot be decoded ({first_line(error)})"
+        raise DataError(path, reason, COPY_AGAIN) from error
     if raw.ndim != 2:
         reason = f"pixels of shape {raw.shape}, not one grey slice (rows, cols)"
         raise DataError(path, reason, "export the series as single-frame CT images")
     if native:
         raw = _sign_extend(dataset, raw)
     return _rescale(dataset, raw)
+
+
+def _plain_pixels(dataset: pydicom.Dataset) -> np.ndarray | None:
+    """The usual uncompressed slice of 16-bit numbers, without copying; None for anything else."""
+    data = dataset.get("PixelData")
+    rows, cols = dataset.Rows, dataset.Columns
+    usual = (
+        isinstance(data, bytes)
+        and len(data) == 2 * rows * cols
+        and dataset.BitsAllocated == 16
+        and dataset.SamplesPerPixel == 1
+        and dataset.get("NumberOfFrames") in (None, 1)
+        and dataset.file_meta.TransferSyntaxUID.is_little_endian
+    )
+    if not usual:
+        return None
+    dtype = "<i2" if dataset.PixelRepresentation == 1 else "<u2"
+    return np.frombuffer(data, dtype).reshape(rows, cols)
 
 
 def rescale_of(dataset: pydicom.Dataset, raw: np.ndarray) -> tuple[float, float]:
@@ -199,8 +72,8 @@ def rescale_of(dataset: pydicom.Dataset, raw: np.ndarray) -> tuple[float, float]
     with zero, carry the usual offset of -1024, and so do signed ones with no intercept
     that hold nothing as dark as air; the other signed ones are HU already.
     """
-    slope = _number(dataset, "RescaleSlope") or 1.0
-    intercept = _number(dataset, "RescaleIntercept")
+    slope = number_of(dataset, "RescaleSlope") or 1.0
+    intercept = number_of(dataset, "RescaleIntercept")
     signed = raw.dtype.kind == "i"
     if intercept is not None and (intercept or signed):
         return slope, intercept
@@ -231,10 +104,10 @@ def _padding(
     dataset: pydicom.Dataset, raw: np.ndarray, slope: float, intercept: float
 ) -> np.ndarray | None:
     """Where the pixels are filling outside the scan: bool (rows, cols), or None."""
-    first = _number(dataset, "PixelPaddingValue")
+    first = number_of(dataset, "PixelPaddingValue")
     if first is None:
         return None
-    last = _number(dataset, "PixelPaddingRangeLimit")
+    last = number_of(dataset, "PixelPaddingRangeLimit")
     low, high = sorted(
         _as_stored(value, raw.dtype) for value in (first, first if last is None else last)
     )
@@ -258,89 +131,11 @@ def _as_stored(value: float, dtype: np.dtype) -> int:
 
 def _sign_extend(dataset: pydicom.Dataset, raw: np.ndarray) -> np.ndarray:
     """Signed numbers stored in fewer bits than allocated, without their sign spread upwards."""
-    stored = int(_number(dataset, "BitsStored") or 16)
+    stored = int(number_of(dataset, "BitsStored") or 16)
     bits = 8 * raw.dtype.itemsize
-    if raw.dtype.kind != "i" or stored >= bits or _number(dataset, "RescaleIntercept"):
+    if raw.dtype.kind != "i" or stored >= bits or number_of(dataset, "RescaleIntercept"):
         return raw
     low, high = int(raw.min()), int(raw.max())
     if low >= 0 and (1 << (stored - 1)) <= high < (1 << stored):
         return (raw << (bits - stored)) >> (bits - stored)
     return raw
-
-
-def _dcmread(path: Path, **options: object) -> pydicom.Dataset:
-    try:
-        return pydicom.dcmread(path, **options)  # type: ignore[arg-type]
-    except FileNotFoundError:
-        raise DataError(path, "no such file", "check the path") from None
-    except pydicom.errors.InvalidDicomError:
-        pass
-    except Exception as error:
-        raise DataError(path, f"unreadable header ({_first_line(error)})", _COPY_AGAIN) from error
-    # Old files lack the preamble; anything else lacks the class of the object too.
-    try:
-        dataset = pydicom.dcmread(path, force=True, **options)  # type: ignore[arg-type]
-    except Exception as error:
-        raise DataError(path, f"unreadable header ({_first_line(error)})", _COPY_AGAIN) from error
-    if "SOPClassUID" not in dataset:
-        size = path.stat().st_size
-        raise DataError(path, f"not a DICOM file ({size} bytes)", _COPY_AGAIN)
-    if not hasattr(dataset.file_meta, "TransferSyntaxUID"):
-        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
-    return dataset
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
-
-
-def _value(dataset: pydicom.Dataset, keyword: str) -> object:
-    try:
-        return dataset.get(keyword)
-    except Exception:  # a value that cannot be converted counts as absent
-        return None
-
-
-def _text(dataset: pydicom.Dataset, keyword: str) -> str:
-    value = _value(dataset, keyword)
-    return "" if value is None else str(value).strip().strip("\0")
-
-
-def _texts(dataset: pydicom.Dataset, keyword: str) -> tuple[str, ...]:
-    value = _value(dataset, keyword)
-    if value is None:
-        return ()
-    values = value if isinstance(value, MultiValue | list) else [value]
-    return tuple(str(item).strip().upper() for item in values)
-
-
-def _number(dataset: pydicom.Dataset, keyword: str) -> float | None:
-    """The first finite number of an element, or None."""
-    value = _value(dataset, keyword)
-    if isinstance(value, MultiValue | list | tuple):
-        value = value[0] if len(value) else None
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _integer(dataset: pydicom.Dataset, keyword: str) -> int | None:
-    number = _number(dataset, keyword)
-    return None if number is None else int(number)
-
-
-def _numbers(dataset: pydicom.Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
-    value = _value(dataset, keyword)
-    if not isinstance(value, MultiValue | list) or len(value) != count:
-        return None
-    try:
-        numbers = tuple(float(item) for item in value)
-    except (TypeError, ValueError):
-        return None
-    return numbers if all(math.isfinite(number) for number in numbers) else None
-
-
-def _positive(numbers: Sequence[float] | None) -> tuple[float, ...] | None:
-    return tuple(numbers) if numbers is not None and min(numbers) > 0 else None

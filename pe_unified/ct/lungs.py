@@ -140,9 +140,10 @@ def find_lungs(
     pieces, count = ndimage.label(dark)
     if not count:
         return None, inside
-    sizes = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
-    means = ndimage.mean(coarse, pieces, np.arange(1, count + 1))
-    sizes = np.where(means < _GAS_HU, 0, sizes)
+    numbers = pieces[dark]
+    sizes = np.bincount(numbers, minlength=count + 1)[1:]
+    sums = np.bincount(numbers, weights=coarse[dark], minlength=count + 1)[1:]
+    sizes = np.where(sums < _GAS_HU * sizes, 0, sizes)
     smallest = _SMALLEST_LUNG / float(np.prod(coarse_mm))
     largest = int(sizes.max())
     if largest < smallest:
@@ -167,7 +168,15 @@ def _inside_body(hu: np.ndarray) -> np.ndarray:
     body = parts == 1 + int(np.lexsort((enclosed_area, filled_by))[-1])
     # Put back the thin chest wall that opening took, where it hangs on the body.
     body = (cv2.dilate(body.astype(np.uint8), kernel) > 0) & (tissue > 0)
-    return ndimage.binary_fill_holes(body)
+    return _fill(body)
+
+
+def _fill(body: np.ndarray) -> np.ndarray:
+    """The body with everything that has no way to the rim of the slice."""
+    # 1 where there is no body, with a rim of its own all around.
+    around = np.pad((~body).astype(np.uint8), 1, constant_values=1)
+    cv2.floodFill(around, None, (0, 0), 2)
+    return around[1:-1, 1:-1] != 2
 
 
 def _close(level: np.ndarray) -> np.ndarray:

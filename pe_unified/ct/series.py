@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pe_unified.ct.dicom import SliceHeader, natural_key
 from pe_unified.ct.errors import DataError
+from pe_unified.ct.headers import SliceHeader, natural_key
 
 #: A step between slices longer than this multiple of the usual one means a missing slice.
 _GAP = 1.5

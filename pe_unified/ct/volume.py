@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pe_unified.ct.dicom import read_header, read_hu, scan_folder
+from pe_unified.ct.dicom import read_hu
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.grids import open_nrrd, placement_of, read_nifti, turn_of
+from pe_unified.ct.headers import read_header, scan_folder
 from pe_unified.ct.hu import HU_MAX, HU_MIN
 from pe_unified.ct.series import choose_series, stack_slices
 

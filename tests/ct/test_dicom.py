@@ -12,14 +12,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from pe_unified.ct.dicom import (
-    list_files,
-    natural_key,
-    read_header,
-    read_hu,
-    scan_folder,
-)
+from pe_unified.ct.dicom import read_hu
 from pe_unified.ct.errors import DataError
+from pe_unified.ct.headers import list_files, natural_key, read_header, scan_folder
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pe_unified.ct.dicom import SliceHeader
 from pe_unified.ct.errors import DataError
+from pe_unified.ct.headers import SliceHeader
 from pe_unified.ct.series import axial_ct, choose_series, drop_duplicates, stack_slices
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)

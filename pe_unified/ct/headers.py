@@ -1,0 +1,254 @@
+"""DICOM headers of single CT slices, and the folders that hold them."""
+
+import math
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pydicom
+from pydicom.dataelem import RawDataElement
+from pydicom.multival import MultiValue
+from pydicom.tag import Tag
+from pydicom.uid import MediaStorageDirectoryStorage
+
+from pe_unified.ct.errors import DataError
+
+#: What is read of a header; the rest is skipped, which makes a scan of a folder quick.
+_HEADER_TAGS = {
+    keyword: Tag(keyword)
+    for keyword in (
+        "SOPClassUID",
+        "SOPInstanceUID",
+        "SeriesInstanceUID",
+        "StudyInstanceUID",
+        "PatientID",
+        "Modality",
+        "ImageType",
+        "Rows",
+        "Columns",
+        "NumberOfFrames",
+        "SamplesPerPixel",
+        "InstanceNumber",
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+        "PixelSpacing",
+        "SliceLocation",
+    )
+}
+#: Files that lie beside slices and are never slices.
+_COMPANION = re.compile(
+    r"\.(txt|json|csv|tsv|md|xml|html|pdf|log|ini|yml|png|jpe?g|gif|db|zip|gz|tar|mat|nii|nrrd"
+    r"|py|sh|bat|exe)$",
+    re.IGNORECASE,
+)
+COPY_AGAIN = "copy the file again from the source, or remove it on purpose"
+
+
+@dataclass(frozen=True)
+class SliceHeader:
+    """What one file says about its slice; ``None`` or empty where it says nothing.
+
+    Attributes:
+        position: patient coordinates (x, y, z) of the centre of the first pixel, mm, LPS.
+        orientation: unit vectors along a row (towards higher columns) and along a column.
+        pixel_spacing: (between rows, between columns), mm.
+    """
+
+    path: Path
+    sop_class: str = ""
+    sop_uid: str = ""
+    series_uid: str = ""
+    study_uid: str = ""
+    patient_id: str = ""
+    modality: str = ""
+    image_type: tuple[str, ...] = ()
+    rows: int = 0
+    cols: int = 0
+    frames: int = 1
+    samples: int = 1
+    instance_number: int | None = None
+    position: tuple[float, ...] | None = None
+    orientation: tuple[float, ...] | None = None
+    pixel_spacing: tuple[float, ...] | None = None
+    slice_location: float | None = None
+
+
+@dataclass
+class FolderScan:
+    """The slices of a folder, and the files that are none.
+
+    Attributes:
+        headers: in natural order of the file names.
+        ignored: (file, why) for files that are plainly no slices.
+        broken: errors of files that should be slices and cannot be read.
+    """
+
+    headers: list[SliceHeader] = field(default_factory=list)
+    ignored: list[tuple[Path, str]] = field(default_factory=list)
+    broken: list[DataError] = field(default_factory=list)
+
+
+def natural_key(path: str | os.PathLike) -> list[tuple[int, int | str]]:
+    """Sorts D2 before D10: runs of digits compare as numbers."""
+    parts = re.split(r"(\d+)", os.fspath(path).lower())
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
+
+
+def list_files(folder: str | os.PathLike) -> list[Path]:
+    """All files under a folder, sub-folders included, hidden ones not, in natural order."""
+    root = Path(folder)
+    found = []
+    for parent, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        found += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted(found, key=lambda path: natural_key(path.relative_to(root).as_posix()))
+
+
+def scan_folder(folder: str | os.PathLike) -> FolderScan:
+    """Read the headers of all DICOM slices under a folder, with or without a suffix."""
+    return scan_files(list_files(folder))
+
+
+def scan_files(files: Iterable[Path]) -> FolderScan:
+    """Read the headers of the given files, keeping their order."""
+    scan = FolderScan()
+    for path in files:
+        if _COMPANION.search(path.name) or path.name.upper() == "DICOMDIR":
+            scan.ignored.append((path, "not a slice by its name"))
+            continue
+        try:
+            header = read_header(path)
+        except DataError as error:
+            scan.broken.append(error)
+            continue
+        if header.rows and header.cols:
+            scan.headers.append(header)
+        elif header.sop_class == MediaStorageDirectoryStorage or header.modality not in ("", "CT"):
+            kind = header.modality or "directory"
+            scan.ignored.append((path, f"DICOM object without pixels ({kind})"))
+        else:
+            scan.broken.append(DataError(path, "the header ends before the pixels", COPY_AGAIN))
+    return scan
+
+
+def read_header(path: str | os.PathLike) -> SliceHeader:
+    """Read what orders and identifies a slice, not its pixels.
+
+    Raises:
+        DataError: not DICOM, or cut short within the header.
+    """
+    path = Path(path)
+    dataset = open_dicom(path, stop_before_pixels=True, specific_tags=list(_HEADER_TAGS.values()))
+    return SliceHeader(
+        path=path,
+        sop_class=_text(dataset, "SOPClassUID"),
+        sop_uid=_text(dataset, "SOPInstanceUID"),
+        series_uid=_text(dataset, "SeriesInstanceUID"),
+        study_uid=_text(dataset, "StudyInstanceUID"),
+        patient_id=_text(dataset, "PatientID"),
+        modality=_text(dataset, "Modality").upper(),
+        image_type=_texts(dataset, "ImageType"),
+        rows=int(number_of(dataset, "Rows") or 0),
+        cols=int(number_of(dataset, "Columns") or 0),
+        frames=int(number_of(dataset, "NumberOfFrames") or 1),
+        samples=int(number_of(dataset, "SamplesPerPixel") or 1),
+        instance_number=_integer(dataset, "InstanceNumber"),
+        position=_numbers(dataset, "ImagePositionPatient", 3),
+        orientation=_numbers(dataset, "ImageOrientationPatient", 6),
+        pixel_spacing=_positive(_numbers(dataset, "PixelSpacing", 2)),
+        slice_location=number_of(dataset, "SliceLocation"),
+    )
+
+
+def open_dicom(path: Path, **options: object) -> pydicom.Dataset:
+    """A DICOM file, with or without its preamble.
+
+    Raises:
+        DataError: no such file, not DICOM, or a header that cannot be read.
+    """
+    try:
+        return pydicom.dcmread(path, **options)  # type: ignore[arg-type]
+    except FileNotFoundError:
+        raise DataError(path, "no such file", "check the path") from None
+    except pydicom.errors.InvalidDicomError:
+        pass
+    except Exception as error:
+        raise DataError(path, f"unreadable header ({first_line(error)})", COPY_AGAIN) from error
+    # Old files lack the preamble; anything else lacks the class of the object too.
+    try:
+        dataset = pydicom.dcmread(path, force=True, **options)  # type: ignore[arg-type]
+    except Exception as error:
+        raise DataError(path, f"unreadable header ({first_line(error)})", COPY_AGAIN) from error
+    if "SOPClassUID" not in dataset:
+        size = path.stat().st_size
+        raise DataError(path, f"not a DICOM file ({size} bytes)", COPY_AGAIN)
+    if not hasattr(dataset.file_meta, "TransferSyntaxUID"):
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
+    return dataset
+
+
+def first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
+def _items(dataset: pydicom.Dataset, keyword: str) -> list[str]:
+    """The values of an element as texts; none where it is absent or cannot be read.
+
+    Texts are taken as they stand in the file: pydicom's own types cost more than reading the
+    header does.
+    """
+    tag = _HEADER_TAGS.get(keyword)
+    if tag is not None and keyword != "PatientID" and tag in dataset:
+        element = dataset.get_item(tag)
+        if isinstance(element, RawDataElement) and isinstance(element.value, bytes):
+            if keyword in ("Rows", "Columns", "SamplesPerPixel"):
+                order = "little" if element.is_little_endian else "big"
+                return [str(int.from_bytes(element.value[:2], order))]
+            text = element.value.decode("ascii", "replace")
+            return [item.strip(" \0") for item in text.split("\\")]
+    try:
+        value = dataset.get(keyword)
+    except Exception:  # a value that cannot be converted counts as absent
+        return []
+    if value is None:
+        return []
+    values = value if isinstance(value, MultiValue | list | tuple) else [value]
+    return [str(item).strip(" \0") for item in values]
+
+
+def _text(dataset: pydicom.Dataset, keyword: str) -> str:
+    return "\\".join(_items(dataset, keyword))
+
+
+def _texts(dataset: pydicom.Dataset, keyword: str) -> tuple[str, ...]:
+    return tuple(item.upper() for item in _items(dataset, keyword))
+
+
+def number_of(dataset: pydicom.Dataset, keyword: str) -> float | None:
+    """The first finite number of an element, or None."""
+    items = _items(dataset, keyword)
+    try:
+        number = float(items[0])
+    except (IndexError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _integer(dataset: pydicom.Dataset, keyword: str) -> int | None:
+    number = number_of(dataset, keyword)
+    return None if number is None else int(number)
+
+
+def _numbers(dataset: pydicom.Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
+    items = _items(dataset, keyword)
+    try:
+        numbers = tuple(float(item) for item in items)
+    except ValueError:
+        return None
+    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
+
+
+def _positive(numbers: Sequence[float] | None) -> tuple[float, ...] | None:
+    return tuple(numbers) if numbers is not None and min(numbers) > 0 else None
