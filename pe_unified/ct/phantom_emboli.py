@@ -28,6 +28,8 @@ _APART = 9.0
 HALF = 128
 #: Coverage of the lumen from which on its voxels may be clot: the outermost are half lung.
 _WITHIN = 158
+#: The smallest part of an embolus in a slice, pixels.
+_SPECK = 3
 #: Share of a vessel's cross-section that each shape takes.
 _SHARE = {"occlusive": 1.0, "polo_mint": 0.46, "mural": 0.52}
 
@@ -135,6 +137,16 @@ def _largest_piece(mask: np.ndarray) -> np.ndarray:
     if count < 2:
         return mask
     return labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+
+
+def _without_specks(mask: np.ndarray) -> np.ndarray:
+    """A mask without what is smaller than :data:`_SPECK` pixels in its slice."""
+    across = np.zeros((3, 3, 3), dtype=bool)
+    across[1] = True
+    labels, count = ndimage.label(mask, across)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    return (sizes >= _SPECK)[labels]
 
 
 def _bounds(grid: Grid, points: np.ndarray, margin: float) -> tuple[slice, ...] | None:
@@ -261,13 +273,13 @@ def _paint_one(
         mask = (clot >= HALF) & free
         if not mask.any():
             return 0, nodes
-        mask = _largest_piece(mask)
+        mask = _largest_piece(_without_specks(mask))
         excess = mask.sum() * voxel_ml / planned.volume_ml
         if excess < 1.15 or len(nodes) < 3:
             break
         nodes = nodes[: max(int(len(nodes) / min(excess, 2.5)), 2)]
     count = int(mask.sum())
-    if count < 3 or count * voxel_ml < 0.25 * min(planned.volume_ml, 1.0):
+    if count < _SPECK or count * voxel_ml < 0.25 * min(planned.volume_ml, 1.0):
         return 0, nodes
     instances[box][mask] = number
     # Keep the soft edge of the clot only next to its mask: no loose flecks without truth.

@@ -89,21 +89,21 @@ def _spine(air: np.ndarray, hull: np.ndarray, grid: Grid, size: float) -> np.nda
             continue
         last = int(np.percentile(np.nonzero(air[k])[0], 99))
         band = air[k, max(last - int(60 / grid.spacing[1]), 0) : last - 2]
-        middle = []
+        gap_middles = []
         for line in band:
             cols = np.flatnonzero(line)
             gaps = np.diff(cols)
             if len(gaps) and gaps.max() * grid.spacing[2] > 18:
                 left = int(np.argmax(gaps))
-                middle.append((cols[left] + cols[left + 1]) / 2)
-        if len(middle) > 4:
-            found.append((k, float(np.median(middle)), last))
+                gap_middles.append((cols[left] + cols[left + 1]) / 2)
+        if len(gap_middles) > 4:
+            found.append((k, float(np.median(gap_middles)), last))
     table = np.array(found)
-    k = np.arange(grid.shape[0])
-    inside = np.clip(k, table[0, 0], table[-1, 0])
+    levels = np.arange(grid.shape[0])
+    inside = np.clip(levels, table[0, 0], table[-1, 0])
     x = np.polyval(np.polyfit(table[:, 0], table[:, 1], 1), inside)
     y = np.polyval(np.polyfit(table[:, 0], table[:, 2], 2), inside)
-    index = np.column_stack([k, y, x])
+    index = np.column_stack([levels, y, x])
     points = grid.point_of(index)
     points[:, 1] -= 29 * size
     return points

@@ -29,8 +29,8 @@ class PhantomParams:
     vein_to_artery: tuple[float, float] = (0.55, 1.1)
     noise_hu: tuple[float, float] = (11.0, 26.0)
     motion_rate: float = 0.12
-    poor_contrast_rate: float = 0.10
-    flow_artifact_rate: float = 0.45
+    poor_contrast_rate: float = 0.12
+    flow_artifact_rate: float = 0.5
     other_defect_rate: float = 0.03
     indeterminate_rate: float = 0.04
     consolidation_rate: float = 0.25
