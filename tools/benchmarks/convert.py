@@ -2,8 +2,8 @@
 
 Generated studies of noisy slices in FUMPE's and in RSNA's layout, with masks and labels. The
 reference is the same number of processes that read each DICOM file with pydicom, rescale, encode
-the same PNG and write it: no order, no labels, no lungs, no checks, no resuming. Both times include
-starting the processes.
+the same PNG and write it: no order, no labels, no lungs, no checks, no resuming. Both times
+include starting the processes.
 """
 
 import argparse
@@ -11,24 +11,21 @@ import csv
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless
 from scipy.io import savemat
 
+from benchmarks.bare_convert import convert_bare
 from benchmarks.common import side_by_side
 from data_converters.core.run import RunOptions, convert
 from data_converters.core.schema import EXAM_LABELS
 from data_converters.fumpe_to_coco import Fumpe
 from data_converters.rsna_to_coco import Rsna
-from pe_unified.ct.hu import encode_slice_png
 
 SYNTAXES = {"plain": ExplicitVRLittleEndian, "rle": RLELossless}
 
@@ -39,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=512, help="rows and columns")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="numbers to try")
     parser.add_argument("--syntax", choices=sorted(SYNTAXES), default="plain", help="of the DICOM")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -79,26 +76,7 @@ def _ours(converter: Any, out: Path, workers: int) -> None:
 
 def _bare(files: list[Path], out: Path, workers: int) -> None:
     shutil.rmtree(out, ignore_errors=True)
-    out.mkdir()
-    tasks = [(path, out / f"{index}.png") for index, path in enumerate(files)]
-    if workers == 1:
-        for task in tasks:
-            _decode_and_encode(task)
-        return
-    context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    with ProcessPoolExecutor(workers, context) as pool:
-        for _ in pool.map(_decode_and_encode, tasks, chunksize=8):
-            pass
-
-
-def _decode_and_encode(task: tuple[Path, Path]) -> None:
-    cv2.setNumThreads(1)
-    source, target = task
-    dataset = pydicom.dcmread(source)
-    hu = dataset.pixel_array.astype(np.int32) * int(dataset.RescaleSlope)
-    hu += int(dataset.RescaleIntercept)
-    target.write_bytes(encode_slice_png(hu))
+    convert_bare(files, out, workers)
 
 
 def _chest(size: int, rng: np.random.Generator) -> np.ndarray:
