@@ -1,0 +1,21 @@
+import argparse
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def load(repository, monkeypatch):
+    monkeypatch.syspath_prepend(str(repository / "tools"))
+    yield __import__("benchmarks.load", fromlist=["run"])
+    sys.modules.pop("benchmarks.load", None)
+
+
+def test_wait_is_a_part_of_the_iteration(load, tiny_dataset):
+    parser = argparse.ArgumentParser()
+    load.add_arguments(parser)
+    words = ["--data-root", str(tiny_dataset), "--configs", "pe_cls_r50", "--input-size", "64"]
+    words += ["--batch-size", "2", "--workers", "0", "--iterations", "2", "--warmup", "1"]
+    (row,) = load.run(parser.parse_args(words))
+    assert 0 < row["ours"] < row["reference"]
+    assert "pe_cls_r50" in row["case"] and row["unit"] == "s"
