@@ -56,7 +56,7 @@ class FumpeReader:
             headers[0].study_uid or source.patient_id,
             of_stack(stack, [annotations[k] for k in file_index], file_index),
             stack.spacing_mm,
-            notes=notes,
+            notes=notes + stack.notes(),
             check_hu=self.check_hu,
         )
 

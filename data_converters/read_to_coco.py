@@ -56,7 +56,7 @@ class ReadReader:
             headers[0].study_uid or source.patient_id,
             of_stack(stack, annotations, levels),
             stack.spacing_mm,
-            notes=notes,
+            notes=notes + stack.notes(),
             check_hu=self.check_hu,
         )
 

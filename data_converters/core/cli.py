@@ -145,6 +145,9 @@ def main(make: Callable[[argparse.Namespace], Converter], parser: argparse.Argum
     except (DataError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
     totals = report["totals"]
     print(
         f"{totals['converted']} of {totals['patients']} patients converted to {args.out}: "

@@ -95,6 +95,7 @@ class RsnaReader:
         for series_uid, rows in by_series.items():
             series = self._series(place.folder / series_uid)
             plan.problems += series.problems
+            plan.notes += series.stack.notes() if series.stack and not series.problems else []
             self._compare(place, series, rows, plan)
             slices = self._slices(place, series_uid, series, rows, boxes, offset, plan.problems)
             plan.studies.append(StudyPlan(exam, slices, _spacing(series.stack, slices)))

@@ -183,14 +183,15 @@ def convert(converter: Converter, out: str | os.PathLike, options: RunOptions) -
 
     Raises:
         DataError: the folder cannot be used, or there are no patients.
+        ValueError: more folds than patients.
     """
+    total = len(converter)
+    if not total:
+        raise DataError(converter.raw, "no patients found", "see --help for the layout expected")
+    if options.folds > total:
+        raise ValueError(f"{options.folds} folds need as many patients; there are {total}")
     store = Store(Path(out).resolve(), converter.name, _work_options(converter))
     with store.open():
-        total = len(converter)
-        if not total:
-            raise DataError(
-                converter.raw, "no patients found", "see --help for the layout expected"
-            )
         with (
             ConversionProgress(converter.name, total, options.quiet) as progress,
             open_executor(options.workers, options.scheduler) as (executor, slots),
@@ -206,7 +207,9 @@ def convert(converter: Converter, out: str | os.PathLike, options: RunOptions) -
                     "run the same command again, finished patients are kept"
                 ) from error
         _assemble(converter, store, run, options)
-        return _report(converter, store, run)
+        report = _report(converter, store, run)
+        store.sweep()
+        return report
 
 
 def _is_lost_worker(error: Exception) -> bool:

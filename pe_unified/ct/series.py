@@ -43,6 +43,12 @@ class Stack:
     direction: np.ndarray
     missing: int = 0
 
+    def notes(self) -> list[str]:
+        """In words, what is odd about the stack."""
+        if not self.missing:
+            return []
+        return [f"{self.missing} slices seem to be missing: the steps between slices differ"]
+
 
 def axial_ct(headers: Sequence[SliceHeader]) -> SeriesChoice:
     """Drop what cannot be a slice of an axial CT: scouts, other modalities, colour, multi-frame.

@@ -136,9 +136,6 @@ def _from_stack(headers: Sequence, notes: Sequence[str], where: Path) -> CTVolum
             reason = f"pixels {level.shape}, the rest of the series {hu.shape[1:]}"
             raise DataError(header.path, reason, "remove the slice from the series")
         hu[index] = level
-    notes = list(notes)
-    if stack.missing:
-        notes.append(f"{stack.missing} slices seem to be missing: the steps between slices differ")
     return CTVolume(
         hu=hu,
         spacing_mm=stack.spacing_mm,
@@ -150,7 +147,7 @@ def _from_stack(headers: Sequence, notes: Sequence[str], where: Path) -> CTVolum
         study_uid=first.study_uid,
         series_uid=first.series_uid,
         patient_id=first.patient_id,
-        notes=tuple(notes),
+        notes=(*notes, *stack.notes()),
     )
 
 

@@ -62,6 +62,7 @@ def test_nothing_converted_is_a_failure_even_if_skips_are_allowed(tmp_path):
         (["--workers", "0"], "must be at least 1"),
         (["--split", "1", "-1", "1"], "three fractions, none negative"),
         (["--folds", "1"], "at least 2 folds"),
+        (["--folds", "5"], "5 folds need as many patients; there are 1"),
         (["--groups", "absent.json"], "absent.json: cannot be read"),
         (["--wrokers", "2"], "unrecognized arguments"),
     ],

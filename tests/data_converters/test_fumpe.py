@@ -273,6 +273,18 @@ def test_a_second_series_is_left_out(tmp_path):
     assert "left out 5 other slices" in report["patients"][0]["notes"][0]
 
 
+def test_a_gap_in_the_positions_is_noted(tmp_path):
+    """The mask has as many slices as the folder: both lack the same ones."""
+    truth = write_fumpe_patient(tmp_path / "raw", "PAT001", count=12)
+    for k in (5, 6):
+        (tmp_path / "raw" / "CT_scans" / "PAT001" / f"D{k + 1}.dcm").unlink()
+    kept = np.delete(truth.mask, [5, 6], axis=2)
+    savemat(tmp_path / "raw" / "GroundTruth" / "PAT001.mat", {"Mask": kept})
+    report = convert_fumpe(tmp_path / "raw", tmp_path / "out")
+    assert report_faults(report) == []
+    assert "2 slices seem to be missing" in report["patients"][0]["notes"][0]
+
+
 def test_identifiers_that_anonymisers_emptied(tmp_path):
     """No UIDs, no positions: order by file name, z unknown."""
     raw, out = tmp_path / "raw", tmp_path / "out"

@@ -1,0 +1,100 @@
+"""Painted studies through make_phantom, converter and verifier, in every layout."""
+
+import json
+
+import numpy as np
+import pytest
+from raw_sets import all_images
+
+from data_converters.cadpe_to_coco import Cadpe
+from data_converters.core.run import RunOptions, convert, report_faults
+from data_converters.core.schema import union_mask
+from data_converters.fumpe_to_coco import Fumpe
+from data_converters.make_phantom import write_layout
+from data_converters.merge import merge
+from data_converters.read_to_coco import Read
+from data_converters.rsna_to_coco import Rsna
+from data_converters.verify import verify
+from pe_unified.ct.hu import read_slice_png
+from pe_unified.ct.lungs import lung_mask
+from pe_unified.ct.phantom import STRUCTURES
+
+SIZE, SLICES, STUDIES = 96, 28, 2
+CONVERTERS = {"fumpe": Fumpe, "rsna": Rsna, "cadpe": Cadpe, "read": Read}
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    """Root with <layout> converted from <layout>_raw, and make_phantom's records per layout."""
+    root = tmp_path_factory.mktemp("painted")
+    records = {}
+    options = {"seed": 3, "size": SIZE, "slices": SLICES, "positive_rate": 1.0, "truth": True}
+    for layout, kind in CONVERTERS.items():
+        raw = root / f"{layout}_raw"
+        extra = {"boxes": True} if layout == "rsna" else {}
+        records[layout] = write_layout(raw, layout, STUDIES, **options, **extra)
+        boxes = {"boxes": raw / "augmented_rspect.csv"} if layout == "rsna" else {}
+        report = convert(kind(raw, **boxes), root / layout, RunOptions(quiet=True))
+        assert report_faults(report) == []
+    return root, records
+
+
+def patients(converted, layout):
+    """(truth, entries of images[] from feet to head) of each patient."""
+    root, records = converted
+    images = all_images(root / layout)
+    for record in records[layout]:
+        patient = record["patient_id"]
+        own = [image for image in images if image["patient_id"] == patient]
+        own.sort(key=lambda image: image["slice_index"])
+        assert len(own) == SLICES
+        yield np.load(root / f"{layout}_raw" / "truth" / f"{patient}.npz"), own
+
+
+@pytest.mark.parametrize("layout", CONVERTERS)
+def test_painted_truth_comes_back(converted, layout):
+    assert verify(converted[0] / layout) == []
+    for truth, images in patients(converted, layout):
+        for emboli, image in zip(truth["emboli"], images, strict=True):
+            assert image["pe_present"] == int(emboli.any())
+            if layout == "rsna":
+                # Boxes of all emboli: together they cover the emboli, and little else.
+                cover = np.zeros_like(emboli)
+                for x, y, w, h in (annotation["bbox"] for annotation in image["annotations"]):
+                    cover[int(y) : int(y + h), int(x) : int(x + w)] = 1
+                assert cover[emboli > 0].all() and bool(cover.any()) == bool(emboli.any())
+                continue
+            union = union_mask(image["annotations"])
+            expected = (emboli > 0).astype(np.uint8)
+            np.testing.assert_array_equal(0 * expected if union is None else union, expected)
+        z, row, col = truth["spacing"]
+        assert images[0]["spacing_mm"] == pytest.approx([row, col, z], abs=2e-3)
+        assert images[0]["z_mm"] == pytest.approx(truth["origin"][2], abs=2e-3)
+
+
+def test_lungs_are_found(converted):
+    for truth, images in patients(converted, "fumpe"):
+        lungs = truth["structures"] == STRUCTURES["lung"]
+        hu = np.stack([read_slice_png(converted[0] / "fumpe" / i["file_name"]) for i in images])
+        assert lung_mask(hu, images[0]["spacing_mm"])[lungs].mean() > 0.9
+        x, y, w, h = images[0]["lung_box"]
+        across = lungs.any(axis=0)
+        assert across[y : y + h, x : x + w].sum() > 0.995 * across.sum()
+        assert w * h < 0.8 * across.size
+
+
+def test_exam_labels_are_those_painted(converted):
+    root, records = converted
+    painted = {record["patient_id"]: record["labels"] for record in records["rsna"]}
+    for part in ("train", "val", "test"):
+        content = json.loads((root / "rsna" / "annotations" / f"{part}.json").read_text())
+        for exam in content["exams"]:
+            labels = painted[exam["patient_id"]]
+            assert {name: exam[name] for name in labels} == labels
+
+
+def test_all_sets_in_one(converted, tmp_path):
+    root, _ = converted
+    report = merge([root / layout for layout in CONVERTERS], tmp_path / "all")
+    assert report["totals"]["slices"] == len(CONVERTERS) * STUDIES * SLICES
+    assert verify(tmp_path / "all") == []
