@@ -66,8 +66,8 @@ def _places(
     of the largest ride on the bifurcation of the trunk (saddle emboli).
     """
     fits = 1000 * planned.volume_ml / (np.pi * _SHARE[planned.shape])
-    widest = max((fits / 2.0) ** (1 / 3), 2.6)
-    narrow = max(min((fits / 22) ** (1 / 3), 6.0), _NARROWEST)
+    widest = max((fits / 1.7) ** (1 / 3), 2.6)
+    narrow = max(min((fits / 18) ** (1 / 3), 6.0), _NARROWEST)
     if planned.volume_ml > _SADDLE_ML and rng.random() < 0.4:
         main = np.flatnonzero((tree.level == MAIN) & (tree.parent >= 0))
         fork = np.unique(tree.parent[main[tree.level[tree.parent[main]] == TRUNK]])
@@ -81,7 +81,11 @@ def _places(
 
 
 def _run(tree: VesselTree, start: int, volume_ml: float, share: float) -> np.ndarray:
-    """Nodes downstream of ``start`` that hold the volume, climbing upstream if they must."""
+    """Nodes downstream of ``start`` that hold the volume, climbing upstream if they must.
+
+    Args:
+        share: of the area of the tree's round tubes that the clot takes.
+    """
     area = np.pi * tree.radius**2 * share * tree.lengths() / 1000
     while True:
         far = tree.distance_below(start)
@@ -119,7 +123,7 @@ def _clot(
     toward = rng.standard_normal(3)
     run = tubes.end - tubes.start
     run /= np.maximum(np.linalg.norm(run, axis=1), 1e-6)[:, None]
-    across = toward - run * (run @ toward)[:, None]
+    across = toward - run * (run * toward).sum(1)[:, None]
     across /= np.maximum(np.linalg.norm(across, axis=1), 1e-6)[:, None]
     share = rng.uniform(0.45, 0.6)
     moved = Tubes(
@@ -167,7 +171,8 @@ def _describe(
     left = float(bulk[tree.side[inner] > 0].sum()) > 0.04
     right = float(bulk[tree.side[inner] < 0].sum()) > 0.04
     is_central = central > 0.1 or not (left or right)
-    level = int(tree.level[inner].min())
+    proximal = [n for n in range(len(LEVEL_NAMES)) if bulk[tree.level[inner] <= n].sum() > 0.1]
+    level = proximal[0]
     return Embolus(
         number=number,
         volume_ml=volume_ml,
@@ -214,7 +219,7 @@ def paint_emboli(
             if not len(places):
                 continue
             start = int(places[rng.integers(len(places))])
-            nodes = _run(tree, start, planned.volume_ml, share)
+            nodes = _run(tree, start, planned.volume_ml, share * wide / 1.15)
             if near[nodes].any():
                 continue
             done, nodes = _paint_one(

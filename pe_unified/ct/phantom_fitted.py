@@ -21,7 +21,7 @@ from pe_unified.ct.phantom_thorax import AIRWAYS, COURSES, SYSTEMIC, heart_axes
 from pe_unified.ct.phantom_tubes import Tubes, line_tubes, no_tubes, smooth_line
 
 #: Room added around the label map, mm.
-_ABOVE, _BELOW, _AROUND = 36.0, 24.0, 75.0
+_ABOVE, _BELOW, _AROUND = 36.0, 24.0, 30.0
 
 
 @dataclass(frozen=True)

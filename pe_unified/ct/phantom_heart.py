@@ -121,7 +121,7 @@ def measure_rv_lv(right: np.ndarray, left: np.ndarray, grid: Grid, frame: HeartF
     widths = []
     for mask in (right, left):
         points = grid.point_of(np.argwhere(mask)) - frame.centre
-        local = points @ frame.axes.T
+        local = sum(points[:, i, None] * frame.axes[None, :, i] for i in range(3))
         # Chords along the second axis, within thin columns of the other two.
         column = np.floor(local[:, [0, 2]] / 6.0).astype(int)
         _, owner = np.unique(column, axis=0, return_inverse=True)

@@ -13,13 +13,14 @@ class PhantomParams:
 
     Numbers and sizes of emboli follow the 35 reference masks of FUMPE (Masoudi et al. 2018):
     95 emboli in 33 patients, volume median 1.05 ml with quartiles 0.30 and 4.9.
+    Noise is meant at pixels of 0.75 mm; larger ones average some of it.
     """
 
     positive_rate: float = 33 / 35
     embolus_count_weights: tuple[float, ...] = (9, 11, 5, 2, 2, 2, 1, 1)
-    embolus_volume_median_ml: float = 1.25
-    embolus_volume_sigma: float = 1.6
-    embolus_volume_range_ml: tuple[float, float] = (0.1, 20.0)
+    embolus_volume_median_ml: float = 1.4
+    embolus_volume_sigma: float = 1.65
+    embolus_volume_range_ml: tuple[float, float] = (0.1, 24.0)
     embolus_hu: tuple[float, float] = (56.0, 14.0)
     chronic_rate: float = 0.12
     acute_and_chronic_rate: float = 0.05
@@ -27,7 +28,7 @@ class PhantomParams:
     artery_hu_range: tuple[float, float] = (210.0, 490.0)
     poor_artery_hu_range: tuple[float, float] = (155.0, 205.0)
     vein_to_artery: tuple[float, float] = (0.55, 1.1)
-    noise_hu: tuple[float, float] = (11.0, 26.0)
+    noise_hu: tuple[float, float] = (14.0, 32.0)
     motion_rate: float = 0.12
     poor_contrast_rate: float = 0.12
     flow_artifact_rate: float = 0.5

@@ -99,7 +99,8 @@ class Scanner:
         wide = np.asarray(cv2.GaussianBlur(white, (0, 0), 2.6 * self.grain))
         grain = (fine - np.float32(0.35) * wide) / np.float32(self.grain_scale)
         self.previous = self.kept * self.previous + np.float32(np.sqrt(1 - self.kept**2)) * grain
-        level = self.plan.noise_hu * (0.6 + 0.6 * self.depth)
+        averaged = min(np.sqrt(0.75 / self.grid.pixel), 1.2)
+        level = np.float32(self.plan.noise_hu * averaged) * (0.6 + 0.6 * self.depth)
         return self.previous * level
 
     def scan(self, plane: np.ndarray, k: int) -> np.ndarray:

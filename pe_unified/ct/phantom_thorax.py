@@ -197,7 +197,7 @@ def procedural_anatomy(plan: StudyPlan) -> Anatomy:
         scale=scale,
     )
     height = 262 * build.tall
-    low = np.array([-200.0 * build.wide, -140.0 * build.deep, -25.0])
+    low = np.array([-160.0 * build.wide, -115.0 * build.deep, -25.0])
     grid = Grid.covering(low, np.array([-low[0], -low[1], height + 30]), _STEP)
     courses = _courses(rng, build)
     heart = _heart(rng, build)

@@ -122,7 +122,7 @@ class Painter:
         septa = np.clip(1 - np.abs(grain + 0.4 * cloud) / 0.13, 0, 1) * 0.4
         _mix(plane, septa * coverage(body + 4, 3.0), -40.0)
         if self.scene.plan.sex == "F":
-            gland = wall.breast.plane(z, self.grid) + 9 * cloud + 4 * grain
+            gland = np.maximum(wall.breast.plane(z, self.grid) + 9 * cloud + 4 * grain, body + 6)
             _mix(plane, coverage(gland, 4.0) * 0.85, 25.0)
         muscle = wall.muscle.plane(z, self.grid) + 1.2 * cloud
         tissue = 56 + 4 * spread[1] + 5 * grain

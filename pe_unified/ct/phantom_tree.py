@@ -139,11 +139,12 @@ def _branch(
 ) -> np.ndarray:
     """Positions after ``begin`` on a slightly bowed way to ``end``: (m, 3)."""
     run = end - begin
-    length = float(np.sqrt((run * run).sum()))
-    bow = np.cross(run, rng.standard_normal(3))
-    size = float(np.sqrt((bow * bow).sum()))
-    bow = bow / size * length * rule.wobble if size > 0 else bow
-    part = np.linspace(0, 1, max(int(length / rule.step), 1) + 1)[1:, None]
+    (rx, ry, rz), (vx, vy, vz) = run.tolist(), rng.standard_normal(3).tolist()
+    bx, by, bz = ry * vz - rz * vy, rz * vx - rx * vz, rx * vy - ry * vx
+    length, size = math.hypot(rx, ry, rz), math.hypot(bx, by, bz)
+    count = max(int(length / rule.step), 1)
+    part = np.arange(1, count + 1)[:, None] / count
+    bow = np.array([bx, by, bz]) * (length * rule.wobble / max(size, 1e-9))
     return begin + run * part + bow * np.sin(np.pi * part)
 
 
@@ -179,14 +180,14 @@ def grow(
         if last:
             continue
         run = centre - begin
-        run = run / max(float(np.sqrt((run * run).sum())), 1e-6)
+        run = run / max(math.hypot(*run.tolist()), 1e-6)
         spread = cloud - centre
         spread = spread - (spread * run).sum(1)[:, None] * run
-        widest = np.linalg.eigh((spread[:, :, None] * spread[:, None, :]).mean(0))[1][:, 2]
+        widest = np.linalg.eigh(np.einsum("ni,nj->ij", spread, spread))[1][:, 2]
         widest = widest * np.sign(widest[np.argmax(np.abs(widest))])
-        score = (spread * widest).sum(1)
-        cut = np.quantile(score, rng.uniform(0.32, 0.68))
-        for half in (cloud[score < cut], cloud[score >= cut]):
+        order = np.argsort((spread * widest).sum(1), kind="stable")
+        cut = int(len(cloud) * rng.uniform(0.32, 0.68))
+        for half in (cloud[order[:cut]], cloud[order[cut:]]):
             thinner = radius * (len(half) / len(cloud)) ** (1 / rule.exponent)
             if len(half) >= 2 and thinner >= rule.smallest:
                 work.append((parent, half, thinner, generation + 1))

@@ -190,19 +190,37 @@ def _back_muscles(plan: StudyPlan, anatomy: Anatomy, grid: Grid) -> np.ndarray:
     return ((np.sqrt(u * u + v * v) - 1) * np.float32(22 * size)).astype(np.float32)
 
 
+def _with_room(cavity: Field, margin: float) -> tuple[np.ndarray, Grid]:
+    """The cavity's mask with at least ``margin`` mm of room on all four sides, and its grid."""
+    mask, grid = cavity.values < 0, cavity.grid
+    x, y, z = grid.origin
+    pads, origin = [(0, 0)], [z]
+    for axis, start in ((1, y), (2, x)):
+        step = grid.spacing[axis]
+        inside = np.flatnonzero(mask.any(tuple({0, 1, 2} - {axis})))
+        need = int(np.ceil(margin / step))
+        low = max(need - int(inside[0]), 0)
+        high = max(need - (mask.shape[axis] - 1 - int(inside[-1])), 0)
+        pads.append((low, high))
+        origin.append(start - low * step)
+    mask = np.pad(mask, pads)
+    slices, rows, cols = mask.shape
+    return mask, Grid((slices, rows, cols), grid.spacing, (origin[2], origin[1], z))
+
+
 def build_wall(plan: StudyPlan, anatomy: Anatomy) -> Wall:
     """Put a chest wall around an anatomy."""
-    grid = anatomy.cavity.grid
-    inner = planar_distance(anatomy.cavity.values < 0, grid, far=60.0)
+    cavity, grid = _with_room(anatomy.cavity, 62 + plan.fat_mm)
+    inner = planar_distance(cavity, grid, far=60.0)
     hull = _hull(inner, grid)
     x, y, z = grid.axes()
     seen = (z[:, 0, 0] > anatomy.base_z) & (z[:, 0, 0] < anatomy.apex_z)
-    rows = np.flatnonzero((inner[seen] < 0).any((0, 2)))
+    rows = np.flatnonzero(cavity[seen].any((0, 2)))
     centre = (
         float(np.median(anatomy.spine[:, 0])),
         float(grid.origin[1] + (rows[0] + rows[-1]) / 2 * grid.spacing[1]),
     )
-    contour = _polar(anatomy.cavity.values, grid, centre)
+    contour = _polar(inner, grid, centre)
     height = anatomy.apex_z - anatomy.base_z
     t = (z - anatomy.base_z) / height
     angle = np.arctan2(x - centre[0], centre[1] - y)
