@@ -64,6 +64,16 @@ class HuStatistics:
         return self.typical / self.pixels
 
     @property
+    def mirrored_share(self) -> float:
+        return self.mirrored_typical / self.mirrored_pixels
+
+    @property
+    def fits_better_than_reversed(self) -> bool:
+        """Speaks for the order even where the contrast is poor, or emboli fill small vessels
+        whose surroundings are lung."""
+        return bool(self.mirrored_pixels and self.share > self.mirrored_share + REVERSED_GAIN)
+
+    @property
     def contrast(self) -> float:
         """The 97th percentile around the masks, HU."""
         below = np.cumsum(self.ring)
@@ -122,15 +132,13 @@ def _doubts(found: HuStatistics) -> Iterable[str]:
             f"only {found.share:.0%} of the mask pixels lie within "
             f"{EMBOLUS_HU[0]} to {EMBOLUS_HU[1]} HU"
         )
-    if found.contrast < LEAST_CONTRAST_HU:
+    if found.contrast < LEAST_CONTRAST_HU and not found.fits_better_than_reversed:
         yield f"no contrast around the masks (97th percentile {found.contrast:.0f} HU)"
-    if found.mirrored_pixels:
-        mirrored = found.mirrored_typical / found.mirrored_pixels
-        if mirrored > found.share + REVERSED_GAIN:
-            yield (
-                f"the masks fit better in reversed order ({mirrored:.0%} against "
-                f"{found.share:.0%} of the pixels look like emboli)"
-            )
+    if found.mirrored_pixels and found.mirrored_share > found.share + REVERSED_GAIN:
+        yield (
+            f"the masks fit better in reversed order ({found.mirrored_share:.0%} against "
+            f"{found.share:.0%} of the pixels look like emboli)"
+        )
 
 
 def _typical(inside: np.ndarray) -> int:

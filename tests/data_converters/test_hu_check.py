@@ -38,6 +38,13 @@ def test_masks_on_other_tissue_fail(fields, reason):
         judge(measure(hu, mask), "p", "cure")
 
 
+def test_an_occluded_vessel_in_lung_passes_where_the_reversed_order_fits_worse():
+    hu, mask = artery(contrast=60)
+    judge(measure(hu, mask, np.roll(mask, 20, axis=0)), "p", "cure")
+    with pytest.raises(DataError, match="no contrast around"):
+        judge(measure(hu, mask, mask), "p", "cure")
+
+
 def test_a_mean_by_chance_fails_by_its_share():
     """Half lung, half bone: the mean is that of an embolus, the pixels are not."""
     hu, mask = artery()
