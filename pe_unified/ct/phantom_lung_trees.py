@@ -170,7 +170,7 @@ def grow_tree(
     return builder.build()
 
 
-def bronchi_beside(tree: VesselTree, lung: Field, thinnest: float = 1.3) -> tuple[Tubes, Tubes]:
+def bronchi_beside(tree: VesselTree, lung: Field, thinnest: float = 1.7) -> tuple[Tubes, Tubes]:
     """Airways that run beside the arteries from the lobar level on: (lumen, outer wall).
 
     Args:

@@ -31,6 +31,8 @@ class Scanner:
         reach = min(grid.shape[2] * grid.spacing[2], grid.shape[1] * grid.spacing[1]) / 2
         self.outside = far > reach
         self.depth = np.exp(-((far / 120) ** 2)).astype(np.float32)
+        # The spine and what is near it keep still.
+        self.free = np.clip(1.35 - np.maximum(self.y - middle[1], 0) / 70, 0, 1)
         self.previous = np.zeros(grid.shape[1:], dtype=np.float32)
         # A soft kernel takes the finest grain out of the noise, and fine slices share some.
         self.grain = 0.55 * max(0.75 / grid.pixel, 0.55)
@@ -49,8 +51,9 @@ class Scanner:
                 middle, half = self.rng.uniform(0.15, 0.8) * count, self.rng.uniform(0.07, 0.16)
                 shape = np.exp(-(((np.arange(count) - middle) / (half * count)) ** 2))
                 way = self.rng.uniform(0, 2 * np.pi)
-                size = self.rng.uniform(3.5, 7.0)
+                size = self.rng.uniform(3.0, 6.0)
                 track += shape[:, None] * size * np.array([np.cos(way), np.sin(way)])
+            track /= np.maximum(np.hypot(*track.T) / 6.5, 1)[:, None]
         return track
 
     def _moved(self, plane: np.ndarray, k: int) -> np.ndarray:
@@ -59,7 +62,8 @@ class Scanner:
         if size < 0.5:
             return plane
         copies = []
-        for part in (-0.5, 0.0, 0.5):
+        # The chest rests at both ends of its way: two contours, and a blur between them.
+        for part in np.linspace(-0.5, 0.5, 7):
             move = np.array(
                 [
                     [1, 0, part * shift[0] / self.grid.spacing[2]],
@@ -75,7 +79,8 @@ class Scanner:
                     borderMode=cv2.BORDER_REPLICATE,
                 )
             )
-        return 0.4 * copies[0] + 0.2 * copies[1] + 0.4 * copies[2]
+        blurred = 0.22 * (copies[0] + copies[-1]) + 0.112 * sum(copies[1:-1])
+        return plane + self.free * (blurred - plane)
 
     def _streaks(self, k: int) -> np.ndarray | None:
         at = self.dense[k]

@@ -110,11 +110,22 @@ class Painter:
     def _field(self, field: Field, z: float, width: float | None = None) -> np.ndarray:
         return coverage(field.plane(z, self.grid), width or self.grid.pixel)
 
+    def _table(self, plane: np.ndarray) -> None:
+        """The scanner's couch: two thin shells with foam between them."""
+        x, y, _ = self.grid.axes()
+        away = x[0] - np.float32(self.scene.wall.middle_x)
+        depth = y[0] - np.float32(self.scene.wall.back_y + 3) + away**2 / 1500
+        inside = (np.abs(away) < 205) & (depth > 0)
+        _mix(plane, inside & (depth < 34), -940.0)
+        for at, value in ((1.0, -480.0), (33.0, -380.0)):
+            _mix(plane, inside * coverage(np.abs(depth - at) - 0.9, self.grid.pixel), value)
+
     def _outside(self, z: float) -> tuple[np.ndarray, np.ndarray]:
         """Skin, fat and muscle; returns the plane and the noise it was textured with."""
         wall, spread = self.scene.wall, self.hu_spread
         grain, cloud = self.strand.plane(z, self.grid), self.cloud.plane(z, self.grid)
         plane = np.full(self.grid.shape[1:], _AIR, dtype=np.float32)
+        self._table(plane)
         body = wall.body.plane(z, self.grid)
         _mix(plane, coverage(body, self.grid.pixel), 35.0)
         fat = -104 + 5 * grain + 3 * spread[0]

@@ -27,6 +27,8 @@ class Wall:
         breast: distance to glandular tissue.
         bone, marrow: outer shape of ribs, sternum, scapulae and clavicles, and their inside.
         cartilage: costal cartilage.
+        back_y: of the hindmost skin, which rests on the table, mm.
+        middle_x: of the body, mm.
     """
 
     body: Field
@@ -36,6 +38,8 @@ class Wall:
     bone: Tubes
     marrow: Tubes
     cartilage: Tubes
+    back_y: float
+    middle_x: float
 
 
 @dataclass(frozen=True)
@@ -257,4 +261,6 @@ def build_wall(plan: StudyPlan, anatomy: Anatomy) -> Wall:
         bone=ribs + sternum + shoulder,
         marrow=rib_marrow + sternum_marrow + shoulder.grown(-1.8),
         cartilage=cartilage,
+        back_y=float(grid.origin[1] + np.flatnonzero((body < 0).any((0, 2)))[-1] * grid.spacing[1]),
+        middle_x=centre[0],
     )
