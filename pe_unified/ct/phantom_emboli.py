@@ -186,6 +186,98 @@ def _describe(
     )
 
 
+class _Lodging:
+    """Emboli painted so far in one study, and the painting of the next."""
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        tree: VesselTree,
+        arteries: np.ndarray,
+        grid: Grid,
+        wide: float,
+    ) -> None:
+        self.rng, self.tree, self.arteries, self.grid, self.wide = rng, tree, arteries, grid, wide
+        self.instances = np.zeros(grid.shape, dtype=np.uint8)
+        self.fill = np.zeros(grid.shape, dtype=np.uint8)
+        self.near = np.zeros(len(tree), dtype=bool)
+        self.painted: list[Embolus] = []
+        inside = grid.index_of(tree.points)
+        seen = ((inside > 1) & (inside < np.asarray(grid.shape) - 2)).all(1)
+        self.seen = seen & (tree.parent >= 0)
+        self.voxel_ml = float(np.prod(grid.spacing)) / 1000
+
+    def lodge(self, planned: EmbolusPlan, attempts: int, strict: int) -> bool:
+        """Try to paint an embolus; the first ``strict`` attempts keep to where its size fits."""
+        tree = self.tree
+        share = _SHARE[planned.shape] * self.wide / 1.15
+        for attempt in range(attempts):
+            usable = self.seen & ~self.near
+            places = _places(self.rng, planned, tree, usable, attempt < strict)
+            if not len(places):
+                continue
+            start = int(places[self.rng.integers(len(places))])
+            nodes = _run(tree, start, planned.volume_ml, share)
+            if self.near[nodes].any():
+                continue
+            count, nodes = self._paint(planned, nodes, strict > 0)
+            if count:
+                number = len(self.painted) + 1
+                volume = count * self.voxel_ml
+                self.painted.append(_describe(planned, number, volume, tree, nodes))
+                self._keep_clear(nodes)
+                return True
+        return False
+
+    def _keep_clear(self, nodes: np.ndarray) -> None:
+        """Let no other embolus lodge next to these nodes."""
+        points = self.tree.points
+        away = np.full(len(points), np.inf)
+        for node in nodes:
+            away = np.minimum(away, ((points - points[node]) ** 2).sum(1))
+        self.near |= away < (_APART + self.tree.radius[nodes].max()) ** 2
+
+    def _paint(
+        self, planned: EmbolusPlan, nodes: np.ndarray, bounded: bool
+    ) -> tuple[int, np.ndarray]:
+        """Paint along nodes: how many voxels it got (0 if refused), and the nodes it took."""
+        tree, grid = self.tree, self.grid
+        box = _bounds(grid, tree.points[nodes], 2.0 * float(tree.radius[nodes].max()) + 3)
+        if box is None:
+            return 0, nodes
+        low, high = (tuple(getattr(s, end) for s in box) for end in ("start", "stop"))
+        part = Grid(
+            (high[0] - low[0], high[1] - low[1], high[2] - low[2]),
+            grid.spacing,
+            tuple(grid.point_of(np.array(low)).tolist()),  # type: ignore[arg-type]
+        )
+        free = (self.arteries[box] >= _WITHIN) & (self.instances[box] == 0)
+        state = self.rng.bit_generator.state
+        # Lumens are not the round tubes of the tree: shorten the clot until its volume fits.
+        for _ in range(6):
+            self.rng.bit_generator.state = state
+            clot = np.zeros(part.shape, dtype=np.uint8)
+            paint_tubes(clot, part, _clot(self.rng, tree, nodes, planned.shape, self.wide))
+            mask = (clot >= HALF) & free
+            if not mask.any():
+                return 0, nodes
+            mask = _largest_piece(_without_specks(mask))
+            volume = int(mask.sum()) * self.voxel_ml
+            excess = volume / planned.volume_ml
+            if excess < 1.15 or len(nodes) < 3:
+                break
+            nodes = nodes[: max(int(len(nodes) / min(excess, 2.5)), 2)]
+        most = max(2.2 * planned.volume_ml, 6 * self.voxel_ml) if bounded else np.inf
+        if mask.sum() < _SPECK or not 0.25 * planned.volume_ml < volume < most:
+            return 0, nodes
+        self.instances[box][mask] = len(self.painted) + 1
+        # Keep the soft edge of the clot only next to its mask: no loose flecks without truth.
+        close = ndimage.binary_dilation(mask, np.ones((1, 3, 3)))
+        soft = np.where(mask, np.maximum(clot, HALF), np.where(close, clot, 0)).astype(np.uint8)
+        self.fill[box] = np.maximum(self.fill[box], soft)
+        return int(mask.sum()), nodes
+
+
 def paint_emboli(
     plan: StudyPlan, tree: VesselTree, arteries: np.ndarray, grid: Grid, wide: float = 1.15
 ) -> PaintedEmboli:
@@ -203,92 +295,18 @@ def paint_emboli(
     Raises:
         ValueError: the plan has emboli, and the grid is too coarse to show a single one.
     """
-    rng = plan.rng("emboli")
-    instances = np.zeros(grid.shape, dtype=np.uint8)
-    fill = np.zeros(grid.shape, dtype=np.uint8)
-    near = np.zeros(len(tree), dtype=bool)
-    painted: list[Embolus] = []
-    inside = grid.index_of(tree.points)
-    seen = ((inside > 1) & (inside < np.asarray(grid.shape) - 2)).all(1)
-    voxel_ml = float(np.prod(grid.spacing)) / 1000
+    lodging = _Lodging(plan.rng("emboli"), tree, arteries, grid, wide)
     for planned in plan.emboli:
-        share = _SHARE[planned.shape]
-        for attempt in range(8):
-            usable = seen & ~near & (tree.parent >= 0)
-            places = _places(rng, planned, tree, usable, attempt < 5)
-            if not len(places):
-                continue
-            start = int(places[rng.integers(len(places))])
-            nodes = _run(tree, start, planned.volume_ml, share * wide / 1.15)
-            if near[nodes].any():
-                continue
-            done, nodes = _paint_one(
-                rng, planned, tree, nodes, arteries, grid, wide, instances, fill, len(painted) + 1
-            )
-            if not done:
-                continue
-            painted.append(_describe(planned, len(painted) + 1, done * voxel_ml, tree, nodes))
-            gap = _APART + tree.radius[nodes].max()
-            away = np.full(len(tree), np.inf)
-            for node in nodes:
-                away = np.minimum(away, ((tree.points - tree.points[node]) ** 2).sum(1))
-            near |= away < gap**2
+        lodging.lodge(planned, attempts=8, strict=5)
+    for planned in plan.emboli if not lodging.painted else ():
+        # A positive study shows one, if need be larger than planned.
+        if lodging.lodge(planned, attempts=60, strict=0):
             break
-    if plan.emboli and not painted:
+    if plan.emboli and not lodging.painted:
         raise ValueError(
             f"phantom of seed {plan.seed}: no artery of a grid {grid.shape} with spacing "
             f"{tuple(round(s, 2) for s in grid.spacing)} mm can show an embolus; "
             "take finer spacing or cover more of the chest"
         )
-    hu = np.array([0.0, *(embolus.hu for embolus in painted)], dtype=np.float32)
-    return PaintedEmboli(instances, fill, hu, tuple(painted), near)
-
-
-def _paint_one(
-    rng: np.random.Generator,
-    planned: EmbolusPlan,
-    tree: VesselTree,
-    nodes: np.ndarray,
-    arteries: np.ndarray,
-    grid: Grid,
-    wide: float,
-    instances: np.ndarray,
-    fill: np.ndarray,
-    number: int,
-) -> tuple[int, np.ndarray]:
-    """Paint one embolus: how many voxels it got (0 if refused), and the nodes it took."""
-    box = _bounds(grid, tree.points[nodes], 2.0 * float(tree.radius[nodes].max()) + 3)
-    if box is None:
-        return 0, nodes
-    low, high = (tuple(getattr(s, end) for s in box) for end in ("start", "stop"))
-    part = Grid(
-        (high[0] - low[0], high[1] - low[1], high[2] - low[2]),
-        grid.spacing,
-        tuple(grid.point_of(np.array(low)).tolist()),  # type: ignore[arg-type]
-    )
-    lumen = arteries[box]
-    free = (lumen >= _WITHIN) & (instances[box] == 0)
-    state = rng.bit_generator.state
-    voxel_ml = float(np.prod(grid.spacing)) / 1000
-    # Lumens are not the round tubes of the tree: shorten the clot until its volume fits.
-    for _ in range(6):
-        rng.bit_generator.state = state
-        clot = np.zeros(part.shape, dtype=np.uint8)
-        paint_tubes(clot, part, _clot(rng, tree, nodes, planned.shape, wide))
-        mask = (clot >= HALF) & free
-        if not mask.any():
-            return 0, nodes
-        mask = _largest_piece(_without_specks(mask))
-        excess = mask.sum() * voxel_ml / planned.volume_ml
-        if excess < 1.15 or len(nodes) < 3:
-            break
-        nodes = nodes[: max(int(len(nodes) / min(excess, 2.5)), 2)]
-    count = int(mask.sum())
-    if count < _SPECK or count * voxel_ml < 0.25 * min(planned.volume_ml, 1.0):
-        return 0, nodes
-    instances[box][mask] = number
-    # Keep the soft edge of the clot only next to its mask: no loose flecks without truth.
-    close = ndimage.binary_dilation(mask, np.ones((1, 3, 3)))
-    soft = np.where(mask, np.maximum(clot, HALF), np.where(close, clot, 0)).astype(np.uint8)
-    fill[box] = np.maximum(fill[box], soft)
-    return count, nodes
+    hu = np.array([0.0, *(embolus.hu for embolus in lodging.painted)], dtype=np.float32)
+    return PaintedEmboli(lodging.instances, lodging.fill, hu, tuple(lodging.painted), lodging.near)

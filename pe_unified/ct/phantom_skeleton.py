@@ -117,9 +117,10 @@ def tree_from_mask(mask: np.ndarray, grid: Grid, root: np.ndarray, middle_x: flo
     parent = np.where(parent[keep] >= 0, place[up[keep]], -1)
     points, radius = _smoothed(points[keep], radius[keep], parent)
     level, side = _levels(parent, points[:, 0], middle_x)
-    # What runs upstream from where the tree starts feeds nothing, and is no twig.
+    # Thick ends feed nothing and yet are no twigs: bulges of the vessel that they hang on.
     wide = (radius > 0.6 * np.median(radius[level <= MAIN])) & (level >= SEGMENTAL)
-    level[wide], side[wide] = TRUNK, 0
+    for node in np.flatnonzero(wide & (parent >= 0)):
+        level[node], side[node] = level[parent[node]], side[parent[node]]
     return VesselTree(points, radius, parent.astype(np.int64), level, side)
 
 
