@@ -22,6 +22,15 @@ def move_into_place(partial: Path, final: Path) -> None:
     os.replace(partial, final)
 
 
+def remove_unfinished(out: Path) -> None:
+    """Remove what a killed run left half-written below ``out``, up to one folder down."""
+    for partial in [*out.glob(".*.part"), *out.glob("*/.*.part")]:
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a small file atomically."""
     write_bytes(path, text.encode())

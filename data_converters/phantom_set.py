@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from data_converters import phantom_cadpe, phantom_fumpe, phantom_read, phantom_rsna
 from data_converters.phantom_dicom import TRANSFER_SYNTAXES
-from data_converters.phantom_files import write_bytes, write_text
+from data_converters.phantom_files import remove_unfinished, write_bytes, write_text
 from pe_unified.ct.phantom import PhantomParams, PhantomStudy, paint_study
 from pe_unified.ct.phantom_labelmap import list_anatomies, read_label_map
 
@@ -213,6 +213,7 @@ def make_set(
     out = Path(out)
     anatomy_of(settings, 1)
     _claim(out, settings)
+    remove_unfinished(out)
     todo = [n for n in range(1, studies + 1) if not _record_path(out, n).is_file()]
     columns = (
         TextColumn("[progress.description]{task.description}"),

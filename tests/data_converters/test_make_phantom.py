@@ -293,6 +293,7 @@ def test_a_killed_run_is_finished_and_nothing_redone(
     (out / ".phantom" / "00002.json").unlink()
     (out / "phantom.json").unlink()
     shutil.move(out / "CT_scans" / "PAT002", out / "CT_scans" / ".PAT002.part")
+    (out / "GroundTruth" / ".PAT002.mat.4711.part").write_bytes(b"half")
     painted = []
     original = phantom_set.paint_number
     monkeypatch.setattr(
