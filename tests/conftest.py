@@ -1,15 +1,26 @@
 """Fixtures that every test may use."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mmengine.registry import DefaultScope
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _SHARED = _REPOSITORY.parent / "shared" / "data"
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "engine")]
 
 from tiny_dataset import write_tiny_dataset  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def own_default_scope() -> Iterator[None]:
+    """mmengine's default scope is global; no test leaves its own to the next one."""
+    before = dict(DefaultScope._instance_dict)
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)
 
 
 @pytest.fixture(scope="session")
