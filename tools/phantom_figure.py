@@ -103,7 +103,7 @@ def draw_sizes(groups: dict[str, list[EmbolusSizes]], out: Path) -> None:
         ("emboli in a patient", "", False, lambda g: [[len(s.volumes_ml)] for s in g]),
         ("share of positive slices", "", False, lambda g: [[s.positive_share] for s in g]),
     )
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.4 * len(panels), 3.9), dpi=110)
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 4.6), dpi=110)
     for axis, (title, unit, logarithmic, values_of) in zip(axes, panels):
         for name, group in groups.items():
             values = np.sort(np.concatenate(values_of(group)).astype(float))
@@ -114,7 +114,13 @@ def draw_sizes(groups: dict[str, list[EmbolusSizes]], out: Path) -> None:
         axis.set(
             title=title, xlabel=unit.strip() or "count", ylabel="share at most this", ylim=(0, 1)
         )
-        axis.legend(fontsize=7, loc="lower right", title="median [quartiles]", title_fontsize=7)
+        axis.legend(
+            fontsize=7,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.16),
+            title="median [quartiles]",
+            title_fontsize=7,
+        )
         axis.grid(alpha=0.3)
     axes[3].set_xlabel("share")
     figure.tight_layout()
