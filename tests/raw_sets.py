@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from zlib import crc32
 
+import cv2
 import numpy as np
 from dicom_files import write_hu
 from scipy.io import savemat
+
+from pe_unified.ct.windows import window_to_uint8
 
 EMBOLUS, CONTRAST, LUNG = 60, 320, -850
 
@@ -179,3 +182,29 @@ def all_images(root: Path) -> list[dict]:
             for image in content["images"]
         ]
     return images
+
+
+#: Slice labels of a study with embolism, and of one without.
+POSITIVE = [0, 0, 1, 1, 0, 1]
+NEGATIVE = [0] * 5
+
+
+def write_jpeg_edition(raw, hu_of):
+    rows = []
+    for study, labels in (("st1", POSITIVE), ("st2", NEGATIVE)):
+        folder = raw / "train-jpegs" / study / f"{study}-s"
+        folder.mkdir(parents=True)
+        for k, label in enumerate(labels):
+            hu = hu_of(k)
+            rgb = [window_to_uint8(hu, name) for name in ("lung", "pe", "mediastinal")]
+            picture = np.stack(rgb[::-1], axis=-1)
+            # Written in the order of names with one digit: 9 must come before 10.
+            path = folder / f"{k + 7}_{study}-{k}.jpg"
+            assert cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
+            rows.append(rsna_row(study, f"{study}-{k}", label, any(labels)))
+    write_csv(raw / "train.csv", rows)
+
+
+def smooth_hu(k):
+    rng = np.random.default_rng(k)
+    return cv2.resize(rng.uniform(-1000, 500, (6, 6)), (256, 256), interpolation=cv2.INTER_CUBIC)

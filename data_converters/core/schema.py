@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as rle_tools
 
+from pe_unified.ct.exam_labels import EXAM_LABELS
 from pe_unified.ct.hu import HU_OFFSET
 
 #: Raised whenever the same input would give other output, so that old records are redone.
@@ -16,23 +17,7 @@ CONVERTER_VERSION = "1.0"
 CATEGORY_ID = 1
 CATEGORIES = [{"id": CATEGORY_ID, "name": "embolus", "supercategory": "pulmonary embolism"}]
 
-#: The labels of a whole study, in the words and the order of RSNA-STR PE's train.csv.
-EXAM_LABELS = (
-    "negative_exam_for_pe",
-    "qa_motion",
-    "qa_contrast",
-    "flow_artifact",
-    "rv_lv_ratio_gte_1",
-    "rv_lv_ratio_lt_1",
-    "leftsided_pe",
-    "chronic_pe",
-    "true_filling_defect_not_pe",
-    "rightsided_pe",
-    "acute_and_chronic_pe",
-    "central_pe",
-    "indeterminate",
-)
-#: Of these, the ones that describe the study, not the embolism.
+#: Of the exam labels, the ones that describe the study, not the embolism.
 _INFORMATIONAL = ("qa_motion", "qa_contrast", "flow_artifact", "true_filling_defect_not_pe")
 
 ALL_LABELS = ("slice", "boxes", "masks")

@@ -3,22 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-#: The exam labels in the order of RSNA's ``train.csv``.
-EXAM_LABELS = (
-    "negative_exam_for_pe",
-    "qa_motion",
-    "qa_contrast",
-    "flow_artifact",
-    "rv_lv_ratio_gte_1",
-    "rv_lv_ratio_lt_1",
-    "leftsided_pe",
-    "chronic_pe",
-    "true_filling_defect_not_pe",
-    "rightsided_pe",
-    "acute_and_chronic_pe",
-    "central_pe",
-    "indeterminate",
-)
+from pe_unified.ct.exam_labels import EXAM_LABELS
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from raw_sets import all_images, load_splits, tree, write_fumpe_patient
 from scipy.io import savemat
 
 from data_converters.core.run import RunOptions, convert, report_faults
-from data_converters.core.schema import EXAM_LABELS, union_mask
+from data_converters.core.schema import union_mask
 from data_converters.fumpe_to_coco import Fumpe
 from data_converters.verify import verify
+from pe_unified.ct.exam_labels import EXAM_LABELS
 from pe_unified.ct.hu import read_slice_png
 
 QUIET = RunOptions(quiet=True)

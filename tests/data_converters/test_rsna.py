@@ -1,18 +1,21 @@
 import re
 import shutil
 
-import cv2
 import numpy as np
 import pytest
 from dicom_files import write_hu
 from raw_sets import (
     BOX_COLUMNS,
+    NEGATIVE,
+    POSITIVE,
     RSNA_COLUMNS,
     all_images,
     load_splits,
     rsna_row,
+    smooth_hu,
     tree,
     write_csv,
+    write_jpeg_edition,
     write_rsna_study,
 )
 
@@ -22,11 +25,8 @@ from data_converters.rsna_to_coco import Rsna
 from data_converters.verify import verify
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.hu import read_slice_png
-from pe_unified.ct.windows import window_to_uint8
 
 QUIET = RunOptions(quiet=True)
-POSITIVE = [0, 0, 1, 1, 0, 1]
-NEGATIVE = [0] * 5
 
 
 @pytest.fixture
@@ -176,16 +176,6 @@ def test_boxes_outside_the_slice_have_no_place(raw, tmp_path):
     report = convert(Rsna(raw, boxes=boxes), tmp_path / "out", QUIET)
     assert "has no part in it" in report_faults(report)[0]
     assert by_sop(tmp_path / "out")["st1-2"]["labels_known"] == ["slice"]
-
-
-def test_boxes_shrink_with_the_jpeg_edition(tmp_path):
-    """Boxes are in pixels of the 512 x 512 slices, whatever edition is read."""
-    raw = tmp_path / "raw"
-    write_jpeg_edition(raw, smooth_hu)
-    boxes = write_boxes(raw, [["st1", "st1-s", "st1-2", "", 100, 301, 40, 20]])
-    report = convert(Rsna(raw, boxes=boxes), tmp_path / "out", QUIET)
-    assert report_faults(report) == []
-    assert by_sop(tmp_path / "out")["st1-2"]["annotations"][0]["bbox"] == [50, 150.5, 20, 10]
 
 
 def test_boxed_studies_alone(raw, tmp_path):
@@ -355,57 +345,6 @@ def test_a_balanced_part(tmp_path):
     convert(Rsna(raw, subset=Subset(positives=2, negatives=2)), out, QUIET)
     assert len(all_images(out)) == 4 and verify(out) == []
     assert len(list(out.glob("images/*/*.png"))) == 4
-
-
-def write_jpeg_edition(raw, hu_of):
-    rows = []
-    for study, labels in (("st1", POSITIVE), ("st2", NEGATIVE)):
-        folder = raw / "train-jpegs" / study / f"{study}-s"
-        folder.mkdir(parents=True)
-        for k, label in enumerate(labels):
-            hu = hu_of(k)
-            rgb = [window_to_uint8(hu, name) for name in ("lung", "pe", "mediastinal")]
-            picture = np.stack(rgb[::-1], axis=-1)
-            # Written in the order of names with one digit: 9 must come before 10.
-            path = folder / f"{k + 7}_{study}-{k}.jpg"
-            assert cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
-            rows.append(rsna_row(study, f"{study}-{k}", label, any(labels)))
-    write_csv(raw / "train.csv", rows)
-
-
-def smooth_hu(k):
-    rng = np.random.default_rng(k)
-    return cv2.resize(rng.uniform(-1000, 500, (6, 6)), (256, 256), interpolation=cv2.INTER_CUBIC)
-
-
-def test_jpeg_edition(tmp_path):
-    raw, out = tmp_path / "raw", tmp_path / "out"
-    write_jpeg_edition(raw, smooth_hu)
-    report = convert(Rsna(raw), out, QUIET)
-    assert report_faults(report) == [] and verify(out) == []
-    images = by_sop(out)
-    assert len(images) == 11
-    info = load_splits(out)["train"]["info"]
-    assert info["edition"] == "jpeg256" and info["approximate_hu"] is True
-    for k in range(6):
-        image = images[f"st1-{k}"]
-        assert image["slice_index"] == k and image["z_mm"] is None
-        assert image["spacing_mm"] == [None, None, None]
-        error = read_slice_png(out / image["file_name"]) - smooth_hu(k).clip(-1024, 450)
-        assert np.percentile(np.abs(error), 95) < 12
-
-
-def test_broken_jpegs_are_named(tmp_path):
-    raw, out = tmp_path / "raw", tmp_path / "out"
-    write_jpeg_edition(raw, smooth_hu)
-    folder = raw / "train-jpegs" / "st1" / "st1-s"
-    path = folder / "8_st1-1.jpg"
-    path.write_bytes(path.read_bytes()[:-500])
-    (folder / "9_st1-2.jpg").rename(folder / "st1-2.jpg")
-    faults = "\n".join(report_faults(convert(Rsna(raw), out, QUIET)))
-    assert "8_st1-1.jpg: the JPEG is cut short; download the file again" in faults
-    assert "st1-2.jpg: not named NNN_<SOPInstanceUID>.jpg; restore the name" in faults
-    assert "no file for 1 (st1-2)" in faults
 
 
 def test_edition_asked_for(raw, tmp_path):

@@ -122,12 +122,12 @@ def test_weights_of_another_network_are_refused(tmp_path):
 @pytest.mark.parametrize(
     "source, url",
     [
-        ("torchvision://resnet50", "download.pytorch.org/models/resnet50-11ad3fa6.pth"),
+        ("torchvision://resnet50", "/models/resnet50-11ad3fa6.pth"),
         (
             "torchvision://ResNet18_Weights.IMAGENET1K_V1",
-            "download.pytorch.org/models/resnet18-f37072fd.pth",
+            "/models/resnet18-f37072fd.pth",
         ),
-        ("torchvision://swin_t", "download.pytorch.org/models/swin_t-704ceda3.pth"),
+        ("torchvision://swin_t", "/models/swin_t-704ceda3.pth"),
     ],
 )
 def test_without_a_network_it_says_what_to_fetch_and_where_to_put_it(
