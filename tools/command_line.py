@@ -10,6 +10,7 @@ from mmengine.config import Config, DictAction
 
 from pe_unified.datasets import DatasetError
 from pe_unified.engine import ConfigError, load_config
+from pe_unified.engine.parallel import WorkerDied
 from pe_unified.models.weights import CheckpointError, ReuseError
 
 #: Errors whose message is for the user: one line, no traceback.
@@ -20,6 +21,7 @@ USER_ERRORS = (
     ReuseError,
     ConfigError,
     DatasetError,
+    WorkerDied,
 )
 
 

@@ -6,6 +6,7 @@ Run again after an interruption, it goes on at the step and iteration where it s
 Examples:
   tools/train_steps.py configs/steps/r50.py --data-root data/pe
   tools/train_steps.py configs/steps/swin.py --data-root data/pe --seeds 0 1 2
+  tools/train_steps.py configs/steps/r50.py --data-root data/pe --jobs 4
 """
 
 import argparse
@@ -40,6 +41,14 @@ def parse_args() -> argparse.Namespace:
         metavar="KEY=VALUE",
         help="override settings in every step, e.g. max_iters=500",
     )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="steps trained at a time, each with its share of the cores and one GPU in turn; a "
+        "small model trains about N times faster so, since it cannot fill many cores",
+    )
     parser.add_argument("--note", default="", help="a line that stands under every figure")
     parser.add_argument("--trust-checkpoint", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -56,6 +65,7 @@ def main() -> None:
             seeds=args.seeds,
             note=args.note,
             trust_checkpoint=args.trust_checkpoint,
+            jobs=args.jobs,
         )
     Console().print(summary_table(summary["steps"], f"{summary['recipe']}: test patients"))
 

@@ -104,8 +104,9 @@ def _set_data_root(cfg: Config, value: str) -> None:
 
 
 def _set_input_size(cfg: Config, value: int | tuple[int, int]) -> None:
-    for transform in _transforms(cfg, "ResizeSlice"):
-        transform.size = value
+    for kind in ("CropToLungs", "ResizeSlice"):
+        for transform in _transforms(cfg, kind):
+            transform.size = value
 
 
 def _set_windows(cfg: Config, value: list) -> None:

@@ -1,23 +1,14 @@
-"""What happens around the iterations: checkpoints, a guard against NaN, progress."""
+"""What happens around the iterations: checkpoints, the mean loss, a guard against NaN."""
 
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce_dict, is_main_process, master_only
+from mmengine.dist import all_reduce_dict, master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from pe_unified.registry import HOOKS
 
@@ -163,57 +154,3 @@ class NaNGuardHook(Hook):
 def _files_of(data_batch: dict | None) -> list[str]:
     samples: Sequence = (data_batch or {}).get("data_samples", ())
     return [str(sample.metainfo.get("img_path", "unknown file")) for sample in samples]
-
-
-@HOOKS.register_module()
-class ProgressHook(Hook):
-    """A progress bar with loss and time left, on a terminal; silent elsewhere.
-
-    Args:
-        title: what the bar is called; the config's ``step`` or file name by default.
-    """
-
-    priority = "LOW"
-
-    def __init__(self, title: str | None = None) -> None:
-        self.title = title
-        self.progress: Progress | None = None
-        self.task: Any = None
-
-    def before_train(self, runner: Runner) -> None:
-        if not (is_main_process() and sys.stdout.isatty()):
-            return
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[state]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        title = self.title or runner.cfg.get("step") or runner.experiment_name
-        self.task = self.progress.add_task(
-            title, total=runner.max_iters, completed=runner.iter, state=""
-        )
-        self.progress.start()
-
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: dict | None = None,
-    ) -> None:
-        if self.progress is not None:
-            loss = float(outputs["loss"].detach()) if outputs and "loss" in outputs else math.nan
-            self.progress.update(self.task, completed=batch_idx + 1, state=f"loss {loss:.3f}")
-
-    def before_val_epoch(self, runner: Runner) -> None:
-        if self.progress is not None:
-            self.progress.update(self.task, state="validating")
-
-    def after_run(self, runner: Runner) -> None:
-        if self.progress is not None:
-            self.progress.stop()
-            self.progress = None

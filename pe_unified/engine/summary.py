@@ -5,7 +5,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +13,8 @@ from rich.table import Table as RichTable
 
 from pe_unified.engine.comparison import Run, compare_arms, draw_summary
 from pe_unified.engine.evaluate import write_json
+from pe_unified.engine.recipe import Recipe
 from pe_unified.evaluation.figure_style import footer
-
-if TYPE_CHECKING:
-    from pe_unified.engine.steps import Recipe
 
 #: What the table shows, in order.
 COLUMNS = (
@@ -50,7 +48,7 @@ def _processor() -> str:
 
 
 def write_summary(
-    recipe: "Recipe", work_dir: Path, runs: Sequence[Run], note: str = ""
+    recipe: Recipe, work_dir: Path, runs: Sequence[Run], note: str = ""
 ) -> dict[str, Any]:
     """Write the summary of every run and, where there are several, of all together.
 
@@ -65,7 +63,7 @@ def write_summary(
 
 
 def _write_one(
-    recipe: "Recipe",
+    recipe: Recipe,
     folder: Path,
     records: list[dict[str, Any]],
     runs: Sequence[Run],
@@ -112,7 +110,7 @@ def mean_records(runs: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def _markdown(
-    recipe: "Recipe",
+    recipe: Recipe,
     records: Sequence[Mapping[str, Any]],
     comparisons: Sequence[Mapping[str, Any]],
     note: str,

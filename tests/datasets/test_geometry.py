@@ -115,6 +115,16 @@ def test_crop_stays_inside_and_holds_the_lungs(box, margin, jitter):
         assert x1 >= x + width - 1 and y1 >= y + height - 1
 
 
+@pytest.mark.parametrize("size", [(48, 64), 64, (64, 48)])
+def test_crop_has_the_shape_of_the_input(size):
+    results = CropToLungs(margin_mm=0, size=size).transform(sample())
+    x0, y0, x1, y1 = results["crop_box"]
+    rows, cols = (size, size) if isinstance(size, int) else size
+    assert (y1 - y0) / (x1 - x0) == pytest.approx(rows / cols, abs=0.02)
+    x, y, width, height = results["lung_box"]
+    assert x0 <= x and y0 <= y and x1 >= x + width and y1 >= y + height
+
+
 def test_crop_moves_labels_that_are_loaded():
     results = CropToLungs(margin_mm=0).transform(sample())
     assert overlap(results) == 1

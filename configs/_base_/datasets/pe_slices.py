@@ -10,7 +10,7 @@ num_workers = 2
 train_pipeline = [
     dict(type="LoadCTSlice"),
     dict(type="LoadPELabels"),
-    dict(type="CropToLungs", margin_mm=10.0, jitter=0.05),
+    dict(type="CropToLungs", margin_mm=10.0, jitter=0.05, size=input_size),
     dict(type="ResizeSlice", size=input_size),
     dict(type="RandomSliceGeometry", flip=0.5, rotate=10.0, scale=(0.9, 1.1), elastic=0.2),
     dict(type="HUJitter"),
@@ -19,7 +19,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type="LoadCTSlice"),
-    dict(type="CropToLungs", margin_mm=10.0),
+    dict(type="CropToLungs", margin_mm=10.0, size=input_size),
     dict(type="ResizeSlice", size=input_size),
     dict(type="CTWindows", windows=windows),
     dict(type="LoadPELabels"),

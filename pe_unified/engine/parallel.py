@@ -1,0 +1,166 @@
+"""Jobs that depend on each other, several at a time in processes of their own."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import torch
+
+from pe_unified.engine.progress import ProgressBars, show_progress_by
+
+#: Takes one line of text.
+Report = Callable[[str], None]
+
+
+class WorkerDied(RuntimeError):
+    """A process ended without a word: killed, by hand or for want of memory."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work that can travel to another process.
+
+    Fields:
+        name: unlike any other's; also the title of its progress bar.
+        run: called with a :data:`Report`; it and what it returns must be picklable.
+        needs: names of the jobs that must be finished before.
+    """
+
+    name: str
+    run: Callable[[Report], Any]
+    needs: tuple[str, ...] = ()
+
+
+def run_jobs(jobs: Sequence[Job], processes: int, report: Report) -> dict[str, Any]:
+    """Run all jobs, each after those that it needs.
+
+    Those with the longest chain of jobs behind them come first. Every process gets an
+    equal share of the cores, and one GPU in turn where there are any. After a failure no
+    job is begun any more; those under way are brought to their end.
+
+    Args:
+        jobs: in an order in which they could run one by one.
+        processes: how many at a time; with 1 they run in this process, in order.
+        report: called with one line at a time.
+
+    Returns:
+        What each job returned, by name.
+
+    Raises:
+        WorkerDied: a process was killed.
+        Exception: whatever the first job that failed raised.
+    """
+    if processes <= 1 or len(jobs) == 1:
+        return {job.name: job.run(report) for job in jobs}
+    context = multiprocessing.get_context("spawn")
+    messages, slots = context.SimpleQueue(), context.SimpleQueue()
+    for slot in range(processes):
+        slots.put(slot)
+    bars = ProgressBars()
+    listener = threading.Thread(target=_listen, args=(messages, bars, report), daemon=True)
+    listener.start()
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    executor = ProcessPoolExecutor(processes, context, _begin_worker, (messages, slots, threads))
+    try:
+        return _schedule(jobs, processes, executor, report)
+    except BrokenProcessPool:
+        raise WorkerDied(
+            "a process was killed, perhaps for want of memory; fewer at a time need less. The "
+            "same command goes on where this one stopped"
+        ) from None
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+        messages.put(None)
+        listener.join()
+        bars.stop()
+
+
+def _schedule(
+    jobs: Sequence[Job], processes: int, executor: ProcessPoolExecutor, report: Report
+) -> dict[str, Any]:
+    length = chain_lengths(jobs)
+    waiting = sorted(jobs, key=lambda job: -length[job.name])
+    running: dict[Future, Job] = {}
+    results: dict[str, Any] = {}
+    failure: BaseException | None = None
+    while running or (waiting and failure is None):
+        for job in [job for job in waiting if results.keys() >= set(job.needs)]:
+            if failure is None and len(running) < processes:
+                waiting.remove(job)
+                running[executor.submit(_call, job)] = job
+        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            job = running.pop(future)
+            error = future.exception()
+            if error is None:
+                results[job.name] = future.result()
+            elif failure is None:
+                failure = error
+                if running and not isinstance(error, BrokenProcessPool):
+                    names = ", ".join(each.name for each in running.values())
+                    report(f"{job.name} failed; bringing {names} to an end first")
+    if failure is not None:
+        raise failure
+    return results
+
+
+def chain_lengths(jobs: Sequence[Job]) -> Mapping[str, int]:
+    """For each job, how many jobs the longest chain has that begins with it."""
+    length: dict[str, int] = {}
+    for job in reversed(jobs):
+        behind = [length[other.name] for other in jobs if job.name in other.needs]
+        length[job.name] = 1 + max(behind, default=0)
+    return length
+
+
+def _listen(messages: Any, bars: ProgressBars, report: Report) -> None:
+    while (message := messages.get()) is not None:
+        kind, *content = message
+        if kind == "line":
+            report(*content)
+        elif kind == "done":
+            bars.drop(*content)
+        else:
+            bars.show(*content)
+
+
+# In the worker processes.
+
+_messages: Any = None
+
+
+def _begin_worker(messages: Any, slots: Any, threads: int) -> None:
+    global _messages
+    _messages = messages
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    slot = slots.get()
+    if torch.cuda.device_count():
+        torch.cuda.set_device(slot % torch.cuda.device_count())
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(1)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _call(job: Job) -> Any:
+    def show(title: str, done: int, total: int, state: str) -> None:
+        _messages.put(("progress", job.name, done, total, state))
+
+    show_progress_by(show)
+    try:
+        return job.run(lambda line: _messages.put(("line", line)))
+    finally:
+        _messages.put(("done", job.name))

@@ -1,0 +1,99 @@
+"""A recipe: configs trained in turn, each starting from the weights of earlier ones."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from pe_unified.engine.config import ConfigError
+
+#: Modules of PEUnified that a step may take from an earlier one.
+MODULES = ("backbone", "cls_head", "seg_head", "det_head")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a recipe.
+
+    Fields:
+        name: also its folder's name.
+        config: path of its config.
+        reuse: module to the earlier step it is taken from.
+        settings: merged over the config in turn, as inheriting configs would be.
+    """
+
+    name: str
+    config: Path
+    reuse: Mapping[str, str] = field(default_factory=dict)
+    settings: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Steps in order, and the pairs of arms that answer whether reuse helps.
+
+    Fields:
+        name: of the recipe.
+        steps: in the order of training.
+        comparisons: ``(metric, scratch step, reused step)``.
+    """
+
+    name: str
+    steps: tuple[Step, ...]
+    comparisons: tuple[tuple[str, str, str], ...] = ()
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe: ``steps`` with ``name, config, reuse, settings``, and ``comparisons``.
+
+    Config paths are relative to the recipe's folder. ``settings`` of the recipe hold for
+    every step, those of a step for it alone.
+
+    Raises:
+        FileNotFoundError: no such recipe, or a config it names is not there.
+        ConfigError: two steps of one name, an unknown key or module, or a step that
+            takes weights from one that does not come before it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no recipe at {path}; the ready ones are in configs/steps/")
+    cfg = Config.fromfile(path)
+    if "steps" not in cfg:
+        raise ConfigError(f"{path} lists no steps; is it a config rather than a recipe?")
+    shared = dict(cfg.get("settings", {}))
+    steps: list[Step] = []
+    for entry in cfg.steps:
+        unknown = set(entry) - {"name", "config", "reuse", "settings"}
+        if unknown:
+            raise ConfigError(f"{path}: step {entry.get('name')} has unknown {sorted(unknown)}")
+        step = Step(
+            name=entry["name"],
+            config=(path.parent / entry["config"]).resolve(),
+            reuse=dict(entry.get("reuse", {})),
+            settings=(shared, dict(entry.get("settings", {}))),
+        )
+        _check_step(path, step, [earlier.name for earlier in steps])
+        steps.append(step)
+    comparisons = tuple(tuple(each) for each in cfg.get("comparisons", ()))
+    names = {step.name for step in steps}
+    for metric, scratch, reused in comparisons:
+        if not {scratch, reused} <= names:
+            raise ConfigError(f"{path}: the comparison of {metric} names an unknown step")
+    return Recipe(path.stem, tuple(steps), comparisons)
+
+
+def _check_step(path: Path, step: Step, earlier: Sequence[str]) -> None:
+    if step.name in earlier:
+        raise ConfigError(f"{path}: two steps are called {step.name}")
+    if not step.config.is_file():
+        raise FileNotFoundError(f"{path}: step {step.name} has no config at {step.config}")
+    for module, source in step.reuse.items():
+        if module.split(".")[0] not in MODULES:
+            raise ConfigError(f"{path}: step {step.name} reuses '{module}'; modules: {MODULES}")
+        if source not in earlier:
+            raise ConfigError(
+                f"{path}: step {step.name} takes {module} from {source}, which does not come "
+                f"before it; earlier steps: {', '.join(earlier) or 'none'}"
+            )
