@@ -26,7 +26,7 @@ from data_converters.core.check_contract import (
     report_faults_of,
     split_faults,
 )
-from data_converters.core.check_pixels import check_slices
+from data_converters.core.check_pixels import Checked, check_slices
 from data_converters.core.cli import add_workers
 from data_converters.core.pool import open_executor
 from data_converters.core.run import REPORT
@@ -79,7 +79,8 @@ def _nothing_lost(root: Path, parts: Mapping[str, Part]) -> Iterator[str]:
 
 
 def _pixel_faults(root: Path, parts: Mapping[str, Part], workers: int) -> Iterator[str]:
-    slices: dict[str, list[tuple[dict[str, Any], list[dict[str, Any]]]]] = defaultdict(list)
+    series: dict[tuple[str, str], list[tuple[dict[str, Any], list[dict[str, Any]]]]]
+    series = defaultdict(list)
     seen: set[str] = set()
     doubtful = True
     for part in (parts[name] for name in sorted(parts, key=lambda name: name not in SPLITS)):
@@ -88,7 +89,14 @@ def _pixel_faults(root: Path, parts: Mapping[str, Part], workers: int) -> Iterat
             if image["file_name"] not in seen:
                 seen.add(image["file_name"])
                 annotations = part.annotations.get(image["id"], [])
-                slices[image["patient_id"]].append((image, annotations))
+                series[image["patient_id"], image["series_uid"]].append((image, annotations))
+    slices: dict[str, list[Checked]] = defaultdict(list)
+    for (patient, _), of_series in series.items():
+        of_series.sort(key=lambda item: item[0]["slice_index"])
+        slices[patient] += [
+            (image, annotations, mirrored)
+            for (image, annotations), (_, mirrored) in zip(of_series, reversed(of_series))
+        ]
     statistics: dict[str, hu_check.HuStatistics] = defaultdict(hu_check.HuStatistics)
     with open_executor(workers) as (executor, _):
         futures = [

@@ -9,8 +9,11 @@ import cv2
 import numpy as np
 
 from data_converters.core import hu_check
-from data_converters.core.schema import decode_mask
+from data_converters.core.schema import decode_mask, union_mask
 from pe_unified.ct.hu import read_slice_png
+
+#: An entry of ``images[]``, its annotations, and those that masks in reversed order would give it.
+Checked = tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]
 
 
 @dataclass
@@ -22,18 +25,11 @@ class PixelFindings:
     statistics: hu_check.HuStatistics = field(default_factory=hu_check.HuStatistics)
 
 
-def check_slices(
-    root: Path,
-    patient_id: str,
-    slices: Sequence[tuple[dict[str, Any], list[dict[str, Any]]]],
-) -> PixelFindings:
-    """Decode each slice and each of its masks.
-
-    ``slices``: entries of ``images[]`` with their annotations.
-    """
+def check_slices(root: Path, patient_id: str, slices: Sequence[Checked]) -> PixelFindings:
+    """Decode each slice and each of its masks."""
     cv2.setNumThreads(1)
     found = PixelFindings(patient_id)
-    for image, annotations in slices:
+    for image, annotations, mirrored in slices:
         where = image["file_name"]
         try:
             hu = read_slice_png(root / where)
@@ -51,9 +47,18 @@ def check_slices(
             if annotation["segmentation"]:
                 faults = _mask_faults(annotation, union)
                 found.faults += [f"{where}, annotation {annotation['id']}: {f}" for f in faults]
-        if union.any():
-            found.statistics.add(hu_check.measure(hu, union))
+        reversed_order = [each for each in mirrored if _fits(each, hu)]
+        found.statistics.add(
+            hu_check.measure(hu, union if union.any() else None, union_mask(reversed_order))
+        )
     return found
+
+
+def _fits(annotation: dict[str, Any], hu: np.ndarray) -> bool:
+    code = annotation["segmentation"]
+    if not isinstance(code, dict) or tuple(code.get("size", ())) != hu.shape:
+        return False
+    return not _mask_faults(annotation, np.zeros(hu.shape, dtype=np.uint8))
 
 
 def _mask_faults(annotation: dict[str, Any], union: np.ndarray) -> list[str]:

@@ -12,7 +12,7 @@ from pe_unified.ct.phantom_tree import MAIN, SEGMENTAL
 from pe_unified.ct.phantom_tubes import Tubes, no_tubes
 
 #: Share of the studies with flow artefacts in which a slug without contrast passes.
-_SLUG_RATE = 0.75
+_SLUG_RATE = 0.4
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _bolus(plan: StudyPlan, anatomy: Anatomy, rng: np.random.Generator) -> Field
     share = 1.0 - fall * np.clip((far - 70) / 130, 0, 1)
     if plan.flow_artifact and rng.random() < _SLUG_RATE:
         middle = rng.uniform(55, 165) + 9 * rng.standard_normal() * tree.side
-        width, depth = rng.uniform(26, 60), rng.uniform(0.68, 0.9)
+        width, depth = rng.uniform(26, 60), rng.uniform(0.5, 0.8)
         share = share * (1 - depth * np.exp(-(((far - middle) / width) ** 2)))
     step = 4.0
     grid = Grid.covering(tree.points.min(0) - 12, tree.points.max(0) + 12, step)

@@ -31,7 +31,7 @@ class PhantomParams:
     noise_hu: tuple[float, float] = (14.0, 32.0)
     motion_rate: float = 0.12
     poor_contrast_rate: float = 0.12
-    flow_artifact_rate: float = 0.5
+    flow_artifact_rate: float = 0.3
     other_defect_rate: float = 0.03
     indeterminate_rate: float = 0.04
     consolidation_rate: float = 0.25

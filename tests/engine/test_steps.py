@@ -65,6 +65,19 @@ def test_only_test_patients_are_measured(recipe, tiny_dataset, tmp_path):
     assert set(table.patients) == {image["patient_id"] for image in split["images"]}
 
 
+def test_steps_side_by_side_find_the_same(recipe, tiny_dataset, tmp_path):
+    one = run_recipe(recipe, tmp_path / "one", str(tiny_dataset), seeds=(0, 1), report=quiet)
+    lines = []
+    two = run_recipe(
+        recipe, tmp_path / "two", str(tiny_dataset), seeds=(0, 1), jobs=2, report=lines.append
+    )
+    assert len([line for line in lines if "iterations" in line]) == 4
+    for alone, beside in zip(one["steps"], two["steps"]):
+        assert beside["reused"] == alone["reused"]
+        # Another number of threads adds up in another order.
+        assert beside["metrics"]["cls/auc"] == pytest.approx(alone["metrics"]["cls/auc"], abs=0.05)
+
+
 def test_several_seeds_are_kept_apart_and_averaged(recipe, tiny_dataset, tmp_path):
     work_dir = tmp_path / "run"
     summary = run_recipe(recipe, work_dir, str(tiny_dataset), report=quiet, seeds=(0, 1))
