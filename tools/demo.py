@@ -7,6 +7,7 @@ real data. A stage that is finished is not run again, so the demo can be repeate
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -28,10 +29,22 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path("data/demo"), help="studies and slices")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/demo"), help="results")
     parser.add_argument("--recipe", default="configs/demo/steps.py", help="steps to train")
-    parser.add_argument("--studies", type=int, default=36, help="studies in each of two layouts")
+    parser.add_argument(
+        "--studies",
+        type=int,
+        nargs=2,
+        default=(44, 20),
+        metavar=("FUMPE", "RSNA"),
+        help="studies painted in each layout: with masks, and with slice labels only",
+    )
     parser.add_argument("--size", type=int, default=256, help="rows and columns of a slice")
-    parser.add_argument("--slices", type=int, default=64, help="slices of a study")
-    parser.add_argument("--workers", type=int, default=2, help="processes for painting, converting")
+    parser.add_argument("--slices", type=int, default=96, help="slices of a study")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=min(os.cpu_count() or 1, 8),
+        help="processes that paint and convert, and steps trained at a time; all cores by default",
+    )
     parser.add_argument(
         "--cfg-options", nargs="+", default=[], help="override settings in every step"
     )
@@ -57,12 +70,16 @@ def main() -> None:
     args = parse_args()
     start = time.monotonic()
     sets = []
-    for layout, seed, extra in (("fumpe", "1", ()), ("rsna", "2", ("--positive-rate", "0.6"))):
+    fumpe, rsna = args.studies
+    for layout, studies, seed, extra in (
+        ("fumpe", fumpe, "1", ()),
+        ("rsna", rsna, "2", ("--positive-rate", "0.6")),
+    ):
         raw, converted = args.data / "raw" / layout, args.data / layout
         paint = ["data_converters/make_phantom.py", raw, "--layout", layout, "--seed", seed]
-        paint += ["--studies", str(args.studies), "--size", str(args.size), *extra]
+        paint += ["--studies", str(studies), "--size", str(args.size), *extra]
         paint += ["--slices", str(args.slices), "--workers", str(args.workers)]
-        run(f"Paint {args.studies} studies in the {layout} layout", paint)
+        run(f"Paint {studies} studies in the {layout} layout", paint)
         convert = [f"data_converters/{layout}_to_coco.py", raw, converted]
         convert += ["--workers", str(args.workers), "--split", *SPLIT]
         run(f"Convert {layout}", convert)
@@ -73,6 +90,7 @@ def main() -> None:
     run("Verify", ["data_converters/verify.py", merged])
     train = ["tools/train_steps.py", args.recipe, "--data-root", merged]
     train += ["--work-dir", args.work_dir, "--note", NOTE]
+    train += ["--jobs", str(args.workers)]
     if args.cfg_options:
         train += ["--cfg-options", *args.cfg_options]
     run("Train and test every step", train)

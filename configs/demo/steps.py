@@ -1,20 +1,35 @@
 """The real recipe on a narrow ResNet-18 and small slices: minutes on two CPU cores.
 
-tools/train_steps.py configs/demo/steps.py --data-root data/demo/pe
+tools/train_steps.py configs/demo/steps.py --data-root data/demo/pe --jobs 2
 """
 
 _base_ = "../steps/r50.py"
 
 settings = dict(
     pretrained=None,
-    input_size=192,
+    # The painted slices have 256 columns, the lungs about 200 of them.
+    input_size=(144, 192),
     windows=["embolus", "pe", "lung"],
-    batch_size=8,
-    num_workers=1,
-    max_iters=500,
-    warmup_iters=50,
-    lr=2e-3,
-    model=dict(backbone=dict(depth=18, base_channels=32)),
+    batch_size=16,
+    num_workers=0,
+    max_iters=400,
+    warmup_iters=40,
+    lr=4e-3,
+    model=dict(
+        backbone=dict(depth=18, base_channels=32),
+        cls_head=dict(levels=(-4, -3, -2, -1), dropout=0.0),
+        seg_head=dict(decoder=dict(channels=(64, 48, 32, 24), skip_channels=32, detail_channels=8)),
+        det_head=dict(
+            levels=3,
+            channels=64,
+            proposals_before_nms=100,
+            proposals_train=60,
+            proposals_test=32,
+            roi_samples=32,
+            fc_channels=128,
+            max_detections=20,
+        ),
+    ),
     custom_hooks=[
         dict(type="MeanLossHook"),
         dict(type="NaNGuardHook"),

@@ -34,7 +34,8 @@ def load_config(
         overrides: dotted keys to values, as ``--cfg-options`` gives them.
         data_root: the data set's folder; the same as overriding the knob ``data_root``.
         settings: merged over the file in turn before the overrides, as inheriting configs
-            would be; may bring new keys.
+            would be; may bring new keys. What they say of a head that the config leaves out
+            is passed over, so that one set of settings serves configs of several tasks.
 
     Raises:
         FileNotFoundError: no such file.
@@ -46,7 +47,7 @@ def load_config(
         raise FileNotFoundError(f"no config at {path}; the ready ones are in configs/")
     cfg = Config.fromfile(path)
     for each in settings:
-        cfg.merge_from_dict(dict(each))
+        cfg.merge_from_dict(_for_its_heads(cfg, each))
     overrides = dict(overrides or {})
     if data_root is not None:
         overrides["data_root"] = str(data_root)
@@ -55,6 +56,18 @@ def load_config(
     cfg.merge_from_dict(overrides)
     apply_knobs(cfg)
     return cfg
+
+
+def _for_its_heads(cfg: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
+    model = cfg.get("model") or {}
+    wanted = dict(settings.get("model") or {})
+    absent = [name for name in wanted if name in model and model[name] is None]
+    if not absent:
+        return dict(settings)
+    return {
+        **settings,
+        "model": {name: value for name, value in wanted.items() if name not in absent},
+    }
 
 
 def _require_key(cfg: Config, dotted: str) -> None:

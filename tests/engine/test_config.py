@@ -84,3 +84,10 @@ def test_settings_may_bring_new_keys_and_come_before_overrides(path):
 def test_missing_config_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="configs/"):
         load_config(tmp_path / "none.py")
+
+
+def test_settings_of_a_head_that_is_left_out_are_passed_over(path, repository):
+    settings = [dict(model=dict(seg_head=dict(threshold=0.3), det_head=dict(levels=3)))]
+    assert load_config(path, settings=settings).model.seg_head is None
+    unified = load_config(repository / "configs/pe_unified_r50.py", settings=settings)
+    assert unified.model.seg_head.threshold == 0.3 and unified.model.det_head.levels == 3

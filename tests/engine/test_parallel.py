@@ -69,5 +69,10 @@ def test_killed_worker_is_named_as_such(tmp_path):
 
 
 def test_longest_chain_comes_first(tmp_path):
-    jobs = [job(tmp_path, "a"), job(tmp_path, "b", "a"), job(tmp_path, "c", "b"), job(tmp_path, "d")]
+    jobs = [
+        job(tmp_path, "a"),
+        job(tmp_path, "b", "a"),
+        job(tmp_path, "c", "b"),
+        job(tmp_path, "d"),
+    ]
     assert chain_lengths(jobs) == {"a": 3, "b": 2, "c": 1, "d": 1}

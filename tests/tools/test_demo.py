@@ -11,7 +11,7 @@ import pytest
 @pytest.mark.slow
 def test_demo_runs_through_and_again_at_no_cost(repository, tmp_path):
     command = [sys.executable, "tools/demo.py", "--data", str(tmp_path / "data")]
-    command += ["--work-dir", str(tmp_path / "run"), "--studies", "12", "--size", "96"]
+    command += ["--work-dir", str(tmp_path / "run"), "--studies", "12", "12", "--size", "96"]
     command += ["--slices", "16", "--cfg-options", "max_iters=3", "input_size=64"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for attempt in range(2):
