@@ -34,7 +34,7 @@ custom_hooks = [
     dict(type="MeanLossHook"),
     dict(type="NaNGuardHook"),
     dict(type="ProgressHook"),
-    dict(type="EMAHook", ema_type="ExponentialMovingAverage", momentum=0.002),
+    dict(type="EMAHook", ema_type="MomentumAnnealingEMA", momentum=0.002, gamma=10),
 ]
 vis_backends = [dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
 visualizer = dict(type="Visualizer", vis_backends=vis_backends)

@@ -30,11 +30,5 @@ settings = dict(
             max_detections=20,
         ),
     ),
-    custom_hooks=[
-        dict(type="MeanLossHook"),
-        dict(type="NaNGuardHook"),
-        dict(type="ProgressHook"),
-        dict(type="EMAHook", ema_type="ExponentialMovingAverage", momentum=0.01),
-    ],
     default_hooks=dict(checkpoint=dict(interval=100)),
 )

@@ -18,9 +18,9 @@ class PhantomParams:
 
     positive_rate: float = 33 / 35
     embolus_count_weights: tuple[float, ...] = (9, 11, 5, 2, 2, 2, 1, 1)
-    embolus_volume_median_ml: float = 1.4
+    embolus_volume_median_ml: float = 2.2
     embolus_volume_sigma: float = 1.65
-    embolus_volume_range_ml: tuple[float, float] = (0.1, 24.0)
+    embolus_volume_range_ml: tuple[float, float] = (0.15, 45.0)
     embolus_hu: tuple[float, float] = (56.0, 14.0)
     chronic_rate: float = 0.12
     acute_and_chronic_rate: float = 0.05
@@ -94,10 +94,10 @@ def _plan_emboli(rng: np.random.Generator, params: PhantomParams) -> tuple[Embol
     age = rng.random()
     all_chronic = age < params.chronic_rate
     mixed = not all_chronic and age < params.chronic_rate + params.acute_and_chronic_rate
-    burden = rng.normal(0, 0.6)
+    burden = rng.normal(0, 0.8)
     emboli = []
     for number in range(count):
-        size = burden + rng.normal(0, np.sqrt(max(params.embolus_volume_sigma**2 - 0.36, 0.01)))
+        size = burden + rng.normal(0, np.sqrt(max(params.embolus_volume_sigma**2 - 0.64, 0.01)))
         volume = float(
             np.clip(params.embolus_volume_median_ml * np.exp(size), *params.embolus_volume_range_ml)
         )
