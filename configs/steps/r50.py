@@ -3,30 +3,33 @@
 tools/train_steps.py configs/steps/r50.py --data-root data/pe
 """
 
+#: Stands for {backbone} in the configs below.
+backbone = "r50"
+
 steps = [
-    dict(name="s1_cls", config="../pe_cls_r50.py"),
-    dict(name="s2_seg", config="../pe_seg_r50.py"),
-    dict(name="s3_cls_seg", config="../pe_cls_seg_r50.py"),
+    dict(name="s1_cls", config="../pe_cls_{backbone}.py"),
+    dict(name="s2_seg", config="../pe_seg_{backbone}.py"),
+    dict(name="s3_cls_seg", config="../pe_cls_seg_{backbone}.py"),
     dict(
         name="s4_cls_reused",
-        config="../pe_cls_r50.py",
+        config="../pe_cls_{backbone}.py",
         reuse=dict(backbone="s1_cls", cls_head="s1_cls"),
     ),
     dict(
         name="s5_seg_reused",
-        config="../pe_seg_r50.py",
+        config="../pe_seg_{backbone}.py",
         reuse=dict(backbone="s1_cls", seg_head="s2_seg"),
     ),
     dict(
         name="s6_cls_seg_reused",
-        config="../pe_cls_seg_r50.py",
+        config="../pe_cls_seg_{backbone}.py",
         reuse=dict(backbone="s1_cls", cls_head="s1_cls", seg_head="s2_seg"),
     ),
-    dict(name="s7_det", config="../pe_det_r50.py"),
-    dict(name="s8_det_reused", config="../pe_det_r50.py", reuse=dict(backbone="s1_cls")),
+    dict(name="s7_det", config="../pe_det_{backbone}.py"),
+    dict(name="s8_det_reused", config="../pe_det_{backbone}.py", reuse=dict(backbone="s1_cls")),
     dict(
         name="s9_unified",
-        config="../pe_unified_r50.py",
+        config="../pe_unified_{backbone}.py",
         reuse=dict(
             backbone="s1_cls",
             cls_head="s1_cls",

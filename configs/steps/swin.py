@@ -1,49 +1,8 @@
-"""The stepwise comparison on Swin-T: every arm from scratch, and again from earlier steps.
+"""The stepwise comparison on Swin-T: the same steps as on ResNet-50.
 
 tools/train_steps.py configs/steps/swin.py --data-root data/pe
 """
 
-steps = [
-    dict(name="s1_cls", config="../pe_cls_swin.py"),
-    dict(name="s2_seg", config="../pe_seg_swin.py"),
-    dict(name="s3_cls_seg", config="../pe_cls_seg_swin.py"),
-    dict(
-        name="s4_cls_reused",
-        config="../pe_cls_swin.py",
-        reuse=dict(backbone="s1_cls", cls_head="s1_cls"),
-    ),
-    dict(
-        name="s5_seg_reused",
-        config="../pe_seg_swin.py",
-        reuse=dict(backbone="s1_cls", seg_head="s2_seg"),
-    ),
-    dict(
-        name="s6_cls_seg_reused",
-        config="../pe_cls_seg_swin.py",
-        reuse=dict(backbone="s1_cls", cls_head="s1_cls", seg_head="s2_seg"),
-    ),
-    dict(name="s7_det", config="../pe_det_swin.py"),
-    dict(name="s8_det_reused", config="../pe_det_swin.py", reuse=dict(backbone="s1_cls")),
-    dict(
-        name="s9_unified",
-        config="../pe_unified_swin.py",
-        reuse=dict(
-            backbone="s1_cls",
-            cls_head="s1_cls",
-            seg_head="s5_seg_reused",
-            det_head="s8_det_reused",
-        ),
-    ),
-]
+_base_ = "./r50.py"
 
-# (metric, arm from scratch, arm that reuses)
-comparisons = [
-    ("cls/auc", "s1_cls", "s4_cls_reused"),
-    ("seg/iou", "s2_seg", "s5_seg_reused"),
-    ("cls/auc", "s3_cls_seg", "s6_cls_seg_reused"),
-    ("seg/iou", "s3_cls_seg", "s6_cls_seg_reused"),
-    ("det/mAP_50", "s7_det", "s8_det_reused"),
-    ("cls/auc", "s1_cls", "s9_unified"),
-    ("seg/iou", "s2_seg", "s9_unified"),
-    ("det/mAP_50", "s7_det", "s9_unified"),
-]
+backbone = "swin"

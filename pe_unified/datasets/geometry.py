@@ -7,6 +7,7 @@ boxes of emboli with masks are read off the moved masks, so that they stay tight
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
+from scipy.ndimage import find_objects
 
 from pe_unified.ct.hu import HU_MIN
 from pe_unified.registry import TRANSFORMS
@@ -21,11 +22,8 @@ def boxes_of_instances(instance_map: np.ndarray) -> np.ndarray:
     Returns:
         float32 (n, 4), x1 y1 x2 y2 in pixels, x2 and y2 exclusive; ascending instance number.
     """
-    numbers = np.unique(instance_map)
-    boxes = []
-    for number in numbers[numbers > 0]:
-        rows, cols = np.nonzero(instance_map == number)
-        boxes.append((cols.min(), rows.min(), cols.max() + 1, rows.max() + 1))
+    found = (extent for extent in find_objects(instance_map) if extent is not None)
+    boxes = [(cols.start, rows.start, cols.stop, rows.stop) for rows, cols in found]
     return np.array(boxes, dtype=np.float32).reshape(-1, 4)
 
 

@@ -48,7 +48,8 @@ class Recipe:
 def load_recipe(path: str | Path) -> Recipe:
     """Read a recipe: ``steps`` with ``name, config, reuse, settings``, and ``comparisons``.
 
-    Config paths are relative to the recipe's folder. ``settings`` of the recipe hold for
+    Config paths are relative to the recipe's folder; ``{backbone}`` in them is the recipe's
+    ``backbone``. ``settings`` of the recipe hold for
     every step, those of a step for it alone.
 
     Raises:
@@ -63,6 +64,7 @@ def load_recipe(path: str | Path) -> Recipe:
     if "steps" not in cfg:
         raise ConfigError(f"{path} lists no steps; is it a config rather than a recipe?")
     shared = dict(cfg.get("settings", {}))
+    backbone = cfg.get("backbone", "")
     steps: list[Step] = []
     for entry in cfg.steps:
         unknown = set(entry) - {"name", "config", "reuse", "settings"}
@@ -70,7 +72,7 @@ def load_recipe(path: str | Path) -> Recipe:
             raise ConfigError(f"{path}: step {entry.get('name')} has unknown {sorted(unknown)}")
         step = Step(
             name=entry["name"],
-            config=(path.parent / entry["config"]).resolve(),
+            config=(path.parent / entry["config"].format(backbone=backbone)).resolve(),
             reuse=dict(entry.get("reuse", {})),
             settings=(shared, dict(entry.get("settings", {}))),
         )
