@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data_converters.phantom_dicom import TRANSFER_SYNTAXES
-from data_converters.phantom_set import LAYOUTS, PhantomSettings, make_set
+from data_converters.phantom.dicom import TRANSFER_SYNTAXES
+from data_converters.phantom.studies import LAYOUTS, PhantomSettings, make_set
 
 
 def write_fumpe(out: str | Path, studies: int, **options: Any) -> list[dict[str, Any]]:
@@ -49,7 +49,7 @@ def write_layout(
     """Make a set.
 
     Args:
-        settings: of :class:`data_converters.phantom_set.PhantomSettings`: seed, size, slices,
+        settings: of :class:`data_converters.phantom.studies.PhantomSettings`: seed, size, slices,
             spacing, positive_rate, transfer_syntax, jpeg, boxes, truth, anatomy, anatomies.
 
     Returns:

@@ -21,8 +21,8 @@ import nibabel
 import numpy as np
 from scipy import ndimage
 
+from pe_unified.ct.painting.labelmap import list_anatomies, read_label_map
 from pe_unified.ct.phantom import PhantomStudy, paint_study
-from pe_unified.ct.phantom_labelmap import list_anatomies, read_label_map
 from pe_unified.ct.windows import window_to_uint8
 
 matplotlib.use("Agg")

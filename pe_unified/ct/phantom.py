@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pe_unified.ct.phantom_anatomy import Anatomy
-from pe_unified.ct.phantom_confounders import draw_confounders
-from pe_unified.ct.phantom_emboli import paint_emboli
-from pe_unified.ct.phantom_fitted import fitted_anatomy
-from pe_unified.ct.phantom_grid import Grid
-from pe_unified.ct.phantom_heart import build_heart
-from pe_unified.ct.phantom_labelmap import LabelMap
-from pe_unified.ct.phantom_labels import Embolus, exam_labels
-from pe_unified.ct.phantom_plan import PhantomParams, StudyPlan, plan_study
-from pe_unified.ct.phantom_scanner import Scanner
-from pe_unified.ct.phantom_thorax import procedural_anatomy
-from pe_unified.ct.phantom_tissue import STRUCTURES, Painter, Scene, vessel_coverage
-from pe_unified.ct.phantom_wall import build_wall
+from pe_unified.ct.painting.anatomy import Anatomy
+from pe_unified.ct.painting.confounders import draw_confounders
+from pe_unified.ct.painting.emboli import paint_emboli
+from pe_unified.ct.painting.fitted import fitted_anatomy
+from pe_unified.ct.painting.grid import Grid
+from pe_unified.ct.painting.heart import build_heart
+from pe_unified.ct.painting.labelmap import LabelMap
+from pe_unified.ct.painting.labels import Embolus, exam_labels
+from pe_unified.ct.painting.plan import PhantomParams, StudyPlan, plan_study
+from pe_unified.ct.painting.scanner import Scanner
+from pe_unified.ct.painting.thorax import procedural_anatomy
+from pe_unified.ct.painting.tissue import STRUCTURES, Painter, Scene, vessel_coverage
+from pe_unified.ct.painting.wall import build_wall
 
 __all__ = ["STRUCTURES", "PhantomParams", "PhantomStudy", "paint_study", "plan_study"]
 
@@ -118,7 +118,7 @@ def paint_study(
         shape: (slices, rows, cols).
         spacing: mm between slices, rows, columns; drawn to fit the chest by default.
         anatomy: a patient's label map to paint on, from
-            :func:`pe_unified.ct.phantom_labelmap.read_label_map`; made up by default.
+            :func:`pe_unified.ct.painting.labelmap.read_label_map`; made up by default.
         positive: force emboli, or none.
         params: the distributions that the study is drawn from.
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from pe_unified.ct.painting.heart import measure_rv_lv
+from pe_unified.ct.painting.labelmap import LabelMap, list_anatomies, read_label_map
+from pe_unified.ct.painting.labels import label_faults
 from pe_unified.ct.phantom import STRUCTURES, PhantomStudy, paint_study, plan_study
-from pe_unified.ct.phantom_heart import measure_rv_lv
-from pe_unified.ct.phantom_labelmap import LabelMap, list_anatomies, read_label_map
-from pe_unified.ct.phantom_labels import label_faults
 
 SHAPE = (36, 112, 112)
 

@@ -17,19 +17,20 @@ import pytest
 import SimpleITK
 from scipy.io import loadmat
 
-from data_converters import make_phantom, phantom_set
-from data_converters.phantom_cadpe import case_name
-from data_converters.phantom_cadpe import write_study as write_cadpe_study
-from data_converters.phantom_dicom import PIXEL_STYLES, TRANSFER_SYNTAXES, write_series
-from data_converters.phantom_fumpe import is_positive
-from data_converters.phantom_fumpe import write_study as write_fumpe_study
-from data_converters.phantom_read import write_study as write_read_study
-from data_converters.phantom_rsna import BOX_COLUMNS, TRAIN_COLUMNS, finish
-from data_converters.phantom_rsna import write_study as write_rsna_study
-from data_converters.phantom_set import PhantomSettings, make_set, paint_number, study_seed
+from data_converters import make_phantom
+from data_converters.phantom import studies as phantom_set
+from data_converters.phantom.cadpe import case_name
+from data_converters.phantom.cadpe import write_study as write_cadpe_study
+from data_converters.phantom.dicom import PIXEL_STYLES, TRANSFER_SYNTAXES, write_series
+from data_converters.phantom.fumpe import is_positive
+from data_converters.phantom.fumpe import write_study as write_fumpe_study
+from data_converters.phantom.read import write_study as write_read_study
+from data_converters.phantom.rsna import BOX_COLUMNS, TRAIN_COLUMNS, finish
+from data_converters.phantom.rsna import write_study as write_rsna_study
+from data_converters.phantom.studies import PhantomSettings, make_set, paint_number, study_seed
+from pe_unified.ct.painting.grid import Grid
+from pe_unified.ct.painting.labels import EXAM_LABELS, Embolus, exam_labels, label_faults
 from pe_unified.ct.phantom import PhantomStudy, plan_study
-from pe_unified.ct.phantom_grid import Grid
-from pe_unified.ct.phantom_labels import EXAM_LABELS, Embolus, exam_labels, label_faults
 
 SMALL = {"size": 96, "slices": 20}
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pe_unified.ct.phantom_anatomy import Anatomy, HeartFrame
-from pe_unified.ct.phantom_grid import Field, Grid, ellipsoid, smooth_difference, smooth_union
-from pe_unified.ct.phantom_plan import StudyPlan
+from pe_unified.ct.painting.anatomy import Anatomy, HeartFrame
+from pe_unified.ct.painting.grid import Field, Grid, ellipsoid, smooth_difference, smooth_union
+from pe_unified.ct.painting.plan import StudyPlan
 
 _STEP = 2.0
 #: Septum and free walls of the ventricles, mm.

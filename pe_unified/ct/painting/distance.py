@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from pe_unified.ct.phantom_grid import Grid
+from pe_unified.ct.painting.grid import Grid
 
 
 def planar_distance(mask: np.ndarray, grid: Grid, far: float = 150.0) -> np.ndarray:

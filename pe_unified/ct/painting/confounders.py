@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from pe_unified.ct.phantom_anatomy import Anatomy
-from pe_unified.ct.phantom_grid import Field, Grid
-from pe_unified.ct.phantom_plan import StudyPlan
-from pe_unified.ct.phantom_tree import MAIN, SEGMENTAL
-from pe_unified.ct.phantom_tubes import Tubes, no_tubes
+from pe_unified.ct.painting.anatomy import Anatomy
+from pe_unified.ct.painting.grid import Field, Grid
+from pe_unified.ct.painting.plan import StudyPlan
+from pe_unified.ct.painting.tree import MAIN, SEGMENTAL
+from pe_unified.ct.painting.tubes import Tubes, no_tubes
 
 #: Share of the studies with flow artefacts in which a slug without contrast passes.
 _SLUG_RATE = 0.4

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pe_unified.ct.phantom_grid import Field
-from pe_unified.ct.phantom_tree import (
+from pe_unified.ct.painting.grid import Field
+from pe_unified.ct.painting.tree import (
     LOBAR,
     MAIN,
     TRUNK,
@@ -15,7 +15,7 @@ from pe_unified.ct.phantom_tree import (
     VesselTree,
     grow,
 )
-from pe_unified.ct.phantom_tubes import Tubes, no_tubes, smooth_line
+from pe_unified.ct.painting.tubes import Tubes, no_tubes, smooth_line
 
 Course = list[tuple[float, float, float, float]]
 

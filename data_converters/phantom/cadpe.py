@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from data_converters.phantom_files import write_bytes
+from data_converters.phantom.files import write_bytes
 from pe_unified.ct.phantom import PhantomStudy
 
 #: Every real case has emboli; this is the share where no rate is asked for.

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pe_unified.ct.phantom_grid import Field, Grid, coverage, ellipsoid, random_field, smooth_union
-from pe_unified.ct.phantom_tubes import Tubes, line_tubes, no_tubes, paint_tubes, smooth_line
+from pe_unified.ct.painting.grid import Field, Grid, coverage, ellipsoid, random_field, smooth_union
+from pe_unified.ct.painting.tubes import Tubes, line_tubes, no_tubes, paint_tubes, smooth_line
 
 GRID = Grid((40, 48, 44), (1.5, 1.0, 1.0), (-20.0, -24.0, -30.0))
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pe_unified.ct.phantom_grid import Field
-from pe_unified.ct.phantom_tubes import Tubes
+from pe_unified.ct.painting.grid import Field
+from pe_unified.ct.painting.tubes import Tubes
 
 #: Levels of a pulmonary artery.
 TRUNK, MAIN, LOBAR, SEGMENTAL, SUBSEGMENTAL = range(5)

@@ -6,8 +6,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 from skimage.morphology import skeletonize
 
-from pe_unified.ct.phantom_grid import Grid
-from pe_unified.ct.phantom_tree import (
+from pe_unified.ct.painting.grid import Grid
+from pe_unified.ct.painting.tree import (
     LOBAR,
     MAIN,
     SEGMENTAL,

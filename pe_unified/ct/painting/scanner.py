@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from pe_unified.ct.phantom_grid import Grid
-from pe_unified.ct.phantom_plan import StudyPlan
+from pe_unified.ct.painting.grid import Grid
+from pe_unified.ct.painting.plan import StudyPlan
 
 
 def _blurred(plane: np.ndarray, sigma_mm: float, grid: Grid) -> np.ndarray:

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pe_unified.ct.phantom_grid import Grid
-from pe_unified.ct.phantom_plan import StudyPlan, plan_study
-from pe_unified.ct.phantom_scanner import Scanner
+from pe_unified.ct.painting.grid import Grid
+from pe_unified.ct.painting.plan import StudyPlan, plan_study
+from pe_unified.ct.painting.scanner import Scanner
 
 GRID = Grid((24, 128, 128), (2.0, 0.75, 0.75), (-47.6, -47.6, 0.0))
 NOWHERE = np.full((24, 2), np.nan)

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pe_unified.ct.phantom_anatomy import Anatomy
-from pe_unified.ct.phantom_confounders import Confounders
-from pe_unified.ct.phantom_emboli import PaintedEmboli
-from pe_unified.ct.phantom_grid import Field, Grid, coverage, random_field
-from pe_unified.ct.phantom_heart import Heart
-from pe_unified.ct.phantom_lung_trees import bronchi_beside
-from pe_unified.ct.phantom_plan import StudyPlan
-from pe_unified.ct.phantom_spine import spine_patch
-from pe_unified.ct.phantom_tree import VesselTree
-from pe_unified.ct.phantom_tubes import paint_tubes
-from pe_unified.ct.phantom_wall import Wall
+from pe_unified.ct.painting.anatomy import Anatomy
+from pe_unified.ct.painting.confounders import Confounders
+from pe_unified.ct.painting.emboli import PaintedEmboli
+from pe_unified.ct.painting.grid import Field, Grid, coverage, random_field
+from pe_unified.ct.painting.heart import Heart
+from pe_unified.ct.painting.lung_trees import bronchi_beside
+from pe_unified.ct.painting.plan import StudyPlan
+from pe_unified.ct.painting.spine import spine_patch
+from pe_unified.ct.painting.tree import VesselTree
+from pe_unified.ct.painting.tubes import paint_tubes
+from pe_unified.ct.painting.wall import Wall
 
 #: Values of the truth map.
 STRUCTURES = {

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pe_unified.ct.phantom_grid import Grid, coverage
+from pe_unified.ct.painting.grid import Grid, coverage
 
 #: Half-size of the patch, mm.
 _REACH = 46.0

@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pe_unified.ct.phantom_labels import EXAM_LABELS, Embolus, exam_labels, label_faults
-from pe_unified.ct.phantom_plan import SHAPES, PhantomParams, plan_study
+from pe_unified.ct.painting.labels import EXAM_LABELS, Embolus, exam_labels, label_faults
+from pe_unified.ct.painting.plan import SHAPES, PhantomParams, plan_study
 
 
 @st.composite

@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 from scipy.io import savemat
 
-from data_converters.phantom_dicom import write_series
-from data_converters.phantom_files import fresh_folder, move_into_place, write_bytes
+from data_converters.phantom.dicom import write_series
+from data_converters.phantom.files import fresh_folder, move_into_place, write_bytes
 from pe_unified.ct.phantom import PhantomStudy
 
 #: Patients of the real set without an embolus.

@@ -11,8 +11,8 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from data_converters.phantom_dicom import write_series
-from data_converters.phantom_files import fresh_folder, move_into_place, write_bytes
+from data_converters.phantom.dicom import write_series
+from data_converters.phantom.files import fresh_folder, move_into_place, write_bytes
 from pe_unified.ct.phantom import PhantomStudy
 
 #: Every real case has emboli; this is the share where no rate is asked for.

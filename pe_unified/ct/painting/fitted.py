@@ -11,14 +11,14 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-from pe_unified.ct.phantom_anatomy import Anatomy, HeartFrame
-from pe_unified.ct.phantom_distance import planar_distance
-from pe_unified.ct.phantom_grid import Field, Grid
-from pe_unified.ct.phantom_labelmap import ARTERY, LUNG, VEIN, LabelMap
-from pe_unified.ct.phantom_plan import StudyPlan
-from pe_unified.ct.phantom_skeleton import tree_from_mask
-from pe_unified.ct.phantom_thorax import AIRWAYS, COURSES, SYSTEMIC, heart_axes
-from pe_unified.ct.phantom_tubes import Tubes, line_tubes, no_tubes, smooth_line
+from pe_unified.ct.painting.anatomy import Anatomy, HeartFrame
+from pe_unified.ct.painting.distance import planar_distance
+from pe_unified.ct.painting.grid import Field, Grid
+from pe_unified.ct.painting.labelmap import ARTERY, LUNG, VEIN, LabelMap
+from pe_unified.ct.painting.plan import StudyPlan
+from pe_unified.ct.painting.skeleton import tree_from_mask
+from pe_unified.ct.painting.thorax import AIRWAYS, COURSES, SYSTEMIC, heart_axes
+from pe_unified.ct.painting.tubes import Tubes, line_tubes, no_tubes, smooth_line
 
 #: Room added around the label map, mm.
 _ABOVE, _BELOW, _AROUND = 36.0, 24.0, 30.0

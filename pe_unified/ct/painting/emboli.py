@@ -5,16 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from pe_unified.ct.phantom_grid import Grid
-from pe_unified.ct.phantom_labels import Embolus
-from pe_unified.ct.phantom_plan import EmbolusPlan, StudyPlan
-from pe_unified.ct.phantom_tree import (
+from pe_unified.ct.painting.grid import Grid
+from pe_unified.ct.painting.labels import Embolus
+from pe_unified.ct.painting.plan import EmbolusPlan, StudyPlan
+from pe_unified.ct.painting.tree import (
     LEVEL_NAMES,
     MAIN,
     TRUNK,
     VesselTree,
 )
-from pe_unified.ct.phantom_tubes import Tubes, paint_tubes
+from pe_unified.ct.painting.tubes import Tubes, paint_tubes
 
 #: The narrowest artery that holds an embolus, mm.
 _NARROWEST = 2.1

@@ -13,17 +13,17 @@ import cv2
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from data_converters import phantom_cadpe, phantom_fumpe, phantom_read, phantom_rsna
-from data_converters.phantom_dicom import TRANSFER_SYNTAXES
-from data_converters.phantom_files import remove_unfinished, write_bytes, write_text
+from data_converters.phantom import cadpe, fumpe, read, rsna
+from data_converters.phantom.dicom import TRANSFER_SYNTAXES
+from data_converters.phantom.files import remove_unfinished, write_bytes, write_text
+from pe_unified.ct.painting.labelmap import list_anatomies, read_label_map
 from pe_unified.ct.phantom import PhantomParams, PhantomStudy, paint_study
-from pe_unified.ct.phantom_labelmap import list_anatomies, read_label_map
 
 LAYOUTS: dict[str, Any] = {
-    "fumpe": phantom_fumpe,
-    "rsna": phantom_rsna,
-    "cadpe": phantom_cadpe,
-    "read": phantom_read,
+    "fumpe": fumpe,
+    "rsna": rsna,
+    "cadpe": cadpe,
+    "read": read,
 }
 #: Changes when the same settings paint something else.
 _MODEL_VERSION = 1
@@ -105,7 +105,7 @@ def anatomy_of(settings: PhantomSettings, number: int) -> tuple[str, Path] | Non
 
 def _positive(settings: PhantomSettings, number: int) -> bool:
     if settings.positive_rate is None and settings.layout == "fumpe":
-        return phantom_fumpe.is_positive(number)
+        return fumpe.is_positive(number)
     rate = settings.positive_rate
     rate = getattr(LAYOUTS[settings.layout], "POSITIVE_RATE", 1.0) if rate is None else rate
     draw = np.random.Generator(np.random.PCG64(np.random.SeedSequence([settings.seed, number, 1])))

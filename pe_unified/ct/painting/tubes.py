@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from pe_unified.ct.phantom_grid import Grid
+from pe_unified.ct.painting.grid import Grid
 
 #: Voxels evaluated at once; bounds the memory of a batch.
 _BATCH = 1_500_000

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pe_unified.ct.phantom_grid import Field
-from pe_unified.ct.phantom_tree import VesselTree
-from pe_unified.ct.phantom_tubes import Tubes
+from pe_unified.ct.painting.grid import Field
+from pe_unified.ct.painting.tree import VesselTree
+from pe_unified.ct.painting.tubes import Tubes
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Anatomy:
         left_atrium: distance to the left atrium.
         arteries, veins: the pulmonary trees; a tree's volume is the union of its tubes and,
             where given, of ``artery_field`` or ``vein_field`` (distances).
-        systemic: tubes by name, as in ``phantom_thorax.SYSTEMIC``.
+        systemic: tubes by name, as in ``painting.thorax.SYSTEMIC``.
         airway: lumen of trachea and main bronchi.
         oesophagus: tubes.
         spine: (m, 3) centres of the vertebral bodies, from below upwards.

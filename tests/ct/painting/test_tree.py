@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from pe_unified.ct.phantom_grid import Grid
-from pe_unified.ct.phantom_lung_trees import bronchi_beside
-from pe_unified.ct.phantom_plan import plan_study
-from pe_unified.ct.phantom_skeleton import tree_from_mask
-from pe_unified.ct.phantom_thorax import procedural_anatomy
-from pe_unified.ct.phantom_tree import (
+from pe_unified.ct.painting.grid import Grid
+from pe_unified.ct.painting.lung_trees import bronchi_beside
+from pe_unified.ct.painting.plan import plan_study
+from pe_unified.ct.painting.skeleton import tree_from_mask
+from pe_unified.ct.painting.thorax import procedural_anatomy
+from pe_unified.ct.painting.tree import (
     LOBAR,
     MAIN,
     SEGMENTAL,
@@ -17,7 +17,7 @@ from pe_unified.ct.phantom_tree import (
     TreeBuilder,
     grow,
 )
-from pe_unified.ct.phantom_tubes import Tubes, paint_tubes
+from pe_unified.ct.painting.tubes import Tubes, paint_tubes
 
 
 @pytest.fixture(scope="module")

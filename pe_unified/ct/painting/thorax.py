@@ -6,19 +6,19 @@ import numpy as np
 from scipy import ndimage
 from scipy.interpolate import PchipInterpolator
 
-from pe_unified.ct.phantom_anatomy import Anatomy, HeartFrame
-from pe_unified.ct.phantom_distance import planar_distance
-from pe_unified.ct.phantom_grid import (
+from pe_unified.ct.painting.anatomy import Anatomy, HeartFrame
+from pe_unified.ct.painting.distance import planar_distance
+from pe_unified.ct.painting.grid import (
     Field,
     Grid,
     ellipsoid,
     smooth_difference,
     smooth_union,
 )
-from pe_unified.ct.phantom_lung_trees import grow_tree, lobe_of, stem_tubes
-from pe_unified.ct.phantom_plan import StudyPlan
-from pe_unified.ct.phantom_tree import GrowthRule
-from pe_unified.ct.phantom_tubes import Tubes, line_tubes, no_tubes, paint_tubes, smooth_line
+from pe_unified.ct.painting.lung_trees import grow_tree, lobe_of, stem_tubes
+from pe_unified.ct.painting.plan import StudyPlan
+from pe_unified.ct.painting.tree import GrowthRule
+from pe_unified.ct.painting.tubes import Tubes, line_tubes, no_tubes, paint_tubes, smooth_line
 
 #: Coarse grid of the shapes, mm.
 _STEP = 3.0

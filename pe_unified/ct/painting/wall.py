@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from pe_unified.ct.phantom_anatomy import Anatomy
-from pe_unified.ct.phantom_distance import planar_distance
-from pe_unified.ct.phantom_grid import Field, Grid, ellipsoid, smooth_difference, smooth_union
-from pe_unified.ct.phantom_plan import StudyPlan
-from pe_unified.ct.phantom_tubes import Tubes, line_tubes, no_tubes, smooth_line
+from pe_unified.ct.painting.anatomy import Anatomy
+from pe_unified.ct.painting.distance import planar_distance
+from pe_unified.ct.painting.grid import Field, Grid, ellipsoid, smooth_difference, smooth_union
+from pe_unified.ct.painting.plan import StudyPlan
+from pe_unified.ct.painting.tubes import Tubes, line_tubes, no_tubes, smooth_line
 
 _ANGLES = 120
 #: How fast the body narrows above and below the widest chest, mm per mm.

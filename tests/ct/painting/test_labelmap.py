@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from pe_unified.ct.phantom_labelmap import (
+from pe_unified.ct.painting.labelmap import (
     ARTERY,
     LUNG,
     VEIN,

@@ -13,7 +13,7 @@ class Embolus:
     Attributes:
         number: its value in the instance map.
         volume_ml: of its voxels.
-        level: the most proximal level it reaches, a name of ``phantom_tree.LEVEL_NAMES``.
+        level: the most proximal level it reaches, a name of ``painting.tree.LEVEL_NAMES``.
         left, right, central: where it lies; central is the trunk or a main artery.
         shape: "occlusive", "polo_mint" or "mural".
         chronic: an old, wall-adherent clot rather than a fresh one.

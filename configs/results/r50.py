@@ -1,0 +1,19 @@
+"""The measured comparison of docs/results.md on ResNet-50: 256 x 256, from scratch, short runs.
+
+tools/train_steps.py configs/results/r50.py --data-root data/results/pe --seeds 0 1 2 --jobs 2
+"""
+
+_base_ = "../steps/r50.py"
+
+settings = dict(
+    pretrained=None,
+    input_size=256,
+    windows=["embolus", "pe", "lung"],
+    batch_size=8,
+    num_workers=0,
+    max_iters=250,
+    warmup_iters=25,
+    lr=5e-4,
+    model=dict(cls_head=dict(levels=(-4, -3, -2, -1), dropout=0.0)),
+    default_hooks=dict(checkpoint=dict(interval=50, max_keep=1)),
+)
