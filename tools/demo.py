@@ -33,12 +33,12 @@ def parse_args() -> argparse.Namespace:
         "--studies",
         type=int,
         nargs=2,
-        default=(44, 20),
+        default=(56, 24),
         metavar=("FUMPE", "RSNA"),
         help="studies painted in each layout: with masks, and with slice labels only",
     )
     parser.add_argument("--size", type=int, default=256, help="rows and columns of a slice")
-    parser.add_argument("--slices", type=int, default=96, help="slices of a study")
+    parser.add_argument("--slices", type=int, default=64, help="slices of a study")
     parser.add_argument(
         "--workers",
         type=int,

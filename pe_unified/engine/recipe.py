@@ -49,8 +49,9 @@ def load_recipe(path: str | Path) -> Recipe:
     """Read a recipe: ``steps`` with ``name, config, reuse, settings``, and ``comparisons``.
 
     Config paths are relative to the recipe's folder; ``{backbone}`` in them is the recipe's
-    ``backbone``. ``settings`` of the recipe hold for
-    every step, those of a step for it alone.
+    ``backbone``. ``settings`` of the recipe hold for every step, those of a step for it
+    alone; ``step_settings`` ``{step: settings}`` gives single steps more of them, for recipes
+    that inherit their table.
 
     Raises:
         FileNotFoundError: no such recipe, or a config it names is not there.
@@ -64,6 +65,7 @@ def load_recipe(path: str | Path) -> Recipe:
     if "steps" not in cfg:
         raise ConfigError(f"{path} lists no steps; is it a config rather than a recipe?")
     shared = dict(cfg.get("settings", {}))
+    single = dict(cfg.get("step_settings", {}))
     backbone = cfg.get("backbone", "")
     steps: list[Step] = []
     for entry in cfg.steps:
@@ -74,12 +76,15 @@ def load_recipe(path: str | Path) -> Recipe:
             name=entry["name"],
             config=(path.parent / entry["config"].format(backbone=backbone)).resolve(),
             reuse=dict(entry.get("reuse", {})),
-            settings=(shared, dict(entry.get("settings", {}))),
+            settings=(shared, entry.get("settings", {}), single.get(entry["name"], {})),
         )
         _check_step(path, step, [earlier.name for earlier in steps])
         steps.append(step)
     comparisons = tuple(tuple(each) for each in cfg.get("comparisons", ()))
     names = {step.name for step in steps}
+    if not single.keys() <= names:
+        unknown = ", ".join(sorted(single.keys() - names))
+        raise ConfigError(f"{path}: step_settings of {unknown}, which the recipe does not have")
     for metric, scratch, reused in comparisons:
         if not {scratch, reused} <= names:
             raise ConfigError(f"{path}: the comparison of {metric} names an unknown step")

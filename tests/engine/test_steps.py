@@ -145,6 +145,25 @@ def test_recipes_that_cannot_work_are_refused(tmp_path, steps, message):
         load_recipe(tmp_path / "r.py")
 
 
+def test_recipes_inherit_the_table_of_steps(repository):
+    r50 = load_recipe(repository / "configs/steps/r50.py")
+    swin = load_recipe(repository / "configs/steps/swin.py")
+    for one, other in zip(r50.steps, swin.steps, strict=True):
+        assert one.config.name.replace("_r50", "_swin") == other.config.name
+        assert (one.name, one.reuse) == (other.name, other.reuse)
+
+
+def test_step_settings_come_last_and_name_steps_that_are_there(tmp_path):
+    (tmp_path / "c.py").write_text("lr = 1.0")
+    text = "steps = [dict(name='a', config='c.py')]\nsettings = dict(lr=2.0)\n"
+    (tmp_path / "r.py").write_text(text + "step_settings = dict(a=dict(lr=3.0))")
+    (step,) = load_recipe(tmp_path / "r.py").steps
+    assert [dict(each) for each in step.settings] == [{"lr": 2.0}, {}, {"lr": 3.0}]
+    (tmp_path / "r.py").write_text(text + "step_settings = dict(b=dict(lr=3.0))")
+    with pytest.raises(ConfigError, match="step_settings of b"):
+        load_recipe(tmp_path / "r.py")
+
+
 def test_config_given_as_recipe(repository):
     with pytest.raises(ConfigError, match="no steps"):
         load_recipe(repository / "configs/pe_cls_r50.py")
