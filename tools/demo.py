@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import resource
+import shlex
 import subprocess
 import sys
 import time
@@ -57,7 +58,8 @@ def run(title: str, command: Sequence[str | Path], done: Path | None = None) -> 
         console.print(f"[dim]{title}: done before[/dim]")
         return
     words = [str(word) for word in command]
-    console.print(f"\n[bold]{title}[/bold]\n[dim]$ python {' '.join(words)}[/dim]")
+    console.print(f"\n[bold]{title}[/bold]")
+    console.print(f"$ python {shlex.join(words)}", style="dim", markup=False, soft_wrap=True)
     start = time.monotonic()
     status = subprocess.run([sys.executable, *words], cwd=ROOT).returncode
     if status:

@@ -31,17 +31,20 @@ class Job:
         name: unlike any other's; also the title of its progress bar.
         run: called with a :data:`Report`; it and what it returns must be picklable.
         needs: names of the jobs that must be finished before.
+        cost: a guess at how long it takes, in any unit.
     """
 
     name: str
     run: Callable[[Report], Any]
     needs: tuple[str, ...] = ()
+    cost: float = 1.0
 
 
 def run_jobs(jobs: Sequence[Job], processes: int, report: Report) -> dict[str, Any]:
     """Run all jobs, each after those that it needs.
 
-    Those with the longest chain of jobs behind them come first. Every process gets an
+    Those that begin the costliest chain come first, among equals those that need most. Every
+    process gets an
     equal share of the cores, and one GPU in turn where there are any. After a failure no
     job is begun any more; those under way are brought to their end.
 
@@ -57,7 +60,7 @@ def run_jobs(jobs: Sequence[Job], processes: int, report: Report) -> dict[str, A
         WorkerDied: a process was killed.
         Exception: whatever the first job that failed raised.
     """
-    if processes <= 1 or len(jobs) == 1:
+    if processes <= 1 or len(jobs) <= 1:
         return {job.name: job.run(report) for job in jobs}
     context = multiprocessing.get_context("spawn")
     messages, slots = context.SimpleQueue(), context.SimpleQueue()
@@ -66,7 +69,7 @@ def run_jobs(jobs: Sequence[Job], processes: int, report: Report) -> dict[str, A
     bars = ProgressBars()
     listener = threading.Thread(target=_listen, args=(messages, bars, report), daemon=True)
     listener.start()
-    threads = max(1, (os.cpu_count() or 1) // processes)
+    threads = max(1, _cores() // processes)
     executor = ProcessPoolExecutor(processes, context, _begin_worker, (messages, slots, threads))
     try:
         return _schedule(jobs, processes, executor, report)
@@ -82,11 +85,18 @@ def run_jobs(jobs: Sequence[Job], processes: int, report: Report) -> dict[str, A
         bars.stop()
 
 
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _schedule(
     jobs: Sequence[Job], processes: int, executor: ProcessPoolExecutor, report: Report
 ) -> dict[str, Any]:
-    length = chain_lengths(jobs)
-    waiting = sorted(jobs, key=lambda job: -length[job.name])
+    chain = chain_costs(jobs)
+    waiting = sorted(jobs, key=lambda job: (-chain[job.name], -len(job.needs)))
     running: dict[Future, Job] = {}
     results: dict[str, Any] = {}
     failure: BaseException | None = None
@@ -111,13 +121,13 @@ def _schedule(
     return results
 
 
-def chain_lengths(jobs: Sequence[Job]) -> Mapping[str, int]:
-    """For each job, how many jobs the longest chain has that begins with it."""
-    length: dict[str, int] = {}
+def chain_costs(jobs: Sequence[Job]) -> Mapping[str, float]:
+    """For each job, the cost of the costliest chain of jobs that begins with it."""
+    cost: dict[str, float] = {}
     for job in reversed(jobs):
-        behind = [length[other.name] for other in jobs if job.name in other.needs]
-        length[job.name] = 1 + max(behind, default=0)
-    return length
+        behind = [cost[other.name] for other in jobs if job.name in other.needs]
+        cost[job.name] = job.cost + max(behind, default=0.0)
+    return cost
 
 
 def _listen(messages: Any, bars: ProgressBars, report: Report) -> None:
@@ -140,6 +150,8 @@ def _begin_worker(messages: Any, slots: Any, threads: int) -> None:
     global _messages
     _messages = messages
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Being spawned says nothing about how this process starts others.
+    multiprocessing.set_start_method(None, force=True)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     slot = slots.get()
     if torch.cuda.device_count():

@@ -17,7 +17,7 @@ from pe_unified.engine.evaluate import evaluate_checkpoint, write_metrics
 from pe_unified.engine.parallel import Job, Report, run_jobs
 from pe_unified.engine.recipe import Recipe, Step, load_recipe
 from pe_unified.engine.runner import PERunner, newest_checkpoint
-from pe_unified.engine.summary import write_summary
+from pe_unified.engine.summary import headline, write_summary
 from pe_unified.engine.views import KeepViewsHook
 
 
@@ -54,21 +54,34 @@ def run_recipe(
     """
     recipe = load_recipe(path)
     folders = {seed: work_dir / f"seed{seed}" if len(seeds) > 1 else work_dir for seed in seeds}
-    queue: list[Job] = []
+    steps: list[StepRun] = []
     for seed, folder in folders.items():
         prefix = f"seed {seed}, " if len(seeds) > 1 else ""
         settings = {**dict(overrides or {}), "seed": seed}
-        queue += _jobs_of(recipe, folder, prefix, data_root, settings, trust_checkpoint, note)
-    records = run_jobs(queue, jobs, report)
-    size = len(recipe.steps)
+        steps += _steps_of(recipe, folder, prefix, data_root, settings, trust_checkpoint, note)
+    records = {run.title: run.kept_record() for run in steps}
+    finished = {title for title, record in records.items() if record is not None}
+    for title in (run.title for run in steps if run.title in finished):
+        report(f"{title}: finished before")
+    queue = [
+        Job(
+            name=run.title,
+            run=run,
+            needs=tuple(title for title in run.needs if title not in finished),
+            cost=run.iterations,
+        )
+        for run in steps
+        if run.title not in finished
+    ]
+    records.update(run_jobs(queue, jobs, report))
     runs = [
-        Run(seed, folder, [records[job.name] for job in queue[size * k : size * (k + 1)]])
-        for k, (seed, folder) in enumerate(folders.items())
+        Run(seed, folder, [records[run.title] for run in steps if run.folder == folder])
+        for seed, folder in folders.items()
     ]
     return write_summary(recipe, work_dir, runs, note)
 
 
-def _jobs_of(
+def _steps_of(
     recipe: Recipe,
     folder: Path,
     prefix: str,
@@ -76,11 +89,11 @@ def _jobs_of(
     overrides: Mapping[str, Any],
     trust_checkpoint: bool,
     note: str,
-) -> list[Job]:
-    """One job per step, in order; the name of each is what the console calls it."""
+) -> list["StepRun"]:
+    """One run of every step, in order."""
     fingerprints: dict[str, str] = {}
     titles: dict[str, str] = {}
-    jobs = []
+    runs = []
     for number, step in enumerate(recipe.steps, start=1):
         titles[step.name] = f"{prefix}[{number}/{len(recipe.steps)}] {step.name}"
         cfg = load_config(step.config, overrides, data_root, step.settings)
@@ -89,6 +102,8 @@ def _jobs_of(
         run = StepRun(
             step=step,
             title=titles[step.name],
+            needs=tuple(titles[source] for source in dict.fromkeys(step.reuse.values())),
+            iterations=cfg.max_iters,
             folder=folder,
             fingerprint=fingerprints[step.name],
             data_root=data_root,
@@ -96,9 +111,8 @@ def _jobs_of(
             trust_checkpoint=trust_checkpoint,
             note=note,
         )
-        needs = tuple(titles[source] for source in dict.fromkeys(step.reuse.values()))
-        jobs.append(Job(titles[step.name], run, needs))
-    return jobs
+        runs.append(run)
+    return runs
 
 
 def _fingerprint(cfg: Config, step_name: str, parents: Mapping[str, str]) -> str:
@@ -116,7 +130,9 @@ class StepRun:
 
     Fields:
         step: what to train.
-        title: what the console calls it.
+        title: what the console calls it, unlike any other's.
+        needs: titles of the steps that it starts from.
+        iterations: how long it trains.
         folder: the run's; the step gets one in it, and finds earlier steps beside its own.
         fingerprint: of everything that bears on the result.
         data_root, overrides, trust_checkpoint, note: as for :func:`run_recipe`.
@@ -124,6 +140,8 @@ class StepRun:
 
     step: Step
     title: str
+    needs: tuple[str, ...]
+    iterations: int
     folder: Path
     fingerprint: str
     data_root: str | None
@@ -132,20 +150,16 @@ class StepRun:
     note: str
 
     def __call__(self, report: Report) -> dict[str, Any]:
-        """The record for ``summary.json``."""
-        result = self.folder / self.step.name / "metrics.json"
-        if result.is_file():
-            kept = json.loads(result.read_text())
-            if kept["fingerprint"] == self.fingerprint:
-                report(f"{self.title}: finished before")
-                return kept["record"]
+        """Train and test; the record for ``summary.json``."""
+        result = self._result
         cfg = self._config()
         _claim(Path(cfg.work_dir), self.fingerprint)
-        report(f"{self.title}: {cfg.max_iters} iterations of {self.step.config.name}")
+        report(f"{self.title}: {self.iterations} iterations of {self.step.config.name}")
         runner = PERunner.from_cfg(cfg)
         runner.train()
         for parent in runner.parents:
-            report("    {module}: {tensors} of {total} tensors from {from}".format(**parent))
+            line = "{module}: {tensors} of {total} tensors from {from}".format(**parent)
+            report(f"{self.title}: {line}")
         checkpoint = self._checkpoint(self.step.name)
         keeper = KeepViewsHook()
         evaluation = evaluate_checkpoint(cfg, checkpoint, hooks=[keeper])
@@ -162,7 +176,19 @@ class StepRun:
             "metrics": evaluation.metrics,
         }
         write_metrics(result, evaluation, fingerprint=self.fingerprint, record=record)
+        report(f"{self.title}: {headline(evaluation.metrics)} after {runner.seconds:.0f} s")
         return json.loads(result.read_text())["record"]
+
+    @property
+    def _result(self) -> Path:
+        return self.folder / self.step.name / "metrics.json"
+
+    def kept_record(self) -> dict[str, Any] | None:
+        """The record, if these very settings have been trained and tested before."""
+        if not self._result.is_file():
+            return None
+        kept = json.loads(self._result.read_text())
+        return kept["record"] if kept["fingerprint"] == self.fingerprint else None
 
     def _config(self) -> Config:
         step = self.step

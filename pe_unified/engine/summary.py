@@ -143,6 +143,12 @@ def _markdown(
     return "\n".join([*lines, ""])
 
 
+def headline(metrics: Mapping[str, Any]) -> str:
+    """The table's metrics in a few words, for the console."""
+    values = [f"{name} {metrics[key]:.3f}" for key, name in COLUMNS if metrics.get(key) is not None]
+    return ", ".join(values) or "no metric"
+
+
 def summary_table(records: Sequence[Mapping[str, Any]], title: str) -> RichTable:
     """The summary as a table for the terminal, the arms that reuse weights in bold."""
     table = RichTable(title=title, caption="bold: starts from the weights of earlier steps")

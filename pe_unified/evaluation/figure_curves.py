@@ -100,7 +100,7 @@ def precision_recall_figure(
             _mark(axes, recall, precision, cuts, (thresholds or {}).get(name), style["color"])
         unit_axes(axes, "Recall", "Precision")
         axes.set_title(title)
-        axes.legend(loc="lower left", handlelength=2.6)
+        axes.legend(loc="upper right", handlelength=2.6)
 
 
 def froc_figure(

@@ -150,7 +150,7 @@ def _write(
     small = (inches - gap) / 2
     cell = wide + gap + small + 2 * margin
     height = legend + rows * (heading + inches) + margin
-    said = f"{note}. " if note else ""
+    said = f"{note.rstrip(' .')}. " if note else ""
     with new_figure(path, max(columns * cell, 4.4), height, f"{said}{_describe(window)}") as figure:
         figure.set_layout_engine("none")
         width, total = figure.get_size_inches()

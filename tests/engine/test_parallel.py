@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from pe_unified.engine.parallel import Job, WorkerDied, chain_lengths, run_jobs
+from pe_unified.engine.parallel import Job, WorkerDied, chain_costs, run_jobs
 
 # What the workers run: functions of this module, found there by name.
 
@@ -27,8 +27,8 @@ def die(folder, name, report):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def job(folder, name, *needs, work=note_down):
-    return Job(name, functools.partial(work, folder, name), needs)
+def job(folder, name, *needs, work=note_down, cost=1.0):
+    return Job(name, functools.partial(work, folder, name), needs, cost)
 
 
 def test_jobs_wait_for_what_they_need_and_run_side_by_side(tmp_path):
@@ -40,7 +40,7 @@ def test_jobs_wait_for_what_they_need_and_run_side_by_side(tmp_path):
     assert spans["c"][0] >= max(spans["a"][1], spans["b"][1])
     pids = {name: (tmp_path / name).read_text() for name in "abc"}
     assert len(set(pids.values())) <= 2 and str(os.getpid()) not in pids.values()
-    cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0))
     assert {threads for _, _, threads in results.values()} == {max(1, cores // 2)}
 
 
@@ -68,11 +68,11 @@ def test_killed_worker_is_named_as_such(tmp_path):
         run_jobs(jobs, processes=2, report=lambda line: None)
 
 
-def test_longest_chain_comes_first(tmp_path):
+def test_chains_cost_what_their_jobs_cost(tmp_path):
     jobs = [
         job(tmp_path, "a"),
-        job(tmp_path, "b", "a"),
-        job(tmp_path, "c", "b"),
-        job(tmp_path, "d"),
+        job(tmp_path, "b", "a", cost=5.0),
+        job(tmp_path, "c", "a", "b", cost=2.0),
+        job(tmp_path, "d", cost=3.0),
     ]
-    assert chain_lengths(jobs) == {"a": 3, "b": 2, "c": 1, "d": 1}
+    assert chain_costs(jobs) == {"a": 8.0, "b": 7.0, "c": 2.0, "d": 3.0}
