@@ -29,6 +29,20 @@ settings = dict(
             max_detections=20,
         ),
     ),
+    # As the real pipeline, without jitter of HU: the painted scanners are calibrated alike.
+    train_dataloader=dict(
+        dataset=dict(
+            pipeline=[
+                dict(type="LoadCTSlice"),
+                dict(type="LoadPELabels"),
+                dict(type="CropToLungs", margin_mm=10.0, jitter=0.05),
+                dict(type="ResizeSlice", size=None),
+                dict(type="RandomSliceGeometry", elastic=0.2),
+                dict(type="CTWindows"),
+                dict(type="PackPEInputs"),
+            ]
+        )
+    ),
     default_hooks=dict(checkpoint=dict(interval=100)),
 )
 
@@ -37,5 +51,5 @@ settings = dict(
 step_settings = dict(
     s7_det=dict(max_iters=550, lr=2e-3),
     s8_det_reused=dict(max_iters=550, lr=2e-3),
-    s9_unified=dict(lr=2e-3),
+    s9_unified=dict(max_iters=400, lr=1.5e-3, model=dict(task_weights=dict(det=3.0))),
 )
