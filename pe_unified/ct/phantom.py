@@ -40,7 +40,7 @@ class PhantomStudy:
         labels: the exam labels of RSNA.
         rv_lv_ratio: diameter of the right over that of the left ventricle, as drawn.
         plan: what was drawn.
-        anatomy: name of the anatomy it was painted on.
+        anatomy: the body it was painted on, with its name.
         grid: the geometry, for measurements.
     """
 
