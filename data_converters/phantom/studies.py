@@ -26,7 +26,7 @@ LAYOUTS: dict[str, Any] = {
     "read": read,
 }
 #: Changes when the same settings paint something else.
-_MODEL_VERSION = 1
+_MODEL_VERSION = 2
 
 
 @dataclass(frozen=True)
