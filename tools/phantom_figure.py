@@ -1,15 +1,19 @@
 #!/usr/bin/env python
-"""Figures of the painted studies: their emboli beside real ones, and slices to look at.
+"""Figures of the painted studies: their emboli beside real ones, slices to look at, a threshold.
 
-    python tools/phantom_figure.py sizes sizes.png --reference ../shared/data/fumpe_masks
-    python tools/phantom_figure.py slices slices.png --anatomy ../shared/data/anatomy
+    python tools/phantom_figure.py sizes sizes.png --reference MASKS --anatomy DIR
+    python tools/phantom_figure.py slices slices.png --anatomy DIR
+    python tools/phantom_figure.py threshold --anatomy DIR
 
 ``sizes`` compares 2D areas, 3D volumes, emboli per patient and the share of positive slices with
-reference masks (NIfTI, one per patient, anything above 0 is embolus); ``slices`` shows a few
-studies in the mediastinal and the lung window, emboli outlined.
+reference masks (MASKS: a folder of NIfTI, one per patient, anything above 0 is embolus); ``slices``
+shows a few studies in the mediastinal and the lung window, emboli outlined; ``threshold`` prints
+how well the best band of Hounsfield units finds the emboli. DIR holds label maps of patients to
+paint on, beside the made-up chests.
 """
 
 import argparse
+import io
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,14 +23,21 @@ import cv2
 import matplotlib
 import nibabel
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 from pe_unified.ct.painting.labelmap import list_anatomies, read_label_map
-from pe_unified.ct.phantom import PhantomStudy, paint_study
+from pe_unified.ct.phantom import STRUCTURES, PhantomStudy, paint_study
 from pe_unified.ct.windows import window_to_uint8
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+
+_OUTLINE, _LETTERS = (255, 40, 40), (255, 255, 255)
+#: Pictures of noise compress badly: shades of gray are given up until they fit.
+_MOST_BYTES, _SHADES = 1_000_000, (64, 48, 32, 24, 16, 12)
+#: Studies, slices, rows and columns where none are asked for.
+_DEFAULTS = {"sizes": (35, 150, 256), "slices": (3, 150, 256), "threshold": (20, 48, 128)}
 
 
 @dataclass(frozen=True)
@@ -130,9 +141,10 @@ def draw_sizes(groups: dict[str, list[EmbolusSizes]], out: Path) -> None:
 
 def _outlined(study: PhantomStudy, k: int, window: str) -> np.ndarray:
     picture = cv2.cvtColor(window_to_uint8(study.hu[k], window), cv2.COLOR_GRAY2RGB)
-    mask = (study.emboli[k] > 0).astype(np.uint8)
+    # Around the emboli, so that small ones are not painted over.
+    mask = cv2.dilate((study.emboli[k] > 0).astype(np.uint8), np.ones((3, 3)))
     lines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(picture, lines, -1, (235, 50, 50), 1)
+    cv2.drawContours(picture, lines, -1, _OUTLINE, 1)
     return picture
 
 
@@ -148,39 +160,103 @@ def draw_slices(studies: Iterable[PhantomStudy], out: Path, levels: int = 5) -> 
         pictures = [_outlined(study, int(k), "mediastinal") for k in picked]
         pictures.append(_outlined(study, most, "lung"))
         label = f"{study.anatomy.name} {'PE' if study.findings else 'no PE'}"
-        cv2.putText(pictures[0], label, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (250, 220, 60), 1)
+        cv2.putText(pictures[0], label, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, _LETTERS, 1)
         rows.append(np.hstack(pictures))
-    page = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
-    if not cv2.imwrite(str(out), page):
-        raise ValueError(f"{out} could not be written; give a name that ends in .png")
+    _write_page(np.vstack(rows), out)
+
+
+def _write_page(page: np.ndarray, out: Path) -> None:
+    """Write a gray picture (rows, cols, RGB) with outlines as a PNG of a megabyte at most.
+
+    The palette holds the outlines' colour as it is, whatever becomes of the gray.
+    """
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"{out}: slices are written as PNG; give a name that ends in .png")
+    outline = (page == _OUTLINE).all(-1)
+    for shades in _SHADES:
+        indices = np.round(page[:, :, 0] * ((shades - 1) / 255)).astype(np.uint8)
+        indices[outline] = shades
+        grays = np.linspace(0, 255, shades).round().astype(int).repeat(3)
+        picture = Image.fromarray(indices)
+        picture.putpalette([*grays.tolist(), *_OUTLINE])
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG", optimize=True)
+        if buffer.tell() < _MOST_BYTES:
+            out.write_bytes(buffer.getvalue())
+            return
+    raise ValueError(f"{out} would exceed a megabyte; take a smaller --size or fewer --studies")
+
+
+def best_band(hu: np.ndarray, truth: np.ndarray) -> tuple[float, int, int]:
+    """The band low <= HU < high whose Dice with the truth is best: (Dice, low, high).
+
+    Args:
+        hu: integers, the voxels to choose from, any shape.
+        truth: same shape, whether a voxel is embolus; some are.
+    """
+    least = int(hu.min())
+    values = hu.ravel().astype(np.int64) - least
+    below = np.concatenate([[0], np.bincount(values).cumsum()])
+    count = len(below) - 1
+    found = np.bincount(values[truth.ravel()], minlength=count).cumsum()
+    found = np.concatenate([[0], found])
+    best = (0.0, least, least + count)
+    for low in range(count):
+        dice = 2 * (found[low:] - found[low]) / (below[low:] - below[low] + found[-1])
+        high = int(dice.argmax())
+        best = max(best, (float(dice[high]), least + low, least + low + high))
+    return best
+
+
+def measure_threshold(studies: Iterable[PhantomStudy]) -> list[tuple[float, int, int]]:
+    """The best band over the true arteries of all studies: of the HU, and of their 3 x 3 median."""
+    painted, smoothed, truth = [], [], []
+    for study in studies:
+        artery = study.structures == STRUCTURES["artery"]
+        painted.append(study.hu[artery])
+        smoothed.append(ndimage.median_filter(study.hu, (1, 3, 3))[artery])
+        truth.append(study.emboli[artery] > 0)
+    return [best_band(np.concatenate(hu), np.concatenate(truth)) for hu in (painted, smoothed)]
+
+
+def _print_thresholds(bands: dict[str, list[tuple[float, int, int]]]) -> None:
+    print("pooled Dice of the best HU band inside the true arteries, chosen with the truth in hand")
+    print(f"{'':16}{'as painted':28}after a 3 x 3 median")
+    for name, measured in bands.items():
+        cells = [f"{dice:.2f} ({low} to {high} HU)" for dice, low, high in measured]
+        print(f"{name:16}{cells[0]:28}{cells[1]}")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("sizes", "slices"))
-    parser.add_argument("out", type=Path, metavar="OUT.png")
-    parser.add_argument("--studies", type=int, help="default: 35 for sizes, 3 for slices")
+    parser.add_argument("what", choices=sorted(_DEFAULTS))
+    parser.add_argument("out", type=Path, nargs="?", metavar="OUT.png", help="of a figure")
+    parser.add_argument("--studies", type=int, help="default: 35 for sizes, 3 for slices, else 20")
     parser.add_argument("--seed", type=int, default=0, help="of the first study; default: 0")
-    parser.add_argument("--size", type=int, default=256, help="rows and columns; default: 256")
-    parser.add_argument("--slices", type=int, default=150, help="per study; default: 150")
+    parser.add_argument("--size", type=int, help="rows and columns; default: 256, threshold 128")
+    parser.add_argument("--slices", type=int, help="per study; default: 150, threshold 48")
     parser.add_argument("--anatomy", type=Path, metavar="DIR", help="also on these patients")
-    parser.add_argument("--reference", type=Path, metavar="DIR", help="masks to compare with")
+    parser.add_argument("--reference", type=Path, metavar="MASKS", help="masks to compare with")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = _parser().parse_args(argv)
-    shape = (args.slices, args.size, args.size)
-    count = args.studies or (35 if args.what == "sizes" else 3)
-    seeds = range(args.seed, args.seed + count)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if (args.out is None) != (args.what == "threshold"):
+        parser.error("sizes and slices need OUT.png; threshold prints a table and takes none")
+    studies, slices, size = _DEFAULTS[args.what]
+    size = args.size or size
+    shape = (args.slices or slices, size, size)
+    seeds = range(args.seed, args.seed + (args.studies or studies))
     sources = {"made-up chests": None} | ({"real chests": args.anatomy} if args.anatomy else {})
     try:
         if args.what == "slices":
             pages = [s for place in sources.values() for s in paint(seeds, shape, place, None)]
             draw_slices(pages, args.out)
-        else:
+        elif args.what == "sizes":
             groups = (
                 {} if args.reference is None else {"reference": reference_sizes(args.reference)}
             )
@@ -188,10 +264,18 @@ def main(argv: list[str] | None = None) -> int:
                 painted = paint(seeds, shape, place, None)
                 groups[name] = [embolus_sizes(s.emboli, s.spacing) for s in painted]
             draw_sizes(groups, args.out)
+        else:
+            _print_thresholds(
+                {
+                    name: measure_threshold(paint(seeds, shape, place, True))
+                    for name, place in sources.items()
+                }
+            )
     except (ValueError, FileNotFoundError) as error:
         print(f"phantom_figure: {error}", file=sys.stderr)
         return 2
-    print(args.out)
+    if args.out is not None:
+        print(args.out)
     return 0
 
 

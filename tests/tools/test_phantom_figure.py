@@ -1,6 +1,7 @@
 """Figures of the painted studies, and the sizes they rest on."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import cv2
@@ -44,6 +45,51 @@ def test_the_command_draws_both_figures(figure, tmp_path: Path) -> None:
     assert cv2.imread(str(out)).std() > 0
     assert figure.main(["slices", str(tmp_path / "slices.png"), *small]) == 0
     assert cv2.imread(str(tmp_path / "slices.png")).shape == (64, 7 * 64, 3)
+
+
+def test_outlines_keep_their_colour_in_a_small_file(figure, tmp_path: Path) -> None:
+    out = tmp_path / "page.png"
+    noise = np.random.default_rng(0).integers(0, 256, (1100, 1600), dtype=np.uint8)
+    with pytest.raises(ValueError, match="smaller --size"):
+        figure._write_page(np.repeat(np.tile(noise, (3, 1))[:, :, None], 3, axis=2), out)
+    # Too much for all shades, not for some.
+    page = np.repeat(cv2.GaussianBlur(noise, (3, 3), 0)[:, :, None], 3, axis=2)
+    page[100:200, 300] = figure._OUTLINE
+    figure._write_page(page, out)
+    assert out.stat().st_size < 1_000_000
+    read = cv2.imread(str(out))[:, :, ::-1]
+    assert (read[100:200, 300] == figure._OUTLINE).all()
+    rest = np.abs(read.astype(int) - page).max(-1)
+    rest[100:200, 300] = 0
+    assert rest.max() <= 12
+
+
+def test_the_best_band_is_found(figure) -> None:
+    hu = np.array([-5, 0, 10, 20, 30, 30, 40, 300])
+    truth = np.array([0, 0, 1, 1, 1, 0, 0, 0], dtype=bool)
+    dice, low, high = figure.best_band(hu, truth)
+    assert dice == pytest.approx(6 / 7)
+    assert 0 < low <= 10 and 30 < high <= 40
+    # Every pair of bounds, tried one by one.
+    rng = np.random.default_rng(3)
+    hu, truth = rng.integers(-8, 9, 60), rng.random(60) < 0.3
+    tried = [
+        2 * (truth & (hu >= a) & (hu < b)).sum() / (((hu >= a) & (hu < b)).sum() + truth.sum())
+        for a in range(-9, 11)
+        for b in range(a, 11)
+    ]
+    assert figure.best_band(hu, truth)[0] == pytest.approx(max(tried))
+
+
+def test_the_command_measures_the_threshold(figure, capsys, tmp_path: Path) -> None:
+    assert figure.main(["threshold", "--studies", "2", "--size", "64", "--slices", "16"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert "3 x 3 median" in told[1]
+    assert re.fullmatch(r"made-up chests( +0\.\d\d \(-?\d+ to -?\d+ HU\)){2}", told[2])
+    with pytest.raises(SystemExit):
+        figure.main(["threshold", str(tmp_path / "x.png")])
+    with pytest.raises(SystemExit):
+        figure.main(["sizes"])
 
 
 def test_a_folder_without_masks_is_named(figure, tmp_path: Path, capsys) -> None:
