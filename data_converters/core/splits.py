@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 SPLITS = ("train", "val", "test")
 
@@ -12,6 +12,7 @@ def assign_splits(
     fractions: Sequence[float] = (0.7, 0.15, 0.15),
     seed: int = 0,
     groups: Mapping[str, str] | None = None,
+    fixed: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Give every patient a split.
 
@@ -20,6 +21,8 @@ def assign_splits(
         fractions: of train, val and test; any positive numbers, only their ratio counts.
         seed: another seed shuffles otherwise; the order of ``has_pe`` does not matter.
         groups: patient to group; a group is never divided. Others are their own group.
+        fixed: group, or patient that is its own group, to the split that it must have; the
+            others even out what that leaves.
 
     Returns:
         patient to ``train``, ``val`` or ``test``. No wanted split stays empty while there
@@ -27,7 +30,8 @@ def assign_splits(
     """
     check_division(fractions, 0)
     shares = [fraction / sum(fractions) for fraction in fractions]
-    parts = _divide(has_pe, shares, seed, groups or {})
+    placed = {name: SPLITS.index(split) for name, split in (fixed or {}).items()}
+    parts = _divide(has_pe, shares, seed, groups or {}, placed)
     return {patient: SPLITS[part] for patient, part in sorted(parts.items())}
 
 
@@ -46,7 +50,17 @@ def assign_folds(
     known = {(groups or {}).get(patient, patient) for patient in has_pe}
     if len(known) < folds:
         raise ValueError(f"{folds} folds need as many patients or groups; there are {len(known)}")
-    return dict(sorted(_divide(has_pe, [1 / folds] * folds, seed, groups or {}).items()))
+    return dict(sorted(_divide(has_pe, [1 / folds] * folds, seed, groups or {}, {}).items()))
+
+
+def shared_groups(patients: Iterable[str], groups: Mapping[str, str]) -> dict[str, str]:
+    """The groups of these patients, without those that are a group of their own.
+
+    A patient after whom others name their group belongs to it.
+    """
+    patients, names = set(patients), set(groups.values())
+    shared = {name: groups.get(name, name) for name in patients}
+    return {name: group for name, group in shared.items() if name in groups or group in names}
 
 
 def check_division(fractions: Sequence[float], folds: int) -> None:
@@ -66,6 +80,7 @@ def _divide(
     shares: Sequence[float],
     seed: int,
     groups: Mapping[str, str],
+    fixed: Mapping[str, int],
 ) -> dict[str, int]:
     members: dict[str, list[str]] = defaultdict(list)
     for patient in sorted(has_pe):
@@ -80,32 +95,41 @@ def _divide(
         names = [name for name in members if strata[name] == stratum]
         count = sum(sizes[name] for name in names)
         missing = [lack + share * count for lack, share in zip(missing, shares, strict=True)]
-        # Large groups first, since small ones can still even out; then in drawn order.
-        for name in sorted(names, key=lambda name: (-sizes[name], _draw(seed, name))):
-            part = max(open_parts, key=lambda part: (missing[part], -part))
+        # Those that have their place, then large groups, since small ones can still even out;
+        # then in drawn order.
+        for name in sorted(
+            names, key=lambda name: (name not in fixed, -sizes[name], _draw(seed, name))
+        ):
+            part = fixed.get(name, max(open_parts, key=lambda part: (missing[part], -part)))
             part_of[name] = part
             missing[part] -= sizes[name]
-    _fill_empty(part_of, strata, shares, seed)
+    _fill_empty(part_of, strata, shares, seed, fixed)
     return {patient: part_of[name] for name in members for patient in members[name]}
 
 
 def _fill_empty(
-    part_of: dict[str, int], strata: Mapping[str, int], shares: Sequence[float], seed: int
+    part_of: dict[str, int],
+    strata: Mapping[str, int],
+    shares: Sequence[float],
+    seed: int,
+    fixed: Collection[str],
 ) -> None:
-    """Give each wanted but empty part one group of the fullest part."""
+    """Give each wanted but empty part one group of the fullest part that has one to give."""
     for part, share in enumerate(shares):
         if not share or part in part_of.values():
             continue
         holders: dict[int, list[str]] = defaultdict(list)
         for name, owner in part_of.items():
             holders[owner].append(name)
+        holders = {owner: names for owner, names in holders.items() if set(names) - set(fixed)}
         owner = max(holders, key=lambda owner: (len(holders[owner]), -owner), default=part)
-        if len(holders[owner]) < 2:
+        if len(holders.get(owner, ())) < 2:
             return
         names = sorted(holders[owner], key=lambda name: (strata[name], _draw(seed, name)))
         # One with embolism if the owner keeps another: a split without any measures little.
         spare_positive = strata[names[1]] == 0
-        part_of[names[0] if spare_positive else names[-1]] = part
+        free = [name for name in names if name not in fixed]
+        part_of[free[0] if spare_positive else free[-1]] = part
 
 
 def _stratum(values: Sequence[bool | None]) -> int:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_converters.core.splits import SPLITS, assign_folds, assign_splits
+from data_converters.core.splits import SPLITS, assign_folds, assign_splits, shared_groups
 
 patients = st.dictionaries(
     st.text("abcdef0123456789", min_size=1, max_size=6),
@@ -50,6 +50,36 @@ def test_groups_are_never_divided(has_pe, count, seed):
     splits = assign_splits(has_pe, (0.5, 0.25, 0.25), seed, groups)
     for group in set(groups.values()):
         assert len({splits[patient] for patient in groups if groups[patient] == group}) == 1
+
+
+@settings(max_examples=80, deadline=None)
+@given(patients, st.sampled_from(SPLITS), st.integers(2, 9), st.integers(0, 3))
+def test_those_with_a_place_keep_it_and_the_others_even_out(has_pe, split, every, seed):
+    fixed = dict.fromkeys(list(has_pe)[::every], split)
+    splits = assign_splits(has_pe, (0.4, 0.3, 0.3), seed, fixed=fixed)
+    assert set(splits) == set(has_pe)
+    assert all(splits[patient] == split for patient in fixed)
+    counts = Counter(splits.values())
+    if len(has_pe) - len(fixed) >= 3:
+        assert all(counts[name] for name in SPLITS)
+    rest = [name for name in SPLITS if name != split]
+    # What the fixed ones leave is shared evenly by the two other splits.
+    assert abs(counts[rest[0]] - counts[rest[1]]) <= 0.2 * len(has_pe) + 2
+
+
+def test_a_group_with_a_place_keeps_it_whole():
+    has_pe = {f"p{k}": k % 2 == 0 for k in range(12)}
+    groups = {f"p{k}": "g" for k in range(4)}
+    for split in SPLITS:
+        splits = assign_splits(has_pe, groups=groups, fixed={"g": split})
+        assert {splits[f"p{k}"] for k in range(4)} == {split}
+        assert set(splits.values()) == set(SPLITS)
+
+
+def test_groups_that_patients_share():
+    groups = {"a": "g", "b": "c", "x": "y"}
+    # One after whom others name their group belongs to it; one that is unknown to none.
+    assert shared_groups("abcd", groups) == {"a": "g", "b": "c", "c": "c"}
 
 
 def test_fumpe_divides_well_at_every_seed():
