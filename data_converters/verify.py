@@ -3,8 +3,8 @@
 
 Every slice decodes as 16-bit grayscale of the listed size; every mask decodes, has the listed area,
 a tight box and one 8-connected component; the HU under the masks are those of emboli; labels agree
-with each other; splits and folds share no patient; what the report says was converted is all
-there, and nothing else. Prints each fault and exits with 1 if there is any.
+with each other; splits and folds share no patient and no group; what the report says was converted
+is all there, and nothing else. Prints each fault and exits with 1 if there is any.
 
     python data_converters/verify.py DATA --workers 8
 """

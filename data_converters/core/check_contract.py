@@ -29,6 +29,8 @@ _IMAGE: dict[str, tuple[type, ...]] = {
     "labels_known": (list,),
     "lung_box": (list, type(None)),
 }
+#: Those that may be absent.
+_OPTIONAL: dict[str, tuple[type, ...]] = {"group": (str, type(None))}
 _ANNOTATION = ("id", "image_id", "category_id", "bbox", "area", "segmentation", "iscrowd")
 
 
@@ -88,6 +90,9 @@ def _image_faults(image: Mapping[str, Any]) -> Iterator[str]:
             yield f"lacks {key}"
         elif not isinstance(image[key], types) or isinstance(image[key], bool):
             yield f"{key} is {image[key]!r}"
+    for key, types in _OPTIONAL.items():
+        if not isinstance(image.get(key), types):
+            yield f"{key} is {image[key]!r}"
     if "spacing_mm" in image and isinstance(image["spacing_mm"], list):
         spacing = image["spacing_mm"]
         if len(spacing) != 3 or any(value is not None and not value > 0 for value in spacing):
@@ -116,6 +121,9 @@ def part_faults(part: Part) -> Iterator[str]:
             yield f"{where}: {fault}"
     yield from _exam_faults(part)
     yield from _study_faults(part)
+    for patient, groups in sorted(_groups_of(part.images).items()):
+        if len(groups) > 1:
+            yield f"{part.name}.json, patient {patient}: slices differ in group"
 
 
 def slice_faults(image: Mapping[str, Any], annotations: list[dict[str, Any]]) -> Iterator[str]:
@@ -192,8 +200,16 @@ def _study_faults(part: Part) -> Iterator[str]:
             yield f"{where}: belongs to several patients"
 
 
+def _groups_of(images: Iterable[Mapping[str, Any]]) -> dict[str, set[str | None]]:
+    """Patient to the groups that its slices name; one, or None for none."""
+    groups: dict[str, set[str | None]] = defaultdict(set)
+    for image in images:
+        groups[image["patient_id"]].add(image.get("group"))
+    return groups
+
+
 def split_faults(parts: Mapping[str, Part]) -> Iterator[str]:
-    """Patients, studies, files and ids across the files."""
+    """Patients, groups, studies, files and ids across the files."""
     splits = [parts[name] for name in SPLITS if name in parts]
     for index, one in enumerate(splits):
         for other in splits[index + 1 :]:
@@ -231,10 +247,11 @@ def _differences(fold: Part, in_splits: Mapping[str, tuple[Mapping, Part]]) -> I
 
 def _overlap(one: Part, other: Part, shared_ids: bool = True) -> Iterator[str]:
     names = f"{one.name} and {other.name}"
-    for key in ("patient_id", "study_uid", "file_name"):
-        both = {image[key] for image in one.images} & {image[key] for image in other.images}
-        if both:
-            yield f"{names} share {len(both)} of {key}: {', '.join(sorted(both)[:5])}"
+    for key in ("patient_id", "study_uid", "file_name", "group"):
+        both = {image.get(key) for image in one.images} & {image.get(key) for image in other.images}
+        shared = sorted(str(value) for value in both if value is not None)
+        if shared:
+            yield f"{names} share {len(shared)} of {key}: {', '.join(shared[:5])}"
     if shared_ids:
         same = {image["id"] for image in one.images} & {image["id"] for image in other.images}
         if same:
@@ -249,6 +266,7 @@ def report_faults_of(
     positives: Counter[str] = Counter()
     annotations: Counter[str] = Counter()
     listed: set[str] = set()
+    groups = _groups_of(image for name in SPLITS if name in parts for image in parts[name].images)
     for name in SPLITS:
         for image in parts[name].images if name in parts else ():
             patient = image["patient_id"]
@@ -271,6 +289,8 @@ def report_faults_of(
                 f"patient {patient}: {found} slices, positive slices and annotations in the "
                 f"splits, {wanted} converted"
             )
+        if groups.get(patient, {entry.get("group")}) != {entry.get("group")}:
+            yield f"patient {patient}: not of group {entry.get('group')} in the splits"
     files = set(on_disk)
     for name in sorted(listed - files):
         yield f"{name}: listed, but no such file"

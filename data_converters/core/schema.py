@@ -1,4 +1,9 @@
-"""The COCO JSON of a converted set: its fields, and masks as annotations."""
+"""The COCO JSON of a converted set: its fields, and masks as annotations.
+
+An entry of ``images[]`` may have a ``group``: patients of one group (painted on the same real
+anatomy, or given by ``--groups``) lie in the same split, also of a merged set. It is absent, or
+null, where a patient is its own group; ``conversion_report.json`` names it with the patient.
+"""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -202,6 +202,8 @@ FAULTS = [
     (change_of("positive", width=50), "48 x 48 pixels, listed as 48 x 50"),
     (change_of("positive", spacing_mm=[1, 0, 1]), "not three positive numbers or nulls"),
     (change_of("positive", z_mm="low"), "z_mm is 'low'"),
+    (change_of("positive", group=7), "group is 7"),
+    (change_of("positive", group="g"), "patient PAT.*: slices differ in group"),
     (change_of("positive", patient_id="PAT009"), "belongs to several patients"),
     (change_of("positive", file_name="images/none.png"), "listed, but no such file"),
     (change_of("exam", negative_exam_for_pe=1), "negative, yet slices have an embolus"),
@@ -289,6 +291,20 @@ def test_patients_in_two_splits(damaged, converted):
     faults = damaged(leak, part="test")
     assert any(fault.startswith("train and test share 1 of patient_id") for fault in faults)
     assert any("share 12 image ids" in fault for fault in faults)
+
+
+def test_a_group_in_two_splits_or_on_both_sides_of_a_fold(damaged, converted):
+    def grouped(out):
+        for path in (out / "annotations").glob("*.json"):
+            content = json.loads(path.read_text())
+            for image in content["images"]:
+                image["group"] = "g"
+            path.write_text(json.dumps(content))
+
+    faults = damaged(on_disk(grouped))
+    for names in ("train and test", "train and val", "fold0_train and fold0_val"):
+        assert f"{names} share 1 of group: g" in faults
+    assert "patient PAT001: not of group None in the splits" in faults
 
 
 def test_folds_that_leak_or_lose(damaged, converted):
