@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """Merge converted sets into one: splits are kept, slices are linked, not copied, where possible.
 
-A patient identifier that occurs in several sets gets the set's name in front. A patient, or a
-study, that one set trains on and another tests on is refused. OUT must not exist yet.
+A patient identifier that occurs in several sets gets the set's name in front. A study that occurs
+in several sets is refused, and so is a group of patients (one real anatomy that several sets are
+painted on) that lies in different splits. OUT must not exist yet.
 
     python data_converters/merge.py data/fumpe data/cadpe --out data/all
 """
@@ -33,6 +34,7 @@ class _Set:
         self.root, self.name = root, name
         self.parts: dict[str, Part] = {}
         self.split_of: dict[str, str] = {}
+        self.group_of: dict[str, str] = {}
         self.records: dict[str, dict[str, Any]] = {}
         for split in SPLITS:
             part = load_part(root / "annotations" / f"{split}.json")
@@ -52,6 +54,8 @@ class _Set:
             self.records[patient] = {"images": [], "annotations": [], "exams": []}
         for image in part.images:
             record = self.records[image["patient_id"]]
+            if image.get("group") is not None:
+                self.group_of[image["patient_id"]] = image["group"]
             record["images"].append(image)
             record["annotations"].append(part.annotations.get(image["id"], []))
         for exam in part.exams:
@@ -85,7 +89,7 @@ def merge(
         The merged report.
 
     Raises:
-        DataError: a patient or a study in two splits, a set that cannot be read, ``out``
+        DataError: a patient, a group or a study in two splits, a set that cannot be read, ``out``
             not empty, or two sets of one name.
     """
     out = Path(out).resolve()
@@ -96,6 +100,7 @@ def merge(
         raise DataError(out, f"sets named {', '.join(names)}", "give each set its own --names")
     sets = [_Set(Path(root).resolve(), name) for root, name in zip(roots, names, strict=True)]
     _refuse_shared_studies(sets)
+    _refuse_divided_groups(sets)
     new_ids = _new_ids(sets)
     partial = out.with_name(f".{out.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
@@ -138,10 +143,29 @@ def _refuse_shared_studies(sets: Sequence[_Set]) -> None:
     for study, ((name, split), (other, other_split), *_) in shared.items():
         if split != other_split:
             reason = f"study {study} is in {split} of {name} and in {other_split} of {other}"
-            raise DataError(other, reason, "convert one of them with the other's split")
+            raise DataError(other, reason, "remove it from one of them")
     for study, ((name, _), (other, _), *_) in shared.items():
         reason = f"study {study} is in {name} and in {other}"
         raise DataError(other, reason, "remove it from one of them")
+
+
+def _refuse_divided_groups(sets: Sequence[_Set]) -> None:
+    """Patients of one group share a body: none may be tested on what another was trained on."""
+    places: dict[str, tuple[_Set, str]] = {}
+    for other in sets:
+        for patient, group in sorted(other.group_of.items()):
+            one, split = places.setdefault(group, (other, other.split_of[patient]))
+            if split == other.split_of[patient]:
+                continue
+            reason = f"group {group} is in {split} of {one.name} and in {other.split_of[patient]}"
+            if one is other:
+                raise DataError(other.name, reason, "convert the set again")
+            cure = (
+                f"convert {other.name} again with --splits-of {one.root}, or paint the sets on "
+                "disjoint --anatomies; where the groups are different people, give them different "
+                "names by --groups"
+            )
+            raise DataError(other.name, f"{reason} of {other.name}", cure)
 
 
 def _new_ids(sets: Sequence[_Set]) -> dict[tuple[str, str], str]:

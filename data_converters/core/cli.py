@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from data_converters.core.known_splits import read_splits
 from data_converters.core.plan import Converter
 from data_converters.core.run import RunOptions, convert, report_faults
 from pe_unified.ct.errors import DataError
@@ -64,6 +65,15 @@ def make_parser(description: str, raw_help: str) -> argparse.ArgumentParser:
         "(default: the anatomies listed in RAW/phantom.json, where there is one)",
     )
     parser.add_argument(
+        "--splits-of",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DATA",
+        help="a converted set: its patients and groups get the split here that they have there, "
+        "the others are divided as usual, so that both sets can be merged; may be given again",
+    )
+    parser.add_argument(
         "--allow-skips",
         action="store_true",
         help="exit with 0 although patients were skipped or problems found",
@@ -99,6 +109,7 @@ def run_options(args: argparse.Namespace) -> RunOptions:
         split=tuple(args.split),
         folds=args.folds,
         groups=read_groups(args.raw, args.groups),
+        known=read_splits(args.splits_of, args.out),
         quiet=args.quiet,
     )
 

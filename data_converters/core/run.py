@@ -18,11 +18,18 @@ from typing import Any
 
 from data_converters.core import work
 from data_converters.core.assemble import write_annotations
+from data_converters.core.known_splits import KnownSplits
 from data_converters.core.plan import Converter, PatientPlan, PatientSource
 from data_converters.core.pool import open_executor
 from data_converters.core.progress import ConversionProgress
 from data_converters.core.schema import CONVERTER_VERSION, folder_name, info_entry
-from data_converters.core.splits import SPLITS, assign_folds, assign_splits, check_division
+from data_converters.core.splits import (
+    SPLITS,
+    assign_folds,
+    assign_splits,
+    check_division,
+    shared_groups,
+)
 from data_converters.core.store import Store, write_text
 from pe_unified.ct.errors import DataError
 
@@ -40,6 +47,7 @@ class RunOptions:
         scheduler: address of a Dask scheduler to use instead.
         seed, split, folds, groups: see :mod:`data_converters.core.splits`; ``folds`` 0
             writes none. Folds divide the patients outside the test split.
+        known: splits of other sets, which those that are found there are given here too.
         quiet: no progress.
     """
 
@@ -49,6 +57,7 @@ class RunOptions:
     split: tuple[float, float, float] = (0.7, 0.15, 0.15)
     folds: int = 0
     groups: Mapping[str, str] = field(default_factory=dict)
+    known: KnownSplits = field(default_factory=KnownSplits)
     quiet: bool = False
 
     def __post_init__(self) -> None:
@@ -74,6 +83,7 @@ class _Run:
         self.converter, self.store, self.progress = converter, store, progress
         self.entries: dict[str, dict[str, Any]] = {}
         self.has_pe: dict[str, bool | None] = {}
+        self.studies: dict[str, list[str]] = {}
         self._futures: dict[Future, tuple[str, _Patient, int]] = {}
         self._active = 0
 
@@ -152,7 +162,9 @@ class _Run:
 
     def _note(self, folder: str, record: Mapping[str, Any]) -> None:
         self.entries[folder] = record["patient"]
-        self.has_pe[record["patient"]["patient_id"]] = record["has_pe"]
+        patient = record["patient"]["patient_id"]
+        self.has_pe[patient] = record["has_pe"]
+        self.studies[patient] = [exam["study_uid"] for exam in record["exams"]]
         self.progress.patient_done()
 
     def _skip(self, patient: _Patient, error: DataError) -> None:
@@ -206,8 +218,10 @@ def convert(converter: Converter, out: str | os.PathLike, options: RunOptions) -
                     f"a worker died ({error or type(error).__name__}), perhaps for lack of memory; "
                     "run the same command again, finished patients are kept"
                 ) from error
-        _assemble(converter, store, run, options)
-        report = _report(converter, store, run)
+        everyone = (entry["patient_id"] for entry in run.entries.values())
+        groups = shared_groups(everyone, options.groups)
+        _assemble(converter, store, run, options, groups)
+        report = _report(converter, store, run, groups)
         store.sweep()
         return report
 
@@ -222,13 +236,20 @@ def _work_options(converter: Converter) -> dict[str, Any]:
     return {"converter_version": CONVERTER_VERSION, **converter.options()}
 
 
-def _assemble(converter: Converter, store: Store, run: _Run, options: RunOptions) -> None:
-    splits = assign_splits(run.has_pe, options.split, options.seed, options.groups)
+def _assemble(
+    converter: Converter,
+    store: Store,
+    run: _Run,
+    options: RunOptions,
+    groups: Mapping[str, str],
+) -> None:
+    fixed = options.known.place(run.studies, groups)
+    splits = assign_splits(run.has_pe, options.split, options.seed, groups, fixed)
     parts = {patient: [split] for patient, split in splits.items()}
     names = list(SPLITS)
     if options.folds:
         outside = {patient: run.has_pe[patient] for patient in parts if splits[patient] != "test"}
-        folds = assign_folds(outside, options.folds, options.seed, options.groups)
+        folds = assign_folds(outside, options.folds, options.seed, groups)
         names += [f"fold{k}_{part}" for k in range(options.folds) for part in ("train", "val")]
         for patient, own in folds.items():
             parts[patient] += [
@@ -242,22 +263,33 @@ def _assemble(converter: Converter, store: Store, run: _Run, options: RunOptions
             "split_seed": options.seed,
             "split": list(options.split),
             "folds": options.folds,
+            **({"splits_of": options.known.sets} if options.known.sets else {}),
         },
     )
     converted = sorted(name for name in run.entries if run.entries[name]["status"] == "converted")
-    records = (_record(store, name) for name in converted)
+    records = (_record(store, name, groups) for name in converted)
     write_annotations(store.root, records, parts, names, info)
 
 
-def _record(store: Store, folder: str) -> dict[str, Any]:
+def _record(store: Store, folder: str, groups: Mapping[str, str]) -> dict[str, Any]:
+    """A finished patient. The group is no part of what is stored: another run may name others."""
     record = store.read_record(folder)
     if record is None:
         raise DataError(store.records / folder, "the record vanished", "run the command again")
-    return record
+    images = [_grouped(image, groups) for image in record["images"]]
+    return {**record, "images": images}
 
 
-def _report(converter: Converter, store: Store, run: _Run) -> dict[str, Any]:
-    entries = [run.entries[folder] for folder in sorted(run.entries)]
+def _grouped(entry: Mapping[str, Any], groups: Mapping[str, str]) -> dict[str, Any]:
+    """An entry with the group of its patient, if it has one."""
+    patient = entry["patient_id"]
+    return {**entry, "group": groups[patient]} if patient in groups else dict(entry)
+
+
+def _report(
+    converter: Converter, store: Store, run: _Run, groups: Mapping[str, str]
+) -> dict[str, Any]:
+    entries = [_grouped(run.entries[folder], groups) for folder in sorted(run.entries)]
     converted = [entry for entry in entries if entry["status"] == "converted"]
     counts = ("slices", "positive_slices", "annotations")
     report = {

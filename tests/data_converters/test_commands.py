@@ -25,7 +25,7 @@ def test_help(name, tmp_path):
     done = run(ROOT / "data_converters" / f"{name}.py", "--help", cwd=tmp_path)
     assert done.returncode == 0 and "usage:" in done.stdout
     if name.endswith("_to_coco"):
-        options = "--workers --seed --split --folds --groups --allow-skips --scheduler"
+        options = "--workers --seed --split --folds --groups --splits-of --allow-skips --scheduler"
         assert all(option in done.stdout for option in options.split())
 
 
@@ -64,6 +64,7 @@ def test_nothing_converted_is_a_failure_even_if_skips_are_allowed(tmp_path):
         (["--folds", "1"], "at least 2 folds"),
         (["--folds", "5"], "5 folds need as many patients; there are 1"),
         (["--groups", "absent.json"], "absent.json: cannot be read"),
+        (["--splits-of", "absent"], "train.json: cannot be read"),
         (["--wrokers", "2"], "unrecognized arguments"),
     ],
 )

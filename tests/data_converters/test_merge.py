@@ -89,6 +89,31 @@ def test_merging_a_merged_set(tmp_path):
     assert verify(tmp_path / "second") == []
 
 
+def test_groups_stay_with_their_patients(tmp_path):
+    one, rsna = fumpe_set(tmp_path, "one"), rsna_set(tmp_path)
+    groups = {"PAT001": "g", "PAT003": "g"}
+    options = RunOptions(quiet=True, split=(0.5, 0.25, 0.25), groups=groups)
+    convert(Fumpe(tmp_path / "one_raw"), one, options)
+    report = merge([one, rsna], tmp_path / "first")
+    merge([tmp_path / "first"], tmp_path / "second")
+    for out in (tmp_path / "first", tmp_path / "second"):
+        assert verify(out) == []
+        found = {i["patient_id"]: i["group"] for i in all_images(out) if "group" in i}
+        assert found == groups
+    assert {e["patient_id"]: e["group"] for e in report["patients"] if "group" in e} == groups
+
+
+def test_a_group_in_two_splits_of_one_set_is_refused(tmp_path):
+    one = fumpe_set(tmp_path, "one")
+    for split in ("train", "test"):
+        path = one / "annotations" / f"{split}.json"
+        content = json.loads(path.read_text())
+        content["images"] = [{**image, "group": "g"} for image in content["images"]]
+        path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="group g is in train of one and in test; convert the set"):
+        merge([one], tmp_path / "all")
+
+
 def test_skipped_patients_stay_in_the_report(tmp_path):
     one = fumpe_set(tmp_path, "one")
     (tmp_path / "two_raw" / "GroundTruth").mkdir(parents=True)

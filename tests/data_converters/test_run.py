@@ -164,6 +164,33 @@ def test_other_options_redo_all(tmp_path):
     assert not before.items() & inodes(tmp_path / "out").items()
 
 
+def test_groups_are_written_down_and_redo_nothing(tmp_path):
+    raw, out = write_set(tmp_path / "raw", 4, size=24, count=4), tmp_path / "out"
+    convert(Fumpe(raw), out, QUIET)
+    before, plain = inodes(out), tree(out)
+    assert not any("group" in image for image in all_images(out))
+    (raw / "GroundTruth" / "PAT004.mat").unlink()
+    groups = {"PAT001": "g", "PAT003": "g", "PAT004": "h"}
+    report = convert(Fumpe(raw), out, RunOptions(quiet=True, groups=groups))
+    assert {entry["patient_id"]: entry.get("group") for entry in report["patients"]} == {
+        "PAT001": "g",
+        "PAT002": None,
+        "PAT003": "g",
+        "PAT004": "h",
+    }
+    images = all_images(out)
+    assert {(i["patient_id"], i.get("group")) for i in images} == {
+        ("PAT001", "g"),
+        ("PAT002", None),
+        ("PAT003", "g"),
+    }
+    assert len({image["split"] for image in images if "group" in image}) == 1
+    assert inodes(out).items() <= before.items() and verify(out) == []
+    write_set(raw, 4, size=24, count=4)
+    convert(Fumpe(raw), out, QUIET)
+    assert tree(out) == plain
+
+
 def test_patients_removed_from_the_raw_set_go(tmp_path):
     raw, out = write_set(tmp_path / "raw", 3, size=24, count=4), tmp_path / "out"
     convert(Fumpe(raw), out, QUIET)
