@@ -10,7 +10,9 @@ from pe_unified import registry
 from pe_unified.engine import load_config, load_recipe
 
 ROOT = Path(__file__).resolve().parents[1] / "configs"
-RECIPES = sorted([*(ROOT / "steps").glob("*.py"), *(ROOT / "demo").glob("*.py")])
+RECIPES = sorted(
+    path for room in ("steps", "demo", "results") for path in (ROOT / room).glob("*.py")
+)
 CONFIGS = sorted([*ROOT.glob("*.py"), *(ROOT / "ablations").glob("*.py")])
 
 OWN_REGISTRIES = [
@@ -55,7 +57,7 @@ def test_config_explains_itself(path):
     assert f"configs/{path.relative_to(ROOT)}" in text
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_recipe_has_the_steps_of_the_design(path):
     names = [step.name for step in load_recipe(path).steps]
     assert names == [
@@ -69,3 +71,30 @@ def test_recipe_has_the_steps_of_the_design(path):
         "s8_det_reused",
         "s9_unified",
     ]
+
+
+def identify(path):
+    return f"{path.parent.name}-{path.stem}"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=identify)
+def test_settings_of_a_recipe_fit_every_step(path):
+    """Settings may bring new keys, so only building tells a misspelt one."""
+    init_default_scope("pe_unified")
+    built: list[dict] = []
+    for step in load_recipe(path).steps:
+        cfg = load_config(step.config, settings=step.settings)
+        cfg.model.backbone.pretrained = None
+        if cfg.model.to_dict() not in built:
+            registry.MODELS.build(cfg.model)
+            built.append(cfg.model.to_dict())
+        for transform in cfg.train_dataloader.dataset.pipeline:
+            registry.TRANSFORMS.build(dict(transform))
+        fresh = load_config(step.config)
+        known = set(fresh.keys()) | {"custom_hooks"}
+        assert set(cfg.keys()) <= known, f"{step.name}: {set(cfg.keys()) - known}"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=identify)
+def test_recipe_explains_itself(path):
+    assert f"configs/{path.relative_to(ROOT)}" in path.read_text()

@@ -2,7 +2,7 @@
 """The whole way on generated studies: paint, convert, verify, merge, train every step, compare.
 
 Each stage is a command of this repository, printed before it runs; the same commands work on
-real data. A stage that is finished is not run again, so the demo can be repeated or resumed.
+real data. Every stage keeps what it finished before, so the demo can be repeated or resumed.
 """
 
 import argparse
@@ -10,13 +10,17 @@ import json
 import os
 import resource
 import shlex
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from rich.console import Console
+
+from pe_unified.engine.precision import cpu_has_bfloat16
 
 ROOT = Path(__file__).resolve().parents[1]
 SPLIT = ("0.6", "0.15", "0.25")
@@ -88,15 +92,29 @@ def main() -> None:
         sets.append(converted)
     merged = args.data / "pe"
     merge = ["data_converters/merge.py", *sets, "--out", merged]
+    reports = [folder / "conversion_report.json" for folder in sets]
+    if _outdated(merged, reports):
+        shutil.rmtree(merged)
     run("Merge both sets, splits kept", merge, done=merged)
     run("Verify", ["data_converters/verify.py", merged])
     train = ["tools/train_steps.py", args.recipe, "--data-root", merged]
     train += ["--work-dir", args.work_dir, "--note", NOTE]
     train += ["--jobs", str(args.workers)]
-    if args.cfg_options:
-        train += ["--cfg-options", *args.cfg_options]
+    options = list(args.cfg_options)
+    if not (torch.cuda.is_available() or cpu_has_bfloat16()):
+        options.append("precision=fp32")
+    if options:
+        train += ["--cfg-options", *options]
     run("Train and test every step", train)
     report(args.work_dir, time.monotonic() - start)
+
+
+def _outdated(merged: Path, reports: Sequence[Path]) -> bool:
+    """Whether one of the sets was converted after they were merged."""
+    if not merged.is_dir():
+        return False
+    made = (merged / "conversion_report.json").stat().st_mtime_ns
+    return made < max(path.stat().st_mtime_ns for path in reports)
 
 
 def report(work_dir: Path, seconds: float) -> None:

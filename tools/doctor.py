@@ -5,7 +5,6 @@ wrong with the cure. Exit status 1 where something is wrong."""
 import argparse
 import importlib
 import platform
-import re
 import shutil
 import sys
 import tomllib
@@ -108,9 +107,9 @@ def check_device() -> tuple[str, str]:
 
 
 def check_bfloat16() -> tuple[str, str]:
-    flags = Path("/proc/cpuinfo")
-    text = flags.read_text() if flags.is_file() else ""
-    fast = re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", text)
+    from pe_unified.engine.precision import cpu_has_bfloat16
+
+    fast = cpu_has_bfloat16()
     return ("in hardware" if fast else "emulated: prefer precision=fp32 on this CPU"), ""
 
 

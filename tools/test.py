@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 from command_line import add_config_arguments, exit_on_user_error, read_config
+from mmengine.dist import is_main_process
 from rich.console import Console
 
 from pe_unified.engine.evaluate import evaluate_checkpoint, write_metrics
@@ -35,6 +36,8 @@ def main() -> None:
         cfg.work_dir = args.work_dir or f"work_dirs/{Path(args.config).stem}/test"
         cfg.launcher = args.launcher
         evaluation = evaluate_checkpoint(cfg, args.checkpoint)
+        if not is_main_process():
+            return
         path = Path(cfg.work_dir) / "metrics.json"
         write_metrics(path, evaluation, config=args.config, checkpoint=args.checkpoint)
         for prefix, table in evaluation.tables.items():

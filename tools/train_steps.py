@@ -14,6 +14,7 @@ from pathlib import Path
 
 from command_line import exit_on_user_error
 from mmengine.config import DictAction
+from mmengine.dist import is_main_process
 from rich.console import Console
 
 from pe_unified.engine import run_recipe
@@ -26,13 +27,15 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("recipe", help="a recipe, such as configs/steps/r50.py")
     parser.add_argument("--data-root", help="the converted data set's folder")
-    parser.add_argument("--work-dir", help="where results go; work_dirs/<recipe name> by default")
+    parser.add_argument(
+        "--work-dir", help="where results go; work_dirs/<folder>_<name> of the recipe by default"
+    )
     parser.add_argument(
         "--seeds",
         type=int,
         nargs="+",
         default=[0],
-        help="train everything once per seed; several give intervals over runs",
+        help="train everything once per seed; arms are compared by their means over seeds",
     )
     parser.add_argument(
         "--cfg-options",
@@ -49,9 +52,34 @@ def parse_args() -> argparse.Namespace:
         help="steps trained at a time, each with its share of the cores and one GPU in turn; a "
         "small model trains about N times faster so, since it cannot fill many cores",
     )
+    parser.add_argument(
+        "--launcher",
+        choices=["none", "pytorch", "slurm", "mpi"],
+        default="none",
+        help="how this process was started; its fellows share out every step",
+    )
     parser.add_argument("--note", default="", help="a line that stands under every figure")
-    parser.add_argument("--trust-checkpoint", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--amp", action="store_true", help="train in bfloat16 mixed precision")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on where an earlier run stopped; a recipe does so anyway",
+    )
+    parser.add_argument(
+        "--trust-checkpoint",
+        action="store_true",
+        help="load checkpoints that contain pickled code; it will be run",
+    )
     return parser.parse_args()
+
+
+def _say(line: str) -> None:
+    if is_main_process():
+        print(line)
+
+
+def _default_work_dir(recipe: Path) -> str:
+    return f"work_dirs/{recipe.resolve().parent.name}_{recipe.stem}"
 
 
 def main() -> None:
@@ -59,15 +87,18 @@ def main() -> None:
     with exit_on_user_error():
         summary = run_recipe(
             args.recipe,
-            work_dir=Path(args.work_dir or f"work_dirs/{Path(args.recipe).stem}"),
+            work_dir=Path(args.work_dir or _default_work_dir(Path(args.recipe))),
             data_root=args.data_root,
-            overrides=args.cfg_options,
+            overrides={**(args.cfg_options or {}), **({"precision": "bf16"} if args.amp else {})},
             seeds=args.seeds,
             note=args.note,
             trust_checkpoint=args.trust_checkpoint,
             jobs=args.jobs,
+            launcher=args.launcher,
+            report=_say,
         )
-    Console().print(summary_table(summary["steps"], f"{summary['recipe']}: test patients"))
+    if is_main_process():
+        Console().print(summary_table(summary["steps"], f"{summary['recipe']}: test patients"))
 
 
 if __name__ == "__main__":

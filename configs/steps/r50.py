@@ -1,4 +1,4 @@
-"""The stepwise comparison on ResNet-50: every arm from scratch, and again from earlier steps.
+"""The stepwise comparison on ResNet-50: every arm by itself, and again from earlier steps.
 
 tools/train_steps.py configs/steps/r50.py --data-root data/pe
 """

@@ -59,7 +59,8 @@ class CropToLungs(BaseTransform):
     """Crop to the study's lungs with a margin, in the shape of the network's input.
 
     The lung box spans the whole study, so every slice of a study gets the same crop and
-    neighbouring slices stay aligned. A study without one keeps the whole slice.
+    neighbouring slices stay aligned. A study without one keeps the whole slice. Lungs that do
+    not fit into the input's shape within the slice are kept whole, in a crop of another shape.
 
     Args:
         margin_mm: added on each side; taken as pixels of 0.7 mm where spacing is unknown.
@@ -90,9 +91,8 @@ class CropToLungs(BaseTransform):
         wide = max(width + 2 * margin, (height + 2 * margin) / ratio)
         centre_x, centre_y = x + width / 2, y + height / 2
         if self.jitter:
-            side = min(wide, cols)
-            shift_x, shift_y, grow = results["rng"].uniform(-self.jitter, self.jitter, 3) * side
-            centre_x, centre_y, wide = centre_x + shift_x, centre_y + shift_y, side + grow
+            shift_x, shift_y, grow = results["rng"].uniform(-self.jitter, self.jitter, 3) * wide
+            centre_x, centre_y, wide = centre_x + shift_x, centre_y + shift_y, wide + grow
         high = max(round(min(wide * ratio, rows)), 1)
         wide = max(round(min(wide, cols)), 1)
         x0 = round(min(max(centre_x - wide / 2, 0), cols - wide))
@@ -112,8 +112,8 @@ class ResizeSlice(BaseTransform):
     """Bring the crop to the network's size.
 
     Args:
-        size: rows and cols, or one number for both. Aspect is not kept for crops that are
-            not square. Shrinking averages pixels, enlarging interpolates; masks take the
+        size: rows and cols, or one number for both. A crop of another shape is distorted.
+            Shrinking averages pixels, enlarging interpolates; masks take the
             nearest pixel.
     """
 

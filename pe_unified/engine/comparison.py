@@ -10,6 +10,7 @@ from typing import Any
 from pe_unified.evaluation.bootstrap import (
     Difference,
     Statistic,
+    estimate,
     mean_statistic,
     paired_difference,
 )
@@ -65,6 +66,22 @@ def compare_arms(
     return [_compare(metric, scratch, reused, runs) for metric, scratch, reused in comparisons]
 
 
+def mean_metrics(step: str, runs: Sequence[Run]) -> dict[str, Any]:
+    """Metrics of a step as means over its seeds, each with an interval over patients."""
+    metrics: dict[str, Any] = {}
+    for task in TABLES:
+        if runs[0].table(step, task) is None:
+            continue
+        found = [run.statistic(step, task) for run in runs]
+        if len({patients for patients, _ in found}) > 1:
+            raise ValueError(f"the seeds of {step} were tested on different patients")
+        statistic = mean_statistic([each for _, each in found])
+        for name, each in estimate(statistic, len(found[0][0])).items():
+            metrics[f"{task}/{name}"] = each.value
+            metrics[f"{task}/{name}_ci"] = [each.low, each.high]
+    return metrics
+
+
 def _compare(metric: str, scratch: str, reused: str, runs: Sequence[Run]) -> dict[str, Any]:
     task, name = metric.split("/")
     arms: list[Statistic] = []
@@ -86,13 +103,18 @@ def _compare(metric: str, scratch: str, reused: str, runs: Sequence[Run]) -> dic
         "difference": difference.value,
         "ci": [difference.low, difference.high],
         "p_value": difference.p_value,
+        "iterations": [_record(runs[0], step)["iterations"] for step in (scratch, reused)],
         "by_seed": [_value(run, reused, metric) - _value(run, scratch, metric) for run in runs],
     }
 
 
-def _value(run: Run, step: str, metric: str) -> float:
+def _record(run: Run, step: str) -> dict[str, Any]:
     (record,) = [record for record in run.records if record["name"] == step]
-    value = record["metrics"][metric]
+    return record
+
+
+def _value(run: Run, step: str, metric: str) -> float:
+    value = _record(run, step)["metrics"][metric]
     return float("nan") if value is None else value
 
 

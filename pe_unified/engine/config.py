@@ -53,6 +53,7 @@ def load_config(
         overrides["data_root"] = str(data_root)
     for key in overrides:
         _require_key(cfg, key)
+        _refuse_copied(cfg, key)
     cfg.merge_from_dict(overrides)
     apply_knobs(cfg)
     return cfg
@@ -88,6 +89,18 @@ def _require_key(cfg: Config, dotted: str) -> None:
                 f"{', '.join(known) or 'nothing'}"
             )
         walked.append(part)
+
+
+def _refuse_copied(cfg: Config, dotted: str) -> None:
+    """Overriding a pipeline's variable would change nothing: the loaders hold copies."""
+    first, _, rest = dotted.partition(".")
+    split, _, kind = first.partition("_")
+    if kind == "pipeline" and f"{split}_dataloader" in cfg:
+        place = f"{split}_dataloader.dataset.pipeline"
+        raise ConfigError(
+            f"override '{dotted}' would reach no data loader; use "
+            f"'{'.'.join([place, rest]) if rest else place}'"
+        )
 
 
 def apply_knobs(cfg: Config) -> None:
@@ -189,6 +202,10 @@ def _set_seed(cfg: Config, value: int) -> None:
     cfg.randomness.seed = value
 
 
+def _set_vis_backends(cfg: Config, value: list) -> None:
+    cfg.visualizer.vis_backends = value
+
+
 #: Top-level names that reach every place they govern.
 KNOBS: dict[str, Callable[[Config, Any], None]] = {
     "data_root": _set_data_root,
@@ -204,4 +221,5 @@ KNOBS: dict[str, Callable[[Config, Any], None]] = {
     "pretrained": _set_pretrained,
     "frozen_stages": _set_frozen_stages,
     "seed": _set_seed,
+    "vis_backends": _set_vis_backends,
 }

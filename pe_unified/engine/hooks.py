@@ -21,7 +21,8 @@ class WholeCheckpointHook(Hook):
     carries its result, so that a run resumed from any checkpoint repeats or skips nothing.
 
     Args:
-        interval: iterations between checkpoints.
+        interval: iterations between checkpoints; rounded up to whole updates where
+            gradients are accumulated.
         max_keep: how many of the newest to keep.
         save_best: a metric's name; greater is better.
     """
@@ -36,7 +37,10 @@ class WholeCheckpointHook(Hook):
         self.save_best = save_best
 
     def _due(self, runner: Runner, finished: int) -> bool:
-        return finished % self.interval == 0 or finished == runner.max_iters
+        """Between two updates of the weights a checkpoint would lose half a gradient."""
+        accumulated = getattr(runner.optim_wrapper, "_accumulative_counts", 1)
+        interval = math.ceil(self.interval / accumulated) * accumulated
+        return finished % interval == 0 or finished == runner.max_iters
 
     @staticmethod
     def _validates(runner: Runner, finished: int) -> bool:

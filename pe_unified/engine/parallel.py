@@ -44,9 +44,10 @@ def run_jobs(jobs: Sequence[Job], processes: int, report: Report) -> dict[str, A
     """Run all jobs, each after those that it needs.
 
     Those that begin the costliest chain come first, among equals those that need most. Every
-    process gets an
-    equal share of the cores, and one GPU in turn where there are any. After a failure no
-    job is begun any more; those under way are brought to their end.
+    process gets an equal share of the cores, and one GPU in turn where there are any; the
+    share does not depend on how many jobs are left, so that a run that goes on after an
+    interruption computes what an undisturbed one does. After a failure no job is begun any
+    more; those under way are brought to their end.
 
     Args:
         jobs: in an order in which they could run one by one.
@@ -60,7 +61,7 @@ def run_jobs(jobs: Sequence[Job], processes: int, report: Report) -> dict[str, A
         WorkerDied: a process was killed.
         Exception: whatever the first job that failed raised.
     """
-    if processes <= 1 or len(jobs) <= 1:
+    if processes <= 1 or not jobs:
         return {job.name: job.run(report) for job in jobs}
     context = multiprocessing.get_context("spawn")
     messages, slots = context.SimpleQueue(), context.SimpleQueue()

@@ -1,7 +1,9 @@
 """Mixed precision on CPU and GPU alike."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +14,13 @@ from torch import nn
 from pe_unified.registry import OPTIM_WRAPPERS
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16; others emulate it, slower than float32."""
+    flags = Path("/proc/cpuinfo")
+    text = flags.read_text() if flags.is_file() else ""
+    return re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", text) is not None
 
 
 def autocast(precision: str) -> torch.autocast:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dist import init_dist
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import Runner
@@ -45,22 +46,23 @@ class PERunner(Runner):
         #: Best value so far of the metric that picks ``best.pth``.
         self.best: float | None = None
         self._seconds_before = 0.0
-        self._started = time.monotonic()
+        self._started: float | None = None
 
     @property
     def seconds(self) -> float:
         """Seconds of training so far, those before an interruption included."""
-        return self._seconds_before + time.monotonic() - self._started
+        running = 0.0 if self._started is None else time.monotonic() - self._started
+        return self._seconds_before + running
 
     def train(self) -> torch.nn.Module:
         self._started = time.monotonic()
-        return super().train()
+        try:
+            return super().train()
+        finally:
+            self._seconds_before, self._started = self.seconds, None
 
     def setup_env(self, env_cfg: dict) -> None:
-        """As mmengine's, which sets a GPU even where processes share a CPU."""
-        on_cpu = self.launcher == "pytorch" and not torch.cuda.is_available()
-        if on_cpu and not torch.distributed.is_initialized():
-            torch.distributed.init_process_group("gloo")
+        join_processes(self.launcher)
         super().setup_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: torch.nn.Module) -> Any:
@@ -178,6 +180,19 @@ class PERunner(Runner):
                 self.logger.info(f"nothing to resume in {self.work_dir}: starting anew")
                 self._resume = False
         super().load_or_resume()
+
+
+def join_processes(launcher: str) -> None:
+    """Meet the processes that were started together with this one, once.
+
+    mmengine's ``init_dist`` sets a GPU even where processes share a CPU.
+    """
+    if launcher == "none" or torch.distributed.is_initialized():
+        return
+    if launcher == "pytorch" and not torch.cuda.is_available():
+        torch.distributed.init_process_group("gloo")
+    else:
+        init_dist(launcher, backend="nccl")
 
 
 def save_atomically(checkpoint: dict, path: Path) -> None:

@@ -1,5 +1,6 @@
 """Training in steps: every step of a recipe, one after another or several at a time."""
 
+import functools
 import hashlib
 import json
 import os
@@ -10,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dist import barrier, is_main_process
 
 from pe_unified.engine.comparison import Run
 from pe_unified.engine.config import ConfigError, load_config
 from pe_unified.engine.evaluate import evaluate_checkpoint, write_metrics
 from pe_unified.engine.parallel import Job, Report, run_jobs
 from pe_unified.engine.recipe import Recipe, Step, load_recipe
-from pe_unified.engine.runner import PERunner, newest_checkpoint
+from pe_unified.engine.runner import PERunner, join_processes, newest_checkpoint
 from pe_unified.engine.summary import headline, write_summary
 from pe_unified.engine.views import KeepViewsHook
 
@@ -30,6 +32,7 @@ def run_recipe(
     note: str = "",
     trust_checkpoint: bool = False,
     jobs: int = 1,
+    launcher: str = "none",
     report: Report = print,
 ) -> dict[str, Any]:
     """Train and test every step, then write the summary.
@@ -47,18 +50,29 @@ def run_recipe(
         note: stands under every figure, for instance that data are synthetic.
         trust_checkpoint: allow checkpoints that contain pickled code.
         jobs: steps trained at a time, each in a process with its share of the cores.
+        launcher: ``"none"``, or what started the processes that train each step together.
         report: called with one line of text at a time.
 
     Returns:
         What ``summary.json`` holds.
     """
     recipe = load_recipe(path)
+    if launcher != "none" and jobs > 1:
+        raise ConfigError("either several jobs, or a launcher that shares out each of them")
+    join_processes(launcher)
     folders = {seed: work_dir / f"seed{seed}" if len(seeds) > 1 else work_dir for seed in seeds}
     steps: list[StepRun] = []
     for seed, folder in folders.items():
         prefix = f"seed {seed}, " if len(seeds) > 1 else ""
-        settings = {**dict(overrides or {}), "seed": seed}
-        steps += _steps_of(recipe, folder, prefix, data_root, settings, trust_checkpoint, note)
+        common = dict(
+            folder=folder,
+            data_root=data_root,
+            overrides={**dict(overrides or {}), "seed": seed},
+            launcher=launcher,
+            trust_checkpoint=trust_checkpoint,
+            note=note,
+        )
+        steps += _steps_of(recipe, prefix, common)
     records = {run.title: run.kept_record() for run in steps}
     finished = {title for title, record in records.items() if record is not None}
     for title in (run.title for run in steps if run.title in finished):
@@ -78,25 +92,20 @@ def run_recipe(
         Run(seed, folder, [records[run.title] for run in steps if run.folder == folder])
         for seed, folder in folders.items()
     ]
-    return write_summary(recipe, work_dir, runs, note)
+    if is_main_process():
+        write_summary(recipe, work_dir, runs, note)
+    barrier()
+    return json.loads((work_dir / "summary.json").read_text())
 
 
-def _steps_of(
-    recipe: Recipe,
-    folder: Path,
-    prefix: str,
-    data_root: str | None,
-    overrides: Mapping[str, Any],
-    trust_checkpoint: bool,
-    note: str,
-) -> list["StepRun"]:
-    """One run of every step, in order."""
+def _steps_of(recipe: Recipe, prefix: str, common: Mapping[str, Any]) -> list["StepRun"]:
+    """One run of every step, in order; ``common``: the fields that all share."""
     fingerprints: dict[str, str] = {}
     titles: dict[str, str] = {}
     runs = []
     for number, step in enumerate(recipe.steps, start=1):
         titles[step.name] = f"{prefix}[{number}/{len(recipe.steps)}] {step.name}"
-        cfg = load_config(step.config, overrides, data_root, step.settings)
+        cfg = load_config(step.config, common["overrides"], common["data_root"], step.settings)
         parents = {module: fingerprints[source] for module, source in step.reuse.items()}
         fingerprints[step.name] = _fingerprint(cfg, step.name, parents)
         run = StepRun(
@@ -104,24 +113,32 @@ def _steps_of(
             title=titles[step.name],
             needs=tuple(titles[source] for source in dict.fromkeys(step.reuse.values())),
             iterations=cfg.max_iters,
-            folder=folder,
             fingerprint=fingerprints[step.name],
-            data_root=data_root,
-            overrides=overrides,
-            trust_checkpoint=trust_checkpoint,
-            note=note,
+            **common,
         )
         runs.append(run)
     return runs
 
 
 def _fingerprint(cfg: Config, step_name: str, parents: Mapping[str, str]) -> str:
-    """Changes with anything that bears on the result, the steps it starts from included."""
+    """Changes with anything that bears on the result: settings, annotations, earlier steps."""
     relevant = {**cfg.to_dict(), "step": step_name, "reuse": dict(parents)}
     for key in ("experiment_name", "work_dir", "num_workers", "launcher"):
         relevant.pop(key, None)
-    text = json.dumps(relevant, sort_keys=True, default=str)
+    annotations = {}
+    for split in ("train", "val", "test"):
+        loader = relevant[f"{split}_dataloader"]
+        for key in ("num_workers", "persistent_workers"):
+            loader.pop(key, None)
+        file = Path(loader["dataset"]["data_root"]) / loader["dataset"]["ann_file"]
+        annotations[split] = _digest(file, file.stat().st_mtime_ns) if file.is_file() else None
+    text = json.dumps([relevant, annotations], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@functools.cache
+def _digest(file: Path, modified: int) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -133,19 +150,20 @@ class StepRun:
         title: what the console calls it, unlike any other's.
         needs: titles of the steps that it starts from.
         iterations: how long it trains.
-        folder: the run's; the step gets one in it, and finds earlier steps beside its own.
         fingerprint: of everything that bears on the result.
-        data_root, overrides, trust_checkpoint, note: as for :func:`run_recipe`.
+        folder: the run's; the step gets one in it, and finds earlier steps beside its own.
+        data_root, overrides, launcher, trust_checkpoint, note: as for :func:`run_recipe`.
     """
 
     step: Step
     title: str
     needs: tuple[str, ...]
     iterations: int
-    folder: Path
     fingerprint: str
+    folder: Path
     data_root: str | None
     overrides: Mapping[str, Any]
+    launcher: str
     trust_checkpoint: bool
     note: str
 
@@ -157,25 +175,28 @@ class StepRun:
         report(f"{self.title}: {self.iterations} iterations of {self.step.config.name}")
         runner = PERunner.from_cfg(cfg)
         runner.train()
+        barrier()
         for parent in runner.parents:
             line = "{module}: {tensors} of {total} tensors from {from}".format(**parent)
             report(f"{self.title}: {line}")
         checkpoint = self._checkpoint(self.step.name)
         keeper = KeepViewsHook()
         evaluation = evaluate_checkpoint(cfg, checkpoint, hooks=[keeper])
-        for prefix, table in evaluation.tables.items():
-            table.save(result.parent / f"{prefix}.npz")
-        keeper.draw(result.parent / "overlays.png", evaluation.thresholds, self.note)
-        record = {
-            "name": self.step.name,
-            "config": _short_path(self.step.config),
-            "checkpoint": os.path.relpath(checkpoint, self.folder),
-            "reused": runner.parents,
-            "iterations": runner.iter,
-            "seconds": round(runner.seconds, 1),
-            "metrics": evaluation.metrics,
-        }
-        write_metrics(result, evaluation, fingerprint=self.fingerprint, record=record)
+        if is_main_process():
+            for prefix, table in evaluation.tables.items():
+                table.save(result.parent / f"{prefix}.npz")
+            keeper.draw(result.parent / "overlays.png", evaluation.thresholds, self.note)
+            record = {
+                "name": self.step.name,
+                "config": _short_path(self.step.config),
+                "checkpoint": os.path.relpath(checkpoint, self.folder),
+                "reused": runner.parents,
+                "iterations": runner.iter,
+                "seconds": round(runner.seconds, 1),
+                "metrics": evaluation.metrics,
+            }
+            write_metrics(result, evaluation, fingerprint=self.fingerprint, record=record)
+        barrier()
         report(f"{self.title}: {headline(evaluation.metrics)} after {runner.seconds:.0f} s")
         return json.loads(result.read_text())["record"]
 
@@ -196,6 +217,7 @@ class StepRun:
         cfg.work_dir = str(self.folder / step.name)
         cfg.step = step.name
         cfg.trust_checkpoint = self.trust_checkpoint
+        cfg.launcher = self.launcher
         cfg.resume = True
         cfg.console_level = "WARNING"
         cfg.experiment_name = f"{self.folder.name}_{step.name}_{time.time_ns()}"
@@ -216,6 +238,8 @@ class StepRun:
 
 def _claim(folder: Path, fingerprint: str) -> None:
     """A folder belongs to one setting; another one must not resume from its weights."""
+    if not is_main_process():
+        return
     mark = folder / "fingerprint.txt"
     if mark.is_file() and mark.read_text() != fingerprint:
         raise ConfigError(

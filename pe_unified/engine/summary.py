@@ -7,11 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.table import Table as RichTable
 
-from pe_unified.engine.comparison import Run, compare_arms, draw_summary
+from pe_unified.engine.comparison import Run, compare_arms, draw_summary, mean_metrics
 from pe_unified.engine.evaluate import write_json
 from pe_unified.engine.recipe import Recipe
 from pe_unified.evaluation.figure_style import footer
@@ -58,7 +57,7 @@ def write_summary(
     """
     for run in runs if len(runs) > 1 else ():
         _write_one(recipe, run.folder, run.records, [run], note)
-    records = runs[0].records if len(runs) == 1 else mean_records([run.records for run in runs])
+    records = runs[0].records if len(runs) == 1 else mean_records(runs)
     return _write_one(recipe, work_dir, records, runs, note)
 
 
@@ -79,30 +78,32 @@ def _write_one(
         "comparisons": comparisons,
     }
     write_json(folder / "summary.json", summary)
-    write_text(folder / "summary.md", _markdown(recipe, records, comparisons, note))
+    write_text(folder / "summary.md", _markdown(recipe, records, comparisons, len(runs), note))
     draw_summary(folder, records, comparisons, runs, note)
     return summary
 
 
-def mean_records(runs: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Records of several seeds as one: means, and under ``seeds`` the value of each.
+def mean_records(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Records of several seeds as one.
 
-    Intervals over patients hold for one model, so the mean over seeds carries none here;
-    ``comparisons`` gives intervals over patients for differences of such means.
+    Every metric is the mean over the seeds, with an interval over patients for that mean;
+    ``seeds`` holds the single values, ``checkpoints`` the files; ``checkpoint`` is the
+    first seed's, ``seconds`` the sum.
     """
     merged = []
-    for records in zip(*runs):
+    for records in zip(*(run.records for run in runs)):
         keys = [key for key in records[0]["metrics"] if not key.endswith("_ci")]
         values = {key: [record["metrics"][key] for record in records] for key in keys}
         merged.append(
             {
                 **records[0],
-                "checkpoint": [record["checkpoint"] for record in records],
+                "checkpoint": f"{runs[0].folder.name}/{records[0]['checkpoint']}",
+                "checkpoints": [
+                    f"{run.folder.name}/{record['checkpoint']}"
+                    for run, record in zip(runs, records)
+                ],
                 "seconds": round(sum(record["seconds"] for record in records), 1),
-                "metrics": {
-                    key: None if None in each else float(np.mean(each))
-                    for key, each in values.items()
-                },
+                "metrics": mean_metrics(records[0]["name"], runs),
                 "seeds": values,
             }
         )
@@ -113,15 +114,17 @@ def _markdown(
     recipe: Recipe,
     records: Sequence[Mapping[str, Any]],
     comparisons: Sequence[Mapping[str, Any]],
+    seeds: int,
     note: str,
 ) -> str:
+    of_seeds = f"; means over {seeds} seeds" if seeds > 1 else ""
     header = ["step", "reused", *(title for _, title in COLUMNS), "iterations", "seconds"]
     lines = [
         f"# Recipe {recipe.name}",
         "",
         footer(note),
         "",
-        "Test patients only; [95 % interval, bootstrapped over patients].",
+        f"Test patients only; [95 % interval, bootstrapped over patients]{of_seeds}.",
         "",
         "| " + " | ".join(header) + " |",
         "|" + "---|" * len(header),
@@ -133,11 +136,13 @@ def _markdown(
         lines.append("| " + " | ".join(cells) + " |")
     if comparisons:
         lines += ["", "Reused minus scratch, on the same test patients:", ""]
-        lines += ["| metric | scratch | reused | difference | p |", "|---|---|---|---|---|"]
+        lines += ["| metric | scratch | reused | iterations | difference | p |"]
+        lines += ["|---|---|---|---|---|---|"]
     for each in comparisons:
         low, high = each["ci"]
         lines.append(
             f"| {each['metric']} | {each['scratch']} | {each['reused']} | "
+            f"{' / '.join(str(count) for count in each['iterations'])} | "
             f"{each['difference']:+.3f} [{low:+.3f}, {high:+.3f}] | {each['p_value']:.3f} |"
         )
     return "\n".join([*lines, ""])

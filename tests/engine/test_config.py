@@ -91,3 +91,14 @@ def test_settings_of_a_head_that_is_left_out_are_passed_over(path, repository):
     assert load_config(path, settings=settings).model.seg_head is None
     unified = load_config(repository / "configs/pe_unified_r50.py", settings=settings)
     assert unified.model.seg_head.threshold == 0.3 and unified.model.det_head.levels == 3
+
+
+def test_another_logger_reaches_the_visualizer(path):
+    cfg = load_config(path, {"vis_backends.1.type": "MLflowVisBackend"})
+    kinds = [backend["type"] for backend in cfg.visualizer.vis_backends]
+    assert kinds == ["LocalVisBackend", "MLflowVisBackend"]
+
+
+def test_overriding_a_pipelines_variable_is_refused_with_the_place_that_works(path):
+    with pytest.raises(ConfigError, match=r"train_dataloader\.dataset\.pipeline\.2\.margin_mm"):
+        load_config(path, {"train_pipeline.2.margin_mm": 3.0})

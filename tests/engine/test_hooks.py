@@ -35,3 +35,11 @@ def test_best_metric_must_exist(repository, tiny_dataset, tmp_path):
 def test_intervals_are_checked():
     with pytest.raises(ValueError, match="at least 1"):
         WholeCheckpointHook(interval=0)
+
+
+def test_no_checkpoint_between_two_updates_of_the_weights(repository, tiny_dataset, tmp_path):
+    cfg = small_config(repository, tiny_dataset, tmp_path, task="cls", max_iters=8, accumulate=2)
+    cfg.default_hooks.checkpoint.update(interval=3, max_keep=9)
+    PERunner.from_cfg(cfg).train()
+    names = {path.name for path in tmp_path.glob("iter_*")}
+    assert names == {"iter_4.pth", "iter_8.pth"}

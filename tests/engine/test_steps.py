@@ -1,8 +1,11 @@
 import json
+import shutil
 import signal
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 from tiny_run import small_settings
 
@@ -89,6 +92,10 @@ def test_several_seeds_are_kept_apart_and_averaged(recipe, tiny_dataset, tmp_pat
     assert values[0] != values[1]
     assert summary["steps"][0]["metrics"]["cls/auc"] == pytest.approx(sum(values) / 2)
     assert summary["steps"][0]["seeds"]["cls/auc"] == values
+    low, high = summary["steps"][0]["metrics"]["cls/auc_ci"]
+    assert low <= summary["steps"][0]["metrics"]["cls/auc"] <= high
+    for checkpoint in summary["steps"][0]["checkpoints"]:
+        assert (work_dir / checkpoint).is_file()
     assert len(summary["comparisons"][0]["by_seed"]) == 2
     assert (work_dir / "seeds.png").is_file()
 
@@ -118,6 +125,48 @@ run_recipe({str(recipe)!r}, Path({str(broken)!r}), {str(tiny_dataset)!r})
     assert (broken / "s1_cls/iter_4.pth").stat().st_mtime_ns == first
     for one, other in zip(resumed["steps"], expected["steps"]):
         assert one["metrics"] == other["metrics"]
+
+
+def test_steps_side_by_side_go_on_after_a_kill(recipe, tiny_dataset, tmp_path):
+    """The whole family dies with its parent, and the second call ends with the same metrics."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    settings = {"max_iters": 60}
+    expected = run_recipe(recipe, whole, str(tiny_dataset), settings, jobs=2, report=quiet)
+    script = (
+        "from pathlib import Path\n"
+        "from pe_unified.engine import run_recipe\n"
+        f"run_recipe({str(recipe)!r}, Path({str(broken)!r}), {str(tiny_dataset)!r}, "
+        f"{settings!r}, jobs=2)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
+    while not list((broken / "s4_cls_reused").glob("iter_*.pth")):
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    assert not psutil.wait_procs(family, timeout=20)[1]
+    assert not (broken / "s4_cls_reused/metrics.json").exists()
+    resumed = run_recipe(recipe, broken, str(tiny_dataset), settings, jobs=2, report=quiet)
+    for one, other in zip(resumed["steps"], expected["steps"]):
+        assert one["metrics"] == other["metrics"]
+
+
+def test_other_workers_go_on_with_an_old_run(recipe, tiny_dataset, tmp_path):
+    run_recipe(recipe, tmp_path / "run", str(tiny_dataset), report=quiet)
+    lines = []
+    run_recipe(recipe, tmp_path / "run", str(tiny_dataset), {"num_workers": 1}, report=lines.append)
+    assert len([line for line in lines if "finished before" in line]) == 2
+
+
+def test_other_annotations_are_another_run(recipe, tiny_dataset, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(tiny_dataset, data)
+    run_recipe(recipe, tmp_path / "run", str(data), report=quiet)
+    file = data / "annotations/train.json"
+    file.write_text(file.read_text() + " ")
+    with pytest.raises(ConfigError, match="other settings"):
+        run_recipe(recipe, tmp_path / "run", str(data), report=quiet)
 
 
 def test_other_settings_do_not_mix_with_an_old_run(recipe, tiny_dataset, tmp_path):

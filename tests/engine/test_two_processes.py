@@ -4,8 +4,10 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from tiny_run import small_settings
 
 from pe_unified.models.weights import load_checkpoint_safely
 
@@ -71,3 +73,32 @@ def test_same_weights(runs):
     )
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, atol=2e-4, rtol=1e-3, msg=name)
+
+
+def test_recipe_and_evaluation_by_two_processes(repository, tiny_dataset, tmp_path):
+    """One summary, one table on the console, metrics over the slices of both."""
+    settings = {**small_settings("cls"), "max_iters": 2}
+    step = dict(name="s1_cls", config=str(repository / "configs/pe_cls_r50.py"))
+    (tmp_path / "recipe.py").write_text(f"settings = {settings!r}\nsteps = [{step!r}]\n")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    torchrun += ["--standalone"]
+    out = tmp_path / "run"
+    train = ["tools/train_steps.py", str(tmp_path / "recipe.py"), "--work-dir", str(out)]
+    train += ["--data-root", str(tiny_dataset), "--launcher", "pytorch"]
+    done = subprocess.run([*torchrun, *train], cwd=repository, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("test patients") == 1
+    (record,) = json.loads((out / "summary.json").read_text())["steps"]
+    config = next((out / "s1_cls").glob("*.py"))
+    test = ["tools/test.py", str(config), str(out / record["checkpoint"])]
+    test += ["--work-dir", str(tmp_path / "test"), "--launcher", "pytorch"]
+    done = subprocess.run([*torchrun, *test], cwd=repository, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("metrics written") == 1
+    metrics = json.loads((tmp_path / "test/metrics.json").read_text())["metrics"]
+    assert metrics["cls/auc"] == pytest.approx(record["metrics"]["cls/auc"])
+    slices = json.loads((tiny_dataset / "annotations/test.json").read_text())["images"]
+    with np.load(tmp_path / "test/cls.npz") as table:
+        assert len(table["score"]) == len(
+            [each for each in slices if each["pe_present"] is not None]
+        )
