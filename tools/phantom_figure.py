@@ -116,10 +116,11 @@ def draw_sizes(groups: dict[str, list[EmbolusSizes]], out: Path) -> None:
     )
     figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 4.6), dpi=110)
     for axis, (title, unit, logarithmic, values_of) in zip(axes, panels):
-        for name, group in groups.items():
+        for (name, group), style in zip(groups.items(), ("-", "-", "--")):
             values = np.sort(np.concatenate(values_of(group)).astype(float))
             share = np.arange(1, len(values) + 1) / max(len(values), 1)
-            axis.step(values, share, where="post", label=f"{name}: {_told(values, unit)}")
+            label = f"{name}: {_told(values, unit)}"
+            axis.step(values, share, style, where="post", label=label)
         if logarithmic:
             axis.set_xscale("log")
         axis.set(
