@@ -1,5 +1,6 @@
 """mmengine's Runner with checkpoints that are whole, say what they are, and run no code."""
 
+import atexit
 import logging
 import os
 import random
@@ -193,6 +194,13 @@ def join_processes(launcher: str) -> None:
         torch.distributed.init_process_group("gloo")
     else:
         init_dist(launcher, backend="nccl")
+    # Threads of the group that outlive the interpreter's end abort the process.
+    atexit.register(_leave_processes)
+
+
+def _leave_processes() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def save_atomically(checkpoint: dict, path: Path) -> None:

@@ -40,6 +40,8 @@ for index in DefaultSampler(samples, shuffle=False):
     evaluator.process([samples[index]])
 metrics = evaluator.evaluate(len(samples))
 json.dump(metrics, open(out, "w"))
+if dist.is_initialized():
+    dist.destroy_process_group()
 """
 
 

@@ -102,7 +102,8 @@ def test_plans_resemble_the_reference_set() -> None:
     counts = [len(plan.emboli) for plan in positive]
     assert 2.4 < sum(counts) / len(counts) < 3.2
     volumes = sorted(e.volume_ml for plan in positive for e in plan.emboli)
-    assert 0.7 < volumes[len(volumes) // 2] < 1.8
+    # The vessels do not hold all that is planned: painted emboli have a median of 1.5 to 1.7 ml.
+    assert 1.7 < volumes[len(volumes) // 2] < 2.7
 
 
 def test_streams_of_different_purposes_differ() -> None:
