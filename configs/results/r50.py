@@ -1,4 +1,4 @@
-"""The measured comparison of docs/results.md on ResNet-50: 256 x 256, from scratch, short runs.
+"""The comparison on ResNet-50 at 256 x 256, from scratch, in runs short enough for a CPU.
 
 tools/train_steps.py configs/results/r50.py --data-root data/results/pe --seeds 0 1 2 --jobs 2
 """

@@ -1,4 +1,4 @@
-"""The measured comparison of docs/results.md on Swin-T, with the settings of ResNet-50.
+"""The comparison on Swin-T at 256 x 256, with the settings of ResNet-50.
 
 tools/train_steps.py configs/results/swin.py --data-root data/results/pe --seeds 0 1 2 --jobs 2
 """

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for
 from typing import Any
 
 import cv2
@@ -64,14 +66,19 @@ def run_jobs(jobs: Sequence[Job], processes: int, report: Report) -> dict[str, A
     if processes <= 1 or not jobs:
         return {job.name: job.run(report) for job in jobs}
     context = multiprocessing.get_context("spawn")
-    messages, slots = context.SimpleQueue(), context.SimpleQueue()
+    # A pipe for each process: a queue has a lock, which one that is killed may hold for ever.
+    pipes = [context.Pipe(duplex=False) for _ in range(processes)]
+    slots = context.SimpleQueue()
     for slot in range(processes):
         slots.put(slot)
+    stop, stopped = context.Pipe(duplex=False)
+    receivers = [receiver for receiver, _ in pipes]
     bars = ProgressBars()
-    listener = threading.Thread(target=_listen, args=(messages, bars, report), daemon=True)
+    listener = threading.Thread(target=_listen, args=(receivers, stop, bars, report), daemon=True)
     listener.start()
     threads = max(1, _cores() // processes)
-    executor = ProcessPoolExecutor(processes, context, _begin_worker, (messages, slots, threads))
+    senders = [sender for _, sender in pipes]
+    executor = ProcessPoolExecutor(processes, context, _begin_worker, (senders, slots, threads))
     try:
         return _schedule(jobs, processes, executor, report)
     except BrokenProcessPool:
@@ -81,7 +88,7 @@ def run_jobs(jobs: Sequence[Job], processes: int, report: Report) -> dict[str, A
         ) from None
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
-        messages.put(None)
+        stopped.send(None)
         listener.join()
         bars.stop()
 
@@ -131,30 +138,37 @@ def chain_costs(jobs: Sequence[Job]) -> Mapping[str, float]:
     return cost
 
 
-def _listen(messages: Any, bars: ProgressBars, report: Report) -> None:
-    while (message := messages.get()) is not None:
-        kind, *content = message
-        if kind == "line":
-            report(*content)
-        elif kind == "done":
-            bars.drop(*content)
-        else:
-            bars.show(*content)
+def _listen(
+    receivers: Sequence[Connection], stop: Connection, bars: ProgressBars, report: Report
+) -> None:
+    """Show what the processes say, until told to stop and nothing is left unsaid."""
+    shown = {"line": report, "done": bars.drop, "progress": bars.show}
+    stopping = False
+    while True:
+        ready = wait_for([*receivers, stop], timeout=0 if stopping else None)
+        for receiver in ready:
+            if receiver is stop:
+                stopping = True
+                continue
+            kind, *content = receiver.recv()
+            shown[kind](*content)
+        if stopping and not set(ready) - {stop}:
+            return
 
 
 # In the worker processes.
 
-_messages: Any = None
+_parent: Connection | None = None
 
 
-def _begin_worker(messages: Any, slots: Any, threads: int) -> None:
-    global _messages
-    _messages = messages
+def _begin_worker(senders: Sequence[Connection], slots: Any, threads: int) -> None:
+    global _parent
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Being spawned says nothing about how this process starts others.
     multiprocessing.set_start_method(None, force=True)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     slot = slots.get()
+    _parent = senders[slot]
     if torch.cuda.device_count():
         torch.cuda.set_device(slot % torch.cuda.device_count())
     torch.set_num_threads(threads)
@@ -162,18 +176,23 @@ def _begin_worker(messages: Any, slots: Any, threads: int) -> None:
 
 
 def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
+    process = multiprocessing.parent_process()
+    if process is not None:
+        process.join()
         os._exit(1)
+
+
+def _tell(*message: Any) -> None:
+    assert _parent is not None
+    _parent.send(message)
 
 
 def _call(job: Job) -> Any:
     def show(title: str, done: int, total: int, state: str) -> None:
-        _messages.put(("progress", job.name, done, total, state))
+        _tell("progress", job.name, done, total, state)
 
     show_progress_by(show)
     try:
-        return job.run(lambda line: _messages.put(("line", line)))
+        return job.run(lambda line: _tell("line", line))
     finally:
-        _messages.put(("done", job.name))
+        _tell("done", job.name)

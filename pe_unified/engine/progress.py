@@ -90,9 +90,11 @@ class ProgressHook(Hook):
     def before_train(self, runner: Runner) -> None:
         if not is_main_process():
             return
-        if _elsewhere is None:
+        if _elsewhere is None and sys.stdout.isatty():
             self.bars = ProgressBars()
         self._show = self.bars.show if self.bars else _elsewhere
+        if self._show is None:
+            return
         self.title = self.title or runner.cfg.get("step") or runner.experiment_name
         self._state(runner, runner.iter, "")
 
@@ -103,6 +105,8 @@ class ProgressHook(Hook):
         data_batch: Any = None,
         outputs: dict | None = None,
     ) -> None:
+        if self._show is None:  # reading the loss would wait for the GPU
+            return
         loss = float(outputs["loss"].detach()) if outputs and "loss" in outputs else math.nan
         self._state(runner, batch_idx + 1, f"loss {loss:.3f}")
 

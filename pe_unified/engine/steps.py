@@ -138,6 +138,7 @@ def _fingerprint(cfg: Config, step_name: str, parents: Mapping[str, str]) -> str
 
 @functools.cache
 def _digest(file: Path, modified: int) -> str:
+    """Of a file as it was ``modified``, ns; read once."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 

@@ -55,19 +55,26 @@ def _parts(study: PhantomStudy) -> dict[str, tuple[int, float]]:
     }
 
 
+CURE = (
+    "If the same settings are meant to paint something else now, raise _MODEL_VERSION in "
+    "data_converters/phantom/studies.py, and put what they paint in place of GOLDEN's last lines:\n"
+)
+
+
+def test_the_version_is_noted() -> None:
+    assert list(GOLDEN) == [studies._MODEL_VERSION], "GOLDEN holds the present version alone"
+
+
+def test_plans_change_with_the_version_only() -> None:
+    plans, _ = GOLDEN[studies._MODEL_VERSION]
+    assert _plans() == plans, CURE + _plans()
+
+
 def test_what_a_seed_paints_changes_with_the_version_only() -> None:
-    version = studies._MODEL_VERSION
-    found = (_plans(), _parts(paint_study(SEED, SHAPE, positive=True)))
-    plans, parts = GOLDEN.get(version, ("", {}))
-    same = found[0] == plans and found[1].keys() == parts.keys()
-    for name, (voxels, hu) in parts.items() if same else ():
+    _, parts = GOLDEN[studies._MODEL_VERSION]
+    found = _parts(paint_study(SEED, SHAPE, positive=True))
+    assert found.keys() == parts.keys(), CURE + str(found)
+    for name, (voxels, hu) in parts.items():
         # Other processors round otherwise: a voxel here and there, a tenth of a HU.
-        same = same and found[1][name][0] == pytest.approx(voxels, rel=0.01, abs=2)
-        same = same and found[1][name][1] == pytest.approx(hu, abs=1.0)
-    if not same:
-        told = "what it paints is not noted" if version not in GOLDEN else "it painted otherwise"
-        pytest.fail(
-            f"version {version} of the painting: {told}. If the same settings are meant to paint "
-            "something else now, raise _MODEL_VERSION in data_converters/phantom/studies.py, and "
-            f"put what it paints in place of the last version's lines in GOLDEN:\n{found}"
-        )
+        assert found[name][0] == pytest.approx(voxels, rel=0.01, abs=2), CURE + str(found)
+        assert found[name][1] == pytest.approx(hu, abs=1.0), CURE + str(found)
