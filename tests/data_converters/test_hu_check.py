@@ -45,6 +45,15 @@ def test_an_occluded_vessel_in_lung_passes_where_the_reversed_order_fits_worse()
         judge(measure(hu, mask, mask), "p", "cure")
 
 
+def test_lung_within_the_pixels_of_small_emboli_passes():
+    """One pixel of five lies on the edge: the mean is low, most pixels are those of an embolus."""
+    hu, mask = artery()
+    hu.ravel()[np.flatnonzero(mask)[::5]] = -480
+    found = measure(hu, mask, np.roll(mask, 20, axis=0))
+    assert -100 < found.mean < -30
+    judge(found, "p", "cure")
+
+
 def test_a_mean_by_chance_fails_by_its_share():
     """Half lung, half bone: the mean is that of an embolus, the pixels are not."""
     hu, mask = artery()
