@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The whole way on generated studies: paint, convert, verify, merge, train every step, compare.
+"""The whole way on generated studies: paint, convert, merge, verify, train every step, compare.
 
 Each stage is a command of this repository, printed before it runs; the same commands work on
 real data. Every stage keeps what it finished before, so the demo can be repeated or resumed.
@@ -84,7 +84,7 @@ def main() -> None:
         raw, converted = args.data / "raw" / layout, args.data / layout
         paint = ["data_converters/make_phantom.py", raw, "--layout", layout, "--seed", seed]
         paint += ["--studies", str(studies), "--size", str(args.size), *extra]
-        paint += ["--slices", str(args.slices), "--workers", str(args.workers)]
+        paint += ["--slices", str(args.slices), "--workers", str(args.workers), "--truth"]
         run(f"Paint {studies} studies in the {layout} layout", paint)
         convert = [f"data_converters/{layout}_to_coco.py", raw, converted]
         convert += ["--workers", str(args.workers), "--split", *SPLIT]
@@ -97,6 +97,9 @@ def main() -> None:
         shutil.rmtree(merged)
     run("Merge both sets, splits kept", merge, done=merged)
     run("Verify", ["data_converters/verify.py", merged])
+    baseline = ["tools/threshold_baseline.py", merged, "--out", args.work_dir / "threshold.json"]
+    baseline += ["--truth", *(args.data / "raw" / layout / "truth" for layout in ("fumpe", "rsna"))]
+    run("A plain HU threshold, for comparison", baseline)
     train = ["tools/train_steps.py", args.recipe, "--data-root", merged]
     train += ["--work-dir", args.work_dir, "--note", NOTE]
     train += ["--jobs", str(args.workers)]

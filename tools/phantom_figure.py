@@ -1,15 +1,13 @@
 #!/usr/bin/env python
-"""Figures of the painted studies: their emboli beside real ones, slices to look at, a threshold.
+"""Figures of the painted studies: their emboli beside real ones, and slices to look at.
 
     python tools/phantom_figure.py sizes sizes.png --reference MASKS --anatomy DIR
     python tools/phantom_figure.py slices slices.png --anatomy DIR
-    python tools/phantom_figure.py threshold --anatomy DIR
 
 ``sizes`` compares 2D areas, 3D volumes, emboli per patient and the share of positive slices with
 reference masks (MASKS: a folder of NIfTI, one per patient, anything above 0 is embolus); ``slices``
-shows a few studies in the mediastinal and the lung window, emboli outlined; ``threshold`` prints
-how well the best band of Hounsfield units finds the emboli. DIR holds label maps of patients to
-paint on, beside the made-up chests.
+shows a few studies in the mediastinal and the lung window, emboli outlined. DIR holds label maps of
+patients to paint on, beside the made-up chests.
 """
 
 import argparse
@@ -27,7 +25,7 @@ from PIL import Image
 from scipy import ndimage
 
 from pe_unified.ct.painting.labelmap import list_anatomies, read_label_map
-from pe_unified.ct.phantom import STRUCTURES, PhantomStudy, paint_study
+from pe_unified.ct.phantom import PhantomStudy, paint_study
 from pe_unified.ct.windows import window_to_uint8
 
 matplotlib.use("Agg")
@@ -36,8 +34,8 @@ from matplotlib import pyplot as plt
 _OUTLINE, _LETTERS = (255, 40, 40), (255, 255, 255)
 #: Pictures of noise compress badly: shades of gray are given up until they fit.
 _MOST_BYTES, _SHADES = 1_000_000, (64, 48, 32, 24, 16, 12)
-#: Studies, slices, rows and columns where none are asked for.
-_DEFAULTS = {"sizes": (35, 150, 256), "slices": (3, 150, 256), "threshold": (20, 48, 128)}
+#: Studies where no number is asked for.
+_STUDIES = {"sizes": 35, "slices": 3}
 
 
 @dataclass(frozen=True)
@@ -188,76 +186,31 @@ def _write_page(page: np.ndarray, out: Path) -> None:
     raise ValueError(f"{out} would exceed a megabyte; take a smaller --size or fewer --studies")
 
 
-def best_band(hu: np.ndarray, truth: np.ndarray) -> tuple[float, int, int]:
-    """The band low <= HU < high whose Dice with the truth is best: (Dice, low, high).
-
-    Args:
-        hu: integers, the voxels to choose from, any shape.
-        truth: same shape, whether a voxel is embolus; some are.
-    """
-    least = int(hu.min())
-    values = hu.ravel().astype(np.int64) - least
-    below = np.concatenate([[0], np.bincount(values).cumsum()])
-    count = len(below) - 1
-    found = np.bincount(values[truth.ravel()], minlength=count).cumsum()
-    found = np.concatenate([[0], found])
-    best = (0.0, least, least + count)
-    for low in range(count):
-        dice = 2 * (found[low:] - found[low]) / (below[low:] - below[low] + found[-1])
-        high = int(dice.argmax())
-        best = max(best, (float(dice[high]), least + low, least + low + high))
-    return best
-
-
-def measure_threshold(studies: Iterable[PhantomStudy]) -> list[tuple[float, int, int]]:
-    """The best band over the true arteries of all studies: of the HU, and of their 3 x 3 median."""
-    painted, smoothed, truth = [], [], []
-    for study in studies:
-        artery = study.structures == STRUCTURES["artery"]
-        painted.append(study.hu[artery])
-        smoothed.append(ndimage.median_filter(study.hu, (1, 3, 3))[artery])
-        truth.append(study.emboli[artery] > 0)
-    return [best_band(np.concatenate(hu), np.concatenate(truth)) for hu in (painted, smoothed)]
-
-
-def _print_thresholds(bands: dict[str, list[tuple[float, int, int]]]) -> None:
-    print("pooled Dice of the best HU band inside the true arteries, chosen with the truth in hand")
-    print(f"{'':16}{'as painted':28}after a 3 x 3 median")
-    for name, measured in bands.items():
-        cells = [f"{dice:.2f} ({low} to {high} HU)" for dice, low, high in measured]
-        print(f"{name:16}{cells[0]:28}{cells[1]}")
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=sorted(_DEFAULTS))
-    parser.add_argument("out", type=Path, nargs="?", metavar="OUT.png", help="of a figure")
-    parser.add_argument("--studies", type=int, help="default: 35 for sizes, 3 for slices, else 20")
+    parser.add_argument("what", choices=sorted(_STUDIES))
+    parser.add_argument("out", type=Path, metavar="OUT.png")
+    parser.add_argument("--studies", type=int, help="default: 35 for sizes, 3 for slices")
     parser.add_argument("--seed", type=int, default=0, help="of the first study; default: 0")
-    parser.add_argument("--size", type=int, help="rows and columns; default: 256, threshold 128")
-    parser.add_argument("--slices", type=int, help="per study; default: 150, threshold 48")
+    parser.add_argument("--size", type=int, default=256, help="rows and columns; default: 256")
+    parser.add_argument("--slices", type=int, default=150, help="per study; default: 150")
     parser.add_argument("--anatomy", type=Path, metavar="DIR", help="also on these patients")
     parser.add_argument("--reference", type=Path, metavar="MASKS", help="masks to compare with")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = _parser()
-    args = parser.parse_args(argv)
-    if (args.out is None) != (args.what == "threshold"):
-        parser.error("sizes and slices need OUT.png; threshold prints a table and takes none")
-    studies, slices, size = _DEFAULTS[args.what]
-    size = args.size or size
-    shape = (args.slices or slices, size, size)
-    seeds = range(args.seed, args.seed + (args.studies or studies))
+    args = _parser().parse_args(argv)
+    shape = (args.slices, args.size, args.size)
+    seeds = range(args.seed, args.seed + (args.studies or _STUDIES[args.what]))
     sources = {"made-up chests": None} | ({"real chests": args.anatomy} if args.anatomy else {})
     try:
         if args.what == "slices":
             pages = [s for place in sources.values() for s in paint(seeds, shape, place, None)]
             draw_slices(pages, args.out)
-        elif args.what == "sizes":
+        else:
             groups = (
                 {} if args.reference is None else {"reference": reference_sizes(args.reference)}
             )
@@ -265,18 +218,10 @@ def main(argv: list[str] | None = None) -> int:
                 painted = paint(seeds, shape, place, None)
                 groups[name] = [embolus_sizes(s.emboli, s.spacing) for s in painted]
             draw_sizes(groups, args.out)
-        else:
-            _print_thresholds(
-                {
-                    name: measure_threshold(paint(seeds, shape, place, True))
-                    for name, place in sources.items()
-                }
-            )
     except (ValueError, FileNotFoundError) as error:
         print(f"phantom_figure: {error}", file=sys.stderr)
         return 2
-    if args.out is not None:
-        print(args.out)
+    print(args.out)
     return 0
 
 

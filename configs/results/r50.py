@@ -13,7 +13,17 @@ settings = dict(
     num_workers=0,
     max_iters=250,
     warmup_iters=25,
-    lr=5e-4,
-    model=dict(cls_head=dict(levels=(-4, -3, -2, -1), dropout=0.0)),
+    lr=2e-3,
+    model=dict(
+        cls_head=dict(levels=(-4, -3, -2, -1), dropout=0.0, evidence_channels=64),
+    ),
     default_hooks=dict(checkpoint=dict(interval=50, max_keep=1)),
+)
+
+# Where segmentation is a task its masks also teach the classification where to look.
+with_masks = dict(cls_head=dict(mask_weight=1.0))
+step_settings = dict(
+    s3_cls_seg=dict(model=with_masks),
+    s6_cls_seg_reused=dict(model=with_masks),
+    s9_unified=dict(model=with_masks),
 )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.models.geometry import SliceGeometry
 from pe_unified.models.losses import binary_cross_entropy, binary_focal_loss, pooled_dice_loss
+from pe_unified.models.masks import stacked_masks
 from pe_unified.models.unet_decoder import UNetDecoder
 from pe_unified.registry import MODELS
 
@@ -106,7 +107,7 @@ class PESegHead(BaseModule):
             image: (n, channels, rows, cols), the network's input.
         """
         logits = self._full_size(self(features, image), image.shape[-2:])
-        target = _stacked_masks(samples, image.shape[-2:]).to(logits.device)
+        target = stacked_masks(samples, image.shape[-2:]).to(logits.device)
         kinds = {
             "loss_dice": lambda: pooled_dice_loss(logits, target),
             "loss_bce": lambda: binary_cross_entropy(logits, target, self.positive_weight),
@@ -126,18 +127,3 @@ class PESegHead(BaseModule):
             mask = (in_slice > self.threshold).to(torch.uint8)
             sample.set_field(PixelData(data=in_slice), "seg_prob")
             sample.set_field(PixelData(data=mask), "pred_sem_seg")
-
-
-def _stacked_masks(samples: Sequence[PEDataSample], size: Sequence[int]) -> Tensor:
-    """float32 (n, 1, rows, cols): the samples' masks, background in the padding."""
-    masks = []
-    for sample in samples:
-        mask = sample.gt_sem_seg.data
-        rows, cols = mask.shape[-2:]
-        if rows > size[0] or cols > size[1]:
-            raise ValueError(
-                f"mask of {rows} x {cols} pixels for an input of {size[0]} x {size[1]}: "
-                f"the pipeline must resize and crop masks with their slices"
-            )
-        masks.append(F.pad(mask.float(), (0, size[1] - cols, 0, size[0] - rows)))
-    return torch.stack(masks)

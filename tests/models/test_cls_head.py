@@ -19,6 +19,11 @@ class TestAverageAndMaximumOfTwoLevels(TestAverage):
         return PEClsHead(**LEVELS, pool="avg+max", levels=(-2, -1), loss="focal", dropout=0.2)
 
 
+class TestEvidence(TestAverage):
+    def build(self, **options):
+        return PEClsHead(**LEVELS, pool="avg+max", evidence_channels=8, mask_weight=0.5)
+
+
 def test_average_of_the_last_level_is_mmpretrains_classifier():
     head = PEClsHead(**LEVELS, pool="avg").eval()
     stock = LinearClsHead(num_classes=2, in_channels=24)
@@ -73,3 +78,30 @@ def test_class_weight_and_smoothing_reach_the_loss():
 def test_refuses(wrong, reason):
     with pytest.raises(ValueError, match=reason):
         PEClsHead(**LEVELS, **wrong)
+
+
+def test_masks_teach_the_evidence_where_they_are_known():
+    levels = levels_for((64, 64))
+    batch = tiny_batch(labels=("cls", "seg"))
+    samples, image = batch["data_samples"], torch.stack(batch["inputs"])
+    torch.manual_seed(0)
+    head = PEClsHead(**LEVELS, evidence_channels=8, mask_weight=1.0)
+    optimizer = torch.optim.Adam(head.parameters(), lr=0.02)
+    first = head.loss(levels, samples, image)["loss_evidence"].item()
+    for _ in range(60):
+        optimizer.zero_grad()
+        sum(head.loss(levels, samples, image).values()).backward()
+        optimizer.step()
+    assert head.loss(levels, samples, image)["loss_evidence"].item() < 0.5 * first
+    for sample in samples:
+        del sample.gt_sem_seg
+    assert head.loss(levels, samples, image)["loss_evidence"].item() == 0
+
+
+def test_slice_labels_alone_make_no_use_of_masks():
+    levels = levels_for((64, 64))
+    batch = tiny_batch(labels=("cls", "seg"))
+    head = PEClsHead(**LEVELS, evidence_channels=8)
+    assert set(head.loss(levels, batch["data_samples"], batch["inputs"])) == {"loss_ce"}
+    with pytest.raises(ValueError, match="evidence_channels"):
+        PEClsHead(**LEVELS, mask_weight=1.0)

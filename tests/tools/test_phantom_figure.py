@@ -1,7 +1,6 @@
 """Figures of the painted studies, and the sizes they rest on."""
 
 import importlib.util
-import re
 from pathlib import Path
 
 import cv2
@@ -62,34 +61,6 @@ def test_outlines_keep_their_colour_in_a_small_file(figure, tmp_path: Path) -> N
     rest = np.abs(read.astype(int) - page).max(-1)
     rest[100:200, 300] = 0
     assert rest.max() <= 12
-
-
-def test_the_best_band_is_found(figure) -> None:
-    hu = np.array([-5, 0, 10, 20, 30, 30, 40, 300])
-    truth = np.array([0, 0, 1, 1, 1, 0, 0, 0], dtype=bool)
-    dice, low, high = figure.best_band(hu, truth)
-    assert dice == pytest.approx(6 / 7)
-    assert 0 < low <= 10 and 30 < high <= 40
-    # Every pair of bounds, tried one by one.
-    rng = np.random.default_rng(3)
-    hu, truth = rng.integers(-8, 9, 60), rng.random(60) < 0.3
-    tried = [
-        2 * (truth & (hu >= a) & (hu < b)).sum() / (((hu >= a) & (hu < b)).sum() + truth.sum())
-        for a in range(-9, 11)
-        for b in range(a, 11)
-    ]
-    assert figure.best_band(hu, truth)[0] == pytest.approx(max(tried))
-
-
-def test_the_command_measures_the_threshold(figure, capsys, tmp_path: Path) -> None:
-    assert figure.main(["threshold", "--studies", "2", "--size", "64", "--slices", "16"]) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert "3 x 3 median" in told[1]
-    assert re.fullmatch(r"made-up chests( +0\.\d\d \(-?\d+ to -?\d+ HU\)){2}", told[2])
-    with pytest.raises(SystemExit):
-        figure.main(["threshold", str(tmp_path / "x.png")])
-    with pytest.raises(SystemExit):
-        figure.main(["sizes"])
 
 
 def test_a_folder_without_masks_is_named(figure, tmp_path: Path, capsys) -> None:

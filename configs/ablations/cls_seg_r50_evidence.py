@@ -1,0 +1,8 @@
+"""Classification that also looks cell by cell, where the masks teach it what to look for.
+
+tools/train.py configs/ablations/cls_seg_r50_evidence.py --data-root data/pe
+"""
+
+_base_ = "../pe_cls_seg_r50.py"
+
+model = dict(cls_head=dict(evidence_channels=64, mask_weight=1.0))
