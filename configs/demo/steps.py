@@ -12,8 +12,8 @@ settings = dict(
     windows=["embolus", "pe", "lung"],
     batch_size=16,
     num_workers=0,
-    max_iters=300,
-    warmup_iters=30,
+    max_iters=200,
+    warmup_iters=20,
     lr=4e-3,
     model=dict(
         backbone=dict(depth=18, base_channels=32),
@@ -50,7 +50,7 @@ settings = dict(
 # Boxes of a few pixels take longest to learn. Arms that are compared train equally long, except
 # s9_unified, which starts from trained parts.
 step_settings = dict(
-    s7_det=dict(max_iters=550, lr=2e-3),
-    s8_det_reused=dict(max_iters=550, lr=2e-3),
-    s9_unified=dict(max_iters=400, lr=1.5e-3, model=dict(task_weights=dict(det=3.0))),
+    s7_det=dict(max_iters=450, lr=2e-3),
+    s8_det_reused=dict(max_iters=450, lr=2e-3),
+    s9_unified=dict(max_iters=300, lr=1.5e-3, model=dict(task_weights=dict(det=3.0))),
 )

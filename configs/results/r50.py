@@ -11,8 +11,8 @@ settings = dict(
     windows=["embolus", "pe", "lung"],
     batch_size=8,
     num_workers=0,
-    max_iters=250,
-    warmup_iters=25,
+    max_iters=200,
+    warmup_iters=20,
     lr=2e-3,
     model=dict(
         cls_head=dict(levels=(-4, -3, -2, -1), dropout=0.0, evidence_channels=64),

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
-from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 from pe_unified.ct.errors import DataError
-from pe_unified.ct.hu import read_slice_png
+from pe_unified.ct.hu import decode_hu, encode_hu, read_slice_png
 from pe_unified.ct.phantom import STRUCTURES
 
 #: What the band may look at.
@@ -62,7 +62,8 @@ def region_voxels(
         median: smooth the HU by a 3 x 3 median in each slice first.
     """
     inside = np.isin(structures, [STRUCTURES[name] for name in REGIONS[region]])
-    hu = ndimage.median_filter(hu, (1, 3, 3)) if median else hu
+    if median:
+        hu = np.stack([decode_hu(cv2.medianBlur(encode_hu(plane), 3)) for plane in hu])
     return RegionVoxels(
         hu[inside], emboli[inside] > 0, np.nonzero(inside)[0], np.any(emboli > 0, axis=(1, 2))
     )
