@@ -109,7 +109,7 @@ def main() -> None:
     if options:
         train += ["--cfg-options", *options]
     run("Train and test every step", train)
-    report(args.work_dir, time.monotonic() - start)
+    report(args.work_dir, time.monotonic() - start, args.workers)
 
 
 def _outdated(merged: Path, reports: Sequence[Path]) -> bool:
@@ -120,14 +120,14 @@ def _outdated(merged: Path, reports: Sequence[Path]) -> bool:
     return made < max(path.stat().st_mtime_ns for path in reports)
 
 
-def report(work_dir: Path, seconds: float) -> None:
+def report(work_dir: Path, seconds: float, jobs: int) -> None:
     summary = json.loads((work_dir / "summary.json").read_text())
     slowest = max(summary["steps"], key=lambda step: step["seconds"])
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     console.print(
         f"\n{NOTE} Research software, not a medical device.\n"
         f"Whole demo: {seconds / 60:.1f} minutes now; slowest step {slowest['name']} with "
-        f"{slowest['seconds']:.0f} s; largest process {peak:.1f} GiB.\n"
+        f"{slowest['seconds']:.0f} s; largest process {peak:.1f} GiB, {jobs} at a time.\n"
         f"Results: {work_dir / 'summary.md'}, {work_dir / 'summary.json'}"
     )
     for figure in sorted(work_dir.glob("*.png")):

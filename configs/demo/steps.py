@@ -47,10 +47,15 @@ settings = dict(
     default_hooks=dict(checkpoint=dict(interval=100)),
 )
 
-# Boxes of a few pixels take longest to learn. Arms that are compared train equally long, except
-# s9_unified, which starts from trained parts.
+# Boxes of a few pixels take longest to learn, and learn from positive slices. Arms that are compared
+# train equally long, except s9_unified, which starts from trained parts.
+detection = dict(
+    max_iters=400,
+    lr=2e-3,
+    train_dataloader=dict(sampler=dict(_delete_=True, type="PEOversamplingSampler", factor=12.0)),
+)
 step_settings = dict(
-    s7_det=dict(max_iters=450, lr=2e-3),
-    s8_det_reused=dict(max_iters=450, lr=2e-3),
+    s7_det=detection,
+    s8_det_reused=detection,
     s9_unified=dict(max_iters=300, lr=1.5e-3, model=dict(task_weights=dict(det=3.0))),
 )
