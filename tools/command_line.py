@@ -6,6 +6,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# Read when torch is loaded: threads that wait for each other sleep. They would spin by default, and
+# take the cores from the data loaders and from whatever else runs.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from mmengine.config import Config, DictAction
 
 from pe_unified.datasets import DatasetError

@@ -47,8 +47,8 @@ settings = dict(
     default_hooks=dict(checkpoint=dict(interval=100)),
 )
 
-# Boxes of a few pixels take longest to learn, and learn from positive slices. Arms that are compared
-# train equally long, except s9_unified, which starts from trained parts.
+# Boxes of a few pixels take longest to learn, and learn from positive slices. Arms that are
+# compared train equally long, except s9_unified, which starts from trained parts.
 detection = dict(
     max_iters=400,
     lr=2e-3,

@@ -13,6 +13,7 @@ from torch import Tensor
 from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.models.det_parts import DetSettings, faster_rcnn_parts
 from pe_unified.models.geometry import SliceGeometry
+from pe_unified.models.roi_align import SharedOutRoIAlign
 from pe_unified.registry import MODELS
 
 
@@ -43,6 +44,7 @@ class PEDetHead(BaseModule):
         parts = faster_rcnn_parts(in_channels, in_strides, self.settings)
         train, test = ConfigDict(parts["train_cfg"]), ConfigDict(parts["test_cfg"])
         self.proposal_cfg = train.rpn_proposal
+        parts["roi_head"]["bbox_roi_extractor"]["roi_layer"]["type"] = SharedOutRoIAlign
         # Default arguments inside mmdet name their parts without a scope.
         with DefaultScope.overwrite_default_scope("mmdet"):
             self.neck = MODELS.build(parts["neck"])
