@@ -29,7 +29,7 @@ BACKBONES = {"R50": dict(type="PEResNet", depth=50), "Swin-T": dict(type="PESwin
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=512, help="rows and columns of a slice")
-    parser.add_argument("--repeats", type=int, default=5, help="timed repeats, median reported")
+    parser.add_argument("--repeats", type=int, default=9, help="timed repeats, median reported")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch")
     parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), choices=BACKBONES)
     parser.add_argument("--amp", action="store_true", help="bfloat16 autocast on both sides")

@@ -32,7 +32,7 @@ HEADS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=256, help="rows and columns of a slice")
     parser.add_argument("--batch-size", type=int, default=2, help="slices per iteration")
-    parser.add_argument("--repeats", type=int, default=7, help="timed repeats, median reported")
+    parser.add_argument("--repeats", type=int, default=15, help="timed repeats, median reported")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of torch")
     parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), choices=BACKBONES)
     parser.add_argument("--heads", nargs="+", default=list(HEADS), choices=HEADS)
