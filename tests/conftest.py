@@ -1,11 +1,17 @@
 """Fixtures that every test may use."""
 
+import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from mmengine.registry import DefaultScope
+
+from data_converters.core.run import RunOptions, convert
+from data_converters.fumpe_to_coco import Fumpe
+from data_converters.make_phantom import write_layout
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _SHARED = _REPOSITORY.parent / "shared" / "data"
@@ -30,6 +36,20 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session")
+def load_tool(repository: Path) -> Callable[[str], ModuleType]:
+    """Import a command of ``tools/`` by its name."""
+
+    def load(name: str) -> ModuleType:
+        path = repository / "tools" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real masks beside the repository; skips where it is absent."""
     if not _SHARED.is_dir():
@@ -41,3 +61,12 @@ def shared_data() -> Path:
 def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A converted data set of 9 patients with 6 slices of 64 x 64 each; do not write into it."""
     return write_tiny_dataset(tmp_path_factory.mktemp("tiny") / "data")
+
+
+@pytest.fixture(scope="session")
+def painted_set(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A converted set of 4 painted patients, half of them for the test, and the folder of truth."""
+    root = tmp_path_factory.mktemp("painted_set")
+    write_layout(root / "raw", "fumpe", 4, seed=5, size=64, slices=16, truth=True)
+    convert(Fumpe(root / "raw"), root / "set", RunOptions(quiet=True, split=(0.5, 0.0, 0.5)))
+    return root / "set", root / "raw" / "truth"

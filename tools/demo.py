@@ -92,14 +92,17 @@ def main() -> None:
         sets.append(converted)
     merged = args.data / "pe"
     merge = ["data_converters/merge.py", *sets, "--out", merged]
-    reports = [folder / "conversion_report.json" for folder in sets]
-    if _outdated(merged, reports):
+    merged_report = merged / "conversion_report.json"
+    if _outdated(merged_report, [folder / "conversion_report.json" for folder in sets]):
         shutil.rmtree(merged)
     run("Merge both sets, splits kept", merge, done=merged)
     run("Verify", ["data_converters/verify.py", merged])
-    baseline = ["tools/threshold_baseline.py", merged, "--out", args.work_dir / "threshold.json"]
+    threshold = args.work_dir / "threshold.json"
+    baseline = ["tools/threshold_baseline.py", merged, "--out", threshold]
     baseline += ["--truth", *(args.data / "raw" / layout / "truth" for layout in ("fumpe", "rsna"))]
-    run("A plain HU threshold, for comparison", baseline)
+    if _outdated(threshold, [merged_report]):
+        threshold.unlink()
+    run("A plain HU threshold, for comparison", baseline, done=threshold)
     train = ["tools/train_steps.py", args.recipe, "--data-root", merged]
     train += ["--work-dir", args.work_dir, "--note", NOTE]
     train += ["--jobs", str(args.workers)]
@@ -112,12 +115,11 @@ def main() -> None:
     report(args.work_dir, time.monotonic() - start, args.workers)
 
 
-def _outdated(merged: Path, reports: Sequence[Path]) -> bool:
-    """Whether one of the sets was converted after they were merged."""
-    if not merged.is_dir():
+def _outdated(made: Path, sources: Sequence[Path]) -> bool:
+    """Whether one of the files that ``made`` rests on is newer."""
+    if not made.is_file():
         return False
-    made = (merged / "conversion_report.json").stat().st_mtime_ns
-    return made < max(path.stat().st_mtime_ns for path in reports)
+    return made.stat().st_mtime_ns < max(path.stat().st_mtime_ns for path in sources)
 
 
 def report(work_dir: Path, seconds: float, jobs: int) -> None:

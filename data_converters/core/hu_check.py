@@ -16,7 +16,7 @@ from pe_unified.ct.errors import DataError
 #: What a pixel of an embolus may have, HU, noise and partial volume included.
 EMBOLUS_HU = (-50, 200)
 #: Where the mean under all masks of a patient must lie, HU: pixels of 1 mm mix lung into emboli of
-#: a few millimetres (-60 is seen); masks one slice away from theirs have -400.
+#: a few millimetres. Masks on the lung beside them lie far below.
 MEAN_HU = (-120.0, 180.0)
 #: The least share of mask pixels within ``EMBOLUS_HU``.
 LEAST_SHARE = 0.5

@@ -133,7 +133,7 @@ class PEClsHead(BaseModule):
                 logits, label, self.class_weight, label_smoothing=self.label_smoothing
             )
         losses = {self.loss_names[0]: loss}
-        if evidence is not None and image is not None and self.mask_weight:
+        if self.mask_weight:
             losses["loss_evidence"] = self.mask_weight * _mask_loss(evidence, samples, image)
         return losses
 

@@ -14,9 +14,8 @@ _TOGETHER = 32
 class SharedOutRoIAlign(RoIAlign):
     """mmcv's RoIAlign through torchvision, the boxes shared out over cores.
 
-    torchvision's kernel for CPUs works on one core, and takes a third of a Faster R-CNN's branch
-    at mmdet's 1,000 proposals. It lets go of Python's lock, so threads run side by side. The result
-    is the same to the bit. With gradients or on a GPU it is mmcv's own.
+    torchvision's kernel for CPUs works on one core; it lets go of Python's lock, so threads run
+    side by side. The result is the same to the bit. With gradients or on a GPU it is mmcv's own.
     """
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:

@@ -1,15 +1,10 @@
 """The threshold that painted sets are measured against."""
 
-import importlib.util
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data_converters.core.run import RunOptions, convert
-from data_converters.fumpe_to_coco import Fumpe
-from data_converters.make_phantom import write_layout
 from data_converters.phantom.threshold import (
     Band,
     RegionVoxels,
@@ -66,18 +61,8 @@ def test_a_region_is_taken_out_of_a_study() -> None:
     assert region_voxels(hu, structures, emboli, "arteries").hu.tolist() == [0]
 
 
-@pytest.fixture(scope="module")
-def painted(tmp_path_factory) -> tuple[Path, Path]:
-    """A converted set with patients on both sides of the split, and its truth."""
-    root = tmp_path_factory.mktemp("threshold")
-    options = {"seed": 5, "size": 64, "slices": 16, "truth": True}
-    write_layout(root / "raw", "fumpe", 4, **options)
-    convert(Fumpe(root / "raw"), root / "set", RunOptions(quiet=True, split=(0.5, 0.0, 0.5)))
-    return root / "set", root / "raw" / "truth"
-
-
-def test_slices_meet_their_truth(painted) -> None:
-    studies = list(read_studies(painted[0], ("train", "test"), [painted[1]]))
+def test_slices_meet_their_truth(painted_set) -> None:
+    studies = list(read_studies(painted_set[0], ("train", "test"), [painted_set[1]]))
     assert len(studies) == 4
     for hu, structures, emboli in studies:
         assert hu.shape == structures.shape == emboli.shape == (16, 64, 64)
@@ -86,30 +71,9 @@ def test_slices_meet_their_truth(painted) -> None:
         assert hu[inside].mean() > hu[inside[::-1]].mean() + 50
 
 
-def test_the_command_prints_a_row_for_each_case(repository: Path, painted, tmp_path, capsys):
-    path = repository / "tools" / "threshold_baseline.py"
-    spec = importlib.util.spec_from_file_location("threshold_baseline", path)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    converted, truth = painted
-    out = tmp_path / "rows.json"
-    assert tool.main([str(converted), "--truth", str(truth), "--out", str(out)]) == 0
-    rows = json.loads(out.read_text())
-    assert [(row["region"], row["median_filter"]) for row in rows] == [
-        ("vessels", False),
-        ("vessels", True),
-        ("arteries", False),
-        ("arteries", True),
-    ]
-    assert all(0 <= row["dice"] <= 1 and row["test_patients"] == 2 for row in rows)
-    assert "arteries" in capsys.readouterr().out
-    assert tool.main([str(converted), "--truth", str(tmp_path)]) == 2
-    assert "--truth" in capsys.readouterr().err
-
-
-def test_a_patient_without_truth_is_named(painted, tmp_path: Path) -> None:
+def test_a_patient_without_truth_is_named(painted_set, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="PAT00"):
-        next(read_studies(painted[0], ("test",), [tmp_path]))
+        next(read_studies(painted_set[0], ("test",), [tmp_path]))
 
 
 def test_painted_studies_defeat_it() -> None:

@@ -33,6 +33,20 @@ def test_the_features_are_those_of_mmcv(two_threads, count, mode):
     assert ours.is_inference() == (mode is torch.inference_mode)
 
 
+def test_boxes_are_shared_out(two_threads, monkeypatch):
+    parts = []
+    align = RoIAlign.forward
+
+    def counted(self, levels, boxes):
+        parts.append(len(boxes))
+        return align(self, levels, boxes)
+
+    monkeypatch.setattr(RoIAlign, "forward", counted)
+    with torch.no_grad():
+        SharedOutRoIAlign(**OPTIONS)(torch.zeros(2, 8, 32, 32), _boxes(101))
+    assert sorted(parts) == [5, 32, 32, 32]
+
+
 def test_gradients_pass(two_threads):
     gradients = []
     for kind in (SharedOutRoIAlign, RoIAlign):

@@ -1,6 +1,5 @@
 """Figures of the painted studies, and the sizes they rest on."""
 
-import importlib.util
 from pathlib import Path
 
 import cv2
@@ -10,12 +9,8 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def figure(repository: Path):
-    path = repository / "tools" / "phantom_figure.py"
-    spec = importlib.util.spec_from_file_location("phantom_figure", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def figure(load_tool):
+    return load_tool("phantom_figure")
 
 
 def _mask() -> np.ndarray:
