@@ -1,6 +1,9 @@
 """Is there embolism on this slice? ResNet-50, classification alone.
 
 tools/train.py configs/pe_cls_r50.py --data-root data/pe
+
+Time: about 25 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); no GPU was measured.
+Result: not known on a public set; docs/results.md has short runs on painted studies.
 """
 
 _base_ = [

@@ -1,6 +1,9 @@
 """Which pixels are embolus? Swin-T, UNet decoder alone.
 
 tools/train.py configs/pe_seg_swin.py --data-root data/pe
+
+Time: about 40 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); no GPU was measured.
+Result: not known on a public set; docs/results.md has short runs on painted studies.
 """
 
 _base_ = [
