@@ -8,7 +8,7 @@ front to back and columns from the patient's right to left, as DICOM stores an a
 import bz2
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import nrrd
 import numpy as np
 
 from pe_unified.ct.errors import DataError
+from pe_unified.ct.hu import HU_MAX, HU_MIN, HU_OFFSET
 
 _COPY_AGAIN = "copy the file again from the source"
 _BLOCK = 1 << 22
@@ -75,6 +76,15 @@ class Turn:
         """A view (slices, rows, cols)."""
         turned = array.transpose(self.axes)
         return turned[tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)]
+
+    def level(self, array: np.ndarray, index: int) -> np.ndarray:
+        """Slice ``index`` of anything that is indexed like an array (i, j, k): (rows, cols)."""
+        where: list[slice | int] = [slice(None)] * 3
+        where[self.axes[0]] = self.file_slice(index, array.shape[self.axes[0]])
+        level = np.asarray(array[tuple(where)])
+        if self.axes[1] > self.axes[2]:
+            level = level.T
+        return level[tuple(slice(None, None, -1 if flip else 1) for flip in self.flips[1:])]
 
     def file_slice(self, index: int, count: int) -> int:
         """The index along the file's slice axis of the slice at ``index``."""
@@ -208,26 +218,81 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         DataError: unreadable, cut short, or not three axes.
     """
+    proxy, affine, _ = open_nifti(path)
+    try:
+        plain = proxy.slope == 1.0 and proxy.inter == 0.0
+        array = np.asanyarray(proxy) if plain else np.asarray(proxy, dtype=np.float32)
+    except _NIFTI_ERRORS as error:
+        raise _no_nifti(path, error) from error
+    return array, affine
+
+
+def open_nifti(
+    path: Path, name: Path | None = None
+) -> tuple[nibabel.arrayproxy.ArrayProxy, np.ndarray, str]:
+    """A NIfTI volume that is read as it is indexed.
+
+    Args:
+        path: the file.
+        name: what errors call it, if it was unpacked from another file.
+
+    Returns:
+        What is indexed like an array (i, j, k), the affine to LPS mm, the stored type.
+
+    Raises:
+        DataError: unreadable, not three axes, or an affine that places nothing.
+    """
+    name = name or path
     try:
         image = nibabel.load(path)
-        shape = image.shape  # type: ignore[attr-defined]
-        if len(shape) == 4 and shape[3] == 1:
-            image = image.slicer[..., 0]  # type: ignore[attr-defined]
-        elif len(shape) != 3:
-            raise DataError(path, f"{len(shape)} axes, not three", "export the volume as 3D")
         proxy = image.dataobj  # type: ignore[attr-defined]
-        plain = getattr(proxy, "slope", 1.0) == 1.0 and getattr(proxy, "inter", 0.0) == 0.0
-        array = np.asanyarray(proxy) if plain else np.asarray(proxy, dtype=np.float32)
+        shape = tuple(int(side) for side in proxy.shape)
+        affine = np.asarray(image.affine, dtype=np.float64)  # type: ignore[attr-defined]
+        if len(shape) == 4 and shape[3] == 1:
+            proxy = proxy.reshape(shape[:3])
+        elif len(shape) != 3:
+            raise DataError(name, f"{len(shape)} axes, not three", "export the volume as 3D")
+        dtype = np.dtype(proxy.dtype)
     except DataError:
         raise
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        zlib.error,
-        nibabel.filebasedimages.ImageFileError,
-    ) as error:
-        first = str(error).strip().split("\n")[0] or type(error).__name__
-        raise DataError(path, f"no readable NIfTI file ({first})", _COPY_AGAIN) from error
-    ras_to_lps = np.diag([-1.0, -1.0, 1.0, 1.0])
-    return array, ras_to_lps @ image.affine  # type: ignore[attr-defined]
+    except _NIFTI_ERRORS as error:
+        raise _no_nifti(name, error) from error
+    if dtype.kind not in "iuf":
+        raise DataError(name, f"values of type {dtype}", "save it as 16-bit integers or floats")
+    if min(shape[:3]) < 1 or not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-9:
+        reason = f"a grid of {shape} voxels that its header does not place"
+        raise DataError(name, reason, "mend its spacing and orientation, or export it again")
+    return proxy, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, dtype.str
+
+
+_NIFTI_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    OverflowError,
+    zlib.error,
+    nibabel.filebasedimages.ImageFileError,
+    nibabel.spatialimages.HeaderDataError,
+)
+
+
+def _no_nifti(path: Path, error: Exception) -> DataError:
+    first = str(error).strip().split("\n")[0] or type(error).__name__
+    return DataError(path, f"no readable NIfTI file ({first})", _COPY_AGAIN)
+
+
+def volume_shift(levels: Iterable[np.ndarray]) -> int:
+    """What to add to the stored numbers of a CT volume, given as its slices, to get HU.
+
+    CT without a single negative value was stored with an offset of 1024.
+    """
+    lowest = min(np.fmin.reduce(level, axis=None) for level in levels)
+    return -HU_OFFSET if lowest >= 0 else 0
+
+
+def level_to_hu(level: np.ndarray, shift: int) -> np.ndarray:
+    """One slice of a stored volume: int16 (rows, cols), Hounsfield units; not a number is air."""
+    if level.dtype.kind == "f":
+        level = np.rint(np.nan_to_num(level, nan=HU_MIN - shift))
+    return np.clip(level.astype(np.int64) + shift, HU_MIN, HU_MAX).astype(np.int16)

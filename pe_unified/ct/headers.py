@@ -35,6 +35,8 @@ _HEADER_TAGS = {
         "ImageOrientationPatient",
         "PixelSpacing",
         "SliceLocation",
+        "BitsStored",
+        "ContrastBolusAgent",
     )
 }
 #: Files that lie beside slices and are never slices.
@@ -54,6 +56,8 @@ class SliceHeader:
         position: patient coordinates (x, y, z) of the centre of the first pixel, mm, LPS.
         orientation: unit vectors along a row (towards higher columns) and along a column.
         pixel_spacing: (between rows, between columns), mm.
+        bits: stored per pixel; 0 where the file does not say.
+        contrast: the contrast agent named.
     """
 
     path: Path
@@ -73,6 +77,8 @@ class SliceHeader:
     orientation: tuple[float, ...] | None = None
     pixel_spacing: tuple[float, ...] | None = None
     slice_location: float | None = None
+    bits: int = 0
+    contrast: str = ""
 
 
 @dataclass
@@ -159,6 +165,8 @@ def read_header(path: str | os.PathLike) -> SliceHeader:
         orientation=_numbers(dataset, "ImageOrientationPatient", 6),
         pixel_spacing=_positive(_numbers(dataset, "PixelSpacing", 2)),
         slice_location=number_of(dataset, "SliceLocation"),
+        bits=int(number_of(dataset, "BitsStored") or 0),
+        contrast=_text(dataset, "ContrastBolusAgent"),
     )
 
 
@@ -203,7 +211,7 @@ def _items(dataset: pydicom.Dataset, keyword: str) -> list[str]:
     if tag is not None and keyword != "PatientID" and tag in dataset:
         element = dataset.get_item(tag)
         if isinstance(element, RawDataElement) and isinstance(element.value, bytes):
-            if keyword in ("Rows", "Columns", "SamplesPerPixel"):
+            if keyword in ("Rows", "Columns", "SamplesPerPixel", "BitsStored"):
                 order = "little" if element.is_little_endian else "big"
                 return [str(int.from_bytes(element.value[:2], order))]
             text = element.value.decode("ascii", "replace")

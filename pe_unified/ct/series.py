@@ -13,14 +13,22 @@ from pe_unified.ct.headers import SliceHeader, natural_key
 _GAP = 1.5
 #: Slices closer than this, in mm, lie at the same place.
 _SAME_PLACE_MM = 0.01
+#: Steps may differ from the usual one by this share before the spacing counts as uneven.
+_UNEVEN = 0.1
+#: No CT slice has more rows or columns; a header that says so is damaged.
+_LARGEST_SIDE = 4096
 
 
 @dataclass
 class SeriesChoice:
-    """The slices of the scan, and in words what was left out."""
+    """The slices of the scan, and in words what was left out.
+
+    ``reason`` says why this series was taken, where there was a choice.
+    """
 
     slices: list[SliceHeader]
     notes: list[str] = field(default_factory=list)
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -32,8 +40,12 @@ class Stack:
         z_mm: position along the slice normal, mm, per slice; None where unknown.
         spacing_mm: (row, col, slice), mm; None entries where unknown.
         origin_mm: patient coordinates (LPS) of the first pixel of the lowest slice.
-        direction: 3 x 3; columns are the unit vectors along columns, rows and slices.
+        direction: 3 x 3; columns are the unit vectors along columns and rows and the upward
+            normal of the slices.
+        step_mm: patient coordinates (LPS) of one slice minus those of the slice below it, mm;
+            with a tilted gantry it is not along the normal.
         missing: number of slices that the steps say are absent.
+        uneven: whether the steps differ although no slice is missing.
     """
 
     slices: tuple[SliceHeader, ...]
@@ -41,13 +53,15 @@ class Stack:
     spacing_mm: tuple[float | None, float | None, float | None]
     origin_mm: tuple[float, float, float]
     direction: np.ndarray
+    step_mm: tuple[float, float, float]
     missing: int = 0
+    uneven: bool = False
 
     def notes(self) -> list[str]:
         """In words, what is odd about the stack."""
-        if not self.missing:
-            return []
-        return [f"{self.missing} slices seem to be missing: the steps between slices differ"]
+        if self.missing:
+            return [f"{self.missing} slices seem to be missing: the steps between slices differ"]
+        return ["the steps between slices differ"] if self.uneven else []
 
 
 def axial_ct(headers: Sequence[SliceHeader]) -> SeriesChoice:
@@ -75,6 +89,10 @@ def _not_axial_ct(header: SliceHeader) -> str | None:
         return "colour image"
     if header.frames > 1:
         return f"multi-frame image of {header.frames} frames"
+    if 0 < header.bits <= 8:
+        return f"{header.bits}-bit image, too coarse for Hounsfield units"
+    if max(header.rows, header.cols) > _LARGEST_SIDE:
+        return f"image of {header.rows} x {header.cols} pixels"
     if header.orientation is not None and abs(_normal(header.orientation)[2]) < 0.7:
         return "slice that is not axial"
     return None
@@ -83,10 +101,12 @@ def _not_axial_ct(header: SliceHeader) -> str | None:
 def choose_series(
     headers: Sequence[SliceHeader], where: str, series_uid: str | None = None
 ) -> SeriesChoice:
-    """The series of a folder that is the scan: the one with the most axial CT slices.
+    """The series of a folder that is the scan.
 
-    Slices of one series that differ in size or orientation count as different series; a
-    slice that is there twice counts once. Ties go to the lower series UID.
+    Of the axial CT series that are at least half as long as the longest, those that name a
+    contrast agent, if any do; of these the longest; ties go to the lower series UID. Slices of
+    one series that differ in size or orientation count as different series; a slice that is there
+    twice, or another one at the same place, counts once.
 
     Args:
         headers: of all files in the folder.
@@ -109,16 +129,30 @@ def choose_series(
             known = ", ".join(sorted({key[0] for key in groups}))
             raise DataError(where, f"no series {series_uid}", f"the series here are: {known}")
         groups = named
-    best = min(groups, key=lambda key: (-len(groups[key]), key))
+    once = {key: drop_duplicates(group) for key, group in groups.items()}
+    most = max(len(kept) for kept, _ in once.values())
+    long = [key for key, (kept, _) in once.items() if 2 * len(kept) >= most]
+    enhanced = [key for key in long if any(header.contrast for header in once[key][0])]
+    best = min(enhanced or long, key=lambda key: (-len(once[key][0]), key))
     notes = choice.notes + [
         f"left out {len(group)} slices of series {key[0] or '(no UID)'}, {key[1]} x {key[2]}"
         for key, group in sorted(groups.items())
         if key != best
     ]
-    kept, doubles = drop_duplicates(groups[best])
+    kept, doubles = once[best]
     if doubles:
         notes.append(f"left out {len(doubles)} duplicate slices")
-    return SeriesChoice(kept, notes)
+    return SeriesChoice(kept, notes, _why(best, len(kept), most, bool(enhanced), len(groups)))
+
+
+def _why(key: tuple, slices: int, most: int, enhanced: bool, series: int) -> str:
+    if series == 1:
+        return ""
+    rule = "names a contrast agent" if enhanced else "has the most slices"
+    if enhanced and slices == most:
+        rule += " and has the most slices"
+    uid = key[0] or "(no UID)"
+    return f"series {uid} of {series}: {slices} axial slices of {key[1]} x {key[2]}; it {rule}"
 
 
 def drop_duplicates(
@@ -166,7 +200,7 @@ def stack_slices(headers: Sequence[SliceHeader]) -> Stack:
     order = sorted(range(len(headers)), key=lambda index: _order_key(headers[index], z[index]))
     slices = tuple(headers[index] for index in order)
     z_sorted = tuple(None if z[index] is None else round(z[index], 4) for index in order)  # type: ignore[arg-type]
-    step, missing = _steps(z_sorted)
+    step, missing, uneven = _steps(z_sorted)
     row, col = headers[0].pixel_spacing or (None, None)
     direction = np.column_stack([rows_to_cols[:3], rows_to_cols[3:], upward]).astype(np.float64)
     origin = slices[0].position or (0.0, 0.0, z_sorted[0] or 0.0)
@@ -176,8 +210,25 @@ def stack_slices(headers: Sequence[SliceHeader]) -> Stack:
         spacing_mm=(row, col, step),
         origin_mm=(float(origin[0]), float(origin[1]), float(origin[2])),
         direction=direction,
+        step_mm=_step_vector(slices, upward, step),
         missing=missing,
+        uneven=uneven,
     )
+
+
+def _step_vector(
+    slices: Sequence[SliceHeader], upward: np.ndarray, step: float | None
+) -> tuple[float, float, float]:
+    """From slice to slice; ``step`` is its length along the normal, mm (1 where unknown)."""
+    first, last = slices[0].position, slices[-1].position
+    vector = upward
+    if first is not None and last is not None:
+        way = np.subtract(last, first)
+        along = float(np.dot(way, upward))
+        if along > _SAME_PLACE_MM:
+            vector = way / along
+    x, y, z = (float(value) for value in vector * (step or 1.0))
+    return x, y, z
 
 
 def _order_key(header: SliceHeader, z: float | None) -> tuple:
@@ -185,16 +236,17 @@ def _order_key(header: SliceHeader, z: float | None) -> tuple:
     return (0.0 if z is None else z, 0 if number is None else number, natural_key(header.path))
 
 
-def _steps(z: Sequence[float | None]) -> tuple[float | None, int]:
-    """The usual step between neighbouring slices, mm, and how many slices are missing."""
+def _steps(z: Sequence[float | None]) -> tuple[float | None, int, bool]:
+    """The usual step between neighbouring slices, mm; how many slices are missing; uneven steps."""
     known = np.array([value for value in z if value is not None])
     steps = np.diff(known)
     steps = steps[steps > _SAME_PLACE_MM]
     if not len(steps):
-        return None, 0
+        return None, 0, False
     usual = float(np.median(steps))
     gaps = steps[steps > _GAP * usual]
-    return round(usual, 4), int(np.sum(np.rint(gaps / usual) - 1))
+    uneven = bool((np.abs(steps / usual - 1) > _UNEVEN).any())
+    return round(usual, 4), int(np.sum(np.rint(gaps / usual) - 1)), uneven
 
 
 def _series_key(header: SliceHeader) -> tuple:

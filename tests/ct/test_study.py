@@ -1,15 +1,17 @@
 import itertools
+import shutil
+import tempfile
 
 import nibabel
 import nrrd
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from dicom_files import write_hu
+from dicom_files import write_hu, write_slice
 
 from pe_unified.ct.errors import DataError
-from pe_unified.ct.grids import open_nrrd, placement_of, turn_of
-from pe_unified.ct.volume import array_to_hu, read_volume
+from pe_unified.ct.grids import level_to_hu, open_nrrd, placement_of, turn_of, volume_shift
+from pe_unified.ct.study import open_study
 
 SHAPE = (6, 10, 8)  # slices, rows, cols
 SPACING = (0.6, 0.8, 1.5)  # row, col, slice
@@ -41,9 +43,16 @@ def write_folder(folder, hu, reverse_names=True):
         )
 
 
-def assert_is_truth(volume, truth, affine):
-    np.testing.assert_array_equal(volume.hu, truth)
-    assert volume.hu.dtype == np.int16
+def read(path, **options):
+    """The study, and all of its slices."""
+    with open_study(path, **options) as study:
+        return study, study.all_hu()
+
+
+def assert_is_truth(path, truth, affine):
+    volume, hu = read(path)
+    np.testing.assert_array_equal(hu, truth)
+    assert hu.dtype == np.int16
     assert volume.spacing_mm == pytest.approx(SPACING, abs=1e-4)
     np.testing.assert_allclose(volume.affine_lps(), affine, atol=1e-4)
     assert volume.z_mm == pytest.approx([ORIGIN[2] + SPACING[2] * k for k in range(SHAPE[0])])
@@ -51,8 +60,8 @@ def assert_is_truth(volume, truth, affine):
 
 def test_dicom_folder(tmp_path, truth, affine):
     write_folder(tmp_path, truth)
-    volume = read_volume(tmp_path)
-    assert_is_truth(volume, truth, affine)
+    assert_is_truth(tmp_path, truth, affine)
+    volume, _ = read(tmp_path)
     assert [path.name for path in volume.files] == ["D6", "D5", "D4", "D3", "D2", "D1"]
     assert len(volume.sop_uids) == len(volume) == 6
     assert volume.position_mm(2, 4, 3) == pytest.approx(tuple((affine @ [3, 4, 2, 1])[:3]))
@@ -63,8 +72,8 @@ def test_agrees_with_simpleitk(tmp_path, truth):
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path)))
     image = reader.Execute()
-    volume = read_volume(tmp_path)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), volume.hu)
+    volume, hu = read(tmp_path)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), hu)
     assert image.GetOrigin() == pytest.approx(volume.origin_mm)
     assert image.TransformIndexToPhysicalPoint((3, 4, 2)) == pytest.approx(
         volume.position_mm(2, 4, 3)
@@ -95,6 +104,7 @@ def test_every_orientation_is_brought_into_place(truth, affine, order, flips):
     array, matrix = turned(truth, affine, order, flips)
     turn = turn_of(matrix)
     np.testing.assert_array_equal(turn.apply(array), truth)
+    np.testing.assert_array_equal(turn.level(array, 2), truth[2])
     placed = placement_of(matrix, turn, array.shape)
     assert placed.spacing_mm == pytest.approx(SPACING)
     assert placed.origin_mm == pytest.approx(ORIGIN)
@@ -122,11 +132,10 @@ def test_nifti(tmp_path, truth, affine, flips, scaled):
         image = nibabel.Nifti1Image(array.astype(np.float64), image.affine)
         image.set_data_dtype(np.int16)
     nibabel.save(image, tmp_path / "ct.nii.gz")
-    volume = read_volume(tmp_path / "ct.nii.gz")
     if scaled:  # nibabel chose a slope that spreads the values
-        assert np.abs(volume.hu.astype(int) - truth).max() <= 1
+        assert np.abs(read(tmp_path / "ct.nii.gz")[1].astype(int) - truth).max() <= 1
     else:
-        assert_is_truth(volume, truth, affine)
+        assert_is_truth(tmp_path / "ct.nii.gz", truth, affine)
 
 
 def write_nrrd(path, array, matrix, **header):
@@ -147,20 +156,20 @@ def write_nrrd(path, array, matrix, **header):
 def test_nrrd(tmp_path, truth, affine, encoding, flips):
     array, matrix = turned(truth, affine, (0, 1, 2), flips)
     write_nrrd(tmp_path / "ct.nrrd", array, matrix, encoding=encoding)
-    assert_is_truth(read_volume(tmp_path / "ct.nrrd"), truth, affine)
+    assert_is_truth(tmp_path / "ct.nrrd", truth, affine)
 
 
 def test_nrrd_in_ras_and_big_endian(tmp_path, truth, affine):
     matrix = np.diag([-1.0, -1, 1, 1]) @ affine
     array = truth.transpose(2, 1, 0).astype(">i2")
     write_nrrd(tmp_path / "ct.nrrd", array, matrix, space="right-anterior-superior", endian="big")
-    assert_is_truth(read_volume(tmp_path / "ct.nrrd"), truth, affine)
+    assert_is_truth(tmp_path / "ct.nrrd", truth, affine)
 
 
 def test_nrrd_with_detached_data(tmp_path, truth, affine):
     array = truth.transpose(2, 1, 0)
     write_nrrd(tmp_path / "ct.nhdr", array, affine, encoding="raw")
-    assert_is_truth(read_volume(tmp_path / "ct.nhdr"), truth, affine)
+    assert_is_truth(tmp_path / "ct.nhdr", truth, affine)
 
 
 def test_nrrd_written_by_simpleitk(tmp_path, truth, affine):
@@ -168,13 +177,13 @@ def test_nrrd_written_by_simpleitk(tmp_path, truth, affine):
     image.SetSpacing((SPACING[1], SPACING[0], SPACING[2]))
     image.SetOrigin(ORIGIN)
     sitk.WriteImage(image, str(tmp_path / "ct.nrrd"), useCompression=True)
-    assert_is_truth(read_volume(tmp_path / "ct.nrrd"), truth, affine)
+    assert_is_truth(tmp_path / "ct.nrrd", truth, affine)
 
 
 def test_nrrd_without_geometry(tmp_path, truth):
     nrrd.write(str(tmp_path / "ct.nrrd"), truth.transpose(2, 1, 0).copy())
-    volume = read_volume(tmp_path / "ct.nrrd")
-    np.testing.assert_array_equal(volume.hu, truth)
+    volume, hu = read(tmp_path / "ct.nrrd")
+    np.testing.assert_array_equal(hu, truth)
     assert volume.spacing_mm == (None, None, None)
     assert "how the volume lies" in volume.notes[0]
 
@@ -185,7 +194,7 @@ def test_truncated_nrrd(tmp_path, truth, affine, encoding):
     write_nrrd(path, truth.transpose(2, 1, 0), affine, encoding=encoding)
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(DataError, match="cut short"):
-        read_volume(path)
+        read(path)
 
 
 def test_unpacking_leaves_nothing_but_the_scratch(tmp_path, truth, affine):
@@ -204,44 +213,121 @@ def test_unpacking_leaves_nothing_but_the_scratch(tmp_path, truth, affine):
 def test_rubbish_is_named(tmp_path, name):
     (tmp_path / name).write_bytes(b"rubbish" * 100)
     with pytest.raises(DataError, match=name):
-        read_volume(tmp_path / name)
+        read(tmp_path / name)
 
 
 def test_nothing_there(tmp_path):
     with pytest.raises(DataError, match="no such file or folder"):
-        read_volume(tmp_path / "absent")
+        read(tmp_path / "absent")
     with pytest.raises(DataError, match="no axial CT slice"):
-        read_volume(tmp_path)
+        read(tmp_path)
 
 
 def test_missing_slices_and_second_series_are_noted(tmp_path, truth):
     write_folder(tmp_path, truth, reverse_names=False)
     (tmp_path / "D3").unlink()
     write_hu(tmp_path / "other", truth[0], SeriesInstanceUID="9.9", z=5)
-    volume = read_volume(tmp_path)
+    volume, _ = read(tmp_path)
     assert len(volume) == 5
     assert any("1 slices seem to be missing" in note for note in volume.notes)
     assert any("9.9" in note for note in volume.notes)
-    assert len(read_volume(tmp_path, series_uid="9.9")) == 1
+    assert len(read(tmp_path, series_uid="9.9")[0]) == 1
+    assert volume.missing_slices == 1
 
 
 def test_single_slice_file(tmp_path, truth):
     write_hu(tmp_path / "one.dcm", truth[0], z=7.0)
-    volume = read_volume(tmp_path / "one.dcm")
+    volume, _ = read(tmp_path / "one.dcm")
     assert volume.shape == (1, *SHAPE[1:]) and volume.z_mm == (7.0,)
 
 
-def test_volume_stored_with_an_offset(truth):
+def test_volume_stored_with_an_offset(tmp_path, truth, affine):
     shifted = (truth.astype(np.int32) + 1024).astype(np.uint16)
-    hu, note = array_to_hu(shifted)
+    write_nrrd(tmp_path / "ct.nrrd", shifted.transpose(2, 1, 0), affine)
+    study, hu = read(tmp_path / "ct.nrrd")
     np.testing.assert_array_equal(hu, truth)
-    assert "1024" in note
-    hu, note = array_to_hu(truth.astype(np.float32) + 0.2)
-    np.testing.assert_array_equal(hu, truth)
-    assert note == ""
+    assert "1024" in study.notes[0]
+    assert volume_shift(truth) == 0
+    np.testing.assert_array_equal(level_to_hu(truth[0] + np.float32(0.2), 0), truth[0])
 
 
 def test_not_a_number_is_air():
-    array = np.full((1, 2, 2), -5, dtype=np.float32)
-    array[0, 0, 0] = np.nan
-    assert array_to_hu(array)[0][0].tolist() == [[-1024, -5], [-5, -5]]
+    level = np.full((2, 2), -5, dtype=np.float32)
+    level[0, 0] = np.nan
+    assert volume_shift([level]) == 0
+    assert level_to_hu(level, 0).tolist() == [[-1024, -5], [-5, -5]]
+
+
+def test_a_zip_of_a_folder_and_of_a_volume(tmp_path, truth, affine):
+    write_folder(tmp_path / "in" / "sub", truth)
+    shutil.make_archive(str(tmp_path / "folder"), "zip", tmp_path / "in")
+    assert_is_truth(tmp_path / "folder.zip", truth, affine)
+    (tmp_path / "one").mkdir()
+    write_nrrd(tmp_path / "one" / "ct.nrrd", truth.transpose(2, 1, 0), affine)
+    shutil.make_archive(str(tmp_path / "volume"), "zip", tmp_path / "one")
+    assert_is_truth(tmp_path / "volume.zip", truth, affine)
+
+
+def test_nothing_unpacked_is_left(tmp_path, truth, affine, monkeypatch):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    write_nrrd(tmp_path / "ct.nrrd", truth.transpose(2, 1, 0), affine, encoding="gzip")
+    with open_study(tmp_path / "ct.nrrd") as study:
+        assert list(scratch.iterdir())
+        assert study.slice_hu(0).shape == SHAPE[1:]
+    assert not list(scratch.iterdir())
+
+
+def test_the_series_that_names_a_contrast_agent_is_taken(tmp_path, truth):
+    write_folder(tmp_path / "plain", truth)
+    for k in range(4):
+        agent = {"ContrastBolusAgent": "Iomeprol", "SeriesInstanceUID": "9.9"}
+        write_hu(tmp_path / "cta" / f"{k}", truth[k], z=2.0 * k, **agent)
+    # Bolus tracking: many slices with contrast at one place.
+    for k in range(9):
+        agent = {"ContrastBolusAgent": "Iomeprol", "SeriesInstanceUID": "8.8"}
+        write_hu(tmp_path / "bolus" / f"{k}", truth[0], z=3.0, **agent)
+    study, _ = read(tmp_path)
+    assert study.series_uid == "9.9" and len(study) == 4
+    assert study.notes[0].startswith("series 9.9 of 3: 4 axial slices")
+    assert "contrast" in study.notes[0]
+    assert read(tmp_path, series_uid="8.8")[0].series_uid == "8.8"
+
+
+def test_a_tilted_gantry_shears_the_affine(tmp_path, truth):
+    angle = np.deg2rad(20)
+    down = [0.0, float(np.cos(angle)), float(-np.sin(angle))]
+    for k in range(6):
+        write_hu(
+            tmp_path / f"{k}",
+            truth[k],
+            ImagePositionPatient=[0.0, 0.0, 2.0 * k],
+            ImageOrientationPatient=[1.0, 0.0, 0.0, *down],
+        )
+    study, _ = read(tmp_path)
+    assert study.tilt_degrees == pytest.approx(20, abs=1e-3)
+    assert study.position_mm(3, 0, 0) == pytest.approx((0, 0, 6), abs=1e-4)
+    assert study.spacing_mm[2] == pytest.approx(2 * np.cos(angle), abs=1e-3)
+
+
+def test_pictures_of_a_scan_are_refused(tmp_path, truth, affine):
+    grey = (truth[0] % 256).astype(np.uint8)
+    write_slice(tmp_path / "dicom" / "1", grey)
+    with pytest.raises(DataError, match="8-bit image"):
+        read(tmp_path / "dicom")
+    nibabel.save(nibabel.Nifti1Image(np.stack([grey] * 4, -1), np.eye(4)), tmp_path / "g.nii.gz")
+    with pytest.raises(DataError, match="8-bit values"):
+        read(tmp_path / "g.nii.gz")
+
+
+def test_an_affine_that_places_nothing(tmp_path, truth):
+    image = nibabel.Nifti1Image(truth, np.eye(4))
+    image.header["pixdim"][1:4] = np.nan
+    image.header["sform_code"] = image.header["qform_code"] = 0
+    image.header["srow_x"] = np.nan
+    path = tmp_path / "nan.nii"
+    data = bytearray(image.header.binaryblock + b"\0" * 4 + truth.tobytes("F"))
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"nan\.nii"):
+        read(path)

@@ -1,0 +1,321 @@
+"""A CT study, read slice by slice: Hounsfield units with their place in the patient.
+
+Nothing holds a whole study in memory unless it asks for it, so that memory does not grow with
+the length of the scan.
+"""
+
+import gzip
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pe_unified.ct.archive import ArchiveLimits, unpack_zip
+from pe_unified.ct.dicom import read_hu
+from pe_unified.ct.errors import DataError
+from pe_unified.ct.grids import (
+    Turn,
+    level_to_hu,
+    open_nifti,
+    open_nrrd,
+    placement_of,
+    turn_of,
+    volume_shift,
+)
+from pe_unified.ct.headers import COPY_AGAIN, SliceHeader, list_files, read_header, scan_folder
+from pe_unified.ct.series import choose_series, stack_slices
+
+_NIFTI = (".nii", ".nii.gz")
+_NRRD = (".nrrd", ".nhdr")
+
+Spacing = tuple[float | None, float | None, float | None]
+
+
+@dataclass(frozen=True, eq=False)
+class FileGrid:
+    """The axes of a study that came as one file, so that results can be written in them.
+
+    Attributes:
+        shape: (i, j, k) of the file's array.
+        affine_lps: 4 x 4, (i, j, k, 1) to LPS mm; None where the file does not say.
+        turn: brings the file's array into (slices, rows, cols).
+    """
+
+    shape: tuple[int, int, int]
+    affine_lps: np.ndarray | None
+    turn: Turn
+
+
+@dataclass(frozen=True, eq=False)
+class CTStudy:
+    """A CT study, slices from feet to head.
+
+    Rows run from front to back, columns from the patient's right to left.
+
+    Attributes:
+        source: what was opened.
+        shape: (slices, rows, cols).
+        spacing_mm: (row, col, slice), mm, the last along the slice normal; None entries where
+            the file does not say.
+        origin_mm: LPS coordinates of the centre of the first pixel of slice 0, mm.
+        direction: 3 x 3; columns are the unit vectors (LPS) along columns and rows and the upward
+            normal of the slices.
+        step_mm: LPS coordinates of one slice minus those of the slice below it, mm.
+        z_mm: position of each slice along the normal, mm; None where unknown.
+        files: one per slice for DICOM; the one file else.
+        sop_uids: one per slice for DICOM; empty else.
+        notes: in words, what was left out or is odd about the study.
+        grid: of a study that came as one file; None for DICOM.
+        missing_slices: how many slices the steps say are absent.
+        uneven_steps: the steps between slices differ, and none is missing.
+    """
+
+    source: Path
+    shape: tuple[int, int, int]
+    spacing_mm: Spacing
+    origin_mm: tuple[float, float, float]
+    direction: np.ndarray
+    step_mm: tuple[float, float, float]
+    z_mm: tuple[float | None, ...]
+    read: Callable[[int], np.ndarray] = field(repr=False)
+    files: tuple[Path, ...] = ()
+    sop_uids: tuple[str, ...] = ()
+    study_uid: str = ""
+    series_uid: str = ""
+    patient_id: str = ""
+    notes: tuple[str, ...] = ()
+    grid: FileGrid | None = None
+    missing_slices: int = 0
+    uneven_steps: bool = False
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def slice_hu(self, index: int) -> np.ndarray:
+        """One slice: int16 (rows, cols), Hounsfield units, at least -1024.
+
+        Raises:
+            DataError: the pixels cannot be read.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"slice {index} of a study of {len(self)}")
+        return self.read(index)
+
+    def all_hu(self) -> np.ndarray:
+        """The whole study in memory: int16 (slices, rows, cols)."""
+        return np.stack([self.slice_hu(index) for index in range(len(self))])
+
+    def known_spacing(self) -> tuple[float, float, float]:
+        """(row, col, slice), mm, with 1 mm for what is unknown."""
+        row, col, step = (value or 1.0 for value in self.spacing_mm)
+        return row, col, step
+
+    def affine_lps(self) -> np.ndarray:
+        """4 x 4: (col, row, slice, 1) indices to LPS coordinates, mm."""
+        row, col, _ = self.known_spacing()
+        affine = np.eye(4)
+        affine[:3, 0] = self.direction[:, 0] * col
+        affine[:3, 1] = self.direction[:, 1] * row
+        affine[:3, 2] = self.step_mm
+        affine[:3, 3] = self.origin_mm
+        return affine
+
+    def position_mm(self, index: float, row: float, col: float) -> tuple[float, float, float]:
+        """LPS coordinates, mm, of a point given in (slice, row, column) indices."""
+        x, y, z = (self.affine_lps() @ np.array([col, row, index, 1.0]))[:3]
+        return float(x), float(y), float(z)
+
+    @property
+    def tilt_degrees(self) -> float:
+        """Angle between the way from slice to slice and the slice normal: the gantry's tilt."""
+        step = np.asarray(self.step_mm)
+        cosine = float(step @ self.direction[:, 2] / np.linalg.norm(step))
+        return float(np.degrees(np.arccos(min(1.0, abs(cosine)))))
+
+
+@contextmanager
+def open_study(
+    path: str | os.PathLike,
+    series_uid: str | None = None,
+    limits: ArchiveLimits | None = None,
+) -> Iterator[CTStudy]:
+    """Open a study: a folder of DICOM slices, one slice, a NIfTI or NRRD file, or a zip of one.
+
+    What has to be unpacked lies in a temporary folder until the study is closed.
+
+    Args:
+        path: folder or file.
+        series_uid: of several series in a folder take this one (see ``choose_series``).
+        limits: what an archive may unpack to.
+
+    Raises:
+        DataError: nothing there, unreadable, or no axial CT.
+    """
+    path = Path(path)
+    with tempfile.TemporaryDirectory(prefix="pe-study-") as scratch:
+        yield _open(path, series_uid, Path(scratch), limits)
+
+
+def _open(
+    path: Path, series_uid: str | None, scratch: Path, limits: ArchiveLimits | None
+) -> CTStudy:
+    name = path.name.lower()
+    if path.is_dir():
+        return _from_folder(path, series_uid)
+    if not path.exists():
+        raise DataError(path, "no such file or folder", "check the path")
+    if not path.is_file():
+        raise DataError(path, "neither a file nor a folder", "check the path")
+    if name.endswith(_NIFTI):
+        return _from_nifti(path, scratch, limits or ArchiveLimits())
+    if name.endswith(_NRRD):
+        return _from_nrrd(path, scratch)
+    if name.endswith(".zip"):
+        unpacked = scratch / "zip"
+        unpacked.mkdir()
+        unpack_zip(path, unpacked, limits)
+        inside = [file for file in list_files(unpacked) if _is_volume(file)]
+        study = _open(inside[0] if len(inside) == 1 else unpacked, series_uid, scratch, limits)
+        return replace(study, source=path)
+    header = read_header(path)
+    choice = choose_series([header], os.fspath(path))
+    return _from_stack(choice.slices, choice.notes, path)
+
+
+def _is_volume(path: Path) -> bool:
+    return path.name.lower().endswith((*_NIFTI, *_NRRD))
+
+
+def _from_folder(folder: Path, series_uid: str | None) -> CTStudy:
+    scan = scan_folder(folder)
+    if scan.broken and not scan.headers:
+        raise scan.broken[0]
+    choice = choose_series(scan.headers, os.fspath(folder), series_uid)
+    notes = [choice.reason] if choice.reason else []
+    notes += choice.notes
+    notes += [f"left out {error}" for error in scan.broken]
+    if scan.ignored:
+        notes.append(f"left out {len(scan.ignored)} files that are no slices")
+    return _from_stack(choice.slices, notes, folder)
+
+
+def _from_stack(headers: Sequence[SliceHeader], notes: Sequence[str], where: Path) -> CTStudy:
+    stack = stack_slices(headers)
+    first = stack.slices[0]
+    shape = (len(stack.slices), first.rows, first.cols)
+    files = tuple(header.path for header in stack.slices)
+
+    def read(index: int) -> np.ndarray:
+        level = read_hu(files[index])
+        if level.shape != shape[1:]:
+            reason = f"pixels {level.shape}, the rest of the series {shape[1:]}"
+            raise DataError(files[index], reason, COPY_AGAIN)
+        return level
+
+    return CTStudy(
+        source=where,
+        shape=shape,
+        spacing_mm=stack.spacing_mm,
+        origin_mm=stack.origin_mm,
+        direction=stack.direction,
+        step_mm=stack.step_mm,
+        z_mm=stack.z_mm,
+        read=read,
+        files=files,
+        sop_uids=tuple(header.sop_uid for header in stack.slices),
+        study_uid=first.study_uid,
+        series_uid=first.series_uid,
+        patient_id=first.patient_id,
+        notes=(*notes, *stack.notes()),
+        missing_slices=stack.missing,
+        uneven_steps=stack.uneven,
+    )
+
+
+def _from_nrrd(path: Path, scratch: Path) -> CTStudy:
+    raw, affine = open_nrrd(path, scratch)
+    # Mapped anew for every slice: pages that were read do not stay in memory.
+    return _from_array(path, raw.shape, affine, raw.dtype, raw.open)
+
+
+def _from_nifti(path: Path, scratch: Path, limits: ArchiveLimits) -> CTStudy:
+    plain = path
+    if path.name.lower().endswith(".gz"):
+        plain = scratch / "volume.nii"
+        _gunzip(path, plain, limits)
+    proxy, affine, dtype = open_nifti(plain, path)
+    return _from_array(path, proxy.shape, affine, dtype, lambda: proxy)
+
+
+def _gunzip(path: Path, target: Path, limits: ArchiveLimits) -> None:
+    budget = min(limits.total_bytes, int(limits.ratio * max(1, path.stat().st_size)))
+    try:
+        with gzip.open(path) as packed, open(target, "wb") as out:
+            while block := packed.read(1 << 22):
+                budget -= len(block)
+                if budget < 0:
+                    reason = "unpacks to far more than it should"
+                    raise DataError(path, reason, "unpack it by hand and look inside")
+                out.write(block)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(path, f"cannot be unpacked ({error})", COPY_AGAIN) from error
+    except OSError as error:
+        room = shutil.disk_usage(target.parent).free >> 20
+        cure = f"{room} MiB are free in {target.parent}; set TMPDIR to a larger disk"
+        raise DataError(path, f"cannot be unpacked ({error})", cure) from error
+
+
+def _from_array(
+    path: Path,
+    shape: tuple[int, ...],
+    affine: np.ndarray | None,
+    dtype: str,
+    opened: Callable[[], Any],
+) -> CTStudy:
+    """A study out of an array (i, j, k) that ``opened`` gives."""
+    if np.dtype(dtype).itemsize == 1:
+        reason = "8-bit values, too coarse for Hounsfield units"
+        raise DataError(path, reason, "export the CT itself, not a picture of it")
+    turn = turn_of(affine)
+    slices, rows, cols = (shape[axis] for axis in turn.axes)
+
+    def stored(index: int) -> np.ndarray:
+        try:
+            return turn.level(opened(), index)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(path, f"slice {index} cannot be read ({error})", COPY_AGAIN) from error
+
+    shift = volume_shift(stored(index) for index in range(slices))
+    notes = [f"no value is negative: {-shift} HU subtracted"] if shift else []
+    spacing: Spacing = (None, None, None)
+    origin, direction, step = (0.0, 0.0, 0.0), np.eye(3), (0.0, 0.0, 1.0)
+    z: tuple[float | None, ...] = (None,) * slices
+    if affine is None:
+        notes.append("the file does not say how the volume lies; taken as DICOM stores slices")
+    else:
+        placed = placement_of(affine, turn, shape)
+        spacing, origin, direction = placed.spacing_mm, placed.origin_mm, placed.direction
+        vector = direction[:, 2] * placed.spacing_mm[2]
+        step = (float(vector[0]), float(vector[1]), float(vector[2]))
+        start = float(np.dot(origin, direction[:, 2]))
+        z = tuple(round(start + placed.spacing_mm[2] * index, 4) for index in range(slices))
+    return CTStudy(
+        source=path,
+        shape=(slices, rows, cols),
+        spacing_mm=spacing,
+        origin_mm=origin,
+        direction=direction,
+        step_mm=step,
+        z_mm=z,
+        read=lambda index: level_to_hu(stored(index), shift),
+        files=(path,),
+        notes=tuple(notes),
+        grid=FileGrid((shape[0], shape[1], shape[2]), affine, turn),
+    )

@@ -1,0 +1,80 @@
+import stat
+import zipfile
+
+import pytest
+
+from pe_unified.ct.archive import ArchiveLimits, unpack_zip
+from pe_unified.ct.errors import DataError
+
+
+def packed(path, members, compression=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def unpacked(path, folder, **limits):
+    folder.mkdir()
+    unpack_zip(path, folder, ArchiveLimits(**limits))
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_members_keep_names_and_content(tmp_path):
+    members = {"a/1": b"one", "a/b/2.dcm": b"two" * 1000, "back\\slash": b"three"}
+    path = packed(tmp_path / "in.zip", members)
+    found = unpacked(path, tmp_path / "out")
+    assert found == {name.replace("\\", "/"): content for name, content in members.items()}
+
+
+@pytest.mark.parametrize("name", ["../out.txt", "a/../../out.txt", "/etc/out.txt", "C:/out.txt"])
+def test_names_that_lead_out_are_refused(tmp_path, name):
+    path = packed(tmp_path / "in.zip", {"ok": b"1", name: b"2"})
+    with pytest.raises(DataError, match="leads out"):
+        unpacked(path, tmp_path / "out")
+    assert {p.name for p in tmp_path.iterdir()} == {"in.zip", "out"}
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_links_are_refused(tmp_path):
+    info = zipfile.ZipInfo("link")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    path = packed(tmp_path / "in.zip", {info: b"/etc/passwd"})
+    with pytest.raises(DataError, match="is a link"):
+        unpacked(path, tmp_path / "out")
+
+
+def test_bombs_are_stopped_early(tmp_path):
+    path = packed(tmp_path / "in.zip", {"bomb": b"\0" * (64 << 20)})
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match="bomb"):
+        unpack_zip(path, tmp_path / "out", ArchiveLimits())
+    assert (tmp_path / "out" / "bomb").stat().st_size < 16 << 20
+
+
+def test_sizes_are_counted_not_believed(tmp_path):
+    path = packed(tmp_path / "in.zip", {"a": b"x" * 5000, "b": b"y" * 5000}, zipfile.ZIP_STORED)
+    with pytest.raises(DataError, match="unpacks to far more"):
+        unpacked(path, tmp_path / "out", total_bytes=8000)
+    with pytest.raises(DataError, match="2 files, more than 1"):
+        unpacked(path, tmp_path / "again", files=1)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "rubbish", "empty", "encrypted"])
+def test_damaged_archives_are_named(tmp_path, damage):
+    path = packed(tmp_path / "in.zip", {"a": bytes(range(256)) * 64})
+    content = bytearray(path.read_bytes())
+    if damage == "cut":
+        content = content[: len(content) // 2]
+    elif damage == "flip":
+        content[60] ^= 0xFF
+    elif damage == "rubbish":
+        content = bytearray(b"rubbish" * 30)
+    elif damage == "empty":
+        content = bytearray(packed(tmp_path / "e.zip", {}).read_bytes())
+    else:
+        for signature in (b"PK\x01\x02", b"PK\x03\x04"):
+            content[content.find(signature) + (8 if signature[2] == 1 else 6)] |= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"in\.zip"):
+        unpacked(path, tmp_path / "out")
