@@ -101,7 +101,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--jpeg", action="store_true", help="rsna: also the JPEG-256 edition")
     parser.add_argument(
-        "--boxes", action="store_true", help="rsna: also augmented_rspect.csv with boxes"
+        "--boxes",
+        action="store_true",
+        help="rsna: also augmented_rspect.csv with boxes (with --jpeg: --size 512)",
     )
     parser.add_argument(
         "--truth", action="store_true", help="also truth/PATIENT.npz: emboli and structures"

@@ -32,7 +32,10 @@ USER_ERRORS = (
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help="a Python config, such as configs/pe_cls_r50.py")
     parser.add_argument("--data-root", help="the converted data set's folder")
-    parser.add_argument("--work-dir", help="where results go; work_dirs/<config name> by default")
+    parser.add_argument(
+        "--work-dir",
+        help="where results go; a folder under work_dirs named after the config by default",
+    )
     parser.add_argument(
         "--cfg-options",
         nargs="+",

@@ -7,7 +7,6 @@ real data. Every stage keeps what it finished before, so the demo can be repeate
 
 import argparse
 import json
-import os
 import resource
 import shlex
 import shutil
@@ -20,7 +19,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from pe_unified.engine.precision import cpu_has_bfloat16
+from pe_unified.cores import usable_cores
+from pe_unified.models.precision import cpu_has_bfloat16
 
 ROOT = Path(__file__).resolve().parents[1]
 SPLIT = ("0.6", "0.15", "0.25")
@@ -47,8 +47,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--workers",
         type=int,
-        default=min(os.cpu_count() or 1, 8),
-        help="processes that paint and convert, and steps trained at a time; all cores by default",
+        default=min(usable_cores(), 4),
+        help="processes that paint and convert, and steps trained at a time; by default one per "
+        "core, at most 4 (each takes 1.4 GiB)",
     )
     parser.add_argument(
         "--cfg-options", nargs="+", default=[], help="override settings in every step"

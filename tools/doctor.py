@@ -13,12 +13,17 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from packaging.requirements import Requirement
-from rich.console import Console
-from rich.table import Table
-
 ROOT = Path(__file__).resolve().parents[1]
 INSTALL = "pip install -e . (or: make setup)"
+
+try:
+    from packaging.requirements import Requirement
+    from rich.console import Console
+    from rich.table import Table
+
+    import pe_unified
+except ImportError as missing:
+    sys.exit(f"{missing.name} is missing in {sys.executable}: {INSTALL}")
 
 
 def requirements() -> list[Requirement]:
@@ -107,7 +112,7 @@ def check_device() -> tuple[str, str]:
 
 
 def check_bfloat16() -> tuple[str, str]:
-    from pe_unified.engine.precision import cpu_has_bfloat16
+    from pe_unified.models.precision import cpu_has_bfloat16
 
     fast = cpu_has_bfloat16()
     return ("in hardware" if fast else "emulated: prefer precision=fp32 on this CPU"), ""
@@ -134,8 +139,6 @@ def run_check(check: Callable[[], tuple[str, str]]) -> tuple[str, str]:
 def main() -> int:
     argparse.ArgumentParser(description=__doc__).parse_args()
     warnings.simplefilter("ignore")
-    import pe_unified
-
     console = Console()
     faults: list[str] = []
     table = Table(title=f"pe_unified {pe_unified.__version__}", show_header=False)

@@ -32,6 +32,7 @@ default_hooks = dict(
 )
 custom_hooks = [
     dict(type="MeanLossHook"),
+    dict(type="MeanBuffersHook"),
     dict(type="NaNGuardHook"),
     dict(type="ProgressHook"),
     dict(type="EMAHook", ema_type="MomentumAnnealingEMA", momentum=0.002, gamma=10),

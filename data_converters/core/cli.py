@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from data_converters.core.known_splits import read_splits
 from data_converters.core.plan import Converter
 from data_converters.core.run import RunOptions, convert, report_faults
+from pe_unified.cores import usable_cores
 from pe_unified.ct.errors import DataError
 
 _EPILOG = """\
@@ -86,7 +86,7 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         type=_positive,
-        default=_cores(),
+        default=usable_cores(),
         help="processes to work with (default: the cores of this machine, %(default)s)",
     )
 
@@ -174,12 +174,6 @@ def main(make: Callable[[argparse.Namespace], Converter], parser: argparse.Argum
     if not totals["converted"]:
         return 1
     return 1 if faults and not args.allow_skips else 0
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _folder(text: str) -> Path:

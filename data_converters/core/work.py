@@ -19,10 +19,8 @@ from data_converters.core.plan import PatientPlan, PatientSource, Reader, SliceP
 from data_converters.core.schema import union_mask
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.hu import encode_slice_png
-from pe_unified.ct.lungs import coarse_lung_box, search_grid, shrink_slice
+from pe_unified.ct.lungs import LUNG_MARGIN_MM, coarse_lung_box, search_grid, shrink_slice
 
-#: Added around the lungs, so that rounding to the search grid cuts nothing off.
-LUNG_MARGIN_MM = 6.0
 HU_CURE = (
     "check that masks and slices belong together and that no file was renamed, removed or "
     "reordered; --no-hu-check converts regardless"

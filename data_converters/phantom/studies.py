@@ -41,7 +41,8 @@ class PhantomSettings:
         spacing: mm between slices, rows, columns; fitted to the chest by default.
         positive_rate: share of studies with emboli; as in the real set by default.
         transfer_syntax: a key of ``TRANSFER_SYNTAXES``.
-        jpeg, boxes: for the RSNA layout, the JPEG-256 edition and Augmented RSPECT's boxes.
+        jpeg, boxes: for the RSNA layout, the JPEG-256 edition and Augmented RSPECT's boxes; both
+            together on slices of 512 x 512 only.
         truth: also write ``truth/<patient>.npz``.
         anatomy: folder of label maps (or a TotalSegmentator output) to paint on; study k takes
             the k-th patient, and round again.
@@ -71,6 +72,11 @@ class PhantomSettings:
             )
         if (self.jpeg or self.boxes) and self.layout != "rsna":
             raise ValueError("the JPEG edition and the boxes belong to the layout rsna")
+        if self.jpeg and self.boxes and self.size != 512:
+            raise ValueError(
+                f"boxes are counted in pixels of 512 x 512 where the JPEG edition is read, and "
+                f"these slices have {self.size}; take size 512, or one of jpeg and boxes"
+            )
         if self.size < 32 or self.slices < 8:
             raise ValueError(
                 f"{self.size} pixels and {self.slices} slices show no embolus; "

@@ -23,6 +23,9 @@ _SMALLEST_LUNG = 100e3
 _SMALLEST_SHARE = 0.08
 #: Below this share of the other side, a lung counts as missing (collapsed, flooded).
 _ONE_SIDED = 0.15
+#: Added around the lungs in the boxes that converted sets store and networks are cropped to, so
+#: that rounding to the search grid cuts nothing off.
+LUNG_MARGIN_MM = 6.0
 #: Taken for a side of a pixel where it is unknown: a field of view of 360 mm.
 _USUAL_FIELD_MM = 360.0
 
@@ -112,8 +115,17 @@ def coarse_lung_box(
     ``shape`` (rows, cols) and ``spacing_mm`` are those of the slices before shrinking.
     """
     lungs, body = find_lungs(coarse, grid_spacing(shape, spacing_mm))
-    if lungs is None:
-        return None
+    return None if lungs is None else box_of_lungs(lungs, body, shape, spacing_mm, margin_mm)
+
+
+def box_of_lungs(
+    lungs: np.ndarray,
+    body: np.ndarray,
+    shape: Sequence[int],
+    spacing_mm: Spacing,
+    margin_mm: float = 0.0,
+) -> tuple[int, int, int, int]:
+    """As :func:`coarse_lung_box`, from what :func:`find_lungs` found."""
     left, right = _complete_sides(lungs, body)
     top, bottom = _ends(lungs.sum(axis=(0, 2)) > 0)
     rows, cols = shape

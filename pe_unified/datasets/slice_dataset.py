@@ -48,7 +48,7 @@ class PESliceDataset(BaseDataset):
     Each item is the pipeline's output. A transform gets a dict with ``img_path``, the
     meta information of :class:`~pe_unified.datasets.PEDataSample`, ``label`` (0, 1 or
     None), ``boxes`` (float32 (n, 4) x1 y1 x2 y2, or None where unknown), ``masks`` (list
-    of compressed RLE, or None), ``lung_box``, ``series_paths`` with ``series_position``,
+    of compressed RLE, or None), ``lung_box``, ``slice_paths`` (its own between its neighbours'),
     and ``rng``, a NumPy generator seeded by the draw.
 
     Raises:
@@ -100,7 +100,7 @@ class PESliceDataset(BaseDataset):
             self._parse(image, annotations[image["id"]], root)
             for image in sorted(coco["images"], key=_reading_order)
         ]
-        self.series_paths = self._index_series(slices)
+        self._paths = self._index_series(slices)
         kept = [
             item
             for item in slices
@@ -138,12 +138,13 @@ class PESliceDataset(BaseDataset):
         )
 
     @staticmethod
-    def _index_series(slices: list[dict]) -> dict[str, list[str]]:
-        """Paths of every series in reading order; each slice learns its position."""
-        series: dict[str, list[str]] = defaultdict(list)
+    def _index_series(slices: list[dict]) -> dict[tuple, dict[int, str]]:
+        """Paths of every series by slice index; each slice learns its position in its series."""
+        series: dict[tuple, dict[int, str]] = defaultdict(dict)
         for item in slices:
-            item["series_position"] = len(series[item["series_uid"]])
-            series[item["series_uid"]].append(item["img_path"])
+            paths = series[_series_of(item)]
+            item["series_position"] = len(paths)
+            paths[item["slice_index"]] = item["img_path"]
         return dict(series)
 
     def labels(self) -> np.ndarray:
@@ -156,11 +157,17 @@ class PESliceDataset(BaseDataset):
         return [self.get_data_info(i)["patient_id"] for i in range(len(self))]
 
     def neighbour_paths(self, item: dict) -> list[str]:
-        """``2 * neighbours + 1`` paths, this slice in the middle; the ends repeat."""
-        series = self.series_paths[item["series_uid"]]
-        first = item["series_position"] - self.neighbours
-        last = item["series_position"] + self.neighbours
-        return [series[min(max(k, 0), len(series) - 1)] for k in range(first, last + 1)]
+        """``2 * neighbours + 1`` paths by height, this slice in the middle.
+
+        Where one is not in the set (at the ends, in a subset), the one next to it on the way to
+        this slice stands for it.
+        """
+        paths, index = self._paths[_series_of(item)], item["slice_index"]
+        below, above = [item["img_path"]], [item["img_path"]]
+        for distance in range(1, self.neighbours + 1):
+            below.append(paths.get(index - distance, below[-1]))
+            above.append(paths.get(index + distance, above[-1]))
+        return [*reversed(below[1:]), *above]
 
     def __getitem__(self, draw: "int | Draw") -> dict:
         index, seed = draw if isinstance(draw, tuple) else (int(draw), 0)
@@ -170,5 +177,11 @@ class PESliceDataset(BaseDataset):
         return self.pipeline(item)
 
 
+def _series_of(item: dict) -> tuple:
+    """Sets without UIDs leave them empty; the patient tells their series apart."""
+    return item["patient_id"], item["study_uid"], item["series_uid"]
+
+
 def _reading_order(image: dict) -> tuple:
-    return image["patient_id"], image["series_uid"], image["slice_index"]
+    study, series = image["study_uid"] or "", image["series_uid"] or ""
+    return image["patient_id"], study, series, image["slice_index"]

@@ -2,23 +2,24 @@
 
 mmengine copies a value into every place that mentions it while a file is parsed, so a
 later override of the top-level name no longer reaches those places. The names in
-:data:`KNOBS` do: whatever value stands at the top level once files and overrides are
-merged is carried to all its places.
+:data:`~pe_unified.engine.knobs.KNOBS` do: whatever value stands at the top level once files
+and overrides are merged is carried to all its places, and no other value may stand there.
 """
 
+import ast
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
+
+from pe_unified.engine.knobs import apply_knobs, governed
 
 
 class ConfigError(ValueError):
     """A config or an override of it cannot be used; the message says what to change."""
-
-
-_SPLITS = ("train", "val", "test")
 
 
 def load_config(
@@ -39,8 +40,8 @@ def load_config(
 
     Raises:
         FileNotFoundError: no such file.
-        ConfigError: an override names a key that the config does not have; the message
-            offers the nearest ones.
+        ConfigError: an override names a key that the config does not have (the message offers
+            the nearest ones), or a value stands where a knob would overwrite it.
     """
     path = Path(path)
     if not path.is_file():
@@ -51,9 +52,11 @@ def load_config(
     overrides = dict(overrides or {})
     if data_root is not None:
         overrides["data_root"] = str(data_root)
+    _refuse_lost(cfg, path)
     for key in overrides:
         _require_key(cfg, key)
         _refuse_copied(cfg, key)
+    _refuse_governed(cfg, overrides)
     cfg.merge_from_dict(overrides)
     apply_knobs(cfg)
     return cfg
@@ -103,123 +106,47 @@ def _refuse_copied(cfg: Config, dotted: str) -> None:
         )
 
 
-def apply_knobs(cfg: Config) -> None:
-    """Carry every top-level knob to the places that it governs."""
-    for name, setter in KNOBS.items():
-        if name in cfg:
-            setter(cfg, cfg[name])
+def _refuse_governed(cfg: Config, overrides: Mapping[str, Any]) -> None:
+    """An override of a place that a knob governs would be overwritten."""
+    for name, place in governed(cfg):
+        for key in overrides:
+            if key == place.path:
+                raise ConfigError(
+                    f"override '{key}' would be overwritten by the top-level '{name}'; use "
+                    f"'{name}={overrides[key]}'"
+                )
 
 
-def _dataloaders(cfg: Config, splits: tuple[str, ...] = _SPLITS) -> Iterator[ConfigDict]:
-    for split in splits:
-        loader = cfg.get(f"{split}_dataloader")
-        if loader is not None:
-            yield loader
+def _refuse_lost(cfg: Config, path: Path) -> None:
+    """A value that a config or its settings give to a governed place would be overwritten.
+
+    What an ancestor's knob left there while it was parsed is nobody's wish.
+    """
+    inherited = _family(str(path))
+    for name, place in governed(cfg):
+        value = place.holder.get(place.key)
+        if value is None or value == cfg[name]:
+            continue
+        if not any(name in each and each[name] == value for each in inherited):
+            raise ConfigError(
+                f"{path}: {place.path} = {value!r} would be overwritten by the top-level "
+                f"'{name}' = {cfg[name]!r}; set '{name}' instead"
+            )
 
 
-def _transforms(cfg: Config, kind: str) -> Iterator[ConfigDict]:
-    for loader in _dataloaders(cfg):
-        for transform in loader.dataset.pipeline:
-            if transform["type"] == kind:
-                yield transform
+@lru_cache(maxsize=256)
+def _family(path: str) -> tuple[Config, ...]:
+    """The config and all that it inherits from, each by itself."""
+    base = _literal_base(Path(path))
+    parents = [base] if isinstance(base, str) else list(base)
+    found = [Config.fromfile(path)]
+    for parent in parents:
+        found += _family(str((Path(path).parent / parent).resolve()))
+    return tuple(found)
 
 
-def _set_data_root(cfg: Config, value: str) -> None:
-    for loader in _dataloaders(cfg):
-        loader.dataset.data_root = value
-
-
-def _set_input_size(cfg: Config, value: int | tuple[int, int]) -> None:
-    for kind in ("CropToLungs", "ResizeSlice"):
-        for transform in _transforms(cfg, kind):
-            transform.size = value
-
-
-def _set_windows(cfg: Config, value: list) -> None:
-    for transform in _transforms(cfg, "CTWindows"):
-        transform.windows = value
-
-
-def _set_neighbours(cfg: Config, value: int) -> None:
-    for loader in _dataloaders(cfg):
-        loader.dataset.neighbours = value
-
-
-def _set_batch_size(cfg: Config, value: int) -> None:
-    for loader in _dataloaders(cfg, ("train",)):
-        loader.batch_size = value
-
-
-def _set_num_workers(cfg: Config, value: int) -> None:
-    for loader in _dataloaders(cfg):
-        loader.num_workers = value
-        loader.persistent_workers = value > 0
-
-
-def _set_max_iters(cfg: Config, value: int) -> None:
-    """The schedule's length; warm-up keeps its own, up to half of it."""
-    if cfg.get("train_cfg"):
-        cfg.train_cfg.max_iters = value
-        cfg.train_cfg.val_interval = min(cfg.train_cfg.val_interval, value)
-    warmup = min(cfg.get("warmup_iters", 0), value // 2)
-    for scheduler in cfg.get("param_scheduler") or ():
-        if scheduler["type"].endswith("LinearLR"):
-            scheduler.end = max(warmup, 1)
-        else:
-            scheduler.begin = warmup
-            scheduler.end = value
-            if "T_max" in scheduler:
-                scheduler.T_max = value - warmup
-
-
-def _set_lr(cfg: Config, value: float) -> None:
-    if cfg.get("optim_wrapper"):
-        cfg.optim_wrapper.optimizer.lr = value
-
-
-def _set_accumulate(cfg: Config, value: int) -> None:
-    if cfg.get("optim_wrapper"):
-        cfg.optim_wrapper.accumulative_counts = value
-
-
-def _set_precision(cfg: Config, value: str) -> None:
-    if cfg.get("optim_wrapper"):
-        cfg.optim_wrapper.precision = value
-    for loop in ("val_cfg", "test_cfg"):
-        if cfg.get(loop):
-            cfg[loop].fp16 = value != "fp32"
-
-
-def _set_pretrained(cfg: Config, value: str | None) -> None:
-    cfg.model.backbone.pretrained = value
-
-
-def _set_frozen_stages(cfg: Config, value: int) -> None:
-    cfg.model.backbone.frozen_stages = value
-
-
-def _set_seed(cfg: Config, value: int) -> None:
-    cfg.randomness.seed = value
-
-
-def _set_vis_backends(cfg: Config, value: list) -> None:
-    cfg.visualizer.vis_backends = value
-
-
-#: Top-level names that reach every place they govern.
-KNOBS: dict[str, Callable[[Config, Any], None]] = {
-    "data_root": _set_data_root,
-    "input_size": _set_input_size,
-    "windows": _set_windows,
-    "neighbours": _set_neighbours,
-    "batch_size": _set_batch_size,
-    "num_workers": _set_num_workers,
-    "max_iters": _set_max_iters,
-    "lr": _set_lr,
-    "accumulate": _set_accumulate,
-    "precision": _set_precision,
-    "pretrained": _set_pretrained,
-    "frozen_stages": _set_frozen_stages,
-    "seed": _set_seed,
-    "vis_backends": _set_vis_backends,
-}
+def _literal_base(path: Path) -> str | list[str]:
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "_base_":
+            return ast.literal_eval(node.value)
+    return []

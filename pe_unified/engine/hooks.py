@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce_dict, master_only
+from mmengine.dist import all_reduce_dict, all_reduce_params, master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -65,6 +65,7 @@ class WholeCheckpointHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
         if isinstance(runner._train_loop, dict) or runner._train_loop is None:
             return
+        runner.validated_iter = runner.iter
         runner.validated = {
             key: value for key, value in (metrics or {}).items() if isinstance(value, float | int)
         }
@@ -116,6 +117,28 @@ class MeanLossHook(Hook):
             reduced = {name: value.detach().clone() for name, value in outputs.items()}
             all_reduce_dict(reduced, op="mean")
             outputs.update(reduced)
+
+
+@HOOKS.register_module()
+class MeanBuffersHook(Hook):
+    """Give all processes the mean of their batch-norm statistics after every iteration.
+
+    Each process gathers them from its own share of the batch; validation, the average of weights
+    and the checkpoint would otherwise depend on the process.
+    """
+
+    priority = "VERY_HIGH"
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict | None = None,
+    ) -> None:
+        if runner.world_size > 1:
+            buffers = [each for each in runner.model.buffers() if each.is_floating_point()]
+            all_reduce_params(buffers, op="mean")
 
 
 @HOOKS.register_module()

@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import torch
 
+from pe_unified.cores import usable_cores
 from pe_unified.engine.progress import ProgressBars, show_progress_by
 
 #: Takes one line of text.
@@ -76,7 +77,7 @@ def run_jobs(jobs: Sequence[Job], processes: int, report: Report) -> dict[str, A
     bars = ProgressBars()
     listener = threading.Thread(target=_listen, args=(receivers, stop, bars, report), daemon=True)
     listener.start()
-    threads = max(1, _cores() // processes)
+    threads = max(1, usable_cores() // processes)
     senders = [sender for _, sender in pipes]
     executor = ProcessPoolExecutor(processes, context, _begin_worker, (senders, slots, threads))
     try:
@@ -91,13 +92,6 @@ def run_jobs(jobs: Sequence[Job], processes: int, report: Report) -> dict[str, A
         stopped.send(None)
         listener.join()
         bars.stop()
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _schedule(

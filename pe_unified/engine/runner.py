@@ -19,6 +19,8 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import weights_to_cpu
 from torch.utils.data import DataLoader
 
+from pe_unified.engine.config import ConfigError
+from pe_unified.engine.knobs import changed_knobs
 from pe_unified.models.weights import load_checkpoint_safely, reuse_weights
 from pe_unified.version import __version__
 
@@ -44,6 +46,8 @@ class PERunner(Runner):
         self.parents: list[dict] = []
         #: What validation found; tools/test.py applies the thresholds among it.
         self.validated: dict[str, float] = {}
+        #: Finished iterations of the weights that were validated.
+        self.validated_iter: int | None = None
         #: Best value so far of the metric that picks ``best.pth``.
         self.best: float | None = None
         self._seconds_before = 0.0
@@ -117,16 +121,18 @@ class PERunner(Runner):
     ) -> None:
         """Write a checkpoint atomically; ``meta["iter"]`` counts finished iterations."""
         model = self.model.module if is_model_wrapper(self.model) else self.model
+        finished = (meta or {}).get("iter", self.iter)
         checkpoint: dict[str, Any] = {
             "meta": {
                 "epoch": 0,
-                "iter": self.iter,
+                "iter": finished,
                 **(meta or {}),
                 "pe_unified": __version__,
                 "cfg": self.cfg.to_dict(),
                 "step": self.cfg.get("step"),
                 "parents": self.parents,
-                "validated": self.validated,
+                # Thresholds of other weights are none of these.
+                "validated": self.validated if self.validated_iter == finished else {},
                 "best": self.best,
                 "seconds": self.seconds,
                 "seed": self.seed,
@@ -160,6 +166,7 @@ class PERunner(Runner):
         model.load_state_dict(checkpoint["state_dict"], strict=strict)
         meta = checkpoint.get("meta", {})
         self.validated = dict(meta.get("validated", {}))
+        self.validated_iter = meta.get("iter")
         self._has_loaded = True
         self.logger.info(f"weights of {filename} loaded")
         return checkpoint
@@ -168,6 +175,12 @@ class PERunner(Runner):
         """Go on as if nothing had happened: weights, optimiser, schedule, random state."""
         super().resume(filename, *args, **kwargs)
         checkpoint = load_checkpoint_safely(filename, trust=self.cfg.get("trust_checkpoint", False))
+        changed = changed_knobs(checkpoint["meta"]["cfg"], self.cfg)
+        if changed:
+            self.logger.warning(
+                f"resumed with other settings than {filename} was trained with: "
+                f"{'; '.join(changed)}. The optimiser and the schedule go on with its own"
+            )
         self.parents = list(checkpoint["meta"]["parents"])
         self.best = checkpoint["meta"]["best"]
         self._seconds_before = checkpoint["meta"]["seconds"]
@@ -228,6 +241,20 @@ def newest_checkpoint(work_dir: str | Path) -> str | None:
         if is_whole(path):
             return str(path)
     return None
+
+
+def refuse_used(work_dir: str | Path) -> None:
+    """A new run among the checkpoints of an earlier one would lose its own to theirs.
+
+    Raises:
+        ConfigError: the folder holds checkpoints.
+    """
+    found = sorted(Path(work_dir).glob("iter_*.pth"))
+    if found:
+        raise ConfigError(
+            f"{work_dir} holds {found[-1].name} of an earlier run; go on with it by --resume, "
+            "name another --work-dir, or remove the folder"
+        )
 
 
 def is_whole(path: str | Path) -> bool:

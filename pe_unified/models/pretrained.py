@@ -20,6 +20,11 @@ from pe_unified.models.weights import (
 )
 
 _TORCHVISION = "torchvision://"
+#: Cure for files whose tensors come with code.
+_SAVE_TENSORS = (
+    "save its tensors alone: c = torch.load(FILE, weights_only=False); "
+    "torch.save(c['state_dict'], 'weights.pth')"
+)
 _HASH = re.compile(r"-([0-9a-f]{8,})\.pth?$")
 _CLASSIFIERS = ("fc.", "head.")
 #: Norms that a Swin has for its first three outputs and no classification checkpoint has.
@@ -42,7 +47,12 @@ def load_pretrained(backbone: nn.Module, source: str | os.PathLike) -> ReuseRepo
         ReuseError: the weights do not fit this backbone.
     """
     path = _as_file(os.fspath(source))
-    tensors = backbone_tensors(backbone, tensors_of(load_checkpoint_safely(path)))
+    try:
+        stored = load_checkpoint_safely(path)
+    except CheckpointError as error:
+        text = str(error).replace("pass --trust-checkpoint", _SAVE_TENSORS)
+        raise CheckpointError(f"pretrained: {text}") from error
+    tensors = backbone_tensors(backbone, tensors_of(stored))
     report = take_over(backbone, tensors, "backbone", os.fspath(source), fresh=SWIN_FRESH)
     print_log(str(report), logger="current")
     return report
@@ -72,7 +82,10 @@ def _as_file(source: str) -> Path:
             )
         path = Path(source).expanduser()
         if not path.is_file():
-            raise CheckpointError(f"pretrained: {path}: no such file")
+            raise CheckpointError(
+                f"pretrained: {path}: no such file; check the path, or give None to start from "
+                "scratch"
+            )
         return path
     path = Path(torch.hub.get_dir(), "checkpoints", _file_name(source))
     if path.is_file():

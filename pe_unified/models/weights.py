@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -78,6 +79,10 @@ def load_checkpoint_safely(
             loaded = torch.load(path, map_location=map_location, weights_only=not trust)
         except pickle.UnpicklingError as error:
             unsafe = _unsafe_names(path)
+            if not unsafe and not zipfile.is_zipfile(path):
+                raise CheckpointError(
+                    f"{path}: no checkpoint ({_beginning(path)}); fetch it again"
+                ) from error
             raise CheckpointError(
                 f"{path}: refused, because reading it would run pickled code"
                 f"{f' ({unsafe})' if unsafe else ''}. If you made this file or trust who did, "
@@ -114,6 +119,17 @@ def _method_of_history(owner: Any, name: str) -> Any:
     if owner is HistoryBuffer and name in ("min", "max", "mean", "current"):
         return getattr(owner, name)
     raise pickle.UnpicklingError(f"getattr({owner!r}, {name!r}) in a checkpoint")
+
+
+def _beginning(path: Path) -> str:
+    """What a file that is no checkpoint seems to be."""
+    with path.open("rb") as file:
+        head = file.read(60)
+    if head.startswith(b"version https://git-lfs"):
+        return "a pointer of git-lfs, not the file itself"
+    if head.lstrip()[:1] == b"<":
+        return "a web page"
+    return f"it begins with {head[:16]!r}"
 
 
 def _unsafe_names(path: Path) -> str:

@@ -363,3 +363,8 @@ def test_chosen_anatomies_are_dealt_in_turn(shared_data: Path) -> None:
     wrong = PhantomSettings("rsna", anatomy=str(shared_data / "anatomy"), anatomies=("999",))
     with pytest.raises(ValueError, match="no anatomy 999"):
         phantom_set.anatomy_of(wrong, 1)
+
+
+def test_boxes_beside_jpegs_need_slices_of_512() -> None:
+    with pytest.raises(ValueError, match="take size 512"):
+        PhantomSettings("rsna", size=64, slices=8, jpeg=True, boxes=True)

@@ -80,6 +80,23 @@ def test_neighbours_are_of_the_same_series_and_repeat_at_the_ends(tiny_dataset):
     assert all("PAT001" in path for path in data[6]["slice_paths"])
 
 
+@pytest.mark.parametrize("missing", [None, ""])
+def test_sets_without_uids_keep_patients_apart(tmp_path, missing):
+    root = write_tiny_dataset(tmp_path / "set", splits={"train": 2})
+    edit(root, "train", lambda coco: [i.update(series_uid=missing) for i in coco["images"]])
+    data = dataset(root, neighbours=1, every=4, pipeline=[])
+    assert [data.get_data_info(k)["slice_index"] for k in range(4)] == [0, 4, 0, 4]
+    assert all("PAT001" in path for path in data[2]["slice_paths"])
+
+
+def test_a_subset_has_no_neighbours_from_afar(tmp_path):
+    root = write_tiny_dataset(tmp_path / "set", splits={"train": 1})
+    edit(root, "train", lambda coco: coco.update(images=[coco["images"][k] for k in (0, 3, 4)]))
+    data = dataset(root, neighbours=2, pipeline=[])
+    numbers = [[int(path[-8:-4]) for path in data[k]["slice_paths"]] for k in range(3)]
+    assert numbers == [[0, 0, 0, 0, 0], [3, 3, 3, 4, 4], [3, 3, 4, 4, 4]]
+
+
 def test_neighbours_become_channels(tiny_dataset):
     assert dataset(tiny_dataset, neighbours=2)[3]["inputs"].shape == (15, 64, 64)
 

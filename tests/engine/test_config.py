@@ -102,3 +102,37 @@ def test_another_logger_reaches_the_visualizer(path):
 def test_overriding_a_pipelines_variable_is_refused_with_the_place_that_works(path):
     with pytest.raises(ConfigError, match=r"train_dataloader\.dataset\.pipeline\.2\.margin_mm"):
         load_config(path, {"train_pipeline.2.margin_mm": 3.0})
+
+
+@pytest.mark.parametrize(
+    ("place", "knob"),
+    [
+        ("optim_wrapper.optimizer.lr", "lr"),
+        ("train_dataloader.batch_size", "batch_size"),
+        ("train_cfg.max_iters", "max_iters"),
+        ("model.backbone.pretrained", "pretrained"),
+        ("randomness.seed", "seed"),
+        ("val_dataloader.dataset.data_root", "data_root"),
+        ("test_dataloader.dataset.pipeline.2.size", "input_size"),
+    ],
+)
+def test_an_override_that_would_be_lost_is_refused(path, place, knob):
+    with pytest.raises(ConfigError, match=f"'{place}' would be overwritten .* '{knob}=1'"):
+        load_config(path, {place: 1})
+
+
+def test_a_value_that_inheritance_would_lose_is_refused(path, tmp_path):
+    def child(name, text):
+        (tmp_path / name).write_text(f"_base_ = {str(path)!r}\n{text}\n")
+        return tmp_path / name
+
+    lost = child("lost.py", "optim_wrapper = dict(optimizer=dict(lr=1.0))")
+    with pytest.raises(ConfigError, match=r"lost\.py: optim_wrapper\.optimizer\.lr = 1\.0"):
+        load_config(lost)
+    with pytest.raises(ConfigError, match="set 'batch_size' instead"):
+        load_config(path, settings=[dict(train_dataloader=dict(batch_size=5))])
+    kept = load_config(child("kept.py", "lr = 1.0"))
+    assert kept.optim_wrapper.optimizer.lr == 1.0
+    grandchild = tmp_path / "grandchild.py"
+    grandchild.write_text("_base_ = './kept.py'\nlr = 2.0\n")
+    assert load_config(grandchild).optim_wrapper.optimizer.lr == 2.0

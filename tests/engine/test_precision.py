@@ -3,7 +3,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pe_unified.engine.precision import PrecisionOptimWrapper, autocast
+from pe_unified.engine.precision import PrecisionOptimWrapper
+from pe_unified.models.precision import autocast
 
 
 def _trained(batches, accumulate: int) -> torch.Tensor:

@@ -99,6 +99,33 @@ def test_killed_and_resumed_equals_undisturbed(undisturbed, repository, tiny_dat
     assert runner.best == reference.best
 
 
+def test_thresholds_belong_to_the_weights_that_were_validated(undisturbed):
+    """Validation fell on 3 and 6, checkpoints on 2, 4 and 6."""
+    work_dir, _ = undisturbed
+    assert load_checkpoint_safely(work_dir / "iter_4.pth")["meta"]["validated"] == {}
+    assert load_checkpoint_safely(work_dir / "iter_6.pth")["meta"]["validated"]
+
+
+def test_a_used_work_dir_is_refused(undisturbed, repository, tiny_dataset):
+    """Its checkpoints would crowd out those of a new run."""
+    work_dir, _ = undisturbed
+    command = [sys.executable, "tools/train.py", "configs/pe_cls_r50.py"]
+    command += ["--data-root", str(tiny_dataset), "--work-dir", str(work_dir)]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ") and "iter_6.pth of an earlier run" in done.stderr
+    assert "--resume" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_resuming_with_other_settings_is_told(repository, tiny_dataset, tmp_path):
+    train(small_config(repository, tiny_dataset, tmp_path, task="cls", max_iters=2))
+    cfg = small_config(repository, tiny_dataset, tmp_path, task="cls", max_iters=3, lr=0.5)
+    cfg.resume = True
+    train(cfg)
+    log = max(tmp_path.glob("*/*.log"), key=os.path.getmtime).read_text()
+    assert "lr was 0.001, is 0.5" in log and "max_iters was 2, is 3" in log
+
+
 def test_half_written_checkpoint_is_passed_over(tmp_path):
     save_atomically({"state_dict": {"x": torch.ones(1000)}}, tmp_path / "iter_2.pth")
     whole = (tmp_path / "iter_2.pth").read_bytes()

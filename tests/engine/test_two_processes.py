@@ -1,4 +1,8 @@
-"""Two processes train as one does."""
+"""Two processes train as one does.
+
+To the digit only where a loss is a mean over slices and no layer looks at the whole batch: batch
+norm, and Dice pooled over a batch, see the share of each process.
+"""
 
 import json
 import subprocess
@@ -26,29 +30,38 @@ cfg = small_config(
     task="cls", max_iters=3, batch_size=8 // processes,
     **{{"model.cls_head.pool": "avg", "model.cls_head.dropout": 0.0}},
 )
-cfg.model.backbone.norm_eval = True
+cfg.model.backbone.norm_eval = {norm_eval}
 cfg.launcher = "pytorch" if processes > 1 else "none"
 cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
 cfg.default_hooks.logger.interval = 1
-PERunner.from_cfg(cfg).train()
+model = PERunner.from_cfg(cfg).train()
+torch.save(model.state_dict(), Path(cfg.work_dir) / f"rank{{os.environ.get('RANK', 0)}}.pt")
 """
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+TORCHRUN += ["--standalone"]
+
+
+def write_script(folder, repository, data, norm_eval):
+    script = folder / "train.py"
+    paths = [str(repository / "tests"), str(repository / "tests/engine")]
+    script.write_text(
+        SCRIPT.format(
+            paths=paths,
+            repository=str(repository),
+            data=str(data),
+            work_dir=str(folder),
+            norm_eval=norm_eval,
+        )
+    )
+    return script
 
 
 @pytest.fixture(scope="module")
 def runs(repository, tiny_dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("distributed")
-    script = folder / "train.py"
-    script.write_text(
-        SCRIPT.format(
-            paths=[str(repository / "tests"), str(repository / "tests/engine")],
-            repository=str(repository),
-            data=str(tiny_dataset),
-            work_dir=str(folder),
-        )
-    )
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    torchrun += ["--master_addr", "127.0.0.1", "--master_port", "0", "--standalone"]
-    for command in ([sys.executable], torchrun):
+    script = write_script(folder, repository, tiny_dataset, norm_eval=True)
+    for command in ([sys.executable], TORCHRUN):
         done = subprocess.run([*command, str(script)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
     return folder
@@ -75,24 +88,33 @@ def test_same_weights(runs):
         torch.testing.assert_close(two[name], tensor, atol=2e-4, rtol=1e-3, msg=name)
 
 
+def test_processes_share_batch_norm_statistics(repository, tiny_dataset, tmp_path):
+    script = write_script(tmp_path, repository, tiny_dataset, norm_eval=False)
+    done = subprocess.run([*TORCHRUN, str(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (torch.load(tmp_path / f"2/rank{rank}.pt") for rank in (0, 1))
+    moved = [name for name in first if name.endswith("running_mean") and first[name].any()]
+    assert moved
+    for name, tensor in first.items():
+        torch.testing.assert_close(second[name], tensor, atol=1e-6, rtol=1e-5, msg=name)
+
+
 def test_recipe_and_evaluation_by_two_processes(repository, tiny_dataset, tmp_path):
     """One summary, one table on the console, metrics over the slices of both."""
     settings = {**small_settings("cls"), "max_iters": 2}
     step = dict(name="s1_cls", config=str(repository / "configs/pe_cls_r50.py"))
     (tmp_path / "recipe.py").write_text(f"settings = {settings!r}\nsteps = [{step!r}]\n")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    torchrun += ["--standalone"]
     out = tmp_path / "run"
     train = ["tools/train_steps.py", str(tmp_path / "recipe.py"), "--work-dir", str(out)]
     train += ["--data-root", str(tiny_dataset), "--launcher", "pytorch"]
-    done = subprocess.run([*torchrun, *train], cwd=repository, capture_output=True, text=True)
+    done = subprocess.run([*TORCHRUN, *train], cwd=repository, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("test patients") == 1
     (record,) = json.loads((out / "summary.json").read_text())["steps"]
     config = next((out / "s1_cls").glob("*.py"))
     test = ["tools/test.py", str(config), str(out / record["checkpoint"])]
     test += ["--work-dir", str(tmp_path / "test"), "--launcher", "pytorch"]
-    done = subprocess.run([*torchrun, *test], cwd=repository, capture_output=True, text=True)
+    done = subprocess.run([*TORCHRUN, *test], cwd=repository, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("metrics written") == 1
     metrics = json.loads((tmp_path / "test/metrics.json").read_text())["metrics"]

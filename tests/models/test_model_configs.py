@@ -37,7 +37,8 @@ def test_heads_are_dropped_by_none(model_config):
     assert MODELS.build(config).tasks == ("cls",)
 
 
-def test_the_stock_detector_is_the_stock_detector(model_config):
-    config = model_config("r50_stock_det").det_head.to_dict()
+def test_the_stock_detector_is_the_stock_detector(repository):
+    config = Config.fromfile(repository / "configs/ablations/det_r50_stock.py")
+    config = config.model.det_head.to_dict()
     assert config.pop("type") == "PEDetHead"
     assert DetSettings(**config) == STOCK

@@ -148,6 +148,16 @@ def test_other_files_are_named(tmp_path):
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(CheckpointError, match=r"notes\.pth"):
         load_checkpoint_safely(tmp_path / "notes.pth")
+    for content, kind in (
+        ("<!DOCTYPE html><html>404</html>", "a web page"),
+        ("version https://git-lfs.github.com/spec/v1\noid", "a pointer of git-lfs"),
+    ):
+        (tmp_path / "notes.pth").write_text(content)
+        with pytest.raises(
+            CheckpointError, match=f"no checkpoint .{kind}.*fetch it again"
+        ) as found:
+            load_checkpoint_safely(tmp_path / "notes.pth")
+        assert "trust" not in str(found.value)
     with pytest.raises(CheckpointError, match="holds a list"):
         load_checkpoint_safely(tmp_path / "list.pth")
     with pytest.raises(CheckpointError, match="no such checkpoint"):

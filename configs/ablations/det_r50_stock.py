@@ -1,6 +1,9 @@
-"""PEUnified on ResNet-50 with mmdet's own Faster R-CNN settings, for comparison."""
+"""Detection: mmdet's own settings of Faster R-CNN, against those for small lesions.
 
-_base_ = "./r50.py"
+tools/train.py configs/ablations/det_r50_stock.py --data-root data/pe
+"""
+
+_base_ = "../pe_det_r50.py"
 
 model = dict(
     det_head=dict(

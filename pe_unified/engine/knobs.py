@@ -1,0 +1,154 @@
+"""Top-level names of a config that reach every place they govern.
+
+mmengine copies a value into every place that mentions it while a file is parsed, so a later
+override of the top-level name no longer reaches those places. A knob does.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+_SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the value of a knob stands: ``holder[key]``; ``path`` names it in messages."""
+
+    holder: Any
+    key: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A top-level name that governs others.
+
+    Attributes:
+        places: where its value stands, in a merged config.
+        follow: adapts what depends on it.
+    """
+
+    places: Callable[[Config], Iterator[Place]]
+    follow: Callable[[Config, Any], None] | None = None
+
+
+def apply_knobs(cfg: Config) -> None:
+    """Carry every top-level knob to the places that it governs."""
+    for name, knob in KNOBS.items():
+        if name in cfg:
+            for place in knob.places(cfg):
+                place.holder[place.key] = cfg[name]
+            if knob.follow is not None:
+                knob.follow(cfg, cfg[name])
+
+
+def governed(cfg: Config) -> Iterator[tuple[str, Place]]:
+    """Every place that a knob of this config governs, with the knob's name."""
+    for name, knob in KNOBS.items():
+        if name in cfg:
+            for place in knob.places(cfg):
+                yield name, place
+
+
+def changed_knobs(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In words, the knobs whose values differ between two configs that both have them."""
+    return [
+        f"{name} was {before[name]!r}, is {now[name]!r}"
+        for name in KNOBS
+        if name in before and name in now and before[name] != now[name]
+    ]
+
+
+def _splits(cfg: Config, splits: Sequence[str] = _SPLITS) -> Iterator[tuple[str, ConfigDict]]:
+    for split in splits:
+        loader = cfg.get(f"{split}_dataloader")
+        if loader is not None:
+            yield f"{split}_dataloader", loader
+
+
+def _of_loaders(key: str, splits: Sequence[str] = _SPLITS) -> Knob:
+    def places(cfg: Config) -> Iterator[Place]:
+        for path, loader in _splits(cfg, splits):
+            yield Place(loader, key, f"{path}.{key}")
+
+    return Knob(places)
+
+
+def _of_datasets(key: str) -> Knob:
+    def places(cfg: Config) -> Iterator[Place]:
+        for path, loader in _splits(cfg):
+            yield Place(loader.dataset, key, f"{path}.dataset.{key}")
+
+    return Knob(places)
+
+
+def _of_transforms(key: str, *kinds: str) -> Knob:
+    def places(cfg: Config) -> Iterator[Place]:
+        for path, loader in _splits(cfg):
+            for number, transform in enumerate(loader.dataset.pipeline):
+                if transform["type"] in kinds:
+                    yield Place(transform, key, f"{path}.dataset.pipeline.{number}.{key}")
+
+    return Knob(places)
+
+
+def _at(*way: str) -> Callable[[Config], Iterator[Place]]:
+    """One place, where the config has all that leads to it."""
+
+    def places(cfg: Config) -> Iterator[Place]:
+        holder: Any = cfg
+        for part in way[:-1]:
+            holder = holder.get(part)
+            if not holder:
+                return
+        yield Place(holder, way[-1], ".".join(way))
+
+    return places
+
+
+def _loaders_persist(cfg: Config, workers: int) -> None:
+    for _, loader in _splits(cfg):
+        loader.persistent_workers = workers > 0
+
+
+def _schedule_length(cfg: Config, iterations: int) -> None:
+    """The schedule keeps its shape; warm-up its own length, up to half of the run."""
+    if cfg.get("train_cfg"):
+        cfg.train_cfg.val_interval = min(cfg.train_cfg.val_interval, iterations)
+    warmup = min(cfg.get("warmup_iters", 0), iterations // 2)
+    for scheduler in cfg.get("param_scheduler") or ():
+        if scheduler["type"].endswith("LinearLR"):
+            scheduler.end = max(warmup, 1)
+        else:
+            scheduler.begin = warmup
+            scheduler.end = iterations
+            if "T_max" in scheduler:
+                scheduler.T_max = iterations - warmup
+
+
+def _evaluation_precision(cfg: Config, precision: str) -> None:
+    for loop in ("val_cfg", "test_cfg"):
+        if cfg.get(loop):
+            cfg[loop].fp16 = precision != "fp32"
+
+
+#: Top-level names that reach every place they govern.
+KNOBS: dict[str, Knob] = {
+    "data_root": _of_datasets("data_root"),
+    "input_size": _of_transforms("size", "CropToLungs", "ResizeSlice"),
+    "windows": _of_transforms("windows", "CTWindows"),
+    "neighbours": _of_datasets("neighbours"),
+    "batch_size": _of_loaders("batch_size", ("train",)),
+    "num_workers": Knob(_of_loaders("num_workers").places, _loaders_persist),
+    "max_iters": Knob(_at("train_cfg", "max_iters"), _schedule_length),
+    "lr": Knob(_at("optim_wrapper", "optimizer", "lr")),
+    "accumulate": Knob(_at("optim_wrapper", "accumulative_counts")),
+    "precision": Knob(_at("optim_wrapper", "precision"), _evaluation_precision),
+    "pretrained": Knob(_at("model", "backbone", "pretrained")),
+    "frozen_stages": Knob(_at("model", "backbone", "frozen_stages")),
+    "seed": Knob(_at("randomness", "seed")),
+    "vis_backends": Knob(_at("visualizer", "vis_backends")),
+}

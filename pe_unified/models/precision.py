@@ -1,0 +1,37 @@
+"""In which arithmetic a network runs, on CPU and GPU alike."""
+
+import re
+from pathlib import Path
+
+import torch
+from mmengine.device import get_device
+
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16; others emulate it, slower than float32."""
+    flags = Path("/proc/cpuinfo")
+    text = flags.read_text() if flags.is_file() else ""
+    return re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", text) is not None
+
+
+def fastest_precision(device: torch.device) -> str:
+    """``"bf16"`` where the device computes in it, else ``"fp32"``."""
+    has = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bfloat16()
+    return "bf16" if has else "fp32"
+
+
+def autocast(precision: str, device: str | None = None) -> torch.autocast:
+    """The autocast context of a precision, on the device in use by default.
+
+    bfloat16 keeps float32's range, so gradients need no scaling, on CPU as on GPU.
+
+    Raises:
+        ValueError: not one of ``fp32`` and ``bf16``.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, got '{precision}'")
+    dtype = PRECISIONS[precision]
+    kind = (device or get_device()).split(":")[0]
+    return torch.autocast(kind, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
