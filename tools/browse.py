@@ -25,7 +25,7 @@ from mmengine.registry import init_default_scope
 from pe_unified.ct.windows import resolve_window
 from pe_unified.datasets import Draw, PESliceDataset
 from pe_unified.engine import ConfigError, load_config
-from pe_unified.evaluation.figure_style import RESEARCH_LINE
+from pe_unified.notice import RESEARCH_LINE
 from pe_unified.registry import DATASETS, SCOPE
 
 #: RGB of mask outlines and boxes; both stand off grey, and off each other for every eye.

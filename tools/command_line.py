@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from mmengine.config import Config, DictAction
 
+from pe_unified.ct.errors import DataError
 from pe_unified.datasets import DatasetError
 from pe_unified.engine import ConfigError, load_config
 from pe_unified.engine.parallel import WorkerDied
@@ -25,6 +26,7 @@ USER_ERRORS = (
     ReuseError,
     ConfigError,
     DatasetError,
+    DataError,
     WorkerDied,
 )
 

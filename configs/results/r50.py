@@ -22,8 +22,15 @@ settings = dict(
 
 # Where segmentation is a task its masks also teach the classification where to look.
 with_masks = dict(cls_head=dict(mask_weight=1.0))
+# Boxes of a few pixels take longest to learn, and learn from positive slices.
+detection = dict(
+    max_iters=300,
+    train_dataloader=dict(sampler=dict(_delete_=True, type="PEOversamplingSampler", factor=12.0)),
+)
 step_settings = dict(
     s3_cls_seg=dict(model=with_masks),
     s6_cls_seg_reused=dict(model=with_masks),
-    s9_unified=dict(model=with_masks),
+    s7_det=detection,
+    s8_det_reused=detection,
+    s9_unified=dict(max_iters=300, model=dict(**with_masks, task_weights=dict(det=3.0))),
 )

@@ -71,7 +71,9 @@ class CTStudy:
         z_mm: position of each slice along the normal, mm; None where unknown.
         files: one per slice for DICOM; the one file else.
         sop_uids: one per slice for DICOM; empty else.
-        notes: in words, what was left out or is odd about the study.
+        notes: in words, what was left out or is odd about the study; no file names, which may
+            hold a patient's name.
+        broken: files that should be slices and could not be read.
         grid: of a study that came as one file; None for DICOM.
         missing_slices: how many slices the steps say are absent.
         uneven_steps: the steps between slices differ, and none is missing.
@@ -91,6 +93,7 @@ class CTStudy:
     series_uid: str = ""
     patient_id: str = ""
     notes: tuple[str, ...] = ()
+    broken: tuple[DataError, ...] = ()
     grid: FileGrid | None = None
     missing_slices: int = 0
     uneven_steps: bool = False
@@ -200,10 +203,11 @@ def _from_folder(folder: Path, series_uid: str | None) -> CTStudy:
     choice = choose_series(scan.headers, os.fspath(folder), series_uid)
     notes = [choice.reason] if choice.reason else []
     notes += choice.notes
-    notes += [f"left out {error}" for error in scan.broken]
+    if scan.broken:
+        notes.append(f"left out {len(scan.broken)} files that could not be read")
     if scan.ignored:
         notes.append(f"left out {len(scan.ignored)} files that are no slices")
-    return _from_stack(choice.slices, notes, folder)
+    return replace(_from_stack(choice.slices, notes, folder), broken=tuple(scan.broken))
 
 
 def _from_stack(headers: Sequence[SliceHeader], notes: Sequence[str], where: Path) -> CTStudy:

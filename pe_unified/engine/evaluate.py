@@ -4,7 +4,7 @@ import copy
 import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,9 +71,14 @@ def evaluate_checkpoint(
     return Evaluation(kept, thresholds, tables)
 
 
-def validate_checkpoint(cfg: Config, checkpoint: str | Path) -> dict[str, Any]:
+def validate_checkpoint(
+    cfg: Config, checkpoint: str | Path, hooks: Sequence[Hook] = ()
+) -> dict[str, Any]:
     """Metrics on the validation split, among them the thresholds it chooses."""
-    return _test_runner(cfg, checkpoint, "val").test()
+    runner = _test_runner(cfg, checkpoint, "val")
+    for hook in hooks:
+        runner.register_hook(hook)
+    return runner.test()
 
 
 def _test_runner(cfg: Config, checkpoint: str | Path, split: str) -> PERunner:

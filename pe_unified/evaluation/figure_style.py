@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-#: Stands under every figure.
-RESEARCH_LINE = "Research software, not a medical device"
+from pe_unified.notice import RESEARCH_LINE
 
 #: Okabe and Ito's palette, without yellow and black; line styles tell the same apart in grey.
 _ARM_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")

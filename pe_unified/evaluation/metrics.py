@@ -115,7 +115,11 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
             metrics[key] = estimates[key].value
             if self.resamples:
                 metrics[f"{key}_ci"] = [estimates[key].low, estimates[key].high]
-        return {**metrics, "threshold": threshold}
+        return {**metrics, "threshold": threshold, **self.further_choices(table)}
+
+    def further_choices(self, table: AnyTable) -> dict[str, float]:
+        """What else this split fixes, where it chooses the threshold."""
+        return {}
 
     def _threshold(self, table: AnyTable) -> tuple[float, str]:
         if self.threshold is not None:
@@ -169,6 +173,11 @@ class SliceMetric(PatientMetric[slices.SliceTable]):
 
     def choose(self, table: slices.SliceTable) -> float | None:
         return slices.choose_threshold(table, self.criterion)
+
+    def further_choices(self, table: slices.SliceTable) -> dict[str, float]:
+        """``gate``, below which segmentation and detection can be spared."""
+        gate = slices.choose_gate(table) if self.threshold is None else None
+        return {} if gate is None else {"gate": gate}
 
     def statistic(self, table: slices.SliceTable, threshold: float) -> Statistic:
         return table.statistic(threshold)

@@ -1,5 +1,6 @@
 """Slice classification: ROC, AUC, the operating threshold and what follows from it."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,8 @@ from pe_unified.evaluation.tables import IntArray, Table, index_patients, sum_by
 
 #: Used where a split cannot choose a threshold (one class only).
 DEFAULT_THRESHOLD = 0.5
+#: Share of the positive slices that must pass the gate before the costlier heads.
+GATE_SENSITIVITY = 0.995
 
 Criterion = Literal["youden", "f1"]
 
@@ -155,3 +158,14 @@ def choose_threshold(table: SliceTable, criterion: Criterion = "youden") -> floa
     if best + 1 < len(thresholds):
         chosen = (chosen + thresholds[best + 1]) / 2
     return float(chosen)
+
+
+def choose_gate(table: SliceTable, sensitivity: float = GATE_SENSITIVITY) -> float | None:
+    """The highest threshold that still calls this share of the positive slices positive.
+
+    None where the split has no positive slice.
+    """
+    positive = np.sort(table.score[table.label])
+    if not len(positive):
+        return None
+    return float(positive[math.floor((1 - sensitivity) * len(positive) + 1e-9)])

@@ -14,9 +14,10 @@ from pe_unified.evaluation import figure_overlays, figures
 from pe_unified.evaluation.bootstrap import Difference
 from pe_unified.evaluation.detection import DetTable, match_slice
 from pe_unified.evaluation.figure_curves import roc_band
-from pe_unified.evaluation.figure_style import RESEARCH_LINE, footer, new_figure
+from pe_unified.evaluation.figure_style import footer, new_figure
 from pe_unified.evaluation.lesions import LesionTable
 from pe_unified.evaluation.slices import SliceTable, roc_points
+from pe_unified.notice import RESEARCH_LINE
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pe_unified.evaluation.bootstrap import patient_weights
 from pe_unified.evaluation.slices import (
     SliceTable,
     WeightedAuc,
+    choose_gate,
     choose_threshold,
     roc_points,
 )
@@ -156,3 +157,20 @@ def test_another_table_is_refused(tmp_path):
     np.savez(tmp_path / "other.npz", patients=np.array(["a"]), boxes=np.zeros(1))
     with pytest.raises(ValueError, match="not a SliceTable"):
         SliceTable.load(tmp_path / "other.npz")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 700), st.integers(0, 50), st.floats(0.5, 1.0), st.integers(0, 9))
+def test_the_gate_keeps_its_share_and_no_more_than_needed(positives, negatives, share, seed):
+    rng = np.random.default_rng(seed)
+    label = np.arange(positives + negatives) < positives
+    score = np.round(rng.random(len(label)), 2)  # with ties
+    table = SliceTable.build(["p"] * len(label), label, score)
+    gate = choose_gate(table, share)
+    assert (score[label] >= gate).mean() >= share - 1e-9
+    higher = np.nextafter(gate, 2)
+    assert (score[label] >= higher).mean() < share + 1e-9 or gate == score[label].max()
+
+
+def test_no_gate_without_a_positive_slice():
+    assert choose_gate(SliceTable.build(["p"] * 3, [0, 0, 0], [0.1, 0.2, 0.3])) is None

@@ -1,0 +1,113 @@
+"""From a study's files to its report: everything that one command does for one study."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pe_unified.ct.errors import DataError
+from pe_unified.ct.study import CTStudy, open_study
+from pe_unified.inference.lesions import Lesion, find_lesions
+from pe_unified.inference.outputs import output_folder, write_files
+from pe_unified.inference.predictor import Progress, StudyPredictor
+from pe_unified.inference.quality import check_quality
+from pe_unified.inference.reading import SliceReader
+from pe_unified.inference.report import build_report, pseudonymised
+from pe_unified.inference.survey import survey
+
+#: Fewer slices are no study of the chest, more are no single scan.
+SLICES = (8, 3000)
+_CURE = "point to the CT angiography, or name its series with --series"
+
+
+@dataclass(frozen=True)
+class AnalysisOptions:
+    """How a study is analysed.
+
+    Attributes:
+        series_uid: of several series in a folder take this one.
+        every_slice: look at slices beyond the lungs too.
+        pseudonym_key: replace all UIDs, by this secret; None keeps them.
+    """
+
+    series_uid: str | None = None
+    every_slice: bool = False
+    pseudonym_key: str | None = None
+
+
+def analyse_study(
+    path: Path,
+    out: Path,
+    predictor: StudyPredictor,
+    options: AnalysisOptions | None = None,
+    progress: Progress | None = None,
+    opened: Callable[[CTStudy], None] | None = None,
+) -> dict[str, Any]:
+    """Analyse one study and write its report into ``out``.
+
+    Args:
+        path: a DICOM folder, a zip, a NIfTI or NRRD file.
+        out: folder; gets ``report.json``, ``slices.csv``, ``mask.nii.gz``.
+        predictor: holds the model.
+        options: see :class:`AnalysisOptions`.
+        progress: called with the slices done and their number.
+        opened: called with the study once it is chosen.
+
+    Returns:
+        What ``report.json`` holds.
+
+    Raises:
+        DataError: the study cannot be read or is none, or ``out`` cannot be written.
+    """
+    options = options or AnalysisOptions()
+    watch = _Watch()
+    with output_folder(out) as folder, open_study(path, options.series_uid) as study:
+        _require_study(study)
+        if opened is not None:
+            opened(study)
+        watch.lap("opening")
+        reader = SliceReader(study)
+        first_look = survey(reader, every_slice=options.every_slice)
+        watch.lap("survey")
+        flags = check_quality(reader, first_look)
+        watch.lap("quality")
+        predictions = predictor.predict(reader, first_look, progress)
+        watch.lap("network")
+        lesions: list[Lesion] = find_lesions(predictions, reader, first_look)
+        watch.lap("lesions")
+        report = build_report(
+            study, first_look, flags, predictions, lesions, predictor, watch.seconds
+        )
+        if options.pseudonym_key is not None:
+            report = pseudonymised(report, options.pseudonym_key)
+        write_files(folder, report, study, lesions)
+    return report
+
+
+def _require_study(study: CTStudy) -> None:
+    count, rows, cols = study.shape
+    least, most = SLICES
+    if not least <= count <= most:
+        reason = f"{count} slices; a study of the chest has {least} to {most}"
+        raise DataError(study.source, reason, _CURE)
+    if min(rows, cols) < 64:
+        reason = f"slices of {rows} x {cols} pixels show no embolus"
+        raise DataError(study.source, reason, _CURE)
+    if None in study.spacing_mm:
+        reason = "no spacing between pixels or slices, so nothing can be measured"
+        raise DataError(study.source, reason, "export the study with its geometry")
+
+
+class _Watch:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._start = self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = now - self._last
+        self._last = now
+        self.seconds["total"] = now - self._start

@@ -1,0 +1,188 @@
+"""A checkpoint made ready to answer: model, preprocessing and thresholds out of one file."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mmengine.registry
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+import pe_unified.datasets
+import pe_unified.models  # noqa: F401  (registers the parts)
+from pe_unified.models.precision import autocast, fastest_precision
+from pe_unified.models.unified import PEUnified
+from pe_unified.models.weights import CheckpointError, load_checkpoint_safely
+from pe_unified.registry import MODELS, TRANSFORMS
+
+#: Read files or labels; a study brings its own slices and has no labels.
+_LOADERS = ("LoadCTSlice", "LoadPELabels")
+_SCOPED = re.compile(r"^((pe_unified|mmengine|mmcv|mmdet|mmseg|mmpretrain)\.)?\w+$")
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Operating thresholds, None where the checkpoint has none.
+
+    Attributes:
+        slice: probability at which a slice is called positive.
+        pixel: probability at which a pixel is called embolus.
+        box: score at which a box is kept.
+        gate: slices below it skip segmentation and detection.
+        exam: probability at which an exam is called positive.
+        origin: where they were fixed, in words.
+    """
+
+    slice: float | None = None
+    pixel: float | None = None
+    box: float | None = None
+    gate: float | None = None
+    exam: float | None = None
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class InferenceModel:
+    """What a checkpoint holds, ready for studies.
+
+    Attributes:
+        model: in evaluation mode, on its device.
+        transforms: from Hounsfield units (rows, cols, slices) to the packed input.
+        neighbours: slices on each side that the network sees with a slice.
+        thresholds: fixed on validation.
+        precision: ``"bf16"`` or ``"fp32"``.
+        lineage: what the report says of the model: file, digest, step, parents, version.
+    """
+
+    model: PEUnified
+    transforms: tuple[Any, ...]
+    neighbours: int
+    thresholds: Thresholds
+    precision: str
+    lineage: dict[str, Any]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def arithmetic(self) -> torch.autocast:
+        """The context in which the network computes."""
+        return autocast(self.precision, self.device.type)
+
+
+def load_model(
+    checkpoint: str | Path,
+    trust: bool = False,
+    device: str | None = None,
+    precision: str | None = None,
+) -> InferenceModel:
+    """Build the model that a checkpoint describes, with its weights.
+
+    Args:
+        checkpoint: written by training or by ``tools/publish.py``; it carries its config.
+        trust: unpickle code that the file may hold, and build types that are not registered.
+        device: ``"cpu"``, ``"cuda"``...; the GPU where there is one by default.
+        precision: ``"bf16"`` or ``"fp32"``; by default bf16 where the device computes in it.
+
+    Raises:
+        CheckpointError: unreadable, without a config, unsafe, or weights that do not fit.
+    """
+    path = Path(checkpoint)
+    stored = load_checkpoint_safely(path, trust)
+    meta = stored.get("meta")
+    if not isinstance(meta, Mapping) or not isinstance(meta.get("cfg"), Mapping):
+        raise CheckpointError(
+            f"{path}: carries no config, so the model cannot be built; take a checkpoint that "
+            "tools/train.py or tools/publish.py wrote"
+        )
+    try:
+        cfg = Config(dict(meta["cfg"]))
+        dataset = cfg.test_dataloader.dataset
+        steps = [step for step in dataset.pipeline if step["type"] not in _LOADERS]
+        if not trust:
+            _require_registered(path, cfg.model)
+            _require_registered(path, steps)
+        cfg.model.backbone.pretrained = None
+        with DefaultScope.overwrite_default_scope("pe_unified"):
+            model = MODELS.build(cfg.model)
+            transforms = tuple(TRANSFORMS.build(step) for step in steps)
+        model.load_state_dict(stored["state_dict"], strict=True)
+    except CheckpointError:
+        raise
+    except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        text = " ".join(str(error).split())[:300]
+        raise CheckpointError(
+            f"{path}: its config does not give a model of this version "
+            f"({type(error).__name__}: {text}); it was written by pe_unified "
+            f"{meta.get('pe_unified', 'of unknown version')}"
+        ) from error
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return InferenceModel(
+        model=model.eval().to(chosen),
+        transforms=transforms,
+        neighbours=int(dataset.get("neighbours", 0)),
+        thresholds=_thresholds(meta),
+        precision=precision or fastest_precision(chosen),
+        lineage={
+            "checkpoint": path.name,
+            "sha256": _digest(path),
+            "pe_unified": str(meta.get("pe_unified")),
+            "step": meta.get("step"),
+            "iterations": meta.get("iter"),
+            "parents": list(meta.get("parents") or ()),
+            "tasks": list(model.tasks),
+        },
+    )
+
+
+def _thresholds(meta: Mapping[str, Any]) -> Thresholds:
+    chosen = meta.get("validated") or {}
+    return Thresholds(
+        slice=chosen.get("cls/threshold"),
+        pixel=chosen.get("seg/threshold"),
+        box=chosen.get("det/threshold"),
+        gate=chosen.get("cls/gate"),
+        exam=chosen.get("exam/threshold"),
+        origin="validation split" if chosen else "none: the checkpoint was never validated",
+    )
+
+
+def _require_registered(path: Path, config: Any) -> None:
+    """Refuse types outside the registries: mmengine would import whatever a name points to."""
+    for name in _types(config):
+        if not isinstance(name, str) or not _SCOPED.match(name) or not _registered(name):
+            raise CheckpointError(
+                f"{path}: refused, because its config builds '{name}', which is no registered "
+                "part. If you made this file or trust who did, pass --trust-checkpoint"
+            )
+
+
+def _types(config: Any) -> Iterator[Any]:
+    if isinstance(config, Mapping):
+        if "type" in config:
+            yield config["type"]
+        for value in config.values():
+            yield from _types(value)
+    elif isinstance(config, list | tuple):
+        for value in config:
+            yield from _types(value)
+
+
+def _registered(name: str) -> bool:
+    """Whether a registry holds the name; nothing is imported for it."""
+    bare = name.rpartition(".")[2]
+    roots = (mmengine.registry.MODELS, mmengine.registry.TRANSFORMS)
+    return any(
+        bare in registry.module_dict
+        for root in roots
+        for registry in (root, *root.children.values())
+    )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,71 @@
+"""The files of a report, written so that there are all of them or none."""
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pe_unified.ct.errors import DataError
+from pe_unified.ct.study import CTStudy
+from pe_unified.inference.lesions import Lesion
+from pe_unified.inference.mask_file import write_mask
+
+#: Written last: where it is, the rest is whole.
+REPORT = "report.json"
+
+
+@contextmanager
+def output_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into; at the end its files move into ``out``, the report last.
+
+    Nothing is left of it where the work inside fails.
+
+    Raises:
+        DataError: ``out`` cannot be written to, or the disk is full.
+    """
+    partial = out / f".part-{os.getpid()}"
+    cure = "choose another --out, or make room"
+    try:
+        partial.mkdir(parents=True)
+        (partial / "probe").write_bytes(b"\0")
+        (partial / "probe").unlink()
+    except OSError as error:
+        raise DataError(out, f"cannot be written to ({error.strerror})", cure) from error
+    try:
+        yield partial
+        (out / REPORT).unlink(missing_ok=True)
+        for path in sorted(partial.iterdir(), key=lambda path: path.name == REPORT):
+            os.replace(path, out / path.name)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) or error.strerror is None:
+            raise
+        raise DataError(out, f"cannot be written to ({error.strerror})", cure) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_files(
+    folder: Path, report: Mapping[str, Any], study: CTStudy, lesions: Sequence[Lesion]
+) -> None:
+    """``report.json``, ``slices.csv`` and ``mask.nii.gz``."""
+    (folder / REPORT).write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+    write_slices(folder / "slices.csv", report["slices"])
+    write_mask(folder / "mask.nii.gz", study, {lesion.number: lesion.pixels for lesion in lesions})
+
+
+def write_slices(path: Path, slices: Sequence[Mapping[str, Any]]) -> None:
+    """One row per slice: index, sop_uid, z_mm, probability, examined, embolus_pixels, boxes and
+    the highest score of a box."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        names = ["index", "sop_uid", "z_mm", "probability", "examined", "embolus_pixels"]
+        writer.writerow([*names, "boxes", "highest_box_score"])
+        for each in slices:
+            scores = [box["score"] for box in each["boxes"]]
+            values = [each[name] for name in names]
+            values[4] = int(values[4])
+            writer.writerow([*values, len(scores), max(scores, default=None)])

@@ -1,0 +1,172 @@
+"""A study through the network: one pass per slice, the costly heads only where they can matter."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pe_unified.datasets.data_sample import PEDataSample
+from pe_unified.evaluation.segmentation import BINS, threshold_bin
+from pe_unified.evaluation.slices import DEFAULT_THRESHOLD
+from pe_unified.inference.model import InferenceModel
+from pe_unified.inference.reading import SliceReader, ahead
+from pe_unified.inference.survey import Survey
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class SlicePrediction:
+    """What the network says of one slice. Pixels are few, so they are kept as a list.
+
+    Attributes:
+        index: of the slice, from the feet.
+        probability: of embolism; None where the model does not classify.
+        examined: whether segmentation and detection looked at the slice.
+        pixels: int32 (n,), row-major numbers of the pixels called embolus.
+        pixel_probability: float32 (n,), of those pixels.
+        boxes: float32 (k, 4), x1 y1 x2 y2 in pixels of the slice.
+        scores: float32 (k,), of the boxes.
+    """
+
+    index: int
+    probability: float | None
+    examined: bool
+    pixels: np.ndarray
+    pixel_probability: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+
+
+_NO_PIXELS = (np.empty(0, np.int32), np.empty(0, np.float32))
+_NO_BOXES = (np.empty((0, 4), np.float32), np.empty(0, np.float32))
+
+
+class StudyPredictor:
+    """Runs a model over the slices of a study.
+
+    Args:
+        model: from :func:`~pe_unified.inference.model.load_model`.
+        batch_size: slices in one pass.
+        gate: leave segmentation and detection out on slices whose probability of embolism lies
+            below the model's gate. Without a gate in the checkpoint every slice is examined.
+    """
+
+    def __init__(self, model: InferenceModel, batch_size: int = 8, gate: bool = True) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size is at least 1, got {batch_size}")
+        self.model = model
+        self.batch_size = batch_size
+        usable = gate and "cls" in model.model.tasks and model.thresholds.gate is not None
+        self.gate = model.thresholds.gate if usable else None
+        pixel = model.thresholds.pixel
+        self.pixel_threshold = threshold_bin(DEFAULT_THRESHOLD if pixel is None else pixel) / BINS
+        box = model.thresholds.box
+        self.box_threshold = DEFAULT_THRESHOLD if box is None else box
+
+    def predict(
+        self, reader: SliceReader, survey: Survey, progress: Progress | None = None
+    ) -> list[SlicePrediction]:
+        """Predictions for ``survey.slices``, in order.
+
+        Slices are read and prepared in a thread while the network computes.
+
+        Args:
+            reader: of the study.
+            survey: gives the crop and the slices worth looking at.
+            progress: called with the slices done and their number.
+
+        Raises:
+            DataError: a slice that cannot be read.
+        """
+        wanted = survey.slices
+        batches = [
+            wanted[start : start + self.batch_size]
+            for start in range(0, len(wanted), self.batch_size)
+        ]
+        found: list[SlicePrediction] = []
+        for numbers, packed in ahead(lambda b: (b, self._prepare(b, reader, survey)), batches):
+            found += self.predict_batch(numbers, packed)
+            if progress is not None:
+                progress(len(found), len(wanted))
+        return found
+
+    def _prepare(self, numbers: Sequence[int], reader: SliceReader, survey: Survey) -> list[dict]:
+        return [self.prepare_slice(number, reader, survey) for number in numbers]
+
+    def prepare_slice(self, number: int, reader: SliceReader, survey: Survey) -> dict:
+        """One slice as the network takes it, by the transforms that the model was trained with."""
+        study = reader.study
+        rows, cols = study.shape[1:]
+        results = {
+            "hu": reader.stack(number, self.model.neighbours),
+            "ori_shape": (rows, cols),
+            "img_shape": (rows, cols),
+            "crop_box": (0, 0, cols, rows),
+            "scale_factor": (1.0, 1.0),
+            "lung_box": survey.box,
+            "spacing_mm": study.spacing_mm,
+            "slice_index": number,
+            "label": None,
+            "boxes": None,
+            "instance_map": None,
+        }
+        for transform in self.model.transforms:
+            results = transform(results)
+        return results
+
+    @torch.inference_mode()
+    def predict_batch(
+        self, numbers: Sequence[int], packed: Sequence[dict]
+    ) -> list[SlicePrediction]:
+        """Predictions for slices prepared by :meth:`prepare_slice`."""
+        network = self.model.model
+        batch = network.data_preprocessor(
+            {
+                "inputs": [each["inputs"] for each in packed],
+                "data_samples": [each["data_samples"] for each in packed],
+            }
+        )
+        inputs, samples = batch["inputs"], batch["data_samples"]
+        with self.model.arithmetic():
+            features = network.backbone(inputs)
+            probabilities: list[float | None] = [None] * len(samples)
+            if "cls" in network.tasks:
+                network.cls_head.predict(features, samples, inputs)
+                probabilities = [float(sample.pred_score[1]) for sample in samples]
+            examined = [
+                row
+                for row, probability in enumerate(probabilities)
+                if self.gate is None or probability is None or probability >= self.gate
+            ]
+            if examined and set(network.tasks) - {"cls"}:
+                chosen = [samples[row] for row in examined]
+                if len(examined) < len(samples):
+                    features = [level[examined] for level in features]
+                    inputs = inputs[examined]
+                for task in network.tasks:
+                    if task != "cls":
+                        head: Any = network.head(task)
+                        head.predict(features, chosen, inputs)
+        return [
+            self._collect(number, sample, probability, row in set(examined))
+            for row, (number, sample, probability) in enumerate(
+                zip(numbers, samples, probabilities, strict=True)
+            )
+        ]
+
+    def _collect(
+        self, number: int, sample: PEDataSample, probability: float | None, examined: bool
+    ) -> SlicePrediction:
+        pixels, boxes = _NO_PIXELS, _NO_BOXES
+        if "seg_prob" in sample:
+            flat = sample.seg_prob.data.flatten()
+            where = torch.nonzero(flat >= self.pixel_threshold).flatten()
+            pixels = (where.to(torch.int32).cpu().numpy(), flat[where].float().cpu().numpy())
+        if "pred_instances" in sample:
+            found = sample.pred_instances
+            kept = found.scores >= self.box_threshold
+            boxes = (found.bboxes[kept].cpu().numpy(), found.scores[kept].cpu().numpy())
+        return SlicePrediction(number, probability, examined, *pixels, *boxes)

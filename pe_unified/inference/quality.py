@@ -1,0 +1,195 @@
+"""Whether a study can be judged at all: what to abstain from, and why."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from pe_unified.ct.study import CTStudy
+from pe_unified.inference.reading import SliceReader
+from pe_unified.inference.survey import Survey
+
+#: Blood in the mediastinum below this was not reached by contrast, HU.
+NO_CONTRAST_HU = 110.0
+#: Below this emboli hardly stand out, HU (at least 211 HU are asked of a diagnostic CTPA by
+#: Wittram, Radiol Clin North Am 2007).
+POOR_CONTRAST_HU = 200.0
+#: Lungs that still have this share of their largest cross-section at an end go on beyond it.
+TRUNCATED_SHARE = 0.5
+#: Thicker slices average segmental emboli away, mm.
+THICK_MM = 3.0
+#: More missing slices than this share of the study are a hole.
+MISSING_SHARE = 0.03
+#: A lung border below this share of the study's usual steepness is blurred.
+BLURRED = 0.8
+#: Blurred slices from this share of the study on count as strong motion.
+MOTION_SHARE = 0.1
+#: Distance between slices that are looked at for motion, mm.
+_MOTION_STEP_MM = 5.0
+#: Half the width of the mediastinum that is looked at, mm.
+_MEDIASTINUM_MM = 45.0
+#: Neither fat nor undiluted contrast, HU.
+_BLOOD_HU = (-50, 650)
+#: Slices of the lungs' middle that show heart and great vessels, from the lowest.
+_HEART_LEVELS = (0.3, 0.75)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Something about the study that a reader of the report must know.
+
+    Attributes:
+        name: for programs.
+        abstain: whether the scores should not be relied on.
+        reason: in words.
+        value, limit: what was measured, and where the flag begins; None where there is no
+            number.
+        unit: of both.
+    """
+
+    name: str
+    abstain: bool
+    reason: str
+    value: float | None = None
+    limit: float | None = None
+    unit: str = ""
+
+
+def check_quality(reader: SliceReader, survey: Survey) -> list[Flag]:
+    """All flags of a study; none where it is a CT pulmonary angiogram without faults.
+
+    The limits on contrast, truncation and motion are those of this module; those of motion were
+    set on painted studies.
+    """
+    study = reader.study
+    flags = [*_geometry_flags(study)]
+    if survey.lungs is None:
+        reason = "no lungs were found: no chest CT, or both lungs without air"
+        return [Flag("no_lungs", True, reason), *flags]
+    flags = [*_truncation_flags(survey), *_motion_flags(reader, survey), *flags]
+    return [*_contrast_flags(survey), *flags]
+
+
+def blood_hu(survey: Survey) -> float | None:
+    """Attenuation of blood in heart and great vessels, HU; None where the mediastinum is hidden.
+
+    The median of the brightest third of what lies between the lungs in front of their middle, on
+    the levels of the heart and the pulmonary trunk. Fat and air are darker than blood, undiluted
+    contrast in the superior vena cava is brighter.
+    """
+    assert survey.lungs is not None
+    levels = np.flatnonzero(survey.lungs.any(axis=(1, 2)))
+    low, high = (round(levels[0] + share * (levels[-1] - levels[0])) for share in _HEART_LEVELS)
+    middle = survey.middle / survey.cell[2]
+    half = _MEDIASTINUM_MM / survey.cell_mm[1]
+    left, right = max(0, round(middle - half)), round(middle + half) + 1
+    values = []
+    for level in range(low, high + 1):
+        rows = np.flatnonzero(survey.lungs[level].any(axis=1))
+        if len(rows) < 4:
+            continue
+        front = slice(rows[0] + 2, (rows[0] + rows[-1]) // 2 + 1)
+        inside = survey.body[level] & ~survey.lungs[level]
+        values.append(survey.hu[level][front, left:right][inside[front, left:right]])
+    found = np.concatenate(values) if values else np.empty(0)
+    found = found[(found > _BLOOD_HU[0]) & (found < _BLOOD_HU[1])]
+    if len(found) < 50:
+        return None
+    return float(np.median(found[found >= np.quantile(found, 2 / 3)]))
+
+
+def _contrast_flags(survey: Survey) -> list[Flag]:
+    value = blood_hu(survey)
+    if value is None:
+        return [Flag("no_mediastinum", True, "no mediastinum was found between the lungs")]
+    if value < NO_CONTRAST_HU:
+        reason = "no contrast in heart and great vessels: not a CT pulmonary angiogram"
+        return [Flag("no_contrast", True, reason, value, NO_CONTRAST_HU, "HU")]
+    if value < POOR_CONTRAST_HU:
+        reason = "poor opacification of heart and great vessels"
+        return [Flag("poor_opacification", True, reason, value, POOR_CONTRAST_HU, "HU")]
+    return []
+
+
+def _truncation_flags(survey: Survey) -> list[Flag]:
+    assert survey.lungs is not None
+    areas = survey.lungs.sum(axis=(1, 2))
+    flags = []
+    for name, level, end in (("bases", 0, "lower"), ("apices", -1, "upper")):
+        share = float(areas[level] / areas.max())
+        if share >= TRUNCATED_SHARE:
+            reason = f"the lungs go on beyond the {end} end of the scan"
+            flags.append(Flag(f"truncated_{name}", True, reason, share, TRUNCATED_SHARE))
+    return flags
+
+
+def sharpness(hu: np.ndarray, lungs: np.ndarray, pixel_mm: float) -> float | None:
+    """How steep the border of the lungs is in a slice, HU per mm; None where it is too short.
+
+    The median, over the pixels of the border, of the steepest change nearby.
+
+    Args:
+        hu: int16 (rows, cols).
+        lungs: bool (rows, cols).
+        pixel_mm: mean distance between pixels.
+    """
+    tissue = np.clip(hu, -900, 50).astype(np.float32)
+    tissue = cv2.GaussianBlur(tissue, (0, 0), 0.7 / pixel_mm)
+    dx = cv2.Sobel(tissue, cv2.CV_32F, 1, 0) / (8 * pixel_mm)
+    dy = cv2.Sobel(tissue, cv2.CV_32F, 0, 1) / (8 * pixel_mm)
+    steep = cv2.magnitude(dx, dy)
+    width = 2 * round(4.0 / pixel_mm) + 1
+    steepest = cv2.dilate(steep, np.ones((width, width), np.uint8))
+    edge = lungs & ~cv2.erode(lungs.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    return float(np.median(steepest[edge])) if edge.sum() >= 200 else None
+
+
+def blurred_share(reader: SliceReader, survey: Survey) -> float | None:
+    """Share of slices whose lung border is much less steep than elsewhere in the study.
+
+    Compared within a study, it does not depend on the scanner's kernel. None where too few slices
+    show enough of a border. A scan that is blurred from end to end is not noticed.
+    """
+    assert survey.lungs is not None
+    study = reader.study
+    rows, cols = study.shape[1:]
+    row_mm, col_mm, step_mm = study.known_spacing()
+    found = []
+    for number in survey.slices[:: max(1, round(_MOTION_STEP_MM / step_mm))]:
+        level = survey.lungs[min(number // survey.cell[0], len(survey.lungs) - 1)]
+        fine = np.repeat(np.repeat(level, survey.cell[1], 0), survey.cell[2], 1)[:rows, :cols]
+        value = sharpness(reader.hu(number), fine, (row_mm + col_mm) / 2)
+        if value is not None:
+            found.append(value)
+    if len(found) < 8:
+        return None
+    usual = np.quantile(found, 0.9)
+    return float(np.mean(np.asarray(found) < BLURRED * usual))
+
+
+def _motion_flags(reader: SliceReader, survey: Survey) -> list[Flag]:
+    share = blurred_share(reader, survey)
+    if share is None or share < MOTION_SHARE:
+        return []
+    reason = "the borders of the lungs are blurred on part of the slices: motion"
+    return [Flag("motion", True, reason, share, MOTION_SHARE)]
+
+
+def _geometry_flags(study: CTStudy) -> list[Flag]:
+    flags = []
+    step = study.spacing_mm[2]
+    if step is not None and step > THICK_MM:
+        reason = "thick slices: small emboli are averaged away"
+        flags.append(Flag("thick_slices", True, reason, step, THICK_MM, "mm"))
+    if study.missing_slices:
+        share = study.missing_slices / (len(study) + study.missing_slices)
+        reason = f"{study.missing_slices} slices are missing between the first and the last"
+        flags.append(Flag("missing_slices", share > MISSING_SHARE, reason, share, MISSING_SHARE))
+    if study.uneven_steps:
+        flags.append(Flag("uneven_steps", False, "the steps between slices differ"))
+    if study.tilt_degrees > 1.0:
+        reason = "the gantry was tilted"
+        flags.append(Flag("tilted_gantry", False, reason, study.tilt_degrees, 1.0, "degrees"))
+    if study.direction[1, 1] < 0:
+        flags.append(Flag("prone", True, "the patient lies prone; the model knows supine ones"))
+    return flags

@@ -1,0 +1,79 @@
+"""Slices of a study read once where memory allows, and read ahead of the network."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from threading import Lock
+from typing import TypeVar
+
+import numpy as np
+
+from pe_unified.ct.study import CTStudy
+
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
+
+#: Slices are kept up to this many bytes: 1,000 slices of 512 x 512.
+CACHE_BYTES = 512 << 20
+
+
+class SliceReader:
+    """Reads slices of a study, keeping those used last.
+
+    Safe to be used by several threads.
+
+    Args:
+        study: read from.
+        cache_bytes: of slices kept in memory; a longer study is read again where needed.
+    """
+
+    def __init__(self, study: CTStudy, cache_bytes: int = CACHE_BYTES) -> None:
+        self.study = study
+        _, rows, cols = study.shape
+        self._room = max(8, cache_bytes // (2 * rows * cols))
+        self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._lock = Lock()
+
+    def hu(self, index: int) -> np.ndarray:
+        """One slice, int16 (rows, cols), Hounsfield units; not to be written to.
+
+        Raises:
+            DataError: the pixels cannot be read.
+        """
+        with self._lock:
+            if index in self._kept:
+                self._kept.move_to_end(index)
+                return self._kept[index]
+        level = self.study.slice_hu(index)
+        with self._lock:
+            self._kept[index] = level
+            while len(self._kept) > self._room:
+                self._kept.popitem(last=False)
+        return level
+
+    def stack(self, index: int, neighbours: int) -> np.ndarray:
+        """A slice between its neighbours, int16 (rows, cols, slices); the ends repeat."""
+        last = len(self.study) - 1
+        around = range(index - neighbours, index + neighbours + 1)
+        return np.stack([self.hu(min(max(k, 0), last)) for k in around], axis=-1)
+
+
+def ahead(
+    make: Callable[[_Item], _Made], items: Iterable[_Item], depth: int = 2
+) -> Iterator[_Made]:
+    """``make`` of every item, in order, made in a thread while the caller works on the last one.
+
+    At most ``depth`` results wait. An error is raised where its result would have come.
+    """
+    source = iter(items)
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
+        waiting = [pool.submit(make, item) for item in islice(source, depth)]
+        try:
+            while waiting:
+                done = waiting.pop(0).result()
+                waiting += [pool.submit(make, item) for item in islice(source, 1)]
+                yield done
+        finally:
+            for future in waiting:
+                future.cancel()

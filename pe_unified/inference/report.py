@@ -1,0 +1,184 @@
+"""The report of a study as data: what ``report.json`` holds (see ``report.schema.json``)."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from pe_unified.ct.study import CTStudy
+from pe_unified.evaluation.exam_score import HEIGHT_MM, exam_probability
+from pe_unified.inference.lesions import Lesion
+from pe_unified.inference.model import InferenceModel
+from pe_unified.inference.predictor import SlicePrediction, StudyPredictor
+from pe_unified.inference.quality import Flag
+from pe_unified.inference.survey import Survey
+from pe_unified.notice import RESEARCH_LINE
+
+SCHEMA_VERSION = "1.0"
+#: How the notes of a study name a series.
+_SERIES = re.compile(r"\bseries ([^\s,:(]+)")
+
+
+def build_report(
+    study: CTStudy,
+    survey: Survey,
+    flags: Sequence[Flag],
+    predictions: Sequence[SlicePrediction],
+    lesions: Sequence[Lesion],
+    predictor: StudyPredictor,
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """Everything that is said of a study. Carries no file name and no patient, UIDs only."""
+    model = predictor.model
+    return {
+        "schema": "pe_unified.report",
+        "schema_version": SCHEMA_VERSION,
+        "notice": RESEARCH_LINE,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "input": _input(study),
+        "model": _model(model, predictor),
+        "thresholds": asdict(model.thresholds)
+        | {"pixel": predictor.pixel_threshold, "box": predictor.box_threshold},
+        "quality": {
+            "abstain": any(flag.abstain for flag in flags),
+            "flags": [_flag(flag) for flag in flags],
+        },
+        "lungs": {
+            "found": survey.lungs is not None,
+            "first_slice": survey.slices.start,
+            "last_slice": survey.slices.stop - 1,
+            "box": None if survey.box is None else list(survey.box),
+        },
+        "exam": _exam(study, predictions, model),
+        "lesions": [_lesion(lesion, study) for lesion in lesions],
+        "slices": _slices(study, predictions),
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+    }
+
+
+def _input(study: CTStudy) -> dict[str, Any]:
+    row, col, step = study.spacing_mm
+    return {
+        "kind": "volume file" if study.grid is not None else "DICOM",
+        "study_uid": study.study_uid or None,
+        "series_uid": study.series_uid or None,
+        "slices": study.shape[0],
+        "rows": study.shape[1],
+        "cols": study.shape[2],
+        "spacing_mm": {"row": row, "col": col, "slice": step},
+        "notes": list(study.notes),
+    }
+
+
+def _model(model: InferenceModel, predictor: StudyPredictor) -> dict[str, Any]:
+    return {
+        **model.lineage,
+        "device": model.device.type,
+        "precision": model.precision,
+        "gated": predictor.gate is not None,
+    }
+
+
+def _flag(flag: Flag) -> dict[str, Any]:
+    values = asdict(flag)
+    if flag.value is not None:
+        values["value"] = round(flag.value, 3)
+    return values
+
+
+def _exam(
+    study: CTStudy, predictions: Sequence[SlicePrediction], model: InferenceModel
+) -> dict[str, Any]:
+    known = [each.probability for each in predictions if each.probability is not None]
+    threshold = model.thresholds.exam
+    probability = exam_probability(known, study.known_spacing()[2]) if known else None
+    return {
+        "probability": _rounded(probability),
+        "threshold": threshold,
+        "positive": None
+        if probability is None or threshold is None
+        else bool(probability >= threshold),
+        "rule": f"highest mean over {HEIGHT_MM:g} mm of the slices' probabilities, not calibrated",
+    }
+
+
+def _lesion(lesion: Lesion, study: CTStudy) -> dict[str, Any]:
+    return {
+        "number": lesion.number,
+        "score": _rounded(lesion.score),
+        "mask_score": _rounded(lesion.mask_score),
+        "box_score": _rounded(lesion.box_score),
+        "first_slice": lesion.slices[0],
+        "last_slice": lesion.slices[1],
+        "key_slice": lesion.key_slice,
+        "key_sop_uid": _sop_uid(study, lesion.key_slice),
+        "box": [round(edge, 1) for edge in lesion.box],
+        "centroid_mm": dict(
+            zip("xyz", (round(value, 2) for value in lesion.centroid_mm), strict=True)
+        ),
+        "side": lesion.side,
+        "level_guess": lesion.level,
+        "volume_ml": _rounded(lesion.volume_ml),
+        "largest_diameter_mm": _rounded(lesion.diameter_mm, 1),
+        "mean_hu": _rounded(lesion.mean_hu, 1),
+    }
+
+
+def _slices(study: CTStudy, predictions: Sequence[SlicePrediction]) -> list[dict[str, Any]]:
+    """One entry per slice of the study; null where the network did not look."""
+    seen = {prediction.index: prediction for prediction in predictions}
+    entries = []
+    for index in range(len(study)):
+        found = seen.get(index)
+        entries.append(
+            {
+                "index": index,
+                "sop_uid": _sop_uid(study, index),
+                "z_mm": study.z_mm[index],
+                "probability": None if found is None else _rounded(found.probability),
+                "examined": found is not None and found.examined,
+                "embolus_pixels": 0 if found is None else len(found.pixels),
+                "boxes": []
+                if found is None
+                else [
+                    {"box": [round(float(e), 1) for e in box], "score": _rounded(float(score))}
+                    for box, score in zip(found.boxes, found.scores, strict=True)
+                ],
+            }
+        )
+    return entries
+
+
+def _sop_uid(study: CTStudy, index: int) -> str | None:
+    return study.sop_uids[index] or None if study.sop_uids else None
+
+
+def _rounded(value: float | None, digits: int = 4) -> float | None:
+    return None if value is None else round(float(value), digits)
+
+
+def pseudonymised(value: Any, key: str, name: str = "") -> Any:
+    """A report with every UID replaced by another, the same for the same UID and key.
+
+    Args:
+        value: a report, or a part of one.
+        key: a secret, without which nobody can tell which UID became which by trying them.
+        name: of the field.
+    """
+    if isinstance(value, Mapping):
+        return {field: pseudonymised(item, key, field) for field, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [pseudonymised(item, key, name) for item in value]
+    if isinstance(value, str) and name.endswith("_uid"):
+        return pseudonym(value, key)
+    if isinstance(value, str) and name == "notes":
+        return _SERIES.sub(lambda found: f"series {pseudonym(found[1], key)}", value)
+    return value
+
+
+def pseudonym(uid: str, key: str) -> str:
+    """A valid UID (2.25, a number of 128 bits) that stands for another one."""
+    digest = hashlib.blake2b(uid.encode(), digest_size=16, key=key.encode()[:64]).digest()
+    return f"2.25.{int.from_bytes(digest, 'big')}"

@@ -1,0 +1,105 @@
+"""A first look at a study on a grid of 3 mm: body and lungs, and what follows from them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pe_unified.ct.lungs import (
+    LUNG_MARGIN_MM,
+    box_of_lungs,
+    find_lungs,
+    grid_spacing,
+    search_grid,
+    shrink_slice,
+)
+from pe_unified.ct.study import CTStudy
+from pe_unified.inference.reading import SliceReader
+
+#: Slices this far beyond the lungs, mm, are still looked at.
+_BEYOND_MM = 15.0
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What the search grid shows. Its axes are (slices, rows, cols), as the study's.
+
+    Attributes:
+        hu: int16, Hounsfield units, means over the pixels of a cell.
+        body: bool, the body and all it encloses.
+        lungs: bool, lungs with their small vessels; None where there are none.
+        cell: (slices, rows, cols) of the study that go into one cell.
+        cell_mm: (row, col, slice), mm.
+        box: (x, y, w, h) around the lungs in pixels of the slice; None without lungs.
+        slices: the slices worth looking at, those of the lungs and some beyond them.
+        to_left: +1 where columns run to the patient's left, as in supine patients, else -1.
+    """
+
+    hu: np.ndarray
+    body: np.ndarray
+    lungs: np.ndarray | None
+    cell: tuple[int, int, int]
+    cell_mm: tuple[float, float, float]
+    box: tuple[int, int, int, int] | None
+    slices: range
+    to_left: int
+
+    @property
+    def middle(self) -> float:
+        """Column of the slice that lies between the lungs, in pixels."""
+        if self.lungs is None:
+            columns = np.flatnonzero(self.body.any(axis=(0, 1)))
+            return float(columns.mean() + 0.5) * self.cell[2] if len(columns) else 0.0
+        amount = self.lungs.sum(axis=(0, 1)).astype(float)
+        inside = np.flatnonzero(amount)
+        first, last = inside[0], inside[-1] + 1
+        # Between the lungs there is least lung, within the middle third.
+        third = (last - first) // 3
+        between = amount[first + third : last - third]
+        lowest = np.flatnonzero(between == between.min())
+        return float(first + third + lowest.mean() + 0.5) * self.cell[2]
+
+    def in_lungs(self, index: int, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """Whether pixels of slice ``index`` lie in the lungs: bool, as ``rows`` and ``cols``."""
+        if self.lungs is None:
+            return np.zeros(len(rows), dtype=bool)
+        level = self.lungs[min(index // self.cell[0], len(self.lungs) - 1)]
+        return level[rows // self.cell[1], cols // self.cell[2]]
+
+
+def survey(reader: SliceReader, every_slice: bool = False) -> Survey:
+    """Read every slice of the search grid and find the lungs.
+
+    Args:
+        reader: of the study.
+        every_slice: count slices far beyond the lungs as worth looking at, too.
+    """
+    study = reader.study
+    shape = study.shape[1:]
+    row, col, step = search_grid(shape, study.spacing_mm)
+    coarse = np.stack(
+        [shrink_slice(reader.hu(index), row, col) for index in range(0, len(study), step)]
+    )
+    cell_mm = grid_spacing(shape, study.spacing_mm)
+    lungs, body = find_lungs(coarse, cell_mm)
+    box, slices = None, range(len(study))
+    if lungs is not None:
+        box = box_of_lungs(lungs, body, shape, study.spacing_mm, LUNG_MARGIN_MM)
+        slices = slices if every_slice else _slices_of(lungs, step, study)
+    return Survey(
+        hu=coarse,
+        body=body,
+        lungs=lungs,
+        cell=(step, row, col),
+        cell_mm=cell_mm,
+        box=box,
+        slices=slices,
+        to_left=1 if study.direction[0, 0] >= 0 else -1,
+    )
+
+
+def _slices_of(lungs: np.ndarray, step: int, study: CTStudy) -> range:
+    levels = np.flatnonzero(lungs.any(axis=(1, 2)))
+    beyond = round(_BEYOND_MM / study.known_spacing()[2])
+    first = int(levels[0]) * step - beyond
+    last = (int(levels[-1]) + 1) * step + beyond
+    return range(max(0, first), min(len(study), last))

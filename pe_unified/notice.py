@@ -1,0 +1,3 @@
+"""What every report and figure says of itself."""
+
+RESEARCH_LINE = "Research software, not a medical device"

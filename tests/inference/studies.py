@@ -1,0 +1,80 @@
+"""Small studies in memory, and a checkpoint that any machine writes in a moment."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.registry import DefaultScope
+
+from pe_unified.ct.study import CTStudy
+from pe_unified.inference.survey import Survey
+from pe_unified.registry import MODELS
+from pe_unified.testing import tiny_model_config
+
+SPACING = (0.8, 0.6, 2.0)  # row, col, slice
+
+
+def study_of(hu, spacing=SPACING, z=None):
+    count = len(hu)
+    heights = tuple(float(k * spacing[2]) for k in range(count)) if z is None else z
+    return CTStudy(
+        source=Path("study"),
+        shape=hu.shape,
+        spacing_mm=spacing,
+        origin_mm=(-10.0, -20.0, -300.0),
+        direction=np.eye(3),
+        step_mm=(0.0, 0.0, spacing[2]),
+        z_mm=heights,
+        read=lambda index: hu[index],
+    )
+
+
+def survey_of(shape, lungs=None, middle=None):
+    if lungs is None:
+        lungs = np.zeros(shape, dtype=bool)
+        lungs[:, :, : shape[2] // 3] = lungs[:, :, -(shape[2] // 3) :] = True
+    return Survey(
+        hu=np.zeros(shape, np.int16),
+        body=np.ones(shape, dtype=bool),
+        lungs=lungs,
+        cell=(1, 1, 1),
+        cell_mm=SPACING,
+        box=None,
+        slices=range(shape[0]),
+        to_left=1,
+    )
+
+
+PIPELINE = [
+    dict(type="LoadCTSlice"),
+    dict(type="CropToLungs", margin_mm=10.0, size=64),
+    dict(type="ResizeSlice", size=64),
+    dict(type="CTWindows", windows=["embolus", "pe", "lung"]),
+    dict(type="LoadPELabels"),
+    dict(type="PackPEInputs"),
+]
+VALIDATED = {
+    "cls/threshold": 0.4,
+    "cls/gate": 0.2,
+    "seg/threshold": 0.25,
+    "det/threshold": 0.1,
+    "exam/threshold": 0.5,
+}
+
+
+def write_checkpoint(path, heads=("cls", "seg", "det"), validated=VALIDATED, seed=0, **changes):
+    """An untrained tiny model, as training would leave it. ``changes`` go into its config."""
+    torch.manual_seed(seed)
+    model = tiny_model_config(heads)
+    if "seg" in heads:
+        model["seg_head"]["prior"] = 0.3  # so that it calls some pixels
+    cfg = {
+        "model": model,
+        "test_dataloader": {"dataset": {"pipeline": PIPELINE, "neighbours": 0}},
+        **changes,
+    }
+    with DefaultScope.overwrite_default_scope("pe_unified"):
+        weights = MODELS.build(model).state_dict()
+    meta = {"cfg": cfg, "pe_unified": "0", "step": "s9_unified", "iter": 3, "parents": []}
+    torch.save({"meta": {**meta, "validated": dict(validated)}, "state_dict": weights}, path)
+    return path

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+import torch
+from studies import PIPELINE, VALIDATED, write_checkpoint
+
+from pe_unified.inference.model import load_model
+from pe_unified.models.weights import CheckpointError
+
+
+def test_a_checkpoint_says_all_there_is_to_know(tmp_path):
+    model = load_model(write_checkpoint(tmp_path / "m.pth"), precision="fp32")
+    assert model.model.tasks == ("cls", "seg", "det") and not model.model.training
+    assert model.thresholds.gate == VALIDATED["cls/gate"]
+    assert model.thresholds.exam == 0.5 and model.thresholds.origin == "validation split"
+    assert [type(each).__name__ for each in model.transforms] == [
+        *("CropToLungs", "ResizeSlice", "CTWindows", "PackPEInputs")
+    ]
+    assert model.lineage["step"] == "s9_unified" and len(model.lineage["sha256"]) == 64
+    assert load_model(tmp_path / "m.pth", precision="bf16").arithmetic().fast_dtype == (
+        torch.bfloat16
+    )
+
+
+def test_never_validated(tmp_path):
+    thresholds = load_model(write_checkpoint(tmp_path / "m.pth", validated={})).thresholds
+    assert thresholds.slice is thresholds.gate is None
+    assert "never validated" in thresholds.origin
+
+
+@pytest.mark.parametrize(
+    "evil",
+    ["os.system", "subprocess.Popen", "evil_module.Payload", "torch.hub.load", "builtins.eval"],
+)
+def test_a_config_cannot_build_what_is_not_registered(tmp_path, monkeypatch, evil):
+    """mmengine would import and call whatever a type names."""
+    (tmp_path / "evil_module.py").write_text("raise SystemExit('this file was run')")
+    monkeypatch.syspath_prepend(tmp_path)
+    step = {"type": evil, "command": f"touch {tmp_path}/pwned"}
+    pipelines = [*PIPELINE, step]
+    path = write_checkpoint(
+        tmp_path / "m.pth", test_dataloader={"dataset": {"pipeline": pipelines}}
+    )
+    with pytest.raises(CheckpointError, match=f"'{evil}', which is no registered part"):
+        load_model(path)
+    stored = torch.load(write_checkpoint(tmp_path / "n.pth"))
+    stored["meta"]["cfg"]["model"]["backbone"]["norm_cfg"] = step
+    torch.save(stored, tmp_path / "n.pth")
+    with pytest.raises(CheckpointError, match="no registered part"):
+        load_model(tmp_path / "n.pth")
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_files_that_give_no_model_are_named(tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "bare.pth")
+    with pytest.raises(CheckpointError, match=r"bare\.pth: carries no config"):
+        load_model(tmp_path / "bare.pth")
+    stored = torch.load(write_checkpoint(tmp_path / "m.pth"))
+    stored["state_dict"].popitem()
+    torch.save(stored, tmp_path / "less.pth")
+    with pytest.raises(CheckpointError, match=r"less\.pth: its config does not give .*Missing key"):
+        load_model(tmp_path / "less.pth")
+    stored["meta"]["cfg"] = {"model": {"type": "PEUnified"}}
+    torch.save(stored, tmp_path / "odd.pth")
+    with pytest.raises(CheckpointError, match=r"odd\.pth: its config"):
+        load_model(tmp_path / "odd.pth")
+
+
+def test_pretrained_weights_are_not_fetched(tmp_path):
+    stored = torch.load(write_checkpoint(tmp_path / "m.pth"))
+    stored["meta"]["cfg"]["model"]["backbone"]["pretrained"] = "https://nowhere.invalid/w.pth"
+    torch.save(stored, tmp_path / "m.pth")
+    weights = load_model(tmp_path / "m.pth").model.state_dict()
+    for name, tensor in stored["state_dict"].items():
+        np.testing.assert_array_equal(weights[name].numpy(), tensor.numpy())

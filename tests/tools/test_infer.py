@@ -1,0 +1,41 @@
+"""tools/infer.py as a user calls it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+sys.path.append(__file__.rsplit("/", 2)[0] + "/inference")
+from studies import write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def run(repository, tmp_path_factory):
+    checkpoint = write_checkpoint(tmp_path_factory.mktemp("model") / "m.pth")
+
+    def call(study, out, *options):
+        command = [sys.executable, "tools/infer.py", str(study), "--checkpoint", str(checkpoint)]
+        command += ["--out", str(out), *options]
+        return subprocess.run(command, cwd=repository, capture_output=True, text=True)
+
+    return call
+
+
+def test_a_folder_becomes_a_report(run, painted_set, tmp_path):
+    folder = sorted((painted_set[1].parent / "CT_scans").iterdir())[0]
+    done = run(folder, tmp_path / "out", "--pseudonymise", "--no-gate", "--every-slice")
+    assert done.returncode == 0, done.stderr
+    assert "16 slices of 64 x 64" in done.stdout and "lesions" in done.stdout
+    assert "not a medical device" in done.stdout
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert not report["model"]["gated"] and report["lungs"]["first_slice"] == 0
+
+
+def test_faults_are_one_line(run, tmp_path):
+    (tmp_path / "thesis.dcm").write_bytes(b"%PDF-1.7 not a slice" * 20)
+    for study in (tmp_path / "thesis.dcm", tmp_path / "absent", tmp_path):
+        done = run(study, tmp_path / "out")
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())

@@ -1,0 +1,138 @@
+#!/usr/bin/env python
+"""From a CT study to a report.
+
+STUDY is a DICOM folder (mixed series, sub-folders, files without a suffix), a zip of one, a NIfTI
+or an NRRD file. OUT gets report.json (schema in pe_unified/inference/report.schema.json),
+slices.csv and mask.nii.gz. Reports carry UIDs, never a patient's name.
+
+Examples:
+  tools/infer.py /data/case7 --checkpoint model.pth --out reports/case7
+  tools/infer.py case.zip --checkpoint model.pth --out reports/case --pseudonymise
+"""
+
+import argparse
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Any
+
+from command_line import exit_on_user_error
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from pe_unified.ct.study import CTStudy
+from pe_unified.inference import AnalysisOptions, StudyPredictor, analyse_study, load_model
+from pe_unified.notice import RESEARCH_LINE
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("study", type=Path, help="DICOM folder, zip, NIfTI or NRRD file")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="the trained model")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the report")
+    parser.add_argument("--series", metavar="UID", help="take this series of the folder")
+    parser.add_argument(
+        "--no-gate",
+        action="store_true",
+        help="segment and detect on every slice, also where classification sees nothing",
+    )
+    parser.add_argument(
+        "--every-slice", action="store_true", help="look at slices beyond the lungs, too"
+    )
+    parser.add_argument(
+        "--pseudonymise",
+        action="store_true",
+        help="replace the UIDs; PE_UNIFIED_KEY in the environment makes the same ones each time",
+    )
+    parser.add_argument("--batch-size", type=int, default=8, help="slices in one pass; default 8")
+    parser.add_argument("--device", help="cpu, cuda, ...; the GPU where there is one by default")
+    parser.add_argument(
+        "--precision",
+        choices=["bf16", "fp32"],
+        help="default: bf16 where the processor computes in it",
+    )
+    parser.add_argument(
+        "--trust-checkpoint", action="store_true", help="run code that the checkpoint may contain"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    console = Console(stderr=False)
+    key = os.environ.get("PE_UNIFIED_KEY") or secrets.token_hex(16)
+    options = AnalysisOptions(
+        series_uid=args.series,
+        every_slice=args.every_slice,
+        pseudonym_key=key if args.pseudonymise else None,
+    )
+    with exit_on_user_error():
+        model = load_model(args.checkpoint, args.trust_checkpoint, args.device, args.precision)
+        predictor = StudyPredictor(model, args.batch_size, gate=not args.no_gate)
+        columns = (TextColumn("slices"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("slices", total=None)
+            report = analyse_study(
+                args.study,
+                args.out,
+                predictor,
+                options,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                opened=lambda study: print_study(console, study),
+            )
+    print_report(console, report)
+    print(f"report written to {args.out}")
+
+
+def print_study(console: Console, study: CTStudy) -> None:
+    slices, rows, cols = study.shape
+    row, col, step = study.known_spacing()
+    console.print(
+        f"{slices} slices of {rows} x {cols}, {row:.2f} x {col:.2f} x {step:.2f} mm",
+        highlight=False,
+    )
+    for note in study.notes:
+        console.print(f"  {note}", highlight=False)
+    for error in study.broken:
+        console.print(f"  [yellow]left out[/yellow] {error}", highlight=False)
+
+
+def print_report(console: Console, report: dict[str, Any]) -> None:
+    for flag in report["quality"]["flags"]:
+        measured = "" if flag["value"] is None else f" ({flag['value']:g} {flag['unit']})"
+        colour = "red" if flag["abstain"] else "yellow"
+        console.print(f"[{colour}]{flag['name']}[/{colour}]: {flag['reason']}{measured}")
+    if report["quality"]["abstain"]:
+        console.print("[red]do not rely on the scores below[/red]")
+    exam = report["exam"]
+    if exam["probability"] is not None:
+        call = {True: ", positive", False: ", negative", None: ""}[exam["positive"]]
+        console.print(f"exam: {exam['probability']:.3f}{call}", highlight=False)
+    table = Table(title=f"{len(report['lesions'])} lesions")
+    for name in ("", "score", "slices", "side", "level (guess)", "ml", "mm", "HU"):
+        table.add_column(name, justify="right")
+    for lesion in report["lesions"][:20]:
+        table.add_row(
+            str(lesion["number"]),
+            f"{lesion['score']:.2f}",
+            f"{lesion['first_slice']}-{lesion['last_slice']}",
+            lesion["side"],
+            lesion["level_guess"],
+            *(
+                "" if lesion[key] is None else f"{lesion[key]:.{digits}f}"
+                for key, digits in (("volume_ml", 2), ("largest_diameter_mm", 0), ("mean_hu", 0))
+            ),
+        )
+    if report["lesions"]:
+        console.print(table)
+    seconds = report["seconds"]
+    stages = ", ".join(f"{k} {v:.1f}" for k, v in seconds.items() if k != "total")
+    console.print(f"{seconds['total']:.1f} s ({stages}). {RESEARCH_LINE}.", highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
