@@ -3,7 +3,8 @@
 
 STUDY is a DICOM folder (mixed series, sub-folders, files without a suffix), a zip of one, a NIfTI
 or an NRRD file. OUT gets report.json (schema in pe_unified/inference/report.schema.json),
-slices.csv and mask.nii.gz. Reports carry UIDs, never a patient's name.
+report.html, slices.csv and mask.nii.gz; for DICOM also mask.seg.dcm and findings.sr.dcm. They carry
+UIDs, never a patient's name.
 
 Examples:
   tools/infer.py /data/case7 --checkpoint model.pth --out reports/case7

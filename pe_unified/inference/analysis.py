@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pe_unified.inference.outputs import output_folder, write_files
 from pe_unified.inference.predictor import Progress, StudyPredictor
 from pe_unified.inference.quality import check_quality
 from pe_unified.inference.reading import SliceReader
-from pe_unified.inference.report import build_report, pseudonymised
+from pe_unified.inference.report import build_report, pseudonym, pseudonymised
 from pe_unified.inference.survey import survey
 
 #: Fewer slices are no study of the chest, more are no single scan.
@@ -48,7 +49,7 @@ def analyse_study(
 
     Args:
         path: a DICOM folder, a zip, a NIfTI or NRRD file.
-        out: folder; gets ``report.json``, ``slices.csv``, ``mask.nii.gz``.
+        out: folder; gets the files of :func:`~pe_unified.inference.outputs.write_files`.
         predictor: holds the model.
         options: see :class:`AnalysisOptions`.
         progress: called with the slices done and their number.
@@ -79,9 +80,11 @@ def analyse_study(
         report = build_report(
             study, first_look, flags, predictions, lesions, predictor, watch.seconds
         )
+        renamed: Callable[[str], str] = str
         if options.pseudonym_key is not None:
+            renamed = partial(pseudonym, key=options.pseudonym_key)
             report = pseudonymised(report, options.pseudonym_key)
-        write_files(folder, report, study, lesions)
+        write_files(folder, report, reader, lesions, renamed)
     return report
 
 

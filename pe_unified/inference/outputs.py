@@ -4,15 +4,17 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pe_unified.ct.errors import DataError
-from pe_unified.ct.study import CTStudy
+from pe_unified.inference.dicom_objects import write_dicom
 from pe_unified.inference.lesions import Lesion
 from pe_unified.inference.mask_file import write_mask
+from pe_unified.inference.page import write_page
+from pe_unified.inference.reading import SliceReader
 
 #: Written last: where it is, the rest is whole.
 REPORT = "report.json"
@@ -49,11 +51,28 @@ def output_folder(out: Path) -> Iterator[Path]:
 
 
 def write_files(
-    folder: Path, report: Mapping[str, Any], study: CTStudy, lesions: Sequence[Lesion]
+    folder: Path,
+    report: Mapping[str, Any],
+    reader: SliceReader,
+    lesions: Sequence[Lesion],
+    renamed: Callable[[str], str] = str,
 ) -> None:
-    """``report.json``, ``slices.csv`` and ``mask.nii.gz``."""
+    """``report.json``, ``report.html``, ``slices.csv``, ``mask.nii.gz``; for DICOM input also
+    ``findings.sr.dcm`` and, where there is a mask, ``mask.seg.dcm``.
+
+    Args:
+        folder: to write into.
+        report: what ``report.json`` is to hold.
+        reader: gives the slices.
+        lesions: as in the report, with their pixels.
+        renamed: the UIDs that stand for those of the study in the DICOM objects.
+    """
+    study = reader.study
     (folder / REPORT).write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
     write_slices(folder / "slices.csv", report["slices"])
+    write_page(folder / "report.html", report, reader, lesions)
+    if study.sop_uids:
+        write_dicom(folder, report, study, lesions, renamed)
     write_mask(folder / "mask.nii.gz", study, {lesion.number: lesion.pixels for lesion in lesions})
 
 

