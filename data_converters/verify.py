@@ -28,10 +28,11 @@ from data_converters.core.check_contract import (
 )
 from data_converters.core.check_pixels import Checked, check_slices
 from data_converters.core.cli import add_workers
-from data_converters.core.pool import open_executor
 from data_converters.core.run import REPORT
 from data_converters.core.splits import SPLITS
+from data_converters.core.work import PRELOAD
 from pe_unified.ct.errors import DataError
+from pe_unified.workers import open_executor
 
 _CHUNK = 32
 
@@ -98,7 +99,7 @@ def _pixel_faults(root: Path, parts: Mapping[str, Part], workers: int) -> Iterat
             for (image, annotations), (_, mirrored) in zip(of_series, reversed(of_series))
         ]
     statistics: dict[str, hu_check.HuStatistics] = defaultdict(hu_check.HuStatistics)
-    with open_executor(workers) as (executor, _):
+    with open_executor(workers, preload=PRELOAD) as (executor, _):
         futures = [
             executor.submit(check_slices, root, patient, of_patient[start : start + _CHUNK])
             for patient, of_patient in slices.items()

@@ -17,6 +17,7 @@ _REPOSITORY = Path(__file__).resolve().parents[1]
 _SHARED = _REPOSITORY.parent / "shared" / "data"
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "engine")]
 
+from dask_cluster import cluster  # noqa: E402, F401
 from tiny_dataset import write_tiny_dataset  # noqa: E402
 
 

@@ -33,9 +33,15 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("study", type=Path, help="DICOM folder, zip, NIfTI or NRRD file")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="the trained model")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the report")
+    add_model_arguments(parser)
     parser.add_argument("--series", metavar="UID", help="take this series of the folder")
+    return parser.parse_args()
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the commands for one study and for many share."""
+    parser.add_argument("--checkpoint", type=Path, required=True, help="the trained model")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument(
         "--no-gate",
         action="store_true",
@@ -59,7 +65,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--trust-checkpoint", action="store_true", help="run code that the checkpoint may contain"
     )
-    return parser.parse_args()
 
 
 def main() -> None:

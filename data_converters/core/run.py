@@ -20,7 +20,6 @@ from data_converters.core import work
 from data_converters.core.assemble import write_annotations
 from data_converters.core.known_splits import KnownSplits
 from data_converters.core.plan import Converter, PatientPlan, PatientSource
-from data_converters.core.pool import open_executor
 from data_converters.core.progress import ConversionProgress
 from data_converters.core.schema import CONVERTER_VERSION, folder_name, info_entry
 from data_converters.core.splits import (
@@ -31,7 +30,9 @@ from data_converters.core.splits import (
     shared_groups,
 )
 from data_converters.core.store import Store, write_text
+from data_converters.core.work import PRELOAD
 from pe_unified.ct.errors import DataError
+from pe_unified.workers import open_executor
 
 #: Slices in one task: enough to hide its cost, few enough to spread one patient.
 _CHUNK = 24
@@ -206,7 +207,7 @@ def convert(converter: Converter, out: str | os.PathLike, options: RunOptions) -
     with store.open():
         with (
             ConversionProgress(converter.name, total, options.quiet) as progress,
-            open_executor(options.workers, options.scheduler) as (executor, slots),
+            open_executor(options.workers, options.scheduler, PRELOAD) as (executor, slots),
         ):
             run = _Run(converter, store, progress)
             try:

@@ -21,6 +21,8 @@ from pe_unified.ct.errors import DataError
 from pe_unified.ct.hu import encode_slice_png
 from pe_unified.ct.lungs import LUNG_MARGIN_MM, coarse_lung_box, search_grid, shrink_slice
 
+#: Modules that worker processes start with; nothing heavy.
+PRELOAD = ("data_converters.core.work", "pydicom", "pe_unified.ct.dicom")
 HU_CURE = (
     "check that masks and slices belong together and that no file was renamed, removed or "
     "reordered; --no-hu-check converts regardless"

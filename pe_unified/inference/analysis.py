@@ -36,6 +36,13 @@ class AnalysisOptions:
     every_slice: bool = False
     pseudonym_key: str | None = None
 
+    def as_dict(self) -> dict[str, Any]:
+        """As the report gives them, without the secret."""
+        return {
+            "every_slice": self.every_slice,
+            "pseudonymised": self.pseudonym_key is not None,
+        }
+
 
 def analyse_study(
     path: Path,
@@ -78,7 +85,14 @@ def analyse_study(
         lesions: list[Lesion] = find_lesions(predictions, reader, first_look)
         watch.lap("lesions")
         report = build_report(
-            study, first_look, flags, predictions, lesions, predictor, watch.seconds
+            study,
+            first_look,
+            flags,
+            predictions,
+            lesions,
+            predictor,
+            {"gate": predictor.wants_gate, **options.as_dict()},
+            watch.seconds,
         )
         renamed: Callable[[str], str] = str
         if options.pseudonym_key is not None:

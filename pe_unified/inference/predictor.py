@@ -59,6 +59,7 @@ class StudyPredictor:
             raise ValueError(f"batch_size is at least 1, got {batch_size}")
         self.model = model
         self.batch_size = batch_size
+        self.wants_gate = gate
         usable = gate and "cls" in model.model.tasks and model.thresholds.gate is not None
         self.gate = model.thresholds.gate if usable else None
         pixel = model.thresholds.pixel

@@ -28,6 +28,7 @@ def build_report(
     predictions: Sequence[SlicePrediction],
     lesions: Sequence[Lesion],
     predictor: StudyPredictor,
+    settings: Mapping[str, Any],
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Everything that is said of a study. Carries no file name and no patient, UIDs only."""
@@ -39,6 +40,7 @@ def build_report(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "input": _input(study),
         "model": _model(model, predictor),
+        "settings": dict(settings),
         "thresholds": asdict(model.thresholds)
         | {"pixel": predictor.pixel_threshold, "box": predictor.box_threshold},
         "quality": {

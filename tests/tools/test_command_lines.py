@@ -29,7 +29,11 @@ def call(repository, *words, **environment):
 
 
 @pytest.mark.parametrize(
-    "tool", ["train", "test", "train_steps", "demo", "doctor", "benchmark", "browse"]
+    "tool",
+    [
+        *("train", "test", "train_steps", "demo", "doctor", "benchmark", "browse"),
+        *("infer", "infer_batch", "publish"),
+    ],
 )
 def test_help_explains_the_tool(repository, tool):
     done = call(repository, f"tools/{tool}.py", "--help")

@@ -14,8 +14,8 @@ from studies import write_checkpoint
 def run(repository, tmp_path_factory):
     checkpoint = write_checkpoint(tmp_path_factory.mktemp("model") / "m.pth")
 
-    def call(study, out, *options):
-        command = [sys.executable, "tools/infer.py", str(study), "--checkpoint", str(checkpoint)]
+    def call(study, out, *options, tool="infer"):
+        command = [sys.executable, f"tools/{tool}.py", str(study), "--checkpoint", str(checkpoint)]
         command += ["--out", str(out), *options]
         return subprocess.run(command, cwd=repository, capture_output=True, text=True)
 
@@ -39,3 +39,17 @@ def test_faults_are_one_line(run, tmp_path):
         assert done.returncode == 1
         assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_a_batch_names_what_failed_and_exits_non_zero(run, painted_set, tmp_path):
+    folder = sorted((painted_set[1].parent / "CT_scans").iterdir())[0]
+    (tmp_path / "cases" / "empty").mkdir(parents=True)
+    (tmp_path / "cases" / "good").symlink_to(folder)
+    done = run(tmp_path / "cases", tmp_path / "out", "--workers", "1", tool="infer_batch")
+    assert done.returncode == 1
+    assert "1 of 2 studies analysed" in done.stdout
+    assert done.stderr.strip().startswith("empty: empty: no axial CT slice; point to the folder")
+    assert (tmp_path / "out" / "good" / "report.json").exists()
+    (tmp_path / "cases" / "empty").rmdir()
+    again = run(tmp_path / "cases", tmp_path / "out", "--workers", "1", tool="infer_batch")
+    assert again.returncode == 0 and "1 of 1 studies analysed" in again.stdout

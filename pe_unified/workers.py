@@ -3,14 +3,11 @@
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import connection
 from typing import Any
-
-#: Imported once by the fork server, so that workers start at once; nothing heavy.
-_PRELOAD = ["data_converters.core.work", "pydicom", "pe_unified.ct.dicom"]
 
 #: How long to wait for a Dask scheduler, and for its first worker, seconds.
 CONNECT_SECONDS, WORKER_SECONDS = 30, 60
@@ -29,20 +26,27 @@ class SerialExecutor(Executor):
 
 
 @contextmanager
-def open_executor(workers: int, scheduler: str | None = None) -> Iterator[tuple[Executor, int]]:
+def open_executor(
+    workers: int,
+    scheduler: str | None = None,
+    preload: Sequence[str] = (),
+    isolated: bool = False,
+) -> Iterator[tuple[Executor, int]]:
     """An executor and the number of tasks that it runs at once.
 
     Args:
-        workers: processes on this machine; 1 works in this process.
+        workers: processes on this machine; 1 works in this process, unless ``isolated``.
         scheduler: address of a running Dask scheduler, whose workers are used instead.
+        preload: modules imported once for all workers, so that these start at once.
+        isolated: keep a task that ends its process from ending this one.
     """
     if scheduler is not None:
         with _dask_executor(scheduler) as opened:
             yield opened
-    elif workers <= 1:
+    elif workers <= 1 and not isolated:
         yield SerialExecutor(), 1
     else:
-        pool = ProcessPoolExecutor(workers, _context(), initializer=_start_worker)
+        pool = ProcessPoolExecutor(max(workers, 1), _context(preload), initializer=_start_worker)
         try:
             yield pool, workers
         finally:
@@ -76,12 +80,12 @@ def _dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
         yield client.get_executor(pure=False), threads
 
 
-def _context() -> multiprocessing.context.BaseContext:
+def _context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:
     """A fork server where there is one: quick, and free of this process's threads and locks."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOAD)
+    context.set_forkserver_preload(list(preload))
     return context
 
 

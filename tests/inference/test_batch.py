@@ -1,0 +1,197 @@
+"""Forty studies, eight of them broken in eight ways, and a worker killed on the way."""
+
+import csv
+import json
+import shutil
+import threading
+import time
+import zipfile
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import psutil
+import pydicom
+import pytest
+from dicom_files import write_hu, write_slice
+from studies import write_checkpoint
+
+from pe_unified.ct.errors import DataError
+from pe_unified.inference import AnalysisOptions
+from pe_unified.inference.batch import ModelSettings, analyse_many, find_studies
+
+FILES = {"report.json", "report.html", "slices.csv", "mask.nii.gz", "findings.sr.dcm"}
+REASONS = {
+    "bad1-empty": "no axial CT slice",
+    "bad2-pdf": "not a DICOM file",
+    "bad3-cut": "cannot be decoded",
+    "bad4-ultrasound": "modality US",
+    "bad5-one": "1 slices",
+    "bad6-climbs.zip": "leads out of it",
+    "bad7-nan.nii": "its header does not place",
+    "bad8-picture": "8-bit image",
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = write_checkpoint(tmp_path_factory.mktemp("model") / "m.pth")
+    return ModelSettings(str(path), device="cpu", precision="fp32")
+
+
+def write_broken(root, good):
+    hu = np.zeros((64, 64), np.int16)
+    for name in ("bad1-empty", "bad2-pdf"):
+        (root / name).mkdir()
+    (root / "bad2-pdf" / "thesis.dcm").write_bytes(b"%PDF-1.7 " * 99)
+    shutil.copytree(good, root / "bad3-cut")
+    victim = sorted((root / "bad3-cut").iterdir())[7]
+    victim.write_bytes(victim.read_bytes()[:-2000])
+    for k in range(12):
+        write_hu(root / "bad4-ultrasound" / f"{k}", hu, z=k, Modality="US")
+    write_hu(root / "bad5-one" / "1", hu)
+    with zipfile.ZipFile(root / "bad6-climbs.zip", "w") as archive:
+        archive.writestr("../../escaped.dcm", b"x")
+    header = nibabel.Nifti1Image(np.zeros((64, 64, 9), np.int16), np.eye(4)).header
+    header["pixdim"][1:4] = np.nan
+    header["srow_x"] = np.nan
+    (root / "bad7-nan.nii").write_bytes(header.binaryblock + bytes(4 + 64 * 64 * 9 * 2))
+    for k in range(12):
+        write_slice(root / "bad8-picture" / f"{k}", np.full((64, 64), 9, np.uint8), z=k)
+
+
+@pytest.fixture
+def forty(painted_set, tmp_path):
+    root = tmp_path / "cases"
+    root.mkdir()
+    folders = sorted((painted_set[1].parent / "CT_scans").iterdir())
+    for k in range(32):
+        source = folders[k % len(folders)]
+        if k % 8 == 7:
+            shutil.make_archive(str(root / f"case{k}"), "zip", source)
+        else:
+            shutil.copytree(source, root / f"case{k}")
+    write_broken(root, folders[0])
+    return root
+
+
+def kill_a_worker_when(counts, at):
+    """In a thread: end one of the worker processes, with no time to tidy up."""
+    killed = []
+
+    def watch():
+        while not killed and counts[-1] < 30:
+            time.sleep(0.05)
+            if counts[-1] >= at:
+                for process in psutil.Process().children(recursive=True):
+                    names = " ".join(process.cmdline())
+                    if "forkserver" in names and process.children():
+                        process.children()[0].kill()
+                        killed.append(process)
+                        return
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread, killed
+
+
+def test_one_bad_study_or_a_killed_worker_stops_no_other(forty, model, tmp_path):
+    out, counts = tmp_path / "out", [0]
+    thread, killed = kill_a_worker_when(counts, at=6)
+    summary = analyse_many(
+        forty, out, model, workers=2, threads=1, progress=lambda done, *_: counts.append(done)
+    )
+    thread.join()
+    assert killed, "no worker was killed: the test showed nothing"
+    assert len(summary.rows) == 40
+    assert {row["study"] for row in summary.failed} == set(REASONS)
+    for row in summary.failed:
+        assert REASONS[row["study"]] in row["reason"]
+        assert not any((out / row["study"]).glob("*")), row["study"]
+    done = [row for row in summary.rows if row["status"] == "done"]
+    assert len(done) == 32
+    for row in done:
+        found = {path.name for path in (out / row["study"]).iterdir()}
+        assert found >= FILES and not [name for name in found if name.startswith(".")]
+        report = json.loads((out / row["report"]).read_text())
+        assert report["exam"]["probability"] == row["exam_probability"]
+    with (out / "summary.csv").open() as file:
+        stored = list(csv.DictReader(file))
+    assert [row["study"] for row in stored] == [row["study"] for row in summary.rows]
+    assert not (tmp_path / "escaped.dcm").exists() and not (forty.parent / "escaped.dcm").exists()
+
+
+def copies(painted_set, root, count):
+    folders = sorted((painted_set[1].parent / "CT_scans").iterdir())
+    for k in range(count):
+        shutil.copytree(folders[k], root / f"case{k}")
+    return root
+
+
+def test_what_is_done_is_not_done_again(painted_set, model, tmp_path):
+    root, out = copies(painted_set, tmp_path / "cases", 3), tmp_path / "out"
+    first = analyse_many(root, out, model)
+    stamps = {path: path.stat().st_mtime_ns for path in out.glob("*/report.json")}
+    assert len(stamps) == 3
+    (out / "case1" / "report.json").unlink()
+    told = []
+    again = analyse_many(root, out, model, progress=lambda *each: told.append(each))
+    assert len(told) == 1 and told[0][2].startswith("case1")
+    for path, stamp in stamps.items():
+        assert (path.stat().st_mtime_ns == stamp) == (path.parent.name != "case1")
+    without = [{k: v for k, v in row.items() if k != "seconds"} for row in again.rows]
+    assert without == [{k: v for k, v in row.items() if k != "seconds"} for row in first.rows]
+    # Another model, or another way, is another report.
+    told.clear()
+    analyse_many(
+        root, out, model, AnalysisOptions(every_slice=True), progress=lambda *e: told.append(e)
+    )
+    assert len(told) == 3
+
+
+def test_pseudonyms_reach_folders_and_summary(painted_set, model, tmp_path):
+    root = copies(painted_set, tmp_path / "cases", 1)
+    (root / "case0").rename(root / "DOE^JANE")
+    (root / "ROE^RICHARD").mkdir()
+    (root / "ROE^RICHARD" / "ROE.dcm").write_bytes(b"rubbish" * 40)
+    summary = analyse_many(root, tmp_path / "out", model, AnalysisOptions(pseudonym_key="k"))
+    assert len(summary.failed) == 1
+    everything = [str(path) for path in (tmp_path / "out").rglob("*")]
+    everything += [path.read_text() for path in (tmp_path / "out").rglob("*.csv")]
+    everything += [path.read_text() for path in (tmp_path / "out").rglob("*.json")]
+    assert not [text for text in everything if "DOE" in text or "ROE" in text]
+
+
+def test_the_cluster_gives_the_same(painted_set, model, tmp_path, cluster):
+    root = copies(painted_set, tmp_path / "cases", 2)
+    (root / "broken").mkdir()
+    here = analyse_many(root, tmp_path / "here", model)
+    there = analyse_many(root, tmp_path / "there", model, scheduler=cluster)
+    for one, other in zip(here.rows, there.rows, strict=True):
+        assert {k: v for k, v in one.items() if k != "seconds"} == {
+            k: v for k, v in other.items() if k != "seconds"
+        }
+    for path in (tmp_path / "here").rglob("mask.nii.gz"):
+        other = tmp_path / "there" / path.relative_to(tmp_path / "here")
+        assert other.read_bytes() == path.read_bytes()
+
+
+def test_studies_are_found_in_natural_order(tmp_path):
+    for name in ("case10", "case9", ".hidden"):
+        (tmp_path / name).mkdir()
+    for name in ("a.zip", "b.nii.gz", "c.nrrd", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    assert [path.name for path in find_studies(tmp_path)] == [
+        *("a.zip", "b.nii.gz", "c.nrrd", "case9", "case10")
+    ]
+    with pytest.raises(DataError, match="no study in it"):
+        find_studies(tmp_path / "case9")
+    with pytest.raises(DataError, match="no such folder"):
+        find_studies(tmp_path / "absent")
+
+
+def test_the_test_studies_are_different_patients(painted_set):
+    """The summary of forty would show nothing if all were one study."""
+    folders = sorted((painted_set[1].parent / "CT_scans").iterdir())
+    uids = {pydicom.dcmread(next(Path(f).iterdir())).StudyInstanceUID for f in folders}
+    assert len(uids) == len(folders) == 4
