@@ -25,6 +25,7 @@ from rich.table import Table
 
 from pe_unified.ct.study import CTStudy
 from pe_unified.inference import AnalysisOptions, StudyPredictor, analyse_study, load_model
+from pe_unified.inference.engines import BACKENDS
 from pe_unified.notice import RESEARCH_LINE
 
 
@@ -63,6 +64,18 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: bf16 where the processor computes in it",
     )
     parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="torch",
+        help="what computes the network; onnx and openvino need tools/export.py first",
+    )
+    parser.add_argument(
+        "--exported",
+        type=Path,
+        metavar="DIR",
+        help="the exported model; default: beside the checkpoint, named after the backend",
+    )
+    parser.add_argument(
         "--trust-checkpoint", action="store_true", help="run code that the checkpoint may contain"
     )
 
@@ -77,7 +90,14 @@ def main() -> None:
         pseudonym_key=key if args.pseudonymise else None,
     )
     with exit_on_user_error():
-        model = load_model(args.checkpoint, args.trust_checkpoint, args.device, args.precision)
+        model = load_model(
+            args.checkpoint,
+            args.trust_checkpoint,
+            args.device,
+            args.precision,
+            args.backend,
+            args.exported,
+        )
         predictor = StudyPredictor(model, args.batch_size, gate=not args.no_gate)
         columns = (TextColumn("slices"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True) as bar:

@@ -68,6 +68,8 @@ def main() -> int:
         precision=args.precision,
         batch_size=args.batch_size,
         gate=not args.no_gate,
+        backend=args.backend,
+        exported=args.exported,
     )
     options = AnalysisOptions(
         every_slice=args.every_slice, pseudonym_key=key if args.pseudonymise else None

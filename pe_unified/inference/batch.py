@@ -21,7 +21,7 @@ import torch
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.headers import natural_key
 from pe_unified.inference.analysis import AnalysisOptions, analyse_study
-from pe_unified.inference.model import load_model
+from pe_unified.inference.model import InferenceModel, load_model
 from pe_unified.inference.outputs import REPORT
 from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.models.weights import CheckpointError
@@ -47,6 +47,19 @@ class ModelSettings:
     precision: str | None = None
     batch_size: int = 8
     gate: bool = True
+    backend: str = "torch"
+    exported: Path | None = None
+
+    def load(self) -> InferenceModel:
+        """The model, in this process."""
+        return load_model(
+            self.checkpoint,
+            self.trust,
+            self.device,
+            self.precision,
+            self.backend,
+            self.exported,
+        )
 
 
 @dataclass(frozen=True)
@@ -130,8 +143,7 @@ def analyse_many(
     """
     options = options or AnalysisOptions()
     studies = find_studies(root)
-    loaded = load_model(model.checkpoint, model.trust, model.device, model.precision)
-    digest = loaded.lineage["sha256"]
+    digest = model.load().lineage["sha256"]
     jobs = [
         StudyJob(path, path.name, out / _folder_name(path, options), model, options, threads)
         for path in studies
@@ -225,8 +237,7 @@ def run_job(job: StudyJob) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _predictor(settings: ModelSettings) -> StudyPredictor:
     """The model, loaded once per process."""
-    model = load_model(settings.checkpoint, settings.trust, settings.device, settings.precision)
-    return StudyPredictor(model, settings.batch_size, settings.gate)
+    return StudyPredictor(settings.load(), settings.batch_size, settings.gate)
 
 
 def _reason(error: Exception, options: AnalysisOptions) -> str:

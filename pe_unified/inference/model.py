@@ -14,6 +14,8 @@ from mmengine.registry import DefaultScope
 
 import pe_unified.datasets
 import pe_unified.models  # noqa: F401  (registers the parts)
+from pe_unified.datasets.geometry import ResizeSlice
+from pe_unified.inference.engines import Engine, exported_folder, open_engine
 from pe_unified.models.precision import autocast, fastest_precision
 from pe_unified.models.unified import PEUnified
 from pe_unified.models.weights import CheckpointError, load_checkpoint_safely
@@ -55,6 +57,7 @@ class InferenceModel:
         neighbours: slices on each side that the network sees with a slice.
         thresholds: fixed on validation.
         precision: ``"bf16"`` or ``"fp32"``.
+        engine: computes the dense part of the network.
         lineage: what the report says of the model: file, digest, step, parents, version.
     """
 
@@ -63,7 +66,24 @@ class InferenceModel:
     neighbours: int
     thresholds: Thresholds
     precision: str
+    engine: Engine
     lineage: dict[str, Any]
+
+    @property
+    def backend(self) -> str:
+        return self.engine.name
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(rows, cols) of the network's input.
+
+        Raises:
+            CheckpointError: the pipeline does not fix one.
+        """
+        for transform in self.transforms:
+            if isinstance(transform, ResizeSlice):
+                return transform.size
+        raise CheckpointError("the pipeline has no ResizeSlice, so the input has no fixed size")
 
     @property
     def device(self) -> torch.device:
@@ -79,6 +99,8 @@ def load_model(
     trust: bool = False,
     device: str | None = None,
     precision: str | None = None,
+    backend: str = "torch",
+    exported: Path | None = None,
 ) -> InferenceModel:
     """Build the model that a checkpoint describes, with its weights.
 
@@ -87,6 +109,8 @@ def load_model(
         trust: unpickle code that the file may hold, and build types that are not registered.
         device: ``"cpu"``, ``"cuda"``...; the GPU where there is one by default.
         precision: ``"bf16"`` or ``"fp32"``; by default bf16 where the device computes in it.
+        backend: ``"torch"``, ``"onnx"`` (fp32, on the CPU) or ``"openvino"`` (on the CPU).
+        exported: folder that ``tools/export.py`` wrote; beside the checkpoint by default.
 
     Raises:
         CheckpointError: unreadable, without a config, unsafe, or weights that do not fit.
@@ -120,16 +144,22 @@ def load_model(
             f"({type(error).__name__}: {text}); it was written by pe_unified "
             f"{meta.get('pe_unified', 'of unknown version')}"
         ) from error
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    usual = "cuda" if backend == "torch" and torch.cuda.is_available() else "cpu"
+    chosen = torch.device(device or usual)
+    arithmetic = precision or ("fp32" if backend == "onnx" else fastest_precision(chosen))
+    model = model.eval().to(chosen)
+    digest = _digest(path)
+    folder = exported or exported_folder(path, backend)
     return InferenceModel(
-        model=model.eval().to(chosen),
+        model=model,
         transforms=transforms,
         neighbours=int(dataset.get("neighbours", 0)),
         thresholds=_thresholds(meta),
-        precision=precision or fastest_precision(chosen),
+        precision=arithmetic,
+        engine=open_engine(backend, model, arithmetic, folder, digest),
         lineage={
             "checkpoint": path.name,
-            "sha256": _digest(path),
+            "sha256": digest,
             "pe_unified": str(meta.get("pe_unified")),
             "step": meta.get("step"),
             "iterations": meta.get("iter"),

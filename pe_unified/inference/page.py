@@ -350,7 +350,7 @@ def _provenance(report: Mapping[str, Any]) -> str:
         "model": f"{model['checkpoint']}, step {model['step']}, {model['iterations']} iterations"
         + (f"; {parents}" if parents else ""),
         "sha256": model["sha256"],
-        "computed in": f"{model['precision']} on {model['device']}, "
+        "computed in": f"{model['precision']} on {model['device']} by {model['backend']}, "
         f"{report['seconds']['total']:.1f} s",
         "thresholds": f"{fixed}; fixed on: {thresholds['origin']}",
         "gate": "slices below the gate skipped segmentation and detection"

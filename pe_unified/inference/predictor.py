@@ -131,32 +131,42 @@ class StudyPredictor:
             }
         )
         inputs, samples = batch["inputs"], batch["data_samples"]
-        with self.model.arithmetic():
-            features = network.backbone(inputs)
-            probabilities: list[float | None] = [None] * len(samples)
-            if "cls" in network.tasks:
-                network.cls_head.predict(features, samples, inputs)
-                probabilities = [float(sample.pred_score[1]) for sample in samples]
-            examined = [
-                row
-                for row, probability in enumerate(probabilities)
-                if self.gate is None or probability is None or probability >= self.gate
-            ]
-            if examined and set(network.tasks) - {"cls"}:
-                chosen = [samples[row] for row in examined]
-                if len(examined) < len(samples):
-                    features = [level[examined] for level in features]
-                    inputs = inputs[examined]
-                for task in network.tasks:
-                    if task != "cls":
-                        head: Any = network.head(task)
-                        head.predict(features, chosen, inputs)
+        logits, levels = self.model.engine.trunk(inputs)
+        probabilities: list[float | None] = [None] * len(samples)
+        if logits is not None:
+            classification: Any = network.head("cls")
+            classification.set_scores(logits, samples)
+            probabilities = [float(sample.pred_score[1]) for sample in samples]
+        examined = [
+            row
+            for row, probability in enumerate(probabilities)
+            if self.gate is None or probability is None or probability >= self.gate
+        ]
+        if examined and set(network.tasks) - {"cls"}:
+            if len(examined) < len(samples):
+                levels = tuple(level[examined] for level in levels)
+                inputs = inputs[examined]
+            self._examine(levels, inputs, [samples[row] for row in examined])
         return [
             self._collect(number, sample, probability, row in set(examined))
             for row, (number, sample, probability) in enumerate(
                 zip(numbers, samples, probabilities, strict=True)
             )
         ]
+
+    def _examine(
+        self, levels: Sequence[torch.Tensor], inputs: torch.Tensor, samples: Sequence[PEDataSample]
+    ) -> None:
+        """Segmentation and detection of slices that passed the gate, set on the samples."""
+        network = self.model.model
+        dense = self.model.engine.heads(levels, inputs)
+        if dense.seg is not None:
+            segmentation: Any = network.head("seg")
+            segmentation.set_masks(dense.seg, samples, inputs.shape[-2:])
+        if dense.pyramid:
+            detection: Any = network.head("det")
+            with self.model.arithmetic():
+                detection.set_boxes(dense.pyramid, dense.rpn_scores, dense.rpn_offsets, samples)
 
     def _collect(
         self, number: int, sample: PEDataSample, probability: float | None, examined: bool

@@ -78,6 +78,7 @@ def _model(model: InferenceModel, predictor: StudyPredictor) -> dict[str, Any]:
     return {
         **model.lineage,
         "device": model.device.type,
+        "backend": model.backend,
         "precision": model.precision,
         "gated": predictor.gate is not None,
     }

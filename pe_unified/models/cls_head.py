@@ -144,7 +144,12 @@ class PEClsHead(BaseModule):
         image: Tensor | None = None,
     ) -> None:
         """Set ``pred_score`` of every sample: float32 (classes,), index 1 = embolism."""
-        for sample, score in zip(samples, self(features).softmax(dim=1)):
+        self.set_scores(self(features), samples)
+
+    @staticmethod
+    def set_scores(logits: Tensor, samples: Sequence[PEDataSample]) -> None:
+        """What :meth:`predict` sets, from the logits of :meth:`forward`."""
+        for sample, score in zip(samples, logits.softmax(dim=1)):
             sample.set_field(score, "pred_score")
 
 

@@ -112,8 +112,27 @@ class PEDetHead(BaseModule):
     ) -> None:
         """Set ``pred_instances`` of every sample, boxes in pixels of the stored slice."""
         pyramid = self._pyramid(features)
+        self.set_boxes(pyramid, *self._rpn(pyramid), samples)
+
+    def dense(
+        self, features: Sequence[Tensor]
+    ) -> tuple[tuple[Tensor, ...], list[Tensor], list[Tensor]]:
+        """All that is computed before boxes: the pyramid, and the RPN's maps of its levels."""
+        pyramid = self._pyramid(features)
+        return (pyramid, *self._rpn(pyramid))
+
+    def set_boxes(
+        self,
+        pyramid: Sequence[Tensor],
+        scores: Sequence[Tensor],
+        offsets: Sequence[Tensor],
+        samples: Sequence[PEDataSample],
+    ) -> None:
+        """What :meth:`predict` sets, from what :meth:`dense` gives."""
         metas = [sample.metainfo for sample in samples]
-        proposals = self.rpn_head.predict_by_feat(*self._rpn(pyramid), batch_img_metas=metas)
+        proposals = self.rpn_head.predict_by_feat(
+            list(scores), list(offsets), batch_img_metas=metas
+        )
         found = self.roi_head.predict(_in_float32(pyramid), proposals, samples, rescale=False)
         for sample, instances in zip(samples, found):
             boxes = SliceGeometry.of(sample).boxes_to_slice(instances.bboxes.float())

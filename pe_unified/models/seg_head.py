@@ -121,7 +121,19 @@ class PESegHead(BaseModule):
         self, features: Sequence[Tensor], samples: Sequence[PEDataSample], image: Tensor
     ) -> None:
         """Set ``seg_prob`` and ``pred_sem_seg`` of every sample, in the stored slice."""
-        logits = self._full_size(self(features, image), image.shape[-2:])
+        self.set_masks(self(features, image), samples, image.shape[-2:])
+
+    def set_masks(
+        self, logits: Tensor, samples: Sequence[PEDataSample], size: Sequence[int]
+    ) -> None:
+        """What :meth:`predict` sets, from the logits of :meth:`forward`.
+
+        Args:
+            logits: (n, 1, rows, cols) at the decoder's ``out_stride``.
+            samples: one per row.
+            size: (rows, cols) of the network's input.
+        """
+        logits = self._full_size(logits, size)
         for sample, probability in zip(samples, logits.sigmoid()):
             in_slice = SliceGeometry.of(sample).map_to_slice(probability)
             mask = (in_slice > self.threshold).to(torch.uint8)

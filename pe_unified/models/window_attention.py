@@ -27,24 +27,28 @@ class ShiftedWindowAttention(BaseModule):
 
     def forward(self, query: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """``query``: (n, rows * cols, channels), ``hw_shape``: (rows, cols); same shape out."""
-        batch, _, channels = query.shape
-        rows, cols = hw_shape
-        window = self.window_size
-        query = query.view(batch, rows, cols, channels)
-        query = F.pad(query, (0, 0, 0, -cols % window, 0, -rows % window))
-        padded_rows, padded_cols = query.shape[1:3]
-        shift = tuple(self.shift_size if side > window else 0 for side in query.shape[1:3])
+        # Plain numbers, and no number of slices: a traced graph then takes batches of any size.
+        rows, cols = (int(side) for side in hw_shape)
+        channels, window = int(query.shape[-1]), self.window_size
+        padded_rows, padded_cols = (side + -side % window for side in (rows, cols))
+        query = query.view(-1, rows, cols, channels)
+        query = F.pad(query, (0, 0, 0, padded_cols - cols, 0, padded_rows - rows))
+        shift = tuple(
+            self.shift_size if side > window else 0 for side in (padded_rows, padded_cols)
+        )
         if any(shift):
             query = query.roll((-shift[0], -shift[1]), dims=(1, 2))
             mask = _shift_mask(padded_rows, padded_cols, window, shift, query.device)
         else:
             mask = None
-        windows = ShiftWindowMSA.window_partition(query, window).view(-1, window**2, channels)
-        windows = self.w_msa(windows, mask=mask).view(-1, window, window, channels)
-        out = ShiftWindowMSA.window_reverse(windows, padded_rows, padded_cols, window)
+        across = (padded_rows // window, padded_cols // window)
+        windows = query.view(-1, across[0], window, across[1], window, channels)
+        windows = windows.permute(0, 1, 3, 2, 4, 5).reshape(-1, window**2, channels)
+        windows = self.w_msa(windows, mask=mask).view(-1, *across, window, window, channels)
+        out = windows.permute(0, 1, 3, 2, 4, 5).reshape(-1, padded_rows, padded_cols, channels)
         if any(shift):
             out = out.roll(shift, dims=(1, 2))
-        return self.drop(out[:, :rows, :cols].reshape(batch, rows * cols, channels))
+        return self.drop(out[:, :rows, :cols].reshape(-1, rows * cols, channels))
 
 
 @lru_cache(maxsize=64)

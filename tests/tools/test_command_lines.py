@@ -32,7 +32,7 @@ def call(repository, *words, **environment):
     "tool",
     [
         *("train", "test", "train_steps", "demo", "doctor", "benchmark", "browse"),
-        *("infer", "infer_batch", "publish"),
+        *("infer", "infer_batch", "publish", "export"),
     ],
 )
 def test_help_explains_the_tool(repository, tool):

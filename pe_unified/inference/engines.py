@@ -1,0 +1,227 @@
+"""What runs the network: torch, ONNX Runtime or OpenVINO, behind one pair of calls.
+
+The network is cut where the gate is: the trunk is the backbone with classification, the heads are
+the decoder and the pyramid with the RPN. What comes after, the boxes, stays in torch.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pe_unified.models.det_head import PEDetHead
+from pe_unified.models.precision import autocast
+from pe_unified.models.unified import PEUnified
+from pe_unified.models.weights import CheckpointError
+
+BACKENDS = ("torch", "onnx", "openvino")
+#: Files of an exported model, by backend.
+SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
+MANIFEST = "export.json"
+
+
+@dataclass(frozen=True)
+class DenseHeads:
+    """What the heads give before boxes; None where the model lacks the head.
+
+    Attributes:
+        seg: logits (n, 1, rows, cols) at the decoder's stride.
+        pyramid, rpn_scores, rpn_offsets: one tensor per pyramid level.
+    """
+
+    seg: Tensor | None
+    pyramid: tuple[Tensor, ...] = ()
+    rpn_scores: tuple[Tensor, ...] = ()
+    rpn_offsets: tuple[Tensor, ...] = ()
+
+
+class Engine(Protocol):
+    """Computes the dense part of the network."""
+
+    name: str
+
+    def trunk(self, inputs: Tensor) -> tuple[Tensor | None, tuple[Tensor, ...]]:
+        """Classification logits (n, 2), None without that head, and the backbone's levels."""
+
+    def heads(self, levels: Sequence[Tensor], inputs: Tensor) -> DenseHeads:
+        """Decoder and pyramid from the backbone's levels."""
+
+
+class TorchEngine:
+    """The network as it was trained."""
+
+    name = "torch"
+
+    def __init__(self, model: PEUnified, precision: str) -> None:
+        self.parts = Trunk(model), Heads(model)
+        self.device = next(model.parameters()).device.type
+        self.precision = precision
+
+    def trunk(self, inputs: Tensor) -> tuple[Tensor | None, tuple[Tensor, ...]]:
+        with autocast(self.precision, self.device):
+            return self.parts[0].unpack(self.parts[0](inputs))
+
+    def heads(self, levels: Sequence[Tensor], inputs: Tensor) -> DenseHeads:
+        with autocast(self.precision, self.device):
+            return self.parts[1].unpack(self.parts[1](inputs, *levels))
+
+
+class Trunk(nn.Module):
+    """Backbone and classification as one function of tensors, for export."""
+
+    def __init__(self, model: PEUnified) -> None:
+        super().__init__()
+        self.backbone: Any = model.backbone
+        self.cls_head: Any = model.head("cls") if "cls" in model.tasks else None
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        levels = tuple(self.backbone(inputs))
+        return levels if self.cls_head is None else (self.cls_head(levels), *levels)
+
+    def unpack(self, outputs: Sequence[Tensor]) -> tuple[Tensor | None, tuple[Tensor, ...]]:
+        if self.cls_head is None:
+            return None, tuple(outputs)
+        return outputs[0], tuple(outputs[1:])
+
+    def names(self) -> list[str]:
+        levels = [f"level{k}" for k in range(len(self.backbone.feature_info.channels))]
+        return levels if self.cls_head is None else ["cls", *levels]
+
+
+class Heads(nn.Module):
+    """Decoder and pyramid as one function of tensors, for export."""
+
+    def __init__(self, model: PEUnified) -> None:
+        super().__init__()
+        self.seg_head: Any = model.head("seg") if "seg" in model.tasks else None
+        self.det_head: Any = model.head("det") if "det" in model.tasks else None
+        self.count = 0
+        if self.det_head is not None:
+            settings = cast(PEDetHead, self.det_head).settings
+            self.count = settings.levels + settings.extra_levels
+
+    def forward(self, inputs: Tensor, *levels: Tensor) -> tuple[Tensor, ...]:
+        found: list[Tensor] = []
+        if self.seg_head is not None:
+            found.append(self.seg_head(levels, inputs))
+        if self.det_head is not None:
+            pyramid, scores, offsets = self.det_head.dense(levels)
+            found += [*pyramid, *scores, *offsets]
+        return tuple(found)
+
+    def unpack(self, outputs: Sequence[Tensor]) -> DenseHeads:
+        rest = list(outputs)
+        seg = rest.pop(0) if self.seg_head is not None else None
+        count = self.count
+        return DenseHeads(
+            seg,
+            tuple(rest[:count]),
+            tuple(rest[count : 2 * count]),
+            tuple(rest[2 * count :]),
+        )
+
+    def names(self) -> list[str]:
+        kinds = ("pyramid", "score", "offset") if self.det_head is not None else ()
+        names = [f"{kind}{k}" for kind in kinds for k in range(self.count)]
+        return names if self.seg_head is None else ["seg", *names]
+
+
+class ExportedEngine:
+    """An exported model; ``run`` of either part takes and gives arrays."""
+
+    def __init__(self, name: str, model: PEUnified, folder: Path, precision: str) -> None:
+        self.name = name
+        self.parts = Trunk(model), Heads(model)
+        open_part = {"onnx": _open_onnx, "openvino": _open_openvino}[name]
+        try:
+            self._run = [
+                open_part(folder / f"{part}{SUFFIX[name]}", precision) for part in part_names(model)
+            ]
+        except ImportError as error:
+            raise CheckpointError(
+                f"--backend {name}: {error.name} is not installed; pip install -e '.[export]'"
+            ) from error
+
+    def trunk(self, inputs: Tensor) -> tuple[Tensor | None, tuple[Tensor, ...]]:
+        return self.parts[0].unpack(_as_tensors(self._run[0]([inputs.contiguous().numpy()])))
+
+    def heads(self, levels: Sequence[Tensor], inputs: Tensor) -> DenseHeads:
+        arrays = [each.contiguous().numpy() for each in (inputs, *levels)]
+        return self.parts[1].unpack(_as_tensors(self._run[1](arrays)))
+
+
+def part_names(model: PEUnified) -> list[str]:
+    """Files that an exported model consists of."""
+    return ["trunk", "heads"] if set(model.tasks) - {"cls"} else ["trunk"]
+
+
+def _as_tensors(arrays: Sequence[np.ndarray]) -> list[Tensor]:
+    return [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+
+
+def _open_onnx(path: Path, precision: str) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_inputs()]
+    return lambda arrays: session.run(None, dict(zip(names, arrays, strict=True)))
+
+
+def _open_openvino(path: Path, precision: str) -> Any:
+    import openvino
+
+    core = openvino.Core()
+    compiled = core.compile_model(
+        path,
+        "CPU",
+        {
+            "INFERENCE_PRECISION_HINT": precision.replace("fp32", "f32"),
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        },
+    )
+    return lambda arrays: list(compiled(arrays).values())
+
+
+def exported_folder(checkpoint: Path, backend: str) -> Path:
+    """Where the exported model of a checkpoint lies by default: beside it."""
+    return checkpoint.with_suffix(f".{backend}")
+
+
+def open_engine(
+    backend: str, model: PEUnified, precision: str, exported: Path, digest: str
+) -> Engine:
+    """The engine of a backend.
+
+    Args:
+        backend: of :data:`BACKENDS`.
+        model: the network; gives names and the parts that stay in torch.
+        precision: ``"bf16"`` or ``"fp32"``; ONNX Runtime computes in fp32.
+        exported: folder that ``tools/export.py`` wrote.
+        digest: SHA-256 of the checkpoint that it must have been exported from.
+
+    Raises:
+        CheckpointError: nothing exported there, or from another checkpoint.
+    """
+    if backend == "torch":
+        return TorchEngine(model, precision)
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is one of {', '.join(BACKENDS)}, got '{backend}'")
+    try:
+        manifest = json.loads((exported / MANIFEST).read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{exported}: no exported model; make it with tools/export.py CHECKPOINT "
+            f"--backend {backend}"
+        ) from error
+    if manifest.get("sha256") != digest:
+        raise CheckpointError(
+            f"{exported}: exported from another checkpoint; run tools/export.py again"
+        )
+    return ExportedEngine(backend, model, exported, precision)

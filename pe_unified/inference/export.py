@@ -1,0 +1,164 @@
+"""Writing a model for ONNX Runtime or OpenVINO, and proving that it computes the same."""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pe_unified.inference.engines import (
+    MANIFEST,
+    SUFFIX,
+    DenseHeads,
+    ExportedEngine,
+    Heads,
+    TorchEngine,
+    Trunk,
+    part_names,
+)
+from pe_unified.inference.model import InferenceModel
+from pe_unified.models.weights import CheckpointError
+
+#: Logits may differ by this much in fp32, relative to their size (at least 1).
+TOLERANCE = 1e-3
+
+
+def export_model(model: InferenceModel, backend: str, folder: Path) -> dict[str, float]:
+    """Write the dense part of a model and check it against torch.
+
+    Args:
+        model: in fp32, on the CPU.
+        backend: ``"onnx"`` or ``"openvino"``.
+        folder: to be made; appears whole or not at all.
+
+    Returns:
+        the largest difference of every output, relative to its size (at least 1).
+
+    Raises:
+        CheckpointError: the exported model computes something else.
+    """
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    partial.mkdir(parents=True)
+    try:
+        network, size = model.model.eval(), model.size
+        trunk, heads = Trunk(network).eval(), Heads(network).eval()
+        with torch.inference_mode():
+            inputs = _example(2, size)
+            levels = trunk.unpack(trunk(inputs))[1]
+        write = {"onnx": _write_onnx, "openvino": _write_openvino}[backend]
+        parts: dict[str, tuple[nn.Module, Sequence[Tensor], list[str], list[str]]] = {
+            "trunk": (trunk, (inputs,), ["inputs"], trunk.names()),
+            "heads": (
+                heads,
+                (inputs, *levels),
+                ["inputs", *(f"level{k}" for k in range(len(levels)))],
+                heads.names(),
+            ),
+        }
+        for name in part_names(network):
+            module, examples, given, found = parts[name]
+            clones = tuple(each.clone() for each in examples)
+            write(module, clones, given, found, partial / f"{name}{SUFFIX[backend]}")
+        differences = check_parity(model, backend, partial)
+        manifest: dict[str, Any] = {
+            "sha256": model.lineage["sha256"],
+            "backend": backend,
+            "size": list(size),
+            "differences": differences,
+        }
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return differences
+
+
+def check_parity(model: InferenceModel, backend: str, folder: Path) -> dict[str, float]:
+    """Compare an exported model with torch in fp32, on batches of other sizes than at export.
+
+    Raises:
+        CheckpointError: a difference above :data:`TOLERANCE`, naming the output.
+    """
+    network = model.model
+    ours = TorchEngine(network, "fp32")
+    theirs = ExportedEngine(backend, network, folder, "fp32")
+    worst: dict[str, float] = {}
+    with torch.inference_mode():
+        for count in (1, 3):
+            inputs = _example(count, model.size, seed=count)
+            logits, levels = ours.trunk(inputs)
+            other_logits, other_levels = theirs.trunk(inputs)
+            pairs = [("level", a, b) for a, b in zip(levels, other_levels, strict=True)]
+            if logits is not None and other_logits is not None:
+                pairs.append(("cls", logits, other_logits))
+            if "heads" in part_names(network):
+                pairs += _pairs(ours.heads(levels, inputs), theirs.heads(levels, inputs))
+            for name, one, other in pairs:
+                scale = max(1.0, float(one.abs().max()))
+                difference = float((one - other).abs().max()) / scale
+                worst[name] = max(worst.get(name, 0.0), difference)
+    for name, difference in worst.items():
+        if not difference <= TOLERANCE:
+            raise CheckpointError(
+                f"{backend}: '{name}' differs from torch by {difference:.2e} (allowed "
+                f"{TOLERANCE:.0e}); the exported model is not written"
+            )
+    return worst
+
+
+def _pairs(one: DenseHeads, other: DenseHeads) -> list[tuple[str, Tensor, Tensor]]:
+    pairs = []
+    if one.seg is not None and other.seg is not None:
+        pairs.append(("seg", one.seg, other.seg))
+    for name in ("pyramid", "rpn_scores", "rpn_offsets"):
+        levels = zip(getattr(one, name), getattr(other, name), strict=True)
+        pairs += [(name, first, second) for first, second in levels]
+    return pairs
+
+
+def _example(count: int, size: tuple[int, int], seed: int = 0) -> Tensor:
+    """Noise with the spread of normalised slices, float32 (count, 3, rows, cols)."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 3, *size, generator=generator)
+
+
+def _write_onnx(
+    module: nn.Module,
+    examples: tuple[Tensor, ...],
+    given: list[str],
+    found: list[str],
+    path: Path,
+) -> None:
+    torch.onnx.export(
+        module,
+        examples,
+        path,
+        input_names=given,
+        output_names=found,
+        dynamic_axes={name: {0: "slices"} for name in (*given, *found)},
+        opset_version=17,
+        dynamo=False,
+    )
+
+
+def _write_openvino(
+    module: nn.Module,
+    examples: tuple[Tensor, ...],
+    given: list[str],
+    found: list[str],
+    path: Path,
+) -> None:
+    import openvino
+
+    shapes = [openvino.PartialShape([-1, *each.shape[1:]]) for each in examples]
+    converted = openvino.convert_model(module, example_input=examples, input=shapes)
+    for name, node in zip(given, converted.inputs, strict=True):
+        node.set_names({name})
+    for name, node in zip(found, converted.outputs, strict=True):
+        node.set_names({name})
+    openvino.save_model(converted, path, compress_to_fp16=False)

@@ -1,0 +1,107 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+from studies import write_checkpoint
+
+from pe_unified.inference import StudyPredictor, analyse_study, load_model
+from pe_unified.inference.engines import TorchEngine, exported_folder, open_engine
+from pe_unified.inference.export import export_model
+from pe_unified.models.weights import CheckpointError
+from pe_unified.registry import MODELS
+from pe_unified.testing import tiny_model_config
+
+pytest.importorskip("openvino")
+pytest.importorskip("onnxruntime")
+
+
+def exported(path, backend):
+    model = load_model(path, device="cpu", precision="fp32")
+    return export_model(model, backend, exported_folder(path, backend))
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+@pytest.mark.parametrize("heads", [("cls", "seg", "det"), ("cls",), ("seg",)])
+def test_computes_what_torch_computes(tmp_path, backend, heads):
+    path = write_checkpoint(tmp_path / "m.pth", heads)
+    differences = exported(path, backend)
+    assert max(differences.values()) < 1e-4
+    expected = {"level", *(("cls",) if "cls" in heads else ())}
+    assert expected <= set(differences) and ("seg" in differences) == ("seg" in heads)
+    assert ("rpn_offsets" in differences) == ("det" in heads)
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_swin(tmp_path, backend):
+    path = write_checkpoint(tmp_path / "m.pth")
+    stored = torch.load(path)
+    config = tiny_model_config(backbone="swin")
+    stored["meta"]["cfg"]["model"] = config
+    with DefaultScope.overwrite_default_scope("pe_unified"):
+        stored["state_dict"] = MODELS.build(config).state_dict()
+    torch.save(stored, path)
+    assert max(exported(path, backend).values()) < 1e-4
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_a_study_gets_the_same_report(tmp_path, painted_set, backend):
+    path = write_checkpoint(tmp_path / "m.pth")
+    exported(path, backend)
+    folder = sorted((painted_set[1].parent / "CT_scans").iterdir())[0]
+    plain = load_model(path, device="cpu", precision="fp32")
+    fast = load_model(path, precision="fp32", backend=backend)
+    expected = analyse_study(folder, tmp_path / "torch", StudyPredictor(plain))
+    found = analyse_study(folder, tmp_path / backend, StudyPredictor(fast))
+    assert found["model"]["backend"] == backend
+    for one, other in zip(found["slices"], expected["slices"], strict=True):
+        assert one["probability"] == pytest.approx(other["probability"], abs=1e-3)
+        assert one["embolus_pixels"] == pytest.approx(other["embolus_pixels"], abs=3)
+    assert len(found["lesions"]) == pytest.approx(len(expected["lesions"]), abs=1)
+
+
+def test_a_model_that_computes_something_else_is_not_written(tmp_path, monkeypatch):
+    path = write_checkpoint(tmp_path / "m.pth")
+    right = TorchEngine.heads
+    monkeypatch.setattr(
+        TorchEngine,
+        "heads",
+        lambda self, levels, inputs: right(self, [level * 1.01 for level in levels], inputs),
+    )
+    with pytest.raises(CheckpointError, match="differs from torch by"):
+        exported(path, "openvino")
+    assert [each.name for each in tmp_path.iterdir()] == ["m.pth"]
+
+
+def test_an_export_of_another_checkpoint_is_refused(tmp_path):
+    path = write_checkpoint(tmp_path / "m.pth", ("cls",))
+    with pytest.raises(CheckpointError, match=r"tools/export\.py"):
+        load_model(path, backend="onnx")
+    exported(path, "onnx")
+    assert load_model(path, backend="onnx").precision == "fp32"
+    write_checkpoint(path, ("cls",), seed=1)
+    with pytest.raises(CheckpointError, match="another checkpoint"):
+        load_model(path, backend="onnx")
+
+
+def test_the_torch_engine_cuts_the_network_without_changing_it(tmp_path):
+    model = load_model(write_checkpoint(tmp_path / "m.pth"), device="cpu", precision="fp32")
+    engine = open_engine("torch", model.model, "fp32", tmp_path, "")
+    inputs = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        logits, levels = engine.trunk(inputs)
+        dense = engine.heads(levels, inputs)
+        whole = model.model(inputs, mode="tensor")
+    np.testing.assert_array_equal(logits.numpy(), whole["cls"].numpy())
+    np.testing.assert_array_equal(dense.seg.numpy(), whole["seg"].numpy())
+    for one, other in zip(dense.rpn_scores, whole["det"][0], strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_the_manifest_says_what_it_is(tmp_path):
+    path = write_checkpoint(tmp_path / "m.pth", ("cls",))
+    exported(path, "onnx")
+    manifest = json.loads((tmp_path / "m.onnx" / "export.json").read_text())
+    assert manifest["size"] == [64, 64] and manifest["backend"] == "onnx"
+    assert len(manifest["sha256"]) == 64 and max(manifest["differences"].values()) < 1e-4
