@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.common import environment, print_table
 
-KINDS = ("convert", "load", "train", "infer")
+KINDS = ("convert", "load", "train", "infer", "study")
 
 
 def parse_args() -> argparse.Namespace:

@@ -13,10 +13,10 @@ import argparse
 from pathlib import Path
 
 from command_line import exit_on_user_error
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 
 from pe_unified.engine import ConfigError
-from pe_unified.engine.knobs import apply_knobs
+from pe_unified.engine.config import override
 from pe_unified.engine.publish import publish
 from pe_unified.models.weights import CheckpointError, load_checkpoint_safely
 
@@ -28,6 +28,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("checkpoint", type=Path, help="written by tools/train.py or train_steps.py")
     parser.add_argument("out", type=Path, help="the new file, .pth")
     parser.add_argument("--data-root", help="a converted set; the one of training by default")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="override settings of its config, e.g. input_size=512; thresholds are chosen so",
+    )
     parser.add_argument("--work-dir", default="work_dirs/publish", help="for the log")
     parser.add_argument(
         "--trust-checkpoint", action="store_true", help="run code that the checkpoint may contain"
@@ -49,9 +56,7 @@ def main() -> None:
         cfg.work_dir = args.work_dir
         cfg.trust_checkpoint = args.trust_checkpoint
         cfg.launcher = "none"
-        if args.data_root:
-            cfg.data_root = args.data_root
-            apply_knobs(cfg)
+        override(cfg, args.cfg_options, args.data_root)
         validated = publish(cfg, args.checkpoint, args.out)
     for key in ("cls/threshold", "cls/gate", "seg/threshold", "det/threshold", "exam/threshold"):
         if key in validated:

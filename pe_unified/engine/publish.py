@@ -79,8 +79,9 @@ def publish(cfg: Config, checkpoint: Path, out: Path) -> dict[str, Any]:
         validated["exam/threshold"] = threshold
     meta = {
         key: stored["meta"].get(key)
-        for key in ("iter", "pe_unified", "cfg", "step", "parents", "seed", "dataset_meta")
+        for key in ("iter", "pe_unified", "step", "parents", "seed", "dataset_meta")
     }
+    meta["cfg"] = cfg.to_dict()
     save_atomically(
         {"meta": {**meta, "validated": validated}, "state_dict": stored["state_dict"]}, out
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -101,6 +102,8 @@ def check_parity(model: InferenceModel, backend: str, folder: Path) -> dict[str,
             for name, one, other in pairs:
                 scale = max(1.0, float(one.abs().max()))
                 difference = float((one - other).abs().max()) / scale
+                # Not a number is a difference, too.
+                difference = float(np.nan_to_num(difference, nan=np.inf))
                 worst[name] = max(worst.get(name, 0.0), difference)
     for name, difference in worst.items():
         if not difference <= TOLERANCE:

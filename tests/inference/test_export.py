@@ -61,13 +61,14 @@ def test_a_study_gets_the_same_report(tmp_path, painted_set, backend):
     assert len(found["lesions"]) == pytest.approx(len(expected["lesions"]), abs=1)
 
 
-def test_a_model_that_computes_something_else_is_not_written(tmp_path, monkeypatch):
+@pytest.mark.parametrize("factor", [1.01, float("nan")])
+def test_a_model_that_computes_something_else_is_not_written(tmp_path, monkeypatch, factor):
     path = write_checkpoint(tmp_path / "m.pth")
     right = TorchEngine.heads
     monkeypatch.setattr(
         TorchEngine,
         "heads",
-        lambda self, levels, inputs: right(self, [level * 1.01 for level in levels], inputs),
+        lambda self, levels, inputs: right(self, [level * factor for level in levels], inputs),
     )
     with pytest.raises(CheckpointError, match="differs from torch by"):
         exported(path, "openvino")
