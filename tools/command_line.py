@@ -12,7 +12,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from mmengine.config import Config, DictAction
 
-from pe_unified.ct.errors import DataError
+from pe_unified.ct.errors import DataError, one_line
 from pe_unified.datasets import DatasetError
 from pe_unified.engine import ConfigError, load_config
 from pe_unified.engine.parallel import WorkerDied
@@ -71,10 +71,13 @@ def read_config(args: argparse.Namespace) -> Config:
 
 
 @contextmanager
-def exit_on_user_error() -> Iterator[None]:
+def exit_on_user_error(everything: bool = False) -> Iterator[None]:
     """Turn an error that the user can cure into its message and exit status 1.
 
     ``PE_UNIFIED_TRACEBACK=1`` shows the traceback as well.
+
+    Args:
+        everything: do so with errors that nobody foresaw, too: files of strangers hold surprises.
     """
     try:
         yield
@@ -82,3 +85,8 @@ def exit_on_user_error() -> Iterator[None]:
         if os.environ.get("PE_UNIFIED_TRACEBACK"):
             raise
         sys.exit(f"error: {error}")
+    except Exception as error:
+        if not everything or os.environ.get("PE_UNIFIED_TRACEBACK"):
+            raise
+        text = one_line(f"{type(error).__name__}: {error}")
+        sys.exit(f"error: unforeseen, {text}; PE_UNIFIED_TRACEBACK=1 shows where")

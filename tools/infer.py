@@ -89,7 +89,7 @@ def main() -> None:
         every_slice=args.every_slice,
         pseudonym_key=key if args.pseudonymise else None,
     )
-    with exit_on_user_error():
+    with exit_on_user_error(everything=True):
         model = load_model(
             args.checkpoint,
             args.trust_checkpoint,

@@ -78,7 +78,7 @@ def main() -> int:
         *(TextColumn("studies"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
         *(TextColumn("left"), TimeRemainingColumn()),
     )
-    with exit_on_user_error(), Progress(*columns, console=console) as bar:
+    with exit_on_user_error(everything=True), Progress(*columns, console=console) as bar:
         task = bar.add_task("studies", total=None)
 
         def tell(done: int, total: int, last: str) -> None:

@@ -47,7 +47,8 @@ def unpack_zip(path: Path, target: Path, limits: ArchiveLimits | None = None) ->
             for member in members:
                 budget -= _unpack_member(archive, member, target, budget, path)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        reason = f"the archive cannot be unpacked ({str(error).strip() or type(error).__name__})"
+        text = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = f"the archive cannot be unpacked ({text})"
         raise DataError(path, reason, _SEND_AGAIN) from error
 
 

@@ -27,23 +27,29 @@ def read_hu(path: str | os.PathLike) -> np.ndarray:
     """
     path = Path(path)
     dataset = open_dicom(path)
-    native = not dataset.file_meta.TransferSyntaxUID.is_encapsulated
     try:
+        native = not dataset.file_meta.TransferSyntaxUID.is_encapsulated
         raw = _plain_pixels(dataset) if native else None
         if raw is None:
             # Many plain files hold more than the bits that they declare; cutting those off
             # would turn bright pixels and padding into tissue.
             dataset.pixel_array_options(correct_unused_bits=not native)
             raw = dataset.pixel_array
-    except Exception as error:  # every decoder raises its own kinds
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # every decoder raises its own kinds; those in Rust panic
         reason = f"the pixels cannot be decoded ({first_line(error)})"
         raise DataError(path, reason, COPY_AGAIN) from error
     if raw.ndim != 2:
         reason = f"pixels of shape {raw.shape}, not one grey slice (rows, cols)"
         raise DataError(path, reason, "export the series as single-frame CT images")
-    if native:
-        raw = _sign_extend(dataset, raw)
-    return _rescale(dataset, raw)
+    try:
+        if native:
+            raw = _sign_extend(dataset, raw)
+        return _rescale(dataset, raw)
+    except Exception as error:  # a damaged header may say anything
+        reason = f"the pixels cannot be turned into Hounsfield units ({first_line(error)})"
+        raise DataError(path, reason, COPY_AGAIN) from error
 
 
 def _plain_pixels(dataset: pydicom.Dataset) -> np.ndarray | None:

@@ -2,21 +2,31 @@
 
 import os
 
+#: Longer reasons quote what a damaged file holds.
+_LONGEST = 300
+
+
+def one_line(text: str) -> str:
+    """Text fit for one line of a terminal: no line breaks, no control characters, not endless."""
+    shown = "".join(letter if letter.isprintable() else " " for letter in text)
+    shown = " ".join(shown.split())
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
+
 
 class DataError(ValueError):
     """A file or a patient that cannot be used.
 
     Attributes:
         where: the file, the folder or the patient.
-        reason: what is wrong with it.
+        reason: what is wrong with it, in one line.
         cure: what the reader can do.
     """
 
     def __init__(self, where: str | os.PathLike, reason: str, cure: str):
         self.where = os.fspath(where)
-        self.reason = reason
+        self.reason = one_line(reason)
         self.cure = cure
-        super().__init__(f"{self.where}: {reason}; {cure}")
+        super().__init__(f"{self.where}: {self.reason}; {cure}")
 
     def __reduce__(self) -> tuple:
         # The default would call the class with the one formatted message.

@@ -20,7 +20,12 @@ from pe_unified.ct.errors import DataError
 from pe_unified.ct.hu import HU_MAX, HU_MIN, HU_OFFSET
 
 _COPY_AGAIN = "copy the file again from the source"
-_BLOCK = 1 << 22
+#: Read at a time of packed data; unpacked it is at most a thousand times as much.
+_PACKED_BLOCK = 1 << 16
+#: No CT has more voxels along an axis.
+_LARGEST_SIDE = 20_000
+#: Nor more voxels: 3,000 slices of 1,024 x 1,024.
+_MOST_VOXELS = 3_500_000_000
 #: Signs that turn the named world axes of NRRD into LPS.
 _NRRD_SPACES = {
     "left-posterior-superior": (1, 1, 1),
@@ -153,20 +158,23 @@ def open_nrrd(path: Path, scratch: Path | None = None) -> tuple[RawArray, np.nda
         with open(path, "rb") as file:
             header = nrrd.read_header(file)
             start = file.tell()
-    except (OSError, nrrd.NRRDError, ValueError, StopIteration) as error:
-        raise DataError(path, f"no readable NRRD file ({error})", _COPY_AGAIN) from error
-    shape = tuple(int(size) for size in header["sizes"])
+        shape = tuple(int(size) for size in header["sizes"])
+        affine = _nrrd_affine(header)
+        encoding = str(header["encoding"]).lower()
+    except Exception as error:  # the reader lets through what a damaged header causes
+        reason = f"no readable NRRD file ({_first_line(error)})"
+        raise DataError(path, reason, _COPY_AGAIN) from error
     if len(shape) != 3:
         raise DataError(path, f"{len(shape)} axes, not three", "export the volume as 3D")
-    kind = _NRRD_TYPES.get(str(header["type"]).lower())
+    _require_sides(path, shape)
+    kind = _NRRD_TYPES.get(str(header.get("type")).lower())
     if kind is None:
-        raise DataError(path, f"values of type '{header['type']}'", "save it as short or float")
+        raise DataError(path, f"values of type '{header.get('type')}'", "save it as short or float")
     dtype = (">" if str(header.get("endian", "little")).lower() == "big" else "<") + kind
     detached = header.get("datafile", header.get("data file"))
     if detached is not None:
-        path, start = path.parent / str(detached), 0
+        path, start = _beside(path, str(detached)), 0
     unusual = any(header.get(key) for key in ("lineskip", "line skip", "byteskip", "byte skip"))
-    encoding = str(header["encoding"]).lower()
     if unusual or encoding not in ("raw", "gzip", "gz", "bzip2", "bz2"):
         raise DataError(path, f"NRRD encoding '{encoding}' or skips", "save it as gzip or raw")
     needed = int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -175,14 +183,31 @@ def open_nrrd(path: Path, scratch: Path | None = None) -> tuple[RawArray, np.nda
         if scratch is None:
             raise ValueError("compressed NRRD needs a scratch folder")
         plain, offset = scratch / f"{path.name}.raw", 0
-        _unpack(path, start, plain, encoding)
+        _unpack(path, start, plain, encoding, needed)
     if os.path.getsize(plain) - offset < needed:
         raise DataError(path, "the data are cut short", _COPY_AGAIN)
-    return RawArray(plain, offset, dtype, shape), _nrrd_affine(header)
+    return RawArray(plain, offset, dtype, shape), affine
 
 
-def _unpack(path: Path, start: int, target: Path, encoding: str) -> None:
-    """Decompress the data of a NRRD file block by block."""
+def _beside(path: Path, detached: str) -> Path:
+    """The file that a detached header names; it must lie in the header's folder."""
+    data = path.parent / detached
+    if not data.resolve().is_relative_to(path.parent.resolve()):
+        raise DataError(path, f"its data file '{detached}' lies elsewhere", "put it beside it")
+    if not data.is_file():
+        raise DataError(path, f"no data file '{detached}' beside it", _COPY_AGAIN)
+    return data
+
+
+def _require_sides(path: Path, shape: tuple[int, ...]) -> None:
+    """Refuse a grid that no CT has before anything is allocated for it."""
+    voxels = int(np.prod(shape, dtype=object))
+    if min(shape) < 1 or max(shape) > _LARGEST_SIDE or voxels > _MOST_VOXELS:
+        raise DataError(path, f"a grid of {shape} voxels", "check that it is the CT")
+
+
+def _unpack(path: Path, start: int, target: Path, encoding: str, needed: int) -> None:
+    """Decompress the data of a NRRD file block by block; stop after ``needed`` bytes."""
     opened = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
     decompress: Callable[[bytes], bytes]
     decompress = (
@@ -191,10 +216,18 @@ def _unpack(path: Path, start: int, target: Path, encoding: str) -> None:
     try:
         with open(path, "rb") as packed, open(target, "wb") as out:
             packed.seek(start)
-            while block := packed.read(_BLOCK):
+            while out.tell() < needed and (block := packed.read(_PACKED_BLOCK)):
                 out.write(decompress(block))
-    except (zlib.error, OSError, EOFError) as error:
+    except (zlib.error, OSError, EOFError, ValueError) as error:
         raise DataError(path, f"the data cannot be unpacked ({error})", _COPY_AGAIN) from error
+
+
+def _places(affine: np.ndarray) -> bool:
+    """Whether the axes of an affine span space: neither endless, nor nothing, nor in one plane."""
+    sides = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or not ((sides > 1e-4) & (sides < 1e4)).all():
+        return False
+    return bool(abs(np.linalg.det(affine[:3, :3] / sides)) > 0.05)
 
 
 def _nrrd_affine(header: dict) -> np.ndarray | None:
@@ -204,7 +237,7 @@ def _nrrd_affine(header: dict) -> np.ndarray | None:
         affine = np.eye(4)
         affine[:3, :3] = (np.asarray(directions, dtype=np.float64) * signs).T
         affine[:3, 3] = np.asarray(header.get("space origin", (0, 0, 0))) * signs
-        return affine if abs(np.linalg.det(affine)) > 1e-9 else None
+        return affine if _places(affine) else None
     spacings = header.get("spacings")
     if spacings is not None and np.isfinite(spacings).all() and min(spacings) > 0:
         return np.diag([*spacings, 1.0])
@@ -244,22 +277,30 @@ def open_nifti(
     """
     name = name or path
     try:
-        image = nibabel.load(path)
-        proxy = image.dataobj  # type: ignore[attr-defined]
-        shape = tuple(int(side) for side in proxy.shape)
-        affine = np.asarray(image.affine, dtype=np.float64)  # type: ignore[attr-defined]
-        if len(shape) == 4 and shape[3] == 1:
-            proxy = proxy.reshape(shape[:3])
-        elif len(shape) != 3:
-            raise DataError(name, f"{len(shape)} axes, not three", "export the volume as 3D")
-        dtype = np.dtype(proxy.dtype)
+        return _open_nifti(path, name)
     except DataError:
         raise
-    except _NIFTI_ERRORS as error:
+    except Exception as error:  # the reader lets through what a damaged header causes
         raise _no_nifti(name, error) from error
+
+
+def _open_nifti(path: Path, name: Path) -> tuple[nibabel.arrayproxy.ArrayProxy, np.ndarray, str]:
+    image = nibabel.load(path)
+    proxy = image.dataobj  # type: ignore[attr-defined]
+    shape = tuple(int(side) for side in proxy.shape)
+    affine = np.asarray(image.affine, dtype=np.float64)  # type: ignore[attr-defined]
+    if len(shape) == 4 and shape[3] == 1:
+        proxy = proxy.reshape(shape[:3])
+    elif len(shape) != 3:
+        raise DataError(name, f"{len(shape)} axes, not three", "export the volume as 3D")
+    dtype = np.dtype(proxy.dtype)
     if dtype.kind not in "iuf":
         raise DataError(name, f"values of type {dtype}", "save it as 16-bit integers or floats")
-    if min(shape[:3]) < 1 or not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-9:
+    _require_sides(name, shape[:3])
+    stored = int(proxy.offset) + int(np.prod(shape[:3], dtype=np.int64)) * dtype.itemsize
+    if path.suffix != ".gz" and stored > path.stat().st_size:
+        raise DataError(name, "the data are cut short", _COPY_AGAIN)
+    if not _places(affine):
         reason = f"a grid of {shape} voxels that its header does not place"
         raise DataError(name, reason, "mend its spacing and orientation, or export it again")
     return proxy, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, dtype.str
@@ -278,8 +319,11 @@ _NIFTI_ERRORS = (
 
 
 def _no_nifti(path: Path, error: Exception) -> DataError:
-    first = str(error).strip().split("\n")[0] or type(error).__name__
-    return DataError(path, f"no readable NIfTI file ({first})", _COPY_AGAIN)
+    return DataError(path, f"no readable NIfTI file ({_first_line(error)})", _COPY_AGAIN)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__
 
 
 def volume_shift(levels: Iterable[np.ndarray]) -> int:

@@ -13,7 +13,7 @@ from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 from pydicom.uid import MediaStorageDirectoryStorage
 
-from pe_unified.ct.errors import DataError
+from pe_unified.ct.errors import DataError, one_line
 
 #: What is read of a header; the rest is skipped, which makes a scan of a folder quick.
 _HEADER_TAGS = {
@@ -103,12 +103,16 @@ def natural_key(path: str | os.PathLike) -> list[tuple[int, int | str]]:
 
 
 def list_files(folder: str | os.PathLike) -> list[Path]:
-    """All files under a folder, sub-folders included, hidden ones not, in natural order."""
+    """All files under a folder, sub-folders included, hidden ones not, in natural order.
+
+    Pipes, devices and links to nowhere are no files; links to folders are not followed.
+    """
     root = Path(folder)
     found = []
     for parent, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
-        found += [Path(parent, name) for name in names if not name.startswith(".")]
+        paths = (Path(parent, name) for name in names if not name.startswith("."))
+        found += [path for path in paths if path.is_file()]
     return sorted(found, key=lambda path: natural_key(path.relative_to(root).as_posix()))
 
 
@@ -147,6 +151,13 @@ def read_header(path: str | os.PathLike) -> SliceHeader:
     """
     path = Path(path)
     dataset = open_dicom(path, stop_before_pixels=True, specific_tags=list(_HEADER_TAGS.values()))
+    try:
+        return _header_of(path, dataset)
+    except Exception as error:  # a damaged header may hold values that cannot be read
+        raise DataError(path, f"unreadable header ({first_line(error)})", COPY_AGAIN) from error
+
+
+def _header_of(path: Path, dataset: pydicom.Dataset) -> SliceHeader:
     return SliceHeader(
         path=path,
         sop_class=_text(dataset, "SOPClassUID"),
@@ -154,7 +165,7 @@ def read_header(path: str | os.PathLike) -> SliceHeader:
         series_uid=_text(dataset, "SeriesInstanceUID"),
         study_uid=_text(dataset, "StudyInstanceUID"),
         patient_id=_text(dataset, "PatientID"),
-        modality=_text(dataset, "Modality").upper(),
+        modality=one_line(_text(dataset, "Modality"))[:16].upper(),
         image_type=_texts(dataset, "ImageType"),
         rows=int(number_of(dataset, "Rows") or 0),
         cols=int(number_of(dataset, "Columns") or 0),
@@ -198,7 +209,7 @@ def open_dicom(path: Path, **options: object) -> pydicom.Dataset:
 
 
 def first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__
 
 
 def _items(dataset: pydicom.Dataset, keyword: str) -> list[str]:

@@ -60,7 +60,8 @@ def test_keys_are_those_of_the_result_files():
     metrics = evaluate([answered_slice(index, index % 3 == 0) for index in range(12)])
     expected = {f"{task}/{key}" for task, keys in KEYS.items() for key in keys}
     intervals = {f"{key}_ci" for key in expected}
-    assert set(metrics) == expected | intervals | {f"{task}/threshold" for task in KEYS}
+    chosen = {f"{task}/threshold" for task in KEYS} | {"cls/gate"}
+    assert set(metrics) == expected | intervals | chosen
     for key in expected:
         assert metrics[key] == pytest.approx(1.0), key
         low, high = metrics[f"{key}_ci"]

@@ -1,0 +1,214 @@
+"""What strangers send: one clear line each, and nothing left behind."""
+
+import errno
+import json
+import os
+import zipfile
+
+import nibabel
+import numpy as np
+import pytest
+from dicom_files import write_hu, write_slice
+from studies import write_checkpoint
+
+from pe_unified.ct.errors import DataError
+from pe_unified.inference import StudyPredictor, analyse_study, load_model, outputs
+
+HU = np.random.default_rng(0).normal(0, 300, (64, 64)).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory):
+    path = write_checkpoint(tmp_path_factory.mktemp("model") / "m.pth", ("cls",))
+    return StudyPredictor(load_model(path, device="cpu", precision="fp32"))
+
+
+def series(folder, count=10, **elements):
+    for k in range(count):
+        write_hu(folder / f"{k}.dcm", HU, z=2.0 * k, **elements)
+    return folder
+
+
+def empty(folder):
+    folder.mkdir()
+    return folder
+
+
+def pdf(folder):
+    folder.mkdir()
+    (folder / "letter.dcm").write_bytes(b"%PDF-1.7\n" + b"not a slice " * 200)
+    return folder
+
+
+def truncated(folder):
+    series(folder)
+    victim = folder / "4.dcm"
+    victim.write_bytes(victim.read_bytes()[:900])
+    (folder / "7.dcm").write_bytes((folder / "7.dcm").read_bytes()[:-4000])
+    return folder
+
+
+def wrong_vr(folder):
+    """Rows and Columns as texts, in an otherwise whole file."""
+    series(folder)
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        for tag in (b"\x28\x00\x10\x00US", b"\x28\x00\x11\x00US"):
+            content = content.replace(tag, tag[:4] + b"DS")
+        path.write_bytes(content)
+    return folder
+
+
+def flipped_bits(folder):
+    series(folder)
+    rng = np.random.default_rng(3)
+    for path in folder.iterdir():
+        content = bytearray(path.read_bytes())
+        for place in rng.integers(0, 900, 60):
+            content[place] ^= 1 << int(rng.integers(0, 8))
+        path.write_bytes(content)
+    return folder
+
+
+def ultrasound(folder):
+    return series(folder, Modality="US")
+
+
+def colour(folder):
+    for k in range(10):
+        stored = np.zeros((64, 64, 3), np.uint8)
+        elements = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}
+        write_slice(folder / f"{k}.dcm", stored[..., 0], 2.0 * k, **elements)
+    return folder
+
+
+def eight_bits(folder):
+    for k in range(10):
+        write_slice(folder / f"{k}.dcm", np.zeros((64, 64), np.uint8), 2.0 * k)
+    return folder
+
+
+def no_spacing(folder):
+    return series(folder, PixelSpacing=None)
+
+
+def all_in_one_place(folder):
+    for k in range(10):
+        write_hu(folder / f"{k}.dcm", HU, z=1.0)
+    return folder
+
+
+def endless(folder):
+    """5,000 slices, on disk a hole."""
+    path = folder.with_suffix(".nii")
+    image = nibabel.Nifti1Image(np.zeros((64, 64, 1), np.int16), np.diag([1, 1, 1, 1.0]))
+    header = image.header.copy()
+    header.set_data_shape((64, 64, 5000))
+    with path.open("wb") as file:
+        file.write(header.binaryblock + bytes(4))
+        file.truncate(352 + 64 * 64 * 5000 * 2)
+    return path
+
+
+def huge_grid(folder):
+    """A header of a few bytes that asks for a terabyte."""
+    path = folder.with_suffix(".nii")
+    header = nibabel.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)).header
+    header["dim"][1:4] = 20000, 20000, 20000
+    path.write_bytes(header.binaryblock + bytes(4 + 128))
+    return path
+
+
+def zip_bomb(folder):
+    path = folder.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("0.dcm", bytes(256 << 20))
+    return path
+
+
+def zip_in_zip(folder):
+    path, inner = folder.with_suffix(".zip"), folder.with_suffix(".inner.zip")
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("0.dcm", b"x")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(inner, "inner.zip")
+    inner.unlink()
+    return path
+
+
+def links(folder):
+    """A loop, a link to nowhere, and one to a device that never ends."""
+    folder.mkdir()
+    (folder / "loop").symlink_to(folder)
+    (folder / "nowhere.dcm").symlink_to(folder / "absent")
+    (folder / "endless.dcm").symlink_to("/dev/zero")
+    return folder
+
+
+def a_pipe(folder):
+    folder.mkdir()
+    os.mkfifo(folder / "0.dcm")
+    return folder
+
+
+def text_as_volume(folder):
+    path = folder.with_suffix(".nrrd")
+    path.write_text("NRRD0004\ntype: short\ndimension: 3\n")
+    return path
+
+
+CORPUS = [
+    *(empty, pdf, truncated, wrong_vr, flipped_bits, ultrasound, colour, eight_bits, no_spacing),
+    *(all_in_one_place, endless, huge_grid, zip_bomb, zip_in_zip, links, a_pipe, text_as_volume),
+]
+
+
+@pytest.mark.parametrize("made", CORPUS, ids=lambda made: made.__name__)
+@pytest.mark.timeout(60)
+def test_one_line_and_nothing_left(predictor, tmp_path, made):
+    path, out = made(tmp_path / "study"), tmp_path / "out"
+    with pytest.raises(DataError) as found:
+        analyse_study(path, out, predictor)
+    text = str(found.value)
+    assert "\n" not in text and len(text) < 800
+    assert found.value.cure and found.value.reason
+    assert not list(out.iterdir())
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(predictor, tmp_path, monkeypatch):
+    study, out = series(tmp_path / "study"), tmp_path / "out"
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(outputs, "write_mask", full)
+    with pytest.raises(DataError, match="No space left"):
+        analyse_study(study, out, predictor)
+    assert not list(out.iterdir())
+
+
+def test_odd_but_readable_studies_are_analysed(predictor, tmp_path):
+    """Files without a suffix, in sub-folders, with a scout, another series and a letter."""
+    folder = tmp_path / "study"
+    for k in range(12):
+        write_hu(folder / f"part{k % 3}" / f"IM{k}", HU, z=2.0 * (11 - k), number=k)
+    write_hu(folder / "scout", HU, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    write_hu(folder / "other" / "1", HU, SeriesInstanceUID="9.9")
+    (folder / "letter.pdf").write_bytes(b"%PDF")
+    (folder / "DICOMDIR").write_bytes(b"index")
+    report = analyse_study(folder, tmp_path / "out", predictor)
+    assert report["input"]["slices"] == 12
+    assert [each["z_mm"] for each in report["slices"]] == [2.0 * k for k in range(12)]
+    assert any("localizer" in note for note in report["input"]["notes"])
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["slices"]
+
+
+def test_slices_of_other_shapes_and_steps(predictor, tmp_path):
+    for name, size, step in (("thin", 96, 0.5), ("thick", 64, 5.0), ("odd", 77, 1.3)):
+        hu = np.random.default_rng(1).normal(0, 300, (size, size + 11)).astype(np.int16)
+        for k in range(9):
+            write_hu(tmp_path / name / f"{k}", hu, z=step * k)
+        report = analyse_study(tmp_path / name, tmp_path / f"{name}-out", predictor)
+        assert report["input"]["spacing_mm"]["slice"] == pytest.approx(step)
+        flags = {flag["name"] for flag in report["quality"]["flags"]}
+        assert ("thick_slices" in flags) == (name == "thick")
