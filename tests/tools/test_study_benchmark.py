@@ -1,0 +1,47 @@
+"""The benchmark of a whole study runs, and times nothing that differs."""
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "inference"))
+from studies import write_checkpoint
+
+from pe_unified.testing import tiny_model_config
+
+
+@pytest.fixture
+def module(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "tools"))
+    module = importlib.import_module("benchmarks.study")
+    monkeypatch.setitem(module.BACKBONES, "R50", tiny_model_config()["backbone"])
+    before = torch.get_num_threads()
+    yield module
+    torch.set_num_threads(before)
+
+
+def arguments(module, painted_set, tmp_path):
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    study = sorted(painted_set[1].parent.glob("CT_scans/*"))[0]
+    words = ["--checkpoint", str(write_checkpoint(tmp_path / "m.pth")), "--study", str(study)]
+    return parser.parse_args([*words, "--size", "64", "--threads", "1", "--ways", "torch-fp32"])
+
+
+def test_rows_and_what_is_told(module, painted_set, tmp_path, capsys):
+    (row,) = module.run(arguments(module, painted_set, tmp_path))
+    assert set(row) == {"case", "ours", "reference", "unit"}
+    assert row["ours"] > 0 and row["reference"] > 0
+    assert row["case"].startswith("R50, 16 slices of 64 x 64, torch-fp32")
+    told = capsys.readouterr().out
+    assert "Dice of the masks 1.0000" in told and "TFLOP" in told and "GiB" in told
+
+
+def test_a_way_that_differs_is_not_timed(module, painted_set, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MOST_DIFFERENCE", -1.0)
+    with pytest.raises(SystemExit, match="nothing was timed"):
+        module.run(arguments(module, painted_set, tmp_path))
