@@ -23,15 +23,9 @@ from data_converters.core.masked import MaskedSlice, plan_masked_study
 from data_converters.core.plan import PatientPlan, PatientSource, stamp
 from data_converters.core.schema import annotations_of_mask
 from pe_unified.ct.errors import DataError
-from pe_unified.ct.grids import (
-    Turn,
-    level_to_hu,
-    open_nrrd,
-    placement_of,
-    turn_of,
-    volume_shift,
-)
+from pe_unified.ct.grids import Turn, placement_of, turn_of
 from pe_unified.ct.headers import natural_key
+from pe_unified.ct.volume_files import level_to_hu, open_nrrd, volume_shift
 
 _SUFFIX = "RefStd"
 

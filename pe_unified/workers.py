@@ -1,4 +1,4 @@
-"""Where the work runs: in this process, in worker processes, or on a Dask cluster."""
+"""Where the work runs: on which cores, in this process, in workers, or on a Dask cluster."""
 
 import multiprocessing
 import os
@@ -11,6 +11,13 @@ from typing import Any
 
 #: How long to wait for a Dask scheduler, and for its first worker, seconds.
 CONNECT_SECONDS, WORKER_SECONDS = 30, 60
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which may be fewer than there are (``taskset``)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class SerialExecutor(Executor):

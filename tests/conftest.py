@@ -15,7 +15,8 @@ from data_converters.make_phantom import write_layout
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _SHARED = _REPOSITORY.parent / "shared" / "data"
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "engine")]
+_TESTS = Path(__file__).parent
+sys.path[:0] = [str(_TESTS), str(_TESTS / "engine"), str(_TESTS / "inference")]
 
 from dask_cluster import cluster  # noqa: E402, F401
 from tiny_dataset import write_tiny_dataset  # noqa: E402

@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from pe_unified.cores import usable_cores
 from pe_unified.models.precision import cpu_has_bfloat16
+from pe_unified.workers import usable_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 SPLIT = ("0.6", "0.15", "0.25")

@@ -20,12 +20,14 @@ from typing import Any
 
 from command_line import exit_on_user_error
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from pe_unified.ct.study import CTStudy
-from pe_unified.inference import AnalysisOptions, StudyPredictor, analyse_study, load_model
+from pe_unified.inference import AnalysisOptions, analyse_study
 from pe_unified.inference.engines import BACKENDS
+from pe_unified.inference.predictor import PredictorSettings
 from pe_unified.notice import RESEARCH_LINE
 
 
@@ -80,9 +82,22 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def predictor_settings(args: argparse.Namespace) -> PredictorSettings:
+    return PredictorSettings(
+        checkpoint=str(args.checkpoint.resolve()),
+        trust=args.trust_checkpoint,
+        device=args.device,
+        precision=args.precision,
+        batch_size=args.batch_size,
+        gate=not args.no_gate,
+        backend=args.backend,
+        exported=args.exported and args.exported.resolve(),
+    )
+
+
 def main() -> None:
     args = parse_args()
-    console = Console(stderr=False)
+    console = Console()
     key = os.environ.get("PE_UNIFIED_KEY") or secrets.token_hex(16)
     options = AnalysisOptions(
         series_uid=args.series,
@@ -90,15 +105,7 @@ def main() -> None:
         pseudonym_key=key if args.pseudonymise else None,
     )
     with exit_on_user_error(everything=True):
-        model = load_model(
-            args.checkpoint,
-            args.trust_checkpoint,
-            args.device,
-            args.precision,
-            args.backend,
-            args.exported,
-        )
-        predictor = StudyPredictor(model, args.batch_size, gate=not args.no_gate)
+        predictor = predictor_settings(args).predictor()
         columns = (TextColumn("slices"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task("slices", total=None)
@@ -122,9 +129,9 @@ def print_study(console: Console, study: CTStudy) -> None:
         highlight=False,
     )
     for note in study.notes:
-        console.print(f"  {note}", highlight=False)
+        console.print(f"  {escape(note)}", highlight=False)
     for error in study.broken:
-        console.print(f"  [yellow]left out[/yellow] {error}", highlight=False)
+        console.print(f"  [yellow]left out[/yellow] {escape(str(error))}", highlight=False)
 
 
 def print_report(console: Console, report: dict[str, Any]) -> None:

@@ -18,8 +18,9 @@ import sys
 from pathlib import Path
 
 from command_line import exit_on_user_error
-from infer import add_model_arguments
+from infer import add_model_arguments, predictor_settings
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -29,10 +30,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pe_unified.cores import usable_cores
 from pe_unified.inference import AnalysisOptions
-from pe_unified.inference.batch import ModelSettings, analyse_many
+from pe_unified.inference.batch import analyse_many
 from pe_unified.notice import RESEARCH_LINE
+from pe_unified.workers import usable_cores
 
 
 def parse_args() -> argparse.Namespace:
@@ -61,16 +62,6 @@ def main() -> int:
     if args.pseudonymise and not key:
         key = secrets.token_hex(16)
         console.print("PE_UNIFIED_KEY is not set: another run will give other pseudonyms")
-    settings = ModelSettings(
-        checkpoint=str(args.checkpoint.resolve()),
-        trust=args.trust_checkpoint,
-        device=args.device,
-        precision=args.precision,
-        batch_size=args.batch_size,
-        gate=not args.no_gate,
-        backend=args.backend,
-        exported=args.exported,
-    )
     options = AnalysisOptions(
         every_slice=args.every_slice, pseudonym_key=key if args.pseudonymise else None
     )
@@ -84,12 +75,12 @@ def main() -> int:
         def tell(done: int, total: int, last: str) -> None:
             bar.update(task, completed=done, total=total)
             if not last.endswith(": done"):
-                bar.console.print(last, highlight=False)
+                bar.console.print(escape(last), highlight=False)
 
         summary = analyse_many(
             args.root.resolve(),
             args.out.resolve(),
-            settings,
+            predictor_settings(args),
             options,
             workers,
             args.scheduler,

@@ -3,42 +3,29 @@
 
 The validation split of --data-root gives the thresholds for slices, pixels, boxes and exams, and
 the gate that spares segmentation and detection (it keeps 99.5 % of the positive slices).
-tools/infer.py takes the file.
+tools/infer.py takes the file. A step of a recipe has its config in its folder.
 
-Example:
-  tools/publish.py work_dirs/pe_unified_r50/iter_20000.pth model.pth --data-root data/pe
+Examples:
+  tools/publish.py configs/pe_unified_r50.py work_dirs/pe_unified_r50/iter_20000.pth model.pth
+  tools/publish.py work_dirs/r50/s9/pe_unified_r50.py work_dirs/r50/s9/iter_20000.pth model.pth
 """
 
 import argparse
 from pathlib import Path
 
-from command_line import exit_on_user_error
-from mmengine.config import Config, DictAction
+from command_line import add_config_arguments, exit_on_user_error, read_config
 
 from pe_unified.engine import ConfigError
-from pe_unified.engine.config import override
 from pe_unified.engine.publish import publish
-from pe_unified.models.weights import CheckpointError, load_checkpoint_safely
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    add_config_arguments(parser)
     parser.add_argument("checkpoint", type=Path, help="written by tools/train.py or train_steps.py")
     parser.add_argument("out", type=Path, help="the new file, .pth")
-    parser.add_argument("--data-root", help="a converted set; the one of training by default")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=DictAction,
-        metavar="KEY=VALUE",
-        help="override settings of its config, e.g. input_size=512; thresholds are chosen so",
-    )
-    parser.add_argument("--work-dir", default="work_dirs/publish", help="for the log")
-    parser.add_argument(
-        "--trust-checkpoint", action="store_true", help="run code that the checkpoint may contain"
-    )
     return parser.parse_args()
 
 
@@ -47,16 +34,9 @@ def main() -> None:
     with exit_on_user_error():
         if args.out.exists():
             raise ConfigError(f"{args.out} exists; remove it or choose another name")
-        stored = load_checkpoint_safely(args.checkpoint, args.trust_checkpoint)
-        if not stored.get("meta", {}).get("cfg"):
-            raise CheckpointError(
-                f"{args.checkpoint}: carries no config; train with tools/train.py"
-            )
-        cfg = Config(stored["meta"]["cfg"])
-        cfg.work_dir = args.work_dir
-        cfg.trust_checkpoint = args.trust_checkpoint
-        cfg.launcher = "none"
-        override(cfg, args.cfg_options, args.data_root)
+        cfg = read_config(args)
+        cfg.work_dir = args.work_dir or f"work_dirs/{Path(args.config).stem}/publish"
+        cfg.launcher = args.launcher
         validated = publish(cfg, args.checkpoint, args.out)
     for key in ("cls/threshold", "cls/gate", "seg/threshold", "det/threshold", "exam/threshold"):
         if key in validated:

@@ -9,8 +9,8 @@ from pathlib import Path
 from data_converters.core.known_splits import read_splits
 from data_converters.core.plan import Converter
 from data_converters.core.run import RunOptions, convert, report_faults
-from pe_unified.cores import usable_cores
 from pe_unified.ct.errors import DataError
+from pe_unified.workers import usable_cores
 
 _EPILOG = """\
 OUT then holds images/<patient>/<nnnn>.png (16 bit, HU + 1024), annotations/{train,val,test}.json

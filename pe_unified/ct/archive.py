@@ -1,5 +1,6 @@
-"""Unpacking zip archives that strangers made: bounded in size, and never outside the target."""
+"""Unpacking what strangers packed: bounded in size, and never outside the target."""
 
+import gzip
 import os
 import stat
 import zipfile
@@ -7,7 +8,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pe_unified.ct.errors import DataError
+from pe_unified.ct.errors import DataError, first_line
 
 _BLOCK = 1 << 20
 _SEND_AGAIN = "pack the study again as a plain zip"
@@ -47,8 +48,7 @@ def unpack_zip(path: Path, target: Path, limits: ArchiveLimits | None = None) ->
             for member in members:
                 budget -= _unpack_member(archive, member, target, budget, path)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        text = " ".join(str(error).split())[:200] or type(error).__name__
-        reason = f"the archive cannot be unpacked ({text})"
+        reason = f"the archive cannot be unpacked ({first_line(error)})"
         raise DataError(path, reason, _SEND_AGAIN) from error
 
 
@@ -89,3 +89,27 @@ def _unpack_member(
         reason = f"member '{member.filename}' cannot be unpacked ({os.strerror(error.errno or 0)})"
         raise DataError(path, reason, cure) from error
     return written
+
+
+def unpack_gzip(path: Path, target: Path, limits: ArchiveLimits | None = None) -> None:
+    """Unpack one gzipped file.
+
+    Raises:
+        DataError: no gzip, cut short, beyond the limits, or no room for it.
+    """
+    limits = limits or ArchiveLimits()
+    budget = min(limits.total_bytes, int(limits.ratio * max(1, path.stat().st_size)))
+    try:
+        with gzip.open(path) as packed, open(target, "wb") as out:
+            while block := packed.read(_BLOCK):
+                budget -= len(block)
+                if budget < 0:
+                    reason = "unpacks to far more than it should"
+                    raise DataError(path, reason, "unpack it by hand and look inside")
+                out.write(block)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        reason = f"cannot be unpacked ({first_line(error)})"
+        raise DataError(path, reason, "copy the file again from the source") from error
+    except OSError as error:
+        cure = f"make room in {target.parent}, or set TMPDIR to a larger disk"
+        raise DataError(path, f"cannot be unpacked ({first_line(error)})", cure) from error

@@ -8,8 +8,8 @@ import numpy as np
 import pydicom
 from pydicom.pixels import apply_modality_lut
 
-from pe_unified.ct.errors import DataError
-from pe_unified.ct.headers import COPY_AGAIN, first_line, number_of, open_dicom
+from pe_unified.ct.errors import DataError, first_line
+from pe_unified.ct.headers import COPY_AGAIN, number_of, open_dicom
 from pe_unified.ct.hu import HU_MAX, HU_MIN
 
 #: The rescale intercept of scanners that store CT as unsigned numbers.

@@ -13,6 +13,11 @@ def one_line(text: str) -> str:
     return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, in short."""
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__
+
+
 class DataError(ValueError):
     """A file or a patient that cannot be used.
 

@@ -13,7 +13,7 @@ from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 from pydicom.uid import MediaStorageDirectoryStorage
 
-from pe_unified.ct.errors import DataError, one_line
+from pe_unified.ct.errors import DataError, first_line, one_line
 
 #: What is read of a header; the rest is skipped, which makes a scan of a folder quick.
 _HEADER_TAGS = {
@@ -206,10 +206,6 @@ def open_dicom(path: Path, **options: object) -> pydicom.Dataset:
     if not hasattr(dataset.file_meta, "TransferSyntaxUID"):
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
     return dataset
-
-
-def first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0][:200] or type(error).__name__
 
 
 def _items(dataset: pydicom.Dataset, keyword: str) -> list[str]:

@@ -4,11 +4,8 @@ Nothing holds a whole study in memory unless it asks for it, so that memory does
 the length of the scan.
 """
 
-import gzip
 import os
-import shutil
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,23 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from pe_unified.ct.archive import ArchiveLimits, unpack_zip
+from pe_unified.ct.archive import ArchiveLimits, unpack_gzip, unpack_zip
 from pe_unified.ct.dicom import read_hu
 from pe_unified.ct.errors import DataError
-from pe_unified.ct.grids import (
-    Turn,
-    level_to_hu,
-    open_nifti,
-    open_nrrd,
-    placement_of,
-    turn_of,
-    volume_shift,
-)
+from pe_unified.ct.grids import Turn, placement_of, turn_of
 from pe_unified.ct.headers import COPY_AGAIN, SliceHeader, list_files, read_header, scan_folder
 from pe_unified.ct.series import choose_series, stack_slices
+from pe_unified.ct.volume_files import level_to_hu, open_nifti, open_nrrd, volume_shift
 
 _NIFTI = (".nii", ".nii.gz")
 _NRRD = (".nrrd", ".nhdr")
+#: Endings of files that are a study by themselves.
+STUDY_FILES = (*_NIFTI, *_NRRD, ".zip")
 
 Spacing = tuple[float | None, float | None, float | None]
 
@@ -163,7 +155,18 @@ def open_study(
     """
     path = Path(path)
     with tempfile.TemporaryDirectory(prefix="pe-study-") as scratch:
-        yield _open(path, series_uid, Path(scratch), limits)
+        try:
+            yield _open(path, series_uid, Path(scratch), limits)
+        except DataError as error:
+            if not Path(error.where).is_relative_to(scratch):
+                raise
+            raise DataError(_in_archive(path, error, scratch), error.reason, error.cure) from error
+
+
+def _in_archive(path: Path, error: DataError, scratch: str) -> Path:
+    """The faulty file as its owner knows it, not where it was unpacked to."""
+    unpacked = Path(error.where).relative_to(scratch)
+    return path.joinpath(*unpacked.parts[1:])
 
 
 def _open(
@@ -253,27 +256,9 @@ def _from_nifti(path: Path, scratch: Path, limits: ArchiveLimits) -> CTStudy:
     plain = path
     if path.name.lower().endswith(".gz"):
         plain = scratch / "volume.nii"
-        _gunzip(path, plain, limits)
+        unpack_gzip(path, plain, limits)
     proxy, affine, dtype = open_nifti(plain, path)
     return _from_array(path, proxy.shape, affine, dtype, lambda: proxy)
-
-
-def _gunzip(path: Path, target: Path, limits: ArchiveLimits) -> None:
-    budget = min(limits.total_bytes, int(limits.ratio * max(1, path.stat().st_size)))
-    try:
-        with gzip.open(path) as packed, open(target, "wb") as out:
-            while block := packed.read(1 << 22):
-                budget -= len(block)
-                if budget < 0:
-                    reason = "unpacks to far more than it should"
-                    raise DataError(path, reason, "unpack it by hand and look inside")
-                out.write(block)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(path, f"cannot be unpacked ({error})", COPY_AGAIN) from error
-    except OSError as error:
-        room = shutil.disk_usage(target.parent).free >> 20
-        cure = f"{room} MiB are free in {target.parent}; set TMPDIR to a larger disk"
-        raise DataError(path, f"cannot be unpacked ({error})", cure) from error
 
 
 def _from_array(

@@ -49,28 +49,17 @@ def load_config(
     cfg = Config.fromfile(path)
     for each in settings:
         cfg.merge_from_dict(_for_its_heads(cfg, each))
-    _refuse_lost(cfg, path)
-    override(cfg, overrides, data_root)
-    return cfg
-
-
-def override(
-    cfg: Config, overrides: Mapping[str, Any] | None = None, data_root: str | None = None
-) -> None:
-    """Apply overrides to a config in place, and set the knobs; arguments as in :func:`load_config`.
-
-    Raises:
-        ConfigError: an override that the config does not know, or that would be lost.
-    """
     overrides = dict(overrides or {})
     if data_root is not None:
         overrides["data_root"] = str(data_root)
+    _refuse_lost(cfg, path)
     for key in overrides:
         _require_key(cfg, key)
         _refuse_copied(cfg, key)
     _refuse_governed(cfg, overrides)
     cfg.merge_from_dict(overrides)
     apply_knobs(cfg)
+    return cfg
 
 
 def _for_its_heads(cfg: Config, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from typing import Any
 import cv2
 import torch
 
-from pe_unified.cores import usable_cores
 from pe_unified.engine.progress import ProgressBars, show_progress_by
+from pe_unified.workers import usable_cores
 
 #: Takes one line of text.
 Report = Callable[[str], None]

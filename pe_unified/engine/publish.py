@@ -60,7 +60,7 @@ def publish(cfg: Config, checkpoint: Path, out: Path) -> dict[str, Any]:
     """Validate a checkpoint and write it with what was chosen there.
 
     Args:
-        cfg: the checkpoint's own, with the data root to validate on.
+        cfg: that it was trained with, with the data root to validate on.
         checkpoint: written by training.
         out: the new file; appears whole or not at all.
 

@@ -10,7 +10,7 @@ from typing import Any
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.study import CTStudy, open_study
 from pe_unified.inference.lesions import Lesion, find_lesions
-from pe_unified.inference.outputs import output_folder, write_files
+from pe_unified.inference.outputs import output_folder, write_files, write_report
 from pe_unified.inference.predictor import Progress, StudyPredictor
 from pe_unified.inference.quality import check_quality
 from pe_unified.inference.reading import SliceReader
@@ -99,6 +99,9 @@ def analyse_study(
             renamed = partial(pseudonym, key=options.pseudonym_key)
             report = pseudonymised(report, options.pseudonym_key)
         write_files(folder, report, reader, lesions, renamed)
+        watch.lap("files")
+        report["seconds"] = watch.seconds
+        write_report(folder, report)
     return report
 
 
@@ -125,6 +128,6 @@ class _Watch:
 
     def lap(self, stage: str) -> None:
         now = time.perf_counter()
-        self.seconds[stage] = now - self._last
+        self.seconds[stage] = round(now - self._last, 3)
         self._last = now
-        self.seconds["total"] = now - self._start
+        self.seconds["total"] = round(now - self._start, 3)

@@ -18,17 +18,16 @@ from typing import Any
 import cv2
 import torch
 
-from pe_unified.ct.errors import DataError
+from pe_unified.ct.errors import DataError, one_line
 from pe_unified.ct.headers import natural_key
+from pe_unified.ct.study import STUDY_FILES
 from pe_unified.inference.analysis import AnalysisOptions, analyse_study
-from pe_unified.inference.model import InferenceModel, load_model
 from pe_unified.inference.outputs import REPORT
-from pe_unified.inference.predictor import StudyPredictor
+from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
+from pe_unified.inference.report import describe_model
 from pe_unified.models.weights import CheckpointError
 from pe_unified.workers import open_executor
 
-#: Files that are a study by themselves.
-_VOLUMES = (".zip", ".nii", ".nii.gz", ".nrrd", ".nhdr")
 _COLUMNS = (
     *("study", "status", "reason", "exam_probability", "positive", "abstain", "flags"),
     *("lesions", "volume_ml", "slices", "study_uid", "seconds", "report"),
@@ -38,45 +37,20 @@ Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
-class ModelSettings:
-    """Which model, and how it runs; small enough to travel with every study."""
-
-    checkpoint: str
-    trust: bool = False
-    device: str | None = None
-    precision: str | None = None
-    batch_size: int = 8
-    gate: bool = True
-    backend: str = "torch"
-    exported: Path | None = None
-
-    def load(self) -> InferenceModel:
-        """The model, in this process."""
-        return load_model(
-            self.checkpoint,
-            self.trust,
-            self.device,
-            self.precision,
-            self.backend,
-            self.exported,
-        )
-
-
-@dataclass(frozen=True)
 class StudyJob:
     """One study to analyse.
 
     Attributes:
         study: folder or file.
-        name: of the study in the summary, and its folder of the output.
-        out: its folder.
+        name: as it lies in the root.
+        out: its folder of the output, which may have a pseudonym.
         threads: of a worker.
     """
 
     study: Path
     name: str
     out: Path
-    model: ModelSettings
+    model: PredictorSettings
     options: AnalysisOptions
     threads: int | None = None
 
@@ -103,7 +77,8 @@ def find_studies(root: Path) -> list[Path]:
     found = [
         path
         for path in root.iterdir()
-        if not path.name.startswith(".") and (path.is_dir() or path.name.lower().endswith(_VOLUMES))
+        if not path.name.startswith(".")
+        and (path.is_dir() or path.name.lower().endswith(STUDY_FILES))
     ]
     if not found:
         cure = "put each study into a folder of its own, or a zip, NIfTI or NRRD file"
@@ -114,7 +89,7 @@ def find_studies(root: Path) -> list[Path]:
 def analyse_many(
     root: Path,
     out: Path,
-    model: ModelSettings,
+    model: PredictorSettings,
     options: AnalysisOptions | None = None,
     workers: int = 1,
     scheduler: str | None = None,
@@ -143,7 +118,7 @@ def analyse_many(
     """
     options = options or AnalysisOptions()
     studies = find_studies(root)
-    digest = model.load().lineage["sha256"]
+    predictor = model.predictor()
     jobs = [
         StudyJob(path, path.name, out / _folder_name(path, options), model, options, threads)
         for path in studies
@@ -151,7 +126,7 @@ def analyse_many(
     rows: dict[str, dict[str, Any]] = {}
     waiting: list[StudyJob] = []
     for job in jobs:
-        report = _report_before(job, digest)
+        report = _report_before(job, predictor)
         if report is None:
             waiting.append(job)
         else:
@@ -192,6 +167,7 @@ def _run(
             while (waiting or running) and not lost:
                 while waiting and len(running) < slots:
                     job = waiting.popleft()
+                    _remove_partial(job.out)
                     running[executor.submit(run_job, job)] = job
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -200,6 +176,9 @@ def _run(
                         yield job, future.result()
                     except BrokenProcessPool:
                         lost.append(job)
+                    except Exception as error:  # a cluster gives up a task that ends its workers
+                        _remove_partial(job.out)
+                        yield job, _failed(job, _unforeseen(error))
             lost += running.values()
         for job in lost:
             yield job, _run_alone(job)
@@ -230,14 +209,18 @@ def run_job(job: StudyJob) -> dict[str, Any]:
     except (DataError, CheckpointError) as error:
         return _failed(job, _reason(error, job.options))
     except Exception as error:  # one study must not stop the others
-        return _failed(job, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        return _failed(job, _unforeseen(error))
     return _row(job, report)
 
 
 @lru_cache(maxsize=1)
-def _predictor(settings: ModelSettings) -> StudyPredictor:
+def _predictor(settings: PredictorSettings) -> StudyPredictor:
     """The model, loaded once per process."""
-    return StudyPredictor(settings.load(), settings.batch_size, settings.gate)
+    return settings.predictor()
+
+
+def _unforeseen(error: Exception) -> str:
+    return one_line(f"{type(error).__name__}: {error}")
 
 
 def _reason(error: Exception, options: AnalysisOptions) -> str:
@@ -249,14 +232,13 @@ def _reason(error: Exception, options: AnalysisOptions) -> str:
     return f"{Path(error.where).name}: {error.reason}; {error.cure}"
 
 
-def _report_before(job: StudyJob, digest: str) -> dict[str, Any] | None:
+def _report_before(job: StudyJob, predictor: StudyPredictor) -> dict[str, Any] | None:
     """The report of an earlier run that would come out the same, or None."""
     try:
         report = json.loads((job.out / REPORT).read_text())
-        same = report["model"]["sha256"] == digest and report["settings"] == {
-            "gate": job.model.gate,
-            **job.options.as_dict(),
-        }
+        same = report["settings"] == {"gate": job.model.gate, **job.options.as_dict()} and (
+            report["model"] == json.loads(json.dumps(describe_model(predictor)))
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return report if same else None

@@ -22,6 +22,8 @@ from pe_unified.version import __version__
 
 _MAKER = "pe_unified"
 _SCHEME = "99PEUNIFIED"
+#: The files written here.
+SEGMENTATION, FINDINGS = "mask.seg.dcm", "findings.sr.dcm"
 #: What a source instance hands on; everything about the patient stays behind.
 _HANDED_ON = (
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality"),
@@ -62,9 +64,9 @@ def write_dicom(
     }
     segmentation = _segmentation(study, masked, sources) if masked else None
     if segmentation is not None:
-        segmentation.save_as(folder / "mask.seg.dcm")
+        segmentation.save_as(folder / SEGMENTATION)
     structured = _structured_report(report, kept, segmentation, sources)
-    structured.save_as(folder / "findings.sr.dcm")
+    structured.save_as(folder / FINDINGS)
 
 
 def _source(study: CTStudy, index: int, renamed: Renamed) -> Dataset:

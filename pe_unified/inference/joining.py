@@ -1,11 +1,15 @@
 """Which parts of neighbouring slices, pixels of masks and boxes, belong to one lesion."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations, product
 
 import cv2
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
+from pe_unified.evaluation.detection import box_iou
 from pe_unified.inference.predictor import SlicePrediction
 
 #: A box and a mask belong together where this share of the mask lies in the box.
@@ -43,7 +47,7 @@ def join_parts(predictions: Sequence[SlicePrediction], shape: tuple[int, int]) -
         shape: (rows, cols) of a slice.
     """
     parts: list[Part] = []
-    groups = _Groups()
+    pairs: list[tuple[int, int]] = []
     below: list[int] = []
     last = None
     for prediction in predictions:
@@ -51,38 +55,24 @@ def join_parts(predictions: Sequence[SlicePrediction], shape: tuple[int, int]) -
         for part in _parts_of(prediction, shape):
             here.append(len(parts))
             parts.append(part)
-            groups.add()
-        _join(parts, here, here, groups, shape, same_slice=True)
+        pairs += _pairs(parts, combinations(here, 2), shape, same_slice=True)
         if last is not None and prediction.index == last + 1:
-            _join(parts, here, below, groups, shape, same_slice=False)
+            pairs += _pairs(parts, product(here, below), shape, same_slice=False)
         below, last = here, prediction.index
-    return [[parts[number] for number in members] for members in groups.members()]
+    return _groups(parts, pairs)
 
 
-class _Groups:
-    """Disjoint sets of parts."""
-
-    def __init__(self) -> None:
-        self._parent: list[int] = []
-
-    def add(self) -> None:
-        self._parent.append(len(self._parent))
-
-    def root(self, number: int) -> int:
-        while self._parent[number] != number:
-            self._parent[number] = self._parent[self._parent[number]]
-            number = self._parent[number]
-        return number
-
-    def join(self, one: int, other: int) -> None:
-        first, second = sorted((self.root(one), self.root(other)))
-        self._parent[second] = first
-
-    def members(self) -> list[list[int]]:
-        by_root: dict[int, list[int]] = {}
-        for number in range(len(self._parent)):
-            by_root.setdefault(self.root(number), []).append(number)
-        return list(by_root.values())
+def _groups(parts: Sequence[Part], pairs: Sequence[tuple[int, int]]) -> list[list[Part]]:
+    """The parts that hang together by pairs, in the order of their first ones."""
+    if not parts:
+        return []
+    one, other = np.array(pairs, dtype=int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(one)), (one, other)), shape=(len(parts), len(parts)))
+    _, labels = connected_components(graph, directed=False)
+    by_label: dict[int, list[Part]] = {}
+    for label, part in zip(labels, parts, strict=True):
+        by_label.setdefault(int(label), []).append(part)
+    return list(by_label.values())
 
 
 def _parts_of(prediction: SlicePrediction, shape: tuple[int, int]) -> list[Part]:
@@ -112,27 +102,25 @@ def _floats(box: Sequence[float]) -> tuple[float, float, float, float]:
     return x1, y1, x2, y2
 
 
-def _join(
+def _pairs(
     parts: Sequence[Part],
-    here: Sequence[int],
-    there: Sequence[int],
-    groups: _Groups,
+    candidates: Iterable[tuple[int, int]],
     shape: tuple[int, int],
     same_slice: bool,
-) -> None:
-    for one in here:
-        for other in there:
-            if (not same_slice or one < other) and _belong(
-                parts[one], parts[other], shape, same_slice
-            ):
-                groups.join(one, other)
+) -> list[tuple[int, int]]:
+    return [
+        (one, other)
+        for one, other in candidates
+        if _belong(parts[one], parts[other], shape, same_slice)
+    ]
 
 
 def _belong(one: Part, other: Part, shape: tuple[int, int], same_slice: bool) -> bool:
     if not _near(one.box, other.box):
         return False
     if one.is_box and other.is_box:
-        return not same_slice and _iou(one.box, other.box) >= _SAME_BOX
+        overlap = box_iou(np.array([one.box]), np.array([other.box]))
+        return not same_slice and float(overlap[0, 0]) >= _SAME_BOX
     if one.is_box or other.is_box:
         box, mask = (one, other) if one.is_box else (other, one)
         rows, cols = np.divmod(mask.pixels, shape[1])
@@ -147,15 +135,6 @@ def _belong(one: Part, other: Part, shape: tuple[int, int], same_slice: bool) ->
 def _near(one: Sequence[float], other: Sequence[float]) -> bool:
     """Whether two boxes overlap or touch, corners included."""
     return one[0] <= other[2] and other[0] <= one[2] and one[1] <= other[3] and other[1] <= one[3]
-
-
-def _iou(one: Sequence[float], other: Sequence[float]) -> float:
-    wide = min(one[2], other[2]) - max(one[0], other[0])
-    high = min(one[3], other[3]) - max(one[1], other[1])
-    if wide <= 0 or high <= 0:
-        return 0.0
-    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
-    return wide * high / (areas - wide * high)
 
 
 def _touch(one: np.ndarray, other: np.ndarray, shape: tuple[int, int]) -> bool:

@@ -12,8 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-import pe_unified.datasets
-import pe_unified.models  # noqa: F401  (registers the parts)
+from pe_unified.ct.errors import one_line
 from pe_unified.datasets.geometry import ResizeSlice
 from pe_unified.inference.engines import Engine, exported_folder, open_engine
 from pe_unified.models.precision import autocast, fastest_precision
@@ -23,7 +22,7 @@ from pe_unified.registry import MODELS, TRANSFORMS
 
 #: Read files or labels; a study brings its own slices and has no labels.
 _LOADERS = ("LoadCTSlice", "LoadPELabels")
-_SCOPED = re.compile(r"^((pe_unified|mmengine|mmcv|mmdet|mmseg|mmpretrain)\.)?\w+$")
+_SCOPED = re.compile(r"^((pe_unified|mmengine)\.)?\w+$")
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ def load_model(
     except CheckpointError:
         raise
     except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
-        text = " ".join(str(error).split())[:300]
+        text = one_line(str(error))
         raise CheckpointError(
             f"{path}: its config does not give a model of this version "
             f"({type(error).__name__}: {text}); it was written by pe_unified "
@@ -146,6 +145,8 @@ def load_model(
         ) from error
     usual = "cuda" if backend == "torch" and torch.cuda.is_available() else "cpu"
     chosen = torch.device(device or usual)
+    if backend != "torch" and chosen.type != "cpu":
+        raise CheckpointError(f"--backend {backend} computes on the CPU, not on '{chosen}'")
     arithmetic = precision or ("fp32" if backend == "onnx" else fastest_precision(chosen))
     model = model.eval().to(chosen)
     digest = _digest(path)
@@ -182,7 +183,10 @@ def _thresholds(meta: Mapping[str, Any]) -> Thresholds:
 
 
 def _require_registered(path: Path, config: Any) -> None:
-    """Refuse types outside the registries: mmengine would import whatever a name points to."""
+    """Refuse types that are neither this package's nor plain layers of mmengine's registry.
+
+    mmengine would import whatever a name points to, and parts of other packages may load files.
+    """
     for name in _types(config):
         if not isinstance(name, str) or not _SCOPED.match(name) or not _registered(name):
             raise CheckpointError(
@@ -203,14 +207,10 @@ def _types(config: Any) -> Iterator[Any]:
 
 
 def _registered(name: str) -> bool:
-    """Whether a registry holds the name; nothing is imported for it."""
+    """Whether one of the registries holds the name; nothing is imported for it."""
     bare = name.rpartition(".")[2]
-    roots = (mmengine.registry.MODELS, mmengine.registry.TRANSFORMS)
-    return any(
-        bare in registry.module_dict
-        for root in roots
-        for registry in (root, *root.children.values())
-    )
+    registries = (MODELS, TRANSFORMS, mmengine.registry.MODELS)
+    return any(bare in registry.module_dict for registry in registries)
 
 
 def _digest(path: Path) -> str:

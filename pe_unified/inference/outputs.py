@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pe_unified.ct.errors import DataError
-from pe_unified.inference.dicom_objects import write_dicom
+from pe_unified.inference.dicom_objects import FINDINGS, SEGMENTATION, write_dicom
 from pe_unified.inference.lesions import Lesion
 from pe_unified.inference.mask_file import write_mask
 from pe_unified.inference.page import write_page
@@ -39,7 +39,8 @@ def output_folder(out: Path) -> Iterator[Path]:
         raise DataError(out, f"cannot be written to ({error.strerror})", cure) from error
     try:
         yield partial
-        (out / REPORT).unlink(missing_ok=True)
+        for name in (REPORT, SEGMENTATION, FINDINGS):  # not every study has all of them
+            (out / name).unlink(missing_ok=True)
         for path in sorted(partial.iterdir(), key=lambda path: path.name == REPORT):
             os.replace(path, out / path.name)
     except OSError as error:
@@ -57,18 +58,17 @@ def write_files(
     lesions: Sequence[Lesion],
     renamed: Callable[[str], str] = str,
 ) -> None:
-    """``report.json``, ``report.html``, ``slices.csv``, ``mask.nii.gz``; for DICOM input also
-    ``findings.sr.dcm`` and, where there is a mask, ``mask.seg.dcm``.
+    """``report.html``, ``slices.csv``, ``mask.nii.gz``; for DICOM input also ``findings.sr.dcm``
+    and, where there is a mask, ``mask.seg.dcm``.
 
     Args:
         folder: to write into.
-        report: what ``report.json`` is to hold.
+        report: what is said of the study.
         reader: gives the slices.
         lesions: as in the report, with their pixels.
         renamed: the UIDs that stand for those of the study in the DICOM objects.
     """
     study = reader.study
-    (folder / REPORT).write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
     write_slices(folder / "slices.csv", report["slices"])
     write_page(folder / "report.html", report, reader, lesions)
     if study.sop_uids:
@@ -76,15 +76,26 @@ def write_files(
     write_mask(folder / "mask.nii.gz", study, {lesion.number: lesion.pixels for lesion in lesions})
 
 
+def write_report(folder: Path, report: Mapping[str, Any]) -> None:
+    """``report.json``."""
+    (folder / REPORT).write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+
+
 def write_slices(path: Path, slices: Sequence[Mapping[str, Any]]) -> None:
     """One row per slice: index, sop_uid, z_mm, probability, examined, embolus_pixels, boxes and
     the highest score of a box."""
+    same = ("index", "sop_uid", "z_mm", "probability", "embolus_pixels")
     with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        names = ["index", "sop_uid", "z_mm", "probability", "examined", "embolus_pixels"]
-        writer.writerow([*names, "boxes", "highest_box_score"])
+        names = (*same[:4], "examined", same[4], "boxes", "highest_box_score")
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
         for each in slices:
             scores = [box["score"] for box in each["boxes"]]
-            values = [each[name] for name in names]
-            values[4] = int(values[4])
-            writer.writerow([*values, len(scores), max(scores, default=None)])
+            writer.writerow(
+                {
+                    **{name: each[name] for name in same},
+                    "examined": int(each["examined"]),
+                    "boxes": len(scores),
+                    "highest_box_score": max(scores, default=None),
+                }
+            )

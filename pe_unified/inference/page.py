@@ -15,6 +15,7 @@ import numpy as np
 from pe_unified.ct.windows import WINDOWS, window_to_uint8
 from pe_unified.inference.lesions import Lesion
 from pe_unified.inference.reading import SliceReader
+from pe_unified.version import __version__
 
 #: The window of all pictures.
 WINDOW = "pe"
@@ -76,17 +77,11 @@ def write_page(
         keys=_keys(report["lesions"], lesions, reader, marks),
         window=f"{WINDOW} (level {window.level:g}, width {window.width:g} HU)",
         provenance=_provenance(report),
-        version=html.escape(_version()),
+        version=html.escape(__version__),
         created=html.escape(report["created"]),
         data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/"),
     )
     path.write_text(page, "utf-8")
-
-
-def _version() -> str:
-    from pe_unified import __version__
-
-    return __version__
 
 
 def _shown(count: int, lesions: Sequence[Lesion]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.evaluation.segmentation import BINS, threshold_bin
 from pe_unified.evaluation.slices import DEFAULT_THRESHOLD
-from pe_unified.inference.model import InferenceModel
+from pe_unified.inference.model import InferenceModel, load_model
 from pe_unified.inference.reading import SliceReader, ahead
 from pe_unified.inference.survey import Survey
 
@@ -60,6 +61,8 @@ class StudyPredictor:
         self.model = model
         self.batch_size = batch_size
         self.wants_gate = gate
+        #: Whether there is anything that a gate could spare.
+        self.has_heads = bool(set(model.model.tasks) - {"cls"})
         usable = gate and "cls" in model.model.tasks and model.thresholds.gate is not None
         self.gate = model.thresholds.gate if usable else None
         pixel = model.thresholds.pixel
@@ -140,15 +143,16 @@ class StudyPredictor:
         examined = [
             row
             for row, probability in enumerate(probabilities)
-            if self.gate is None or probability is None or probability >= self.gate
+            if self.has_heads
+            and (self.gate is None or probability is None or probability >= self.gate)
         ]
-        if examined and set(network.tasks) - {"cls"}:
+        if examined:
             if len(examined) < len(samples):
                 levels = tuple(level[examined] for level in levels)
                 inputs = inputs[examined]
             self._examine(levels, inputs, [samples[row] for row in examined])
         return [
-            self._collect(number, sample, probability, row in set(examined))
+            self._collect(number, sample, probability, row in examined)
             for row, (number, sample, probability) in enumerate(
                 zip(numbers, samples, probabilities, strict=True)
             )
@@ -181,3 +185,33 @@ class StudyPredictor:
             kept = found.scores >= self.box_threshold
             boxes = (found.bboxes[kept].cpu().numpy(), found.scores[kept].cpu().numpy())
         return SlicePrediction(number, probability, examined, *pixels, *boxes)
+
+
+@dataclass(frozen=True)
+class PredictorSettings:
+    """Which model, and how it runs, before it is loaded; small enough to travel to workers.
+
+    Fields as the arguments of :func:`~pe_unified.inference.model.load_model` and of
+    :class:`StudyPredictor`.
+    """
+
+    checkpoint: str
+    trust: bool = False
+    device: str | None = None
+    precision: str | None = None
+    batch_size: int = 8
+    gate: bool = True
+    backend: str = "torch"
+    exported: Path | None = None
+
+    def predictor(self) -> StudyPredictor:
+        """The model loaded in this process."""
+        model = load_model(
+            self.checkpoint,
+            self.trust,
+            self.device,
+            self.precision,
+            self.backend,
+            self.exported,
+        )
+        return StudyPredictor(model, self.batch_size, self.gate)

@@ -11,8 +11,8 @@ from pe_unified.inference.survey import Survey
 
 #: Blood in the mediastinum below this was not reached by contrast, HU.
 NO_CONTRAST_HU = 110.0
-#: Below this emboli hardly stand out, HU (at least 211 HU are asked of a diagnostic CTPA by
-#: Wittram, Radiol Clin North Am 2007).
+#: Below this emboli hardly stand out, HU; suboptimal also in Bayraktaroglu et al. 2020,
+#: https://doi.org/10.5812/iranjradiol.97230.
 POOR_CONTRAST_HU = 200.0
 #: Lungs that still have this share of their largest cross-section at an end go on beyond it.
 TRUNCATED_SHARE = 0.5
@@ -150,13 +150,12 @@ def blurred_share(reader: SliceReader, survey: Survey) -> float | None:
     Compared within a study, it does not depend on the scanner's kernel. None where too few slices
     show enough of a border. A scan that is blurred from end to end is not noticed.
     """
-    assert survey.lungs is not None
     study = reader.study
     rows, cols = study.shape[1:]
     row_mm, col_mm, step_mm = study.known_spacing()
     found = []
     for number in survey.slices[:: max(1, round(_MOTION_STEP_MM / step_mm))]:
-        level = survey.lungs[min(number // survey.cell[0], len(survey.lungs) - 1)]
+        level = survey.lungs_near(number)
         fine = np.repeat(np.repeat(level, survey.cell[1], 0), survey.cell[2], 1)[:rows, :cols]
         value = sharpness(reader.hu(number), fine, (row_mm + col_mm) / 2)
         if value is not None:

@@ -39,7 +39,7 @@ def build_report(
         "notice": RESEARCH_LINE,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "input": _input(study),
-        "model": _model(model, predictor),
+        "model": describe_model(predictor),
         "settings": dict(settings),
         "thresholds": asdict(model.thresholds)
         | {"pixel": predictor.pixel_threshold, "box": predictor.box_threshold},
@@ -56,7 +56,7 @@ def build_report(
         "exam": _exam(study, predictions, model),
         "lesions": [_lesion(lesion, study) for lesion in lesions],
         "slices": _slices(study, predictions),
-        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "seconds": dict(seconds),
     }
 
 
@@ -74,7 +74,9 @@ def _input(study: CTStudy) -> dict[str, Any]:
     }
 
 
-def _model(model: InferenceModel, predictor: StudyPredictor) -> dict[str, Any]:
+def describe_model(predictor: StudyPredictor) -> dict[str, Any]:
+    """What a report says of the model, and of how it runs."""
+    model = predictor.model
     return {
         **model.lineage,
         "device": model.device.type,

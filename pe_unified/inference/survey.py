@@ -62,8 +62,12 @@ class Survey:
         """Whether pixels of slice ``index`` lie in the lungs: bool, as ``rows`` and ``cols``."""
         if self.lungs is None:
             return np.zeros(len(rows), dtype=bool)
-        level = self.lungs[min(index // self.cell[0], len(self.lungs) - 1)]
-        return level[rows // self.cell[1], cols // self.cell[2]]
+        return self.lungs_near(index)[rows // self.cell[1], cols // self.cell[2]]
+
+    def lungs_near(self, index: int) -> np.ndarray:
+        """The lungs on the level of the grid that slice ``index`` belongs to: bool."""
+        assert self.lungs is not None
+        return self.lungs[min(index // self.cell[0], len(self.lungs) - 1)]
 
 
 def survey(reader: SliceReader, every_slice: bool = False) -> Survey:

@@ -77,6 +77,5 @@ def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
 
 def as_file(folder: Path, form: str, content: bytes) -> Path:
     path = folder / NAMES[form]
-    with open(path, "wb") as file:
-        file.write(content)
+    path.write_bytes(content)
     return path

@@ -1,9 +1,11 @@
+import gzip
 import stat
 import zipfile
 
+import numpy as np
 import pytest
 
-from pe_unified.ct.archive import ArchiveLimits, unpack_zip
+from pe_unified.ct.archive import ArchiveLimits, unpack_gzip, unpack_zip
 from pe_unified.ct.errors import DataError
 
 
@@ -58,6 +60,28 @@ def test_sizes_are_counted_not_believed(tmp_path):
         unpacked(path, tmp_path / "out", total_bytes=8000)
     with pytest.raises(DataError, match="2 files, more than 1"):
         unpacked(path, tmp_path / "again", files=1)
+
+
+def gzipped(path, content):
+    path.write_bytes(gzip.compress(content))
+    return path
+
+
+def test_one_gzipped_file_is_bounded_too(tmp_path):
+    content = np.random.default_rng(0).bytes(5000)
+    path = gzipped(tmp_path / "in.gz", content)
+    unpack_gzip(path, tmp_path / "whole")
+    assert (tmp_path / "whole").read_bytes() == content
+    with pytest.raises(DataError, match="unpacks to far more"):
+        unpack_gzip(path, tmp_path / "small", ArchiveLimits(total_bytes=4999))
+    bomb = gzipped(tmp_path / "bomb.gz", bytes(64 << 20))
+    with pytest.raises(DataError, match=r"bomb\.gz: unpacks to far more"):
+        unpack_gzip(bomb, tmp_path / "bomb")
+    assert (tmp_path / "bomb").stat().st_size < 16 << 20
+    for name, damaged in (("cut", gzip.compress(content)[:2000]), ("text", b"no gzip at all")):
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(DataError, match=f"{name}: cannot be unpacked"):
+            unpack_gzip(tmp_path / name, tmp_path / "out")
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "rubbish", "empty", "encrypted"])

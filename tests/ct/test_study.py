@@ -10,8 +10,9 @@ import SimpleITK as sitk
 from dicom_files import write_hu, write_slice
 
 from pe_unified.ct.errors import DataError
-from pe_unified.ct.grids import level_to_hu, open_nrrd, placement_of, turn_of, volume_shift
+from pe_unified.ct.grids import placement_of, turn_of
 from pe_unified.ct.study import open_study
+from pe_unified.ct.volume_files import level_to_hu, open_nrrd, volume_shift
 
 SHAPE = (6, 10, 8)  # slices, rows, cols
 SPACING = (0.6, 0.8, 1.5)  # row, col, slice

@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import nibabel
@@ -17,8 +18,10 @@ from dicom_files import write_hu, write_slice
 from studies import write_checkpoint
 
 from pe_unified.ct.errors import DataError
-from pe_unified.inference import AnalysisOptions
-from pe_unified.inference.batch import ModelSettings, analyse_many, find_studies
+from pe_unified.inference import AnalysisOptions, batch
+from pe_unified.inference.batch import analyse_many, find_studies
+from pe_unified.inference.predictor import PredictorSettings
+from pe_unified.workers import SerialExecutor
 
 FILES = {"report.json", "report.html", "slices.csv", "mask.nii.gz", "findings.sr.dcm"}
 REASONS = {
@@ -36,7 +39,7 @@ REASONS = {
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     path = write_checkpoint(tmp_path_factory.mktemp("model") / "m.pth")
-    return ModelSettings(str(path), device="cpu", precision="fp32")
+    return PredictorSettings(str(path), device="cpu", precision="fp32")
 
 
 def write_broken(root, good):
@@ -160,6 +163,26 @@ def test_pseudonyms_reach_folders_and_summary(painted_set, model, tmp_path):
     everything += [path.read_text() for path in (tmp_path / "out").rglob("*.csv")]
     everything += [path.read_text() for path in (tmp_path / "out").rglob("*.json")]
     assert not [text for text in everything if "DOE" in text or "ROE" in text]
+
+
+def test_a_task_that_the_cluster_gives_up_is_a_row(painted_set, model, tmp_path, monkeypatch):
+    """Dask gives up a task after it ended several workers; the future then raises."""
+
+    def given_up(job):
+        if job.name == "case0":
+            raise RuntimeError("KilledWorker: 4 workers died")
+        return run_job(job)
+
+    run_job = batch.run_job
+    monkeypatch.setattr(batch, "run_job", given_up)
+    monkeypatch.setattr(batch, "_open", lambda *_: nullcontext((SerialExecutor(), 1)))
+    root = copies(painted_set, tmp_path / "cases", 2)
+    stale = tmp_path / "out" / "case0" / ".part-99"
+    stale.mkdir(parents=True)
+    summary = analyse_many(root, tmp_path / "out", model)
+    assert [row["status"] for row in summary.rows] == ["failed", "done"]
+    assert "4 workers died" in summary.rows[0]["reason"]
+    assert not stale.exists()
 
 
 def test_the_cluster_gives_the_same(painted_set, model, tmp_path, cluster):

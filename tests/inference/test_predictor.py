@@ -100,6 +100,8 @@ def test_models_of_fewer_heads(tmp_path, patient, heads):
     found = predict(model, patient[0])
     assert all((each.probability is None) == ("cls" not in heads) for each in found)
     assert any(len(each.pixels) for each in found) == ("seg" in heads)
+    # Where nothing but classification looks, nothing was examined for pixels and boxes.
+    assert all(each.examined == (heads != ("cls",)) for each in found)
 
 
 def test_progress_counts_slices(model, patient):

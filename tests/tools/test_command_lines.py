@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from pe_unified.inference import load_model
+
 SMALL = [
     "pretrained=None",
     "input_size=64",
@@ -41,7 +43,7 @@ def test_help_explains_the_tool(repository, tool):
     assert "usage:" in done.stdout and len(done.stdout) > 200
 
 
-def test_train_then_test(repository, tiny_dataset, tmp_path):
+def test_train_then_test_then_publish(repository, tiny_dataset, tmp_path):
     trained = call(
         repository,
         "tools/train.py",
@@ -62,6 +64,16 @@ def test_train_then_test(repository, tiny_dataset, tmp_path):
     low, high = stored["metrics"]["cls/auc_ci"]
     assert low <= stored["metrics"]["cls/auc"] <= high
     assert 0 <= stored["thresholds"]["cls/threshold"] <= 1
+    published = call(
+        repository,
+        *("tools/publish.py", "configs/pe_cls_r50.py", tmp_path / "run/iter_2.pth"),
+        *(tmp_path / "model.pth", "--data-root", tiny_dataset, "--work-dir", tmp_path / "publish"),
+        *("--cfg-options", *(each for each in SMALL if not each.startswith("max_iters"))),
+    )
+    assert published.returncode == 0, published.stderr[-3000:]
+    assert "cls/gate: " in published.stdout and "model.pth: " in published.stdout
+    thresholds = load_model(tmp_path / "model.pth").thresholds
+    assert thresholds.gate <= thresholds.slice
 
 
 def test_misspelt_override_is_one_line_without_traceback(repository):

@@ -5,8 +5,6 @@ import subprocess
 import sys
 
 import pytest
-
-sys.path.append(__file__.rsplit("/", 2)[0] + "/inference")
 from studies import write_checkpoint
 
 

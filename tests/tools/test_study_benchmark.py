@@ -2,13 +2,10 @@
 
 import argparse
 import importlib
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "inference"))
 from studies import write_checkpoint
 
 from pe_unified.testing import tiny_model_config

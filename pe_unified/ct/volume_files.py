@@ -1,0 +1,250 @@
+"""Volumes that come as one file, NRRD or NIfTI: the array as stored, and as Hounsfield units."""
+
+import bz2
+import os
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import nrrd
+import numpy as np
+
+from pe_unified.ct.errors import DataError, first_line
+from pe_unified.ct.grids import places
+from pe_unified.ct.hu import HU_MAX, HU_MIN, HU_OFFSET
+
+_COPY_AGAIN = "copy the file again from the source"
+#: Read at a time of packed data; unpacked it is at most a thousand times as much.
+_PACKED_BLOCK = 1 << 16
+#: No CT has more voxels along an axis.
+_LARGEST_SIDE = 20_000
+#: Nor more voxels: 3,000 slices of 1,024 x 1,024.
+_MOST_VOXELS = 3_500_000_000
+#: Signs that turn the named world axes of NRRD into LPS.
+_NRRD_SPACES = {
+    "left-posterior-superior": (1, 1, 1),
+    "lps": (1, 1, 1),
+    "right-anterior-superior": (-1, -1, 1),
+    "ras": (-1, -1, 1),
+    "left-anterior-superior": (1, -1, 1),
+    "las": (1, -1, 1),
+    "scanner-xyz": (1, 1, 1),
+}
+#: NumPy's names for NRRD's names of types.
+_NRRD_TYPES = {
+    **dict.fromkeys(("signed char", "int8", "int8_t"), "i1"),
+    **dict.fromkeys(("uchar", "unsigned char", "uint8", "uint8_t"), "u1"),
+    **dict.fromkeys(("short", "short int", "signed short", "signed short int"), "i2"),
+    **dict.fromkeys(("int16", "int16_t"), "i2"),
+    **dict.fromkeys(("ushort", "unsigned short", "unsigned short int"), "u2"),
+    **dict.fromkeys(("uint16", "uint16_t"), "u2"),
+    **dict.fromkeys(("int", "signed int", "int32", "int32_t"), "i4"),
+    **dict.fromkeys(("uint", "unsigned int", "uint32", "uint32_t"), "u4"),
+    "float": "f4",
+    "double": "f8",
+}
+
+
+@dataclass(frozen=True)
+class RawArray:
+    """An array on disk, uncompressed: opened in any process without copying it."""
+
+    path: Path
+    offset: int
+    dtype: str
+    shape: tuple[int, ...]
+
+    def open(self) -> np.ndarray:
+        """The array (i, j, k), read-only, read from disk as it is used."""
+        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, "F")
+
+
+def open_nrrd(path: Path, scratch: Path | None = None) -> tuple[RawArray, np.ndarray | None]:
+    """A NRRD volume without holding it in memory.
+
+    Args:
+        path: the file, with its data attached or detached.
+        scratch: folder where compressed data are unpacked; needed only for those.
+
+    Returns:
+        The array on disk, and the affine to LPS mm, or None where the header has none.
+
+    Raises:
+        DataError: unreadable, cut short, or not three axes.
+    """
+    try:
+        with open(path, "rb") as file:
+            header = nrrd.read_header(file)
+            start = file.tell()
+        shape = tuple(int(size) for size in header["sizes"])
+        affine = _nrrd_affine(header)
+        encoding = str(header["encoding"]).lower()
+    except Exception as error:  # the reader lets through what a damaged header causes
+        reason = f"no readable NRRD file ({first_line(error)})"
+        raise DataError(path, reason, _COPY_AGAIN) from error
+    if len(shape) != 3:
+        raise DataError(path, f"{len(shape)} axes, not three", "export the volume as 3D")
+    _require_sides(path, shape)
+    kind = _NRRD_TYPES.get(str(header.get("type")).lower())
+    if kind is None:
+        raise DataError(path, f"values of type '{header.get('type')}'", "save it as short or float")
+    dtype = (">" if str(header.get("endian", "little")).lower() == "big" else "<") + kind
+    detached = header.get("datafile", header.get("data file"))
+    if detached is not None:
+        path, start = _beside(path, str(detached)), 0
+    unusual = any(header.get(key) for key in ("lineskip", "line skip", "byteskip", "byte skip"))
+    if unusual or encoding not in ("raw", "gzip", "gz", "bzip2", "bz2"):
+        raise DataError(path, f"NRRD encoding '{encoding}' or skips", "save it as gzip or raw")
+    needed = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    plain, offset = path, start
+    if encoding != "raw":
+        if scratch is None:
+            raise ValueError("compressed NRRD needs a scratch folder")
+        plain, offset = scratch / f"{path.name}.raw", 0
+        _unpack(path, start, plain, encoding, needed)
+    if os.path.getsize(plain) - offset < needed:
+        raise DataError(path, "the data are cut short", _COPY_AGAIN)
+    return RawArray(plain, offset, dtype, shape), affine
+
+
+def _beside(path: Path, detached: str) -> Path:
+    """The file that a detached header names; it must lie in the header's folder."""
+    data = path.parent / detached
+    if not data.resolve().is_relative_to(path.parent.resolve()):
+        raise DataError(path, f"its data file '{detached}' lies elsewhere", "put it beside it")
+    if not data.is_file():
+        raise DataError(path, f"no data file '{detached}' beside it", _COPY_AGAIN)
+    return data
+
+
+def _require_sides(path: Path, shape: tuple[int, ...]) -> None:
+    """Refuse a grid that no CT has before anything is allocated for it."""
+    voxels = int(np.prod(shape, dtype=object))
+    if min(shape) < 1 or max(shape) > _LARGEST_SIDE or voxels > _MOST_VOXELS:
+        raise DataError(path, f"a grid of {shape} voxels", "check that it is the CT")
+
+
+def _unpack(path: Path, start: int, target: Path, encoding: str, needed: int) -> None:
+    """Decompress the data of a NRRD file block by block; stop after ``needed`` bytes."""
+    opened = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    decompress: Callable[[bytes], bytes]
+    decompress = (
+        opened.decompress if encoding.startswith("gz") else bz2.BZ2Decompressor().decompress
+    )
+    try:
+        with open(path, "rb") as packed, open(target, "wb") as out:
+            packed.seek(start)
+            while out.tell() < needed and (block := packed.read(_PACKED_BLOCK)):
+                out.write(decompress(block))
+    except (zlib.error, OSError, EOFError, ValueError) as error:
+        raise DataError(path, f"the data cannot be unpacked ({error})", _COPY_AGAIN) from error
+
+
+def _nrrd_affine(header: dict) -> np.ndarray | None:
+    directions = header.get("space directions")
+    signs = _NRRD_SPACES.get(str(header.get("space", "")).lower())
+    if directions is not None and signs is not None and np.isfinite(directions).all():
+        affine = np.eye(4)
+        affine[:3, :3] = (np.asarray(directions, dtype=np.float64) * signs).T
+        affine[:3, 3] = np.asarray(header.get("space origin", (0, 0, 0))) * signs
+        return affine if places(affine) else None
+    spacings = header.get("spacings")
+    if spacings is not None and np.isfinite(spacings).all() and min(spacings) > 0:
+        return np.diag([*spacings, 1.0])
+    return None
+
+
+def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """A NIfTI volume: the array (i, j, k) in its stored type where it has no scaling, else
+    float32; and the affine to LPS mm.
+
+    Raises:
+        DataError: unreadable, cut short, or not three axes.
+    """
+    proxy, affine, _ = open_nifti(path)
+    try:
+        plain = proxy.slope == 1.0 and proxy.inter == 0.0
+        array = np.asanyarray(proxy) if plain else np.asarray(proxy, dtype=np.float32)
+    except _NIFTI_ERRORS as error:
+        raise _no_nifti(path, error) from error
+    return array, affine
+
+
+def open_nifti(
+    path: Path, name: Path | None = None
+) -> tuple[nibabel.arrayproxy.ArrayProxy, np.ndarray, str]:
+    """A NIfTI volume that is read as it is indexed.
+
+    Args:
+        path: the file.
+        name: what errors call it, if it was unpacked from another file.
+
+    Returns:
+        What is indexed like an array (i, j, k), the affine to LPS mm, the stored type.
+
+    Raises:
+        DataError: unreadable, not three axes, or an affine that places nothing.
+    """
+    name = name or path
+    try:
+        return _open_nifti(path, name)
+    except DataError:
+        raise
+    except Exception as error:  # the reader lets through what a damaged header causes
+        raise _no_nifti(name, error) from error
+
+
+def _open_nifti(path: Path, name: Path) -> tuple[nibabel.arrayproxy.ArrayProxy, np.ndarray, str]:
+    image = nibabel.load(path)
+    proxy = image.dataobj  # type: ignore[attr-defined]
+    shape = tuple(int(side) for side in proxy.shape)
+    affine = np.asarray(image.affine, dtype=np.float64)  # type: ignore[attr-defined]
+    if len(shape) == 4 and shape[3] == 1:
+        proxy = proxy.reshape(shape[:3])
+    elif len(shape) != 3:
+        raise DataError(name, f"{len(shape)} axes, not three", "export the volume as 3D")
+    dtype = np.dtype(proxy.dtype)
+    if dtype.kind not in "iuf":
+        raise DataError(name, f"values of type {dtype}", "save it as 16-bit integers or floats")
+    _require_sides(name, shape[:3])
+    stored = int(proxy.offset) + int(np.prod(shape[:3], dtype=np.int64)) * dtype.itemsize
+    if path.suffix != ".gz" and stored > path.stat().st_size:
+        raise DataError(name, "the data are cut short", _COPY_AGAIN)
+    if not places(affine):
+        reason = f"a grid of {shape} voxels that its header does not place"
+        raise DataError(name, reason, "mend its spacing and orientation, or export it again")
+    return proxy, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, dtype.str
+
+
+_NIFTI_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    OverflowError,
+    zlib.error,
+    nibabel.filebasedimages.ImageFileError,
+    nibabel.spatialimages.HeaderDataError,
+)
+
+
+def _no_nifti(path: Path, error: Exception) -> DataError:
+    return DataError(path, f"no readable NIfTI file ({first_line(error)})", _COPY_AGAIN)
+
+
+def volume_shift(levels: Iterable[np.ndarray]) -> int:
+    """What to add to the stored numbers of a CT volume, given as its slices, to get HU.
+
+    CT without a single negative value was stored with an offset of 1024.
+    """
+    lowest = min(np.fmin.reduce(level, axis=None) for level in levels)
+    return -HU_OFFSET if lowest >= 0 else 0
+
+
+def level_to_hu(level: np.ndarray, shift: int) -> np.ndarray:
+    """One slice of a stored volume: int16 (rows, cols), Hounsfield units; not a number is air."""
+    if level.dtype.kind == "f":
+        level = np.rint(np.nan_to_num(level, nan=HU_MIN - shift))
+    return np.clip(level.astype(np.int64) + shift, HU_MIN, HU_MAX).astype(np.int16)
