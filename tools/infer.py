@@ -27,6 +27,7 @@ from rich.table import Table
 from pe_unified.ct.study import CTStudy
 from pe_unified.inference import AnalysisOptions, analyse_study
 from pe_unified.inference.engines import BACKENDS
+from pe_unified.inference.lung_sources import LUNG_SOURCES
 from pe_unified.inference.predictor import PredictorSettings
 from pe_unified.notice import RESEARCH_LINE
 
@@ -52,6 +53,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--every-slice", action="store_true", help="look at slices beyond the lungs, too"
+    )
+    parser.add_argument(
+        "--lungs",
+        choices=LUNG_SOURCES,
+        default="auto",
+        help="what finds the lungs; auto takes lungmask where it is installed with its weights",
     )
     parser.add_argument(
         "--pseudonymise",
@@ -103,6 +110,7 @@ def main() -> None:
         series_uid=args.series,
         every_slice=args.every_slice,
         pseudonym_key=key if args.pseudonymise else None,
+        lungs_from=args.lungs,
     )
     with exit_on_user_error(everything=True):
         predictor = predictor_settings(args).predictor()

@@ -63,7 +63,9 @@ def main() -> int:
         key = secrets.token_hex(16)
         console.print("PE_UNIFIED_KEY is not set: another run will give other pseudonyms")
     options = AnalysisOptions(
-        every_slice=args.every_slice, pseudonym_key=key if args.pseudonymise else None
+        every_slice=args.every_slice,
+        pseudonym_key=key if args.pseudonymise else None,
+        lungs_from=args.lungs,
     )
     columns = (
         *(TextColumn("studies"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),

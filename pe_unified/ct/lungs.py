@@ -6,10 +6,13 @@ study takes a fraction of a second.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from scipy import ndimage
+
+from pe_unified.ct.airways import find_airways
 
 #: The grid on which lungs are sought, mm.
 GRID_MM = 3.0
@@ -17,12 +20,16 @@ GRID_MM = 3.0
 _AIR_HU = -400
 #: Nothing but gas is darker than this on average, HU: bowel, stomach, a bottle on the table.
 _GAS_HU = -940
+#: The rim of the field of view, cells of the search grid: cells across it hold both sides.
+_RIM_CELLS = 1.0
 #: Smaller than this is no lung, cubic mm.
 _SMALLEST_LUNG = 100e3
 #: A piece belongs to the lungs if it has at least this share of the largest one.
 _SMALLEST_SHARE = 0.08
 #: Below this share of the other side, a lung counts as missing (collapsed, flooded).
 _ONE_SIDED = 0.15
+#: Pixels of the lungs of a slice, mm; vessels in the lungs up to this diameter belong to them, mm.
+MASK_MM, VESSEL_MM = 1.5, 13.0
 #: Added around the lungs in the boxes that converted sets store and networks are cropped to, so
 #: that rounding to the search grid cuts nothing off.
 LUNG_MARGIN_MM = 6.0
@@ -32,8 +39,24 @@ _USUAL_FIELD_MM = 360.0
 Spacing = Sequence[float | None]
 
 
+@dataclass(frozen=True, eq=False)
+class ChestGrid:
+    """What is found on the search grid: bool (slices, rows, cols) each.
+
+    Attributes:
+        body: the body and all it encloses.
+        lungs: with their small vessels, without trachea and main bronchi; None where there are
+            none.
+        airways: trachea and main bronchi with their walls.
+    """
+
+    body: np.ndarray
+    lungs: np.ndarray | None
+    airways: np.ndarray
+
+
 def lung_mask(hu: np.ndarray, spacing_mm: Spacing) -> np.ndarray | None:
-    """The lungs with their vessels, airways included.
+    """The aerated lungs with their small vessels, without trachea and main bronchi.
 
     Args:
         hu: (slices, rows, cols), Hounsfield units.
@@ -43,18 +66,55 @@ def lung_mask(hu: np.ndarray, spacing_mm: Spacing) -> np.ndarray | None:
         bool (slices, rows, cols), or None where no lungs are found.
     """
     coarse, step = coarse_grid(hu, spacing_mm)
-    lungs, _ = find_lungs(coarse, grid_spacing(hu.shape[1:], spacing_mm))
-    if lungs is None:
+    chest = find_lungs(coarse, grid_spacing(hu.shape[1:], spacing_mm))
+    if chest.lungs is None:
         return None
-    rows, cols = hu.shape[1:]
-    mask = np.empty(hu.shape, dtype=bool)
-    fine: np.ndarray | None = None
-    for index in range(len(hu)):
-        if index % step == 0 or fine is None:
-            level = lungs[min(index // step, len(lungs) - 1)].astype(np.float32)
-            fine = cv2.resize(level, (cols, rows), interpolation=cv2.INTER_LINEAR) > 0.5
-        mask[index] = fine
-    return mask
+    return np.stack(
+        [lungs_of_slice(level, k, chest, step, spacing_mm) for k, level in enumerate(hu)]
+    )
+
+
+def lungs_of_slice(
+    hu: np.ndarray, index: int, chest: ChestGrid, step: int, spacing_mm: Spacing
+) -> np.ndarray:
+    """The lungs on one slice, as sharp as its pixels allow up to :data:`MASK_MM`.
+
+    Args:
+        hu: (rows, cols), Hounsfield units.
+        index: of the slice in the study.
+        chest: with lungs, from :func:`find_lungs`.
+        step: slices from one level of the grid to the next.
+        spacing_mm: (row, col, slice) of the study, mm; None entries take usual values.
+
+    Returns:
+        bool (rows, cols).
+    """
+    assert chest.lungs is not None
+    row_mm, col_mm, _ = _known(hu.shape, spacing_mm)
+    factors = max(1, round(MASK_MM / row_mm)), max(1, round(MASK_MM / col_mm))
+    fine = shrink_slice(hu, *factors)
+    last = len(chest.lungs) - 1
+    around = slice(min(index // step, last), min(-(-index // step), last) + 1)
+    row_cells, col_cells, _ = search_grid(hu.shape, spacing_mm)
+    scale = row_cells / factors[0], col_cells / factors[1]
+    # One cell further than the grid saw them: there a mean over a cell was tissue.
+    seen = np.asarray(chest.lungs[around].any(axis=0), dtype=np.uint8)
+    near = cv2.dilate(seen, np.ones((3, 3), np.uint8))
+    air = _stretch(near, scale, fine.shape) & (fine < _AIR_HU)
+    airways = np.asarray(chest.airways[around].any(axis=0))
+    air &= ~_stretch(airways, scale, fine.shape)
+    diameters = [
+        2 * round(VESSEL_MM / 2 / (f * mm)) + 1 for f, mm in zip(factors, (row_mm, col_mm))
+    ]
+    closed = _close(air, (diameters[1], diameters[0]))
+    return _stretch(closed, factors, hu.shape)
+
+
+def _stretch(mask: np.ndarray, factors: Sequence[float], shape: Sequence[int]) -> np.ndarray:
+    """A mask on smaller pixels: bool of ``shape``, which may end before the last cell does."""
+    rows = (np.arange(shape[0]) / factors[0]).astype(int).clip(0, mask.shape[0] - 1)
+    cols = (np.arange(shape[1]) / factors[1]).astype(int).clip(0, mask.shape[1] - 1)
+    return mask.astype(bool)[rows[:, None], cols]
 
 
 def lung_box(
@@ -114,8 +174,10 @@ def coarse_lung_box(
 
     ``shape`` (rows, cols) and ``spacing_mm`` are those of the slices before shrinking.
     """
-    lungs, body = find_lungs(coarse, grid_spacing(shape, spacing_mm))
-    return None if lungs is None else box_of_lungs(lungs, body, shape, spacing_mm, margin_mm)
+    chest = find_lungs(coarse, grid_spacing(shape, spacing_mm))
+    if chest.lungs is None:
+        return None
+    return box_of_lungs(chest.lungs, chest.body, shape, spacing_mm, margin_mm)
 
 
 def box_of_lungs(
@@ -140,18 +202,17 @@ def box_of_lungs(
     return x0, y0, x1 - x0, y1 - y0
 
 
-def find_lungs(
-    coarse: np.ndarray, coarse_mm: Sequence[float]
-) -> tuple[np.ndarray | None, np.ndarray]:
-    """Lungs, or None, and the filled body on the search grid, both bool (slices, rows, cols).
+def find_lungs(coarse: np.ndarray, coarse_mm: Sequence[float]) -> ChestGrid:
+    """Body, lungs and large airways on the search grid.
 
     ``coarse``: int16 (slices, rows, cols), HU; ``coarse_mm``: its spacing (row, col, slice).
     """
     inside = np.stack([_inside_body(slice_hu) for slice_hu in coarse])
-    dark = (coarse < _AIR_HU) & inside
+    airways = find_airways(coarse, inside, coarse_mm)
+    dark = (coarse < _AIR_HU) & inside & ~airways
     pieces, count = ndimage.label(dark)
     if not count:
-        return None, inside
+        return ChestGrid(inside, None, airways)
     numbers = pieces[dark]
     sizes = np.bincount(numbers, minlength=count + 1)[1:]
     sums = np.bincount(numbers, weights=coarse[dark], minlength=count + 1)[1:]
@@ -159,11 +220,11 @@ def find_lungs(
     smallest = _SMALLEST_LUNG / float(np.prod(coarse_mm))
     largest = int(sizes.max())
     if largest < smallest:
-        return None, inside
+        return ChestGrid(inside, None, airways)
     kept = np.flatnonzero(sizes >= _SMALLEST_SHARE * largest) + 1
-    lungs = np.isin(pieces, kept)
     # Vessels inside the lungs are tissue: close over about two cells.
-    return np.stack([_close(level) for level in lungs]) & inside, inside
+    lungs = np.stack([_close(level, (5, 5)) for level in np.isin(pieces, kept)])
+    return ChestGrid(inside, lungs & inside & ~airways, airways)
 
 
 def _inside_body(hu: np.ndarray) -> np.ndarray:
@@ -180,7 +241,18 @@ def _inside_body(hu: np.ndarray) -> np.ndarray:
     body = parts == 1 + int(np.lexsort((enclosed_area, filled_by))[-1])
     # Put back the thin chest wall that opening took, where it hangs on the body.
     body = (cv2.dilate(body.astype(np.uint8), kernel) > 0) & (tissue > 0)
-    return _fill(body)
+    # A small field of view cuts through the lungs: its rim closes what would be open there.
+    within, rim = _field_of_view(hu.shape)
+    return _fill(body | (rim & (hu > _GAS_HU))) & (body | within)
+
+
+def _field_of_view(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The inside of the largest ellipse in a slice, and its rim: bool (rows, cols) each."""
+    rows, cols = shape
+    down, across = np.ogrid[:rows, :cols]
+    share = 2 * np.hypot((down + 0.5) / rows - 0.5, (across + 0.5) / cols - 0.5)
+    cells_to_edge = (1 - share) * min(rows, cols) / 2
+    return cells_to_edge > _RIM_CELLS, np.abs(cells_to_edge - _RIM_CELLS / 2) < 1.5 * _RIM_CELLS
 
 
 def _fill(body: np.ndarray) -> np.ndarray:
@@ -191,12 +263,14 @@ def _fill(body: np.ndarray) -> np.ndarray:
     return around[1:-1, 1:-1] != 2
 
 
-def _close(level: np.ndarray) -> np.ndarray:
+def _close(level: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Closed with an ellipse of ``size`` (columns, rows), as if there were room around."""
     if not level.any():
         return level
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
-    padded = np.pad(level.astype(np.uint8), 3)
-    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, kernel)[3:-3, 3:-3]
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size)
+    room = max(size)
+    padded = np.pad(level.astype(np.uint8), room)
+    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, kernel)[room:-room, room:-room]
     return closed.astype(bool)
 
 

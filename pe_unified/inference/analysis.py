@@ -10,6 +10,7 @@ from typing import Any
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.study import CTStudy, open_study
 from pe_unified.inference.lesions import Lesion, find_lesions
+from pe_unified.inference.lung_sources import lung_source
 from pe_unified.inference.outputs import output_folder, write_files, write_report
 from pe_unified.inference.predictor import Progress, StudyPredictor
 from pe_unified.inference.quality import check_quality
@@ -30,17 +31,20 @@ class AnalysisOptions:
         series_uid: of several series in a folder take this one.
         every_slice: look at slices beyond the lungs too.
         pseudonym_key: replace all UIDs, by this secret; None keeps them.
+        lungs_from: of :data:`~pe_unified.inference.lung_sources.LUNG_SOURCES`.
     """
 
     series_uid: str | None = None
     every_slice: bool = False
     pseudonym_key: str | None = None
+    lungs_from: str = "auto"
 
     def as_dict(self) -> dict[str, Any]:
         """As the report gives them, without the secret."""
         return {
             "every_slice": self.every_slice,
             "pseudonymised": self.pseudonym_key is not None,
+            "lungs_from": lung_source(self.lungs_from),
         }
 
 
@@ -67,6 +71,7 @@ def analyse_study(
 
     Raises:
         DataError: the study cannot be read or is none, or ``out`` cannot be written.
+        CheckpointError: the source of the lungs cannot be used.
     """
     options = options or AnalysisOptions()
     watch = _Watch()
@@ -76,7 +81,7 @@ def analyse_study(
             opened(study)
         watch.lap("opening")
         reader = SliceReader(study)
-        first_look = survey(reader, every_slice=options.every_slice)
+        first_look = survey(reader, options.every_slice, options.lungs_from)
         watch.lap("survey")
         flags = check_quality(reader, first_look)
         watch.lap("quality")

@@ -13,6 +13,7 @@ from pe_unified.ct.lungs import (
     shrink_slice,
 )
 from pe_unified.ct.study import CTStudy
+from pe_unified.inference.lung_sources import lung_source, with_learned_lungs
 from pe_unified.inference.reading import SliceReader
 
 #: Slices this far beyond the lungs, mm, are still looked at.
@@ -32,6 +33,7 @@ class Survey:
         box: (x, y, w, h) around the lungs in pixels of the slice; None without lungs.
         slices: the slices worth looking at, those of the lungs and some beyond them.
         to_left: +1 where columns run to the patient's left, as in supine patients, else -1.
+        source: where the lungs come from.
     """
 
     hu: np.ndarray
@@ -42,6 +44,7 @@ class Survey:
     box: tuple[int, int, int, int] | None
     slices: range
     to_left: int
+    source: str = "classical"
 
     @property
     def middle(self) -> float:
@@ -70,12 +73,16 @@ class Survey:
         return self.lungs[min(index // self.cell[0], len(self.lungs) - 1)]
 
 
-def survey(reader: SliceReader, every_slice: bool = False) -> Survey:
+def survey(reader: SliceReader, every_slice: bool = False, lungs_from: str = "auto") -> Survey:
     """Read every slice of the search grid and find the lungs.
 
     Args:
         reader: of the study.
         every_slice: count slices far beyond the lungs as worth looking at, too.
+        lungs_from: of :data:`~pe_unified.inference.lung_sources.LUNG_SOURCES`.
+
+    Raises:
+        CheckpointError: the source of the lungs cannot be used.
     """
     study = reader.study
     shape = study.shape[1:]
@@ -84,20 +91,24 @@ def survey(reader: SliceReader, every_slice: bool = False) -> Survey:
         [shrink_slice(reader.hu(index), row, col) for index in range(0, len(study), step)]
     )
     cell_mm = grid_spacing(shape, study.spacing_mm)
-    lungs, body = find_lungs(coarse, cell_mm)
-    box, slices = None, range(len(study))
+    chest = find_lungs(coarse, cell_mm)
+    source = lung_source(lungs_from)
+    if source == "lungmask":
+        chest = with_learned_lungs(chest, reader)
+    lungs, box, slices = chest.lungs, None, range(len(study))
     if lungs is not None:
-        box = box_of_lungs(lungs, body, shape, study.spacing_mm, LUNG_MARGIN_MM)
+        box = box_of_lungs(lungs, chest.body, shape, study.spacing_mm, LUNG_MARGIN_MM)
         slices = slices if every_slice else _slices_of(lungs, step, study)
     return Survey(
         hu=coarse,
-        body=body,
+        body=chest.body,
         lungs=lungs,
         cell=(step, row, col),
         cell_mm=cell_mm,
         box=box,
         slices=slices,
         to_left=1 if study.direction[0, 0] >= 0 else -1,
+        source=source,
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from pe_unified.ct.grids import turn_of
 from pe_unified.ct.lungs import (
@@ -17,6 +18,8 @@ from pe_unified.ct.lungs import (
     search_grid,
     shrink_slice,
 )
+from pe_unified.ct.painting.labelmap import read_label_map
+from pe_unified.ct.phantom import STRUCTURES, PhantomParams, paint_study
 
 AIR, LUNG, TISSUE, VESSEL = -1000, -850, 40, 300
 
@@ -96,6 +99,21 @@ def test_lungs_and_nothing_else():
     assert mask[vessels].mean() > 0.9
     assert not mask[:, :40].any()
     assert_around(lung_box(hu, spacing), truth, spacing)
+
+
+def test_a_small_field_of_view_cuts_through_the_lungs():
+    """The wall of the chest lies beyond it; outside of the circle there is padding."""
+    spacing = (1.5, 1.5, 3.0)
+    hu, truth = thorax(spacing)
+    view = np.s_[:, 30:196, 42:208]
+    hu, truth = hu[view].copy(), truth[view].copy()
+    rows, cols = np.mgrid[:166, :166] - 82.5
+    outside = np.hypot(rows, cols) > 83
+    hu[:, outside], truth[:, outside] = -1024, False
+    assert truth[25][np.hypot(rows, cols) > 81].any()  # lung up to the rim
+    mask = lung_mask(hu, spacing)
+    assert not mask[:, np.hypot(rows, cols) > 86].any()
+    assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.93
 
 
 @settings(max_examples=12, deadline=None)
@@ -180,6 +198,19 @@ def test_lungs_of_real_patients(shared_data, case):
     spacing = (1.5, 1.5, 1.5)
     assert_around(lung_box(hu, spacing), lungs, spacing)
     assert lung_mask(hu, spacing)[lungs].mean() > 0.95
+
+
+@pytest.mark.parametrize(("case", "seed"), [("009", 8), ("019", 18)])
+def test_dice_on_painted_studies_of_real_patients(shared_data, case, seed):
+    """One of them reaches the rim of the field of view. tools/check_findings.py does them all."""
+    body = read_label_map(shared_data / "anatomy" / f"{case}.nii.gz")
+    params = PhantomParams(consolidation_rate=0.0, effusion_rate=0.0)
+    painted = paint_study(seed, (60, 192, 192), anatomy=body, params=params)
+    step, row, col = painted.spacing
+    mask = lung_mask(painted.hu, (row, col, step))
+    lung = painted.structures == STRUCTURES["lung"]
+    truth = np.stack([ndimage.binary_fill_holes(level) for level in lung])
+    assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.95
 
 
 def test_fast_enough_for_every_study():

@@ -34,7 +34,7 @@ def call(repository, *words, **environment):
     "tool",
     [
         *("train", "test", "train_steps", "demo", "doctor", "benchmark", "browse"),
-        *("infer", "infer_batch", "publish", "export"),
+        *("infer", "infer_batch", "publish", "export", "check_findings"),
     ],
 )
 def test_help_explains_the_tool(repository, tool):

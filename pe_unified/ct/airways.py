@@ -1,0 +1,83 @@
+"""Trachea and main bronchi on the search grid, so that they are not taken for lung."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from scipy import ndimage
+
+#: Gas without lung tissue, HU, as a mean over a cell of the grid.
+_GAS_HU = -900
+#: Cross-sections of a trachea, square mm.
+_SMALLEST_MM2, _LARGEST_MM2 = 40.0, 700.0
+#: The two main bronchi together are not larger, square mm; more is a leak into the lungs.
+_LEAK_MM2 = 1000.0
+#: A trachea is seen over at least this length, mm.
+_SHORTEST_MM = 15.0
+#: How far from the middle of the body a trachea may lie, mm.
+_OFF_MIDDLE_MM = 45.0
+
+
+def find_airways(coarse: np.ndarray, inside: np.ndarray, coarse_mm: Sequence[float]) -> np.ndarray:
+    """Trachea and main bronchi with their walls; empty where no trachea is seen.
+
+    A trachea is a small round gas in the middle of the body that goes on from slice to slice.
+    From there the gas is followed downwards until it would spread into the lungs.
+
+    Args:
+        coarse: int16 (slices, rows, cols), HU, slices from the feet.
+        inside: bool, same shape, the filled body.
+        coarse_mm: spacing (row, col, slice), mm.
+
+    Returns:
+        bool, same shape.
+    """
+    found = np.zeros(coarse.shape, dtype=bool)
+    gas = (coarse < _GAS_HU) & inside
+    trachea = _trachea(gas, inside, coarse_mm)
+    if trachea is None:
+        return found
+    found |= trachea
+    cell_mm2 = coarse_mm[0] * coarse_mm[1]
+    reach = np.ones((5, 5), np.uint8)
+    first = int(np.flatnonzero(trachea.any(axis=(1, 2)))[-1])
+    for level in range(first - 1, -1, -1):
+        near = cv2.dilate(found[level + 1].astype(np.uint8), reach) > 0
+        grown = (gas[level] & near) | trachea[level]
+        if not grown.any() or grown.sum() * cell_mm2 > _LEAK_MM2:
+            found[: level + 1] = False
+            break
+        found[level] = grown
+    wall = np.ones((3, 3), np.uint8)
+    return np.stack([cv2.dilate(level.astype(np.uint8), wall) > 0 for level in found])
+
+
+def _trachea(gas: np.ndarray, inside: np.ndarray, coarse_mm: Sequence[float]) -> np.ndarray | None:
+    """The longest stack of small round pieces of gas in the middle, or None."""
+    row_mm, col_mm, step_mm = coarse_mm
+    columns = np.flatnonzero(inside.any(axis=(0, 1)))
+    if not len(columns):
+        return None
+    middle = (columns[0] + columns[-1]) / 2
+    pieces = np.zeros(gas.shape, dtype=bool)
+    for level, plane in enumerate(gas):
+        count, parts, stats, centres = cv2.connectedComponentsWithStats(
+            plane.astype(np.uint8), connectivity=4
+        )
+        for part in range(1, count):
+            width, height, cells = (int(each) for each in stats[part, 2:5])
+            area = cells * row_mm * col_mm
+            round_enough = cells > 0.5 * width * height
+            square_enough = 0.4 < (width * col_mm) / (height * row_mm) < 2.5
+            central = abs(centres[part][0] - middle) * col_mm < _OFF_MIDDLE_MM
+            if _SMALLEST_MM2 <= area <= _LARGEST_MM2 and round_enough and square_enough and central:
+                pieces[level] |= parts == part
+    labels, count = ndimage.label(pieces)
+    if not count:
+        return None
+    lengths = np.array(
+        [np.ptp(np.flatnonzero((labels == k).any(axis=(1, 2)))) + 1 for k in range(1, count + 1)]
+    )
+    # The stomach is low in the body; of stacks of similar length the upper one is the trachea.
+    longest = int(lengths.argmax()) + 1
+    return labels == longest if lengths.max() * step_mm >= _SHORTEST_MM else None

@@ -1,0 +1,55 @@
+"""Findings against the truth of a painted study."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pe_unified.ct.phantom import paint_study
+
+
+def test_a_study_is_checked_against_its_truth(load_tool):
+    tool = load_tool("check_findings")
+    painted = paint_study(3, (60, 128, 128), positive=True)
+    checked = tool.check_study("made up", painted)
+    assert 0.8 < checked.lung_dice < checked.lung_dice_with_vessels <= 1
+    assert len(checked.emboli) == len(painted.findings) > 0
+    for true, _, _, _ in checked.emboli:
+        assert true in ("left", "right", "both")
+    # Against lungs in the wrong place the figure falls: it does measure.
+    moved = np.roll(painted.structures, 30, axis=2)
+    worse = tool.check_study("moved", type(painted)(**{**vars(painted), "structures": moved}))
+    assert worse.lung_dice < checked.lung_dice - 0.1
+
+
+def test_figures_are_counts_of_the_studies(load_tool):
+    tool = load_tool("check_findings")
+    emboli = [("left", "left", "central", "central"), ("right", "midline", "segmental", "central")]
+    studies = [
+        tool.Checked("a", 0.9, 0.95, emboli, ["motion"], True, True),
+        tool.Checked("b", 0.7, 0.75, [("both", "left", "central", "segmental")], [], False, False),
+        tool.Checked(
+            "c", 0.8, 0.85, [("left", "right", "segmental", "segmental")], ["motion"], 0, 0
+        ),
+    ]
+    found = tool.summarise(studies)
+    assert found["lungs"]["mean Dice"] == pytest.approx(0.8)
+    assert found["lungs"]["lowest Dice with vessels"] == 0.75
+    assert found["side"] == {
+        "emboli of one side": 3,
+        "right side": 1,
+        "called midline": 1,
+        "wrong side": 1,
+    }
+    assert set(found["level"].values()) == {1} and len(found["level"]) == 4
+    assert found["motion"] == {"painted": 1, "flagged of them": 1, "flagged of the others": 1}
+    assert found["poor_opacification"]["flagged of them"] == 0
+
+
+def test_the_command_writes_what_it_shows(load_tool, tmp_path, capsys):
+    tool = load_tool("check_findings")
+    words = ["--studies", "1", "--slices", "40", "--size", "96", "--out", str(tmp_path / "f.json")]
+    assert tool.main(words) == 0
+    stored = json.loads((tmp_path / "f.json").read_text())
+    assert stored["summary"]["lungs"]["studies"] == len(stored["studies"]) == 1
+    assert f"{stored['summary']['lungs']['mean Dice']:.3f}" in capsys.readouterr().out
