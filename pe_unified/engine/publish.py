@@ -56,6 +56,22 @@ def exam_threshold(studies: dict[str, list[tuple[int, float, float, int | None]]
     return choose_threshold(SliceTable.build(names, labels, np.array(scores))) if names else None
 
 
+#: What the config says of the machine that it ran on.
+_PLACES = ("data_root", "work_dir", "load_from", "reuse")
+
+
+def _without_places(settings: Any) -> Any:
+    """Settings without the paths of this machine, which are nobody else's business."""
+    if isinstance(settings, dict):
+        return {
+            key: None if key in _PLACES else _without_places(value)
+            for key, value in settings.items()
+        }
+    if isinstance(settings, list | tuple):
+        return type(settings)(_without_places(each) for each in settings)
+    return settings
+
+
 def publish(cfg: Config, checkpoint: Path, out: Path) -> dict[str, Any]:
     """Validate a checkpoint and write it with what was chosen there.
 
@@ -81,7 +97,7 @@ def publish(cfg: Config, checkpoint: Path, out: Path) -> dict[str, Any]:
         key: stored["meta"].get(key)
         for key in ("iter", "pe_unified", "step", "parents", "seed", "dataset_meta")
     }
-    meta["cfg"] = cfg.to_dict()
+    meta["cfg"] = _without_places(cfg.to_dict())
     save_atomically(
         {"meta": {**meta, "validated": validated}, "state_dict": stored["state_dict"]}, out
     )

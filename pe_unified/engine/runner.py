@@ -66,6 +66,13 @@ class PERunner(Runner):
         finally:
             self._seconds_before, self._started = self.seconds, None
 
+    def dump_config(self) -> None:
+        """Into the work dir, where a run that only tests leaves the config of the training alone."""
+        name = Path(self.cfg.filename).name if self.cfg.filename else None
+        only_tests = self._train_dataloader is None
+        if not (only_tests and name and (Path(self.work_dir) / name).exists()):
+            super().dump_config()
+
     def setup_env(self, env_cfg: dict) -> None:
         join_processes(self.launcher)
         super().setup_env(env_cfg)

@@ -20,6 +20,7 @@ def test_a_published_model_has_every_threshold_and_nothing_to_spare(
     assert set(stored) == {"meta", "state_dict"}
     assert as_json(stored["meta"]["validated"]) == as_json(validated)
     assert stored["meta"]["iter"] == 2
+    assert str(tmp_path) not in str(stored["meta"]) and str(tiny_dataset) not in str(stored["meta"])
     assert (tmp_path / "model.pth").stat().st_size < trained.stat().st_size / 2
     thresholds = load_model(tmp_path / "model.pth").thresholds
     assert None not in (thresholds.slice, thresholds.pixel, thresholds.box, thresholds.gate)

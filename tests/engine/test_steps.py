@@ -9,7 +9,8 @@ import psutil
 import pytest
 from tiny_run import small_settings
 
-from pe_unified.engine import ConfigError, load_recipe, run_recipe
+from pe_unified.engine import ConfigError, load_config, load_recipe, run_recipe
+from pe_unified.engine.publish import publish
 from pe_unified.evaluation.slices import SliceTable
 
 RECIPE = """
@@ -59,6 +60,10 @@ def test_two_steps_leave_a_summary(recipe, tiny_dataset, tmp_path):
     for name in ("summary.md", "roc.png", "auc_by_step.png", "overlays.png"):
         assert (work_dir / name).stat().st_size > 0
     assert "Synthetic data" in (work_dir / "summary.md").read_text()
+    # The folder of a step holds its config as it was trained, fit for tools/publish.py.
+    cfg = load_config(work_dir / "s4_cls_reused/pe_cls_r50.py", {}, str(tiny_dataset))
+    cfg.work_dir = str(tmp_path / "publish")
+    assert publish(cfg, work_dir / reused["checkpoint"], tmp_path / "model.pth")["cls/gate"] <= 1
 
 
 def test_only_test_patients_are_measured(recipe, tiny_dataset, tmp_path):
