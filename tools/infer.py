@@ -28,7 +28,7 @@ from pe_unified.ct.study import CTStudy
 from pe_unified.inference import AnalysisOptions, analyse_study
 from pe_unified.inference.engines import BACKENDS
 from pe_unified.inference.lung_sources import LUNG_SOURCES
-from pe_unified.inference.predictor import PredictorSettings
+from pe_unified.inference.predictor import BATCH_SIZE, PredictorSettings
 from pe_unified.notice import RESEARCH_LINE
 
 
@@ -65,7 +65,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace the UIDs; PE_UNIFIED_KEY in the environment makes the same ones each time",
     )
-    parser.add_argument("--batch-size", type=int, default=8, help="slices in one pass; default 8")
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=BATCH_SIZE,
+        help=f"slices in one pass; default {BATCH_SIZE}, a GPU may like more",
+    )
     parser.add_argument("--device", help="cpu, cuda, ...; the GPU where there is one by default")
     parser.add_argument(
         "--precision",
@@ -144,7 +149,8 @@ def print_study(console: Console, study: CTStudy) -> None:
 
 def print_report(console: Console, report: dict[str, Any]) -> None:
     for flag in report["quality"]["flags"]:
-        measured = "" if flag["value"] is None else f" ({flag['value']:g} {flag['unit']})"
+        value = "" if flag["value"] is None else f"{flag['value']:g} {flag['unit']}".strip()
+        measured = f" ({value})" if value else ""
         colour = "red" if flag["abstain"] else "yellow"
         console.print(f"[{colour}]{flag['name']}[/{colour}]: {flag['reason']}{measured}")
     if report["quality"]["abstain"]:

@@ -67,7 +67,7 @@ class PERunner(Runner):
             self._seconds_before, self._started = self.seconds, None
 
     def dump_config(self) -> None:
-        """Into the work dir, where a run that only tests leaves the config of the training alone."""
+        """Into the work dir; a run that only tests leaves the config of the training alone."""
         name = Path(self.cfg.filename).name if self.cfg.filename else None
         only_tests = self._train_dataloader is None
         if not (only_tests and name and (Path(self.work_dir) / name).exists()):

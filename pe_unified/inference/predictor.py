@@ -11,11 +11,15 @@ import torch
 from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.evaluation.segmentation import BINS, threshold_bin
 from pe_unified.evaluation.slices import DEFAULT_THRESHOLD
+from pe_unified.inference.memory import keep_freed_memory
 from pe_unified.inference.model import InferenceModel, load_model
 from pe_unified.inference.reading import SliceReader, ahead
 from pe_unified.inference.survey import Survey
 
 Progress = Callable[[int, int], None]
+
+#: Slices in one pass; more are no faster on a CPU and take more memory.
+BATCH_SIZE = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +59,9 @@ class StudyPredictor:
             below the model's gate. Without a gate in the checkpoint every slice is examined.
     """
 
-    def __init__(self, model: InferenceModel, batch_size: int = 8, gate: bool = True) -> None:
+    def __init__(
+        self, model: InferenceModel, batch_size: int = BATCH_SIZE, gate: bool = True
+    ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is at least 1, got {batch_size}")
         self.model = model
@@ -199,13 +205,14 @@ class PredictorSettings:
     trust: bool = False
     device: str | None = None
     precision: str | None = None
-    batch_size: int = 8
+    batch_size: int = BATCH_SIZE
     gate: bool = True
     backend: str = "torch"
     exported: Path | None = None
 
     def predictor(self) -> StudyPredictor:
-        """The model loaded in this process."""
+        """The model loaded in this process, which keeps freed memory from now on."""
+        keep_freed_memory()
         model = load_model(
             self.checkpoint,
             self.trust,

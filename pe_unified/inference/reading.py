@@ -14,8 +14,8 @@ from pe_unified.ct.study import CTStudy
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
 
-#: Slices are kept up to this many bytes: 1,000 slices of 512 x 512.
-CACHE_BYTES = 512 << 20
+#: Slices are kept up to this many bytes: 500 slices of 512 x 512.
+CACHE_BYTES = 256 << 20
 
 
 class SliceReader:

@@ -7,7 +7,7 @@ ways are compared with the plain one (torch, float32, no gate) before anything c
 """
 
 import argparse
-import resource
+import os
 import subprocess
 import sys
 import tempfile
@@ -26,6 +26,7 @@ from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.inference import SlicePrediction, StudyPredictor, analyse_study, load_model
 from pe_unified.inference.engines import exported_folder
 from pe_unified.inference.export import export_model
+from pe_unified.inference.predictor import BATCH_SIZE, PredictorSettings
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey
 from pe_unified.models.stock import stock_batch, stock_models
@@ -42,13 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=512, help="of the stock models' input")
     parser.add_argument("--backbone", default="R50", choices=BACKBONES)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--batch-size", type=int, default=8, help="ours; the stock models take 1")
+    parser.add_argument(
+        "--batch-size", type=int, default=BATCH_SIZE, help="ours; the stock models take 1"
+    )
     parser.add_argument(
         "--ways",
         nargs="+",
-        default=["torch-fp32", "torch-bf16", "openvino-bf16"],
-        metavar="BACKEND-PRECISION",
-        help="of torch-fp32, torch-bf16, onnx-fp32, openvino-fp32, openvino-bf16",
+        default=["torch-bf16", "openvino-bf16", "openvino-bf16-nogate"],
+        metavar="WAY",
+        help="BACKEND-PRECISION, without the gate BACKEND-PRECISION-nogate; of torch-fp32, "
+        "torch-bf16, onnx-fp32, openvino-fp32, openvino-bf16",
     )
 
 
@@ -57,22 +61,24 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         study = args.study or _painted(folder, args.slices)
-        plain = _predictions(args, study, "torch-fp32", gate=False)
+        half = _first_half(study, folder / "half")
+        # First, while the process still treats memory as any process does.
         reference = _stock_seconds(args, study)
+        plain = _predictions(_predictor(args, "torch-fp32-nogate"), study)
         rows = []
         for way in args.ways:
-            found = _predictions(args, study, way, gate=True)
-            _require_agreement(way, plain, found)
-            start = time.perf_counter()
-            report = analyse_study(study, folder / way, _predictor(args, way, gate=True))
-            seconds = time.perf_counter() - start
-            _tell(args, way, report, study, folder)
+            predictor = _predictor(args, way)
+            _require_agreement(way, plain, _predictions(predictor, study))
+            report = analyse_study(study, folder / way, predictor)
+            shorter = analyse_study(half, folder / f"{way}-half", predictor)
+            _tell(args, way, report, shorter)
+            _tell_memory(args, way, study, folder)
             rows.append(
                 {
                     "case": f"{args.backbone}, {len(report['slices'])} slices of "
                     f"{report['input']['rows']} x {report['input']['cols']}, {way}, network "
-                    f"{' x '.join(map(str, load_model(args.checkpoint).size))}",
-                    "ours": seconds,
+                    f"{' x '.join(map(str, predictor.model.size))}",
+                    "ours": report["seconds"]["total"],
                     "reference": reference,
                     "unit": "s per study",
                 }
@@ -87,22 +93,42 @@ def _painted(folder: Path, slices: int) -> Path:
     return next((folder / "raw" / "CT_scans").iterdir())
 
 
-def _predictor(args: argparse.Namespace, way: str, gate: bool) -> StudyPredictor:
-    backend, precision = way.split("-")
+def _first_half(study: Path, folder: Path) -> Path:
+    """The lower half of a study's slices, as links."""
+    with open_study(study) as opened:
+        files = opened.files[: len(opened) // 2]
+    folder.mkdir()
+    for file in files:
+        (folder / Path(file).name).symlink_to(Path(file).resolve())
+    return folder
+
+
+def _parts_of(way: str) -> tuple[str, str, bool]:
+    """Backend, precision, and whether the gate is used."""
+    backend, precision, *rest = way.split("-")
+    return backend, precision, rest != ["nogate"]
+
+
+def _predictor(args: argparse.Namespace, way: str) -> StudyPredictor:
+    backend, precision, gate = _parts_of(way)
     if backend != "torch":
         place = exported_folder(args.checkpoint, backend)
         if not place.is_dir():
             export_model(load_model(args.checkpoint, precision="fp32"), backend, place)
-    model = load_model(args.checkpoint, device="cpu", precision=precision, backend=backend)
-    return StudyPredictor(model, args.batch_size, gate)
+    return PredictorSettings(
+        str(args.checkpoint),
+        device="cpu",
+        precision=precision,
+        batch_size=args.batch_size,
+        gate=gate,
+        backend=backend,
+    ).predictor()
 
 
-def _predictions(
-    args: argparse.Namespace, study: Path, way: str, gate: bool
-) -> list[SlicePrediction]:
+def _predictions(predictor: StudyPredictor, study: Path) -> list[SlicePrediction]:
     with open_study(study) as opened:
         reader = SliceReader(opened)
-        return _predictor(args, way, gate).predict(reader, survey(reader))
+        return predictor.predict(reader, survey(reader))
 
 
 def _require_agreement(
@@ -157,28 +183,37 @@ def _stock_seconds(args: argparse.Namespace, study: Path) -> float:
 
 
 def _tell(
-    args: argparse.Namespace, way: str, report: dict[str, Any], study: Path, folder: Path
+    args: argparse.Namespace, way: str, report: dict[str, Any], shorter: dict[str, Any]
 ) -> None:
-    """Where the time goes, how near the machine's limit the network is, and the memory."""
+    """Where the time goes, what a further slice costs, how near the machine's limit this is."""
     seconds = report["seconds"]
     stages = ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items())
+    more = len(report["slices"]) - len(shorter["slices"])
+    added = (seconds["total"] - shorter["seconds"]["total"]) / more
+    print(f"{way}: {stages}; {added * 1e3:.0f} ms for every slice more")
     looked = [each for each in report["slices"] if each["probability"] is not None]
-    print(f"{way}: {stages}; {seconds['network'] / max(len(looked), 1) * 1e3:.1f} ms per slice")
-    backend, precision = way.split("-")
-    if backend == "torch":
-        examined = sum(each["examined"] for each in report["slices"])
-        flops = _flops(args, len(looked), examined)
-        reached, peak = flops / seconds["network"] / 1e9, _peak(precision) / 1e9
-        print(
-            f"{way}: {flops / 1e12:.2f} TFLOP in the network at {reached:.0f} GFLOP/s; a large "
-            f"matrix product reaches {peak:.0f} GFLOP/s here"
-        )
-    command = ["tools/infer.py", str(study), "--checkpoint", str(args.checkpoint.resolve())]
-    command += ["--out", str(folder / f"{way}-memory"), "--backend", backend]
+    examined = sum(each["examined"] for each in report["slices"])
+    flops = _flops(args, len(looked), examined)
+    reached, peak = flops / seconds["network"] / 1e9, _peak(_parts_of(way)[1]) / 1e9
+    print(
+        f"{way}: {len(looked)} slices looked at, {examined} examined for pixels and boxes; "
+        f"{flops / 1e12:.1f} TFLOP in the network at {reached:.0f} GFLOP/s, {reached / peak:.0%} "
+        f"of what a large matrix product of torch reaches here ({peak:.0f})"
+    )
+
+
+def _tell_memory(args: argparse.Namespace, way: str, study: Path, folder: Path) -> None:
+    """Peak memory of the command itself, in a process of its own."""
+    backend, precision, gate = _parts_of(way)
+    command = [sys.executable, "tools/infer.py", str(study)]
+    command += ["--checkpoint", str(args.checkpoint.resolve()), "--backend", backend]
     command += ["--precision", precision, "--batch-size", str(args.batch_size)]
-    subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
-    most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    print(f"{way}: at most {most:.2f} GiB so far, of all processes that were started")
+    command += ["--out", str(folder / f"{way}-memory"), *([] if gate else ["--no-gate"])]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{way}: {' '.join(command)} failed")
+    print(f"{way}: {usage.ru_maxrss / 2**20:.2f} GiB at most, of the process")
 
 
 def _flops(args: argparse.Namespace, trunk: int, heads: int) -> float:

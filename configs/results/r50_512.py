@@ -1,0 +1,25 @@
+"""All three answers at 512 x 512, fine-tuned from the comparison's own weights; for speed.
+
+tools/train.py configs/results/r50_512.py --data-root data/results/pe --cfg-options \
+  load_from=work_dirs/results_r50/seed0/s9_unified/iter_300.pth
+
+It gives tools/benchmark.py study a model of the real size whose gate means something. Trained on
+painted slices of 320 x 320 for a few minutes, it is no model for patients.
+"""
+
+_base_ = "../pe_unified_r50.py"
+
+pretrained = None
+windows = ["embolus", "pe", "lung"]
+batch_size = 8
+num_workers = 0
+max_iters = 100
+warmup_iters = 10
+lr = 5e-4
+model = dict(
+    cls_head=dict(
+        levels=(-4, -3, -2, -1), dropout=0.0, evidence_channels=64, mask_weight=1.0
+    ),
+    task_weights=dict(det=3.0),
+)
+default_hooks = dict(checkpoint=dict(interval=25, max_keep=1))
