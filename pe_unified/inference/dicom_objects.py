@@ -200,7 +200,9 @@ def _structured_report(
         procedure_reported=Code("24627-2", "LN", "CT Chest"),
         imaging_measurements=groups or None,
         title=codes.DCM.ImagingMeasurementReport,
-        referenced_images=list(sources.values()),
+        # All sources are evidence; in the content every image would be a dozen items.
+        referenced_images=[sources[index] for index in sorted({each.key_slice for each in lesions})]
+        or list(sources.values()),
     )
     evidence = [*sources.values(), *([segmentation] if segmentation is not None else [])]
     return hd.sr.Comprehensive3DSR(
@@ -225,12 +227,6 @@ def _tracking(segmentation: hd.seg.Segmentation | None) -> dict[int, tuple[str, 
         int(item.SegmentNumber): (str(item.TrackingUID), str(item.TrackingID))
         for item in segmentation.SegmentSequence
     }
-
-
-def _uuid(digest: str) -> Any:
-    from uuid import UUID
-
-    return UUID(digest[:32])
 
 
 def _site(lesion: Lesion) -> hd.sr.FindingSite:

@@ -9,6 +9,7 @@ from typing import Any
 
 import mmengine.registry
 import torch
+from mmcv.cnn import fuse_conv_bn
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
@@ -103,6 +104,8 @@ def load_model(
 ) -> InferenceModel:
     """Build the model that a checkpoint describes, with its weights.
 
+    Convolutions take in the batch norm that follows them.
+
     Args:
         checkpoint: written by training or by ``tools/publish.py``; it carries its config.
         trust: unpickle code that the file may hold, and build types that are not registered.
@@ -134,6 +137,7 @@ def load_model(
             model = MODELS.build(cfg.model)
             transforms = tuple(TRANSFORMS.build(step) for step in steps)
         model.load_state_dict(stored["state_dict"], strict=True)
+        fuse_conv_bn(model.eval())
     except CheckpointError:
         raise
     except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:

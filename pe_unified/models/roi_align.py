@@ -29,8 +29,10 @@ class SharedOutRoIAlign(RoIAlign):
             (boxes, channels, rows, cols) of ``output_size``.
         """
         threads = torch.get_num_threads()
-        shared = input.device.type == "cpu" and not torch.is_grad_enabled()
-        if threads < 2 or len(rois) <= _TOGETHER or not shared or torch.is_autocast_enabled("cpu"):
+        # Autocast, which threads would not know of, leaves float32 as it is.
+        plain = input.dtype == rois.dtype == torch.float32 or not torch.is_autocast_enabled("cpu")
+        shared = input.device.type == "cpu" and not torch.is_grad_enabled() and plain
+        if threads < 2 or len(rois) <= _TOGETHER or not shared:
             return super().forward(input, rois)
         inference = torch.is_inference_mode_enabled()
         align = super().forward
