@@ -10,8 +10,8 @@ def keep_freed_memory() -> bool:
     """Let the process keep memory that it freed, instead of giving it back and fetching it anew.
 
     The tensors of a batch are as large as those of the last one. By default glibc returns each to
-    the system and the next touch fetches it page by page, which took a third of the network's time
-    on two cores (docs/performance.md). The process's peak memory stays; it ends with the process.
+    the system and the next touch fetches it page by page. The process's peak memory stays with it
+    until it ends.
 
     Returns:
         whether the C library does so; only glibc knows how.

@@ -33,6 +33,18 @@ def test_the_features_are_those_of_mmcv(two_threads, count, mode):
     assert ours.is_inference() == (mode is torch.inference_mode)
 
 
+def test_under_autocast_too(two_threads):
+    """Threads do not know of autocast, which leaves float32 as it is."""
+    levels, boxes = torch.randn(2, 8, 32, 32), _boxes(101)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        ours = SharedOutRoIAlign(**OPTIONS)(levels, boxes)
+        torch.testing.assert_close(ours, RoIAlign(**OPTIONS)(levels, boxes), rtol=0, atol=0)
+        half = SharedOutRoIAlign(**OPTIONS)(levels.bfloat16(), boxes)
+        expected = RoIAlign(**OPTIONS)(levels.bfloat16(), boxes)
+    assert ours.dtype == torch.float32 and half.dtype == expected.dtype
+    torch.testing.assert_close(half, expected, rtol=0, atol=0)
+
+
 def test_boxes_are_shared_out(two_threads, monkeypatch):
     parts = []
     align = RoIAlign.forward

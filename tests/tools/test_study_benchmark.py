@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,10 @@ def test_rows_and_what_is_told(module, painted_set, tmp_path, capsys):
     assert row["ours"] > 0 and row["reference"] > 0
     assert row["case"].startswith("R50, 16 slices of 64 x 64, torch-fp32")
     told = capsys.readouterr().out
-    assert "Dice of the masks 1.0000" in told and "TFLOP" in told and "GiB" in told
+    assert "Dice of the masks 1.0000" in told and "TFLOP" in told
+    assert "ms for every slice more" in told
+    memory = float(re.search(r"the command takes ([\d.]+) GB at most", told)[1])
+    assert 0.3 < memory < 10
 
 
 def test_a_way_that_differs_is_not_timed(module, painted_set, tmp_path, monkeypatch):
