@@ -24,11 +24,10 @@ from tiny_dataset import write_tiny_dataset  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def own_default_scope() -> Iterator[None]:
-    """mmengine's default scope is global; no test leaves its own to the next one."""
-    before = dict(DefaultScope._instance_dict)
+    """mmengine's default scope is global; no test or fixture leaves its own to the next test."""
+    DefaultScope._instance_dict.clear()
     yield
     DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(before)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,9 @@ ROOT = Path(__file__).resolve().parents[1] / "configs"
 RECIPES = sorted(
     path for room in ("steps", "demo", "results") for path in (ROOT / room).glob("*.py")
 )
-CONFIGS = sorted([*ROOT.glob("*.py"), *(ROOT / "ablations").glob("*.py")])
+CONFIGS = sorted(
+    [*ROOT.glob("*.py"), *(ROOT / "ablations").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+)
 
 OWN_REGISTRIES = [
     value for value in vars(registry).values() if isinstance(value, registry.Registry)
