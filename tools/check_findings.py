@@ -29,6 +29,7 @@ from pe_unified.ct.lungs import lung_mask
 from pe_unified.ct.painting.labelmap import list_anatomies, read_label_map
 from pe_unified.ct.phantom import STRUCTURES, PhantomStudy, paint_study
 from pe_unified.ct.study import CTStudy
+from pe_unified.evaluation.segmentation import dice_and_iou
 from pe_unified.inference.lesions import find_lesions
 from pe_unified.inference.predictor import SlicePrediction
 from pe_unified.inference.quality import check_quality
@@ -121,8 +122,9 @@ def _lungs(painted: PhantomStudy) -> tuple[np.ndarray, np.ndarray]:
     return lung, lung | ((np.stack(closed) > 0) & vessels)
 
 
-def _dice(one: np.ndarray, other: np.ndarray) -> float:
-    return float(2 * (one & other).sum() / max(1, one.sum() + other.sum()))
+def _dice(true: np.ndarray, found: np.ndarray) -> float:
+    dice, _ = dice_and_iou((true & found).sum(), found.sum(), true.sum())
+    return float(dice)
 
 
 def summarise(studies: Sequence[Checked]) -> dict[str, dict[str, float | int]]:

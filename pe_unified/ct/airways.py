@@ -78,6 +78,6 @@ def _trachea(gas: np.ndarray, inside: np.ndarray, coarse_mm: Sequence[float]) ->
     lengths = np.array(
         [np.ptp(np.flatnonzero((labels == k).any(axis=(1, 2)))) + 1 for k in range(1, count + 1)]
     )
-    # The stomach is low in the body; of stacks of similar length the upper one is the trachea.
-    longest = int(lengths.argmax()) + 1
+    # Of equally long ones the upper: gas of stomach and bowel lies low. Labels count upwards.
+    longest = int(np.flatnonzero(lengths == lengths.max())[-1]) + 1
     return labels == longest if lengths.max() * step_mm >= _SHORTEST_MM else None

@@ -52,3 +52,10 @@ def test_gas_beside_the_middle_is_no_trachea():
     coarse = np.full((30, 80, 110), TISSUE, np.int16)
     coarse[:, 30:35, 80:85] = AIR
     assert not find_airways(coarse, np.ones(coarse.shape, bool), GRID_MM).any()
+
+
+def test_of_equally_long_gas_the_upper_is_the_trachea():
+    coarse = np.full((40, 80, 110), TISSUE, np.int16)
+    coarse[2:12, 50:55, 52:57] = coarse[25:35, 40:45, 52:57] = AIR
+    found = find_airways(coarse, np.ones(coarse.shape, bool), GRID_MM)
+    assert found[25:35, 40:45, 52:57].all() and not found[:20].any()

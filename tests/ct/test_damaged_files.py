@@ -49,34 +49,35 @@ def test_whole_files_read(form):
     assert read_or_refuse(form, WHOLE[form]) is None
 
 
-def check(form, data, content):
+def check(form, content):
     text = read_or_refuse(form, content)
     if text is not None:
         assert "\n" not in text.strip() and len(text) < 600, text
 
 
-@pytest.mark.parametrize("form", FORMS)
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(data=st.data())
-def test_damaged_files_give_one_line(form, data, little_memory):
-    check(form, data, data.draw(damaged(WHOLE[form])))
+def one_line_each(count):
+    """A test of ``count`` damaged files of each form."""
+
+    @pytest.mark.parametrize("form", FORMS)
+    @settings(
+        max_examples=count,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    @given(data=st.data())
+    def test(form, data, little_memory):
+        check(form, data.draw(damaged(WHOLE[form])))
+
+    return test
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("form", FORMS)
-@settings(
-    max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(data=st.data())
-def test_many_damaged_files_give_one_line(form, data, little_memory):
-    """14,000 files in all."""
-    check(form, data, data.draw(damaged(WHOLE[form])))
+test_damaged_files_give_one_line = one_line_each(60)
+#: 14,000 files in all.
+test_many_damaged_files_give_one_line = pytest.mark.slow(one_line_each(2000))
 
 
 @pytest.mark.slow
 @settings(max_examples=1000, deadline=None)
 @given(form=st.sampled_from(FORMS), content=st.binary(max_size=4000))
 def test_rubbish_gives_one_line(form, content):
-    check(form, None, content)
+    check(form, content)

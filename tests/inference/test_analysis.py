@@ -13,33 +13,15 @@ import pytest
 import SimpleITK as sitk
 from dicom_files import write_hu
 from jsonschema import Draft202012Validator
-from studies import write_checkpoint
 
 import pe_unified.inference
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.study import open_study
-from pe_unified.inference import AnalysisOptions, StudyPredictor, analyse_study, load_model
+from pe_unified.inference import AnalysisOptions, StudyPredictor, analyse_study
 from pe_unified.inference.model import Thresholds
 from pe_unified.inference.outputs import output_folder
 
 SCHEMA = json.loads(Path(pe_unified.inference.__file__).with_name("report.schema.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def predictor(tmp_path_factory):
-    path = write_checkpoint(tmp_path_factory.mktemp("model") / "m.pth")
-    return StudyPredictor(load_model(path, device="cpu", precision="fp32"))
-
-
-@pytest.fixture(scope="module")
-def folder(painted_set):
-    return sorted((painted_set[1].parent / "CT_scans").iterdir())[0]
-
-
-@pytest.fixture(scope="module")
-def report(predictor, folder, tmp_path_factory):
-    out = tmp_path_factory.mktemp("out") / "new" / "report"
-    return out, analyse_study(folder, out, predictor)
 
 
 def test_the_report_is_as_its_schema_says(report):

@@ -15,7 +15,6 @@ import psutil
 import pydicom
 import pytest
 from dicom_files import write_hu, write_slice
-from studies import write_checkpoint
 
 from pe_unified.ct.errors import DataError
 from pe_unified.inference import AnalysisOptions, batch
@@ -37,9 +36,8 @@ REASONS = {
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = write_checkpoint(tmp_path_factory.mktemp("model") / "m.pth")
-    return PredictorSettings(str(path), device="cpu", precision="fp32")
+def model(checkpoint):
+    return PredictorSettings(str(checkpoint), device="cpu", precision="fp32")
 
 
 def write_broken(root, good):

@@ -9,18 +9,11 @@ import nibabel
 import numpy as np
 import pytest
 from dicom_files import write_hu, write_slice
-from studies import write_checkpoint
 
 from pe_unified.ct.errors import DataError
-from pe_unified.inference import StudyPredictor, analyse_study, load_model, outputs
+from pe_unified.inference import analyse_study, outputs
 
 HU = np.random.default_rng(0).normal(0, 300, (64, 64)).astype(np.int16)
-
-
-@pytest.fixture(scope="module")
-def predictor(tmp_path_factory):
-    path = write_checkpoint(tmp_path_factory.mktemp("model") / "m.pth", ("cls",))
-    return StudyPredictor(load_model(path, device="cpu", precision="fp32"))
 
 
 def series(folder, count=10, **elements):

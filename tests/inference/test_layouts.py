@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from studies import write_checkpoint
 
 from data_converters.make_phantom import write_layout
 from pe_unified.ct.lungs import lung_mask
 from pe_unified.ct.phantom import STRUCTURES
 from pe_unified.ct.study import open_study
-from pe_unified.inference import StudyPredictor, analyse_study, load_model
+from pe_unified.inference import analyse_study
 
 #: Where a layout keeps the CT of its first patient.
 PLACES = {
@@ -18,12 +17,6 @@ PLACES = {
     "cadpe": "images/001.nrrd",
     "read": "GE (DICOM files)/01GE",
 }
-
-
-@pytest.fixture(scope="module")
-def predictor(tmp_path_factory):
-    path = write_checkpoint(tmp_path_factory.mktemp("model") / "m.pth")
-    return StudyPredictor(load_model(path, device="cpu", precision="fp32"))
 
 
 @pytest.mark.parametrize("layout", PLACES)

@@ -9,9 +9,7 @@ import subprocess
 import cv2
 import numpy as np
 import pytest
-from studies import write_checkpoint
 
-from pe_unified.inference import StudyPredictor, analyse_study, load_model
 from pe_unified.inference.page import _MOST_SLICES, _flags, _outline, _shown
 
 CHROMIUM = next(
@@ -20,12 +18,9 @@ CHROMIUM = next(
 
 
 @pytest.fixture(scope="module")
-def page(painted_set, tmp_path_factory):
-    model = write_checkpoint(tmp_path_factory.mktemp("model") / "m.pth")
-    predictor = StudyPredictor(load_model(model, device="cpu", precision="fp32"))
-    out = tmp_path_factory.mktemp("out")
-    report = analyse_study(sorted(painted_set[1].parent.glob("CT_scans/*"))[0], out, predictor)
-    return out / "report.html", report
+def page(report):
+    out, found = report
+    return out / "report.html", found
 
 
 def browser(*arguments, timeout=120):

@@ -17,9 +17,8 @@ from pe_unified.inference.survey import survey
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = write_checkpoint(tmp_path_factory.mktemp("model") / "m.pth")
-    return load_model(path, device="cpu", precision="fp32")
+def model(predictor):
+    return predictor.model
 
 
 @pytest.fixture(scope="module")
