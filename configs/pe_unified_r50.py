@@ -3,7 +3,7 @@
 tools/train.py configs/pe_unified_r50.py --data-root data/pe
 
 Time: about 30 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); no GPU was measured.
-Result: not known on a public set; docs/demo.md shows the same parts, made small, on painted ones.
+Result: not known on a public set; on painted ones, made small: docs/results.md and docs/demo.md.
 """
 
 _base_ = [

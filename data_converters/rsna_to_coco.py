@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from data_converters.core import cli
-from data_converters.core.plan import PatientSource
+from data_converters.core.plan import PatientSource, folder_stamp
 from data_converters.core.rsna_reader import RsnaReader, StudyPlace
 from data_converters.core.rsna_subset import Subset, choose_slices, choose_studies
 from data_converters.core.rsna_table import LabelTable
@@ -146,8 +146,8 @@ class Rsna:
         for place in places:
             rows = [asdict(row) for row in place.rows]
             boxes = [asdict(box) for box in place.boxes]
-            files = sum(1 for _ in place.folder.glob("*/*"))
             chosen = None if place.chosen is None else sorted(place.chosen)
+            files = folder_stamp(place.folder)
             parts.append([place.study_uid, rows, boxes, place.labels, chosen, files])
         return sha256(json.dumps(parts).encode()).hexdigest()[:16]
 

@@ -25,7 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 from data_converters.phantom.files import write_text
-from pe_unified.ct.lungs import lung_mask
+from pe_unified.ct.lungs import VESSEL_MM, lung_mask
 from pe_unified.ct.painting.labelmap import list_anatomies, read_label_map
 from pe_unified.ct.phantom import STRUCTURES, PhantomStudy, paint_study
 from pe_unified.ct.study import CTStudy
@@ -34,13 +34,11 @@ from pe_unified.inference.lesions import find_lesions
 from pe_unified.inference.predictor import SlicePrediction
 from pe_unified.inference.quality import check_quality
 from pe_unified.inference.reading import SliceReader
-from pe_unified.inference.survey import survey
+from pe_unified.inference.survey import Survey, survey
 
 _CENTRAL = ("trunk", "main", "lobar")
 #: Brighter than this is no aerated lung, HU.
 _FLUID_HU = -300
-#: Vessels within the lung up to this diameter are counted to it, mm.
-_VESSEL_MM = 13.0
 
 
 @dataclass(frozen=True)
@@ -48,17 +46,18 @@ class Checked:
     """One painted study.
 
     Attributes:
-        lung_dice: against aerated lung without vessels.
-        lung_dice_with_vessels: against aerated lung with the vessels in it.
+        lung_dice: of the lungs on the search grid and as sharp as may be, against aerated lung with
+            and without the vessels in it.
         emboli: (true side, found side, true level, found level) of each.
+        undescribed: emboli of which no lesion was left.
         flags: of the report.
         poor_contrast, motion: as painted.
     """
 
     name: str
-    lung_dice: float
-    lung_dice_with_vessels: float
+    lung_dice: dict[str, float]
     emboli: list[tuple[str, str, str, str]]
+    undescribed: int
     flags: list[str]
     poor_contrast: bool
     motion: bool
@@ -79,9 +78,6 @@ def check_study(name: str, painted: PhantomStudy) -> Checked:
     )
     reader = SliceReader(study)
     looked = survey(reader, lungs_from="classical")
-    found = lung_mask(painted.hu, study.spacing_mm)
-    found = np.zeros(painted.hu.shape, bool) if found is None else found
-    lung, with_vessels = _lungs(painted)
     emboli = []
     for embolus in painted.findings:
         predictions = [
@@ -95,13 +91,27 @@ def check_study(name: str, painted: PhantomStudy) -> Checked:
             emboli.append((side, largest.side, level, largest.level))
     return Checked(
         name,
-        _dice(lung, found),
-        _dice(with_vessels, found),
+        _lung_dice(painted, study, looked),
         emboli,
+        len(painted.findings) - len(emboli),
         [flag.name for flag in check_quality(reader, looked)],
         painted.plan.qa_contrast,
         painted.plan.qa_motion,
     )
+
+
+def _lung_dice(painted: PhantomStudy, study: CTStudy, looked: Survey) -> dict[str, float]:
+    nothing = np.zeros(painted.hu.shape, bool)
+    sharp = lung_mask(painted.hu, study.spacing_mm)
+    on_grid = nothing
+    if looked.lungs is not None:
+        on_grid = np.stack([looked.lungs_on(k, study.shape[1:]) for k in range(len(study))])
+    lung, with_vessels = _lungs(painted)
+    return {
+        f"{name}, {vessels}": _dice(true, found)
+        for name, found in (("grid", on_grid), ("sharp", nothing if sharp is None else sharp))
+        for vessels, true in (("with vessels", with_vessels), ("without vessels", lung))
+    }
 
 
 def _as_found(index: int, mask: np.ndarray) -> SlicePrediction:
@@ -115,7 +125,7 @@ def _lungs(painted: PhantomStudy) -> tuple[np.ndarray, np.ndarray]:
     lung = painted.structures == STRUCTURES["lung"]
     smooth = np.stack([cv2.blur(level, (3, 3)) for level in painted.hu])
     lung &= smooth < _FLUID_HU
-    size = 2 * round(_VESSEL_MM / 2 / painted.spacing[1]) + 1
+    size = 2 * round(VESSEL_MM / 2 / painted.spacing[1]) + 1
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
     closed = [cv2.morphologyEx(level.astype(np.uint8), cv2.MORPH_CLOSE, kernel) for level in lung]
     vessels = np.isin(painted.structures, [STRUCTURES["artery"], STRUCTURES["vein"]])
@@ -135,12 +145,14 @@ def summarise(studies: Sequence[Checked]) -> dict[str, dict[str, float | int]]:
     summary: dict[str, dict[str, float | int]] = {
         "lungs": {
             "studies": len(studies),
-            "mean Dice": float(np.mean([each.lung_dice for each in studies])),
-            "lowest Dice": min(each.lung_dice for each in studies),
-            "mean Dice with vessels": float(np.mean([e.lung_dice_with_vessels for e in studies])),
-            "lowest Dice with vessels": min(each.lung_dice_with_vessels for each in studies),
+            **{
+                f"{which} Dice, {kind}": float(choose([each.lung_dice[kind] for each in studies]))
+                for kind in studies[0].lung_dice
+                for which, choose in (("mean", np.mean), ("lowest", min))
+            },
         },
         "side": {
+            "emboli not described": sum(each.undescribed for each in studies),
             "emboli of one side": len(one_sided),
             "right side": sum(each[0] == each[1] for each in one_sided),
             "called midline": sum(each[1] == "midline" for each in one_sided),

@@ -57,11 +57,11 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run(title: str, command: Sequence[str | Path], done: Path | None = None) -> None:
-    """Run one stage, unless what it leaves is there already."""
+def run(title: str, command: Sequence[str | Path], done: Path | None = None) -> bool:
+    """Run one stage, unless what it leaves is there already; whether it ran."""
     if done is not None and done.exists():
         console.print(f"[dim]{title}: done before[/dim]")
-        return
+        return False
     words = [str(word) for word in command]
     console.print(f"\n[bold]{title}[/bold]")
     console.print(f"$ python {shlex.join(words)}", style="dim", markup=False, soft_wrap=True)
@@ -71,6 +71,7 @@ def run(title: str, command: Sequence[str | Path], done: Path | None = None) -> 
         console.print(f"[red]{title} stopped with status {status}; mend it and run again[/red]")
         sys.exit(status)
     console.print(f"[dim]{time.monotonic() - start:.0f} s[/dim]")
+    return True
 
 
 def main() -> None:
@@ -93,16 +94,18 @@ def main() -> None:
         sets.append(converted)
     merged = args.data / "pe"
     merge = ["data_converters/merge.py", *sets, "--out", merged]
-    merged_report = merged / "conversion_report.json"
-    if _outdated(merged_report, [folder / "conversion_report.json" for folder in sets]):
+    if _outdated(merged / "conversion_report.json", sets):
         shutil.rmtree(merged)
     run("Merge both sets, splits kept", merge, done=merged)
-    run("Verify", ["data_converters/verify.py", merged])
+    verified = args.data / "pe.verified"
     threshold = args.work_dir / "threshold.json"
+    for made in (verified, threshold):
+        if _outdated(made, [merged]):
+            made.unlink()
+    if run("Verify", ["data_converters/verify.py", merged], done=verified):
+        verified.touch()
     baseline = ["tools/threshold_baseline.py", merged, "--out", threshold]
     baseline += ["--truth", *(args.data / "raw" / layout / "truth" for layout in ("fumpe", "rsna"))]
-    if _outdated(threshold, [merged_report]):
-        threshold.unlink()
     run("A plain HU threshold, for comparison", baseline, done=threshold)
     train = ["tools/train_steps.py", args.recipe, "--data-root", merged]
     train += ["--work-dir", args.work_dir, "--note", NOTE]
@@ -116,11 +119,17 @@ def main() -> None:
     report(args.work_dir, time.monotonic() - start, args.workers)
 
 
-def _outdated(made: Path, sources: Sequence[Path]) -> bool:
-    """Whether one of the files that ``made`` rests on is newer."""
-    if not made.is_file():
-        return False
-    return made.stat().st_mtime_ns < max(path.stat().st_mtime_ns for path in sources)
+def _outdated(made: Path, sets: Sequence[Path]) -> bool:
+    """Whether one of the data sets that ``made`` rests on changed since."""
+    return made.is_file() and made.stat().st_mtime_ns < max(_changed(folder) for folder in sets)
+
+
+def _changed(data: Path) -> int:
+    """When a data set changed last: report, annotations, or slices, put in or taken out; ns."""
+    paths = [data / "images"]
+    for pattern in ("*.json", "annotations/*.json", "images/**/*"):
+        paths += data.glob(pattern)
+    return max(path.stat().st_mtime_ns for path in paths)
 
 
 def report(work_dir: Path, seconds: float, jobs: int) -> None:

@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    with exit_on_user_error():
+    with exit_on_user_error(everything=True):
         model = load_model(args.checkpoint, args.trust_checkpoint, "cpu", "fp32")
         folder = args.out or exported_folder(args.checkpoint, args.backend)
         differences = export_model(model, args.backend, folder)

@@ -15,6 +15,7 @@ import argparse
 import os
 import secrets
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from data_converters.core.cli import positive
 from pe_unified.ct.study import CTStudy
 from pe_unified.inference import AnalysisOptions, analyse_study
 from pe_unified.inference.engines import BACKENDS
@@ -67,7 +69,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--batch-size",
-        type=int,
+        type=positive,
         default=BATCH_SIZE,
         help=f"slices in one pass; default {BATCH_SIZE}, a GPU may like more",
     )
@@ -109,6 +111,8 @@ def predictor_settings(args: argparse.Namespace) -> PredictorSettings:
 
 def main() -> None:
     args = parse_args()
+    # What matters of a header is read and judged here; its other faults are no news to the user.
+    warnings.filterwarnings("ignore", module="pydicom")
     console = Console()
     key = os.environ.get("PE_UNIFIED_KEY") or secrets.token_hex(16)
     options = AnalysisOptions(

@@ -13,7 +13,6 @@ Examples:
 
 import argparse
 import os
-import secrets
 import sys
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from data_converters.core.cli import positive
 from pe_unified.inference import AnalysisOptions
 from pe_unified.inference.batch import analyse_many
 from pe_unified.notice import RESEARCH_LINE
@@ -43,7 +43,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("root", type=Path, help="folder of studies")
     add_model_arguments(parser)
     parser.add_argument(
-        "--workers", type=int, help="studies at a time, on CPUs; default: one per two cores"
+        "--workers", type=positive, help="studies at a time, on CPUs; default: one per two cores"
     )
     parser.add_argument(
         "--scheduler",
@@ -60,8 +60,10 @@ def main() -> int:
     workers = args.workers or max(1, cores // 2)
     key = os.environ.get("PE_UNIFIED_KEY")
     if args.pseudonymise and not key:
-        key = secrets.token_hex(16)
-        console.print("PE_UNIFIED_KEY is not set: another run will give other pseudonyms")
+        sys.exit(
+            "error: --pseudonymise needs a secret that stays the same from run to run: "
+            "export PE_UNIFIED_KEY=..., at least 16 letters that nobody can guess"
+        )
     options = AnalysisOptions(
         every_slice=args.every_slice,
         pseudonym_key=key if args.pseudonymise else None,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_converters.core.schema import CATEGORIES
+from data_converters.core.store import put_in_place
 
 
 class CocoWriter:
@@ -52,7 +53,7 @@ class CocoWriter:
         self._main.write(f'\n], "exams": [{exams}\n]}}\n')
         self._main.close()
         self._waiting.unlink()
-        os.replace(self._partial, self._path)
+        put_in_place(self._partial, self._path)
 
 
 def write_annotations(

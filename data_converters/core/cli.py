@@ -85,7 +85,7 @@ def make_parser(description: str, raw_help: str) -> argparse.ArgumentParser:
 def add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
-        type=_positive,
+        type=positive,
         default=usable_cores(),
         help="processes to work with (default: the cores of this machine, %(default)s)",
     )
@@ -183,7 +183,8 @@ def _folder(text: str) -> Path:
     return path
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number from 1, as the type of an argument."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from pe_unified.ct.errors import DataError
-from pe_unified.ct.headers import list_files
 from pe_unified.ct.lungs import GRID_MM
 
 #: What a converter needs to find one slice again: a path, or a path and an index.
@@ -165,8 +164,21 @@ def stamp(*paths: str | os.PathLike) -> str:
 
 
 def folder_stamp(folder: str | os.PathLike) -> str:
-    """Count, size and latest time of the files under a folder, to notice that they changed."""
-    statuses = [os.stat(path) for path in list_files(folder)]
-    size = sum(status.st_size for status in statuses)
-    latest = max((status.st_mtime_ns for status in statuses), default=0)
-    return f"{len(statuses)}:{size}:{latest}"
+    """Count, and sums of sizes and times, of the files under a folder, to notice that they changed.
+
+    Every file is asked once and not sorted: the largest set has 1.8 million. The times are summed
+    since a file put back from an archive may be older than the others.
+    """
+    count = size = times = 0
+    for parent, _, names in os.walk(Path(folder)):
+        for name in names:
+            if name.startswith("."):
+                continue
+            try:
+                status = os.stat(os.path.join(parent, name))
+            except OSError:  # a link to nowhere
+                continue
+            count += 1
+            size += status.st_size
+            times += status.st_mtime_ns
+    return f"{count}:{size}:{times}"

@@ -7,6 +7,7 @@ that have none.
 """
 
 import fcntl
+import filecmp
 import hashlib
 import json
 import os
@@ -154,4 +155,12 @@ def write_text(path: Path, text: str) -> None:
     """Write a whole file or none."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    put_in_place(partial, path)
+
+
+def put_in_place(partial: Path, path: Path) -> None:
+    """Give a written file its name. A file with the same bytes stays, its time included."""
+    if path.is_file() and filecmp.cmp(partial, path, shallow=False):
+        partial.unlink()
+    else:
+        os.replace(partial, path)

@@ -75,9 +75,7 @@ def _trachea(gas: np.ndarray, inside: np.ndarray, coarse_mm: Sequence[float]) ->
     labels, count = ndimage.label(pieces)
     if not count:
         return None
-    lengths = np.array(
-        [np.ptp(np.flatnonzero((labels == k).any(axis=(1, 2)))) + 1 for k in range(1, count + 1)]
-    )
+    lengths = np.array([box[0].stop - box[0].start for box in ndimage.find_objects(labels)])
     # Of equally long ones the upper: gas of stomach and bowel lies low. Labels count upwards.
     longest = int(np.flatnonzero(lengths == lengths.max())[-1]) + 1
     return labels == longest if lengths.max() * step_mm >= _SHORTEST_MM else None

@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from pe_unified.ct.errors import DataError, first_line
 
@@ -28,6 +29,16 @@ class ArchiveLimits:
     total_bytes: int = 8 << 30
     ratio: float = 200.0
 
+    def budget(self, packed: int) -> int:
+        """Bytes that an archive of ``packed`` bytes may unpack to."""
+        return min(self.total_bytes, int(self.ratio * max(1, packed)))
+
+
+class Packed(Protocol):
+    """Reads unpacked bytes from something packed."""
+
+    def read(self, size: int, /) -> bytes: ...
+
 
 def unpack_zip(path: Path, target: Path, limits: ArchiveLimits | None = None) -> None:
     """Unpack a zip into an empty folder.
@@ -43,13 +54,14 @@ def unpack_zip(path: Path, target: Path, limits: ArchiveLimits | None = None) ->
         with zipfile.ZipFile(path) as archive:
             members = [item for item in archive.infolist() if not item.is_dir()]
             _refuse(path, members, limits)
-            packed = max(1, path.stat().st_size)
-            budget = min(limits.total_bytes, int(limits.ratio * packed))
+            budget = limits.budget(path.stat().st_size)
             for member in members:
                 budget -= _unpack_member(archive, member, target, budget, path)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         reason = f"the archive cannot be unpacked ({first_line(error)})"
         raise DataError(path, reason, _SEND_AGAIN) from error
+    except OSError as error:
+        raise _damaged(path, "", error) from error
 
 
 def _refuse(path: Path, members: list[zipfile.ZipInfo], limits: ArchiveLimits) -> None:
@@ -74,21 +86,12 @@ def _unpack_member(
 ) -> int:
     """Bytes written."""
     place = target / PurePosixPath(member.filename.replace("\\", "/"))
-    written = 0
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        with archive.open(member) as packed, open(place, "xb") as out:
-            while block := packed.read(_BLOCK):
-                written += len(block)
-                if written > budget:
-                    reason = "unpacks to far more than it should (a zip bomb?)"
-                    raise DataError(path, reason, "unpack it by hand and look inside")
-                out.write(block)
     except OSError as error:
-        cure = f"make room in {target.parent}, or set TMPDIR to a larger disk"
-        reason = f"member '{member.filename}' cannot be unpacked ({os.strerror(error.errno or 0)})"
-        raise DataError(path, reason, cure) from error
-    return written
+        raise _no_room(path, target, error) from error
+    with archive.open(member) as packed:
+        return unpack_stream(packed, place, path, budget, what=f"member '{member.filename}' ")
 
 
 def unpack_gzip(path: Path, target: Path, limits: ArchiveLimits | None = None) -> None:
@@ -97,19 +100,69 @@ def unpack_gzip(path: Path, target: Path, limits: ArchiveLimits | None = None) -
     Raises:
         DataError: no gzip, cut short, beyond the limits, or no room for it.
     """
-    limits = limits or ArchiveLimits()
-    budget = min(limits.total_bytes, int(limits.ratio * max(1, path.stat().st_size)))
+    budget = (limits or ArchiveLimits()).budget(path.stat().st_size)
     try:
-        with gzip.open(path) as packed, open(target, "wb") as out:
-            while block := packed.read(_BLOCK):
-                budget -= len(block)
-                if budget < 0:
-                    reason = "unpacks to far more than it should"
-                    raise DataError(path, reason, "unpack it by hand and look inside")
-                out.write(block)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        reason = f"cannot be unpacked ({first_line(error)})"
-        raise DataError(path, reason, "copy the file again from the source") from error
+        packed = gzip.open(path)
     except OSError as error:
-        cure = f"make room in {target.parent}, or set TMPDIR to a larger disk"
-        raise DataError(path, f"cannot be unpacked ({first_line(error)})", cure) from error
+        raise _damaged(path, "", error) from error
+    with packed:
+        unpack_stream(packed, target, path, budget)
+
+
+def unpack_stream(
+    packed: Packed,
+    target: Path,
+    path: Path,
+    budget: int,
+    enough: int | None = None,
+    what: str = "",
+) -> int:
+    """Write what a decompressing reader gives into a new file, a block at a time.
+
+    Args:
+        packed: such as ``gzip.GzipFile`` or ``bz2.BZ2File``.
+        target: is created.
+        path: what errors name.
+        budget: more bytes are refused.
+        enough: stop once there are so many.
+        what: begins the errors' reasons.
+
+    Returns:
+        bytes written.
+
+    Raises:
+        DataError: damaged or cut short, more than ``budget``, or no room for it.
+    """
+    written = 0
+    try:
+        out = open(target, "xb")
+    except OSError as error:
+        raise _no_room(path, target.parent, error) from error
+    with out:
+        while enough is None or written < enough:
+            try:
+                block = packed.read(_BLOCK)
+            except (OSError, EOFError, ValueError, zlib.error) as error:
+                raise _damaged(path, what, error) from error
+            if not block:
+                break
+            written += len(block)
+            if written > budget:
+                reason = f"{what}unpacks to far more than it should (a bomb?)"
+                raise DataError(path, reason, "unpack it by hand and look inside")
+            try:
+                out.write(block)
+                out.flush()
+            except OSError as error:
+                raise _no_room(path, target.parent, error) from error
+    return written
+
+
+def _damaged(path: Path, what: str, error: Exception) -> DataError:
+    reason = f"{what}cannot be unpacked ({first_line(error)})"
+    return DataError(path, reason, "copy the file again from the source")
+
+
+def _no_room(path: Path, folder: Path, error: OSError) -> DataError:
+    reason = f"cannot be unpacked ({os.strerror(error.errno or 0)})"
+    return DataError(path, reason, f"make room in {folder.parent}, or set TMPDIR to a larger disk")

@@ -14,7 +14,10 @@ def one_line(text: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in short."""
+    """What an error says, in short; without the path that the system's errors carry, which may
+    hold a patient's name."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return str(error).strip().split("\n")[0][:200] or type(error).__name__
 
 
@@ -31,7 +34,8 @@ class DataError(ValueError):
         self.where = os.fspath(where)
         self.reason = one_line(reason)
         self.cure = cure
-        super().__init__(f"{self.where}: {self.reason}; {cure}")
+        shown = "".join(letter if letter.isprintable() else "?" for letter in self.where)
+        super().__init__(f"{shown}: {self.reason}; {cure}")
 
     def __reduce__(self) -> tuple:
         # The default would call the class with the one formatted message.

@@ -37,10 +37,14 @@ class Turn:
             level = level.T
         return level[self._in_slice()]
 
-    def stored_level(self, level: np.ndarray) -> np.ndarray:
-        """A slice (rows, cols) as :meth:`level` found it, in the file's order of these axes."""
-        level = level[self._in_slice()]
-        return level.T if self.axes[1] > self.axes[2] else level
+    def file_indices(
+        self, slices: np.ndarray, rows: np.ndarray, cols: np.ndarray, shape: tuple[int, ...]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Indices (i, j, k) into the file's array of ``shape`` of voxels (slice, row, col)."""
+        along = {}
+        for axis, flip, index in zip(self.axes, self.flips, (slices, rows, cols), strict=True):
+            along[axis] = shape[axis] - 1 - index if flip else index
+        return along[0], along[1], along[2]
 
     def _in_slice(self) -> tuple[slice, slice]:
         rows, cols = (slice(None, None, -1 if flip else 1) for flip in self.flips[1:])

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ _HEADER_TAGS = {
         "ImageOrientationPatient",
         "PixelSpacing",
         "SliceLocation",
+        "SliceThickness",
         "BitsStored",
         "ContrastBolusAgent",
     )
@@ -45,6 +47,10 @@ _COMPANION = re.compile(
     r"|py|sh|bat|exe)$",
     re.IGNORECASE,
 )
+#: The transfer syntax of files whose data set is deflated, and where its name stands.
+_DEFLATED, _META_BYTES = b"1.2.840.10008.1.2.1.99", 1024
+#: No slice takes more, bytes.
+_LARGEST_SLICE = 64 << 20
 COPY_AGAIN = "copy the file again from the source, or remove it on purpose"
 
 
@@ -56,6 +62,7 @@ class SliceHeader:
         position: patient coordinates (x, y, z) of the centre of the first pixel, mm, LPS.
         orientation: unit vectors along a row (towards higher columns) and along a column.
         pixel_spacing: (between rows, between columns), mm.
+        thickness: of the slice, mm.
         bits: stored per pixel; 0 where the file does not say.
         contrast: the contrast agent named.
     """
@@ -77,6 +84,7 @@ class SliceHeader:
     orientation: tuple[float, ...] | None = None
     pixel_spacing: tuple[float, ...] | None = None
     slice_location: float | None = None
+    thickness: float | None = None
     bits: int = 0
     contrast: str = ""
 
@@ -99,20 +107,28 @@ class FolderScan:
 def natural_key(path: str | os.PathLike) -> list[tuple[int, int | str]]:
     """Sorts D2 before D10: runs of digits compare as numbers."""
     parts = re.split(r"(\d+)", os.fspath(path).lower())
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
 
 
 def list_files(folder: str | os.PathLike) -> list[Path]:
     """All files under a folder, sub-folders included, hidden ones not, in natural order.
 
     Pipes, devices and links to nowhere are no files; links to folders are not followed.
+
+    Raises:
+        DataError: a folder that cannot be listed.
     """
     root = Path(folder)
     found = []
-    for parent, folders, names in os.walk(root):
+
+    def refuse(error: OSError) -> None:
+        reason = f"the folder cannot be listed ({first_line(error)})"
+        raise DataError(error.filename or root, reason, "make it readable for this user")
+
+    for parent, folders, names in os.walk(root, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
         paths = (Path(parent, name) for name in names if not name.startswith("."))
-        found += [path for path in paths if path.is_file()]
+        found += [path for path in paths if os.path.isfile(path)]
     return sorted(found, key=lambda path: natural_key(path.relative_to(root).as_posix()))
 
 
@@ -176,6 +192,7 @@ def _header_of(path: Path, dataset: pydicom.Dataset) -> SliceHeader:
         orientation=_numbers(dataset, "ImageOrientationPatient", 6),
         pixel_spacing=_positive(_numbers(dataset, "PixelSpacing", 2)),
         slice_location=number_of(dataset, "SliceLocation"),
+        thickness=number_of(dataset, "SliceThickness") or None,
         bits=int(number_of(dataset, "BitsStored") or 0),
         contrast=_text(dataset, "ContrastBolusAgent"),
     )
@@ -187,6 +204,7 @@ def open_dicom(path: Path, **options: object) -> pydicom.Dataset:
     Raises:
         DataError: no such file, not DICOM, or a header that cannot be read.
     """
+    _refuse_inflated(path)
     try:
         return pydicom.dcmread(path, **options)  # type: ignore[arg-type]
     except FileNotFoundError:
@@ -206,6 +224,23 @@ def open_dicom(path: Path, **options: object) -> pydicom.Dataset:
     if not hasattr(dataset.file_meta, "TransferSyntaxUID"):
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
     return dataset
+
+
+def _refuse_inflated(path: Path) -> None:
+    """Refuse a deflated file that holds far more than a slice; pydicom would unpack all of it."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_META_BYTES)
+            if _DEFLATED not in head:
+                return
+            # The group length, which comes first, says where the deflated part begins.
+            file.seek(144 + int.from_bytes(head[140:144], "little"))
+            unpacked = zlib.decompressobj(-zlib.MAX_WBITS)
+            unpacked.decompress(file.read(_LARGEST_SLICE), _LARGEST_SLICE)
+    except (OSError, zlib.error):  # the reader says it better
+        return
+    if unpacked.unconsumed_tail:
+        raise DataError(path, "unpacks to far more than a slice (a bomb?)", COPY_AGAIN)
 
 
 def _items(dataset: pydicom.Dataset, keyword: str) -> list[str]:

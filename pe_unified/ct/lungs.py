@@ -144,8 +144,8 @@ def coarse_grid(hu: np.ndarray, spacing_mm: Spacing) -> tuple[np.ndarray, int]:
 
 def search_grid(shape: Sequence[int], spacing_mm: Spacing) -> tuple[int, int, int]:
     """How many rows, columns and slices go into one cell of the search grid."""
-    row, col, step = _known(shape, spacing_mm)
-    return tuple(max(1, round(GRID_MM / size)) for size in (row, col, step))  # type: ignore[return-value]
+    row, col, step = (max(1, round(GRID_MM / size)) for size in _known(shape, spacing_mm))
+    return min(row, shape[0]), min(col, shape[1]), step
 
 
 def grid_spacing(shape: Sequence[int], spacing_mm: Spacing) -> tuple[float, float, float]:

@@ -119,7 +119,10 @@ def choose_series(
     choice = axial_ct(headers)
     if not choice.slices:
         reason = "no axial CT slice" + (f" ({'; '.join(choice.notes)})" if choice.notes else "")
-        raise DataError(where, reason, "point to the folder of the CT angiography")
+        cure = "point to the folder of the CT angiography"
+        if any(header.frames > 1 for header in headers):
+            cure = "export the series as single-frame CT images"
+        raise DataError(where, reason, cure)
     groups: dict[tuple, list[SliceHeader]] = defaultdict(list)
     for header in choice.slices:
         groups[_series_key(header)].append(header)

@@ -18,7 +18,7 @@ from pe_unified.ct.archive import ArchiveLimits, unpack_gzip, unpack_zip
 from pe_unified.ct.dicom import read_hu
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.grids import Turn, placement_of, turn_of
-from pe_unified.ct.headers import COPY_AGAIN, SliceHeader, list_files, read_header, scan_folder
+from pe_unified.ct.headers import COPY_AGAIN, SliceHeader, list_files, read_header, scan_files
 from pe_unified.ct.series import choose_series, stack_slices
 from pe_unified.ct.volume_files import level_to_hu, open_nifti, open_nrrd, volume_shift
 
@@ -61,6 +61,8 @@ class CTStudy:
             normal of the slices.
         step_mm: LPS coordinates of one slice minus those of the slice below it, mm.
         z_mm: position of each slice along the normal, mm; None where unknown.
+        places_mm: float64 (slices, 3), LPS coordinates of the centre of the first pixel of each
+            slice, mm; None where slices follow each other by ``step_mm``.
         files: one per slice for DICOM; the one file else.
         sop_uids: one per slice for DICOM; empty else.
         notes: in words, what was left out or is odd about the study; no file names, which may
@@ -69,6 +71,7 @@ class CTStudy:
         grid: of a study that came as one file; None for DICOM.
         missing_slices: how many slices the steps say are absent.
         uneven_steps: the steps between slices differ, and none is missing.
+        thickness_mm: of what a slice averages over, which may be more than the step.
     """
 
     source: Path
@@ -89,6 +92,8 @@ class CTStudy:
     grid: FileGrid | None = None
     missing_slices: int = 0
     uneven_steps: bool = False
+    places_mm: np.ndarray | None = None
+    thickness_mm: float | None = None
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -113,7 +118,7 @@ class CTStudy:
         return row, col, step
 
     def affine_lps(self) -> np.ndarray:
-        """4 x 4: (col, row, slice, 1) indices to LPS coordinates, mm."""
+        """4 x 4: (col, row, slice, 1) indices to LPS coordinates, mm, of evenly spaced slices."""
         row, col, _ = self.known_spacing()
         affine = np.eye(4)
         affine[:3, 0] = self.direction[:, 0] * col
@@ -124,8 +129,29 @@ class CTStudy:
 
     def position_mm(self, index: float, row: float, col: float) -> tuple[float, float, float]:
         """LPS coordinates, mm, of a point given in (slice, row, column) indices."""
-        x, y, z = (self.affine_lps() @ np.array([col, row, index, 1.0]))[:3]
+        x, y, z = self.positions_mm(np.array([[index, row, col]], dtype=np.float64))[0]
         return float(x), float(y), float(z)
+
+    def positions_mm(self, points: np.ndarray) -> np.ndarray:
+        """LPS coordinates of points, where the slices really lie.
+
+        Args:
+            points: (n, 3), slice, row and column indices; of slices may be a fraction.
+
+        Returns:
+            float64 (n, 3), mm.
+        """
+        affine = self.affine_lps()
+        if self.places_mm is None:
+            return points[:, ::-1] @ affine[:3, :3].T + affine[:3, 3]
+        numbers = np.arange(len(self))
+        origins = [np.interp(points[:, 0], numbers, along) for along in self.places_mm.T]
+        return np.stack(origins, axis=1) + points[:, :0:-1] @ affine[:3, :2].T
+
+    @property
+    def columns_to_left(self) -> int:
+        """+1 where columns run to the patient's left, as in supine patients, else -1."""
+        return 1 if self.direction[0, 0] >= 0 else -1
 
     @property
     def tilt_degrees(self) -> float:
@@ -156,17 +182,19 @@ def open_study(
     path = Path(path)
     with tempfile.TemporaryDirectory(prefix="pe-study-") as scratch:
         try:
-            yield _open(path, series_uid, Path(scratch), limits)
+            study = _open(path, series_uid, Path(scratch), limits)
+            broken = tuple(_as_packed(path, error, scratch) for error in study.broken)
+            yield replace(study, broken=broken)
         except DataError as error:
-            if not Path(error.where).is_relative_to(scratch):
-                raise
-            raise DataError(_in_archive(path, error, scratch), error.reason, error.cure) from error
+            raise _as_packed(path, error, scratch) from error
 
 
-def _in_archive(path: Path, error: DataError, scratch: str) -> Path:
-    """The faulty file as its owner knows it, not where it was unpacked to."""
+def _as_packed(path: Path, error: DataError, scratch: str) -> DataError:
+    """The error with the faulty file as its owner knows it, not where it was unpacked to."""
+    if not Path(error.where).is_relative_to(scratch):
+        return error
     unpacked = Path(error.where).relative_to(scratch)
-    return path.joinpath(*unpacked.parts[1:])
+    return DataError(path.joinpath(*unpacked.parts[1:]), error.reason, error.cure)
 
 
 def _open(
@@ -174,7 +202,7 @@ def _open(
 ) -> CTStudy:
     name = path.name.lower()
     if path.is_dir():
-        return _from_folder(path, series_uid)
+        return _from_folder(path, series_uid, scratch, limits)
     if not path.exists():
         raise DataError(path, "no such file or folder", "check the path")
     if not path.is_file():
@@ -182,14 +210,12 @@ def _open(
     if name.endswith(_NIFTI):
         return _from_nifti(path, scratch, limits or ArchiveLimits())
     if name.endswith(_NRRD):
-        return _from_nrrd(path, scratch)
+        return _from_nrrd(path, scratch, limits or ArchiveLimits())
     if name.endswith(".zip"):
         unpacked = scratch / "zip"
         unpacked.mkdir()
         unpack_zip(path, unpacked, limits)
-        inside = [file for file in list_files(unpacked) if _is_volume(file)]
-        study = _open(inside[0] if len(inside) == 1 else unpacked, series_uid, scratch, limits)
-        return replace(study, source=path)
+        return replace(_open(unpacked, series_uid, scratch, limits), source=path)
     header = read_header(path)
     choice = choose_series([header], os.fspath(path))
     return _from_stack(choice.slices, choice.notes, path)
@@ -199,8 +225,18 @@ def _is_volume(path: Path) -> bool:
     return path.name.lower().endswith((*_NIFTI, *_NRRD))
 
 
-def _from_folder(folder: Path, series_uid: str | None) -> CTStudy:
-    scan = scan_folder(folder)
+def _from_folder(
+    folder: Path, series_uid: str | None, scratch: Path, limits: ArchiveLimits | None
+) -> CTStudy:
+    """The series of a folder; where there is no slice in it, its only NIfTI or NRRD file."""
+    files = list_files(folder)
+    scan = scan_files(files)
+    volumes = [file for file in files if _is_volume(file)]
+    if not scan.headers and len(volumes) == 1:
+        return _open(volumes[0], series_uid, scratch, limits)
+    if not scan.headers and volumes:
+        reason = f"{len(volumes)} NIfTI or NRRD files, and no DICOM slice"
+        raise DataError(folder, reason, "point to the one that is the CT")
     if scan.broken and not scan.headers:
         raise scan.broken[0]
     choice = choose_series(scan.headers, os.fspath(folder), series_uid)
@@ -242,12 +278,20 @@ def _from_stack(headers: Sequence[SliceHeader], notes: Sequence[str], where: Pat
         patient_id=first.patient_id,
         notes=(*notes, *stack.notes()),
         missing_slices=stack.missing,
+        places_mm=_places(stack.slices),
+        thickness_mm=first.thickness,
         uneven_steps=stack.uneven,
     )
 
 
-def _from_nrrd(path: Path, scratch: Path) -> CTStudy:
-    raw, affine = open_nrrd(path, scratch)
+def _places(headers: Sequence[SliceHeader]) -> np.ndarray | None:
+    """(slices, 3), LPS mm; None where a header states no position."""
+    places = [header.position for header in headers if header.position is not None]
+    return np.array(places) if len(places) == len(headers) else None
+
+
+def _from_nrrd(path: Path, scratch: Path, limits: ArchiveLimits) -> CTStudy:
+    raw, affine = open_nrrd(path, scratch, limits)
     # Mapped anew for every slice: pages that were read do not stay in memory.
     return _from_array(path, raw.shape, affine, raw.dtype, raw.open)
 

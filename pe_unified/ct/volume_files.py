@@ -1,9 +1,10 @@
 """Volumes that come as one file, NRRD or NIfTI: the array as stored, and as Hounsfield units."""
 
 import bz2
+import gzip
 import os
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,17 +12,18 @@ import nibabel
 import nrrd
 import numpy as np
 
+from pe_unified.ct.archive import ArchiveLimits, unpack_stream
 from pe_unified.ct.errors import DataError, first_line
 from pe_unified.ct.grids import places
 from pe_unified.ct.hu import HU_MAX, HU_MIN, HU_OFFSET
 
 _COPY_AGAIN = "copy the file again from the source"
-#: Read at a time of packed data; unpacked it is at most a thousand times as much.
-_PACKED_BLOCK = 1 << 16
 #: No CT has more voxels along an axis.
 _LARGEST_SIDE = 20_000
 #: Nor more voxels: 3,000 slices of 1,024 x 1,024.
 _MOST_VOXELS = 3_500_000_000
+#: Unpacked beyond what is needed, since it comes in blocks, bytes.
+_SPARE = 1 << 20
 #: Signs that turn the named world axes of NRRD into LPS.
 _NRRD_SPACES = {
     "left-posterior-superior": (1, 1, 1),
@@ -61,12 +63,16 @@ class RawArray:
         return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, "F")
 
 
-def open_nrrd(path: Path, scratch: Path | None = None) -> tuple[RawArray, np.ndarray | None]:
+def open_nrrd(
+    path: Path, scratch: Path | None = None, limits: ArchiveLimits | None = None
+) -> tuple[RawArray, np.ndarray | None]:
     """A NRRD volume without holding it in memory.
 
     Args:
         path: the file, with its data attached or detached.
         scratch: folder where compressed data are unpacked; needed only for those.
+        limits: what these may unpack to; by default as much as the header says. A mask packs far
+            better than a CT.
 
     Returns:
         The array on disk, and the affine to LPS mm, or None where the header has none.
@@ -103,7 +109,8 @@ def open_nrrd(path: Path, scratch: Path | None = None) -> tuple[RawArray, np.nda
         if scratch is None:
             raise ValueError("compressed NRRD needs a scratch folder")
         plain, offset = scratch / f"{path.name}.raw", 0
-        _unpack(path, start, plain, encoding, needed)
+        budget = limits.budget(os.path.getsize(path)) if limits else needed + _SPARE
+        _unpack(path, start, plain, encoding, needed, budget)
     if os.path.getsize(plain) - offset < needed:
         raise DataError(path, "the data are cut short", _COPY_AGAIN)
     return RawArray(plain, offset, dtype, shape), affine
@@ -126,20 +133,13 @@ def _require_sides(path: Path, shape: tuple[int, ...]) -> None:
         raise DataError(path, f"a grid of {shape} voxels", "check that it is the CT")
 
 
-def _unpack(path: Path, start: int, target: Path, encoding: str, needed: int) -> None:
-    """Decompress the data of a NRRD file block by block; stop after ``needed`` bytes."""
-    opened = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-    decompress: Callable[[bytes], bytes]
-    decompress = (
-        opened.decompress if encoding.startswith("gz") else bz2.BZ2Decompressor().decompress
-    )
-    try:
-        with open(path, "rb") as packed, open(target, "wb") as out:
-            packed.seek(start)
-            while out.tell() < needed and (block := packed.read(_PACKED_BLOCK)):
-                out.write(decompress(block))
-    except (zlib.error, OSError, EOFError, ValueError) as error:
-        raise DataError(path, f"the data cannot be unpacked ({error})", _COPY_AGAIN) from error
+def _unpack(path: Path, start: int, target: Path, encoding: str, needed: int, budget: int) -> None:
+    """Decompress the data of a NRRD file; stop after ``needed`` bytes."""
+    with open(path, "rb") as file:
+        file.seek(start)
+        packed = bz2.BZ2File(file) if encoding.startswith("bz") else gzip.GzipFile(fileobj=file)
+        with packed:
+            unpack_stream(packed, target, path, budget, needed, "the data ")
 
 
 def _nrrd_affine(header: dict) -> np.ndarray | None:
@@ -239,12 +239,13 @@ def volume_shift(levels: Iterable[np.ndarray]) -> int:
 
     CT without a single negative value was stored with an offset of 1024.
     """
-    lowest = min(np.fmin.reduce(level, axis=None) for level in levels)
+    lowest = np.fmin.reduce([np.fmin.reduce(level, axis=None) for level in levels])
     return -HU_OFFSET if lowest >= 0 else 0
 
 
 def level_to_hu(level: np.ndarray, shift: int) -> np.ndarray:
     """One slice of a stored volume: int16 (rows, cols), Hounsfield units; not a number is air."""
     if level.dtype.kind == "f":
-        level = np.rint(np.nan_to_num(level, nan=HU_MIN - shift))
+        level = np.clip(np.nan_to_num(level, nan=HU_MIN - shift), HU_MIN - shift, HU_MAX - shift)
+        level = np.rint(level)
     return np.clip(level.astype(np.int64) + shift, HU_MIN, HU_MAX).astype(np.int16)

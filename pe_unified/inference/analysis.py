@@ -9,9 +9,10 @@ from typing import Any
 
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.study import CTStudy, open_study
+from pe_unified.inference.fingerprint import fingerprint
 from pe_unified.inference.lesions import Lesion, find_lesions
 from pe_unified.inference.lung_sources import lung_source
-from pe_unified.inference.outputs import output_folder, write_files, write_report
+from pe_unified.inference.outputs import output_folder, require_writable, write_files, write_report
 from pe_unified.inference.predictor import Progress, StudyPredictor
 from pe_unified.inference.quality import check_quality
 from pe_unified.inference.reading import SliceReader
@@ -20,6 +21,8 @@ from pe_unified.inference.survey import survey
 
 #: Fewer slices are no study of the chest, more are no single scan.
 SLICES = (8, 3000)
+#: Pixels are not smaller, and no scanner sees further, mm; nor are slices further apart.
+_PIXEL_MM, _WIDEST_MM, _STEP_MM = 0.05, 1500.0, 20.0
 _CURE = "point to the CT angiography, or name its series with --series"
 
 
@@ -74,8 +77,10 @@ def analyse_study(
         CheckpointError: the source of the lungs cannot be used.
     """
     options = options or AnalysisOptions()
+    lung_source(options.lungs_from)
+    require_writable(out)
     watch = _Watch()
-    with output_folder(out) as folder, open_study(path, options.series_uid) as study:
+    with open_study(path, options.series_uid) as study:
         _require_study(study)
         if opened is not None:
             opened(study)
@@ -97,16 +102,17 @@ def analyse_study(
             lesions,
             predictor,
             {"gate": predictor.wants_gate, **options.as_dict()},
-            watch.seconds,
         )
+        report["input"]["fingerprint"] = fingerprint(path, options.pseudonym_key or "")
         renamed: Callable[[str], str] = str
         if options.pseudonym_key is not None:
             renamed = partial(pseudonym, key=options.pseudonym_key)
             report = pseudonymised(report, options.pseudonym_key)
-        write_files(folder, report, reader, lesions, renamed)
-        watch.lap("files")
         report["seconds"] = watch.seconds
-        write_report(folder, report)
+        with output_folder(out) as folder:
+            write_files(folder, report, reader, lesions, renamed)
+            watch.lap("files")
+            write_report(folder, report)
     return report
 
 
@@ -122,6 +128,11 @@ def _require_study(study: CTStudy) -> None:
     if None in study.spacing_mm:
         reason = "no spacing between pixels or slices, so nothing can be measured"
         raise DataError(study.source, reason, "export the study with its geometry")
+    row, col, step = study.known_spacing()
+    widest = max(rows * row, cols * col)
+    if not (min(row, col) >= _PIXEL_MM and widest <= _WIDEST_MM and step <= _STEP_MM):
+        reason = f"{cols * col:.4g} x {rows * row:.4g} mm, slices every {step:.4g} mm: no chest"
+        raise DataError(study.source, reason, "check the spacing in its headers")
 
 
 class _Watch:

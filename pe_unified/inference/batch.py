@@ -4,7 +4,9 @@ import csv
 import hashlib
 import json
 import os
-import shutil
+import re
+import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
@@ -17,14 +19,16 @@ from typing import Any
 
 import cv2
 import torch
+from filelock import FileLock, Timeout
 
 from pe_unified.ct.errors import DataError, one_line
 from pe_unified.ct.headers import natural_key
 from pe_unified.ct.study import STUDY_FILES
 from pe_unified.inference.analysis import AnalysisOptions, analyse_study
-from pe_unified.inference.outputs import REPORT
+from pe_unified.inference.fingerprint import fingerprint
+from pe_unified.inference.lung_sources import lung_source
+from pe_unified.inference.outputs import REPORT, remove_partial, require_writable
 from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
-from pe_unified.inference.report import describe_model
 from pe_unified.models.weights import CheckpointError
 from pe_unified.workers import open_executor
 
@@ -32,6 +36,10 @@ _COLUMNS = (
     *("study", "status", "reason", "exam_probability", "positive", "abstain", "flags"),
     *("lesions", "volume_ml", "slices", "study_uid", "seconds", "report"),
 )
+
+#: Threads of a Dask worker share its model, which answers one study at a time.
+_ONE_AT_A_TIME = threading.Lock()
+_QUOTED = re.compile("'[^']*'")
 
 Progress = Callable[[int, int, str], None]
 
@@ -113,20 +121,55 @@ def analyse_many(
         progress: called with the studies done, their number, and what was done last.
 
     Raises:
-        DataError: no studies, or ``out`` cannot be written.
+        DataError: no studies, ``out`` cannot be written, lies in ``root``, or is written by
+            another run.
         CheckpointError: the model cannot be loaded.
     """
     options = options or AnalysisOptions()
+    if workers < 1:
+        raise ValueError(f"workers is at least 1, got {workers}")
+    if out.resolve().is_relative_to(root.resolve()):
+        reason = "lies in the folder of studies, and would be taken for one"
+        raise DataError(out, reason, "choose another --out")
     studies = find_studies(root)
-    predictor = model.predictor()
-    jobs = [
+    lung_source(options.lungs_from)
+    sha256 = model.predictor().model.lineage["sha256"]
+    require_writable(out)
+    lock = FileLock(out / ".lock")
+    try:
+        with lock.acquire(blocking=False):
+            jobs = _jobs(studies, out, model, options, threads)
+            return _analyse(jobs, out, sha256, workers, scheduler, progress)
+    except Timeout as error:
+        reason = "another run is writing into it"
+        raise DataError(out, reason, "wait for it, or choose another --out") from error
+
+
+def _jobs(
+    studies: Sequence[Path],
+    out: Path,
+    model: PredictorSettings,
+    options: AnalysisOptions,
+    threads: int | None,
+) -> list[StudyJob]:
+    return [
         StudyJob(path, path.name, out / _folder_name(path, options), model, options, threads)
         for path in studies
     ]
+
+
+def _analyse(
+    jobs: Sequence[StudyJob],
+    out: Path,
+    sha256: str,
+    workers: int,
+    scheduler: str | None,
+    progress: Progress | None,
+) -> BatchSummary:
     rows: dict[str, dict[str, Any]] = {}
     waiting: list[StudyJob] = []
     for job in jobs:
-        report = _report_before(job, predictor)
+        report = _report_before(job, sha256)
         if report is None:
             waiting.append(job)
         else:
@@ -167,7 +210,7 @@ def _run(
             while (waiting or running) and not lost:
                 while waiting and len(running) < slots:
                     job = waiting.popleft()
-                    _remove_partial(job.out)
+                    remove_partial(job.out)
                     running[executor.submit(run_job, job)] = job
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -177,8 +220,8 @@ def _run(
                     except BrokenProcessPool:
                         lost.append(job)
                     except Exception as error:  # a cluster gives up a task that ends its workers
-                        _remove_partial(job.out)
-                        yield job, _failed(job, _unforeseen(error))
+                        remove_partial(job.out)
+                        yield job, _failed(job, _reason(error, job.options))
             lost += running.values()
         for job in lost:
             yield job, _run_alone(job)
@@ -186,12 +229,12 @@ def _run(
 
 def _run_alone(job: StudyJob) -> dict[str, Any]:
     """A job in a worker of its own, after a worker died that may have been at it."""
-    _remove_partial(job.out)
+    remove_partial(job.out)
     with _open(1, None) as (executor, _):
         try:
             return executor.submit(run_job, job).result()
         except BrokenProcessPool:
-            _remove_partial(job.out)
+            remove_partial(job.out)
             return _failed(job, "its worker process was ended twice (out of memory?)")
 
 
@@ -204,12 +247,12 @@ def run_job(job: StudyJob) -> dict[str, Any]:
     if job.threads:
         torch.set_num_threads(job.threads)
     cv2.setNumThreads(1)
+    warnings.filterwarnings("ignore", module="pydicom")
     try:
-        report = analyse_study(job.study, job.out, _predictor(job.model), job.options)
-    except (DataError, CheckpointError) as error:
-        return _failed(job, _reason(error, job.options))
+        with _ONE_AT_A_TIME:
+            report = analyse_study(job.study, job.out, _predictor(job.model), job.options)
     except Exception as error:  # one study must not stop the others
-        return _failed(job, _unforeseen(error))
+        return _failed(job, _reason(error, job.options))
     return _row(job, report)
 
 
@@ -219,25 +262,40 @@ def _predictor(settings: PredictorSettings) -> StudyPredictor:
     return settings.predictor()
 
 
-def _unforeseen(error: Exception) -> str:
-    return one_line(f"{type(error).__name__}: {error}")
-
-
 def _reason(error: Exception, options: AnalysisOptions) -> str:
-    """In words; without the file's name where no name may leave."""
-    if not isinstance(error, DataError):
+    """In words; without any file's name where no name may leave."""
+    hidden = options.pseudonym_key is not None
+    if isinstance(error, DataError):
+        said = f"{error.reason}; {error.cure}"
+        # Names of files and of members of an archive are quoted.
+        return _QUOTED.sub("'...'", said) if hidden else f"{Path(error.where).name}: {said}"
+    if isinstance(error, CheckpointError):
         return str(error)
-    if options.pseudonym_key is not None:
-        return f"{error.reason}; {error.cure}"
-    return f"{Path(error.where).name}: {error.reason}; {error.cure}"
+    kind = type(error).__name__
+    return kind if hidden else one_line(f"{kind}: {error}")
 
 
-def _report_before(job: StudyJob, predictor: StudyPredictor) -> dict[str, Any] | None:
-    """The report of an earlier run that would come out the same, or None."""
+def _report_before(job: StudyJob, sha256: str) -> dict[str, Any] | None:
+    """The report of an earlier run on the same files by the same model in the same way, or None.
+
+    What is left to the machine that does the work, such as its device, may differ.
+    """
+    options, settings = job.options, job.model
+    wanted: dict[tuple[str, str], Any] = {
+        ("input", "fingerprint"): fingerprint(job.study, options.pseudonym_key or ""),
+        ("model", "sha256"): sha256,
+        ("model", "backend"): settings.backend,
+        ("model", "device"): settings.device and settings.device.partition(":")[0],
+        ("model", "precision"): settings.precision,
+        ("settings", "gate"): settings.gate,
+        ("settings", "every_slice"): options.every_slice,
+        ("settings", "pseudonymised"): options.pseudonym_key is not None,
+        ("settings", "lungs_from"): None if options.lungs_from == "auto" else options.lungs_from,
+    }
     try:
         report = json.loads((job.out / REPORT).read_text())
-        same = report["settings"] == {"gate": job.model.gate, **job.options.as_dict()} and (
-            report["model"] == json.loads(json.dumps(describe_model(predictor)))
+        same = all(
+            value is None or report[part][name] == value for (part, name), value in wanted.items()
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -270,12 +328,6 @@ def _failed(job: StudyJob, reason: str) -> dict[str, Any]:
         "status": "failed",
         "reason": reason,
     }
-
-
-def _remove_partial(out: Path) -> None:
-    """What a worker that was killed left half-written."""
-    for partial in out.glob(".part-*"):
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_summary(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -15,6 +15,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
+from pydicom.uid import CTImageStorage
 
 from pe_unified.ct.study import CTStudy
 from pe_unified.inference.lesions import Lesion
@@ -24,11 +25,7 @@ _MAKER = "pe_unified"
 _SCHEME = "99PEUNIFIED"
 #: The files written here.
 SEGMENTATION, FINDINGS = "mask.seg.dcm", "findings.sr.dcm"
-#: What a source instance hands on; everything about the patient stays behind.
-_HANDED_ON = (
-    *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality"),
-    *("FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness"),
-)
+#: What a source instance does not hand on.
 _LEFT_EMPTY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"),
     *("ReferringPhysicianName", "StudyDate", "StudyTime"),
@@ -59,8 +56,13 @@ def write_dicom(
     kept = list(lesions[:MOST_SEGMENTS])
     masked = [lesion for lesion in kept if lesion.pixels]
     shown = {index for lesion in kept for index in (lesion.key_slice, *lesion.pixels)}
+    headers = {
+        index: pydicom.dcmread(study.files[index], stop_before_pixels=True, force=True)
+        for index in sorted(shown or {len(study) // 2})
+    }
+    shared = _shared(study, next(iter(headers.values())), renamed)
     sources = {
-        index: _source(study, index, renamed) for index in sorted(shown or {len(study) // 2})
+        index: _source(study, index, header, shared, renamed) for index, header in headers.items()
     }
     segmentation = _segmentation(study, masked, sources) if masked else None
     if segmentation is not None:
@@ -69,29 +71,34 @@ def write_dicom(
     structured.save_as(folder / FINDINGS)
 
 
-def _source(study: CTStudy, index: int, renamed: Renamed) -> Dataset:
-    """The header of a slice, without its pixels and without the patient."""
-    full = pydicom.dcmread(study.files[index], stop_before_pixels=True, force=True)
-    source = Dataset()
-    for keyword in _LEFT_EMPTY:
-        setattr(source, keyword, "")
-    for keyword in _HANDED_ON:
-        if keyword in full:
-            setattr(source, keyword, full[keyword].value)
-    source.Modality = "CT"
-    source.Rows, source.Columns = study.shape[1:]
-    for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
-        setattr(source, keyword, renamed(str(source[keyword].value)))
-    frame = str(source.get("FrameOfReferenceUID") or f"{study.series_uid}.0")
-    source.FrameOfReferenceUID = renamed(frame)
-    if "ImageOrientationPatient" not in source:
-        source.ImageOrientationPatient = [*study.direction[:, 0], *study.direction[:, 1]]
-    if "ImagePositionPatient" not in source:
-        source.ImagePositionPatient = list(study.position_mm(index, 0, 0))
+def _shared(study: CTStudy, first: Dataset, renamed: Renamed) -> dict[str, Any]:
+    """What all slices of a series share; headers may contradict each other, or lack it."""
     row, col, step = study.known_spacing()
-    source.PixelSpacing = [row, col]
-    if not source.get("SliceThickness"):
-        source.SliceThickness = step
+    frame = str(first.get("FrameOfReferenceUID") or hd.UID())
+    return {
+        **dict.fromkeys(_LEFT_EMPTY, ""),
+        "StudyInstanceUID": renamed(study.study_uid or hd.UID()),
+        "SeriesInstanceUID": renamed(study.series_uid or hd.UID()),
+        "FrameOfReferenceUID": renamed(frame),
+        "Modality": "CT",
+        "Rows": study.shape[1],
+        "Columns": study.shape[2],
+        "ImageOrientationPatient": [*study.direction[:, 0], *study.direction[:, 1]],
+        "PixelSpacing": [row, col],
+        "SliceThickness": study.thickness_mm or step,
+    }
+
+
+def _source(
+    study: CTStudy, index: int, header: Dataset, shared: Mapping[str, Any], renamed: Renamed
+) -> Dataset:
+    """What of a slice is handed on: neither its pixels nor the patient."""
+    source = Dataset()
+    for keyword, value in shared.items():
+        setattr(source, keyword, value)
+    source.SOPClassUID = header.get("SOPClassUID") or CTImageStorage
+    source.SOPInstanceUID = renamed(str(header.SOPInstanceUID))
+    source.ImagePositionPatient = list(study.position_mm(index, 0, 0))
     return source
 
 
@@ -193,8 +200,7 @@ def _structured_report(
                     **shared,
                 )
             )
-    if report["exam"]["probability"] is not None:
-        groups.append(_exam_group(report))
+    groups += _exam_group(report)
     content = hd.sr.MeasurementReport(
         observation_context=hd.sr.ObservationContext(observer_device_context=device),
         procedure_reported=Code("24627-2", "LN", "CT Chest"),
@@ -269,7 +275,10 @@ def _measurements(words: Mapping[str, Any]) -> list[hd.sr.Measurement]:
     return found
 
 
-def _exam_group(report: Mapping[str, Any]) -> hd.sr.MeasurementsAndQualitativeEvaluations:
+def _exam_group(
+    report: Mapping[str, Any],
+) -> list[hd.sr.MeasurementsAndQualitativeEvaluations]:
+    """The exam's score, and why not to rely on any; empty where there is neither."""
     evaluations = [
         hd.sr.QualitativeEvaluation(
             name=Code("quality", _SCHEME, "Reason not to rely on the scores"),
@@ -278,15 +287,23 @@ def _exam_group(report: Mapping[str, Any]) -> hd.sr.MeasurementsAndQualitativeEv
         for flag in report["quality"]["flags"]
         if flag["abstain"]
     ]
-    return hd.sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=hd.sr.TrackingIdentifier(hd.UID(), "exam"),
-        finding_type=codes.SCT.PulmonaryEmbolism,
-        measurements=[
-            hd.sr.Measurement(
-                name=Code("exam-score", _SCHEME, "Score of the exam, not calibrated"),
-                value=report["exam"]["probability"],
-                unit=codes.UCUM.NoUnits,
-            )
-        ],
-        qualitative_evaluations=evaluations or None,
-    )
+    probability = report["exam"]["probability"]
+    measurements = [
+        hd.sr.Measurement(
+            name=Code("exam-score", _SCHEME, "Score of the exam, not calibrated"),
+            value=value,
+            unit=codes.UCUM.NoUnits,
+        )
+        for value in (probability,)
+        if value is not None
+    ]
+    if not evaluations and not measurements:
+        return []
+    return [
+        hd.sr.MeasurementsAndQualitativeEvaluations(
+            tracking_identifier=hd.sr.TrackingIdentifier(hd.UID(), "exam"),
+            finding_type=codes.SCT.PulmonaryEmbolism,
+            measurements=measurements or None,
+            qualitative_evaluations=evaluations or None,
+        )
+    ]

@@ -34,14 +34,19 @@ def export_model(model: InferenceModel, backend: str, folder: Path) -> dict[str,
     Args:
         model: in fp32, on the CPU.
         backend: ``"onnx"`` or ``"openvino"``.
-        folder: to be made; appears whole or not at all.
+        folder: to be made; appears whole or not at all, in place of an earlier export.
 
     Returns:
         the largest difference of every output, relative to its size (at least 1).
 
     Raises:
-        CheckpointError: the exported model computes something else.
+        CheckpointError: the exported model computes something else, or ``folder`` holds files that
+            are no exported model.
     """
+    if folder.exists() and not _may_be_replaced(folder):
+        raise CheckpointError(
+            f"{folder}: holds other files, which would be lost; choose another --out"
+        )
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     partial.mkdir(parents=True)
     try:
@@ -77,6 +82,15 @@ def export_model(model: InferenceModel, backend: str, folder: Path) -> dict[str,
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return differences
+
+
+def _may_be_replaced(folder: Path) -> bool:
+    """Whether a folder is empty or an earlier export and nothing else."""
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    ours = {path.name for path in folder.glob("trunk.*")} | {p.name for p in folder.glob("heads.*")}
+    return not names or (MANIFEST in names and names <= {MANIFEST, *ours})
 
 
 def check_parity(model: InferenceModel, backend: str, folder: Path) -> dict[str, float]:

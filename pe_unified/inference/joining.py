@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import product
 
 import cv2
 import numpy as np
@@ -51,13 +51,15 @@ def join_parts(predictions: Sequence[SlicePrediction], shape: tuple[int, int]) -
     below: list[int] = []
     last = None
     for prediction in predictions:
-        here = []
-        for part in _parts_of(prediction, shape):
-            here.append(len(parts))
-            parts.append(part)
-        pairs += _pairs(parts, combinations(here, 2), shape, same_slice=True)
+        first = len(parts)
+        parts += _parts_of(prediction, shape)
+        here = list(range(first, len(parts)))
+        boxes = [number for number in here if parts[number].is_box]
+        masks = [number for number in here if not parts[number].is_box]
+        # On one slice masks do not touch, and boxes that overlap are different findings.
+        pairs += _pairs(parts, product(masks, boxes), shape)
         if last is not None and prediction.index == last + 1:
-            pairs += _pairs(parts, product(here, below), shape, same_slice=False)
+            pairs += _pairs(parts, product(here, below), shape)
         below, last = here, prediction.index
     return _groups(parts, pairs)
 
@@ -106,29 +108,22 @@ def _pairs(
     parts: Sequence[Part],
     candidates: Iterable[tuple[int, int]],
     shape: tuple[int, int],
-    same_slice: bool,
 ) -> list[tuple[int, int]]:
-    return [
-        (one, other)
-        for one, other in candidates
-        if _belong(parts[one], parts[other], shape, same_slice)
-    ]
+    return [(one, other) for one, other in candidates if _belong(parts[one], parts[other], shape)]
 
 
-def _belong(one: Part, other: Part, shape: tuple[int, int], same_slice: bool) -> bool:
+def _belong(one: Part, other: Part, shape: tuple[int, int]) -> bool:
     if not _near(one.box, other.box):
         return False
     if one.is_box and other.is_box:
         overlap = box_iou(np.array([one.box]), np.array([other.box]))
-        return not same_slice and float(overlap[0, 0]) >= _SAME_BOX
+        return float(overlap[0, 0]) >= _SAME_BOX
     if one.is_box or other.is_box:
         box, mask = (one, other) if one.is_box else (other, one)
         rows, cols = np.divmod(mask.pixels, shape[1])
         x1, y1, x2, y2 = box.box
         inside = (cols + 0.5 > x1) & (cols + 0.5 < x2) & (rows + 0.5 > y1) & (rows + 0.5 < y2)
         return bool(inside.mean() >= _SHARE_IN_BOX)
-    if same_slice:
-        return False
     return _touch(one.pixels, other.pixels, shape)
 
 

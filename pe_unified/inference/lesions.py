@@ -93,6 +93,7 @@ def _describe(parts: Sequence[Part], reader: SliceReader, survey: Survey) -> Les
         mask_score = float(np.average([p.score for p in masks], weights=[p.area for p in masks]))
     box_score = max((part.score for part in boxes), default=None)
     index, row, col = points.mean(axis=0)
+    x, y, z = (float(along) for along in study.positions_mm(points).mean(axis=0))
     by_slice: dict[int, float] = {}
     for part in weighted:
         by_slice[part.index] = by_slice.get(part.index, 0.0) + part.area
@@ -116,7 +117,7 @@ def _describe(parts: Sequence[Part], reader: SliceReader, survey: Survey) -> Les
             max(box[3] for box in on_key),
         ),
         centroid=(float(index), float(row), float(col)),
-        centroid_mm=study.position_mm(index, row, col),
+        centroid_mm=(x, y, z),
         side=_side(float(col), study, survey),
         level=_level(points, survey),
         volume_ml=volume_ml(pixels, study) if masks else None,

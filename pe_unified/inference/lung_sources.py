@@ -7,15 +7,15 @@ nothing is downloaded here.
 """
 
 import importlib.util
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from skimage.measure import block_reduce
 
-from pe_unified.ct.lungs import ChestGrid, search_grid
+from pe_unified.ct.lungs import search_grid
 from pe_unified.inference.reading import SliceReader
 from pe_unified.models.weights import CheckpointError
 
@@ -54,22 +54,17 @@ def lung_source(wanted: str) -> str:
     return "lungmask" if wanted != "classical" and usable else "classical"
 
 
-def with_learned_lungs(chest: ChestGrid, reader: SliceReader) -> ChestGrid:
-    """The chest with the lungs that lungmask sees on the slices of the search grid.
+def learned_lungs(reader: SliceReader) -> np.ndarray | None:
+    """The lungs that lungmask sees: bool, on the search grid of a study; None without lungs.
 
-    Args:
-        chest: from :func:`~pe_unified.ct.lungs.find_lungs`; keeps its body and airways.
-        reader: of the study.
+    Computed on the CPU, where any study fits.
     """
     study = reader.study
-    rows, cols = study.shape[1:]
-    row, col, step = search_grid((rows, cols), study.spacing_mm)
+    row, col, step = search_grid(study.shape[1:], study.spacing_mm)
     slices = np.stack([reader.hu(index) for index in range(0, len(study), step)])
     found = _lungmask(str(weights_file())).apply(slices) > 0
-    padded = np.pad(found, ((0, 0), (0, -rows % row), (0, -cols % col)))
-    cells = padded.reshape(len(found), padded.shape[1] // row, row, padded.shape[2] // col, col)
-    lungs = cells.mean(axis=(2, 4)) > 0.5
-    return replace(chest, lungs=lungs if lungs.any() else None)
+    lungs = block_reduce(found, (1, row, col), np.mean) > 0.5
+    return lungs if lungs.any() else None
 
 
 @lru_cache(maxsize=1)

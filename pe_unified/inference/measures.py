@@ -37,18 +37,13 @@ def diameter_mm(points: np.ndarray, study: CTStudy) -> float:
     Args:
         points: (n, 3), slice, row and column of every voxel.
     """
-    affine = study.affine_lps()
     points = _row_ends(points)
+    half_step = 0.5 * np.asarray(study.step_mm)
     corners = np.concatenate(
-        [
-            points + np.array([0.5 * down, 0.5 * row, 0.5 * col])
-            for down in (-1, 1)
-            for row in (-1, 1)
-            for col in (-1, 1)
-        ]
+        [points + np.array([0.0, 0.5 * row, 0.5 * col]) for row in (-1, 1) for col in (-1, 1)]
     )
-    corners = np.unique(corners, axis=0)
-    places = corners[:, ::-1] @ affine[:3, :3].T
+    middles = study.positions_mm(np.unique(corners, axis=0))
+    places = np.concatenate([middles - half_step, middles + half_step])
     with suppress(QhullError):  # rounding may leave a body flat
         places = places[ConvexHull(places).vertices]
     return float(pdist(places).max())

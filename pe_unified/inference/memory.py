@@ -4,6 +4,8 @@ import ctypes
 
 #: Parameters of glibc's mallopt(3).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+#: Larger blocks come from the system and go back to it, bytes; older versions refuse the first.
+_MMAP_ABOVE = (1 << 30, 32 << 20)
 
 
 def keep_freed_memory() -> bool:
@@ -14,10 +16,11 @@ def keep_freed_memory() -> bool:
     until it ends.
 
     Returns:
-        whether the C library does so; only glibc knows how.
+        whether the C library does so. Of a glibc before 2.35 only blocks up to 32 MiB are kept.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    return bool(mallopt(_MMAP_THRESHOLD, 1 << 30)) and bool(mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+    kept = any(mallopt(_MMAP_THRESHOLD, most) for most in _MMAP_ABOVE)
+    return bool(mallopt(_TRIM_THRESHOLD, 2**31 - 1)) and kept

@@ -151,6 +151,8 @@ def load_model(
     chosen = torch.device(device or usual)
     if backend != "torch" and chosen.type != "cpu":
         raise CheckpointError(f"--backend {backend} computes on the CPU, not on '{chosen}'")
+    if backend == "onnx" and precision == "bf16":
+        raise CheckpointError("--backend onnx computes in fp32; --backend openvino knows bf16")
     arithmetic = precision or ("fp32" if backend == "onnx" else fastest_precision(chosen))
     model = model.eval().to(chosen)
     digest = _digest(path)

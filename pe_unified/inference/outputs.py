@@ -4,20 +4,39 @@ import csv
 import json
 import os
 import shutil
+import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pe_unified.ct.errors import DataError
-from pe_unified.inference.dicom_objects import FINDINGS, SEGMENTATION, write_dicom
+from pe_unified.ct.errors import DataError, first_line
+from pe_unified.ct.study import CTStudy
+from pe_unified.inference.dicom_objects import FINDINGS, MOST_SEGMENTS, SEGMENTATION, write_dicom
 from pe_unified.inference.lesions import Lesion
 from pe_unified.inference.mask_file import write_mask
 from pe_unified.inference.page import write_page
 from pe_unified.inference.reading import SliceReader
 
+_COLUMNS = (
+    *("index", "sop_uid", "z_mm", "probability", "examined", "embolus_pixels"),
+    *("boxes", "highest_box_score"),
+)
+#: Begins the names of folders that are being written, which takes less than this.
+_PARTIAL, _ABANDONED_S = ".part-", 3600.0
 #: Written last: where it is, the rest is whole.
 REPORT = "report.json"
+
+
+def require_writable(out: Path) -> None:
+    """Make the folder, and tell before the work whether it can be written to.
+
+    Raises:
+        DataError: it cannot.
+    """
+    with _partial_folder(out) as partial:
+        (partial / "probe").write_bytes(b"\0")
 
 
 @contextmanager
@@ -29,31 +48,42 @@ def output_folder(out: Path) -> Iterator[Path]:
     Raises:
         DataError: ``out`` cannot be written to, or the disk is full.
     """
-    partial = out / f".part-{os.getpid()}"
-    cure = "choose another --out, or make room"
-    try:
-        partial.mkdir(parents=True)
-        (partial / "probe").write_bytes(b"\0")
-        (partial / "probe").unlink()
-    except OSError as error:
-        raise DataError(out, f"cannot be written to ({error.strerror})", cure) from error
-    try:
+    with _partial_folder(out) as partial:
         yield partial
         for name in (REPORT, SEGMENTATION, FINDINGS):  # not every study has all of them
             (out / name).unlink(missing_ok=True)
         for path in sorted(partial.iterdir(), key=lambda path: path.name == REPORT):
             os.replace(path, out / path.name)
+
+
+@contextmanager
+def _partial_folder(out: Path) -> Iterator[Path]:
+    """A folder within ``out`` that is gone at the end."""
+    partial = None
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        remove_partial(out, _ABANDONED_S)
+        partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=out))
+        yield partial
     except OSError as error:
-        if isinstance(error, FileNotFoundError) or error.strerror is None:
-            raise
-        raise DataError(out, f"cannot be written to ({error.strerror})", cure) from error
+        cure = "choose another --out, or make room"
+        raise DataError(out, f"cannot be written to ({first_line(error)})", cure) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def remove_partial(out: Path, older_than_s: float = 0.0) -> None:
+    """What a process that was killed left half-written, if it is as old as that."""
+    for partial in out.glob(f"{_PARTIAL}*"):
+        with suppress(OSError):
+            if time.time() - partial.stat().st_mtime >= older_than_s:
+                shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_files(
     folder: Path,
-    report: Mapping[str, Any],
+    report: dict[str, Any],
     reader: SliceReader,
     lesions: Sequence[Lesion],
     renamed: Callable[[str], str] = str,
@@ -63,17 +93,39 @@ def write_files(
 
     Args:
         folder: to write into.
-        report: what is said of the study.
+        report: what is said of the study; its notes tell what could not be written.
         reader: gives the slices.
         lesions: as in the report, with their pixels.
         renamed: the UIDs that stand for those of the study in the DICOM objects.
     """
     study = reader.study
     write_slices(folder / "slices.csv", report["slices"])
-    write_page(folder / "report.html", report, reader, lesions)
     if study.sop_uids:
-        write_dicom(folder, report, study, lesions, renamed)
+        report["input"]["notes"] += _write_dicom(folder, report, study, lesions, renamed)
+    write_page(folder / "report.html", report, reader, lesions)
     write_mask(folder / "mask.nii.gz", study, {lesion.number: lesion.pixels for lesion in lesions})
+
+
+def _write_dicom(
+    folder: Path,
+    report: Mapping[str, Any],
+    study: CTStudy,
+    lesions: Sequence[Lesion],
+    renamed: Callable[[str], str],
+) -> list[str]:
+    """SEG and SR where the headers allow them; notes on what is missing."""
+    try:
+        write_dicom(folder, report, study, lesions, renamed)
+    except OSError:
+        raise
+    except Exception as error:  # whatever a header holds, it must not cost the report
+        for name in (SEGMENTATION, FINDINGS):
+            (folder / name).unlink(missing_ok=True)
+        kind = type(error).__name__
+        return [f"no SEG and no SR: the DICOM headers lack what they need, or it is odd ({kind})"]
+    if len(lesions) > MOST_SEGMENTS:
+        return [f"SEG and SR hold the first {MOST_SEGMENTS} of {len(lesions)} lesions"]
+    return []
 
 
 def write_report(folder: Path, report: Mapping[str, Any]) -> None:
@@ -84,16 +136,14 @@ def write_report(folder: Path, report: Mapping[str, Any]) -> None:
 def write_slices(path: Path, slices: Sequence[Mapping[str, Any]]) -> None:
     """One row per slice: index, sop_uid, z_mm, probability, examined, embolus_pixels, boxes and
     the highest score of a box."""
-    same = ("index", "sop_uid", "z_mm", "probability", "embolus_pixels")
     with path.open("w", newline="") as file:
-        names = (*same[:4], "examined", same[4], "boxes", "highest_box_score")
-        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         for each in slices:
             scores = [box["score"] for box in each["boxes"]]
             writer.writerow(
                 {
-                    **{name: each[name] for name in same},
+                    **each,
                     "examined": int(each["examined"]),
                     "boxes": len(scores),
                     "highest_box_score": max(scores, default=None),

@@ -77,6 +77,7 @@ def write_page(
         keys=_keys(report["lesions"], lesions, reader, marks),
         window=f"{WINDOW} (level {window.level:g}, width {window.width:g} HU)",
         provenance=_provenance(report),
+        left_side="right" if reader.study.columns_to_left > 0 else "left",
         version=html.escape(__version__),
         created=html.escape(report["created"]),
         data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/"),
@@ -346,7 +347,7 @@ def _provenance(report: Mapping[str, Any]) -> str:
         + (f"; {parents}" if parents else ""),
         "sha256": model["sha256"],
         "computed in": f"{model['precision']} on {model['device']} by {model['backend']}, "
-        f"{report['seconds']['total']:.1f} s",
+        f"{report['seconds']['total']:.1f} s until this page was written",
         "thresholds": f"{fixed}; fixed on: {thresholds['origin']}",
         "gate": "slices below the gate skipped segmentation and detection"
         if model["gated"]

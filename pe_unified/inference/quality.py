@@ -151,13 +151,11 @@ def blurred_share(reader: SliceReader, survey: Survey) -> float | None:
     show enough of a border. A scan that is blurred from end to end is not noticed.
     """
     study = reader.study
-    rows, cols = study.shape[1:]
     row_mm, col_mm, step_mm = study.known_spacing()
     found = []
     for number in survey.slices[:: max(1, round(_MOTION_STEP_MM / step_mm))]:
-        level = survey.lungs_near(number)
-        fine = np.repeat(np.repeat(level, survey.cell[1], 0), survey.cell[2], 1)[:rows, :cols]
-        value = sharpness(reader.hu(number), fine, (row_mm + col_mm) / 2)
+        lungs = survey.lungs_on(number, study.shape[1:])
+        value = sharpness(reader.hu(number), lungs, (row_mm + col_mm) / 2)
         if value is not None:
             found.append(value)
     if len(found) < 8:
@@ -176,10 +174,10 @@ def _motion_flags(reader: SliceReader, survey: Survey) -> list[Flag]:
 
 def _geometry_flags(study: CTStudy) -> list[Flag]:
     flags = []
-    step = study.spacing_mm[2]
-    if step is not None and step > THICK_MM:
+    thickness = max(study.spacing_mm[2] or 0.0, study.thickness_mm or 0.0)
+    if thickness > THICK_MM:
         reason = "thick slices: small emboli are averaged away"
-        flags.append(Flag("thick_slices", True, reason, step, THICK_MM, "mm"))
+        flags.append(Flag("thick_slices", True, reason, thickness, THICK_MM, "mm"))
     if study.missing_slices:
         share = study.missing_slices / (len(study) + study.missing_slices)
         reason = f"{study.missing_slices} slices are missing between the first and the last"
@@ -189,6 +187,9 @@ def _geometry_flags(study: CTStudy) -> list[Flag]:
     if study.tilt_degrees > 1.0:
         reason = "the gantry was tilted"
         flags.append(Flag("tilted_gantry", False, reason, study.tilt_degrees, 1.0, "degrees"))
+    if np.linalg.det(study.direction) < 0:
+        reason = "the slices are mirrored, as seen from the head; the model knows the other view"
+        flags.append(Flag("mirrored", False, reason))
     if study.direction[1, 1] < 0:
         flags.append(Flag("prone", True, "the patient lies prone; the model knows supine ones"))
     return flags

@@ -16,7 +16,7 @@ from pe_unified.inference.quality import Flag
 from pe_unified.inference.survey import Survey
 from pe_unified.notice import RESEARCH_LINE
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 #: How the notes of a study name a series.
 _SERIES = re.compile(r"\bseries ([^\s,:(]+)")
 
@@ -29,9 +29,9 @@ def build_report(
     lesions: Sequence[Lesion],
     predictor: StudyPredictor,
     settings: Mapping[str, Any],
-    seconds: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Everything that is said of a study. Carries no file name and no patient, UIDs only."""
+    """Everything that is said of a study but the time it took. Carries no file name and no
+    patient, UIDs only."""
     model = predictor.model
     return {
         "schema": "pe_unified.report",
@@ -56,12 +56,14 @@ def build_report(
         "exam": _exam(study, predictions, model),
         "lesions": [_lesion(lesion, study) for lesion in lesions],
         "slices": _slices(study, predictions),
-        "seconds": dict(seconds),
     }
 
 
 def _input(study: CTStudy) -> dict[str, Any]:
     row, col, step = study.spacing_mm
+    notes = list(study.notes)
+    if study.missing_slices or study.uneven_steps:
+        notes.append("mask.nii.gz takes the slices as evenly spaced, which they are not")
     return {
         "kind": "volume file" if study.grid is not None else "DICOM",
         "study_uid": study.study_uid or None,
@@ -70,7 +72,7 @@ def _input(study: CTStudy) -> dict[str, Any]:
         "rows": study.shape[1],
         "cols": study.shape[2],
         "spacing_mm": {"row": row, "col": col, "slice": step},
-        "notes": list(study.notes),
+        "notes": notes,
     }
 
 

@@ -13,7 +13,7 @@ from pe_unified.ct.lungs import (
     shrink_slice,
 )
 from pe_unified.ct.study import CTStudy
-from pe_unified.inference.lung_sources import lung_source, with_learned_lungs
+from pe_unified.inference.lung_sources import learned_lungs, lung_source
 from pe_unified.inference.reading import SliceReader
 
 #: Slices this far beyond the lungs, mm, are still looked at.
@@ -32,7 +32,7 @@ class Survey:
         cell_mm: (row, col, slice), mm.
         box: (x, y, w, h) around the lungs in pixels of the slice; None without lungs.
         slices: the slices worth looking at, those of the lungs and some beyond them.
-        to_left: +1 where columns run to the patient's left, as in supine patients, else -1.
+        to_left: see :attr:`~pe_unified.ct.study.CTStudy.columns_to_left`.
         source: where the lungs come from.
     """
 
@@ -67,6 +67,11 @@ class Survey:
             return np.zeros(len(rows), dtype=bool)
         return self.lungs_near(index)[rows // self.cell[1], cols // self.cell[2]]
 
+    def lungs_on(self, index: int, shape: tuple[int, int]) -> np.ndarray:
+        """The lungs in the pixels of slice ``index``: bool of ``shape`` (rows, cols)."""
+        fine = np.repeat(np.repeat(self.lungs_near(index), self.cell[1], 0), self.cell[2], 1)
+        return fine[: shape[0], : shape[1]]
+
     def lungs_near(self, index: int) -> np.ndarray:
         """The lungs on the level of the grid that slice ``index`` belongs to: bool."""
         assert self.lungs is not None
@@ -84,6 +89,7 @@ def survey(reader: SliceReader, every_slice: bool = False, lungs_from: str = "au
     Raises:
         CheckpointError: the source of the lungs cannot be used.
     """
+    source = lung_source(lungs_from)
     study = reader.study
     shape = study.shape[1:]
     row, col, step = search_grid(shape, study.spacing_mm)
@@ -92,12 +98,15 @@ def survey(reader: SliceReader, every_slice: bool = False, lungs_from: str = "au
     )
     cell_mm = grid_spacing(shape, study.spacing_mm)
     chest = find_lungs(coarse, cell_mm)
-    source = lung_source(lungs_from)
+    # Converted sets, from which networks learn, are cropped to what the thresholds find.
+    cropped_to, lungs = chest.lungs, chest.lungs
     if source == "lungmask":
-        chest = with_learned_lungs(chest, reader)
-    lungs, box, slices = chest.lungs, None, range(len(study))
+        lungs = learned_lungs(reader)
+        cropped_to = lungs if cropped_to is None else cropped_to
+    box, slices = None, range(len(study))
+    if cropped_to is not None:
+        box = box_of_lungs(cropped_to, chest.body, shape, study.spacing_mm, LUNG_MARGIN_MM)
     if lungs is not None:
-        box = box_of_lungs(lungs, chest.body, shape, study.spacing_mm, LUNG_MARGIN_MM)
         slices = slices if every_slice else _slices_of(lungs, step, study)
     return Survey(
         hu=coarse,
@@ -107,7 +116,7 @@ def survey(reader: SliceReader, every_slice: bool = False, lungs_from: str = "au
         cell_mm=cell_mm,
         box=box,
         slices=slices,
-        to_left=1 if study.direction[0, 0] >= 0 else -1,
+        to_left=study.columns_to_left,
         source=source,
     )
 

@@ -11,7 +11,7 @@ import pydicom
 from dicom_files import write_hu
 from hypothesis import strategies as st
 
-FORMS = ("dicom", "dicom-rle", "nifti", "nifti-gz", "nrrd", "nrrd-gz", "zip")
+FORMS = ("dicom", "dicom-rle", "nifti", "nifti-gz", "nrrd", "nrrd-gz", "nrrd-bz2", "zip")
 NAMES = {
     "dicom": "slice.dcm",
     "dicom-rle": "slice.dcm",
@@ -19,6 +19,7 @@ NAMES = {
     "nifti-gz": "ct.nii.gz",
     "nrrd": "ct.nrrd",
     "nrrd-gz": "ct.nrrd",
+    "nrrd-bz2": "ct.nrrd",
     "zip": "study.zip",
 }
 
@@ -43,7 +44,7 @@ def small_file(form: str) -> bytes:
                 "space": "left-posterior-superior",
                 "space directions": np.diag([0.7, 0.7, 2.0]),
                 "space origin": np.zeros(3),
-                "encoding": "gzip" if form.endswith("gz") else "raw",
+                "encoding": {"gz": "gzip", "bz2": "bzip2"}.get(form[5:], "raw"),
             }
             nrrd.write(str(path), np.ascontiguousarray(hu.transpose(2, 1, 0)), header)
         else:

@@ -1,3 +1,5 @@
+import zlib
+
 import numpy as np
 import pydicom
 import pytest
@@ -13,7 +15,7 @@ from pydicom.uid import (
 )
 
 from pe_unified.ct.dicom import read_hu
-from pe_unified.ct.errors import DataError
+from pe_unified.ct.errors import DataError, first_line
 from pe_unified.ct.headers import list_files, natural_key, read_header, scan_folder
 
 
@@ -283,3 +285,31 @@ def test_data_error_survives_pickling():
     error = pickle.loads(pickle.dumps(DataError("place", "why", "what to do")))
     assert (error.where, error.reason, error.cure) == ("place", "why", "what to do")
     assert str(error) == "place: why; what to do"
+
+
+def test_names_that_no_terminal_should_see(tmp_path):
+    assert natural_key("5\u00b2") and natural_key("D10") > natural_key("D2")
+    error = DataError(tmp_path / "a\nb\x1b[2J", "wrong", "cure")
+    assert str(error).isprintable() and error.where.endswith("a\nb\x1b[2J")
+
+
+def test_what_the_system_says_comes_without_the_path():
+    """A folder may be named after a patient."""
+    assert first_line(PermissionError(13, "Permission denied", "/data/DOE^JANE")) == (
+        "Permission denied"
+    )
+    assert first_line(ValueError("one\ntwo")) == "one"
+
+
+def test_a_deflated_slice_is_read_and_a_bomb_is_not(tmp_path, truth):
+    ds = slice_dataset(stored(truth))
+    ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    ds.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    np.testing.assert_array_equal(read_hu(tmp_path / "a.dcm"), truth)
+    whole = (tmp_path / "a.dcm").read_bytes()
+    start = 144 + int.from_bytes(whole[140:144], "little")
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    bomb = packer.compress(bytes(128 << 20)) + packer.flush()
+    (tmp_path / "bomb.dcm").write_bytes(whole[:start] + bomb)
+    with pytest.raises(DataError, match="unpacks to far more than a slice"):
+        read_header(tmp_path / "bomb.dcm")

@@ -11,6 +11,7 @@ from dicom_files import write_hu, write_slice
 
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.grids import placement_of, turn_of
+from pe_unified.ct.hu import HU_MAX, HU_MIN
 from pe_unified.ct.study import open_study
 from pe_unified.ct.volume_files import level_to_hu, open_nrrd, volume_shift
 
@@ -189,12 +190,23 @@ def test_nrrd_without_geometry(tmp_path, truth):
     assert "how the volume lies" in volume.notes[0]
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "bzip2"])
+def test_what_packs_too_well_is_no_ct(tmp_path, affine, encoding):
+    path = tmp_path / "bomb.nrrd"
+    write_nrrd(path, np.zeros((512, 512, 64), np.int16), affine, encoding=encoding)
+    with pytest.raises(DataError, match="unpacks to far more"), open_study(path):
+        pass
+    # A mask may be as empty as that: what its header says is what it may unpack to.
+    array, _ = open_nrrd(path, tmp_path)
+    assert not array.open().any()
+
+
 @pytest.mark.parametrize("encoding", ["raw", "gzip"])
 def test_truncated_nrrd(tmp_path, truth, affine, encoding):
     path = tmp_path / "ct.nrrd"
     write_nrrd(path, truth.transpose(2, 1, 0), affine, encoding=encoding)
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(DataError, match="cut short"):
+    with pytest.raises(DataError, match="cut short|ended before"):
         read(path)
 
 
@@ -332,3 +344,49 @@ def test_an_affine_that_places_nothing(tmp_path, truth):
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"nan\.nii"):
         read(path)
+
+
+def test_places_of_slices_with_a_gap(tmp_path):
+    """As their headers say, not as an even grid would have it."""
+    for k, z in enumerate([0, 1, 2, 3, 4, 14, 15, 16]):
+        write_hu(tmp_path / f"{k}.dcm", np.zeros((8, 8), np.int16), z=float(z))
+    with open_study(tmp_path) as study:
+        assert study.missing_slices == 9
+        assert study.position_mm(7, 0, 0) == pytest.approx((-100, -100, 16))
+        assert study.position_mm(4.5, 2, 3) == pytest.approx((-100 + 2.1, -100 + 1.4, 9))
+
+
+def test_a_folder_with_one_volume_is_that_volume(tmp_path, truth, affine):
+    (tmp_path / "case").mkdir()
+    write_nrrd(tmp_path / "case" / "ct.nrrd", truth.transpose(2, 1, 0), affine)
+    assert_is_truth(tmp_path / "case", truth, affine)
+    shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "case")
+    assert_is_truth(tmp_path / "packed.zip", truth, affine)
+
+
+def test_beside_slices_a_volume_is_no_ct(tmp_path, truth, affine):
+    """A zip of a DICOM series with its segmentation."""
+    for k in range(4):
+        write_hu(tmp_path / "case" / f"{k}.dcm", np.full((8, 8), k, np.int16), z=2.0 * k)
+    write_nrrd(tmp_path / "case" / "mask.nrrd", truth.transpose(2, 1, 0), affine)
+    shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "case")
+    with open_study(tmp_path / "packed.zip") as study:
+        assert study.shape == (4, 8, 8) and len(study.sop_uids) == 4
+
+
+def test_what_is_left_out_of_a_zip_is_named_as_its_owner_knows_it(tmp_path):
+    for k in range(4):
+        write_hu(tmp_path / "case" / f"{k}.dcm", np.zeros((8, 8), np.int16), z=2.0 * k)
+    (tmp_path / "case" / "bad.dcm").write_bytes(b"broken" * 60)
+    shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "case")
+    with open_study(tmp_path / "packed.zip") as study:
+        (error,) = study.broken
+    assert error.where == str(tmp_path / "packed.zip" / "bad.dcm")
+
+
+def test_numbers_that_are_none(tmp_path):
+    """Neither the place of an empty slice nor an endless value changes what the others are."""
+    empty, tissue = np.full((4, 4), np.nan), np.full((4, 4), 40.0)
+    assert volume_shift([empty, tissue]) == volume_shift([tissue, empty]) == -1024
+    found = level_to_hu(np.array([[np.inf, 3e30], [-np.inf, np.nan]]), 0)
+    assert found.tolist() == [[HU_MAX, HU_MAX], [HU_MIN, HU_MIN]]

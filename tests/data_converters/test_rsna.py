@@ -1,3 +1,4 @@
+import os
 import re
 import shutil
 
@@ -345,6 +346,23 @@ def test_a_balanced_part(tmp_path):
     convert(Rsna(raw, subset=Subset(positives=2, negatives=2)), out, QUIET)
     assert len(all_images(out)) == 4 and verify(out) == []
     assert len(list(out.glob("images/*/*.png"))) == 4
+
+
+def test_a_file_put_in_place_of_another_is_converted(raw, tmp_path):
+    out = tmp_path / "out"
+    convert(Rsna(raw), out, QUIET)
+    before = {path: path.stat().st_mtime_ns for path in out.glob("images/*/*.png")}
+    # Out of an archive: as large as the one it replaces, and older than the others.
+    slice_0 = raw / "train" / "st1" / "st1-s" / "st1-0.dcm"
+    pixels = np.full((32, 32), 77 + 1024, dtype=np.uint16).tobytes()
+    slice_0.write_bytes(slice_0.read_bytes()[: -len(pixels)] + pixels)
+    os.utime(slice_0, (1e9, 1e9))
+    convert(Rsna(raw), out, QUIET)
+    image = by_sop(out)["st1-0"]
+    assert (read_slice_png(out / image["file_name"]) == 77).all()
+    redone = {path for path, time in before.items() if path.stat().st_mtime_ns != time}
+    assert {path.parent.name for path in redone} == {"st1"} and len(redone) == 6
+    assert verify(out) == []
 
 
 def test_edition_asked_for(raw, tmp_path):

@@ -156,6 +156,26 @@ def test_finished_patients_are_not_redone(tmp_path):
     assert verify(out) == []
 
 
+def test_files_that_would_be_the_same_are_not_written_again(tmp_path):
+    raw = write_set(tmp_path / "raw", 3, size=24, count=4)
+    out = tmp_path / "out"
+
+    def written():
+        files = [out / "conversion_report.json", *out.glob("annotations/*.json")]
+        return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+    convert(Fumpe(raw), out, RunOptions(quiet=True, folds=2))
+    before = written()
+    assert len(before) == 8
+    convert(Fumpe(raw), out, RunOptions(quiet=True, folds=2))
+    assert written() == before and not list(out.rglob("*.part"))
+    # Other groups: the patient's own part and the report change, the empty parts do not.
+    convert(Fumpe(raw), out, RunOptions(quiet=True, folds=2, groups={"PAT001": "g"}))
+    changed = {name for name, file in written().items() if before[name] != file}
+    assert "conversion_report.json" in changed and len(changed) < 8
+    assert verify(out) == []
+
+
 def test_other_options_redo_all(tmp_path):
     raw = write_set(tmp_path / "raw", 2, size=24, count=4)
     convert(Fumpe(raw), tmp_path / "out", QUIET)

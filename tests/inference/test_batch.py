@@ -7,6 +7,7 @@ import threading
 import time
 import zipfile
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -15,6 +16,7 @@ import psutil
 import pydicom
 import pytest
 from dicom_files import write_hu, write_slice
+from filelock import FileLock
 
 from pe_unified.ct.errors import DataError
 from pe_unified.inference import AnalysisOptions, batch
@@ -142,12 +144,33 @@ def test_what_is_done_is_not_done_again(painted_set, model, tmp_path):
         assert (path.stat().st_mtime_ns == stamp) == (path.parent.name != "case1")
     without = [{k: v for k, v in row.items() if k != "seconds"} for row in again.rows]
     assert without == [{k: v for k, v in row.items() if k != "seconds"} for row in first.rows]
-    # Another model, or another way, is another report.
-    told.clear()
-    analyse_many(
-        root, out, model, AnalysisOptions(every_slice=True), progress=lambda *e: told.append(e)
-    )
-    assert len(told) == 3
+
+    # What the worker's machine decides may differ; the way asked for and the files may not.
+    def done_again(settings=model, **options):
+        told.clear()
+        options = AnalysisOptions(**options)
+        analyse_many(root, out, settings, options, progress=lambda *each: told.append(each))
+        return len(told)
+
+    assert done_again(replace(model, device=None, precision=None)) == 0
+    assert done_again(replace(model, precision="bf16")) == 3
+    assert done_again(replace(model, precision="bf16"), every_slice=True) == 3
+    (root / "case0" / next((root / "case0").iterdir()).name).touch()
+    assert done_again(replace(model, precision="bf16"), every_slice=True) == 1
+
+
+def test_an_output_that_others_use_is_refused(painted_set, model, tmp_path):
+    root = copies(painted_set, tmp_path / "cases", 1)
+    for out in (root, root / "reports"):
+        with pytest.raises(DataError, match="lies in the folder of studies"):
+            analyse_many(root, out, model)
+    out = tmp_path / "out"
+    out.mkdir()
+    with FileLock(out / ".lock"), pytest.raises(DataError, match="another run is writing"):
+        analyse_many(root, out, model)
+    with pytest.raises(ValueError, match="at least 1"):
+        analyse_many(root, out, model, workers=-1)
+    assert len(analyse_many(root, out, model).rows) == 1
 
 
 def test_pseudonyms_reach_folders_and_summary(painted_set, model, tmp_path):
@@ -155,8 +178,11 @@ def test_pseudonyms_reach_folders_and_summary(painted_set, model, tmp_path):
     (root / "case0").rename(root / "DOE^JANE")
     (root / "ROE^RICHARD").mkdir()
     (root / "ROE^RICHARD" / "ROE.dcm").write_bytes(b"rubbish" * 40)
+    with zipfile.ZipFile(root / "ROE.zip", "w") as archive:
+        archive.writestr("../ROE^RICHARD/1.dcm", b"x")
     summary = analyse_many(root, tmp_path / "out", model, AnalysisOptions(pseudonym_key="k"))
-    assert len(summary.failed) == 1
+    assert len(summary.failed) == 2
+    assert any("member '...' leads out" in row["reason"] for row in summary.failed)
     everything = [str(path) for path in (tmp_path / "out").rglob("*")]
     everything += [path.read_text() for path in (tmp_path / "out").rglob("*.csv")]
     everything += [path.read_text() for path in (tmp_path / "out").rglob("*.json")]

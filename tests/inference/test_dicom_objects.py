@@ -104,6 +104,61 @@ def test_no_patient_and_no_date_of_the_study(folder, predictor, tmp_path):
             assert word.encode() not in content, (name, word)
 
 
+def changed(folder, target, change):
+    """A copy of a study with other headers."""
+    target.mkdir()
+    for number, file in enumerate(sorted(folder.iterdir())):
+        slice_file = pydicom.dcmread(file)
+        change(slice_file, number)
+        slice_file.save_as(target / f"{number}.dcm")
+    return target
+
+
+def no_uids(slice_file, number):
+    del slice_file.StudyInstanceUID, slice_file.SeriesInstanceUID
+
+
+def frames_differ(slice_file, number):
+    slice_file.FrameOfReferenceUID = f"1.2.{number}"
+
+
+def orientations_differ(slice_file, number):
+    slice_file.ImageOrientationPatient = [1, 0.004 * (number % 2), 0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("change", [no_uids, frames_differ, orientations_differ])
+def test_odd_headers_cost_no_report(folder, predictor, tmp_path, change):
+    case = changed(folder, tmp_path / "case", change)
+    found = analyse_study(case, tmp_path / "out", predictor)
+    assert found["lesions"] and not [n for n in found["input"]["notes"] if "no SEG" in n]
+    segmentation = hd.seg.segread(tmp_path / "out" / "mask.seg.dcm")
+    structured = hd.sr.srread(tmp_path / "out" / "findings.sr.dcm")
+    assert segmentation.StudyInstanceUID == structured.StudyInstanceUID
+    assert found["input"]["study_uid"] in (None, segmentation.StudyInstanceUID)
+
+
+def test_without_instances_to_refer_to_the_rest_is_written(folder, predictor, tmp_path):
+    def no_instance(slice_file, number):
+        del slice_file.SOPInstanceUID
+
+    case = changed(folder, tmp_path / "case", no_instance)
+    found = analyse_study(case, tmp_path / "out", predictor)
+    assert any(note.startswith("no SEG and no SR") for note in found["input"]["notes"])
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"report.json", "report.html", "slices.csv", "mask.nii.gz"}
+    assert "no SEG and no SR" in (tmp_path / "out" / "report.json").read_text()
+
+
+def test_reasons_not_to_rely_on_it_stand_also_without_an_exam_score(folder, tmp_path):
+    path = write_checkpoint(tmp_path / "m.pth", ("seg",))
+    predictor = StudyPredictor(load_model(path, device="cpu", precision="fp32"))
+    found = analyse_study(folder, tmp_path / "out", predictor)
+    reasons = [flag["reason"] for flag in found["quality"]["flags"] if flag["abstain"]]
+    assert found["exam"]["probability"] is None and reasons
+    text = str(hd.sr.srread(tmp_path / "out" / "findings.sr.dcm"))
+    assert all(reason[:40] in text for reason in reasons)
+
+
 def test_a_study_without_lesions_has_a_report_and_no_segmentation(folder, predictor, tmp_path):
     model = load_model(write_checkpoint(tmp_path / "m.pth", ("cls",)), precision="fp32")
     found = analyse_study(folder, tmp_path / "out", StudyPredictor(model))

@@ -106,3 +106,25 @@ def test_the_manifest_says_what_it_is(tmp_path):
     manifest = json.loads((tmp_path / "m.onnx" / "export.json").read_text())
     assert manifest["size"] == [64, 64] and manifest["backend"] == "onnx"
     assert len(manifest["sha256"]) == 64 and max(manifest["differences"].values()) < 1e-4
+
+
+def test_a_folder_with_other_files_is_not_replaced(tmp_path):
+    path = write_checkpoint(tmp_path / "m.pth", ("cls",))
+    model = load_model(path, device="cpu", precision="fp32")
+    other = tmp_path / "models"
+    other.mkdir()
+    (other / "years of work.pth").write_bytes(b"keep")
+    for folder in (other, path):
+        with pytest.raises(CheckpointError, match="holds other files, which would be lost"):
+            export_model(model, "openvino", folder)
+    assert (other / "years of work.pth").read_bytes() == b"keep" and path.stat().st_size
+    export_model(model, "openvino", tmp_path / "new")
+    export_model(model, "openvino", tmp_path / "new")
+    (tmp_path / "empty").mkdir()
+    export_model(model, "openvino", tmp_path / "empty")
+
+
+def test_onnx_computes_in_fp32(tmp_path):
+    path = write_checkpoint(tmp_path / "m.pth", ("cls",))
+    with pytest.raises(CheckpointError, match="onnx computes in fp32"):
+        load_model(path, precision="bf16", backend="onnx")

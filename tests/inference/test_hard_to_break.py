@@ -1,12 +1,16 @@
 """What strangers send: one clear line each, and nothing left behind."""
 
 import errno
+import importlib
 import json
 import os
+import sys
 import zipfile
+import zlib
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 from dicom_files import write_hu, write_slice
 
@@ -119,6 +123,45 @@ def zip_bomb(folder):
     return path
 
 
+def deflated_bomb(folder):
+    """A DICOM file whose data set, deflated, unpacks to hundreds of megabytes."""
+    folder.mkdir()
+    whole = series(folder / "plain", 1) / "0.dcm"
+    dataset = pydicom.dcmread(whole)
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    path = folder / "0.dcm"
+    dataset.save_as(path)
+    start = 144 + int.from_bytes(path.read_bytes()[140:144], "little")
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    packed = packer.compress(bytes(256 << 20)) + packer.flush()
+    path.write_bytes(path.read_bytes()[:start] + packed)
+    whole.unlink()
+    return folder
+
+
+def absurd_spacing(folder):
+    """Metres for millimetres: one cell of a search grid would be thousands of pixels."""
+    return series(folder, PixelSpacing=[7e-7, 7e-7])
+
+
+def two_volumes(folder):
+    folder.mkdir()
+    for name in ("ct.nii", "mask.nii"):
+        volume = nibabel.Nifti1Image(np.zeros((64, 64, 9), np.int16), np.eye(4))
+        nibabel.save(volume, folder / name)
+    return folder
+
+
+def many_frames(folder):
+    return series(folder, NumberOfFrames=12)
+
+
+def a_name_with_a_line_break(folder):
+    path = folder.with_name("study\n\x1b[2J.dcm")
+    path.write_bytes(b"no slice " * 40)
+    return path
+
+
 def zip_in_zip(folder):
     path, inner = folder.with_suffix(".zip"), folder.with_suffix(".inner.zip")
     with zipfile.ZipFile(inner, "w") as archive:
@@ -164,7 +207,12 @@ CORPUS = {
     all_in_one_place: "study: 1 slices; a study of the chest has 8 to 3000",
     endless: "study.nii: 5000 slices; a study of the chest has 8 to 3000",
     huge_grid: "study.nii: a grid of (20000, 20000, 20000) voxels",
-    zip_bomb: "study.zip: unpacks to far more than it should",
+    zip_bomb: "study.zip: member '0.dcm' unpacks to far more",
+    deflated_bomb: "0.dcm: unpacks to far more than a slice",
+    absurd_spacing: "mm: no chest; check the spacing",
+    two_volumes: "study: 2 NIfTI or NRRD files, and no DICOM slice",
+    many_frames: "12 frames); export the series as single-frame CT images",
+    a_name_with_a_line_break: "study??[2J.dcm: not a DICOM file",
     zip_in_zip: "study.zip: no axial CT slice",
     links: "study: no axial CT slice",
     a_pipe: "study: no axial CT slice",
@@ -172,16 +220,33 @@ CORPUS = {
 }
 
 
+@pytest.fixture
+def infer(monkeypatch, repository, checkpoint):
+    """The command as a user calls it, in this process; what it exits with."""
+    monkeypatch.syspath_prepend(str(repository / "tools"))
+    command = importlib.import_module("infer")
+
+    def call(study, out):
+        words = [str(study), "--checkpoint", str(checkpoint), "--out", str(out), "--device", "cpu"]
+        monkeypatch.setattr(sys, "argv", ["infer.py", *words])
+        with pytest.raises(SystemExit) as left:
+            command.main()
+        return left.value.code
+
+    return call
+
+
 @pytest.mark.parametrize("made", CORPUS, ids=lambda made: made.__name__)
 @pytest.mark.timeout(60)
-def test_one_line_and_nothing_left(predictor, tmp_path, made):
+def test_one_line_and_nothing_left(infer, tmp_path, made, capsys):
     path, out = made(tmp_path / "study"), tmp_path / "out"
-    with pytest.raises(DataError) as found:
-        analyse_study(path, out, predictor)
-    text = str(found.value)
-    assert "\n" not in text and len(text) < 800
-    assert CORPUS[made] in text and found.value.cure
+    text = infer(path, out)
+    # A text as exit status: printed as it is, and the status is 1.
+    assert text.startswith("error: ") and "unforeseen" not in text
+    assert text.isprintable() and len(text) < 800
+    assert CORPUS[made] in text and "; " in text
     assert not list(out.iterdir())
+    assert not capsys.readouterr().err
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(predictor, tmp_path, monkeypatch):

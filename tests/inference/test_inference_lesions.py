@@ -1,5 +1,7 @@
 """Lesions against scipy's labelling of the whole volume, and against bodies of known size."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -92,6 +94,28 @@ def test_thicker_gaps_count_for_more():
     probability[1:3, 4, 4] = 0.9
     (lesion,) = lesions_of(probability, z=(0.0, 2.0, 4.0, 10.0))
     assert lesion.volume_ml == pytest.approx((2 + 4) * 0.8 * 0.6 / 1000)
+
+
+def test_places_are_those_of_the_slices():
+    """Slices at 0, 2, 4 and 14 mm, the uppermost shifted: what lies there is measured there."""
+    probability = np.zeros((4, 10, 10))
+    probability[2:4, 4, 4] = 0.9
+    hu = np.zeros(probability.shape, np.int16)
+    places = np.array([[-10.0, -20.0, z] for z in (0.0, 2.0, 4.0, 14.0)])
+    places[3, 0] += 3.0
+    study = replace(study_of(hu), places_mm=places)
+    found = predictions_of(probability)
+    (lesion,) = find_lesions(found, SliceReader(study), survey_of(hu.shape), 0.0)
+    assert lesion.centroid_mm == pytest.approx((-10 + 1.5 + 4 * 0.6, -20 + 4 * 0.8, 9.0))
+    # From the lower corner of the one voxel to the upper corner of the other.
+    assert lesion.diameter_mm == pytest.approx(np.hypot(np.hypot(10 + 2, 0.8), 3 + 0.6))
+
+
+def test_many_specks_take_no_time_for_pairs():
+    """Masks of one slice never belong together; they are not compared at all."""
+    probability = np.zeros((2, 128, 128))
+    probability[0, ::2, ::2] = 0.9
+    assert len(lesions_of(probability)) == 64 * 64
 
 
 def test_a_box_joins_the_mask_in_it_also_on_the_next_slice():

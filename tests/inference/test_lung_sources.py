@@ -44,7 +44,8 @@ def test_learned_lungs_are_taken_where_there_are_weights(weights, reader):
     # The made weights call the body's rectangle lung, which the thresholds do not.
     assert learned.lungs[classical.body].mean() > 0.95
     assert classical.lungs[classical.body].mean() < 0.7
-    assert learned.box[2] > classical.box[2]
+    # Networks learnt on crops around the lungs of the thresholds, and go on getting them.
+    assert learned.box == classical.box
     np.testing.assert_array_equal(learned.body, classical.body)
 
 

@@ -40,6 +40,29 @@ def test_over_a_dicom_series_as_simpleitk_reads_both(tmp_path):
     assert mask.GetDirection() == pytest.approx(ct.GetDirection())
 
 
+def test_over_a_tilted_series(tmp_path):
+    """ITK stacks slices upright, whether it reads the series or the mask; the sform is true."""
+    tilt = np.radians(20.0)
+    orientation = [1, 0, 0, 0, np.cos(tilt), -np.sin(tilt)]
+    for k in range(SHAPE[0]):
+        elements = dict(
+            ImageOrientationPatient=[round(float(each), 8) for each in orientation],
+            ImagePositionPatient=[-30, -40, 2.0 * k],
+        )
+        write_hu(tmp_path / "ct" / f"{k}.dcm", np.zeros(SHAPE[1:], np.int16), **elements)
+    with open_study(tmp_path / "ct") as study:
+        write_mask(tmp_path / "mask.nii.gz", study, PIXELS)
+        place = study.position_mm(4, 2, 3)
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path / "ct")))
+    ct, mask = reader.Execute(), sitk.ReadImage(str(tmp_path / "mask.nii.gz"))
+    assert mask.TransformIndexToPhysicalPoint((3, 2, 4)) == pytest.approx(
+        ct.TransformIndexToPhysicalPoint((3, 2, 4)), abs=1e-3
+    )
+    true = nibabel.load(tmp_path / "mask.nii.gz").affine @ [3, 2, 4, 1]
+    assert true[:3] * [-1, -1, 1] == pytest.approx(place, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("order", "flips"),
     list(itertools.product(itertools.permutations(range(3)), itertools.product([0, 1], repeat=3))),

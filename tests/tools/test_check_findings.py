@@ -12,30 +12,33 @@ def test_a_study_is_checked_against_its_truth(load_tool):
     tool = load_tool("check_findings")
     painted = paint_study(3, (60, 128, 128), positive=True)
     checked = tool.check_study("made up", painted)
-    assert 0.8 < checked.lung_dice < checked.lung_dice_with_vessels <= 1
-    assert len(checked.emboli) == len(painted.findings) > 0
+    dice = checked.lung_dice
+    assert 0.8 < dice["sharp, without vessels"] < dice["sharp, with vessels"] <= 1
+    assert 0.7 < dice["grid, with vessels"] < dice["sharp, with vessels"]
+    assert len(checked.emboli) + checked.undescribed == len(painted.findings) > 0
     for true, _, _, _ in checked.emboli:
         assert true in ("left", "right", "both")
     # Against lungs in the wrong place the figure falls: it does measure.
     moved = np.roll(painted.structures, 30, axis=2)
     worse = tool.check_study("moved", type(painted)(**{**vars(painted), "structures": moved}))
-    assert worse.lung_dice < checked.lung_dice - 0.1
+    assert all(worse.lung_dice[kind] < dice[kind] - 0.1 for kind in dice)
 
 
 def test_figures_are_counts_of_the_studies(load_tool):
     tool = load_tool("check_findings")
     emboli = [("left", "left", "central", "central"), ("right", "midline", "segmental", "central")]
     studies = [
-        tool.Checked("a", 0.9, 0.95, emboli, ["motion"], True, True),
-        tool.Checked("b", 0.7, 0.75, [("both", "left", "central", "segmental")], [], False, False),
+        tool.Checked("a", {"grid": 0.9}, emboli, 0, ["motion"], True, True),
+        tool.Checked("b", {"grid": 0.7}, [("both", "left", "central", "segmental")], 2, [], 0, 0),
         tool.Checked(
-            "c", 0.8, 0.85, [("left", "right", "segmental", "segmental")], ["motion"], 0, 0
+            "c", {"grid": 0.8}, [("left", "right", "segmental", "segmental")], 1, ["motion"], 0, 0
         ),
     ]
     found = tool.summarise(studies)
-    assert found["lungs"]["mean Dice"] == pytest.approx(0.8)
-    assert found["lungs"]["lowest Dice with vessels"] == 0.75
+    assert found["lungs"]["mean Dice, grid"] == pytest.approx(0.8)
+    assert found["lungs"]["lowest Dice, grid"] == 0.7
     assert found["side"] == {
+        "emboli not described": 3,
         "emboli of one side": 3,
         "right side": 1,
         "called midline": 1,
@@ -52,4 +55,7 @@ def test_the_command_writes_what_it_shows(load_tool, tmp_path, capsys):
     assert tool.main(words) == 0
     stored = json.loads((tmp_path / "f.json").read_text())
     assert stored["summary"]["lungs"]["studies"] == len(stored["studies"]) == 1
-    assert f"{stored['summary']['lungs']['mean Dice']:.3f}" in capsys.readouterr().out
+    assert (
+        f"{stored['summary']['lungs']['mean Dice, grid, with vessels']:.3f}"
+        in capsys.readouterr().out
+    )

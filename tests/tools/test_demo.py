@@ -2,10 +2,60 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from data_converters.core import cli
+
+#: What a repeat of the demo looks at: what is finished there is kept by the stages themselves.
+RESUMED = ["make_phantom", "fumpe_to_coco", "make_phantom", "rsna_to_coco", "train_steps"]
+ALL = [*RESUMED[:-1], "merge", "verify", "threshold_baseline", RESUMED[-1]]
+
+
+@pytest.fixture
+def stages(load_tool, monkeypatch, tmp_path):
+    """Runs a small demo in this process, training left out; gives the commands that were run."""
+    demo = load_tool("demo")
+    words = ["demo.py", "--data", str(tmp_path / "data"), "--work-dir", str(tmp_path / "run")]
+    words += ["--studies", "6", "4", "--size", "64", "--slices", "16", "--workers", "1"]
+    called: list[str] = []
+
+    def call(command, cwd):
+        called.append(Path(command[1]).stem)
+        if called[-1] == "train_steps":
+            summary = {"steps": [{"name": "s1_cls", "seconds": 1.0}]}
+            (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
+            return subprocess.CompletedProcess(command, 0)
+        monkeypatch.setattr(sys, "argv", command[1:])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(cwd / command[1]), run_name="__main__")
+        return subprocess.CompletedProcess(command, end.value.code)
+
+    def run():
+        called.clear()
+        monkeypatch.setattr(sys, "argv", words)
+        demo.main()
+        return list(called)
+
+    monkeypatch.setattr(demo.subprocess, "run", call)
+    monkeypatch.setattr(cli, "usable_cores", lambda: 1)
+    return run
+
+
+def test_a_repeat_merges_verifies_and_measures_only_what_changed(stages, tmp_path):
+    assert stages() == ALL
+    assert stages() == RESUMED
+    # Converted again, to the same bytes: nothing tells that but the time of the slices.
+    os.utime(tmp_path / "data/raw/fumpe/GroundTruth/PAT001.mat", (1e9, 1e9))
+    assert stages() == ALL
+    # A stage that was interrupted alone.
+    (tmp_path / "run/threshold.json").unlink()
+    assert stages() == [*RESUMED[:-1], "threshold_baseline", "train_steps"]
+    assert stages() == RESUMED
 
 
 @pytest.mark.slow
@@ -21,6 +71,7 @@ def test_demo_runs_through_and_again_at_no_cost(repository, tmp_path):
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         if attempt:
             assert done.stdout.count("finished before") == 9
+            assert done.stdout.count(": done before") == 3
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert len(summary["steps"]) == 9
     assert "Synthetic" in summary["note"]

@@ -7,7 +7,7 @@ ways are compared with the plain one (torch, float32, no gate) before anything c
 """
 
 import argparse
-import contextlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -64,7 +63,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        study = args.study or _painted(folder, args.slices)
+        study = (args.study or _painted(folder, args.slices)).resolve()
         half = _first_half(study, folder / "half")
         # First, while the process still treats memory as any process does.
         reference = _stock_seconds(args, study)
@@ -103,8 +102,8 @@ def _first_half(study: Path, folder: Path) -> Path:
     with open_study(study) as opened:
         files = opened.files[: len(opened) // 2]
     folder.mkdir()
-    for file in files:
-        (folder / Path(file).name).symlink_to(Path(file).resolve())
+    for number, file in enumerate(files):
+        (folder / f"{number}.dcm").symlink_to(Path(file).resolve())
     return folder
 
 
@@ -139,15 +138,16 @@ def _predictions(predictor: StudyPredictor, study: Path) -> list[SlicePrediction
 def _require_agreement(
     way: str, plain: list[SlicePrediction], found: list[SlicePrediction]
 ) -> None:
-    """Probabilities everywhere, masks where the gate let the heads look."""
+    """Probabilities and masks on all slices, also on those that the gate kept the heads from."""
     worst, both, total = 0.0, 0, 0
     for one, other in zip(plain, found, strict=True):
         if one.probability is not None and other.probability is not None:
             worst = max(worst, abs(one.probability - other.probability))
-        if other.examined:
-            both += len(np.intersect1d(one.pixels, other.pixels))
-            total += len(one.pixels) + len(other.pixels)
-    dice = 2 * both / total if total else 1.0
+        both += len(np.intersect1d(one.pixels, other.pixels))
+        total += len(one.pixels) + len(other.pixels)
+    if not total:
+        raise SystemExit(f"{way}: no mask to compare; take a study in which the model sees emboli")
+    dice = 2 * both / total
     kept = np.mean([each.examined for each in found])
     lost = sum(len(each.pixels) for each, other in zip(plain, found) if not other.examined)
     print(
@@ -170,6 +170,8 @@ def _stock_seconds(args: argparse.Namespace, study: Path, most: int | None = Non
     windows = ("lung", "pe", "mediastinal")
     start = time.perf_counter()
     with open_study(study) as opened, torch.inference_mode():
+        if most is not None:  # of a few slices only what every slice costs
+            start = time.perf_counter()
         for index in range(min(len(opened), most or len(opened))):
             hu = opened.slice_hu(index)
             picture = torch.from_numpy(np.stack([window_to_uint8(hu, each) for each in windows]))
@@ -241,17 +243,14 @@ def _tell_memory(args: argparse.Namespace, way: str, study: Path, folder: Path) 
     backend, precision, gate = _parts_of(way)
     command = [sys.executable, "tools/infer.py", str(study)]
     command += ["--checkpoint", str(args.checkpoint.resolve()), "--backend", backend]
-    command += ["--precision", precision, "--batch-size", str(args.batch_size)]
+    command += ["--device", "cpu", "--precision", precision, "--batch-size", str(args.batch_size)]
     command += ["--out", str(folder / f"{way}-memory"), *([] if gate else ["--no-gate"])]
-    most = 0
-    with psutil.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
-        while process.poll() is None:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                most = max(most, process.memory_info().rss)
-            time.sleep(0.05)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{way}: {' '.join(command)} failed")
-    print(f"{way}: the command takes {most / 1e9:.2f} GB at most")
+    print(f"{way}: the command takes {used.ru_maxrss * 1024 / 1e9:.2f} GB at most")
 
 
 def _flops(args: argparse.Namespace, trunk: int, heads: int) -> float:
