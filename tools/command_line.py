@@ -44,7 +44,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         action=DictAction,
         metavar="KEY=VALUE",
         help="override settings of the config, e.g. max_iters=500 lr=1e-4; "
-        "a key that the config does not have is refused",
+        "a key that neither the config has nor the part there takes is refused",
     )
     parser.add_argument(
         "--trust-checkpoint",

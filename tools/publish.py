@@ -3,7 +3,8 @@
 
 The validation split of --data-root gives the thresholds for slices, pixels, boxes and exams, and
 the gate that spares segmentation and detection (it keeps 99.5 % of the positive slices).
-tools/infer.py takes the file. A step of a recipe has its config in its folder.
+tools/infer.py takes the file. A step of a recipe has its config in its folder. Another input than
+the one trained with is refused, unless --cfg-options names it.
 
 Examples:
   tools/publish.py configs/pe_unified_r50.py work_dirs/pe_unified_r50/iter_20000.pth model.pth
@@ -37,7 +38,7 @@ def main() -> None:
         cfg = read_config(args)
         cfg.work_dir = args.work_dir or f"work_dirs/{Path(args.config).stem}/publish"
         cfg.launcher = args.launcher
-        validated = publish(cfg, args.checkpoint, args.out)
+        validated = publish(cfg, args.checkpoint, args.out, named=args.cfg_options or ())
     for key in ("cls/threshold", "cls/gate", "seg/threshold", "det/threshold", "exam/threshold"):
         if key in validated:
             print(f"{key}: {validated[key]:.4f}")

@@ -2,7 +2,9 @@
 """Evaluate a checkpoint: AUC, Dice and IoU, mAP, with intervals over patients.
 
 Operating thresholds come from validation (out of the checkpoint, or chosen on the validation
-split first) and are only applied here. Writes metrics.json into the work dir.
+split first) and are only applied here. Writes metrics.json into the work dir. Refuses a config
+that gives another input (size, windows, ...) than the checkpoint was trained with, unless
+--cfg-options names what differs.
 
 Example:
   tools/test.py configs/pe_cls_swin.py work_dirs/pe_cls_swin/iter_20000.pth --data-root data/pe
@@ -35,7 +37,7 @@ def main() -> None:
         cfg = read_config(args)
         cfg.work_dir = args.work_dir or f"work_dirs/{Path(args.config).stem}/test"
         cfg.launcher = args.launcher
-        evaluation = evaluate_checkpoint(cfg, args.checkpoint)
+        evaluation = evaluate_checkpoint(cfg, args.checkpoint, named=args.cfg_options or ())
         if not is_main_process():
             return
         path = Path(cfg.work_dir) / "metrics.json"

@@ -1,7 +1,8 @@
 """Where a slice is looked at: crop, size, flips, rotation, elastic deformation.
 
 Every transform moves the image, the masks and the boxes by one and the same map, and
-boxes of emboli with masks are read off the moved masks, so that they stay tight.
+boxes of emboli with masks are read off the moved masks, so that they stay tight. The map
+depends on the draw alone: one that depended on which labels are known would tell the label.
 """
 
 import cv2
@@ -42,6 +43,21 @@ def _update_boxes(results: dict, matrix: np.ndarray) -> None:
     boxes = boxes.clip(0, [cols, rows, cols, rows]).astype(np.float32)
     visible = (boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1)
     results["boxes"] = boxes[visible]
+
+
+def _boxes_of_sources(boxes: np.ndarray, source_x: np.ndarray, source_y: np.ndarray) -> np.ndarray:
+    """Tight boxes of the new pixels whose sources lie in the old boxes; those out of view go.
+
+    Args:
+        boxes: float32 (n, 4), x1 y1 x2 y2, pixel edges.
+        source_x, source_y: float32 (rows, cols), old coordinates of every new pixel's centre.
+    """
+    moved = [np.empty((0, 4), np.float32)]
+    # Edges lie half a pixel before the centres.
+    for x1, y1, x2, y2 in boxes - 0.5:
+        inside = (source_x >= x1) & (source_x <= x2) & (source_y >= y1) & (source_y <= y2)
+        moved.append(boxes_of_instances(inside.astype(np.uint16)))
+    return np.concatenate(moved)
 
 
 def _rows_and_cols(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -197,22 +213,33 @@ class RandomSliceGeometry(BaseTransform):
         rng = results["rng"]
         rows, cols = results["img_shape"]
         matrix = self.draw_matrix(rng, (rows, cols))
-        if rng.random() < self.elastic and results.get("instance_map") is not None:
-            sources = self._elastic_sources(rng, matrix, (rows, cols))
-            moved = self._remap(results["hu"], *sources, cv2.INTER_LINEAR, HU_MIN)
-            labels = self._remap(results["instance_map"], *sources, cv2.INTER_NEAREST, 0)
+        if rng.random() < self.elastic:
+            self._deform(results, *self._elastic_sources(rng, matrix, (rows, cols)))
         else:
-            moved = self._warp(results["hu"], matrix, cv2.INTER_LINEAR, HU_MIN)
-            labels = None
-            if results["instance_map"] is not None:
-                labels = self._warp(results["instance_map"], matrix, cv2.INTER_NEAREST, 0)
-        results["hu"] = moved.reshape(rows, cols, -1)
-        results["instance_map"] = labels
+            self._move(results, matrix)
+        results["hu"] = results["hu"].reshape(rows, cols, -1)
+        return results
+
+    def _deform(self, results: dict, source_x: np.ndarray, source_y: np.ndarray) -> None:
+        results["hu"] = self._remap(results["hu"], source_x, source_y, cv2.INTER_LINEAR, HU_MIN)
+        instances, boxes = results["instance_map"], results.get("boxes")
+        if instances is not None:
+            instances = self._remap(instances, source_x, source_y, cv2.INTER_NEAREST, 0)
+            results["instance_map"] = instances
+        if boxes is not None and instances is not None:
+            results["boxes"] = boxes_of_instances(instances)
+        elif boxes is not None:
+            results["boxes"] = _boxes_of_sources(boxes, source_x, source_y)
+
+    def _move(self, results: dict, matrix: np.ndarray) -> None:
+        instances = results["instance_map"]
+        results["hu"] = self._warp(results["hu"], matrix, cv2.INTER_LINEAR, HU_MIN)
+        if instances is not None:
+            results["instance_map"] = self._warp(instances, matrix, cv2.INTER_NEAREST, 0)
         # Boxes hold pixel edges, half a pixel before the centres that the matrix maps.
         edges = matrix.copy()
         edges[:, 2] += 0.5 - matrix[:, :2] @ np.array([0.5, 0.5])
         _update_boxes(results, edges)
-        return results
 
     @staticmethod
     def _warp(image: np.ndarray, matrix: np.ndarray, flags: int, fill: int) -> np.ndarray:

@@ -16,6 +16,10 @@ from typing import Any
 from mmengine.config import Config
 
 from pe_unified.engine.knobs import apply_knobs, governed
+from pe_unified.engine.parameters import parameters_of
+
+#: What mmengine's builders take out of a part's dictionary before they build it.
+_OF_THE_BUILDER = {"optim_wrapper": ("constructor", "paramwise_cfg")}
 
 
 class ConfigError(ValueError):
@@ -40,8 +44,9 @@ def load_config(
 
     Raises:
         FileNotFoundError: no such file.
-        ConfigError: an override names a key that the config does not have (the message offers
-            the nearest ones), or a value stands where a knob would overwrite it.
+        ConfigError: an override names a key that neither the config has nor the part there
+            takes (the message offers the nearest ones), or a value stands where a knob would
+            overwrite it.
     """
     path = Path(path)
     if not path.is_file():
@@ -54,7 +59,7 @@ def load_config(
         overrides["data_root"] = str(data_root)
     _refuse_lost(cfg, path)
     for key in overrides:
-        _require_key(cfg, key)
+        _require_key(cfg, key, overrides)
         _refuse_copied(cfg, key)
     _refuse_governed(cfg, overrides)
     cfg.merge_from_dict(overrides)
@@ -74,17 +79,24 @@ def _for_its_heads(cfg: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _require_key(cfg: Config, dotted: str) -> None:
-    node: Any = cfg._cfg_dict
+def _require_key(cfg: Config, dotted: str, overrides: Mapping[str, Any]) -> None:
+    """The config has the key, or the part that it belongs to takes it.
+
+    What stands below a key that is new to the config is left for the part to judge.
+    """
+    nodes: list[Any] = [cfg._cfg_dict]
     walked: list[str] = []
     for part in dotted.split("."):
+        node = nodes[-1]
         if isinstance(node, list | tuple) and part.isdigit() and int(part) < len(node):
-            node = node[int(part)]
+            nodes.append(node[int(part)])
         elif isinstance(node, dict) and part in node:
-            node = node[part]
+            nodes.append(node[part])
         else:
+            known = _known(nodes, walked, overrides)
+            if part in known:
+                return
             here = ".".join(walked) or "the config"
-            known = [str(key) for key in node] if isinstance(node, dict) else []
             near = difflib.get_close_matches(part, known, n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise ConfigError(
@@ -92,6 +104,20 @@ def _require_key(cfg: Config, dotted: str) -> None:
                 f"{', '.join(known) or 'nothing'}"
             )
         walked.append(part)
+
+
+def _known(nodes: Sequence[Any], walked: Sequence[str], overrides: Mapping[str, Any]) -> list[str]:
+    """Keys that may stand in the last of nested ``nodes``: its own, and what its part takes."""
+    around, node = (None, *nodes)[-2:]
+    if not isinstance(node, dict):
+        return []
+    place = ".".join(walked)
+    taken: set[str] = set()
+    if "type" in node:
+        taken = parameters_of(overrides.get(f"{place}.type", node["type"]))
+    elif isinstance(around, dict) and "type" in around:
+        taken = parameters_of(around["type"], walked[-1])
+    return list(dict.fromkeys([*map(str, node), *_OF_THE_BUILDER.get(place, ()), *sorted(taken)]))
 
 
 def _refuse_copied(cfg: Config, dotted: str) -> None:

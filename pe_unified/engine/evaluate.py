@@ -4,7 +4,7 @@ import copy
 import itertools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
+from pe_unified.engine.inputs import require_same_input
 from pe_unified.engine.runner import PERunner
 from pe_unified.evaluation.metrics import as_json, fix_thresholds
 from pe_unified.evaluation.tables import Table
@@ -39,7 +40,10 @@ class Evaluation:
 
 
 def evaluate_checkpoint(
-    cfg: Config, checkpoint: str | Path, hooks: list[Hook] | None = None
+    cfg: Config,
+    checkpoint: str | Path,
+    hooks: list[Hook] | None = None,
+    named: Collection[str] = (),
 ) -> Evaluation:
     """Evaluate on the test split, with the thresholds that validation chose.
 
@@ -50,9 +54,15 @@ def evaluate_checkpoint(
         cfg: as :func:`~pe_unified.engine.load_config` gives it, with ``work_dir``.
         checkpoint: weights to evaluate.
         hooks: further hooks of the test loop, for instance to keep some predictions.
+        named: dotted keys that the user set; the input may differ in these from the one that
+            the checkpoint was trained with.
+
+    Raises:
+        ConfigError: the input differs elsewhere.
     """
-    runner = _test_runner(cfg, checkpoint, "test")
     stored = load_checkpoint_safely(checkpoint, trust=cfg.get("trust_checkpoint", False))
+    require_same_input(cfg, checkpoint, stored, named)
+    runner = _test_runner(cfg, checkpoint, "test")
     chosen: Mapping[str, Any] = stored.get("meta", {}).get("validated", {})
     needed = [f"{metric.prefix}/threshold" for metric in _metrics(runner.test_evaluator)]
     if any(chosen.get(key) is None for key in needed):

@@ -9,6 +9,7 @@ import torch
 from mmengine.dist import all_reduce_dict, all_reduce_params, master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import nn
 
 from pe_unified.registry import HOOKS
 
@@ -19,6 +20,7 @@ class WholeCheckpointHook(Hook):
 
     Where a validation falls on the same iteration the checkpoint is written after it and
     carries its result, so that a run resumed from any checkpoint repeats or skips nothing.
+    Weights that are not finite are neither validated nor written; they stop the run.
 
     Args:
         interval: iterations between checkpoints; rounded up to whole updates where
@@ -59,7 +61,10 @@ class WholeCheckpointHook(Hook):
         outputs: dict | None = None,
     ) -> None:
         finished = runner.iter + 1
-        if self._due(runner, finished) and not self._validates(runner, finished):
+        validates, due = self._validates(runner, finished), self._due(runner, finished)
+        if validates or due:
+            _refuse_broken_weights(runner.model, finished, data_batch)
+        if due and not validates:
             self._save(runner, finished)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
@@ -89,7 +94,6 @@ class WholeCheckpointHook(Hook):
         self._write(runner, f"iter_{finished}.pth", finished)
         self._forget_oldest(Path(runner.work_dir))
 
-    @master_only
     def _write(self, runner: Runner, name: str, finished: int, **kwargs: Any) -> None:
         runner.save_checkpoint(runner.work_dir, name, meta={"iter": finished}, **kwargs)
 
@@ -170,12 +174,28 @@ class NaNGuardHook(Hook):
         }
         broken = {name: value for name, value in values.items() if not math.isfinite(value)}
         if broken:
-            files = "\n  ".join(_files_of(data_batch))
-            raise FloatingPointError(
-                f"iteration {batch_idx + 1}: {', '.join(f'{k} = {v}' for k, v in broken.items())}. "
-                "The last checkpoint is from before this. Lower the learning rate, clip "
-                f"gradients, or look at the slices of this batch:\n  {files}"
-            )
+            what = ", ".join(f"{name} = {value}" for name, value in broken.items())
+            raise FloatingPointError(_not_finite(batch_idx + 1, what, data_batch))
+
+
+def _refuse_broken_weights(model: nn.Module, finished: int, data_batch: dict | None) -> None:
+    """A finite loss may have gradients that are not; the next loss would tell, too late."""
+    broken = [
+        name
+        for name, tensor in model.state_dict().items()
+        if tensor.is_floating_point() and not tensor.isfinite().all()
+    ]
+    if broken:
+        what = f"{len(broken)} tensors of the weights are not finite, first {broken[0]}"
+        raise FloatingPointError(_not_finite(finished, what, data_batch))
+
+
+def _not_finite(iteration: int, what: str, data_batch: dict | None) -> str:
+    files = "\n  ".join(_files_of(data_batch))
+    return (
+        f"iteration {iteration}: {what}. The last checkpoint is from before this. Lower the "
+        f"learning rate, clip gradients, or look at the slices of this batch:\n  {files}"
+    )
 
 
 def _files_of(data_batch: dict | None) -> list[str]:

@@ -1,8 +1,8 @@
 """A checkpoint for others to use: the weights alone, with every threshold fixed on validation."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Collection, Sequence
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 
 from pe_unified.engine.evaluate import validate_checkpoint
+from pe_unified.engine.inputs import require_same_input
 from pe_unified.engine.runner import save_atomically
 from pe_unified.evaluation.exam_score import exam_probability
 from pe_unified.evaluation.slices import SliceTable, choose_threshold
@@ -56,34 +57,55 @@ def exam_threshold(studies: dict[str, list[tuple[int, float, float, int | None]]
     return choose_threshold(SliceTable.build(names, labels, np.array(scores))) if names else None
 
 
-#: What the config says of the machine that it ran on.
-_PLACES = ("data_root", "work_dir", "load_from", "reuse")
+#: What the config says of the machine that it ran on, and of where it logged.
+_PLACES = ("data_root", "work_dir", "load_from", "reuse", "vis_backends")
+#: What names a file, a URL, or (``from``) a step.
+_FILES = ("pretrained", "checkpoint", "from")
 
 
-def _without_places(settings: Any) -> Any:
-    """Settings without the paths of this machine, which are nobody else's business."""
+def _without_places(settings: Any, key: str = "") -> Any:
+    """Settings without the folders of this machine, which are nobody else's business.
+
+    Files that weights came from keep their names, and annotations their place in the data set.
+    """
     if isinstance(settings, dict):
         return {
-            key: None if key in _PLACES else _without_places(value)
+            key: None if key in _PLACES else _without_places(value, key)
             for key, value in settings.items()
         }
     if isinstance(settings, list | tuple):
-        return type(settings)(_without_places(each) for each in settings)
+        return type(settings)(_without_places(each, key) for each in settings)
+    if isinstance(settings, str) and _tells_a_folder(settings, key):
+        return PureWindowsPath(settings).name
     return settings
 
 
-def publish(cfg: Config, checkpoint: Path, out: Path) -> dict[str, Any]:
+def _tells_a_folder(text: str, key: str) -> bool:
+    if text.startswith(("/", "~", "..", "file:")) or PureWindowsPath(text).is_absolute():
+        return True
+    return key in _FILES and "://" not in text
+
+
+def publish(
+    cfg: Config, checkpoint: Path, out: Path, named: Collection[str] = ()
+) -> dict[str, Any]:
     """Validate a checkpoint and write it with what was chosen there.
 
     Args:
         cfg: that it was trained with, with the data root to validate on.
         checkpoint: written by training.
         out: the new file; appears whole or not at all.
+        named: dotted keys that the user set; the published input may differ in these from the
+            one that the checkpoint was trained with.
 
     Returns:
         the metrics and thresholds of the validation split, as the file holds them.
+
+    Raises:
+        ConfigError: the input differs elsewhere.
     """
     stored = load_checkpoint_safely(checkpoint, trust=cfg.get("trust_checkpoint", False))
+    require_same_input(cfg, checkpoint, stored, named)
     kept = _KeepSlices()
     validated = {
         key: value
@@ -97,7 +119,7 @@ def publish(cfg: Config, checkpoint: Path, out: Path) -> dict[str, Any]:
         key: stored["meta"].get(key)
         for key in ("iter", "pe_unified", "step", "parents", "seed", "dataset_meta")
     }
-    meta["cfg"] = _without_places(cfg.to_dict())
+    meta = _without_places({**meta, "cfg": cfg.to_dict()})
     save_atomically(
         {"meta": {**meta, "validated": validated}, "state_dict": stored["state_dict"]}, out
     )

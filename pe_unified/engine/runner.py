@@ -3,16 +3,14 @@
 import atexit
 import logging
 import os
-import random
 import re
 import time
 import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.dist import init_dist
+from mmengine.dist import init_dist, is_main_process
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import Runner
@@ -21,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from pe_unified.engine.config import ConfigError
 from pe_unified.engine.knobs import changed_knobs
+from pe_unified.engine.random_state import gather_random_states, restore_random_state
 from pe_unified.models.weights import load_checkpoint_safely, reuse_weights
 from pe_unified.version import __version__
 
@@ -32,8 +31,9 @@ class PERunner(Runner):
 
     - A checkpoint is written beside its place and renamed, holds plain data only, and
       carries its config, its step, what it was started from, the thresholds fixed on
-      validation and the state of every random generator.
-    - ``resume`` goes on from the newest checkpoint that is whole.
+      validation and the state of every random generator of every process.
+    - ``resume`` goes on from the newest checkpoint that is whole; ``load_from`` gives weights,
+      to a run that has none to go on from.
     - Loading is strict, and refuses pickled code unless ``cfg.trust_checkpoint``.
     - ``cfg.reuse`` ``{module: checkpoint}``, or ``{module: [step, checkpoint]}``, starts
       modules from other checkpoints.
@@ -44,7 +44,7 @@ class PERunner(Runner):
         super().__init__(*args, **kwargs)
         torch.set_autocast_dtype("cuda", torch.bfloat16)
         self.parents: list[dict] = []
-        #: What validation found; tools/test.py applies the thresholds among it.
+        #: What validation found; the checkpoint carries it, with the thresholds among it.
         self.validated: dict[str, float] = {}
         #: Finished iterations of the weights that were validated.
         self.validated_iter: int | None = None
@@ -126,7 +126,13 @@ class PERunner(Runner):
         by_epoch: bool = False,
         backend_args: dict | None = None,
     ) -> None:
-        """Write a checkpoint atomically; ``meta["iter"]`` counts finished iterations."""
+        """Write a checkpoint atomically; ``meta["iter"]`` counts finished iterations.
+
+        All processes must call it, since each adds its random state; the first one writes.
+        """
+        random_states = gather_random_states()
+        if not is_main_process():
+            return
         model = self.model.module if is_model_wrapper(self.model) else self.model
         finished = (meta or {}).get("iter", self.iter)
         checkpoint: dict[str, Any] = {
@@ -148,7 +154,7 @@ class PERunner(Runner):
             },
             "state_dict": weights_to_cpu(model.state_dict()),
             "message_hub": {"log_scalars": {}, "runtime_info": {}, "resumed_keys": {}},
-            "random_state": _random_state(),
+            "random_state": random_states,
         }
         if save_optimizer:
             checkpoint["optimizer"] = self.optim_wrapper.state_dict()
@@ -171,9 +177,6 @@ class PERunner(Runner):
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         model = self.model.module if is_model_wrapper(self.model) else self.model
         model.load_state_dict(checkpoint["state_dict"], strict=strict)
-        meta = checkpoint.get("meta", {})
-        self.validated = dict(meta.get("validated", {}))
-        self.validated_iter = meta.get("iter")
         self._has_loaded = True
         self.logger.info(f"weights of {filename} loaded")
         return checkpoint
@@ -182,24 +185,35 @@ class PERunner(Runner):
         """Go on as if nothing had happened: weights, optimiser, schedule, random state."""
         super().resume(filename, *args, **kwargs)
         checkpoint = load_checkpoint_safely(filename, trust=self.cfg.get("trust_checkpoint", False))
-        changed = changed_knobs(checkpoint["meta"]["cfg"], self.cfg)
+        meta = checkpoint["meta"]
+        changed = changed_knobs(meta["cfg"], self.cfg)
         if changed:
             self.logger.warning(
                 f"resumed with other settings than {filename} was trained with: "
                 f"{'; '.join(changed)}. The optimiser and the schedule go on with its own"
             )
-        self.parents = list(checkpoint["meta"]["parents"])
-        self.best = checkpoint["meta"]["best"]
-        self._seconds_before = checkpoint["meta"]["seconds"]
-        _restore_random_state(checkpoint["random_state"])
+        self.parents = list(meta["parents"])
+        self.validated, self.validated_iter = dict(meta["validated"]), meta["iter"]
+        self.best = meta["best"]
+        self._seconds_before = meta["seconds"]
+        if not restore_random_state(checkpoint["random_state"]):
+            self.logger.warning(
+                f"{filename} holds the random state of another number of processes than "
+                f"{self.world_size}: their generators start from the seed"
+            )
 
     def load_or_resume(self) -> None:
-        """``resume`` finds the newest whole checkpoint of the work dir by itself."""
-        if not self._has_loaded and self._resume and self._load_from is None:
-            self._load_from = newest_checkpoint(self.work_dir)
-            if self._load_from is None:
+        """``resume`` finds the newest whole checkpoint of the work dir by itself.
+
+        Where there is none the run starts anew, with the weights of ``load_from`` if it is set.
+        """
+        if not self._has_loaded and self._resume:
+            newest = newest_checkpoint(self.work_dir)
+            if newest is None:
                 self.logger.info(f"nothing to resume in {self.work_dir}: starting anew")
                 self._resume = False
+            else:
+                self._load_from = newest
         super().load_or_resume()
 
 
@@ -271,28 +285,3 @@ def is_whole(path: str | Path) -> bool:
             return archive.testzip() is None
     except (zipfile.BadZipFile, OSError):
         return False
-
-
-def _random_state() -> dict[str, Any]:
-    _, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
-    version, internal, gauss_next = random.getstate()
-    state: dict[str, Any] = {
-        "torch": torch.get_rng_state(),
-        "numpy": [torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
-        "python": [version, list(internal), gauss_next],
-    }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    return state
-
-
-def _restore_random_state(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["torch"].cpu())
-    keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state(  # noqa: NPY002
-        ("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached)
-    )
-    version, internal, gauss_next = state["python"]
-    random.setstate((version, tuple(internal), gauss_next))
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([each.cpu() for each in state["cuda"]])

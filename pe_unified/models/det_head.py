@@ -30,6 +30,7 @@ class PEDetHead(BaseModule):
             one is refused.
     """
 
+    hands_on = {"**": DetSettings}
     loss_names = ("loss_rpn_cls", "loss_rpn_bbox", "loss_roi_cls", "loss_roi_bbox")
 
     def __init__(

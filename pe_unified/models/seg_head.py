@@ -33,6 +33,8 @@ class PESegHead(BaseModule):
             (channels, out_stride, skip_channels, detail_channels, ...).
     """
 
+    hands_on = {"decoder": UNetDecoder}
+
     def __init__(
         self,
         in_channels: Sequence[int],

@@ -14,6 +14,8 @@ import torch
 from mmengine.logging import HistoryBuffer, print_log
 from torch import Tensor, nn
 
+from pe_unified.ct.errors import first_line
+
 #: Where a reused part comes from: a checkpoint file, its content, or bare tensors by name;
 #: with a name before it, that name is reported in place of the file's.
 WeightSource = str | os.PathLike | Mapping[str, Any]
@@ -90,7 +92,7 @@ def load_checkpoint_safely(
             ) from error
         except Exception as error:
             raise CheckpointError(
-                f"{path}: not a whole checkpoint ({_first_line(error)}). It was cut off or is "
+                f"{path}: not a whole checkpoint ({first_line(error)}). It was cut off or is "
                 f"another kind of file: fetch it again, or take the checkpoint before it"
             ) from error
     if not isinstance(loaded, Mapping):
@@ -138,11 +140,6 @@ def _unsafe_names(path: Path) -> str:
     except Exception:
         return ""
     return ", ".join(sorted(names)[:5])
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 def tensors_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -64,6 +64,59 @@ def test_boxes_without_masks_contain_what_the_masks_would_give(seed):
     assert inside.any(axis=1).all()
 
 
+def labelled(kinds, rng_seed):
+    """A noisy slice, always the same, of which only the given kinds of labels are known."""
+    results = sample(channels=3, rng_seed=rng_seed)
+    results["hu"] = np.random.default_rng(5).integers(-1000, 1000, results["hu"].shape, np.int16)
+    if kinds == "masks, no embolus":
+        results["instance_map"] = np.zeros_like(results["instance_map"])
+        results["boxes"] = np.empty((0, 4), dtype=np.float32)
+    if kinds in ("slice", "boxes"):
+        results["instance_map"] = None
+    if kinds == "slice":
+        results["boxes"] = None
+    return results
+
+
+def test_the_draw_alone_decides_whatever_labels_are_known():
+    """Else the network could tell a positive slice without masks by its not being deformed."""
+    transform = RandomSliceGeometry(elastic=0.3)
+    draw_sources, deformed = transform._elastic_sources, []
+    transform._elastic_sources = lambda *words: deformed.append(1) or draw_sources(*words)
+    first = {}
+    for kinds in ("masks", "masks, no embolus", "boxes", "slice"):
+        deformed.clear()
+        for seed in range(40):
+            moved = transform.transform(labelled(kinds, seed))
+            next_draw = moved["rng"].random()
+            pixels, expected_draw = first.setdefault(seed, (moved["hu"], next_draw))
+            np.testing.assert_array_equal(moved["hu"], pixels)
+            assert next_draw == expected_draw
+        assert 5 < len(deformed) < 20
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_deformed_boxes_without_masks_enclose_the_emboli(seed):
+    transform = RandomSliceGeometry(elastic=1.0, rotate=20, shift=0.1)
+    masks = transform.transform(sample(seed=seed, rng_seed=seed))
+    boxes = transform.transform(sample(seed=seed, rng_seed=seed, masks=False))["boxes"]
+    assert boxes.dtype == np.float32 and (boxes >= 0).all() and (boxes <= 96).all()
+    inside = (boxes[None, :, :2] <= masks["boxes"][:, None, :2]).all(-1)
+    inside &= (boxes[None, :, 2:] >= masks["boxes"][:, None, 2:]).all(-1)
+    assert inside.any(axis=1).all()
+    # Not more than a box grows by a turn, the zoom and the deformation.
+    assert (boxes[:, 2:] - boxes[:, :2] <= 48).all()
+
+
+def test_a_deformed_box_out_of_view_goes():
+    results = sample(masks=False)
+    results["boxes"] = np.array([[0, 0, 6, 6], [40, 40, 60, 60]], dtype=np.float32)
+    zoom = RandomSliceGeometry(flip=0, rotate=0, scale=(2, 2), shift=0, elastic=1.0)
+    (box,) = zoom.transform(results)["boxes"]
+    assert box == pytest.approx([32.5, 32.5, 72.5, 72.5], abs=9)
+
+
 def test_flip_alone_is_exact():
     before = sample(channels=3)
     flipped = RandomSliceGeometry(flip=1.0, rotate=0, scale=(1, 1), shift=0).transform(

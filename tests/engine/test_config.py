@@ -68,6 +68,56 @@ def test_misspelt_override_is_refused_with_a_hint(path, key, hint):
         load_config(path, {key: 1})
 
 
+@pytest.mark.parametrize(
+    ("config", "overrides"),
+    [
+        ("pe_cls_r50", {"model.cls_head.loss": "focal"}),
+        ("pe_det_r50", {"model.det_head.channels": 64}),
+        ("pe_seg_r50", {"model.seg_head.decoder.skip_channels": 8}),
+        ("pe_cls_r50", {"train_dataloader.dataset.pipeline.4.elastic_amplitude": 6.0}),
+        ("pe_cls_r50", {"train_dataloader.dataset.indices": 9}),  # of a base class
+        ("pe_cls_r50", {"optim_wrapper.optimizer.betas": (0.9, 0.95)}),
+        (
+            "pe_cls_r50",
+            {"optim_wrapper.optimizer.type": "SGD", "optim_wrapper.optimizer.momentum": 0.9},
+        ),
+        (
+            "pe_cls_swin",
+            {
+                "optim_wrapper.constructor": "LayerDecayConstructor",
+                "optim_wrapper.paramwise_cfg.layer_decay": 0.8,
+            },
+        ),
+        ("pe_cls_swin", {"optim_wrapper.paramwise_cfg": {"layer_decay": 0.8}}),
+    ],
+)
+def test_an_override_may_set_what_the_part_takes(repository, config, overrides):
+    cfg = load_config(repository / f"configs/{config}.py", overrides)
+    for key, value in overrides.items():
+        node = cfg
+        for part in key.split("."):
+            node = node[int(part)] if part.isdigit() else node[part]
+        assert node == value
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("model.cls_head.losss", "loss"),
+        ("model.det_head.chanels", "channels"),
+        ("model.seg_head.decoder.chanels", "channels"),
+        ("model.cls_head.loss_weight", "mask_weight"),
+        ("train_dataloader.dataset.pipeline.4.elastic_amplitud", "elastic_amplitude"),
+        ("optim_wrapper.constructr", "constructor"),
+        ("optim_wrapper.optimizer.momentum", ""),  # of SGD, not of AdamW
+        ("model.constructor", ""),
+    ],
+)
+def test_what_no_part_takes_is_refused(repository, key, hint):
+    with pytest.raises(ConfigError, match=f"has no '.*did you mean .*{hint}" if hint else "has no"):
+        load_config(repository / "configs/pe_unified_r50.py", {key: 1})
+
+
 def test_override_of_a_list_item(path):
     cfg = load_config(path, {"train_dataloader.dataset.pipeline.2.margin_mm": 3.0})
     assert cfg.train_dataloader.dataset.pipeline[2].margin_mm == 3.0

@@ -25,6 +25,27 @@ def test_nan_stops_the_run_and_names_the_files(repository, tiny_dataset, tmp_pat
     assert sorted(path.name for path in tmp_path.glob("iter_*")) == ["iter_1.pth", "iter_2.pth"]
 
 
+class BreakGradients(Hook):
+    """In the second iteration the loss is a number and a gradient is none."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if batch_idx == 1:
+            runner.model.cls_head.fc.weight.register_hook(lambda grad: grad * float("inf"))
+
+
+@pytest.mark.parametrize("val_interval", [1000, 2])
+def test_broken_weights_are_not_written(repository, tiny_dataset, tmp_path, val_interval):
+    """The loss of this iteration was finite: only the weights tell."""
+    cfg = small_config(repository, tiny_dataset, tmp_path, task="cls", max_iters=4)
+    cfg.default_hooks.checkpoint.update(interval=1, save_best="cls/auc")
+    cfg.train_cfg.val_interval = val_interval
+    runner = PERunner.from_cfg(cfg)
+    runner.register_hook(BreakGradients())
+    with pytest.raises(FloatingPointError, match=r"iteration 2: \d+ tensors[\s\S]*PAT00\d/\d{4}"):
+        runner.train()
+    assert [path.name for path in tmp_path.glob("*.pth")] == ["iter_1.pth"]
+
+
 def test_best_metric_must_exist(repository, tiny_dataset, tmp_path):
     cfg = small_config(repository, tiny_dataset, tmp_path, task="cls", max_iters=1)
     cfg.default_hooks.checkpoint.save_best = "seg/dice"

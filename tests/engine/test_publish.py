@@ -1,8 +1,10 @@
+import shutil
+
 import pytest
 from tiny_run import small_config
 
 from pe_unified.engine import PERunner
-from pe_unified.engine.publish import exam_threshold, publish
+from pe_unified.engine.publish import _without_places, exam_threshold, publish
 from pe_unified.evaluation import as_json
 from pe_unified.inference.model import load_model
 from pe_unified.models.weights import load_checkpoint_safely
@@ -26,6 +28,55 @@ def test_a_published_model_has_every_threshold_and_nothing_to_spare(
     assert None not in (thresholds.slice, thresholds.pixel, thresholds.box, thresholds.gate)
     assert thresholds.exam is None  # every patient of the set is positive
     assert thresholds.gate <= thresholds.slice
+
+
+def test_a_published_model_tells_no_folder_of_the_machine(repository, tiny_dataset, tmp_path):
+    """Neither of what it started from, nor of its data, nor of where it logged."""
+    private = tmp_path / "alice"
+    shutil.copytree(tiny_dataset / "annotations", private / "annotations")
+    cfg = small_config(repository, tiny_dataset, private / "first", task="cls", max_iters=1)
+    PERunner.from_cfg(cfg).train()
+    first = str(private / "first/iter_1.pth")
+    cfg = small_config(
+        repository,
+        tiny_dataset,
+        private / "run",
+        task="cls",
+        max_iters=1,
+        pretrained=first,
+        **{
+            f"{split}_dataloader.dataset.ann_file": str(private / f"annotations/{split}.json")
+            for split in ("train", "val", "test")
+        },
+        vis_backends=[dict(type="LocalVisBackend", save_dir=str(private / "logs"))],
+    )
+    cfg.reuse = {"backbone": first, "cls_head": ["s1_cls", first]}
+    PERunner.from_cfg(cfg).train()
+    cfg.work_dir = str(private / "publish")
+    publish(cfg, private / "run/iter_1.pth", tmp_path / "model.pth")
+    meta = load_checkpoint_safely(tmp_path / "model.pth")["meta"]
+    assert "alice" not in str(meta) and str(tmp_path) not in str(meta)
+    assert [parent["from"] for parent in meta["parents"]] == ["iter_1.pth", "s1_cls"]
+    assert (
+        meta["cfg"]["pretrained"] == meta["cfg"]["model"]["backbone"]["pretrained"] == "iter_1.pth"
+    )
+    assert meta["cfg"]["test_dataloader"]["dataset"]["ann_file"] == "test.json"
+    assert load_model(tmp_path / "model.pth").lineage["parents"] == meta["parents"]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("torchvision://resnet50", "torchvision://resnet50"),
+        ("https://somewhere.org/swin_t.pth", "https://somewhere.org/swin_t.pth"),
+        ("weights/of_alice/r50.pth", "r50.pth"),
+        ("~/r50.pth", "r50.pth"),
+        (r"C:\Users\alice\r50.pth", "r50.pth"),
+        (None, None),
+    ],
+)
+def test_weights_keep_their_name_only(given, kept):
+    assert _without_places({"model": {"pretrained": given}}) == {"model": {"pretrained": kept}}
 
 
 def test_the_exam_threshold_parts_the_exams():

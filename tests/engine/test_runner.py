@@ -6,6 +6,7 @@ import time
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from tiny_run import small_config
 
 from pe_unified.engine import PERunner
@@ -166,6 +167,48 @@ def test_resume_with_nothing_to_resume_starts_anew(repository, tiny_dataset, tmp
     cfg = small_config(repository, tiny_dataset, tmp_path, task="cls", max_iters=1)
     cfg.resume = True
     assert train(cfg).iter == 1
+
+
+class FirstIteration(Hook):
+    """Remembers where training began, and with which weights."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if not hasattr(self, "number"):
+            self.number = batch_idx
+            self.weight = runner.model.cls_head.fc.weight.detach().clone()
+
+
+def test_resume_prefers_its_own_checkpoint_to_load_from(repository, tiny_dataset, tmp_path):
+    """``load_from`` gives weights to a run that has nothing to go on from; it is not resumed."""
+    work_dir, given = tmp_path / "run", tmp_path / "other/iter_2.pth"
+    train(small_config(repository, tiny_dataset, given.parent, task="cls", max_iters=2))
+    stored = load_checkpoint_safely(given)
+    for iterations, begun in ((2, 0), (3, 2)):
+        cfg = small_config(repository, tiny_dataset, work_dir, task="cls", max_iters=iterations)
+        cfg.merge_from_dict(dict(load_from=str(given), resume=True))
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        first = FirstIteration()
+        runner = PERunner.from_cfg(cfg)
+        runner.register_hook(first)
+        runner.train()
+        assert first.number == begun
+        same = torch.equal(first.weight, stored["state_dict"]["cls_head.fc.weight"])
+        assert same == (begun == 0)
+    # Nor are the thresholds of the given weights its own.
+    assert stored["meta"]["validated"]
+    assert load_checkpoint_safely(work_dir / "iter_2.pth")["meta"]["validated"] == {}
+
+
+def test_random_state_of_another_number_of_processes_is_told(repository, tiny_dataset, tmp_path):
+    train(small_config(repository, tiny_dataset, tmp_path, task="cls", max_iters=1))
+    checkpoint = load_checkpoint_safely(tmp_path / "iter_1.pth")
+    checkpoint["random_state"] *= 2
+    save_atomically(checkpoint, tmp_path / "iter_1.pth")
+    cfg = small_config(repository, tiny_dataset, tmp_path, task="cls", max_iters=2)
+    cfg.resume = True
+    assert train(cfg).iter == 2
+    log = max(tmp_path.glob("*/*.log"), key=os.path.getmtime).read_text()
+    assert "random state of another number of processes" in log
 
 
 def test_reuse_is_recorded(undisturbed, repository, tiny_dataset, tmp_path):

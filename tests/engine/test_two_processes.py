@@ -99,6 +99,70 @@ def test_processes_share_batch_norm_statistics(repository, tiny_dataset, tmp_pat
         torch.testing.assert_close(second[name], tensor, atol=1e-6, rtol=1e-5, msg=name)
 
 
+RESUMED = """
+import os, sys
+sys.path[:0] = {paths!r}
+from pathlib import Path
+import torch
+from mmengine.hooks import Hook
+from tiny_run import small_config
+from pe_unified.engine import PERunner
+
+torch.set_num_threads(1)
+rank, work_dir = int(os.environ["RANK"]), Path({work_dir!r})
+
+
+class Draws(Hook):
+    '''Every process has its own generator; its state before the second iteration is kept.'''
+
+    def before_train(self, runner):
+        if runner.iter == 0:
+            torch.manual_seed(rank)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if batch_idx == 1:
+            self.state = torch.get_rng_state()
+
+
+states = []
+for resume in (False, True):
+    cfg = small_config(Path({repository!r}), Path({data!r}), work_dir, task="cls", max_iters=2)
+    cfg.merge_from_dict(dict(launcher="pytorch", resume=resume))
+    cfg.experiment_name = f"resume_{{resume}}"
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.default_hooks.checkpoint.interval = 1
+    draws = Draws()
+    runner = PERunner.from_cfg(cfg)
+    runner.register_hook(draws)
+    runner.train()
+    states.append(draws.state)
+    torch.distributed.barrier()
+    if rank == 0:
+        (work_dir / "iter_2.pth").unlink()
+    torch.distributed.barrier()
+torch.save(states, work_dir / f"rank{{rank}}.pt")
+"""
+
+
+def test_every_process_resumes_its_own_random_state(repository, tiny_dataset, tmp_path):
+    script = tmp_path / "resume.py"
+    script.write_text(
+        RESUMED.format(
+            paths=[str(repository / "tests"), str(repository / "tests/engine")],
+            repository=str(repository),
+            data=str(tiny_dataset),
+            work_dir=str(tmp_path),
+        )
+    )
+    done = subprocess.run([*TORCHRUN, str(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (first, first_resumed), (second, second_resumed) = (
+        torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1)
+    )
+    assert not torch.equal(first, second)
+    assert torch.equal(first_resumed, first) and torch.equal(second_resumed, second)
+
+
 def test_recipe_and_evaluation_by_two_processes(repository, tiny_dataset, tmp_path):
     """One summary, one table on the console, metrics over the slices of both."""
     settings = {**small_settings("cls"), "max_iters": 2}

@@ -9,7 +9,9 @@ import subprocess
 import cv2
 import numpy as np
 import pytest
+from dicom_files import write_hu
 
+from pe_unified.inference import analyse_study
 from pe_unified.inference.page import _MOST_SLICES, _flags, _outline, _shown
 
 CHROMIUM = next(
@@ -46,6 +48,17 @@ def test_its_data_are_those_of_the_report(page):
     ]
     marked = [each["index"] for each in data["slices"] if 'class="mask"' in each["marks"]]
     assert marked == [each["index"] for each in report["slices"] if each["embolus_pixels"]]
+
+
+def test_the_side_of_the_picture_is_said_as_it_is(page, predictor, tmp_path):
+    assert "The patient's right is on the left of the picture." in page[0].read_text()
+    hu = np.random.default_rng(0).normal(0, 300, (64, 64)).astype(np.int16)
+    for k in range(9):
+        write_hu(tmp_path / "ct" / f"{k}", hu, z=k, ImageOrientationPatient=[-1, 0, 0, 0, -1, 0])
+    report = analyse_study(tmp_path / "ct", tmp_path / "out", predictor)
+    assert "prone" in [flag["name"] for flag in report["quality"]["flags"]]
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "The patient's left is on the left of the picture." in text
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")

@@ -1,0 +1,54 @@
+"""What the parts that a config names can be told: the parameters of their classes."""
+
+import inspect
+from functools import cache
+from typing import Any
+
+from mmengine.registry import Registry
+
+from pe_unified import registry
+
+_UNNAMED = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.VAR_POSITIONAL,
+    inspect.Parameter.VAR_KEYWORD,
+)
+
+
+def parameters_of(kind: Any, key: str | None = None) -> set[str]:
+    """Names that a part takes in its dictionary; none where no registry knows its ``type``.
+
+    A part whose ``**keywords``, or whose dictionary ``key``, are the parameters of another class
+    says so in ``hands_on``, such as ``{"**": DetSettings}``.
+
+    Args:
+        kind: the ``type``, by name (``PEClsHead``, ``mmdet.RPNHead``) or the class itself.
+        key: ask for the names in the dictionary that the part takes by this name.
+    """
+    part = _registered(kind) if isinstance(kind, str) else kind
+    if not inspect.isclass(part):
+        return set()
+    hands_on = getattr(part, "hands_on", {})
+    if key is not None:
+        return _named(hands_on[key]) if key in hands_on else set()
+    return _named(part) | (_named(hands_on["**"]) if "**" in hands_on else set())
+
+
+@cache
+def _registered(name: str) -> Any:
+    """Looked up in the package's registries, which go on to mmengine's and those of a scope."""
+    every = [each for each in vars(registry).values() if isinstance(each, Registry)]
+    return next((part for each in every if (part := each.get(name)) is not None), None)
+
+
+def _named(part: type) -> set[str]:
+    """Named parameters of a class, and of its bases while each hands on what it does not know."""
+    names: set[str] = set()
+    for owner in inspect.getmro(part):
+        if "__init__" not in vars(owner):
+            continue
+        _, *parameters = inspect.signature(vars(owner)["__init__"]).parameters.values()
+        names |= {each.name for each in parameters if each.kind not in _UNNAMED}
+        if not any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
+            break
+    return names

@@ -1,0 +1,121 @@
+import argparse
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from mmengine.config import Config, DictAction
+from tiny_run import small_config
+
+from pe_unified.engine import ConfigError, PERunner, load_config
+from pe_unified.engine.evaluate import evaluate_checkpoint
+from pe_unified.engine.inputs import require_same_input
+from pe_unified.engine.publish import publish
+
+MARGIN = "test_dataloader.dataset.pipeline.1.margin_mm"
+
+
+@pytest.fixture(scope="module")
+def path(repository):
+    return repository / "configs/pe_cls_r50.py"
+
+
+def stored(cfg):
+    return {"meta": {"cfg": cfg.to_dict()}}
+
+
+def options_of(message):
+    """What a message tells to repeat, as the command line reads it."""
+    words = shlex.split(re.search(r"repeat --cfg-options (.*), or name", message)[1])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction)
+    return parser.parse_args(["--cfg-options", *words]).cfg_options
+
+
+@pytest.fixture(scope="module")
+def trained(repository, tiny_dataset, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp("trained")
+    PERunner.from_cfg(
+        small_config(repository, tiny_dataset, work_dir, task="cls", max_iters=1)
+    ).train()
+    return work_dir / "iter_1.pth"
+
+
+def test_what_bears_on_training_or_the_machine_may_differ(path):
+    before = load_config(path, {"lr": 1.0, "max_iters": 7, "seed": 3}, "elsewhere")
+    require_same_input(load_config(path), "a.pth", stored(before))
+    require_same_input(load_config(path), "a.pth", {"state_dict": {}})
+    # Lists of the command line stand for tuples of a file.
+    before = load_config(path, {"input_size": (384, 512)})
+    require_same_input(load_config(path, {"input_size": [384, 512]}), "a.pth", stored(before))
+
+
+@pytest.mark.parametrize(
+    "trained_with",
+    [
+        {"windows": ["pe", (40, 350.0)]},
+        {"neighbours": 1},
+        {"input_size": (384, 512), "windows": ["pe"]},
+        {MARGIN: 3.0},
+        {"test_dataloader.dataset.pipeline.1.jitter": 0.1},
+    ],
+)
+def test_every_difference_is_named_with_its_cure(path, trained_with):
+    before = load_config(path, trained_with)
+    with pytest.raises(ConfigError, match=r"a\.pth was trained with another input") as refused:
+        require_same_input(load_config(path), "a.pth", stored(before))
+    for key, value in trained_with.items():
+        assert f"{key} was {value!r}" in str(refused.value)
+    options = options_of(str(refused.value))
+    assert options == trained_with
+    require_same_input(load_config(path, options), "a.pth", stored(before))
+
+
+def test_only_what_the_user_names_may_differ(path):
+    before = stored(load_config(path))
+    named = {"input_size": (384, 512)}
+    require_same_input(load_config(path, named), "a.pth", before, named)
+    place = {"test_dataloader.dataset.pipeline.1.margin_mm": 3.0}
+    require_same_input(load_config(path, place), "a.pth", before, ["test_dataloader.dataset"])
+    with pytest.raises(ConfigError, match="neighbours was 0, is 1") as refused:
+        require_same_input(load_config(path, {**named, "neighbours": 1}), "a.pth", before, named)
+    assert "input_size" not in str(refused.value)
+
+
+def test_another_transform_is_a_difference(path, tmp_path):
+    child = tmp_path / "child.py"
+    child.write_text(
+        f"_base_ = {str(path)!r}\n"
+        "test_dataloader = dict(dataset=dict(pipeline=[dict(type='LoadCTSlice')]))\n"
+    )
+    with pytest.raises(ConfigError, match=r"pipeline\.1\.type was 'CropToLungs', is None"):
+        require_same_input(Config.fromfile(child), "a.pth", stored(load_config(path)))
+
+
+def test_evaluating_and_publishing_refuse_another_input(
+    trained, repository, tiny_dataset, tmp_path
+):
+    cfg = small_config(repository, tiny_dataset, tmp_path, task="cls", input_size=96)
+    out = tmp_path / "model.pth"
+    with pytest.raises(ConfigError, match="input_size was 64, is 96"):
+        evaluate_checkpoint(cfg, trained)
+    with pytest.raises(ConfigError, match="input_size was 64, is 96"):
+        publish(cfg, trained, out)
+    assert not list(tmp_path.iterdir())
+    assert evaluate_checkpoint(cfg, trained, named=["input_size"]).metrics
+    publish(cfg, trained, out, named=["input_size"])
+    assert out.is_file()
+
+
+@pytest.mark.parametrize("words", [["test.py", "{}"], ["publish.py", "{}", "model.pth"]])
+def test_the_tools_let_pass_what_the_command_line_names(
+    trained, repository, path, tiny_dataset, words
+):
+    tool, *files = (word.format(trained) for word in words)
+    command = [sys.executable, f"tools/{tool}", str(path), *files, "--data-root", str(tiny_dataset)]
+    command += ["--cfg-options", "neighbours=1"]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "input_size was 64, is 512" in done.stderr and "neighbours" not in done.stderr
+    assert options_of(done.stderr) == {"input_size": 64}
