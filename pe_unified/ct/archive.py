@@ -5,6 +5,7 @@ import os
 import stat
 import zipfile
 import zlib
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -101,11 +102,11 @@ def unpack_gzip(path: Path, target: Path, limits: ArchiveLimits | None = None) -
         DataError: no gzip, cut short, beyond the limits, or no room for it.
     """
     budget = (limits or ArchiveLimits()).budget(path.stat().st_size)
-    try:
-        packed = gzip.open(path)
-    except OSError as error:
-        raise _damaged(path, "", error) from error
-    with packed:
+    with ExitStack() as opened:
+        try:
+            packed = opened.enter_context(gzip.open(path))
+        except OSError as error:
+            raise _damaged(path, "", error) from error
         unpack_stream(packed, target, path, budget)
 
 
@@ -134,11 +135,11 @@ def unpack_stream(
         DataError: damaged or cut short, more than ``budget``, or no room for it.
     """
     written = 0
-    try:
-        out = open(target, "xb")
-    except OSError as error:
-        raise _no_room(path, target.parent, error) from error
-    with out:
+    with ExitStack() as opened:
+        try:
+            out = opened.enter_context(open(target, "xb"))
+        except OSError as error:
+            raise _no_room(path, target.parent, error) from error
         while enough is None or written < enough:
             try:
                 block = packed.read(_BLOCK)

@@ -206,7 +206,7 @@ def test_truncated_nrrd(tmp_path, truth, affine, encoding):
     path = tmp_path / "ct.nrrd"
     write_nrrd(path, truth.transpose(2, 1, 0), affine, encoding=encoding)
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(DataError, match="cut short|ended before"):
+    with pytest.raises(DataError, match=r"cut short|ended before"):
         read(path)
 
 

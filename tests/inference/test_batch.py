@@ -132,10 +132,10 @@ def copies(painted_set, root, count):
 
 
 def test_what_is_done_is_not_done_again(painted_set, model, tmp_path):
-    root, out = copies(painted_set, tmp_path / "cases", 3), tmp_path / "out"
+    root, out = copies(painted_set, tmp_path / "cases", 2), tmp_path / "out"
     first = analyse_many(root, out, model)
     stamps = {path: path.stat().st_mtime_ns for path in out.glob("*/report.json")}
-    assert len(stamps) == 3
+    assert len(stamps) == 2
     (out / "case1" / "report.json").unlink()
     told = []
     again = analyse_many(root, out, model, progress=lambda *each: told.append(each))
@@ -153,10 +153,10 @@ def test_what_is_done_is_not_done_again(painted_set, model, tmp_path):
         return len(told)
 
     assert done_again(replace(model, device=None, precision=None)) == 0
-    assert done_again(replace(model, precision="bf16")) == 3
-    assert done_again(replace(model, precision="bf16"), every_slice=True) == 3
-    (root / "case0" / next((root / "case0").iterdir()).name).touch()
-    assert done_again(replace(model, precision="bf16"), every_slice=True) == 1
+    next((root / "case0").iterdir()).touch()
+    assert done_again() == 1
+    assert done_again(every_slice=True) == 2
+    assert done_again(replace(model, precision="bf16"), every_slice=True) == 2
 
 
 def test_an_output_that_others_use_is_refused(painted_set, model, tmp_path):

@@ -47,7 +47,7 @@ def test_motion_blurs_part_of_the_slices():
     shares = {}
     for rate in (0.0, 1.0):
         found = []
-        for seed in range(4):
+        for seed in range(2):
             _, reader = painted(seed, (60, 256, 256), motion_rate=rate)
             found.append(blurred_share(reader, survey(reader)))
         shares[rate] = found

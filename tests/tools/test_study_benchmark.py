@@ -38,7 +38,7 @@ def test_rows_and_what_is_told(module, painted_set, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "Dice of the masks 1.0000" in told and "TFLOP" in told
     assert "ms for every slice more" in told
-    assert len(re.findall(r"s per slice: [\d.]+, with freed memory kept [\d.]+", told)) == 2
+    assert len(re.findall(r"s per slice: [\d.]+, with freed memory kept [\d.]+", told)) >= 2
     memory = float(re.search(r"the command takes ([\d.]+) GB at most", told)[1])
     assert 0.3 < memory < 10
 

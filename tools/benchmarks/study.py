@@ -7,11 +7,13 @@ ways are compared with the plain one (torch, float32, no gate) before anything c
 """
 
 import argparse
-import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from pe_unified.inference.memory import keep_freed_memory
 from pe_unified.inference.predictor import BATCH_SIZE, PredictorSettings
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey
+from pe_unified.models.precision import fastest_precision
 from pe_unified.models.stock import stock_batch, stock_models
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -191,12 +194,17 @@ def _stock_seconds(args: argparse.Namespace, study: Path, most: int | None = Non
 
 def _tell_kept_memory(args: argparse.Namespace, study: Path) -> None:
     """What keeping freed memory is worth to either side; the process keeps it from here on."""
-    model = load_model(args.checkpoint, device="cpu")
-    predictor = StudyPredictor(model, args.batch_size, gate=False)
-    before = _network_seconds(predictor, study), _stock_seconds(args, study, _FEW) / _FEW
+    measured: dict[str, Callable[[], float]] = {
+        "the stock models": lambda: _stock_seconds(args, study, _FEW) / _FEW
+    }
+    for precision in dict.fromkeys(["fp32", fastest_precision(torch.device("cpu"))]):
+        model = load_model(args.checkpoint, device="cpu", precision=precision)
+        predictor = StudyPredictor(model, args.batch_size, gate=False)
+        measured[f"our network in {precision}"] = partial(_network_seconds, predictor, study)
+    before = {name: seconds() for name, seconds in measured.items()}
     keep_freed_memory()
-    after = _network_seconds(predictor, study), _stock_seconds(args, study, _FEW) / _FEW
-    for name, one, other in zip(("our network", "the stock models"), before, after, strict=True):
+    for name, seconds in measured.items():
+        one, other = before[name], seconds()
         print(
             f"{name}, s per slice: {one:.3f}, with freed memory kept {other:.3f}, "
             f"{1 - other / one:.0%} less"
@@ -245,12 +253,16 @@ def _tell_memory(args: argparse.Namespace, way: str, study: Path, folder: Path) 
     command += ["--checkpoint", str(args.checkpoint.resolve()), "--backend", backend]
     command += ["--device", "cpu", "--precision", precision, "--batch-size", str(args.batch_size)]
     command += ["--out", str(folder / f"{way}-memory"), *([] if gate else ["--no-gate"])]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    most = 0
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            # The peak so far, as the system keeps it. (That of getrusage counts this process, too.)
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            most = max([most, *(int(kib) for kib in re.findall(r"VmHWM:\s*(\d+) kB", status))])
+            time.sleep(0.05)
     if process.returncode:
         raise SystemExit(f"{way}: {' '.join(command)} failed")
-    print(f"{way}: the command takes {used.ru_maxrss * 1024 / 1e9:.2f} GB at most")
+    print(f"{way}: the command takes {most * 1024 / 1e9:.2f} GB at most")
 
 
 def _flops(args: argparse.Namespace, trunk: int, heads: int) -> float:
