@@ -25,7 +25,7 @@ from rich.progress import track
 from rich.table import Table
 
 from data_converters.phantom.files import write_text
-from pe_unified.ct.lungs import VESSEL_MM, lung_mask
+from pe_unified.ct.lungs import VESSEL_MM
 from pe_unified.ct.painting.labelmap import list_anatomies, read_label_map
 from pe_unified.ct.phantom import STRUCTURES, PhantomStudy, paint_study
 from pe_unified.ct.study import CTStudy
@@ -102,14 +102,14 @@ def check_study(name: str, painted: PhantomStudy) -> Checked:
 
 def _lung_dice(painted: PhantomStudy, study: CTStudy, looked: Survey) -> dict[str, float]:
     nothing = np.zeros(painted.hu.shape, bool)
-    sharp = lung_mask(painted.hu, study.spacing_mm)
+    sharp = [looked.sharp_lungs(k, hu, study.spacing_mm) for k, hu in enumerate(painted.hu)]
     on_grid = nothing
     if looked.lungs is not None:
         on_grid = np.stack([looked.lungs_on(k, study.shape[1:]) for k in range(len(study))])
     lung, with_vessels = _lungs(painted)
     return {
         f"{name}, {vessels}": _dice(true, found)
-        for name, found in (("grid", on_grid), ("sharp", nothing if sharp is None else sharp))
+        for name, found in (("grid", on_grid), ("sharp", np.stack(sharp)))
         for vessels, true in (("with vessels", with_vessels), ("without vessels", lung))
     }
 

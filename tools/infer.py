@@ -63,6 +63,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="what finds the lungs; auto takes lungmask where it is installed with its weights",
     )
     parser.add_argument(
+        "--lung-mask", action="store_true", help="also write the lungs, as lungs.nii.gz"
+    )
+    parser.add_argument(
         "--pseudonymise",
         action="store_true",
         help="replace the UIDs; PE_UNIFIED_KEY in the environment makes the same ones each time",
@@ -120,6 +123,7 @@ def main() -> None:
         every_slice=args.every_slice,
         pseudonym_key=key if args.pseudonymise else None,
         lungs_from=args.lungs,
+        lung_mask=args.lung_mask,
     )
     with exit_on_user_error(everything=True):
         predictor = predictor_settings(args).predictor()

@@ -68,6 +68,7 @@ def main() -> int:
         every_slice=args.every_slice,
         pseudonym_key=key if args.pseudonymise else None,
         lungs_from=args.lungs,
+        lung_mask=args.lung_mask,
     )
     columns = (
         *(TextColumn("studies"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),

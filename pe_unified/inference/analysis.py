@@ -12,7 +12,14 @@ from pe_unified.ct.study import CTStudy, open_study
 from pe_unified.inference.fingerprint import fingerprint
 from pe_unified.inference.lesions import Lesion, find_lesions
 from pe_unified.inference.lung_sources import lung_source
-from pe_unified.inference.outputs import output_folder, require_writable, write_files, write_report
+from pe_unified.inference.mask_file import write_lungs
+from pe_unified.inference.outputs import (
+    LUNGS,
+    output_folder,
+    require_writable,
+    write_files,
+    write_report,
+)
 from pe_unified.inference.predictor import Progress, StudyPredictor
 from pe_unified.inference.quality import check_quality
 from pe_unified.inference.reading import SliceReader
@@ -35,12 +42,14 @@ class AnalysisOptions:
         every_slice: look at slices beyond the lungs too.
         pseudonym_key: replace all UIDs, by this secret; None keeps them.
         lungs_from: of :data:`~pe_unified.inference.lung_sources.LUNG_SOURCES`.
+        lung_mask: also write the lungs, as ``lungs.nii.gz``.
     """
 
     series_uid: str | None = None
     every_slice: bool = False
     pseudonym_key: str | None = None
     lungs_from: str = "auto"
+    lung_mask: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """As the report gives them, without the secret."""
@@ -111,6 +120,8 @@ def analyse_study(
         report["seconds"] = watch.seconds
         with output_folder(out) as folder:
             write_files(folder, report, reader, lesions, renamed)
+            if options.lung_mask:
+                write_lungs(folder / LUNGS, reader, first_look)
             watch.lap("files")
             write_report(folder, report)
     return report

@@ -27,7 +27,7 @@ from pe_unified.ct.study import STUDY_FILES
 from pe_unified.inference.analysis import AnalysisOptions, analyse_study
 from pe_unified.inference.fingerprint import fingerprint
 from pe_unified.inference.lung_sources import lung_source
-from pe_unified.inference.outputs import REPORT, remove_partial, require_writable
+from pe_unified.inference.outputs import LUNGS, REPORT, remove_partial, require_writable
 from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
 from pe_unified.models.weights import CheckpointError
 from pe_unified.workers import open_executor
@@ -294,7 +294,7 @@ def _report_before(job: StudyJob, sha256: str) -> dict[str, Any] | None:
     }
     try:
         report = json.loads((job.out / REPORT).read_text())
-        same = all(
+        same = (job.out / LUNGS).exists() == options.lung_mask and all(
             value is None or report[part][name] == value for (part, name), value in wanted.items()
         )
     except (OSError, ValueError, KeyError, TypeError):

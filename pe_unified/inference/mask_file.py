@@ -1,7 +1,7 @@
-"""The mask of a study as NIfTI, in the geometry of the input."""
+"""The masks of a study as NIfTI, in the geometry of the input."""
 
 import gzip
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import nibabel
@@ -9,6 +9,8 @@ import numpy as np
 
 from pe_unified.ct.grids import Turn
 from pe_unified.ct.study import CTStudy, FileGrid
+from pe_unified.inference.reading import SliceReader
+from pe_unified.inference.survey import Survey
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -28,8 +30,61 @@ def write_mask(path: Path, study: CTStudy, pixels: Mapping[int, Mapping[int, np.
         study: gives the geometry.
         pixels: by lesion number, by slice, the row-major numbers of its pixels.
     """
+    grid = _grid_of(study)
+    voxels = _by_plane(pixels, study, grid)
+
+    def plane_of(number: int) -> np.ndarray:
+        plane = np.zeros((grid.shape[1], grid.shape[0]), np.uint8)
+        for j, i, value in voxels.get(number, ()):
+            plane[j, i] = value
+        return plane
+
+    _write(path, study, grid, plane_of)
+
+
+def write_lungs(path: Path, reader: SliceReader, survey: Survey) -> None:
+    """Write the lungs of a study: uint8, 1 in the lungs, in the geometry of :func:`write_mask`.
+
+    Only a file whose planes are no slices is held in memory.
+
+    Args:
+        path: ends in ``.nii.gz``.
+        reader: of the study.
+        survey: holds the lungs.
+    """
+    study = reader.study
+    grid = _grid_of(study)
+    wide, high = grid.shape[:2]
+
+    def stored(index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rows, cols = np.nonzero(survey.sharp_lungs(index, reader.hu(index), study.spacing_mm))
+        return grid.turn.file_indices(np.full_like(rows, index), rows, cols, grid.shape)
+
+    def plane_of(number: int) -> np.ndarray:
+        i, j, _ = stored(grid.turn.file_slice(number, len(study)))
+        plane = np.zeros((high, wide), np.uint8)
+        plane[j, i] = 1
+        return plane
+
+    if grid.turn.axes[0] != 2:
+        whole = np.zeros(grid.shape[::-1], np.uint8)
+        for index in range(len(study)):
+            i, j, k = stored(index)
+            whole[k, j, i] = 1
+        _write(path, study, grid, whole.__getitem__)
+    else:
+        _write(path, study, grid, plane_of)
+
+
+def _grid_of(study: CTStudy) -> FileGrid:
     count, rows, cols = study.shape
-    grid = study.grid or FileGrid((cols, rows, count), study.affine_lps(), Turn())
+    return study.grid or FileGrid((cols, rows, count), study.affine_lps(), Turn())
+
+
+def _write(
+    path: Path, study: CTStudy, grid: FileGrid, plane_of: Callable[[int], np.ndarray]
+) -> None:
+    """A NIfTI file of uint8, plane by plane; ``plane_of`` gives (j, i) for an index k."""
     affine = study.affine_lps() if grid.affine_lps is None else grid.affine_lps
     upright = affine if study.grid is not None else _upright(study)
     header = nibabel.Nifti1Header()
@@ -40,14 +95,10 @@ def write_mask(path: Path, study: CTStudy, pixels: Mapping[int, Mapping[int, np.
     header.set_qform(_LPS_TO_RAS @ upright, code=1)
     header["vox_offset"] = 352
     header["descrip"] = b"pe_unified: research software, not a medical device"
-    voxels = _by_plane(pixels, study, grid)
     with open(path, "wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) as file:
         file.write(header.binaryblock + b"\0" * 4)
         for number in range(grid.shape[2]):
-            plane = np.zeros((grid.shape[1], grid.shape[0]), np.uint8)
-            for j, i, value in voxels.get(number, ()):
-                plane[j, i] = value
-            file.write(plane.tobytes())
+            file.write(plane_of(number).tobytes())
 
 
 def _upright(study: CTStudy) -> np.ndarray:

@@ -27,6 +27,8 @@ _COLUMNS = (
 _PARTIAL, _ABANDONED_S = ".part-", 3600.0
 #: Written last: where it is, the rest is whole.
 REPORT = "report.json"
+#: Written where it is asked for.
+LUNGS = "lungs.nii.gz"
 
 
 def require_writable(out: Path) -> None:
@@ -50,7 +52,7 @@ def output_folder(out: Path) -> Iterator[Path]:
     """
     with _partial_folder(out) as partial:
         yield partial
-        for name in (REPORT, SEGMENTATION, FINDINGS):  # not every study has all of them
+        for name in (REPORT, SEGMENTATION, FINDINGS, LUNGS):  # not every study has all of them
             (out / name).unlink(missing_ok=True)
         for path in sorted(partial.iterdir(), key=lambda path: path.name == REPORT):
             os.replace(path, out / path.name)

@@ -6,9 +6,12 @@ import numpy as np
 
 from pe_unified.ct.lungs import (
     LUNG_MARGIN_MM,
+    ChestGrid,
+    Spacing,
     box_of_lungs,
     find_lungs,
     grid_spacing,
+    lungs_of_slice,
     search_grid,
     shrink_slice,
 )
@@ -34,6 +37,7 @@ class Survey:
         slices: the slices worth looking at, those of the lungs and some beyond them.
         to_left: see :attr:`~pe_unified.ct.study.CTStudy.columns_to_left`.
         source: where the lungs come from.
+        airways: bool, trachea and main bronchi; None where they were not looked for.
     """
 
     hu: np.ndarray
@@ -45,6 +49,7 @@ class Survey:
     slices: range
     to_left: int
     source: str = "classical"
+    airways: np.ndarray | None = None
 
     @property
     def middle(self) -> float:
@@ -71,6 +76,18 @@ class Survey:
         """The lungs in the pixels of slice ``index``: bool of ``shape`` (rows, cols)."""
         fine = np.repeat(np.repeat(self.lungs_near(index), self.cell[1], 0), self.cell[2], 1)
         return fine[: shape[0], : shape[1]]
+
+    def sharp_lungs(self, index: int, hu: np.ndarray, spacing_mm: Spacing) -> np.ndarray:
+        """The lungs on slice ``index``, as sharp as its pixels ``hu`` allow: bool (rows, cols).
+
+        Learned lungs stay on the grid: where they hold fluid no threshold would follow them.
+        """
+        if self.lungs is None:
+            return np.zeros(hu.shape, dtype=bool)
+        if self.airways is None or self.source != "classical":
+            return self.lungs_on(index, hu.shape)
+        chest = ChestGrid(self.body, self.lungs, self.airways)
+        return lungs_of_slice(hu, index, chest, self.cell[0], spacing_mm)
 
     def lungs_near(self, index: int) -> np.ndarray:
         """The lungs on the level of the grid that slice ``index`` belongs to: bool."""
@@ -118,6 +135,7 @@ def survey(reader: SliceReader, every_slice: bool = False, lungs_from: str = "au
         slices=slices,
         to_left=study.columns_to_left,
         source=source,
+        airways=chest.airways,
     )
 
 

@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 
 import pe_unified.inference
 from pe_unified.ct.errors import DataError
+from pe_unified.ct.lungs import lung_mask
 from pe_unified.ct.study import open_study
 from pe_unified.inference import AnalysisOptions, StudyPredictor, analyse_study
 from pe_unified.inference.model import Thresholds
@@ -153,6 +154,29 @@ def test_every_form_of_input_gives_the_same(report, predictor, folder, tmp_path,
     reference = sitk.ReadImage(str(out / "mask.nii.gz"))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), sitk.GetArrayFromImage(reference))
     assert mask.GetOrigin() == pytest.approx(reference.GetOrigin(), abs=1e-3)
+
+
+@pytest.mark.parametrize("form", ["dicom", "LPI", "PSR"])
+def test_lungs_where_they_are_asked_for(predictor, folder, tmp_path, form):
+    """Over the CT in each order of its axes: slices last, the other way, or in the middle."""
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    path = folder
+    if form != "dicom":
+        path = tmp_path / "ct.nii.gz"
+        sitk.WriteImage(sitk.DICOMOrient(reader.Execute(), form), str(path))
+    out = tmp_path / "out"
+    analyse_study(path, out, predictor, AnalysisOptions(lung_mask=True))
+    lungs = sitk.ReadImage(str(out / "lungs.nii.gz"))
+    if form != "dicom":
+        assert lungs.GetSize() == sitk.ReadImage(str(path)).GetSize()
+        lungs = sitk.DICOMOrient(lungs, "LPS")
+    with open_study(folder) as study:
+        expected = lung_mask(study.all_hu(), study.spacing_mm)
+    assert expected.any()
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(lungs) > 0, expected)
+    analyse_study(path, out, predictor)
+    assert not (out / "lungs.nii.gz").exists()
 
 
 def test_nobody_is_named(predictor, folder, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from studies import write_checkpoint
 
+from pe_unified.ct.study import open_study
 from pe_unified.testing import tiny_model_config
 
 
@@ -47,3 +48,17 @@ def test_a_way_that_differs_is_not_timed(module, painted_set, tmp_path, monkeypa
     monkeypatch.setattr(module, "MOST_DIFFERENCE", -1.0)
     with pytest.raises(SystemExit, match="nothing was timed"):
         module.run(arguments(module, painted_set, tmp_path))
+
+
+def test_memory_of_a_longer_study(module, painted_set, tmp_path, capsys, monkeypatch):
+    args = arguments(module, painted_set, tmp_path)
+    args.memory_of = 40
+    looked_at = []
+
+    def tell(args, way, study, folder):
+        with open_study(study) as opened:
+            looked_at.append((way, opened.shape, opened.missing_slices))
+
+    monkeypatch.setattr(module, "_tell_memory", tell)
+    assert module.run(args) == []
+    assert looked_at == [("torch-fp32", (40, 64, 64), 0)]

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import torch
+from pydicom.uid import generate_uid
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.infer import BACKBONES, unified_config
@@ -46,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="by tools/publish.py")
     parser.add_argument("--study", type=Path, help="a DICOM folder; painted if not given")
     parser.add_argument("--slices", type=int, default=300, help="of the painted study")
+    parser.add_argument(
+        "--memory-of",
+        type=int,
+        metavar="SLICES",
+        help="tell how much memory a study of so many slices takes, and time nothing",
+    )
     parser.add_argument("--size", type=int, default=512, help="of the stock models' input")
     parser.add_argument("--backbone", default="R50", choices=BACKBONES)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
@@ -67,6 +75,11 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         study = (args.study or _painted(folder, args.slices)).resolve()
+        if args.memory_of:
+            long = _lengthened(study, folder / "long", args.memory_of)
+            for way in args.ways:
+                _tell_memory(args, way, long, folder)
+            return []
         half = _first_half(study, folder / "half")
         # First, while the process still treats memory as any process does.
         reference = _stock_seconds(args, study)
@@ -98,6 +111,23 @@ def _painted(folder: Path, slices: int) -> Path:
     command += f" --size 512 --slices {slices} --positive-rate 1 --quiet"
     subprocess.run([sys.executable, *command.split()], cwd=ROOT, check=True)
     return next((folder / "raw" / "CT_scans").iterdir())
+
+
+def _lengthened(study: Path, folder: Path, slices: int) -> Path:
+    """A study of so many slices, thinner ones: those of another one, up and down."""
+    with open_study(study) as opened:
+        files, step = opened.files, opened.known_spacing()[2]
+    folder.mkdir()
+    thinner = step * len(files) / slices
+    for number in range(slices):
+        place = number % (2 * len(files))
+        dataset = pydicom.dcmread(files[min(place, 2 * len(files) - 1 - place)])
+        x, y, _ = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [x, y, f"{number * thinner:.4f}"]
+        dataset.SliceThickness = f"{thinner:.4f}"
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        dataset.save_as(folder / f"{number}.dcm")
+    return folder
 
 
 def _first_half(study: Path, folder: Path) -> Path:
