@@ -1,7 +1,7 @@
 """Whether a config prepares slices as they were prepared for a checkpoint."""
 
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ def require_same_input(
 ) -> None:
     """Refuse a config that gives a checkpoint another input than the one it was trained for.
 
-    Compared are the pipelines of validation and test and their neighbours, not where data lie.
+    Compared are the pipelines of validation and test and their neighbours, as far as both have
+    them, not where data lie.
     A checkpoint that carries no config passes.
 
     Args:
@@ -31,7 +32,10 @@ def require_same_input(
     trained_with = (stored.get("meta") or {}).get("cfg")
     if not trained_with:
         return
-    before, now = _input_settings(Config(dict(trained_with))), _input_settings(cfg)
+    other = Config(dict(trained_with))
+    loaders = [f"{split}_dataloader" for split in ("val", "test")]
+    shared = [name for name in loaders if cfg.get(name) and other.get(name)]
+    before, now = _input_settings(other, shared), _input_settings(cfg, shared)
     changed = [
         key
         for key in dict.fromkeys([*before, *now])
@@ -49,14 +53,11 @@ def require_same_input(
     )
 
 
-def _input_settings(cfg: Config) -> dict[str, Any]:
+def _input_settings(cfg: Config, loaders: Sequence[str]) -> dict[str, Any]:
     """By dotted key, what decides how a slice becomes an input; a knob stands for its places."""
     settings: dict[str, Any] = {}
-    for split in ("val", "test"):
-        if cfg.get(f"{split}_dataloader") is None:
-            continue
-        dataset = cfg[f"{split}_dataloader"].dataset
-        path = f"{split}_dataloader.dataset"
+    for name in loaders:
+        dataset, path = cfg[name].dataset, f"{name}.dataset"
         settings[f"{path}.neighbours"] = dataset.get("neighbours", 0)
         for number, transform in enumerate(dataset.pipeline):
             for key, value in transform.items():

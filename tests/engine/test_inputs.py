@@ -51,6 +51,17 @@ def test_what_bears_on_training_or_the_machine_may_differ(path):
     require_same_input(load_config(path, {"input_size": [384, 512]}), "a.pth", stored(before))
 
 
+def test_a_config_that_only_tests_is_compared_by_its_test(path):
+    before = stored(load_config(path))
+    cfg = load_config(path)
+    cfg.val_dataloader = None
+    require_same_input(cfg, "a.pth", before)
+    cfg = load_config(path, {"windows": ["pe"]})
+    cfg.val_dataloader = None
+    with pytest.raises(ConfigError, match="windows was"):
+        require_same_input(cfg, "a.pth", before)
+
+
 @pytest.mark.parametrize(
     "trained_with",
     [
