@@ -11,10 +11,10 @@ import torch
 from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.evaluation.segmentation import BINS, threshold_bin
 from pe_unified.evaluation.slices import DEFAULT_THRESHOLD
-from pe_unified.inference.memory import keep_freed_memory
 from pe_unified.inference.model import InferenceModel, load_model
 from pe_unified.inference.reading import SliceReader, ahead
 from pe_unified.inference.survey import Survey
+from pe_unified.memory import keep_freed_memory
 
 Progress = Callable[[int, int], None]
 

@@ -57,7 +57,7 @@ VALIDATED = {
     "cls/threshold": 0.4,
     "cls/gate": 0.2,
     "seg/threshold": 0.85,
-    "det/threshold": 0.56,
+    "det/threshold": 0.58,
     "exam/threshold": 0.5,
 }
 
@@ -73,8 +73,9 @@ def write_checkpoint(path, heads=("cls", "seg", "det"), validated=VALIDATED, see
     }
     with DefaultScope.overwrite_default_scope("pe_unified"):
         built = MODELS.build(model)
-    if "seg" in heads:  # so that it calls some pixels, in pieces
+    if "seg" in heads:  # so that it calls some pixels, in a few pieces
         torch.nn.init.normal_(built.seg_head.conv_seg.weight, std=8.0)
+        torch.nn.init.constant_(built.seg_head.conv_seg.bias, -16.0)
     weights = built.state_dict()
     meta = {"cfg": cfg, "pe_unified": "0", "step": "s9_unified", "iter": 3, "parents": []}
     torch.save({"meta": {**meta, "validated": dict(validated)}, "state_dict": weights}, path)

@@ -8,7 +8,7 @@ import pytest
 SCRIPT = """
 import resource
 import numpy as np
-from pe_unified.inference.memory import keep_freed_memory
+from pe_unified.memory import keep_freed_memory
 
 def faults(rounds):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
