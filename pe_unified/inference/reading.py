@@ -30,26 +30,31 @@ class SliceReader:
 
     def __init__(self, study: CTStudy, cache_bytes: int = CACHE_BYTES) -> None:
         self.study = study
-        _, rows, cols = study.shape
-        self._room = max(8, cache_bytes // (2 * rows * cols))
-        self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
+        count, rows, cols = study.shape
+        room = min(count, max(8, cache_bytes // (2 * rows * cols)))
+        # One block: slices kept one by one would leave holes wherever a thread freed them.
+        self._kept = np.empty((room, rows, cols), np.int16)
+        #: By slice, its place in the block; used last stands last.
+        self._places: OrderedDict[int, int] = OrderedDict()
         self._lock = Lock()
 
     def hu(self, index: int) -> np.ndarray:
-        """One slice, int16 (rows, cols), Hounsfield units; not to be written to.
+        """One slice, int16 (rows, cols), Hounsfield units.
 
         Raises:
             DataError: the pixels cannot be read.
         """
         with self._lock:
-            if index in self._kept:
-                self._kept.move_to_end(index)
-                return self._kept[index]
+            if index in self._places:
+                self._places.move_to_end(index)
+                return self._kept[self._places[index]].copy()
         level = self.study.slice_hu(index)
         with self._lock:
-            self._kept[index] = level
-            while len(self._kept) > self._room:
-                self._kept.popitem(last=False)
+            place = self._places.pop(index, len(self._places))
+            if place == len(self._kept):
+                _, place = self._places.popitem(last=False)
+            self._places[index] = place
+            self._kept[place] = level
         return level
 
     def stack(self, index: int, neighbours: int) -> np.ndarray:

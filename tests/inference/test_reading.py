@@ -1,5 +1,6 @@
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -57,3 +58,15 @@ def test_ahead_raises_where_the_result_would_have_come():
             seen.append(result)
     assert seen == [0, 1]
     assert not [t for t in threading.enumerate() if t.name.startswith("read-ahead")]
+
+
+def test_threads_get_the_slices_they_ask_for():
+    hu = np.arange(60, dtype=np.int16)[:, None, None] * np.ones((1, 4, 4), np.int16)
+    reader = SliceReader(study_of(hu), cache_bytes=0)
+    order = np.random.default_rng(0).integers(0, 60, (4, 500))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda own: [int(reader.hu(int(k))[3, 3]) for k in own], order))
+    np.testing.assert_array_equal(found, order)
+    # What was handed out is the caller's own.
+    reader.hu(5)[:] = -1
+    assert (reader.hu(5) == 5).all()
