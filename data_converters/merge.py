@@ -23,8 +23,8 @@ from data_converters.core.check_contract import Part, load_part
 from data_converters.core.run import REPORT
 from data_converters.core.schema import CONVERTER_VERSION, folder_name, info_entry
 from data_converters.core.splits import SPLITS
-from data_converters.core.store import write_text
 from pe_unified.ct.errors import DataError
+from pe_unified.files import write_text
 
 
 class _Set:

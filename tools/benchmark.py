@@ -8,10 +8,11 @@ Every row is ``{"what", "case", "ours", "reference", "ratio", "unit", "machine",
 import argparse
 import importlib
 import json
-import os
 from pathlib import Path
 
 from benchmarks.common import environment, print_table
+
+from pe_unified.files import write_text
 
 KINDS = ("convert", "load", "train", "infer", "study")
 
@@ -46,10 +47,7 @@ def main() -> None:
         return
     print_table(rows)
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        partial = args.out.with_suffix(".part")
-        partial.write_text(json.dumps(rows, indent=1))
-        os.replace(partial, args.out)
+        write_text(args.out, json.dumps(rows, indent=1))
         print(f"rows written to {args.out}")
 
 

@@ -11,7 +11,6 @@ Examples:
 import argparse
 import base64
 import html
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from mmengine.registry import init_default_scope
 from pe_unified.ct.windows import resolve_window
 from pe_unified.datasets import Draw, PESliceDataset
 from pe_unified.engine import ConfigError, load_config
+from pe_unified.files import write_bytes
 from pe_unified.notice import RESEARCH_LINE
 from pe_unified.registry import DATASETS, SCOPE
 
@@ -183,12 +183,6 @@ def embed(picture: np.ndarray, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode()}"
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_bytes(data)
-    os.replace(partial, path)
-
-
 _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 14px/1.45 system-ui, sans-serif; margin: 1.5rem auto; max-width: 1240px;
@@ -271,7 +265,7 @@ def browse(cfg: Config, title: str, out: Path, split: str, number: int, seed: in
     for index in choose_slices(labels, number, seed):
         item = read_item(dataset[Draw(index, seed)], follow)
         picture = cv2.cvtColor(full_picture(item), cv2.COLOR_RGB2BGR)
-        write_whole(out / "slices" / item.name, cv2.imencode(".png", picture)[1].tobytes())
+        write_bytes(out / "slices" / item.name, cv2.imencode(".png", picture)[1].tobytes())
         articles.append(render_item(item, channels))
     facts = [
         f"{settings.data_root}, {settings.ann_file}: {len(dataset)} slices of "
@@ -281,7 +275,7 @@ def browse(cfg: Config, title: str, out: Path, split: str, number: int, seed: in
         "pipeline: " + ", ".join(step["type"] for step in settings.pipeline),
     ]
     page = out / "index.html"
-    write_whole(page, render_page(f"{title}: {split} slices", facts, articles).encode())
+    write_bytes(page, render_page(f"{title}: {split} slices", facts, articles).encode())
     return page
 
 

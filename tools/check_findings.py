@@ -24,12 +24,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from data_converters.phantom.files import write_text
 from pe_unified.ct.lungs import VESSEL_MM
 from pe_unified.ct.painting.labelmap import list_anatomies, read_label_map
 from pe_unified.ct.phantom import STRUCTURES, PhantomStudy, paint_study
 from pe_unified.ct.study import CTStudy
 from pe_unified.evaluation.segmentation import dice_and_iou
+from pe_unified.files import write_text
 from pe_unified.inference.lesions import find_lesions
 from pe_unified.inference.predictor import SlicePrediction
 from pe_unified.inference.quality import check_quality

@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from data_converters.phantom.files import write_text
 from data_converters.phantom.threshold import (
     REGIONS,
     RegionVoxels,
@@ -28,6 +27,7 @@ from data_converters.phantom.threshold import (
     slice_auc,
 )
 from pe_unified.ct.errors import DataError
+from pe_unified.files import write_text
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_converters.core.schema import CATEGORIES
-from data_converters.core.store import put_in_place
+from pe_unified.files import put_in_place
 
 
 class CocoWriter:

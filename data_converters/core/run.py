@@ -29,9 +29,10 @@ from data_converters.core.splits import (
     check_division,
     shared_groups,
 )
-from data_converters.core.store import Store, write_text
+from data_converters.core.store import Store
 from data_converters.core.work import PRELOAD
 from pe_unified.ct.errors import DataError
+from pe_unified.files import write_text
 from pe_unified.workers import open_executor
 
 #: Slices in one task: enough to hide its cost, few enough to spread one patient.

@@ -7,7 +7,6 @@ that have none.
 """
 
 import fcntl
-import filecmp
 import hashlib
 import json
 import os
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pe_unified.ct.errors import DataError
+from pe_unified.files import write_text
 
 STATE = ".conversion"
 
@@ -149,18 +149,3 @@ class Store:
         for path in list(self.images.iterdir()):
             if path.name not in wanted:
                 shutil.rmtree(path, ignore_errors=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or none."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(text, encoding="utf-8")
-    put_in_place(partial, path)
-
-
-def put_in_place(partial: Path, path: Path) -> None:
-    """Give a written file its name. A file with the same bytes stays, its time included."""
-    if path.is_file() and filecmp.cmp(partial, path, shallow=False):
-        partial.unlink()
-    else:
-        os.replace(partial, path)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from data_converters.phantom.files import write_bytes
 from pe_unified.ct.phantom import PhantomStudy
+from pe_unified.files import write_bytes
 
 #: Every real case has emboli; this is the share where no rate is asked for.
 POSITIVE_RATE = 1.0

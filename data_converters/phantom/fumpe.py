@@ -14,8 +14,9 @@ import numpy as np
 from scipy.io import savemat
 
 from data_converters.phantom.dicom import write_series
-from data_converters.phantom.files import fresh_folder, move_into_place, write_bytes
+from data_converters.phantom.folders import fresh_folder, move_into_place
 from pe_unified.ct.phantom import PhantomStudy
+from pe_unified.files import write_bytes
 
 #: Patients of the real set without an embolus.
 EMPTY_PATIENTS = (24, 32)

@@ -12,8 +12,9 @@ import nibabel
 import numpy as np
 
 from data_converters.phantom.dicom import write_series
-from data_converters.phantom.files import fresh_folder, move_into_place, write_bytes
+from data_converters.phantom.folders import fresh_folder, move_into_place
 from pe_unified.ct.phantom import PhantomStudy
+from pe_unified.files import write_bytes
 
 #: Every real case has emboli; this is the share where no rate is asked for.
 POSITIVE_RATE = 1.0

@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 
 from data_converters.phantom.dicom import phantom_uid, write_series
-from data_converters.phantom.files import fresh_folder, move_into_place, write_text
+from data_converters.phantom.folders import fresh_folder, move_into_place
 from pe_unified.ct.exam_labels import EXAM_LABELS
 from pe_unified.ct.phantom import PhantomStudy
 from pe_unified.ct.windows import window_to_uint8
+from pe_unified.files import write_text
 
 TRAIN_COLUMNS = (
     "StudyInstanceUID",

@@ -15,9 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from data_converters.phantom import cadpe, fumpe, read, rsna
 from data_converters.phantom.dicom import TRANSFER_SYNTAXES
-from data_converters.phantom.files import remove_unfinished, write_bytes, write_text
+from data_converters.phantom.folders import remove_unfinished
 from pe_unified.ct.painting.labelmap import list_anatomies, read_label_map
 from pe_unified.ct.phantom import PhantomParams, PhantomStudy, paint_study
+from pe_unified.files import write_bytes, write_text
 
 LAYOUTS: dict[str, Any] = {
     "fumpe": fumpe,

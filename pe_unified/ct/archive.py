@@ -1,8 +1,8 @@
 """Unpacking what strangers packed: bounded in size, and never outside the target."""
 
 import gzip
-import os
 import stat
+import tempfile
 import zipfile
 import zlib
 from contextlib import ExitStack
@@ -90,7 +90,7 @@ def _unpack_member(
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _no_room(path, target, error) from error
+        raise _no_room(path, error) from error
     with archive.open(member) as packed:
         return unpack_stream(packed, place, path, budget, what=f"member '{member.filename}' ")
 
@@ -139,7 +139,7 @@ def unpack_stream(
         try:
             out = opened.enter_context(open(target, "xb"))
         except OSError as error:
-            raise _no_room(path, target.parent, error) from error
+            raise _no_room(path, error) from error
         while enough is None or written < enough:
             try:
                 block = packed.read(_BLOCK)
@@ -155,7 +155,7 @@ def unpack_stream(
                 out.write(block)
                 out.flush()
             except OSError as error:
-                raise _no_room(path, target.parent, error) from error
+                raise _no_room(path, error) from error
     return written
 
 
@@ -164,6 +164,6 @@ def _damaged(path: Path, what: str, error: Exception) -> DataError:
     return DataError(path, reason, "copy the file again from the source")
 
 
-def _no_room(path: Path, folder: Path, error: OSError) -> DataError:
-    reason = f"cannot be unpacked ({os.strerror(error.errno or 0)})"
-    return DataError(path, reason, f"make room in {folder.parent}, or set TMPDIR to a larger disk")
+def _no_room(path: Path, error: OSError) -> DataError:
+    cure = f"make room in {tempfile.gettempdir()}, or set TMPDIR to a larger disk"
+    return DataError(path, f"cannot be unpacked ({first_line(error)})", cure)

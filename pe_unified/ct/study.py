@@ -233,7 +233,8 @@ def _from_folder(
     scan = scan_files(files)
     volumes = [file for file in files if _is_volume(file)]
     if not scan.headers and len(volumes) == 1:
-        return _open(volumes[0], series_uid, scratch, limits)
+        volume = _open(volumes[0], series_uid, scratch, limits)
+        return replace(volume, broken=tuple(scan.broken))
     if not scan.headers and volumes:
         reason = f"{len(volumes)} NIfTI or NRRD files, and no DICOM slice"
         raise DataError(folder, reason, "point to the one that is the CT")

@@ -3,7 +3,6 @@
 import copy
 import itertools
 import json
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from pe_unified.engine.inputs import require_same_input
 from pe_unified.engine.runner import PERunner
 from pe_unified.evaluation.metrics import as_json, fix_thresholds
 from pe_unified.evaluation.tables import Table
+from pe_unified.files import write_text
 from pe_unified.models.weights import load_checkpoint_safely
 
 #: mmengine wants a new name for every runner of a process.
@@ -129,8 +129,5 @@ def write_metrics(path: Path, evaluation: Evaluation, **provenance: Any) -> None
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Strict JSON (NaN as null), written beside its place and renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(json.dumps(as_json(value), indent=2) + "\n")
-    os.replace(partial, path)
+    """Strict JSON (NaN as null), whole or not at all."""
+    write_text(path, json.dumps(as_json(value), indent=2) + "\n")

@@ -17,8 +17,7 @@ def require_same_input(
     """Refuse a config that gives a checkpoint another input than the one it was trained for.
 
     Compared are the pipelines of validation and test and their neighbours, as far as both have
-    them, not where data lie.
-    A checkpoint that carries no config passes.
+    them, not where data lie. A checkpoint that carries no config passes.
 
     Args:
         cfg: what the checkpoint is to be evaluated or published with.

@@ -21,6 +21,7 @@ from pe_unified.engine.recipe import Recipe, Step, load_recipe
 from pe_unified.engine.runner import PERunner, join_processes, newest_checkpoint
 from pe_unified.engine.summary import headline, write_summary
 from pe_unified.engine.views import KeepViewsHook
+from pe_unified.files import write_text
 
 
 def run_recipe(
@@ -247,10 +248,7 @@ def _claim(folder: Path, fingerprint: str) -> None:
             f"{folder} was begun with other settings (or another version of the config); "
             "choose another --work-dir, or remove it to start this step anew"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = mark.with_suffix(".part")
-    partial.write_text(fingerprint)
-    partial.replace(mark)
+    write_text(mark, fingerprint)
 
 
 def _short_path(path: Path) -> str:

@@ -14,6 +14,7 @@ from pe_unified.engine.comparison import Run, compare_arms, draw_summary, mean_m
 from pe_unified.engine.evaluate import write_json
 from pe_unified.engine.recipe import Recipe
 from pe_unified.evaluation.figure_style import footer
+from pe_unified.files import write_text
 
 #: What the table shows, in order.
 COLUMNS = (
@@ -198,10 +199,3 @@ def _with_interval(metrics: Mapping[str, Any], key: str) -> str:
     if low is None or low != low:
         return f"{value:.3f}"
     return f"{value:.3f} [{low:.2f}, {high:.2f}]"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write beside the place and rename."""
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text)
-    os.replace(partial, path)

@@ -86,7 +86,7 @@ def analyse_study(
         CheckpointError: the source of the lungs cannot be used.
     """
     options = options or AnalysisOptions()
-    lung_source(options.lungs_from)
+    settings = {"gate": predictor.wants_gate, **options.as_dict()}
     require_writable(out)
     watch = _Watch()
     with open_study(path, options.series_uid) as study:
@@ -110,7 +110,7 @@ def analyse_study(
             predictions,
             lesions,
             predictor,
-            {"gate": predictor.wants_gate, **options.as_dict()},
+            settings,
         )
         report["input"]["fingerprint"] = fingerprint(path, options.pseudonym_key or "")
         renamed: Callable[[str], str] = str

@@ -2,8 +2,8 @@
 
 import csv
 import hashlib
+import io
 import json
-import os
 import re
 import threading
 import warnings
@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from pe_unified.ct.errors import DataError, one_line
 from pe_unified.ct.headers import natural_key
 from pe_unified.ct.study import STUDY_FILES
+from pe_unified.files import write_text
 from pe_unified.inference.analysis import AnalysisOptions, analyse_study
 from pe_unified.inference.fingerprint import fingerprint
 from pe_unified.inference.lung_sources import lung_source
@@ -39,7 +40,8 @@ _COLUMNS = (
 
 #: Threads of a Dask worker share its model, which answers one study at a time.
 _ONE_AT_A_TIME = threading.Lock()
-_QUOTED = re.compile("'[^']*'")
+#: From the first quote to the last one, or to the end: a name may hold quotes, or be cut off.
+_QUOTED = re.compile("'(.*'|.*$)")
 
 Progress = Callable[[int, int, str], None]
 
@@ -266,9 +268,9 @@ def _reason(error: Exception, options: AnalysisOptions) -> str:
     """In words; without any file's name where no name may leave."""
     hidden = options.pseudonym_key is not None
     if isinstance(error, DataError):
-        said = f"{error.reason}; {error.cure}"
-        # Names of files and of members of an archive are quoted.
-        return _QUOTED.sub("'...'", said) if hidden else f"{Path(error.where).name}: {said}"
+        if hidden:  # names of files and of members of an archive are quoted
+            return "; ".join(_QUOTED.sub("'...'", said) for said in (error.reason, error.cure))
+        return f"{Path(error.where).name}: {error.reason}; {error.cure}"
     if isinstance(error, CheckpointError):
         return str(error)
     kind = type(error).__name__
@@ -331,13 +333,11 @@ def _failed(job: StudyJob, reason: str) -> dict[str, Any]:
 
 
 def _write_summary(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    partial = out / f".summary.csv.{os.getpid()}.part"
+    table = io.StringIO()
+    writer = csv.DictWriter(table, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(partial, out / "summary.csv")
+        write_text(out / "summary.csv", table.getvalue())
     except OSError as error:
         raise DataError(out, f"cannot be written to ({error.strerror})", "make room") from error

@@ -36,8 +36,8 @@ class Survey:
         box: (x, y, w, h) around the lungs in pixels of the slice; None without lungs.
         slices: the slices worth looking at, those of the lungs and some beyond them.
         to_left: see :attr:`~pe_unified.ct.study.CTStudy.columns_to_left`.
+        airways: bool, trachea and main bronchi.
         source: where the lungs come from.
-        airways: bool, trachea and main bronchi; None where they were not looked for.
     """
 
     hu: np.ndarray
@@ -48,8 +48,8 @@ class Survey:
     box: tuple[int, int, int, int] | None
     slices: range
     to_left: int
+    airways: np.ndarray
     source: str = "classical"
-    airways: np.ndarray | None = None
 
     @property
     def middle(self) -> float:
@@ -84,7 +84,7 @@ class Survey:
         """
         if self.lungs is None:
             return np.zeros(hu.shape, dtype=bool)
-        if self.airways is None or self.source != "classical":
+        if self.source != "classical":
             return self.lungs_on(index, hu.shape)
         chest = ChestGrid(self.body, self.lungs, self.airways)
         return lungs_of_slice(hu, index, chest, self.cell[0], spacing_mm)

@@ -182,7 +182,7 @@ def test_pseudonyms_reach_folders_and_summary(painted_set, model, tmp_path):
     (root / "ROE^RICHARD").mkdir()
     (root / "ROE^RICHARD" / "ROE.dcm").write_bytes(b"rubbish" * 40)
     with zipfile.ZipFile(root / "ROE.zip", "w") as archive:
-        archive.writestr("../ROE^RICHARD/1.dcm", b"x")
+        archive.writestr("../ROE'S ROE^RICHARD/1.dcm", b"x")
     summary = analyse_many(root, tmp_path / "out", model, AnalysisOptions(pseudonym_key="k"))
     assert len(summary.failed) == 2
     assert any("member '...' leads out" in row["reason"] for row in summary.failed)

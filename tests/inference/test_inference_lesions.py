@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from studies import SPACING, study_of, survey_of
 
+from pe_unified.inference import joining
 from pe_unified.inference.lesions import find_lesions
 from pe_unified.inference.predictor import SlicePrediction
 from pe_unified.inference.reading import SliceReader
@@ -111,11 +112,14 @@ def test_places_are_those_of_the_slices():
     assert lesion.diameter_mm == pytest.approx(np.hypot(np.hypot(10 + 2, 0.8), 3 + 0.6))
 
 
-def test_many_specks_take_no_time_for_pairs():
-    """Masks of one slice never belong together; they are not compared at all."""
-    probability = np.zeros((2, 128, 128))
+def test_masks_of_one_slice_are_not_compared(monkeypatch):
+    """They never belong together, and of thousands of specks there are millions of pairs."""
+    compared = []
+    monkeypatch.setattr(joining, "_belong", lambda *pair: compared.append(pair))
+    probability = np.zeros((2, 16, 16))
     probability[0, ::2, ::2] = 0.9
-    assert len(lesions_of(probability)) == 64 * 64
+    assert len(lesions_of(probability)) == 8 * 8
+    assert not compared
 
 
 def test_a_box_joins_the_mask_in_it_also_on_the_next_slice():

@@ -49,6 +49,15 @@ def test_help_explains_the_tool(repository, tool, monkeypatch, capsys):
     assert "usage:" in told and len(told) > 200
 
 
+def test_pseudonyms_of_a_batch_need_a_secret_that_stays(repository, monkeypatch):
+    monkeypatch.syspath_prepend(str(repository / "tools"))
+    monkeypatch.delenv("PE_UNIFIED_KEY", raising=False)
+    words = ["ROOT", "--checkpoint", "m.pth", "--out", "OUT", "--pseudonymise"]
+    monkeypatch.setattr(sys, "argv", ["tools/infer_batch.py", *words])
+    with pytest.raises(SystemExit, match="export PE_UNIFIED_KEY="):
+        runpy.run_path(str(repository / "tools" / "infer_batch.py"), run_name="__main__")
+
+
 def test_train_then_test_then_publish(repository, tiny_dataset, tmp_path):
     trained = call(
         repository,

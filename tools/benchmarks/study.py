@@ -78,6 +78,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         if args.memory_of:
             long = _lengthened(study, folder / "long", args.memory_of)
             for way in args.ways:
+                _predictor(args, way)  # exports the model where that is missing
                 _tell_memory(args, way, long, folder)
             return []
         half = _first_half(study, folder / "half")

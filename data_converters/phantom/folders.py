@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Folders that appear whole or not at all, and what killed runs leave."""
 
 import os
 import shutil
@@ -29,16 +29,3 @@ def remove_unfinished(out: Path) -> None:
             shutil.rmtree(partial)
         else:
             partial.unlink()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file atomically."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically: a kill leaves the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_bytes(content)
-    os.replace(partial, path)

@@ -1,0 +1,63 @@
+"""Files that appear whole or not at all."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pe_unified.files import put_in_place, write_bytes, write_text
+
+
+def test_text_arrives_in_utf8_and_its_folder_is_made(tmp_path):
+    path = tmp_path / "a" / "b" / "words.txt"
+    write_text(path, "Größe\n")
+    assert path.read_bytes() == "Größe\n".encode()
+    assert os.listdir(path.parent) == ["words.txt"]
+
+
+def test_the_same_bytes_leave_the_file_and_its_time(tmp_path):
+    path = tmp_path / "table.csv"
+    write_bytes(path, b"one")
+    os.utime(path, ns=(10**18, 10**18))
+    write_bytes(path, b"one")
+    assert path.stat().st_mtime_ns == 10**18
+    write_bytes(path, b"two")
+    assert path.stat().st_mtime_ns != 10**18 and path.read_bytes() == b"two"
+
+
+def test_a_written_file_takes_the_name(tmp_path):
+    (tmp_path / "new.part").write_bytes(b"new")
+    (tmp_path / "old").write_bytes(b"old")
+    put_in_place(tmp_path / "new.part", tmp_path / "old")
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"old": b"new"}
+
+
+def test_a_full_disk_leaves_what_stood_there(tmp_path, monkeypatch):
+    path = tmp_path / "report.json"
+    write_bytes(path, b"old")
+
+    def fill_up(place, content):
+        with open(place, "wb") as file:
+            file.write(content[:1])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fill_up)
+    with pytest.raises(OSError, match="No space left"):
+        write_bytes(path, b"new")
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"report.json": b"old"}
+
+
+def test_a_kill_leaves_the_old_file_or_the_new_one(tmp_path):
+    path = tmp_path / "state.json"
+    write_bytes(path, b"old")
+    code = """
+import os, signal, sys
+from pathlib import Path
+import pe_unified.files as files
+files.put_in_place = lambda *names: os.kill(os.getpid(), signal.SIGKILL)
+files.write_bytes(Path(sys.argv[1]), b"new")
+"""
+    assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -9
+    assert path.read_bytes() == b"old"
