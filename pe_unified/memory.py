@@ -24,3 +24,15 @@ def keep_freed_memory() -> bool:
         return False
     kept = any(mallopt(_MMAP_THRESHOLD, most) for most in _MMAP_ABOVE)
     return bool(mallopt(_TRIM_THRESHOLD, 2**31 - 1)) and kept
+
+
+def give_back_freed_memory() -> bool:
+    """Return to the system what the process has freed and kept, once, between two stages of work.
+
+    Returns:
+        whether anything was returned.
+    """
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (AttributeError, OSError, TypeError):
+        return False

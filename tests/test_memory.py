@@ -1,11 +1,11 @@
-"""Run in a process of its own: the setting cannot be taken back."""
+"""Run in processes of their own: the setting cannot be taken back."""
 
 import subprocess
 import sys
 
 import pytest
 
-SCRIPT = """
+KEEPING = """
 import resource
 import numpy as np
 from pe_unified.memory import keep_freed_memory
@@ -26,9 +26,37 @@ else:
 """
 
 
-def test_memory_is_fetched_once():
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
+GIVING_BACK = """
+from pathlib import Path
+import numpy as np
+from pe_unified.memory import give_back_freed_memory, keep_freed_memory
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+if not keep_freed_memory():
+    print("unknown")
+else:
+    blocks = [np.ones(1 << 20, np.uint8) for _ in range(128)]
+    kept = blocks[-1]
+    del blocks
+    before = resident()
+    told = give_back_freed_memory()
+    print(told and before - resident() > 100 << 20)
+"""
+
+
+def said_by(script):
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     if done.stdout.strip() == "unknown":
         pytest.skip("not glibc")
-    assert done.stdout.strip() == "fewer"
+    return done.stdout.strip()
+
+
+def test_memory_is_fetched_once():
+    assert said_by(KEEPING) == "fewer"
+
+
+def test_freed_memory_goes_back_when_told_to():
+    assert said_by(GIVING_BACK) == "True"

@@ -25,6 +25,7 @@ from pe_unified.inference.quality import check_quality
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.report import build_report, pseudonym, pseudonymised
 from pe_unified.inference.survey import survey
+from pe_unified.memory import give_back_freed_memory
 
 #: Fewer slices are no study of the chest, more are no single scan.
 SLICES = (8, 3000)
@@ -103,6 +104,7 @@ def analyse_study(
         watch.lap("network")
         lesions: list[Lesion] = find_lesions(predictions, reader, first_look)
         watch.lap("lesions")
+        give_back_freed_memory()  # the network's, before the files take theirs
         report = build_report(
             study,
             first_look,

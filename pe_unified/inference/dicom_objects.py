@@ -30,6 +30,8 @@ _LEFT_EMPTY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"),
     *("ReferringPhysicianName", "StudyDate", "StudyTime"),
 )
+#: What is read of a source instance; all of its header for each slice would be much.
+_READ = ("SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID")
 _MILLILITRE = Code("ml", "UCUM", "milliliter")
 #: Segments of one SEG at most; a table of more lesions is noise.
 MOST_SEGMENTS = 200
@@ -57,7 +59,7 @@ def write_dicom(
     masked = [lesion for lesion in kept if lesion.pixels]
     shown = {index for lesion in kept for index in (lesion.key_slice, *lesion.pixels)}
     headers = {
-        index: pydicom.dcmread(study.files[index], stop_before_pixels=True, force=True)
+        index: pydicom.dcmread(study.files[index], force=True, specific_tags=list(_READ))
         for index in sorted(shown or {len(study) // 2})
     }
     shared = _shared(study, next(iter(headers.values())), renamed)

@@ -41,7 +41,10 @@ class DenseHeads:
 
 
 class Engine(Protocol):
-    """Computes the dense part of the network."""
+    """Computes the dense part of the network.
+
+    What a call gives is good until the same part is called again.
+    """
 
     name: str
 
@@ -186,7 +189,8 @@ def _open_openvino(path: Path, precision: str) -> Any:
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         },
     )
-    return lambda arrays: list(compiled(arrays).values())
+    # Without a copy of the outputs, which are larger than the network.
+    return lambda arrays: list(compiled(arrays, share_outputs=True).values())
 
 
 def exported_folder(checkpoint: Path, backend: str) -> Path:
@@ -201,7 +205,8 @@ def open_engine(
 
     Args:
         backend: of :data:`BACKENDS`.
-        model: the network; gives names and the parts that stay in torch.
+        model: the network; gives names and the parts that stay in torch. It loses the weights
+            of exported parts.
         precision: ``"bf16"`` or ``"fp32"``; ONNX Runtime computes in fp32.
         exported: folder that ``tools/export.py`` wrote.
         digest: SHA-256 of the checkpoint that it must have been exported from.
@@ -224,4 +229,18 @@ def open_engine(
         raise CheckpointError(
             f"{exported}: exported from another checkpoint; run tools/export.py again"
         )
-    return ExportedEngine(backend, model, exported, precision)
+    engine = ExportedEngine(backend, model, exported, precision)
+    _forget_exported(model)
+    return engine
+
+
+def _forget_exported(model: PEUnified) -> None:
+    """Empty the weights that the runtime holds now, too."""
+    exported: list[Any] = [model.backbone]
+    exported += [model.head(task) for task in ("cls", "seg") if task in model.tasks]
+    if "det" in model.tasks:
+        detection: Any = model.head("det")
+        exported += [detection.neck, detection.rpn_head]
+    for module in exported:
+        for weight in module.parameters():
+            weight.data = weight.data.new_empty(0)

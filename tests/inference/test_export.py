@@ -59,6 +59,9 @@ def test_a_study_gets_the_same_report(tmp_path, painted_set, backend):
         assert one["probability"] == pytest.approx(other["probability"], abs=1e-3)
         assert one["embolus_pixels"] == pytest.approx(other["embolus_pixels"], abs=3)
     assert len(found["lesions"]) == pytest.approx(len(expected["lesions"]), abs=1)
+    # The runtime holds these weights; a second copy would only take memory.
+    assert not any(weight.numel() for weight in fast.model.backbone.parameters())
+    assert all(weight.numel() for weight in fast.model.head("det").roi_head.parameters())
 
 
 @pytest.mark.parametrize("factor", [1.01, float("nan")])
