@@ -1,6 +1,8 @@
 """Fixtures that every test may use."""
 
 import importlib.util
+import runpy
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,6 +50,31 @@ def load_tool(repository: Path) -> Callable[[str], ModuleType]:
         return module
 
     return load
+
+
+@pytest.fixture
+def command(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> Callable[..., subprocess.CompletedProcess]:
+    """Call a command of ``tools/`` in this process, which has the libraries loaded already."""
+
+    def call(tool: str, *words: object) -> subprocess.CompletedProcess:
+        path = repository / "tools" / f"{tool}.py"
+        argv = [str(path), *map(str, words)]
+        monkeypatch.chdir(repository)
+        monkeypatch.syspath_prepend(str(path.parent))
+        monkeypatch.setattr(sys, "argv", argv)
+        status: object = 0
+        try:
+            runpy.run_path(str(path), run_name="__main__")
+        except SystemExit as end:
+            status = end.code or 0
+        out, err = capsys.readouterr()
+        if isinstance(status, str):  # as Python does at the end of a process
+            status, err = 1, f"{err}{status}\n"
+        return subprocess.CompletedProcess(argv, status, out, err)
+
+    return call
 
 
 @pytest.fixture(scope="session")

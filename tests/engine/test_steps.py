@@ -4,6 +4,8 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import pytest
@@ -25,28 +27,64 @@ steps = [
 ]
 comparisons = [("cls/auc", "s1_cls", "s4_cls_reused")]
 """
+NOTE = "Synthetic data"
 
 
-@pytest.fixture
-def recipe(repository, tmp_path):
-    settings = {**small_settings("cls"), "max_iters": 4}
-    settings["default_hooks"] = dict(checkpoint=dict(interval=2))
-    path = tmp_path / "recipe.py"
+@dataclass(frozen=True)
+class Run:
+    """A recipe that was run to its end."""
+
+    work_dir: Path
+    data: Path
+    summary: dict
+
+
+@pytest.fixture(scope="module")
+def recipe(repository, tmp_path_factory):
+    settings = {**small_settings("cls"), "max_iters": 12}
+    settings["default_hooks"] = dict(checkpoint=dict(interval=4))
+    path = tmp_path_factory.mktemp("recipe") / "recipe.py"
     path.write_text(RECIPE.format(settings=settings, configs=repository / "configs"))
     return path
+
+
+@pytest.fixture(scope="module")
+def finished(recipe, tiny_dataset, tmp_path_factory):
+    """Both steps with one seed, on a copy of the data."""
+    folder = tmp_path_factory.mktemp("finished")
+    data, work_dir = folder / "data", folder / "run"
+    shutil.copytree(tiny_dataset, data)
+    return Run(work_dir, data, run_recipe(recipe, work_dir, str(data), report=quiet, note=NOTE))
+
+
+@pytest.fixture(scope="module")
+def two_seeds(recipe, tiny_dataset, tmp_path_factory):
+    """The same with two seeds, one step after another."""
+    work_dir = tmp_path_factory.mktemp("seeds") / "run"
+    summary = run_recipe(recipe, work_dir, str(tiny_dataset), report=quiet, seeds=(0, 1))
+    return Run(work_dir, tiny_dataset, summary)
+
+
+@pytest.fixture(scope="module")
+def side_by_side(two_seeds, recipe, tmp_path_factory):
+    """The same, two steps at a time; and the lines that were told."""
+    work_dir = tmp_path_factory.mktemp("beside") / "run"
+    lines = []
+    settings = dict(seeds=(0, 1), jobs=2, report=lines.append)
+    summary = run_recipe(recipe, work_dir, str(two_seeds.data), **settings)
+    return Run(work_dir, two_seeds.data, summary), lines
 
 
 def quiet(line):
     pass
 
 
-def test_two_steps_leave_a_summary(recipe, tiny_dataset, tmp_path):
-    work_dir = tmp_path / "run"
-    summary = run_recipe(recipe, work_dir, str(tiny_dataset), report=quiet, note="Synthetic data")
+def test_two_steps_leave_a_summary(finished, tmp_path):
+    work_dir, summary = finished.work_dir, finished.summary
     assert json.loads((work_dir / "summary.json").read_text())["steps"] == summary["steps"]
     scratch, reused = summary["steps"]
     assert scratch["name"] == "s1_cls" and scratch["reused"] == []
-    assert scratch["iterations"] == 4 and scratch["seconds"] > 0
+    assert scratch["iterations"] == 12 and scratch["seconds"] > 0
     assert (work_dir / scratch["checkpoint"]).is_file()
     modules = {each["module"]: each for each in reused["reused"]}
     assert set(modules) == {"backbone", "cls_head"}
@@ -59,36 +97,30 @@ def test_two_steps_leave_a_summary(recipe, tiny_dataset, tmp_path):
     assert comparison["difference"] == pytest.approx(expected)
     for name in ("summary.md", "roc.png", "auc_by_step.png", "overlays.png"):
         assert (work_dir / name).stat().st_size > 0
-    assert "Synthetic data" in (work_dir / "summary.md").read_text()
+    assert NOTE in (work_dir / "summary.md").read_text()
     # The folder of a step holds its config as it was trained, fit for tools/publish.py.
-    cfg = load_config(work_dir / "s4_cls_reused/pe_cls_r50.py", {}, str(tiny_dataset))
+    cfg = load_config(work_dir / "s4_cls_reused/pe_cls_r50.py", {}, str(finished.data))
     cfg.work_dir = str(tmp_path / "publish")
     assert publish(cfg, work_dir / reused["checkpoint"], tmp_path / "model.pth")["cls/gate"] <= 1
 
 
-def test_only_test_patients_are_measured(recipe, tiny_dataset, tmp_path):
-    run_recipe(recipe, tmp_path / "run", str(tiny_dataset), report=quiet)
-    table = SliceTable.load(tmp_path / "run/s1_cls/cls.npz")
-    split = json.loads((tiny_dataset / "annotations/test.json").read_text())
+def test_only_test_patients_are_measured(finished):
+    table = SliceTable.load(finished.work_dir / "s1_cls/cls.npz")
+    split = json.loads((finished.data / "annotations/test.json").read_text())
     assert set(table.patients) == {image["patient_id"] for image in split["images"]}
 
 
-def test_steps_side_by_side_find_the_same(recipe, tiny_dataset, tmp_path):
-    one = run_recipe(recipe, tmp_path / "one", str(tiny_dataset), seeds=(0, 1), report=quiet)
-    lines = []
-    two = run_recipe(
-        recipe, tmp_path / "two", str(tiny_dataset), seeds=(0, 1), jobs=2, report=lines.append
-    )
+def test_steps_side_by_side_find_the_same(two_seeds, side_by_side):
+    found, lines = side_by_side
     assert len([line for line in lines if "iterations" in line]) == 4
-    for alone, beside in zip(one["steps"], two["steps"]):
+    for alone, beside in zip(two_seeds.summary["steps"], found.summary["steps"]):
         assert beside["reused"] == alone["reused"]
         # Another number of threads adds up in another order.
         assert beside["metrics"]["cls/auc"] == pytest.approx(alone["metrics"]["cls/auc"], abs=0.05)
 
 
-def test_several_seeds_are_kept_apart_and_averaged(recipe, tiny_dataset, tmp_path):
-    work_dir = tmp_path / "run"
-    summary = run_recipe(recipe, work_dir, str(tiny_dataset), report=quiet, seeds=(0, 1))
+def test_several_seeds_are_kept_apart_and_averaged(two_seeds):
+    work_dir, summary = two_seeds.work_dir, two_seeds.summary
     singles = [
         json.loads((work_dir / f"seed{seed}/summary.json").read_text())["steps"][0]
         for seed in (0, 1)
@@ -105,9 +137,8 @@ def test_several_seeds_are_kept_apart_and_averaged(recipe, tiny_dataset, tmp_pat
     assert (work_dir / "seeds.png").is_file()
 
 
-def test_killed_recipe_goes_on_and_finished_steps_stay(recipe, tiny_dataset, tmp_path, repository):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    expected = run_recipe(recipe, whole, str(tiny_dataset), report=quiet)
+def test_killed_recipe_goes_on_and_finished_steps_stay(finished, recipe, tmp_path):
+    broken = tmp_path / "broken"
     script = f"""
 import os, signal
 from pe_unified.engine import hooks, run_recipe
@@ -118,30 +149,27 @@ def save_and_die(self, runner, finished):
         os.kill(os.getpid(), signal.SIGKILL)
 hooks.WholeCheckpointHook._save = save_and_die
 from pathlib import Path
-run_recipe({str(recipe)!r}, Path({str(broken)!r}), {str(tiny_dataset)!r})
+run_recipe({str(recipe)!r}, Path({str(broken)!r}), {str(finished.data)!r})
 """
     killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
-    assert (broken / "s4_cls_reused/iter_2.pth").is_file()
-    first = (broken / "s1_cls/iter_4.pth").stat().st_mtime_ns
+    assert (broken / "s4_cls_reused/iter_4.pth").is_file()
+    first = (broken / "s1_cls/iter_12.pth").stat().st_mtime_ns
     lines = []
-    resumed = run_recipe(recipe, broken, str(tiny_dataset), report=lines.append)
+    resumed = run_recipe(recipe, broken, str(finished.data), report=lines.append)
     assert "finished before" in lines[0]
-    assert (broken / "s1_cls/iter_4.pth").stat().st_mtime_ns == first
-    for one, other in zip(resumed["steps"], expected["steps"]):
+    assert (broken / "s1_cls/iter_12.pth").stat().st_mtime_ns == first
+    for one, other in zip(resumed["steps"], finished.summary["steps"]):
         assert one["metrics"] == other["metrics"]
 
 
-def test_steps_side_by_side_go_on_after_a_kill(recipe, tiny_dataset, tmp_path):
+def test_steps_side_by_side_go_on_after_a_kill(side_by_side, recipe, tmp_path):
     """The whole family dies with its parent, and the second call ends with the same metrics."""
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    settings = {"max_iters": 60}
-    expected = run_recipe(recipe, whole, str(tiny_dataset), settings, jobs=2, report=quiet)
+    whole, broken = side_by_side[0], tmp_path / "broken"
     script = (
         "from pathlib import Path\n"
         "from pe_unified.engine import run_recipe\n"
-        f"run_recipe({str(recipe)!r}, Path({str(broken)!r}), {str(tiny_dataset)!r}, "
-        f"{settings!r}, jobs=2)"
+        f"run_recipe({str(recipe)!r}, Path({str(broken)!r}), {str(whole.data)!r}, jobs=2)"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
     while not list((broken / "s4_cls_reused").glob("iter_*.pth")):
@@ -152,32 +180,34 @@ def test_steps_side_by_side_go_on_after_a_kill(recipe, tiny_dataset, tmp_path):
     process.wait()
     assert not psutil.wait_procs(family, timeout=20)[1]
     assert not (broken / "s4_cls_reused/metrics.json").exists()
-    resumed = run_recipe(recipe, broken, str(tiny_dataset), settings, jobs=2, report=quiet)
+    resumed = run_recipe(recipe, broken, str(whole.data), jobs=2, report=quiet)
+    expected = json.loads((whole.work_dir / "seed0/summary.json").read_text())
     for one, other in zip(resumed["steps"], expected["steps"]):
         assert one["metrics"] == other["metrics"]
 
 
-def test_other_workers_go_on_with_an_old_run(recipe, tiny_dataset, tmp_path):
-    run_recipe(recipe, tmp_path / "run", str(tiny_dataset), report=quiet)
+def test_other_workers_go_on_with_an_old_run(finished, recipe):
     lines = []
-    run_recipe(recipe, tmp_path / "run", str(tiny_dataset), {"num_workers": 1}, report=lines.append)
+    work_dir, data = finished.work_dir, str(finished.data)
+    run_recipe(recipe, work_dir, data, {"num_workers": 1}, report=lines.append, note=NOTE)
     assert len([line for line in lines if "finished before" in line]) == 2
 
 
-def test_other_annotations_are_another_run(recipe, tiny_dataset, tmp_path):
-    data = tmp_path / "data"
-    shutil.copytree(tiny_dataset, data)
-    run_recipe(recipe, tmp_path / "run", str(data), report=quiet)
-    file = data / "annotations/train.json"
-    file.write_text(file.read_text() + " ")
-    with pytest.raises(ConfigError, match="other settings"):
-        run_recipe(recipe, tmp_path / "run", str(data), report=quiet)
+def test_other_annotations_are_another_run(finished, recipe):
+    file = finished.data / "annotations/train.json"
+    text = file.read_text()
+    file.write_text(text + " ")
+    try:
+        with pytest.raises(ConfigError, match="other settings"):
+            run_recipe(recipe, finished.work_dir, str(finished.data), report=quiet)
+    finally:
+        file.write_text(text)
 
 
-def test_other_settings_do_not_mix_with_an_old_run(recipe, tiny_dataset, tmp_path):
-    run_recipe(recipe, tmp_path / "run", str(tiny_dataset), report=quiet)
+def test_other_settings_do_not_mix_with_an_old_run(finished, recipe):
+    work_dir, data = finished.work_dir, str(finished.data)
     with pytest.raises(ConfigError, match="other settings"):
-        run_recipe(recipe, tmp_path / "run", str(tiny_dataset), {"lr": 5e-4}, report=quiet)
+        run_recipe(recipe, work_dir, data, {"lr": 5e-4}, report=quiet)
 
 
 @pytest.mark.parametrize(

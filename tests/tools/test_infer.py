@@ -9,13 +9,14 @@ from studies import write_checkpoint
 
 
 @pytest.fixture(scope="module")
-def run(repository, tmp_path_factory):
-    checkpoint = write_checkpoint(tmp_path_factory.mktemp("model") / "m.pth")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("model") / "m.pth")
 
+
+@pytest.fixture
+def run(command, checkpoint):
     def call(study, out, *options, tool="infer"):
-        command = [sys.executable, f"tools/{tool}.py", str(study), "--checkpoint", str(checkpoint)]
-        command += ["--out", str(out), *options]
-        return subprocess.run(command, cwd=repository, capture_output=True, text=True)
+        return command(tool, study, "--checkpoint", checkpoint, "--out", out, *options)
 
     return call
 
@@ -30,10 +31,12 @@ def test_a_folder_becomes_a_report(run, painted_set, tmp_path):
     assert not report["model"]["gated"] and report["lungs"]["first_slice"] == 0
 
 
-def test_a_fault_is_one_line(run, tmp_path):
-    """tests/inference/test_hard_to_break.py has many more, in one process."""
+def test_a_fault_is_one_line(repository, checkpoint, tmp_path):
+    """In a process of its own. tests/inference/test_hard_to_break.py has many more, in one."""
     (tmp_path / "thesis.dcm").write_bytes(b"%PDF-1.7 not a slice" * 20)
-    done = run(tmp_path / "thesis.dcm", tmp_path / "out")
+    words = [sys.executable, "tools/infer.py", tmp_path / "thesis.dcm", "--checkpoint", checkpoint]
+    words += ["--out", tmp_path / "out"]
+    done = subprocess.run(words, cwd=repository, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
