@@ -1,7 +1,6 @@
 """Evaluating a checkpoint: thresholds from validation, metrics on the test split."""
 
 import copy
-import itertools
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +18,6 @@ from pe_unified.evaluation.metrics import as_json, fix_thresholds
 from pe_unified.evaluation.tables import Table
 from pe_unified.files import write_text
 from pe_unified.models.weights import load_checkpoint_safely
-
-#: mmengine wants a new name for every runner of a process.
-_RUN_NUMBERS = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -112,7 +108,6 @@ def _test_runner(cfg: Config, checkpoint: str | Path, split: str) -> PERunner:
     cfg.resume = False
     cfg.load_from = str(checkpoint)
     cfg.default_hooks.checkpoint = cfg.default_hooks.param_scheduler = None
-    cfg.experiment_name = f"{Path(cfg.work_dir).name}_{split}_{next(_RUN_NUMBERS)}"
     return PERunner.from_cfg(cfg)
 
 

@@ -1,6 +1,7 @@
 """mmengine's Runner with checkpoints that are whole, say what they are, and run no code."""
 
 import atexit
+import itertools
 import logging
 import os
 import re
@@ -23,6 +24,7 @@ from pe_unified.engine.random_state import gather_random_states, restore_random_
 from pe_unified.models.weights import load_checkpoint_safely, reuse_weights
 from pe_unified.version import __version__
 
+_RUN_NUMBERS = itertools.count(1)
 _ITERATION = re.compile(r"iter_(\d+)\.pth$")
 
 
@@ -38,10 +40,14 @@ class PERunner(Runner):
     - ``cfg.reuse`` ``{module: checkpoint}``, or ``{module: [step, checkpoint]}``, starts
       modules from other checkpoints.
     - ``cfg.console_level`` is what the console shows of the log; the file has all of it.
+    - Each has a name of its own: those of one process that share one share their log, too,
+      and mmengine's differ by the second.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, model: Any, work_dir: str, *args: Any, **kwargs: Any) -> None:
+        if kwargs.get("experiment_name") is None:
+            kwargs["experiment_name"] = f"{Path(work_dir).name}_{next(_RUN_NUMBERS)}"
+        super().__init__(model, work_dir, *args, **kwargs)
         torch.set_autocast_dtype("cuda", torch.bfloat16)
         self.parents: list[dict] = []
         #: What validation found; the checkpoint carries it, with the thresholds among it.

@@ -4,7 +4,6 @@ import functools
 import hashlib
 import json
 import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,7 +221,6 @@ class StepRun:
         cfg.launcher = self.launcher
         cfg.resume = True
         cfg.console_level = "WARNING"
-        cfg.experiment_name = f"{self.folder.name}_{step.name}_{time.time_ns()}"
         cfg.reuse = {
             module: [source, self._checkpoint(source)] for module, source in step.reuse.items()
         }

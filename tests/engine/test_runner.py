@@ -117,6 +117,16 @@ def test_a_used_work_dir_is_refused(undisturbed, command, tiny_dataset):
     assert "--resume" in done.stderr
 
 
+def test_runs_of_one_second_have_logs_of_their_own(repository, tiny_dataset, tmp_path):
+    names = [tmp_path / name for name in "ab"]
+    one, other = (
+        PERunner.from_cfg(small_config(repository, tiny_dataset, name, task="cls"))
+        for name in names
+    )
+    assert one.experiment_name != other.experiment_name
+    assert one.visualizer is not other.visualizer and one.logger is not other.logger
+
+
 def test_resuming_with_other_settings_is_told(repository, tiny_dataset, tmp_path):
     train(small_config(repository, tiny_dataset, tmp_path, task="cls", max_iters=2))
     cfg = small_config(repository, tiny_dataset, tmp_path, task="cls", max_iters=3, lr=0.5)

@@ -128,7 +128,6 @@ states = []
 for resume in (False, True):
     cfg = small_config(Path({repository!r}), Path({data!r}), work_dir, task="cls", max_iters=2)
     cfg.merge_from_dict(dict(launcher="pytorch", resume=resume))
-    cfg.experiment_name = f"resume_{{resume}}"
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     cfg.default_hooks.checkpoint.interval = 1
     draws = Draws()
