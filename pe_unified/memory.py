@@ -1,6 +1,10 @@
-"""How the process treats memory that is free again."""
+"""Memory that a process keeps, gives back, or never takes."""
 
 import ctypes
+import math
+import mmap
+
+import numpy as np
 
 #: Parameters of glibc's mallopt(3).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -36,3 +40,15 @@ def give_back_freed_memory() -> bool:
         return bool(ctypes.CDLL(None).malloc_trim(0))
     except (AttributeError, OSError, TypeError):
         return False
+
+
+def sparse_zeros(shape: tuple[int, ...]) -> np.ndarray:
+    """uint8 zeros that take memory only where they are written to, by pages of 4 KiB.
+
+    :func:`numpy.zeros` may take pages of 2 MiB, or memory that was freed and has to be cleared.
+    """
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    block = mmap.mmap(-1, max(1, math.prod(shape)), flags=flags)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        block.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(block, np.uint8, math.prod(shape)).reshape(shape)

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from pe_unified.memory import sparse_zeros
+
 KEEPING = """
 import resource
 import numpy as np
@@ -46,6 +48,21 @@ else:
 """
 
 
+SPARSE = """
+from pathlib import Path
+from pe_unified.memory import sparse_zeros
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+before = resident()
+frames = sparse_zeros((1024, 512, 512))
+frames[::4, 100:120, 200:230] = 7
+assert frames.max() == 7 and frames[0].sum() == 7 * 600 and not frames[1].any()
+print(resident() - before < 48 << 20)
+"""
+
+
 def said_by(script):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -60,3 +77,11 @@ def test_memory_is_fetched_once():
 
 def test_freed_memory_goes_back_when_told_to():
     assert said_by(GIVING_BACK) == "True"
+
+
+def test_zeros_that_are_not_written_to_take_no_memory():
+    assert said_by(SPARSE) == "True"
+
+
+def test_zeros_of_no_size():
+    assert sparse_zeros((0, 4)).shape == (0, 4)

@@ -19,6 +19,7 @@ from pydicom.uid import CTImageStorage
 
 from pe_unified.ct.study import CTStudy
 from pe_unified.inference.lesions import Lesion
+from pe_unified.memory import sparse_zeros
 from pe_unified.version import __version__
 
 _MAKER = "pe_unified"
@@ -109,7 +110,7 @@ def _segmentation(
 ) -> hd.seg.Segmentation:
     """One segment per lesion, numbered in their order; frames only where there is a lesion."""
     indices = sorted({index for lesion in lesions for index in lesion.pixels})
-    frames = np.zeros((len(indices), *study.shape[1:]), np.uint8)
+    frames = sparse_zeros((len(indices), *study.shape[1:]))
     for segment, lesion in enumerate(lesions, start=1):
         for index, pixels in lesion.pixels.items():
             frames[indices.index(index)].ravel()[pixels] = segment
