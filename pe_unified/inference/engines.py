@@ -23,6 +23,8 @@ BACKENDS = ("torch", "onnx", "openvino")
 #: Files of an exported model, by backend.
 SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
 MANIFEST = "export.json"
+#: Weights of the heads that are not exported.
+_STAYS_IN_TORCH = "det_head.roi_head."
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,13 @@ class ExportedEngine:
                 f"--backend {name}: {error.name} is not installed; pip install -e '.[export]'"
             ) from error
 
+    def forget_weights(self) -> None:
+        """Empty those weights of the torch model that the runtime holds, too."""
+        for part in self.parts:
+            for name, weight in part.named_parameters():
+                if not name.startswith(_STAYS_IN_TORCH):
+                    weight.data = weight.data.new_empty(0)
+
     def trunk(self, inputs: Tensor) -> tuple[Tensor | None, tuple[Tensor, ...]]:
         return self.parts[0].unpack(_as_tensors(self._run[0]([inputs.contiguous().numpy()])))
 
@@ -230,17 +239,5 @@ def open_engine(
             f"{exported}: exported from another checkpoint; run tools/export.py again"
         )
     engine = ExportedEngine(backend, model, exported, precision)
-    _forget_exported(model)
+    engine.forget_weights()
     return engine
-
-
-def _forget_exported(model: PEUnified) -> None:
-    """Empty the weights that the runtime holds now, too."""
-    exported: list[Any] = [model.backbone]
-    exported += [model.head(task) for task in ("cls", "seg") if task in model.tasks]
-    if "det" in model.tasks:
-        detection: Any = model.head("det")
-        exported += [detection.neck, detection.rpn_head]
-    for module in exported:
-        for weight in module.parameters():
-            weight.data = weight.data.new_empty(0)

@@ -117,7 +117,8 @@ def test_a_used_work_dir_is_refused(undisturbed, command, tiny_dataset):
     assert "--resume" in done.stderr
 
 
-def test_runs_of_one_second_have_logs_of_their_own(repository, tiny_dataset, tmp_path):
+def test_runs_of_one_second_have_logs_of_their_own(repository, tiny_dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 1.7e9)
     names = [tmp_path / name for name in "ab"]
     one, other = (
         PERunner.from_cfg(small_config(repository, tiny_dataset, name, task="cls"))
