@@ -26,7 +26,7 @@ from data_converters.core.schema import annotations_of_mask
 from pe_unified.ct.dicom import read_hu
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.headers import natural_key, scan_folder
-from pe_unified.ct.series import stack_slices
+from pe_unified.ct.stack import stack_slices
 from pe_unified.ct.volume_files import read_nifti
 
 #: The mask's slices against those of the scan in ascending position.

@@ -1,6 +1,7 @@
 """What the tools' command lines share."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -79,6 +80,10 @@ def exit_on_user_error(everything: bool = False) -> Iterator[None]:
     Args:
         everything: do so with errors that nobody foresaw, too: files of strangers hold surprises.
     """
+    # Folders are named in whatever letters; those that the terminal lacks are no error.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         yield
     except USER_ERRORS as error:

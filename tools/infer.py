@@ -33,6 +33,10 @@ from pe_unified.inference.lung_sources import LUNG_SOURCES
 from pe_unified.inference.predictor import BATCH_SIZE, PredictorSettings
 from pe_unified.notice import RESEARCH_LINE
 
+#: Where the secret of pseudonyms stands; shorter ones can be found by trying.
+_KEY, _SHORTEST_KEY = "PE_UNIFIED_KEY", 16
+NEW_KEY = f"export {_KEY}=..., at least {_SHORTEST_KEY} letters that nobody can guess"
+
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -112,12 +116,21 @@ def predictor_settings(args: argparse.Namespace) -> PredictorSettings:
     )
 
 
+def pseudonym_key() -> str | None:
+    """The secret that pseudonyms are made with, from the environment; ends the command where it
+    could be guessed."""
+    key = os.environ.get(_KEY)
+    if key is not None and len(key) < _SHORTEST_KEY:
+        sys.exit(f"error: {_KEY} has fewer than {_SHORTEST_KEY} letters; {NEW_KEY}")
+    return key
+
+
 def main() -> None:
     args = parse_args()
     # What matters of a header is read and judged here; its other faults are no news to the user.
     warnings.filterwarnings("ignore", module="pydicom")
     console = Console()
-    key = os.environ.get("PE_UNIFIED_KEY") or secrets.token_hex(16)
+    key = pseudonym_key() or secrets.token_hex(16)
     options = AnalysisOptions(
         series_uid=args.series,
         every_slice=args.every_slice,

@@ -12,12 +12,11 @@ Examples:
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from command_line import exit_on_user_error
-from infer import add_model_arguments, predictor_settings
+from infer import NEW_KEY, add_model_arguments, predictor_settings, pseudonym_key
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -58,15 +57,14 @@ def main() -> int:
     console = Console()
     cores = usable_cores()
     workers = args.workers or max(1, cores // 2)
-    key = os.environ.get("PE_UNIFIED_KEY")
-    if args.pseudonymise and not key:
+    key = pseudonym_key() if args.pseudonymise else None
+    if args.pseudonymise and key is None:
         sys.exit(
-            "error: --pseudonymise needs a secret that stays the same from run to run: "
-            "export PE_UNIFIED_KEY=..., at least 16 letters that nobody can guess"
+            f"error: --pseudonymise needs a secret that stays the same from run to run: {NEW_KEY}"
         )
     options = AnalysisOptions(
         every_slice=args.every_slice,
-        pseudonym_key=key if args.pseudonymise else None,
+        pseudonym_key=key,
         lungs_from=args.lungs,
         lung_mask=args.lung_mask,
     )

@@ -11,7 +11,7 @@ from data_converters.core.schema import (
     exam_labels_from_masks,
     rounded,
 )
-from pe_unified.ct.series import Stack
+from pe_unified.ct.stack import Stack
 
 
 @dataclass(frozen=True)

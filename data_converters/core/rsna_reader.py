@@ -15,7 +15,7 @@ from data_converters.core.schema import ALL_LABELS, annotation_of_box, exam_entr
 from pe_unified.ct.dicom import read_hu
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.headers import SliceHeader, list_files, natural_key, scan_files
-from pe_unified.ct.series import Stack, stack_slices
+from pe_unified.ct.stack import Stack, stack_slices
 
 #: Names written out in a problem before the rest is counted.
 _NAMED = 10

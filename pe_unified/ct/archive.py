@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from pe_unified.ct.errors import DataError, first_line
+from pe_unified.ct.errors import DataError
 
 _BLOCK = 1 << 20
 _SEND_AGAIN = "pack the study again as a plain zip"
@@ -59,8 +59,7 @@ def unpack_zip(path: Path, target: Path, limits: ArchiveLimits | None = None) ->
             for member in members:
                 budget -= _unpack_member(archive, member, target, budget, path)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        reason = f"the archive cannot be unpacked ({first_line(error)})"
-        raise DataError(path, reason, _SEND_AGAIN) from error
+        raise DataError(path, "the archive cannot be unpacked", _SEND_AGAIN, error) from error
     except OSError as error:
         raise _damaged(path, "", error) from error
 
@@ -71,6 +70,8 @@ def _refuse(path: Path, members: list[zipfile.ZipInfo], limits: ArchiveLimits) -
     if len(members) > limits.files:
         reason = f"{len(members)} files, more than {limits.files}"
         raise DataError(path, reason, "pack one study by itself")
+    files: set[PurePosixPath] = set()
+    folders: set[PurePosixPath] = set()
     for member in members:
         name = PurePosixPath(member.filename.replace("\\", "/"))
         drive = ":" in (name.parts[0] if name.parts else "")
@@ -80,6 +81,12 @@ def _refuse(path: Path, members: list[zipfile.ZipInfo], limits: ArchiveLimits) -
             raise DataError(path, f"member '{member.filename}' is a link", _SEND_AGAIN)
         if member.flag_bits & 1:
             raise DataError(path, "the archive is encrypted", "unpack it first")
+        if name in files:
+            raise DataError(path, f"member '{member.filename}' is there twice", _SEND_AGAIN)
+        files.add(name)
+        folders.update(name.parents)
+    for name in files & folders:
+        raise DataError(path, f"member '{name}' is a file and a folder", _SEND_AGAIN)
 
 
 def _unpack_member(
@@ -160,10 +167,10 @@ def unpack_stream(
 
 
 def _damaged(path: Path, what: str, error: Exception) -> DataError:
-    reason = f"{what}cannot be unpacked ({first_line(error)})"
-    return DataError(path, reason, "copy the file again from the source")
+    cure = "copy the file again from the source"
+    return DataError(path, f"{what}cannot be unpacked", cure, error)
 
 
 def _no_room(path: Path, error: OSError) -> DataError:
     cure = f"make room in {tempfile.gettempdir()}, or set TMPDIR to a larger disk"
-    return DataError(path, f"cannot be unpacked ({first_line(error)})", cure)
+    return DataError(path, "cannot be unpacked", cure, error)

@@ -8,8 +8,9 @@ import numpy as np
 import pydicom
 from pydicom.pixels import apply_modality_lut
 
-from pe_unified.ct.errors import DataError, first_line
-from pe_unified.ct.headers import COPY_AGAIN, number_of, open_dicom
+from pe_unified.ct.codestream import require_size
+from pe_unified.ct.errors import DataError
+from pe_unified.ct.headers import COPY_AGAIN, LARGEST_SLICE, number_of, open_dicom
 from pe_unified.ct.hu import HU_MAX, HU_MIN
 
 #: The rescale intercept of scanners that store CT as unsigned numbers.
@@ -23,14 +24,18 @@ def read_hu(path: str | os.PathLike) -> np.ndarray:
     stored numbers imply (see :func:`rescale_of`).
 
     Raises:
-        DataError: not a slice, cut short, or compressed in a way no decoder here knows.
+        DataError: not a slice, cut short, far too large, or compressed in a way that no decoder
+            here knows.
     """
     path = Path(path)
+    _refuse_large(path)
     dataset = open_dicom(path)
     try:
         native = not dataset.file_meta.TransferSyntaxUID.is_encapsulated
         raw = _plain_pixels(dataset) if native else None
         if raw is None:
+            if not native:
+                require_size(dataset)
             # Many plain files hold more than the bits that they declare; cutting those off
             # would turn bright pixels and padding into tissue.
             dataset.pixel_array_options(correct_unused_bits=not native)
@@ -38,8 +43,7 @@ def read_hu(path: str | os.PathLike) -> np.ndarray:
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # every decoder raises its own kinds; those in Rust panic
-        reason = f"the pixels cannot be decoded ({first_line(error)})"
-        raise DataError(path, reason, COPY_AGAIN) from error
+        raise DataError(path, "the pixels cannot be decoded", COPY_AGAIN, error) from error
     if raw.ndim != 2:
         reason = f"pixels of shape {raw.shape}, not one grey slice (rows, cols)"
         raise DataError(path, reason, "export the series as single-frame CT images")
@@ -48,8 +52,18 @@ def read_hu(path: str | os.PathLike) -> np.ndarray:
             raw = _sign_extend(dataset, raw)
         return _rescale(dataset, raw)
     except Exception as error:  # a damaged header may say anything
-        reason = f"the pixels cannot be turned into Hounsfield units ({first_line(error)})"
-        raise DataError(path, reason, COPY_AGAIN) from error
+        reason = "the pixels cannot be turned into Hounsfield units"
+        raise DataError(path, reason, COPY_AGAIN, error) from error
+
+
+def _refuse_large(path: Path) -> None:
+    """All of a file is read; no slice takes that much."""
+    try:
+        size = path.stat().st_size
+    except OSError:  # the reader says it better
+        return
+    if size > LARGEST_SLICE:
+        raise DataError(path, f"{size >> 20} MiB, far more than a slice", COPY_AGAIN)
 
 
 def _plain_pixels(dataset: pydicom.Dataset) -> np.ndarray | None:

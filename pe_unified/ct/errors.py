@@ -1,7 +1,10 @@
 """One kind of error for files that cannot be used: what, why, and what to do about it."""
 
 import os
+import re
 
+#: From the first quote to the last one, or to the end: a name may hold quotes, or be cut off.
+_QUOTED = re.compile("'(.*'|.*$)")
 #: Longer reasons quote what a damaged file holds.
 _LONGEST = 300
 
@@ -21,22 +24,41 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0][:200] or type(error).__name__
 
 
+def shown(name: str | os.PathLike) -> str:
+    """A file's name as a terminal and a table can show it, whatever bytes it is made of."""
+    return "".join(letter if letter.isprintable() else "?" for letter in os.fspath(name))
+
+
 class DataError(ValueError):
     """A file or a patient that cannot be used.
 
     Attributes:
         where: the file, the folder or the patient.
-        reason: what is wrong with it, in one line.
+        reason: what is wrong with it, in one line; names of files in it are quoted.
         cure: what the reader can do.
+        detail: what the system or a library says of it, which may hold any name; part of the
+            reason.
     """
 
-    def __init__(self, where: str | os.PathLike, reason: str, cure: str):
+    def __init__(
+        self, where: str | os.PathLike, reason: str, cure: str, detail: BaseException | str = ""
+    ):
         self.where = os.fspath(where)
-        self.reason = one_line(reason)
+        self.detail = first_line(detail) if isinstance(detail, BaseException) else detail
+        self._plain = reason
+        self.reason = one_line(f"{reason} ({self.detail})" if self.detail else reason)
         self.cure = cure
-        shown = "".join(letter if letter.isprintable() else "?" for letter in self.where)
-        super().__init__(f"{shown}: {self.reason}; {cure}")
+        super().__init__(f"{shown(where)}: {self.reason}; {cure}")
+
+    def at(self, where: str | os.PathLike) -> "DataError":
+        """The same of another place."""
+        return DataError(where, self._plain, self.cure, self.detail)
+
+    def without_names(self) -> str:
+        """Reason and cure without the name of any file, folder or patient."""
+        plain = (_QUOTED.sub("'...'", one_line(said)) for said in (self._plain, self.cure))
+        return "; ".join(plain)
 
     def __reduce__(self) -> tuple:
         # The default would call the class with the one formatted message.
-        return type(self), (self.where, self.reason, self.cure)
+        return type(self), (self.where, self._plain, self.cure, self.detail)

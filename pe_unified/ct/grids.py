@@ -60,14 +60,18 @@ class Placement:
     """Where an array (slices, rows, cols) lies.
 
     Attributes:
-        spacing_mm: (row, col, slice), mm.
+        spacing_mm: (row, col, slice), mm, the last along the normal.
         origin_mm: LPS coordinates of element [0, 0, 0].
-        direction: 3 x 3; columns are the unit vectors along columns, rows and slices.
+        direction: 3 x 3; columns are the unit vectors along columns and rows and the normal of
+            the slices, on the side of the next slice.
+        step_mm: LPS coordinates of one slice minus those of the slice before it, mm; along the
+            normal, but where the volume is sheared, as with a tilted gantry.
     """
 
     spacing_mm: tuple[float, float, float]
     origin_mm: tuple[float, float, float]
     direction: np.ndarray
+    step_mm: tuple[float, float, float]
 
 
 def turn_of(affine: np.ndarray | None) -> Turn:
@@ -95,9 +99,19 @@ def placement_of(affine: np.ndarray, turn: Turn, shape: tuple[int, ...]) -> Plac
             origin = origin + step * (shape[axis] - 1)
             step = -step
         steps.append(step)
-    slices, rows, cols = (float(np.linalg.norm(step)) for step in steps)
-    direction = np.column_stack([steps[2] / cols, steps[1] / rows, steps[0] / slices])
-    return Placement((rows, cols, slices), (origin[0], origin[1], origin[2]), direction)
+    rows, cols = (float(np.linalg.norm(step)) for step in steps[1:])
+    along_col, along_row = steps[2] / cols, steps[1] / rows
+    normal = np.cross(along_col, along_row)
+    normal /= np.linalg.norm(normal)
+    between = float(steps[0] @ normal)
+    if between < 0:
+        normal, between = -normal, -between
+    return Placement(
+        spacing_mm=(rows, cols, between),
+        origin_mm=(float(origin[0]), float(origin[1]), float(origin[2])),
+        direction=np.column_stack([along_col, along_row, normal]),
+        step_mm=(float(steps[0][0]), float(steps[0][1]), float(steps[0][2])),
+    )
 
 
 def places(affine: np.ndarray) -> bool:

@@ -7,14 +7,15 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import pydicom
 from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
-from pydicom.uid import MediaStorageDirectoryStorage
+from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
-from pe_unified.ct.errors import DataError, first_line, one_line
+from pe_unified.ct.errors import DataError, one_line
 
 #: What is read of a header; the rest is skipped, which makes a scan of a folder quick.
 _HEADER_TAGS = {
@@ -39,6 +40,7 @@ _HEADER_TAGS = {
         "SliceThickness",
         "BitsStored",
         "ContrastBolusAgent",
+        "AcquisitionNumber",
     )
 }
 #: Files that lie beside slices and are never slices.
@@ -47,10 +49,10 @@ _COMPANION = re.compile(
     r"|py|sh|bat|exe)$",
     re.IGNORECASE,
 )
-#: The transfer syntax of files whose data set is deflated, and where its name stands.
-_DEFLATED, _META_BYTES = b"1.2.840.10008.1.2.1.99", 1024
+#: Kinds of values whose length takes four bytes, after two that are reserved.
+_LONG_LENGTHS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT")
 #: No slice takes more, bytes.
-_LARGEST_SLICE = 64 << 20
+LARGEST_SLICE = 64 << 20
 COPY_AGAIN = "copy the file again from the source, or remove it on purpose"
 
 
@@ -65,6 +67,7 @@ class SliceHeader:
         thickness: of the slice, mm.
         bits: stored per pixel; 0 where the file does not say.
         contrast: the contrast agent named.
+        acquisition: the scanner's pass over the patient, numbered from 1; 0 where not said.
     """
 
     path: Path
@@ -87,6 +90,7 @@ class SliceHeader:
     thickness: float | None = None
     bits: int = 0
     contrast: str = ""
+    acquisition: int = 0
 
 
 @dataclass
@@ -122,8 +126,8 @@ def list_files(folder: str | os.PathLike) -> list[Path]:
     found = []
 
     def refuse(error: OSError) -> None:
-        reason = f"the folder cannot be listed ({first_line(error)})"
-        raise DataError(error.filename or root, reason, "make it readable for this user")
+        cure = "make it readable for this user"
+        raise DataError(error.filename or root, "the folder cannot be listed", cure, error)
 
     for parent, folders, names in os.walk(root, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
@@ -170,7 +174,7 @@ def read_header(path: str | os.PathLike) -> SliceHeader:
     try:
         return _header_of(path, dataset)
     except Exception as error:  # a damaged header may hold values that cannot be read
-        raise DataError(path, f"unreadable header ({first_line(error)})", COPY_AGAIN) from error
+        raise DataError(path, "unreadable header", COPY_AGAIN, error) from error
 
 
 def _header_of(path: Path, dataset: pydicom.Dataset) -> SliceHeader:
@@ -195,6 +199,7 @@ def _header_of(path: Path, dataset: pydicom.Dataset) -> SliceHeader:
         thickness=number_of(dataset, "SliceThickness") or None,
         bits=int(number_of(dataset, "BitsStored") or 0),
         contrast=_text(dataset, "ContrastBolusAgent"),
+        acquisition=_integer(dataset, "AcquisitionNumber") or 0,
     )
 
 
@@ -212,12 +217,12 @@ def open_dicom(path: Path, **options: object) -> pydicom.Dataset:
     except pydicom.errors.InvalidDicomError:
         pass
     except Exception as error:
-        raise DataError(path, f"unreadable header ({first_line(error)})", COPY_AGAIN) from error
+        raise DataError(path, "unreadable header", COPY_AGAIN, error) from error
     # Old files lack the preamble; anything else lacks the class of the object too.
     try:
         dataset = pydicom.dcmread(path, force=True, **options)  # type: ignore[arg-type]
     except Exception as error:
-        raise DataError(path, f"unreadable header ({first_line(error)})", COPY_AGAIN) from error
+        raise DataError(path, "unreadable header", COPY_AGAIN, error) from error
     if "SOPClassUID" not in dataset:
         size = path.stat().st_size
         raise DataError(path, f"not a DICOM file ({size} bytes)", COPY_AGAIN)
@@ -230,17 +235,33 @@ def _refuse_inflated(path: Path) -> None:
     """Refuse a deflated file that holds far more than a slice; pydicom would unpack all of it."""
     try:
         with open(path, "rb") as file:
-            head = file.read(_META_BYTES)
-            if _DEFLATED not in head:
+            if _transfer_syntax(file) != DeflatedExplicitVRLittleEndian:
                 return
-            # The group length, which comes first, says where the deflated part begins.
-            file.seek(144 + int.from_bytes(head[140:144], "little"))
             unpacked = zlib.decompressobj(-zlib.MAX_WBITS)
-            unpacked.decompress(file.read(_LARGEST_SLICE), _LARGEST_SLICE)
+            unpacked.decompress(file.read(LARGEST_SLICE), LARGEST_SLICE)
     except (OSError, zlib.error):  # the reader says it better
         return
     if unpacked.unconsumed_tail:
         raise DataError(path, "unpacks to far more than a slice (a bomb?)", COPY_AGAIN)
+
+
+def _transfer_syntax(file: BinaryIO) -> str:
+    """Of a file with or without a preamble, which is left where the data set begins."""
+    start = 132 if file.read(132)[128:] == b"DICM" else 0
+    syntax = ""
+    while True:
+        file.seek(start)
+        head = file.read(12)
+        if len(head) < 12 or head[:2] != b"\x02\x00":
+            break
+        long = head[4:6] in _LONG_LENGTHS
+        length = int.from_bytes(head[8:12] if long else head[6:8], "little")
+        file.seek(start + (12 if long else 8))
+        if head[2:4] == b"\x10\x00":
+            syntax = file.read(length).decode("ascii", "replace").strip(" \0")
+        start += (12 if long else 8) + length
+    file.seek(start)
+    return syntax
 
 
 def _items(dataset: pydicom.Dataset, keyword: str) -> list[str]:

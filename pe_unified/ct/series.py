@@ -1,20 +1,14 @@
-"""Which files of a folder form the scan, in which order, and where they lie in the patient."""
+"""Which files of a folder form the scan."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
+from typing import NamedTuple
 
 from pe_unified.ct.errors import DataError
-from pe_unified.ct.headers import SliceHeader, natural_key
+from pe_unified.ct.headers import SliceHeader
+from pe_unified.ct.stack import SAME_PLACE_MM, slice_normal
 
-#: A step between slices longer than this multiple of the usual one means a missing slice.
-_GAP = 1.5
-#: Slices closer than this, in mm, lie at the same place.
-_SAME_PLACE_MM = 0.01
-#: Steps may differ from the usual one by this share before the spacing counts as uneven.
-_UNEVEN = 0.1
 #: No CT slice has more rows or columns; a header that says so is damaged.
 _LARGEST_SIDE = 4096
 
@@ -29,39 +23,6 @@ class SeriesChoice:
     slices: list[SliceHeader]
     notes: list[str] = field(default_factory=list)
     reason: str = ""
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Slices in ascending physical order, feet to head.
-
-    Attributes:
-        slices: the headers in that order.
-        z_mm: position along the slice normal, mm, per slice; None where unknown.
-        spacing_mm: (row, col, slice), mm; None entries where unknown.
-        origin_mm: patient coordinates (LPS) of the first pixel of the lowest slice.
-        direction: 3 x 3; columns are the unit vectors along columns and rows and the upward
-            normal of the slices.
-        step_mm: patient coordinates (LPS) of one slice minus those of the slice below it, mm;
-            with a tilted gantry it is not along the normal.
-        missing: number of slices that the steps say are absent.
-        uneven: whether the steps differ although no slice is missing.
-    """
-
-    slices: tuple[SliceHeader, ...]
-    z_mm: tuple[float | None, ...]
-    spacing_mm: tuple[float | None, float | None, float | None]
-    origin_mm: tuple[float, float, float]
-    direction: np.ndarray
-    step_mm: tuple[float, float, float]
-    missing: int = 0
-    uneven: bool = False
-
-    def notes(self) -> list[str]:
-        """In words, what is odd about the stack."""
-        if self.missing:
-            return [f"{self.missing} slices seem to be missing: the steps between slices differ"]
-        return ["the steps between slices differ"] if self.uneven else []
 
 
 def axial_ct(headers: Sequence[SliceHeader]) -> SeriesChoice:
@@ -93,7 +54,7 @@ def _not_axial_ct(header: SliceHeader) -> str | None:
         return f"{header.bits}-bit image, too coarse for Hounsfield units"
     if max(header.rows, header.cols) > _LARGEST_SIDE:
         return f"image of {header.rows} x {header.cols} pixels"
-    if header.orientation is not None and abs(_normal(header.orientation)[2]) < 0.7:
+    if header.orientation is not None and abs(slice_normal(header.orientation)[2]) < 0.7:
         return "slice that is not axial"
     return None
 
@@ -105,13 +66,14 @@ def choose_series(
 
     Of the axial CT series that are at least half as long as the longest, those that name a
     contrast agent, if any do; of these the longest; ties go to the lower series UID. Slices of
-    one series that differ in size or orientation count as different series; a slice that is there
-    twice, or another one at the same place, counts once.
+    one series that differ in size or orientation count as different series, and so do acquisitions
+    over the same places, of which the later one goes first: contrast comes after the plain scan.
+    A slice that is there twice, or another one at the same place, counts once.
 
     Args:
         headers: of all files in the folder.
         where: names the folder in errors.
-        series_uid: take this series instead of the longest.
+        series_uid: take this series instead of the longest; with ``#2`` its acquisition 2.
 
     Raises:
         DataError: no axial CT slice, or not the series asked for.
@@ -123,13 +85,11 @@ def choose_series(
         if any(header.frames > 1 for header in headers):
             cure = "export the series as single-frame CT images"
         raise DataError(where, reason, cure)
-    groups: dict[tuple, list[SliceHeader]] = defaultdict(list)
-    for header in choice.slices:
-        groups[_series_key(header)].append(header)
+    groups = _groups(choice.slices)
     if series_uid is not None:
-        named = {key: group for key, group in groups.items() if key[0] == series_uid}
+        named = {k: group for k, group in groups.items() if series_uid in (k.uid, k.name)}
         if not named:
-            known = ", ".join(sorted({key[0] for key in groups}))
+            known = ", ".join(sorted({key.name for key in groups}))
             raise DataError(where, f"no series {series_uid}", f"the series here are: {known}")
         groups = named
     once = {key: drop_duplicates(group) for key, group in groups.items()}
@@ -138,7 +98,7 @@ def choose_series(
     enhanced = [key for key in long if any(header.contrast for header in once[key][0])]
     best = min(enhanced or long, key=lambda key: (-len(once[key][0]), key))
     notes = choice.notes + [
-        f"left out {len(group)} slices of series {key[0] or '(no UID)'}, {key[1]} x {key[2]}"
+        f"left out {len(group)} slices of series {key.name}, {key.rows} x {key.cols}"
         for key, group in sorted(groups.items())
         if key != best
     ]
@@ -148,14 +108,14 @@ def choose_series(
     return SeriesChoice(kept, notes, _why(best, len(kept), most, bool(enhanced), len(groups)))
 
 
-def _why(key: tuple, slices: int, most: int, enhanced: bool, series: int) -> str:
+def _why(key: "_SeriesKey", slices: int, most: int, enhanced: bool, series: int) -> str:
+    what = f"{slices} axial slices of {key.rows} x {key.cols}"
     if series == 1:
-        return ""
+        return f"series {key.name}: {what}"
     rule = "names a contrast agent" if enhanced else "has the most slices"
     if enhanced and slices == most:
         rule += " and has the most slices"
-    uid = key[0] or "(no UID)"
-    return f"series {uid} of {series}: {slices} axial slices of {key[1]} x {key[2]}; it {rule}"
+    return f"series {key.name}, of {series}: {what}; it {rule}"
 
 
 def drop_duplicates(
@@ -174,88 +134,57 @@ def drop_duplicates(
         if header.sop_uid:
             keys.add(("sop", header.sop_uid, header.position, header.instance_number))
         if header.position is not None:
-            place = tuple(round(value / _SAME_PLACE_MM) for value in header.position)
-            keys.add(("place", header.series_uid, place))
+            keys.add(("place", header.series_uid, _place(header.position)))
         (repeats if keys & seen else kept).append(header)
         seen |= keys
     return kept, repeats
 
 
-def stack_slices(headers: Sequence[SliceHeader]) -> Stack:
-    """Order slices from feet to head and work out the geometry.
-
-    Order comes from the position along the slice normal; where a file states none, from
-    the slice location; else from the instance number; else from the file name. Ties keep
-    the order of instance numbers, then of names.
-    """
-    if not headers:
-        raise ValueError("a stack needs at least one slice")
-    rows_to_cols = headers[0].orientation or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-    normal = _normal(rows_to_cols)
-    upward = -normal if normal[2] < 0 else normal
-    z: list[float | None]
-    if all(header.position is not None for header in headers):
-        z = [float(np.dot(header.position, upward)) for header in headers]  # type: ignore[arg-type]
-    elif all(header.slice_location is not None for header in headers):
-        z = [header.slice_location for header in headers]
-    else:
-        z = [None] * len(headers)
-    order = sorted(range(len(headers)), key=lambda index: _order_key(headers[index], z[index]))
-    slices = tuple(headers[index] for index in order)
-    z_sorted = tuple(None if z[index] is None else round(z[index], 4) for index in order)  # type: ignore[arg-type]
-    step, missing, uneven = _steps(z_sorted)
-    row, col = headers[0].pixel_spacing or (None, None)
-    direction = np.column_stack([rows_to_cols[:3], rows_to_cols[3:], upward]).astype(np.float64)
-    origin = slices[0].position or (0.0, 0.0, z_sorted[0] or 0.0)
-    return Stack(
-        slices=slices,
-        z_mm=z_sorted,
-        spacing_mm=(row, col, step),
-        origin_mm=(float(origin[0]), float(origin[1]), float(origin[2])),
-        direction=direction,
-        step_mm=_step_vector(slices, upward, step),
-        missing=missing,
-        uneven=uneven,
-    )
+def _place(position: Sequence[float]) -> tuple[int, ...]:
+    """The same for slices at the same place."""
+    return tuple(round(value / SAME_PLACE_MM) for value in position)
 
 
-def _step_vector(
-    slices: Sequence[SliceHeader], upward: np.ndarray, step: float | None
-) -> tuple[float, float, float]:
-    """From slice to slice; ``step`` is its length along the normal, mm (1 where unknown)."""
-    first, last = slices[0].position, slices[-1].position
-    vector = upward
-    if first is not None and last is not None:
-        way = np.subtract(last, first)
-        along = float(np.dot(way, upward))
-        if along > _SAME_PLACE_MM:
-            vector = way / along
-    x, y, z = (float(value) for value in vector * (step or 1.0))
-    return x, y, z
+class _SeriesKey(NamedTuple):
+    """What slices of one scan share; sorts later acquisitions first."""
+
+    uid: str
+    rows: int
+    cols: int
+    turn: tuple[float, ...]
+    #: Minus the number of the acquisition, 0 where the series is one scan.
+    acquisition: int = 0
+
+    @property
+    def name(self) -> str:
+        uid = self.uid or "(no UID)"
+        return f"{uid}#{-self.acquisition}" if self.acquisition else uid
 
 
-def _order_key(header: SliceHeader, z: float | None) -> tuple:
-    number = header.instance_number
-    return (0.0 if z is None else z, 0 if number is None else number, natural_key(header.path))
+def _groups(headers: Sequence[SliceHeader]) -> dict[_SeriesKey, list[SliceHeader]]:
+    groups: dict[_SeriesKey, list[SliceHeader]] = defaultdict(list)
+    for header in headers:
+        turn = tuple(round(value, 1) + 0.0 for value in header.orientation or ())
+        groups[_SeriesKey(header.series_uid, header.rows, header.cols, turn)].append(header)
+    apart: dict[_SeriesKey, list[SliceHeader]] = {}
+    for key, group in groups.items():
+        scans = _scans(group)
+        for number, scan in scans.items():
+            apart[key._replace(acquisition=-number if len(scans) > 1 else 0)] = scan
+    return apart
 
 
-def _steps(z: Sequence[float | None]) -> tuple[float | None, int, bool]:
-    """The usual step between neighbouring slices, mm; how many slices are missing; uneven steps."""
-    known = np.array([value for value in z if value is not None])
-    steps = np.diff(known)
-    steps = steps[steps > _SAME_PLACE_MM]
-    if not len(steps):
-        return None, 0, False
-    usual = float(np.median(steps))
-    gaps = steps[steps > _GAP * usual]
-    uneven = bool((np.abs(steps / usual - 1) > _UNEVEN).any())
-    return round(usual, 4), int(np.sum(np.rint(gaps / usual) - 1)), uneven
-
-
-def _series_key(header: SliceHeader) -> tuple:
-    turn = tuple(round(value, 1) + 0.0 for value in header.orientation or ())
-    return (header.series_uid, header.rows, header.cols, turn)
-
-
-def _normal(orientation: Sequence[float]) -> np.ndarray:
-    return np.cross(orientation[:3], orientation[3:])
+def _scans(series: Sequence[SliceHeader]) -> dict[int, list[SliceHeader]]:
+    """Acquisitions of a series, by number; those that go on where others end are one scan."""
+    parts: dict[int, list[SliceHeader]] = defaultdict(list)
+    for header in series:
+        parts[header.acquisition].append(header)
+    scans: dict[int, list[SliceHeader]] = {}
+    covered: dict[int, set[tuple[int, ...]]] = {}
+    for number, part in sorted(parts.items(), key=lambda item: (-len(item[1]), item[0])):
+        places = {_place(header.position) for header in part if header.position is not None}
+        beyond = (scan for scan in scans if 2 * len(places & covered[scan]) <= len(places))
+        scan = next(beyond, number)
+        scans.setdefault(scan, []).extend(part)
+        covered.setdefault(scan, set()).update(places)
+    return scans

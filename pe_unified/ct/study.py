@@ -5,7 +5,6 @@ the length of the scan.
 """
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,8 +18,16 @@ from pe_unified.ct.dicom import read_hu
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.grids import Turn, placement_of, turn_of
 from pe_unified.ct.headers import COPY_AGAIN, SliceHeader, list_files, read_header, scan_files
-from pe_unified.ct.series import choose_series, stack_slices
-from pe_unified.ct.volume_files import level_to_hu, open_nifti, open_nrrd, volume_shift
+from pe_unified.ct.scratch import scratch_folder
+from pe_unified.ct.series import choose_series
+from pe_unified.ct.stack import stack_slices
+from pe_unified.ct.volume_files import (
+    level_to_hu,
+    nifti_is_placed,
+    open_nifti,
+    open_nrrd,
+    volume_shift,
+)
 
 _NIFTI = (".nii", ".nii.gz")
 _NRRD = (".nrrd", ".nhdr")
@@ -72,6 +79,9 @@ class CTStudy:
         missing_slices: how many slices the steps say are absent.
         uneven_steps: the steps between slices differ, and none is missing.
         thickness_mm: of what a slice averages over, which may be more than the step.
+        placed: whether the files say how the patient lies; where not, the order of slices, rows
+            and columns is a guess, and with it every side.
+        contradictions: in words, why the slices cannot be one scan.
     """
 
     source: Path
@@ -94,6 +104,8 @@ class CTStudy:
     uneven_steps: bool = False
     places_mm: np.ndarray | None = None
     thickness_mm: float | None = None
+    placed: bool = True
+    contradictions: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -180,21 +192,21 @@ def open_study(
         DataError: nothing there, unreadable, or no axial CT.
     """
     path = Path(path)
-    with tempfile.TemporaryDirectory(prefix="pe-study-") as scratch:
+    with scratch_folder() as scratch:
         try:
-            study = _open(path, series_uid, Path(scratch), limits)
+            study = _open(path, series_uid, scratch, limits)
             broken = tuple(_as_packed(path, error, scratch) for error in study.broken)
             yield replace(study, broken=broken)
         except DataError as error:
             raise _as_packed(path, error, scratch) from error
 
 
-def _as_packed(path: Path, error: DataError, scratch: str) -> DataError:
+def _as_packed(path: Path, error: DataError, scratch: Path) -> DataError:
     """The error with the faulty file as its owner knows it, not where it was unpacked to."""
     if not Path(error.where).is_relative_to(scratch):
         return error
     unpacked = Path(error.where).relative_to(scratch)
-    return DataError(path.joinpath(*unpacked.parts[1:]), error.reason, error.cure)
+    return error.at(path.joinpath(*unpacked.parts[1:]))
 
 
 def _open(
@@ -279,22 +291,18 @@ def _from_stack(headers: Sequence[SliceHeader], notes: Sequence[str], where: Pat
         patient_id=first.patient_id,
         notes=(*notes, *stack.notes()),
         missing_slices=stack.missing,
-        places_mm=_places(stack.slices),
+        places_mm=stack.places_mm,
         thickness_mm=first.thickness,
         uneven_steps=stack.uneven,
+        placed=stack.placed,
+        contradictions=stack.contradictions,
     )
-
-
-def _places(headers: Sequence[SliceHeader]) -> np.ndarray | None:
-    """(slices, 3), LPS mm; None where a header states no position."""
-    places = [header.position for header in headers if header.position is not None]
-    return np.array(places) if len(places) == len(headers) else None
 
 
 def _from_nrrd(path: Path, scratch: Path, limits: ArchiveLimits) -> CTStudy:
     raw, affine = open_nrrd(path, scratch, limits)
     # Mapped anew for every slice: pages that were read do not stay in memory.
-    return _from_array(path, raw.shape, affine, raw.dtype, raw.open)
+    return _from_array(path, raw.shape, affine, raw.dtype, raw.open, raw.placed)
 
 
 def _from_nifti(path: Path, scratch: Path, limits: ArchiveLimits) -> CTStudy:
@@ -303,7 +311,7 @@ def _from_nifti(path: Path, scratch: Path, limits: ArchiveLimits) -> CTStudy:
         plain = scratch / "volume.nii"
         unpack_gzip(path, plain, limits)
     proxy, affine, dtype = open_nifti(plain, path)
-    return _from_array(path, proxy.shape, affine, dtype, lambda: proxy)
+    return _from_array(path, proxy.shape, affine, dtype, lambda: proxy, nifti_is_placed(plain))
 
 
 def _from_array(
@@ -312,6 +320,7 @@ def _from_array(
     affine: np.ndarray | None,
     dtype: str,
     opened: Callable[[], Any],
+    says_place: bool,
 ) -> CTStudy:
     """A study out of an array (i, j, k) that ``opened`` gives."""
     if np.dtype(dtype).itemsize == 1:
@@ -324,20 +333,17 @@ def _from_array(
         try:
             return turn.level(opened(), index)
         except (OSError, ValueError, EOFError) as error:
-            raise DataError(path, f"slice {index} cannot be read ({error})", COPY_AGAIN) from error
+            raise DataError(path, f"slice {index} cannot be read", COPY_AGAIN, error) from error
 
     shift = volume_shift(stored(index) for index in range(slices))
     notes = [f"no value is negative: {-shift} HU subtracted"] if shift else []
     spacing: Spacing = (None, None, None)
     origin, direction, step = (0.0, 0.0, 0.0), np.eye(3), (0.0, 0.0, 1.0)
     z: tuple[float | None, ...] = (None,) * slices
-    if affine is None:
-        notes.append("the file does not say how the volume lies; taken as DICOM stores slices")
-    else:
+    if affine is not None:
         placed = placement_of(affine, turn, shape)
         spacing, origin, direction = placed.spacing_mm, placed.origin_mm, placed.direction
-        vector = direction[:, 2] * placed.spacing_mm[2]
-        step = (float(vector[0]), float(vector[1]), float(vector[2]))
+        step = placed.step_mm
         start = float(np.dot(origin, direction[:, 2]))
         z = tuple(round(start + placed.spacing_mm[2] * index, 4) for index in range(slices))
     return CTStudy(
@@ -352,4 +358,5 @@ def _from_array(
         files=(path,),
         notes=tuple(notes),
         grid=FileGrid((shape[0], shape[1], shape[2]), affine, turn),
+        placed=says_place and affine is not None,
     )

@@ -13,7 +13,7 @@ import nrrd
 import numpy as np
 
 from pe_unified.ct.archive import ArchiveLimits, unpack_stream
-from pe_unified.ct.errors import DataError, first_line
+from pe_unified.ct.errors import DataError
 from pe_unified.ct.grids import places
 from pe_unified.ct.hu import HU_MAX, HU_MIN, HU_OFFSET
 
@@ -51,12 +51,17 @@ _NRRD_TYPES = {
 
 @dataclass(frozen=True)
 class RawArray:
-    """An array on disk, uncompressed: opened in any process without copying it."""
+    """An array on disk, uncompressed: opened in any process without copying it.
+
+    Attributes:
+        placed: whether the header says how the patient lies, not only how far apart voxels are.
+    """
 
     path: Path
     offset: int
     dtype: str
     shape: tuple[int, ...]
+    placed: bool = True
 
     def open(self) -> np.ndarray:
         """The array (i, j, k), read-only, read from disk as it is used."""
@@ -88,8 +93,7 @@ def open_nrrd(
         affine = _nrrd_affine(header)
         encoding = str(header["encoding"]).lower()
     except Exception as error:  # the reader lets through what a damaged header causes
-        reason = f"no readable NRRD file ({first_line(error)})"
-        raise DataError(path, reason, _COPY_AGAIN) from error
+        raise DataError(path, "no readable NRRD file", _COPY_AGAIN, error) from error
     if len(shape) != 3:
         raise DataError(path, f"{len(shape)} axes, not three", "export the volume as 3D")
     _require_sides(path, shape)
@@ -113,7 +117,8 @@ def open_nrrd(
         _unpack(path, start, plain, encoding, needed, budget)
     if os.path.getsize(plain) - offset < needed:
         raise DataError(path, "the data are cut short", _COPY_AGAIN)
-    return RawArray(plain, offset, dtype, shape), affine
+    placed = header.get("space directions") is not None
+    return RawArray(plain, offset, dtype, shape, placed), affine
 
 
 def _beside(path: Path, detached: str) -> Path:
@@ -218,6 +223,12 @@ def _open_nifti(path: Path, name: Path) -> tuple[nibabel.arrayproxy.ArrayProxy, 
     return proxy, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, dtype.str
 
 
+def nifti_is_placed(path: Path) -> bool:
+    """Whether the header of a NIfTI file that can be opened says how the patient lies."""
+    header = nibabel.load(path).header
+    return any(int(header[code]) for code in ("qform_code", "sform_code"))  # type: ignore[index]
+
+
 _NIFTI_ERRORS = (
     OSError,
     EOFError,
@@ -231,7 +242,7 @@ _NIFTI_ERRORS = (
 
 
 def _no_nifti(path: Path, error: Exception) -> DataError:
-    return DataError(path, f"no readable NIfTI file ({first_line(error)})", _COPY_AGAIN)
+    return DataError(path, "no readable NIfTI file", _COPY_AGAIN, error)
 
 
 def volume_shift(levels: Iterable[np.ndarray]) -> int:

@@ -31,6 +31,7 @@ def load_config(
     overrides: Mapping[str, Any] | None = None,
     data_root: str | None = None,
     settings: Sequence[Mapping[str, Any]] = (),
+    of_recipe: bool = False,
 ) -> Config:
     """Read a config, apply overrides, set the knobs.
 
@@ -41,6 +42,7 @@ def load_config(
         settings: merged over the file in turn before the overrides, as inheriting configs
             would be; may bring new keys. What they say of a head that the config leaves out
             is passed over, so that one set of settings serves configs of several tasks.
+        of_recipe: do so with overrides, too, which are the same for all steps of a recipe.
 
     Raises:
         FileNotFoundError: no such file.
@@ -57,6 +59,8 @@ def load_config(
     overrides = dict(overrides or {})
     if data_root is not None:
         overrides["data_root"] = str(data_root)
+    if of_recipe:
+        overrides = {key: value for key, value in overrides.items() if not absent_head(cfg, key)}
     _refuse_lost(cfg, path)
     for key in overrides:
         _require_key(cfg, key, overrides)
@@ -65,6 +69,13 @@ def load_config(
     cfg.merge_from_dict(overrides)
     apply_knobs(cfg)
     return cfg
+
+
+def absent_head(cfg: Config, dotted: str) -> bool:
+    """Whether an override is of a head that the config leaves out."""
+    first, head, *rest = [*dotted.split("."), ""][:3]
+    model = cfg.get("model") or {}
+    return first == "model" and any(rest) and head in model and model[head] is None
 
 
 def _for_its_heads(cfg: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,6 +104,10 @@ def _require_key(cfg: Config, dotted: str, overrides: Mapping[str, Any]) -> None
         elif isinstance(node, dict) and part in node:
             nodes.append(node[part])
         else:
+            if node is None:
+                raise ConfigError(
+                    f"override '{dotted}': {'.'.join(walked)} is left out by this config"
+                )
             known = _known(nodes, walked, overrides)
             if part in known:
                 return
@@ -100,7 +115,7 @@ def _require_key(cfg: Config, dotted: str, overrides: Mapping[str, Any]) -> None
             near = difflib.get_close_matches(part, known, n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise ConfigError(
-                f"override '{dotted}': {here} has no '{part}'{hint} Known there: "
+                f"override '{dotted}': {here} has no '{part}'{hint or ';'} known there: "
                 f"{', '.join(known) or 'nothing'}"
             )
         walked.append(part)

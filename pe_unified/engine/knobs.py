@@ -10,6 +10,8 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from pe_unified.models.data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
+
 _SPLITS = ("train", "val", "test")
 
 
@@ -129,6 +131,21 @@ def _schedule_length(cfg: Config, iterations: int) -> None:
                 scheduler.T_max = iterations - warmup
 
 
+def _input_channels(cfg: Config, _: Any) -> None:
+    """A channel per slice and window; the statistics of three channels go on in turn."""
+    if "windows" not in cfg or not cfg.get("model"):
+        return
+    channels = len(cfg.windows) * (2 * cfg.get("neighbours", 0) + 1)
+    if channels == cfg.model.backbone.get("in_channels", 3):
+        return
+    cfg.model.backbone.in_channels = channels
+    if cfg.model.get("seg_head"):
+        cfg.model.seg_head.setdefault("decoder", {})["image_channels"] = channels
+    for name, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+        given = cfg.model.data_preprocessor.get(name, usual)
+        cfg.model.data_preprocessor[name] = [given[k % len(given)] for k in range(channels)]
+
+
 def _evaluation_precision(cfg: Config, precision: str) -> None:
     for loop in ("val_cfg", "test_cfg"):
         if cfg.get(loop):
@@ -139,8 +156,8 @@ def _evaluation_precision(cfg: Config, precision: str) -> None:
 KNOBS: dict[str, Knob] = {
     "data_root": _of_datasets("data_root"),
     "input_size": _of_transforms("size", "CropToLungs", "ResizeSlice"),
-    "windows": _of_transforms("windows", "CTWindows"),
-    "neighbours": _of_datasets("neighbours"),
+    "windows": Knob(_of_transforms("windows", "CTWindows").places, _input_channels),
+    "neighbours": Knob(_of_datasets("neighbours").places, _input_channels),
     "batch_size": _of_loaders("batch_size", ("train",)),
     "num_workers": Knob(_of_loaders("num_workers").places, _loaders_persist),
     "max_iters": Knob(_at("train_cfg", "max_iters"), _schedule_length),

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 
 from pe_unified.engine.comparison import Run
-from pe_unified.engine.config import ConfigError, load_config
+from pe_unified.engine.config import ConfigError, absent_head, load_config
 from pe_unified.engine.evaluate import evaluate_checkpoint, write_metrics
 from pe_unified.engine.parallel import Job, Report, run_jobs
 from pe_unified.engine.recipe import Recipe, Step, load_recipe
@@ -103,9 +103,13 @@ def _steps_of(recipe: Recipe, prefix: str, common: Mapping[str, Any]) -> list["S
     fingerprints: dict[str, str] = {}
     titles: dict[str, str] = {}
     runs = []
+    idle = set(common["overrides"] or ())
     for number, step in enumerate(recipe.steps, start=1):
         titles[step.name] = f"{prefix}[{number}/{len(recipe.steps)}] {step.name}"
-        cfg = load_config(step.config, common["overrides"], common["data_root"], step.settings)
+        cfg = load_config(
+            step.config, common["overrides"], common["data_root"], step.settings, of_recipe=True
+        )
+        idle = {key for key in idle if absent_head(cfg, key)}
         parents = {module: fingerprints[source] for module, source in step.reuse.items()}
         fingerprints[step.name] = _fingerprint(cfg, step.name, parents)
         run = StepRun(
@@ -117,6 +121,8 @@ def _steps_of(recipe: Recipe, prefix: str, common: Mapping[str, Any]) -> list["S
             **common,
         )
         runs.append(run)
+    if idle:
+        raise ConfigError(f"override '{min(idle)}': no step of the recipe has that head")
     return runs
 
 
@@ -214,7 +220,9 @@ class StepRun:
 
     def _config(self) -> Config:
         step = self.step
-        cfg = load_config(step.config, self.overrides, self.data_root, step.settings)
+        cfg = load_config(
+            step.config, self.overrides, self.data_root, step.settings, of_recipe=True
+        )
         cfg.work_dir = str(self.folder / step.name)
         cfg.step = step.name
         cfg.trust_checkpoint = self.trust_checkpoint

@@ -31,6 +31,8 @@ from pe_unified.memory import give_back_freed_memory
 SLICES = (8, 3000)
 #: Pixels are not smaller, and no scanner sees further, mm; nor are slices further apart.
 _PIXEL_MM, _WIDEST_MM, _STEP_MM = 0.05, 1500.0, 20.0
+#: Rows run from side to side where the cosine of the angle in between is larger.
+_UPRIGHT = 0.7
 _CURE = "point to the CT angiography, or name its series with --series"
 
 
@@ -141,6 +143,12 @@ def _require_study(study: CTStudy) -> None:
     if None in study.spacing_mm:
         reason = "no spacing between pixels or slices, so nothing can be measured"
         raise DataError(study.source, reason, "export the study with its geometry")
+    if study.contradictions:
+        reason = f"no single scan: {'; '.join(study.contradictions)}"
+        raise DataError(study.source, reason, "export its parts as series of their own")
+    if abs(study.direction[0, 0]) < _UPRIGHT:
+        reason = "the rows of its slices do not run from side to side"
+        raise DataError(study.source, reason, "convert it to NIfTI, whose axes may lie anyhow")
     row, col, step = study.known_spacing()
     widest = max(rows * row, cols * col)
     if not (min(row, col) >= _PIXEL_MM and widest <= _WIDEST_MM and step <= _STEP_MM):

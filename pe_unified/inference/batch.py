@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import json
-import re
+import os
 import threading
 import warnings
 from collections import deque
@@ -21,7 +21,7 @@ import cv2
 import torch
 from filelock import FileLock, Timeout
 
-from pe_unified.ct.errors import DataError, one_line
+from pe_unified.ct.errors import DataError, one_line, shown
 from pe_unified.ct.headers import natural_key
 from pe_unified.ct.study import STUDY_FILES
 from pe_unified.files import write_text
@@ -31,6 +31,7 @@ from pe_unified.inference.lung_sources import lung_source
 from pe_unified.inference.outputs import LUNGS, REPORT, remove_partial, require_writable
 from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
 from pe_unified.models.weights import CheckpointError
+from pe_unified.version import __version__
 from pe_unified.workers import open_executor
 
 _COLUMNS = (
@@ -40,8 +41,6 @@ _COLUMNS = (
 
 #: Threads of a Dask worker share its model, which answers one study at a time.
 _ONE_AT_A_TIME = threading.Lock()
-#: From the first quote to the last one, or to the end: a name may hold quotes, or be cut off.
-_QUOTED = re.compile("'(.*'|.*$)")
 
 Progress = Callable[[int, int, str], None]
 
@@ -181,7 +180,7 @@ def _analyse(
         for job, row in _run(waiting, workers, scheduler):
             rows[job.name] = row
             if progress is not None:
-                progress(len(rows), len(jobs), f"{job.name}: {row['reason'] or 'done'}")
+                progress(len(rows), len(jobs), f"{shown(job.name)}: {row['reason'] or 'done'}")
     finally:
         summary.rows = [rows[job.name] for job in jobs if job.name in rows]
         _write_summary(out, summary.rows)
@@ -193,7 +192,7 @@ def _folder_name(path: Path, options: AnalysisOptions) -> str:
     if options.pseudonym_key is None:
         return path.name
     key = options.pseudonym_key.encode()[:64]
-    return hashlib.blake2b(path.name.encode(), digest_size=8, key=key).hexdigest()
+    return hashlib.blake2b(os.fsencode(path.name), digest_size=8, key=key).hexdigest()
 
 
 def _run(
@@ -213,17 +212,23 @@ def _run(
                 while waiting and len(running) < slots:
                     job = waiting.popleft()
                     remove_partial(job.out)
-                    running[executor.submit(run_job, job)] = job
+                    try:
+                        running[executor.submit(run_job, job)] = job
+                    except BrokenProcessPool:  # a worker died since the last answer
+                        lost.append(job)
+                        break
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     job = running.pop(future)
                     try:
-                        yield job, future.result()
+                        row = future.result()
                     except BrokenProcessPool:
                         lost.append(job)
+                        continue
                     except Exception as error:  # a cluster gives up a task that ends its workers
-                        remove_partial(job.out)
-                        yield job, _failed(job, _reason(error, job.options))
+                        row = _failed(job, _reason(error, job.options))
+                    remove_partial(job.out)  # of a worker of the cluster that was killed at it
+                    yield job, row
             lost += running.values()
         for job in lost:
             yield job, _run_alone(job)
@@ -268,9 +273,9 @@ def _reason(error: Exception, options: AnalysisOptions) -> str:
     """In words; without any file's name where no name may leave."""
     hidden = options.pseudonym_key is not None
     if isinstance(error, DataError):
-        if hidden:  # names of files and of members of an archive are quoted
-            return "; ".join(_QUOTED.sub("'...'", said) for said in (error.reason, error.cure))
-        return f"{Path(error.where).name}: {error.reason}; {error.cure}"
+        if hidden:
+            return error.without_names()
+        return f"{shown(Path(error.where).name)}: {error.reason}; {error.cure}"
     if isinstance(error, CheckpointError):
         return str(error)
     kind = type(error).__name__
@@ -283,8 +288,13 @@ def _report_before(job: StudyJob, sha256: str) -> dict[str, Any] | None:
     What is left to the machine that does the work, such as its device, may differ.
     """
     options, settings = job.options, job.model
+    try:
+        files = fingerprint(job.study, options.pseudonym_key or "")
+    except (OSError, DataError):  # analysing it will tell what is wrong
+        return None
     wanted: dict[tuple[str, str], Any] = {
-        ("input", "fingerprint"): fingerprint(job.study, options.pseudonym_key or ""),
+        ("input", "fingerprint"): files,
+        ("software", "version"): __version__,
         ("model", "sha256"): sha256,
         ("model", "backend"): settings.backend,
         ("model", "device"): settings.device and settings.device.partition(":")[0],
@@ -307,7 +317,7 @@ def _report_before(job: StudyJob, sha256: str) -> dict[str, Any] | None:
 def _row(job: StudyJob, report: Mapping[str, Any]) -> dict[str, Any]:
     volumes = [lesion["volume_ml"] or 0.0 for lesion in report["lesions"]]
     return {
-        "study": job.out.name,
+        "study": shown(job.out.name),
         "status": "done",
         "reason": "",
         "exam_probability": report["exam"]["probability"],
@@ -319,14 +329,16 @@ def _row(job: StudyJob, report: Mapping[str, Any]) -> dict[str, Any]:
         "slices": report["input"]["slices"],
         "study_uid": report["input"]["study_uid"],
         "seconds": report["seconds"]["total"],
-        "report": f"{job.out.name}/{REPORT}",
+        "report": f"{shown(job.out.name)}/{REPORT}",
     }
 
 
 def _failed(job: StudyJob, reason: str) -> dict[str, Any]:
+    if (job.out / REPORT).exists():
+        reason += "; the report of an earlier run stays in its folder"
     return {
         **dict.fromkeys(_COLUMNS),
-        "study": job.out.name,
+        "study": shown(job.out.name),
         "status": "failed",
         "reason": reason,
     }
@@ -340,4 +352,4 @@ def _write_summary(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     try:
         write_text(out / "summary.csv", table.getvalue())
     except OSError as error:
-        raise DataError(out, f"cannot be written to ({error.strerror})", "make room") from error
+        raise DataError(out, "cannot be written to", "make room", error) from error

@@ -133,7 +133,9 @@ def _points(parts: Sequence[Part], study: CTStudy) -> np.ndarray:
     for part in parts:
         if part.is_box:
             x1, y1, x2, y2 = part.box
-            points.append(np.array([[part.index, (y1 + y2) / 2 - 0.5, (x1 + x2) / 2 - 0.5]]))
+            middle = np.array([(y1 + y2) / 2 - 0.5, (x1 + x2) / 2 - 0.5])
+            row, col = np.clip(middle, 0, np.array(study.shape[1:]) - 1)
+            points.append(np.array([[part.index, row, col]]))
         else:
             rows, cols = np.divmod(part.pixels, study.shape[2])
             points.append(np.stack([np.full(len(rows), part.index), rows, cols], axis=1))

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pe_unified.ct.errors import DataError, first_line
+from pe_unified.ct.errors import DataError
 from pe_unified.ct.study import CTStudy
 from pe_unified.inference.dicom_objects import FINDINGS, MOST_SEGMENTS, SEGMENTATION, write_dicom
 from pe_unified.inference.lesions import Lesion
@@ -69,7 +69,7 @@ def _partial_folder(out: Path) -> Iterator[Path]:
         yield partial
     except OSError as error:
         cure = "choose another --out, or make room"
-        raise DataError(out, f"cannot be written to ({first_line(error)})", cure) from error
+        raise DataError(out, "cannot be written to", cure, error) from error
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
@@ -116,6 +116,8 @@ def _write_dicom(
     renamed: Callable[[str], str],
 ) -> list[str]:
     """SEG and SR where the headers allow them; notes on what is missing."""
+    if not study.placed:
+        return ["no SEG and no SR: the slices do not say where they lie"]
     try:
         write_dicom(folder, report, study, lesions, renamed)
     except OSError:

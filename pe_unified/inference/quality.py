@@ -174,7 +174,11 @@ def _motion_flags(reader: SliceReader, survey: Survey) -> list[Flag]:
 
 def _geometry_flags(study: CTStudy) -> list[Flag]:
     flags = []
-    thickness = max(study.spacing_mm[2] or 0.0, study.thickness_mm or 0.0)
+    if not study.placed:
+        reason = "the files do not say how the patient lies: order, sides and places are guesses"
+        flags.append(Flag("unknown_position", True, reason))
+    # Rows or columns of a volume that was reformatted may be as far apart as thick slices.
+    thickness = max(*study.known_spacing(), study.thickness_mm or 0.0)
     if thickness > THICK_MM:
         reason = "thick slices: small emboli are averaged away"
         flags.append(Flag("thick_slices", True, reason, thickness, THICK_MM, "mm"))

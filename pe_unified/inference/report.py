@@ -15,10 +15,11 @@ from pe_unified.inference.predictor import SlicePrediction, StudyPredictor
 from pe_unified.inference.quality import Flag
 from pe_unified.inference.survey import Survey
 from pe_unified.notice import RESEARCH_LINE
+from pe_unified.version import __version__
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 #: How the notes of a study name a series.
-_SERIES = re.compile(r"\bseries ([^\s,:(]+)")
+_SERIES = re.compile(r"\bseries ([^\s,:(#]+)")
 
 
 def build_report(
@@ -37,6 +38,7 @@ def build_report(
         "schema": "pe_unified.report",
         "schema_version": SCHEMA_VERSION,
         "notice": RESEARCH_LINE,
+        "software": {"name": "pe_unified", "version": __version__},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "input": _input(study),
         "model": describe_model(predictor),

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from pe_unified.registry import MODELS
 
+#: Of its red, green and blue pixels, in grey levels 0..255.
+IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
 
 @MODELS.register_module()
 class PEDataPreprocessor(BaseDataPreprocessor):
@@ -28,8 +31,8 @@ class PEDataPreprocessor(BaseDataPreprocessor):
 
     def __init__(
         self,
-        mean: Sequence[float] = (123.675, 116.28, 103.53),
-        std: Sequence[float] = (58.395, 57.12, 57.375),
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
         pad_divisor: int = 32,
         pad_value: int = 0,
         channels_last: bool = False,

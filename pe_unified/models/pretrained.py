@@ -26,6 +26,8 @@ _SAVE_TENSORS = (
     "torch.save(c['state_dict'], 'weights.pth')"
 )
 _HASH = re.compile(r"-([0-9a-f]{8,})\.pth?$")
+#: The layers of ResNet and Swin that read the image.
+_FIRST_LAYERS = ("conv1.weight", "patch_embed.projection.weight")
 _CLASSIFIERS = ("fc.", "head.")
 #: Norms that a Swin has for its first three outputs and no classification checkpoint has.
 SWIN_FRESH = ("norm0.", "norm1.", "norm2.")
@@ -40,6 +42,8 @@ def load_pretrained(backbone: nn.Module, source: str | os.PathLike) -> ReuseRepo
             ``"torchvision://ResNet50_Weights.IMAGENET1K_V1"``; a URL; or a file. Understood are
             torchvision's ResNet and Swin, mmpretrain's checkpoints, and any checkpoint whose
             backbone is this one (names beginning with ``backbone.``), as pe_unified writes.
+            Where the backbone's input has other than three channels, the three of an image are
+            spread over them in turn, weighted so that the sum stays.
 
     Raises:
         CheckpointError: the file cannot be had or read; says what to fetch and where to put
@@ -52,7 +56,7 @@ def load_pretrained(backbone: nn.Module, source: str | os.PathLike) -> ReuseRepo
     except CheckpointError as error:
         text = str(error).replace("pass --trust-checkpoint", _SAVE_TENSORS)
         raise CheckpointError(f"pretrained: {text}") from error
-    tensors = backbone_tensors(backbone, tensors_of(stored))
+    tensors = _spread_over_channels(backbone, backbone_tensors(backbone, tensors_of(stored)))
     report = take_over(backbone, tensors, "backbone", os.fspath(source), fresh=SWIN_FRESH)
     print_log(str(report), logger="current")
     return report
@@ -70,6 +74,23 @@ def backbone_tensors(backbone: nn.Module, tensors: Mapping[str, Tensor]) -> dict
     if "features.0.0.weight" in tensors:
         return _from_torchvision_swin(backbone, tensors)
     return {name: value for name, value in tensors.items() if not name.startswith(_CLASSIFIERS)}
+
+
+def _spread_over_channels(
+    backbone: nn.Module, tensors: Mapping[str, Tensor]
+) -> Mapping[str, Tensor]:
+    """Weights of three input channels for a backbone with more or fewer, as timm does it."""
+    own = backbone.state_dict()
+    for name in _FIRST_LAYERS:
+        if name not in own or name not in tensors:
+            continue
+        channels, given = own[name].shape[1], tensors[name].shape[1]
+        if given == 3 and channels != 3:
+            turns = [channel % 3 for channel in range(channels)]
+            spread = tensors[name][:, turns] * (given / channels)
+            print_log(f"{name}: {given} channels spread over {channels}", logger="current")
+            return {**tensors, name: spread}
+    return tensors
 
 
 def _as_file(source: str) -> Path:

@@ -102,3 +102,15 @@ def test_damaged_archives_are_named(tmp_path, damage):
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"in\.zip"):
         unpacked(path, tmp_path / "out")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_members_of_one_name_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "twice.zip", "w") as archive:
+        archive.writestr("a", b"1")
+        archive.writestr("a", b"2")
+    with pytest.raises(DataError, match="'a' is there twice"):
+        unpacked(tmp_path / "twice.zip", tmp_path / "out")
+    path = packed(tmp_path / "in.zip", {"a": b"1", "a/b": b"2"})
+    with pytest.raises(DataError, match="'a' is a file and a folder"):
+        unpacked(path, tmp_path / "out2")

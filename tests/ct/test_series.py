@@ -1,84 +1,10 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from headers import header
 
 from pe_unified.ct.errors import DataError
-from pe_unified.ct.headers import SliceHeader
-from pe_unified.ct.series import axial_ct, choose_series, drop_duplicates, stack_slices
-
-AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-
-
-def header(k, z=None, **changes):
-    fields = {
-        "path": Path(f"D{k}.dcm"),
-        "sop_uid": f"1.{k}",
-        "series_uid": "s1",
-        "study_uid": "st",
-        "modality": "CT",
-        "image_type": ("ORIGINAL", "PRIMARY", "AXIAL"),
-        "rows": 8,
-        "cols": 8,
-        "instance_number": k,
-        "position": None if z is None else (-10.0, -20.0, float(z)),
-        "orientation": AXIAL,
-        "pixel_spacing": (0.7, 0.8),
-    }
-    return SliceHeader(**{**fields, **changes})
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.permutations(range(12)), st.floats(0.3, 5), st.floats(-900, 900))
-def test_slices_ascend_whatever_the_files_say(order, step, start):
-    """Names and instance numbers are shuffled against the positions."""
-    headers = [header(name, z=start + step * k) for k, name in enumerate(order)]
-    shuffled = sorted(headers, key=lambda item: item.instance_number)
-    stack = stack_slices(shuffled)
-    assert list(stack.slices) == headers
-    assert list(stack.z_mm) == pytest.approx([start + step * k for k in range(12)], abs=1e-3)
-    assert stack.spacing_mm[:2] == (0.7, 0.8)
-    assert stack.spacing_mm[2] == pytest.approx(step, abs=1e-3)
-    assert stack.missing == 0
-
-
-def test_feet_first_patients_and_tilted_gantries_ascend_too():
-    tilt = (1.0, 0.0, 0.0, 0.0, 0.96593, -0.25882)
-    headers = [header(k, z=k * 2.0, orientation=tilt) for k in (3, 1, 2)]
-    stack = stack_slices(headers)
-    assert [item.instance_number for item in stack.slices] == [1, 2, 3]
-    np.testing.assert_allclose(stack.direction.T @ stack.direction, np.eye(3), atol=1e-4)
-    flipped = (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)  # the slice normal points to the feet
-    stack = stack_slices([header(k, z=k, orientation=flipped) for k in (3, 1, 2)])
-    assert [item.instance_number for item in stack.slices] == [1, 2, 3]
-    assert stack.direction[2, 2] == 1
-
-
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ([{"slice_location": 5.0}, {"slice_location": 1.0}, {"slice_location": 3.0}], [2, 3, 1]),
-        ([{"instance_number": 9}, {"instance_number": 7}, {"instance_number": 8}], [2, 3, 1]),
-        ([{"instance_number": None}] * 3, [1, 2, 3]),
-    ],
-)
-def test_order_without_positions(fields, expected):
-    headers = [header(k + 1, **changes) for k, changes in enumerate(fields)]
-    stack = stack_slices(headers)
-    assert [int(item.path.stem[1:]) for item in stack.slices] == expected
-    assert stack.origin_mm[:2] == (0, 0)
-
-
-def test_missing_slices_are_counted():
-    stack = stack_slices([header(k, z=1.5 * k) for k in range(20) if k not in (5, 6, 11)])
-    assert stack.missing == 3
-    assert stack.spacing_mm[2] == 1.5
-
-
-def test_one_slice_has_no_spacing():
-    assert stack_slices([header(1, z=3)]).spacing_mm == (0.7, 0.8, None)
+from pe_unified.ct.series import axial_ct, choose_series, drop_duplicates
 
 
 def test_the_longest_axial_series_is_the_scan():
@@ -120,3 +46,26 @@ def test_duplicates():
     # One UID on every slice, as careless anonymisers leave it, makes no duplicates.
     careless = [header(k, z=k, sop_uid="1") for k in range(3)]
     assert drop_duplicates(careless) == (careless, [])
+
+
+def test_acquisitions_over_the_same_places_are_scans_of_their_own():
+    """Before and after contrast in one series: never slices of both."""
+    plain = [header(k, z=k, acquisition=1) for k in range(10)]
+    enhanced = [header(20 + k, z=k, acquisition=2) for k in range(10)]
+    tracking = [header(40 + k, z=4, acquisition=3) for k in range(5)]
+    mixed = [each for pair in zip(plain, enhanced, strict=True) for each in pair] + tracking
+    choice = choose_series(mixed, "folder")
+    assert choice.slices == enhanced
+    assert choice.reason.startswith("series s1#2, of 3: 10 axial slices")
+    assert any("10 slices of series s1#1," in note for note in choice.notes)
+    assert choose_series(mixed, "folder", "s1#1").slices == plain
+    assert choose_series(mixed, "folder", "s1").slices == enhanced
+
+
+def test_acquisitions_that_go_on_where_others_end_are_one_scan():
+    """One rotation each, or a few blocks with a slice in common."""
+    rotations = [header(k, z=k, acquisition=k + 1) for k in range(12)]
+    assert choose_series(rotations, "folder").slices == rotations
+    blocks = [header(k, z=k - (k > 5), acquisition=1 + (k > 5)) for k in range(12)]
+    choice = choose_series(blocks, "folder")
+    assert len(choice.slices) == 11 and "#" not in choice.reason

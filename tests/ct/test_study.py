@@ -187,7 +187,7 @@ def test_nrrd_without_geometry(tmp_path, truth):
     volume, hu = read(tmp_path / "ct.nrrd")
     np.testing.assert_array_equal(hu, truth)
     assert volume.spacing_mm == (None, None, None)
-    assert "how the volume lies" in volume.notes[0]
+    assert not volume.placed
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "bzip2"])
@@ -303,7 +303,7 @@ def test_the_series_that_names_a_contrast_agent_is_taken(tmp_path, truth):
         write_hu(tmp_path / "bolus" / f"{k}", truth[0], z=3.0, **agent)
     study, _ = read(tmp_path)
     assert study.series_uid == "9.9" and len(study) == 4
-    assert study.notes[0].startswith("series 9.9 of 3: 4 axial slices")
+    assert study.notes[0].startswith("series 9.9, of 3: 4 axial slices")
     assert "contrast" in study.notes[0]
     assert read(tmp_path, series_uid="8.8")[0].series_uid == "8.8"
 
@@ -390,3 +390,33 @@ def test_numbers_that_are_none(tmp_path):
     assert volume_shift([empty, tissue]) == volume_shift([tissue, empty]) == -1024
     found = level_to_hu(np.array([[np.inf, 3e30], [-np.inf, np.nan]]), 0)
     assert found.tolist() == [[HU_MAX, HU_MAX], [HU_MIN, HU_MIN]]
+
+
+def test_a_sheared_volume_is_measured_along_its_normal(tmp_path, truth, affine):
+    """As converters write a scan with a tilted gantry."""
+    angle = np.deg2rad(20)
+    sheared = affine.copy()
+    sheared[:3, 2] = np.linalg.norm(affine[:3, 2]) * np.array([0, np.sin(angle), np.cos(angle)])
+    write_nrrd(tmp_path / "ct.nrrd", truth.transpose(2, 1, 0), sheared)
+    study, hu = read(tmp_path / "ct.nrrd")
+    np.testing.assert_array_equal(hu, truth)
+    assert study.tilt_degrees == pytest.approx(20)
+    voxel = abs(np.linalg.det(sheared[:3, :3]))
+    assert np.prod(study.spacing_mm) == pytest.approx(voxel)
+    expected = sheared @ [0, 0, 4, 1]
+    assert study.position_mm(4, 0, 0) == pytest.approx(tuple(expected[:3]))
+    assert np.diff(study.z_mm) == pytest.approx(SPACING[2] * np.cos(angle), abs=2e-4)
+
+
+def test_files_that_do_not_say_how_the_patient_lies(tmp_path, truth, affine):
+    image = nibabel.Nifti1Image(truth.transpose(2, 1, 0), np.diag([-1, -1, 1, 1]) @ affine)
+    nibabel.save(image, tmp_path / "placed.nii")
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    nibabel.save(image, tmp_path / "unplaced.nii")
+    spaced = {"spacings": list(SPACING[::-1])}
+    nrrd.write(str(tmp_path / "unplaced.nrrd"), truth.transpose(2, 1, 0).copy(), spaced)
+    assert read(tmp_path / "placed.nii")[0].placed
+    for name in ("unplaced.nii", "unplaced.nrrd"):
+        study, _ = read(tmp_path / name)
+        assert not study.placed and None not in study.spacing_mm

@@ -1,6 +1,9 @@
 import pytest
+import torch
 
+from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.engine import ConfigError, load_config
+from pe_unified.registry import MODELS
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +60,19 @@ def test_windows_and_neighbours(path):
     ]
     assert windows == [["pe"]]
     assert cfg.train_dataloader.dataset.neighbours == 1
+    assert "in_channels" not in cfg.model.backbone  # three, as everywhere
+
+
+@pytest.mark.parametrize("name", ["pe_unified_r50", "pe_unified_swin"])
+def test_the_network_takes_as_many_channels_as_there_are(repository, name):
+    """Three slices through three windows; built and run as it is."""
+    small = {"pretrained": None, "neighbours": 1, "precision": "fp32"}
+    cfg = load_config(repository / f"configs/{name}.py", small)
+    model = MODELS.build(cfg.model).eval()
+    batch = {"inputs": [torch.zeros(9, 64, 64, dtype=torch.uint8)]}
+    (found,) = model.test_step({**batch, "data_samples": [PEDataSample()]})
+    assert model.data_preprocessor.mean.shape == (1, 9, 1, 1)
+    assert found is not None
 
 
 @pytest.mark.parametrize(
@@ -141,6 +157,21 @@ def test_settings_of_a_head_that_is_left_out_are_passed_over(path, repository):
     assert load_config(path, settings=settings).model.seg_head is None
     unified = load_config(repository / "configs/pe_unified_r50.py", settings=settings)
     assert unified.model.seg_head.threshold == 0.3 and unified.model.det_head.levels == 3
+
+
+def test_overrides_of_a_recipe_are_passed_over_where_the_head_is_left_out(path, repository):
+    overrides = {"model.seg_head.threshold": 0.3}
+    with pytest.raises(ConfigError, match="seg_head is left out by this config"):
+        load_config(path, overrides)
+    assert load_config(path, overrides, of_recipe=True).model.seg_head is None
+    unified = load_config(repository / "configs/pe_unified_r50.py", overrides, of_recipe=True)
+    assert unified.model.seg_head.threshold == 0.3
+    with pytest.raises(ConfigError, match="has no 'threshhold'; did you mean threshold"):
+        load_config(
+            repository / "configs/pe_unified_r50.py",
+            {"model.seg_head.threshhold": 0.3},
+            of_recipe=True,
+        )
 
 
 def test_another_logger_reaches_the_visualizer(path):

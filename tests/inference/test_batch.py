@@ -2,10 +2,12 @@
 
 import csv
 import json
+import os
 import shutil
 import threading
 import time
 import zipfile
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -183,13 +185,70 @@ def test_pseudonyms_reach_folders_and_summary(painted_set, model, tmp_path):
     (root / "ROE^RICHARD" / "ROE.dcm").write_bytes(b"rubbish" * 40)
     with zipfile.ZipFile(root / "ROE.zip", "w") as archive:
         archive.writestr("../ROE'S ROE^RICHARD/1.dcm", b"x")
+    with zipfile.ZipFile(root / "DOE.zip", "w") as archive:
+        archive.writestr("O'DOE^JANE.dcm", b"x" * 99)
+    damaged = bytearray((root / "DOE.zip").read_bytes())
+    damaged[50] ^= 1  # in the content: its checksum does not fit any more
+    (root / "DOE.zip").write_bytes(damaged)
+    for name in ("DOE^JANE.nii", "ROE^R.nrrd", "ROE^R.nii.gz"):
+        (root / name).write_bytes(b"rubbish" * 100)
     summary = analyse_many(root, tmp_path / "out", model, AnalysisOptions(pseudonym_key="k"))
-    assert len(summary.failed) == 2
-    assert any("member '...' leads out" in row["reason"] for row in summary.failed)
+    reasons = {row["reason"] for row in summary.failed}
+    assert len(summary.failed) == 6
+    assert any("member '...' leads out" in reason for reason in reasons)
+    assert any(reason.startswith("no readable NIfTI file; ") for reason in reasons)
+    assert any("cannot be unpacked; " in reason for reason in reasons)
     everything = [str(path) for path in (tmp_path / "out").rglob("*")]
     everything += [path.read_text() for path in (tmp_path / "out").rglob("*.csv")]
     everything += [path.read_text() for path in (tmp_path / "out").rglob("*.json")]
     assert not [text for text in everything if "DOE" in text or "ROE" in text]
+
+
+def test_what_cannot_even_be_listed_is_a_row(painted_set, model, tmp_path):
+    """Links to nowhere, and names in letters that are no UTF-8."""
+    root = copies(painted_set, tmp_path / "cases", 1)
+    (root / "gone.zip").symlink_to(tmp_path / "nowhere.zip")
+    strange = os.fsdecode(b"M\xdcLLER")
+    (root / "case0").rename(root / strange)
+    (root / f"{strange}2").mkdir()
+    told = []
+    for key in (None, "k" * 16):
+        out = tmp_path / f"out-{key}"
+        options = AnalysisOptions(pseudonym_key=key)
+        summary = analyse_many(root, out, model, options, progress=lambda *e: told.append(e[2]))
+        assert sorted(row["status"] for row in summary.rows) == ["done", "failed", "failed"]
+        assert len((out / "summary.csv").read_text().splitlines()) == 4
+        again = analyse_many(root, out, model, options)
+        assert [row["status"] for row in again.rows] == [row["status"] for row in summary.rows]
+    assert "\n".join(told).encode() and any(name.startswith("M?LLER2: ") for name in told)
+
+
+def test_a_report_of_other_files_is_told(painted_set, model, tmp_path):
+    root, out = copies(painted_set, tmp_path / "cases", 1), tmp_path / "out"
+    analyse_many(root, out, model)
+    for path in sorted((root / "case0").iterdir())[3:]:
+        path.unlink()
+    (row,) = analyse_many(root, out, model).rows
+    assert row["status"] == "failed" and "the report of an earlier run stays" in row["reason"]
+
+
+def test_a_pool_that_breaks_between_two_jobs_loses_none(painted_set, model, tmp_path, monkeypatch):
+    """A worker may die after another one answered and before the next job goes out."""
+
+    class Breaks(SerialExecutor):
+        def submit(self, fn, /, *args, **kwargs):
+            if calls:
+                raise BrokenProcessPool("a worker died")
+            calls.append(1)
+            return super().submit(fn, *args, **kwargs)
+
+    calls, alone = [], []
+    monkeypatch.setattr(batch, "_open", lambda *_: nullcontext((Breaks(), 1)))
+    monkeypatch.setattr(batch, "_run_alone", lambda job: alone.append(job) or batch.run_job(job))
+    root = copies(painted_set, tmp_path / "cases", 2)
+    summary = analyse_many(root, tmp_path / "out", model)
+    assert [row["status"] for row in summary.rows] == ["done", "done"]
+    assert [job.name for job in alone] == ["case1"]
 
 
 def test_a_task_that_the_cluster_gives_up_is_a_row(painted_set, model, tmp_path, monkeypatch):

@@ -2,8 +2,10 @@
 
 import errno
 import importlib
+import io
 import json
 import os
+import stat
 import sys
 import zipfile
 import zlib
@@ -13,6 +15,7 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_files import write_hu, write_slice
+from openjpeg.utils import encode_array as encode
 
 from pe_unified.ct.errors import DataError
 from pe_unified.inference import analyse_study, outputs
@@ -139,6 +142,90 @@ def deflated_bomb(folder):
     return folder
 
 
+def late_syntax_bomb(folder):
+    """As before, but where the transfer syntax stands behind a name of thousands of letters."""
+    path = deflated_bomb(folder) / "0.dcm"
+    whole = path.read_bytes()
+    start = 144 + int.from_bytes(whole[140:144], "little")
+    long = b"1." * 4000
+    meta = b"\x02\x00\x03\x00UI" + len(long).to_bytes(2, "little") + long + whole[144:start]
+    length = len(meta).to_bytes(4, "little")
+    path.write_bytes(whole[:140] + length + meta + whole[start:])
+    return folder
+
+
+def picture_bomb(folder):
+    """A JPEG 2000 picture of 8,000 x 8,000 in slices that say 64 x 64."""
+    series(folder)
+    packed = encode(np.zeros((8000, 8000), np.int16))
+    for path in folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000Lossless
+        dataset.PixelData = pydicom.encaps.encapsulate([packed])
+        dataset["PixelData"].is_undefined_length = True
+        dataset.save_as(path)
+    return folder
+
+
+def far_too_large(folder):
+    """A slice whose pixels are followed by a gigabyte of nothing."""
+    series(folder)
+    os.truncate(folder / "3.dcm", 1 << 30)
+    return folder
+
+
+def spacing_of_no_number(folder):
+    series(folder)
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"0.7\\0.7 ", b"NaN\\NaN "))
+    return folder
+
+
+def thousands(folder):
+    """5,000 slices as files of their own."""
+    whole = (series(folder, 1) / "0.dcm").read_bytes()
+    (folder / "0.dcm").unlink()
+    uid = pydicom.dcmread(io.BytesIO(whole)).SOPInstanceUID.encode()
+    for k in range(5000):
+        content = whole.replace(b"\\-100.0\\0.0 ", b"\\-100.0\\%-4d" % k)
+        (folder / f"{k}").write_bytes(content.replace(uid, uid[:-4] + f"{k:04}".encode()))
+    return folder
+
+
+def lying_on_a_side(folder):
+    return series(folder, ImageOrientationPatient=[0, 1, 0, -1, 0, 0])
+
+
+def two_reconstructions(folder):
+    series(folder)
+    for k in range(10):
+        place = [-60.0, -60.0, 2.0 * k]
+        write_hu(folder / f"b{k}.dcm", HU, ImagePositionPatient=place)
+    return folder
+
+
+def two_fields_of_view(folder):
+    series(folder)
+    for k in range(10, 15):
+        write_hu(folder / f"{k}.dcm", HU, z=2.0 * k, PixelSpacing=[0.9, 0.9])
+    return folder
+
+
+def zip_that_climbs(folder):
+    path = folder.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("../../escaped.dcm", b"x")
+    return path
+
+
+def link_in_a_zip(folder):
+    path, member = folder.with_suffix(".zip"), zipfile.ZipInfo("0.dcm")
+    member.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(member, "/etc/passwd")
+    return path
+
+
 def absurd_spacing(folder):
     """Metres for millimetres: one cell of a search grid would be thousands of pixels."""
     return series(folder, PixelSpacing=[7e-7, 7e-7])
@@ -209,6 +296,16 @@ CORPUS = {
     huge_grid: "study.nii: a grid of (20000, 20000, 20000) voxels",
     zip_bomb: "study.zip: member '0.dcm' unpacks to far more",
     deflated_bomb: "0.dcm: unpacks to far more than a slice",
+    late_syntax_bomb: "0.dcm: unpacks to far more than a slice",
+    picture_bomb: "a picture of 8000 x 8000 in a slice of 64 x 64",
+    far_too_large: "3.dcm: 1024 MiB, far more than a slice",
+    spacing_of_no_number: "no spacing between pixels or slices",
+    thousands: "study: 5000 slices; a study of the chest has 8 to 3000",
+    lying_on_a_side: "the rows of its slices do not run from side to side",
+    two_reconstructions: "10 slices lie at the height of another one",
+    two_fields_of_view: "the distance between pixels differs, 0.7 to 0.9 mm",
+    zip_that_climbs: "member '../../escaped.dcm' leads out of it",
+    link_in_a_zip: "member '0.dcm' is a link",
     absurd_spacing: "mm: no chest; check the spacing",
     two_volumes: "study: 2 NIfTI or NRRD files, and no DICOM slice",
     many_frames: "12 frames); export the series as single-frame CT images",

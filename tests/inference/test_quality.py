@@ -73,6 +73,8 @@ def test_geometry():
     uneven = SliceReader(replace(thin, uneven_steps=True))
     assert "uneven_steps" in names(uneven, abstaining=False) - names(uneven)
     assert "thick_slices" in names(SliceReader(replace(thin, thickness_mm=5.0)))
+    assert "thick_slices" in names(SliceReader(study_of(hu, (3.5, 1.0, 1.0))))  # reformatted
+    assert "unknown_position" in names(SliceReader(replace(thin, placed=False)))
     mirrored = SliceReader(replace(thin, direction=np.diag([-1.0, 1.0, 1.0])))
     assert "mirrored" in names(mirrored, abstaining=False) - names(mirrored)
     turned = replace(thin, direction=np.diag([-1.0, -1.0, 1.0]))

@@ -63,6 +63,27 @@ def test_torchvision_swin_gives_the_same_features(tmp_path, size):
         torch.testing.assert_close(ours(image)[-1], golden, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("channels", [1, 9])
+@pytest.mark.parametrize("kind", ["resnet", "swin"])
+def test_three_channels_are_spread_over_others(tmp_path, kind, channels):
+    """A grey picture in all channels looks as it did in three."""
+
+    def build(**given):
+        return PEResNet(18, **given) if kind == "resnet" else PESwin(**TINY_SWIN, **given)
+
+    usual = _shaken(build())
+    weights = {f"backbone.{name}": value for name, value in usual.state_dict().items()}
+    wide = build(in_channels=channels, pretrained=_file(tmp_path, weights))
+    wide.init_weights()
+    wide.eval()
+    grey = torch.randn(1, 1, 64, 64)
+    with torch.no_grad():
+        found, golden = wide(grey.expand(1, channels, 64, 64)), usual(grey.expand(1, 3, 64, 64))
+    if channels % 3 == 0:
+        torch.testing.assert_close(found[-1], golden[-1], rtol=1e-4, atol=1e-4)
+    assert found[-1].shape == golden[-1].shape
+
+
 def test_swin_t_itself(tmp_path):
     theirs = _shaken(torchvision.models.swin_t())
     ours = PESwin()

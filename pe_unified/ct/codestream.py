@@ -1,0 +1,55 @@
+"""How large a compressed picture says it is, before a decoder makes room for it."""
+
+import pydicom
+from pydicom.encaps import generate_frames
+
+#: Begins a JPEG 2000 codestream: start of codestream, then its size.
+_JPEG_2000 = b"\xff\x4f\xff\x51"
+#: Markers of JPEG that carry the size of the picture: every SOF, and that of JPEG-LS.
+_FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+#: Compressed, a slice takes less than this multiple of its pixels, and a bit more for headers.
+_MOST_PACKED, _HEADERS = 2, 1 << 16
+
+
+def require_size(dataset: pydicom.Dataset) -> None:
+    """Refuse a compressed slice whose picture is not as large as the header says.
+
+    A decoder makes room for what the picture says of itself, which may be thousands of times the
+    slice.
+
+    Raises:
+        ValueError: the sizes differ, or there is more compressed than a slice can need.
+    """
+    rows, cols = int(dataset.Rows), int(dataset.Columns)
+    pixels = rows * cols * int(dataset.BitsAllocated) // 8
+    if len(dataset.PixelData) > _MOST_PACKED * pixels + _HEADERS:
+        raise ValueError(f"{len(dataset.PixelData)} compressed bytes for {pixels} of pixels")
+    size = picture_size(next(generate_frames(dataset.PixelData, number_of_frames=1)))
+    if size is not None and size != (rows, cols):
+        raise ValueError(f"a picture of {size[0]} x {size[1]} in a slice of {rows} x {cols}")
+
+
+def picture_size(stream: bytes) -> tuple[int, int] | None:
+    """(rows, cols) that a JPEG, JPEG-LS or JPEG 2000 stream says it has; None for anything else.
+
+    Sources: ITU-T T.81 (JPEG) B.2.2, T.87 (JPEG-LS) C.2.2, T.800 (JPEG 2000) A.5.1.
+    """
+    start = stream.find(_JPEG_2000)
+    if start >= 0:
+        # Lengths and capabilities, then the far corner and the near one of the picture.
+        right, bottom, left, top = (
+            int.from_bytes(stream[at : at + 4], "big") for at in range(start + 8, start + 24, 4)
+        )
+        return bottom - top, right - left
+    at = 2
+    while stream[:2] == b"\xff\xd8" and at + 9 <= len(stream) and stream[at] == 0xFF:
+        if stream[at + 1] == 0xFF:  # filling
+            at += 1
+            continue
+        if stream[at + 1] in _FRAME_MARKERS:
+            return (
+                int.from_bytes(stream[at + 5 : at + 7], "big"),
+                int.from_bytes(stream[at + 7 : at + 9], "big"),
+            )
+        at += 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
+    return None

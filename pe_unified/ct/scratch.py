@@ -1,0 +1,35 @@
+"""Room for what must be unpacked, of which nothing stays, also where the process is killed."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+_PREFIX, _LOCK = "pe-study-", ".lock"
+#: A folder without an owner is left alone for so long: its owner may be about to lock it, seconds.
+_YOUNG_S = 60.0
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A temporary folder that is gone at the end.
+
+    Those that killed processes left, which may hold patients' images, are removed first.
+    """
+    _sweep(Path(tempfile.gettempdir()))
+    # The system lets go of the lock when the process ends, however it ends.
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder, FileLock(Path(folder, _LOCK)):
+        yield Path(folder)
+
+
+def _sweep(parent: Path) -> None:
+    for folder in parent.glob(f"{_PREFIX}*"):
+        with suppress(OSError, Timeout):
+            if time.time() - folder.stat().st_mtime < _YOUNG_S:
+                continue
+            with FileLock(folder / _LOCK, blocking=False):
+                shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,182 @@
+"""In which order slices follow each other, and where they lie in the patient."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pe_unified.ct.headers import SliceHeader, natural_key
+
+#: A step between slices longer than this multiple of the usual one means a missing slice.
+_GAP = 1.5
+#: Slices closer than this, in mm, lie at the same place.
+SAME_PLACE_MM = 0.01
+#: Slices of one scan differ less in the distance between pixels, as a share of it.
+_SAME_SPACING = 0.01
+#: Steps may differ from the usual one by this share before the spacing counts as uneven.
+_UNEVEN = 0.1
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Slices in ascending physical order, feet to head.
+
+    Attributes:
+        slices: the headers in that order.
+        z_mm: position along the slice normal, mm, per slice; None where unknown.
+        spacing_mm: (row, col, slice), mm; None entries where unknown.
+        origin_mm: patient coordinates (LPS) of the first pixel of the lowest slice.
+        direction: 3 x 3; columns are the unit vectors along columns and rows and the upward
+            normal of the slices.
+        step_mm: patient coordinates (LPS) of one slice minus those of the slice below it, mm;
+            with a tilted gantry it is not along the normal.
+        places_mm: float64 (slices, 3), patient coordinates (LPS) of the first pixel of each slice;
+            None where the height of a slice is not known.
+        missing: number of slices that the steps say are absent.
+        uneven: whether the steps differ although no slice is missing.
+        placed: whether the headers say how the patient lies.
+        contradictions: in words, why these slices cannot be one scan.
+    """
+
+    slices: tuple[SliceHeader, ...]
+    z_mm: tuple[float | None, ...]
+    spacing_mm: tuple[float | None, float | None, float | None]
+    origin_mm: tuple[float, float, float]
+    direction: np.ndarray
+    step_mm: tuple[float, float, float]
+    places_mm: np.ndarray | None = None
+    missing: int = 0
+    uneven: bool = False
+    placed: bool = True
+    contradictions: tuple[str, ...] = ()
+
+    def notes(self) -> list[str]:
+        """In words, what is odd about the stack."""
+        if self.missing:
+            return [f"{self.missing} slices seem to be missing: the steps between slices differ"]
+        return ["the steps between slices differ"] if self.uneven else []
+
+
+def stack_slices(headers: Sequence[SliceHeader]) -> Stack:
+    """Order slices from feet to head and work out the geometry.
+
+    Order comes from the position along the slice normal; where a file states none, from
+    the slice location; else from the instance number; else from the file name. Ties keep
+    the order of instance numbers, then of names.
+    """
+    if not headers:
+        raise ValueError("a stack needs at least one slice")
+    rows_to_cols = headers[0].orientation or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    normal = slice_normal(rows_to_cols)
+    upward = -normal if normal[2] < 0 else normal
+    z = _heights(headers, upward)
+    order = sorted(range(len(headers)), key=lambda index: _order_key(headers[index], z[index]))
+    slices = tuple(headers[index] for index in order)
+    z_sorted = tuple(None if z[index] is None else round(z[index], 4) for index in order)  # type: ignore[arg-type]
+    step, missing, uneven = _steps(z_sorted)
+    row, col = headers[0].pixel_spacing or (None, None)
+    direction = np.column_stack([rows_to_cols[:3], rows_to_cols[3:], upward]).astype(np.float64)
+    rise = _rise(slices, upward)
+    places = _places(slices, z_sorted, rise)
+    origin = (0.0, 0.0, z_sorted[0] or 0.0) if places is None else places[0]
+    x, y, up = (float(value) for value in rise * (step or 1.0))
+    return Stack(
+        slices=slices,
+        z_mm=z_sorted,
+        spacing_mm=(row, col, step),
+        origin_mm=(float(origin[0]), float(origin[1]), float(origin[2])),
+        direction=direction,
+        step_mm=(x, y, up),
+        places_mm=places,
+        missing=missing,
+        uneven=uneven,
+        placed=headers[0].orientation is not None and any(h.position for h in headers),
+        contradictions=tuple(_contradictions(slices, z_sorted)),
+    )
+
+
+def _heights(headers: Sequence[SliceHeader], upward: np.ndarray) -> list[float | None]:
+    """Along the slice normal, mm; None for all where one slice does not say.
+
+    A slice location may count from anywhere and in either direction: where only some slices lack
+    a position, those that have both tell how.
+    """
+    placed = [None if h.position is None else float(np.dot(h.position, upward)) for h in headers]
+    if None not in placed:
+        return placed
+    said = [header.slice_location for header in headers]
+    known = [(s, z) for s, z in zip(said, placed, strict=True) if None not in (s, z)]
+    if not known:
+        return said if None not in said else [None] * len(headers)
+    if any(s is None and z is None for s, z in zip(said, placed, strict=True)):
+        return [None] * len(headers)
+    locations, heights = np.array(known, dtype=np.float64).T
+    centred = locations - locations.mean()
+    sense = -1.0 if float(centred @ heights) < 0 else 1.0
+    start = float(np.median(heights - sense * locations))
+    return [
+        start + sense * (s or 0.0) if z is None else z for s, z in zip(said, placed, strict=True)
+    ]
+
+
+def _rise(slices: Sequence[SliceHeader], upward: np.ndarray) -> np.ndarray:
+    """The way from lower to higher slices, per mm along the normal."""
+    known = [header.position for header in slices if header.position is not None]
+    if not known:
+        return upward
+    way = np.subtract(known[-1], known[0])
+    along = float(np.dot(way, upward))
+    return way / along if along > SAME_PLACE_MM else upward
+
+
+def _places(
+    slices: Sequence[SliceHeader], z: Sequence[float | None], rise: np.ndarray
+) -> np.ndarray | None:
+    """LPS, mm, (slices, 3): as stated, or beside the first slice that states it."""
+    if None in z:
+        return None
+    heights = np.array(z, dtype=np.float64)
+    first = next((k for k, header in enumerate(slices) if header.position is not None), None)
+    if first is None:
+        return heights[:, None] * [0.0, 0.0, 1.0]
+    places = np.array(slices[first].position) + np.outer(heights - heights[first], rise)
+    for index, header in enumerate(slices):
+        if header.position is not None:
+            places[index] = header.position
+    return places
+
+
+def _contradictions(slices: Sequence[SliceHeader], z: Sequence[float | None]) -> list[str]:
+    found = []
+    known = np.array([h.pixel_spacing for h in slices if h.pixel_spacing is not None])
+    if len(known) and (np.ptp(known, axis=0) > _SAME_SPACING * known.min(axis=0)).any():
+        low, high = known.min(), known.max()
+        found.append(f"the distance between pixels differs, {low:.4g} to {high:.4g} mm")
+    if None not in z:
+        double = int((np.diff(np.array(z, dtype=np.float64)) <= SAME_PLACE_MM).sum())
+        if double:
+            found.append(f"{double} slices lie at the height of another one")
+    return found
+
+
+def _order_key(header: SliceHeader, z: float | None) -> tuple:
+    number = header.instance_number
+    return (0.0 if z is None else z, 0 if number is None else number, natural_key(header.path))
+
+
+def _steps(z: Sequence[float | None]) -> tuple[float | None, int, bool]:
+    """The usual step between neighbouring slices, mm; how many slices are missing; uneven steps."""
+    known = np.array([value for value in z if value is not None])
+    steps = np.diff(known)
+    steps = steps[steps > SAME_PLACE_MM]
+    if not len(steps):
+        return None, 0, False
+    usual = float(np.median(steps))
+    gaps = steps[steps > _GAP * usual]
+    uneven = bool((np.abs(steps / usual - 1) > _UNEVEN).any())
+    return round(usual, 4), int(np.sum(np.rint(gaps / usual) - 1)), uneven
+
+
+def slice_normal(orientation: Sequence[float]) -> np.ndarray:
+    """Of a slice, from the unit vectors along its rows and columns (LPS)."""
+    return np.cross(orientation[:3], orientation[3:])
