@@ -14,8 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 from pe_unified.evaluation.bootstrap import FloatArray, Statistic, ratio
 from pe_unified.evaluation.tables import IntArray, Table, index_patients
 
-#: Distances of the challenge, mm.
-EPSILONS_MM = (0.0, 2.0, 5.0)
 #: False positives per scan at which sensitivity is reported.
 FALSE_POSITIVE_RATES = (0.5, 1.0, 2.0, 4.0, 8.0)
 

@@ -3,8 +3,8 @@
 import os
 import pickle
 import zipfile
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer, print_log
+from packaging.version import parse
 from torch import Tensor, nn
 
 from pe_unified.ct.errors import first_line
@@ -103,17 +104,21 @@ def load_checkpoint_safely(
     return dict(loaded)
 
 
-def _allowed_types():
-    """Data types of mmengine's own checkpoints; none of them runs code."""
+@contextmanager
+def _allowed_types() -> Iterator[None]:
+    """Let data types of mmengine's own checkpoints pass; none of them runs code."""
     core = np._core.multiarray
     allowed: list[Any] = [core._reconstruct, core.scalar, np.ndarray, np.dtype, HistoryBuffer]
     allowed += [getattr(np.dtypes, name) for name in np.dtypes.__all__ if name.endswith("DType")]
+    if parse(torch.__version__) >= parse("2.6"):  # before, an entry had no name but its own
+        allowed.append((_method_of_history, "builtins.getattr"))
+    before = torch.serialization.get_safe_globals()
+    torch.serialization.add_safe_globals(allowed)
     try:
-        return torch.serialization.safe_globals(
-            [*allowed, (_method_of_history, "builtins.getattr")]
-        )
-    except (TypeError, AttributeError):  # torch before 2.6 takes types only
-        return torch.serialization.safe_globals(allowed)
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
 
 
 def _method_of_history(owner: Any, name: str) -> Any:

@@ -40,6 +40,8 @@ EVERY_TWO = {
     "default_hooks.checkpoint.save_best": "seg/dice",
 }
 
+EVERY_TWO_CLS = {**EVERY_TWO, "default_hooks.checkpoint.save_best": None}
+
 
 def train(cfg):
     runner = PERunner.from_cfg(cfg)
@@ -98,6 +100,58 @@ def test_killed_and_resumed_equals_undisturbed(undisturbed, repository, tiny_dat
     assert states_equal(resumed["ema_state_dict"], expected["ema_state_dict"])
     assert as_json(runner.validated) == as_json(reference.validated)
     assert runner.best == reference.best
+
+
+class Averages(Hook):
+    """Averages one layer by hand, and looks at what is validated."""
+
+    priority = "LOWEST"
+    momentum, gamma = 0.002, 10
+
+    def __init__(self):
+        self.raw, self.average, self.steps, self.validated = None, None, 0, []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.raw = runner.model.state_dict()[LAYER].clone()
+        share = max(self.momentum, self.gamma / (self.gamma + self.steps)) if self.steps else 1.0
+        before = 0.0 if self.average is None else self.average
+        self.average = (1 - share) * before + share * self.raw
+        self.steps += 1
+
+    def before_val_epoch(self, runner):
+        self.validated.append(torch.dist(runner.model.state_dict()[LAYER], self.average))
+
+
+LAYER = "backbone.layer1.0.conv1.weight"
+
+
+def test_averaged_weights_are_validated_and_handed_on(repository, tiny_dataset, tmp_path):
+    cfg = small_config(repository, tiny_dataset, tmp_path, "cls", lr=0.05, **EVERY_TWO_CLS)
+    runner = PERunner.from_cfg(cfg)
+    averages = Averages()
+    runner.register_hook(averages)
+    runner.train()
+    written = load_checkpoint_safely(tmp_path / "iter_6.pth")
+    torch.testing.assert_close(written["state_dict"][LAYER], averages.average)
+    torch.testing.assert_close(written["ema_state_dict"]["module." + LAYER], averages.raw)
+    assert torch.dist(averages.average, averages.raw) > 1e-3
+    assert len(averages.validated) == 2 and max(averages.validated) < 1e-5
+
+
+def test_curves_are_drawn_by_tensorboard(repository, tiny_dataset, tmp_path):
+    event_files = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    cfg = small_config(
+        repository,
+        tiny_dataset,
+        tmp_path,
+        "cls",
+        vis_backends=[dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")],
+        **{"default_hooks.logger.interval": 1},
+    )
+    train(cfg)
+    (folder,) = {path.parent for path in tmp_path.rglob("events.out.tfevents*")}
+    curves = event_files.EventAccumulator(str(folder)).Reload()
+    assert [point.step for point in curves.Scalars("loss")] == [1, 2, 3, 4, 5, 6]
 
 
 def test_thresholds_belong_to_the_weights_that_were_validated(undisturbed):

@@ -100,11 +100,10 @@ def test_nothing_of_an_earlier_report_stays(folder, predictor, tmp_path):
 def core(found):
     """What must not depend on the form of the input."""
     slices = [
-        {key: value for key, value in each.items() if key not in ("sop_uid", "z_mm")}
-        for each in found["slices"]
+        {key: value for key, value in each.items() if key != "sop_uid"} for each in found["slices"]
     ]
     lesions = [
-        {key: value for key, value in each.items() if key not in ("key_sop_uid", "centroid_mm")}
+        {key: value for key, value in each.items() if key != "key_sop_uid"}
         for each in found["lesions"]
     ]
     return {"slices": slices, "lesions": lesions, "exam": found["exam"], "lungs": found["lungs"]}

@@ -137,6 +137,52 @@ def test_odd_headers_cost_no_report(folder, predictor, tmp_path, change):
     assert found["input"]["study_uid"] in (None, segmentation.StudyInstanceUID)
 
 
+def tilted(slice_file, number):
+    slice_file.ImageOrientationPatient = [1, 0, 0, 0, 0.96593, -0.25882]
+
+
+def shifted(slice_file, number):
+    """The table went on sideways, and in other steps, halfway."""
+    x, y, z = slice_file.ImagePositionPatient
+    if number > 7:
+        slice_file.ImagePositionPatient = [x + 3, y, z + 0.3 * number]
+
+
+@pytest.mark.parametrize("change", [tilted, shifted])
+def test_frames_lie_where_their_slices_lie(folder, predictor, tmp_path, change):
+    case = changed(folder, tmp_path / "case", change)
+    for path in sorted(case.iterdir())[3:5]:
+        path.unlink()
+    analyse_study(case, tmp_path / "out", predictor)
+    sources = {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, case.iterdir())}
+    segmentation = pydicom.dcmread(tmp_path / "out" / "mask.seg.dcm")
+    (shared,) = segmentation.SharedFunctionalGroupsSequence
+    frames = segmentation.PerFrameFunctionalGroupsSequence
+    assert len(frames) > 1
+    for frame in frames:
+        (derived,) = frame.DerivationImageSequence
+        source = sources[derived.SourceImageSequence[0].ReferencedSOPInstanceUID]
+        place = frame.PlanePositionSequence[0].ImagePositionPatient
+        assert [*place] == pytest.approx([*source.ImagePositionPatient], abs=1e-3)
+        turn = shared.PlaneOrientationSequence[0].ImageOrientationPatient
+        assert [*turn] == pytest.approx([*source.ImageOrientationPatient], abs=1e-4)
+
+
+def test_no_place_is_made_up(folder, predictor, tmp_path):
+    """Slices that say at which height they lie, but not how."""
+
+    def unplaced(slice_file, number):
+        slice_file.SliceLocation = slice_file.ImagePositionPatient[2]
+        del slice_file.ImagePositionPatient
+
+    case = changed(folder, tmp_path / "case", unplaced)
+    found = analyse_study(case, tmp_path / "out", predictor)
+    assert found["lesions"] and "no SEG and no SR" in found["input"]["notes"][-1]
+    assert "unknown_position" in {flag["name"] for flag in found["quality"]["flags"]}
+    assert found["quality"]["abstain"]
+    assert not list((tmp_path / "out").glob("*.dcm"))
+
+
 def test_without_instances_to_refer_to_the_rest_is_written(folder, predictor, tmp_path):
     def no_instance(slice_file, number):
         del slice_file.SOPInstanceUID

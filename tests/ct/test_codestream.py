@@ -1,0 +1,64 @@
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from dicom_files import slice_dataset, write_slice
+from pydicom.encaps import generate_frames
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
+
+from pe_unified.ct.codestream import picture_size, require_size
+from pe_unified.ct.dicom import read_hu
+from pe_unified.ct.errors import DataError
+
+
+@pytest.fixture
+def picture():
+    return np.random.default_rng(0).integers(0, 3000, (40, 56)).astype(np.uint16)
+
+
+def compressed(picture, syntax, path):
+    """A compressed slice; lossless JPEG by GDCM, the others by pydicom's plugins."""
+    if syntax == "JPEG":
+        image = sitk.ReadImage(str(write_slice(path, picture)))
+        writer = sitk.ImageFileWriter()
+        writer.SetFileName(str(path))
+        writer.UseCompressionOn()
+        writer.SetCompressor("JPEG")
+        writer.Execute(sitk.Cast(image, sitk.sitkInt16))
+        return pydicom.dcmread(path)
+    dataset = slice_dataset(picture)
+    dataset.compress(syntax)
+    return dataset
+
+
+@pytest.mark.parametrize("syntax", ["JPEG", JPEGLSLossless, JPEG2000Lossless])
+def test_the_size_that_a_picture_says(picture, syntax, tmp_path):
+    dataset = compressed(picture, syntax, tmp_path / "a.dcm")
+    stream = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    assert picture_size(stream) == (40, 56)
+    for end in range(len(stream)):  # cut anywhere, or not there yet
+        assert picture_size(stream[:end]) in (None, (40, 56)) or end < 30
+
+
+@pytest.mark.parametrize("syntax", ["JPEG", JPEGLSLossless, JPEG2000Lossless])
+def test_a_picture_of_another_size_is_not_decoded(picture, syntax, tmp_path):
+    dataset = compressed(picture, syntax, tmp_path / "a.dcm")
+    require_size(dataset)
+    dataset.Rows = 20
+    dataset.save_as(tmp_path / "b.dcm", enforce_file_format=True)
+    with pytest.raises(DataError, match="a picture of 40 x 56 in a slice of 20 x 56"):
+        read_hu(tmp_path / "b.dcm")
+
+
+def test_more_than_a_slice_can_need(picture, tmp_path):
+    """Run lengths say no size; two bytes may stand for 128 pixels."""
+    dataset = compressed(picture, RLELossless, tmp_path / "a.dcm")
+    require_size(dataset)
+    dataset.PixelData = dataset.PixelData + bytes(1 << 20)
+    with pytest.raises(ValueError, match=r"compressed bytes for 4480 of pixels"):
+        require_size(dataset)
+
+
+@pytest.mark.parametrize("stream", [b"", b"\xff\xd8", b"\xff\xd8\xff\xff\xff", b"GIF89a" * 9])
+def test_what_is_no_picture_says_nothing(stream):
+    assert picture_size(stream) is None
