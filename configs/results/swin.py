@@ -1,4 +1,7 @@
-"""The comparison on Swin-T at 256 x 256, with the settings of ResNet-50.
+"""The comparison on Swin-T at 256 x 256, as ResNet-50's, but with a slower backbone.
+
+At ResNet-50's rate Swin-T learns little: 200 iterations of s2 end with a training loss of 0.90;
+with a fifth of it for the backbone they end with 0.61.
 
 tools/train_steps.py configs/results/swin.py --data-root data/results/pe --seeds 0 1 2 --jobs 2
 
@@ -9,3 +12,6 @@ Result: docs/results.md.
 _base_ = "./r50.py"
 
 backbone = "swin"
+settings = dict(
+    optim_wrapper=dict(paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.2)))),
+)

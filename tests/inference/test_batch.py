@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 import threading
 import time
 import zipfile
@@ -18,6 +19,7 @@ import psutil
 import pydicom
 import pytest
 from dicom_files import write_hu, write_slice
+from distributed import Client
 from filelock import FileLock
 from studies import write_checkpoint
 
@@ -284,6 +286,26 @@ def test_the_cluster_gives_the_same(painted_set, checkpoint, tmp_path, cluster):
     for path in (tmp_path / "here").rglob("mask.nii.gz"):
         other = tmp_path / "there" / path.relative_to(tmp_path / "here")
         assert other.read_bytes() == path.read_bytes()
+
+
+def test_a_killed_worker_of_the_cluster_costs_no_study(painted_set, model, tmp_path, cluster):
+    """Its study is done by another one, and what it left half-written is gone."""
+    root, out = copies(painted_set, tmp_path / "cases", 4), tmp_path / "out"
+    with Client(cluster) as client:
+        client.wait_for_workers(2)
+        pids = list(client.run(os.getpid).values())
+    killed = []
+
+    def kill(done, total, last):
+        if not killed:
+            os.kill(pids[0], signal.SIGKILL)
+            killed.append(pids[0])
+            for name in {f"case{k}" for k in range(4)} - {last.partition(":")[0]}:
+                (out / name / ".part-dead").mkdir(parents=True)
+
+    summary = analyse_many(root, out, model, scheduler=cluster, progress=kill)
+    assert killed and [row["status"] for row in summary.rows] == ["done"] * 4
+    assert not list(out.glob("*/.part-*"))
 
 
 def test_studies_are_found_in_natural_order(tmp_path):
