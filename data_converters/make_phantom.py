@@ -17,26 +17,6 @@ from data_converters.phantom.dicom import TRANSFER_SYNTAXES
 from data_converters.phantom.studies import LAYOUTS, PhantomSettings, make_set
 
 
-def write_fumpe(out: str | Path, studies: int, **options: Any) -> list[dict[str, Any]]:
-    """A set in FUMPE's layout; see :func:`write_layout` for the options."""
-    return write_layout(out, "fumpe", studies, **options)
-
-
-def write_rsna(out: str | Path, studies: int, **options: Any) -> list[dict[str, Any]]:
-    """A set in the layout of RSNA-STR PE; see :func:`write_layout` for the options."""
-    return write_layout(out, "rsna", studies, **options)
-
-
-def write_cadpe(out: str | Path, studies: int, **options: Any) -> list[dict[str, Any]]:
-    """A set in CAD-PE's layout; see :func:`write_layout` for the options."""
-    return write_layout(out, "cadpe", studies, **options)
-
-
-def write_read(out: str | Path, studies: int, **options: Any) -> list[dict[str, Any]]:
-    """A set in READ's layout; see :func:`write_layout` for the options."""
-    return write_layout(out, "read", studies, **options)
-
-
 def write_layout(
     out: str | Path,
     layout: str,

@@ -267,17 +267,17 @@ def test_every_transfer_syntax_is_lossless(tmp_path: Path, name: str) -> None:
 @pytest.fixture(scope="module")
 def fumpe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("fumpe")
-    make_phantom.write_fumpe(out, 2, seed=3, **SMALL)
+    make_phantom.write_layout(out, "fumpe", 2, seed=3, **SMALL)
     return out
 
 
 def test_same_seed_same_bytes_whatever_the_workers(fumpe: Path, tmp_path: Path) -> None:
-    make_phantom.write_fumpe(tmp_path, 2, seed=3, workers=2, **SMALL)
+    make_phantom.write_layout(tmp_path, "fumpe", 2, seed=3, workers=2, **SMALL)
     assert digest(tmp_path) == digest(fumpe)
 
 
 def test_a_study_does_not_depend_on_how_many_there_are(fumpe: Path, tmp_path: Path) -> None:
-    make_phantom.write_fumpe(tmp_path, 1, seed=3, **SMALL)
+    make_phantom.write_layout(tmp_path, "fumpe", 1, seed=3, **SMALL)
     for place in ("CT_scans/PAT001", ".phantom/00001.json", "GroundTruth/PAT001.mat"):
         one, other = tmp_path / place, fumpe / place
         tell = digest if one.is_dir() else Path.read_bytes
@@ -300,7 +300,7 @@ def test_a_killed_run_is_finished_and_nothing_redone(
     monkeypatch.setattr(
         phantom_set, "paint_number", lambda s, n: painted.append(n) or original(s, n)
     )
-    make_phantom.write_fumpe(out, 2, seed=3, **SMALL)
+    make_phantom.write_layout(out, "fumpe", 2, seed=3, **SMALL)
     assert painted == [2]
     assert digest(out) == digest(fumpe)
 
@@ -318,7 +318,7 @@ def test_the_files_hold_the_study_that_was_painted(fumpe: Path) -> None:
 
 def test_another_set_in_the_same_folder_is_refused(fumpe: Path) -> None:
     with pytest.raises(ValueError, match="other settings"):
-        make_phantom.write_fumpe(fumpe, 2, seed=4, **SMALL)
+        make_phantom.write_layout(fumpe, "fumpe", 2, seed=4, **SMALL)
 
 
 def test_positive_rate_and_truth(tmp_path: Path) -> None:
