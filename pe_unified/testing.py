@@ -1,6 +1,7 @@
 """Tiny models and batches for tests."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,8 @@ def tiny_model_config(
             mean=(127.5, 127.5, 127.5),
             std=(64.0, 64.0, 64.0),
         ),
-        backbone=dict(_BACKBONES[backbone]),
-        **{f"{head}_head": dict(_HEADS[head]) for head in heads},
+        backbone=deepcopy(_BACKBONES[backbone]),
+        **{f"{head}_head": deepcopy(_HEADS[head]) for head in heads},
     )
 
 

@@ -130,11 +130,11 @@ def main() -> None:
     # What matters of a header is read and judged here; its other faults are no news to the user.
     warnings.filterwarnings("ignore", module="pydicom")
     console = Console()
-    key = pseudonym_key() or secrets.token_hex(16)
+    key = (pseudonym_key() or secrets.token_hex(16)) if args.pseudonymise else None
     options = AnalysisOptions(
         series_uid=args.series,
         every_slice=args.every_slice,
-        pseudonym_key=key if args.pseudonymise else None,
+        pseudonym_key=key,
         lungs_from=args.lungs,
         lung_mask=args.lung_mask,
     )

@@ -1,10 +1,13 @@
 """How large a compressed picture says it is, before a decoder makes room for it."""
 
+import re
+
 import pydicom
 from pydicom.encaps import generate_frames
 
-#: Begins a JPEG 2000 codestream: start of codestream, then its size.
-_JPEG_2000 = b"\xff\x4f\xff\x51"
+#: Begins a JPEG 2000 codestream: start of codestream, then its size; and a file around one.
+_JPEG_2000, _JP2_FILE = b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  "
+_JPEG, _FILLING = b"\xff\xd8", re.compile(b"\xff+")
 #: Markers of JPEG that carry the size of the picture: every SOF, and that of JPEG-LS.
 _FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 #: Compressed, a slice takes less than this multiple of its pixels, and a bit more for headers.
@@ -34,17 +37,19 @@ def picture_size(stream: bytes) -> tuple[int, int] | None:
 
     Sources: ITU-T T.81 (JPEG) B.2.2, T.87 (JPEG-LS) C.2.2, T.800 (JPEG 2000) A.5.1.
     """
-    start = stream.find(_JPEG_2000)
-    if start >= 0:
+    start = 0
+    if stream.startswith(_JP2_FILE):
+        start = stream.find(_JPEG_2000)
+    if stream.startswith((_JPEG_2000, _JP2_FILE)) and 0 <= start <= len(stream) - 24:
         # Lengths and capabilities, then the far corner and the near one of the picture.
         right, bottom, left, top = (
             int.from_bytes(stream[at : at + 4], "big") for at in range(start + 8, start + 24, 4)
         )
         return bottom - top, right - left
     at = 2
-    while stream[:2] == b"\xff\xd8" and at + 9 <= len(stream) and stream[at] == 0xFF:
-        if stream[at + 1] == 0xFF:  # filling
-            at += 1
+    while stream.startswith(_JPEG) and at + 9 <= len(stream) and stream[at] == 0xFF:
+        if stream[at + 1] == 0xFF:  # filling, before every marker as much as one likes
+            at = _FILLING.match(stream, at).end() - 1  # type: ignore[union-attr]
             continue
         if stream[at + 1] in _FRAME_MARKERS:
             return (

@@ -4,7 +4,7 @@ import os
 import re
 
 #: From the first quote to the last one, or to the end: a name may hold quotes, or be cut off.
-_QUOTED = re.compile("'(.*'|.*$)")
+_QUOTED = re.compile("'(.*'|.*$)", re.DOTALL)
 #: Longer reasons quote what a damaged file holds.
 _LONGEST = 300
 
@@ -56,8 +56,8 @@ class DataError(ValueError):
 
     def without_names(self) -> str:
         """Reason and cure without the name of any file, folder or patient."""
-        plain = (_QUOTED.sub("'...'", one_line(said)) for said in (self._plain, self.cure))
-        return "; ".join(plain)
+        # Before anything is cut off, and with it the last quote.
+        return "; ".join(one_line(_QUOTED.sub("'...'", said)) for said in (self._plain, self.cure))
 
     def __reduce__(self) -> tuple:
         # The default would call the class with the one formatted message.

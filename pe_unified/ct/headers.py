@@ -14,6 +14,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from pe_unified.ct.errors import DataError, one_line
 
@@ -49,8 +50,6 @@ _COMPANION = re.compile(
     r"|py|sh|bat|exe)$",
     re.IGNORECASE,
 )
-#: Kinds of values whose length takes four bytes, after two that are reserved.
-_LONG_LENGTHS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT")
 #: No slice takes more, bytes.
 LARGEST_SLICE = 64 << 20
 COPY_AGAIN = "copy the file again from the source, or remove it on purpose"
@@ -254,12 +253,17 @@ def _transfer_syntax(file: BinaryIO) -> str:
         head = file.read(12)
         if len(head) < 12 or head[:2] != b"\x02\x00":
             break
-        long = head[4:6] in _LONG_LENGTHS
-        length = int.from_bytes(head[8:12] if long else head[6:8], "little")
-        file.seek(start + (12 if long else 8))
+        kind = head[4:6].decode("ascii", "replace")
+        if not (kind.isalpha() and kind.isupper()):  # no kind is said, against the standard
+            begin, length = 8, int.from_bytes(head[4:8], "little")
+        elif kind in EXPLICIT_VR_LENGTH_32:
+            begin, length = 12, int.from_bytes(head[8:12], "little")
+        else:
+            begin, length = 8, int.from_bytes(head[6:8], "little")
         if head[2:4] == b"\x10\x00":
-            syntax = file.read(length).decode("ascii", "replace").strip(" \0")
-        start += (12 if long else 8) + length
+            file.seek(start + begin)
+            syntax = file.read(min(length, 128)).decode("ascii", "replace").strip(" \0")
+        start += begin + length
     file.seek(start)
     return syntax
 

@@ -1,6 +1,8 @@
 """Room for what must be unpacked, of which nothing stays, also where the process is killed."""
 
+import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,18 +20,26 @@ _YOUNG_S = 60.0
 def scratch_folder() -> Iterator[Path]:
     """A temporary folder that is gone at the end.
 
-    Those that killed processes left, which may hold patients' images, are removed first.
+    Those that killed processes of this user left, which may hold patients' images, are removed
+    first.
     """
     _sweep(Path(tempfile.gettempdir()))
-    # The system lets go of the lock when the process ends, however it ends.
-    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder, FileLock(Path(folder, _LOCK)):
-        yield Path(folder)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    # The system lets go of the lock when the process ends, however it ends. It is held until all
+    # is gone, so that nobody else tidies up at the same time.
+    with FileLock(folder / _LOCK):
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sweep(parent: Path) -> None:
     for folder in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError, Timeout):
-            if time.time() - folder.stat().st_mtime < _YOUNG_S:
+            found = folder.lstat()
+            own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+            if not own or time.time() - found.st_mtime < _YOUNG_S:
                 continue
             with FileLock(folder / _LOCK, blocking=False):
                 shutil.rmtree(folder, ignore_errors=True)

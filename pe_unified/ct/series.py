@@ -5,10 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.headers import SliceHeader
-from pe_unified.ct.stack import SAME_PLACE_MM, slice_normal
+from pe_unified.ct.stack import SAME_PLACE_MM, heights, slice_normal
 
+#: Acquisitions that share less of their heights go on where the other ends.
+_OVERLAP = 0.2
+#: Of the acquisitions of a series the last one counts that has this share of the longest.
+_ABOUT_AS_LONG = 0.8
 #: No CT slice has more rows or columns; a header that says so is damaged.
 _LARGEST_SIDE = 4096
 
@@ -67,8 +73,9 @@ def choose_series(
     Of the axial CT series that are at least half as long as the longest, those that name a
     contrast agent, if any do; of these the longest; ties go to the lower series UID. Slices of
     one series that differ in size or orientation count as different series, and so do acquisitions
-    over the same places, of which the later one goes first: contrast comes after the plain scan.
-    A slice that is there twice, or another one at the same place, counts once.
+    over the same heights. Of these the later one goes first where it is about as long: contrast
+    comes after the plain scan. A slice that is there twice, or another one at the same place,
+    counts once.
 
     Args:
         headers: of all files in the folder.
@@ -87,16 +94,16 @@ def choose_series(
         raise DataError(where, reason, cure)
     groups = _groups(choice.slices)
     if series_uid is not None:
-        named = {k: group for k, group in groups.items() if series_uid in (k.uid, k.name)}
+        named = [header for header in choice.slices if _is_named(header, series_uid)]
         if not named:
             known = ", ".join(sorted({key.name for key in groups}))
             raise DataError(where, f"no series {series_uid}", f"the series here are: {known}")
-        groups = named
+        groups = _groups(named)
     once = {key: drop_duplicates(group) for key, group in groups.items()}
     most = max(len(kept) for kept, _ in once.values())
     long = [key for key, (kept, _) in once.items() if 2 * len(kept) >= most]
     enhanced = [key for key in long if any(header.contrast for header in once[key][0])]
-    best = min(enhanced or long, key=lambda key: (-len(once[key][0]), key))
+    best = _first({key: len(once[key][0]) for key in enhanced or long})
     notes = choice.notes + [
         f"left out {len(group)} slices of series {key.name}, {key.rows} x {key.cols}"
         for key, group in sorted(groups.items())
@@ -106,6 +113,21 @@ def choose_series(
     if doubles:
         notes.append(f"left out {len(doubles)} duplicate slices")
     return SeriesChoice(kept, notes, _why(best, len(kept), most, bool(enhanced), len(groups)))
+
+
+def _is_named(header: SliceHeader, series_uid: str) -> bool:
+    uid, _, acquisition = series_uid.partition("#")
+    return header.series_uid == uid and acquisition in ("", str(header.acquisition))
+
+
+def _first(lengths: dict["_SeriesKey", int]) -> "_SeriesKey":
+    """The longest, or a later acquisition of its series that is about as long."""
+    longest = min(lengths, key=lambda key: (-lengths[key], key))
+    enough = _ABOUT_AS_LONG * lengths[longest]
+    return min(
+        (key for key, count in lengths.items() if key[:4] == longest[:4] and count >= enough),
+        key=lambda key: -(key.acquisition or 0),
+    )
 
 
 def _why(key: "_SeriesKey", slices: int, most: int, enhanced: bool, series: int) -> str:
@@ -146,19 +168,19 @@ def _place(position: Sequence[float]) -> tuple[int, ...]:
 
 
 class _SeriesKey(NamedTuple):
-    """What slices of one scan share; sorts later acquisitions first."""
+    """What slices of one scan share."""
 
     uid: str
     rows: int
     cols: int
     turn: tuple[float, ...]
-    #: Minus the number of the acquisition, 0 where the series is one scan.
-    acquisition: int = 0
+    #: Its first acquisition where the series holds several scans.
+    acquisition: int | None = None
 
     @property
     def name(self) -> str:
         uid = self.uid or "(no UID)"
-        return f"{uid}#{-self.acquisition}" if self.acquisition else uid
+        return uid if self.acquisition is None else f"{uid}#{self.acquisition}"
 
 
 def _groups(headers: Sequence[SliceHeader]) -> dict[_SeriesKey, list[SliceHeader]]:
@@ -170,21 +192,37 @@ def _groups(headers: Sequence[SliceHeader]) -> dict[_SeriesKey, list[SliceHeader
     for key, group in groups.items():
         scans = _scans(group)
         for number, scan in scans.items():
-            apart[key._replace(acquisition=-number if len(scans) > 1 else 0)] = scan
+            apart[key._replace(acquisition=number if len(scans) > 1 else None)] = scan
     return apart
 
 
 def _scans(series: Sequence[SliceHeader]) -> dict[int, list[SliceHeader]]:
-    """Acquisitions of a series, by number; those that go on where others end are one scan."""
-    parts: dict[int, list[SliceHeader]] = defaultdict(list)
-    for header in series:
-        parts[header.acquisition].append(header)
-    scans: dict[int, list[SliceHeader]] = {}
-    covered: dict[int, set[tuple[int, ...]]] = {}
-    for number, part in sorted(parts.items(), key=lambda item: (-len(item[1]), item[0])):
-        places = {_place(header.position) for header in part if header.position is not None}
-        beyond = (scan for scan in scans if 2 * len(places & covered[scan]) <= len(places))
-        scan = next(beyond, number)
-        scans.setdefault(scan, []).extend(part)
-        covered.setdefault(scan, set()).update(places)
-    return scans
+    """Scans of a series, by the number of their first acquisition, in the order of these.
+
+    Acquisitions that go on where others end are one scan; those over the same heights are not.
+    """
+    levels = heights(series)
+    parts: dict[int, list[int]] = defaultdict(list)
+    for index, header in enumerate(series):
+        parts[header.acquisition].append(index)
+    if len(parts) == 1 or None in levels:
+        return {min(parts): list(series)}
+    known = np.array(levels, dtype=np.float64)
+    scans: dict[int, list[int]] = {}
+    for number, part in sorted(parts.items()):
+        apart = (scan for scan in scans if not _same_heights(known[part], known[scans[scan]]))
+        scans.setdefault(next(apart, number), []).extend(part)
+    return {number: [series[index] for index in sorted(scan)] for number, scan in scans.items()}
+
+
+def _same_heights(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether much of the shorter one lies between slices of the longer one."""
+    shorter, longer = sorted((first, second), key=len)
+    longer = np.unique(longer)
+    steps = np.diff(longer)
+    usual = float(np.median(steps[steps > SAME_PLACE_MM])) if (steps > SAME_PLACE_MM).any() else 0.0
+    after = np.searchsorted(longer, shorter)
+    below = np.abs(shorter - longer[np.maximum(after - 1, 0)])
+    above = np.abs(shorter - longer[np.minimum(after, len(longer) - 1)])
+    near = np.minimum(below, above) <= max(0.6 * usual, SAME_PLACE_MM)
+    return bool(near.mean() > _OVERLAP)

@@ -11,6 +11,10 @@ from pe_unified.ct.headers import SliceHeader, natural_key
 _GAP = 1.5
 #: Slices closer than this, in mm, lie at the same place.
 SAME_PLACE_MM = 0.01
+#: Heights may lie off the line through all by this share of a step.
+_OFF_THE_LINE = 0.25
+#: Rows from the patient's right to left, columns from front to back.
+_SUPINE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 #: Slices of one scan differ less in the distance between pixels, as a share of it.
 _SAME_SPACING = 0.01
 #: Steps may differ from the usual one by this share before the spacing counts as uneven.
@@ -66,10 +70,9 @@ def stack_slices(headers: Sequence[SliceHeader]) -> Stack:
     """
     if not headers:
         raise ValueError("a stack needs at least one slice")
-    rows_to_cols = headers[0].orientation or (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-    normal = slice_normal(rows_to_cols)
-    upward = -normal if normal[2] < 0 else normal
-    z = _heights(headers, upward)
+    rows_to_cols = headers[0].orientation or _SUPINE
+    upward = _upward(headers[0])
+    z = heights(headers)
     order = sorted(range(len(headers)), key=lambda index: _order_key(headers[index], z[index]))
     slices = tuple(headers[index] for index in order)
     z_sorted = tuple(None if z[index] is None else round(z[index], 4) for index in order)  # type: ignore[arg-type]
@@ -95,12 +98,19 @@ def stack_slices(headers: Sequence[SliceHeader]) -> Stack:
     )
 
 
-def _heights(headers: Sequence[SliceHeader], upward: np.ndarray) -> list[float | None]:
-    """Along the slice normal, mm; None for all where one slice does not say.
+def _upward(header: SliceHeader) -> np.ndarray:
+    normal = slice_normal(header.orientation or _SUPINE)
+    return -normal if normal[2] < 0 else normal
 
-    A slice location may count from anywhere and in either direction: where only some slices lack
-    a position, those that have both tell how.
+
+def heights(headers: Sequence[SliceHeader]) -> list[float | None]:
+    """Of slices of one orientation along their normal, mm; None for all where one does not say.
+
+    A slice location may count from anywhere, in either direction and in any unit: where only some
+    slices lack a position, those that have both tell how. Where these do not lie on a line, the
+    locations stand for all.
     """
+    upward = _upward(headers[0])
     placed = [None if h.position is None else float(np.dot(h.position, upward)) for h in headers]
     if None not in placed:
         return placed
@@ -110,13 +120,20 @@ def _heights(headers: Sequence[SliceHeader], upward: np.ndarray) -> list[float |
         return said if None not in said else [None] * len(headers)
     if any(s is None and z is None for s, z in zip(said, placed, strict=True)):
         return [None] * len(headers)
-    locations, heights = np.array(known, dtype=np.float64).T
-    centred = locations - locations.mean()
-    sense = -1.0 if float(centred @ heights) < 0 else 1.0
-    start = float(np.median(heights - sense * locations))
-    return [
-        start + sense * (s or 0.0) if z is None else z for s, z in zip(said, placed, strict=True)
-    ]
+    locations, levels = np.array(known, dtype=np.float64).T
+    if np.ptp(locations) <= SAME_PLACE_MM:
+        return [None] * len(headers)
+    slope, start = np.polyfit(locations, levels, 1)
+    off = np.abs(levels - start - slope * locations).max()
+    if len(known) > 2 and off <= _OFF_THE_LINE * np.median(np.diff(np.unique(levels))):
+        return [
+            float(start + slope * (s or 0.0)) if z is None else z
+            for s, z in zip(said, placed, strict=True)
+        ]
+    if None in said:
+        return [None] * len(headers)
+    sense = -1.0 if slope < 0 else 1.0
+    return [sense * location for location in said if location is not None]
 
 
 def _rise(slices: Sequence[SliceHeader], upward: np.ndarray) -> np.ndarray:

@@ -117,7 +117,7 @@ def open_nrrd(
         _unpack(path, start, plain, encoding, needed, budget)
     if os.path.getsize(plain) - offset < needed:
         raise DataError(path, "the data are cut short", _COPY_AGAIN)
-    placed = header.get("space directions") is not None
+    placed = _nrrd_space(header) is not None
     return RawArray(plain, offset, dtype, shape, placed), affine
 
 
@@ -147,12 +147,21 @@ def _unpack(path: Path, start: int, target: Path, encoding: str, needed: int, bu
             unpack_stream(packed, target, path, budget, needed, "the data ")
 
 
-def _nrrd_affine(header: dict) -> np.ndarray | None:
+def _nrrd_space(header: dict) -> tuple[np.ndarray, tuple[int, int, int]] | None:
+    """Directions of the axes and the signs that turn them into LPS; None where not said."""
     directions = header.get("space directions")
     signs = _NRRD_SPACES.get(str(header.get("space", "")).lower())
-    if directions is not None and signs is not None and np.isfinite(directions).all():
+    if directions is None or signs is None or not np.isfinite(directions).all():
+        return None
+    return np.asarray(directions, dtype=np.float64), signs
+
+
+def _nrrd_affine(header: dict) -> np.ndarray | None:
+    space = _nrrd_space(header)
+    if space is not None:
+        directions, signs = space
         affine = np.eye(4)
-        affine[:3, :3] = (np.asarray(directions, dtype=np.float64) * signs).T
+        affine[:3, :3] = (directions * signs).T
         affine[:3, 3] = np.asarray(header.get("space origin", (0, 0, 0))) * signs
         return affine if places(affine) else None
     spacings = header.get("spacings")

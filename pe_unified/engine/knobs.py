@@ -136,14 +136,20 @@ def _input_channels(cfg: Config, _: Any) -> None:
     if "windows" not in cfg or not cfg.get("model"):
         return
     channels = len(cfg.windows) * (2 * cfg.get("neighbours", 0) + 1)
-    if channels == cfg.model.backbone.get("in_channels", 3):
-        return
-    cfg.model.backbone.in_channels = channels
+    _set_unless_usual(cfg.model.backbone, "in_channels", channels)
     if cfg.model.get("seg_head"):
-        cfg.model.seg_head.setdefault("decoder", {})["image_channels"] = channels
+        decoder = cfg.model.seg_head.setdefault("decoder", {})
+        _set_unless_usual(decoder, "image_channels", channels)
     for name, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
         given = cfg.model.data_preprocessor.get(name, usual)
-        cfg.model.data_preprocessor[name] = [given[k % len(given)] for k in range(channels)]
+        if len(given) != channels:
+            turns = [given[k % len(given)] for k in range(channels)]
+            cfg.model.data_preprocessor[name] = turns
+
+
+def _set_unless_usual(part: ConfigDict, name: str, channels: int) -> None:
+    if part.get(name, 3) != channels:
+        part[name] = channels
 
 
 def _evaluation_precision(cfg: Config, precision: str) -> None:

@@ -148,7 +148,8 @@ def _require_study(study: CTStudy) -> None:
         raise DataError(study.source, reason, "export its parts as series of their own")
     if abs(study.direction[0, 0]) < _UPRIGHT:
         reason = "the rows of its slices do not run from side to side"
-        raise DataError(study.source, reason, "convert it to NIfTI, whose axes may lie anyhow")
+        cure = "reformat it to axial slices" if study.grid else "convert it to NIfTI"
+        raise DataError(study.source, reason, cure)
     row, col, step = study.known_spacing()
     widest = max(rows * row, cols * col)
     if not (min(row, col) >= _PIXEL_MM and widest <= _WIDEST_MM and step <= _STEP_MM):

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import threading
+import unicodedata
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -314,10 +315,15 @@ def _report_before(job: StudyJob, sha256: str) -> dict[str, Any] | None:
     return report if same else None
 
 
+def _tabled(name: str) -> str:
+    """A file's name for the summary: any letter, but no bytes that are none."""
+    return "".join("?" if unicodedata.category(each) in ("Cc", "Cs") else each for each in name)
+
+
 def _row(job: StudyJob, report: Mapping[str, Any]) -> dict[str, Any]:
     volumes = [lesion["volume_ml"] or 0.0 for lesion in report["lesions"]]
     return {
-        "study": shown(job.out.name),
+        "study": _tabled(job.out.name),
         "status": "done",
         "reason": "",
         "exam_probability": report["exam"]["probability"],
@@ -329,7 +335,7 @@ def _row(job: StudyJob, report: Mapping[str, Any]) -> dict[str, Any]:
         "slices": report["input"]["slices"],
         "study_uid": report["input"]["study_uid"],
         "seconds": report["seconds"]["total"],
-        "report": f"{shown(job.out.name)}/{REPORT}",
+        "report": f"{_tabled(job.out.name)}/{REPORT}",
     }
 
 
@@ -338,7 +344,7 @@ def _failed(job: StudyJob, reason: str) -> dict[str, Any]:
         reason += "; the report of an earlier run stays in its folder"
     return {
         **dict.fromkeys(_COLUMNS),
-        "study": shown(job.out.name),
+        "study": _tabled(job.out.name),
         "status": "failed",
         "reason": reason,
     }

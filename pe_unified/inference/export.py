@@ -53,7 +53,7 @@ def export_model(model: InferenceModel, backend: str, folder: Path) -> dict[str,
         network, size = model.model.eval(), model.size
         trunk, heads = Trunk(network).eval(), Heads(network).eval()
         with torch.inference_mode():
-            inputs = _example(2, size)
+            inputs = _example(2, model)
             levels = trunk.unpack(trunk(inputs))[1]
         write = {"onnx": _write_onnx, "openvino": _write_openvino}[backend]
         parts: dict[str, tuple[nn.Module, Sequence[Tensor], list[str], list[str]]] = {
@@ -105,7 +105,7 @@ def check_parity(model: InferenceModel, backend: str, folder: Path) -> dict[str,
     worst: dict[str, float] = {}
     with torch.inference_mode():
         for count in (1, 3):
-            inputs = _example(count, model.size, seed=count)
+            inputs = _example(count, model, seed=count)
             logits, levels = ours.trunk(inputs)
             other_logits, other_levels = theirs.trunk(inputs)
             pairs = [("level", a, b) for a, b in zip(levels, other_levels, strict=True)]
@@ -138,10 +138,11 @@ def _pairs(one: DenseHeads, other: DenseHeads) -> list[tuple[str, Tensor, Tensor
     return pairs
 
 
-def _example(count: int, size: tuple[int, int], seed: int = 0) -> Tensor:
-    """Noise with the spread of normalised slices, float32 (count, 3, rows, cols)."""
+def _example(count: int, model: InferenceModel, seed: int = 0) -> Tensor:
+    """Noise with the spread of normalised slices, float32 (count, channels, rows, cols)."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, 3, *size, generator=generator)
+    channels = model.model.data_preprocessor.mean.shape[1]
+    return torch.randn(count, channels, *model.size, generator=generator)
 
 
 def _write_onnx(

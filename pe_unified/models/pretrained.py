@@ -43,7 +43,7 @@ def load_pretrained(backbone: nn.Module, source: str | os.PathLike) -> ReuseRepo
             torchvision's ResNet and Swin, mmpretrain's checkpoints, and any checkpoint whose
             backbone is this one (names beginning with ``backbone.``), as pe_unified writes.
             Where the backbone's input has other than three channels, the three of an image are
-            spread over them in turn, weighted so that the sum stays.
+            spread over them, in turn if they go up evenly, so that the sum of all stays.
 
     Raises:
         CheckpointError: the file cannot be had or read; says what to fetch and where to put
@@ -79,15 +79,18 @@ def backbone_tensors(backbone: nn.Module, tensors: Mapping[str, Tensor]) -> dict
 def _spread_over_channels(
     backbone: nn.Module, tensors: Mapping[str, Tensor]
 ) -> Mapping[str, Tensor]:
-    """Weights of three input channels for a backbone with more or fewer, as timm does it."""
+    """Weights of three input channels for a backbone with more or fewer."""
     own = backbone.state_dict()
     for name in _FIRST_LAYERS:
         if name not in own or name not in tensors:
             continue
         channels, given = own[name].shape[1], tensors[name].shape[1]
         if given == 3 and channels != 3:
+            colours = tensors[name]
+            if channels % 3:  # a share of their sum for each
+                colours = colours.mean(1, keepdim=True).expand_as(colours)
             turns = [channel % 3 for channel in range(channels)]
-            spread = tensors[name][:, turns] * (given / channels)
+            spread = colours[:, turns] * (given / channels)
             print_log(f"{name}: {given} channels spread over {channels}", logger="current")
             return {**tensors, name: spread}
     return tensors

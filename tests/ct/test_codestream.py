@@ -59,6 +59,24 @@ def test_more_than_a_slice_can_need(picture, tmp_path):
         require_size(dataset)
 
 
+def test_run_lengths_may_look_like_another_picture(tmp_path):
+    """Muscle in pairs: the low bytes of 79, 79, 81 and 81 HU begin a JPEG 2000 stream."""
+    stored = np.full((64, 64), 0x40A, np.uint16)
+    stored[5, 10:14] = 0x44F, 0x44F, 0x451, 0x451
+    dataset = compressed(stored, RLELossless, tmp_path / "a.dcm")
+    assert b"\xff\x4f\xff\x51" in dataset.PixelData
+    dataset.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    np.testing.assert_array_equal(read_hu(tmp_path / "a.dcm"), stored.astype(int) - 1024)
+
+
+def test_a_picture_in_a_file_of_its_own(picture, tmp_path):
+    dataset = compressed(picture, JPEG2000Lossless, tmp_path / "a.dcm")
+    stream = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    boxed = b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0\0\0\x14ftypjp2 \0\0\0\0jp2 " + stream
+    assert picture_size(boxed) == (40, 56)
+    assert picture_size(b"\xff\xd8" + b"\xff" * (4 << 20)) is None  # filling alone, at once
+
+
 @pytest.mark.parametrize("stream", [b"", b"\xff\xd8", b"\xff\xd8\xff\xff\xff", b"GIF89a" * 9])
 def test_what_is_no_picture_says_nothing(stream):
     assert picture_size(stream) is None

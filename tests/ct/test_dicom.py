@@ -313,3 +313,27 @@ def test_a_deflated_slice_is_read_and_a_bomb_is_not(tmp_path, truth):
     (tmp_path / "bomb.dcm").write_bytes(whole[:start] + bomb)
     with pytest.raises(DataError, match="unpacks to far more than a slice"):
         read_header(tmp_path / "bomb.dcm")
+
+
+@pytest.mark.parametrize("kind", [b"UV", b"OB", b""])
+def test_a_bomb_whose_kind_of_packing_is_hidden(tmp_path, truth, kind):
+    """Behind an element of 2,000 bytes; of a kind with a long length, or of none."""
+    ds = slice_dataset(stored(truth))
+    ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    ds.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    whole = (tmp_path / "a.dcm").read_bytes()
+    start = 144 + int.from_bytes(whole[140:144], "little")
+    length = (2000).to_bytes(4, "little")
+    first = b"\x02\x00\x03\x01" + (kind + b"\0\0" if kind else b"") + length + bytes(2000)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    bomb = packer.compress(bytes(128 << 20)) + packer.flush()
+    (tmp_path / "b.dcm").write_bytes(whole[:144] + first + whole[144:start] + bomb)
+    with pytest.raises(DataError, match="unpacks to far more than a slice"):
+        read_hu(tmp_path / "b.dcm")
+
+
+def test_without_names_whatever_is_cut_off():
+    member = "O'NEIL^JANE" + "x" * 400
+    error = DataError("/data/a.zip", f"member '{member}' leads out", "see 'JANE'", "JANE again")
+    assert error.without_names() == "member '...' leads out; see '...'"
+    assert "JANE again" in DataError("a", "reason", "cure", "JANE again").reason

@@ -53,3 +53,16 @@ def test_what_is_in_use_stays(place):
         age(first)
         with scratch_folder():
             assert (first / "slice").exists()
+
+
+def test_links_and_the_folders_of_others_stay(place, tmp_path_factory, monkeypatch):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (place / "pe-study-evil").symlink_to(elsewhere)
+    theirs = place / "pe-study-theirs"
+    theirs.mkdir()
+    age(theirs)
+    age(elsewhere)
+    monkeypatch.setattr(os, "getuid", lambda: theirs.stat().st_uid + 1)
+    with scratch_folder():
+        pass
+    assert theirs.exists() and not list(elsewhere.iterdir())

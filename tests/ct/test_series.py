@@ -48,18 +48,51 @@ def test_duplicates():
     assert drop_duplicates(careless) == (careless, [])
 
 
-def test_acquisitions_over_the_same_places_are_scans_of_their_own():
-    """Before and after contrast in one series: never slices of both."""
-    plain = [header(k, z=k, acquisition=1) for k in range(10)]
-    enhanced = [header(20 + k, z=k, acquisition=2) for k in range(10)]
-    tracking = [header(40 + k, z=4, acquisition=3) for k in range(5)]
-    mixed = [each for pair in zip(plain, enhanced, strict=True) for each in pair] + tracking
-    choice = choose_series(mixed, "folder")
-    assert choice.slices == enhanced
-    assert choice.reason.startswith("series s1#2, of 3: 10 axial slices")
-    assert any("10 slices of series s1#1," in note for note in choice.notes)
-    assert choose_series(mixed, "folder", "s1#1").slices == plain
-    assert choose_series(mixed, "folder", "s1").slices == enhanced
+def scan(count, start=0.0, step=1.0, acquisition=1, **changes):
+    first = 1000 * acquisition
+    return [
+        header(first + k, z=start + step * k, acquisition=acquisition, **changes)
+        for k in range(count)
+    ]
+
+
+def mixed(*scans):
+    """As files lie in a folder: by name, not by scan."""
+    return sorted((each for one in scans for each in one), key=lambda item: item.sop_uid[::-1])
+
+
+def of(choice):
+    return {header.acquisition for header in choice.slices}, len(choice.slices)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.3, 0.5])
+@pytest.mark.parametrize("plain", [100, 101, 90])
+def test_acquisitions_over_the_same_heights_are_scans_of_their_own(offset, plain):
+    """Before and after contrast in one series: never slices of both, whatever their grids."""
+    tracking = [header(40 + k, z=40.4, acquisition=2) for k in range(8)]
+    files = mixed(scan(plain), tracking, scan(100, offset, acquisition=3))
+    choice = choose_series(files, "folder")
+    assert of(choice) == ({3}, 100)
+    assert choice.reason.startswith("series s1#3, of 3: 100 axial slices")
+    assert any(f"{plain} slices of series s1#1," in note for note in choice.notes)
+    for number, count in ((1, plain), (2, 1), (3, 100)):
+        assert of(choose_series(files, "folder", f"s1#{number}")) == ({number}, count)
+    assert of(choose_series(files, "folder", "s1")) == ({3}, 100)
+    with pytest.raises(DataError, match="the series here are: s1#1, s1#2, s1#3"):
+        choose_series(files, "folder", "s1#4")
+
+
+def test_heights_may_be_said_by_the_location_alone():
+    def placeless(slices):
+        return [
+            header(
+                each.instance_number, acquisition=each.acquisition, slice_location=each.position[2]
+            )
+            for each in slices
+        ]
+
+    files = placeless(mixed(scan(50), scan(50, acquisition=2)))
+    assert of(choose_series(files, "folder")) == ({2}, 50)
 
 
 def test_acquisitions_that_go_on_where_others_end_are_one_scan():
@@ -69,3 +102,20 @@ def test_acquisitions_that_go_on_where_others_end_are_one_scan():
     blocks = [header(k, z=k - (k > 5), acquisition=1 + (k > 5)) for k in range(12)]
     choice = choose_series(blocks, "folder")
     assert len(choice.slices) == 11 and "#" not in choice.reason
+
+
+def test_two_scans_in_blocks():
+    plain = [*scan(50), *scan(50, 50.0, acquisition=2)]
+    enhanced = [*scan(60, acquisition=3), *scan(40, 60.0, acquisition=4)]
+    assert of(choose_series(mixed(plain, enhanced), "folder")) == ({3, 4}, 100)
+
+
+def test_a_much_shorter_later_acquisition_is_not_the_scan():
+    files = mixed(scan(100), scan(40, 30.0, acquisition=2))
+    assert of(choose_series(files, "folder")) == ({1}, 100)
+
+
+def test_an_acquisition_without_a_number_can_be_named():
+    files = mixed(scan(30, acquisition=0), scan(30, acquisition=5))
+    assert of(choose_series(files, "folder", "s1#0")) == ({0}, 30)
+    assert of(choose_series(files, "folder")) == ({5}, 30)

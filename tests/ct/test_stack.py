@@ -73,6 +73,31 @@ def test_a_slice_without_position_goes_by_its_location(sense, silent):
     assert stack.origin_mm == (-10, -20, 0) and stack.placed and not stack.contradictions
 
 
+@pytest.mark.parametrize("location", [lambda k: k, lambda k: 100 - 0.94 * 2 * k])
+def test_locations_may_count_slices_or_the_table(location):
+    headers = [
+        header(k, z=None if k == 1 else 2.0 * k, slice_location=float(location(k)))
+        for k in range(9)
+    ]
+    assert stack_slices(headers).z_mm == pytest.approx([2.0 * k for k in range(9)], abs=1e-3)
+
+
+def test_locations_that_fit_no_position_stand_for_themselves():
+    """Or for nothing, where they are all the same."""
+
+    def lost(locations):
+        return [
+            header(k, z=None if k == 3 else 2.0 * k, slice_location=float(place))
+            for k, place in enumerate(locations)
+        ]
+
+    squares = [-(k**2) for k in range(9)]
+    stack = stack_slices(lost(squares))
+    assert [item.instance_number for item in stack.slices] == list(range(9))
+    assert stack.z_mm == tuple(float(k**2) for k in range(9))
+    assert stack_slices(lost([0] * 9)).z_mm == (None,) * 9
+
+
 def test_a_slice_that_says_nothing_takes_the_heights_from_all():
     stack = stack_slices([header(k, z=None if k == 2 else k) for k in range(5)])
     assert stack.z_mm == (None,) * 5 and stack.places_mm is None

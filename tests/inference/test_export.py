@@ -33,16 +33,44 @@ def test_computes_what_torch_computes(tmp_path, backend, heads):
     assert ("rpn_offsets" in differences) == ("det" in heads)
 
 
-@pytest.mark.parametrize("backend", ["onnx", "openvino"])
-def test_swin(tmp_path, backend):
-    path = write_checkpoint(tmp_path / "m.pth")
-    stored = torch.load(path)
-    config = tiny_model_config(backbone="swin")
+def with_model(path, config):
+    """A checkpoint of another network, with weights drawn by chance."""
+    stored = torch.load(write_checkpoint(path))
     stored["meta"]["cfg"]["model"] = config
     with DefaultScope.overwrite_default_scope("pe_unified"):
         stored["state_dict"] = MODELS.build(config).state_dict()
-    torch.save(stored, path)
+    return stored
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_swin(tmp_path, backend):
+    path = tmp_path / "m.pth"
+    torch.save(with_model(path, tiny_model_config(backbone="swin")), path)
     assert max(exported(path, backend).values()) < 1e-4
+
+
+def test_slices_with_their_neighbours(tmp_path, folder):
+    """Three windows of three slices are nine channels, also for the runtime."""
+    path, config = tmp_path / "m.pth", tiny_model_config()
+    config["backbone"]["in_channels"] = 9
+    config["seg_head"]["decoder"]["image_channels"] = 9
+    config["data_preprocessor"].update(mean=[127.5] * 9, std=[64.0] * 9)
+    stored = with_model(path, config)
+    stored["meta"]["cfg"]["test_dataloader"]["dataset"]["neighbours"] = 1
+    torch.save(stored, path)
+    assert max(exported(path, "openvino").values()) < 1e-4
+    models = [load_model(path, precision="fp32", backend=name) for name in ("torch", "openvino")]
+    plain, fast = (
+        analyse_study(folder, tmp_path / model.backend, StudyPredictor(model)) for model in models
+    )
+    seen = [
+        (one["probability"], other["probability"])
+        for one, other in zip(plain["slices"], fast["slices"], strict=True)
+    ]
+    assert np.array(seen, float) == pytest.approx(
+        np.array(seen, float)[:, ::-1], abs=1e-3, nan_ok=True
+    )
+    assert len({one for one, _ in seen}) > 2
 
 
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])

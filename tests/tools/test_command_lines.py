@@ -43,6 +43,12 @@ def test_pseudonyms_of_a_batch_need_a_secret_that_stays(command, monkeypatch):
     words = ["ROOT", "--checkpoint", "m.pth", "--out", "OUT", "--pseudonymise"]
     done = command("infer_batch", *words)
     assert done.returncode == 1 and "export PE_UNIFIED_KEY=" in done.stderr
+    monkeypatch.setenv("PE_UNIFIED_KEY", "too short")
+    for tool in ("infer", "infer_batch"):
+        done = command(tool, *words)
+        assert done.returncode == 1 and "has fewer than 16 letters" in done.stderr
+    done = command("infer", *words[:-1])  # not asked for, not judged
+    assert "m.pth: no such checkpoint" in done.stderr
 
 
 def test_train_then_test_then_publish(repository, command, tiny_dataset, tmp_path):
