@@ -1,5 +1,6 @@
 """DICOM headers of single CT slices, and the folders that hold them."""
 
+import io
 import math
 import os
 import re
@@ -210,7 +211,8 @@ def open_dicom(path: Path, **options: object) -> pydicom.Dataset:
     """
     _refuse_inflated(path)
     try:
-        return pydicom.dcmread(path, **options)  # type: ignore[arg-type]
+        with _BoundedFile(path) as file:
+            return pydicom.dcmread(file, **options)  # type: ignore[arg-type]
     except FileNotFoundError:
         raise DataError(path, "no such file", "check the path") from None
     except pydicom.errors.InvalidDicomError:
@@ -219,7 +221,8 @@ def open_dicom(path: Path, **options: object) -> pydicom.Dataset:
         raise DataError(path, "unreadable header", COPY_AGAIN, error) from error
     # Old files lack the preamble; anything else lacks the class of the object too.
     try:
-        dataset = pydicom.dcmread(path, force=True, **options)  # type: ignore[arg-type]
+        with _BoundedFile(path) as file:
+            dataset = pydicom.dcmread(file, force=True, **options)  # type: ignore[arg-type]
     except Exception as error:
         raise DataError(path, "unreadable header", COPY_AGAIN, error) from error
     if "SOPClassUID" not in dataset:
@@ -228,6 +231,18 @@ def open_dicom(path: Path, **options: object) -> pydicom.Dataset:
     if not hasattr(dataset.file_meta, "TransferSyntaxUID"):
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
     return dataset
+
+
+class _BoundedFile(io.BufferedReader):
+    """A file that makes room for no more than it holds, when a damaged length asks for more."""
+
+    def __init__(self, path: Path) -> None:
+        raw = io.FileIO(path)
+        super().__init__(raw)
+        self._length = os.fstat(raw.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(size if size is None else min(size, self._length))
 
 
 def _refuse_inflated(path: Path) -> None:
