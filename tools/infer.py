@@ -44,7 +44,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("study", type=Path, help="DICOM folder, zip, NIfTI or NRRD file")
     add_model_arguments(parser)
-    parser.add_argument("--series", metavar="UID", help="take this series of the folder")
+    parser.add_argument(
+        "--series", metavar="UID", help="take this series of the folder; UID#2: its acquisition 2"
+    )
     return parser.parse_args()
 
 
