@@ -160,9 +160,11 @@ def main() -> None:
 def print_study(console: Console, study: CTStudy) -> None:
     slices, rows, cols = study.shape
     row, col, step = study.known_spacing()
+    which = f"series {study.series_uid or '(no UID)'}: " if study.sop_uids else ""
     console.print(
-        f"{slices} slices of {rows} x {cols}, {row:.2f} x {col:.2f} x {step:.2f} mm",
+        f"{which}{slices} slices of {rows} x {cols}, {row:.2f} x {col:.2f} x {step:.2f} mm",
         highlight=False,
+        soft_wrap=True,
     )
     for note in study.notes:
         console.print(f"  {escape(note)}", highlight=False)

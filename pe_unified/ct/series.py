@@ -131,9 +131,9 @@ def _first(lengths: dict["_SeriesKey", int]) -> "_SeriesKey":
 
 
 def _why(key: "_SeriesKey", slices: int, most: int, enhanced: bool, series: int) -> str:
-    what = f"{slices} axial slices of {key.rows} x {key.cols}"
     if series == 1:
-        return f"series {key.name}: {what}"
+        return ""
+    what = f"{slices} axial slices of {key.rows} x {key.cols}"
     rule = "names a contrast agent" if enhanced else "has the most slices"
     if enhanced and slices == most:
         rule += " and has the most slices"

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import pydicom
 import pytest
 from studies import write_checkpoint
 
@@ -25,7 +26,8 @@ def test_a_folder_becomes_a_report(run, painted_set, tmp_path):
     folder = sorted((painted_set[1].parent / "CT_scans").iterdir())[0]
     done = run(folder, tmp_path / "out", "--pseudonymise", "--no-gate", "--every-slice")
     assert done.returncode == 0, done.stderr
-    assert "16 slices of 64 x 64" in done.stdout and "lesions" in done.stdout
+    uid = pydicom.dcmread(next(folder.iterdir())).SeriesInstanceUID
+    assert f"series {uid}: 16 slices of 64 x 64" in done.stdout and "lesions" in done.stdout
     assert "not a medical device" in done.stdout
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert not report["model"]["gated"] and report["lungs"]["first_slice"] == 0
