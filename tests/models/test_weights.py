@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import MessageHub
+from packaging.version import parse
 from torch import nn
 
 from pe_unified.models.weights import (
@@ -15,6 +16,9 @@ from pe_unified.models.weights import (
     reuse_weights,
     take_over,
 )
+
+#: Whether torch tells what a checkpoint would run, and lets single methods pass.
+ENTRIES_HAVE_NAMES = parse(torch.__version__) >= parse("2.6")
 
 
 class _RunsCode:
@@ -105,7 +109,8 @@ def test_older_files_without_batch_counts_fit():
 
 def test_pickled_code_is_refused_unless_trusted(tmp_path):
     path = _saved(tmp_path, _model(), extra=_RunsCode())
-    with pytest.raises(CheckpointError, match=r"s1\.pth: refused.*system.*--trust-checkpoint"):
+    named = ".*system" if ENTRIES_HAVE_NAMES else ""
+    with pytest.raises(CheckpointError, match=rf"s1\.pth: refused{named}.*--trust-checkpoint"):
         load_checkpoint_safely(path)
     with pytest.raises(CheckpointError, match="--trust-checkpoint"):
         reuse_weights(_model(), {"backbone": path})
@@ -113,6 +118,7 @@ def test_pickled_code_is_refused_unless_trusted(tmp_path):
     assert reuse_weights(_model(), {"backbone": path}, trust=True)[0].tensors == 7
 
 
+@pytest.mark.skipif(not ENTRIES_HAVE_NAMES, reason="torch before 2.6 cannot be told of methods")
 def test_what_mmengine_writes_is_read_without_trust(tmp_path):
     hub = MessageHub.get_instance("test_weights")
     hub.update_scalar("train/loss", 1.5)
