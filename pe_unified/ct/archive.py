@@ -13,6 +13,8 @@ from typing import Protocol
 from pe_unified.ct.errors import DataError
 
 _BLOCK = 1 << 20
+#: No study is packed into more folders, one in the other.
+_DEEPEST = 100
 _SEND_AGAIN = "pack the study again as a plain zip"
 
 
@@ -81,6 +83,9 @@ def _refuse(path: Path, members: list[zipfile.ZipInfo], limits: ArchiveLimits) -
             raise DataError(path, f"member '{member.filename}' is a link", _SEND_AGAIN)
         if member.flag_bits & 1:
             raise DataError(path, "the archive is encrypted", "unpack it first")
+        if len(name.parts) > _DEEPEST:
+            reason = f"a member in {len(name.parts) - 1} folders, one in the other"
+            raise DataError(path, reason, _SEND_AGAIN)
         if name in files:
             raise DataError(path, f"member '{member.filename}' is there twice", _SEND_AGAIN)
         files.add(name)

@@ -52,9 +52,8 @@ def picture_size(stream: bytes) -> tuple[int, int] | None:
             at = _FILLING.match(stream, at).end() - 1  # type: ignore[union-attr]
             continue
         if stream[at + 1] in _FRAME_MARKERS:
-            return (
-                int.from_bytes(stream[at + 5 : at + 7], "big"),
-                int.from_bytes(stream[at + 7 : at + 9], "big"),
-            )
+            rows = int.from_bytes(stream[at + 5 : at + 7], "big")
+            cols = int.from_bytes(stream[at + 7 : at + 9], "big")
+            return (rows, cols) if rows else None  # none: told after the picture
         at += 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
     return None

@@ -25,7 +25,7 @@ def first_line(error: BaseException) -> str:
 
 
 def shown(name: str | os.PathLike) -> str:
-    """A file's name as a terminal and a table can show it, whatever bytes it is made of."""
+    """A file's name as a terminal can show it, whatever bytes it is made of."""
     return "".join(letter if letter.isprintable() else "?" for letter in os.fspath(name))
 
 

@@ -51,6 +51,8 @@ _COMPANION = re.compile(
     r"|py|sh|bat|exe)$",
     re.IGNORECASE,
 )
+#: What says how a file is packed takes less, bytes.
+_LARGEST_META = 1 << 20
 #: No slice takes more, bytes.
 LARGEST_SLICE = 64 << 20
 COPY_AGAIN = "copy the file again from the source, or remove it on purpose"
@@ -249,7 +251,10 @@ def _refuse_inflated(path: Path) -> None:
     """Refuse a deflated file that holds far more than a slice; pydicom would unpack all of it."""
     try:
         with open(path, "rb") as file:
-            if _transfer_syntax(file) != DeflatedExplicitVRLittleEndian:
+            syntax = _transfer_syntax(file)
+            if file.tell() > _LARGEST_META:
+                raise DataError(path, "a header of megabytes before the slice's own", COPY_AGAIN)
+            if syntax != DeflatedExplicitVRLittleEndian:
                 return
             unpacked = zlib.decompressobj(-zlib.MAX_WBITS)
             unpacked.decompress(file.read(LARGEST_SLICE), LARGEST_SLICE)
@@ -263,7 +268,7 @@ def _transfer_syntax(file: BinaryIO) -> str:
     """Of a file with or without a preamble, which is left where the data set begins."""
     start = 132 if file.read(132)[128:] == b"DICM" else 0
     syntax = ""
-    while True:
+    while start <= _LARGEST_META:
         file.seek(start)
         head = file.read(12)
         if len(head) < 12 or head[:2] != b"\x02\x00":

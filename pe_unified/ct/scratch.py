@@ -11,6 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from pe_unified.ct.errors import DataError
+
 _PREFIX, _LOCK = "pe-study-", ".lock"
 #: A folder without an owner is left alone for so long: its owner may be about to lock it, seconds.
 _YOUNG_S = 60.0
@@ -22,9 +24,17 @@ def scratch_folder() -> Iterator[Path]:
 
     Those that killed processes of this user left, which may hold patients' images, are removed
     first.
+
+    Raises:
+        DataError: there is no room for it.
     """
-    _sweep(Path(tempfile.gettempdir()))
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    parent = Path(tempfile.gettempdir())
+    _sweep(parent)
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    except OSError as error:
+        cure = "make room there, or set TMPDIR to another disk"
+        raise DataError(parent, "cannot be written to", cure, error) from error
     # The system lets go of the lock when the process ends, however it ends. It is held until all
     # is gone, so that nobody else tidies up at the same time.
     with FileLock(folder / _LOCK):

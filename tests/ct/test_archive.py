@@ -114,3 +114,6 @@ def test_members_of_one_name_are_refused(tmp_path):
     path = packed(tmp_path / "in.zip", {"a": b"1", "a/b": b"2"})
     with pytest.raises(DataError, match="'a' is a file and a folder"):
         unpacked(path, tmp_path / "out2")
+    path = packed(tmp_path / "deep.zip", {"a/" * 30_000 + "1.dcm": b"1"})
+    with pytest.raises(DataError, match="in 30000 folders"):
+        unpacked(path, tmp_path / "out3")

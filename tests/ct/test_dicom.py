@@ -337,3 +337,11 @@ def test_without_names_whatever_is_cut_off():
     error = DataError("/data/a.zip", f"member '{member}' leads out", "see 'JANE'", "JANE again")
     assert error.without_names() == "member '...' leads out; see '...'"
     assert "JANE again" in DataError("a", "reason", "cure", "JANE again").reason
+
+
+def test_a_file_header_that_does_not_end(tmp_path, truth):
+    """Millions of empty elements before the slice."""
+    whole = write_slice(tmp_path / "a.dcm", stored(truth)).read_bytes()
+    (tmp_path / "b.dcm").write_bytes(whole[:144] + b"\x02\x00\x02\x01UI\0\0" * (1 << 18))
+    with pytest.raises(DataError, match="a header of megabytes"):
+        read_header(tmp_path / "b.dcm")

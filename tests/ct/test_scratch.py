@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from pe_unified.ct.errors import DataError
 from pe_unified.ct.scratch import scratch_folder
 
 KILLED = """
@@ -66,3 +67,9 @@ def test_links_and_the_folders_of_others_stay(place, tmp_path_factory, monkeypat
     with scratch_folder():
         pass
     assert theirs.exists() and not list(elsewhere.iterdir())
+
+
+def test_no_room_is_told(place, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(place / "absent"))
+    with pytest.raises(DataError, match="absent: cannot be written to"), scratch_folder():
+        pass
