@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
@@ -54,6 +55,17 @@ def write_slice(path: Path, stored: np.ndarray, z: float | None = 0.0, **element
     """As :func:`slice_dataset`, into a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     slice_dataset(stored, z, **elements).save_as(path, enforce_file_format=True)
+    return path
+
+
+def write_jpeg(path: Path, stored: np.ndarray) -> Path:
+    """A slice in lossless JPEG (process 14), as most archives hold CT; written by GDCM."""
+    image = sitk.ReadImage(str(write_slice(path, stored)))
+    writer = sitk.ImageFileWriter()
+    writer.SetFileName(str(path))
+    writer.UseCompressionOn()
+    writer.SetCompressor("JPEG")
+    writer.Execute(sitk.Cast(image, sitk.sitkInt16))
     return path
 
 

@@ -1,8 +1,7 @@
 import numpy as np
 import pydicom
 import pytest
-import SimpleITK as sitk
-from dicom_files import slice_dataset, write_slice
+from dicom_files import slice_dataset, write_jpeg
 from pydicom.encaps import generate_frames
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
@@ -19,13 +18,7 @@ def picture():
 def compressed(picture, syntax, path):
     """A compressed slice; lossless JPEG by GDCM, the others by pydicom's plugins."""
     if syntax == "JPEG":
-        image = sitk.ReadImage(str(write_slice(path, picture)))
-        writer = sitk.ImageFileWriter()
-        writer.SetFileName(str(path))
-        writer.UseCompressionOn()
-        writer.SetCompressor("JPEG")
-        writer.Execute(sitk.Cast(image, sitk.sitkInt16))
-        return pydicom.dcmread(path)
+        return pydicom.dcmread(write_jpeg(path, picture))
     dataset = slice_dataset(picture)
     dataset.compress(syntax)
     return dataset

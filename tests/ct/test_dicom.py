@@ -3,8 +3,7 @@ import zlib
 import numpy as np
 import pydicom
 import pytest
-import SimpleITK as sitk
-from dicom_files import slice_dataset, write_slice
+from dicom_files import slice_dataset, write_jpeg, write_slice
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -43,15 +42,7 @@ def test_compressed_slices(tmp_path, truth, syntax, dtype):
 
 
 def test_jpeg_lossless(tmp_path, truth):
-    """Process 14, as most archives hold CT; written by GDCM."""
-    plain = write_slice(tmp_path / "plain.dcm", stored(truth))
-    image = sitk.ReadImage(str(plain))
-    writer = sitk.ImageFileWriter()
-    writer.SetFileName(str(tmp_path / "jpeg.dcm"))
-    writer.UseCompressionOn()
-    writer.SetCompressor("JPEG")
-    writer.Execute(sitk.Cast(image, sitk.sitkInt16))
-    written = pydicom.dcmread(tmp_path / "jpeg.dcm")
+    written = pydicom.dcmread(write_jpeg(tmp_path / "jpeg.dcm", stored(truth)))
     assert written.file_meta.TransferSyntaxUID == pydicom.uid.JPEGLosslessSV1
     np.testing.assert_array_equal(read_hu(tmp_path / "jpeg.dcm"), truth)
 
