@@ -154,7 +154,7 @@ def draw_summary(
             for each in comparisons
         }
         difference_figure(differences, folder / "reuse_difference.png", note=note)
-    if len(runs) > 1:
+    if comparisons and len(runs) > 1:
         _draw_seeds(folder / "seeds.png", records, comparisons, note)
     overlays = first.folder / records[-1]["name"] / "overlays.png"
     if overlays.is_file():

@@ -137,6 +137,19 @@ def test_several_seeds_are_kept_apart_and_averaged(two_seeds):
     assert (work_dir / "seeds.png").is_file()
 
 
+def test_nothing_has_to_be_compared(two_seeds, recipe, tmp_path):
+    """Also over finished steps: what is compared does not bear on what is trained."""
+    alone = tmp_path / "recipe.py"
+    alone.write_text(recipe.read_text().replace("comparisons", "left_out"))
+    work_dir = tmp_path / "run"
+    shutil.copytree(two_seeds.work_dir, work_dir, ignore=shutil.ignore_patterns("*.png"))
+    summary = run_recipe(alone, work_dir, str(two_seeds.data), report=quiet, seeds=(0, 1))
+    assert summary["comparisons"] == []
+    assert summary["steps"] == two_seeds.summary["steps"]
+    assert (work_dir / "auc_by_step.png").is_file()
+    assert not (work_dir / "seeds.png").exists()
+
+
 def test_killed_recipe_goes_on_and_finished_steps_stay(finished, recipe, tmp_path):
     broken = tmp_path / "broken"
     script = f"""
