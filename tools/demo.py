@@ -110,11 +110,13 @@ def main() -> None:
     train = ["tools/train_steps.py", args.recipe, "--data-root", merged]
     train += ["--work-dir", args.work_dir, "--note", NOTE]
     train += ["--jobs", str(args.workers)]
-    options = list(args.cfg_options)
+    if args.cfg_options:
+        train += ["--cfg-options", *args.cfg_options]
     if not (torch.cuda.is_available() or cpu_has_bfloat16()):
-        options.append("precision=fp32")
-    if options:
-        train += ["--cfg-options", *options]
+        console.print(
+            "\nThis CPU does not compute in bfloat16. Training is in float32 and takes longer than "
+            "docs/demo.md says."
+        )
     run("Train and test every step", train)
     report(args.work_dir, time.monotonic() - start, args.workers)
 

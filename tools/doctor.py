@@ -115,7 +115,7 @@ def check_bfloat16() -> tuple[str, str]:
     from pe_unified.models.precision import cpu_has_bfloat16
 
     fast = cpu_has_bfloat16()
-    return ("in hardware" if fast else "emulated: prefer precision=fp32 on this CPU"), ""
+    return ("in hardware" if fast else "emulated: on the CPU, precision=auto is float32"), ""
 
 
 CHECKS: dict[str, Callable[[], tuple[str, str]]] = {

@@ -47,8 +47,8 @@ def load_config(
     Raises:
         FileNotFoundError: no such file.
         ConfigError: an override names a key that neither the config has nor the part there
-            takes (the message offers the nearest ones), or a value stands where a knob would
-            overwrite it.
+            takes (the message offers the nearest ones), a value stands where a knob would
+            overwrite it, or a knob has a value that there is not.
     """
     path = Path(path)
     if not path.is_file():
@@ -67,7 +67,10 @@ def load_config(
         _refuse_copied(cfg, key)
     _refuse_governed(cfg, overrides)
     cfg.merge_from_dict(overrides)
-    apply_knobs(cfg)
+    try:
+        apply_knobs(cfg)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
     return cfg
 
 

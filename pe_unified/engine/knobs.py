@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from pe_unified.models.data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
+from pe_unified.models.precision import settled_precision
 
 _SPLITS = ("train", "val", "test")
 
@@ -31,16 +32,20 @@ class Knob:
     Attributes:
         places: where its value stands, in a merged config.
         follow: adapts what depends on it.
+        settle: gives what a value stands for on this machine.
     """
 
     places: Callable[[Config], Iterator[Place]]
     follow: Callable[[Config, Any], None] | None = None
+    settle: Callable[[Any], Any] | None = None
 
 
 def apply_knobs(cfg: Config) -> None:
     """Carry every top-level knob to the places that it governs."""
     for name, knob in KNOBS.items():
         if name in cfg:
+            if knob.settle is not None:
+                cfg[name] = knob.settle(cfg[name])
             for place in knob.places(cfg):
                 place.holder[place.key] = cfg[name]
             if knob.follow is not None:
@@ -169,7 +174,7 @@ KNOBS: dict[str, Knob] = {
     "max_iters": Knob(_at("train_cfg", "max_iters"), _schedule_length),
     "lr": Knob(_at("optim_wrapper", "optimizer", "lr")),
     "accumulate": Knob(_at("optim_wrapper", "accumulative_counts")),
-    "precision": Knob(_at("optim_wrapper", "precision"), _evaluation_precision),
+    "precision": Knob(_at("optim_wrapper", "precision"), _evaluation_precision, settled_precision),
     "pretrained": Knob(_at("model", "backbone", "pretrained")),
     "frozen_stages": Knob(_at("model", "backbone", "frozen_stages")),
     "seed": Knob(_at("randomness", "seed")),

@@ -10,7 +10,7 @@ PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether the processor computes in bfloat16; others emulate it, slower than float32."""
+    """Whether the processor computes in bfloat16; others emulate it, far slower than float32."""
     flags = Path("/proc/cpuinfo")
     text = flags.read_text() if flags.is_file() else ""
     return re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", text) is not None
@@ -20,6 +20,19 @@ def fastest_precision(device: torch.device) -> str:
     """``"bf16"`` where the device computes in it, else ``"fp32"``."""
     has = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bfloat16()
     return "bf16" if has else "fp32"
+
+
+def settled_precision(precision: str) -> str:
+    """What ``"auto"`` stands for on the device in use; ``"fp32"`` and ``"bf16"`` as they are.
+
+    Raises:
+        ValueError: none of the three.
+    """
+    if precision == "auto":
+        return fastest_precision(torch.device(get_device()))
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is one of auto, {', '.join(PRECISIONS)}, got '{precision}'")
+    return precision
 
 
 def autocast(precision: str, device: str | None = None) -> torch.autocast:

@@ -3,6 +3,7 @@ import torch
 
 from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.engine import ConfigError, load_config
+from pe_unified.models import precision
 from pe_unified.registry import MODELS
 
 
@@ -49,6 +50,19 @@ def test_short_names_of_precision_set_training_and_evaluation(path):
     assert cfg.optim_wrapper.precision == "fp32"
     assert cfg.val_cfg.fp16 is cfg.test_cfg.fp16 is False
     assert load_config(path, {"precision": "bf16"}).test_cfg.fp16 is True
+
+
+@pytest.mark.parametrize("found", ["fp32", "bf16"])
+def test_the_faster_precision_is_taken_and_kept(path, monkeypatch, found):
+    monkeypatch.setattr(precision, "fastest_precision", lambda device: found)
+    cfg = load_config(path)
+    assert cfg.precision == cfg.optim_wrapper.precision == found
+    assert cfg.test_cfg.fp16 is (found == "bf16")
+
+
+def test_an_unknown_precision_is_a_fault_of_the_config(path):
+    with pytest.raises(ConfigError, match="auto, fp32, bf16"):
+        load_config(path, {"precision": "fp16"})
 
 
 def test_windows_and_neighbours(path):

@@ -3,8 +3,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from pe_unified.engine import precision as engine_precision
 from pe_unified.engine.precision import PrecisionOptimWrapper
-from pe_unified.models.precision import autocast
+from pe_unified.models import precision
+from pe_unified.models.precision import autocast, settled_precision
 
 
 def _trained(batches, accumulate: int) -> torch.Tensor:
@@ -34,6 +36,29 @@ def test_accumulating_equals_a_larger_batch():
 def test_an_unknown_precision_is_refused():
     with pytest.raises(ValueError, match="fp32, bf16"):
         autocast("fp16")
+    with pytest.raises(ValueError, match="auto, fp32, bf16"):
+        settled_precision("fp16")
+
+
+@pytest.mark.parametrize(("flags", "expected"), [("avx512_bf16", "bf16"), ("avx2", "fp32")])
+def test_auto_takes_what_the_processor_computes_in(monkeypatch, tmp_path, flags, expected):
+    (tmp_path / "cpuinfo").write_text(f"flags : fpu {flags} sse\n")
+    monkeypatch.setattr(precision, "Path", lambda _: tmp_path / "cpuinfo")
+    monkeypatch.setattr(precision, "get_device", lambda: "cpu")
+    assert settled_precision("auto") == expected
+    optimizer = torch.optim.SGD(nn.Linear(4, 4).parameters(), lr=0.1)
+    assert PrecisionOptimWrapper(precision="auto", optimizer=optimizer).precision == expected
+    assert [settled_precision(each) for each in ("fp32", "bf16")] == ["fp32", "bf16"]
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_emulated_bfloat16_is_told(monkeypatch, capfd, has):
+    monkeypatch.setattr(engine_precision, "cpu_has_bfloat16", lambda: has)
+    monkeypatch.setattr(engine_precision, "get_device", lambda: "cpu")
+    optimizer = torch.optim.SGD(nn.Linear(4, 4).parameters(), lr=0.1)
+    PrecisionOptimWrapper(precision="bf16", optimizer=optimizer)
+    out, err = capfd.readouterr()
+    assert ("precision=fp32" in out + err) is not has
 
 
 def test_bfloat16_is_used_inside_the_context_only():

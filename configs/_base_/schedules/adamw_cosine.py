@@ -4,7 +4,7 @@ max_iters = 20000
 warmup_iters = 500
 lr = 2e-4
 accumulate = 1
-precision = "bf16"
+precision = "auto"
 
 optim_wrapper = dict(
     type="PrecisionOptimWrapper",
