@@ -11,6 +11,7 @@ lie as DICOM stores them; file_index is the slice's index in the file.
 
 import argparse
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 
 from data_converters.core import cli
 from data_converters.core.masked import MaskedSlice, plan_masked_study
+from data_converters.core.places import contents, folders_below, stem_before
 from data_converters.core.plan import PatientPlan, PatientSource, stamp
 from data_converters.core.schema import annotations_of_mask
 from pe_unified.ct.errors import DataError
@@ -108,25 +110,38 @@ class Cadpe:
         return []
 
     def _find(self) -> list[PatientSource]:
-        images = {path.stem: path for path in self.raw.glob("images/*.nrrd")}
-        labels = {path.stem: path for path in self.raw.glob("rs/*.nrrd")}
+        images, labels = self._volumes("images"), self._volumes("rs")
         sources = []
         for case in sorted(images, key=natural_key):
             names = [f"{case}{_SUFFIX}", f"{case.zfill(4)}{_SUFFIX}"]
-            found = [labels.pop(name) for name in dict.fromkeys(names) if name in labels]
+            found = [path for name in dict.fromkeys(names) for path in labels.pop(name, ())]
             problem = None
             if not found:
                 cure = f"put rs/{names[1]}.nrrd there, or remove the image"
-                problem = DataError(images[case], "an image without a reference", cure)
+                problem = DataError(images[case][0], "an image without a reference", cure)
+            elif len(images[case]) > 1 or len(found) > 1:
+                several = images[case] if len(images[case]) > 1 else found
+                places = ", ".join(str(path) for path in several)
+                problem = DataError(case, f"found more than once: {places}", "keep one of them")
+            if problem is not None:
                 sources.append(PatientSource(case, None, problem=problem))
                 continue
-            place = (images[case], found[0])
+            place = (images[case][0], found[0])
             sources.append(PatientSource(case, place, stamp(*place)))
         for name in sorted(labels, key=natural_key):
             cure = "put its image under images, or remove the reference"
-            problem = DataError(labels[name], "a reference without an image", cure)
+            problem = DataError(labels[name][0], "a reference without an image", cure)
             sources.append(PatientSource(name.removesuffix(_SUFFIX), None, problem=problem))
         return sources
+
+    def _volumes(self, holder: str) -> dict[str, list[Path]]:
+        """Name to files, of the folders of this name."""
+        found: dict[str, list[Path]] = defaultdict(list)
+        for folder in folders_below(self.raw):
+            for path in contents(folder) if folder.name.lower() == holder else ():
+                if (name := stem_before(path, ".nrrd")) is not None:
+                    found[name].append(path)
+        return dict(found)
 
 
 def _heights(

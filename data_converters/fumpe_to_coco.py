@@ -24,6 +24,13 @@ from data_converters.core import cli
 from data_converters.core.masked import of_stack, plan_masked_study
 from data_converters.core.mat import open_mat
 from data_converters.core.pairing import slices_for_mask
+from data_converters.core.places import (
+    case_name,
+    contents,
+    folders_below,
+    stem_before,
+    subfolders,
+)
 from data_converters.core.plan import PatientPlan, PatientSource, folder_stamp, stamp
 from data_converters.core.schema import annotations_of_mask
 from pe_unified.ct.dicom import read_hu
@@ -32,6 +39,8 @@ from pe_unified.ct.headers import natural_key, scan_folder
 from pe_unified.ct.stack import stack_slices
 
 VARIABLE = "Mask"
+#: How the folders of scans begin, in lower case.
+_SCANS = "ct_scans"
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,7 @@ class Fumpe:
         }
 
     def options(self) -> dict[str, Any]:
-        return {"hu_check": self.reader.check_hu}
+        return {"hu_check": self.reader.check_hu, "variable": self.reader.variable}
 
     def __len__(self) -> int:
         return len(self._sources)
@@ -102,15 +111,16 @@ class Fumpe:
     def _find(self) -> list[PatientSource]:
         scans: dict[str, list[Path]] = defaultdict(list)
         masks: dict[str, list[Path]] = defaultdict(list)
-        for holder in _folders(self.raw):
+        for holder in folders_below(self.raw):
             name = holder.name.lower()
-            if name.startswith("ct_scans"):
-                for folder in sorted(holder.iterdir()):
-                    if folder.is_dir() and not folder.name.startswith("."):
-                        scans[folder.name].append(folder)
+            if name.startswith(_SCANS):
+                for folder in subfolders(holder):
+                    if not folder.name.lower().startswith(_SCANS):
+                        scans[case_name(folder.name)].append(folder)
             elif name == "groundtruth":
-                for path in sorted(holder.glob("*.mat")):
-                    masks[path.stem].append(path)
+                for path in contents(holder):
+                    if (patient := stem_before(path, ".mat")) is not None:
+                        masks[patient].append(path)
         patients = sorted(scans.keys() | masks.keys(), key=natural_key)
         return [self._source(name, scans[name], masks[name]) for name in patients]
 
@@ -129,13 +139,6 @@ class Fumpe:
             return PatientSource(name, None, problem=problem)
         signature = f"{folder_stamp(folders[0])},{stamp(mats[0])}"
         return PatientSource(name, (folders[0], mats[0]), signature)
-
-
-def _folders(raw: Path) -> list[Path]:
-    """The raw folder's sub-folders, two levels down."""
-    first = [path for path in sorted(raw.iterdir()) if path.is_dir()]
-    second = [path for folder in first for path in sorted(folder.iterdir()) if path.is_dir()]
-    return [raw, *first, *second]
 
 
 def make_parser() -> argparse.ArgumentParser:

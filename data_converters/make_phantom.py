@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from data_converters.core.cli import os_error, positive
 from data_converters.phantom.dicom import TRANSFER_SYNTAXES
 from data_converters.phantom.studies import LAYOUTS, PhantomSettings, make_set
 
@@ -46,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the set")
     parser.add_argument("--layout", choices=sorted(LAYOUTS), required=True)
-    parser.add_argument("--studies", type=int, default=8, metavar="N", help="default: 8")
+    parser.add_argument("--studies", type=positive, default=8, metavar="N", help="default: 8")
     parser.add_argument("--seed", type=int, default=0, help="of the set; default: 0")
     parser.add_argument("--size", type=int, default=256, help="rows and columns; default: 256")
     parser.add_argument("--slices", type=int, default=150, help="per study; default: 150")
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--anatomies", metavar="A,B,...", help="names of the patients in DIR to take; default: all"
     )
-    parser.add_argument("--workers", type=int, default=1, help="processes; default: 1")
+    parser.add_argument("--workers", type=positive, default=1, help="processes; default: 1")
     parser.add_argument(
         "--transfer-syntax",
         choices=sorted(TRANSFER_SYNTAXES),
@@ -103,6 +104,9 @@ def main(argv: list[str] | None = None) -> int:
         records = write_layout(out, layout, studies, **arguments)
     except (ValueError, FileNotFoundError) as error:
         print(f"make_phantom: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"make_phantom: {os_error(error)}", file=sys.stderr)
         return 2
     positive = sum(record["positive_slices"] > 0 for record in records)
     print(f"{out}: {len(records)} studies in the layout {layout}, {positive} with emboli")

@@ -3,7 +3,8 @@
 
 A patient identifier that occurs in several sets gets the set's name in front. A study that occurs
 in several sets is refused, and so is a group of patients (one real anatomy that several sets are
-painted on) that lies in different splits. OUT must not exist yet.
+painted on), or a DICOM PatientID of several RSNA sets, that lies in different splits. Folds of the
+sets are not taken over: --folds divides the patients of all. OUT must not exist yet.
 
     python data_converters/merge.py data/fumpe data/cadpe --out data/all
 """
@@ -20,9 +21,10 @@ from typing import Any
 
 from data_converters.core.assemble import write_annotations
 from data_converters.core.check_contract import Part, load_part
+from data_converters.core.cli import os_error
 from data_converters.core.run import REPORT
-from data_converters.core.schema import CONVERTER_VERSION, folder_name, info_entry
-from data_converters.core.splits import SPLITS
+from data_converters.core.schema import CONVERTER_VERSION, info_entry, own_folder
+from data_converters.core.splits import SPLITS, assign_folds, check_division
 from pe_unified.ct.errors import DataError
 from pe_unified.files import write_text
 
@@ -76,7 +78,11 @@ class _Set:
 
 
 def merge(
-    roots: Sequence[str | os.PathLike], out: str | os.PathLike, names: Sequence[str] | None = None
+    roots: Sequence[str | os.PathLike],
+    out: str | os.PathLike,
+    names: Sequence[str] | None = None,
+    folds: int = 0,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Merge converted sets.
 
@@ -84,6 +90,8 @@ def merge(
         roots: dataset folders.
         out: the merged one; must not exist, or be empty.
         names: of the sets, for prefixes; their folders' names by default.
+        folds: also divide the patients outside the test split for cross-validation; 0: do not.
+        seed: of the folds.
 
     Returns:
         The merged report.
@@ -91,26 +99,30 @@ def merge(
     Raises:
         DataError: a patient, a group or a study in two splits, a set that cannot be read, ``out``
             not empty, or two sets of one name.
+        ValueError: more folds than patients or groups.
     """
+    check_division((1, 0, 0), folds)
     out = Path(out).resolve()
-    if out.exists() and any(out.iterdir()):
-        raise DataError(out, "is not empty", "choose another folder")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(out, "is not an empty folder", "choose another one")
     names = list(names) if names else [Path(root).resolve().name for root in roots]
     if len(names) != len(roots) or len(set(names)) != len(names):
         raise DataError(out, f"sets named {', '.join(names)}", "give each set its own --names")
     sets = [_Set(Path(root).resolve(), name) for root, name in zip(roots, names, strict=True)]
     _refuse_shared_studies(sets)
     _refuse_divided_groups(sets)
+    _refuse_divided_identifiers(sets)
     new_ids = _new_ids(sets)
     partial = out.with_name(f".{out.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "images").mkdir(parents=True)
     by_name = {one.name: one for one in sets}
     converted = [key for key in new_ids if key[1] in by_name[key[0]].records]
     order = sorted(converted, key=lambda key: new_ids[key])
     parts_of = {new_ids[key]: [by_name[key[0]].split_of[key[1]]] for key in order}
+    fold_names = _add_folds(parts_of, sets, new_ids, folds, seed)
+    taken: set[str] = set()
     records = (
-        _moved(by_name[name], patient, new_ids[name, patient], partial) for name, patient in order
+        _moved(by_name[name], patient, new_ids[name, patient], partial, taken)
+        for name, patient in order
     )
     info = info_entry(
         description="merged from " + ", ".join(names),
@@ -123,13 +135,44 @@ def merge(
             "hu_check": all(one.info.get("hu_check", True) for one in sets),
         },
     )
-    write_annotations(partial, records, parts_of, SPLITS, info)
     report = _merged_report(sets, new_ids)
-    write_text(partial / REPORT, json.dumps(report, indent=1) + "\n")
-    if out.exists():
-        out.rmdir()
-    os.rename(partial, out)
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        (partial / "images").mkdir(parents=True)
+        write_annotations(partial, records, parts_of, [*SPLITS, *fold_names], info)
+        write_text(partial / REPORT, json.dumps(report, indent=1) + "\n")
+        if out.exists():
+            out.rmdir()
+        os.rename(partial, out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     return report
+
+
+def _add_folds(
+    parts_of: Mapping[str, list[str]],
+    sets: Sequence[_Set],
+    new_ids: Mapping[tuple[str, str], str],
+    folds: int,
+    seed: int,
+) -> list[str]:
+    """Add to the patients outside test the folds that they train and validate; all names."""
+    if not folds:
+        return []
+    has_pe: dict[str, bool | None] = {}
+    groups: dict[str, str] = {}
+    for one in sets:
+        for patient, record in one.records.items():
+            new_id = new_ids[one.name, patient]
+            if one.split_of[patient] == "test":
+                continue
+            has_pe[new_id] = any(image["pe_present"] for image in record["images"])
+            if patient in one.group_of:
+                groups[new_id] = one.group_of[patient]
+    for patient, own in assign_folds(has_pe, folds, seed, groups).items():
+        parts_of[patient] += [f"fold{k}_{'val' if k == own else 'train'}" for k in range(folds)]
+    return [f"fold{k}_{part}" for k in range(folds) for part in ("train", "val")]
 
 
 def _refuse_shared_studies(sets: Sequence[_Set]) -> None:
@@ -168,12 +211,24 @@ def _refuse_divided_groups(sets: Sequence[_Set]) -> None:
             raise DataError(other.name, f"{reason} of {other.name}", cure)
 
 
+def _refuse_divided_identifiers(sets: Sequence[_Set]) -> None:
+    """RSNA's patients are named by their DICOM PatientID: it is one person in all its sets."""
+    places: dict[str, tuple[_Set, str]] = {}
+    for other in (one for one in sets if one.info.get("converter") == "rsna"):
+        for patient, split in sorted(other.split_of.items()):
+            one, before = places.setdefault(patient, (other, split))
+            if before != split:
+                reason = f"patient {patient} is in {before} of {one.name} and in {split}"
+                cure = f"convert it again with --splits-of {one.root}"
+                raise DataError(other.name, f"{reason} of {other.name}", cure)
+
+
 def _new_ids(sets: Sequence[_Set]) -> dict[tuple[str, str], str]:
     """(set, patient) to the identifier in the merged set, skipped patients included."""
     members = {one.name: one.all_patients() for one in sets}
-    times = Counter(folder_name(patient) for patients in members.values() for patient in patients)
+    times = Counter(patient for patients in members.values() for patient in patients)
     new_ids = {
-        (name, patient): f"{name}-{patient}" if times[folder_name(patient)] > 1 else patient
+        (name, patient): f"{name}-{patient}" if times[patient] > 1 else patient
         for name, patients in members.items()
         for patient in patients
     }
@@ -183,10 +238,13 @@ def _new_ids(sets: Sequence[_Set]) -> dict[tuple[str, str], str]:
     return new_ids
 
 
-def _moved(one: _Set, patient: str, new_id: str, root: Path) -> dict[str, Any]:
-    """A patient's record under its new identifier, the slices linked into place."""
+def _moved(one: _Set, patient: str, new_id: str, root: Path, taken: set[str]) -> dict[str, Any]:
+    """A patient's record under its new identifier, the slices linked into place.
+
+    ``taken``: the folders of the patients before, to which this one's is added.
+    """
     record = one.records[patient]
-    folder = folder_name(new_id)
+    folder = own_folder(new_id, taken)
     (root / "images" / folder).mkdir()
     images = []
     for image in record["images"]:
@@ -246,15 +304,27 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--names", nargs="+", help="of the sets, for prefixes (default: the folders' names)"
     )
+    parser.add_argument(
+        "--folds",
+        type=int,
+        default=0,
+        metavar="K",
+        help="also write fold<i>_train.json and fold<i>_val.json, i = 0 .. K-1, over the patients "
+        "outside the test splits",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the folds (default: %(default)s)")
     return parser
 
 
 def main() -> int:
     args = make_parser().parse_args()
     try:
-        report = merge(args.roots, args.out, args.names)
-    except DataError as error:
+        report = merge(args.roots, args.out, args.names, args.folds, args.seed)
+    except (DataError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {os_error(error)}", file=sys.stderr)
         return 2
     totals = report["totals"]
     print(

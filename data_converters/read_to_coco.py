@@ -11,6 +11,7 @@ comes from the DICOM files alone. The HU under the masks are checked.
 
 import argparse
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,13 @@ import numpy as np
 from data_converters.core import cli
 from data_converters.core.masked import of_stack, plan_masked_study
 from data_converters.core.pairing import slices_for_mask
+from data_converters.core.places import (
+    case_name,
+    folders_below,
+    is_hidden,
+    stem_before,
+    subfolders,
+)
 from data_converters.core.plan import PatientPlan, PatientSource, folder_stamp, stamp
 from data_converters.core.schema import annotations_of_mask
 from pe_unified.ct.dicom import read_hu
@@ -100,32 +108,34 @@ class Read:
         return []
 
     def _find(self) -> list[PatientSource]:
-        scans = {
-            folder.name: folder
-            for folder in self.raw.glob("*DICOM*/*")
-            if folder.is_dir() and not folder.name.startswith(".")
-        }
-        masks = {
-            path.name.removesuffix(suffix): path
-            for suffix in reversed(_MASK_SUFFIXES)
-            for path in sorted(self.raw.rglob(f"*{suffix}"))
-            if path.is_file() and not path.name.startswith(".")
-        }
-        sources = []
-        for case in sorted(scans.keys() | masks.keys(), key=natural_key):
-            problem = None
-            if case not in masks:
-                cure = f"put {case}.nii.gz anywhere below RAW, or remove the scan"
-                problem = DataError(scans[case], "a scan without a mask", cure)
-            elif case not in scans:
-                cure = "put its DICOM folder there, or remove the mask"
-                problem = DataError(masks[case], "a mask without a scan", cure)
-            if problem is not None:
-                sources.append(PatientSource(case, None, problem=problem))
-                continue
-            signature = f"{folder_stamp(scans[case])},{stamp(masks[case])}"
-            sources.append(PatientSource(case, (scans[case], masks[case]), signature))
-        return sources
+        scans: dict[str, list[Path]] = defaultdict(list)
+        masks: dict[str, list[Path]] = defaultdict(list)
+        for holder in folders_below(self.raw):
+            if "DICOM" in holder.name:
+                for folder in subfolders(holder):
+                    scans[case_name(folder.name)].append(folder)
+        for path in sorted(self.raw.rglob("*")):
+            case = stem_before(path, *_MASK_SUFFIXES)
+            if case is not None and path.is_file() and not is_hidden(path):
+                masks[case].append(path)
+        cases = sorted(scans.keys() | masks.keys(), key=natural_key)
+        return [self._source(case, scans[case], masks[case]) for case in cases]
+
+    def _source(self, case: str, folders: list[Path], files: list[Path]) -> PatientSource:
+        problem = None
+        if not files:
+            cure = f"put {case}.nii.gz anywhere below RAW, or remove the scan"
+            problem = DataError(folders[0], "a scan without a mask", cure)
+        elif not folders:
+            cure = "put its DICOM folder there, or remove the mask"
+            problem = DataError(files[0], "a mask without a scan", cure)
+        elif len(folders) > 1 or len(files) > 1:
+            places = ", ".join(str(path) for path in (folders if len(folders) > 1 else files))
+            problem = DataError(case, f"found more than once: {places}", "keep one of them")
+        if problem is not None:
+            return PatientSource(case, None, problem=problem)
+        signature = f"{folder_stamp(folders[0])},{stamp(files[0])}"
+        return PatientSource(case, (folders[0], files[0]), signature)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -24,21 +24,26 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from data_converters.core import cli
+from data_converters.core.places import contents, subfolders
 from data_converters.core.plan import PatientSource, folder_stamp
-from data_converters.core.rsna_reader import RsnaReader, StudyPlace
+from data_converters.core.rsna_reader import JPEG_NAME, RsnaReader, StudyPlace
 from data_converters.core.rsna_subset import Subset, choose_slices, choose_studies
 from data_converters.core.rsna_table import LabelTable
 from pe_unified.ct.errors import DataError
-from pe_unified.ct.headers import list_files, read_header
+from pe_unified.ct.headers import is_companion, list_files, read_header
 
 EDITIONS = ("dicom", "jpeg256")
 #: What anonymisers write instead of an identifier.
 _PLACEHOLDERS = frozenset(
-    ("", "0", "1", "none", "null", "unknown", "anon", "anonymous", "anonymized", "anonymised")
+    (
+        *("", "0", "1", "-", "n/a", "na", "none", "null", "unknown", "removed"),
+        *("anon", "anonymous", "anonymized", "anonymised", "deidentified", "de-identified"),
+    )
 )
 #: An identifier shared by more studies than this is a placeholder, too.
 _MOST_STUDIES = 20
@@ -171,12 +176,18 @@ class Rsna:
         return dict(sorted(patients.items()))
 
 
-def _patient_id(folder: Path) -> str:
-    for path in list_files(folder)[:3]:
+def _patient_id(study: Path) -> str:
+    """As the first header says that can be read; nothing where none can."""
+    for folder in (*subfolders(study), study):
         try:
-            return read_header(path).patient_id
-        except DataError:
+            files = list_files(folder)
+        except DataError:  # its studies will say so
             continue
+        for path in files:
+            try:
+                return read_header(path).patient_id
+            except DataError:
+                continue
     return ""
 
 
@@ -190,25 +201,22 @@ def _study_folders(raw: Path, edition: str | None) -> tuple[dict[str, Path], str
     for holder in holders:
         if not holder.is_dir():
             continue
-        folders = {
-            path.name: path
-            for path in sorted(holder.iterdir())
-            if path.is_dir() and not path.name.startswith(".")
-        }
-        found = _edition(folders.values())
-        if found is not None and edition in (None, found):
-            return folders, found
+        folders = {path.name: path for path in subfolders(holder)}
+        found = set(islice(_editions(folders.values()), None if edition else 1))
+        if found and (edition is None or edition in found):
+            return folders, edition or found.pop()
     wanted = f" of the edition {edition}" if edition else ""
     raise DataError(raw, f"no studies{wanted} found", "see --help for the layout expected")
 
 
-def _edition(folders: Iterable[Path]) -> str | None:
-    """Whether the first study that holds anything holds JPEG or DICOM."""
+def _editions(folders: Iterable[Path]) -> Iterator[str]:
+    """The edition of every slice, as its name tells; previews and the like are none."""
     for folder in folders:
-        for path in folder.glob("*/*"):
-            if path.is_file():
-                return "jpeg256" if path.suffix.lower() in (".jpg", ".jpeg") else "dicom"
-    return None
+        for path in (path for series in subfolders(folder) for path in contents(series)):
+            if JPEG_NAME.match(path.name):
+                yield "jpeg256"
+            elif not is_companion(path) and path.is_file():
+                yield "dicom"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -243,6 +251,8 @@ def make_converter(args: argparse.Namespace) -> Rsna:
     if args.positives is not None or args.negatives is not None:
         if min(args.positives or 0, args.negatives or 0) < 0 or args.per_study < 1:
             raise ValueError("a subset has no negative sizes, and at least 1 slice per study")
+        if not 0 <= args.from_positive <= 1:
+            raise ValueError(f"--from-positive is a share, 0 to 1, got {args.from_positive}")
         subset = Subset(
             positives=args.positives or 0,
             negatives=args.negatives or 0,
@@ -253,8 +263,12 @@ def make_converter(args: argparse.Namespace) -> Rsna:
     return Rsna(args.raw, args.csv, args.boxes, args.edition, subset, args.boxed_only)
 
 
+def _is_part(args: argparse.Namespace) -> bool:
+    return args.positives is not None or args.negatives is not None or args.boxed_only
+
+
 def main() -> int:
-    return cli.main(make_converter, make_parser())
+    return cli.main(make_converter, make_parser(), _is_part)
 
 
 if __name__ == "__main__":

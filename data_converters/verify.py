@@ -21,6 +21,7 @@ from typing import Any
 from data_converters.core import hu_check
 from data_converters.core.check_contract import (
     Part,
+    is_report_entry,
     load_part,
     part_faults,
     report_faults_of,
@@ -70,13 +71,16 @@ def _nothing_lost(root: Path, parts: Mapping[str, Part]) -> Iterator[str]:
     except (OSError, ValueError) as error:
         yield f"{REPORT}: cannot be read ({error}); convert again"
         report = {}
+    entries = report.get("patients") if isinstance(report, dict) else None
+    if not isinstance(entries, list) or not all(is_report_entry(entry) for entry in entries):
+        yield f"{REPORT}: is no list of patients with what came of them; convert again"
+        report = {}
     on_disk = (
         f"images/{patient.name}/{path.name}"
         for patient in (root / "images").glob("*/")
         for path in patient.iterdir()
     )
-    if report:
-        yield from report_faults_of(report, parts, on_disk)
+    yield from report_faults_of(report, parts, on_disk)
 
 
 def _pixel_faults(root: Path, parts: Mapping[str, Part], workers: int) -> Iterator[str]:

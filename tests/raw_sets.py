@@ -69,9 +69,13 @@ def write_fumpe_patient(
     reversed_z: bool = False,
     mask: np.ndarray | None = None,
     scans: str = "CT_scans",
+    root: str = "1.2.3",
     **elements,
 ) -> TruePatient:
-    """``CT_scans/<name>/D1.dcm ...`` (no leading zeros) and ``GroundTruth/<name>.mat``."""
+    """``CT_scans/<name>/D1.dcm ...`` (no leading zeros) and ``GroundTruth/<name>.mat``.
+
+    ``root``: what the UIDs begin with.
+    """
     number = crc32(name.encode())
     rng = np.random.default_rng([seed, number])
     if mask is None:
@@ -91,9 +95,9 @@ def write_fumpe_patient(
             **{
                 # It runs against the file names: nobody may rely on it.
                 "InstanceNumber": count - k,
-                "SOPInstanceUID": f"1.2.3.{number}.{k + 1}",
-                "StudyInstanceUID": f"1.2.3.{number}",
-                "SeriesInstanceUID": f"1.2.3.{number}.0",
+                "SOPInstanceUID": f"{root}.{number}.{k + 1}",
+                "StudyInstanceUID": f"{root}.{number}",
+                "SeriesInstanceUID": f"{root}.{number}.0",
                 **elements,
             },
         )

@@ -58,24 +58,40 @@ def load_part(path: Path) -> Part | str:
     missing = [
         key
         for key in ("info", "images", "annotations", "categories", "exams")
-        if key not in content
+        if not isinstance(content, dict) or key not in content
     ]
     if missing:
         return f"{path.name}: lacks {', '.join(missing)}; convert again"
+    wrong = [
+        key
+        for key, kind in (("info", dict), *((k, list) for k in ("images", "annotations", "exams")))
+        if not isinstance(content[key], kind)
+    ]
+    if wrong or not all(isinstance(exam, dict) for exam in content["exams"]):
+        return f"{path.name}: {', '.join(wrong) or 'exams'} of another kind; convert again"
     part = Part(path.stem, content["info"], [], defaultdict(list), content["exams"])
     if content["categories"] != CATEGORIES:
         part.faults.append(f"{path.name}: categories are not {CATEGORIES}")
     for image in content["images"]:
+        if not isinstance(image, dict):
+            part.faults.append(f"{path.name}: {image!r} is no image")
+            continue
         faults = list(_image_faults(image))
         part.faults += [f"{path.name}, image {image.get('id')}: {fault}" for fault in faults]
         if not faults:
             part.images.append(image)
     known = {image["id"] for image in part.images}
     for annotation in content["annotations"]:
+        if not isinstance(annotation, dict):
+            part.faults.append(f"{path.name}: {annotation!r} is no annotation")
+            continue
         lacking = [key for key in _ANNOTATION if key not in annotation]
         if lacking:
             where = f"{path.name}, annotation {annotation.get('id')}"
             part.faults.append(f"{where}: lacks {', '.join(lacking)}")
+        elif not _are_numbers(annotation["bbox"], 4) or not _is_number(annotation["area"]):
+            where = f"{path.name}, annotation {annotation['id']}"
+            part.faults.append(f"{where}: bbox {annotation['bbox']!r}, area {annotation['area']!r}")
         elif annotation["image_id"] not in known:
             where = f"{path.name}, annotation {annotation['id']}"
             part.faults.append(f"{where}: no such image {annotation['image_id']}")
@@ -94,13 +110,34 @@ def _image_faults(image: Mapping[str, Any]) -> Iterator[str]:
         if not isinstance(image.get(key), types):
             yield f"{key} is {image[key]!r}"
     if "spacing_mm" in image and isinstance(image["spacing_mm"], list):
-        spacing = image["spacing_mm"]
-        if len(spacing) != 3 or any(value is not None and not value > 0 for value in spacing):
-            yield f"spacing_mm is {spacing}, not three positive numbers or nulls"
+        given = [value for value in image["spacing_mm"] if value is not None]
+        if len(image["spacing_mm"]) != 3 or not all(_is_number(v) and v > 0 for v in given):
+            yield f"spacing_mm is {image['spacing_mm']}, not three positive numbers or nulls"
     if isinstance(image.get("labels_known"), list):
-        unknown = set(image["labels_known"]) - set(ALL_LABELS)
+        unknown = [label for label in image["labels_known"] if label not in ALL_LABELS]
         if unknown:
-            yield f"labels_known holds {sorted(unknown)}"
+            yield f"labels_known holds {unknown}"
+    if isinstance(image.get("lung_box"), list) and not _are_numbers(image["lung_box"], 4):
+        yield f"lung_box is {image['lung_box']}, not x, y, width, height"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _are_numbers(values: Any, count: int) -> bool:
+    return isinstance(values, list) and len(values) == count and all(map(_is_number, values))
+
+
+def is_report_entry(entry: Any) -> bool:
+    """Whether a patient's entry of ``conversion_report.json`` has what the checks look at."""
+    counts = ("slices", "positive_slices", "annotations")
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("patient_id"), str)
+        and isinstance(entry.get("status"), str)
+        and all(isinstance(entry.get(name), int) for name in counts)
+    )
 
 
 def part_faults(part: Part) -> Iterator[str]:
@@ -113,6 +150,11 @@ def part_faults(part: Part) -> Iterator[str]:
         yield f"{part.name}.json: hu_offset is {part.info.get('hu_offset')}, not {HU_OFFSET}"
     yield from _unique(part.name, "image id", (image["id"] for image in part.images))
     yield from _unique(part.name, "file", (image["file_name"] for image in part.images))
+    yield from _unique(
+        part.name,
+        "series and SOP UID",
+        (f"{i['series_uid']} {i['sop_uid']}" for i in part.images if i["sop_uid"] is not None),
+    )
     every = (item["id"] for items in part.annotations.values() for item in items)
     yield from _unique(part.name, "annotation id", every)
     for image in part.images:
@@ -166,10 +208,17 @@ def _exam_faults(part: Part) -> Iterator[str]:
     yield from _unique(part.name, "exam", (exam.get("study_uid") for exam in part.exams))
     exams = {exam.get("study_uid"): exam for exam in part.exams}
     for exam in part.exams:
+        if not isinstance(exam.get("patient_id"), str):
+            yield f"{where}, {exam.get('study_uid')}: patient_id is {exam.get('patient_id')!r}"
         for name in EXAM_LABELS:
             if exam.get(name, "absent") not in (0, 1, None):
                 yield f"{where}, {exam.get('study_uid')}: {name} is {exam.get(name, 'absent')}"
     with_slices = {image["study_uid"] for image in part.images}
+    owners = {(image["study_uid"], image["patient_id"]) for image in part.images}
+    for study, patient in sorted(owners):
+        named = exams.get(study, {}).get("patient_id", patient)
+        if named != patient:
+            yield f"{where}, {study}: of patient {named}, its slices are {patient}'s"
     positive = {image["study_uid"] for image in part.images if image["pe_present"]}
     for study in sorted(with_slices):
         if study not in exams:
@@ -194,6 +243,8 @@ def _study_faults(part: Part) -> Iterator[str]:
         z = [image["z_mm"] for image in images if image["z_mm"] is not None]
         if z != sorted(z):
             yield f"{where}: slice_index does not run from feet to head"
+        if len(z) > 1 and len(set(z)) == 1:
+            yield f"{where}: all slices lie at z_mm {z[0]}"
         if len({tuple(image["lung_box"] or ()) for image in images}) > 1:
             yield f"{where}: slices differ in lung_box"
         if len({image["patient_id"] for image in images}) > 1:
@@ -247,7 +298,7 @@ def _differences(fold: Part, in_splits: Mapping[str, tuple[Mapping, Part]]) -> I
 
 def _overlap(one: Part, other: Part, shared_ids: bool = True) -> Iterator[str]:
     names = f"{one.name} and {other.name}"
-    for key in ("patient_id", "study_uid", "file_name", "group"):
+    for key in ("patient_id", "study_uid", "sop_uid", "file_name", "group"):
         both = {image.get(key) for image in one.images} & {image.get(key) for image in other.images}
         shared = sorted(str(value) for value in both if value is not None)
         if shared:

@@ -9,7 +9,7 @@ from pathlib import Path
 from data_converters.core.known_splits import read_splits
 from data_converters.core.plan import Converter
 from data_converters.core.run import RunOptions, convert, report_faults
-from pe_unified.ct.errors import DataError
+from pe_unified.ct.errors import DataError, shown
 from pe_unified.workers import usable_cores
 
 _EPILOG = """\
@@ -100,8 +100,11 @@ def add_hu_check(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_options(args: argparse.Namespace) -> RunOptions:
-    """The shared options from parsed arguments."""
+def run_options(args: argparse.Namespace, part: bool = False) -> RunOptions:
+    """The shared options from parsed arguments.
+
+    ``part``: some of the set only, which may go with the groups of all of it.
+    """
     return RunOptions(
         workers=args.workers,
         scheduler=args.scheduler,
@@ -109,6 +112,7 @@ def run_options(args: argparse.Namespace) -> RunOptions:
         split=tuple(args.split),
         folds=args.folds,
         groups=read_groups(args.raw, args.groups),
+        every_group_known=args.groups is not None and not part,
         known=read_splits(args.splits_of, args.out),
         quiet=args.quiet,
     )
@@ -120,7 +124,7 @@ def read_groups(raw: Path, groups: Path | None) -> dict[str, str]:
     if groups is None and not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataError(path, f"cannot be read ({error})", "give a JSON object") from error
     if groups is None:
@@ -146,15 +150,23 @@ def manifest_groups(manifest: dict) -> dict[str, str]:
     return groups
 
 
-def main(make: Callable[[argparse.Namespace], Converter], parser: argparse.ArgumentParser) -> int:
+def main(
+    make: Callable[[argparse.Namespace], Converter],
+    parser: argparse.ArgumentParser,
+    is_part: Callable[[argparse.Namespace], bool] = lambda args: False,
+) -> int:
     """Run a converter's command line; returns the exit status."""
     args = parser.parse_args()
     args.raw = args.raw.resolve()
     try:
-        options = run_options(args)
+        options = run_options(args, is_part(args))
         report = convert(make(args), args.out, options)
     except (DataError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        cure = "the same command goes on from here once that is mended"
+        print(f"error: {os_error(error)}; {cure}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
@@ -165,6 +177,8 @@ def main(make: Callable[[argparse.Namespace], Converter], parser: argparse.Argum
         f"{totals['slices']} slices, {totals['positive_slices']} with an embolus, "
         f"{totals['annotations']} annotations"
     )
+    for note in report["notes"]:
+        print(f"  {note}", file=sys.stderr)
     faults = report_faults(report)
     for fault in faults[:_SHOWN]:
         print(f"  {fault}", file=sys.stderr)
@@ -174,6 +188,12 @@ def main(make: Callable[[argparse.Namespace], Converter], parser: argparse.Argum
     if not totals["converted"]:
         return 1
     return 1 if faults and not args.allow_skips else 0
+
+
+def os_error(error: OSError) -> str:
+    """What the system refused and where, in one line."""
+    where = f"{shown(error.filename)}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
 
 
 def _folder(text: str) -> Path:

@@ -3,11 +3,13 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from data_converters.core.places import subfolders
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.lungs import GRID_MM
 
@@ -164,21 +166,27 @@ def stamp(*paths: str | os.PathLike) -> str:
 
 
 def folder_stamp(folder: str | os.PathLike) -> str:
-    """Count, and sums of sizes and times, of the files under a folder, to notice that they changed.
+    """Names, sizes and times of the files under a folder, to notice that they changed.
 
-    Every file is asked once and not sorted: the largest set has 1.8 million. The times are summed
-    since a file put back from an archive may be older than the others.
+    Links to folders in it are followed, links further down are not. Every file is asked once and
+    not sorted, the largest set has 1.8 million: what they give is summed up.
     """
-    count = size = times = 0
-    for parent, _, names in os.walk(Path(folder)):
-        for name in names:
-            if name.startswith("."):
-                continue
-            try:
-                status = os.stat(os.path.join(parent, name))
-            except OSError:  # a link to nowhere
-                continue
-            count += 1
-            size += status.st_size
-            times += status.st_mtime_ns
-    return f"{count}:{size}:{times}"
+    root = Path(folder)
+    linked = [path for path in subfolders(root) if path.is_symlink()]
+    start = len(os.fspath(root))
+    count = total = 0
+    for top in (root, *linked):
+        for parent, _, names in os.walk(top):
+            for name in names:
+                if name.startswith("."):
+                    continue
+                path = os.path.join(parent, name)
+                try:
+                    status = os.stat(path)
+                except OSError:  # a link to nowhere
+                    continue
+                count += 1
+                text = f"{path[start:]}:{status.st_size}:{status.st_mtime_ns}"
+                digest = blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest()
+                total += int.from_bytes(digest)
+    return f"{count}:{total % (1 << 64):x}"

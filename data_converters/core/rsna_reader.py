@@ -8,20 +8,27 @@ from typing import Any
 
 import numpy as np
 
+from data_converters.core.places import contents
 from data_converters.core.plan import PatientPlan, PatientSource, SlicePlan, StudyPlan
 from data_converters.core.rsna_jpeg import read_jpeg_hu
 from data_converters.core.rsna_table import BoxRow, SliceRow
 from data_converters.core.schema import ALL_LABELS, annotation_of_box, exam_entry, rounded
 from pe_unified.ct.dicom import read_hu
 from pe_unified.ct.errors import DataError
-from pe_unified.ct.headers import SliceHeader, list_files, natural_key, scan_files
+from pe_unified.ct.headers import (
+    SliceHeader,
+    is_companion,
+    list_files,
+    natural_key,
+    scan_files,
+)
 from pe_unified.ct.stack import Stack, stack_slices
 
 #: Names written out in a problem before the rest is counted.
 _NAMED = 10
 #: Rows and columns of the set's DICOM slices, on which boxes are drawn, and of its JPEG edition.
 DICOM_SIZE, JPEG_SIZE = 512, 256
-_JPEG_NAME = re.compile(r"^(\d+)_(.+)\.jpe?g$", re.IGNORECASE)
+JPEG_NAME = re.compile(r"^(\d+)_(.+)\.jpe?g$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,12 @@ class RsnaReader:
     def _plan_study(self, place: StudyPlace, plan: PatientPlan, offset: int) -> int:
         """Add a study to the plan; the number after its last slice's."""
         plan.problems += place.problems
+        positives = sum(row.label for row in place.rows)
+        if positives and place.labels.get("negative_exam_for_pe") == 1:
+            plan.problems.append(
+                f"study {place.study_uid}: a negative exam with {positives} positive slices; "
+                "mend the csv"
+            )
         by_series: dict[str, list[SliceRow]] = {}
         for row in place.rows:
             by_series.setdefault(row.series_uid, []).append(row)
@@ -232,22 +245,28 @@ def _dicom_series(folder: Path) -> _Series:
 
 def _sop(header: SliceHeader) -> str:
     """The UID that the csv uses: the file's name, which no anonymiser can have emptied."""
-    return header.path.name.removesuffix(".dcm")
+    name = header.path.name
+    return name[:-4] if name.lower().endswith(".dcm") else name
 
 
 def _jpeg_series(folder: Path) -> _Series:
     if not folder.is_dir():
         return _Series([], problems=[f"{folder}: no such series folder; complete the download"])
-    found, problems = [], []
-    for path in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
-        match = _JPEG_NAME.match(path.name)
-        if match:
-            found.append((int(match[1]), match[2], path))
-        elif not path.name.startswith("."):
+    found: dict[str, tuple[int, Path]] = {}
+    problems = []
+    for path in sorted(contents(folder), key=lambda path: natural_key(path.name)):
+        match = JPEG_NAME.match(path.name)
+        if match and match[2] in found:
+            twin = found[match[2]][1].name
+            problems.append(f"{path}: the same slice as {twin}, left out; keep one of them")
+        elif match:
+            found[match[2]] = (int(match[1]), path)
+        elif not is_companion(path) or path.suffix.lower() in (".jpg", ".jpeg"):
             problems.append(f"{path}: not named NNN_<SOPInstanceUID>.jpg; restore the name")
+    order = sorted((number, sop, path) for sop, (number, path) in found.items())
     return _Series(
-        order=[(sop, path) for _, sop, path in sorted(found)],
-        sizes=[(JPEG_SIZE, JPEG_SIZE)] * len(found),
+        order=[(sop, path) for _, sop, path in order],
+        sizes=[(JPEG_SIZE, JPEG_SIZE)] * len(order),
         box_scale=JPEG_SIZE / DICOM_SIZE,
         problems=problems,
     )

@@ -11,8 +11,7 @@ from concurrent.futures import (
     Future,
     wait,
 )
-from dataclasses import dataclass, field
-from hashlib import sha256
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,13 @@ from data_converters.core.assemble import write_annotations
 from data_converters.core.known_splits import KnownSplits
 from data_converters.core.plan import Converter, PatientPlan, PatientSource
 from data_converters.core.progress import ConversionProgress
-from data_converters.core.schema import CONVERTER_VERSION, folder_name, info_entry
+from data_converters.core.schema import CONVERTER_VERSION, info_entry, own_folder
 from data_converters.core.splits import (
     SPLITS,
     assign_folds,
     assign_splits,
     check_division,
+    join_by_study,
     shared_groups,
 )
 from data_converters.core.store import Store
@@ -49,6 +49,7 @@ class RunOptions:
         scheduler: address of a Dask scheduler to use instead.
         seed, split, folds, groups: see :mod:`data_converters.core.splits`; ``folds`` 0
             writes none. Folds divide the patients outside the test split.
+        every_group_known: a name in ``groups`` that is no patient's is a problem.
         known: splits of other sets, which those that are found there are given here too.
         quiet: no progress.
     """
@@ -59,6 +60,7 @@ class RunOptions:
     split: tuple[float, float, float] = (0.7, 0.15, 0.15)
     folds: int = 0
     groups: Mapping[str, str] = field(default_factory=dict)
+    every_group_known: bool = False
     known: KnownSplits = field(default_factory=KnownSplits)
     quiet: bool = False
 
@@ -112,10 +114,10 @@ class _Run:
     def _unfinished(self) -> Iterator[_Patient]:
         folders: set[str] = set()
         for source in self.converter.patients():
-            folder = folder_name(source.patient_id)
-            if folder in folders or folder != source.patient_id:
-                folder = f"{folder}-{sha256(source.patient_id.encode()).hexdigest()[:6]}"
-            folders.add(folder)
+            folder = own_folder(source.patient_id, folders)
+            if not _is_text(source.patient_id):
+                problem = DataError(source.patient_id, "a name that is no UTF-8", "rename it")
+                source = replace(source, problem=problem)
             if source.problem is None and self.store.is_finished(folder, source.signature):
                 record = self.store.read_record(folder)
                 assert record is not None
@@ -222,10 +224,31 @@ def convert(converter: Converter, out: str | os.PathLike, options: RunOptions) -
                 ) from error
         everyone = (entry["patient_id"] for entry in run.entries.values())
         groups = shared_groups(everyone, options.groups)
-        _assemble(converter, store, run, options, groups)
-        report = _report(converter, store, run, groups)
+        groups, problems = join_by_study(groups, run.studies)
+        if options.every_group_known:
+            problems += _unknown_in_groups(options.groups, run)
+        undivided, notes = _assemble(converter, store, run, options, groups)
+        report = _report(converter, store, run, groups, problems + undivided, notes)
         store.sweep()
         return report
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written down as UTF-8: one of other bytes cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _unknown_in_groups(groups: Mapping[str, str], run: _Run) -> list[str]:
+    """A patient misspelt would be on its own, perhaps in another split than its group."""
+    known = {entry["patient_id"] for entry in run.entries.values()}
+    unknown = sorted(set(groups) - known - {study for own in run.studies.values() for study in own})
+    if not unknown:
+        return []
+    return [f"--groups names {', '.join(unknown)}, no patient of this set; check the spelling"]
 
 
 def _is_lost_worker(error: Exception) -> bool:
@@ -244,14 +267,20 @@ def _assemble(
     run: _Run,
     options: RunOptions,
     groups: Mapping[str, str],
-) -> None:
+) -> tuple[list[str], list[str]]:
+    """Write the annotations; returns what could not be divided as asked, problems and notes."""
+    problems = []
     fixed = options.known.place(run.studies, groups)
     splits = assign_splits(run.has_pe, options.split, options.seed, groups, fixed)
     parts = {patient: [split] for patient, split in splits.items()}
     names = list(SPLITS)
-    if options.folds:
-        outside = {patient: run.has_pe[patient] for patient in parts if splits[patient] != "test"}
-        folds = assign_folds(outside, options.folds, options.seed, groups)
+    outside = {patient: run.has_pe[patient] for patient in parts if splits[patient] != "test"}
+    try:
+        folds = assign_folds(outside, options.folds, options.seed, groups) if options.folds else {}
+    except ValueError as error:
+        folds = {}
+        problems.append(f"no folds written: outside the test split, {error}")
+    if folds:
         names += [f"fold{k}_{part}" for k in range(options.folds) for part in ("train", "val")]
         for patient, own in folds.items():
             parts[patient] += [
@@ -271,6 +300,12 @@ def _assemble(
     converted = sorted(name for name in run.entries if run.entries[name]["status"] == "converted")
     records = (_record(store, name, groups) for name in converted)
     write_annotations(store.root, records, parts, names, info)
+    empty = [
+        f"no patient is left for {split}; see --split"
+        for split, share in zip(SPLITS, options.split)
+        if share and converted and split not in splits.values()
+    ]
+    return problems, empty
 
 
 def _record(store: Store, folder: str, groups: Mapping[str, str]) -> dict[str, Any]:
@@ -289,7 +324,12 @@ def _grouped(entry: Mapping[str, Any], groups: Mapping[str, str]) -> dict[str, A
 
 
 def _report(
-    converter: Converter, store: Store, run: _Run, groups: Mapping[str, str]
+    converter: Converter,
+    store: Store,
+    run: _Run,
+    groups: Mapping[str, str],
+    problems: Sequence[str],
+    notes: Sequence[str],
 ) -> dict[str, Any]:
     entries = [_grouped(run.entries[folder], groups) for folder in sorted(run.entries)]
     converted = [entry for entry in entries if entry["status"] == "converted"]
@@ -304,7 +344,8 @@ def _report(
             "skipped": len(entries) - len(converted),
             **{name: sum(entry[name] for entry in converted) for name in counts},
         },
-        "problems": _relative_to(converter.raw, converter.problems()),
+        "problems": _relative_to(converter.raw, [*converter.problems(), *problems]),
+        "notes": list(notes),
         "patients": entries,
     }
     write_text(store.root / REPORT, json.dumps(report, indent=1) + "\n")

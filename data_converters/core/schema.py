@@ -7,6 +7,7 @@ null, where a patient is its own group; ``conversion_report.json`` names it with
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 import cv2
@@ -40,7 +41,7 @@ def annotations_of_mask(mask: np.ndarray, instances: bool = False) -> list[dict[
         Annotations without ``id`` and ``image_id``, in order of instance, then of the
         first pixel met going down the rows.
     """
-    if not mask.any():
+    if not (mask > 0).any():
         return []
     if not instances:
         return _components((mask > 0).astype(np.uint8), {})
@@ -157,6 +158,16 @@ def folder_name(patient_id: str) -> str:
     """A patient's identifier as the name of a folder."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", patient_id).lstrip(".")
     return name or "_"
+
+
+def own_folder(patient_id: str, taken: set[str]) -> str:
+    """The folder of a patient, unlike those ``taken``, to which it is added."""
+    folder = folder_name(patient_id)
+    if folder in taken or folder != patient_id:
+        digest = sha256(patient_id.encode(errors="surrogateescape")).hexdigest()
+        folder = f"{folder}-{digest[:6]}"
+    taken.add(folder)
+    return folder
 
 
 def rounded(values: Sequence[float | None], digits: int = 4) -> list[float | None]:

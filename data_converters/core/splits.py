@@ -63,6 +63,37 @@ def shared_groups(patients: Iterable[str], groups: Mapping[str, str]) -> dict[st
     return {name: group for name, group in shared.items() if name in groups or group in names}
 
 
+def join_by_study(
+    groups: Mapping[str, str], studies: Mapping[str, Iterable[str]]
+) -> tuple[dict[str, str], list[str]]:
+    """Patients that have a study in common are one group: it is one scan under two names.
+
+    Args:
+        groups: patient to group; others are their own group.
+        studies: patient to the UIDs of its studies.
+
+    Returns:
+        The groups, joined, and in words what was joined.
+    """
+    joined = dict(groups)
+    owners: dict[str, list[str]] = defaultdict(list)
+    for patient in sorted(studies):
+        for study in dict.fromkeys(studies[patient]):
+            owners[study].append(patient)
+    problems = []
+    for study, patients in sorted(owners.items()):
+        if len(patients) < 2:
+            continue
+        problems.append(
+            f"study {study} is that of {', '.join(patients)}; they are kept in one split: remove "
+            "the copies, or give different scans UIDs of their own"
+        )
+        names = {joined.get(patient, patient) for patient in patients}
+        members = [patient for patient, group in joined.items() if group in names]
+        joined.update(dict.fromkeys([*members, *patients], min(names)))
+    return joined, problems
+
+
 def check_division(fractions: Sequence[float], folds: int) -> None:
     """Refuse shares and numbers of folds that no set of patients can have; 0 folds is none.
 

@@ -71,6 +71,10 @@ class PhantomSettings:
                 f"unknown transfer syntax '{self.transfer_syntax}'; "
                 f"known: {', '.join(TRANSFER_SYNTAXES)}"
             )
+        if self.positive_rate is not None and not 0 <= self.positive_rate <= 1:
+            raise ValueError(f"positive_rate is a share, 0 to 1, got {self.positive_rate}")
+        if self.anatomies is not None and self.anatomy is None:
+            raise ValueError("anatomies are names of patients in anatomy, a folder; give it")
         if (self.jpeg or self.boxes) and self.layout != "rsna":
             raise ValueError("the JPEG edition and the boxes belong to the layout rsna")
         if self.jpeg and self.boxes and self.size != 512:
@@ -212,7 +216,7 @@ def make_set(
         quiet: no progress bar.
 
     Returns:
-        One record per study, in order.
+        One record per study in the folder, in order; an earlier run may have made more.
 
     Raises:
         ValueError: the folder holds a set of other settings.
@@ -242,7 +246,9 @@ def make_set(
                 for job in as_completed(jobs):
                     job.result()
                     progress.advance(task)
-    records = [json.loads(_record_path(out, n).read_text()) for n in range(1, studies + 1)]
+    # Those that an earlier, larger run made lie in the folder, too.
+    numbers = sorted(int(path.stem) for path in _record_path(out, 1).parent.glob("[0-9]*.json"))
+    records = [json.loads(_record_path(out, n).read_text()) for n in numbers]
     finish: Callable | None = getattr(LAYOUTS[settings.layout], "finish", None)
     if finish is not None:
         finish(out, records)

@@ -15,6 +15,8 @@ from pe_unified.ct.hu import HU_MAX, HU_MIN
 
 #: The rescale intercept of scanners that store CT as unsigned numbers.
 _USUAL_INTERCEPT = -1024.0
+#: No slice of a body lies wholly above this, HU.
+_DENSE = 500.0
 
 
 def read_hu(path: str | os.PathLike) -> np.ndarray:
@@ -51,6 +53,8 @@ def read_hu(path: str | os.PathLike) -> np.ndarray:
         if native:
             raw = _sign_extend(dataset, raw)
         return _rescale(dataset, raw)
+    except DataError as error:
+        raise error.at(path) from None
     except Exception as error:  # a damaged header may say anything
         reason = "the pixels cannot be turned into Hounsfield units"
         raise DataError(path, reason, COPY_AGAIN, error) from error
@@ -91,6 +95,9 @@ def rescale_of(dataset: pydicom.Dataset, raw: np.ndarray) -> tuple[float, float]
     number is 1. CT needs negative values for air: unsigned numbers with no intercept, or
     with zero, carry the usual offset of -1024, and so do signed ones with no intercept
     that hold nothing as dark as air; the other signed ones are HU already.
+
+    Raises:
+        DataError: no intercept, and numbers that the usual one does not turn into those of a body.
     """
     slope = number_of(dataset, "RescaleSlope") or 1.0
     intercept = number_of(dataset, "RescaleIntercept")
@@ -99,7 +106,16 @@ def rescale_of(dataset: pydicom.Dataset, raw: np.ndarray) -> tuple[float, float]
         return slope, intercept
     # Padding such as -2000 is no sign of stored HU: look between it and tissue.
     holds_air = signed and bool(((raw > -1500) & (raw * slope < -200)).any())
-    return slope, 0.0 if holds_air else _USUAL_INTERCEPT
+    if holds_air:
+        return slope, 0.0
+    lowest = float(raw.min()) * slope + _USUAL_INTERCEPT
+    if lowest > _DENSE:
+        raise DataError(
+            "the header",
+            f"no RescaleIntercept, and from {lowest:.0f} HU up with the usual one",
+            "restore the header's RescaleSlope and RescaleIntercept",
+        )
+    return slope, _USUAL_INTERCEPT
 
 
 def _rescale(dataset: pydicom.Dataset, raw: np.ndarray) -> np.ndarray:

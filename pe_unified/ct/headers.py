@@ -110,6 +110,11 @@ class FolderScan:
     broken: list[DataError] = field(default_factory=list)
 
 
+def is_companion(path: Path) -> bool:
+    """Whether a file is plainly no slice by its name: notes, pictures, databases of thumbnails."""
+    return _COMPANION.search(path.name) is not None or path.name.upper() == "DICOMDIR"
+
+
 def natural_key(path: str | os.PathLike) -> list[tuple[int, int | str]]:
     """Sorts D2 before D10: runs of digits compare as numbers."""
     parts = re.split(r"(\d+)", os.fspath(path).lower())
@@ -147,7 +152,7 @@ def scan_files(files: Iterable[Path]) -> FolderScan:
     """Read the headers of the given files, keeping their order."""
     scan = FolderScan()
     for path in files:
-        if _COMPANION.search(path.name) or path.name.upper() == "DICOMDIR":
+        if is_companion(path):
             scan.ignored.append((path, "not a slice by its name"))
             continue
         try:

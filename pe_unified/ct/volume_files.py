@@ -224,7 +224,7 @@ def _open_nifti(path: Path, name: Path) -> tuple[nibabel.arrayproxy.ArrayProxy, 
         raise DataError(name, f"values of type {dtype}", "save it as 16-bit integers or floats")
     _require_sides(name, shape[:3])
     stored = int(proxy.offset) + int(np.prod(shape[:3], dtype=np.int64)) * dtype.itemsize
-    if path.suffix != ".gz" and stored > path.stat().st_size:
+    if path.suffix.lower() != ".gz" and stored > path.stat().st_size:
         raise DataError(name, "the data are cut short", _COPY_AGAIN)
     if not places(affine):
         reason = f"a grid of {shape} voxels that its header does not place"

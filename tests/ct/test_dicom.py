@@ -336,3 +336,12 @@ def test_a_file_header_that_does_not_end(tmp_path, truth):
     (tmp_path / "b.dcm").write_bytes(whole[:144] + b"\x02\x00\x02\x01UI\0\0" * (1 << 18))
     with pytest.raises(DataError, match="a header of megabytes"):
         read_header(tmp_path / "b.dcm")
+
+
+def test_an_intercept_that_cannot_be_guessed(tmp_path):
+    """Stored with an offset of 8192: the usual one would make bone of air."""
+    raw = np.linspace(-1000, 400, 64 * 64).reshape(64, 64).astype(np.int32) + 8192
+    path = write_slice(tmp_path / "a", raw.astype(np.uint16), RescaleIntercept=None)
+    with pytest.raises(DataError, match="no RescaleIntercept, and from 6168 HU up") as error:
+        read_hu(path)
+    assert str(path) in str(error.value)

@@ -22,10 +22,9 @@ ONE = {f"PAT{k:03d}": f"g{(k - 1) // 2}" for k in range(1, 9)}
 TWO = {"PAT001": "g1", "PAT002": "g1", "PAT003": "g8", "PAT004": "g8"}
 
 
-def write_raw(root, name, patients, study):
+def write_raw(root, name, patients, uids):
     for k in range(1, patients + 1):
-        uid = {"StudyInstanceUID": f"{study}.{k}"}
-        write_fumpe_patient(root / f"{name}_raw", f"PAT{k:03d}", size=24, count=4, **uid)
+        write_fumpe_patient(root / f"{name}_raw", f"PAT{k:03d}", size=24, count=4, root=uids)
     return root / f"{name}_raw"
 
 

@@ -368,3 +368,29 @@ def test_chosen_anatomies_are_dealt_in_turn(shared_data: Path) -> None:
 def test_boxes_beside_jpegs_need_slices_of_512() -> None:
     with pytest.raises(ValueError, match="take size 512"):
         PhantomSettings("rsna", size=64, slices=8, jpeg=True, boxes=True)
+
+
+def test_fewer_studies_than_before_lose_none(tmp_path):
+    """Their folders are still there: without their rows they would be nobody's."""
+    settings = PhantomSettings("rsna", **SMALL)
+    make_set(tmp_path, 2, settings, quiet=True)
+    before = {name: (tmp_path / name).read_bytes() for name in ("phantom.json", "train.csv")}
+    assert len(make_set(tmp_path, 1, settings, quiet=True)) == 2
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--studies", "0"], "at least 1"),
+        (["--positive-rate", "5"], "a share, 0 to 1"),
+        (["--anatomies", "001"], "give it"),
+    ],
+)
+def test_options_that_cannot_be(tmp_path, capsys, options, message):
+    try:
+        status = make_phantom.main([str(tmp_path / "out"), "--layout", "fumpe", *options])
+    except SystemExit as end:  # argparse's own
+        status = end.code
+    assert status == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -5,7 +5,7 @@ from raw_sets import all_images, load_splits, tree, write_csv, write_fumpe_patie
 
 from data_converters.core.run import RunOptions, convert
 from data_converters.fumpe_to_coco import Fumpe
-from data_converters.merge import merge
+from data_converters.merge import main, merge
 from data_converters.rsna_to_coco import Rsna
 from data_converters.verify import verify
 from pe_unified.ct.errors import DataError
@@ -13,10 +13,9 @@ from pe_unified.ct.errors import DataError
 OPTIONS = RunOptions(quiet=True, split=(0.5, 0.25, 0.25))
 
 
-def fumpe_set(root, name, patients=4, study="", **options):
+def fumpe_set(root, name, patients=4, uids="1.2.3"):
     for k in range(1, patients + 1):
-        uid = {"StudyInstanceUID": f"{study}.{k}"} if study else {}
-        write_fumpe_patient(root / f"{name}_raw", f"PAT{k:03d}", count=6, **options, **uid)
+        write_fumpe_patient(root / f"{name}_raw", f"PAT{k:03d}", count=6, root=uids)
     convert(Fumpe(root / f"{name}_raw"), root / name, OPTIONS)
     return root / name
 
@@ -41,7 +40,7 @@ def without_ids(image):
 def test_splits_are_kept_and_slices_linked(tmp_path):
     one, other, rsna = (
         fumpe_set(tmp_path, "one"),
-        fumpe_set(tmp_path, "two", study="5.6"),
+        fumpe_set(tmp_path, "two", uids="5.6"),
         rsna_set(tmp_path),
     )
     report = merge([one, other, rsna], tmp_path / "all")
@@ -158,13 +157,58 @@ def test_a_study_in_two_sets_is_refused(tmp_path):
         merge([one, other], tmp_path / "all")
 
 
+def test_folds_of_all(tmp_path):
+    """Each patient outside test validates once; folds of the sets are not kept."""
+    groups = {"PAT001": "g", "PAT003": "g"}
+    options = RunOptions(quiet=True, split=(0.5, 0.25, 0.25), groups=groups, folds=2)
+    one, rsna = fumpe_set(tmp_path, "one", patients=6), rsna_set(tmp_path)
+    convert(Fumpe(tmp_path / "one_raw"), one, options)
+    merge([one, rsna], tmp_path / "plain")
+    assert len(load_splits(tmp_path / "plain")) == 3
+    merge([one, rsna], tmp_path / "all", folds=3, seed=1)
+    parts = load_splits(tmp_path / "all")
+    assert len(parts) == 3 + 6 and verify(tmp_path / "all") == []
+    held_out = [{i["patient_id"] for i in parts[f"fold{k}_val"]["images"]} for k in range(3)]
+    outside = {i["patient_id"] for i in all_images(tmp_path / "all") if i["split"] != "test"}
+    assert sorted(name for names in held_out for name in names) == sorted(outside)
+    assert [{"PAT001", "PAT003"} & names for names in held_out].count(set()) >= 2
+    with pytest.raises(ValueError, match="20 folds need"):
+        merge([one, rsna], tmp_path / "more", folds=20)
+    assert not [path for path in tmp_path.iterdir() if "more" in path.name]
+
+
+def test_names_that_differ_in_umlauts_only(tmp_path):
+    for name in ("Müller", "Möller"):
+        write_fumpe_patient(tmp_path / "one_raw", name, count=6)
+    convert(Fumpe(tmp_path / "one_raw"), tmp_path / "one", OPTIONS)
+    merge([tmp_path / "one", rsna_set(tmp_path)], tmp_path / "all")
+    assert verify(tmp_path / "all") == []
+    assert {"Müller", "Möller"} <= {i["patient_id"] for i in all_images(tmp_path / "all")}
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, capsys):
+    one, rsna = fumpe_set(tmp_path, "one"), rsna_set(tmp_path)
+
+    def refuse(*args, **kwargs):
+        raise OSError(28, "No space left on device", "here")
+
+    monkeypatch.setattr("os.link", refuse)
+    monkeypatch.setattr("shutil.copyfile", refuse)
+    monkeypatch.setattr("sys.argv", ["merge.py", str(one), str(rsna), "--out", f"{tmp_path}/all"])
+    assert main() == 2
+    assert capsys.readouterr().err == "error: here: No space left on device\n"
+    assert not [path for path in tmp_path.iterdir() if "all" in path.name]
+    (tmp_path / "all").write_text("a file")
+    assert main() == 2 and "is not an empty folder" in capsys.readouterr().err
+
+
 def test_names_and_folders(tmp_path):
     one, rsna = fumpe_set(tmp_path, "one"), rsna_set(tmp_path)
     with pytest.raises(DataError, match="give each set its own --names"):
         merge([one, one], tmp_path / "all")
     (tmp_path / "all").mkdir()
     (tmp_path / "all" / "x").write_text("")
-    with pytest.raises(DataError, match="is not empty"):
+    with pytest.raises(DataError, match="is not an empty folder"):
         merge([one, rsna], tmp_path / "all")
     with pytest.raises(DataError, match=r"train\.json: cannot be read"):
         merge([tmp_path / "none"], tmp_path / "other")

@@ -147,6 +147,15 @@ def swap_order(content):
     first["slice_index"], second["slice_index"] = second["slice_index"], first["slice_index"]
 
 
+def one_height(content):
+    for image in content["images"]:
+        image["z_mm"] = 7.5
+
+
+def same_sop(content):
+    content["images"][1]["sop_uid"] = content["images"][0]["sop_uid"]
+
+
 def lung_box_differs(content):
     content["images"][0]["lung_box"] = [1, 1, 10, 10]
 
@@ -184,6 +193,8 @@ FAULTS = [
     (doubled("exams"), "exam .* occurs 2 times"),
     (same_id, "image id .* occurs 2 times"),
     (swap_order, "slice_index does not run from feet to head"),
+    (one_height, r"all slices lie at z_mm 7\.5"),
+    (same_sop, "series and SOP UID .* occurs 2 times"),
     (lung_box_differs, "slices differ in lung_box"),
     (lung_box_leaves, r"lung_box \[1, 1, 100, 10\] leaves the slice"),
     (orphan, "no such image 9999"),
@@ -191,6 +202,10 @@ FAULTS = [
     (spoil_counts, "the mask"),
     (lose_exam, "none for study"),
     (change_of("annotation", area=3), "area 3, the mask has"),
+    (change_of("annotation", bbox=None), "bbox None"),
+    (change_of("annotation", bbox=[1, 2]), r"bbox \[1, 2\]"),
+    (change_of("annotation", bbox=["a", 2, 3, 4]), r"bbox \['a'"),
+    (change_of("annotation", area="3"), "area '3'"),
     (change_of("annotation", iscrowd=1), "iscrowd 1"),
     (change_of("annotation", category_id=2), "category 2"),
     (change_of("positive", pe_present=0), "pe_present is 0, yet there are"),
@@ -201,6 +216,9 @@ FAULTS = [
     (change_of("positive", labels_known=["pixels"]), r"labels_known holds \['pixels'\]"),
     (change_of("positive", width=50), "48 x 48 pixels, listed as 48 x 50"),
     (change_of("positive", spacing_mm=[1, 0, 1]), "not three positive numbers or nulls"),
+    (change_of("positive", spacing_mm=["a", 1, 1]), "not three positive numbers or nulls"),
+    (change_of("positive", lung_box=[1, 2]), r"lung_box is \[1, 2\]"),
+    (change_of("positive", labels_known=[["slice"]]), "labels_known holds"),
     (change_of("positive", z_mm="low"), "z_mm is 'low'"),
     (change_of("positive", group=7), "group is 7"),
     (change_of("positive", group="g"), "patient PAT.*: slices differ in group"),
@@ -208,6 +226,12 @@ FAULTS = [
     (change_of("positive", file_name="images/none.png"), "listed, but no such file"),
     (change_of("exam", negative_exam_for_pe=1), "negative, yet slices have an embolus"),
     (change_of("exam", central_pe=2), "central_pe is 2"),
+    (change_of("exam", patient_id="PAT009"), "of patient PAT009, its slices are PAT"),
+    (change_of("exam", patient_id=None), "patient_id is None"),
+    (lambda content: content["images"].append("x"), "'x' is no image"),
+    (lambda content: content["annotations"].append(3), "3 is no annotation"),
+    (lambda content: content["exams"].append([]), "exams of another kind"),
+    (lambda content: content.update(info=[]), "info of another kind"),
     (change_of("info", hu_offset=1000), "hu_offset is 1000"),
     (drop_of("info", "licence"), "info lacks licence"),
     (drop_of("image", "sop_uid"), "lacks sop_uid"),
@@ -262,6 +286,13 @@ def test_pixels_are_looked_at(damaged):
     def no_report(out):
         (out / "conversion_report.json").unlink()
 
+    def empty_report(out):
+        (out / "conversion_report.json").write_text("{}")
+        (out / "images" / "PAT001" / "0004.png").unlink()
+
+    def odd_report(out):
+        (out / "conversion_report.json").write_text('{"patients": [{"patient_id": "PAT001"}]}')
+
     def no_test(out):
         (out / "annotations" / "test.json").unlink()
 
@@ -272,6 +303,9 @@ def test_pixels_are_looked_at(damaged):
         (extra, "images/PAT001/extra.png: on disk, but in no split"),
         (shifted, "PAT001: the HU check fails"),
         (no_report, r"conversion_report\.json: cannot be read"),
+        (empty_report, r"conversion_report\.json: is no list of patients"),
+        (empty_report, "images/PAT001/0004.png: listed, but no such file"),
+        (odd_report, r"conversion_report\.json: is no list of patients"),
         (no_test, r"annotations/test\.json is missing"),
     ):
         import re
@@ -291,6 +325,8 @@ def test_patients_in_two_splits(damaged, converted):
     faults = damaged(leak, part="test")
     assert any(fault.startswith("train and test share 1 of patient_id") for fault in faults)
     assert any("share 12 image ids" in fault for fault in faults)
+    for key in ("study_uid", "sop_uid"):
+        assert any(f"of {key}: " in fault and "train and test" in fault for fault in faults)
 
 
 def test_a_group_in_two_splits_or_on_both_sides_of_a_fold(damaged, converted):

@@ -1,0 +1,44 @@
+"""What lies in a download beside the set itself: hidden files, a Mac's doubles, lost+found."""
+
+import unicodedata
+from pathlib import Path
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a name is none of the set's: ``.DS_Store``, ``._PAT001.mat``, ``__MACOSX``."""
+    return path.name.startswith((".", "__MACOSX"))
+
+
+def contents(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted, hidden names not; nothing where it may not be listed."""
+    try:
+        return sorted(path for path in folder.iterdir() if not is_hidden(path))
+    except OSError:
+        return []
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, links to folders included, as :func:`contents` lists them."""
+    return [path for path in contents(folder) if path.is_dir()]
+
+
+def folders_below(raw: Path, levels: int = 2) -> list[Path]:
+    """A folder and those below it, so many levels down: archives unpack into folders of a name."""
+    found, level = [raw], [raw]
+    for _ in range(levels):
+        level = [inner for folder in level for inner in subfolders(folder)]
+        found += level
+    return found
+
+
+def case_name(name: str) -> str:
+    """A name in one spelling: a Mac writes an umlaut as two signs, others as one."""
+    return unicodedata.normalize("NFC", name)
+
+
+def stem_before(path: Path, *suffixes: str) -> str | None:
+    """The name before one of the suffixes, in whatever case; None where it has none of them."""
+    for suffix in suffixes:
+        if path.name.lower().endswith(suffix):
+            return case_name(path.name[: -len(suffix)])
+    return None
