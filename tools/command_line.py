@@ -21,7 +21,7 @@ from pe_unified.models.weights import CheckpointError, ReuseError
 
 #: Errors whose message is for the user: one line, no traceback.
 USER_ERRORS = (
-    FileNotFoundError,
+    OSError,
     FloatingPointError,
     CheckpointError,
     ReuseError,

@@ -30,6 +30,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--reuse",
         nargs="+",
+        action="extend",
         default=[],
         metavar="MODULE=CHECKPOINT",
         help="start a module (backbone, cls_head, seg_head, det_head) from a checkpoint",

@@ -86,8 +86,15 @@ class PESliceDataset(BaseDataset):
                 f"no annotations at {path}; convert a data set first "
                 "(data_converters/), or point --data-root at one"
             )
-        with path.open() as file:
-            coco = json.load(file)
+        try:
+            coco = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DatasetError(f"{path}: no JSON ({error}); convert the set again") from error
+        if not _is_converted(coco):
+            raise DatasetError(
+                f"{path}: plain COCO, without what the converters add (labels_known, patients); "
+                "convert the set with data_converters/"
+            )
         offset = coco.get("info", {}).get("hu_offset", HU_OFFSET)
         if offset != HU_OFFSET:
             raise DatasetError(f"{path}: hu_offset is {offset}, this version reads {HU_OFFSET}")
@@ -175,6 +182,13 @@ class PESliceDataset(BaseDataset):
         item["rng"] = np.random.default_rng((seed, index))
         item["slice_paths"] = self.neighbour_paths(item)
         return self.pipeline(item)
+
+
+def _is_converted(coco: Any) -> bool:
+    """Whether the file has the parts, and its slices a field, that plain COCO lacks."""
+    if not isinstance(coco, dict) or not {"images", "annotations"} <= coco.keys():
+        return False
+    return all("labels_known" in image for image in coco["images"])
 
 
 def _series_of(item: dict) -> tuple:

@@ -8,14 +8,14 @@ and overrides are merged is carried to all its places, and no other value may st
 
 import ast
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
-from pe_unified.engine.knobs import apply_knobs, governed
+from pe_unified.engine.knobs import KNOBS, apply_knobs, governed
 from pe_unified.engine.parameters import parameters_of
 
 #: What mmengine's builders take out of a part's dictionary before they build it.
@@ -46,9 +46,10 @@ def load_config(
 
     Raises:
         FileNotFoundError: no such file.
-        ConfigError: an override names a key that neither the config has nor the part there
-            takes (the message offers the nearest ones), a value stands where a knob would
-            overwrite it, or a knob has a value that there is not.
+        ConfigError: a top-level name is nearly one of those inherited; an override names a key
+            that neither the config has nor the part there takes (the message offers the nearest
+            ones); a value stands where a knob would overwrite it; or a knob has a value that
+            there is not.
     """
     path = Path(path)
     if not path.is_file():
@@ -61,6 +62,7 @@ def load_config(
         overrides["data_root"] = str(data_root)
     if of_recipe:
         overrides = {key: value for key, value in overrides.items() if not absent_head(cfg, key)}
+    _refuse_misspelt(path)
     _refuse_lost(cfg, path)
     for key in overrides:
         _require_key(cfg, key, overrides)
@@ -169,7 +171,8 @@ def _refuse_lost(cfg: Config, path: Path) -> None:
     inherited = _family(str(path))
     for name, place in governed(cfg):
         value = place.holder.get(place.key)
-        if value is None or value == cfg[name]:
+        is_gap = value is None and not KNOBS[name].none_counts
+        if is_gap or place.key not in place.holder or value == cfg[name]:
             continue
         if not any(name in each and each[name] == value for each in inherited):
             raise ConfigError(
@@ -178,9 +181,34 @@ def _refuse_lost(cfg: Config, path: Path) -> None:
             )
 
 
-@lru_cache(maxsize=256)
+def refuse_near(path: Path, names: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse a name that is nearly a known one: it would have no effect.
+
+    Raises:
+        ConfigError: names both.
+    """
+    known = list(known)
+    for name in names:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.9)
+        if near and name not in known:
+            raise ConfigError(f"{path}: '{name}' means nothing; did you mean '{near[0]}'?")
+
+
+def _refuse_misspelt(path: Path) -> None:
+    """Any name may be introduced at the top level, to be used further down."""
+    own, *ancestors = _family(str(path))
+    known = {name for each in ancestors for name in each}
+    refuse_near(path, own.keys() - known, known)
+
+
 def _family(path: str) -> tuple[Config, ...]:
     """The config and all that it inherits from, each by itself."""
+    return _read_family(path, Path(path).stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _read_family(path: str, modified: int) -> tuple[Config, ...]:
+    """The family of a file as it was ``modified``, ns; read once."""
     base = _literal_base(Path(path))
     parents = [base] if isinstance(base, str) else list(base)
     found = [Config.fromfile(path)]

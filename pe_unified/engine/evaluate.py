@@ -12,12 +12,14 @@ from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
+from pe_unified.engine.config import ConfigError
 from pe_unified.engine.inputs import require_same_input
 from pe_unified.engine.runner import PERunner
 from pe_unified.evaluation.metrics import as_json, fix_thresholds
 from pe_unified.evaluation.tables import Table
 from pe_unified.files import write_text
 from pe_unified.models.weights import load_checkpoint_safely
+from pe_unified.registry import HOOKS
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ def evaluate_checkpoint(
     chosen: Mapping[str, Any] = stored.get("meta", {}).get("validated", {})
     needed = [f"{metric.prefix}/threshold" for metric in _metrics(runner.test_evaluator)]
     if any(chosen.get(key) is None for key in needed):
+        if cfg.get("val_dataloader") is None:
+            raise ConfigError(
+                f"{checkpoint} carries no thresholds, and this config has no validation split to "
+                "choose them on: give it val_dataloader, val_cfg and val_evaluator"
+            )
         print_log("no thresholds in the checkpoint: choosing them on validation", "current")
         chosen = validate_checkpoint(cfg, checkpoint)
     thresholds = fix_thresholds(runner.test_evaluator, chosen)
@@ -108,7 +115,15 @@ def _test_runner(cfg: Config, checkpoint: str | Path, split: str) -> PERunner:
     cfg.resume = False
     cfg.load_from = str(checkpoint)
     cfg.default_hooks.checkpoint = cfg.default_hooks.param_scheduler = None
+    cfg.custom_hooks = [hook for hook in cfg.get("custom_hooks") or () if _serves_tests(hook)]
     return PERunner.from_cfg(cfg)
+
+
+def _serves_tests(hook: Mapping[str, Any]) -> bool:
+    """Whether a hook does anything without training, as the average of weights does."""
+    kind = HOOKS.get(hook["type"]) if isinstance(hook["type"], str) else hook["type"]
+    names = [name for name in dir(Hook) if "test" in name or name == "after_load_checkpoint"]
+    return kind is None or any(getattr(kind, name) is not getattr(Hook, name) for name in names)
 
 
 def _metrics(evaluator: Evaluator) -> list:

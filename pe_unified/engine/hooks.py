@@ -16,7 +16,7 @@ from pe_unified.registry import HOOKS
 
 @HOOKS.register_module()
 class WholeCheckpointHook(Hook):
-    """Write ``iter_<n>.pth`` regularly and at the end, and ``best.pth`` if asked to.
+    """Write ``iter_<n>.pth`` regularly and at the end, wherever it is; ``best.pth`` if asked to.
 
     Where a validation falls on the same iteration the checkpoint is written after it and
     carries its result, so that a run resumed from any checkpoint repeats or skips nothing.
@@ -66,6 +66,11 @@ class WholeCheckpointHook(Hook):
             _refuse_broken_weights(runner.model, finished, data_batch)
         if due and not validates:
             self._save(runner, finished)
+
+    def after_train(self, runner: Runner) -> None:
+        """What stopped the run early, as EarlyStoppingHook does, left its last weights unsaved."""
+        if not (Path(runner.work_dir) / f"iter_{runner.iter}.pth").exists():
+            self._save(runner, runner.iter)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
         if isinstance(runner._train_loop, dict) or runner._train_loop is None:

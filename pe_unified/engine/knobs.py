@@ -33,11 +33,13 @@ class Knob:
         places: where its value stands, in a merged config.
         follow: adapts what depends on it.
         settle: gives what a value stands for on this machine.
+        none_counts: None in a place is a value, not a gap for the knob to fill.
     """
 
     places: Callable[[Config], Iterator[Place]]
     follow: Callable[[Config, Any], None] | None = None
     settle: Callable[[Any], Any] | None = None
+    none_counts: bool = False
 
 
 def apply_knobs(cfg: Config) -> None:
@@ -122,18 +124,28 @@ def _loaders_persist(cfg: Config, workers: int) -> None:
 
 
 def _schedule_length(cfg: Config, iterations: int) -> None:
-    """The schedule keeps its shape; warm-up its own length, up to half of the run."""
+    """A warm-up and what follows keep their shape; warm-up its length, up to half of the run.
+
+    A schedule of other parts is left as it is written.
+    """
     if cfg.get("train_cfg"):
         cfg.train_cfg.val_interval = min(cfg.train_cfg.val_interval, iterations)
-    warmup = min(cfg.get("warmup_iters", 0), iterations // 2)
-    for scheduler in cfg.get("param_scheduler") or ():
-        if scheduler["type"].endswith("LinearLR"):
-            scheduler.end = max(warmup, 1)
-        else:
-            scheduler.begin = warmup
-            scheduler.end = iterations
-            if "T_max" in scheduler:
-                scheduler.T_max = iterations - warmup
+    schedulers = cfg.get("param_scheduler") or []
+    warms_up = [each["type"].endswith("LinearLR") for each in schedulers]
+    if warms_up not in ([True, False], [False]):
+        return
+    warmup = min(cfg.get("warmup_iters", 0), iterations // 2) if any(warms_up) else 0
+    # From start to full rate takes two iterations: mmengine's would stay at the start in one.
+    if warmup < 2:
+        warmup = 0
+        cfg.param_scheduler = schedulers = schedulers[-1:]
+    else:
+        schedulers[0].end = warmup
+    follows = schedulers[-1]
+    follows.begin = warmup
+    follows.end = iterations
+    if "T_max" in follows:
+        follows.T_max = iterations - warmup
 
 
 def _input_channels(cfg: Config, _: Any) -> None:
@@ -175,7 +187,7 @@ KNOBS: dict[str, Knob] = {
     "lr": Knob(_at("optim_wrapper", "optimizer", "lr")),
     "accumulate": Knob(_at("optim_wrapper", "accumulative_counts")),
     "precision": Knob(_at("optim_wrapper", "precision"), _evaluation_precision, settled_precision),
-    "pretrained": Knob(_at("model", "backbone", "pretrained")),
+    "pretrained": Knob(_at("model", "backbone", "pretrained"), none_counts=True),
     "frozen_stages": Knob(_at("model", "backbone", "frozen_stages")),
     "seed": Knob(_at("randomness", "seed")),
     "vis_backends": Knob(_at("visualizer", "vis_backends")),

@@ -7,8 +7,10 @@ from typing import Any
 
 from mmengine.config import Config
 
-from pe_unified.engine.config import ConfigError
+from pe_unified.engine.config import ConfigError, refuse_near
 
+#: What a recipe may say at its top level, beside names of its own.
+_NAMES = ("steps", "comparisons", "settings", "step_settings", "backbone")
 #: Modules of PEUnified that a step may take from an earlier one.
 MODULES = ("backbone", "cls_head", "seg_head", "det_head")
 
@@ -62,16 +64,21 @@ def load_recipe(path: str | Path) -> Recipe:
     if not path.is_file():
         raise FileNotFoundError(f"no recipe at {path}; the ready ones are in configs/steps/")
     cfg = Config.fromfile(path)
-    if "steps" not in cfg:
+    if not cfg.get("steps"):
         raise ConfigError(f"{path} lists no steps; is it a config rather than a recipe?")
+    refuse_near(path, cfg.keys(), _NAMES)
     shared = dict(cfg.get("settings", {}))
     single = dict(cfg.get("step_settings", {}))
+    if any("seed" in each for each in (shared, *single.values())):
+        raise ConfigError(f"{path}: a recipe's seeds are given when it is run; use --seeds")
     backbone = cfg.get("backbone", "")
     steps: list[Step] = []
     for entry in cfg.steps:
         unknown = set(entry) - {"name", "config", "reuse", "settings"}
         if unknown:
             raise ConfigError(f"{path}: step {entry.get('name')} has unknown {sorted(unknown)}")
+        if not {"name", "config"} <= set(entry):
+            raise ConfigError(f"{path}: a step needs a name and a config, got {dict(entry)}")
         step = Step(
             name=entry["name"],
             config=(path.parent / entry["config"].format(backbone=backbone)).resolve(),
@@ -85,7 +92,12 @@ def load_recipe(path: str | Path) -> Recipe:
     if not single.keys() <= names:
         unknown = ", ".join(sorted(single.keys() - names))
         raise ConfigError(f"{path}: step_settings of {unknown}, which the recipe does not have")
-    for metric, scratch, reused in comparisons:
+    for each in comparisons:
+        if len(each) != 3:
+            raise ConfigError(
+                f"{path}: a comparison is (metric, scratch step, reused step), got {each}"
+            )
+        metric, scratch, reused = each
         if not {scratch, reused} <= names:
             raise ConfigError(f"{path}: the comparison of {metric} names an unknown step")
     return Recipe(path.stem, tuple(steps), comparisons)

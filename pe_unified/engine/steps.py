@@ -20,6 +20,7 @@ from pe_unified.engine.recipe import Recipe, Step, load_recipe
 from pe_unified.engine.runner import PERunner, join_processes, newest_checkpoint
 from pe_unified.engine.summary import headline, write_summary
 from pe_unified.engine.views import KeepViewsHook
+from pe_unified.evaluation.metrics import PATIENT_METRICS
 from pe_unified.files import write_text
 
 
@@ -57,6 +58,8 @@ def run_recipe(
         What ``summary.json`` holds.
     """
     recipe = load_recipe(path)
+    if "seed" in (overrides or {}):
+        raise ConfigError("a recipe takes its seeds from --seeds, not from an override")
     if launcher != "none" and jobs > 1:
         raise ConfigError("either several jobs, or a launcher that shares out each of them")
     join_processes(launcher)
@@ -74,6 +77,9 @@ def run_recipe(
         )
         steps += _steps_of(recipe, prefix, common)
     records = {run.title: run.kept_record() for run in steps}
+    for run in steps:
+        if records[run.title] is None:
+            _refuse_other(run.result.parent, run.fingerprint)
     finished = {title for title, record in records.items() if record is not None}
     for title in (run.title for run in steps if run.title in finished):
         report(f"{title}: finished before")
@@ -103,6 +109,7 @@ def _steps_of(recipe: Recipe, prefix: str, common: Mapping[str, Any]) -> list["S
     fingerprints: dict[str, str] = {}
     titles: dict[str, str] = {}
     runs = []
+    configs: dict[str, Config] = {}
     idle = set(common["overrides"] or ())
     for number, step in enumerate(recipe.steps, start=1):
         titles[step.name] = f"{prefix}[{number}/{len(recipe.steps)}] {step.name}"
@@ -110,6 +117,8 @@ def _steps_of(recipe: Recipe, prefix: str, common: Mapping[str, Any]) -> list["S
             step.config, common["overrides"], common["data_root"], step.settings, of_recipe=True
         )
         idle = {key for key in idle if absent_head(cfg, key)}
+        configs[step.name] = cfg
+        _require_files(step, cfg)
         parents = {module: fingerprints[source] for module, source in step.reuse.items()}
         fingerprints[step.name] = _fingerprint(cfg, step.name, parents)
         run = StepRun(
@@ -121,19 +130,54 @@ def _steps_of(recipe: Recipe, prefix: str, common: Mapping[str, Any]) -> list["S
             **common,
         )
         runs.append(run)
+    for metric, *arms in recipe.comparisons:
+        _require_metric(metric, {arm: configs[arm] for arm in arms})
     if idle:
         raise ConfigError(f"override '{min(idle)}': no step of the recipe has that head")
     return runs
 
 
+def _require_metric(metric: str, arms: Mapping[str, Config]) -> None:
+    """What the end compares is looked at before the first step trains."""
+    known = {f"{each.default_prefix}/{key}" for each in PATIENT_METRICS for key in each.keys}
+    if metric not in known:
+        raise ConfigError(
+            f"the comparison of '{metric}': no such metric; known: {', '.join(sorted(known))}"
+        )
+    head = f"{metric.split('/')[0]}_head"
+    for arm, cfg in arms.items():
+        if not cfg.model.get(head):
+            raise ConfigError(f"the comparison of '{metric}': step {arm} has no {head}")
+
+
+def _require_files(step: Step, cfg: Config) -> None:
+    """What a step needs beside earlier ones is looked for before the first one trains."""
+    for split in ("train", "val", "test"):
+        loader = cfg.get(f"{split}_dataloader")
+        if loader is None:
+            continue
+        file = Path(loader.dataset.data_root) / loader.dataset.ann_file
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"step {step.name}: no annotations at {file}; convert a data set first "
+                "(data_converters/), or point --data-root at one"
+            )
+    for module, source in (cfg.get("reuse") or {}).items():
+        if module not in step.reuse and not Path(source).is_file():
+            raise FileNotFoundError(f"step {step.name}: {module} from {source}: no such checkpoint")
+
+
 def _fingerprint(cfg: Config, step_name: str, parents: Mapping[str, str]) -> str:
     """Changes with anything that bears on the result: settings, annotations, earlier steps."""
-    relevant = {**cfg.to_dict(), "step": step_name, "reuse": dict(parents)}
+    reuse = {**(cfg.get("reuse") or {}), **parents}
+    relevant = {**cfg.to_dict(), "step": step_name, "reuse": reuse}
     for key in ("experiment_name", "work_dir", "num_workers", "launcher"):
         relevant.pop(key, None)
     annotations = {}
     for split in ("train", "val", "test"):
         loader = relevant[f"{split}_dataloader"]
+        if loader is None:
+            continue
         for key in ("num_workers", "persistent_workers"):
             loader.pop(key, None)
         file = Path(loader["dataset"]["data_root"]) / loader["dataset"]["ann_file"]
@@ -176,9 +220,11 @@ class StepRun:
 
     def __call__(self, report: Report) -> dict[str, Any]:
         """Train and test; the record for ``summary.json``."""
-        result = self._result
+        result = self.result
         cfg = self._config()
-        _claim(Path(cfg.work_dir), self.fingerprint)
+        if is_main_process():
+            _refuse_other(Path(cfg.work_dir), self.fingerprint)
+            write_text(_mark_of(Path(cfg.work_dir)), self.fingerprint)
         report(f"{self.title}: {self.iterations} iterations of {self.step.config.name}")
         runner = PERunner.from_cfg(cfg)
         runner.train()
@@ -208,14 +254,15 @@ class StepRun:
         return json.loads(result.read_text())["record"]
 
     @property
-    def _result(self) -> Path:
+    def result(self) -> Path:
+        """The file that says that the step is finished, in the step's folder."""
         return self.folder / self.step.name / "metrics.json"
 
     def kept_record(self) -> dict[str, Any] | None:
         """The record, if these very settings have been trained and tested before."""
-        if not self._result.is_file():
+        if not self.result.is_file():
             return None
-        kept = json.loads(self._result.read_text())
+        kept = json.loads(self.result.read_text())
         return kept["record"] if kept["fingerprint"] == self.fingerprint else None
 
     def _config(self) -> Config:
@@ -229,9 +276,10 @@ class StepRun:
         cfg.launcher = self.launcher
         cfg.resume = True
         cfg.console_level = "WARNING"
-        cfg.reuse = {
+        earlier = {
             module: [source, self._checkpoint(source)] for module, source in step.reuse.items()
         }
+        cfg.reuse = {**(cfg.get("reuse") or {}), **earlier}
         return cfg
 
     def _checkpoint(self, step_name: str) -> str:
@@ -244,17 +292,20 @@ class StepRun:
         return found
 
 
-def _claim(folder: Path, fingerprint: str) -> None:
+def _mark_of(folder: Path) -> Path:
+    """Says with which settings a step was begun."""
+    return folder / "fingerprint.txt"
+
+
+def _refuse_other(folder: Path, fingerprint: str) -> None:
     """A folder belongs to one setting; another one must not resume from its weights."""
-    if not is_main_process():
-        return
-    mark = folder / "fingerprint.txt"
-    if mark.is_file() and mark.read_text() != fingerprint:
+    mark = _mark_of(folder)
+    begun = any(folder.glob("*.pth")) or (folder / "metrics.json").exists()
+    if begun and mark.is_file() and mark.read_text() != fingerprint:
         raise ConfigError(
             f"{folder} was begun with other settings (or another version of the config); "
             "choose another --work-dir, or remove it to start this step anew"
         )
-    write_text(mark, fingerprint)
 
 
 def _short_path(path: Path) -> str:

@@ -247,6 +247,10 @@ class DetMetric(PatientMetric[detection.DetTable]):
         return table.statistic(threshold)
 
 
+#: Those that give a value of their own for every patient.
+PATIENT_METRICS: tuple[type[PatientMetric], ...] = (SliceMetric, SegMetric, DetMetric)
+
+
 def fix_thresholds(evaluator: Evaluator, chosen: Mapping[str, Any]) -> dict[str, float]:
     """Apply thresholds chosen on validation, ``{"cls/threshold": 0.4, ...}``, to a test.
 

@@ -147,3 +147,17 @@ def test_mask_of_another_size_is_refused(tmp_path):
 def test_misspelt_need_is_refused(tiny_dataset):
     with pytest.raises(ValueError, match="label kinds"):
         dataset(tiny_dataset, needs=("mask",))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"images": [', "no JSON"),
+        ("[]", "plain COCO"),
+        ('{"images": [{"id": 1}], "annotations": []}', "plain COCO"),
+    ],
+)
+def test_other_files_than_the_converters_are_named(tmp_path, text, message):
+    (tmp_path / "train.json").write_text(text)
+    with pytest.raises(DatasetError, match=rf"train\.json: {message}"):
+        PESliceDataset("train.json", str(tmp_path))

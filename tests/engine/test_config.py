@@ -1,5 +1,6 @@
 import pytest
 import torch
+from mmengine.registry import PARAM_SCHEDULERS
 
 from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.engine import ConfigError, load_config
@@ -43,6 +44,63 @@ def test_schedule_keeps_its_shape_at_any_length(path):
     assert cfg.train_cfg.max_iters == 200 and cfg.train_cfg.val_interval == 200
     assert warmup["end"] == cosine["begin"] == 100
     assert cosine["end"] == 200 and cosine["T_max"] == 100
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 2, 5])
+def test_the_full_rate_is_reached(path, warmup):
+    """As mmengine's schedulers do it; a warm-up of one iteration would never end."""
+    cfg = load_config(path, {"warmup_iters": warmup, "max_iters": 20, "lr": 0.5})
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    schedulers = [
+        PARAM_SCHEDULERS.build({**s, "optimizer": optimizer}) for s in cfg.param_scheduler
+    ]
+    rates = []
+    for _ in range(20):
+        rates.append(optimizer.param_groups[0]["lr"])
+        for scheduler in schedulers:
+            scheduler.step()
+    assert max(rates) == pytest.approx(0.5, rel=0.02)
+    assert rates[0] == pytest.approx(0.5 if warmup < 2 else 0.005)
+    assert rates[-1] < 0.02
+
+
+def test_a_schedule_of_other_parts_is_left_alone(path, tmp_path):
+    parts = [
+        dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=7),
+        dict(type="ConstantLR", factor=1.0, by_epoch=False, begin=7, end=15),
+        dict(type="CosineAnnealingLR", by_epoch=False, begin=15, end=20, T_max=5),
+    ]
+    child = tmp_path / "child.py"
+    child.write_text(f"_base_ = {str(path)!r}\nparam_scheduler = {parts!r}\n")
+    assert load_config(child, {"max_iters": 20}).param_scheduler == parts
+
+
+def test_none_for_the_pretrained_backbone_is_not_lost(path, tmp_path):
+    child = tmp_path / "child.py"
+    child.write_text(f"_base_ = {str(path)!r}\nmodel = dict(backbone=dict(pretrained=None))\n")
+    with pytest.raises(ConfigError, match="set 'pretrained' instead"):
+        load_config(child)
+    with pytest.raises(ConfigError, match="set 'pretrained' instead"):
+        load_config(path, settings=[dict(model=dict(backbone=dict(pretrained=None)))])
+    child.write_text(f"_base_ = {str(path)!r}\npretrained = None\n")
+    assert load_config(child).model.backbone.pretrained is None
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("batchsize = 16", "batch_size"),
+        ("window = ['pe']", "windows"),
+        ("train_dataloder = dict(batch_size=4)", "train_dataloader"),
+    ],
+)
+def test_a_misspelt_name_in_a_file(path, tmp_path, text, meant):
+    child = tmp_path / "child.py"
+    child.write_text(f"_base_ = {str(path)!r}\n{text}\n")
+    with pytest.raises(ConfigError, match=f"did you mean '{meant}'"):
+        load_config(child)
+    child.write_text(f"_base_ = {str(path)!r}\nmine = 3\n")
+    assert load_config(child).mine == 3
 
 
 def test_short_names_of_precision_set_training_and_evaluation(path):

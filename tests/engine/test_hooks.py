@@ -3,7 +3,10 @@ import torch
 from mmengine.hooks import Hook
 from tiny_run import small_config
 
-from pe_unified.engine import PERunner, WholeCheckpointHook
+from pe_unified.engine import ConfigError, PERunner, WholeCheckpointHook
+from pe_unified.engine.evaluate import evaluate_checkpoint
+from pe_unified.engine.runner import newest_checkpoint
+from pe_unified.models.weights import load_checkpoint_safely
 
 
 class BreakLoss(Hook):
@@ -44,6 +47,31 @@ def test_broken_weights_are_not_written(repository, tiny_dataset, tmp_path, val_
     with pytest.raises(FloatingPointError, match=r"iteration 2: \d+ tensors[\s\S]*PAT00\d/\d{4}"):
         runner.train()
     assert [path.name for path in tmp_path.glob("*.pth")] == ["iter_1.pth"]
+
+
+def test_a_run_that_stops_early_keeps_its_last_weights(repository, tiny_dataset, tmp_path):
+    """And they can be tested: the hook that stopped it has nothing to do there."""
+    cfg = small_config(repository, tiny_dataset, tmp_path, task="cls", max_iters=9)
+    cfg.default_hooks.checkpoint.interval = 3
+    cfg.train_cfg.val_interval = 2
+    stop = dict(type="EarlyStoppingHook", monitor="cls/auc", rule="greater", patience=1)
+    cfg.custom_hooks = [*cfg.custom_hooks, dict(**stop, min_delta=2.0)]
+    runner = PERunner.from_cfg(cfg)
+    runner.train()
+    assert runner.iter == 4
+    newest = newest_checkpoint(tmp_path)
+    assert newest is not None and newest.endswith("iter_4.pth")
+    assert load_checkpoint_safely(newest)["meta"]["validated"]["cls/threshold"] > 0
+    evaluation = evaluate_checkpoint(cfg, newest)
+    assert 0 <= evaluation.metrics["cls/auc"] <= 1
+
+
+def test_without_validation_there_are_no_thresholds(repository, tiny_dataset, tmp_path):
+    cfg = small_config(repository, tiny_dataset, tmp_path, task="cls", max_iters=2)
+    cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+    PERunner.from_cfg(cfg).train()
+    with pytest.raises(ConfigError, match="no validation split to choose them on"):
+        evaluate_checkpoint(cfg, tmp_path / "iter_2.pth")
 
 
 def test_best_metric_must_exist(repository, tiny_dataset, tmp_path):

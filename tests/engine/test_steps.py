@@ -233,6 +233,8 @@ def test_other_settings_do_not_mix_with_an_old_run(finished, recipe):
             [dict(name="a", config="c.py"), dict(name="b", config="c.py", reuse=dict(neck="a"))],
             "modules",
         ),
+        ([dict(name="a")], "a name and a config"),
+        ([], "lists no steps"),
     ],
 )
 def test_recipes_that_cannot_work_are_refused(tmp_path, steps, message):
@@ -240,6 +242,75 @@ def test_recipes_that_cannot_work_are_refused(tmp_path, steps, message):
     (tmp_path / "r.py").write_text(f"steps = {steps!r}")
     with pytest.raises(ConfigError, match=message):
         load_recipe(tmp_path / "r.py")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("setings = dict(lr=1.0)", "did you mean 'settings'"),
+        ("step_setings = dict(a=dict(lr=1.0))", "did you mean 'step_settings'"),
+        ("settings = dict(seed=5)", "use --seeds"),
+        ("comparisons = [('cls/auc', 'a')]", "a comparison is"),
+        ("comparisons = [('cls/auc', 'a', 'b')]", "unknown step"),
+    ],
+)
+def test_what_a_recipe_says_in_vain_is_refused(tmp_path, text, message):
+    (tmp_path / "c.py").write_text("")
+    (tmp_path / "r.py").write_text(f"steps = [dict(name='a', config='c.py')]\n{text}\n")
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(tmp_path / "r.py")
+
+
+@pytest.mark.parametrize(
+    ("change", "overrides", "message"),
+    [
+        (("cls/auc", "cls/acc"), {}, "no such metric; known: cls/accuracy"),
+        (("cls/auc", "seg/iou"), {}, "step s1_cls has no seg_head"),
+        (("pe_cls_r50", "ablations/seg_r50_pe_pretrained"), {}, "no such checkpoint"),
+        (("cls/auc", "cls/auc"), {"seed": 7}, "--seeds"),
+    ],
+)
+def test_what_only_the_end_would_show_is_told_first(
+    recipe, tiny_dataset, tmp_path, change, overrides, message
+):
+    broken = tmp_path / "broken.py"
+    broken.write_text(recipe.read_text().replace(*change))
+    with pytest.raises((ConfigError, FileNotFoundError), match=message):
+        run_recipe(broken, tmp_path / "run", str(tiny_dataset), overrides, report=quiet)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_test_split_that_is_missing_costs_no_training(recipe, tiny_dataset, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(tiny_dataset, data)
+    (data / "annotations/test.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"step s1_cls: no annotations at .*test\.json"):
+        run_recipe(recipe, tmp_path / "run", str(data), report=quiet)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_weights_that_a_config_names_are_taken(finished, recipe, tmp_path):
+    """A step that takes none of the recipe's: its config's own reuse is kept."""
+    source = finished.work_dir / finished.summary["steps"][0]["checkpoint"]
+    settings = dict(reuse=dict(backbone=str(source)), max_iters=2)
+    text = recipe.read_text().replace(
+        "steps = [", f"step_settings = dict(s1_cls={settings!r})\nsteps = ["
+    )
+    (tmp_path / "recipe.py").write_text(text)
+    lines = []
+    summary = run_recipe(
+        tmp_path / "recipe.py", tmp_path / "run", str(finished.data), report=lines.append
+    )
+    (taken,) = summary["steps"][0]["reused"]
+    assert taken["module"] == "backbone" and taken["tensors"] == taken["total"] > 0
+
+
+def test_a_first_try_without_weights_claims_nothing(recipe, tiny_dataset, tmp_path):
+    work_dir = tmp_path / "run"
+    with pytest.raises(ValueError, match="frozen_stages"):
+        run_recipe(recipe, work_dir, str(tiny_dataset), {"frozen_stages": 7}, report=quiet)
+    assert (work_dir / "s1_cls/fingerprint.txt").is_file()
+    run_recipe(recipe, work_dir, str(tiny_dataset), {"max_iters": 2}, report=quiet)
 
 
 def test_recipes_inherit_the_table_of_steps(repository):
