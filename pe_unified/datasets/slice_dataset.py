@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from mmengine.dataset import BaseDataset
 
 from pe_unified.ct.hu import HU_OFFSET
@@ -177,7 +178,10 @@ class PESliceDataset(BaseDataset):
         return [*reversed(below[1:]), *above]
 
     def __getitem__(self, draw: "int | Draw") -> dict:
-        index, seed = draw if isinstance(draw, tuple) else (int(draw), 0)
+        if isinstance(draw, tuple):
+            index, seed = draw
+        else:  # from a sampler of another library, which gives no seed
+            index, seed = int(draw), 0 if self.test_mode else int(torch.randint(2**31, ()))
         item = self.get_data_info(index)
         item["rng"] = np.random.default_rng((seed, index))
         item["slice_paths"] = self.neighbour_paths(item)

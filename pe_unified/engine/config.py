@@ -8,6 +8,7 @@ and overrides are merged is carried to all its places, and no other value may st
 
 import ast
 import difflib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -59,7 +60,7 @@ def load_config(
         cfg.merge_from_dict(_for_its_heads(cfg, each))
     overrides = dict(overrides or {})
     if data_root is not None:
-        overrides["data_root"] = str(data_root)
+        overrides["data_root"] = os.path.normpath(data_root)
     if of_recipe:
         overrides = {key: value for key, value in overrides.items() if not absent_head(cfg, key)}
     _refuse_misspelt(path)

@@ -1,7 +1,8 @@
-"""Whether a config prepares slices as they were prepared for a checkpoint."""
+"""Whether a config prepares slices, and computes, as a checkpoint was trained to."""
 
+import re
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,23 @@ from mmengine.config import Config
 
 from pe_unified.engine.config import ConfigError
 from pe_unified.engine.knobs import governed
+from pe_unified.models.data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
+
+#: Settings of a network that its answers do not depend on, or that follow from its input.
+_OF_TRAINING = re.compile(
+    "pretrained|frozen|norm_eval|with_cp|drop|loss|weight|init_cfg|train|in_channels|image_channels"
+)
 
 
 def require_same_input(
     cfg: Config, checkpoint: str | Path, stored: Mapping[str, Any], named: Collection[str] = ()
 ) -> None:
-    """Refuse a config that gives a checkpoint another input than the one it was trained for.
+    """Refuse a config that gives a checkpoint another input or network than it was trained with.
 
     Compared are the pipelines of validation and test and their neighbours, as far as both have
-    them, not where data lie. A checkpoint that carries no config passes.
+    them, not where data lie; and what the network computes with, where weights of the same shape
+    would fit either (normalisation, anchors), not what bears on training alone. A checkpoint that
+    carries no config passes.
 
     Args:
         cfg: what the checkpoint is to be evaluated or published with.
@@ -34,7 +43,8 @@ def require_same_input(
     other = Config(dict(trained_with))
     loaders = [f"{split}_dataloader" for split in ("val", "test")]
     shared = [name for name in loaders if cfg.get(name) and other.get(name)]
-    before, now = _input_settings(other, shared), _input_settings(cfg, shared)
+    before = {**_input_settings(other, shared), **_model_settings(other)}
+    now = {**_input_settings(cfg, shared), **_model_settings(cfg)}
     changed = [
         key
         for key in dict.fromkeys([*before, *now])
@@ -46,7 +56,7 @@ def require_same_input(
     options = [f"{key}={_as_option(before[key])}" for key in changed if key in before]
     repeat = f"repeat --cfg-options {shlex.join(options)}, or " if options else ""
     raise ConfigError(
-        f"{checkpoint} was trained with another input than this config gives: "
+        f"{checkpoint} was trained with another input or network than this config gives: "
         f"{'; '.join(differences)}. Take the config in its work dir, {repeat}"
         "name there what is meant to differ"
     )
@@ -63,6 +73,27 @@ def _input_settings(cfg: Config, loaders: Sequence[str]) -> dict[str, Any]:
                 settings[f"{path}.pipeline.{number}.{key}"] = value
     knobs = {place.path: name for name, place in governed(cfg)}
     return {knobs.get(key, key): value for key, value in settings.items()}
+
+
+def _model_settings(cfg: Config) -> dict[str, Any]:
+    """By dotted key, what the network computes with outside training.
+
+    The statistics stand for one slice and window: the others repeat them.
+    """
+    settings = dict(_leaves("model", cfg.get("model") or {}))
+    for name, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+        given = settings.pop(f"model.data_preprocessor.{name}", usual)
+        if any(value != usual[k % len(usual)] for k, value in enumerate(given)):
+            settings[f"model.data_preprocessor.{name}"] = given
+    return {key: value for key, value in settings.items() if not _OF_TRAINING.search(key)}
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(f"{path}.{key}", inner)
+    elif value is not None:
+        yield path, value
 
 
 def _is_named(key: str, named: Collection[str]) -> bool:

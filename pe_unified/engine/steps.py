@@ -23,6 +23,12 @@ from pe_unified.engine.views import KeepViewsHook
 from pe_unified.evaluation.metrics import PATIENT_METRICS
 from pe_unified.files import write_text
 
+#: Settings that change where and how a step runs and what it tells, not what comes of it.
+_OF_NO_ACCOUNT = (
+    *("experiment_name", "work_dir", "num_workers", "launcher"),
+    *("log_level", "log_processor", "console_level", "vis_backends", "visualizer"),
+)
+
 
 def run_recipe(
     path: str | Path,
@@ -171,7 +177,7 @@ def _fingerprint(cfg: Config, step_name: str, parents: Mapping[str, str]) -> str
     """Changes with anything that bears on the result: settings, annotations, earlier steps."""
     reuse = {**(cfg.get("reuse") or {}), **parents}
     relevant = {**cfg.to_dict(), "step": step_name, "reuse": reuse}
-    for key in ("experiment_name", "work_dir", "num_workers", "launcher"):
+    for key in _OF_NO_ACCOUNT:
         relevant.pop(key, None)
     annotations = {}
     for split in ("train", "val", "test"):

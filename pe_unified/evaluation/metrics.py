@@ -115,9 +115,9 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
             metrics[key] = estimates[key].value
             if self.resamples:
                 metrics[f"{key}_ci"] = [estimates[key].low, estimates[key].high]
-        return {**metrics, "threshold": threshold, **self.further_choices(table)}
+        return {**metrics, "threshold": threshold, **self.further_choices(table, threshold)}
 
-    def further_choices(self, table: AnyTable) -> dict[str, float]:
+    def further_choices(self, table: AnyTable, threshold: float) -> dict[str, float]:
         """What else this split fixes, where it chooses the threshold."""
         return {}
 
@@ -174,10 +174,13 @@ class SliceMetric(PatientMetric[slices.SliceTable]):
     def choose(self, table: slices.SliceTable) -> float | None:
         return slices.choose_threshold(table, self.criterion)
 
-    def further_choices(self, table: slices.SliceTable) -> dict[str, float]:
-        """``gate``, below which segmentation and detection can be spared."""
+    def further_choices(self, table: slices.SliceTable, threshold: float) -> dict[str, float]:
+        """``gate``, below which segmentation and detection can be spared.
+
+        Never above the threshold: a slice that is called positive is looked at.
+        """
         gate = slices.choose_gate(table) if self.threshold is None else None
-        return {} if gate is None else {"gate": gate}
+        return {} if gate is None else {"gate": min(gate, threshold)}
 
     def statistic(self, table: slices.SliceTable, threshold: float) -> Statistic:
         return table.statistic(threshold)

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from tiny_dataset import write_tiny_dataset
 
 from pe_unified.datasets import DatasetError, Draw, PESliceDataset
@@ -161,3 +162,17 @@ def test_other_files_than_the_converters_are_named(tmp_path, text, message):
     (tmp_path / "train.json").write_text(text)
     with pytest.raises(DatasetError, match=rf"train\.json: {message}"):
         PESliceDataset("train.json", str(tmp_path))
+
+
+def test_a_foreign_sampler_does_not_freeze_the_augmentation(tiny_dataset):
+    """Its draws carry no seed; a slice would else look the same in every round."""
+    pipeline = [lambda item: float(item["rng"].random())]
+    torch.manual_seed(0)
+    trains = dataset(tiny_dataset, pipeline=pipeline)
+    rounds = [trains[3] for _ in range(4)]
+    assert len(set(rounds)) == 4
+    torch.manual_seed(0)
+    assert [trains[3] for _ in range(4)] == rounds
+    assert trains[Draw(3, 5)] == trains[Draw(3, 5)]
+    tests = dataset(tiny_dataset, pipeline=pipeline, test_mode=True)
+    assert tests[3] == tests[3]

@@ -81,6 +81,31 @@ def test_every_difference_is_named_with_its_cure(path, trained_with):
     require_same_input(load_config(path, options), "a.pth", stored(before))
 
 
+def test_another_network_is_a_difference_where_weights_would_fit(repository):
+    det = repository / "configs/pe_det_r50.py"
+    before = stored(load_config(det, {"model.det_head.anchor_scales": (1.0, 1.75)}))
+    with pytest.raises(ConfigError, match=r"model\.det_head\.anchor_scales was \(1\.0, 1\.75\)"):
+        require_same_input(load_config(det, {}), "a.pth", before)
+    mean = {"model.data_preprocessor.mean": [10.0, 10.0, 10.0]}
+    before = stored(load_config(det, mean))
+    with pytest.raises(ConfigError, match=r"or network.*data_preprocessor\.mean was") as refused:
+        require_same_input(load_config(det), "a.pth", before)
+    assert options_of(str(refused.value)) == mean
+    require_same_input(load_config(det, mean), "a.pth", before)
+    require_same_input(load_config(det), "a.pth", before, named=mean)
+
+
+def test_what_bears_on_training_alone_may_differ(path):
+    alone = {
+        "pretrained": None,
+        "frozen_stages": 2,
+        "model.cls_head.dropout": 0.5,
+        "model.task_weights.cls": 3.0,
+        "model.frozen": ["backbone"],
+    }
+    require_same_input(load_config(path), "a.pth", stored(load_config(path, alone)))
+
+
 def test_only_what_the_user_names_may_differ(path):
     before = stored(load_config(path))
     named = {"input_size": (384, 512)}
@@ -126,4 +151,5 @@ def test_the_tools_let_pass_what_the_command_line_names(
     done = command(tool, path, *files, "--data-root", tiny_dataset, *named)
     assert done.returncode == 1
     assert "input_size was 64, is 512" in done.stderr and "neighbours" not in done.stderr
-    assert options_of(done.stderr) == {"input_size": 64}
+    network = {"model.backbone.depth": 18, "model.backbone.base_channels": 8}
+    assert options_of(done.stderr) == {"input_size": 64, **network}

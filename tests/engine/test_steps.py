@@ -202,7 +202,8 @@ def test_steps_side_by_side_go_on_after_a_kill(side_by_side, recipe, tmp_path):
 def test_other_workers_go_on_with_an_old_run(finished, recipe):
     lines = []
     work_dir, data = finished.work_dir, str(finished.data)
-    run_recipe(recipe, work_dir, data, {"num_workers": 1}, report=lines.append, note=NOTE)
+    told = {"num_workers": 1, "log_level": "WARNING"}
+    run_recipe(recipe, work_dir, f"{data}/", told, report=lines.append, note=NOTE)
     assert len([line for line in lines if "finished before" in line]) == 2
 
 

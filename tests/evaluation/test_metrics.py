@@ -69,6 +69,12 @@ def test_keys_are_those_of_the_result_files():
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
 
 
+def test_no_slice_that_is_called_positive_is_spared():
+    """The threshold may lie between the classes, and with it below the least positive slice."""
+    metrics = evaluate([answered_slice(index, index % 3 == 0) for index in range(12)])
+    assert 0.2 < metrics["cls/gate"] <= metrics["cls/threshold"] <= 0.9
+
+
 def test_no_intervals_without_resamples():
     metrics = evaluate([answered_slice(i, i % 2 == 0) for i in range(8)], resamples=0)
     assert not [key for key in metrics if key.endswith("_ci")]
