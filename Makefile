@@ -9,8 +9,8 @@ JOBS   ?= 2
 
 help:
 	@echo "make setup   build $(VENV) (no compiler, no GPU, no sudo)"
-	@echo "make demo    generate studies, convert, train every step, evaluate, draw (under 15 minutes on 2 cores)"
-	@echo "make test    run the tests (under 10 minutes on 2 cores)"
+	@echo "make demo    generate studies, convert, train every step, evaluate, draw (under 15 minutes on 2 cores with bfloat16)"
+	@echo "make test    run the tests (about 10 minutes on 2 cores)"
 	@echo "make slow    run the longer tests"
 	@echo "make lint    ruff and mypy"
 	@echo "make clean   remove $(VENV) and caches; data and work_dirs stay"

@@ -2,7 +2,8 @@
 
 tools/train_steps.py configs/demo/steps.py --data-root data/demo/pe --jobs 2
 
-Time: about 13 minutes on 2 CPU cores for all of `make demo`, of which this is most.
+Time: about 13 minutes on 2 CPU cores with bfloat16 for all of `make demo`, of which this is most;
+three to four times as long in float32.
 Result: docs/demo.md.
 """
 

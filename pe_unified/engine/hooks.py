@@ -37,6 +37,11 @@ class WholeCheckpointHook(Hook):
         self.interval = interval
         self.max_keep = max_keep
         self.save_best = save_best
+        self._saved: int | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """What a run goes on from is saved; every process counts for itself."""
+        self._saved = runner.iter
 
     def _due(self, runner: Runner, finished: int) -> bool:
         """Between two updates of the weights a checkpoint would lose half a gradient."""
@@ -69,7 +74,7 @@ class WholeCheckpointHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """What stopped the run early, as EarlyStoppingHook does, left its last weights unsaved."""
-        if not (Path(runner.work_dir) / f"iter_{runner.iter}.pth").exists():
+        if self._saved != runner.iter:
             self._save(runner, runner.iter)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
@@ -96,6 +101,7 @@ class WholeCheckpointHook(Hook):
             self._write(runner, "best.pth", runner.iter, save_optimizer=False)
 
     def _save(self, runner: Runner, finished: int) -> None:
+        self._saved = finished
         self._write(runner, f"iter_{finished}.pth", finished)
         self._forget_oldest(Path(runner.work_dir))
 
