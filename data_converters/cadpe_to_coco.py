@@ -21,7 +21,7 @@ import numpy as np
 
 from data_converters.core import cli
 from data_converters.core.masked import MaskedSlice, plan_masked_study
-from data_converters.core.places import contents, folders_below, stem_before
+from data_converters.core.places import contents, folders_below, refuse_several, stem_before
 from data_converters.core.plan import PatientPlan, PatientSource, stamp
 from data_converters.core.schema import annotations_of_mask
 from pe_unified.ct.errors import DataError
@@ -119,10 +119,8 @@ class Cadpe:
             if not found:
                 cure = f"put rs/{names[1]}.nrrd there, or remove the image"
                 problem = DataError(images[case][0], "an image without a reference", cure)
-            elif len(images[case]) > 1 or len(found) > 1:
-                several = images[case] if len(images[case]) > 1 else found
-                places = ", ".join(str(path) for path in several)
-                problem = DataError(case, f"found more than once: {places}", "keep one of them")
+            else:
+                problem = refuse_several(case, images[case], found)
             if problem is not None:
                 sources.append(PatientSource(case, None, problem=problem))
                 continue

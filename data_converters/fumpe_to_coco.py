@@ -28,6 +28,7 @@ from data_converters.core.places import (
     case_name,
     contents,
     folders_below,
+    refuse_several,
     stem_before,
     subfolders,
 )
@@ -132,9 +133,8 @@ class Fumpe:
         elif not mats:
             cure = f"put it under GroundTruth/{name}.mat, or remove the scan"
             problem = DataError(folders[0], "a scan without a mask", cure)
-        elif len(folders) > 1 or len(mats) > 1:
-            places = ", ".join(str(path) for path in (folders if len(folders) > 1 else mats))
-            problem = DataError(name, f"found more than once: {places}", "keep one of them")
+        else:
+            problem = refuse_several(name, folders, mats)
         if problem is not None:
             return PatientSource(name, None, problem=problem)
         signature = f"{folder_stamp(folders[0])},{stamp(mats[0])}"

@@ -26,6 +26,7 @@ from data_converters.core.places import (
     case_name,
     folders_below,
     is_hidden,
+    refuse_several,
     stem_before,
     subfolders,
 )
@@ -129,9 +130,8 @@ class Read:
         elif not folders:
             cure = "put its DICOM folder there, or remove the mask"
             problem = DataError(files[0], "a mask without a scan", cure)
-        elif len(folders) > 1 or len(files) > 1:
-            places = ", ".join(str(path) for path in (folders if len(folders) > 1 else files))
-            problem = DataError(case, f"found more than once: {places}", "keep one of them")
+        else:
+            problem = refuse_several(case, folders, files)
         if problem is not None:
             return PatientSource(case, None, problem=problem)
         signature = f"{folder_stamp(folders[0])},{stamp(files[0])}"

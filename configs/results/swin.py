@@ -9,7 +9,7 @@ every eighth of the validation patients is evaluated.
 tools/train_steps.py configs/results/swin.py --data-root data/results/pe --seeds 0 1 2 --jobs 2
 
 Time: not yet measured in full.
-Result: docs/results.md.
+Result: not measured yet; docs/results.md has ResNet-50.
 """
 
 _base_ = "./r50.py"

@@ -3,6 +3,8 @@
 import unicodedata
 from pathlib import Path
 
+from pe_unified.ct.errors import DataError
+
 
 def is_hidden(path: Path) -> bool:
     """Whether a name is none of the set's: ``.DS_Store``, ``._PAT001.mat``, ``__MACOSX``."""
@@ -29,6 +31,15 @@ def folders_below(raw: Path, levels: int = 2) -> list[Path]:
         level = [inner for folder in level for inner in subfolders(folder)]
         found += level
     return found
+
+
+def refuse_several(name: str, *found: list[Path]) -> DataError | None:
+    """The error of a patient of whom one kind of file is there more than once, or None."""
+    for paths in found:
+        if len(paths) > 1:
+            places = ", ".join(str(path) for path in paths)
+            return DataError(name, f"found more than once: {places}", "keep one of them")
+    return None
 
 
 def case_name(name: str) -> str:
