@@ -72,13 +72,14 @@ def read_config(args: argparse.Namespace) -> Config:
 
 
 @contextmanager
-def exit_on_user_error(everything: bool = False) -> Iterator[None]:
+def exit_on_user_error(everything: bool = False, goes_on: str = "") -> Iterator[None]:
     """Turn an error that the user can cure into its message and exit status 1.
 
     ``PE_UNIFIED_TRACEBACK=1`` shows the traceback as well.
 
     Args:
         everything: do so with errors that nobody foresaw, too: files of strangers hold surprises.
+        goes_on: what goes on where Ctrl-C stopped.
     """
     # Folders are named in whatever letters; those that the terminal lacks are no error.
     for stream in (sys.stdout, sys.stderr):
@@ -86,6 +87,9 @@ def exit_on_user_error(everything: bool = False) -> Iterator[None]:
             stream.reconfigure(errors="backslashreplace")
     try:
         yield
+    except KeyboardInterrupt:
+        print(f"stopped; {goes_on}" if goes_on else "stopped", file=sys.stderr)
+        sys.exit(130)
     except USER_ERRORS as error:
         if os.environ.get("PE_UNIFIED_TRACEBACK"):
             raise

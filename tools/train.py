@@ -40,7 +40,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    with exit_on_user_error():
+    with exit_on_user_error(goes_on="--resume goes on from the newest checkpoint"):
         cfg = read_config(args)
         cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
         cfg.launcher = args.launcher

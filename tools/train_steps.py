@@ -84,7 +84,7 @@ def _default_work_dir(recipe: Path) -> str:
 
 def main() -> None:
     args = parse_args()
-    with exit_on_user_error():
+    with exit_on_user_error(goes_on="the same command goes on from here"):
         summary = run_recipe(
             args.recipe,
             work_dir=Path(args.work_dir or _default_work_dir(Path(args.recipe))),

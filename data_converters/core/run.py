@@ -201,6 +201,9 @@ def convert(converter: Converter, out: str | os.PathLike, options: RunOptions) -
         DataError: the folder cannot be used, or there are no patients.
         ValueError: more folds than patients.
     """
+    if Path(out).resolve().is_relative_to(converter.raw.resolve()):
+        cure = "choose one outside, or what is written there is taken for patients the next time"
+        raise DataError(Path(out), "is a folder of the raw set", cure)
     total = len(converter)
     if not total:
         raise DataError(converter.raw, "no patients found", "see --help for the layout expected")

@@ -1,6 +1,7 @@
 """Scratch against reused: differences on the same patients, and the figures."""
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,9 +62,16 @@ def compare_arms(
     """Reused minus scratch for every comparison of a recipe, paired by patient.
 
     With several runs each arm is the mean over its seeds, so the interval is one over
-    patients for that mean; the values of the single seeds stand beside it.
+    patients for that mean; the values of the single seeds stand beside it. What the test data
+    cannot tell (no such label, a single patient) is NaN, with the ``reason``.
     """
-    return [_compare(metric, scratch, reused, runs) for metric, scratch, reused in comparisons]
+    found = []
+    for metric, scratch, reused in comparisons:
+        try:
+            found.append(_compare(metric, scratch, reused, runs))
+        except (FileNotFoundError, ValueError) as error:
+            found.append(_undecided(metric, scratch, reused, runs, str(error)))
+    return found
 
 
 def mean_metrics(step: str, runs: Sequence[Run]) -> dict[str, Any]:
@@ -80,6 +88,23 @@ def mean_metrics(step: str, runs: Sequence[Run]) -> dict[str, Any]:
             metrics[f"{task}/{name}"] = each.value
             metrics[f"{task}/{name}_ci"] = [each.low, each.high]
     return metrics
+
+
+def _undecided(
+    metric: str, scratch: str, reused: str, runs: Sequence[Run], reason: str
+) -> dict[str, Any]:
+    nan = float("nan")
+    return {
+        "metric": metric,
+        "scratch": scratch,
+        "reused": reused,
+        "difference": nan,
+        "ci": [nan, nan],
+        "p_value": nan,
+        "iterations": [_record(runs[0], step)["iterations"] for step in (scratch, reused)],
+        "by_seed": [],
+        "reason": reason,
+    }
 
 
 def _compare(metric: str, scratch: str, reused: str, runs: Sequence[Run]) -> dict[str, Any]:
@@ -146,6 +171,7 @@ def draw_summary(
     ):
         if any(metric in record["metrics"] for record in records for metric in metrics):
             step_figure(records, folder / name, metrics=metrics, note=note)
+    comparisons = [each for each in comparisons if not math.isnan(each["difference"])]
     if comparisons:
         differences = {
             f"{each['metric']}: {each['reused']} - {each['scratch']}": Difference(

@@ -15,7 +15,7 @@ from mmengine.logging import print_log
 from pe_unified.engine.config import ConfigError
 from pe_unified.engine.inputs import require_same_input
 from pe_unified.engine.runner import PERunner
-from pe_unified.evaluation.metrics import as_json, fix_thresholds
+from pe_unified.evaluation.metrics import PatientMetric, as_json, fix_thresholds
 from pe_unified.evaluation.tables import Table
 from pe_unified.files import write_text
 from pe_unified.models.weights import load_checkpoint_safely
@@ -126,8 +126,9 @@ def _serves_tests(hook: Mapping[str, Any]) -> bool:
     return kind is None or any(getattr(kind, name) is not getattr(Hook, name) for name in names)
 
 
-def _metrics(evaluator: Evaluator) -> list:
-    return list(evaluator.metrics)
+def _metrics(evaluator: Evaluator) -> list[PatientMetric]:
+    """Ours: another library's may stand beside them, and choose nothing."""
+    return [metric for metric in evaluator.metrics if isinstance(metric, PatientMetric)]
 
 
 def write_metrics(path: Path, evaluation: Evaluation, **provenance: Any) -> None:

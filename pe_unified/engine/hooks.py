@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
+from pe_unified.engine.config import ConfigError
 from pe_unified.registry import HOOKS
 
 
@@ -42,6 +43,18 @@ class WholeCheckpointHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """What a run goes on from is saved; every process counts for itself."""
         self._saved = runner.iter
+
+    def before_train(self, runner: Runner) -> None:
+        """Refuse a ``save_best`` that no validation will give."""
+        if self.save_best is None or runner.val_loop is None:
+            return
+        metrics = runner.val_loop.evaluator.metrics
+        known = [f"{each.prefix}/{key}" for each in metrics for key in getattr(each, "keys", ())]
+        if self.save_best not in known and all(hasattr(each, "keys") for each in metrics):
+            raise ConfigError(
+                f"save_best='{self.save_best}' is not among the validation metrics: "
+                f"{', '.join(known) or 'none'}"
+            )
 
     def _due(self, runner: Runner, finished: int) -> bool:
         """Between two updates of the weights a checkpoint would lose half a gradient."""

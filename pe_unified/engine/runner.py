@@ -18,10 +18,11 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import weights_to_cpu
 from torch.utils.data import DataLoader
 
+from pe_unified.ct.errors import one_line
 from pe_unified.engine.config import ConfigError
 from pe_unified.engine.knobs import changed_knobs
 from pe_unified.engine.random_state import gather_random_states, restore_random_state
-from pe_unified.models.weights import load_checkpoint_safely, reuse_weights
+from pe_unified.models.weights import CheckpointError, load_checkpoint_safely, reuse_weights
 from pe_unified.version import __version__
 
 _RUN_NUMBERS = itertools.count(1)
@@ -98,7 +99,8 @@ class PERunner(Runner):
     def _init_model_weights(self) -> None:
         super()._init_model_weights()
         reuse = self.cfg.get("reuse") or {}
-        if not reuse:
+        # A run that goes on has taken them over long ago; their files may be gone.
+        if not reuse or (self._resume and newest_checkpoint(self.work_dir)):
             return
         model = self.model.module if is_model_wrapper(self.model) else self.model
         rules = {
@@ -182,7 +184,15 @@ class PERunner(Runner):
         checkpoint = load_checkpoint_safely(filename, trust=self.cfg.get("trust_checkpoint", False))
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         model = self.model.module if is_model_wrapper(self.model) else self.model
-        model.load_state_dict(checkpoint["state_dict"], strict=strict)
+        try:
+            model.load_state_dict(checkpoint["state_dict"], strict=strict)
+        except RuntimeError as error:
+            faults = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
+            more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+            raise CheckpointError(
+                f"{filename} does not fit the network of this config: "
+                f"{one_line(' '.join(faults[:3]))}{more}; take the config in its work dir"
+            ) from error
         self._has_loaded = True
         self.logger.info(f"weights of {filename} loaded")
         return checkpoint

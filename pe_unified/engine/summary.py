@@ -140,18 +140,30 @@ def _markdown(
         lines += ["| metric | scratch | reused | iterations | difference | p |"]
         lines += ["|---|---|---|---|---|---|"]
     for each in comparisons:
-        low, high = each["ci"]
         lines.append(
             f"| {each['metric']} | {each['scratch']} | {each['reused']} | "
-            f"{' / '.join(str(count) for count in each['iterations'])} | "
-            f"{each['difference']:+.3f} [{low:+.3f}, {high:+.3f}] | {each['p_value']:.3f} |"
+            f"{' / '.join(str(count) for count in each['iterations'])} | {_difference(each)} |"
         )
     return "\n".join([*lines, ""])
 
 
+def _difference(comparison: Mapping[str, Any]) -> str:
+    """The last two cells of a comparison: difference with interval, and p."""
+    value, (low, high) = comparison["difference"], comparison["ci"]
+    if value != value:
+        return f"undefined: {comparison.get('reason', 'on these patients')} | "
+    interval = "" if low != low else f" [{low:+.3f}, {high:+.3f}]"
+    p_value = "" if low != low else f"{comparison['p_value']:.3f}"
+    return f"{value:+.3f}{interval} | {p_value}"
+
+
 def headline(metrics: Mapping[str, Any]) -> str:
     """The table's metrics in a few words, for the console."""
-    values = [f"{name} {metrics[key]:.3f}" for key, name in COLUMNS if metrics.get(key) is not None]
+    values = [
+        f"{name} {metrics[key]:.3f}"
+        for key, name in COLUMNS
+        if metrics.get(key) is not None and metrics[key] == metrics[key]
+    ]
     return ", ".join(values) or "no metric"
 
 

@@ -250,7 +250,7 @@ class DetMetric(PatientMetric[detection.DetTable]):
         return table.statistic(threshold)
 
 
-#: Those that give a value of their own for every patient.
+#: Those of the three tasks.
 PATIENT_METRICS: tuple[type[PatientMetric], ...] = (SliceMetric, SegMetric, DetMetric)
 
 

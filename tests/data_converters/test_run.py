@@ -229,6 +229,15 @@ def test_one_patient_is_spread_over_workers_with_the_same_bytes(tmp_path):
     assert tree(tmp_path / "one") == tree(tmp_path / "three")
 
 
+@pytest.mark.parametrize("where", ["", "converted", "CT_scans/PAT001"])
+def test_the_raw_set_holds_nothing_else(tmp_path, where):
+    raw = write_set(tmp_path / "raw", 2, size=24, count=4)
+    before = tree(raw)
+    with pytest.raises(DataError, match="a folder of the raw set; choose one outside"):
+        convert(Fumpe(raw), raw / where, QUIET)
+    assert tree(raw) == before
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path):
     raw = write_set(tmp_path / "raw", 1, size=24, count=4)
     out = tmp_path / "out"

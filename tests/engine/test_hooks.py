@@ -77,8 +77,9 @@ def test_without_validation_there_are_no_thresholds(repository, tiny_dataset, tm
 def test_best_metric_must_exist(repository, tiny_dataset, tmp_path):
     cfg = small_config(repository, tiny_dataset, tmp_path, task="cls", max_iters=1)
     cfg.default_hooks.checkpoint.save_best = "seg/dice"
-    with pytest.raises(KeyError, match="cls/auc"):
+    with pytest.raises(ConfigError, match="cls/auc"):
         PERunner.from_cfg(cfg).train()
+    assert not list(tmp_path.glob("*.pth"))
 
 
 def test_intervals_are_checked():

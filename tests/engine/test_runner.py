@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -285,6 +286,24 @@ def test_reuse_is_recorded(undisturbed, repository, tiny_dataset, tmp_path):
     assert parent["tensors"] == parent["total"] > 0
     meta = load_checkpoint_safely(tmp_path / "iter_1.pth")["meta"]
     assert meta["parents"] == runner.parents
+
+
+def test_going_on_needs_nothing_that_it_started_from(
+    undisturbed, repository, tiny_dataset, tmp_path
+):
+    """Its own checkpoint holds what was reused; the file it came from may be gone."""
+    source = tmp_path / "source.pth"
+    shutil.copy(undisturbed[0] / "iter_6.pth", source)
+    cfg = small_config(repository, tiny_dataset, tmp_path / "run", task="cls", max_iters=2)
+    cfg.reuse = {"backbone": str(source)}
+    parents = train(cfg).parents
+    source.unlink()
+    again = small_config(repository, tiny_dataset, tmp_path / "run", task="cls", max_iters=3)
+    again.reuse = {"backbone": str(source)}
+    with pytest.raises(FileNotFoundError, match="no such checkpoint"):
+        train(again.copy())
+    again.resume = True
+    assert train(again).parents == parents != []
 
 
 def test_loading_weights_of_another_model_is_an_error(

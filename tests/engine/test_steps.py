@@ -306,6 +306,26 @@ def test_the_weights_that_a_config_names_are_taken(finished, recipe, tmp_path):
     assert taken["module"] == "backbone" and taken["tensors"] == taken["total"] > 0
 
 
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_what_the_test_patients_cannot_tell_is_said(recipe, tiny_dataset, tmp_path, seeds):
+    """All else stands in the summary: nothing is lost that was trained."""
+    data = tmp_path / "data"
+    shutil.copytree(tiny_dataset, data)
+    path = data / "annotations/test.json"
+    coco = json.loads(path.read_text())
+    patient = coco["images"][0]["patient_id"]
+    coco["images"] = [i for i in coco["images"] if i["patient_id"] == patient]
+    path.write_text(json.dumps(coco))
+    summary = run_recipe(
+        recipe, tmp_path / "run", str(data), {"max_iters": 2}, report=quiet, seeds=seeds
+    )
+    assert len(summary["steps"]) == 2
+    (comparison,) = summary["comparisons"]
+    assert comparison["difference"] is None and "two patients or more" in comparison["reason"]
+    written = (tmp_path / "run/summary.md").read_text()
+    assert "undefined: a paired comparison needs two patients" in written and "nan" not in written
+
+
 def test_a_first_try_without_weights_claims_nothing(recipe, tiny_dataset, tmp_path):
     work_dir = tmp_path / "run"
     with pytest.raises(ValueError, match="frozen_stages"):

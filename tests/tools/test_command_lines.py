@@ -102,3 +102,15 @@ def test_doctor_finds_this_environment_sound(repository):
     done = call(repository, "tools/doctor.py")
     assert done.returncode == 0, done.stdout
     assert "mmcv operators" in done.stdout and "nothing is wrong" in done.stdout
+
+
+def test_ctrl_c_says_how_to_go_on(command, tiny_dataset, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pe_unified.engine.PERunner.from_cfg", interrupted)
+    words = ["--data-root", tiny_dataset, "--work-dir", tmp_path / "run"]
+    done = command("train", "configs/pe_cls_r50.py", *words)
+    assert done.returncode == 130 and done.stderr.startswith("stopped; --resume goes on")
+    done = command("train_steps", "configs/demo/steps.py", *words)
+    assert done.returncode == 130 and done.stderr.startswith("stopped; the same command goes on")
