@@ -47,7 +47,8 @@ def load_config(
 
     Raises:
         FileNotFoundError: no such file.
-        ConfigError: a top-level name is nearly one of those inherited; an override names a key
+        ConfigError: the file is a recipe, or wraps its data set in another; a top-level name is
+            nearly one of those inherited; an override names a key
             that neither the config has nor the part there takes (the message offers the nearest
             ones); a value stands where a knob would overwrite it; or a knob has a value that
             there is not.
@@ -58,6 +59,7 @@ def load_config(
     cfg = Config.fromfile(path)
     for each in settings:
         cfg.merge_from_dict(_for_its_heads(cfg, each))
+    _refuse_other_kinds(cfg, path)
     overrides = dict(overrides or {})
     if data_root is not None:
         overrides["data_root"] = os.path.normpath(data_root)
@@ -75,6 +77,19 @@ def load_config(
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
     return cfg
+
+
+def _refuse_other_kinds(cfg: Config, path: Path) -> None:
+    """What is no config of one network on one converted set, before its parts are looked for."""
+    if cfg.get("steps") and not cfg.get("model"):
+        raise ConfigError(f"{path} is a recipe; tools/train_steps.py trains and tests its steps")
+    for split in ("train", "val", "test"):
+        dataset = (cfg.get(f"{split}_dataloader") or {}).get("dataset")
+        if dataset is not None and "pipeline" not in dataset:
+            raise ConfigError(
+                f"{path}: {split}_dataloader.dataset is a {dataset.get('type')}, which has no "
+                "pipeline of its own; data_converters/merge.py makes one set of several"
+            )
 
 
 def absent_head(cfg: Config, dotted: str) -> bool:
@@ -210,16 +225,39 @@ def _family(path: str) -> tuple[Config, ...]:
 @lru_cache(maxsize=256)
 def _read_family(path: str, modified: int) -> tuple[Config, ...]:
     """The family of a file as it was ``modified``, ns; read once."""
-    base = _literal_base(Path(path))
-    parents = [base] if isinstance(base, str) else list(base)
     found = [Config.fromfile(path)]
-    for parent in parents:
-        found += _family(str((Path(path).parent / parent).resolve()))
+    for parent in _parents(Path(path)):
+        found += _family(str(parent))
     return tuple(found)
 
 
-def _literal_base(path: Path) -> str | list[str]:
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "_base_":
-            return ast.literal_eval(node.value)
-    return []
+def stated_in(path: Path, name: str) -> Path:
+    """The nearest of a config and its ancestors that gives a top-level name its value."""
+    ancestors = [path]
+    for each in ancestors:
+        if name in _assignments(each):
+            return each
+        ancestors += _parents(each)
+    return path
+
+
+def _parents(path: Path) -> list[Path]:
+    """The files that a config inherits from; those of other packages (``mmdet::``) aside."""
+    assigned = _assignments(path).get("_base_")
+    try:
+        base = [] if assigned is None else ast.literal_eval(assigned)
+    except ValueError as error:
+        raise ConfigError(f"{path}: _base_ is a plain string, or a list of them") from error
+    parents = [base] if isinstance(base, str) else list(base)
+    return [(path.parent / parent).resolve() for parent in parents if "::" not in parent]
+
+
+def _assignments(path: Path) -> dict[str, ast.expr]:
+    """Top-level names of a Python file to what is assigned to them."""
+    return {
+        target.id: node.value
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }

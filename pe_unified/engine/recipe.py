@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from pe_unified.engine.config import ConfigError, refuse_near
+from pe_unified.engine.config import ConfigError, refuse_near, stated_in
 
 #: What a recipe may say at its top level, beside names of its own.
 _NAMES = ("steps", "comparisons", "settings", "step_settings", "backbone")
@@ -50,10 +50,10 @@ class Recipe:
 def load_recipe(path: str | Path) -> Recipe:
     """Read a recipe: ``steps`` with ``name, config, reuse, settings``, and ``comparisons``.
 
-    Config paths are relative to the recipe's folder; ``{backbone}`` in them is the recipe's
-    ``backbone``. ``settings`` of the recipe hold for every step, those of a step for it
-    alone; ``step_settings`` ``{step: settings}`` gives single steps more of them, for recipes
-    that inherit their table.
+    Config paths are relative to the folder of the file that lists the steps, which a recipe may
+    inherit from; ``{backbone}`` in them is the recipe's ``backbone``. ``settings`` of the recipe
+    hold for every step, those of a step for it alone; ``step_settings`` ``{step: settings}``
+    gives single steps more of them, for recipes that inherit their table.
 
     Raises:
         FileNotFoundError: no such recipe, or a config it names is not there.
@@ -72,6 +72,7 @@ def load_recipe(path: str | Path) -> Recipe:
     if any("seed" in each for each in (shared, *single.values())):
         raise ConfigError(f"{path}: a recipe's seeds are given when it is run; use --seeds")
     backbone = cfg.get("backbone", "")
+    folder = stated_in(path, "steps").parent
     steps: list[Step] = []
     for entry in cfg.steps:
         unknown = set(entry) - {"name", "config", "reuse", "settings"}
@@ -81,7 +82,7 @@ def load_recipe(path: str | Path) -> Recipe:
             raise ConfigError(f"{path}: a step needs a name and a config, got {dict(entry)}")
         step = Step(
             name=entry["name"],
-            config=(path.parent / entry["config"].format(backbone=backbone)).resolve(),
+            config=(folder / entry["config"].format(backbone=backbone)).resolve(),
             reuse=dict(entry.get("reuse", {})),
             settings=(shared, entry.get("settings", {}), single.get(entry["name"], {})),
         )

@@ -291,3 +291,31 @@ def test_a_value_that_inheritance_would_lose_is_refused(path, tmp_path):
     grandchild = tmp_path / "grandchild.py"
     grandchild.write_text("_base_ = './kept.py'\nlr = 2.0\n")
     assert load_config(grandchild).optim_wrapper.optimizer.lr == 2.0
+
+
+def test_a_recipe_is_no_config(repository):
+    with pytest.raises(ConfigError, match=r"r50\.py is a recipe; tools/train_steps\.py"):
+        load_config(repository / "configs/steps/r50.py")
+
+
+def test_wrapped_data_sets_are_refused(path, tmp_path):
+    child = tmp_path / "two_sets.py"
+    child.write_text(
+        f"_base_ = {str(path)!r}\n"
+        "train_dataloader = dict(dataset=dict(_delete_=True, type='ConcatDataset', datasets=[]))\n"
+    )
+    with pytest.raises(ConfigError, match=r"is a ConcatDataset.*data_converters/merge\.py"):
+        load_config(child)
+
+
+def test_a_base_that_is_computed_is_refused(path, tmp_path):
+    child = tmp_path / "child.py"
+    child.write_text(f"_base_ = '/'.join({str(path).split('/')!r})\n")
+    with pytest.raises(ConfigError, match="_base_ is a plain string"):
+        load_config(child)
+
+
+def test_one_window_is_a_list_too(path):
+    with pytest.raises(ConfigError, match=r"windows=\[pe\]"):
+        load_config(path, {"windows": "pe"})
+    assert load_config(path, {"windows": ["pe"]}).model.backbone.in_channels == 1
