@@ -1,9 +1,9 @@
 """What happens around the iterations: checkpoints, the mean loss, a guard against NaN."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from mmengine.dist import all_reduce_dict, all_reduce_params, master_only
@@ -41,20 +41,18 @@ class WholeCheckpointHook(Hook):
         self._saved: int | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """What a run goes on from is saved; every process counts for itself."""
-        self._saved = runner.iter
+        """Every process counts for itself what is saved: for now, what the run goes on from.
 
-    def before_train(self, runner: Runner) -> None:
-        """Refuse a ``save_best`` that no validation will give."""
+        Raises:
+            ConfigError: ``save_best`` is none of the metrics that validation will give.
+        """
+        self._saved = runner.iter
         if self.save_best is None or runner.val_loop is None:
             return
         metrics = runner.val_loop.evaluator.metrics
         known = [f"{each.prefix}/{key}" for each in metrics for key in getattr(each, "keys", ())]
         if self.save_best not in known and all(hasattr(each, "keys") for each in metrics):
-            raise ConfigError(
-                f"save_best='{self.save_best}' is not among the validation metrics: "
-                f"{', '.join(known) or 'none'}"
-            )
+            self._refuse_best(known)
 
     def _due(self, runner: Runner, finished: int) -> bool:
         """Between two updates of the weights a checkpoint would lose half a gradient."""
@@ -102,12 +100,15 @@ class WholeCheckpointHook(Hook):
         if self._due(runner, runner.iter):
             self._save(runner, runner.iter)
 
+    def _refuse_best(self, known: Iterable[str]) -> NoReturn:
+        raise ConfigError(
+            f"save_best='{self.save_best}' is not among the validation metrics: "
+            f"{', '.join(known) or 'none'}"
+        )
+
     def _save_if_best(self, runner: Runner) -> None:
         if self.save_best not in runner.validated:
-            raise KeyError(
-                f"save_best='{self.save_best}' is not among the validation metrics: "
-                f"{', '.join(runner.validated) or 'none'}"
-            )
+            self._refuse_best(runner.validated)
         value = runner.validated[self.save_best]
         if not math.isnan(value) and (runner.best is None or value > runner.best):
             runner.best = value

@@ -193,7 +193,7 @@ def metrics_table(metrics: Mapping[str, Any], thresholds: Mapping[str, float]) -
         if not key.endswith("_ci"):
             table.add_row(key, _with_interval(metrics, key))
     for key, value in thresholds.items():
-        table.add_row(f"{key} (fixed on validation)", f"{value:.3f}")
+        table.add_row(f"{key} (fixed before the test)", f"{value:.3f}")
     return table
 
 
