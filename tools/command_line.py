@@ -71,6 +71,14 @@ def read_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
+def _last_words(error: Exception) -> str:
+    """The message; of an error in a data loader's process, without the traceback in front of it."""
+    text = str(error)
+    if not text.startswith("Caught "):
+        return text
+    return text.strip().splitlines()[-1].partition(": ")[2]
+
+
 @contextmanager
 def exit_on_user_error(everything: bool = False, goes_on: str = "") -> Iterator[None]:
     """Turn an error that the user can cure into its message and exit status 1.
@@ -93,7 +101,7 @@ def exit_on_user_error(everything: bool = False, goes_on: str = "") -> Iterator[
     except USER_ERRORS as error:
         if os.environ.get("PE_UNIFIED_TRACEBACK"):
             raise
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {_last_words(error)}")
     except Exception as error:
         if not everything or os.environ.get("PE_UNIFIED_TRACEBACK"):
             raise

@@ -2,9 +2,9 @@
 """Evaluate a checkpoint: AUC, Dice and IoU, mAP, with intervals over patients.
 
 Operating thresholds come from validation (out of the checkpoint, or chosen on the validation
-split first) and are only applied here. Writes metrics.json into the work dir. Refuses a config
-that gives another input (size, windows, ...) than the checkpoint was trained with, unless
---cfg-options names what differs.
+split first) and are only applied here; --cfg-options test_evaluator.0.threshold=0.3 gives one that
+was fixed before. Writes metrics.json into the work dir. Refuses a config that gives another input
+(size, windows, ...) than the checkpoint was trained with, unless --cfg-options names what differs.
 
 Example:
   tools/test.py configs/pe_cls_swin.py work_dirs/pe_cls_swin/iter_20000.pth --data-root data/pe

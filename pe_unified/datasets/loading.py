@@ -20,7 +20,10 @@ class LoadCTSlice(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         paths = results["slice_paths"]
-        loaded = {path: read_slice_png(path) for path in dict.fromkeys(paths)}
+        try:
+            loaded = {path: read_slice_png(path) for path in dict.fromkeys(paths)}
+        except ValueError as error:
+            raise DatasetError(f"patient {results['patient_id']}: {error}") from error
         shapes = {slice_hu.shape for slice_hu in loaded.values()}
         if len(shapes) > 1:
             raise DatasetError(

@@ -28,7 +28,7 @@ class Evaluation:
 
     Fields:
         metrics: by key, as DESIGN's result files name them, with ``<key>_ci``.
-        thresholds: ``<task>/threshold`` that were applied, fixed on validation.
+        thresholds: ``<task>/threshold`` that were applied, fixed before the test.
         tables: by task prefix, the arrays behind the metrics, for figures and comparisons.
     """
 
@@ -46,7 +46,8 @@ def evaluate_checkpoint(
     """Evaluate on the test split, with the thresholds that validation chose.
 
     Thresholds stand in the checkpoint when validation ran in training; else validation runs
-    first. Test patients never take part in choosing them.
+    first. Test patients never take part in choosing them. One that the config gives a metric
+    of the test is taken in their place.
 
     Args:
         cfg: as :func:`~pe_unified.engine.load_config` gives it, with ``work_dir``.
@@ -62,7 +63,11 @@ def evaluate_checkpoint(
     require_same_input(cfg, checkpoint, stored, named)
     runner = _test_runner(cfg, checkpoint, "test")
     chosen: Mapping[str, Any] = stored.get("meta", {}).get("validated", {})
-    needed = [f"{metric.prefix}/threshold" for metric in _metrics(runner.test_evaluator)]
+    needed = [
+        f"{metric.prefix}/threshold"
+        for metric in _metrics(runner.test_evaluator)
+        if metric.threshold is None
+    ]
     if any(chosen.get(key) is None for key in needed):
         if cfg.get("val_dataloader") is None:
             raise ConfigError(

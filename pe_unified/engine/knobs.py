@@ -149,7 +149,13 @@ def _schedule_length(cfg: Config, iterations: int) -> None:
 
 
 def _input_channels(cfg: Config, _: Any) -> None:
-    """A channel per slice and window; the statistics of three channels go on in turn."""
+    """A channel per slice and window; the statistics of three channels go on in turn.
+
+    Raises:
+        ValueError: ``windows`` is one name, of which every letter would be taken for a window.
+    """
+    if isinstance(cfg.get("windows"), str):
+        raise ValueError(f"windows='{cfg.windows}': a list, such as windows=[{cfg.windows}]")
     if "windows" not in cfg or not cfg.get("model"):
         return
     channels = len(cfg.windows) * (2 * cfg.get("neighbours", 0) + 1)

@@ -14,11 +14,13 @@ import torch
 from mmengine.dist import init_dist, is_main_process
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from mmengine.runner.checkpoint import weights_to_cpu
+from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
 from pe_unified.ct.errors import one_line
+from pe_unified.engine.building import building, require_labels
 from pe_unified.engine.config import ConfigError
 from pe_unified.engine.knobs import changed_knobs
 from pe_unified.engine.random_state import gather_random_states, restore_random_state
@@ -88,6 +90,33 @@ class PERunner(Runner):
         if self.distributed and not torch.cuda.is_available():
             return MMDistributedDataParallel(module=model, broadcast_buffers=False)
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def build_model(self, model: Any) -> torch.nn.Module:
+        with building("model"):
+            return super().build_model(model)
+
+    def build_visualizer(self, visualizer: Any = None) -> Visualizer:
+        with building("visualizer"):
+            return super().build_visualizer(visualizer)
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        with building("optim_wrapper"):
+            return super().build_optim_wrapper(optim_wrapper)
+
+    def build_train_loop(self, loop: Any) -> BaseLoop:
+        with building("train_dataloader or train_cfg"):
+            built = super().build_train_loop(loop)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        require_labels(model, built.dataloader.dataset)
+        return built
+
+    def build_val_loop(self, loop: Any) -> BaseLoop:
+        with building("val_dataloader, val_evaluator or val_cfg"):
+            return super().build_val_loop(loop)
+
+    def build_test_loop(self, loop: Any) -> BaseLoop:
+        with building("test_dataloader, test_evaluator or test_cfg"):
+            return super().build_test_loop(loop)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)
@@ -237,9 +266,17 @@ def join_processes(launcher: str) -> None:
     """Meet the processes that were started together with this one, once.
 
     mmengine's ``init_dist`` sets a GPU even where processes share a CPU.
+
+    Raises:
+        ConfigError: this process was not started so.
     """
     if launcher == "none" or torch.distributed.is_initialized():
         return
+    if launcher == "pytorch" and "RANK" not in os.environ:
+        raise ConfigError(
+            "--launcher pytorch is for processes that torchrun starts: put torchrun "
+            "--nproc_per_node N before the tool"
+        )
     if launcher == "pytorch" and not torch.cuda.is_available():
         torch.distributed.init_process_group("gloo")
     else:

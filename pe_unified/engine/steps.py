@@ -15,6 +15,7 @@ from mmengine.dist import barrier, is_main_process
 from pe_unified.engine.comparison import Run
 from pe_unified.engine.config import ConfigError, absent_head, load_config
 from pe_unified.engine.evaluate import evaluate_checkpoint, write_metrics
+from pe_unified.engine.knobs import changed_knobs
 from pe_unified.engine.parallel import Job, Report, run_jobs
 from pe_unified.engine.recipe import Recipe, Step, load_recipe
 from pe_unified.engine.runner import PERunner, join_processes, newest_checkpoint
@@ -69,6 +70,7 @@ def run_recipe(
     if launcher != "none" and jobs > 1:
         raise ConfigError("either several jobs, or a launcher that shares out each of them")
     join_processes(launcher)
+    seeds = tuple(dict.fromkeys(seeds))
     folders = {seed: work_dir / f"seed{seed}" if len(seeds) > 1 else work_dir for seed in seeds}
     steps: list[StepRun] = []
     for seed, folder in folders.items():
@@ -85,7 +87,7 @@ def run_recipe(
     records = {run.title: run.kept_record() for run in steps}
     for run in steps:
         if records[run.title] is None:
-            _refuse_other(run.result.parent, run.fingerprint)
+            run.refuse_other()
     finished = {title for title, record in records.items() if record is not None}
     for title in (run.title for run in steps if run.title in finished):
         report(f"{title}: finished before")
@@ -125,6 +127,7 @@ def _steps_of(recipe: Recipe, prefix: str, common: Mapping[str, Any]) -> list["S
         idle = {key for key in idle if absent_head(cfg, key)}
         configs[step.name] = cfg
         _require_files(step, cfg)
+        _require_modules(step, configs)
         parents = {module: fingerprints[source] for module, source in step.reuse.items()}
         fingerprints[step.name] = _fingerprint(cfg, step.name, parents)
         run = StepRun(
@@ -171,6 +174,17 @@ def _require_files(step: Step, cfg: Config) -> None:
     for module, source in (cfg.get("reuse") or {}).items():
         if module not in step.reuse and not Path(source).is_file():
             raise FileNotFoundError(f"step {step.name}: {module} from {source}: no such checkpoint")
+
+
+def _require_modules(step: Step, configs: Mapping[str, Config]) -> None:
+    """What a step takes over both networks have; looked at before the first one trains."""
+    for module, source in step.reuse.items():
+        part = module.split(".")[0]
+        for name in (source, step.name):
+            if not configs[name].model.get(part):
+                raise ConfigError(
+                    f"step {step.name} takes {module} from {source}: step {name} has no {part}"
+                )
 
 
 def _fingerprint(cfg: Config, step_name: str, parents: Mapping[str, str]) -> str:
@@ -229,8 +243,8 @@ class StepRun:
         result = self.result
         cfg = self._config()
         if is_main_process():
-            _refuse_other(Path(cfg.work_dir), self.fingerprint)
-            write_text(_mark_of(Path(cfg.work_dir)), self.fingerprint)
+            self.refuse_other()
+            write_text(_mark_of(result.parent), self.fingerprint)
         report(f"{self.title}: {self.iterations} iterations of {self.step.config.name}")
         runner = PERunner.from_cfg(cfg)
         runner.train()
@@ -271,11 +285,29 @@ class StepRun:
         kept = json.loads(self.result.read_text())
         return kept["record"] if kept["fingerprint"] == self.fingerprint else None
 
-    def _config(self) -> Config:
+    def refuse_other(self) -> None:
+        """A folder belongs to one setting; another one must not resume from its weights.
+
+        Raises:
+            ConfigError: this step was begun there with other settings; names the knobs among them.
+        """
+        folder = self.result.parent
+        mark = _mark_of(folder)
+        begun = any(folder.glob("*.pth")) or self.result.exists()
+        if begun and mark.is_file() and mark.read_text() != self.fingerprint:
+            raise ConfigError(
+                f"{folder} was begun with other settings ({_changes(folder, self._settings())}); "
+                "choose another --work-dir, or remove it to start this step anew"
+            )
+
+    def _settings(self) -> Config:
         step = self.step
-        cfg = load_config(
+        return load_config(
             step.config, self.overrides, self.data_root, step.settings, of_recipe=True
         )
+
+    def _config(self) -> Config:
+        step, cfg = self.step, self._settings()
         cfg.work_dir = str(self.folder / step.name)
         cfg.step = step.name
         cfg.trust_checkpoint = self.trust_checkpoint
@@ -303,15 +335,12 @@ def _mark_of(folder: Path) -> Path:
     return folder / "fingerprint.txt"
 
 
-def _refuse_other(folder: Path, fingerprint: str) -> None:
-    """A folder belongs to one setting; another one must not resume from its weights."""
-    mark = _mark_of(folder)
-    begun = any(folder.glob("*.pth")) or (folder / "metrics.json").exists()
-    if begun and mark.is_file() and mark.read_text() != fingerprint:
-        raise ConfigError(
-            f"{folder} was begun with other settings (or another version of the config); "
-            "choose another --work-dir, or remove it to start this step anew"
-        )
+def _changes(folder: Path, now: Config) -> str:
+    """In words, the settings that differ from those that a step's folder was begun with."""
+    dumped = folder / Path(now.filename).name
+    before = dict(Config.fromfile(dumped).items()) if dumped.is_file() else {}
+    before = {name: value for name, value in before.items() if name not in _OF_NO_ACCOUNT}
+    return "; ".join(changed_knobs(before, now)) or "a config, the annotations or an earlier step"
 
 
 def _short_path(path: Path) -> str:

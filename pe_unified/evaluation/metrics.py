@@ -20,6 +20,7 @@ AnyTable = TypeVar("AnyTable", bound=Table)
 #: Stands for a slice that does not carry the label; results keep one entry per slice, as
 #: mmengine cuts the padding of distributed samplers by counting.
 _UNKNOWN = ()
+_BY_DEFAULT = "by default, this split cannot choose one"
 
 
 class PatientMetric(BaseMetric, Generic[AnyTable]):
@@ -98,7 +99,8 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
         threshold, origin = self._threshold(table)
         self._say(
             f"{len(rows)} of {len(results)} slices carry the label, {len(table.patients)} "
-            f"patients; threshold {threshold:.4g} {origin}"
+            f"patients; threshold {threshold:.4g} {origin}",
+            warn=origin == _BY_DEFAULT,
         )
         estimates = estimate(
             self.statistic(table, threshold),
@@ -127,7 +129,7 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
         chosen = self.choose(table)
         if chosen is not None:
             return chosen, "chosen on this split"
-        return slices.DEFAULT_THRESHOLD, "by default, this split cannot choose one"
+        return slices.DEFAULT_THRESHOLD, _BY_DEFAULT
 
     def _undefined(self) -> dict[str, Any]:
         nan = float("nan")
@@ -257,12 +259,14 @@ PATIENT_METRICS: tuple[type[PatientMetric], ...] = (SliceMetric, SegMetric, DetM
 def fix_thresholds(evaluator: Evaluator, chosen: Mapping[str, Any]) -> dict[str, float]:
     """Apply thresholds chosen on validation, ``{"cls/threshold": 0.4, ...}``, to a test.
 
+    One that the config gives a metric stays: it was fixed even before.
+
     Args:
         evaluator: its metrics take the threshold under their prefix.
         chosen: what evaluation on the validation split returned; other keys are ignored.
 
     Returns:
-        the thresholds that were set, by key.
+        the thresholds that hold, by key.
 
     Raises:
         KeyError: a metric finds no threshold of its own.
@@ -271,9 +275,13 @@ def fix_thresholds(evaluator: Evaluator, chosen: Mapping[str, Any]) -> dict[str,
     for metric in evaluator.metrics:
         if isinstance(metric, PatientMetric):
             key = f"{metric.prefix}/threshold"
-            if chosen.get(key) is None:
-                raise KeyError(f"no '{key}' was chosen on validation; evaluate that split first")
-            metric.threshold = applied[key] = float(chosen[key])
+            if metric.threshold is None:
+                if chosen.get(key) is None:
+                    raise KeyError(
+                        f"no '{key}' was chosen on validation; evaluate that split first"
+                    )
+                metric.threshold = float(chosen[key])
+            applied[key] = metric.threshold
     return applied
 
 

@@ -55,7 +55,7 @@ class PEUnified(BaseModel):
         for task in self.tasks:
             head = {"in_channels": levels.channels, "in_strides": levels.strides, **configs[task]}
             setattr(self, f"{task}_head", MODELS.build(head))
-        self.frozen = tuple(frozen)
+        self.frozen = (frozen,) if isinstance(frozen, str) else tuple(frozen)
         self._hold_frozen()
         self.memory_format = getattr(
             self.data_preprocessor, "memory_format", torch.contiguous_format

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -176,3 +177,12 @@ def test_a_foreign_sampler_does_not_freeze_the_augmentation(tiny_dataset):
     assert trains[Draw(3, 5)] == trains[Draw(3, 5)]
     tests = dataset(tiny_dataset, pipeline=pipeline, test_mode=True)
     assert tests[3] == tests[3]
+
+
+def test_a_damaged_slice_is_named_with_its_patient(tmp_path):
+    root = write_tiny_dataset(tmp_path / "set", splits={"train": 1})
+    data = dataset(root)
+    path = Path(data.get_data_info(1)["img_path"])
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(DatasetError, match=r"patient PAT000: .*0001\.png cannot be decoded"):
+        data[1]

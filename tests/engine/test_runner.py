@@ -300,7 +300,7 @@ def test_going_on_needs_nothing_that_it_started_from(
     source.unlink()
     again = small_config(repository, tiny_dataset, tmp_path / "run", task="cls", max_iters=3)
     again.reuse = {"backbone": str(source)}
-    with pytest.raises(FileNotFoundError, match="no such checkpoint"):
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
         train(again.copy())
     again.resume = True
     assert train(again).parents == parents != []

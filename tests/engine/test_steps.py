@@ -212,7 +212,7 @@ def test_other_annotations_are_another_run(finished, recipe):
     text = file.read_text()
     file.write_text(text + " ")
     try:
-        with pytest.raises(ConfigError, match="other settings"):
+        with pytest.raises(ConfigError, match=r"other settings \(a config, the annotations"):
             run_recipe(recipe, finished.work_dir, str(finished.data), report=quiet)
     finally:
         file.write_text(text)
@@ -220,8 +220,10 @@ def test_other_annotations_are_another_run(finished, recipe):
 
 def test_other_settings_do_not_mix_with_an_old_run(finished, recipe):
     work_dir, data = finished.work_dir, str(finished.data)
-    with pytest.raises(ConfigError, match="other settings"):
-        run_recipe(recipe, work_dir, data, {"lr": 5e-4}, report=quiet)
+    with pytest.raises(
+        ConfigError, match=r"begun with other settings \(lr was 0\.001, is 0\.0005\)"
+    ):
+        run_recipe(recipe, work_dir, data, {"lr": 5e-4, "num_workers": 1}, report=quiet)
 
 
 @pytest.mark.parametrize(
@@ -262,6 +264,16 @@ def test_what_a_recipe_says_in_vain_is_refused(tmp_path, text, message):
         load_recipe(tmp_path / "r.py")
 
 
+def test_a_recipe_of_ones_own_inherits_from_anywhere(repository, tmp_path):
+    own = tmp_path / "own.py"
+    base = repository / "configs/results/swin.py"
+    own.write_text(f"_base_ = {str(base)!r}\nsettings = dict(lr=1e-4)\n")
+    steps = load_recipe(own).steps
+    assert [step.config for step in steps] == [step.config for step in load_recipe(base).steps]
+    assert steps[0].config == repository / "configs/pe_cls_swin.py"
+    assert all(step.settings[0]["lr"] == 1e-4 for step in steps)
+
+
 @pytest.mark.parametrize(
     ("change", "overrides", "message"),
     [
@@ -269,6 +281,7 @@ def test_what_a_recipe_says_in_vain_is_refused(tmp_path, text, message):
         (("cls/auc", "seg/iou"), {}, "step s1_cls has no seg_head"),
         (("pe_cls_r50", "ablations/seg_r50_pe_pretrained"), {}, "no such checkpoint"),
         (("cls/auc", "cls/auc"), {"seed": 7}, "--seeds"),
+        (("cls_head=", "seg_head="), {}, "seg_head from s1_cls: step s1_cls has no seg_head"),
     ],
 )
 def test_what_only_the_end_would_show_is_told_first(

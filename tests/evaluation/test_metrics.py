@@ -169,7 +169,12 @@ def test_thresholds_travel_from_validation_to_test():
     assert metrics["cls/specificity"] == 0.5
     assert metrics["cls/auc"] == 1.0
     with pytest.raises(KeyError, match="det/threshold"):
-        fix_thresholds(evaluator, {"cls/threshold": 0.5})
+        fix_thresholds(
+            Evaluator([dict(type="pe_unified.DetMetric")]),
+            {"cls/threshold": 0.5},
+        )
+    given = Evaluator([dict(type="pe_unified.SliceMetric", threshold=0.9)])
+    assert fix_thresholds(given, chosen) == {"cls/threshold": 0.9}
 
 
 def test_table_is_kept_for_figures():

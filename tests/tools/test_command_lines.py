@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from tiny_dataset import write_tiny_dataset
 
 from pe_unified.inference import load_model
 
@@ -71,6 +72,11 @@ def test_train_then_test_then_publish(repository, command, tiny_dataset, tmp_pat
     low, high = stored["metrics"]["cls/auc_ci"]
     assert low <= stored["metrics"]["cls/auc"] <= high
     assert 0 <= stored["thresholds"]["cls/threshold"] <= 1
+    given = [*settings, "test_evaluator.0.threshold=0.875"]
+    again = command("test", "configs/pe_cls_r50.py", checkpoint, *places, "--cfg-options", *given)
+    assert again.returncode == 0, again.stderr[-3000:]
+    thresholds = json.loads((tmp_path / "test/metrics.json").read_text())["thresholds"]
+    assert thresholds == {"cls/threshold": 0.875}
     files = [checkpoint, tmp_path / "model.pth"]
     places = ["--data-root", tiny_dataset, "--work-dir", tmp_path / "publish"]
     published = command(
@@ -114,3 +120,15 @@ def test_ctrl_c_says_how_to_go_on(command, tiny_dataset, tmp_path, monkeypatch):
     assert done.returncode == 130 and done.stderr.startswith("stopped; --resume goes on")
     done = command("train_steps", "configs/demo/steps.py", *words)
     assert done.returncode == 130 and done.stderr.startswith("stopped; the same command goes on")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_slice_ends_training_with_one_line(command, tmp_path, workers):
+    root = write_tiny_dataset(tmp_path / "set")
+    for path in sorted((root / "images").rglob("*.png")):
+        path.write_bytes(path.read_bytes()[:40])
+    words = ["--data-root", root, "--work-dir", tmp_path / "run", "--cfg-options", *SMALL]
+    done = command("train", "configs/pe_cls_r50.py", *words, f"num_workers={workers}")
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: patient PAT") and "convert the patient again" in line
