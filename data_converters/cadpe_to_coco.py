@@ -12,7 +12,6 @@ lie as DICOM stores them; file_index is the slice's index in the file.
 import argparse
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from data_converters.core import cli
+from data_converters.core.listed import ListedSet
 from data_converters.core.masked import MaskedSlice, plan_masked_study
 from data_converters.core.places import contents, folders_below, refuse_several, stem_before
 from data_converters.core.plan import PatientPlan, PatientSource, stamp
@@ -75,7 +75,7 @@ class CadpeReader:
         return level_to_hu(turn.apply(image.open())[index], shift)
 
 
-class Cadpe:
+class Cadpe(ListedSet[CadpeReader]):
     """The set as downloaded, in one folder.
 
     Args:
@@ -86,9 +86,7 @@ class Cadpe:
     name = "cadpe"
 
     def __init__(self, raw: Path, check_hu: bool = True):
-        self.raw = raw
-        self.reader = CadpeReader(check_hu)
-        self._sources = self._find()
+        super().__init__(raw, CadpeReader(check_hu))
 
     def info(self) -> dict[str, str]:
         return {
@@ -99,15 +97,6 @@ class Cadpe:
 
     def options(self) -> dict[str, Any]:
         return {"hu_check": self.reader.check_hu}
-
-    def __len__(self) -> int:
-        return len(self._sources)
-
-    def patients(self) -> Iterator[PatientSource]:
-        return iter(self._sources)
-
-    def problems(self) -> list[str]:
-        return []
 
     def _find(self) -> list[PatientSource]:
         images, labels = self._volumes("images"), self._volumes("rs")

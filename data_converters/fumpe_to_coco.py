@@ -15,12 +15,12 @@ slices give no other sign.
 import argparse
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_converters.core import cli
+from data_converters.core.listed import ListedSet, scan_with_mask
 from data_converters.core.masked import of_stack, plan_masked_study
 from data_converters.core.mat import open_mat
 from data_converters.core.pairing import slices_for_mask
@@ -28,14 +28,12 @@ from data_converters.core.places import (
     case_name,
     contents,
     folders_below,
-    refuse_several,
     stem_before,
     subfolders,
 )
-from data_converters.core.plan import PatientPlan, PatientSource, folder_stamp, stamp
+from data_converters.core.plan import PatientPlan, PatientSource
 from data_converters.core.schema import annotations_of_mask
 from pe_unified.ct.dicom import read_hu
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.headers import natural_key, scan_folder
 from pe_unified.ct.stack import stack_slices
 
@@ -74,7 +72,7 @@ class FumpeReader:
         return read_hu(source[0])
 
 
-class Fumpe:
+class Fumpe(ListedSet[FumpeReader]):
     """The set as downloaded, in one folder.
 
     Args:
@@ -86,9 +84,7 @@ class Fumpe:
     name = "fumpe"
 
     def __init__(self, raw: Path, variable: str = VARIABLE, check_hu: bool = True):
-        self.raw = raw
-        self.reader = FumpeReader(variable, check_hu)
-        self._sources = self._find()
+        super().__init__(raw, FumpeReader(variable, check_hu))
 
     def info(self) -> dict[str, str]:
         return {
@@ -99,15 +95,6 @@ class Fumpe:
 
     def options(self) -> dict[str, Any]:
         return {"hu_check": self.reader.check_hu, "variable": self.reader.variable}
-
-    def __len__(self) -> int:
-        return len(self._sources)
-
-    def patients(self) -> Iterator[PatientSource]:
-        return iter(self._sources)
-
-    def problems(self) -> list[str]:
-        return []
 
     def _find(self) -> list[PatientSource]:
         scans: dict[str, list[Path]] = defaultdict(list)
@@ -123,22 +110,16 @@ class Fumpe:
                     if (patient := stem_before(path, ".mat")) is not None:
                         masks[patient].append(path)
         patients = sorted(scans.keys() | masks.keys(), key=natural_key)
-        return [self._source(name, scans[name], masks[name]) for name in patients]
-
-    def _source(self, name: str, folders: list[Path], mats: list[Path]) -> PatientSource:
-        problem = None
-        if not folders:
-            cure = f"put it under CT_scans/{name}, or remove the mask"
-            problem = DataError(mats[0], "a mask without a scan", cure)
-        elif not mats:
-            cure = f"put it under GroundTruth/{name}.mat, or remove the scan"
-            problem = DataError(folders[0], "a scan without a mask", cure)
-        else:
-            problem = refuse_several(name, folders, mats)
-        if problem is not None:
-            return PatientSource(name, None, problem=problem)
-        signature = f"{folder_stamp(folders[0])},{stamp(mats[0])}"
-        return PatientSource(name, (folders[0], mats[0]), signature)
+        return [
+            scan_with_mask(
+                name,
+                scans[name],
+                masks[name],
+                cure_of_mask=f"put it under CT_scans/{name}, or remove the mask",
+                cure_of_scan=f"put it under GroundTruth/{name}.mat, or remove the scan",
+            )
+            for name in patients
+        ]
 
 
 def make_parser() -> argparse.ArgumentParser:

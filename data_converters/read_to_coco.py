@@ -12,7 +12,6 @@ comes from the DICOM files alone. The HU under the masks are checked.
 import argparse
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,20 +19,19 @@ from typing import Any
 import numpy as np
 
 from data_converters.core import cli
+from data_converters.core.listed import ListedSet, scan_with_mask
 from data_converters.core.masked import of_stack, plan_masked_study
 from data_converters.core.pairing import slices_for_mask
 from data_converters.core.places import (
     case_name,
     folders_below,
     is_hidden,
-    refuse_several,
     stem_before,
     subfolders,
 )
-from data_converters.core.plan import PatientPlan, PatientSource, folder_stamp, stamp
+from data_converters.core.plan import PatientPlan, PatientSource
 from data_converters.core.schema import annotations_of_mask
 from pe_unified.ct.dicom import read_hu
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.headers import natural_key, scan_folder
 from pe_unified.ct.stack import stack_slices
 from pe_unified.ct.volume_files import read_nifti
@@ -73,7 +71,7 @@ class ReadReader:
         return read_hu(source[0])
 
 
-class Read:
+class Read(ListedSet[ReadReader]):
     """The set as downloaded, in one folder.
 
     Args:
@@ -85,9 +83,7 @@ class Read:
     name = "read"
 
     def __init__(self, raw: Path, order: str = "ascending", check_hu: bool = True):
-        self.raw = raw
-        self.reader = ReadReader(order, check_hu)
-        self._sources = self._find()
+        super().__init__(raw, ReadReader(order, check_hu))
 
     def info(self) -> dict[str, str]:
         return {
@@ -98,15 +94,6 @@ class Read:
 
     def options(self) -> dict[str, Any]:
         return {"order": self.reader.order, "hu_check": self.reader.check_hu}
-
-    def __len__(self) -> int:
-        return len(self._sources)
-
-    def patients(self) -> Iterator[PatientSource]:
-        return iter(self._sources)
-
-    def problems(self) -> list[str]:
-        return []
 
     def _find(self) -> list[PatientSource]:
         scans: dict[str, list[Path]] = defaultdict(list)
@@ -120,22 +107,16 @@ class Read:
             if case is not None and path.is_file() and not is_hidden(path):
                 masks[case].append(path)
         cases = sorted(scans.keys() | masks.keys(), key=natural_key)
-        return [self._source(case, scans[case], masks[case]) for case in cases]
-
-    def _source(self, case: str, folders: list[Path], files: list[Path]) -> PatientSource:
-        problem = None
-        if not files:
-            cure = f"put {case}.nii.gz anywhere below RAW, or remove the scan"
-            problem = DataError(folders[0], "a scan without a mask", cure)
-        elif not folders:
-            cure = "put its DICOM folder there, or remove the mask"
-            problem = DataError(files[0], "a mask without a scan", cure)
-        else:
-            problem = refuse_several(case, folders, files)
-        if problem is not None:
-            return PatientSource(case, None, problem=problem)
-        signature = f"{folder_stamp(folders[0])},{stamp(files[0])}"
-        return PatientSource(case, (folders[0], files[0]), signature)
+        return [
+            scan_with_mask(
+                case,
+                scans[case],
+                masks[case],
+                cure_of_mask="put its DICOM folder there, or remove the mask",
+                cure_of_scan=f"put {case}.nii.gz anywhere below RAW, or remove the scan",
+            )
+            for case in cases
+        ]
 
 
 def make_parser() -> argparse.ArgumentParser:
