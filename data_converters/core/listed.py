@@ -53,6 +53,7 @@ def scan_with_mask(
         cure_of_mask: what to do about a mask without a scan.
         cure_of_scan: what to do about a scan without a mask.
     """
+    problem: DataError | None
     if not scans:
         problem = DataError(masks[0], "a mask without a scan", cure_of_mask)
     elif not masks:
