@@ -4,7 +4,7 @@
 A patient identifier that occurs in several sets gets the set's name in front. A study that occurs
 in several sets is refused, and so is a group of patients (one real anatomy that several sets are
 painted on), or a DICOM PatientID of several RSNA sets, that lies in different splits. Folds of the
-sets are not taken over: --folds divides the patients of all. OUT must not exist yet.
+sets are not taken over: --folds divides the patients of all. OUT must be new or empty.
 
     python data_converters/merge.py data/fumpe data/cadpe --out data/all
 """

@@ -2,9 +2,10 @@
 """Check a converted folder against its contract and its pixels.
 
 Every slice decodes as 16-bit grayscale of the listed size; every mask decodes, has the listed area,
-a tight box and one 8-connected component; the HU under the masks are those of emboli; labels agree
-with each other; splits and folds share no patient and no group; what the report says was converted
-is all there, and nothing else. Prints each fault and exits with 1 if there is any.
+a tight box and one 8-connected component; the HU under the masks are those of emboli (not judged
+where a set was converted with --no-hu-check); labels agree with each other; splits and folds share
+no patient and no group; what the report says was converted is all there, and nothing else. Prints
+each fault and exits with 1 if there is any.
 
     python data_converters/verify.py DATA --workers 8
 """

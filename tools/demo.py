@@ -49,7 +49,7 @@ def parse_args() -> argparse.Namespace:
         type=int,
         default=min(usable_cores(), 4),
         help="processes that paint and convert, and steps trained at a time; by default one per "
-        "core, at most 4 (each takes 1.4 GiB)",
+        "core, at most 4 (each takes 1.5 GiB)",
     )
     parser.add_argument(
         "--cfg-options", nargs="+", default=[], help="override settings in every step"

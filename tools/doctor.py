@@ -112,10 +112,17 @@ def check_device() -> tuple[str, str]:
 
 
 def check_bfloat16() -> tuple[str, str]:
-    from pe_unified.models.precision import cpu_has_bfloat16
+    import torch
 
-    fast = cpu_has_bfloat16()
-    return ("in hardware" if fast else "emulated: on the CPU, precision=auto is float32"), ""
+    from pe_unified.models.precision import fastest_precision
+
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    fast = [name for name in devices if fastest_precision(torch.device(name)) == "bf16"]
+    told = (
+        f"{name}: {'in hardware' if name in fast else 'emulated, precision=auto is float32'}"
+        for name in devices
+    )
+    return "; ".join(told), ""
 
 
 CHECKS: dict[str, Callable[[], tuple[str, str]]] = {
@@ -125,7 +132,7 @@ CHECKS: dict[str, Callable[[], tuple[str, str]]] = {
     "mmcv operators": check_mmcv_operators,
     "OpenMMLab": check_stack,
     "device": check_device,
-    "bfloat16 on the CPU": check_bfloat16,
+    "bfloat16": check_bfloat16,
 }
 
 

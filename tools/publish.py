@@ -8,7 +8,8 @@ the one trained with is refused, unless --cfg-options names it.
 
 Examples:
   tools/publish.py configs/pe_unified_r50.py work_dirs/pe_unified_r50/iter_20000.pth model.pth
-  tools/publish.py work_dirs/r50/s9/pe_unified_r50.py work_dirs/r50/s9/iter_20000.pth model.pth
+  tools/publish.py work_dirs/steps_r50/s9_unified/pe_unified_r50.py \
+    work_dirs/steps_r50/s9_unified/iter_20000.pth model.pth
 """
 
 import argparse

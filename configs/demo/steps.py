@@ -3,7 +3,7 @@
 tools/train_steps.py configs/demo/steps.py --data-root data/demo/pe --jobs 2
 
 Time: about 13 minutes on 2 CPU cores with bfloat16 for all of `make demo`, of which this is most;
-three to four times as long in float32.
+three to four times as long on an older CPU without it, in float32 (two steps measured).
 Result: docs/demo.md.
 """
 

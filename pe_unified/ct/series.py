@@ -112,7 +112,9 @@ def choose_series(
     kept, doubles = once[best]
     if doubles:
         notes.append(f"left out {len(doubles)} duplicate slices")
-    return SeriesChoice(kept, notes, _why(best, len(kept), most, bool(enhanced), len(groups)))
+    longest = max(len(once[key][0]) for key in enhanced or long)
+    why = _why(best, len(kept), most, longest, bool(enhanced), len(groups))
+    return SeriesChoice(kept, notes, why)
 
 
 def _is_named(header: SliceHeader, series_uid: str) -> bool:
@@ -130,13 +132,19 @@ def _first(lengths: dict["_SeriesKey", int]) -> "_SeriesKey":
     )
 
 
-def _why(key: "_SeriesKey", slices: int, most: int, enhanced: bool, series: int) -> str:
+def _why(
+    key: "_SeriesKey", slices: int, most: int, longest: int, enhanced: bool, series: int
+) -> str:
+    """``most`` of all series, ``longest`` of those that could be taken."""
     if series == 1:
         return ""
     what = f"{slices} axial slices of {key.rows} x {key.cols}"
-    rule = "names a contrast agent" if enhanced else "has the most slices"
-    if enhanced and slices == most:
-        rule += " and has the most slices"
+    rules = ["names a contrast agent"] if enhanced else []
+    if slices == most:
+        rules.append("has the most slices")
+    elif slices < longest:
+        rules.append("is a later acquisition, about as long as the longest")
+    rule = " and ".join(rules)
     return f"series {key.name}, of {series}: {what}; it {rule}"
 
 

@@ -27,7 +27,7 @@ class Evaluation:
     """What one evaluation gives.
 
     Fields:
-        metrics: by key, as DESIGN's result files name them, with ``<key>_ci``.
+        metrics: by key, ``<task>/<name>``, with ``<key>_ci``.
         thresholds: ``<task>/threshold`` that were applied, fixed before the test.
         tables: by task prefix, the arrays behind the metrics, for figures and comparisons.
     """

@@ -278,7 +278,11 @@ def _reason(error: Exception, options: AnalysisOptions) -> str:
             return error.without_names()
         return f"{shown(Path(error.where).name)}: {error.reason}; {error.cure}"
     if isinstance(error, CheckpointError):
-        return str(error)
+        return (
+            "the model cannot be loaded; try one study with tools/infer.py"
+            if hidden
+            else str(error)
+        )
     kind = type(error).__name__
     return kind if hidden else one_line(f"{kind}: {error}")
 

@@ -16,9 +16,16 @@ def cpu_has_bfloat16() -> bool:
     return re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", text) is not None
 
 
+def gpu_has_bfloat16() -> bool:
+    """Whether the GPU computes in bfloat16; torch counts those that emulate it as well."""
+    if torch.version.hip is not None:
+        return torch.cuda.is_bf16_supported()
+    return torch.cuda.get_device_capability() >= (8, 0)
+
+
 def fastest_precision(device: torch.device) -> str:
     """``"bf16"`` where the device computes in it, else ``"fp32"``."""
-    has = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bfloat16()
+    has = gpu_has_bfloat16() if device.type == "cuda" else cpu_has_bfloat16()
     return "bf16" if has else "fp32"
 
 

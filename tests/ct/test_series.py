@@ -74,6 +74,8 @@ def test_acquisitions_over_the_same_heights_are_scans_of_their_own(offset, plain
     choice = choose_series(files, "folder")
     assert of(choice) == ({3}, 100)
     assert choice.reason.startswith("series s1#3, of 3: 100 axial slices")
+    later = "is a later acquisition, about as long as the longest"
+    assert choice.reason.endswith(f"it {later if plain > 100 else 'has the most slices'}")
     assert any(f"{plain} slices of series s1#1," in note for note in choice.notes)
     for number, count in ((1, plain), (2, 1), (3, 100)):
         assert of(choose_series(files, "folder", f"s1#{number}")) == ({number}, count)

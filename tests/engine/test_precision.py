@@ -40,6 +40,15 @@ def test_an_unknown_precision_is_refused():
         settled_precision("fp16")
 
 
+@pytest.mark.parametrize(
+    ("capability", "expected"), [((7, 5), "fp32"), ((8, 0), "bf16"), ((12, 0), "bf16")]
+)
+def test_a_gpu_that_emulates_bfloat16_is_told_apart(monkeypatch, capability, expected):
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert precision.fastest_precision(torch.device("cuda")) == expected
+
+
 @pytest.mark.parametrize(("flags", "expected"), [("avx512_bf16", "bf16"), ("avx2", "fp32")])
 def test_auto_takes_what_the_processor_computes_in(monkeypatch, tmp_path, flags, expected):
     (tmp_path / "cpuinfo").write_text(f"flags : fpu {flags} sse\n")
