@@ -132,7 +132,8 @@ def read_item(output: dict, follow: bool) -> Item:
             boxes = (boxes - [x0, y0, x0, y0]) * np.tile(sample.scale_factor, 2)
     path = Path(sample.img_path)
     known = int(sample.gt_label) if "gt_label" in sample else None
-    spacing = sample.get("spacing_mm")
+    spacing = sample.get("spacing_mm") or (None, None)
+    placed = None not in spacing[:2]
     caption = {
         "patient": str(sample.patient_id),
         "file": "/".join(path.parts[-3:]),
@@ -140,7 +141,7 @@ def read_item(output: dict, follow: bool) -> Item:
         "mask": "unknown" if mask is None else f"{int(mask.sum())} pixels",
         "boxes": "unknown" if boxes is None else str(len(boxes)),
         "crop": f"x {x0} to {x1}, y {y0} to {y1} of {sample.ori_shape[1]} x {sample.ori_shape[0]}",
-        "spacing": " x ".join(f"{mm:.2f}" for mm in spacing[:2]) + " mm" if spacing else "unknown",
+        "spacing": " x ".join(f"{mm:.2f}" for mm in spacing[:2]) + " mm" if placed else "unknown",
     }
     return Item(picture, mask, boxes, caption, f"{path.parent.name}_{path.stem}.png")
 

@@ -36,9 +36,10 @@ def main() -> None:
     with exit_on_user_error():
         if args.out.exists():
             raise ConfigError(f"{args.out} exists; remove it or choose another name")
+        if args.launcher != "none":
+            raise ConfigError("one process publishes; leave --launcher out")
         cfg = read_config(args)
         cfg.work_dir = args.work_dir or f"work_dirs/{Path(args.config).stem}/publish"
-        cfg.launcher = args.launcher
         validated = publish(cfg, args.checkpoint, args.out, named=args.cfg_options or ())
     for key in ("cls/threshold", "cls/gate", "seg/threshold", "det/threshold", "exam/threshold"):
         if key in validated:

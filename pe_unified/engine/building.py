@@ -1,6 +1,6 @@
 """Faults of a config that show when its parts are built: told by the part, before it trains."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,8 +12,8 @@ from pe_unified.engine.config import ConfigError
 from pe_unified.models.unified import PEUnified
 from pe_unified.models.weights import CheckpointError, ReuseError
 
-#: Label kind that each head learns from.
-_LEARNS_FROM = {"cls": "slice", "seg": "masks", "det": "boxes"}
+#: What of a slice each head learns from.
+_LEARNS_FROM = {"cls": "label", "seg": "masks", "det": "boxes"}
 #: Their messages say all that there is to say.
 _CLEAR = (ConfigError, DatasetError, CheckpointError, ReuseError)
 #: What parts raise when they are given a value or a name that they do not take.
@@ -37,9 +37,10 @@ def building(part: str) -> Iterator[None]:
 
 
 def require_labels(model: nn.Module, dataset: Any) -> None:
-    """Every head that is to learn finds its labels among the slices of training.
+    """Every head that is to learn finds emboli among the slices of training.
 
-    Other networks and data sets than the package's own are let pass.
+    Negative slices know all labels, so these alone say nothing. Other networks and data sets than
+    the package's own are let pass.
 
     Raises:
         ConfigError: a head would learn nothing, and its answers be reported all the same.
@@ -54,13 +55,19 @@ def require_labels(model: nn.Module, dataset: Any) -> None:
     for index in range(len(dataset)):
         if not wanted:
             return
-        for kind in dataset.get_data_info(index)["labels_known"]:
-            wanted.pop(kind, None)
+        item = dataset.get_data_info(index)
+        for kind in [kind for kind in wanted if _shows_embolus(item, kind)]:
+            del wanted[kind]
     if wanted:
         kind, head = next(iter(wanted.items()))
-        kind = "slice labels" if kind == "slice" else kind
         raise ConfigError(
-            f"{dataset.ann_file}: none of its {len(dataset)} slices has {kind} known, so the "
-            f"{head} would learn nothing; take a config without it, or merge a set that has "
-            f"{kind} into this one (data_converters/merge.py)"
+            f"{dataset.ann_file}: none of its {len(dataset)} slices shows embolism by its {kind}, "
+            f"so the {head} would learn nothing; take a config without it, or merge a set that has "
+            "such slices into this one (data_converters/merge.py)"
         )
+
+
+def _shows_embolus(item: Mapping[str, Any], kind: str) -> bool:
+    """Whether a slice's labels of a kind are known, and positive."""
+    found = item[kind]
+    return found is not None and bool(found if kind == "label" else len(found))

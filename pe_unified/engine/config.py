@@ -16,9 +16,11 @@ from typing import Any
 
 from mmengine.config import Config
 
-from pe_unified.engine.knobs import KNOBS, apply_knobs, governed
+from pe_unified.engine.knobs import KNOBS, apply_knobs, governed, kind_of
 from pe_unified.engine.parameters import parameters_of
 
+#: The head that gives what a metric measures.
+_MEASURED = {"SliceMetric": "cls_head", "SegMetric": "seg_head", "DetMetric": "det_head"}
 #: What mmengine's builders take out of a part's dictionary before they build it.
 _OF_THE_BUILDER = {"optim_wrapper": ("constructor", "paramwise_cfg")}
 
@@ -50,8 +52,8 @@ def load_config(
         ConfigError: the file is a recipe, or wraps its data set in another; a top-level name is
             nearly one of those inherited; an override names a key
             that neither the config has nor the part there takes (the message offers the nearest
-            ones); a value stands where a knob would overwrite it; or a knob has a value that
-            there is not.
+            ones); a value stands where a knob would overwrite it; a knob has a value that
+            there is not; or a metric needs a head that the model has not.
     """
     path = Path(path)
     if not path.is_file():
@@ -76,6 +78,7 @@ def load_config(
         apply_knobs(cfg)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
+    _refuse_headless(cfg, path)
     return cfg
 
 
@@ -195,6 +198,22 @@ def _refuse_lost(cfg: Config, path: Path) -> None:
                 f"{path}: {place.path} = {value!r} would be overwritten by the top-level "
                 f"'{name}' = {cfg[name]!r}; set '{name}' instead"
             )
+
+
+def _refuse_headless(cfg: Config, path: Path) -> None:
+    """A metric of what the model does not answer would end the first validation."""
+    model = cfg.get("model") or {}
+    if kind_of(model) != "PEUnified":
+        return
+    for split in ("val", "test"):
+        evaluator = cfg.get(f"{split}_evaluator") or []
+        for metric in [evaluator] if isinstance(evaluator, Mapping) else evaluator:
+            head = _MEASURED.get(kind_of(metric))
+            if head is not None and not model.get(head):
+                raise ConfigError(
+                    f"{path}: {split}_evaluator has a {kind_of(metric)}, and the model no {head}; "
+                    f"list {split}_evaluator without it"
+                )
 
 
 def refuse_near(path: Path, names: Iterable[str], known: Iterable[str]) -> None:

@@ -76,6 +76,12 @@ def evaluate_checkpoint(
             )
         print_log("no thresholds in the checkpoint: choosing them on validation", "current")
         chosen = validate_checkpoint(cfg, checkpoint)
+        missing = [key for key in needed if chosen.get(key) is None]
+        if missing:
+            raise ConfigError(
+                f"validation chooses no {', '.join(missing)}: val_evaluator lists the metrics of "
+                "test_evaluator, or test_evaluator gives their threshold"
+            )
     thresholds = fix_thresholds(runner.test_evaluator, chosen)
     for hook in hooks or ():
         runner.register_hook(hook)

@@ -1,6 +1,7 @@
 """What happens around the iterations: checkpoints, the mean loss, a guard against NaN."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,6 +15,18 @@ from torch import nn
 from pe_unified.engine.config import ConfigError
 from pe_unified.registry import HOOKS
 
+_ITERATION = re.compile(r"iter_(\d+)\.pth")
+
+
+def checkpoints_of(work_dir: str | Path) -> list[Path]:
+    """The regular checkpoints of a run, oldest first; a copy of another name is none of them."""
+    found = {
+        path: int(match.group(1))
+        for path in Path(work_dir).glob("iter_*.pth")
+        if (match := _ITERATION.fullmatch(path.name))
+    }
+    return sorted(found, key=lambda path: found[path])
+
 
 @HOOKS.register_module()
 class WholeCheckpointHook(Hook):
@@ -21,7 +34,8 @@ class WholeCheckpointHook(Hook):
 
     Where a validation falls on the same iteration the checkpoint is written after it and
     carries its result, so that a run resumed from any checkpoint repeats or skips nothing.
-    Weights that are not finite are neither validated nor written; they stop the run.
+    Weights that are not finite are neither validated nor written; they stop the run. What an
+    EarlyStoppingHook has counted is not kept: a resumed run counts anew, unless it was stopped.
 
     Args:
         interval: iterations between checkpoints; rounded up to whole updates where
@@ -84,8 +98,11 @@ class WholeCheckpointHook(Hook):
             self._save(runner, finished)
 
     def after_train(self, runner: Runner) -> None:
-        """What stopped the run early, as EarlyStoppingHook does, left its last weights unsaved."""
-        if self._saved != runner.iter:
+        """What stopped the run early, as EarlyStoppingHook does, left its last weights unsaved.
+
+        The checkpoint says that the run was stopped, so that it is not resumed beyond.
+        """
+        if self._saved != runner.iter or getattr(runner.train_loop, "stop_training", False):
             self._save(runner, runner.iter)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
@@ -124,8 +141,7 @@ class WholeCheckpointHook(Hook):
 
     @master_only
     def _forget_oldest(self, work_dir: Path) -> None:
-        kept = sorted(work_dir.glob("iter_*.pth"), key=lambda path: int(path.stem[5:]))
-        for path in kept[: -self.max_keep]:
+        for path in checkpoints_of(work_dir)[: -self.max_keep]:
             path.unlink()
 
 

@@ -98,10 +98,16 @@ def _of_transforms(key: str, *kinds: str) -> Knob:
     def places(cfg: Config) -> Iterator[Place]:
         for path, loader in _splits(cfg):
             for number, transform in enumerate(loader.dataset.pipeline):
-                if transform["type"] in kinds:
+                if kind_of(transform) in kinds:
                     yield Place(transform, key, f"{path}.dataset.pipeline.{number}.{key}")
 
     return Knob(places)
+
+
+def kind_of(part: Mapping[str, Any]) -> str:
+    """The name of a part's class, whether its ``type`` is the class, its name, or has a scope."""
+    kind = part.get("type")
+    return kind.__name__ if isinstance(kind, type) else str(kind).rpartition(".")[2]
 
 
 def _at(*way: str) -> Callable[[Config], Iterator[Place]]:

@@ -1,5 +1,7 @@
 """A checkpoint for others to use: the weights alone, with every threshold fixed on validation."""
 
+import copy
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path, PureWindowsPath
@@ -8,6 +10,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 
 from pe_unified.engine.evaluate import validate_checkpoint
 from pe_unified.engine.inputs import require_same_input
@@ -41,14 +44,17 @@ def exam_threshold(studies: dict[str, list[tuple[int, float, float, int | None]]
 
     Args:
         studies: by study, slice index, probability, distance to the next slice in mm, and label
-            of every slice. A study with an unknown label and no positive slice is left out.
+            of every slice. Left out are studies with an unknown label and no positive slice, and
+            those of which slices are missing, whose neighbours in the list are none in the body.
 
     Returns:
         None where the studies are of one class.
     """
     names, labels, scores = [], [], []
     for name, slices in studies.items():
-        _, probability, steps, known = zip(*sorted(slices, key=lambda each: each[0]))
+        indices, probability, steps, known = zip(*sorted(slices, key=lambda each: each[0]))
+        if (np.diff(indices) != 1).any():
+            continue
         positive = any(label == 1 for label in known)
         if positive or None not in known:
             names.append(name)
@@ -107,14 +113,22 @@ def publish(
     stored = load_checkpoint_safely(checkpoint, trust=cfg.get("trust_checkpoint", False))
     require_same_input(cfg, checkpoint, stored, named)
     kept = _KeepSlices()
+    whole = copy.deepcopy(cfg)
+    whole.val_dataloader.dataset.every = 1
     validated = {
         key: value
-        for key, value in validate_checkpoint(cfg, checkpoint, hooks=[kept]).items()
+        for key, value in validate_checkpoint(whole, checkpoint, hooks=[kept]).items()
         if isinstance(value, float | int)
     }
     threshold = exam_threshold(kept.studies)
     if threshold is not None:
         validated["exam/threshold"] = threshold
+    elif kept.studies:
+        print_log(
+            "no threshold for exams: whole studies of both classes are not in the validation split",
+            logger="current",
+            level=logging.WARNING,
+        )
     meta = {
         key: stored["meta"].get(key)
         for key in ("iter", "pe_unified", "step", "parents", "seed", "dataset_meta")

@@ -4,7 +4,6 @@ import atexit
 import itertools
 import logging
 import os
-import re
 import time
 import zipfile
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import init_dist, is_main_process
+from mmengine.hooks import EarlyStoppingHook
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
@@ -22,13 +22,18 @@ from torch.utils.data import DataLoader
 from pe_unified.ct.errors import one_line
 from pe_unified.engine.building import building, require_labels
 from pe_unified.engine.config import ConfigError
+from pe_unified.engine.hooks import checkpoints_of
 from pe_unified.engine.knobs import changed_knobs
 from pe_unified.engine.random_state import gather_random_states, restore_random_state
-from pe_unified.models.weights import CheckpointError, load_checkpoint_safely, reuse_weights
+from pe_unified.models.weights import (
+    CheckpointError,
+    load_checkpoint_safely,
+    reuse_weights,
+    tensors_of,
+)
 from pe_unified.version import __version__
 
 _RUN_NUMBERS = itertools.count(1)
-_ITERATION = re.compile(r"iter_(\d+)\.pth$")
 
 
 class PERunner(Runner):
@@ -126,11 +131,11 @@ class PERunner(Runner):
         return logger
 
     def _init_model_weights(self) -> None:
+        # A run that goes on has its own; the files that it started from may be gone.
+        if self._resume and newest_checkpoint(self.work_dir):
+            return
         super()._init_model_weights()
         reuse = self.cfg.get("reuse") or {}
-        # A run that goes on has taken them over long ago; their files may be gone.
-        if not reuse or (self._resume and newest_checkpoint(self.work_dir)):
-            return
         model = self.model.module if is_model_wrapper(self.model) else self.model
         rules = {
             module: tuple(source) if isinstance(source, list) else source
@@ -185,9 +190,10 @@ class PERunner(Runner):
                 "validated": self.validated if self.validated_iter == finished else {},
                 "best": self.best,
                 "seconds": self.seconds,
+                "stopped": getattr(self.train_loop, "stop_training", False),
                 "seed": self.seed,
                 "experiment_name": self.experiment_name,
-                "dataset_meta": self.train_dataloader.dataset.metainfo,
+                "dataset_meta": getattr(self.train_dataloader.dataset, "metainfo", None),
             },
             "state_dict": weights_to_cpu(model.state_dict()),
             "message_hub": {"log_scalars": {}, "runtime_info": {}, "resumed_keys": {}},
@@ -211,6 +217,7 @@ class PERunner(Runner):
     ) -> dict:
         """Load weights, strictly; keys that do not fit are an error that lists them."""
         checkpoint = load_checkpoint_safely(filename, trust=self.cfg.get("trust_checkpoint", False))
+        checkpoint.setdefault("state_dict", tensors_of(checkpoint))
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         model = self.model.module if is_model_wrapper(self.model) else self.model
         try:
@@ -241,6 +248,8 @@ class PERunner(Runner):
         self.validated, self.validated_iter = dict(meta["validated"]), meta["iter"]
         self.best = meta["best"]
         self._seconds_before = meta["seconds"]
+        if meta.get("stopped") and any(isinstance(hook, EarlyStoppingHook) for hook in self.hooks):
+            self.train_loop.stop_training = True
         if not restore_random_state(checkpoint["random_state"]):
             self.logger.warning(
                 f"{filename} holds the random state of another number of processes than "
@@ -306,12 +315,7 @@ def newest_checkpoint(work_dir: str | Path) -> str | None:
 
     A file cut short (by a full disk, or a copy that broke off) is passed over.
     """
-    candidates = sorted(
-        (int(match.group(1)), path)
-        for path in Path(work_dir).glob("iter_*.pth")
-        if (match := _ITERATION.search(path.name))
-    )
-    for _, path in reversed(candidates):
+    for path in reversed(checkpoints_of(work_dir)):
         if is_whole(path):
             return str(path)
     return None

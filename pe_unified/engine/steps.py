@@ -15,7 +15,7 @@ from mmengine.dist import barrier, is_main_process
 from pe_unified.engine.comparison import Run
 from pe_unified.engine.config import ConfigError, absent_head, load_config
 from pe_unified.engine.evaluate import evaluate_checkpoint, write_metrics
-from pe_unified.engine.knobs import changed_knobs
+from pe_unified.engine.knobs import changed_knobs, kind_of
 from pe_unified.engine.parallel import Job, Report, run_jobs
 from pe_unified.engine.recipe import Recipe, Step, load_recipe
 from pe_unified.engine.runner import PERunner, join_processes, newest_checkpoint
@@ -126,7 +126,8 @@ def _steps_of(recipe: Recipe, prefix: str, common: Mapping[str, Any]) -> list["S
         )
         idle = {key for key in idle if absent_head(cfg, key)}
         configs[step.name] = cfg
-        _require_files(step, cfg)
+        _require_files(step, cfg, begun=any((common["folder"] / step.name).glob("iter_*.pth")))
+        _require_test(step, cfg)
         _require_modules(step, configs)
         parents = {module: fingerprints[source] for module, source in step.reuse.items()}
         fingerprints[step.name] = _fingerprint(cfg, step.name, parents)
@@ -159,8 +160,11 @@ def _require_metric(metric: str, arms: Mapping[str, Config]) -> None:
             raise ConfigError(f"the comparison of '{metric}': step {arm} has no {head}")
 
 
-def _require_files(step: Step, cfg: Config) -> None:
-    """What a step needs beside earlier ones is looked for before the first one trains."""
+def _require_files(step: Step, cfg: Config, begun: bool) -> None:
+    """What a step needs beside earlier ones is looked for before the first one trains.
+
+    Weights to start from are needed no more where it has ``begun``.
+    """
     for split in ("train", "val", "test"):
         loader = cfg.get(f"{split}_dataloader")
         if loader is None:
@@ -172,8 +176,28 @@ def _require_files(step: Step, cfg: Config) -> None:
                 "(data_converters/), or point --data-root at one"
             )
     for module, source in (cfg.get("reuse") or {}).items():
-        if module not in step.reuse and not Path(source).is_file():
+        if not begun and module not in step.reuse and not Path(source).is_file():
             raise FileNotFoundError(f"step {step.name}: {module} from {source}: no such checkpoint")
+
+
+def _require_test(step: Step, cfg: Config) -> None:
+    """Every step is tested, with thresholds that validation chose or the config gives."""
+    for part in ("test_dataloader", "test_cfg", "test_evaluator"):
+        if not cfg.get(part):
+            raise ConfigError(f"step {step.name}: a recipe tests every step; give it {part}")
+    ours = {each.__name__ for each in PATIENT_METRICS}
+    chosen = {kind_of(metric) for metric in _listed(cfg.get("val_evaluator"))}
+    for metric in _listed(cfg.test_evaluator):
+        kind = kind_of(metric)
+        if kind in ours - chosen and metric.get("threshold") is None:
+            raise ConfigError(
+                f"step {step.name}: no validation chooses the threshold of {kind}; list it in "
+                "val_evaluator too, or give it a threshold in test_evaluator"
+            )
+
+
+def _listed(evaluator: Any) -> list[Mapping[str, Any]]:
+    return [evaluator] if isinstance(evaluator, Mapping) else list(evaluator or ())
 
 
 def _require_modules(step: Step, configs: Mapping[str, Config]) -> None:
@@ -283,7 +307,7 @@ class StepRun:
         if not self.result.is_file():
             return None
         kept = json.loads(self.result.read_text())
-        return kept["record"] if kept["fingerprint"] == self.fingerprint else None
+        return kept["record"] if kept.get("fingerprint") == self.fingerprint else None
 
     def refuse_other(self) -> None:
         """A folder belongs to one setting; another one must not resume from its weights.
@@ -294,7 +318,7 @@ class StepRun:
         folder = self.result.parent
         mark = _mark_of(folder)
         begun = any(folder.glob("*.pth")) or self.result.exists()
-        if begun and mark.is_file() and mark.read_text() != self.fingerprint:
+        if begun and not (mark.is_file() and mark.read_text() == self.fingerprint):
             raise ConfigError(
                 f"{folder} was begun with other settings ({_changes(folder, self._settings())}); "
                 "choose another --work-dir, or remove it to start this step anew"

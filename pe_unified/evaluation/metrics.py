@@ -60,6 +60,8 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
             raise ValueError(f"resamples cannot be negative, got {resamples}")
         if not 0 < level < 1:
             raise ValueError(f"level lies between 0 and 1, got {level}")
+        if threshold is not None and not 0 < threshold < 1:
+            raise ValueError(f"a threshold lies between 0 and 1, got {threshold}")
         self.threshold = threshold
         self.resamples = resamples
         self.seed = seed
@@ -198,6 +200,11 @@ class SegMetric(PatientMetric[segmentation.SegTable]):
 
     default_prefix = "seg"
     keys = ("dice", "iou", "dice_positive", "iou_positive")
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if self.threshold is not None:
+            segmentation.threshold_bin(self.threshold)  # refuses one that has none
 
     def read(self, sample: Mapping[str, Any]) -> tuple:
         if "gt_sem_seg" not in sample:

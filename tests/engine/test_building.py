@@ -11,10 +11,13 @@ from pe_unified.engine.runner import join_processes
 
 
 def forget(root, kind, left=0):
-    """The training slices know nothing of a kind any more, except the first ``left``."""
+    """Positive training slices know nothing of a kind any more, except the first ``left``.
+
+    Negative ones know it still: where there is no embolism, there is no mask.
+    """
     path = root / "annotations/train.json"
     coco = json.loads(path.read_text())
-    for image in coco["images"][left:]:
+    for image in [each for each in coco["images"] if each["pe_present"]][left:]:
         image["labels_known"] = [each for each in image["labels_known"] if each != kind]
     path.write_text(json.dumps(coco))
 
@@ -22,8 +25,9 @@ def forget(root, kind, left=0):
 @pytest.mark.parametrize(
     ("kind", "task", "message"),
     [
-        ("masks", "unified", "has masks known, so the seg_head would learn nothing"),
-        ("slice", "cls", "has slice labels known, so the cls_head"),
+        ("masks", "unified", "shows embolism by its masks, so the seg_head would learn nothing"),
+        ("boxes", "det", "by its boxes, so the det_head"),
+        ("slice", "cls", "by its label, so the cls_head"),
     ],
 )
 def test_a_head_that_could_learn_nothing_is_refused(repository, tmp_path, kind, task, message):
@@ -31,14 +35,14 @@ def test_a_head_that_could_learn_nothing_is_refused(repository, tmp_path, kind, 
     forget(root, kind)
     cfg = small_config(repository, root, tmp_path / "run", task=task)
     cfg.train_dataloader.dataset.needs = ()
-    if task == "cls":
+    if task in ("cls", "det"):
         cfg.train_dataloader.sampler = dict(type="SliceSampler")
     with pytest.raises(ConfigError, match=message):
         PERunner.from_cfg(cfg).train()
     assert not list((tmp_path / "run").glob("*.pth"))
 
 
-def test_one_labelled_slice_is_enough_and_a_frozen_head_needs_none(repository, tmp_path):
+def test_one_positive_slice_is_enough_and_a_frozen_head_needs_none(repository, tmp_path):
     root = write_tiny_dataset(tmp_path / "set")
     forget(root, "masks", left=1)
     cfg = small_config(repository, root, tmp_path / "run", task="cls_seg", max_iters=1)

@@ -308,6 +308,26 @@ def test_wrapped_data_sets_are_refused(path, tmp_path):
         load_config(child)
 
 
+def test_knobs_know_a_part_by_its_scoped_name(path, tmp_path):
+    child = tmp_path / "scoped.py"
+    pipeline = [dict(type="pe_unified.ResizeSlice", size=512)]
+    child.write_text(
+        f"_base_ = {str(path)!r}\ntest_dataloader = dict(dataset=dict(pipeline={pipeline}))\n"
+    )
+    cfg = load_config(child, {"input_size": 96})
+    assert cfg.test_dataloader.dataset.pipeline[0]["size"] == 96
+
+
+def test_a_metric_without_its_head_is_refused(repository, tmp_path):
+    child = tmp_path / "child.py"
+    base = str(repository / "configs/pe_unified_r50.py")
+    child.write_text(f"_base_ = {base!r}\nmodel = dict(det_head=None)\n")
+    with pytest.raises(
+        ConfigError, match="val_evaluator has a DetMetric, and the model no det_head"
+    ):
+        load_config(child)
+
+
 def test_a_base_that_is_computed_is_refused(path, tmp_path):
     child = tmp_path / "child.py"
     child.write_text(f"_base_ = '/'.join({str(path).split('/')!r})\n")

@@ -89,3 +89,5 @@ def test_the_exam_threshold_parts_the_exams():
     assert exam_threshold({}) is None
     unknown = [(0, 0.99, 6.0, None), (1, 0.1, 6.0, 0)]
     assert exam_threshold({**studies, "e": unknown}) == pytest.approx(0.5)
+    scattered = [(k, 0.99, 1.0, 0) for k in (1, 4, 9)]  # neighbours in the list alone
+    assert exam_threshold({**studies, "f": scattered}) == pytest.approx(0.5)

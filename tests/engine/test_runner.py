@@ -1,3 +1,4 @@
+import copy
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ from mmengine.hooks import Hook
 from tiny_run import small_config
 
 from pe_unified.engine import PERunner
+from pe_unified.engine.evaluate import evaluate_checkpoint
 from pe_unified.engine.runner import is_whole, newest_checkpoint, save_atomically
 from pe_unified.evaluation import as_json
 from pe_unified.models.weights import CheckpointError, load_checkpoint_safely
@@ -301,7 +303,8 @@ def test_going_on_needs_nothing_that_it_started_from(
     again = small_config(repository, tiny_dataset, tmp_path / "run", task="cls", max_iters=3)
     again.reuse = {"backbone": str(source)}
     with pytest.raises(CheckpointError, match="no such checkpoint"):
-        train(again.copy())
+        train(copy.deepcopy(again))
+    again.model.backbone.pretrained = str(source)
     again.resume = True
     assert train(again).parents == parents != []
 
@@ -312,8 +315,18 @@ def test_loading_weights_of_another_model_is_an_error(
     work_dir, _ = undisturbed
     cfg = small_config(repository, tiny_dataset, tmp_path, task="cls", max_iters=1)
     cfg.load_from = str(work_dir / "iter_6.pth")
-    with pytest.raises(RuntimeError, match="seg_head"):
+    with pytest.raises(CheckpointError, match=r"iter_6\.pth does not fit.*seg_head"):
         train(cfg)
+
+
+def test_weights_alone_are_loaded_too(undisturbed, repository, tiny_dataset, tmp_path):
+    work_dir, _ = undisturbed
+    tensors = load_checkpoint_safely(work_dir / "iter_6.pth")["state_dict"]
+    torch.save(tensors, tmp_path / "alone.pth")
+    cfg = small_config(repository, tiny_dataset, tmp_path / "run")
+    alone = evaluate_checkpoint(cfg, tmp_path / "alone.pth")
+    whole = evaluate_checkpoint(cfg, work_dir / "iter_6.pth")
+    assert as_json(alone.metrics) == as_json(whole.metrics)
 
 
 def test_pickled_code_is_refused(repository, tiny_dataset, tmp_path):

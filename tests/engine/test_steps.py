@@ -281,6 +281,8 @@ def test_a_recipe_of_ones_own_inherits_from_anywhere(repository, tmp_path):
         (("cls/auc", "seg/iou"), {}, "step s1_cls has no seg_head"),
         (("pe_cls_r50", "ablations/seg_r50_pe_pretrained"), {}, "no such checkpoint"),
         (("cls/auc", "cls/auc"), {"seed": 7}, "--seeds"),
+        (("cls/auc", "cls/auc"), {"test_cfg": None}, "a recipe tests every step; give it test_cfg"),
+        (("cls/auc", "cls/auc"), {"val_evaluator": []}, "chooses the threshold of SliceMetric"),
         (("cls_head=", "seg_head="), {}, "seg_head from s1_cls: step s1_cls has no seg_head"),
     ],
 )
@@ -337,6 +339,16 @@ def test_what_the_test_patients_cannot_tell_is_said(recipe, tiny_dataset, tmp_pa
     assert comparison["difference"] is None and "two patients or more" in comparison["reason"]
     written = (tmp_path / "run/summary.md").read_text()
     assert "undefined: a paired comparison needs two patients" in written and "nan" not in written
+
+
+def test_weights_of_another_make_are_not_adopted(finished, recipe, tmp_path):
+    """As tools/train.py leaves them, which says nothing of a recipe's settings."""
+    work_dir = tmp_path / "run"
+    shutil.copytree(finished.work_dir, work_dir)
+    (work_dir / "s1_cls/fingerprint.txt").unlink()
+    (work_dir / "s1_cls/metrics.json").write_text('{"metrics": {}, "thresholds": {}}')
+    with pytest.raises(ConfigError, match="s1_cls was begun with other settings"):
+        run_recipe(recipe, work_dir, str(finished.data), report=quiet)
 
 
 def test_a_first_try_without_weights_claims_nothing(recipe, tiny_dataset, tmp_path):

@@ -177,6 +177,12 @@ def test_thresholds_travel_from_validation_to_test():
     assert fix_thresholds(given, chosen) == {"cls/threshold": 0.9}
 
 
+@pytest.mark.parametrize(("kind", "threshold"), [("Slice", 1.5), ("Det", 0), ("Seg", 0.999)])
+def test_a_threshold_that_there_is_not_is_refused(kind, threshold):
+    with pytest.raises(ValueError, match="lies"):
+        METRICS.build(dict(type=f"{kind}Metric", threshold=threshold))
+
+
 def test_table_is_kept_for_figures():
     metric = METRICS.build(dict(type="SliceMetric"))
     assert metric.table is None

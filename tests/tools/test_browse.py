@@ -82,7 +82,7 @@ def data(tmp_path_factory) -> Path:
                 sop_uid=str(number),
                 slice_index=index,
                 z_mm=float(index),
-                spacing_mm=[1.0, 1.0, 1.0],
+                spacing_mm=[1.0, 1.0, 1.0] if number < 4 else [None] * 3,
                 pe_present=int(positive),
                 labels_known=["slice", "boxes", "masks"] if masks_known else ["slice"],
                 lung_box=[10, 10, 20, 20],

@@ -88,6 +88,12 @@ def test_train_then_test_then_publish(repository, command, tiny_dataset, tmp_pat
     assert thresholds.gate <= thresholds.slice
 
 
+def test_one_process_publishes(command, tmp_path):
+    files = [tmp_path / "iter_2.pth", tmp_path / "model.pth"]
+    done = command("publish", "configs/pe_cls_r50.py", *files, "--launcher", "pytorch")
+    assert done.returncode == 1 and "leave --launcher out" in done.stderr
+
+
 def test_misspelt_override_is_one_line_without_traceback(repository):
     done = call(
         repository, "tools/train.py", "configs/pe_cls_r50.py", "--cfg-options", "max_iter=3"
