@@ -63,6 +63,22 @@ class _Set:
         for exam in part.exams:
             self.records[exam["patient_id"]]["exams"].append(exam)
 
+    def identifiers(self) -> dict[str, str]:
+        """Patients of RSNA, those merged before included, to their DICOM PatientID."""
+        if self.info.get("converter") == "rsna":
+            return {patient: patient for patient in self.records}
+        members = self.info.get("sets") or {}
+        found = {}
+        for patient, record in self.records.items():
+            name = record["images"][0].get("set") if record["images"] else None
+            if members.get(name, {}).get("converter") == "rsna":
+                found[patient] = patient.removeprefix(f"{name}-")
+        return found
+
+    def own_group(self, patient: str) -> dict[str, str]:
+        """The field of an entry that names the patient's group, where there is one."""
+        return {"group": self.group_of[patient]} if patient in self.group_of else {}
+
     def all_patients(self) -> list[str]:
         """Converted and skipped ones."""
         reported = {entry["patient_id"] for entry in self.report["patients"]}
@@ -112,6 +128,7 @@ def merge(
     _refuse_shared_studies(sets)
     _refuse_divided_groups(sets)
     _refuse_divided_identifiers(sets)
+    _keep_identifiers(sets)
     new_ids = _new_ids(sets)
     partial = out.with_name(f".{out.name}.part")
     by_name = {one.name: one for one in sets}
@@ -214,13 +231,26 @@ def _refuse_divided_groups(sets: Sequence[_Set]) -> None:
 def _refuse_divided_identifiers(sets: Sequence[_Set]) -> None:
     """RSNA's patients are named by their DICOM PatientID: it is one person in all its sets."""
     places: dict[str, tuple[_Set, str]] = {}
-    for other in (one for one in sets if one.info.get("converter") == "rsna"):
-        for patient, split in sorted(other.split_of.items()):
-            one, before = places.setdefault(patient, (other, split))
+    for other in sets:
+        for patient, identifier in sorted(other.identifiers().items()):
+            split = other.split_of[patient]
+            one, before = places.setdefault(identifier, (other, split))
             if before != split:
-                reason = f"patient {patient} is in {before} of {one.name} and in {split}"
+                reason = f"patient {identifier} is in {before} of {one.name} and in {split}"
                 cure = f"convert it again with --splits-of {one.root}"
                 raise DataError(other.name, f"{reason} of {other.name}", cure)
+
+
+def _keep_identifiers(sets: Sequence[_Set]) -> None:
+    """One person in several sets of RSNA gets a name in each; a group holds them together."""
+    owners: dict[str, list[tuple[_Set, str]]] = defaultdict(list)
+    for one in sets:
+        for patient, identifier in one.identifiers().items():
+            owners[identifier].append((one, patient))
+    for identifier, found in owners.items():
+        groups = [one.group_of[patient] for one, patient in found if patient in one.group_of]
+        for one, patient in found if len(found) > 1 else ():
+            one.group_of.setdefault(patient, groups[0] if groups else identifier)
 
 
 def _new_ids(sets: Sequence[_Set]) -> dict[tuple[str, str], str]:
@@ -251,7 +281,15 @@ def _moved(one: _Set, patient: str, new_id: str, root: Path, taken: set[str]) ->
         name = f"images/{folder}/{image['file_name'].rsplit('/', 1)[1]}"
         _link(one.root / image["file_name"], root / name)
         fields = {key: value for key, value in image.items() if key not in ("id", "file_name")}
-        images.append({"file_name": name, **fields, "patient_id": new_id, "set": one.name})
+        images.append(
+            {
+                "file_name": name,
+                **fields,
+                **one.own_group(patient),
+                "patient_id": new_id,
+                "set": one.name,
+            }
+        )
     annotations = [
         [{k: v for k, v in item.items() if k not in ("id", "image_id")} for item in items]
         for items in record["annotations"]
@@ -279,7 +317,8 @@ def _merged_report(sets: Sequence[_Set], new_ids: Mapping[tuple[str, str], str])
         for one in sets:
             for entry in one.report["patients"]:
                 new_id = new_ids[one.name, entry["patient_id"]]
-                yield {**entry, "patient_id": new_id, "set": one.name}
+                group = one.own_group(entry["patient_id"])
+                yield {**entry, **group, "patient_id": new_id, "set": one.name}
 
     totals: dict[str, int] = defaultdict(int)
     for one in sets:

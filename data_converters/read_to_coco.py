@@ -98,10 +98,12 @@ class Read(ListedSet[ReadReader]):
     def _find(self) -> list[PatientSource]:
         scans: dict[str, list[Path]] = defaultdict(list)
         masks: dict[str, list[Path]] = defaultdict(list)
-        for holder in folders_below(self.raw):
-            if "DICOM" in holder.name:
-                for folder in subfolders(holder):
-                    scans[case_name(folder.name)].append(folder)
+        holders = [folder for folder in folders_below(self.raw) if "DICOM" in folder.name]
+        if len(holders) > 1 and holders[0] == self.raw:  # the name of the whole says nothing
+            del holders[0]
+        for holder in holders:
+            for folder in subfolders(holder):
+                scans[case_name(folder.name)].append(folder)
         for path in sorted(self.raw.rglob("*")):
             case = stem_before(path, *_MASK_SUFFIXES)
             if case is not None and path.is_file() and not is_hidden(path):

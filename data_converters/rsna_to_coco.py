@@ -153,7 +153,8 @@ class Rsna:
             boxes = [asdict(box) for box in place.boxes]
             chosen = None if place.chosen is None else sorted(place.chosen)
             files = folder_stamp(place.folder)
-            parts.append([place.study_uid, rows, boxes, place.labels, chosen, files])
+            problems = list(place.problems)
+            parts.append([place.study_uid, rows, boxes, place.labels, chosen, files, problems])
         return sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def _group(self, studies: list[str]) -> dict[str, list[str]]:

@@ -1,13 +1,17 @@
 """From the records of patients to the JSON files of a data set, one patient in memory at a time."""
 
+import filecmp
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from data_converters.core.schema import CATEGORIES
-from pe_unified.files import put_in_place
+
+#: Files of folds, of which a run with fewer leaves some behind.
+_FOLD = re.compile(r"fold\d+_(train|val)")
 
 
 class CocoWriter:
@@ -42,8 +46,8 @@ class CocoWriter:
             self._annotations += 1
         self._exams += exams
 
-    def close(self) -> None:
-        """Join the parts and put the file in its place."""
+    def finish(self) -> None:
+        """Join the parts; the file is whole, beside its place."""
         self._rest.close()
         self._main.write('\n], "annotations": [')
         with open(self._waiting, encoding="utf-8") as rest:
@@ -53,7 +57,16 @@ class CocoWriter:
         self._main.write(f'\n], "exams": [{exams}\n]}}\n')
         self._main.close()
         self._waiting.unlink()
-        put_in_place(self._partial, self._path)
+
+    def is_new(self) -> bool:
+        """Whether it differs from what stands in its place."""
+        return not (self._path.is_file() and filecmp.cmp(self._partial, self._path, shallow=False))
+
+    def put(self) -> None:
+        os.replace(self._partial, self._path)
+
+    def drop(self) -> None:
+        self._partial.unlink()
 
 
 def write_annotations(
@@ -89,7 +102,14 @@ def write_annotations(
         for name in parts_of[record["patient"]["patient_id"]]:
             writers[name].add(images, annotations, record["exams"])
     for writer in writers.values():
-        writer.close()
+        writer.finish()
+    new = [writer for writer in writers.values() if writer.is_new()]
+    # Nothing slow in between: patients that change their split stand in both of them.
+    for writer in new:
+        writer.put()
     for path in folder.glob("*.json"):
-        if path.stem not in writers:
+        if path.stem not in writers and _FOLD.fullmatch(path.stem):
             path.unlink()
+    for writer in writers.values():
+        if writer not in new:
+            writer.drop()

@@ -52,8 +52,10 @@ class KnownSplits:
         for patient in sorted(studies):
             group = groups.get(patient)
             splits = found[patient if group is None else group]
-            if group in self.groups:
-                splits.setdefault(self.groups[group], f"group {group}")
+            # Others may have named their group after this patient.
+            name = patient if group is None else group
+            if name in self.groups:
+                splits.setdefault(self.groups[name], f"group {name}")
             for name in (patient, *studies[patient]):
                 for split, other in sorted(self.people.get(name, ()), key=str):
                     # Of two groups, they are two people of one name.

@@ -26,6 +26,7 @@ from data_converters.core.splits import (
     assign_folds,
     assign_splits,
     check_division,
+    groups_by_patient,
     join_by_study,
     shared_groups,
 )
@@ -226,7 +227,7 @@ def convert(converter: Converter, out: str | os.PathLike, options: RunOptions) -
                     "run the same command again, finished patients are kept"
                 ) from error
         everyone = (entry["patient_id"] for entry in run.entries.values())
-        groups = shared_groups(everyone, options.groups)
+        groups = shared_groups(everyone, groups_by_patient(options.groups, run.studies))
         groups, problems = join_by_study(groups, run.studies)
         if options.every_group_known:
             problems += _unknown_in_groups(options.groups, run)

@@ -4,6 +4,8 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from pe_unified.ct.errors import DataError
+
 SPLITS = ("train", "val", "test")
 
 
@@ -61,6 +63,25 @@ def shared_groups(patients: Iterable[str], groups: Mapping[str, str]) -> dict[st
     patients, names = set(patients), set(groups.values())
     shared = {name: groups.get(name, name) for name in patients}
     return {name: group for name, group in shared.items() if name in groups or group in names}
+
+
+def groups_by_patient(
+    groups: Mapping[str, str], studies: Mapping[str, Iterable[str]]
+) -> dict[str, str]:
+    """Groups under the names of patients, where some are given under a study's UID.
+
+    Raises:
+        DataError: the studies of a patient are given different groups.
+    """
+    found = dict(groups)
+    for patient, own in studies.items():
+        named = sorted({groups[name] for name in (patient, *own) if name in groups})
+        if len(named) > 1:
+            reason = f"its studies are in the groups {', '.join(named)}"
+            raise DataError(patient, reason, "give them one group in --groups")
+        if named:
+            found[patient] = named[0]
+    return found
 
 
 def join_by_study(

@@ -15,6 +15,8 @@ from pe_unified.ct.hu import HU_MAX, HU_MIN
 
 #: The rescale intercept of scanners that store CT as unsigned numbers.
 _USUAL_INTERCEPT = -1024.0
+#: Darker than tissue, and than water by more than noise, HU; and the share of a slice that counts.
+_AIR, _FAT, _SOME = -200.0, -30.0, 0.001
 #: No slice of a body lies wholly above this, HU.
 _DENSE = 500.0
 
@@ -94,7 +96,7 @@ def rescale_of(dataset: pydicom.Dataset, raw: np.ndarray) -> tuple[float, float]
     The header's own, where they can be right. A slope that is missing, zero or not a
     number is 1. CT needs negative values for air: unsigned numbers with no intercept, or
     with zero, carry the usual offset of -1024, and so do signed ones with no intercept
-    that hold nothing as dark as air; the other signed ones are HU already.
+    that hold neither air nor, in any number, fat; the other signed ones are HU already.
 
     Raises:
         DataError: no intercept, and numbers that the usual one does not turn into those of a body.
@@ -104,10 +106,11 @@ def rescale_of(dataset: pydicom.Dataset, raw: np.ndarray) -> tuple[float, float]
     signed = raw.dtype.kind == "i"
     if intercept is not None and (intercept or signed):
         return slope, intercept
-    # Padding such as -2000 is no sign of stored HU: look between it and tissue.
-    holds_air = signed and bool(((raw > -1500) & (raw * slope < -200)).any())
-    if holds_air:
-        return slope, 0.0
+    if signed:
+        # Padding such as -2000 is no sign of stored HU: look between it and tissue.
+        hu = raw[raw > -1500] * slope
+        if (hu < _AIR).any() or (hu < _FAT).sum() > _SOME * raw.size:
+            return slope, 0.0
     lowest = float(raw.min()) * slope + _USUAL_INTERCEPT
     if lowest > _DENSE:
         raise DataError(

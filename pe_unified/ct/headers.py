@@ -47,7 +47,7 @@ _HEADER_TAGS = {
 }
 #: Files that lie beside slices and are never slices.
 _COMPANION = re.compile(
-    r"\.(txt|json|csv|tsv|md|xml|html|pdf|log|ini|yml|png|jpe?g|gif|db|zip|gz|tar|mat|nii|nrrd"
+    r"\.(txt|json|csv|tsv|md|xml|html|pdf|log|ini|yml|png|jpe?g|gif|db|zip|gz|tar|mat|nii|nrrd|nhdr|raw"
     r"|py|sh|bat|exe)$",
     re.IGNORECASE,
 )
@@ -236,7 +236,10 @@ def open_dicom(path: Path, **options: object) -> pydicom.Dataset:
         size = path.stat().st_size
         raise DataError(path, f"not a DICOM file ({size} bytes)", COPY_AGAIN)
     if not hasattr(dataset.file_meta, "TransferSyntaxUID"):
-        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
+        big = dataset.original_encoding == (False, False)
+        dataset.file_meta.TransferSyntaxUID = (
+            pydicom.uid.ExplicitVRBigEndian if big else pydicom.uid.ImplicitVRLittleEndian
+        )
     return dataset
 
 

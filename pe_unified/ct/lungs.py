@@ -274,15 +274,29 @@ def _close(level: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return closed.astype(bool)
 
 
-def _complete_sides(lungs: np.ndarray, body: np.ndarray) -> tuple[int, int]:
-    """Columns from left to right (exclusive), mirrored where only one lung is seen."""
+def middle_beside_one_lung(lungs: np.ndarray, body: np.ndarray) -> float | None:
+    """The column that parts the body's halves where only one lung is seen.
+
+    None where both are, and where no body is seen around them.
+
+    Args:
+        lungs, body: bool, (levels, rows, cols).
+    """
     columns = lungs.sum(axis=(0, 1))
-    left, right = _ends(columns > 0)
-    with_lung = lungs.any(axis=(1, 2))
-    body_left, body_right = _ends(body[with_lung].sum(axis=(0, 1)) > 0)
+    around = body[lungs.any(axis=(1, 2))].any(axis=(0, 1))
+    if not around.any():
+        return None
+    body_left, body_right = _ends(np.asarray(around))
     middle = (body_left + body_right) / 2
     one, other = int(columns[: round(middle)].sum()), int(columns[round(middle) :].sum())
-    if min(one, other) >= _ONE_SIDED * max(one, other):
+    return None if min(one, other) >= _ONE_SIDED * max(one, other) else middle
+
+
+def _complete_sides(lungs: np.ndarray, body: np.ndarray) -> tuple[int, int]:
+    """Columns from left to right (exclusive), mirrored where only one lung is seen."""
+    left, right = _ends(lungs.sum(axis=(0, 1)) > 0)
+    middle = middle_beside_one_lung(lungs, body)
+    if middle is None:
         return left, right
     first, last = min(left, 2 * middle - right), max(right, 2 * middle - left)
     return max(0, int(first)), min(lungs.shape[2], int(np.ceil(last)))

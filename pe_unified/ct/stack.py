@@ -55,10 +55,14 @@ class Stack:
     contradictions: tuple[str, ...] = ()
 
     def notes(self) -> list[str]:
-        """In words, what is odd about the stack."""
+        """In words, what is odd about the stack, contradictions first."""
+        notes = list(self.contradictions)
         if self.missing:
-            return [f"{self.missing} slices seem to be missing: the steps between slices differ"]
-        return ["the steps between slices differ"] if self.uneven else []
+            steps = f"{self.missing} slices seem to be missing: the steps between slices differ"
+            notes.append(steps)
+        elif self.uneven:
+            notes.append("the steps between slices differ")
+        return notes
 
 
 def stack_slices(headers: Sequence[SliceHeader]) -> Stack:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -92,6 +93,10 @@ def analyse_study(
     settings = {"gate": predictor.wants_gate, **options.as_dict()}
     require_writable(out)
     watch = _Watch()
+    # Of the files as they are read: what comes later is another study.
+    files = ""
+    with suppress(OSError, DataError):  # opening it says it better
+        files = fingerprint(path, options.pseudonym_key or "")
     with open_study(path, options.series_uid) as study:
         _require_study(study)
         if opened is not None:
@@ -116,7 +121,7 @@ def analyse_study(
             predictor,
             settings,
         )
-        report["input"]["fingerprint"] = fingerprint(path, options.pseudonym_key or "")
+        report["input"]["fingerprint"] = files
         renamed: Callable[[str], str] = str
         if options.pseudonym_key is not None:
             renamed = partial(pseudonym, key=options.pseudonym_key)

@@ -326,6 +326,7 @@ def _tabled(name: str) -> str:
 
 def _row(job: StudyJob, report: Mapping[str, Any]) -> dict[str, Any]:
     volumes = [lesion["volume_ml"] or 0.0 for lesion in report["lesions"]]
+    tasks = set(report["model"]["tasks"])
     return {
         "study": _tabled(job.out.name),
         "status": "done",
@@ -334,8 +335,9 @@ def _row(job: StudyJob, report: Mapping[str, Any]) -> dict[str, Any]:
         "positive": report["exam"]["positive"],
         "abstain": report["quality"]["abstain"],
         "flags": " ".join(flag["name"] for flag in report["quality"]["flags"]),
-        "lesions": len(report["lesions"]),
-        "volume_ml": round(sum(volumes), 3),
+        # What the model does not look for is not nothing.
+        "lesions": len(report["lesions"]) if tasks & {"seg", "det"} else None,
+        "volume_ml": round(sum(volumes), 3) if "seg" in tasks else None,
         "slices": report["input"]["slices"],
         "study_uid": report["input"]["study_uid"],
         "seconds": report["seconds"]["total"],

@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import mmengine.registry
@@ -170,7 +170,10 @@ def load_model(
             "pe_unified": str(meta.get("pe_unified")),
             "step": meta.get("step"),
             "iterations": meta.get("iter"),
-            "parents": list(meta.get("parents") or ()),
+            "parents": [
+                {**parent, "from": PureWindowsPath(str(parent.get("from"))).name}
+                for parent in meta.get("parents") or ()
+            ],
             "tasks": list(model.tasks),
         },
     )

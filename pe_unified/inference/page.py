@@ -73,7 +73,7 @@ def write_page(
         flags=_flags(report["quality"]),
         answer=_answer(report),
         curve=_curve(report),
-        lesions=_table(report["lesions"]),
+        lesions=_table(report["lesions"], looks=_looks_for_lesions(report)),
         keys=_keys(report["lesions"], lesions, reader, marks),
         window=f"{WINDOW} (level {window.level:g}, width {window.width:g} HU)",
         provenance=_provenance(report),
@@ -82,7 +82,7 @@ def write_page(
         created=html.escape(report["created"]),
         data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/"),
     )
-    path.write_text(page, "utf-8")
+    path.write_text(page, "utf-8", errors="replace")
 
 
 def _shown(count: int, lesions: Sequence[Lesion]) -> list[int]:
@@ -97,6 +97,7 @@ def _entry(slice_report: Mapping[str, Any], hu: np.ndarray, marks: str) -> dict[
         "index": slice_report["index"],
         "z": slice_report["z_mm"],
         "probability": slice_report["probability"],
+        "examined": slice_report["examined"],
         "marks": marks,
         "jpeg": _jpeg(hu, _SIDE, _QUALITY),
     }
@@ -188,7 +189,8 @@ def _answer(report: Mapping[str, Any]) -> str:
             f"<div><b>{exam['probability']:.2f}</b>score of the exam<br>"
             f'<span class="quiet">{call[exam["positive"]]}{threshold}</span></div>'
         )
-    parts.append(f"<div><b>{len(lesions)}</b>lesions</div>")
+    if _looks_for_lesions(report):
+        parts.append(f"<div><b>{len(lesions)}</b>lesions</div>")
     if lesions and "seg" in report["model"]["tasks"]:
         parts.append(f"<div><b>{volume:.2f} ml</b>volume of all lesions</div>")
     return "".join(parts)
@@ -265,7 +267,13 @@ def _runs(slices: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
     return runs
 
 
-def _table(lesions: Sequence[Mapping[str, Any]]) -> str:
+def _looks_for_lesions(report: Mapping[str, Any]) -> bool:
+    return not {"seg", "det"}.isdisjoint(report["model"]["tasks"])
+
+
+def _table(lesions: Sequence[Mapping[str, Any]], looks: bool) -> str:
+    if not looks:
+        return "<p>The model does not look for lesions.</p>"
     if not lesions:
         return "<p>None found.</p>"
     names = ("#", "score", "slices", "side", "level (a guess)", "volume, ml", "diameter, mm")

@@ -12,6 +12,7 @@ from pe_unified.ct.lungs import (
     find_lungs,
     grid_spacing,
     lungs_of_slice,
+    middle_beside_one_lung,
     search_grid,
     shrink_slice,
 )
@@ -53,10 +54,16 @@ class Survey:
 
     @property
     def middle(self) -> float:
-        """Column of the slice that lies between the lungs, in pixels."""
+        """Column of the slice that lies between the lungs, in pixels.
+
+        It is the body's middle where no lung is found, or only one.
+        """
         if self.lungs is None:
             columns = np.flatnonzero(self.body.any(axis=(0, 1)))
             return float(columns.mean() + 0.5) * self.cell[2] if len(columns) else 0.0
+        alone = middle_beside_one_lung(self.lungs, self.body)
+        if alone is not None:
+            return alone * self.cell[2]
         amount = self.lungs.sum(axis=(0, 1)).astype(float)
         inside = np.flatnonzero(amount)
         first, last = inside[0], inside[-1] + 1

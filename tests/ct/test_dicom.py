@@ -65,11 +65,15 @@ def test_plain_encodings(tmp_path, truth, syntax):
     np.testing.assert_array_equal(read_hu(tmp_path / "a.dcm"), truth)
 
 
-def test_file_without_preamble(tmp_path, truth):
+@pytest.mark.parametrize(("implicit", "little"), [(True, True), (False, True), (False, False)])
+def test_file_without_preamble(tmp_path, truth, implicit, little):
     ds = slice_dataset(stored(truth))
     meta = ds.file_meta
     del ds.file_meta
-    ds.save_as(tmp_path / "bare", implicit_vr=True, little_endian=True)
+    if not little:
+        ds.PixelData = stored(truth).byteswap().tobytes()
+        ds["PixelData"].VR = "OW"
+    ds.save_as(tmp_path / "bare", implicit_vr=implicit, little_endian=little)
     assert meta.MediaStorageSOPInstanceUID == read_header(tmp_path / "bare").sop_uid
     np.testing.assert_array_equal(read_hu(tmp_path / "bare"), truth)
 
@@ -96,6 +100,18 @@ def test_missing_and_odd_rescale(tmp_path, truth, dtype, offset, slope, intercep
         RescaleIntercept=intercept,
     )
     np.testing.assert_array_equal(read_hu(path), truth)
+
+
+def test_signed_slices_of_fat_alone_are_hu(tmp_path):
+    """Below the lungs, in a small field of view, with padding; no intercept is told."""
+    hu = np.full((32, 32), 60, dtype=np.int16)
+    hu[:4] = -110
+    hu[0, :3] = -2000
+    path = write_slice(tmp_path / "a", hu, RescaleIntercept=None, PixelPaddingValue=None)
+    assert read_hu(path)[10, 10] == 60
+    offset = np.full((32, 32), 1084, dtype=np.int16)
+    offset[5, 5] = -31  # noise of air is no fat
+    assert read_hu(write_slice(tmp_path / "b", offset, RescaleIntercept=None))[10, 10] == 60
 
 
 def test_fractional_slope(tmp_path):

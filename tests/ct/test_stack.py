@@ -118,3 +118,4 @@ def test_what_cannot_be_one_scan_is_told():
     assert not stack_slices(same).contradictions
     shifted = [header(9, z=2, position=(-40.0, -20.0, 2.0)), *(header(k, z=k) for k in range(5))]
     assert stack_slices(shifted).contradictions == ("1 slices lie at the height of another one",)
+    assert "1 slices lie at the height of another one" in stack_slices(shifted).notes()

@@ -91,6 +91,9 @@ def test_nrrd_with_detached_data(tmp_path, truth, affine):
     array = truth.transpose(2, 1, 0)
     write_nrrd(tmp_path / "ct.nhdr", array, affine, encoding="raw")
     assert_is_truth(tmp_path / "ct.nhdr", truth, affine)
+    assert_is_truth(tmp_path, truth, affine)
+    with open_study(tmp_path) as study:
+        assert study.broken == ()
 
 
 def test_nrrd_written_by_simpleitk(tmp_path, truth, affine):

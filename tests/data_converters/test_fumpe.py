@@ -293,6 +293,7 @@ def test_identifiers_that_anonymisers_emptied(tmp_path):
         raw,
         "PAT001",
         SeriesInstanceUID=None,
+        SOPInstanceUID="",
         StudyInstanceUID=None,
         ImagePositionPatient=None,
         PixelSpacing=[0.5, 0.8],
@@ -305,6 +306,7 @@ def test_identifiers_that_anonymisers_emptied(tmp_path):
     assert {image["z_mm"] for image in images} == {None}
     assert images[0]["spacing_mm"] == [0.5, 0.8, None]
     assert images[0]["study_uid"] == "PAT001"
+    assert verify(out) == []
     np.testing.assert_array_equal(read_slice_png(out / images[3]["file_name"]), truth.hu[3])
 
 

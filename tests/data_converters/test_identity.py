@@ -14,8 +14,9 @@ from raw_sets import (
     write_rsna_study,
 )
 
+from data_converters.core.known_splits import read_splits
 from data_converters.core.run import RunOptions, convert, report_faults
-from data_converters.core.splits import join_by_study
+from data_converters.core.splits import groups_by_patient, join_by_study
 from data_converters.fumpe_to_coco import Fumpe, main
 from data_converters.merge import merge
 from data_converters.rsna_to_coco import Rsna
@@ -146,6 +147,35 @@ def test_a_person_of_two_rsna_sets_is_not_divided(tmp_path):
         convert(Rsna(raw), tmp_path / name, RunOptions(quiet=True, split=split))
     with pytest.raises(DataError, match=r"P1 is in train of one and in test of two.*--splits-of"):
         merge([tmp_path / "one", tmp_path / "two"], tmp_path / "all")
+    convert(Rsna(tmp_path / "two_raw"), tmp_path / "two", RunOptions(quiet=True, split=(1, 0, 0)))
+    for seed in range(6):
+        out = tmp_path / f"all{seed}"
+        merge([tmp_path / "one", tmp_path / "two"], out, folds=3, seed=seed)
+        assert verify(out) == []
+        for k in range(3):
+            fold = json.loads((out / f"annotations/fold{k}_val.json").read_text())
+            patients = {image["patient_id"] for image in fold["images"]}
+            assert len(patients & {"one-P1", "two-P1"}) != 1
+    known = read_splits([out], tmp_path / "new")
+    assert known.place({"P1": ["st9"]}, {}) == {"P1": "train"}
+    convert(Rsna(tmp_path / "two_raw"), tmp_path / "late", RunOptions(quiet=True, split=(0, 0, 1)))
+    with pytest.raises(DataError, match=r"(study st\d|P1) is in train of all5 and in test of late"):
+        merge([out, tmp_path / "late"], tmp_path / "more")
+
+
+def test_groups_may_name_studies(tmp_path):
+    raw, rows = tmp_path / "raw", []
+    for k in range(6):
+        rows += write_rsna_study(raw, f"st{k}", POSITIVE, PatientID=f"P{k}")
+    write_csv(raw / "train.csv", rows)
+    groups = {"st0": "g", "st5": "g"}
+    for seed in range(4):
+        options = RunOptions(quiet=True, split=(0.5, 0, 0.5), seed=seed, groups=groups)
+        convert(Rsna(raw), tmp_path / "out", options)
+        splits = split_of(tmp_path / "out")
+        assert splits["P0"] == splits["P5"]
+    with pytest.raises(DataError, match="P1: its studies are in the groups a, b"):
+        groups_by_patient({"st1": "a", "st7": "b"}, {"P1": ["st1", "st7"]})
 
 
 def test_a_name_of_other_bytes_costs_one_patient(tmp_path):

@@ -91,3 +91,12 @@ def test_bad_input_is_named_and_the_rest_converted(tmp_path):
     assert "05TS skipped: 05TS.nii.gz: a mask without a scan" in faults
     assert_exact(out, "01GE", *good)
     assert verify(out) == []
+
+
+def test_the_name_of_the_whole_says_nothing(tmp_path):
+    raw = tmp_path / "READ (DICOM)"
+    for case in ("01GE", "02TS"):
+        write_case(raw, case)
+    (raw / "masks").mkdir()
+    report = convert(Read(raw), tmp_path / "out", QUIET)
+    assert report_faults(report) == [] and report["totals"]["patients"] == 2

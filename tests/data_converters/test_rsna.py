@@ -271,6 +271,24 @@ def test_bad_input_is_named_and_the_rest_converted(raw, tmp_path, damage, messag
     assert verify(tmp_path / "out") == []
 
 
+def test_a_doubtful_row_is_told_on_every_run(raw, tmp_path):
+    convert(Rsna(raw), tmp_path / "out", QUIET)
+    double_row(raw)
+    for _ in range(2):
+        (fault,) = report_faults(convert(Rsna(raw), tmp_path / "out", QUIET))
+        assert "slice st1-3 has 2 rows with different labels" in fault
+
+
+def test_slices_of_two_scans_are_told(raw, tmp_path):
+    rows = rows_of(raw)
+    path = raw / "train" / "st1" / "st1-s" / "st1-9.dcm"
+    write_hu(path, np.zeros((32, 32)), 1.25, SOPInstanceUID="st1-9", PatientID="", InstanceNumber=9)
+    write_csv(raw / "train.csv", [*rows, rsna_row("st1", "st1-9", 0, True)])
+    report = convert(Rsna(raw), tmp_path / "out", QUIET)
+    (entry,) = [each for each in report["patients"] if each["patient_id"] == "st1"]
+    assert any("height of another" in note or "differ" in note for note in entry["notes"])
+
+
 def test_labels_of_doubtful_rows(raw, tmp_path):
     drop_row(raw)
     convert(Rsna(raw), tmp_path / "a", QUIET)

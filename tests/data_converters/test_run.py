@@ -229,6 +229,15 @@ def test_one_patient_is_spread_over_workers_with_the_same_bytes(tmp_path):
     assert tree(tmp_path / "one") == tree(tmp_path / "three")
 
 
+def test_files_of_others_among_the_annotations_stay(tmp_path):
+    raw, out = write_set(tmp_path / "raw", 4, size=24, count=4), tmp_path / "out"
+    convert(Fumpe(raw), out, RunOptions(quiet=True, folds=2))
+    (out / "annotations/reader2.json").write_text("{}")
+    convert(Fumpe(raw), out, QUIET)
+    names = {path.stem for path in (out / "annotations").iterdir()}
+    assert names == {"train", "val", "test", "reader2"}
+
+
 @pytest.mark.parametrize("where", ["", "converted", "CT_scans/PAT001"])
 def test_the_raw_set_holds_nothing_else(tmp_path, where):
     raw = write_set(tmp_path / "raw", 2, size=24, count=4)

@@ -19,6 +19,7 @@ from pe_unified.ct.errors import DataError
 from pe_unified.ct.lungs import lung_mask
 from pe_unified.ct.study import open_study
 from pe_unified.inference import AnalysisOptions, StudyPredictor, analyse_study
+from pe_unified.inference.fingerprint import fingerprint
 from pe_unified.inference.model import Thresholds
 from pe_unified.inference.outputs import output_folder
 
@@ -260,3 +261,13 @@ def test_a_study_without_lungs_abstains_and_is_scored_all_the_same(predictor, tm
     assert [flag["name"] for flag in found["quality"]["flags"]] == ["no_lungs"]
     assert all(each["probability"] is not None for each in found["slices"])
     assert found["exam"]["probability"] is not None
+
+
+def test_files_that_come_later_are_another_study(predictor, folder, tmp_path):
+    """As an archive that still sends while the network runs."""
+    case = tmp_path / "case"
+    shutil.copytree(folder, case)
+    before = fingerprint(case)
+    late = lambda _: shutil.copy(min(case.iterdir()), case / "late.dcm")  # noqa: E731
+    report = analyse_study(case, tmp_path / "out", predictor, opened=late)
+    assert report["input"]["fingerprint"] == before != fingerprint(case)

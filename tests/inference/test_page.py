@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 import pytest
 from dicom_files import write_hu
+from studies import write_checkpoint
 
-from pe_unified.inference import analyse_study
+from pe_unified.inference import StudyPredictor, analyse_study, load_model
 from pe_unified.inference.page import _MOST_SLICES, _flags, _outline, _shown
 
 CHROMIUM = next(
@@ -48,6 +49,20 @@ def test_its_data_are_those_of_the_report(page):
     ]
     marked = [each["index"] for each in data["slices"] if 'class="mask"' in each["marks"]]
     assert marked == [each["index"] for each in report["slices"] if each["embolus_pixels"]]
+
+
+@pytest.mark.parametrize("head", ["cls", "seg"])
+def test_what_the_model_does_not_do_is_not_nothing(folder, tmp_path, head):
+    checkpoint = write_checkpoint(tmp_path / "m.pth", heads=(head,))
+    predictor = StudyPredictor(load_model(checkpoint, device="cpu", precision="fp32"))
+    analyse_study(folder, tmp_path / "out", predictor)
+    text = (tmp_path / "out/report.html").read_text()
+    assert ("The model does not look for lesions" in text) == (head == "cls")
+    assert ("lesions</div>" in text) == (head == "seg")
+    assert ("The model does not classify slices" in text) == (head == "seg")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])
+    looked_at = [each["examined"] for each in data["slices"]]
+    assert head == "cls" or any(looked_at)
 
 
 def test_the_side_of_the_picture_is_said_as_it_is(page, predictor, tmp_path):

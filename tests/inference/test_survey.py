@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from studies import study_of
+from studies import study_of, survey_of
 
 from pe_unified.ct.lungs import LUNG_MARGIN_MM, lung_box
 from pe_unified.ct.phantom import paint_study
@@ -39,6 +39,13 @@ def test_sides_follow_the_direction_of_columns(painted):
     rows, cols = np.array([64, 64, 2]), np.array([32, int(found.middle), 2])
     inside = found.in_lungs(30, rows, cols)
     assert inside.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(("first", "last"), [(3, 22), (38, 57)])
+def test_beside_one_lung_the_body_parts_the_sides(first, last):
+    lungs = np.zeros((6, 40, 60), dtype=bool)
+    lungs[:, 5:30, first:last] = True
+    assert survey_of(lungs.shape, lungs).middle == 30
 
 
 def test_no_lungs():
