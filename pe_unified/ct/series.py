@@ -94,7 +94,9 @@ def choose_series(
         raise DataError(where, reason, cure)
     groups = _groups(choice.slices)
     if series_uid is not None:
-        named = [header for header in choice.slices if _is_named(header, series_uid)]
+        # The notes name a scan after the first of its acquisitions: that name means all of it.
+        scan = [header for key, own in groups.items() if key.name == series_uid for header in own]
+        named = scan or [header for header in choice.slices if _is_named(header, series_uid)]
         if not named:
             known = ", ".join(sorted({key.name for key in groups}))
             raise DataError(where, f"no series {series_uid}", f"the series here are: {known}")

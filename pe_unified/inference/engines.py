@@ -18,6 +18,7 @@ from pe_unified.models.det_head import PEDetHead
 from pe_unified.models.precision import autocast
 from pe_unified.models.unified import PEUnified
 from pe_unified.models.weights import CheckpointError
+from pe_unified.version import __version__
 
 BACKENDS = ("torch", "onnx", "openvino")
 #: Files of an exported model, by backend.
@@ -221,7 +222,8 @@ def open_engine(
         digest: SHA-256 of the checkpoint that it must have been exported from.
 
     Raises:
-        CheckpointError: nothing exported there, or from another checkpoint.
+        CheckpointError: nothing exported there, or from another checkpoint, by another version
+            of this package or for another backend.
     """
     if backend == "torch":
         return TorchEngine(model, precision)
@@ -234,10 +236,11 @@ def open_engine(
             f"{exported}: no exported model; make it with tools/export.py CHECKPOINT "
             f"--backend {backend}"
         ) from error
-    if manifest.get("sha256") != digest:
-        raise CheckpointError(
-            f"{exported}: exported from another checkpoint; run tools/export.py again"
-        )
+    found = (manifest.get("sha256"), manifest.get("pe_unified"), manifest.get("backend"))
+    kinds = ("from another checkpoint", "by another version of pe_unified", "for another backend")
+    for value, wanted, kind in zip(found, (digest, __version__, backend), kinds, strict=True):
+        if value != wanted:
+            raise CheckpointError(f"{exported}: exported {kind}; run tools/export.py again")
     engine = ExportedEngine(backend, model, exported, precision)
     engine.forget_weights()
     return engine

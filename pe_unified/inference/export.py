@@ -23,6 +23,7 @@ from pe_unified.inference.engines import (
 )
 from pe_unified.inference.model import InferenceModel
 from pe_unified.models.weights import CheckpointError
+from pe_unified.version import __version__
 
 #: Logits may differ by this much in fp32, relative to their size (at least 1).
 TOLERANCE = 1e-3
@@ -72,6 +73,7 @@ def export_model(model: InferenceModel, backend: str, folder: Path) -> dict[str,
         differences = check_parity(model, backend, partial)
         manifest: dict[str, Any] = {
             "sha256": model.lineage["sha256"],
+            "pe_unified": __version__,
             "backend": backend,
             "size": list(size),
             "differences": differences,

@@ -44,7 +44,10 @@ def build_report(
         "model": describe_model(predictor),
         "settings": dict(settings),
         "thresholds": asdict(model.thresholds)
-        | {"pixel": predictor.pixel_threshold, "box": predictor.box_threshold},
+        | {
+            "pixel": predictor.pixel_threshold if "seg" in model.model.tasks else None,
+            "box": predictor.box_threshold if "det" in model.model.tasks else None,
+        },
         "quality": {
             "abstain": any(flag.abstain for flag in flags),
             "flags": [_flag(flag) for flag in flags],

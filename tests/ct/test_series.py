@@ -109,7 +109,12 @@ def test_acquisitions_that_go_on_where_others_end_are_one_scan():
 def test_two_scans_in_blocks():
     plain = [*scan(50), *scan(50, 50.0, acquisition=2)]
     enhanced = [*scan(60, acquisition=3), *scan(40, 60.0, acquisition=4)]
-    assert of(choose_series(mixed(plain, enhanced), "folder")) == ({3, 4}, 100)
+    files = mixed(plain, enhanced)
+    assert of(choose_series(files, "folder")) == ({3, 4}, 100)
+    # As the notes name them, after their first acquisitions; another number names a part.
+    assert of(choose_series(files, "folder", "s1#1")) == ({1, 2}, 100)
+    assert of(choose_series(files, "folder", "s1#3")) == ({3, 4}, 100)
+    assert of(choose_series(files, "folder", "s1#4")) == ({4}, 40)
 
 
 def test_a_much_shorter_later_acquisition_is_not_the_scan():

@@ -7,7 +7,7 @@ from mmengine.registry import DefaultScope
 from studies import write_checkpoint
 
 from pe_unified.inference import StudyPredictor, analyse_study, load_model
-from pe_unified.inference.engines import TorchEngine, exported_folder, open_engine
+from pe_unified.inference.engines import MANIFEST, TorchEngine, exported_folder, open_engine
 from pe_unified.inference.export import export_model
 from pe_unified.models.weights import CheckpointError
 from pe_unified.registry import MODELS
@@ -112,6 +112,15 @@ def test_an_export_of_another_checkpoint_is_refused(tmp_path):
         load_model(path, backend="onnx")
     exported(path, "onnx")
     assert load_model(path, backend="onnx").precision == "fp32"
+    manifest = path.with_suffix(".onnx") / MANIFEST
+    written = json.loads(manifest.read_text())
+    for change, message in (
+        ({"pe_unified": "0.0.9"}, "by another version of pe_unified"),
+        ({"backend": "openvino"}, "for another backend"),
+    ):
+        manifest.write_text(json.dumps({**written, **change}))
+        with pytest.raises(CheckpointError, match=message):
+            load_model(path, backend="onnx")
     write_checkpoint(path, ("cls",), seed=1)
     with pytest.raises(CheckpointError, match="another checkpoint"):
         load_model(path, backend="onnx")

@@ -61,6 +61,8 @@ def test_what_the_model_does_not_do_is_not_nothing(folder, tmp_path, head):
     assert ("lesions</div>" in text) == (head == "seg")
     assert ("The model does not classify slices" in text) == (head == "seg")
     data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.S)[1])
+    fixed = re.search(r"<dt>thresholds</dt><dd>(.*?)</dd>", text)[1]
+    assert ("pixel" in fixed) == (head == "seg") and "box" not in fixed
     looked_at = [each["examined"] for each in data["slices"]]
     assert head == "cls" or any(looked_at)
 

@@ -152,7 +152,9 @@ def _predictor(args: argparse.Namespace, way: str) -> StudyPredictor:
     if backend != "torch":
         place = exported_folder(args.checkpoint, backend)
         if not place.is_dir():
-            export_model(load_model(args.checkpoint, precision="fp32"), backend, place)
+            export_model(
+                load_model(args.checkpoint, device="cpu", precision="fp32"), backend, place
+            )
     return PredictorSettings(
         str(args.checkpoint),
         device="cpu",
@@ -299,7 +301,8 @@ def _tell_memory(args: argparse.Namespace, way: str, study: Path, folder: Path) 
 def _flops(args: argparse.Namespace, trunk: int, heads: int) -> float:
     """Floating-point operations of the dense network for so many slices."""
     model = load_model(args.checkpoint, device="cpu", precision="fp32")
-    inputs = torch.zeros(1, 3, *model.size)
+    channels = model.model.data_preprocessor.mean.numel()
+    inputs = torch.zeros(1, channels, *model.size)
     with torch.inference_mode():
         counter = FlopCounterMode(display=False)
         with counter:
