@@ -101,7 +101,8 @@ def choose_series(
             known = ", ".join(sorted({key.name for key in groups}))
             raise DataError(where, f"no series {series_uid}", f"the series here are: {known}")
         groups = _groups(named)
-    once = {key: drop_duplicates(group) for key, group in groups.items()}
+    # Two phases at the same places, by numbers: whatever the names of the files, one is kept whole.
+    once = {key: drop_duplicates(_by_number(group)) for key, group in groups.items()}
     most = max(len(kept) for kept, _ in once.values())
     long = [key for key, (kept, _) in once.items() if 2 * len(kept) >= most]
     enhanced = [key for key in long if any(header.contrast for header in once[key][0])]
@@ -117,6 +118,14 @@ def choose_series(
     longest = max(len(once[key][0]) for key in enhanced or long)
     why = _why(best, len(kept), most, longest, bool(enhanced), len(groups))
     return SeriesChoice(kept, notes, why)
+
+
+def _by_number(headers: Sequence[SliceHeader]) -> list[SliceHeader]:
+    """In the order of instance numbers; in the order given, where one has none."""
+    numbers = [header.instance_number for header in headers]
+    if None in numbers:
+        return list(headers)
+    return sorted(headers, key=lambda header: header.instance_number or 0)
 
 
 def _is_named(header: SliceHeader, series_uid: str) -> bool:

@@ -195,6 +195,9 @@ def _steps(z: Sequence[float | None]) -> tuple[float | None, int, bool]:
     usual = float(np.median(steps))
     gaps = steps[steps > _GAP * usual]
     uneven = bool((np.abs(steps / usual - 1) > _UNEVEN).any())
+    if not len(gaps) and not uneven:
+        # Rounded positions: the usual step, off by half of the last digit, adds up over a scan.
+        usual = float(steps.mean())
     return round(usual, 4), int(np.sum(np.rint(gaps / usual) - 1)), uneven
 
 

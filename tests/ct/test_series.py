@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,15 @@ def test_acquisitions_over_the_same_heights_are_scans_of_their_own(offset, plain
     assert of(choose_series(files, "folder", "s1")) == ({3}, 100)
     with pytest.raises(DataError, match="the series here are: s1#1, s1#2, s1#3"):
         choose_series(files, "folder", "s1#4")
+
+
+def test_two_phases_at_the_same_places_are_not_mixed():
+    """One series, no acquisition numbers, files named by chance: one phase is kept whole."""
+    plain, enhanced = scan(60), scan(60, acquisition=2)
+    files = [replace(each, acquisition=0) for each in mixed(plain, enhanced)]
+    choice = choose_series(files, "folder")
+    assert {each.instance_number // 1000 for each in choice.slices} == {1}
+    assert len(choice.slices) == 60 and "left out 60 duplicate slices" in choice.notes
 
 
 def test_heights_may_be_said_by_the_location_alone():

@@ -58,6 +58,16 @@ def test_one_slice_has_no_spacing():
     assert stack_slices([header(1, z=3)]).spacing_mm == (0.7, 0.8, None)
 
 
+@pytest.mark.parametrize(("true", "digits"), [(1.25, 1), (0.625, 2)])
+def test_rounded_positions_do_not_add_up(true, digits):
+    """The last of 241 slices is where the spacing says, to the rounding of one."""
+    headers = [header(k, z=round(true * k + 1e-9, digits)) for k in range(241)]
+    stack = stack_slices(headers)
+    assert not stack.uneven and not stack.missing
+    assert abs(240 * stack.spacing_mm[2] - headers[-1].position[2]) < 0.02
+    assert abs(240 * stack.step_mm[2] - headers[-1].position[2]) < 0.02
+
+
 @pytest.mark.parametrize("sense", [1.0, -1.0])
 @pytest.mark.parametrize("silent", [0, 4, 8])
 def test_a_slice_without_position_goes_by_its_location(sense, silent):
