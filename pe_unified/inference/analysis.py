@@ -61,6 +61,7 @@ class AnalysisOptions:
             "every_slice": self.every_slice,
             "pseudonymised": self.pseudonym_key is not None,
             "lungs_from": lung_source(self.lungs_from),
+            "series_named": self.series_uid is not None,
         }
 
 

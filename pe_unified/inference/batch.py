@@ -307,6 +307,7 @@ def _report_before(job: StudyJob, sha256: str) -> dict[str, Any] | None:
         ("settings", "gate"): settings.gate,
         ("settings", "every_slice"): options.every_slice,
         ("settings", "pseudonymised"): options.pseudonym_key is not None,
+        ("settings", "series_named"): options.series_uid is not None,
         ("settings", "lungs_from"): None if options.lungs_from == "auto" else options.lungs_from,
     }
     try:

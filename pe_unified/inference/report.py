@@ -17,7 +17,7 @@ from pe_unified.inference.survey import Survey
 from pe_unified.notice import RESEARCH_LINE
 from pe_unified.version import __version__
 
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 #: How the notes of a study name a series.
 _SERIES = re.compile(r"\bseries ([^\s,:(#]+)")
 
