@@ -2,6 +2,7 @@
 
 import filecmp
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -28,7 +29,22 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def put_in_place(partial: Path, path: Path) -> None:
     """Give a written file its name. A file with the same bytes stays, its time included."""
-    if path.is_file() and filecmp.cmp(partial, path, shallow=False):
+    put_all_in_place({partial: path})
+
+
+def put_all_in_place(names: Mapping[Path, Path]) -> None:
+    """As :func:`put_in_place`, files that belong together: nothing slow between the renamings.
+
+    Args:
+        names: written file to its place.
+    """
+    same = {
+        partial
+        for partial, path in names.items()
+        if path.is_file() and filecmp.cmp(partial, path, shallow=False)
+    }
+    for partial, path in names.items():
+        if partial not in same:
+            os.replace(partial, path)
+    for partial in same:
         partial.unlink()
-    else:
-        os.replace(partial, path)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pe_unified.files import put_in_place, write_bytes, write_text
+from pe_unified import files
+from pe_unified.files import put_all_in_place, put_in_place, write_bytes, write_text
 
 
 def test_text_arrives_in_utf8_and_its_folder_is_made(tmp_path):
@@ -32,6 +33,26 @@ def test_a_written_file_takes_the_name(tmp_path):
     (tmp_path / "old").write_bytes(b"old")
     put_in_place(tmp_path / "new.part", tmp_path / "old")
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"old": b"new"}
+
+
+def test_files_that_belong_together_are_renamed_together(tmp_path, monkeypatch):
+    """However long the comparisons take: a kill in them changes nothing."""
+    names = {}
+    for k, content in enumerate((b"same", b"new", b"first")):
+        names[tmp_path / f"{k}.part"] = tmp_path / f"{k}"
+        (tmp_path / f"{k}.part").write_bytes(content)
+    (tmp_path / "0").write_bytes(b"same")
+    (tmp_path / "1").write_bytes(b"old")
+    steps = []
+    compare, replace = files.filecmp.cmp, files.os.replace
+    monkeypatch.setattr(
+        files.filecmp, "cmp", lambda *a, **k: steps.append("compare") or compare(*a, **k)
+    )
+    monkeypatch.setattr(files.os, "replace", lambda *a: steps.append("rename") or replace(*a))
+    put_all_in_place(names)
+    assert steps == ["compare", "compare", "rename", "rename"]
+    found = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert found == {"0": b"same", "1": b"new", "2": b"first"}
 
 
 def test_a_full_disk_leaves_what_stood_there(tmp_path, monkeypatch):

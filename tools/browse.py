@@ -24,6 +24,7 @@ from mmengine.registry import init_default_scope
 from pe_unified.ct.windows import resolve_window
 from pe_unified.datasets import Draw, PESliceDataset
 from pe_unified.engine import ConfigError, load_config
+from pe_unified.engine.knobs import kind_of
 from pe_unified.files import write_bytes
 from pe_unified.notice import RESEARCH_LINE
 from pe_unified.registry import DATASETS, SCOPE
@@ -93,7 +94,7 @@ def choose_slices(labels: np.ndarray, number: int, seed: int) -> list[int]:
 
 def channel_names(pipeline: Sequence[dict], neighbours: int) -> list[str]:
     """What every input channel shows: the window, and the slice with 2.5D input."""
-    (step,) = [step for step in pipeline if step["type"].split(".")[-1] == "CTWindows"] or [{}]
+    (step,) = [step for step in pipeline if kind_of(step) == "CTWindows"] or [{}]
     names = []
     for window in step.get("windows", ("lung", "pe", "mediastinal")):
         seen = resolve_window(window)
@@ -107,7 +108,7 @@ def channel_names(pipeline: Sequence[dict], neighbours: int) -> list[str]:
 
 def labels_follow(pipeline: Sequence[dict]) -> bool:
     """Whether labels were loaded before the image moved, so that they moved along."""
-    kinds = [step["type"].split(".")[-1] for step in pipeline]
+    kinds = [kind_of(step) for step in pipeline]
     moves = [kinds.index(kind) for kind in _GEOMETRY if kind in kinds]
     if not moves:
         return True

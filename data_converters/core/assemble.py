@@ -1,6 +1,5 @@
 """From the records of patients to the JSON files of a data set, one patient in memory at a time."""
 
-import filecmp
 import json
 import os
 import re
@@ -9,23 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from data_converters.core.schema import CATEGORIES
+from pe_unified.files import put_all_in_place
 
 #: Files of folds, of which a run with fewer leaves some behind.
 _FOLD = re.compile(r"fold\d+_(train|val)")
 
 
 class CocoWriter:
-    """One COCO JSON file, written as it grows and put in place whole.
+    """One COCO JSON file, written beside its place as it grows.
 
     Images go straight into the file; annotations wait in a second one and follow.
     """
 
     def __init__(self, path: Path, info: Mapping[str, Any]):
-        self._path = path
+        self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self.partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         self._waiting = path.with_name(f".{path.name}.annotations.{os.getpid()}.part")
-        self._main = open(self._partial, "w", encoding="utf-8")  # noqa: SIM115
+        self._main = open(self.partial, "w", encoding="utf-8")  # noqa: SIM115
         self._rest = open(self._waiting, "w", encoding="utf-8")  # noqa: SIM115
         head = {"info": info, "licenses": [], "categories": CATEGORIES}
         self._main.write(json.dumps(head)[:-1] + ', "images": [')
@@ -46,8 +46,8 @@ class CocoWriter:
             self._annotations += 1
         self._exams += exams
 
-    def finish(self) -> None:
-        """Join the parts; the file is whole, beside its place."""
+    def close(self) -> None:
+        """Join the parts; ``partial`` is whole, and to be put in its place."""
         self._rest.close()
         self._main.write('\n], "annotations": [')
         with open(self._waiting, encoding="utf-8") as rest:
@@ -57,16 +57,6 @@ class CocoWriter:
         self._main.write(f'\n], "exams": [{exams}\n]}}\n')
         self._main.close()
         self._waiting.unlink()
-
-    def is_new(self) -> bool:
-        """Whether it differs from what stands in its place."""
-        return not (self._path.is_file() and filecmp.cmp(self._partial, self._path, shallow=False))
-
-    def put(self) -> None:
-        os.replace(self._partial, self._path)
-
-    def drop(self) -> None:
-        self._partial.unlink()
 
 
 def write_annotations(
@@ -102,14 +92,9 @@ def write_annotations(
         for name in parts_of[record["patient"]["patient_id"]]:
             writers[name].add(images, annotations, record["exams"])
     for writer in writers.values():
-        writer.finish()
-    new = [writer for writer in writers.values() if writer.is_new()]
-    # Nothing slow in between: patients that change their split stand in both of them.
-    for writer in new:
-        writer.put()
+        writer.close()
+    # Together: a patient that changes its split would stand in both.
+    put_all_in_place({writer.partial: writer.path for writer in writers.values()})
     for path in folder.glob("*.json"):
         if path.stem not in writers and _FOLD.fullmatch(path.stem):
             path.unlink()
-    for writer in writers.values():
-        if writer not in new:
-            writer.drop()

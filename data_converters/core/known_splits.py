@@ -51,11 +51,11 @@ class KnownSplits:
         found: dict[str, dict[str, str]] = defaultdict(dict)
         for patient in sorted(studies):
             group = groups.get(patient)
-            splits = found[patient if group is None else group]
             # Others may have named their group after this patient.
-            name = patient if group is None else group
-            if name in self.groups:
-                splits.setdefault(self.groups[name], f"group {name}")
+            unit = patient if group is None else group
+            splits = found[unit]
+            if unit in self.groups:
+                splits.setdefault(self.groups[unit], f"group {unit}")
             for name in (patient, *studies[patient]):
                 for split, other in sorted(self.people.get(name, ()), key=str):
                     # Of two groups, they are two people of one name.

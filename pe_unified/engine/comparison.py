@@ -173,13 +173,20 @@ def draw_summary(
             step_figure(records, folder / name, metrics=metrics, note=note)
     comparisons = [each for each in comparisons if not math.isnan(each["difference"])]
     if comparisons:
-        differences = {
-            f"{each['metric']}: {each['reused']} - {each['scratch']}": Difference(
-                each["difference"], *each["ci"], each["p_value"]
-            )
-            for each in comparisons
+        by_label = {
+            f"{each['metric']}: {each['reused']} - {each['scratch']}": each for each in comparisons
         }
-        difference_figure(differences, folder / "reuse_difference.png", note=note)
+        difference_figure(
+            {
+                label: Difference(each["difference"], *each["ci"], each["p_value"])
+                for label, each in by_label.items()
+            },
+            folder / "reuse_difference.png",
+            note=note,
+            seeds={label: each["by_seed"] for label, each in by_label.items()}
+            if len(runs) > 1
+            else None,
+        )
     if comparisons and len(runs) > 1:
         _draw_seeds(folder / "seeds.png", records, comparisons, note)
     overlays = first.folder / records[-1]["name"] / "overlays.png"

@@ -18,9 +18,10 @@ from mmengine.config import Config
 
 from pe_unified.engine.knobs import KNOBS, apply_knobs, governed, kind_of
 from pe_unified.engine.parameters import parameters_of
+from pe_unified.evaluation.metrics import PATIENT_METRICS
 
 #: The head that gives what a metric measures.
-_MEASURED = {"SliceMetric": "cls_head", "SegMetric": "seg_head", "DetMetric": "det_head"}
+_MEASURED = {each.__name__: f"{each.default_prefix}_head" for each in PATIENT_METRICS}
 #: What mmengine's builders take out of a part's dictionary before they build it.
 _OF_THE_BUILDER = {"optim_wrapper": ("constructor", "paramwise_cfg")}
 
@@ -86,6 +87,12 @@ def _refuse_other_kinds(cfg: Config, path: Path) -> None:
     """What is no config of one network on one converted set, before its parts are looked for."""
     if cfg.get("steps") and not cfg.get("model"):
         raise ConfigError(f"{path} is a recipe; tools/train_steps.py trains and tests its steps")
+    loop = cfg.get("train_cfg") or {}
+    if kind_of(loop) == "EpochBasedTrainLoop" or loop.get("by_epoch"):
+        raise ConfigError(
+            f"{path}: train_cfg counts epochs, and training here iterations: leave train_cfg out "
+            "and set max_iters; slices / batch_size of them are an epoch"
+        )
     for split in ("train", "val", "test"):
         dataset = (cfg.get(f"{split}_dataloader") or {}).get("dataset")
         if dataset is not None and "pipeline" not in dataset:
@@ -200,14 +207,19 @@ def _refuse_lost(cfg: Config, path: Path) -> None:
             )
 
 
+def listed_metrics(cfg: Config, split: str) -> list[Mapping[str, Any]]:
+    """The metrics of a split, of which mmengine takes a single one or a list."""
+    evaluator = cfg.get(f"{split}_evaluator") or []
+    return [evaluator] if isinstance(evaluator, Mapping) else list(evaluator)
+
+
 def _refuse_headless(cfg: Config, path: Path) -> None:
     """A metric of what the model does not answer would end the first validation."""
     model = cfg.get("model") or {}
     if kind_of(model) != "PEUnified":
         return
     for split in ("val", "test"):
-        evaluator = cfg.get(f"{split}_evaluator") or []
-        for metric in [evaluator] if isinstance(evaluator, Mapping) else evaluator:
+        for metric in listed_metrics(cfg, split):
             head = _MEASURED.get(kind_of(metric))
             if head is not None and not model.get(head):
                 raise ConfigError(

@@ -15,13 +15,19 @@ from mmengine.dist import barrier, is_main_process
 from pe_unified.engine.comparison import Run
 from pe_unified.engine.config import ConfigError, absent_head, load_config
 from pe_unified.engine.evaluate import evaluate_checkpoint, write_metrics
-from pe_unified.engine.knobs import changed_knobs, kind_of
+from pe_unified.engine.foresight import (
+    require_files,
+    require_metric,
+    require_modules,
+    require_test,
+)
+from pe_unified.engine.hooks import checkpoints_of
+from pe_unified.engine.knobs import changed_knobs
 from pe_unified.engine.parallel import Job, Report, run_jobs
 from pe_unified.engine.recipe import Recipe, Step, load_recipe
 from pe_unified.engine.runner import PERunner, join_processes, newest_checkpoint
 from pe_unified.engine.summary import headline, write_summary
 from pe_unified.engine.views import KeepViewsHook
-from pe_unified.evaluation.metrics import PATIENT_METRICS
 from pe_unified.files import write_text
 
 #: Settings that change where and how a step runs and what it tells, not what comes of it.
@@ -126,9 +132,9 @@ def _steps_of(recipe: Recipe, prefix: str, common: Mapping[str, Any]) -> list["S
         )
         idle = {key for key in idle if absent_head(cfg, key)}
         configs[step.name] = cfg
-        _require_files(step, cfg, begun=any((common["folder"] / step.name).glob("iter_*.pth")))
-        _require_test(step, cfg)
-        _require_modules(step, configs)
+        require_files(step, cfg, begun=bool(checkpoints_of(common["folder"] / step.name)))
+        require_test(step, cfg)
+        require_modules(step, configs)
         parents = {module: fingerprints[source] for module, source in step.reuse.items()}
         fingerprints[step.name] = _fingerprint(cfg, step.name, parents)
         run = StepRun(
@@ -141,74 +147,10 @@ def _steps_of(recipe: Recipe, prefix: str, common: Mapping[str, Any]) -> list["S
         )
         runs.append(run)
     for metric, *arms in recipe.comparisons:
-        _require_metric(metric, {arm: configs[arm] for arm in arms})
+        require_metric(metric, {arm: configs[arm] for arm in arms})
     if idle:
         raise ConfigError(f"override '{min(idle)}': no step of the recipe has that head")
     return runs
-
-
-def _require_metric(metric: str, arms: Mapping[str, Config]) -> None:
-    """What the end compares is looked at before the first step trains."""
-    known = {f"{each.default_prefix}/{key}" for each in PATIENT_METRICS for key in each.keys}
-    if metric not in known:
-        raise ConfigError(
-            f"the comparison of '{metric}': no such metric; known: {', '.join(sorted(known))}"
-        )
-    head = f"{metric.split('/')[0]}_head"
-    for arm, cfg in arms.items():
-        if not cfg.model.get(head):
-            raise ConfigError(f"the comparison of '{metric}': step {arm} has no {head}")
-
-
-def _require_files(step: Step, cfg: Config, begun: bool) -> None:
-    """What a step needs beside earlier ones is looked for before the first one trains.
-
-    Weights to start from are needed no more where it has ``begun``.
-    """
-    for split in ("train", "val", "test"):
-        loader = cfg.get(f"{split}_dataloader")
-        if loader is None:
-            continue
-        file = Path(loader.dataset.data_root) / loader.dataset.ann_file
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"step {step.name}: no annotations at {file}; convert a data set first "
-                "(data_converters/), or point --data-root at one"
-            )
-    for module, source in (cfg.get("reuse") or {}).items():
-        if not begun and module not in step.reuse and not Path(source).is_file():
-            raise FileNotFoundError(f"step {step.name}: {module} from {source}: no such checkpoint")
-
-
-def _require_test(step: Step, cfg: Config) -> None:
-    """Every step is tested, with thresholds that validation chose or the config gives."""
-    for part in ("test_dataloader", "test_cfg", "test_evaluator"):
-        if not cfg.get(part):
-            raise ConfigError(f"step {step.name}: a recipe tests every step; give it {part}")
-    ours = {each.__name__ for each in PATIENT_METRICS}
-    chosen = {kind_of(metric) for metric in _listed(cfg.get("val_evaluator"))}
-    for metric in _listed(cfg.test_evaluator):
-        kind = kind_of(metric)
-        if kind in ours - chosen and metric.get("threshold") is None:
-            raise ConfigError(
-                f"step {step.name}: no validation chooses the threshold of {kind}; list it in "
-                "val_evaluator too, or give it a threshold in test_evaluator"
-            )
-
-
-def _listed(evaluator: Any) -> list[Mapping[str, Any]]:
-    return [evaluator] if isinstance(evaluator, Mapping) else list(evaluator or ())
-
-
-def _require_modules(step: Step, configs: Mapping[str, Config]) -> None:
-    """What a step takes over both networks have; looked at before the first one trains."""
-    for module, source in step.reuse.items():
-        part = module.split(".")[0]
-        for name in (source, step.name):
-            if not configs[name].model.get(part):
-                raise ConfigError(
-                    f"step {step.name} takes {module} from {source}: step {name} has no {part}"
-                )
 
 
 def _fingerprint(cfg: Config, step_name: str, parents: Mapping[str, str]) -> str:
@@ -282,7 +224,8 @@ class StepRun:
         if is_main_process():
             for prefix, table in evaluation.tables.items():
                 table.save(result.parent / f"{prefix}.npz")
-            keeper.draw(result.parent / "overlays.png", evaluation.thresholds, self.note)
+            who = f"Step {self.step.name}, seed {cfg.randomness.seed}. "
+            keeper.draw(result.parent / "overlays.png", evaluation.thresholds, who + self.note)
             record = {
                 "name": self.step.name,
                 "config": _short_path(self.step.config),

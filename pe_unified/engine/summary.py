@@ -136,25 +136,30 @@ def _markdown(
         cells += [str(record["iterations"]), f"{record['seconds']:.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
     if comparisons:
-        lines += ["", "Reused minus scratch, on the same test patients:", ""]
-        lines += ["| metric | scratch | reused | iterations | difference | p |"]
-        lines += ["|---|---|---|---|---|---|"]
+        over = "; interval and p are over these, not over seeds" if seeds > 1 else ""
+        header = ["metric", "scratch", "reused", "iterations", "difference", "p"]
+        header += ["each seed"] if seeds > 1 else []
+        lines += ["", f"Reused minus scratch, on the same test patients{over}:", ""]
+        lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for each in comparisons:
-        lines.append(
-            f"| {each['metric']} | {each['scratch']} | {each['reused']} | "
-            f"{' / '.join(str(count) for count in each['iterations'])} | {_difference(each)} |"
-        )
+        cells = [each["metric"], each["scratch"], each["reused"]]
+        cells += [" / ".join(str(count) for count in each["iterations"]), *_difference(each)]
+        cells += [" / ".join(_signed(value) for value in each["by_seed"])] if seeds > 1 else []
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
 
 
-def _difference(comparison: Mapping[str, Any]) -> str:
-    """The last two cells of a comparison: difference with interval, and p."""
+def _difference(comparison: Mapping[str, Any]) -> tuple[str, str]:
+    """Two cells of a comparison: difference with interval, and p."""
     value, (low, high) = comparison["difference"], comparison["ci"]
     if value != value:
-        return f"undefined: {comparison.get('reason', 'on these patients')} | "
+        return f"undefined: {comparison.get('reason', 'on these patients')}", ""
     interval = "" if low != low else f" [{low:+.3f}, {high:+.3f}]"
-    p_value = "" if low != low else f"{comparison['p_value']:.3f}"
-    return f"{value:+.3f}{interval} | {p_value}"
+    return f"{value:+.3f}{interval}", "" if low != low else f"{comparison['p_value']:.3f}"
+
+
+def _signed(value: float) -> str:
+    return "undefined" if value != value else f"{value:+.3f}"
 
 
 def headline(metrics: Mapping[str, Any]) -> str:

@@ -147,33 +147,46 @@ def difference_figure(
     path: str | os.PathLike,
     note: str = "",
     title: str = "Reused minus scratch",
+    seeds: Mapping[str, Sequence[float]] | None = None,
 ) -> None:
     """Paired differences with intervals; right of the line reuse gains, left it loses.
 
+    A dot is filled where the interval leaves zero out and every seed lies on the same side:
+    an interval over patients does not tell how another seed would end.
+
     Args:
         differences: metric (or any label) to :func:`paired_difference`'s result.
+        seeds: by the same labels, the difference of every seed, which ticks mark.
     """
     if not differences:
         raise ValueError("there is no difference to draw")
     longest = max(len(METRIC_NAMES.get(key, key)) for key in differences)
-    with new_figure(path, 4.6 + 0.065 * longest, 0.9 + 0.4 * len(differences), note) as figure:
+    with new_figure(path, 4.6 + 0.065 * longest, 1.1 + 0.4 * len(differences), note) as figure:
         axes = figure.add_subplot()
         axes.axvline(0, color=FAINT, linewidth=1.0)
         reach = 0.01
-        for row, found in enumerate(differences.values()):
-            clear = found.low > 0 or found.high < 0
+        for row, (name, found) in enumerate(differences.items()):
+            ends = np.array([found.low, found.high, *(seeds or {}).get(name, ())])
+            clear = bool((ends > 0).all() or (ends < 0).all())
             colour = REUSED_COLOUR if found.value > 0 else SCRATCH_COLOUR
             axes.plot([found.low, found.high], [row, row], color=colour, linewidth=2.0)
+            axes.plot(ends[2:], [row] * len(ends[2:]), "|", color=INK, ms=9, mew=1.1)
             axes.plot(found.value, row, "o", color=colour if clear else "white", mec=colour, ms=7)
             text = f"{found.value:+.3f}  [{found.low:+.3f}, {found.high:+.3f}]"
             text = text.replace("-", "\N{MINUS SIGN}")
             axes.annotate(text, (1.03, row), xycoords=_BESIDE, va="center", fontsize=8)
-            reach = max(reach, *np.abs(np.nan_to_num([found.value, found.low, found.high])))
+            reach = max(reach, *np.abs(np.nan_to_num([found.value, *ends])))
         axes.set_yticks(range(len(differences)), [METRIC_NAMES.get(k, k) for k in differences])
         axes.set(xlim=(-1.08 * reach, 1.08 * reach), ylim=(len(differences) - 0.5, -0.5))
-        axes.set(xlabel="Difference on the same patients, 95 % interval", title=title)
+        axes.set(xlabel="Difference on the same patients, 95 % interval over them", title=title)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
+        filled = "interval without zero" + (", every seed on its side" if seeds else "")
+        handles = [Line2D([], [], marker="o", color=INK, linestyle="", label=filled)]
+        if seeds:
+            one = Line2D([], [], marker="|", color=INK, linestyle="", ms=9, label="one seed")
+            handles.append(one)
+        figure.legend(handles=handles, loc="outside upper left", ncols=2)
 
 
 def _bar(axes: Axes, row: int, step: Mapping[str, Any], key: str) -> None:

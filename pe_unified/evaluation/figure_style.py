@@ -10,6 +10,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.textpath import TextPath
 
 from pe_unified.notice import RESEARCH_LINE
 
@@ -48,6 +49,8 @@ _STYLE: Any = {
     "hatch.linewidth": 0.6,
 }
 _DPI = 200
+#: Points of the footer's letters, and inches that one of its lines takes.
+_FOOTER_SIZE, _FOOTER_LINE = 7, 0.14
 
 
 @contextmanager
@@ -68,19 +71,31 @@ def new_figure(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    footer_inches = 0.28
-    total = height + footer_inches
     with matplotlib.rc_context(_STYLE):
+        lines = _wrapped(footer(note), 0.97 * width)
+        footer_inches = 0.14 + _FOOTER_LINE * len(lines)
+        total = height + footer_inches
         bottom, top = footer_inches / total, 1 - 0.06 / total
         layout = ConstrainedLayoutEngine(rect=(0, bottom, 0.99, top - bottom))
         figure = Figure(figsize=(width, total), layout=layout)
         yield figure
-        figure.text(0.012, 0.07 / total, footer(note), fontsize=7, color=FAINT, va="bottom")
+        said = "\n".join(lines)
+        figure.text(0.012, 0.07 / total, said, fontsize=_FOOTER_SIZE, color=FAINT, va="bottom")
         try:
             figure.savefig(partial, dpi=_DPI, facecolor="white")
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _wrapped(text: str, inches: float) -> list[str]:
+    """Lines that are no wider, as far as words can be parted."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        width = TextPath((0, 0), longer, size=_FOOTER_SIZE).get_extents().width / 72
+        lines[-1:] = [longer] if width <= inches or not lines else [lines[-1], word]
+    return lines
 
 
 def footer(note: str) -> str:

@@ -27,7 +27,8 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
     """A metric with an operating threshold and intervals bootstrapped over patients.
 
     Returned to mmengine: every metric as a float, NaN where undefined (also logged as a
-    warning), ``<key>_ci`` as a list ``[low, high]``, and ``threshold``. mmengine sends floats
+    warning), ``<key>_ci`` as a list ``[low, high]``, ``threshold``, and
+    ``threshold_by_default`` where neither the split nor the user chose it. mmengine sends floats
     to its visual backends and keeps lists for its text log and result files.
 
     Args:
@@ -99,10 +100,11 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
             return self._undefined()
         table = self.table = self.build(rows)
         threshold, origin = self._threshold(table)
+        defaulted = origin == _BY_DEFAULT
         self._say(
             f"{len(rows)} of {len(results)} slices carry the label, {len(table.patients)} "
             f"patients; threshold {threshold:.4g} {origin}",
-            warn=origin == _BY_DEFAULT,
+            warn=defaulted,
         )
         estimates = estimate(
             self.statistic(table, threshold),
@@ -119,7 +121,8 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
             metrics[key] = estimates[key].value
             if self.resamples:
                 metrics[f"{key}_ci"] = [estimates[key].low, estimates[key].high]
-        return {**metrics, "threshold": threshold, **self.further_choices(table, threshold)}
+        metrics |= {"threshold": threshold, **self.further_choices(table, threshold)}
+        return {**metrics, "threshold_by_default": 1.0} if defaulted else metrics
 
     def further_choices(self, table: AnyTable, threshold: float) -> dict[str, float]:
         """What else this split fixes, where it chooses the threshold."""
@@ -140,8 +143,9 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
             metrics[key] = nan
             if self.resamples:
                 metrics[f"{key}_ci"] = [nan, nan]
-        threshold = slices.DEFAULT_THRESHOLD if self.threshold is None else self.threshold
-        return {**metrics, "threshold": float(threshold)}
+        if self.threshold is not None:
+            return {**metrics, "threshold": float(self.threshold)}
+        return {**metrics, "threshold": slices.DEFAULT_THRESHOLD, "threshold_by_default": 1.0}
 
     def _say(self, text: str, warn: bool = False) -> None:
         print_log(f"{self.prefix}: {text}", logger="current", level=30 if warn else 20)

@@ -31,6 +31,7 @@ from pe_unified.inference.fingerprint import fingerprint
 from pe_unified.inference.lung_sources import lung_source
 from pe_unified.inference.outputs import LUNGS, REPORT, remove_partial, require_writable
 from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
+from pe_unified.inference.report import looks_for_lesions
 from pe_unified.models.weights import CheckpointError
 from pe_unified.version import __version__
 from pe_unified.workers import open_executor
@@ -327,7 +328,6 @@ def _tabled(name: str) -> str:
 
 def _row(job: StudyJob, report: Mapping[str, Any]) -> dict[str, Any]:
     volumes = [lesion["volume_ml"] or 0.0 for lesion in report["lesions"]]
-    tasks = set(report["model"]["tasks"])
     return {
         "study": _tabled(job.out.name),
         "status": "done",
@@ -337,8 +337,8 @@ def _row(job: StudyJob, report: Mapping[str, Any]) -> dict[str, Any]:
         "abstain": report["quality"]["abstain"],
         "flags": " ".join(flag["name"] for flag in report["quality"]["flags"]),
         # What the model does not look for is not nothing.
-        "lesions": len(report["lesions"]) if tasks & {"seg", "det"} else None,
-        "volume_ml": round(sum(volumes), 3) if "seg" in tasks else None,
+        "lesions": len(report["lesions"]) if looks_for_lesions(report) else None,
+        "volume_ml": round(sum(volumes), 3) if "seg" in report["model"]["tasks"] else None,
         "slices": report["input"]["slices"],
         "study_uid": report["input"]["study_uid"],
         "seconds": report["seconds"]["total"],

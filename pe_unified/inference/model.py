@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -161,7 +161,7 @@ def load_model(
         model=model,
         transforms=transforms,
         neighbours=int(dataset.get("neighbours", 0)),
-        thresholds=_thresholds(meta),
+        thresholds=_thresholds(meta, model.tasks),
         precision=arithmetic,
         engine=open_engine(backend, model, arithmetic, folder, digest),
         lineage={
@@ -179,16 +179,28 @@ def load_model(
     )
 
 
-def _thresholds(meta: Mapping[str, Any]) -> Thresholds:
+def _thresholds(meta: Mapping[str, Any], tasks: Collection[str]) -> Thresholds:
     chosen = meta.get("validated") or {}
+    origin = "validation split" if chosen else "none: the checkpoint was never validated"
+    defaults = [
+        name
+        for task, name in (("cls", "slice"), ("seg", "pixel"), ("det", "box"))
+        if task in tasks and chosen and _by_default(task, chosen)
+    ]
+    if defaults:
+        origin += f"; by default, as it cannot choose them: {', '.join(defaults)}"
     return Thresholds(
         slice=chosen.get("cls/threshold"),
         pixel=chosen.get("seg/threshold"),
         box=chosen.get("det/threshold"),
         gate=chosen.get("cls/gate"),
         exam=chosen.get("exam/threshold"),
-        origin="validation split" if chosen else "none: the checkpoint was never validated",
+        origin=origin,
     )
+
+
+def _by_default(task: str, chosen: Mapping[str, Any]) -> bool:
+    return f"{task}/threshold" not in chosen or f"{task}/threshold_by_default" in chosen
 
 
 def _require_registered(path: Path, config: Any) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from pe_unified.ct.windows import WINDOWS, window_to_uint8
 from pe_unified.inference.lesions import Lesion
 from pe_unified.inference.reading import SliceReader
+from pe_unified.inference.report import looks_for_lesions
 from pe_unified.version import __version__
 
 #: The window of all pictures.
@@ -73,7 +74,7 @@ def write_page(
         flags=_flags(report["quality"]),
         answer=_answer(report),
         curve=_curve(report),
-        lesions=_table(report["lesions"], looks=_looks_for_lesions(report)),
+        lesions=_table(report["lesions"], looks=looks_for_lesions(report)),
         keys=_keys(report["lesions"], lesions, reader, marks),
         window=f"{WINDOW} (level {window.level:g}, width {window.width:g} HU)",
         provenance=_provenance(report),
@@ -189,7 +190,7 @@ def _answer(report: Mapping[str, Any]) -> str:
             f"<div><b>{exam['probability']:.2f}</b>score of the exam<br>"
             f'<span class="quiet">{call[exam["positive"]]}{threshold}</span></div>'
         )
-    if _looks_for_lesions(report):
+    if looks_for_lesions(report):
         parts.append(f"<div><b>{len(lesions)}</b>lesions</div>")
     if lesions and "seg" in report["model"]["tasks"]:
         parts.append(f"<div><b>{volume:.2f} ml</b>volume of all lesions</div>")
@@ -265,10 +266,6 @@ def _runs(slices: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
             runs.append([each])
             open_run = True
     return runs
-
-
-def _looks_for_lesions(report: Mapping[str, Any]) -> bool:
-    return not {"seg", "det"}.isdisjoint(report["model"]["tasks"])
 
 
 def _table(lesions: Sequence[Mapping[str, Any]], looks: bool) -> str:

@@ -64,6 +64,11 @@ def build_report(
     }
 
 
+def looks_for_lesions(report: Mapping[str, Any]) -> bool:
+    """Whether the model of a report outlines lesions or boxes them."""
+    return not {"seg", "det"}.isdisjoint(report["model"]["tasks"])
+
+
 def _input(study: CTStudy) -> dict[str, Any]:
     row, col, step = study.spacing_mm
     notes = list(study.notes)

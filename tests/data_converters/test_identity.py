@@ -158,8 +158,12 @@ def test_a_person_of_two_rsna_sets_is_not_divided(tmp_path):
             assert len(patients & {"one-P1", "two-P1"}) != 1
     known = read_splits([out], tmp_path / "new")
     assert known.place({"P1": ["st9"]}, {}) == {"P1": "train"}
-    convert(Rsna(tmp_path / "two_raw"), tmp_path / "late", RunOptions(quiet=True, split=(0, 0, 1)))
-    with pytest.raises(DataError, match=r"(study st\d|P1) is in train of all5 and in test of late"):
+    write_csv(
+        tmp_path / "late_raw" / "train.csv",
+        write_rsna_study(tmp_path / "late_raw", "st9", POSITIVE, PatientID="P1"),
+    )
+    convert(Rsna(tmp_path / "late_raw"), tmp_path / "late", RunOptions(quiet=True, split=(0, 0, 1)))
+    with pytest.raises(DataError, match="patient P1 is in train of all5 and in test of late"):
         merge([out, tmp_path / "late"], tmp_path / "more")
 
 
@@ -174,6 +178,8 @@ def test_groups_may_name_studies(tmp_path):
         convert(Rsna(raw), tmp_path / "out", options)
         splits = split_of(tmp_path / "out")
         assert splits["P0"] == splits["P5"]
+    grouped = {image["patient_id"] for image in all_images(tmp_path / "out") if "group" in image}
+    assert grouped == {"P0", "P5"}
     with pytest.raises(DataError, match="P1: its studies are in the groups a, b"):
         groups_by_patient({"st1": "a", "st7": "b"}, {"P1": ["st1", "st7"]})
 

@@ -282,11 +282,13 @@ def test_a_doubtful_row_is_told_on_every_run(raw, tmp_path):
 def test_slices_of_two_scans_are_told(raw, tmp_path):
     rows = rows_of(raw)
     path = raw / "train" / "st1" / "st1-s" / "st1-9.dcm"
-    write_hu(path, np.zeros((32, 32)), 1.25, SOPInstanceUID="st1-9", PatientID="", InstanceNumber=9)
+    elements = dict(StudyInstanceUID="1.9", SeriesInstanceUID="1.9.1", SOPInstanceUID="st1-9")
+    beside = dict(PatientID="", ImagePositionPatient=[77, 0, -2.5])
+    write_hu(path, np.zeros((32, 32)), **elements, **beside)
     write_csv(raw / "train.csv", [*rows, rsna_row("st1", "st1-9", 0, True)])
     report = convert(Rsna(raw), tmp_path / "out", QUIET)
     (entry,) = [each for each in report["patients"] if each["patient_id"] == "st1"]
-    assert any("height of another" in note or "differ" in note for note in entry["notes"])
+    assert "1 slices lie at the height of another one" in entry["notes"]
 
 
 def test_labels_of_doubtful_rows(raw, tmp_path):

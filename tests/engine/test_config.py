@@ -298,6 +298,14 @@ def test_a_recipe_is_no_config(repository):
         load_config(repository / "configs/steps/r50.py")
 
 
+@pytest.mark.parametrize("loop", ["_delete_=True, type='EpochBasedTrainLoop'", "by_epoch=True"])
+def test_training_counts_no_epochs(path, tmp_path, loop):
+    child = tmp_path / "epochs.py"
+    child.write_text(f"_base_ = {str(path)!r}\ntrain_cfg = dict({loop}, max_epochs=12)\n")
+    with pytest.raises(ConfigError, match=r"epochs\.py: train_cfg counts epochs.*max_iters"):
+        load_config(child)
+
+
 def test_wrapped_data_sets_are_refused(path, tmp_path):
     child = tmp_path / "two_sets.py"
     child.write_text(

@@ -7,6 +7,19 @@ from mmengine.config import Config
 
 from pe_unified.engine import load_config
 
+_RECIPE = """
+settings = {settings!r}
+steps = [
+    dict(name="s1_cls", config="{configs}/pe_cls_r50.py"),
+    dict(
+        name="s4_cls_reused",
+        config="{configs}/pe_cls_r50.py",
+        reuse=dict(backbone="s1_cls", cls_head="s1_cls"),
+    ),
+]
+comparisons = [("cls/auc", "s1_cls", "s4_cls_reused")]
+"""
+
 SMALL_MODEL = dict(
     backbone=dict(depth=18, base_channels=8),
     seg_head=dict(decoder=dict(channels=(16, 16, 8, 8), skip_channels=8, detail_channels=4)),
@@ -30,6 +43,13 @@ def small_settings(*heads: str) -> dict[str, Any]:
         vis_backends=[dict(type="LocalVisBackend")],
         visualizer=dict(vis_backends=[dict(type="LocalVisBackend")]),
     )
+
+
+def small_recipe(configs: Path) -> str:
+    """Two steps of classification, the second on the weights of the first, and their comparison."""
+    settings = {**small_settings("cls"), "max_iters": 12}
+    settings["default_hooks"] = dict(checkpoint=dict(interval=4))
+    return _RECIPE.format(settings=settings, configs=configs)
 
 
 def small_config(

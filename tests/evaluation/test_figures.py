@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from mmengine.structures import InstanceData, PixelData
 
@@ -163,6 +164,31 @@ def test_differences(tmp_path, texts):
         figures.difference_figure({}, tmp_path / "none.png")
 
 
+@pytest.mark.parametrize(
+    ("seeds", "filled", "said"),
+    [
+        (None, True, "interval without zero"),
+        ([0.02, 0.14], True, "interval without zero, every seed on its side"),
+        ([-0.02, 0.18], False, "one seed"),
+    ],
+)
+def test_a_difference_is_clear_where_every_seed_is_on_its_side(
+    tmp_path, texts, monkeypatch, seeds, filled, said
+):
+    dots, draw = [], Axes.plot
+
+    def spy(axes, x, y, *args, **style):
+        if args == ("o",):
+            dots.append(style["color"] != "white")
+        return draw(axes, x, y, *args, **style)
+
+    monkeypatch.setattr(Axes, "plot", spy)
+    gains = {"cls/auc": Difference(0.08, 0.05, 0.11, 0.01)}
+    marks = None if seeds is None else {"cls/auc": seeds}
+    figures.difference_figure(gains, tmp_path / "gain.png", seeds=marks)
+    assert dots == [filled] and said in texts
+
+
 def test_overlay_outlines_truth_and_prediction(tmp_path, texts):
     figures.overlay_figure(a_view(), tmp_path / "one.png", note="Synthetic data")
     assert_picture(tmp_path / "one.png")
@@ -219,6 +245,27 @@ def test_footer_says_the_research_line_once():
     for note in ("Synthetic data", "Synthetic data.", f"Synthetic data. {RESEARCH_LINE}."):
         assert footer(note) == f"Synthetic data. {RESEARCH_LINE}."
     assert footer("") == footer(f"{RESEARCH_LINE}.") == f"{RESEARCH_LINE}."
+
+
+def test_a_long_footer_is_seen_to_its_end(tmp_path, monkeypatch):
+    save = Figure.savefig
+
+    def within(figure, *args, **kwargs):
+        save(figure, *args, **kwargs)
+        (said,) = figure.texts
+        drawn = FigureCanvasAgg(figure).get_renderer()
+        box, (axes,) = said.get_window_extent(drawn), figure.axes
+        assert said.get_text().endswith("medical device.")
+        assert 0 <= box.x0 < box.x1 < figure.bbox.x1
+        assert 0 <= box.y0 < box.y1 < axes.get_window_extent(drawn).y0
+
+    monkeypatch.setattr(Figure, "savefig", within)
+    for width in (2.4, 4.6, 11.0):
+        with new_figure(
+            tmp_path / "long.png", width, 2.0, "Seed 0 of 3. " + "WIDE words " * 12
+        ) as f:
+            f.add_subplot().set_axis_off()
+    assert (tmp_path / "long.png").is_file()
 
 
 def test_a_figure_that_fails_leaves_nothing(tmp_path):

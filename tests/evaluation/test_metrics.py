@@ -108,6 +108,15 @@ def test_negative_split_is_undefined_not_perfect():
     for key in KEYS["det"]:
         assert metrics[f"det/{key}"] is None, key
     assert metrics["cls/specificity"] == 1.0
+    assert all(metrics[f"{task}/threshold_by_default"] for task in KEYS)
+
+
+def test_a_threshold_that_was_given_is_no_default():
+    samples = [answered_slice(index, False) for index in range(8)]
+    metrics = evaluate(samples, threshold=0.4)
+    for task in KEYS:
+        assert metrics[f"{task}/threshold"] == 0.4
+        assert f"{task}/threshold_by_default" not in metrics
 
 
 def test_no_labels_at_all_is_undefined_and_said(monkeypatch):
@@ -121,6 +130,7 @@ def test_no_labels_at_all_is_undefined_and_said(monkeypatch):
     metrics = evaluate([sample])
     assert len(said) == 3 and all("none of 1 slices" in text for text in said)
     assert all(math.isnan(metrics[f"{task}/{key}"]) for task in KEYS for key in KEYS[task])
+    assert all(metrics[f"{task}/threshold_by_default"] for task in KEYS)
 
 
 @pytest.mark.parametrize("prediction", ["pred_score", "seg_prob", "pred_instances"])
@@ -169,10 +179,7 @@ def test_thresholds_travel_from_validation_to_test():
     assert metrics["cls/specificity"] == 0.5
     assert metrics["cls/auc"] == 1.0
     with pytest.raises(KeyError, match="det/threshold"):
-        fix_thresholds(
-            Evaluator([dict(type="pe_unified.DetMetric")]),
-            {"cls/threshold": 0.5},
-        )
+        fix_thresholds(Evaluator([dict(type="pe_unified.DetMetric")]), {"cls/threshold": 0.5})
     given = Evaluator([dict(type="pe_unified.SliceMetric", threshold=0.9)])
     assert fix_thresholds(given, chosen) == {"cls/threshold": 0.9}
 

@@ -268,6 +268,9 @@ def test_files_that_come_later_are_another_study(predictor, folder, tmp_path):
     case = tmp_path / "case"
     shutil.copytree(folder, case)
     before = fingerprint(case)
-    late = lambda _: shutil.copy(min(case.iterdir()), case / "late.dcm")  # noqa: E731
-    report = analyse_study(case, tmp_path / "out", predictor, opened=late)
+
+    def send_another(_):
+        shutil.copy(min(case.iterdir()), case / "late.dcm")
+
+    report = analyse_study(case, tmp_path / "out", predictor, opened=send_another)
     assert report["input"]["fingerprint"] == before != fingerprint(case)

@@ -27,6 +27,17 @@ def test_never_validated(tmp_path):
     assert "never validated" in thresholds.origin
 
 
+def test_thresholds_that_validation_could_not_choose_are_named(tmp_path):
+    """A split without a positive slice, and one that was never asked for boxes."""
+    validated = {**VALIDATED, "cls/threshold": 0.5, "cls/threshold_by_default": 1.0}
+    del validated["det/threshold"]
+    path = write_checkpoint(tmp_path / "m.pth", validated=validated)
+    origin = load_model(path).thresholds.origin
+    assert origin == "validation split; by default, as it cannot choose them: slice, box"
+    path = write_checkpoint(tmp_path / "n.pth", heads=("seg",), validated=validated)
+    assert load_model(path).thresholds.origin == "validation split"
+
+
 @pytest.mark.parametrize(
     "evil",
     ["os.system", "subprocess.Popen", "evil_module.Payload", "torch.hub.load", "builtins.eval"],

@@ -1,0 +1,79 @@
+"""What only the end of a recipe would show, looked at before its first step trains."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmengine.config import Config
+
+from pe_unified.engine.config import ConfigError, listed_metrics
+from pe_unified.engine.knobs import kind_of
+from pe_unified.engine.recipe import Step
+from pe_unified.evaluation.metrics import PATIENT_METRICS
+
+#: Of the intervals in tables and figures.
+INTERVAL_LEVEL = 0.95
+
+
+def require_metric(metric: str, arms: Mapping[str, Config]) -> None:
+    """What the end compares is looked at before the first step trains."""
+    known = {f"{each.default_prefix}/{key}" for each in PATIENT_METRICS for key in each.keys}
+    if metric not in known:
+        raise ConfigError(
+            f"the comparison of '{metric}': no such metric; known: {', '.join(sorted(known))}"
+        )
+    head = f"{metric.split('/')[0]}_head"
+    for arm, cfg in arms.items():
+        if not cfg.model.get(head):
+            raise ConfigError(f"the comparison of '{metric}': step {arm} has no {head}")
+
+
+def require_files(step: Step, cfg: Config, begun: bool) -> None:
+    """What a step needs beside earlier ones is looked for before the first one trains.
+
+    Weights to start from are needed no more where it has ``begun``.
+    """
+    for split in ("train", "val", "test"):
+        loader = cfg.get(f"{split}_dataloader")
+        if loader is None:
+            continue
+        file = Path(loader.dataset.data_root) / loader.dataset.ann_file
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"step {step.name}: no annotations at {file}; convert a data set first "
+                "(data_converters/), or point --data-root at one"
+            )
+    for module, source in (cfg.get("reuse") or {}).items():
+        if not begun and module not in step.reuse and not Path(source).is_file():
+            raise FileNotFoundError(f"step {step.name}: {module} from {source}: no such checkpoint")
+
+
+def require_test(step: Step, cfg: Config) -> None:
+    """Every step is tested, with thresholds that validation chose or the config gives."""
+    for part in ("test_dataloader", "test_cfg", "test_evaluator"):
+        if not cfg.get(part):
+            raise ConfigError(f"step {step.name}: a recipe tests every step; give it {part}")
+    ours = {each.__name__ for each in PATIENT_METRICS}
+    chosen = {kind_of(metric) for metric in listed_metrics(cfg, "val")}
+    for metric in listed_metrics(cfg, "test"):
+        kind = kind_of(metric)
+        if kind in ours - chosen and metric.get("threshold") is None:
+            raise ConfigError(
+                f"step {step.name}: no validation chooses the threshold of {kind}; list it in "
+                "val_evaluator too, or give it a threshold in test_evaluator"
+            )
+        if kind in ours and metric.get("level", INTERVAL_LEVEL) != INTERVAL_LEVEL:
+            raise ConfigError(
+                f"step {step.name}: a recipe's summary is of {INTERVAL_LEVEL:.0%} intervals; leave "
+                f"the level of {kind} at that"
+            )
+
+
+def require_modules(step: Step, configs: Mapping[str, Config]) -> None:
+    """What a step takes over both networks have; looked at before the first one trains."""
+    for module, source in step.reuse.items():
+        part = module.split(".")[0]
+        for name in (source, step.name):
+            if not configs[name].model.get(part):
+                raise ConfigError(
+                    f"step {step.name} takes {module} from {source}: step {name} has no {part}"
+                )
