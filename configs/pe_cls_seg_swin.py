@@ -3,7 +3,7 @@
 tools/train.py configs/pe_cls_seg_swin.py --data-root data/pe
 
 Time: about 42 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); no GPU was measured.
-Result: not known on a public set; docs/demo.md has the same heads on a small ResNet, painted sets.
+Result: not known on a public set; on painted ones, made small: docs/results.md.
 """
 
 _base_ = [
