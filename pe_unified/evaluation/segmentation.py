@@ -125,7 +125,7 @@ def dice_and_iou(
 
 
 def choose_threshold(table: SegTable) -> float | None:
-    """The multiple of 1/256 with the highest pooled Dice; None without an embolus pixel.
+    """The multiple of 1/256 with the highest pooled Dice; None where none finds an embolus pixel.
 
     Of equally good ones the one nearest 0.5 is taken.
     """
@@ -135,5 +135,7 @@ def choose_threshold(table: SegTable) -> float | None:
         return None
     above = pooled[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:].astype(np.float64)
     dice, _ = dice_and_iou(above[1], above.sum(axis=0), np.full(BINS - 1, float(reference)))
+    if not dice.max():
+        return None
     best = 1 + np.flatnonzero(dice == dice.max())
     return float(best[np.argmin(np.abs(best - BINS // 2))] / BINS)

@@ -132,6 +132,7 @@ def test_a_plateau_gives_the_threshold_nearest_one_half():
     assert choose_threshold(table_of(np.array([[0.9, 0.1]]), masks)) == 0.5
     assert choose_threshold(table_of(np.array([[0.25, 0.1]]), masks)) == 0.25
     assert choose_threshold(table_of(np.array([[0.25, 0.1]]), 0 * masks)) is None
+    assert choose_threshold(table_of(np.array([[0.003, 0.9]]), masks)) is None
 
 
 def test_given_thresholds_are_rounded_up_to_the_grid():
