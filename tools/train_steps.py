@@ -75,7 +75,7 @@ def parse_args() -> argparse.Namespace:
 
 def _say(line: str) -> None:
     if is_main_process():
-        print(line)
+        print(line, flush=True)
 
 
 def _default_work_dir(recipe: Path) -> str:

@@ -1,6 +1,7 @@
 """The tools as a user calls them."""
 
 import json
+import runpy
 import subprocess
 import sys
 
@@ -126,6 +127,16 @@ def test_ctrl_c_says_how_to_go_on(command, tiny_dataset, tmp_path, monkeypatch):
     assert done.returncode == 130 and done.stderr.startswith("stopped; --resume goes on")
     done = command("train_steps", "configs/demo/steps.py", *words)
     assert done.returncode == 130 and done.stderr.startswith("stopped; the same command goes on")
+
+
+def test_a_step_is_told_when_it_begins(repository, tmp_path, monkeypatch):
+    """Also to a file or a pipe, which Python would serve in blocks."""
+    monkeypatch.syspath_prepend(str(repository / "tools"))
+    tool = runpy.run_path(str(repository / "tools/train_steps.py"), run_name="train_steps")
+    with open(tmp_path / "log", "w") as log:
+        monkeypatch.setattr(sys, "stdout", log)
+        tool["_say"]("s1_cls: 200 iterations")
+        assert (tmp_path / "log").read_text() == "s1_cls: 200 iterations\n"
 
 
 @pytest.mark.parametrize("workers", [0, 1])
