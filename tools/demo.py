@@ -114,8 +114,8 @@ def main() -> None:
         train += ["--cfg-options", *args.cfg_options]
     if not (torch.cuda.is_available() or cpu_has_bfloat16()):
         console.print(
-            "\nThis CPU does not compute in bfloat16. Training is in float32 and takes two to three "
-            "times as long (docs/demo.md)."
+            "\nThis CPU does not compute in bfloat16. Training is in float32 and takes two to "
+            "three times as long (docs/demo.md)."
         )
     run("Train and test every step", train)
     report(args.work_dir, time.monotonic() - start, args.workers)
