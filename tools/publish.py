@@ -43,9 +43,8 @@ def main() -> None:
         validated = publish(cfg, args.checkpoint, args.out, named=args.cfg_options or ())
     for key in ("cls/threshold", "cls/gate", "seg/threshold", "det/threshold", "exam/threshold"):
         if key in validated:
-            task = key.split("/")[0]
-            default = f"{task}/threshold_by_default" in validated and key == f"{task}/threshold"
-            print(f"{key}: {validated[key]:.4f}" + default * " by default, not chosen")
+            how = " by default, not chosen" if f"{key}_by_default" in validated else ""
+            print(f"{key}: {validated[key]:.4f}{how}")
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.0f} MB")
 
 

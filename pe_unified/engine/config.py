@@ -63,6 +63,7 @@ def load_config(
     for each in settings:
         cfg.merge_from_dict(_for_its_heads(cfg, each))
     _refuse_other_kinds(cfg, path)
+    _refuse_epochs(cfg, path)
     overrides = dict(overrides or {})
     if data_root is not None:
         overrides["data_root"] = os.path.normpath(data_root)
@@ -87,12 +88,6 @@ def _refuse_other_kinds(cfg: Config, path: Path) -> None:
     """What is no config of one network on one converted set, before its parts are looked for."""
     if cfg.get("steps") and not cfg.get("model"):
         raise ConfigError(f"{path} is a recipe; tools/train_steps.py trains and tests its steps")
-    loop = cfg.get("train_cfg") or {}
-    if kind_of(loop) == "EpochBasedTrainLoop" or loop.get("by_epoch"):
-        raise ConfigError(
-            f"{path}: train_cfg counts epochs, and training here iterations: leave train_cfg out "
-            "and set max_iters; slices / batch_size of them are an epoch"
-        )
     for split in ("train", "val", "test"):
         dataset = (cfg.get(f"{split}_dataloader") or {}).get("dataset")
         if dataset is not None and "pipeline" not in dataset:
@@ -100,6 +95,16 @@ def _refuse_other_kinds(cfg: Config, path: Path) -> None:
                 f"{path}: {split}_dataloader.dataset is a {dataset.get('type')}, which has no "
                 "pipeline of its own; data_converters/merge.py makes one set of several"
             )
+
+
+def _refuse_epochs(cfg: Config, path: Path) -> None:
+    """Knobs, schedules and checkpoints count iterations."""
+    loop = cfg.get("train_cfg") or {}
+    if kind_of(loop) == "EpochBasedTrainLoop" or loop.get("by_epoch"):
+        raise ConfigError(
+            f"{path}: train_cfg counts epochs, and training here iterations: leave train_cfg out "
+            "and set max_iters; slices / batch_size of them are an epoch"
+        )
 
 
 def absent_head(cfg: Config, dotted: str) -> bool:

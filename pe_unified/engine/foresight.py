@@ -8,14 +8,12 @@ from mmengine.config import Config
 from pe_unified.engine.config import ConfigError, listed_metrics
 from pe_unified.engine.knobs import kind_of
 from pe_unified.engine.recipe import Step
+from pe_unified.evaluation.bootstrap import LEVEL
 from pe_unified.evaluation.metrics import PATIENT_METRICS
-
-#: Of the intervals in tables and figures.
-INTERVAL_LEVEL = 0.95
 
 
 def require_metric(metric: str, arms: Mapping[str, Config]) -> None:
-    """What the end compares is looked at before the first step trains."""
+    """What the end compares is a metric that both steps have."""
     known = {f"{each.default_prefix}/{key}" for each in PATIENT_METRICS for key in each.keys}
     if metric not in known:
         raise ConfigError(
@@ -28,7 +26,7 @@ def require_metric(metric: str, arms: Mapping[str, Config]) -> None:
 
 
 def require_files(step: Step, cfg: Config, begun: bool) -> None:
-    """What a step needs beside earlier ones is looked for before the first one trains.
+    """What a step needs beside earlier ones is there.
 
     Weights to start from are needed no more where it has ``begun``.
     """
@@ -61,15 +59,15 @@ def require_test(step: Step, cfg: Config) -> None:
                 f"step {step.name}: no validation chooses the threshold of {kind}; list it in "
                 "val_evaluator too, or give it a threshold in test_evaluator"
             )
-        if kind in ours and metric.get("level", INTERVAL_LEVEL) != INTERVAL_LEVEL:
+        if kind in ours and metric.get("level", LEVEL) != LEVEL:
             raise ConfigError(
-                f"step {step.name}: a recipe's summary is of {INTERVAL_LEVEL:.0%} intervals; leave "
-                f"the level of {kind} at that"
+                f"step {step.name}: a recipe's summary is of {LEVEL:.0%} intervals; leave the "
+                f"level of {kind} at that"
             )
 
 
 def require_modules(step: Step, configs: Mapping[str, Config]) -> None:
-    """What a step takes over both networks have; looked at before the first one trains."""
+    """What a step takes over, both networks have."""
     for module, source in step.reuse.items():
         part = module.split(".")[0]
         for name in (source, step.name):

@@ -17,6 +17,8 @@ FloatArray = NDArray[np.float64]
 #: Patient weights (resamples, patients) to values (resamples,) by metric name; NaN = undefined.
 Statistic = Callable[[FloatArray], dict[str, FloatArray]]
 
+#: Coverage of the intervals in tables and figures.
+LEVEL = 0.95
 #: An interval stands on at least this share of the resamples defining the metric.
 MIN_DEFINED = 0.5
 
@@ -58,7 +60,7 @@ def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     return np.divide(numerator, denominator, out=result, where=denominator != 0)
 
 
-def percentile_interval(values: FloatArray, level: float = 0.95) -> tuple[float, float]:
+def percentile_interval(values: FloatArray, level: float = LEVEL) -> tuple[float, float]:
     """Percentile interval of the defined ``values`` (resamples,).
 
     (NaN, NaN) where fewer than half of the resamples define the metric: the rest would be a
@@ -73,7 +75,7 @@ def percentile_interval(values: FloatArray, level: float = 0.95) -> tuple[float,
 
 
 def estimate(
-    statistic: Statistic, patients: int, resamples: int = 1000, seed: int = 0, level: float = 0.95
+    statistic: Statistic, patients: int, resamples: int = 1000, seed: int = 0, level: float = LEVEL
 ) -> dict[str, Estimate]:
     """Point estimates with patient-bootstrap intervals.
 
@@ -101,7 +103,7 @@ def paired_difference(
     patients: int,
     resamples: int = 1000,
     seed: int = 0,
-    level: float = 0.95,
+    level: float = LEVEL,
 ) -> dict[str, Difference]:
     """``second`` minus ``first`` for every metric that both give.
 

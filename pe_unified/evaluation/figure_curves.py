@@ -7,7 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 
-from pe_unified.evaluation.bootstrap import Estimate, FloatArray, estimate, patient_weights
+from pe_unified.evaluation.bootstrap import (
+    LEVEL,
+    Estimate,
+    FloatArray,
+    estimate,
+    patient_weights,
+)
 from pe_unified.evaluation.detection import DetTable, precision_recall_points
 from pe_unified.evaluation.figure_style import FAINT, arm_style, new_figure, unit_axes
 from pe_unified.evaluation.lesions import LesionTable
@@ -52,7 +58,7 @@ def roc_figure(
 
 
 def roc_band(
-    table: SliceTable, resamples: int, level: float = 0.95
+    table: SliceTable, resamples: int, level: float = LEVEL
 ) -> tuple[FloatArray, FloatArray]:
     """Pointwise interval of the sensitivity at false-positive rates 0, 0.01 ... 1.
 

@@ -11,7 +11,7 @@ from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import print_log
 
 from pe_unified.evaluation import detection, segmentation, slices
-from pe_unified.evaluation.bootstrap import Statistic, estimate
+from pe_unified.evaluation.bootstrap import LEVEL, Statistic, estimate
 from pe_unified.evaluation.tables import Table
 from pe_unified.registry import METRICS
 
@@ -51,7 +51,7 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
         threshold: float | None = None,
         resamples: int = 1000,
         seed: int = 0,
-        level: float = 0.95,
+        level: float = LEVEL,
         collect_device: str = "cpu",
         prefix: str | None = None,
         collect_dir: str | None = None,

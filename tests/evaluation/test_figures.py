@@ -175,9 +175,11 @@ def test_differences(tmp_path, texts):
 def test_a_difference_is_clear_where_every_seed_is_on_its_side(
     tmp_path, texts, monkeypatch, seeds, filled, said
 ):
-    dots, draw = [], Axes.plot
+    dots, ticks, draw = [], [], Axes.plot
 
     def spy(axes, x, y, *args, **style):
+        if args == ("|",):
+            ticks.extend(x)
         if args == ("o",):
             dots.append(style["color"] != "white")
         return draw(axes, x, y, *args, **style)
@@ -186,7 +188,7 @@ def test_a_difference_is_clear_where_every_seed_is_on_its_side(
     gains = {"cls/auc": Difference(0.08, 0.05, 0.11, 0.01)}
     marks = None if seeds is None else {"cls/auc": seeds}
     figures.difference_figure(gains, tmp_path / "gain.png", seeds=marks)
-    assert dots == [filled] and said in texts
+    assert dots == [filled] and said in texts and ticks == (seeds or [])
 
 
 def test_overlay_outlines_truth_and_prediction(tmp_path, texts):

@@ -129,6 +129,17 @@ def test_ctrl_c_says_how_to_go_on(command, tiny_dataset, tmp_path, monkeypatch):
     assert done.returncode == 130 and done.stderr.startswith("stopped; the same command goes on")
 
 
+def test_publish_tells_thresholds_by_default(command, repository, tmp_path, monkeypatch):
+    def published(cfg, checkpoint, out, named):
+        out.write_bytes(b"weights")
+        return {"cls/threshold": 0.4, "seg/threshold": 0.5, "seg/threshold_by_default": 1.0}
+
+    monkeypatch.setattr("pe_unified.engine.publish.publish", published)
+    done = command("publish", "configs/pe_cls_seg_r50.py", "iter_1.pth", tmp_path / "m.pth")
+    lines = done.stdout.splitlines()
+    assert lines[:2] == ["cls/threshold: 0.4000", "seg/threshold: 0.5000 by default, not chosen"]
+
+
 def test_a_step_is_told_when_it_begins(repository, tmp_path, monkeypatch):
     """Also to a file or a pipe, which Python would serve in blocks."""
     monkeypatch.syspath_prepend(str(repository / "tools"))
