@@ -10,6 +10,7 @@ import torch
 from studies import write_checkpoint
 
 from pe_unified.ct.study import open_study
+from pe_unified.inference import load_model
 from pe_unified.testing import tiny_model_config
 
 
@@ -23,19 +24,71 @@ def module(monkeypatch):
     torch.set_num_threads(before)
 
 
-def arguments(module, painted_set, tmp_path):
+def arguments(module, painted_set, tmp_path, *words):
     parser = argparse.ArgumentParser()
     module.add_arguments(parser)
     study = sorted(painted_set[1].parent.glob("CT_scans/*"))[0]
-    words = ["--checkpoint", str(write_checkpoint(tmp_path / "m.pth")), "--study", str(study)]
-    return parser.parse_args([*words, "--size", "64", "--threads", "1", "--ways", "torch-fp32"])
+    words = [*words, "--checkpoint", str(write_checkpoint(tmp_path / "m.pth"))]
+    words += ["--study", str(study), "--size", "64", "--threads", "1", "--ladder-slices", "8"]
+    return parser.parse_args(words)
 
 
-def test_rows_and_what_is_told(module, painted_set, tmp_path, capsys):
-    (row,) = module.run(arguments(module, painted_set, tmp_path))
+def is_a_row(row):
     assert set(row) == {"case", "ours", "reference", "unit"}
-    assert row["ours"] > 0 and row["reference"] > 0
-    assert row["case"].startswith("R50, 16 slices of 64 x 64, torch-fp32")
+    return row["ours"] > 0 and row["reference"] > 0
+
+
+def test_every_rung_stands_beside_the_one_before_and_the_stock_models(
+    module, painted_set, tmp_path, capsys
+):
+    rows = module.run(arguments(module, painted_set, tmp_path, "--ways"))
+    assert all(is_a_row(row) and row["unit"] == "s per slice" for row in rows)
+    told = capsys.readouterr().out
+    rungs = re.findall(r"^(.*): logits within", told, re.MULTILINE)
+    assert rungs[0] == "three stock models as they come" and rungs[-3:] == [
+        "small-lesion settings",
+        "shared backbone",
+        "our own heads",
+    ]
+    cases = [row["case"].removeprefix("R50, networks, 64 x 64, cropped 64 x 64: ") for row in rows]
+    assert cases == [
+        "ours / tuned stock models",
+        *(f"+ {name} / the rung before" for name in rungs[1:]),
+        *(f"to {name} / three stock models as they come" for name in rungs[1:]),
+    ]
+    steps, totals = rows[1 : len(rungs)], rows[len(rungs) :]
+    assert rows[0]["ours"] == steps[-1]["ours"] == totals[-1]["ours"]
+    assert rows[0]["reference"] == totals[-3]["ours"], "tuned, with three backbones"
+    assert "2 of 3 batches" in told and "CPU s per slice" in told
+
+
+def test_a_rung_that_computes_something_else_is_not_timed(
+    module, painted_set, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module.ladder, "copy_to_stock", lambda *args: [])
+    with pytest.raises(SystemExit, match="shared backbone: its logits differ"):
+        module.run(arguments(module, painted_set, tmp_path, "--ways"))
+
+
+def test_without_a_checkpoint_the_ladder_alone(module, painted_set, tmp_path, monkeypatch):
+    untrained = load_model(module.untrained_checkpoint(module.BACKBONES["R50"], tmp_path))
+    assert untrained.size == (384, 512) and untrained.thresholds.gate is None
+    args = arguments(module, painted_set, tmp_path)
+    args.checkpoint, tiny = None, args.checkpoint
+    monkeypatch.setattr(module, "untrained_checkpoint", lambda backbone, folder: tiny)
+    monkeypatch.setattr(module.ladder, "measure", lambda rungs, *rest: [len(rungs)])
+    assert module.run(args) in ([8], [9])
+
+
+def test_whole_studies(module, painted_set, tmp_path, capsys):
+    args = arguments(module, painted_set, tmp_path, "--ways", "torch-fp32")
+    args.ladder_slices = 0
+    tuned, stock = module.run(args)
+    assert is_a_row(tuned) and is_a_row(stock) and tuned["ours"] == stock["ours"]
+    assert tuned["case"] == (
+        "R50, 16 slices of 64 x 64, torch-fp32, network 64 x 64 / tuned stock models"
+    )
+    assert stock["case"].endswith("/ three stock models as they come")
     told = capsys.readouterr().out
     assert "Dice of the masks 1.0000" in told and "TFLOP" in told
     assert "ms for every slice more" in told
@@ -47,12 +100,13 @@ def test_rows_and_what_is_told(module, painted_set, tmp_path, capsys):
 def test_a_way_that_differs_is_not_timed(module, painted_set, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MOST_DIFFERENCE", -1.0)
     with pytest.raises(SystemExit, match="nothing was timed"):
-        module.run(arguments(module, painted_set, tmp_path))
+        module.run(
+            arguments(module, painted_set, tmp_path, "--ladder-slices", "0", "--ways", "torch-fp32")
+        )
 
 
 def test_memory_of_a_longer_study(module, painted_set, tmp_path, capsys, monkeypatch):
-    args = arguments(module, painted_set, tmp_path)
-    args.memory_of = 40
+    args = arguments(module, painted_set, tmp_path, "--memory-of", "40", "--ways", "torch-fp32")
     looked_at = []
 
     def tell(args, way, study, folder):

@@ -1,8 +1,11 @@
-"""A whole study, from DICOM to the report, against three stock models one after another.
+"""Our network and a whole study, against three stock models that are tuned and as they come.
 
-"reference": every slice is read, windowed and goes through mmpretrain's classifier, mmseg's
-encoder-decoder and mmdet's Faster R-CNN with the same backbone, one slice at a time in float32, as
-the stock frameworks do by default. "ours": tools/infer.py's own work, report included. The fast
+First the ladder, the networks alone: mmpretrain's classifier, mmseg's encoder-decoder and mmdet's
+Faster R-CNN with the same backbone, one slice at a time in float32, then one change after the
+other up to ours. Without --checkpoint that is all, with untrained weights.
+
+Then, from DICOM to the report, tools/infer.py's own work in several ways, against reading every
+slice and running the stock models on it: tuned as on the ladder, and as they come. The fast
 ways are compared with the plain one (torch, float32, no gate) before anything counts.
 """
 
@@ -13,31 +16,30 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 import torch
-from pydicom.uid import generate_uid
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.infer import BACKBONES, unified_config
+from benchmarks import ladder
+from benchmarks.models import BACKBONES, untrained_checkpoint
+from benchmarks.studies import ROOT, first_half, lengthened, painted
 from pe_unified.ct.study import open_study
-from pe_unified.ct.windows import window_to_uint8
-from pe_unified.datasets.data_sample import PEDataSample
+from pe_unified.datasets.geometry import ResizeSlice
 from pe_unified.inference import SlicePrediction, StudyPredictor, analyse_study, load_model
 from pe_unified.inference.engines import exported_folder
 from pe_unified.inference.export import export_model
+from pe_unified.inference.model import InferenceModel
 from pe_unified.inference.predictor import BATCH_SIZE, PredictorSettings
-from pe_unified.inference.reading import SliceReader
+from pe_unified.inference.reading import SliceReader, ahead
 from pe_unified.inference.survey import survey
 from pe_unified.memory import keep_freed_memory
 from pe_unified.models.precision import fastest_precision
-from pe_unified.models.stock import stock_batch, stock_models
 
-ROOT = Path(__file__).resolve().parents[2]
 #: Between the fast ways and the plain one.
 MOST_DIFFERENCE, LEAST_DICE = 0.01, 0.99
 #: Slices for a figure that is only told.
@@ -45,9 +47,14 @@ _FEW = 16
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", type=Path, required=True, help="by tools/publish.py")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="by tools/publish.py; without one only the ladder is run"
+    )
     parser.add_argument("--study", type=Path, help="a DICOM folder; painted if not given")
     parser.add_argument("--slices", type=int, default=300, help="of the painted study")
+    parser.add_argument(
+        "--ladder-slices", type=int, default=32, help="timed on every rung; 0: no ladder"
+    )
     parser.add_argument(
         "--memory-of",
         type=int,
@@ -58,87 +65,130 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", default="R50", choices=BACKBONES)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument(
-        "--batch-size", type=int, default=BATCH_SIZE, help="ours; the stock models take 1"
+        "--batch-size", type=int, default=BATCH_SIZE, help="ours, and of the tuned stock models"
     )
     parser.add_argument(
         "--ways",
-        nargs="+",
+        nargs="*",
         default=["torch-bf16", "openvino-bf16", "openvino-bf16-nogate"],
         metavar="WAY",
         help="BACKEND-PRECISION, without the gate BACKEND-PRECISION-nogate; of torch-fp32, "
-        "torch-bf16, onnx-fp32, openvino-fp32, openvino-bf16",
+        "torch-bf16, onnx-fp32, openvino-fp32, openvino-bf16; none for the ladder alone",
     )
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     torch.set_num_threads(args.threads)
+    ways = args.ways if args.checkpoint else []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        study = (args.study or _painted(folder, args.slices)).resolve()
+        study = (args.study or painted(folder, args.slices)).resolve()
         if args.memory_of:
-            long = _lengthened(study, folder / "long", args.memory_of)
-            for way in args.ways:
+            long = lengthened(study, folder / "long", args.memory_of)
+            for way in ways:
                 _predictor(args, way)  # exports the model where that is missing
                 _tell_memory(args, way, long, folder)
             return []
-        half = _first_half(study, folder / "half")
-        # First, while the process still treats memory as any process does.
-        reference = _stock_seconds(args, study)
-        _tell_kept_memory(args, study)
-        plain = _predictions(_predictor(args, "torch-fp32-nogate"), study)
-        rows = []
-        for way in args.ways:
-            predictor = _predictor(args, way)
-            _require_agreement(way, plain, _predictions(predictor, study))
-            report = analyse_study(study, folder / way, predictor)
-            shorter = analyse_study(half, folder / f"{way}-half", predictor)
-            _tell(args, way, report, shorter)
-            _tell_memory(args, way, study, folder)
-            rows.append(
-                {
-                    "case": f"{args.backbone}, {len(report['slices'])} slices of "
-                    f"{report['input']['rows']} x {report['input']['cols']}, {way}, network "
-                    f"{' x '.join(map(str, predictor.model.size))}",
-                    "ours": report["seconds"]["total"],
-                    "reference": reference,
-                    "unit": "s per study",
-                }
-            )
+        precision = fastest_precision(torch.device("cpu"))
+        checkpoint = args.checkpoint or untrained_checkpoint(BACKBONES[args.backbone], folder)
+        ours = load_model(checkpoint, device="cpu", precision=precision)
+        rungs = ladder.build_rungs(BACKBONES[args.backbone], ours.model, precision, args.batch_size)
+        stock = _Stock(args, ours, study)
+        references = {}
+        if ways:  # while the process still treats memory as any process does
+            references[ladder.STOCK] = stock.seconds(rungs[0])
+            _tell_kept_memory(args, stock, rungs[0])
+        keep_freed_memory()
+        rows = _ladder(args, stock, rungs) if args.ladder_slices else []
+        if ways:
+            tuned = next(rung for rung in rungs if rung.name == ladder.TUNED)
+            references = {"tuned stock models": stock.seconds(tuned), **references}
+        return rows + _whole_studies(args, ways, study, folder, references)
+
+
+def _whole_studies(
+    args: argparse.Namespace,
+    ways: list[str],
+    study: Path,
+    folder: Path,
+    references: dict[str, float],
+) -> list[dict[str, Any]]:
+    """Rows of every way beside every reference, seconds per study."""
+    if not ways:
+        return []
+    half = first_half(study, folder / "half")
+    plain = _predictions(_predictor(args, "torch-fp32-nogate"), study)
+    rows = []
+    for way in ways:
+        predictor = _predictor(args, way)
+        _require_agreement(way, plain, _predictions(predictor, study))
+        report = analyse_study(study, folder / way, predictor)
+        shorter = analyse_study(half, folder / f"{way}-half", predictor)
+        _tell(args, way, report, shorter)
+        _tell_memory(args, way, study, folder)
+        rows += [
+            {
+                "case": f"{args.backbone}, {len(report['slices'])} slices of "
+                f"{report['input']['rows']} x {report['input']['cols']}, {way}, network "
+                f"{' x '.join(map(str, predictor.model.size))} / {name}",
+                "ours": report["seconds"]["total"],
+                "reference": seconds,
+                "unit": "s per study",
+            }
+            for name, seconds in references.items()
+        ]
     return rows
 
 
-def _painted(folder: Path, slices: int) -> Path:
-    command = f"data_converters/make_phantom.py {folder / 'raw'} --layout fumpe --studies 1"
-    command += f" --size 512 --slices {slices} --positive-rate 1 --quiet"
-    subprocess.run([sys.executable, *command.split()], cwd=ROOT, check=True)
-    return next((folder / "raw" / "CT_scans").iterdir())
+class _Stock:
+    """The stock models on the slices of a study, whole or cropped as ours are."""
+
+    def __init__(self, args: argparse.Namespace, ours: InferenceModel, study: Path) -> None:
+        whole = [
+            ResizeSlice((args.size, args.size)) if isinstance(step, ResizeSlice) else step
+            for step in ours.transforms
+        ]
+        self.study = study
+        self.cropped = StudyPredictor(ours, args.batch_size)
+        self.whole = StudyPredictor(replace(ours, transforms=tuple(whole)), args.batch_size)
+
+    def seconds(self, rung: ladder.Rung, most: int | None = None) -> float:
+        """The models of a rung on every slice, or on the first ``most``, reading included."""
+        start = time.perf_counter()
+        with open_study(self.study) as opened:
+            if most is not None:  # of a few slices only what every slice costs
+                start = time.perf_counter()
+            reader = SliceReader(opened)
+            prepare = partial(self.whole.prepare_slice, reader=reader, box=None)
+            if rung.cropped:
+                box = survey(reader).box
+                prepare = partial(self.cropped.prepare_slice, reader=reader, box=box)
+            wanted = range(min(len(opened), most or len(opened)))
+            batches = [
+                wanted[first : first + rung.batch_size]
+                for first in range(0, len(wanted), rung.batch_size)
+            ]
+            for packed in ahead(lambda batch: [prepare(each) for each in batch], batches):
+                rung.run(packed)
+        return time.perf_counter() - start
 
 
-def _lengthened(study: Path, folder: Path, slices: int) -> Path:
-    """A study of so many slices, thinner ones: those of another one, up and down."""
-    with open_study(study) as opened:
-        files, step = opened.files, opened.known_spacing()[2]
-    folder.mkdir()
-    thinner = step * len(files) / slices
-    for number in range(slices):
-        place = number % (2 * len(files))
-        dataset = pydicom.dcmread(files[min(place, 2 * len(files) - 1 - place)])
-        x, y, _ = dataset.ImagePositionPatient
-        dataset.ImagePositionPatient = [x, y, f"{number * thinner:.4f}"]
-        dataset.SliceThickness = f"{thinner:.4f}"
-        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-        dataset.save_as(folder / f"{number}.dcm")
-    return folder
-
-
-def _first_half(study: Path, folder: Path) -> Path:
-    """The lower half of a study's slices, as links."""
-    with open_study(study) as opened:
-        files = opened.files[: len(opened) // 2]
-    folder.mkdir()
-    for number, file in enumerate(files):
-        (folder / f"{number}.dcm").symlink_to(Path(file).resolve())
-    return folder
+def _ladder(
+    args: argparse.Namespace, stock: _Stock, rungs: list[ladder.Rung]
+) -> list[dict[str, Any]]:
+    """Rows of the ladder, on slices spread over the study, and a batch more to warm up."""
+    with open_study(stock.study) as opened:
+        reader = SliceReader(opened)
+        looked = survey(reader)
+        count = min(len(looked.slices), args.ladder_slices + args.batch_size)
+        places = np.linspace(0, len(looked.slices) - 1, count).round().astype(int)
+        wanted = [looked.slices[place] for place in places]
+        whole = [stock.whole.prepare_slice(each, reader, None) for each in wanted]
+        cropped = [stock.cropped.prepare_slice(each, reader, looked.box) for each in wanted]
+    sizes = (" x ".join(map(str, each[0]["inputs"].shape[1:])) for each in (whole, cropped))
+    return ladder.measure(
+        rungs, whole, cropped, f"{args.backbone}, networks, {', cropped '.join(sizes)}"
+    )
 
 
 def _parts_of(way: str) -> tuple[str, str, bool]:
@@ -198,42 +248,15 @@ def _require_agreement(
         )
 
 
-def _stock_seconds(args: argparse.Namespace, study: Path, most: int | None = None) -> float:
-    """The three stock models on every slice, or on the first ``most``, reading included."""
-    models = stock_models(unified_config(BACKBONES[args.backbone], small_lesions=False))
-    for model in models.values():
-        model.eval()
-    windows = ("lung", "pe", "mediastinal")
-    start = time.perf_counter()
-    with open_study(study) as opened, torch.inference_mode():
-        if most is not None:  # of a few slices only what every slice costs
-            start = time.perf_counter()
-        for index in range(min(len(opened), most or len(opened))):
-            hu = opened.slice_hu(index)
-            picture = torch.from_numpy(np.stack([window_to_uint8(hu, each) for each in windows]))
-            if tuple(picture.shape[1:]) != (args.size, args.size):
-                picture = torch.nn.functional.interpolate(
-                    picture[None].float(), size=(args.size, args.size), mode="bilinear"
-                )[0]
-            shape = (args.size, args.size)
-            sample = PEDataSample(
-                metainfo=dict(img_shape=shape, ori_shape=shape, scale_factor=(1.0, 1.0))
-            )
-            for task, model in models.items():
-                batch = {"inputs": [picture], "data_samples": [sample]}
-                model.test_step(stock_batch(batch, task))
-    return time.perf_counter() - start
-
-
-def _tell_kept_memory(args: argparse.Namespace, study: Path) -> None:
+def _tell_kept_memory(args: argparse.Namespace, stock: _Stock, plain: ladder.Rung) -> None:
     """What keeping freed memory is worth to either side; the process keeps it from here on."""
     measured: dict[str, Callable[[], float]] = {
-        "the stock models": lambda: _stock_seconds(args, study, _FEW) / _FEW
+        "the stock models": lambda: stock.seconds(plain, _FEW) / _FEW
     }
     for precision in dict.fromkeys(["fp32", fastest_precision(torch.device("cpu"))]):
         model = load_model(args.checkpoint, device="cpu", precision=precision)
         predictor = StudyPredictor(model, args.batch_size, gate=False)
-        measured[f"our network in {precision}"] = partial(_network_seconds, predictor, study)
+        measured[f"our network in {precision}"] = partial(_network_seconds, predictor, stock.study)
     before = {name: seconds() for name, seconds in measured.items()}
     keep_freed_memory()
     for name, seconds in measured.items():
@@ -250,7 +273,7 @@ def _network_seconds(predictor: StudyPredictor, study: Path) -> float:
         reader = SliceReader(opened)
         looked = survey(reader)
         wanted = looked.slices[: _FEW + predictor.batch_size]
-        packed = [predictor.prepare_slice(number, reader, looked) for number in wanted]
+        packed = [predictor.prepare_slice(number, reader, looked.box) for number in wanted]
     first = predictor.batch_size  # warms up
     predictor.predict_batch(wanted[:first], packed[:first])
     start = time.perf_counter()
