@@ -19,6 +19,7 @@ from mmcv.cnn import fuse_conv_bn
 from mmengine.model import BaseModel
 
 from benchmarks.models import UNTRAINED_PRIOR, unified_config
+from pe_unified.inference.model import InferenceModel
 from pe_unified.models.precision import autocast
 from pe_unified.models.stock import as_channels_last, copy_to_stock, stock_batch, stock_models
 from pe_unified.models.unified import PEUnified
@@ -106,15 +107,13 @@ def _batch(packed: Sequence[dict[str, Any]]) -> dict[str, list]:
     return {key: [each[key] for each in packed] for key in ("inputs", "data_samples")}
 
 
-def build_rungs(
-    backbone: Mapping[str, Any], ours: PEUnified, precision: str, batch_size: int
-) -> list[Rung]:
+def build_rungs(backbone: Mapping[str, Any], ours: InferenceModel, batch_size: int) -> list[Rung]:
     """The ladder, from the bottom.
 
     Args:
         backbone: config, for the stock models and for the shared backbone with the same heads.
-        ours: the model of the last rung, in evaluation mode, as inference loads it.
-        precision: the fastest one of this machine; where it is ``"fp32"``, that rung is left out.
+        ours: the model of the last rung, as inference loads it; its precision and size are those
+            of all rungs from where they change. In ``"fp32"`` one rung is left out.
         batch_size: slices in one pass, from the rung of batches on.
     """
     torch.manual_seed(0)
@@ -128,15 +127,15 @@ def build_rungs(
     add("fused batch norms", models=fused)
     tuned = {task: as_channels_last(copy.deepcopy(model)) for task, model in fused.items()}
     add("channels last", models=tuned)
-    if precision != "fp32":
-        add("bfloat16", precision=precision)
+    if ours.precision == "bf16":
+        add("bfloat16", precision="bf16")
     add(f"batches of {batch_size}", batch_size=batch_size)
-    add("crop to the lungs", cropped=True)
+    add(f"crop to the lungs, {ours.size[0]} x {ours.size[1]}", cropped=True)
     shared, small = _equal_models(backbone, small_lesions=True)
     tuned = {task: as_channels_last(_fused(model)) for task, model in small.items()}
     add(TUNED, models=tuned, plain=small)
     add(SHARED, models={"all": _fused(shared)})
-    add(OURS, models={"all": ours}, plain={"all": ours})
+    add(OURS, models={"all": ours.model}, plain={"all": ours.model})
     return rungs
 
 
@@ -175,45 +174,49 @@ def measure(
 
     Returns:
         Rows: ours beside the tuned stock models, then every rung beside the one before and
-        beside the stock models as they come. Seconds are medians over batches.
+        beside the stock models as they come. Seconds are those that all cores spent, which hardly
+        depend on what else the machine does; medians over batches.
 
     Raises:
-        SystemExit: a rung does not compute what its weights give in plain float32.
+        SystemExit: too few slices, or a rung does not compute what its weights give in plain
+            float32.
     """
     together = max(rung.batch_size for rung in rungs)
+    starts = range(0, len(whole) - together + 1, together)
+    if len(starts) < 2:
+        raise SystemExit(f"the ladder needs {2 * together} slices with lungs, got {len(whole)}")
     slices = {rung.name: cropped if rung.cropped else whole for rung in rungs}
     for rung in rungs:
         _require_equal(rung, slices[rung.name][:together])
-    wall, cpu = ({rung.name: [] for rung in rungs} for _ in range(2))
-    starts = range(0, len(whole) - together + 1, together)
+    cpu, wall = ({rung.name: [] for rung in rungs} for _ in range(2))
     began = time.perf_counter()
     for turn, start in enumerate(starts):
         shift = turn % len(rungs)
         for rung in (*rungs[shift:], *rungs[:shift]):
             packed = slices[rung.name][start : start + together]
-            before = time.perf_counter(), time.process_time()
+            before = time.process_time(), time.perf_counter()
             rung.run(packed)
             if turn:  # the first one warms up
-                wall[rung.name].append((time.perf_counter() - before[0]) / together)
-                cpu[rung.name].append((time.process_time() - before[1]) / together)
+                cpu[rung.name].append((time.process_time() - before[0]) / together)
+                wall[rung.name].append((time.perf_counter() - before[1]) / together)
         left = (time.perf_counter() - began) / (turn + 1) * (len(starts) - turn - 1)
         print(f"ladder: {turn + 1} of {len(starts)} batches, about {left:.0f} s left", flush=True)
-    seconds = {name: statistics.median(values) for name, values in wall.items()}
-    for name, values in cpu.items():
-        print(f"{name}: {seconds[name]:.3f} s, {statistics.median(values):.3f} CPU s per slice")
+    seconds = {name: statistics.median(values) for name, values in cpu.items()}
+    for name, values in wall.items():
+        print(f"{name}: {seconds[name]:.3f} CPU s, {statistics.median(values):.3f} s per slice")
 
     def row(case: str, ours: str, reference: str) -> dict[str, Any]:
         return {
             "case": f"{where}: {case}",
             "ours": seconds[ours],
             "reference": seconds[reference],
-            "unit": "s per slice",
+            "unit": "CPU s per slice",
         }
 
     rows = [row("ours / tuned stock models", OURS, TUNED)]
     for below, rung in pairwise(rungs):
         rows.append(row(f"+ {rung.name} / the rung before", rung.name, below.name))
-    rows += [row(f"to {rung.name} / {STOCK}", rung.name, STOCK) for rung in rungs[1:]]
+    rows += [row(f"{rung.name} / {STOCK}", rung.name, STOCK) for rung in rungs[1:]]
     return rows
 
 
