@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -15,6 +16,9 @@ from pe_unified.ct.study import open_study
 from pe_unified.inference import load_model
 from pe_unified.models.det_parts import STOCK
 from pe_unified.testing import tiny_model_config
+
+#: What a benchmark gives of every row; tools/benchmark.py adds the rest.
+ROW = {"case", "ours", "reference", "unit"}
 
 
 @pytest.fixture
@@ -30,27 +34,33 @@ def module(monkeypatch):
     torch.set_num_threads(before)
 
 
+def words_of_command(painted_set, tmp_path):
+    study = sorted(painted_set[1].parent.glob("CT_scans/*"))[0]
+    words = ["--checkpoint", str(write_checkpoint(tmp_path / "m.pth")), "--study", str(study)]
+    return [*words, "--size", "64", "--threads", "1", "--ladder-slices", "8"]
+
+
 def arguments(module, painted_set, tmp_path, *words):
     parser = argparse.ArgumentParser()
     module.add_arguments(parser)
-    study = sorted(painted_set[1].parent.glob("CT_scans/*"))[0]
-    words = [*words, "--checkpoint", str(write_checkpoint(tmp_path / "m.pth"))]
-    words += ["--study", str(study), "--size", "64", "--threads", "1", "--ladder-slices", "8"]
-    return parser.parse_args(words)
-
-
-def is_a_row(row):
-    assert set(row) == {"case", "ours", "reference", "unit"}
-    return row["ours"] > 0 and row["reference"] > 0
+    return parser.parse_args([*words_of_command(painted_set, tmp_path), *words])
 
 
 def test_every_rung_stands_beside_the_one_before_and_the_stock_models(
-    module, painted_set, tmp_path, capsys
+    module, painted_set, tmp_path, capsys, monkeypatch
 ):
-    rows = module.run(arguments(module, painted_set, tmp_path, "--ways"))
-    assert all(is_a_row(row) and row["unit"] == "CPU s per slice" for row in rows)
+    """As the command writes them."""
+    out = tmp_path / "rows.json"
+    words = [*words_of_command(painted_set, tmp_path), "--ways", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "study", *words])
+    importlib.import_module("benchmark").main()
+    rows = json.loads(out.read_text())
+    for row in rows:
+        assert set(row) == {*ROW, "what", "ratio", "machine", "versions"}
+        assert row["what"] == "study" and row["unit"] == "CPU s per slice"
+        assert row["ratio"] == row["ours"] / row["reference"] > 0
     told = capsys.readouterr().out
-    rungs = re.findall(r"^(.*): logits within", told, re.MULTILINE)
+    rungs = re.findall(r"^(.*): [\d.]+ CPU s, [\d.]+ s per slice", told, re.MULTILINE)
     assert rungs[0] == "three stock models as they come" and rungs[-3:] == [
         "small-lesion settings",
         "shared backbone",
@@ -65,7 +75,8 @@ def test_every_rung_stands_beside_the_one_before_and_the_stock_models(
     steps, totals = rows[1 : len(rungs)], rows[len(rungs) :]
     assert rows[0]["ours"] == steps[-1]["ours"] == totals[-1]["ours"]
     assert rows[0]["reference"] == totals[-3]["ours"], "tuned, with three backbones"
-    assert "2 of 3 batches" in told and " s per slice" in told
+    assert "2 of 3 batches" in told
+    assert re.findall(r"^(.*): logits within", told, re.MULTILINE) == rungs[1:]
 
 
 def test_a_rung_that_computes_something_else_is_not_timed(
@@ -90,7 +101,8 @@ def test_whole_studies(module, painted_set, tmp_path, capsys):
     args = arguments(module, painted_set, tmp_path, "--ways", "torch-fp32")
     args.ladder_slices = 0
     tuned, stock = module.run(args)
-    assert is_a_row(tuned) and is_a_row(stock) and tuned["ours"] == stock["ours"]
+    assert set(tuned) == set(stock) == ROW and tuned["ours"] == stock["ours"] > 0
+    assert tuned["reference"] > 0 and stock["reference"] > 0
     assert tuned["case"] == (
         "R50, 16 slices of 64 x 64, torch-fp32, network 64 x 64 / tuned stock models"
     )
