@@ -1,9 +1,8 @@
 """From three stock models as they come to one shared backbone, one change at a time.
 
-The rungs above "small-lesion settings" change nothing about the models but how they are run; a
-competent user of the stock frameworks can do all of it. What sharing the backbone is worth is
-measured from there. Only the networks are timed, on slices that are read and cropped beforehand;
-every slice goes through all three tasks on every rung (no gate).
+Up to "small-lesion settings" a competent user of the stock frameworks can do all of it; what
+sharing the backbone is worth is measured from there. Only the networks are timed, on slices that
+are read and cropped beforehand; every slice goes through all three tasks on every rung (no gate).
 """
 
 import copy
