@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,17 +98,23 @@ class StudyPredictor:
             for start in range(0, len(wanted), self.batch_size)
         ]
         found: list[SlicePrediction] = []
-        for numbers, packed in ahead(lambda b: (b, self._prepare(b, reader, survey)), batches):
+        prepare = partial(self.prepare_slice, reader=reader, box=survey.box)
+        for numbers, packed in ahead(lambda b: (b, [prepare(each) for each in b]), batches):
             found += self.predict_batch(numbers, packed)
             if progress is not None:
                 progress(len(found), len(wanted))
         return found
 
-    def _prepare(self, numbers: Sequence[int], reader: SliceReader, survey: Survey) -> list[dict]:
-        return [self.prepare_slice(number, reader, survey) for number in numbers]
+    def prepare_slice(
+        self, number: int, reader: SliceReader, box: tuple[int, int, int, int] | None
+    ) -> dict:
+        """One slice as the network takes it, by the transforms that the model was trained with.
 
-    def prepare_slice(self, number: int, reader: SliceReader, survey: Survey) -> dict:
-        """One slice as the network takes it, by the transforms that the model was trained with."""
+        Args:
+            number: of the slice, from the feet.
+            reader: of the study.
+            box: (x, y, w, h) around the lungs, in pixels of the slice; None for no crop.
+        """
         study = reader.study
         rows, cols = study.shape[1:]
         results = {
@@ -116,7 +123,7 @@ class StudyPredictor:
             "img_shape": (rows, cols),
             "crop_box": (0, 0, cols, rows),
             "scale_factor": (1.0, 1.0),
-            "lung_box": survey.box,
+            "lung_box": box,
             "spacing_mm": study.spacing_mm,
             "slice_index": number,
             "label": None,

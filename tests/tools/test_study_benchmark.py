@@ -1,8 +1,11 @@
 """The benchmark of a whole study runs, and times nothing that differs."""
 
 import argparse
+import dataclasses
 import importlib
+import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,12 @@ import torch
 from studies import write_checkpoint
 
 from pe_unified.ct.study import open_study
+from pe_unified.inference import load_model
+from pe_unified.models.det_parts import STOCK
 from pe_unified.testing import tiny_model_config
+
+#: What a benchmark gives of every row; tools/benchmark.py adds the rest.
+ROW = {"case", "ours", "reference", "unit"}
 
 
 @pytest.fixture
@@ -18,24 +26,87 @@ def module(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "tools"))
     module = importlib.import_module("benchmarks.study")
     monkeypatch.setitem(module.BACKBONES, "R50", tiny_model_config()["backbone"])
+    monkeypatch.setattr(module, "_FEW", 4)
+    narrow = dataclasses.replace(STOCK, channels=32, fc_channels=32)
+    monkeypatch.setattr(sys.modules["benchmarks.models"], "STOCK", narrow)
     before = torch.get_num_threads()
     yield module
     torch.set_num_threads(before)
 
 
-def arguments(module, painted_set, tmp_path):
-    parser = argparse.ArgumentParser()
-    module.add_arguments(parser)
+def words_of_command(painted_set, tmp_path):
     study = sorted(painted_set[1].parent.glob("CT_scans/*"))[0]
     words = ["--checkpoint", str(write_checkpoint(tmp_path / "m.pth")), "--study", str(study)]
-    return parser.parse_args([*words, "--size", "64", "--threads", "1", "--ways", "torch-fp32"])
+    return [*words, "--size", "64", "--threads", "1", "--ladder-slices", "8"]
 
 
-def test_rows_and_what_is_told(module, painted_set, tmp_path, capsys):
-    (row,) = module.run(arguments(module, painted_set, tmp_path))
-    assert set(row) == {"case", "ours", "reference", "unit"}
-    assert row["ours"] > 0 and row["reference"] > 0
-    assert row["case"].startswith("R50, 16 slices of 64 x 64, torch-fp32")
+def arguments(module, painted_set, tmp_path, *words):
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    return parser.parse_args([*words_of_command(painted_set, tmp_path), *words])
+
+
+def test_every_rung_stands_beside_the_one_before_and_the_stock_models(
+    module, painted_set, tmp_path, capsys, monkeypatch
+):
+    """As the command writes them."""
+    out = tmp_path / "rows.json"
+    words = [*words_of_command(painted_set, tmp_path), "--ways", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "study", *words])
+    importlib.import_module("benchmark").main()
+    rows = json.loads(out.read_text())
+    for row in rows:
+        assert set(row) == {*ROW, "what", "ratio", "machine", "versions"}
+        assert row["what"] == "study" and row["unit"] == "CPU s per slice"
+        assert row["ratio"] == row["ours"] / row["reference"] > 0
+    told = capsys.readouterr().out
+    rungs = re.findall(r"^(.*): [\d.]+ CPU s, [\d.]+ s per slice", told, re.MULTILINE)
+    assert rungs[0] == "three stock models as they come" and rungs[-3:] == [
+        "small-lesion settings",
+        "shared backbone",
+        "our own heads",
+    ]
+    cases = [row["case"].removeprefix("R50, 64 x 64: ") for row in rows]
+    assert cases == [
+        "ours / tuned stock models",
+        *(f"+ {name} / the rung before" for name in rungs[1:]),
+        *(f"{name} / three stock models as they come" for name in rungs[1:]),
+    ]
+    steps, totals = rows[1 : len(rungs)], rows[len(rungs) :]
+    assert rows[0]["ours"] == steps[-1]["ours"] == totals[-1]["ours"]
+    assert rows[0]["reference"] == totals[-3]["ours"], "tuned, with three backbones"
+    assert "2 of 3 batches" in told
+    assert re.findall(r"^(.*): logits within", told, re.MULTILINE) == rungs[1:]
+
+
+def test_a_rung_that_computes_something_else_is_not_timed(
+    module, painted_set, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sys.modules["benchmarks.ladder"], "copy_to_stock", lambda *args: [])
+    with pytest.raises(SystemExit, match="shared backbone: its logits differ"):
+        module.run(arguments(module, painted_set, tmp_path, "--ways"))
+
+
+def test_without_a_checkpoint_the_ladder_alone(module, painted_set, tmp_path, monkeypatch):
+    untrained = load_model(module.untrained_checkpoint(module.BACKBONES["R50"], tmp_path))
+    assert untrained.size == (384, 512) and untrained.thresholds.gate is None
+    args = arguments(module, painted_set, tmp_path)
+    args.checkpoint, tiny = None, args.checkpoint
+    monkeypatch.setattr(module, "untrained_checkpoint", lambda backbone, folder: tiny)
+    monkeypatch.setattr(module, "measure", lambda rungs, *rest: [len(rungs)])
+    assert module.run(args) in ([8], [9])
+
+
+def test_whole_studies(module, painted_set, tmp_path, capsys):
+    args = arguments(module, painted_set, tmp_path, "--ways", "torch-fp32")
+    args.ladder_slices = 0
+    tuned, stock = module.run(args)
+    assert set(tuned) == set(stock) == ROW and tuned["ours"] == stock["ours"] > 0
+    assert tuned["reference"] > 0 and stock["reference"] > 0
+    assert tuned["case"] == (
+        "R50, 16 slices of 64 x 64, torch-fp32, network 64 x 64 / tuned stock models"
+    )
+    assert stock["case"].endswith("/ three stock models as they come")
     told = capsys.readouterr().out
     assert "Dice of the masks 1.0000" in told and "TFLOP" in told
     assert "ms for every slice more" in told
@@ -45,20 +116,21 @@ def test_rows_and_what_is_told(module, painted_set, tmp_path, capsys):
 
 
 def test_a_way_that_differs_is_not_timed(module, painted_set, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MOST_DIFFERENCE", -1.0)
+    monkeypatch.setattr(sys.modules["benchmarks.whole_study"], "MOST_DIFFERENCE", -1.0)
     with pytest.raises(SystemExit, match="nothing was timed"):
-        module.run(arguments(module, painted_set, tmp_path))
+        module.run(
+            arguments(module, painted_set, tmp_path, "--ladder-slices", "0", "--ways", "torch-fp32")
+        )
 
 
 def test_memory_of_a_longer_study(module, painted_set, tmp_path, capsys, monkeypatch):
-    args = arguments(module, painted_set, tmp_path)
-    args.memory_of = 40
+    args = arguments(module, painted_set, tmp_path, "--memory-of", "40", "--ways", "torch-fp32")
     looked_at = []
 
     def tell(args, way, study, folder):
         with open_study(study) as opened:
             looked_at.append((way, opened.shape, opened.missing_slices))
 
-    monkeypatch.setattr(module, "_tell_memory", tell)
+    monkeypatch.setattr(module, "tell_memory", tell)
     assert module.run(args) == []
     assert looked_at == [("torch-fp32", (40, 64, 64), 0)]

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-import pe_unified.models  # noqa: F401  (registers the parts)
 from benchmarks.common import side_by_side
-from pe_unified.models.det_parts import STOCK
+from benchmarks.models import BACKBONES, unified_config
 from pe_unified.models.stock import (
     as_channels_last,
     copy_to_stock,
@@ -24,8 +23,6 @@ from pe_unified.models.stock import (
 from pe_unified.registry import MODELS
 from pe_unified.testing import tiny_batch
 
-BACKBONES = {"R50": dict(type="PEResNet", depth=50), "Swin-T": dict(type="PESwin")}
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=512, help="rows and columns of a slice")
@@ -35,27 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--amp", action="store_true", help="bfloat16 autocast on both sides")
 
 
-def unified_config(backbone: dict[str, Any], small_lesions: bool) -> dict[str, Any]:
-    """A PEUnified with three heads: mmdet's settings, or ours for emboli."""
-    seg = dict(detail_channels=16) if small_lesions else {}
-    return dict(
-        type="PEUnified",
-        data_preprocessor=dict(type="PEDataPreprocessor", channels_last=True),
-        backbone=backbone,
-        cls_head=dict(type="PEClsHead", pool="avg+max" if small_lesions else "avg"),
-        seg_head=dict(type="PESegHead", decoder=seg),
-        det_head=dict(type="PEDetHead", **({} if small_lesions else STOCK.replaced())),
-    )
-
-
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     torch.set_num_threads(args.threads)
     batch = tiny_batch((args.size, args.size), batch_size=1)
     rows = []
     for name in args.backbones:
-        same = MODELS.build(unified_config(BACKBONES[name], small_lesions=False)).eval()
-        small = MODELS.build(unified_config(BACKBONES[name], small_lesions=True)).eval()
-        stock = stock_models(unified_config(BACKBONES[name], small_lesions=False))
+        same = MODELS.build(unified_config(BACKBONES[name])).eval()
+        own = unified_config(BACKBONES[name], small_lesions=True, own_heads=True)
+        small = MODELS.build(own).eval()
+        stock = stock_models(unified_config(BACKBONES[name]))
         for task, model in stock.items():
             copy_to_stock(same, model, task)
             as_channels_last(model)

@@ -13,14 +13,13 @@ import torch
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 
-import pe_unified.models  # noqa: F401  (registers the parts)
 from benchmarks.common import side_by_side
+from benchmarks.models import BACKBONES
 from pe_unified.models.det_parts import STOCK
 from pe_unified.models.stock import as_channels_last, copy_to_stock, stock_batch, stock_models
 from pe_unified.registry import MODELS
 from pe_unified.testing import tiny_batch
 
-BACKBONES = {"R50": dict(type="PEResNet", depth=50), "Swin-T": dict(type="PESwin")}
 #: What mmpretrain, mmseg and mmdet can express: see pe_unified.models.stock.
 HEADS = {
     "cls": dict(type="PEClsHead", pool="avg"),

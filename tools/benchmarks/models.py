@@ -1,0 +1,55 @@
+"""The networks that are compared."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.registry import DefaultScope
+
+import pe_unified.models  # noqa: F401  (registers the parts)
+from benchmarks.studies import ROOT
+from pe_unified.engine import load_config
+from pe_unified.models.det_parts import STOCK
+from pe_unified.registry import MODELS
+
+BACKBONES = {"R50": dict(type="PEResNet", depth=50), "Swin-T": dict(type="PESwin")}
+#: Of embolus pixels. With that of rare emboli, logits of an untrained decoder differ by less than
+#: bfloat16 can tell apart, and nothing could be compared.
+UNTRAINED_PRIOR = 0.5
+
+
+def unified_config(
+    backbone: dict[str, Any], small_lesions: bool = False, own_heads: bool = False
+) -> dict[str, Any]:
+    """Config of a PEUnified with three heads.
+
+    Args:
+        backbone: its config.
+        small_lesions: our settings of Faster R-CNN, for emboli, in place of mmdet's.
+        own_heads: classification also by maxima and a decoder that sees the image, which the
+            stock frameworks cannot express.
+    """
+    return dict(
+        type="PEUnified",
+        data_preprocessor=dict(type="PEDataPreprocessor", channels_last=True),
+        backbone=backbone,
+        cls_head=dict(type="PEClsHead", pool="avg+max" if own_heads else "avg"),
+        seg_head=dict(type="PESegHead", decoder=dict(detail_channels=16) if own_heads else {}),
+        det_head=dict(type="PEDetHead", **({} if small_lesions else STOCK.replaced())),
+    )
+
+
+def untrained_checkpoint(backbone: dict[str, Any], folder: Path) -> Path:
+    """What training by configs/benchmarks/study_r50.py starts from, on a backbone.
+
+    Input 384 x 512, as docs/performance.md publishes that model; no thresholds, so no gate.
+    """
+    cfg = load_config(ROOT / "configs/benchmarks/study_r50.py", {"input_size": (384, 512)})
+    cfg.model.backbone = backbone
+    cfg.model.seg_head.prior = UNTRAINED_PRIOR
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope("pe_unified"):
+        weights = MODELS.build(cfg.model).state_dict()
+    path = folder / "untrained.pth"
+    torch.save({"meta": {"cfg": cfg.to_dict()}, "state_dict": weights}, path)
+    return path

@@ -1,0 +1,47 @@
+"""Studies to measure on: painted ones, longer ones, shorter ones."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pydicom
+from pydicom.uid import generate_uid
+
+from pe_unified.ct.study import open_study
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def painted(folder: Path, slices: int) -> Path:
+    """A painted study of 512 x 512 with emboli, as DICOM files."""
+    command = f"data_converters/make_phantom.py {folder / 'raw'} --layout fumpe --studies 1"
+    command += f" --size 512 --slices {slices} --positive-rate 1 --quiet"
+    subprocess.run([sys.executable, *command.split()], cwd=ROOT, check=True)
+    return next((folder / "raw" / "CT_scans").iterdir())
+
+
+def lengthened(study: Path, folder: Path, slices: int) -> Path:
+    """A study of so many slices, thinner ones: those of another one, up and down."""
+    with open_study(study) as opened:
+        files, step = opened.files, opened.known_spacing()[2]
+    folder.mkdir()
+    thinner = step * len(files) / slices
+    for number in range(slices):
+        place = number % (2 * len(files))
+        dataset = pydicom.dcmread(files[min(place, 2 * len(files) - 1 - place)])
+        x, y, _ = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [x, y, f"{number * thinner:.4f}"]
+        dataset.SliceThickness = f"{thinner:.4f}"
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        dataset.save_as(folder / f"{number}.dcm")
+    return folder
+
+
+def first_half(study: Path, folder: Path) -> Path:
+    """The lower half of a study's slices, as links."""
+    with open_study(study) as opened:
+        files = opened.files[: len(opened) // 2]
+    folder.mkdir()
+    for number, file in enumerate(files):
+        (folder / f"{number}.dcm").symlink_to(Path(file).resolve())
+    return folder

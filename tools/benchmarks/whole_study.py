@@ -1,0 +1,188 @@
+"""Whole studies in several ways, from DICOM to the report, beside the stock models."""
+
+import argparse
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.studies import ROOT, first_half
+from pe_unified.ct.study import open_study
+from pe_unified.inference import SlicePrediction, StudyPredictor, analyse_study, load_model
+from pe_unified.inference.engines import exported_folder
+from pe_unified.inference.export import export_model
+from pe_unified.inference.predictor import PredictorSettings
+from pe_unified.inference.reading import SliceReader
+from pe_unified.inference.survey import survey
+
+#: Between the fast ways and the plain one.
+MOST_DIFFERENCE, LEAST_DICE = 0.01, 0.99
+
+
+def whole_studies(
+    args: argparse.Namespace, study: Path, folder: Path, references: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Rows of every way beside every reference.
+
+    Args:
+        args: of the command: checkpoint, ways, backbone and batch size.
+        study: its files.
+        folder: for what is written.
+        references: seconds that this study takes otherwise, by name.
+
+    Raises:
+        SystemExit: a fast way gives other answers than the plain one.
+    """
+    half = first_half(study, folder / "half")
+    plain = _predictions(predictor_of(args, "torch-fp32-nogate"), study)
+    rows = []
+    for way in args.ways:
+        predictor = predictor_of(args, way)
+        _require_agreement(way, plain, _predictions(predictor, study))
+        report = analyse_study(study, folder / way, predictor)
+        shorter = analyse_study(half, folder / f"{way}-half", predictor)
+        _tell(args, way, report, shorter)
+        tell_memory(args, way, study, folder)
+        rows += [
+            {
+                "case": f"{args.backbone}, {len(report['slices'])} slices of "
+                f"{report['input']['rows']} x {report['input']['cols']}, {way}, network "
+                f"{' x '.join(map(str, predictor.model.size))} / {name}",
+                "ours": report["seconds"]["total"],
+                "reference": seconds,
+                "unit": "s per study",
+            }
+            for name, seconds in references.items()
+        ]
+    return rows
+
+
+def _parts_of(way: str) -> tuple[str, str, bool]:
+    """Backend, precision, and whether the gate is used."""
+    backend, precision, *rest = way.split("-")
+    return backend, precision, rest != ["nogate"]
+
+
+def predictor_of(args: argparse.Namespace, way: str) -> StudyPredictor:
+    backend, precision, gate = _parts_of(way)
+    if backend != "torch":
+        place = exported_folder(args.checkpoint, backend)
+        if not place.is_dir():
+            export_model(
+                load_model(args.checkpoint, device="cpu", precision="fp32"), backend, place
+            )
+    return PredictorSettings(
+        str(args.checkpoint),
+        device="cpu",
+        precision=precision,
+        batch_size=args.batch_size,
+        gate=gate,
+        backend=backend,
+    ).predictor()
+
+
+def _predictions(predictor: StudyPredictor, study: Path) -> list[SlicePrediction]:
+    with open_study(study) as opened:
+        reader = SliceReader(opened)
+        return predictor.predict(reader, survey(reader))
+
+
+def _require_agreement(
+    way: str, plain: list[SlicePrediction], found: list[SlicePrediction]
+) -> None:
+    """Probabilities and masks on all slices, also on those that the gate kept the heads from."""
+    worst, both, total = 0.0, 0, 0
+    for one, other in zip(plain, found, strict=True):
+        if one.probability is not None and other.probability is not None:
+            worst = max(worst, abs(one.probability - other.probability))
+        both += len(np.intersect1d(one.pixels, other.pixels))
+        total += len(one.pixels) + len(other.pixels)
+    if not total:
+        raise SystemExit(f"{way}: no mask to compare; take a study in which the model sees emboli")
+    dice = 2 * both / total
+    kept = np.mean([each.examined for each in found])
+    lost = sum(len(each.pixels) for each, other in zip(plain, found) if not other.examined)
+    print(
+        f"{way}: probabilities within {worst:.4f} of the plain way, Dice of the masks {dice:.4f}; "
+        f"the gate let {kept:.0%} of the slices through, {lost} embolus pixels of the plain way "
+        "were on the others"
+    )
+    if worst > MOST_DIFFERENCE or dice < LEAST_DICE:
+        raise SystemExit(
+            f"{way} differs from the plain way by more than {MOST_DIFFERENCE} or has a Dice "
+            f"below {LEAST_DICE}; nothing was timed"
+        )
+
+
+def _tell(
+    args: argparse.Namespace, way: str, report: dict[str, Any], shorter: dict[str, Any]
+) -> None:
+    """Where the time goes, what a further slice costs, how near the machine's limit this is."""
+    seconds = report["seconds"]
+    stages = ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items())
+    more = len(report["slices"]) - len(shorter["slices"])
+    added = (seconds["total"] - shorter["seconds"]["total"]) / more
+    print(f"{way}: {stages}; {added * 1e3:.0f} ms for every slice more")
+    looked = [each for each in report["slices"] if each["probability"] is not None]
+    examined = sum(each["examined"] for each in report["slices"])
+    flops = _flops(args, len(looked), examined)
+    reached, peak = flops / seconds["network"] / 1e9, _peak(_parts_of(way)[1]) / 1e9
+    print(
+        f"{way}: {len(looked)} slices looked at, {examined} examined for pixels and boxes; "
+        f"{flops / 1e12:.1f} TFLOP in the network at {reached:.0f} GFLOP/s, {reached / peak:.0%} "
+        f"of what a large matrix product of torch reaches here ({peak:.0f})"
+    )
+
+
+def tell_memory(args: argparse.Namespace, way: str, study: Path, folder: Path) -> None:
+    """Peak memory of the command itself, in a process of its own."""
+    backend, precision, gate = _parts_of(way)
+    command = [sys.executable, "tools/infer.py", str(study)]
+    command += ["--checkpoint", str(args.checkpoint.resolve()), "--backend", backend]
+    command += ["--device", "cpu", "--precision", precision, "--batch-size", str(args.batch_size)]
+    command += ["--out", str(folder / f"{way}-memory"), *([] if gate else ["--no-gate"])]
+    most = 0
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            # The peak so far, as the system keeps it. (That of getrusage counts this process, too.)
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            most = max([most, *(int(kib) for kib in re.findall(r"VmHWM:\s*(\d+) kB", status))])
+            time.sleep(0.05)
+    if process.returncode:
+        raise SystemExit(f"{way}: {' '.join(command)} failed")
+    print(f"{way}: the command takes {most * 1024 / 1e9:.2f} GB at most")
+
+
+def _flops(args: argparse.Namespace, trunk: int, heads: int) -> float:
+    """Floating-point operations of the dense network for so many slices."""
+    model = load_model(args.checkpoint, device="cpu", precision="fp32")
+    channels = model.model.data_preprocessor.mean.numel()
+    inputs = torch.zeros(1, channels, *model.size)
+    with torch.inference_mode():
+        counter = FlopCounterMode(display=False)
+        with counter:
+            _, levels = model.engine.trunk(inputs)
+        first = counter.get_total_flops()
+        counter = FlopCounterMode(display=False)
+        with counter:
+            model.engine.heads(levels, inputs)
+    return float(first * trunk + counter.get_total_flops() * heads)
+
+
+def _peak(precision: str) -> float:
+    """Operations per second of a product of large matrices."""
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    one, other = (torch.randn(3072, 3072, dtype=kind) for _ in range(2))
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        one @ other
+        best = min(best, time.perf_counter() - start)
+    return 2 * 3072**3 / best
