@@ -17,7 +17,7 @@ _COPYLEFT = re.compile(r"\b(A?L?GPL|GNU|MPL|Mozilla|EUPL|CeCILL|SSPL)", re.IGNOR
 #: What is not permissive, or does not say so, and why it may be required all the same.
 EXCEPTIONS = {
     "tqdm": "MPL-2.0 binds the changed files of tqdm alone; it is used as it is",
-    "opencv-python": "Apache-2.0, with Qt and FFmpeg (LGPL shared libraries); `make setup` leaves it out",
+    "opencv-python": "Apache-2.0, with Qt and FFmpeg under the LGPL; left out by `make setup`",
 }
 #: NVIDIA's own licence lets its CUDA libraries, which torch asks for, be passed on unchanged.
 _NVIDIA = re.compile(r"nvidia-|cuda-toolkit$")
@@ -61,14 +61,15 @@ def required(lines: list[str]) -> dict[str, Distribution | None]:
 
 
 def licence_of(package: Distribution) -> str:
-    """What a package says of its licence: the expression, else the classifiers, else the text's start."""
+    """What a package says of its licence: the expression, else the classifiers, else its text."""
     said = package.metadata
     classifiers = [
         line.rpartition(":: ")[2]
         for line in said.get_all("Classifier") or ()
         if line.startswith("License ::") and not line.endswith("OSI Approved")
     ]
-    return said.get("License-Expression") or " AND ".join(classifiers) or (said.get("License") or "")[:400]
+    text = (said.get("License") or "")[:400]
+    return said.get("License-Expression") or " AND ".join(classifiers) or text
 
 
 def is_permissive(licence: str) -> bool:

@@ -1,7 +1,7 @@
 """JPEG slices through the GDCM inside SimpleITK, as a decoder that pydicom calls.
 
-pydicom's own ways to JPEG are a package under the GPL, or lack 12-bit lossy pictures. GDCM reads all
-that DICOM knows as JPEG (ITU-T T.81) and refuses streams that are cut short.
+pydicom's own ways to JPEG are a package under the GPL, or lack 12-bit lossy pictures. GDCM reads
+all that DICOM knows as JPEG (ITU-T T.81) and refuses streams that are cut short.
 """
 
 import struct

@@ -11,7 +11,6 @@ import pydicom
 from dicom_files import write_hu, write_jpeg
 from hypothesis import strategies as st
 
-FORMS = ("dicom", "dicom-rle", "dicom-jpeg", "nifti", "nifti-gz", "nrrd", "nrrd-gz", "nrrd-bz2", "zip")
 NAMES = {
     "dicom": "slice.dcm",
     "dicom-rle": "slice.dcm",
@@ -23,6 +22,7 @@ NAMES = {
     "nrrd-bz2": "ct.nrrd",
     "zip": "study.zip",
 }
+FORMS = tuple(NAMES)
 
 
 def small_file(form: str) -> bytes:
