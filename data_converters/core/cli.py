@@ -179,6 +179,9 @@ def main(
     )
     for note in report["notes"]:
         print(f"  {note}", file=sys.stderr)
+    noted = sum(bool(entry.get("notes")) for entry in report["patients"])
+    if noted:
+        print(f"  notes on {noted} patients are in {args.out / REPORT}", file=sys.stderr)
     warnings = report_warnings(report)
     for warning in warnings[:_SHOWN]:
         print(f"  warning: {warning}", file=sys.stderr)

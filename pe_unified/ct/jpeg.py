@@ -8,7 +8,6 @@ import struct
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import SimpleITK as sitk
 from pydicom.pixels import get_decoder
 from pydicom.pixels.decoders.base import DecodeRunner
 from pydicom.uid import (
@@ -39,6 +38,8 @@ def decode_frame(stream: bytes, runner: DecodeRunner) -> bytes:
     Raises:
         ValueError: the stream is damaged, cut short or of another size.
     """
+    import SimpleITK as sitk  # 100 MB that readers of anything else do without
+
     frame = jpeg_frame(stream)
     samples, allocated = runner.samples_per_pixel, runner.bits_allocated
     # GDCM trusts the frame header: one of other numbers makes it write beyond its rooms.
