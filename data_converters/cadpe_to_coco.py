@@ -4,7 +4,8 @@
 RAW holds images/001.nrrd, images/e0032.nrrd ... and rs/0001RefStd.nrrd, rs/e0032RefStd.nrrd
 (numeric ids are padded to four digits or not). The number of an embolus becomes instance_id of
 its 2D components. Volumes are turned by their header so that slices run from feet to head and
-lie as DICOM stores them; file_index is the slice's index in the file.
+lie as DICOM stores them; file_index is the slice's index in the file. Image and reference are
+paired by index, or as their headers say where the HU under the emboli speak for that.
 
     python data_converters/cadpe_to_coco.py RAW OUT --workers 8
 """
@@ -21,11 +22,12 @@ import numpy as np
 from data_converters.core import cli
 from data_converters.core.listed import ListedSet
 from data_converters.core.masked import MaskedSlice, plan_masked_study
+from data_converters.core.orders import choose_turn
 from data_converters.core.places import contents, folders_below, refuse_several, stem_before
 from data_converters.core.plan import PatientPlan, PatientSource, stamp
 from data_converters.core.schema import annotations_of_mask
 from pe_unified.ct.errors import DataError
-from pe_unified.ct.grids import Turn, placement_of, turn_of
+from pe_unified.ct.grids import Turn, placement_of, turn_of, turned_affine
 from pe_unified.ct.headers import natural_key
 from pe_unified.ct.volume_files import level_to_hu, open_nrrd, volume_shift
 
@@ -43,16 +45,22 @@ class CadpeReader:
         image_path, label_path = source.place
         image, affine = open_nrrd(image_path, scratch)
         labels, label_affine = open_nrrd(label_path, scratch)
-        if labels.shape != image.shape:
-            reason = f"labels of shape {labels.shape}, image {image.shape}"
-            raise DataError(label_path, reason, "find the reference of this case")
         turn = turn_of(affine)
-        notes = []
-        if label_affine is not None and turn_of(label_affine) != turn:
-            notes.append("the headers of image and labels disagree; paired by index")
         z, spacing = _heights(affine, turn, image.shape)
         stored = turn.apply(image.open())
         shift = volume_shift(stored)
+        known = image.placed and labels.placed and affine is not None
+        of_labels, notes, warnings = choose_turn(
+            labels.open(),
+            stored.shape,
+            turn,
+            turned_affine(affine, turn, image.shape) if known else None,
+            label_affine if known else None,
+            lambda index: level_to_hu(stored[index], shift),
+        )
+        if of_labels is None:
+            reason = f"labels of shape {labels.shape}, image {image.shape}"
+            raise DataError(label_path, reason, "find the reference of this case")
         if shift:
             notes.append(f"no value is negative: {-shift} HU subtracted")
         slices = [
@@ -62,12 +70,18 @@ class CadpeReader:
                 file_index=turn.file_slice(index, len(stored)),
                 z_mm=z[index],
             )
-            for index, level in enumerate(turn.apply(labels.open()))
+            for index, level in enumerate(of_labels.apply(labels.open()))
         ]
         # The files carry no UID; the name keeps cases of other sets apart.
         study_uid = f"cadpe-{source.patient_id}"
         return plan_masked_study(
-            source.patient_id, study_uid, slices, spacing, notes=notes, check_hu=self.check_hu
+            source.patient_id,
+            study_uid,
+            slices,
+            spacing,
+            notes=notes,
+            warnings=warnings,
+            check_hu=self.check_hu,
         )
 
     def read_slice(self, source: tuple[Any, ...]) -> np.ndarray:

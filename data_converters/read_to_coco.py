@@ -2,9 +2,9 @@
 """Convert READ: CT angiographies of two makers as DICOM, masks as NIfTI.
 
 RAW holds "GE (DICOM files)/01GE", "TOSHIBA (DICOM files)/01TS" ... and, anywhere below,
-01GE.nii.gz. Image and mask are paired by index, slices in ascending position: the headers
-disagree on the direction of the slices, and the mask's slice spacing is rounded, so geometry
-comes from the DICOM files alone. The HU under the masks are checked.
+01GE.nii.gz. Image and mask are paired by index, slices in ascending position, or as their headers
+say: these disagree on the direction of the slices, so the HU under the masks decide, and the report
+tells. The mask's slice spacing is rounded: distances come from the DICOM files alone.
 
     python data_converters/read_to_coco.py RAW OUT --workers 8
 """
@@ -21,6 +21,7 @@ import numpy as np
 from data_converters.core import cli
 from data_converters.core.listed import ListedSet, scan_with_mask
 from data_converters.core.masked import of_stack, plan_masked_study
+from data_converters.core.orders import choose_turn
 from data_converters.core.pairing import slices_for_mask
 from data_converters.core.places import (
     case_name,
@@ -32,12 +33,17 @@ from data_converters.core.places import (
 from data_converters.core.plan import PatientPlan, PatientSource
 from data_converters.core.schema import annotations_of_mask
 from pe_unified.ct.dicom import read_hu
+from pe_unified.ct.errors import DataError
+from pe_unified.ct.grids import Turn, turn_of
 from pe_unified.ct.headers import natural_key, scan_folder
 from pe_unified.ct.stack import stack_slices
-from pe_unified.ct.volume_files import read_nifti
+from pe_unified.ct.volume_files import nifti_is_placed, read_nifti
 
-#: The mask's slices against those of the scan in ascending position.
-ORDERS = ("ascending", "descending")
+#: The mask's slices against those of the scan in ascending position; measured by the HU.
+ORDERS = ("measured", "ascending", "descending")
+#: NIfTI's axes are (cols, rows, slices).
+_ASCENDING = Turn()
+_DESCENDING = Turn(flips=(True, False, False))
 _MASK_SUFFIXES = (".nii.gz", ".nii")
 
 
@@ -45,25 +51,37 @@ _MASK_SUFFIXES = (".nii.gz", ".nii")
 class ReadReader:
     """Reads one case: a folder of DICOM files and a NIfTI mask."""
 
-    order: str = "ascending"
+    order: str = "measured"
     check_hu: bool = True
     whole_patients: bool = True
 
     def plan(self, source: PatientSource, scratch: Path) -> PatientPlan:
         folder, mask_path = source.place
-        labels, _ = read_nifti(mask_path)
-        cols, rows, count = labels.shape
+        labels, affine = read_nifti(mask_path)
+        stated = affine if self.order == "measured" and nifti_is_placed(mask_path) else None
+        count, rows, cols = (labels.shape[axis] for axis in turn_of(stated).axes)
         headers, notes = slices_for_mask(scan_folder(folder), (rows, cols, count), str(folder))
         stack = stack_slices(headers)
-        levels = range(count) if self.order == "ascending" else range(count - 1, -1, -1)
-        # NIfTI's axes are (cols, rows, slices).
-        annotations = [annotations_of_mask(labels[:, :, k].T) for k in levels]
+        turn, found, warnings = choose_turn(
+            labels,
+            (count, rows, cols),
+            _DESCENDING if self.order == "descending" else _ASCENDING,
+            stack.affine_lps(),
+            stated,
+            lambda index: read_hu(stack.slices[index].path),
+        )
+        if turn is None:
+            reason = f"a mask of shape {labels.shape}, slices of {rows} x {cols} pixels"
+            raise DataError(mask_path, reason, "find the mask of this scan")
+        annotations = [annotations_of_mask(turn.level(labels, k)) for k in range(count)]
+        file_index = [turn.file_slice(k, count) for k in range(count)]
         return plan_masked_study(
             source.patient_id,
             headers[0].study_uid or source.patient_id,
-            of_stack(stack, annotations, levels),
+            of_stack(stack, annotations, file_index),
             stack.spacing_mm,
-            notes=notes + stack.notes(),
+            notes=notes + stack.notes() + found,
+            warnings=warnings,
             check_hu=self.check_hu,
         )
 
@@ -76,13 +94,13 @@ class Read(ListedSet[ReadReader]):
 
     Args:
         raw: the folder that holds ``GE (DICOM files)`` and ``TOSHIBA (DICOM files)``.
-        order: how the masks' slices run; ``ascending`` is the set's own.
+        order: how the masks' slices run; ``measured`` tries what index and headers say.
         check_hu: refuse masks whose HU show that they lie on the wrong slices.
     """
 
     name = "read"
 
-    def __init__(self, raw: Path, order: str = "ascending", check_hu: bool = True):
+    def __init__(self, raw: Path, order: str = "measured", check_hu: bool = True):
         super().__init__(raw, ReadReader(order, check_hu))
 
     def info(self) -> dict[str, str]:
@@ -126,8 +144,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--order",
         choices=ORDERS,
-        default="ascending",
-        help="how the masks' slices run against position (default: %(default)s, as published)",
+        default="measured",
+        help="how the masks' slices run against position (default: as the HU under them say)",
     )
     cli.add_hu_check(parser)
     return parser

@@ -5,7 +5,8 @@ Every slice decodes as 16-bit grayscale of the listed size; every mask decodes, 
 a tight box and one 8-connected component; the HU under the masks are those of emboli (not judged
 where a set was converted with --no-hu-check); labels agree with each other; splits and folds share
 no patient and no group; what the report says was converted is all there, and nothing else. Prints
-each fault and exits with 1 if there is any.
+each fault and exits with 1 if there is any. Warnings tell what is doubtful and may be right: exams
+whose labels break a rule of RSNA-STR PE, and what the conversion warned of.
 
     python data_converters/verify.py DATA --workers 8
 """
@@ -22,6 +23,7 @@ from typing import Any
 from data_converters.core import hu_check
 from data_converters.core.check_contract import (
     Part,
+    exam_warnings,
     is_report_entry,
     load_part,
     part_faults,
@@ -30,7 +32,7 @@ from data_converters.core.check_contract import (
 )
 from data_converters.core.check_pixels import Checked, check_slices
 from data_converters.core.cli import add_workers
-from data_converters.core.run import REPORT
+from data_converters.core.run import REPORT, report_warnings
 from data_converters.core.splits import SPLITS
 from data_converters.core.work import PRELOAD
 from pe_unified.ct.errors import DataError
@@ -46,6 +48,11 @@ def verify(root: str | os.PathLike, workers: int = 1) -> list[str]:
         root: the dataset folder.
         workers: processes that decode the pixels.
     """
+    return examine(root, workers)[0]
+
+
+def examine(root: str | os.PathLike, workers: int = 1) -> tuple[list[str], list[str]]:
+    """As :func:`verify`; and warnings, of what is doubtful and may be right."""
     root = Path(root).resolve()
     faults: list[str] = []
     parts: dict[str, Part] = {}
@@ -61,27 +68,32 @@ def verify(root: str | os.PathLike, workers: int = 1) -> list[str]:
     for part in parts.values():
         faults += part_faults(part)
     faults += split_faults(parts)
-    faults += _nothing_lost(root, parts)
+    report, unreadable = _read_report(root)
+    faults += unreadable
+    faults += report_faults_of(report, parts, _on_disk(root))
     faults += _pixel_faults(root, parts, workers)
-    return faults
+    warnings = report_warnings(report) if report else []
+    for split in SPLITS:
+        warnings += exam_warnings(parts[split]) if split in parts else ()
+    return faults, list(dict.fromkeys(warnings))
 
 
-def _nothing_lost(root: Path, parts: Mapping[str, Part]) -> Iterator[str]:
+def _read_report(root: Path) -> tuple[dict[str, Any], list[str]]:
+    """The report, empty where it cannot be used, and why."""
     try:
         report = json.loads((root / REPORT).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        yield f"{REPORT}: cannot be read ({error}); convert again"
-        report = {}
+        return {}, [f"{REPORT}: cannot be read ({error}); convert again"]
     entries = report.get("patients") if isinstance(report, dict) else None
     if not isinstance(entries, list) or not all(is_report_entry(entry) for entry in entries):
-        yield f"{REPORT}: is no list of patients with what came of them; convert again"
-        report = {}
-    on_disk = (
-        f"images/{patient.name}/{path.name}"
-        for patient in (root / "images").glob("*/")
-        for path in patient.iterdir()
-    )
-    yield from report_faults_of(report, parts, on_disk)
+        return {}, [f"{REPORT}: is no list of patients with what came of them; convert again"]
+    return report, []
+
+
+def _on_disk(root: Path) -> Iterator[str]:
+    for patient in (root / "images").glob("*/"):
+        for path in patient.iterdir():
+            yield f"images/{patient.name}/{path.name}"
 
 
 def _pixel_faults(root: Path, parts: Mapping[str, Part], workers: int) -> Iterator[str]:
@@ -139,12 +151,14 @@ def main() -> int:
     if not args.root.is_dir():
         print(f"error: no folder at {args.root}", file=sys.stderr)
         return 2
-    faults = verify(args.root, args.workers)
-    for fault in faults[: args.show]:
-        print(fault)
-    if len(faults) > args.show:
-        print(f"and {len(faults) - args.show} more")
-    print(f"{args.root}: {len(faults)} faults" if faults else f"{args.root}: no fault")
+    faults, warnings = examine(args.root, args.workers)
+    for lines in (faults, [f"warning: {warning}" for warning in warnings]):
+        for line in lines[: args.show]:
+            print(line)
+        if len(lines) > args.show:
+            print(f"and {len(lines) - args.show} more")
+    doubtful = f", {len(warnings)} warnings" if warnings else ""
+    print(f"{args.root}: {f'{len(faults)} faults' if faults else 'no fault'}{doubtful}")
     return 1 if faults else 0
 
 

@@ -5,6 +5,7 @@ wrong with the cure. Exit status 1 where something is wrong."""
 import argparse
 import importlib
 import platform
+import re
 import shutil
 import sys
 import tomllib
@@ -50,15 +51,19 @@ def check_python() -> tuple[str, str]:
 
 
 def check_opencv() -> tuple[str, str]:
+    """Two wheels write into one folder; the one that came last wins, and one needs libGL."""
+    cure = "pip install --force-reinstall --no-deps opencv-python-headless"
     try:
         import cv2
     except ImportError as error:
-        cure = (
-            "pip uninstall opencv-python opencv-python-headless, then "
-            "pip install opencv-python-headless"
-        )
         return str(error).splitlines()[0], cure
-    return cv2.__version__, ""
+    try:
+        both = version("opencv-python")
+    except PackageNotFoundError:
+        return cv2.__version__, ""
+    if re.search(r"GUI: +NONE", cv2.getBuildInformation()):
+        return cv2.__version__, ""
+    return f"{cv2.__version__}, of opencv-python {both}, over the headless one", cure
 
 
 def check_torch() -> tuple[str, str]:

@@ -45,11 +45,13 @@ def main() -> None:
         cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
         cfg.launcher = args.launcher
         cfg.resume = args.resume
+        reuse = dict(cfg.get("reuse") or {})
         for pair in args.reuse:
             module, separator, checkpoint = pair.partition("=")
             if not separator:
                 raise ConfigError(f"--reuse takes MODULE=CHECKPOINT, got '{pair}'")
-            cfg.reuse[module] = checkpoint
+            reuse[module] = checkpoint
+        cfg.reuse = reuse
         if not args.resume:
             refuse_used(cfg.work_dir)
         PERunner.from_cfg(cfg).train()

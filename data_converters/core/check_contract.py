@@ -9,6 +9,7 @@ from typing import Any
 
 from data_converters.core.schema import ALL_LABELS, CATEGORIES, CATEGORY_ID, EXAM_LABELS
 from data_converters.core.splits import SPLITS
+from pe_unified.ct.exam_labels import exam_doubts
 from pe_unified.ct.hu import HU_OFFSET
 
 _INFO = ("description", "source", "licence", "converter_version", "split_seed")
@@ -227,6 +228,29 @@ def _exam_faults(part: Part) -> Iterator[str]:
             yield f"{where}, {study}: negative, yet slices have an embolus"
     for study in sorted(str(uid) for uid in set(exams) - with_slices):
         yield f"{where}: study {study} has no slice"
+
+
+def exam_warnings(part: Part) -> Iterator[str]:
+    """Exams whose labels cannot all be right; those of a subset know too few of their slices."""
+    if _holds_subset(part.info):
+        return
+    slices: dict[str, list[int | None]] = defaultdict(list)
+    for image in part.images:
+        slices[image["study_uid"]].append(image["pe_present"])
+    for exam in part.exams:
+        present = slices.get(exam.get("study_uid"), [None])
+        if None not in present:
+            for doubt in exam_doubts(exam, present.count(1), len(present)):
+                yield f"{exam.get('patient_id')}: study {exam['study_uid']}: {doubt}; check the csv"
+
+
+def _holds_subset(info: Mapping[str, Any]) -> bool:
+    """Whether a set, or one of those merged into it, was converted in part."""
+    members = info.get("sets")
+    inner = members.values() if isinstance(members, Mapping) else ()
+    return bool(info.get("subset")) or any(
+        isinstance(each, Mapping) and _holds_subset(each) for each in inner
+    )
 
 
 def _study_faults(part: Part) -> Iterator[str]:

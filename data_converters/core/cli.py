@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_converters.core.known_splits import read_splits
 from data_converters.core.plan import Converter
-from data_converters.core.run import RunOptions, convert, report_faults
+from data_converters.core.run import REPORT, RunOptions, convert, report_faults, report_warnings
 from pe_unified.ct.errors import DataError, shown
 from pe_unified.workers import usable_cores
 
@@ -179,12 +179,21 @@ def main(
     )
     for note in report["notes"]:
         print(f"  {note}", file=sys.stderr)
+    noted = sum(bool(entry.get("notes")) for entry in report["patients"])
+    if noted:
+        print(f"  notes on {noted} patients are in {args.out / REPORT}", file=sys.stderr)
+    warnings = report_warnings(report)
+    for warning in warnings[:_SHOWN]:
+        print(f"  warning: {warning}", file=sys.stderr)
+    if len(warnings) > _SHOWN:
+        rest = len(warnings) - _SHOWN
+        print(f"  and {rest} more warnings, see {args.out / REPORT}", file=sys.stderr)
     faults = report_faults(report)
     for fault in faults[:_SHOWN]:
         print(f"  {fault}", file=sys.stderr)
     if len(faults) > _SHOWN:
         rest = len(faults) - _SHOWN
-        print(f"  and {rest} more, see {args.out / 'conversion_report.json'}", file=sys.stderr)
+        print(f"  and {rest} more, see {args.out / REPORT}", file=sys.stderr)
     if not totals["converted"]:
         return 1
     return 1 if faults and not args.allow_skips else 0

@@ -4,8 +4,8 @@ Emboli are about 20-120 HU in contrast of 150-500 HU. Masks paired with the wron
 fall on lung, bone and contrast instead, and give no error of any other kind.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -24,8 +24,11 @@ LEAST_SHARE = 0.5
 REVERSED_GAIN = 0.15
 #: The brightest few percent around emboli must exceed this, HU: contrast flows past them.
 LEAST_CONTRAST_HU = 110.0
-#: Fewer mask pixels than this prove nothing.
-LEAST_PIXELS = 100
+#: Of a mask with fewer pixels only what no edge and no noise explains is a reason: the mean beyond
+#: wider limits, HU, and a reversed order that fits better by more.
+FEW_PIXELS = 100
+MEAN_HU_OF_FEW = (-300.0, 280.0)
+REVERSED_GAIN_OF_FEW = 0.3
 
 _RING = 4
 _BINS = np.arange(-1024, 1025, 16)
@@ -74,6 +77,10 @@ class HuStatistics:
         whose surroundings are lung."""
         return bool(self.mirrored_pixels and self.share > self.mirrored_share + REVERSED_GAIN)
 
+    def against(self, other: "HuStatistics") -> "HuStatistics":
+        """The same, with what another order of the masks gives as the reversed one."""
+        return replace(self, mirrored_pixels=other.pixels, mirrored_typical=other.typical)
+
     @property
     def contrast(self) -> float:
         """The 97th percentile around the masks, HU."""
@@ -117,25 +124,30 @@ def judge(found: HuStatistics, patient_id: str, cure: str) -> None:
     Raises:
         DataError: with what was measured and the ``cure``.
     """
-    if found.pixels < LEAST_PIXELS:
-        return
-    reasons = list(_doubts(found))
+    reasons = doubts(found)
     if reasons:
         raise DataError(patient_id, f"the HU check fails: {'; '.join(reasons)}", cure)
 
 
-def _doubts(found: HuStatistics) -> Iterable[str]:
-    low, high = MEAN_HU
+def doubts(found: HuStatistics) -> list[str]:
+    """Why masks cannot belong to their slices; nothing where they can, or where there are none."""
+    return list(_doubts(found)) if found.pixels else []
+
+
+def _doubts(found: HuStatistics) -> Iterator[str]:
+    few = found.pixels < FEW_PIXELS
+    low, high = MEAN_HU_OF_FEW if few else MEAN_HU
     if not low <= found.mean <= high:
         yield f"mean {found.mean:.0f} HU under the masks, expected about 20 to 120"
-    elif found.share < LEAST_SHARE:
+    elif found.share < LEAST_SHARE and not few:
         yield (
             f"only {found.share:.0%} of the mask pixels lie within "
             f"{EMBOLUS_HU[0]} to {EMBOLUS_HU[1]} HU"
         )
-    if found.contrast < LEAST_CONTRAST_HU and not found.fits_better_than_reversed:
+    if found.contrast < LEAST_CONTRAST_HU and not found.fits_better_than_reversed and not few:
         yield f"no contrast around the masks (97th percentile {found.contrast:.0f} HU)"
-    if found.mirrored_pixels and found.mirrored_share > found.share + REVERSED_GAIN:
+    gain = REVERSED_GAIN_OF_FEW if few else REVERSED_GAIN
+    if found.mirrored_pixels and found.mirrored_share > found.share + gain:
         yield (
             f"the masks fit better in reversed order ({found.mirrored_share:.0%} against "
             f"{found.share:.0%} of the pixels look like emboli)"

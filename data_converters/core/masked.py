@@ -38,6 +38,7 @@ def plan_masked_study(
     *,
     notes: Sequence[str],
     check_hu: bool,
+    warnings: Sequence[str] = (),
 ) -> PatientPlan:
     """``slices`` from feet to head; their number becomes ``slice_index`` and the PNG's name."""
     by_file_index = {item.file_index: item.annotations for item in slices}
@@ -65,6 +66,7 @@ def plan_masked_study(
         studies=[StudyPlan(exam, plans, spacing_mm)],
         has_pe=has_pe,
         notes=list(notes),
+        warnings=list(warnings),
         check_hu=check_hu,
     )
 

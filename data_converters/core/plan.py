@@ -66,6 +66,7 @@ class PatientPlan:
         patient_id: as it stands in the JSON.
         has_pe: for stratified splits; None where unknown.
         notes: what was left out on purpose.
+        warnings: what is doubtful and may be right.
         problems: what is wrong, with the cure; any problem makes the run fail unless
             skips are allowed.
         check_hu: compare the HU under the masks with what emboli look like.
@@ -75,6 +76,7 @@ class PatientPlan:
     studies: list[StudyPlan]
     has_pe: bool | None = None
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     check_hu: bool = False
 

@@ -15,6 +15,7 @@ from data_converters.core.rsna_table import BoxRow, SliceRow
 from data_converters.core.schema import ALL_LABELS, annotation_of_box, exam_entry, rounded
 from pe_unified.ct.dicom import read_hu
 from pe_unified.ct.errors import DataError
+from pe_unified.ct.exam_labels import exam_doubts
 from pe_unified.ct.headers import (
     SliceHeader,
     is_companion,
@@ -97,6 +98,8 @@ class RsnaReader:
                 f"study {place.study_uid}: a negative exam with {positives} positive slices; "
                 "mend the csv"
             )
+        doubts = exam_doubts(place.labels, positives, len(place.rows))
+        plan.warnings += [f"study {place.study_uid}: {doubt}; check the csv" for doubt in doubts]
         by_series: dict[str, list[SliceRow]] = {}
         for row in place.rows:
             by_series.setdefault(row.series_uid, []).append(row)

@@ -366,6 +366,15 @@ def report_faults(report: Mapping[str, Any]) -> list[str]:
     return faults
 
 
+def report_warnings(report: Mapping[str, Any]) -> list[str]:
+    """What in a report is doubtful and may be right."""
+    return [
+        f"{entry['patient_id']}: {warning}"
+        for entry in report["patients"]
+        for warning in entry.get("warnings", ())
+    ]
+
+
 def _relative_to(raw: Path, value: Any) -> Any:
     """The same value with the raw folder cut off the paths within its texts."""
     if isinstance(value, str):

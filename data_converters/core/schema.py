@@ -14,17 +14,14 @@ import cv2
 import numpy as np
 from pycocotools import mask as rle_tools
 
-from pe_unified.ct.exam_labels import EXAM_LABELS
+from pe_unified.ct.exam_labels import EXAM_LABELS, INFORMATIONAL
 from pe_unified.ct.hu import HU_OFFSET
 
 #: Raised whenever the same input would give other output, so that old records are redone.
-CONVERTER_VERSION = "1.2"
+CONVERTER_VERSION = "1.3"
 
 CATEGORY_ID = 1
 CATEGORIES = [{"id": CATEGORY_ID, "name": "embolus", "supercategory": "pulmonary embolism"}]
-
-#: Of the exam labels, the ones that describe the study, not the embolism.
-_INFORMATIONAL = ("qa_motion", "qa_contrast", "flow_artifact", "true_filling_defect_not_pe")
 
 ALL_LABELS = ("slice", "boxes", "masks")
 
@@ -135,7 +132,7 @@ def exam_labels_from_masks(has_pe: bool) -> dict[str, int | None]:
     """
     if has_pe:
         return {"negative_exam_for_pe": 0, "indeterminate": 0}
-    labels: dict[str, int | None] = {name: 0 for name in EXAM_LABELS if name not in _INFORMATIONAL}
+    labels: dict[str, int | None] = {name: 0 for name in EXAM_LABELS if name not in INFORMATIONAL}
     labels["negative_exam_for_pe"] = 1
     return labels
 

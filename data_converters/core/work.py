@@ -129,6 +129,7 @@ def finish_patient(
             "annotations": sum(len(items) for items in annotations),
             "mean_hu_in_masks": round(statistics.mean, 1) if statistics.pixels else None,
             "notes": plan.notes,
+            "warnings": plan.warnings,
             "problems": plan.problems + [str(error) for error in errors],
         },
         "has_pe": plan.has_pe,

@@ -1,6 +1,7 @@
 """How large a compressed picture says it is, before a decoder makes room for it."""
 
 import re
+from typing import NamedTuple
 
 import pydicom
 from pydicom.encaps import generate_frames
@@ -32,10 +33,25 @@ def require_size(dataset: pydicom.Dataset) -> None:
         raise ValueError(f"a picture of {size[0]} x {size[1]} in a slice of {rows} x {cols}")
 
 
+class JpegFrame(NamedTuple):
+    """What the frame header of a JPEG or JPEG-LS stream says.
+
+    Attributes:
+        precision: bits of a sample.
+        rows: 0 where it is told after the picture.
+        components: samples of a pixel.
+    """
+
+    precision: int
+    rows: int
+    cols: int
+    components: int
+
+
 def picture_size(stream: bytes) -> tuple[int, int] | None:
     """(rows, cols) that a JPEG, JPEG-LS or JPEG 2000 stream says it has; None for anything else.
 
-    Sources: ITU-T T.81 (JPEG) B.2.2, T.87 (JPEG-LS) C.2.2, T.800 (JPEG 2000) A.5.1.
+    Source: ITU-T T.800 (JPEG 2000) A.5.1, and see :func:`jpeg_frame`.
     """
     start = 0
     if stream.startswith(_JP2_FILE):
@@ -46,14 +62,23 @@ def picture_size(stream: bytes) -> tuple[int, int] | None:
             int.from_bytes(stream[at : at + 4], "big") for at in range(start + 8, start + 24, 4)
         )
         return bottom - top, right - left
+    frame = jpeg_frame(stream)
+    return (frame.rows, frame.cols) if frame is not None and frame.rows else None
+
+
+def jpeg_frame(stream: bytes) -> JpegFrame | None:
+    """The frame header of a JPEG or JPEG-LS stream; None for anything else.
+
+    Sources: ITU-T T.81 (JPEG) B.2.2, T.87 (JPEG-LS) C.2.2.
+    """
     at = 2
-    while stream.startswith(_JPEG) and at + 9 <= len(stream) and stream[at] == 0xFF:
+    while stream.startswith(_JPEG) and at + 10 <= len(stream) and stream[at] == 0xFF:
         if stream[at + 1] == 0xFF:  # filling, before every marker as much as one likes
             at = _FILLING.match(stream, at).end() - 1  # type: ignore[union-attr]
             continue
         if stream[at + 1] in _FRAME_MARKERS:
             rows = int.from_bytes(stream[at + 5 : at + 7], "big")
             cols = int.from_bytes(stream[at + 7 : at + 9], "big")
-            return (rows, cols) if rows else None  # none: told after the picture
+            return JpegFrame(stream[at + 4], rows, cols, stream[at + 9])
         at += 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
     return None

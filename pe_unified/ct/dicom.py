@@ -12,6 +12,7 @@ from pe_unified.ct.codestream import require_size
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.headers import COPY_AGAIN, LARGEST_SLICE, number_of, open_dicom
 from pe_unified.ct.hu import HU_MAX, HU_MIN
+from pe_unified.ct.jpeg import JPEG_SYNTAXES, PLUGIN
 
 #: The rescale intercept of scanners that store CT as unsigned numbers.
 _USUAL_INTERCEPT = -1024.0
@@ -35,14 +36,18 @@ def read_hu(path: str | os.PathLike) -> np.ndarray:
     _refuse_large(path)
     dataset = open_dicom(path)
     try:
-        native = not dataset.file_meta.TransferSyntaxUID.is_encapsulated
+        syntax = dataset.file_meta.TransferSyntaxUID
+        native = not syntax.is_encapsulated
         raw = _plain_pixels(dataset) if native else None
         if raw is None:
             if not native:
                 require_size(dataset)
             # Many plain files hold more than the bits that they declare; cutting those off
             # would turn bright pixels and padding into tissue.
-            dataset.pixel_array_options(correct_unused_bits=not native)
+            dataset.pixel_array_options(
+                correct_unused_bits=not native,
+                decoding_plugin=PLUGIN if syntax in JPEG_SYNTAXES else "",
+            )
             raw = dataset.pixel_array
     except (KeyboardInterrupt, SystemExit):
         raise

@@ -1,4 +1,6 @@
-"""What is said of a whole study, in the words of RSNA-STR PE."""
+"""What is said of a whole study, in the words of RSNA-STR PE, and whether it can be true."""
+
+from collections.abc import Mapping
 
 #: The labels in the order of ``train.csv``.
 EXAM_LABELS = (
@@ -16,3 +18,58 @@ EXAM_LABELS = (
     "central_pe",
     "indeterminate",
 )
+#: Those that describe the study, not the embolism.
+INFORMATIONAL = ("qa_motion", "qa_contrast", "flow_artifact", "true_filling_defect_not_pe")
+
+_RATIOS = ("rv_lv_ratio_gte_1", "rv_lv_ratio_lt_1")
+_PLACES = ("leftsided_pe", "rightsided_pe", "central_pe")
+_CHRONIC = ("chronic_pe", "acute_and_chronic_pe")
+
+
+def exam_doubts(labels: Mapping[str, int | None], positives: int, slices: int) -> list[str]:
+    """In words, which rules of RSNA-STR PE an exam breaks, as far as its labels are known.
+
+    A negative exam with positive slices is no matter of doubt, and left to others.
+
+    Args:
+        labels: 1, 0 or None by the names of ``EXAM_LABELS``.
+        positives: slices with an embolus, of all ``slices`` of the exam.
+    """
+    negative, indeterminate = labels.get("negative_exam_for_pe"), labels.get("indeterminate")
+    if not positives:
+        return _doubts_without_embolus(labels, negative, indeterminate, slices)
+    if negative:
+        return []
+    found = []
+    if positives == slices:
+        found.append(f"all of its {slices} slices are positive")
+    if indeterminate:
+        found.append(f"indeterminate, yet {positives} slices are positive")
+    ratios, places, chronic = (
+        [labels.get(name) for name in names] for names in (_RATIOS, _PLACES, _CHRONIC)
+    )
+    if None not in ratios and sum(filter(None, ratios)) != 1:
+        found.append(f"{'both' if all(ratios) else 'none'} of {' and '.join(_RATIOS)}")
+    if None not in places and not any(places):
+        found.append(f"none of {', '.join(_PLACES)}")
+    if all(chronic):
+        found.append(f"both of {' and '.join(_CHRONIC)}")
+    return found
+
+
+def _doubts_without_embolus(
+    labels: Mapping[str, int | None],
+    negative: int | None,
+    indeterminate: int | None,
+    slices: int,
+) -> list[str]:
+    if negative is None or indeterminate is None:
+        return []
+    if not negative and not indeterminate:
+        return [f"positive for PE, yet none of its {slices} slices is"]
+    if negative and indeterminate:
+        return ["both negative and indeterminate"]
+    aside = ("negative_exam_for_pe", "indeterminate", *INFORMATIONAL)
+    on = [name for name in EXAM_LABELS if labels.get(name) and name not in aside]
+    kind = "negative" if negative else "indeterminate"
+    return [f"{kind}, yet labelled {', '.join(on)}"] if on else []

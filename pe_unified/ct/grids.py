@@ -5,6 +5,7 @@ order of this package, (slices, rows, cols) with slices ascending from feet to h
 front to back and columns from the patient's right to left, as DICOM stores an axial slice.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import nibabel
@@ -89,6 +90,21 @@ def turn_of(affine: np.ndarray | None) -> Turn:
     )
 
 
+def affine_of(
+    spacing_mm: Sequence[float],
+    direction: np.ndarray,
+    step_mm: Sequence[float],
+    origin_mm: Sequence[float],
+) -> np.ndarray:
+    """4 x 4, (col, row, slice, 1) to LPS mm, of an array placed as :class:`Placement` says."""
+    affine = np.eye(4)
+    affine[:3, 0] = direction[:, 0] * spacing_mm[1]
+    affine[:3, 1] = direction[:, 1] * spacing_mm[0]
+    affine[:3, 2] = step_mm
+    affine[:3, 3] = origin_mm
+    return affine
+
+
 def placement_of(affine: np.ndarray, turn: Turn, shape: tuple[int, ...]) -> Placement:
     """Where the turned array lies; ``shape`` is that of the file's array (i, j, k)."""
     origin = affine[:3, 3].astype(np.float64)
@@ -112,6 +128,12 @@ def placement_of(affine: np.ndarray, turn: Turn, shape: tuple[int, ...]) -> Plac
         direction=np.column_stack([along_col, along_row, normal]),
         step_mm=(float(steps[0][0]), float(steps[0][1]), float(steps[0][2])),
     )
+
+
+def turned_affine(affine: np.ndarray, turn: Turn, shape: tuple[int, ...]) -> np.ndarray:
+    """4 x 4, (col, row, slice, 1) of a turned array to LPS mm; ``shape``: the file's (i, j, k)."""
+    placed = placement_of(affine, turn, shape)
+    return affine_of(placed.spacing_mm, placed.direction, placed.step_mm, placed.origin_mm)
 
 
 def places(affine: np.ndarray) -> bool:

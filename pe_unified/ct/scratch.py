@@ -13,7 +13,9 @@ from filelock import FileLock, Timeout
 
 from pe_unified.ct.errors import DataError
 
-_PREFIX, _LOCK = "pe-study-", ".lock"
+#: Begins the names of temporary folders; those that lost their process are removed.
+PREFIX = "pe-study-"
+_LOCK = ".lock"
 #: A folder without an owner is left alone for so long: its owner may be about to lock it, seconds.
 _YOUNG_S = 60.0
 
@@ -31,7 +33,7 @@ def scratch_folder() -> Iterator[Path]:
     parent = Path(tempfile.gettempdir())
     _sweep(parent)
     try:
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     except OSError as error:
         cure = "make room there, or set TMPDIR to another disk"
         raise DataError(parent, "cannot be written to", cure, error) from error
@@ -45,7 +47,7 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def _sweep(parent: Path) -> None:
-    for folder in parent.glob(f"{_PREFIX}*"):
+    for folder in parent.glob(f"{PREFIX}*"):
         with suppress(OSError, Timeout):
             found = folder.lstat()
             own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()

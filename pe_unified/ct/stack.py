@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pe_unified.ct.grids import affine_of
 from pe_unified.ct.headers import SliceHeader, natural_key
 
 #: A step between slices longer than this multiple of the usual one means a missing slice.
@@ -53,6 +54,14 @@ class Stack:
     uneven: bool = False
     placed: bool = True
     contradictions: tuple[str, ...] = ()
+
+    def affine_lps(self) -> np.ndarray | None:
+        """4 x 4: (col, row, slice, 1) to LPS mm, of evenly spaced slices; None where the headers do
+        not say how they lie."""
+        row, col, step = self.spacing_mm
+        if not self.placed or row is None or col is None or step is None:
+            return None
+        return affine_of((row, col, step), self.direction, self.step_mm, self.origin_mm)
 
     def notes(self) -> list[str]:
         """In words, what is odd about the stack, contradictions first."""

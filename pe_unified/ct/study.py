@@ -16,7 +16,7 @@ import numpy as np
 from pe_unified.ct.archive import ArchiveLimits, unpack_gzip, unpack_zip
 from pe_unified.ct.dicom import read_hu
 from pe_unified.ct.errors import DataError
-from pe_unified.ct.grids import Turn, placement_of, turn_of
+from pe_unified.ct.grids import Turn, affine_of, placement_of, turn_of
 from pe_unified.ct.headers import COPY_AGAIN, SliceHeader, list_files, read_header, scan_files
 from pe_unified.ct.scratch import scratch_folder
 from pe_unified.ct.series import choose_series
@@ -131,13 +131,7 @@ class CTStudy:
 
     def affine_lps(self) -> np.ndarray:
         """4 x 4: (col, row, slice, 1) indices to LPS coordinates, mm, of evenly spaced slices."""
-        row, col, _ = self.known_spacing()
-        affine = np.eye(4)
-        affine[:3, 0] = self.direction[:, 0] * col
-        affine[:3, 1] = self.direction[:, 1] * row
-        affine[:3, 2] = self.step_mm
-        affine[:3, 3] = self.origin_mm
-        return affine
+        return affine_of(self.known_spacing(), self.direction, self.step_mm, self.origin_mm)
 
     def position_mm(self, index: float, row: float, col: float) -> tuple[float, float, float]:
         """LPS coordinates, mm, of a point given in (slice, row, column) indices."""

@@ -63,10 +63,25 @@ def exam_threshold(studies: dict[str, list[tuple[int, float, float, int | None]]
     return choose_threshold(SliceTable.build(names, labels, np.array(scores))) if names else None
 
 
-#: What the config says of the machine that it ran on, and of where it logged.
-_PLACES = ("data_root", "work_dir", "load_from", "reuse", "vis_backends")
+#: What the config says of the machine that it ran on.
+_PLACES = ("data_root", "work_dir", "load_from")
+#: What a run is told on its command line, and what it says there, at the config's top level.
+_OF_ONE_RUN = ("console_level", "launcher", "resume", "trust_checkpoint", "reuse")
+#: Logs that need neither an account nor another package.
+_COMMON_LOGS = ("LocalVisBackend", "TensorboardVisBackend")
 #: What names a file, a URL, or (``from``) a step.
 _FILES = ("pretrained", "checkpoint", "from")
+
+
+def _for_others(settings: dict[str, Any]) -> dict[str, Any]:
+    """A config from which others can train again: without the publisher's command line and logs."""
+    kept = {key: value for key, value in settings.items() if key not in _OF_ONE_RUN}
+    logs = [{"type": kind} for kind in _COMMON_LOGS]
+    if "vis_backends" in kept:
+        kept["vis_backends"] = logs
+    if "visualizer" in kept:
+        kept["visualizer"] = {**kept["visualizer"], "vis_backends": logs}
+    return {**kept, "reuse": {}, "resume": False, "trust_checkpoint": False}
 
 
 def _without_places(settings: Any, key: str = "") -> Any:
@@ -133,7 +148,7 @@ def publish(
         key: stored["meta"].get(key)
         for key in ("iter", "pe_unified", "step", "parents", "seed", "dataset_meta")
     }
-    meta = _without_places({**meta, "cfg": cfg.to_dict()})
+    meta = _without_places({**meta, "cfg": _for_others(cfg.to_dict())})
     save_atomically(
         {"meta": {**meta, "validated": validated}, "state_dict": stored["state_dict"]}, out
     )

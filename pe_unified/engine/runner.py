@@ -6,6 +6,7 @@ import logging
 import os
 import time
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from pe_unified.engine.building import building, require_labels
 from pe_unified.engine.config import ConfigError
 from pe_unified.engine.hooks import checkpoints_of
 from pe_unified.engine.knobs import changed_knobs
+from pe_unified.engine.logs import with_stores
 from pe_unified.engine.random_state import gather_random_states, restore_random_state
 from pe_unified.models.weights import (
     CheckpointError,
@@ -85,7 +87,10 @@ class PERunner(Runner):
         name = Path(self.cfg.filename).name if self.cfg.filename else None
         only_tests = self._train_dataloader is None
         if not (only_tests and name and (Path(self.work_dir) / name).exists()):
+            console_level = self.cfg.pop("console_level", None)  # of this terminal alone
             super().dump_config()
+            if console_level is not None:
+                self.cfg.console_level = console_level
 
     def setup_env(self, env_cfg: dict) -> None:
         join_processes(self.launcher)
@@ -101,6 +106,8 @@ class PERunner(Runner):
             return super().build_model(model)
 
     def build_visualizer(self, visualizer: Any = None) -> Visualizer:
+        if isinstance(visualizer, Mapping):
+            visualizer = with_stores(visualizer, self.work_dir)
         with building("visualizer"):
             return super().build_visualizer(visualizer)
 

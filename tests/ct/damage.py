@@ -8,13 +8,13 @@ import nibabel
 import nrrd
 import numpy as np
 import pydicom
-from dicom_files import write_hu
+from dicom_files import write_hu, write_jpeg
 from hypothesis import strategies as st
 
-FORMS = ("dicom", "dicom-rle", "nifti", "nifti-gz", "nrrd", "nrrd-gz", "nrrd-bz2", "zip")
 NAMES = {
     "dicom": "slice.dcm",
     "dicom-rle": "slice.dcm",
+    "dicom-jpeg": "slice.dcm",
     "nifti": "ct.nii",
     "nifti-gz": "ct.nii.gz",
     "nrrd": "ct.nrrd",
@@ -22,6 +22,7 @@ NAMES = {
     "nrrd-bz2": "ct.nrrd",
     "zip": "study.zip",
 }
+FORMS = tuple(NAMES)
 
 
 def small_file(form: str) -> bytes:
@@ -35,6 +36,13 @@ def small_file(form: str) -> bytes:
             if form == "dicom-rle":
                 dataset = pydicom.dcmread(path)
                 dataset.compress(pydicom.uid.RLELossless)
+                dataset.save_as(path)
+            elif form == "dicom-jpeg":
+                dataset = pydicom.dcmread(path)
+                packed = pydicom.dcmread(write_jpeg(folder / "a.dcm", dataset.pixel_array))
+                dataset.PixelData = packed.PixelData
+                dataset.file_meta.TransferSyntaxUID = packed.file_meta.TransferSyntaxUID
+                dataset["PixelData"].VR = "OB"
                 dataset.save_as(path)
         elif form.startswith("nifti"):
             affine = np.diag([-0.7, -0.7, 2.0, 1.0])

@@ -106,6 +106,23 @@ def test_headers_without_geometry_or_that_disagree(tmp_path):
     assert "disagree" in notes[0] and "1024 HU subtracted" in notes[1]
 
 
+def test_a_reference_stored_the_other_way_is_turned_as_it_says(tmp_path):
+    """As a program that keeps its own order of slices saves it."""
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    hu, labels = write_case(raw, "001", "0001RefStd")
+    path = str(raw / "rs" / "0001RefStd.nrrd")
+    array, header = nrrd.read(path)
+    directions = header["space directions"]
+    header["space origin"] = header["space origin"] + directions[2] * (array.shape[2] - 1)
+    header["space directions"] = directions * [1, 1, -1]
+    nrrd.write(path, np.flip(array, 2).copy(), header)
+    report = convert(Cadpe(raw), out, QUIET)
+    assert report_faults(report) == []
+    assert_exact(out, "001", hu, labels)
+    (note,) = report["patients"][0]["notes"]
+    assert "the direction of slices; paired by the headers, as the HU under the masks say" in note
+
+
 def test_bad_input_is_named_and_the_rest_converted(tmp_path):
     raw, out = tmp_path / "raw", tmp_path / "out"
     good = write_case(raw, "001", "0001RefStd")

@@ -73,11 +73,22 @@ def test_reversed_order_is_named():
         judge(found, "p", "cure")
 
 
-def test_a_few_pixels_prove_nothing():
+def few(hu, row, col):
+    """A mask of nine pixels."""
+    mask = np.zeros(hu.shape, dtype=np.uint8)
+    mask[row : row + 3, col : col + 3] = 1
+    return measure(hu, mask)
+
+
+def test_a_mask_of_a_few_pixels_is_judged_too():
     hu, _ = artery()
-    mask = np.zeros_like(hu, dtype=np.uint8)
-    mask[0, :9] = 1
-    judge(measure(hu, mask), "p", "cure")
+    judge(few(hu, 31, 31), "p", "cure")
+    judge(few(hu, 25, 31), "p", "cure")  # its first row lies on the embolus' edge
+    for row, reason in ((1, "mean -8[45]. HU"), (22, "mean 3[0-9]. HU")):
+        with pytest.raises(DataError, match=f"p: the HU check fails: {reason}"):
+            judge(few(hu, row, 31), "p", "cure")
+    with pytest.raises(DataError, match="fit better in reversed order"):
+        judge(few(hu, 24, 31).against(few(hu, 31, 31)), "p", "cure")
     judge(HuStatistics(), "p", "cure")
 
 

@@ -4,7 +4,7 @@ import pytest
 from dicom_files import write_hu
 from raw_sets import all_images, painted, random_mask
 
-from data_converters.core.run import RunOptions, convert, report_faults
+from data_converters.core.run import RunOptions, convert, report_faults, report_warnings
 from data_converters.core.schema import union_mask
 from data_converters.read_to_coco import Read
 from data_converters.verify import verify
@@ -13,11 +13,13 @@ from pe_unified.ct.hu import read_slice_png
 QUIET = RunOptions(quiet=True)
 
 
-def write_case(raw, case, seed=0, count=12, reversed_mask=False):
-    """DICOM named against the positions; the mask's header claims the other direction and a
-    rounded spacing. Returns HU and masks (slices, rows, cols) from feet to head."""
+def write_case(raw, case, seed=0, count=12, flips=(), claims=(2,), mask=None):
+    """DICOM named against the positions; the mask's array is flipped along the axes ``flips``, and
+    its header, with a rounded spacing, claims that it is along ``claims``: in READ, the slices.
+    Returns HU and masks (slices, rows, cols) from feet to head."""
     rng = np.random.default_rng(seed)
-    mask = random_mask(rng, 48, count)[:44]  # rows and columns differ
+    if mask is None:
+        mask = random_mask(rng, 48, count)[:44]  # rows and columns differ
     hu = painted(mask, rng)
     maker = "GE" if case.endswith("GE") else "TOSHIBA"
     for k in range(count):
@@ -27,11 +29,13 @@ def write_case(raw, case, seed=0, count=12, reversed_mask=False):
             1.25 * k - 80,
             StudyInstanceUID=f"1.7.{int(case[:2])}",
         )
-    labels = mask.transpose(1, 0, 2)  # (cols, rows, slices)
-    if reversed_mask:
-        labels = labels[:, :, ::-1]
-    image = nibabel.Nifti1Image(labels, np.diag([-0.7, -0.7, -1.0, 1]))
-    nibabel.save(image, raw / f"{case}.nii.gz")
+    labels = np.flip(mask.transpose(1, 0, 2), flips)  # (cols, rows, slices)
+    affine = np.diag([-0.7, -0.7, 1.0, 1])
+    affine[:3, 3] = 100, 100, -80
+    for axis in claims:
+        affine[:3, 3] += affine[:3, axis] * (labels.shape[axis] - 1)
+        affine[:3, axis] *= -1
+    nibabel.save(nibabel.Nifti1Image(labels, affine), raw / f"{case}.nii.gz")
     return hu, mask.transpose(2, 0, 1)
 
 
@@ -62,9 +66,68 @@ def test_paired_by_index_geometry_from_dicom(tmp_path):
         assert [image["file_index"] for image in images] == list(range(12))
 
 
-def test_reversed_masks_are_caught_and_can_be_turned(tmp_path):
+def test_the_usual_disagreement_is_told(tmp_path):
+    raw = tmp_path / "raw"
+    write_case(raw, "01GE")
+    (patient,) = convert(Read(raw), tmp_path / "out", QUIET)["patients"]
+    assert patient["warnings"] == []
+    (note,) = patient["notes"]
+    assert "disagree on the direction of slices; paired by index, as the HU" in note
+
+
+@pytest.mark.parametrize("flips", [(2,), (0, 1), (0, 1, 2)])
+def test_a_mask_that_another_program_turned_is_turned_back(tmp_path, flips):
     raw, out = tmp_path / "raw", tmp_path / "out"
-    hu, mask = write_case(raw, "01GE", reversed_mask=True)
+    hu, mask = write_case(raw, "01GE", flips=flips, claims=flips)
+    report = convert(Read(raw), out, QUIET)
+    assert report_faults(report) == [] and report_warnings(report) == []
+    images = assert_exact(out, "01GE", hu, mask)
+    assert images[0]["file_index"] == (11 if 2 in flips else 0)
+    (note,) = report["patients"][0]["notes"]
+    assert "paired by the headers, as the HU under the masks say" in note
+    assert verify(out) == []
+
+
+def test_axes_in_another_order(tmp_path):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    hu, mask = write_case(raw, "01GE", claims=())
+    image = nibabel.load(raw / "01GE.nii.gz")
+    order = nibabel.orientations.axcodes2ornt("SRP")
+    turn = nibabel.orientations.ornt_transform(nibabel.io_orientation(image.affine), order)
+    nibabel.save(image.as_reoriented(turn), raw / "01GE.nii.gz")
+    assert report_faults(convert(Read(raw), out, QUIET)) == []
+    assert_exact(out, "01GE", hu, mask)
+
+
+def test_without_masks_nothing_decides(tmp_path):
+    raw = tmp_path / "raw"
+    write_case(raw, "01GE", mask=np.zeros((44, 48, 12), np.uint8))
+    report = convert(Read(raw), tmp_path / "out", QUIET)
+    (warning,) = report_warnings(report)
+    assert "01GE: the headers" in warning and "by index: there is no mask to tell by" in warning
+    assert report_faults(report) == []
+
+
+def test_another_grid_is_told(tmp_path):
+    raw = tmp_path / "raw"
+    write_case(raw, "01GE", claims=())
+    image = nibabel.load(raw / "01GE.nii.gz")
+    affine = image.affine @ np.diag([1.1, 1.1, 1, 1])
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), affine), raw / "01GE.nii.gz")
+    (patient,) = convert(Read(raw), tmp_path / "out", QUIET)["patients"]
+    (note,) = patient["notes"]
+    assert note.endswith("disagree on the distance between pixels and the place of the slices")
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_reversed_masks_are_caught_and_can_be_turned(tmp_path, small):
+    """Neither the index nor the header says so; one pixel is enough."""
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    mask = None
+    if small:
+        mask = np.zeros((44, 48, 12), np.uint8)
+        mask[20:23, 30:33, 2] = 1
+    hu, mask = write_case(raw, "01GE", flips=(2,), claims=(), mask=mask)
     (fault,) = report_faults(convert(Read(raw), out, QUIET))
     assert "01GE: the HU check fails" in fault and "--no-hu-check" in fault
     assert report_faults(convert(Read(raw, order="descending"), out, QUIET)) == []

@@ -52,6 +52,18 @@ def damaged(converted, tmp_path):
     return damage
 
 
+def test_a_small_mask_on_lung_is_a_fault(tmp_path):
+    mask = np.zeros((48, 48, 8), np.uint8)
+    mask[20:23, 30:33, 2] = 1
+    write_fumpe_patient(tmp_path / "raw", "PAT001", mask=mask)
+    convert(Fumpe(tmp_path / "raw"), tmp_path / "out", RunOptions(quiet=True))
+    assert verify(tmp_path / "out") == []
+    path = tmp_path / "out" / "images" / "PAT001" / "0002.png"
+    cv2.imwrite(str(path), np.full((48, 48), 1024 - 741, np.uint16))
+    (fault,) = verify(tmp_path / "out")
+    assert "PAT001: the HU check fails: mean -741 HU under the masks" in fault
+
+
 def test_whole_sets_have_no_fault(converted):
     assert verify(converted / "fumpe") == []
     assert verify(converted / "fumpe", workers=2) == []

@@ -1,10 +1,12 @@
 import shutil
 
 import pytest
+import torch
+from mmengine.config import Config
 from tiny_run import small_config
 
 from pe_unified.engine import PERunner
-from pe_unified.engine.publish import _without_places, exam_threshold, publish
+from pe_unified.engine.publish import _for_others, _without_places, exam_threshold, publish
 from pe_unified.evaluation import as_json
 from pe_unified.inference.model import load_model
 from pe_unified.models.weights import load_checkpoint_safely
@@ -62,6 +64,37 @@ def test_a_published_model_tells_no_folder_of_the_machine(repository, tiny_datas
     )
     assert meta["cfg"]["test_dataloader"]["dataset"]["ann_file"] == "test.json"
     assert load_model(tmp_path / "model.pth").lineage["parents"] == meta["parents"]
+
+
+def test_training_goes_on_from_the_config_in_a_published_model(
+    repository, tiny_dataset, tmp_path, command
+):
+    """It has nothing of the machine, the terminal and the accounts of who published it."""
+    cfg = small_config(repository, tiny_dataset, tmp_path / "run", task="cls", max_iters=1)
+    PERunner.from_cfg(cfg).train()
+    cfg.work_dir = str(tmp_path / "publish")
+    cfg.merge_from_dict(
+        dict(console_level=30, resume=True, trust_checkpoint=True, launcher="pytorch")
+    )
+    cfg.vis_backends = cfg.visualizer.vis_backends = [
+        dict(type="WandbVisBackend", init_kwargs=dict(entity="alice")),
+        dict(type="TensorboardVisBackend", save_dir="/home/alice"),
+    ]
+    meta = _for_others(cfg.to_dict())
+    assert "alice" not in str(meta) and "Wandb" not in str(meta)
+    stored = load_checkpoint_safely(tmp_path / "run/iter_1.pth")
+    stored["meta"]["cfg"] = meta
+    torch.save(stored, tmp_path / "model.pth")
+    own = tmp_path / "own.py"
+    Config(load_checkpoint_safely(tmp_path / "model.pth")["meta"]["cfg"]).dump(own)
+    words = ["--data-root", tiny_dataset, "--work-dir", tmp_path / "again"]
+    words += ["--reuse", f"backbone={tmp_path / 'model.pth'}"]
+    ended = command("train", own, *words)
+    assert ended.returncode == 0, ended.stderr
+    again = load_checkpoint_safely(tmp_path / "again/iter_1.pth")["meta"]
+    (parent,) = again["parents"]
+    assert parent["module"] == "backbone" and parent["tensors"] == parent["total"]
+    assert "console_level" not in again["cfg"] and not again["cfg"]["trust_checkpoint"]
 
 
 @pytest.mark.parametrize(

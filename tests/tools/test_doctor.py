@@ -3,6 +3,7 @@
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
+import cv2
 import pytest
 import torch
 import torchvision
@@ -44,7 +45,7 @@ def test_a_package_that_is_missing_and_one_of_another_version(examine, monkeypat
 @pytest.mark.parametrize(
     "module, fault, cure",
     [
-        ("cv2", "OpenCV (", "pip install opencv-python-headless"),
+        ("cv2", "OpenCV (", "pip install --force-reinstall --no-deps opencv-python-headless"),
         ("mmdet.models", "OpenMMLab (mmdet.models: ", INSTALL),
         ("mmcv._ext", "mmcv operators (", INSTALL),
         ("torchvision", "torch (", INSTALL),
@@ -56,6 +57,23 @@ def test_what_cannot_be_imported(examine, monkeypatch, module, fault, cure):
     assert status == 1
     (line,) = wrong
     assert line.startswith(f"wrong {fault}") and module in line and line.endswith(cure)
+
+
+@pytest.mark.parametrize(("gui", "right"), [("QT5", False), ("NONE", True)])
+def test_two_wheels_of_opencv_in_one_folder(examine, monkeypatch, gui, right):
+    """Plain pip installs both; the headless one put over the other cures it."""
+    monkeypatch.setattr(
+        examine.doctor,
+        "version",
+        lambda name: "4.11.0" if name == "opencv-python" else version(name),
+    )
+    monkeypatch.setattr(cv2, "getBuildInformation", lambda: f"  GUI:      {gui}\n")
+    status, wrong = examine()
+    assert status == (0 if right else 1)
+    if not right:
+        (line,) = wrong
+        assert "of opencv-python 4.11.0" in line
+        assert line.endswith("pip install --force-reinstall --no-deps opencv-python-headless")
 
 
 def test_torch_and_torchvision_that_are_no_pair(examine, monkeypatch):
