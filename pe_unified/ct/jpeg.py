@@ -4,10 +4,12 @@ pydicom's own ways to JPEG are a package under the GPL, or lack 12-bit lossy pic
 all that DICOM knows as JPEG (ITU-T T.81) and refuses streams that are cut short.
 """
 
-import struct
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from pydicom import dcmwrite
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 from pydicom.pixels.decoders.base import DecodeRunner
 from pydicom.uid import (
@@ -47,7 +49,7 @@ def decode_frame(stream: bytes, runner: DecodeRunner) -> bytes:
         raise ValueError(f"a JPEG stream of {frame} for {samples} samples of {allocated} bits")
     with TemporaryDirectory(prefix=PREFIX) as folder:
         path = Path(folder, "frame.dcm")
-        path.write_bytes(_file(stream, runner))
+        dcmwrite(path, _alone(stream, runner))
         reader = sitk.ImageFileReader()
         reader.SetImageIO("GDCMImageIO")
         reader.SetFileName(str(path))
@@ -58,47 +60,24 @@ def decode_frame(stream: bytes, runner: DecodeRunner) -> bytes:
     return pixels.astype(f"<u{allocated // 8}", copy=False).tobytes()
 
 
-def _file(stream: bytes, runner: DecodeRunner) -> bytes:
-    """A DICOM file of the frame alone (PS3.10 7.1; PS3.5 A.4), with nothing to rescale by.
+def _alone(stream: bytes, runner: DecodeRunner) -> Dataset:
+    """The frame as a DICOM object of its own, with nothing to rescale by.
 
     Signs are left to pydicom, which spreads them over the bits that are allocated.
     """
-    syntax = _element(0x00020010, b"UI", str(runner.transfer_syntax).encode("ascii"))
-    frame = stream + b"\0" * (len(stream) % 2)
-    return b"".join(
-        (
-            bytes(128),
-            b"DICM",
-            _element(0x00020000, b"UL", struct.pack("<L", len(syntax))),
-            syntax,
-            _element(0x00080016, b"UI", str(SecondaryCaptureImageStorage).encode("ascii")),
-            _number(0x00280002, runner.samples_per_pixel),
-            _element(0x00280004, b"CS", str(runner.photometric_interpretation).encode("ascii")),
-            _number(0x00280010, runner.rows),
-            _number(0x00280011, runner.columns),
-            _number(0x00280100, runner.bits_allocated),
-            _number(0x00280101, runner.bits_stored),
-            _number(0x00280102, runner.bits_stored - 1),
-            _number(0x00280103, 0),
-            struct.pack("<HH2sHL", 0x7FE0, 0x0010, b"OB", 0, 0xFFFFFFFF),
-            _item(0xE000, b""),
-            _item(0xE000, frame),
-            _item(0xE0DD, b""),
-        )
-    )
-
-
-def _element(tag: int, kind: bytes, value: bytes) -> bytes:
-    value += b"\0" * (len(value) % 2)
-    return struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, kind, len(value)) + value
-
-
-def _number(tag: int, value: int) -> bytes:
-    return _element(tag, b"US", struct.pack("<H", value))
-
-
-def _item(element: int, value: bytes) -> bytes:
-    return struct.pack("<HHL", 0xFFFE, element, len(value)) + value
+    alone = Dataset()
+    alone.preamble = bytes(128)
+    alone.file_meta = FileMetaDataset()
+    alone.file_meta.TransferSyntaxUID = runner.transfer_syntax
+    alone.SOPClassUID = SecondaryCaptureImageStorage
+    alone.SamplesPerPixel = runner.samples_per_pixel
+    alone.PhotometricInterpretation = runner.photometric_interpretation
+    alone.Rows, alone.Columns = runner.rows, runner.columns
+    alone.BitsAllocated, alone.BitsStored = runner.bits_allocated, runner.bits_stored
+    alone.HighBit = runner.bits_stored - 1
+    alone.PixelRepresentation = 0
+    alone.PixelData = encapsulate([stream], has_bot=False)
+    return alone
 
 
 for _syntax in JPEG_SYNTAXES:
