@@ -34,8 +34,9 @@ from data_converters.core.plan import PatientSource, folder_stamp
 from data_converters.core.rsna_reader import JPEG_NAME, RsnaReader, StudyPlace
 from data_converters.core.rsna_subset import Subset, choose_slices, choose_studies
 from data_converters.core.rsna_table import LabelTable
+from pe_unified.ct.companions import is_companion
 from pe_unified.ct.errors import DataError
-from pe_unified.ct.headers import is_companion, list_files, read_header
+from pe_unified.ct.headers import list_files, read_header
 
 EDITIONS = ("dicom", "jpeg256")
 #: What anonymisers write instead of an identifier.

@@ -15,9 +15,10 @@ import numpy as np
 
 from pe_unified.ct.archive import ArchiveLimits, unpack_gzip, unpack_zip
 from pe_unified.ct.dicom import read_hu
+from pe_unified.ct.dicom_file import COPY_AGAIN
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.grids import Turn, placement_of, turn_of
-from pe_unified.ct.headers import COPY_AGAIN, SliceHeader, list_files, read_header, scan_files
+from pe_unified.ct.headers import SliceHeader, agreed, list_files, read_headers, scan_files
 from pe_unified.ct.scratch import scratch_folder
 from pe_unified.ct.series import choose_series
 from pe_unified.ct.stack import stack_slices
@@ -70,7 +71,10 @@ class CTStudy:
         z_mm: position of each slice along the normal, mm; None where unknown.
         places_mm: float64 (slices, 3), LPS coordinates of the centre of the first pixel of each
             slice, mm; None where slices follow each other by ``step_mm``.
-        files: one per slice for DICOM; the one file else.
+        files: one per slice for DICOM, the same for all frames of a multi-frame file; the one
+            file else.
+        frames: one per slice for DICOM, the number of the frame in its file, from 1; None where the
+            file holds one slice.
         sop_uids: one per slice for DICOM; empty else.
         notes: in words, what was left out or is odd about the study; no file names, which may
             hold a patient's name.
@@ -93,6 +97,7 @@ class CTStudy:
     z_mm: tuple[float | None, ...]
     read: Callable[[int], np.ndarray] = field(repr=False)
     files: tuple[Path, ...] = ()
+    frames: tuple[int | None, ...] = ()
     sop_uids: tuple[str, ...] = ()
     study_uid: str = ""
     series_uid: str = ""
@@ -228,8 +233,7 @@ def _open(
         unpacked.mkdir()
         unpack_zip(path, unpacked, limits)
         return replace(_open(unpacked, series_uid, scratch, limits), source=path)
-    header = read_header(path)
-    choice = choose_series([header], os.fspath(path))
+    choice = choose_series(read_headers(path), os.fspath(path), series_uid)
     return _from_stack(choice.slices, choice.notes, path)
 
 
@@ -264,15 +268,15 @@ def _from_folder(
 
 def _from_stack(headers: Sequence[SliceHeader], notes: Sequence[str], where: Path) -> CTStudy:
     stack = stack_slices(headers)
-    first = stack.slices[0]
-    shape = (len(stack.slices), first.rows, first.cols)
-    files = tuple(header.path for header in stack.slices)
+    slices = stack.slices
+    shape = (len(slices), agreed(slices, "rows"), agreed(slices, "cols"))
 
     def read(index: int) -> np.ndarray:
-        level = read_hu(files[index])
+        header = slices[index]
+        level = read_hu(header.path, header.frame)
         if level.shape != shape[1:]:
             reason = f"pixels {level.shape}, the rest of the series {shape[1:]}"
-            raise DataError(files[index], reason, COPY_AGAIN)
+            raise DataError(header.path, reason, COPY_AGAIN)
         return level
 
     return CTStudy(
@@ -284,15 +288,16 @@ def _from_stack(headers: Sequence[SliceHeader], notes: Sequence[str], where: Pat
         step_mm=stack.step_mm,
         z_mm=stack.z_mm,
         read=read,
-        files=files,
-        sop_uids=tuple(header.sop_uid for header in stack.slices),
-        study_uid=first.study_uid,
-        series_uid=first.series_uid,
-        patient_id=first.patient_id,
+        files=tuple(header.path for header in slices),
+        frames=tuple(header.frame.number if header.frame else None for header in slices),
+        sop_uids=tuple(header.sop_uid for header in slices),
+        study_uid=agreed(slices, "study_uid"),
+        series_uid=agreed(slices, "series_uid"),
+        patient_id=agreed(slices, "patient_id"),
         notes=(*notes, *stack.notes()),
         missing_slices=stack.missing,
         places_mm=stack.places_mm,
-        thickness_mm=first.thickness,
+        thickness_mm=agreed(slices, "thickness"),
         uneven_steps=stack.uneven,
         placed=stack.placed,
         contradictions=stack.contradictions,
