@@ -12,7 +12,7 @@ from pydicom.pixels import apply_modality_lut, get_decoder
 from pydicom.uid import UID
 
 from pe_unified.ct.codestream import require_size
-from pe_unified.ct.dicom_file import COPY_AGAIN, LARGEST_SLICE, open_dicom
+from pe_unified.ct.dicom_file import COPY_AGAIN, LARGEST_SLICE, is_compressed, open_dicom
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.frames import Frame, frame_dataset
 from pe_unified.ct.headers import number_of
@@ -51,10 +51,9 @@ def read_hu(path: str | os.PathLike, frame: Frame | None = None) -> np.ndarray:
     path = Path(path)
     dataset = _open_slice(path) if frame is None else _open_frame(path, frame)
     try:
-        syntax = dataset.file_meta.TransferSyntaxUID
-        native = syntax.is_transfer_syntax and not syntax.is_encapsulated
+        native = not is_compressed(dataset)
         if not native:
-            _require_decoder(syntax)
+            _require_decoder(dataset.file_meta.TransferSyntaxUID)
         if "PixelData" not in dataset:
             raise EOFError("the file ends before the pixels do")
         raw = _plain_pixels(dataset) if native else None

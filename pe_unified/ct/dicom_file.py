@@ -55,6 +55,12 @@ def open_dicom(path: Path, **options: object) -> pydicom.Dataset:
     return dataset
 
 
+def is_compressed(dataset: pydicom.Dataset) -> bool:
+    """Whether the pixels are packed in some way, be it one that nobody here knows."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    return not syntax.is_transfer_syntax or syntax.is_encapsulated
+
+
 class _BoundedFile(io.BufferedReader):
     """A file that makes room for no more than it holds, when a damaged length asks for more."""
 

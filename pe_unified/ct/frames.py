@@ -4,6 +4,7 @@ What classic CT says once per file stands here in functional groups, shared by a
 frame's own (DICOM PS3.3, C.7.6.16).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from pydicom.encaps import encapsulate, get_frame
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from pe_unified.ct.dicom_file import open_binary
+from pe_unified.ct.dicom_file import is_compressed, open_binary
 
 _PIXEL_DATA = Tag("PixelData")
 #: Where compressed frames begin, and how long they are.
@@ -174,7 +175,8 @@ def frame_dataset(path: Path, frame: Frame) -> Dataset:
         EOFError: the file ends before.
         ValueError: the pixels are not where they should be.
     """
-    one = Dataset(frame.pixels)
+    one = Dataset()
+    one.update(frame.pixels)  # given to Dataset() itself, they would share one table of elements
     one.file_meta = frame.pixels.file_meta
     tables = [one.pop(keyword, None) for keyword in _OFFSETS]
     _put(one, "NumberOfFrames", 1)
@@ -189,7 +191,7 @@ def frame_dataset(path: Path, frame: Frame) -> Dataset:
         group, element = (int.from_bytes(head[at : at + 2], order) for at in (0, 2))
         if (group, element) != (_PIXEL_DATA.group, _PIXEL_DATA.element):
             raise ValueError("no pixels of whole numbers")
-        if one.file_meta.TransferSyntaxUID.is_encapsulated:
+        if is_compressed(one):
             data = get_frame(
                 file,
                 frame.number - 1,
@@ -198,13 +200,8 @@ def frame_dataset(path: Path, frame: Frame) -> Dataset:
             )
             one.add_new(_PIXEL_DATA, "OB", encapsulate([data]))
             return one
-        size = (
-            int(one.Rows)
-            * int(one.Columns)
-            * int(one.SamplesPerPixel)
-            * int(one.BitsAllocated)
-            // 8
-        )
+        shape = (one.Rows, one.Columns, one.SamplesPerPixel, one.BitsAllocated)
+        size = math.prod(map(int, shape)) // 8
         file.seek(size * (frame.number - 1), 1)
         data = file.read(size)
         if len(data) < size:

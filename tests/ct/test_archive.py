@@ -58,7 +58,7 @@ def test_sizes_are_counted_not_believed(tmp_path):
     path = packed(tmp_path / "in.zip", {"a": b"x" * 5000, "b": b"y" * 5000}, zipfile.ZIP_STORED)
     with pytest.raises(DataError, match="unpacks to far more"):
         unpacked(path, tmp_path / "out", total_bytes=8000)
-    with pytest.raises(DataError, match="2 files, more than 1"):
+    with pytest.raises(DataError, match="more than 1 files"):
         unpacked(path, tmp_path / "again", files=1)
 
 
