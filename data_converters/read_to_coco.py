@@ -32,7 +32,7 @@ from data_converters.core.places import (
 from data_converters.core.plan import PatientPlan, PatientSource
 from data_converters.core.schema import annotations_of_mask
 from pe_unified.ct.dicom import read_hu
-from pe_unified.ct.headers import natural_key, scan_folder
+from pe_unified.ct.headers import agreed, natural_key, scan_folder
 from pe_unified.ct.stack import stack_slices
 from pe_unified.ct.volume_files import read_nifti
 
@@ -53,14 +53,16 @@ class ReadReader:
         folder, mask_path = source.place
         labels, _ = read_nifti(mask_path)
         cols, rows, count = labels.shape
-        headers, notes = slices_for_mask(scan_folder(folder), (rows, cols, count), str(folder))
+        headers, notes = slices_for_mask(
+            scan_folder(folder, many_in_one=False), (rows, cols, count), str(folder)
+        )
         stack = stack_slices(headers)
         levels = range(count) if self.order == "ascending" else range(count - 1, -1, -1)
         # NIfTI's axes are (cols, rows, slices).
         annotations = [annotations_of_mask(labels[:, :, k].T) for k in levels]
         return plan_masked_study(
             source.patient_id,
-            headers[0].study_uid or source.patient_id,
+            agreed(headers, "study_uid") or source.patient_id,
             of_stack(stack, annotations, levels),
             stack.spacing_mm,
             notes=notes + stack.notes(),

@@ -219,7 +219,7 @@ def _place_box(
 def _dicom_series(folder: Path) -> _Series:
     if not folder.is_dir():
         return _Series([], problems=[f"{folder}: no such series folder; complete the download"])
-    scan = scan_files(list_files(folder))
+    scan = scan_files(list_files(folder), many_in_one=False)
     problems = [str(error) for error in scan.broken]
     slices = []
     for header in scan.headers:

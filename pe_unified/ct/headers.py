@@ -140,13 +140,18 @@ def list_files(folder: str | os.PathLike) -> list[Path]:
     return sorted(found, key=lambda path: natural_key(path.relative_to(root).as_posix()))
 
 
-def scan_folder(folder: str | os.PathLike) -> FolderScan:
+def scan_folder(folder: str | os.PathLike, many_in_one: bool = True) -> FolderScan:
     """Read the headers of all DICOM slices under a folder, with or without a suffix."""
-    return scan_files(list_files(folder))
+    return scan_files(list_files(folder), many_in_one)
 
 
-def scan_files(files: Iterable[Path]) -> FolderScan:
-    """Read the headers of the given files, keeping their order."""
+def scan_files(files: Iterable[Path], many_in_one: bool = True) -> FolderScan:
+    """Read the headers of the given files, keeping their order.
+
+    Args:
+        files: of a study.
+        many_in_one: whether a file may hold many slices; where not, such a file counts as broken.
+    """
     scan = FolderScan()
     for path in files:
         if is_companion(path):
@@ -161,7 +166,11 @@ def scan_files(files: Iterable[Path]) -> FolderScan:
                 scan.broken.append(error)
             continue
         header = headers[0]
-        if header.rows and header.cols:
+        if header.frame is not None and not many_in_one:
+            reason = f"multi-frame image of {len(headers)} frames"
+            cure = "export the series as single-frame CT images"
+            scan.broken.append(DataError(path, reason, cure))
+        elif header.rows and header.cols:
             scan.headers += headers
         elif header.sop_class == MediaStorageDirectoryStorage or header.modality not in ("", "CT"):
             kind = header.modality or "directory"
@@ -182,9 +191,10 @@ def read_headers(path: str | os.PathLike) -> list[SliceHeader]:
     tags = [*_HEADER_TAGS.values(), *FRAME_TAGS]
     dataset = open_dicom(path, stop_before_pixels=True, specific_tags=tags)
     try:
-        if is_multiframe(dataset):
+        header = _header_of(path, dataset)
+        if is_multiframe(dataset) and header.modality in ("", "CT"):
             return _headers_of_frames(path, dataset)
-        return [_header_of(path, dataset)]
+        return [header]
     except Exception as error:  # a damaged header may hold values that cannot be read
         raise DataError(path, "unreadable header", COPY_AGAIN, error) from error
 

@@ -45,6 +45,8 @@ _META = (".mha", ".mhd")
 _TAR = (".tar", ".tar.gz", ".tgz")
 #: Endings of files that are a study by themselves.
 STUDY_FILES = (*_NIFTI, *_NRRD, *_META, ".zip", *_TAR)
+#: The same in words.
+STUDY_ENDINGS = f"{', '.join(STUDY_FILES[:-1])} or {STUDY_FILES[-1]}"
 
 Spacing = tuple[float | None, float | None, float | None]
 

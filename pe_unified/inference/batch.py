@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from pe_unified.ct.errors import DataError, one_line, shown
 from pe_unified.ct.headers import natural_key
-from pe_unified.ct.study import STUDY_FILES
+from pe_unified.ct.study import STUDY_ENDINGS, STUDY_FILES
 from pe_unified.files import write_text
 from pe_unified.inference.analysis import AnalysisOptions, analyse_study
 from pe_unified.inference.fingerprint import fingerprint
@@ -68,9 +68,15 @@ class StudyJob:
 
 @dataclass
 class BatchSummary:
-    """One row per study, in the order of their names."""
+    """One row per study, in the order of their names.
+
+    Attributes:
+        rows: what ``summary.csv`` holds.
+        skipped: names of the files in the root that are no studies.
+    """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
     @property
     def failed(self) -> list[dict[str, Any]]:
@@ -78,23 +84,38 @@ class BatchSummary:
 
 
 def find_studies(root: Path) -> list[Path]:
-    """Every sub-folder of ``root`` and every zip, NIfTI or NRRD file in it, in natural order.
+    """Every sub-folder of ``root``, and every file in it with one of the endings of
+    :data:`~pe_unified.ct.study.STUDY_FILES`, in natural order.
 
     Raises:
         DataError: no folder, or nothing in it.
     """
     if not root.is_dir():
         raise DataError(root, "no such folder", "point to a folder of studies")
-    found = [
-        path
-        for path in root.iterdir()
-        if not path.name.startswith(".")
-        and (path.is_dir() or path.name.lower().endswith(STUDY_FILES))
-    ]
+    found = [path for path in _visible(root) if path.is_dir() or _is_study_file(path)]
     if not found:
-        cure = "put each study into a folder of its own, or a zip, NIfTI or NRRD file"
+        cure = f"put each study into a folder of its own, or a file ending in {STUDY_ENDINGS}"
         raise DataError(root, "no study in it", cure)
-    return sorted(found, key=lambda path: natural_key(path.name))
+    return found
+
+
+def _visible(root: Path) -> list[Path]:
+    paths = (path for path in root.iterdir() if not path.name.startswith("."))
+    return sorted(paths, key=lambda path: natural_key(path.name))
+
+
+def _is_study_file(path: Path) -> bool:
+    return path.name.lower().endswith(STUDY_FILES)
+
+
+def _skipped(root: Path, studies: Sequence[Path]) -> list[str]:
+    """Names of what lies in a folder and is neither a study nor the data beside a header."""
+    stems = {study.stem for study in studies if study.suffix.lower() in (".mhd", ".nhdr")}
+    return [
+        shown(path.name)
+        for path in _visible(root)
+        if path not in studies and path.name.partition(".")[0] not in stems
+    ]
 
 
 def analyse_many(
@@ -142,10 +163,12 @@ def analyse_many(
     try:
         with lock.acquire(blocking=False):
             jobs = _jobs(studies, out, model, options, threads)
-            return _analyse(jobs, out, sha256, workers, scheduler, progress)
+            summary = _analyse(jobs, out, sha256, workers, scheduler, progress)
     except Timeout as error:
         reason = "another run is writing into it"
         raise DataError(out, reason, "wait for it, or choose another --out") from error
+    summary.skipped = _skipped(root, studies)
+    return summary
 
 
 def _jobs(
