@@ -23,11 +23,10 @@ import torch
 from filelock import FileLock, Timeout
 
 from pe_unified.ct.errors import DataError, one_line, shown
-from pe_unified.ct.headers import natural_key
-from pe_unified.ct.study import STUDY_ENDINGS, STUDY_FILES
 from pe_unified.files import write_text
 from pe_unified.inference.analysis import AnalysisOptions, analyse_study
 from pe_unified.inference.fingerprint import fingerprint
+from pe_unified.inference.listing import find_studies, skipped_files
 from pe_unified.inference.lung_sources import lung_source
 from pe_unified.inference.outputs import LUNGS, REPORT, remove_partial, require_writable
 from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
@@ -83,41 +82,6 @@ class BatchSummary:
         return [row for row in self.rows if row["status"] == "failed"]
 
 
-def find_studies(root: Path) -> list[Path]:
-    """Every sub-folder of ``root``, and every file in it with one of the endings of
-    :data:`~pe_unified.ct.study.STUDY_FILES`, in natural order.
-
-    Raises:
-        DataError: no folder, or nothing in it.
-    """
-    if not root.is_dir():
-        raise DataError(root, "no such folder", "point to a folder of studies")
-    found = [path for path in _visible(root) if path.is_dir() or _is_study_file(path)]
-    if not found:
-        cure = f"put each study into a folder of its own, or a file ending in {STUDY_ENDINGS}"
-        raise DataError(root, "no study in it", cure)
-    return found
-
-
-def _visible(root: Path) -> list[Path]:
-    paths = (path for path in root.iterdir() if not path.name.startswith("."))
-    return sorted(paths, key=lambda path: natural_key(path.name))
-
-
-def _is_study_file(path: Path) -> bool:
-    return path.name.lower().endswith(STUDY_FILES)
-
-
-def _skipped(root: Path, studies: Sequence[Path]) -> list[str]:
-    """Names of what lies in a folder and is neither a study nor the data beside a header."""
-    stems = {study.stem for study in studies if study.suffix.lower() in (".mhd", ".nhdr")}
-    return [
-        shown(path.name)
-        for path in _visible(root)
-        if path not in studies and path.name.partition(".")[0] not in stems
-    ]
-
-
 def analyse_many(
     root: Path,
     out: Path,
@@ -134,7 +98,7 @@ def analyse_many(
     again. A study that cannot be analysed, or that ends its worker, is named and leaves nothing.
 
     Args:
-        root: see :func:`find_studies`.
+        root: see :func:`~pe_unified.inference.listing.find_studies`.
         out: gets a folder per study, and ``summary.csv``.
         model: which model, and how it runs.
         options: as for one study.
@@ -167,7 +131,7 @@ def analyse_many(
     except Timeout as error:
         reason = "another run is writing into it"
         raise DataError(out, reason, "wait for it, or choose another --out") from error
-    summary.skipped = _skipped(root, studies)
+    summary.skipped = skipped_files(root, studies)
     return summary
 
 

@@ -20,6 +20,7 @@ from pydicom.uid import CTImageStorage
 
 from pe_unified.ct.dicom_file import open_dicom
 from pe_unified.ct.study import CTStudy
+from pe_unified.inference.frame_references import refer_to_frames, stand_in
 from pe_unified.inference.lesions import Lesion
 from pe_unified.memory import sparse_zeros
 from pe_unified.version import __version__
@@ -68,13 +69,13 @@ def write_dicom(
         index: _source(study, index, headers[study.files[index]], shared, renamed)
         for index in indices
     }
-    frames = _stand_in(study, sources)
+    frames = stand_in(study, sources)
     segmentation = _segmentation(study, masked, sources) if masked else None
     structured = _structured_report(report, kept, segmentation, sources)
     if segmentation is not None:
-        _refer_to_frames(segmentation, frames)
+        refer_to_frames(segmentation, frames)
         segmentation.save_as(folder / SEGMENTATION)
-    _refer_to_frames(structured, frames)
+    refer_to_frames(structured, frames)
     structured.save_as(folder / FINDINGS)
 
 
@@ -115,47 +116,6 @@ def _source(
     source.SOPInstanceUID = renamed(str(header.SOPInstanceUID))
     source.ImagePositionPatient = list(study.position_mm(index, 0, 0))
     return source
-
-
-def _stand_in(study: CTStudy, sources: Mapping[int, Dataset]) -> dict[str, tuple[str, int]]:
-    """Give every source that is a frame a UID of its own, as if it were a slice; by that UID, what
-    it stands for: the instance, and the number of the frame."""
-    frames = {}
-    for index, source in sources.items():
-        number = study.frames[index]
-        if number is not None:
-            real, source.SOPInstanceUID = str(source.SOPInstanceUID), hd.UID()
-            frames[str(source.SOPInstanceUID)] = real, number
-    return frames
-
-
-def _refer_to_frames(
-    dataset: Dataset, frames: Mapping[str, tuple[str, int]], listed: bool = False
-) -> None:
-    """Put the instance and the frame's number where a stand-in is referred to.
-
-    Args:
-        dataset: changed in place, with all sequences in it.
-        frames: what each stand-in stands for.
-        listed: within a list of instances, which names each once and no frames.
-    """
-    if not frames:
-        return
-    for element in dataset:
-        if element.VR != "SQ":
-            continue
-        seen = set()
-        for item in list(element.value):
-            uid = str(item.get("ReferencedSOPInstanceUID", ""))
-            if uid in frames:
-                item.ReferencedSOPInstanceUID, number = frames[uid]
-                if not listed:
-                    item.ReferencedFrameNumber = number
-                elif item.ReferencedSOPInstanceUID in seen:
-                    element.value.remove(item)
-                seen.add(item.ReferencedSOPInstanceUID)
-            inside = listed or element.keyword == "ReferencedSeriesSequence"
-            _refer_to_frames(item, frames, inside)
 
 
 def _segmentation(

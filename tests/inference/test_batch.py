@@ -25,7 +25,8 @@ from studies import write_checkpoint
 
 from pe_unified.ct.errors import DataError
 from pe_unified.inference import AnalysisOptions, batch
-from pe_unified.inference.batch import analyse_many, find_studies
+from pe_unified.inference.batch import analyse_many
+from pe_unified.inference.listing import find_studies
 from pe_unified.inference.predictor import PredictorSettings
 from pe_unified.workers import SerialExecutor
 

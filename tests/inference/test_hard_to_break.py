@@ -307,7 +307,7 @@ CORPUS = {
     zip_that_climbs: "member '../../escaped.dcm' leads out of it",
     link_in_a_zip: "member '0.dcm' is a link",
     absurd_spacing: "mm: no chest; check the spacing",
-    two_volumes: "study: 2 NIfTI or NRRD files, and no DICOM slice",
+    two_volumes: "study: 2 volume files, and no DICOM slice",
     many_frames: "12 frames); export the series as single-frame CT images",
     a_name_with_a_line_break: "study??[2J.dcm: not a DICOM file",
     zip_in_zip: "study.zip: no axial CT slice",
