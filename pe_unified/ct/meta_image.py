@@ -47,7 +47,7 @@ def open_meta(path: Path, scratch: Path, limits: ArchiveLimits) -> tuple[RawArra
         DataError: unreadable, cut short, not three axes, or its data lie elsewhere.
     """
     said, start = _header(path)
-    shape, affine = _grid(path)
+    shape, affine = _grid(path, start, scratch)
     kind = _TYPES.get(said.get("ElementType", ""))
     if kind is None or said.get("ElementNumberOfChannels", "1") != "1":
         raise DataError(path, f"values of type '{said.get('ElementType')}'", _SAVE_AGAIN)
@@ -90,11 +90,15 @@ def _is(said: dict[str, str], key: str, default: str = "False") -> bool:
     return said.get(key, default).lower().startswith(("t", "1"))
 
 
-def _grid(path: Path) -> tuple[tuple[int, ...], np.ndarray]:
+def _grid(path: Path, end: int, scratch: Path) -> tuple[tuple[int, ...], np.ndarray]:
     """The shape (i, j, k), and the affine to LPS mm, which is ITK's own world."""
+    # ITK gets the header alone, under a name that it takes, whatever the file is called.
+    copy = scratch / "header.mha"
+    with open(path, "rb") as file:
+        copy.write_bytes(file.read(end))
     reader = sitk.ImageFileReader()
     reader.SetImageIO("MetaImageIO")
-    reader.SetFileName(str(path))
+    reader.SetFileName(str(copy))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
