@@ -374,7 +374,7 @@ CORPUS = {
     endless_name: "the name of a member is too long for this disk; shorten the names",
     huge_meta_image: "study.mha: a grid of (20000, 20000, 20000) voxels",
     cut_and_compressed: "4.dcm: the pixels cannot be decoded (the file ends before the pixels do)",
-    progressive_jpeg: "which is not supported; convert it, e.g. by dcmdjpeg (DCMTK) or gdcmconv --raw",
+    progressive_jpeg: "is not supported; convert it, e.g. by dcmdjpeg (DCMTK) or gdcmconv --raw",
     pet: "PET series, no CT (left out 10 x modality PT)",
 }
 
