@@ -6,29 +6,14 @@ from pathlib import Path
 from pe_unified.ct.dicom_file import open_binary
 from pe_unified.ct.errors import DataError
 
+#: Patterns of endings: of texts, settings, pictures, programs, archives and volumes.
 _ENDINGS = (
-    *(
-        "txt",
-        "rtf",
-        "json",
-        "csv",
-        "tsv",
-        "md",
-        "xml",
-        "html?",
-        "css",
-        "js",
-        "pdf",
-        "docx?",
-        "xlsx?",
-    ),
-    *("log", "ini", "inf", "cfg", "yml", "yaml", "lnk", "url", "plist", "db", "sqlite", "mat"),
-    *("png", "jpe?g", "gif", "bmp", "ico", "icns", "tiff?", "svg", "avi", "mp4"),
-    *("exe", "dll", "so", "dylib", "jar", "class", "app", "chm", "hlp", "msi", "cab", "ocx", "sys"),
-    *("py", "sh", "bat", "cmd", "command", "zip", "7z", "rar", "tar", r"tar\.(?:gz|bz2|xz)", "tgz"),
-    *("nii", "nrrd", "nhdr", "raw", "mha", "mhd", "zraw"),
+    "txt rtf md pdf docx? xlsx? csv tsv json xml html? css js log ini inf cfg ya?ml lnk url plist "
+    "db sqlite mat png jpe?g gif bmp ico icns tiff? svg avi mp4 "
+    "exe dll so dylib jar class app chm hlp msi cab ocx sys py sh bat cmd command "
+    "zip 7z rar tgz tar(?:[.](?:bz2|xz))? nii nrrd nhdr raw zraw mha mhd"
 )
-_COMPANION = re.compile(rf"\.(?:{'|'.join(_ENDINGS)})(?:\.gz)?$", re.IGNORECASE)
+_COMPANION = re.compile(rf"\.(?:{_ENDINGS.replace(' ', '|')})(?:\.gz)?$", re.IGNORECASE)
 #: Endings that a slice may have, where it has any.
 _SLICE = re.compile(r"\.(?:dcm|dicom|dic|ima|img)(?:\.gz)?$", re.IGNORECASE)
 #: How programs, archives, pictures and documents begin.

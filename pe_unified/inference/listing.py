@@ -35,9 +35,10 @@ def _is_study_file(path: Path) -> bool:
 
 def skipped_files(root: Path, studies: Sequence[Path]) -> list[str]:
     """Names of what lies in a folder and is neither a study nor the data beside a header."""
+    known = set(studies)
     stems = {study.stem for study in studies if study.suffix.lower() in (".mhd", ".nhdr")}
     return [
         shown(path.name)
         for path in _visible(root)
-        if path not in studies and path.name.partition(".")[0] not in stems
+        if path not in known and path.name.partition(".")[0] not in stems
     ]
