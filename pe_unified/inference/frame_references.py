@@ -5,28 +5,37 @@ in what highdicom makes.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import highdicom as hd
 from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage
 
 from pe_unified.ct.study import CTStudy
 
 
-def stand_in(study: CTStudy, sources: Mapping[int, Dataset]) -> dict[str, tuple[str, int]]:
-    """Give every source that is a frame a UID of its own, as if it were a slice; by that UID, what
-    it stands for: the instance, and the number of the frame."""
+@dataclass(frozen=True)
+class FrameOf:
+    """A frame as others refer to it: class and UID of its instance, and its number from 1."""
+
+    sop_class: str
+    sop_uid: str
+    number: int
+
+
+def stand_in(study: CTStudy, sources: Mapping[int, Dataset]) -> dict[str, FrameOf]:
+    """Make every source that is a frame look like a slice; by its new UID, what it stands for."""
     frames = {}
     for index, source in sources.items():
         number = study.frames[index]
         if number is not None:
-            real, source.SOPInstanceUID = str(source.SOPInstanceUID), hd.UID()
-            frames[str(source.SOPInstanceUID)] = real, number
+            frame = FrameOf(str(source.SOPClassUID), str(source.SOPInstanceUID), number)
+            source.SOPClassUID, source.SOPInstanceUID = CTImageStorage, hd.UID()
+            frames[str(source.SOPInstanceUID)] = frame
     return frames
 
 
-def refer_to_frames(
-    dataset: Dataset, frames: Mapping[str, tuple[str, int]], listed: bool = False
-) -> None:
+def refer_to_frames(dataset: Dataset, frames: Mapping[str, FrameOf], listed: bool = False) -> None:
     """Put the instance and the frame's number where a stand-in is referred to.
 
     Args:
@@ -41,13 +50,14 @@ def refer_to_frames(
             continue
         seen = set()
         for item in list(element.value):
-            uid = str(item.get("ReferencedSOPInstanceUID", ""))
-            if uid in frames:
-                item.ReferencedSOPInstanceUID, number = frames[uid]
+            frame = frames.get(str(item.get("ReferencedSOPInstanceUID", "")))
+            if frame is not None:
+                item.ReferencedSOPClassUID = frame.sop_class
+                item.ReferencedSOPInstanceUID = frame.sop_uid
                 if not listed:
-                    item.ReferencedFrameNumber = number
-                elif item.ReferencedSOPInstanceUID in seen:
+                    item.ReferencedFrameNumber = frame.number
+                elif frame.sop_uid in seen:
                     element.value.remove(item)
-                seen.add(item.ReferencedSOPInstanceUID)
+                seen.add(frame.sop_uid)
             inside = listed or element.keyword == "ReferencedSeriesSequence"
             refer_to_frames(item, frames, inside)
