@@ -90,7 +90,7 @@ def choose_series(
     if not choice.slices:
         reason, cure = _no_ct(headers), "point to the folder of the CT angiography"
         if any(header.frames > 1 and header.modality in ("", "CT") for header in headers):
-            cure = "export the series as Enhanced CT or as single-frame CT images"
+            cure = "export the series as single-frame CT images"
         if choice.notes:
             reason += f" ({'; '.join(choice.notes)})"
         raise DataError(where, reason, cure)
