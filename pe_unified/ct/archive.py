@@ -131,7 +131,7 @@ class _Member(tarfile.TarInfo):
     """Refuses a header with endless names before it is read into memory."""
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "_Member":
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
         member = super().frombuf(buf, encoding, errors)
         if member.type in _LONG_HEADERS and member.size > _LONGEST_HEADER:
             raise tarfile.ReadError(f"a header of {member.size} bytes")

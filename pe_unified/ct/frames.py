@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pydicom
 from pydicom.datadict import dictionary_VR
@@ -105,12 +106,12 @@ def as_slices(dataset: Dataset) -> Iterator[Dataset]:
         frames.append(frame)
     dimensions = _other_dimensions(dataset)
     numbers = _acquisitions([_apart(frame, dimensions) for frame in frames])
-    for frame, number in zip(frames, numbers, strict=True):
+    for frame, acquisition in zip(frames, numbers, strict=True):
         for group, classic in _CLASSIC.items():
             if group in frame:
                 _put(frame, classic, frame[group].value)
-        if number is not None:
-            _put(frame, "AcquisitionNumber", number)
+        if acquisition is not None:
+            _put(frame, "AcquisitionNumber", acquisition)
         if frame.get("ContrastBolusAgentAdministered") == "NO":
             _put(frame, "ContrastBolusAgent", "")
     yield from frames
@@ -178,13 +179,13 @@ def frame_dataset(path: Path, frame: Frame) -> Dataset:
     one = Dataset()
     one.update(frame.pixels)  # given to Dataset() itself, they would share one table of elements
     one.file_meta = frame.pixels.file_meta
-    tables = [one.pop(keyword, None) for keyword in _OFFSETS]
+    starts, lengths = (one.pop(keyword, None) for keyword in _OFFSETS)
     _put(one, "NumberOfFrames", 1)
     for keyword, value in (("RescaleSlope", frame.slope), ("RescaleIntercept", frame.intercept)):
         if value is not None:
             _put(one, keyword, value)
     implicit, little = frame.pixels.original_encoding
-    order = "little" if little else "big"
+    order: Literal["little", "big"] = "little" if little else "big"
     with open_binary(path) as file:
         file.seek(frame.start)
         head = file.read(8 if implicit else 12)
@@ -196,7 +197,7 @@ def frame_dataset(path: Path, frame: Frame) -> Dataset:
                 file,
                 frame.number - 1,
                 number_of_frames=int(frame.pixels.NumberOfFrames),
-                extended_offsets=None if None in tables else tuple(table.value for table in tables),
+                extended_offsets=(starts.value, lengths.value) if starts and lengths else None,
             )
             one.add_new(_PIXEL_DATA, "OB", encapsulate([data]))
             return one
