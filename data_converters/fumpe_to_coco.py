@@ -34,7 +34,7 @@ from data_converters.core.places import (
 from data_converters.core.plan import PatientPlan, PatientSource
 from data_converters.core.schema import annotations_of_mask
 from pe_unified.ct.dicom import read_hu
-from pe_unified.ct.headers import natural_key, scan_folder
+from pe_unified.ct.headers import agreed, natural_key, scan_folder
 from pe_unified.ct.stack import stack_slices
 
 VARIABLE = "Mask"
@@ -52,7 +52,7 @@ class FumpeReader:
 
     def plan(self, source: PatientSource, scratch: Path) -> PatientPlan:
         folder, mat = source.place
-        scan = scan_folder(folder)
+        scan = scan_folder(folder, many_in_one=False)
         with open_mat(mat, self.variable) as mask:
             headers, notes = slices_for_mask(scan, mask.shape, str(folder))
             annotations = [annotations_of_mask(level) for level in mask.slices()]
@@ -61,7 +61,7 @@ class FumpeReader:
         file_index = [index_of[header.path] for header in stack.slices]
         return plan_masked_study(
             source.patient_id,
-            headers[0].study_uid or source.patient_id,
+            agreed(headers, "study_uid") or source.patient_id,
             of_stack(stack, [annotations[k] for k in file_index], file_index),
             stack.spacing_mm,
             notes=notes + stack.notes(),

@@ -35,7 +35,7 @@ from data_converters.core.schema import annotations_of_mask
 from pe_unified.ct.dicom import read_hu
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.grids import Turn, turn_of
-from pe_unified.ct.headers import natural_key, scan_folder
+from pe_unified.ct.headers import agreed, natural_key, scan_folder
 from pe_unified.ct.stack import stack_slices
 from pe_unified.ct.volume_files import nifti_is_placed, read_nifti
 
@@ -60,7 +60,9 @@ class ReadReader:
         labels, affine = read_nifti(mask_path)
         stated = affine if self.order == "measured" and nifti_is_placed(mask_path) else None
         count, rows, cols = (labels.shape[axis] for axis in turn_of(stated).axes)
-        headers, notes = slices_for_mask(scan_folder(folder), (rows, cols, count), str(folder))
+        headers, notes = slices_for_mask(
+            scan_folder(folder, many_in_one=False), (rows, cols, count), str(folder)
+        )
         stack = stack_slices(headers)
         turn, found, warnings = choose_turn(
             labels,
@@ -77,7 +79,7 @@ class ReadReader:
         file_index = [turn.file_slice(k, count) for k in range(count)]
         return plan_masked_study(
             source.patient_id,
-            headers[0].study_uid or source.patient_id,
+            agreed(headers, "study_uid") or source.patient_id,
             of_stack(stack, annotations, file_index),
             stack.spacing_mm,
             notes=notes + stack.notes() + found,

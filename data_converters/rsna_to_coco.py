@@ -22,6 +22,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from hashlib import sha256
 from itertools import islice
@@ -34,8 +35,9 @@ from data_converters.core.plan import PatientSource, folder_stamp
 from data_converters.core.rsna_reader import JPEG_NAME, RsnaReader, StudyPlace
 from data_converters.core.rsna_subset import Subset, choose_slices, choose_studies
 from data_converters.core.rsna_table import LabelTable
+from pe_unified.ct.companions import is_companion
 from pe_unified.ct.errors import DataError
-from pe_unified.ct.headers import is_companion, list_files, read_header
+from pe_unified.ct.headers import list_files, read_header
 
 EDITIONS = ("dicom", "jpeg256")
 #: What anonymisers write instead of an identifier.
@@ -178,17 +180,16 @@ class Rsna:
 
 
 def _patient_id(study: Path) -> str:
-    """As the first header says that can be read; nothing where none can."""
+    """As the first header says that says it; nothing where none does."""
     for folder in (*subfolders(study), study):
         try:
             files = list_files(folder)
         except DataError:  # its studies will say so
             continue
         for path in files:
-            try:
-                return read_header(path).patient_id
-            except DataError:
-                continue
+            with suppress(DataError):
+                if said := read_header(path).patient_id:
+                    return said
     return ""
 
 

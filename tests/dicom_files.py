@@ -4,8 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.sequence import Sequence
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    ExplicitVRLittleEndian,
+    generate_uid,
+)
 
 STUDY, SERIES = "1.2.826.0.1.1", "1.2.826.0.1.1.1"
 
@@ -72,3 +79,73 @@ def write_jpeg(path: Path, stored: np.ndarray) -> Path:
 def write_hu(path: Path, hu: np.ndarray, z: float | None = 0.0, **elements) -> Path:
     """A slice of the given Hounsfield units, stored as uint16 with an offset of 1024."""
     return write_slice(path, (hu.astype(np.int32) + 1024).astype(np.uint16), z, **elements)
+
+
+#: Of functional groups: what each holds.
+_GROUPS = {
+    "PlanePositionSequence": ("ImagePositionPatient",),
+    "PlaneOrientationSequence": ("ImageOrientationPatient",),
+    "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness"),
+    "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
+    "CTImageFrameTypeSequence": ("FrameType",),
+    "FrameContentSequence": (
+        *("StackID", "InStackPositionNumber", "TemporalPositionIndex", "FrameAcquisitionNumber"),
+        "DimensionIndexValues",
+    ),
+    "ContrastBolusUsageSequence": ("ContrastBolusAgentAdministered",),
+}
+
+
+def _functional_groups(values: dict) -> Dataset:
+    groups = Dataset()
+    for sequence, keywords in _GROUPS.items():
+        item = Dataset()
+        for keyword in keywords:
+            if values.get(keyword) is not None:
+                setattr(item, keyword, values[keyword])
+        if item:
+            setattr(groups, sequence, Sequence([item]))
+    return groups
+
+
+def enhanced_dataset(
+    stored: np.ndarray,
+    frames: list[dict],
+    shared: dict | None = None,
+    dimensions: tuple[str, ...] = (),
+    **elements,
+) -> Dataset:
+    """An Enhanced CT object of stored numbers (frames, rows, cols).
+
+    ``frames`` and ``shared`` hold elements by keyword, put into their functional groups;
+    HU = stored - 1024 unless they say otherwise. ``elements`` go into the top level.
+    """
+    unsaid = dict.fromkeys(
+        ("ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept")
+    )
+    ds = slice_dataset(stored[0], None, None, **{**unsaid, **elements})
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
+    ds.NumberOfFrames = len(stored)
+    ds.PixelData = stored.tobytes()
+    usual = {
+        "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+        "PixelSpacing": [0.7, 0.7],
+        "RescaleSlope": 1,
+        "RescaleIntercept": -1024,
+        "FrameType": ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"],
+    }
+    ds.SharedFunctionalGroupsSequence = Sequence([_functional_groups({**usual, **(shared or {})})])
+    ds.PerFrameFunctionalGroupsSequence = Sequence([_functional_groups(each) for each in frames])
+    if dimensions:
+        ds.DimensionIndexSequence = Sequence([Dataset() for _ in dimensions])
+        for item, keyword in zip(ds.DimensionIndexSequence, dimensions, strict=True):
+            item.DimensionIndexPointer = tag_for_keyword(keyword)
+    return ds
+
+
+def write_enhanced(path: Path, hu: np.ndarray, frames: list[dict], **options) -> Path:
+    """As :func:`enhanced_dataset`, of Hounsfield units (frames, rows, cols), into a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stored = (hu.astype(np.int32) + 1024).astype(np.uint16)
+    enhanced_dataset(stored, frames, **options).save_as(path, enforce_file_format=True)
+    return path

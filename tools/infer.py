@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """From a CT study to a report.
 
-STUDY is a DICOM folder (mixed series, sub-folders, files without a suffix), a zip of one, a NIfTI
-or an NRRD file. OUT gets report.json (schema in pe_unified/inference/report.schema.json),
+STUDY is a DICOM folder (mixed series, sub-folders, files without a suffix, gzipped slices), a DICOM
+file of one slice or of many (Enhanced CT), a volume file (NIfTI, NRRD, MetaImage), or an archive of
+any of them. OUT gets report.json (schema in pe_unified/inference/report.schema.json),
 report.html, slices.csv and mask.nii.gz; for DICOM also mask.seg.dcm and findings.sr.dcm. They carry
 UIDs, never a patient's name.
 
@@ -26,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from data_converters.core.cli import positive
-from pe_unified.ct.study import CTStudy
+from pe_unified.ct.study import STUDY_ENDINGS, CTStudy
 from pe_unified.inference import AnalysisOptions, analyse_study
 from pe_unified.inference.engines import BACKENDS
 from pe_unified.inference.lung_sources import LUNG_SOURCES
@@ -42,7 +43,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("study", type=Path, help="DICOM folder, zip, NIfTI or NRRD file")
+    parser.add_argument(
+        "study", type=Path, help=f"DICOM folder, DICOM file, or a file ending in {STUDY_ENDINGS}"
+    )
     add_model_arguments(parser)
     parser.add_argument(
         "--series", metavar="UID", help="take this series of the folder; UID#2: its acquisition 2"

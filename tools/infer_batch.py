@@ -1,10 +1,10 @@
 #!/usr/bin/env python
 """From a folder of CT studies to a report of each.
 
-Every sub-folder of ROOT, and every zip, NIfTI or NRRD file in it, is a study. OUT gets a folder per
-study with the files of tools/infer.py, and summary.csv. The same command goes on where it was
-interrupted; a study that cannot be analysed is named and stops no other. Exit status 1 when any
-failed.
+Every sub-folder of ROOT, and every volume file or archive in it, is a study; other files are listed
+and skipped. OUT gets a folder per study with the files of tools/infer.py, and summary.csv. The same
+command goes on where it was interrupted; a study that cannot be analysed is named and stops no
+other. Exit status 1 when any failed.
 
 Examples:
   tools/infer_batch.py /data/cases --checkpoint model.pth --out reports --workers 4
@@ -29,17 +29,23 @@ from rich.progress import (
 )
 
 from data_converters.core.cli import positive
+from pe_unified.ct.study import STUDY_ENDINGS
 from pe_unified.inference import AnalysisOptions
 from pe_unified.inference.batch import analyse_many
 from pe_unified.notice import RESEARCH_LINE
 from pe_unified.workers import usable_cores
+
+#: Names written out of the files that are skipped.
+_NAMED = 10
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("root", type=Path, help="folder of studies")
+    parser.add_argument(
+        "root", type=Path, help=f"folder of sub-folders, and of files ending in {STUDY_ENDINGS}"
+    )
     add_model_arguments(parser)
     parser.add_argument(
         "--workers", type=positive, help="studies at a time, on CPUs; default: one per two cores"
@@ -93,10 +99,19 @@ def main() -> int:
     failed = summary.failed
     done = len(summary.rows) - len(failed)
     print(f"{done} of {len(summary.rows)} studies analysed; {args.out / 'summary.csv'}")
+    if summary.skipped:
+        print(_skipped(summary.skipped, hidden=args.pseudonymise))
     for row in failed:
         print(f"  {row['study']}: {row['reason']}", file=sys.stderr)
     print(f"{RESEARCH_LINE}.")
     return 1 if failed else 0
+
+
+def _skipped(names: list[str], hidden: bool) -> str:
+    """In one line; no name where none may leave."""
+    named = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    which = "" if hidden else f" ({named})"
+    return f"skipped {len(names)} files{which}: neither folders, volume files nor archives"
 
 
 if __name__ == "__main__":

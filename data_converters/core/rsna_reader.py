@@ -13,16 +13,11 @@ from data_converters.core.plan import PatientPlan, PatientSource, SlicePlan, Stu
 from data_converters.core.rsna_jpeg import read_jpeg_hu
 from data_converters.core.rsna_table import BoxRow, SliceRow
 from data_converters.core.schema import ALL_LABELS, annotation_of_box, exam_entry, rounded
+from pe_unified.ct.companions import is_companion
 from pe_unified.ct.dicom import read_hu
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.exam_labels import exam_doubts
-from pe_unified.ct.headers import (
-    SliceHeader,
-    is_companion,
-    list_files,
-    natural_key,
-    scan_files,
-)
+from pe_unified.ct.headers import SliceHeader, list_files, natural_key, scan_files
 from pe_unified.ct.stack import Stack, stack_slices
 
 #: Names written out in a problem before the rest is counted.
@@ -227,7 +222,7 @@ def _place_box(
 def _dicom_series(folder: Path) -> _Series:
     if not folder.is_dir():
         return _Series([], problems=[f"{folder}: no such series folder; complete the download"])
-    scan = scan_files(list_files(folder))
+    scan = scan_files(list_files(folder), many_in_one=False)
     problems = [str(error) for error in scan.broken]
     slices = []
     for header in scan.headers:

@@ -1,14 +1,17 @@
 """Unpacking what strangers packed: bounded in size, and never outside the target."""
 
+import errno
 import gzip
+import re
 import stat
+import tarfile
 import tempfile
 import zipfile
 import zlib
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from pe_unified.ct.errors import DataError
 
@@ -16,6 +19,14 @@ _BLOCK = 1 << 20
 #: No study is packed into more folders, one in the other.
 _DEEPEST = 100
 _SEND_AGAIN = "pack the study again as a plain zip"
+#: A drive of Windows; a colon elsewhere is a letter like others.
+_DRIVE = re.compile(r"[A-Za-z]:")
+#: Members of a tar that hold the name, or other words, of the next one; and the longest, bytes.
+_LONG_HEADERS = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
+_LONGEST_HEADER = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -56,55 +67,129 @@ def unpack_zip(path: Path, target: Path, limits: ArchiveLimits | None = None) ->
     try:
         with zipfile.ZipFile(path) as archive:
             members = [item for item in archive.infolist() if not item.is_dir()]
-            _refuse(path, members, limits)
+            names = _Names(path, limits)
+            for member in members:
+                names.add(member.filename, plain=not stat.S_ISLNK(member.external_attr >> 16))
+                if member.flag_bits & 1:
+                    raise DataError(path, "the archive is encrypted", "unpack it first")
+            names.require_any()
             budget = limits.budget(path.stat().st_size)
             for member in members:
-                budget -= _unpack_member(archive, member, target, budget, path)
+                with archive.open(member) as packed:
+                    budget -= _unpack_member(packed, member.filename, target, budget, path)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise DataError(path, "the archive cannot be unpacked", _SEND_AGAIN, error) from error
     except OSError as error:
         raise _damaged(path, "", error) from error
 
 
-def _refuse(path: Path, members: list[zipfile.ZipInfo], limits: ArchiveLimits) -> None:
-    if not members:
-        raise DataError(path, "an empty archive", _SEND_AGAIN)
-    if len(members) > limits.files:
-        reason = f"{len(members)} files, more than {limits.files}"
-        raise DataError(path, reason, "pack one study by itself")
-    files: set[PurePosixPath] = set()
-    folders: set[PurePosixPath] = set()
-    for member in members:
-        name = PurePosixPath(member.filename.replace("\\", "/"))
-        drive = ":" in (name.parts[0] if name.parts else "")
-        if name.is_absolute() or drive or ".." in name.parts or "\0" in member.filename:
-            raise DataError(path, f"member '{member.filename}' leads out of it", _SEND_AGAIN)
-        if stat.S_ISLNK(member.external_attr >> 16):
-            raise DataError(path, f"member '{member.filename}' is a link", _SEND_AGAIN)
-        if member.flag_bits & 1:
-            raise DataError(path, "the archive is encrypted", "unpack it first")
-        if len(name.parts) > _DEEPEST:
-            reason = f"a member in {len(name.parts) - 1} folders, one in the other"
-            raise DataError(path, reason, _SEND_AGAIN)
-        if name in files:
-            raise DataError(path, f"member '{member.filename}' is there twice", _SEND_AGAIN)
-        files.add(name)
-        folders.update(name.parents)
-    for name in files & folders:
-        raise DataError(path, f"member '{name}' is a file and a folder", _SEND_AGAIN)
+def unpack_tar(path: Path, target: Path, limits: ArchiveLimits | None = None) -> None:
+    """Unpack a tar, gzipped or not, into an empty folder, as :func:`unpack_zip` does a zip.
+
+    It is read once from its start, so what comes before a member that is refused lies in
+    ``target`` then.
+
+    Raises:
+        DataError: as :func:`unpack_zip`, and for devices and sparse files.
+    """
+    limits = limits or ArchiveLimits()
+    budget = limits.budget(path.stat().st_size)
+    names = _Names(path, limits)
+    try:
+        with ExitStack() as opened:
+            file = opened.enter_context(_open_tar(path))
+            archive = opened.enter_context(tarfile.open(fileobj=file, mode="r|", tarinfo=_Member))
+            for member in archive:
+                if member.isdir():
+                    names.count()
+                    continue
+                names.add(member.name, plain=member.isreg() and not member.issparse())
+                packed = archive.extractfile(member)
+                assert packed is not None  # a plain file has content
+                budget -= _unpack_member(packed, member.name, target, budget, path)
+            names.require_any()
+            while block := file.read(_BLOCK):  # a gzip tells at its end whether it is whole
+                budget -= len(block)
+                if budget < 0:
+                    raise _bomb(path, "")
+    except DataError:
+        raise
+    except (tarfile.TarError, zlib.error, EOFError, ValueError, RecursionError) as error:
+        raise DataError(path, "the archive cannot be unpacked", _SEND_AGAIN, error) from error
+    except OSError as error:
+        raise _damaged(path, "", error) from error
 
 
-def _unpack_member(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, budget: int, path: Path
-) -> int:
+def _open_tar(path: Path) -> BinaryIO:
+    """Its bytes, unpacked where they are gzipped, whatever the name says."""
+    with open(path, "rb") as file:
+        gzipped = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if gzipped else open(path, "rb")  # type: ignore[return-value]
+
+
+class _Member(tarfile.TarInfo):
+    """Refuses a header with endless names before it is read into memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _LONG_HEADERS and member.size > _LONGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {member.size} bytes")
+        return member
+
+
+class _Names:
+    """The names of an archive's files; refuses those that nobody packs on purpose."""
+
+    def __init__(self, path: Path, limits: ArchiveLimits) -> None:
+        self._path, self._limits, self._count = path, limits, 0
+        self._files: set[PurePosixPath] = set()
+        self._folders: set[PurePosixPath] = set()
+
+    def count(self) -> None:
+        """One more member, file or folder."""
+        self._count += 1
+        if self._count > self._limits.files:
+            reason = f"more than {self._limits.files} files"
+            raise DataError(self._path, reason, "pack one study by itself")
+
+    def add(self, name: str, plain: bool) -> None:
+        """A file; it is ``plain`` if it is neither a link nor a device."""
+        self.count()
+        place = _place(name)
+        fault = ""
+        if place.is_absolute() or _DRIVE.match(name) or ".." in place.parts or "\0" in name:
+            fault = f"member '{name}' leads out of it"
+        elif not plain:
+            fault = f"member '{name}' is a link, or no plain file"
+        elif len(place.parts) > _DEEPEST:
+            fault = f"a member in {len(place.parts) - 1} folders, one in the other"
+        elif place in self._files:
+            fault = f"member '{name}' is there twice"
+        elif clash := {place} & self._folders or self._files.intersection(place.parents):
+            fault = f"member '{clash.pop()}' is a file and a folder"
+        if fault:
+            raise DataError(self._path, fault, _SEND_AGAIN)
+        self._files.add(place)
+        self._folders.update(place.parents)
+
+    def require_any(self) -> None:
+        if not self._files:
+            raise DataError(self._path, "an empty archive", _SEND_AGAIN)
+
+
+def _place(name: str) -> PurePosixPath:
+    return PurePosixPath(name.replace("\\", "/"))
+
+
+def _unpack_member(packed: Packed, name: str, target: Path, budget: int, path: Path) -> int:
     """Bytes written."""
-    place = target / PurePosixPath(member.filename.replace("\\", "/"))
+    place = target / _place(name)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _no_room(path, error) from error
-    with archive.open(member) as packed:
-        return unpack_stream(packed, place, path, budget, what=f"member '{member.filename}' ")
+    return unpack_stream(packed, place, path, budget, what=f"member '{name}' ")
 
 
 def unpack_gzip(path: Path, target: Path, limits: ArchiveLimits | None = None) -> None:
@@ -161,8 +246,7 @@ def unpack_stream(
                 break
             written += len(block)
             if written > budget:
-                reason = f"{what}unpacks to far more than it should (a bomb?)"
-                raise DataError(path, reason, "unpack it by hand and look inside")
+                raise _bomb(path, what)
             try:
                 out.write(block)
                 out.flush()
@@ -176,6 +260,14 @@ def _damaged(path: Path, what: str, error: Exception) -> DataError:
     return DataError(path, f"{what}cannot be unpacked", cure, error)
 
 
+def _bomb(path: Path, what: str) -> DataError:
+    reason = f"{what}unpacks to far more than it should (a bomb?)"
+    return DataError(path, reason, "unpack it by hand and look inside")
+
+
 def _no_room(path: Path, error: OSError) -> DataError:
+    if error.errno == errno.ENAMETOOLONG:
+        cure = "shorten the names of the files and folders in it, and pack it again"
+        return DataError(path, "the name of a member is too long for this disk", cure)
     cure = f"make room in {tempfile.gettempdir()}, or set TMPDIR to a larger disk"
     return DataError(path, "cannot be unpacked", cure, error)

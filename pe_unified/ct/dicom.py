@@ -1,19 +1,32 @@
 """The pixels of DICOM slices as Hounsfield units, whatever the scanner and the archive did."""
 
 import os
+import re
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pydicom
-from pydicom.pixels import apply_modality_lut
+from pydicom.pixels import apply_modality_lut, get_decoder
+from pydicom.uid import UID
 
 from pe_unified.ct.codestream import require_size
+from pe_unified.ct.dicom_file import COPY_AGAIN, LARGEST_SLICE, is_compressed, open_dicom
 from pe_unified.ct.errors import DataError
-from pe_unified.ct.headers import COPY_AGAIN, LARGEST_SLICE, number_of, open_dicom
+from pe_unified.ct.frames import Frame, frame_dataset
+from pe_unified.ct.headers import number_of
 from pe_unified.ct.hu import HU_MAX, HU_MIN
 from pe_unified.ct.jpeg import JPEG_SYNTAXES, PLUGIN
 
+#: JPEG of 1992, which DCMTK and GDCM decompress in all its forms; no later relative of it.
+_JPEG = re.compile(r"JPEG (?!2000|XL)")
+#: Of the standard, but not in pydicom's list.
+_YOUNG_SYNTAXES = {
+    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
+    "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
+    "1.2.840.10008.1.2.4.112": "JPEG XL",
+}
 #: The rescale intercept of scanners that store CT as unsigned numbers.
 _USUAL_INTERCEPT = -1024.0
 #: Darker than tissue, and than water by more than noise, HU; and the share of a slice that counts.
@@ -22,22 +35,29 @@ _AIR, _FAT, _SOME = -200.0, -30.0, 0.001
 _DENSE = 500.0
 
 
-def read_hu(path: str | os.PathLike) -> np.ndarray:
+def read_hu(path: str | os.PathLike, frame: Frame | None = None) -> np.ndarray:
     """The pixels of one slice: int16 (rows, cols), Hounsfield units, at least -1024.
 
     Padding becomes -1024 HU. A missing or impossible rescale is replaced by what the
     stored numbers imply (see :func:`rescale_of`).
+
+    Args:
+        path: the file.
+        frame: of a multi-frame file, the one to read.
 
     Raises:
         DataError: not a slice, cut short, far too large, or compressed in a way that no decoder
             here knows.
     """
     path = Path(path)
-    _refuse_large(path)
-    dataset = open_dicom(path)
+    dataset = _open_slice(path) if frame is None else _open_frame(path, frame)
     try:
         syntax = dataset.file_meta.TransferSyntaxUID
-        native = not syntax.is_encapsulated
+        native = not is_compressed(dataset)
+        if not native:
+            _require_decoder(syntax)
+        if "PixelData" not in dataset:
+            raise EOFError("the file ends before the pixels do")
         raw = _plain_pixels(dataset) if native else None
         if raw is None:
             if not native:
@@ -51,8 +71,10 @@ def read_hu(path: str | os.PathLike) -> np.ndarray:
             raw = dataset.pixel_array
     except (KeyboardInterrupt, SystemExit):
         raise
+    except DataError as error:
+        raise error.at(path) from None
     except BaseException as error:  # every decoder raises its own kinds; those in Rust panic
-        raise DataError(path, "the pixels cannot be decoded", COPY_AGAIN, error) from error
+        raise _undecodable(path, error) from error
     if raw.ndim != 2:
         reason = f"pixels of shape {raw.shape}, not one grey slice (rows, cols)"
         raise DataError(path, reason, "export the series as single-frame CT images")
@@ -65,6 +87,40 @@ def read_hu(path: str | os.PathLike) -> np.ndarray:
     except Exception as error:  # a damaged header may say anything
         reason = "the pixels cannot be turned into Hounsfield units"
         raise DataError(path, reason, COPY_AGAIN, error) from error
+
+
+def _undecodable(path: Path, error: BaseException) -> DataError:
+    return DataError(path, "the pixels cannot be decoded", COPY_AGAIN, error)
+
+
+def _open_slice(path: Path) -> pydicom.Dataset:
+    _refuse_large(path)
+    return open_dicom(path)
+
+
+def _open_frame(path: Path, frame: Frame) -> pydicom.Dataset:
+    try:
+        return frame_dataset(path, frame)
+    except DataError:
+        raise
+    except Exception as error:  # offsets in a damaged file may lead anywhere
+        raise _undecodable(path, error) from error
+
+
+def _require_decoder(syntax: UID) -> None:
+    """Refuse what is compressed in a way that nothing here unpacks; no copy would help.
+
+    Raises:
+        DataError: with a way to convert it.
+    """
+    with suppress(NotImplementedError):
+        if get_decoder(syntax).is_available:
+            return
+    name = _YOUNG_SYNTAXES.get(syntax, syntax.name)
+    cure = "export the series from the archive without compression"
+    if _JPEG.match(name):
+        cure = "convert it, e.g. by dcmdjpeg (DCMTK) or gdcmconv --raw (GDCM)"
+    raise DataError("the slice", f"compressed as {name}, which is not supported", cure)
 
 
 def _refuse_large(path: Path) -> None:

@@ -1,23 +1,24 @@
-"""DICOM headers of single CT slices, and the folders that hold them."""
+"""DICOM headers of CT slices, and the folders that hold them."""
 
-import io
 import math
 import os
 import re
-import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import pydicom
 from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
-from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
-from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
+from pydicom.uid import MediaStorageDirectoryStorage
 
+from pe_unified.ct.companions import is_companion, is_no_slice
+from pe_unified.ct.dicom_file import COPY_AGAIN, open_dicom
 from pe_unified.ct.errors import DataError, one_line
+from pe_unified.ct.frames import FRAME_TAGS, Frame, as_slices, is_multiframe, pixels_of
 
 #: What is read of a header; the rest is skipped, which makes a scan of a folder quick.
 _HEADER_TAGS = {
@@ -45,22 +46,11 @@ _HEADER_TAGS = {
         "AcquisitionNumber",
     )
 }
-#: Files that lie beside slices and are never slices.
-_COMPANION = re.compile(
-    r"\.(txt|json|csv|tsv|md|xml|html|pdf|log|ini|yml|png|jpe?g|gif|db|zip|gz|tar|mat|nii|nrrd|nhdr|raw"
-    r"|py|sh|bat|exe)$",
-    re.IGNORECASE,
-)
-#: What says how a file is packed takes less, bytes.
-_LARGEST_META = 1 << 20
-#: No slice takes more, bytes.
-LARGEST_SLICE = 64 << 20
-COPY_AGAIN = "copy the file again from the source, or remove it on purpose"
 
 
 @dataclass(frozen=True)
 class SliceHeader:
-    """What one file says about its slice; ``None`` or empty where it says nothing.
+    """What is said about one slice; ``None`` or empty where nothing is.
 
     Attributes:
         position: patient coordinates (x, y, z) of the centre of the first pixel, mm, LPS.
@@ -70,6 +60,7 @@ class SliceHeader:
         bits: stored per pixel; 0 where the file does not say.
         contrast: the contrast agent named.
         acquisition: the scanner's pass over the patient, numbered from 1; 0 where not said.
+        frame: of a file that holds many slices; None where the file is the slice.
     """
 
     path: Path
@@ -93,6 +84,7 @@ class SliceHeader:
     bits: int = 0
     contrast: str = ""
     acquisition: int = 0
+    frame: Frame | None = None
 
 
 @dataclass
@@ -110,9 +102,14 @@ class FolderScan:
     broken: list[DataError] = field(default_factory=list)
 
 
-def is_companion(path: Path) -> bool:
-    """Whether a file is plainly no slice by its name: notes, pictures, databases of thumbnails."""
-    return _COMPANION.search(path.name) is not None or path.name.upper() == "DICOMDIR"
+def agreed(headers: Iterable[SliceHeader], name: str) -> Any:
+    """What most slices say of something that a scan shares, such as ``pixel_spacing``.
+
+    Slices that say nothing have no voice; where none has, what the first one holds.
+    """
+    values = [getattr(header, name) for header in headers]
+    said = Counter(value for value in values if value not in (None, ""))
+    return said.most_common(1)[0][0] if said else values[0]
 
 
 def natural_key(path: str | os.PathLike) -> list[tuple[int, int | str]]:
@@ -143,25 +140,38 @@ def list_files(folder: str | os.PathLike) -> list[Path]:
     return sorted(found, key=lambda path: natural_key(path.relative_to(root).as_posix()))
 
 
-def scan_folder(folder: str | os.PathLike) -> FolderScan:
+def scan_folder(folder: str | os.PathLike, many_in_one: bool = True) -> FolderScan:
     """Read the headers of all DICOM slices under a folder, with or without a suffix."""
-    return scan_files(list_files(folder))
+    return scan_files(list_files(folder), many_in_one)
 
 
-def scan_files(files: Iterable[Path]) -> FolderScan:
-    """Read the headers of the given files, keeping their order."""
+def scan_files(files: Iterable[Path], many_in_one: bool = True) -> FolderScan:
+    """Read the headers of the given files, keeping their order.
+
+    Args:
+        files: of a study.
+        many_in_one: whether a file may hold many slices; where not, such a file counts as broken.
+    """
     scan = FolderScan()
     for path in files:
         if is_companion(path):
             scan.ignored.append((path, "not a slice by its name"))
             continue
         try:
-            header = read_header(path)
+            headers = read_headers(path)
         except DataError as error:
-            scan.broken.append(error)
+            if is_no_slice(path):
+                scan.ignored.append((path, "not a slice by its content"))
+            else:
+                scan.broken.append(error)
             continue
-        if header.rows and header.cols:
-            scan.headers.append(header)
+        header = headers[0]
+        if header.frame is not None and not many_in_one:
+            reason = f"multi-frame image of {len(headers)} frames"
+            cure = "export the series as single-frame CT images"
+            scan.broken.append(DataError(path, reason, cure))
+        elif header.rows and header.cols:
+            scan.headers += headers
         elif header.sop_class == MediaStorageDirectoryStorage or header.modality not in ("", "CT"):
             kind = header.modality or "directory"
             scan.ignored.append((path, f"DICOM object without pixels ({kind})"))
@@ -170,24 +180,44 @@ def scan_files(files: Iterable[Path]) -> FolderScan:
     return scan
 
 
-def read_header(path: str | os.PathLike) -> SliceHeader:
-    """Read what orders and identifies a slice, not its pixels.
+def read_headers(path: str | os.PathLike) -> list[SliceHeader]:
+    """Read what orders and identifies the slices of a file, not their pixels: one, or one for
+    each frame of an enhanced multi-frame object.
 
     Raises:
         DataError: not DICOM, or cut short within the header.
     """
     path = Path(path)
-    dataset = open_dicom(path, stop_before_pixels=True, specific_tags=list(_HEADER_TAGS.values()))
+    tags = [*_HEADER_TAGS.values(), *FRAME_TAGS]
+    dataset = open_dicom(path, stop_before_pixels=True, specific_tags=tags)
     try:
-        return _header_of(path, dataset)
+        header = _header_of(path, dataset)
+        if is_multiframe(dataset) and header.modality in ("", "CT"):
+            return _headers_of_frames(path, dataset)
+        return [header]
     except Exception as error:  # a damaged header may hold values that cannot be read
         raise DataError(path, "unreadable header", COPY_AGAIN, error) from error
+
+
+def read_header(path: str | os.PathLike) -> SliceHeader:
+    """The first of :func:`read_headers`."""
+    return read_headers(path)[0]
+
+
+def _headers_of_frames(path: Path, dataset: pydicom.Dataset) -> list[SliceHeader]:
+    pixels, start = pixels_of(path)
+    headers = []
+    for number, flat in enumerate(as_slices(dataset), start=1):
+        slope, intercept = (number_of(flat, f"Rescale{name}") for name in ("Slope", "Intercept"))
+        frame = Frame(number, slope, intercept, pixels, start)
+        headers.append(replace(_header_of(path, flat), frames=1, frame=frame))
+    return headers
 
 
 def _header_of(path: Path, dataset: pydicom.Dataset) -> SliceHeader:
     return SliceHeader(
         path=path,
-        sop_class=_text(dataset, "SOPClassUID"),
+        sop_class=_text(dataset, "SOPClassUID") or _class_of_file(dataset),
         sop_uid=_text(dataset, "SOPInstanceUID"),
         series_uid=_text(dataset, "SeriesInstanceUID"),
         study_uid=_text(dataset, "StudyInstanceUID"),
@@ -210,90 +240,9 @@ def _header_of(path: Path, dataset: pydicom.Dataset) -> SliceHeader:
     )
 
 
-def open_dicom(path: Path, **options: object) -> pydicom.Dataset:
-    """A DICOM file, with or without its preamble.
-
-    Raises:
-        DataError: no such file, not DICOM, or a header that cannot be read.
-    """
-    _refuse_inflated(path)
-    try:
-        with _BoundedFile(path) as file:
-            return pydicom.dcmread(file, **options)  # type: ignore[arg-type]
-    except FileNotFoundError:
-        raise DataError(path, "no such file", "check the path") from None
-    except pydicom.errors.InvalidDicomError:
-        pass
-    except Exception as error:
-        raise DataError(path, "unreadable header", COPY_AGAIN, error) from error
-    # Old files lack the preamble; anything else lacks the class of the object too.
-    try:
-        with _BoundedFile(path) as file:
-            dataset = pydicom.dcmread(file, force=True, **options)  # type: ignore[arg-type]
-    except Exception as error:
-        raise DataError(path, "unreadable header", COPY_AGAIN, error) from error
-    if "SOPClassUID" not in dataset:
-        size = path.stat().st_size
-        raise DataError(path, f"not a DICOM file ({size} bytes)", COPY_AGAIN)
-    if not hasattr(dataset.file_meta, "TransferSyntaxUID"):
-        big = dataset.original_encoding == (False, False)
-        dataset.file_meta.TransferSyntaxUID = (
-            pydicom.uid.ExplicitVRBigEndian if big else pydicom.uid.ImplicitVRLittleEndian
-        )
-    return dataset
-
-
-class _BoundedFile(io.BufferedReader):
-    """A file that makes room for no more than it holds, when a damaged length asks for more."""
-
-    def __init__(self, path: Path) -> None:
-        raw = io.FileIO(path)
-        super().__init__(raw)
-        self._length = os.fstat(raw.fileno()).st_size
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        return super().read(size if size is None else min(size, self._length))
-
-
-def _refuse_inflated(path: Path) -> None:
-    """Refuse a deflated file that holds far more than a slice; pydicom would unpack all of it."""
-    try:
-        with open(path, "rb") as file:
-            syntax = _transfer_syntax(file)
-            if file.tell() > _LARGEST_META:
-                raise DataError(path, "a header of megabytes before the slice's own", COPY_AGAIN)
-            if syntax != DeflatedExplicitVRLittleEndian:
-                return
-            unpacked = zlib.decompressobj(-zlib.MAX_WBITS)
-            unpacked.decompress(file.read(LARGEST_SLICE), LARGEST_SLICE)
-    except (OSError, zlib.error):  # the reader says it better
-        return
-    if unpacked.unconsumed_tail:
-        raise DataError(path, "unpacks to far more than a slice (a bomb?)", COPY_AGAIN)
-
-
-def _transfer_syntax(file: BinaryIO) -> str:
-    """Of a file with or without a preamble, which is left where the data set begins."""
-    start = 132 if file.read(132)[128:] == b"DICM" else 0
-    syntax = ""
-    while start <= _LARGEST_META:
-        file.seek(start)
-        head = file.read(12)
-        if len(head) < 12 or head[:2] != b"\x02\x00":
-            break
-        kind = head[4:6].decode("ascii", "replace")
-        if not (kind.isalpha() and kind.isupper()):  # no kind is said, against the standard
-            begin, length = 8, int.from_bytes(head[4:8], "little")
-        elif kind in EXPLICIT_VR_LENGTH_32:
-            begin, length = 12, int.from_bytes(head[8:12], "little")
-        else:
-            begin, length = 8, int.from_bytes(head[6:8], "little")
-        if head[2:4] == b"\x10\x00":
-            file.seek(start + begin)
-            syntax = file.read(min(length, 128)).decode("ascii", "replace").strip(" \0")
-        start += begin + length
-    file.seek(start)
-    return syntax
+def _class_of_file(dataset: pydicom.Dataset) -> str:
+    """A DICOM directory names its class only there."""
+    return str(getattr(dataset, "file_meta", {}).get("MediaStorageSOPClassUID", ""))
 
 
 def _items(dataset: pydicom.Dataset, keyword: str) -> list[str]:

@@ -32,7 +32,8 @@ class SeriesChoice:
 
 
 def axial_ct(headers: Sequence[SliceHeader]) -> SeriesChoice:
-    """Drop what cannot be a slice of an axial CT: scouts, other modalities, colour, multi-frame.
+    """Drop what cannot be a slice of an axial CT: scouts, other modalities, colour, and many frames
+    of which none says where it lies.
 
     A header that does not say what it is gets the benefit of the doubt.
     """
@@ -87,10 +88,11 @@ def choose_series(
     """
     choice = axial_ct(headers)
     if not choice.slices:
-        reason = "no axial CT slice" + (f" ({'; '.join(choice.notes)})" if choice.notes else "")
-        cure = "point to the folder of the CT angiography"
-        if any(header.frames > 1 for header in headers):
+        reason, cure = _no_ct(headers), "point to the folder of the CT angiography"
+        if any(header.frames > 1 and header.modality in ("", "CT") for header in headers):
             cure = "export the series as single-frame CT images"
+        if choice.notes:
+            reason += f" ({'; '.join(choice.notes)})"
         raise DataError(where, reason, cure)
     groups = _groups(choice.slices)
     if series_uid is not None:
@@ -118,6 +120,15 @@ def choose_series(
     longest = max(len(once[key][0]) for key in enhanced or long)
     why = _why(best, len(kept), most, longest, bool(enhanced), len(groups))
     return SeriesChoice(kept, notes, why)
+
+
+def _no_ct(headers: Sequence[SliceHeader]) -> str:
+    """What headers are of which none is an axial CT slice."""
+    others = {header.modality for header in headers}
+    if not others or others & {"", "CT"}:
+        return "no axial CT slice"
+    names = " and ".join(sorted("PET" if name == "PT" else name for name in others))
+    return f"{names} series, no CT"
 
 
 def _by_number(headers: Sequence[SliceHeader]) -> list[SliceHeader]:

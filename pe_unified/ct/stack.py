@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pe_unified.ct.grids import affine_of
-from pe_unified.ct.headers import SliceHeader, natural_key
+from pe_unified.ct.headers import SliceHeader, agreed, natural_key
 
 #: A step between slices longer than this multiple of the usual one means a missing slice.
 _GAP = 1.5
@@ -83,14 +83,15 @@ def stack_slices(headers: Sequence[SliceHeader]) -> Stack:
     """
     if not headers:
         raise ValueError("a stack needs at least one slice")
-    rows_to_cols = headers[0].orientation or _SUPINE
-    upward = _upward(headers[0])
+    stated = agreed(headers, "orientation")
+    rows_to_cols = stated or _SUPINE
+    upward = _upward(rows_to_cols)
     z = heights(headers)
     order = sorted(range(len(headers)), key=lambda index: _order_key(headers[index], z[index]))
     slices = tuple(headers[index] for index in order)
     z_sorted = tuple(None if z[index] is None else round(z[index], 4) for index in order)  # type: ignore[arg-type]
     step, missing, uneven = _steps(z_sorted)
-    row, col = headers[0].pixel_spacing or (None, None)
+    row, col = agreed(headers, "pixel_spacing") or (None, None)
     direction = np.column_stack([rows_to_cols[:3], rows_to_cols[3:], upward]).astype(np.float64)
     rise = _rise(slices, upward)
     places = _places(slices, z_sorted, rise)
@@ -106,13 +107,13 @@ def stack_slices(headers: Sequence[SliceHeader]) -> Stack:
         places_mm=places,
         missing=missing,
         uneven=uneven,
-        placed=headers[0].orientation is not None and any(h.position for h in headers),
+        placed=stated is not None and any(h.position for h in headers),
         contradictions=tuple(_contradictions(slices, z_sorted)),
     )
 
 
-def _upward(header: SliceHeader) -> np.ndarray:
-    normal = slice_normal(header.orientation or _SUPINE)
+def _upward(orientation: Sequence[float]) -> np.ndarray:
+    normal = slice_normal(orientation)
     return -normal if normal[2] < 0 else normal
 
 
@@ -123,7 +124,7 @@ def heights(headers: Sequence[SliceHeader]) -> list[float | None]:
     slices lack a position, those that have both tell how. Where these do not lie on a line, the
     locations stand for all.
     """
-    upward = _upward(headers[0])
+    upward = _upward(agreed(headers, "orientation") or _SUPINE)
     placed = [None if h.position is None else float(np.dot(h.position, upward)) for h in headers]
     if None not in placed:
         return placed

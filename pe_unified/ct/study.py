@@ -13,15 +13,25 @@ from typing import Any
 
 import numpy as np
 
-from pe_unified.ct.archive import ArchiveLimits, unpack_gzip, unpack_zip
+from pe_unified.ct.archive import ArchiveLimits, unpack_gzip, unpack_tar, unpack_zip
 from pe_unified.ct.dicom import read_hu
+from pe_unified.ct.dicom_file import COPY_AGAIN
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.grids import Turn, affine_of, placement_of, turn_of
-from pe_unified.ct.headers import COPY_AGAIN, SliceHeader, list_files, read_header, scan_files
+from pe_unified.ct.headers import (
+    FolderScan,
+    SliceHeader,
+    agreed,
+    list_files,
+    read_headers,
+    scan_files,
+)
+from pe_unified.ct.meta_image import open_meta
 from pe_unified.ct.scratch import scratch_folder
 from pe_unified.ct.series import choose_series
 from pe_unified.ct.stack import stack_slices
 from pe_unified.ct.volume_files import (
+    RawArray,
     level_to_hu,
     nifti_is_placed,
     open_nifti,
@@ -31,8 +41,12 @@ from pe_unified.ct.volume_files import (
 
 _NIFTI = (".nii", ".nii.gz")
 _NRRD = (".nrrd", ".nhdr")
+_META = (".mha", ".mhd")
+_TAR = (".tar", ".tar.gz", ".tgz")
 #: Endings of files that are a study by themselves.
-STUDY_FILES = (*_NIFTI, *_NRRD, ".zip")
+STUDY_FILES = (*_NIFTI, *_NRRD, *_META, ".zip", *_TAR)
+#: The same in words.
+STUDY_ENDINGS = f"{', '.join(STUDY_FILES[:-1])} or {STUDY_FILES[-1]}"
 
 Spacing = tuple[float | None, float | None, float | None]
 
@@ -70,7 +84,10 @@ class CTStudy:
         z_mm: position of each slice along the normal, mm; None where unknown.
         places_mm: float64 (slices, 3), LPS coordinates of the centre of the first pixel of each
             slice, mm; None where slices follow each other by ``step_mm``.
-        files: one per slice for DICOM; the one file else.
+        files: one per slice for DICOM, the same for all frames of a multi-frame file; the one
+            file else.
+        frames: one per slice for DICOM, the number of the frame in its file, from 1; None where the
+            file holds one slice.
         sop_uids: one per slice for DICOM; empty else.
         notes: in words, what was left out or is odd about the study; no file names, which may
             hold a patient's name.
@@ -93,6 +110,7 @@ class CTStudy:
     z_mm: tuple[float | None, ...]
     read: Callable[[int], np.ndarray] = field(repr=False)
     files: tuple[Path, ...] = ()
+    frames: tuple[int | None, ...] = ()
     sop_uids: tuple[str, ...] = ()
     study_uid: str = ""
     series_uid: str = ""
@@ -173,7 +191,8 @@ def open_study(
     series_uid: str | None = None,
     limits: ArchiveLimits | None = None,
 ) -> Iterator[CTStudy]:
-    """Open a study: a folder of DICOM slices, one slice, a NIfTI or NRRD file, or a zip of one.
+    """Open a study: a folder of DICOM slices, a DICOM file of one or many, or a file with one of
+    the endings of :data:`STUDY_FILES`: a volume, or an archive of either.
 
     What has to be unpacked lies in a temporary folder until the study is closed.
 
@@ -216,25 +235,25 @@ def _open(
     if name.endswith(_NIFTI):
         return _from_nifti(path, scratch, limits or ArchiveLimits())
     if name.endswith(_NRRD):
-        return _from_nrrd(path, scratch, limits or ArchiveLimits())
-    if name.endswith(".zip"):
-        unpacked = scratch / "zip"
+        return _from_raw(path, *open_nrrd(path, scratch, limits or ArchiveLimits()))
+    if name.endswith(_META):
+        return _from_raw(path, *open_meta(path, scratch, limits or ArchiveLimits()))
+    if name.endswith((".zip", *_TAR)):
+        unpacked = scratch / "unpacked"
         unpacked.mkdir()
-        unpack_zip(path, unpacked, limits)
+        (unpack_zip if name.endswith(".zip") else unpack_tar)(path, unpacked, limits)
         return replace(_open(unpacked, series_uid, scratch, limits), source=path)
-    header = read_header(path)
-    choice = choose_series([header], os.fspath(path))
-    return _from_stack(choice.slices, choice.notes, path)
+    return _from_series(FolderScan(read_headers(path)), path, series_uid)
 
 
 def _is_volume(path: Path) -> bool:
-    return path.name.lower().endswith((*_NIFTI, *_NRRD))
+    return path.name.lower().endswith((*_NIFTI, *_NRRD, *_META))
 
 
 def _from_folder(
     folder: Path, series_uid: str | None, scratch: Path, limits: ArchiveLimits | None
 ) -> CTStudy:
-    """The series of a folder; where there is no slice in it, its only NIfTI or NRRD file."""
+    """The series of a folder; where there is no slice in it, its only volume file."""
     files = list_files(folder)
     scan = scan_files(files)
     volumes = [file for file in files if _is_volume(file)]
@@ -242,31 +261,35 @@ def _from_folder(
         volume = _open(volumes[0], series_uid, scratch, limits)
         return replace(volume, broken=tuple(scan.broken))
     if not scan.headers and volumes:
-        reason = f"{len(volumes)} NIfTI or NRRD files, and no DICOM slice"
+        reason = f"{len(volumes)} volume files, and no DICOM slice"
         raise DataError(folder, reason, "point to the one that is the CT")
     if scan.broken and not scan.headers:
         raise scan.broken[0]
-    choice = choose_series(scan.headers, os.fspath(folder), series_uid)
+    return _from_series(scan, folder, series_uid)
+
+
+def _from_series(scan: FolderScan, where: Path, series_uid: str | None) -> CTStudy:
+    choice = choose_series(scan.headers, os.fspath(where), series_uid)
     notes = [choice.reason] if choice.reason else []
     notes += choice.notes
     if scan.broken:
         notes.append(f"left out {len(scan.broken)} files that could not be read")
     if scan.ignored:
         notes.append(f"left out {len(scan.ignored)} files that are no slices")
-    return replace(_from_stack(choice.slices, notes, folder), broken=tuple(scan.broken))
+    return replace(_from_stack(choice.slices, notes, where), broken=tuple(scan.broken))
 
 
 def _from_stack(headers: Sequence[SliceHeader], notes: Sequence[str], where: Path) -> CTStudy:
     stack = stack_slices(headers)
-    first = stack.slices[0]
-    shape = (len(stack.slices), first.rows, first.cols)
-    files = tuple(header.path for header in stack.slices)
+    slices = stack.slices
+    shape = (len(slices), agreed(slices, "rows"), agreed(slices, "cols"))
 
     def read(index: int) -> np.ndarray:
-        level = read_hu(files[index])
+        header = slices[index]
+        level = read_hu(header.path, header.frame)
         if level.shape != shape[1:]:
             reason = f"pixels {level.shape}, the rest of the series {shape[1:]}"
-            raise DataError(files[index], reason, COPY_AGAIN)
+            raise DataError(header.path, reason, COPY_AGAIN)
         return level
 
     return CTStudy(
@@ -278,23 +301,23 @@ def _from_stack(headers: Sequence[SliceHeader], notes: Sequence[str], where: Pat
         step_mm=stack.step_mm,
         z_mm=stack.z_mm,
         read=read,
-        files=files,
-        sop_uids=tuple(header.sop_uid for header in stack.slices),
-        study_uid=first.study_uid,
-        series_uid=first.series_uid,
-        patient_id=first.patient_id,
+        files=tuple(header.path for header in slices),
+        frames=tuple(header.frame.number if header.frame else None for header in slices),
+        sop_uids=tuple(header.sop_uid for header in slices),
+        study_uid=agreed(slices, "study_uid"),
+        series_uid=agreed(slices, "series_uid"),
+        patient_id=agreed(slices, "patient_id"),
         notes=(*notes, *stack.notes()),
         missing_slices=stack.missing,
         places_mm=stack.places_mm,
-        thickness_mm=first.thickness,
+        thickness_mm=agreed(slices, "thickness"),
         uneven_steps=stack.uneven,
         placed=stack.placed,
         contradictions=stack.contradictions,
     )
 
 
-def _from_nrrd(path: Path, scratch: Path, limits: ArchiveLimits) -> CTStudy:
-    raw, affine = open_nrrd(path, scratch, limits)
+def _from_raw(path: Path, raw: RawArray, affine: np.ndarray | None) -> CTStudy:
     # Mapped anew for every slice: pages that were read do not stay in memory.
     return _from_array(path, raw.shape, affine, raw.dtype, raw.open, raw.placed)
 

@@ -96,14 +96,14 @@ def open_nrrd(
         raise DataError(path, "no readable NRRD file", _COPY_AGAIN, error) from error
     if len(shape) != 3:
         raise DataError(path, f"{len(shape)} axes, not three", "export the volume as 3D")
-    _require_sides(path, shape)
+    require_sides(path, shape)
     kind = _NRRD_TYPES.get(str(header.get("type")).lower())
     if kind is None:
         raise DataError(path, f"values of type '{header.get('type')}'", "save it as short or float")
     dtype = (">" if str(header.get("endian", "little")).lower() == "big" else "<") + kind
     detached = header.get("datafile", header.get("data file"))
     if detached is not None:
-        path, start = _beside(path, str(detached)), 0
+        path, start = file_beside(path, str(detached)), 0
     unusual = any(header.get(key) for key in ("lineskip", "line skip", "byteskip", "byte skip"))
     if unusual or encoding not in ("raw", "gzip", "gz", "bzip2", "bz2"):
         raise DataError(path, f"NRRD encoding '{encoding}' or skips", "save it as gzip or raw")
@@ -121,8 +121,12 @@ def open_nrrd(
     return RawArray(plain, offset, dtype, shape, placed), affine
 
 
-def _beside(path: Path, detached: str) -> Path:
-    """The file that a detached header names; it must lie in the header's folder."""
+def file_beside(path: Path, detached: str) -> Path:
+    """The file that a detached header names.
+
+    Raises:
+        DataError: it is not there, or not in the header's folder.
+    """
     data = path.parent / detached
     if not data.resolve().is_relative_to(path.parent.resolve()):
         raise DataError(path, f"its data file '{detached}' lies elsewhere", "put it beside it")
@@ -131,8 +135,12 @@ def _beside(path: Path, detached: str) -> Path:
     return data
 
 
-def _require_sides(path: Path, shape: tuple[int, ...]) -> None:
-    """Refuse a grid that no CT has before anything is allocated for it."""
+def require_sides(path: Path, shape: tuple[int, ...]) -> None:
+    """Refuse a grid that no CT has before anything is allocated for it.
+
+    Raises:
+        DataError: it is too large, or empty.
+    """
     voxels = int(np.prod(shape, dtype=object))
     if min(shape) < 1 or max(shape) > _LARGEST_SIDE or voxels > _MOST_VOXELS:
         raise DataError(path, f"a grid of {shape} voxels", "check that it is the CT")
@@ -222,7 +230,7 @@ def _open_nifti(path: Path, name: Path) -> tuple[nibabel.arrayproxy.ArrayProxy, 
     dtype = np.dtype(proxy.dtype)
     if dtype.kind not in "iuf":
         raise DataError(name, f"values of type {dtype}", "save it as 16-bit integers or floats")
-    _require_sides(name, shape[:3])
+    require_sides(name, shape[:3])
     stored = int(proxy.offset) + int(np.prod(shape[:3], dtype=np.int64)) * dtype.itemsize
     if path.suffix.lower() != ".gz" and stored > path.stat().st_size:
         raise DataError(name, "the data are cut short", _COPY_AGAIN)

@@ -76,7 +76,7 @@ def analyse_study(
     """Analyse one study and write its report into ``out``.
 
     Args:
-        path: a DICOM folder, a zip, a NIfTI or NRRD file.
+        path: whatever :func:`~pe_unified.ct.study.open_study` opens.
         out: folder; gets the files of :func:`~pe_unified.inference.outputs.write_files`.
         predictor: holds the model.
         options: see :class:`AnalysisOptions`.

@@ -23,11 +23,10 @@ import torch
 from filelock import FileLock, Timeout
 
 from pe_unified.ct.errors import DataError, one_line, shown
-from pe_unified.ct.headers import natural_key
-from pe_unified.ct.study import STUDY_FILES
 from pe_unified.files import write_text
 from pe_unified.inference.analysis import AnalysisOptions, analyse_study
 from pe_unified.inference.fingerprint import fingerprint
+from pe_unified.inference.listing import find_studies, skipped_files
 from pe_unified.inference.lung_sources import lung_source
 from pe_unified.inference.outputs import LUNGS, REPORT, remove_partial, require_writable
 from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
@@ -68,33 +67,19 @@ class StudyJob:
 
 @dataclass
 class BatchSummary:
-    """One row per study, in the order of their names."""
+    """One row per study, in the order of their names.
+
+    Attributes:
+        rows: what ``summary.csv`` holds.
+        skipped: names of the files in the root that are no studies.
+    """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
     @property
     def failed(self) -> list[dict[str, Any]]:
         return [row for row in self.rows if row["status"] == "failed"]
-
-
-def find_studies(root: Path) -> list[Path]:
-    """Every sub-folder of ``root`` and every zip, NIfTI or NRRD file in it, in natural order.
-
-    Raises:
-        DataError: no folder, or nothing in it.
-    """
-    if not root.is_dir():
-        raise DataError(root, "no such folder", "point to a folder of studies")
-    found = [
-        path
-        for path in root.iterdir()
-        if not path.name.startswith(".")
-        and (path.is_dir() or path.name.lower().endswith(STUDY_FILES))
-    ]
-    if not found:
-        cure = "put each study into a folder of its own, or a zip, NIfTI or NRRD file"
-        raise DataError(root, "no study in it", cure)
-    return sorted(found, key=lambda path: natural_key(path.name))
 
 
 def analyse_many(
@@ -113,7 +98,7 @@ def analyse_many(
     again. A study that cannot be analysed, or that ends its worker, is named and leaves nothing.
 
     Args:
-        root: see :func:`find_studies`.
+        root: see :func:`~pe_unified.inference.listing.find_studies`.
         out: gets a folder per study, and ``summary.csv``.
         model: which model, and how it runs.
         options: as for one study.
@@ -142,10 +127,12 @@ def analyse_many(
     try:
         with lock.acquire(blocking=False):
             jobs = _jobs(studies, out, model, options, threads)
-            return _analyse(jobs, out, sha256, workers, scheduler, progress)
+            summary = _analyse(jobs, out, sha256, workers, scheduler, progress)
     except Timeout as error:
         reason = "another run is writing into it"
         raise DataError(out, reason, "wait for it, or choose another --out") from error
+    summary.skipped = skipped_files(root, studies)
+    return summary
 
 
 def _jobs(

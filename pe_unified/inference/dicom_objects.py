@@ -1,9 +1,10 @@
 """The findings as DICOM: a segmentation (SEG) and a structured report (SR, TID 1500).
 
-Both refer to the instances of the CT and carry its study, so that an archive files them beside
-it. They carry no name and no other identifier of the patient.
+Both refer to the instances of the CT, by frames where one holds many, and carry its study, so
+that an archive files them beside it. They carry no name and no other identifier of the patient.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ from uuid import UUID
 
 import highdicom as hd
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
+from pydicom.tag import Tag
 from pydicom.uid import CTImageStorage
 
+from pe_unified.ct.dicom_file import open_dicom
 from pe_unified.ct.study import CTStudy
+from pe_unified.inference.frame_references import refer_to_frames, stand_in
 from pe_unified.inference.lesions import Lesion
 from pe_unified.memory import sparse_zeros
 from pe_unified.version import __version__
@@ -59,29 +62,39 @@ def write_dicom(
     kept = list(lesions[:MOST_SEGMENTS])
     masked = [lesion for lesion in kept if lesion.pixels]
     shown = {index for lesion in kept for index in (lesion.key_slice, *lesion.pixels)}
-    headers = {
-        index: pydicom.dcmread(study.files[index], force=True, specific_tags=list(_READ))
-        for index in sorted(shown or {len(study) // 2})
-    }
-    shared = _shared(study, next(iter(headers.values())), renamed)
+    indices = sorted(shown or {len(study) // 2})
+    headers = {path: _header(path) for path in {study.files[index] for index in indices}}
+    shared = _shared(study, list(headers.values()), renamed)
     sources = {
-        index: _source(study, index, header, shared, renamed) for index, header in headers.items()
+        index: _source(study, index, headers[study.files[index]], shared, renamed)
+        for index in indices
     }
+    frames = stand_in(study, sources)
     segmentation = _segmentation(study, masked, sources) if masked else None
-    if segmentation is not None:
-        segmentation.save_as(folder / SEGMENTATION)
     structured = _structured_report(report, kept, segmentation, sources)
+    if segmentation is not None:
+        refer_to_frames(segmentation, frames)
+        segmentation.save_as(folder / SEGMENTATION)
+    refer_to_frames(structured, frames)
     structured.save_as(folder / FINDINGS)
 
 
-def _shared(study: CTStudy, first: Dataset, renamed: Renamed) -> dict[str, Any]:
+def _header(path: Path) -> Dataset:
+    tags = [Tag(keyword) for keyword in _READ]
+    return open_dicom(path, stop_before_pixels=True, specific_tags=tags)
+
+
+def _shared(study: CTStudy, headers: Sequence[Dataset], renamed: Renamed) -> dict[str, Any]:
     """What all slices of a series share; headers may contradict each other, or lack it."""
     row, col, step = study.known_spacing()
-    frame = str(first.get("FrameOfReferenceUID") or hd.UID())
+    frames = Counter(
+        str(each.FrameOfReferenceUID) for each in headers if each.get("FrameOfReferenceUID")
+    )
+    frame = frames.most_common(1)[0][0] if frames else str(hd.UID())
     return {
         **dict.fromkeys(_LEFT_EMPTY, ""),
-        "StudyInstanceUID": renamed(study.study_uid or hd.UID()),
-        "SeriesInstanceUID": renamed(study.series_uid or hd.UID()),
+        "StudyInstanceUID": renamed(study.study_uid),
+        "SeriesInstanceUID": renamed(study.series_uid),
         "FrameOfReferenceUID": renamed(frame),
         "Modality": "CT",
         "Rows": study.shape[1],

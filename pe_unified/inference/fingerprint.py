@@ -1,6 +1,7 @@
 """Whether the files of a study are still those that a report was made from."""
 
 import hashlib
+from glob import escape
 from pathlib import Path
 
 from pe_unified.ct.headers import list_files
@@ -20,8 +21,16 @@ def fingerprint(study: Path, key: str = "") -> str:
         DataError: a folder that cannot be listed.
     """
     digest = hashlib.blake2b(digest_size=16, key=key.encode()[:64])
-    for path in list_files(study) if study.is_dir() else [study]:
+    root, files = (study, list_files(study)) if study.is_dir() else (study.parent, _parts(study))
+    for path in files:
         known = path.stat()
-        name = path.relative_to(study).as_posix() if study.is_dir() else ""
+        name = "" if path == study else path.relative_to(root).as_posix()
         digest.update(f"{name}\0{known.st_size}\0{known.st_mtime_ns}\0".encode(errors="replace"))
     return digest.hexdigest()
+
+
+def _parts(study: Path) -> list[Path]:
+    """A file, and where it is a header alone, the data beside it."""
+    if study.suffix.lower() not in (".mhd", ".nhdr"):
+        return [study]
+    return [study, *sorted(set(study.parent.glob(f"{escape(study.stem)}.*")) - {study})]

@@ -116,8 +116,9 @@ def _write_dicom(
     renamed: Callable[[str], str],
 ) -> list[str]:
     """SEG and SR where the headers allow them; notes on what is missing."""
-    if not study.placed:
-        return ["no SEG and no SR: the slices do not say where they lie"]
+    missing = _what_is_missing(study)
+    if missing:
+        return [f"no SEG and no SR: {missing}"]
     try:
         write_dicom(folder, report, study, lesions, renamed)
     except OSError:
@@ -130,6 +131,19 @@ def _write_dicom(
     if len(lesions) > MOST_SEGMENTS:
         return [f"SEG and SR hold the first {MOST_SEGMENTS} of {len(lesions)} lesions"]
     return []
+
+
+def _what_is_missing(study: CTStudy) -> str:
+    """Why nothing can refer to a study: what would be made up would point to nothing."""
+    if not study.placed:
+        return "the slices do not say where they lie"
+    uids = {
+        "StudyInstanceUID": study.study_uid,
+        "SeriesInstanceUID": study.series_uid,
+        "SOPInstanceUID": all(study.sop_uids),
+    }
+    missing = [name for name, uid in uids.items() if not uid]
+    return f"the slices have no {' and no '.join(missing)} to refer to" if missing else ""
 
 
 def write_report(folder: Path, report: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Small studies in every form, and ways to damage their files."""
 
+import gzip
 import shutil
 import tempfile
 from pathlib import Path
@@ -8,32 +9,46 @@ import nibabel
 import nrrd
 import numpy as np
 import pydicom
-from dicom_files import write_hu, write_jpeg
+import SimpleITK as sitk
+from dicom_files import write_enhanced, write_hu, write_jpeg
 from hypothesis import strategies as st
 
 NAMES = {
     "dicom": "slice.dcm",
     "dicom-rle": "slice.dcm",
     "dicom-jpeg": "slice.dcm",
+    "dicom-gz": "slice.dcm.gz",
+    "frames": "enhanced.dcm",
+    "frames-rle": "enhanced.dcm",
     "nifti": "ct.nii",
     "nifti-gz": "ct.nii.gz",
     "nrrd": "ct.nrrd",
     "nrrd-gz": "ct.nrrd",
     "nrrd-bz2": "ct.nrrd",
+    "meta": "ct.mha",
+    "meta-packed": "ct.mha",
     "zip": "study.zip",
+    "tar": "study.tar",
+    "tar-gz": "study.tar.gz",
 }
 FORMS = tuple(NAMES)
 
 
 def small_file(form: str) -> bytes:
-    """A whole file of a form: a slice of 16 x 16, a volume of three, or a zip of three."""
+    """A whole file of a form: a slice of 16 x 16, a volume of three, or an archive of three."""
     hu = np.arange(3 * 16 * 16, dtype=np.int16).reshape(3, 16, 16) - 300
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         path = folder / NAMES[form]
-        if form.startswith("dicom"):
-            write_hu(path, hu[0])
-            if form == "dicom-rle":
+        if form == "dicom-gz":
+            path.write_bytes(gzip.compress(write_hu(folder / "in", hu[0]).read_bytes()))
+        elif form.startswith(("dicom", "frames")):
+            if form.startswith("dicom"):
+                write_hu(path, hu[0])
+            else:
+                places = [{"ImagePositionPatient": [0, 0, 2.0 * k]} for k in range(3)]
+                write_enhanced(path, hu, places)
+            if form.endswith("-rle"):
                 dataset = pydicom.dcmread(path)
                 dataset.compress(pydicom.uid.RLELossless)
                 dataset.save_as(path)
@@ -44,6 +59,10 @@ def small_file(form: str) -> bytes:
                 dataset.file_meta.TransferSyntaxUID = packed.file_meta.TransferSyntaxUID
                 dataset["PixelData"].VR = "OB"
                 dataset.save_as(path)
+        elif form.startswith("meta"):
+            image = sitk.GetImageFromArray(hu)
+            image.SetSpacing((0.7, 0.7, 2.0))
+            sitk.WriteImage(image, str(path), useCompression=form == "meta-packed")
         elif form.startswith("nifti"):
             affine = np.diag([-0.7, -0.7, 2.0, 1.0])
             nibabel.save(nibabel.Nifti1Image(hu.transpose(2, 1, 0), affine), path)
@@ -58,7 +77,8 @@ def small_file(form: str) -> bytes:
         else:
             for k, level in enumerate(hu):
                 write_hu(folder / "in" / f"{k}.dcm", level, z=2.0 * k)
-            shutil.make_archive(str(folder / "study"), "zip", folder / "in")
+            kind = {"tar-gz": "gztar"}.get(form, form)
+            shutil.make_archive(str(folder / "study"), kind, folder / "in")
         return path.read_bytes()
 
 

@@ -74,7 +74,7 @@ def one_line_each(count):
 
 
 test_damaged_files_give_one_line = one_line_each(60)
-#: 18,000 files in all.
+#: 32,000 files in all.
 test_many_damaged_files_give_one_line = pytest.mark.slow(one_line_each(2000))
 
 

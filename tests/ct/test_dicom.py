@@ -361,3 +361,40 @@ def test_an_intercept_that_cannot_be_guessed(tmp_path):
     with pytest.raises(DataError, match="no RescaleIntercept, and from 6168 HU up") as error:
         read_hu(path)
     assert str(path) in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore:End of file")
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless])
+def test_a_compressed_slice_cut_short(tmp_path, truth, syntax):
+    dataset = slice_dataset(stored(truth))
+    dataset.compress(syntax)
+    path = tmp_path / "I004.dcm"
+    dataset.save_as(path, enforce_file_format=True)
+    path.write_bytes(path.read_bytes()[:-1500])
+    with pytest.raises(DataError, match=r"I004\.dcm: the pixels cannot be decoded \(the file ends"):
+        read_hu(path)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "said"),
+    [
+        ("1.2.840.10008.1.2.4.55", r"as JPEG Full Progression.* not supported; convert it.* --raw"),
+        ("1.2.840.10008.1.2.4.110", "as JPEG XL Lossless, .* not supported; export the series"),
+        ("1.2.840.10008.1.2.4.102", "as MPEG-4 .* not supported; export the series"),
+        ("1.2.3.4", r"as 1\.2\.3\.4, which is not supported; export the series"),
+    ],
+)
+def test_what_no_decoder_knows_is_not_copied_again(tmp_path, truth, syntax, said):
+    dataset = slice_dataset(stored(truth))
+    dataset.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8\xff\xc2" + bytes(200)])
+    dataset["PixelData"].VR = "OB"
+    dataset["PixelData"].is_undefined_length = True
+    # pydicom writes a private name, but none of the standard's that it does not know.
+    private = syntax.replace("1.2.", "1.3.", 1)
+    dataset.file_meta.TransferSyntaxUID = private
+    dataset.save_as(tmp_path / "a.dcm", implicit_vr=False, little_endian=True)
+    content = (tmp_path / "a.dcm").read_bytes()
+    (tmp_path / "a.dcm").write_bytes(content.replace(private.encode(), syntax.encode()))
+    with pytest.raises(DataError, match=rf"a\.dcm: compressed {said}") as error:
+        read_hu(tmp_path / "a.dcm")
+    assert "copy the file" not in str(error.value)

@@ -26,8 +26,11 @@ def test_the_longest_axial_series_is_the_scan():
 
 
 def test_no_ct_names_what_is_there():
-    with pytest.raises(DataError, match=r"folder: no axial CT slice \(left out 2 x modality MR\)"):
+    with pytest.raises(DataError, match=r"folder: MR series, no CT \(left out 2 x modality MR\)"):
         choose_series([header(1, modality="MR"), header(2, modality="MR")], "folder")
+    many = [header(k, modality="PT", frames=40) for k in range(2)]
+    with pytest.raises(DataError, match=r"PET series, no CT .*; point to the folder of the CT"):
+        choose_series(many, "folder")
 
 
 def test_silence_is_no_reason_to_leave_a_slice_out():

@@ -129,3 +129,16 @@ def test_what_cannot_be_one_scan_is_told():
     shifted = [header(9, z=2, position=(-40.0, -20.0, 2.0)), *(header(k, z=k) for k in range(5))]
     assert stack_slices(shifted).contradictions == ("1 slices lie at the height of another one",)
     assert "1 slices lie at the height of another one" in stack_slices(shifted).notes()
+
+
+def test_orientation_and_spacing_are_those_of_most_slices():
+    """The first and the last one say nothing."""
+    tilted = (1.0, 0.0, 0.0, 0.0, 0.96593, -0.25882)
+    silent = {"orientation": None, "pixel_spacing": None}
+    headers = [
+        header(k, z=2.0 * k, **(silent if k in (0, 9) else {"orientation": tilted}))
+        for k in range(10)
+    ]
+    stack = stack_slices(headers)
+    np.testing.assert_allclose(stack.direction[:, 1], tilted[3:])
+    assert stack.spacing_mm[:2] == (0.7, 0.8) and stack.placed

@@ -1,8 +1,10 @@
+import gzip
 import shutil
 import tempfile
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_files import write_hu, write_slice
@@ -165,3 +167,64 @@ def test_what_is_left_out_of_a_zip_is_named_as_its_owner_knows_it(tmp_path):
     with open_study(tmp_path / "packed.zip") as study:
         (error,) = study.broken
     assert error.where == str(tmp_path / "packed.zip" / "bad.dcm")
+
+
+@pytest.mark.parametrize("kind", ["tar", "gztar", "zip"])
+def test_an_archive_of_anything(tmp_path, truth, affine, kind):
+    write_folder(tmp_path / "in" / "sub", truth)
+    (tmp_path / "in" / "LICENSE").write_text("free of charge")
+    assert_is_truth(
+        shutil.make_archive(str(tmp_path / "slices"), kind, tmp_path / "in"), truth, affine
+    )
+    image = sitk.GetImageFromArray(truth)
+    image.SetSpacing([affine[k, k] for k in range(3)])
+    image.SetOrigin(affine[:3, 3].tolist())
+    (tmp_path / "one").mkdir()
+    sitk.WriteImage(image, str(tmp_path / "one" / "ct.mhd"), True)
+    assert_is_truth(tmp_path / "one", truth, affine)
+    assert_is_truth(
+        shutil.make_archive(str(tmp_path / "ct"), kind, tmp_path / "one"), truth, affine
+    )
+
+
+def test_gzipped_slices(tmp_path, truth, affine):
+    write_folder(tmp_path, truth)
+    for path in list(tmp_path.iterdir()):
+        (tmp_path / f"{path.name}.dcm.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    assert_is_truth(tmp_path, truth, affine)
+
+
+SHARED_BY_ALL = (*("PixelSpacing", "SliceThickness", "StudyInstanceUID", "PatientID"),)
+
+
+@pytest.mark.parametrize("silent", [(0, 5), (0, 1, 2), (1, 2, 3, 4)])
+def test_what_a_scan_shares_is_what_its_slices_agree_on(tmp_path, truth, affine, silent):
+    """Some say nothing, one says something else: neither the first nor the last decides."""
+    write_folder(tmp_path, truth)
+    files = sorted(tmp_path.iterdir(), reverse=True)
+    for k, path in enumerate(files):
+        dataset = pydicom.dcmread(path)
+        dataset.SliceThickness = 2.5
+        if k in silent:
+            for keyword in SHARED_BY_ALL:
+                del dataset[keyword]
+        dataset.save_as(path)
+    study, _ = read(tmp_path)
+    assert_is_truth(tmp_path, truth, affine)
+    assert study.thickness_mm == 2.5
+    assert (study.study_uid, study.patient_id) == ("1.2.826.0.1.1", "P1")
+
+
+def test_one_header_that_differs_decides_nothing(tmp_path, truth, affine):
+    write_folder(tmp_path, truth)
+    first = tmp_path / "D6"
+    dataset = pydicom.dcmread(first)
+    dataset.StudyInstanceUID, dataset.SliceThickness = "9.9", 40.0
+    dataset.save_as(first)
+    for path in (tmp_path / f"D{k}" for k in range(1, 6)):
+        dataset = pydicom.dcmread(path)
+        dataset.SliceThickness = 2.5
+        dataset.save_as(path)
+    study, _ = read(tmp_path)
+    assert study.study_uid == "1.2.826.0.1.1" and study.thickness_mm == 2.5

@@ -186,7 +186,7 @@ BAD_INPUT = [
     (empty_file, "CT_scans/PAT002/D4.dcm: .*; copy the file again"),
     (two_copies, "PAT002: found more than once: CT_scans/PAT002, CT_scans_2/PAT002; keep one"),
     (no_slices, "CT_scans/PAT002: no axial CT slice; point to the folder"),
-    (wrong_modality, r"CT_scans/PAT002: no axial CT slice \(left out 8 x modality MR\)"),
+    (wrong_modality, r"CT_scans/PAT002: MR series, no CT \(left out 8 x modality MR\)"),
     (masks_in_physical_order, "PAT002: the HU check fails: .*; check that masks and slices"),
     (masks_of_another_patient, "PAT002: the HU check fails: .*; check that masks and slices"),
 ]

@@ -25,7 +25,8 @@ from studies import write_checkpoint
 
 from pe_unified.ct.errors import DataError
 from pe_unified.inference import AnalysisOptions, batch
-from pe_unified.inference.batch import analyse_many, find_studies
+from pe_unified.inference.batch import analyse_many
+from pe_unified.inference.listing import find_studies, skipped_files
 from pe_unified.inference.predictor import PredictorSettings
 from pe_unified.workers import SerialExecutor
 
@@ -316,11 +317,14 @@ def test_a_killed_worker_of_the_cluster_costs_no_study(painted_set, model, tmp_p
 def test_studies_are_found_in_natural_order(tmp_path):
     for name in ("case10", "case9", ".hidden"):
         (tmp_path / name).mkdir()
-    for name in ("a.zip", "b.nii.gz", "c.nrrd", "notes.txt"):
+    files = ("a.zip", "b.nii.gz", "c.nrrd", "d.MHA", "e.mhd", "f.tar", "g.tar.gz", "h.tgz")
+    others = ("1.dcm", "c.dcm.gz", "notes.txt")
+    for name in (*files, *others, "e.zraw"):
         (tmp_path / name).write_bytes(b"")
-    assert [path.name for path in find_studies(tmp_path)] == [
-        *("a.zip", "b.nii.gz", "c.nrrd", "case9", "case10")
-    ]
+    studies = find_studies(tmp_path)
+    assert [path.name for path in studies] == [*files[:3], "case9", "case10", *files[3:]]
+    # The data of a header are neither a study nor skipped.
+    assert skipped_files(tmp_path, studies) == list(others)
     with pytest.raises(DataError, match="no study in it"):
         find_studies(tmp_path / "case9")
     with pytest.raises(DataError, match="no such folder"):

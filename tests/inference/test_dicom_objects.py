@@ -10,10 +10,12 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from dicom_files import enhanced_dataset
 from studies import write_checkpoint
 
 from pe_unified.ct.study import open_study
 from pe_unified.inference import AnalysisOptions, StudyPredictor, analyse_study, load_model
+from pe_unified.inference.report import pseudonym
 
 DCMQI = Path(sys.executable).with_name("segimage2itkimage")
 
@@ -114,19 +116,16 @@ def changed(folder, target, change):
     return target
 
 
-def no_uids(slice_file, number):
-    del slice_file.StudyInstanceUID, slice_file.SeriesInstanceUID
-
-
 def frames_differ(slice_file, number):
-    slice_file.FrameOfReferenceUID = f"1.2.{number}"
+    """The first one says nothing."""
+    slice_file.FrameOfReferenceUID = f"1.2.{number}" if number else ""
 
 
 def orientations_differ(slice_file, number):
     slice_file.ImageOrientationPatient = [1, 0.004 * (number % 2), 0, 0, 1, 0]
 
 
-@pytest.mark.parametrize("change", [no_uids, frames_differ, orientations_differ])
+@pytest.mark.parametrize("change", [frames_differ, orientations_differ])
 def test_odd_headers_cost_no_report(folder, predictor, tmp_path, change):
     case = changed(folder, tmp_path / "case", change)
     found = analyse_study(case, tmp_path / "out", predictor)
@@ -134,7 +133,7 @@ def test_odd_headers_cost_no_report(folder, predictor, tmp_path, change):
     segmentation = hd.seg.segread(tmp_path / "out" / "mask.seg.dcm")
     structured = hd.sr.srread(tmp_path / "out" / "findings.sr.dcm")
     assert segmentation.StudyInstanceUID == structured.StudyInstanceUID
-    assert found["input"]["study_uid"] in (None, segmentation.StudyInstanceUID)
+    assert found["input"]["study_uid"] == segmentation.StudyInstanceUID
 
 
 def tilted(slice_file, number):
@@ -183,13 +182,13 @@ def test_no_place_is_made_up(folder, predictor, tmp_path):
     assert not list((tmp_path / "out").glob("*.dcm"))
 
 
-def test_without_instances_to_refer_to_the_rest_is_written(folder, predictor, tmp_path):
-    def no_instance(slice_file, number):
-        del slice_file.SOPInstanceUID
-
-    case = changed(folder, tmp_path / "case", no_instance)
+@pytest.mark.parametrize("uid", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"])
+def test_without_anything_to_refer_to_the_rest_is_written(folder, predictor, tmp_path, uid):
+    """A study that was made up would be filed nowhere, or with another patient."""
+    case = changed(folder, tmp_path / "case", lambda file, number: setattr(file, uid, ""))
     found = analyse_study(case, tmp_path / "out", predictor)
-    assert any(note.startswith("no SEG and no SR") for note in found["input"]["notes"])
+    (note,) = (note for note in found["input"]["notes"] if note.startswith("no SEG and no SR"))
+    assert note == f"no SEG and no SR: the slices have no {uid} to refer to"
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"report.json", "report.html", "slices.csv", "mask.nii.gz"}
     assert "no SEG and no SR" in (tmp_path / "out" / "report.json").read_text()
@@ -212,3 +211,70 @@ def test_a_study_without_lesions_has_a_report_and_no_segmentation(folder, predic
     assert not (tmp_path / "out" / "mask.seg.dcm").exists()
     content = hd.sr.srread(tmp_path / "out" / "findings.sr.dcm").content
     assert content.get_volumetric_roi_measurement_groups() == []
+
+
+def as_enhanced(folder, path):
+    """The study of a folder as one Enhanced CT file, from the head down."""
+    files = map(pydicom.dcmread, folder.iterdir())
+    files = sorted(files, key=lambda ds: -ds.ImagePositionPatient[2])
+    first = files[0]
+    keywords = ("PixelSpacing", "SliceThickness", "RescaleSlope", "RescaleIntercept")
+    uids = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+    enhanced_dataset(
+        np.stack([ds.pixel_array for ds in files]),
+        [{"ImagePositionPatient": ds.ImagePositionPatient} for ds in files],
+        shared={word: first[word].value for word in keywords if word in first},
+        **{word: first[word].value for word in uids if word in first},
+    ).save_as(path, enforce_file_format=True)
+    return path
+
+
+def all_items(sequence):
+    for item in sequence:
+        yield item
+        for element in item:
+            if element.VR == "SQ":
+                yield from all_items(element.value)
+
+
+@pytest.mark.parametrize("key", [None, "a secret of some length"])
+def test_frames_of_one_file_are_referred_to_by_number(folder, predictor, report, tmp_path, key):
+    path = as_enhanced(folder, tmp_path / "enhanced.dcm")
+    options = AnalysisOptions(pseudonym_key=key)
+    found = analyse_study(path, tmp_path / "out", predictor, options)
+    volumes = [each["volume_ml"] for each in found["lesions"]]
+    assert volumes == [each["volume_ml"] for each in report[1]["lesions"]]
+    source = pydicom.dcmread(path)
+    uid = pseudonym(str(source.SOPInstanceUID), key) if key else source.SOPInstanceUID
+    heights = [
+        float(each.PlanePositionSequence[0].ImagePositionPatient[2])
+        for each in source.PerFrameFunctionalGroupsSequence
+    ]
+    segmentation = pydicom.dcmread(tmp_path / "out" / "mask.seg.dcm")
+    (series,) = segmentation.ReferencedSeriesSequence
+    (listed,) = series.ReferencedInstanceSequence
+    assert listed.ReferencedSOPInstanceUID == uid and "ReferencedFrameNumber" not in listed
+    numbers = set()
+    for frame in segmentation.PerFrameFunctionalGroupsSequence:
+        (image,) = frame.DerivationImageSequence[0].SourceImageSequence
+        assert image.ReferencedSOPInstanceUID == uid
+        assert image.ReferencedSOPClassUID == source.SOPClassUID
+        place = frame.PlanePositionSequence[0].ImagePositionPatient
+        assert heights[image.ReferencedFrameNumber - 1] == pytest.approx(float(place[2]), abs=1e-3)
+        numbers.add(int(image.ReferencedFrameNumber))
+    assert len(numbers) > 1
+    structured = pydicom.dcmread(tmp_path / "out" / "findings.sr.dcm")
+    (evidence,) = structured.CurrentRequestedProcedureEvidenceSequence
+    instances = [
+        item.ReferencedSOPInstanceUID
+        for series in evidence.ReferencedSeriesSequence
+        for item in series.ReferencedSOPSequence
+    ]
+    assert sorted(instances) == sorted([uid, segmentation.SOPInstanceUID])
+    images = [
+        item
+        for item in all_items(structured.ContentSequence)
+        if item.get("ReferencedSOPInstanceUID") == uid
+    ]
+    assert images and all(1 <= item.ReferencedFrameNumber <= len(heights) for item in images)
+    assert hd.sr.srread(tmp_path / "out" / "findings.sr.dcm").content

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import sys
+import tarfile
 import zipfile
 import zlib
 
@@ -280,6 +281,60 @@ def text_as_volume(folder):
     return path
 
 
+def climbing_tar(folder):
+    path, member = folder.with_suffix(".tgz"), tarfile.TarInfo("../../escaped.dcm")
+    with tarfile.open(path, "w:gz") as archive:
+        archive.addfile(member)
+    return path
+
+
+def link_in_a_tar(folder):
+    path, member = folder.with_suffix(".tar"), tarfile.TarInfo("0.dcm")
+    member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    with tarfile.open(path, "w") as archive:
+        archive.addfile(member)
+    return path
+
+
+def endless_name(folder):
+    path = folder.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a" * 260, b"x")
+    return path
+
+
+def huge_meta_image(folder):
+    path = folder.with_suffix(".mha")
+    sides = "DimSize = 20000 20000 20000\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
+    path.write_text(f"ObjectType = Image\nNDims = 3\nBinaryData = True\n{sides}")
+    return path
+
+
+def cut_and_compressed(folder):
+    series(folder)
+    for path in folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.compress(pydicom.uid.RLELossless)
+        dataset.save_as(path)
+    (folder / "4.dcm").write_bytes((folder / "4.dcm").read_bytes()[:-3000])
+    return folder
+
+
+def progressive_jpeg(folder):
+    series(folder)
+    for path in folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8\xff\xc2" + bytes(99)])
+        dataset["PixelData"].VR = "OB"
+        dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.55"
+        dataset.save_as(path)
+    return folder
+
+
+def pet(folder):
+    return series(folder, Modality="PT")
+
+
 #: What is sent, and what must be said of it: the file and the reason.
 CORPUS = {
     empty: "study: no axial CT slice",
@@ -307,13 +362,20 @@ CORPUS = {
     zip_that_climbs: "member '../../escaped.dcm' leads out of it",
     link_in_a_zip: "member '0.dcm' is a link",
     absurd_spacing: "mm: no chest; check the spacing",
-    two_volumes: "study: 2 NIfTI or NRRD files, and no DICOM slice",
+    two_volumes: "study: 2 volume files, and no DICOM slice",
     many_frames: "12 frames); export the series as single-frame CT images",
     a_name_with_a_line_break: "study??[2J.dcm: not a DICOM file",
     zip_in_zip: "study.zip: no axial CT slice",
     links: "study: no axial CT slice",
     a_pipe: "study: no axial CT slice",
     text_as_volume: "study.nrrd: no readable NRRD file",
+    climbing_tar: "member '../../escaped.dcm' leads out of it",
+    link_in_a_tar: "member '0.dcm' is a link",
+    endless_name: "the name of a member is too long for this disk; shorten the names",
+    huge_meta_image: "study.mha: a grid of (20000, 20000, 20000) voxels",
+    cut_and_compressed: "4.dcm: the pixels cannot be decoded (the file ends before the pixels do)",
+    progressive_jpeg: "is not supported; convert it, e.g. by dcmdjpeg (DCMTK) or gdcmconv --raw",
+    pet: "PET series, no CT (left out 10 x modality PT)",
 }
 
 
@@ -367,6 +429,8 @@ def test_odd_but_readable_studies_are_analysed(predictor, tmp_path):
     write_hu(folder / "other" / "1", HU, SeriesInstanceUID="9.9")
     (folder / "letter.pdf").write_bytes(b"%PDF")
     (folder / "DICOMDIR").write_bytes(b"index")
+    (folder / "viewer").write_bytes(b"MZ" + bytes(300))
+    (folder / "LICENSE").write_text("free of charge " * 30)
     report = analyse_study(folder, tmp_path / "out", predictor)
     assert report["input"]["slices"] == 12
     assert [each["z_mm"] for each in report["slices"]] == [2.0 * k for k in range(12)]

@@ -6,7 +6,10 @@ import sys
 
 import pydicom
 import pytest
+import SimpleITK as sitk
 from studies import write_checkpoint
+
+from pe_unified.ct.study import open_study
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +47,33 @@ def test_a_fault_is_one_line(repository, checkpoint, tmp_path):
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
+def write_meta_image(path, folder):
+    """The slices of a folder as one MetaImage file."""
+    with open_study(folder) as study:
+        image = sitk.GetImageFromArray(study.all_hu())
+        row, col, step = study.spacing_mm
+        image.SetSpacing((col, row, step))
+        image.SetOrigin(study.origin_mm)
+    sitk.WriteImage(image, str(path), useCompression=True)
+
+
 def test_a_batch_names_what_failed_and_exits_non_zero(run, painted_set, tmp_path):
     folder = sorted((painted_set[1].parent / "CT_scans").iterdir())[0]
     (tmp_path / "cases" / "empty").mkdir(parents=True)
     (tmp_path / "cases" / "good").symlink_to(folder)
+    (tmp_path / "cases" / "list.xlsx").write_bytes(b"x")
+    write_meta_image(tmp_path / "cases" / "volume.mha", folder)
     done = run(tmp_path / "cases", tmp_path / "out", "--workers", "1", tool="infer_batch")
     assert done.returncode == 1
-    assert "1 of 2 studies analysed" in done.stdout
+    assert "2 of 3 studies analysed" in done.stdout
+    assert "skipped 1 files (list.xlsx): neither folders, volume files nor archives" in done.stdout
     assert done.stderr.strip().startswith("empty: empty: no axial CT slice; point to the folder")
-    assert (tmp_path / "out" / "good" / "report.json").exists()
+    reports = [
+        json.loads((tmp_path / "out" / name / "report.json").read_text())
+        for name in ("good", "volume.mha")
+    ]
+    assert reports[0]["exam"] == reports[1]["exam"]
+    assert reports[1]["input"]["kind"] == "volume file"
     (tmp_path / "cases" / "empty").rmdir()
     again = run(tmp_path / "cases", tmp_path / "out", "--workers", "1", tool="infer_batch")
-    assert again.returncode == 0 and "1 of 1 studies analysed" in again.stdout
+    assert again.returncode == 0 and "2 of 2 studies analysed" in again.stdout

@@ -1,0 +1,139 @@
+"""Opening DICOM files that may be damaged, hostile, gzipped, or without a preamble."""
+
+import gzip
+import io
+import os
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import pydicom
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
+
+from pe_unified.ct.errors import DataError
+
+#: What says how a file is packed takes less, bytes.
+_LARGEST_META = 1 << 20
+#: No slice takes more, bytes.
+LARGEST_SLICE = 64 << 20
+COPY_AGAIN = "copy the file again from the source, or remove it on purpose"
+
+
+def open_dicom(path: Path, **options: object) -> pydicom.Dataset:
+    """A DICOM file, with or without its preamble.
+
+    Raises:
+        DataError: no such file, not DICOM, or a header that cannot be read.
+    """
+    _refuse_inflated(path)
+    try:
+        with open_binary(path) as file:
+            return pydicom.dcmread(file, **options)  # type: ignore[arg-type]
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError(path, "no such file", "check the path") from None
+    except pydicom.errors.InvalidDicomError:
+        pass
+    except Exception as error:
+        raise DataError(path, "unreadable header", COPY_AGAIN, error) from error
+    # Old files lack the preamble; anything else lacks the class of the object too.
+    try:
+        with open_binary(path) as file:
+            dataset = pydicom.dcmread(file, force=True, **options)  # type: ignore[arg-type]
+    except Exception as error:
+        raise DataError(path, "unreadable header", COPY_AGAIN, error) from error
+    if "SOPClassUID" not in dataset:
+        size = path.stat().st_size
+        raise DataError(path, f"not a DICOM file ({size} bytes)", COPY_AGAIN)
+    if not hasattr(dataset.file_meta, "TransferSyntaxUID"):
+        big = dataset.original_encoding == (False, False)
+        dataset.file_meta.TransferSyntaxUID = (
+            pydicom.uid.ExplicitVRBigEndian if big else pydicom.uid.ImplicitVRLittleEndian
+        )
+    return dataset
+
+
+def is_compressed(dataset: pydicom.Dataset) -> bool:
+    """Whether the pixels are packed in some way, be it one that nobody here knows."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    return not syntax.is_transfer_syntax or syntax.is_encapsulated
+
+
+class _BoundedFile(io.BufferedReader):
+    """A file that makes room for no more than it holds, when a damaged length asks for more."""
+
+    def __init__(self, path: Path) -> None:
+        raw = io.FileIO(os.fspath(path))
+        super().__init__(raw)
+        self._length = os.fstat(raw.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(size if size is None else min(size, self._length))
+
+
+def open_binary(path: Path) -> BinaryIO:
+    """A file to read bytes from, unpacked where its name ends in ``.gz``.
+
+    Raises:
+        DataError: cannot be unpacked, or unpacks to far more than a slice.
+        OSError: as :func:`open`.
+    """
+    if path.suffix.lower() != ".gz":
+        return _BoundedFile(path)
+    try:
+        with gzip.open(path) as packed:
+            content = packed.read(LARGEST_SLICE + 1)
+    except FileNotFoundError:
+        raise
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(path, "cannot be unpacked", COPY_AGAIN, error) from error
+    if len(content) > LARGEST_SLICE:
+        raise _inflated(path)
+    return io.BytesIO(content)
+
+
+def _inflated(path: Path) -> DataError:
+    return DataError(path, "unpacks to far more than a slice (a bomb?)", COPY_AGAIN)
+
+
+def _refuse_inflated(path: Path) -> None:
+    """Refuse a deflated file that holds far more than a slice; pydicom would unpack all of it."""
+    try:
+        with open_binary(path) as file:
+            syntax = _transfer_syntax(file)
+            if file.tell() > _LARGEST_META:
+                raise DataError(path, "a header of megabytes before the slice's own", COPY_AGAIN)
+            if syntax != DeflatedExplicitVRLittleEndian:
+                return
+            unpacked = zlib.decompressobj(-zlib.MAX_WBITS)
+            unpacked.decompress(file.read(LARGEST_SLICE), LARGEST_SLICE)
+    except (OSError, zlib.error):  # the reader says it better
+        return
+    if unpacked.unconsumed_tail:
+        raise _inflated(path)
+
+
+def _transfer_syntax(file: BinaryIO) -> str:
+    """Of a file with or without a preamble, which is left where the data set begins."""
+    start = 132 if file.read(132)[128:] == b"DICM" else 0
+    syntax = ""
+    while start <= _LARGEST_META:
+        file.seek(start)
+        head = file.read(12)
+        if len(head) < 12 or head[:2] != b"\x02\x00":
+            break
+        kind = head[4:6].decode("ascii", "replace")
+        if not (kind.isalpha() and kind.isupper()):  # no kind is said, against the standard
+            begin, length = 8, int.from_bytes(head[4:8], "little")
+        elif kind in EXPLICIT_VR_LENGTH_32:
+            begin, length = 12, int.from_bytes(head[8:12], "little")
+        else:
+            begin, length = 8, int.from_bytes(head[6:8], "little")
+        if head[2:4] == b"\x10\x00":
+            file.seek(start + begin)
+            syntax = file.read(min(length, 128)).decode("ascii", "replace").strip(" \0")
+        start += begin + length
+    file.seek(start)
+    return syntax

@@ -1,0 +1,44 @@
+"""Which studies a folder holds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pe_unified.ct.errors import DataError, shown
+from pe_unified.ct.headers import natural_key
+from pe_unified.ct.study import STUDY_ENDINGS, STUDY_FILES
+
+
+def find_studies(root: Path) -> list[Path]:
+    """Every sub-folder of ``root``, and every file in it with one of the endings of
+    :data:`~pe_unified.ct.study.STUDY_FILES`, in natural order.
+
+    Raises:
+        DataError: no folder, or nothing in it.
+    """
+    if not root.is_dir():
+        raise DataError(root, "no such folder", "point to a folder of studies")
+    found = [path for path in _visible(root) if path.is_dir() or _is_study_file(path)]
+    if not found:
+        cure = f"put each study into a folder of its own, or a file ending in {STUDY_ENDINGS}"
+        raise DataError(root, "no study in it", cure)
+    return found
+
+
+def _visible(root: Path) -> list[Path]:
+    paths = (path for path in root.iterdir() if not path.name.startswith("."))
+    return sorted(paths, key=lambda path: natural_key(path.name))
+
+
+def _is_study_file(path: Path) -> bool:
+    return path.name.lower().endswith(STUDY_FILES)
+
+
+def skipped_files(root: Path, studies: Sequence[Path]) -> list[str]:
+    """Names of what lies in a folder and is neither a study nor the data beside a header."""
+    known = set(studies)
+    stems = {study.stem for study in studies if study.suffix.lower() in (".mhd", ".nhdr")}
+    return [
+        shown(path.name)
+        for path in _visible(root)
+        if path not in known and path.name.partition(".")[0] not in stems
+    ]
