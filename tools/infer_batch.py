@@ -93,6 +93,8 @@ def main() -> int:
     failed = summary.failed
     done = len(summary.rows) - len(failed)
     print(f"{done} of {len(summary.rows)} studies analysed; {args.out / 'summary.csv'}")
+    for line in sorted({row["training"] for row in summary.rows if row["training"]}):
+        print(f"this model: {line}")
     for row in failed:
         print(f"  {row['study']}: {row['reason']}", file=sys.stderr)
     print(f"{RESEARCH_LINE}.")

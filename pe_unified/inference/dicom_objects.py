@@ -1,7 +1,7 @@
 """The findings as DICOM: a segmentation (SEG) and a structured report (SR, TID 1500).
 
-Both refer to the instances of the CT and carry its study, so that an archive files them beside
-it. They carry no name and no other identifier of the patient.
+Both refer to the instances of the CT and carry its patient and study, by which an archive files
+them beside it; or pseudonyms of these.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +16,11 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import CTImageStorage
+from pydicom.valuerep import DA, TM, PersonName
 
 from pe_unified.ct.study import CTStudy
 from pe_unified.inference.lesions import Lesion
+from pe_unified.inference.report import verdict_in_words
 from pe_unified.memory import sparse_zeros
 from pe_unified.version import __version__
 
@@ -26,10 +28,15 @@ _MAKER = "pe_unified"
 _SCHEME = "99PEUNIFIED"
 #: The files written here.
 SEGMENTATION, FINDINGS = "mask.seg.dcm", "findings.sr.dcm"
-#: What a source instance does not hand on.
-_LEFT_EMPTY = (
-    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"),
-    *("ReferringPhysicianName", "StudyDate", "StudyTime"),
+#: What a source hands on of its patient and study, where archives look; and it has to be there.
+_REQUIRED = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
+    *("AccessionNumber", "StudyID", "ReferringPhysicianName"),
+)
+#: Likewise, where it is there.
+_HANDED_ON = (
+    *("IssuerOfPatientID", "OtherPatientIDs", "PatientAge", "PatientSize", "PatientWeight"),
+    *("StudyDescription", "PatientIdentityRemoved", "DeidentificationMethod"),
 )
 #: What is read of a source instance; all of its header for each slice would be much.
 _READ = ("SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID")
@@ -37,7 +44,10 @@ _MILLILITRE = Code("ml", "UCUM", "milliliter")
 #: Segments of one SEG at most; a table of more lesions is noise.
 MOST_SEGMENTS = 200
 
+#: Gives the pseudonym that stands for a UID or a PatientID.
 Renamed = Callable[[str], str]
+#: SR and SEG take short texts.
+_LONGEST = 64
 
 
 def write_dicom(
@@ -45,7 +55,7 @@ def write_dicom(
     report: Mapping[str, Any],
     study: CTStudy,
     lesions: Sequence[Lesion],
-    renamed: Renamed = str,
+    renamed: Renamed | None = None,
 ) -> None:
     """Write ``findings.sr.dcm``, and ``mask.seg.dcm`` where a lesion has a mask.
 
@@ -53,8 +63,8 @@ def write_dicom(
         folder: to write into.
         report: what ``report.json`` holds.
         study: a DICOM series.
-        lesions: as in the report, with their pixels.
-        renamed: gives the UIDs that stand for those of the study (itself by default).
+        lesions: the findings among those of the report, with their pixels.
+        renamed: of a study that is pseudonymised; patient and study stay as they are without.
     """
     kept = list(lesions[:MOST_SEGMENTS])
     masked = [lesion for lesion in kept if lesion.pixels]
@@ -65,7 +75,8 @@ def write_dicom(
     }
     shared = _shared(study, next(iter(headers.values())), renamed)
     sources = {
-        index: _source(study, index, header, shared, renamed) for index, header in headers.items()
+        index: _source(study, index, header, shared, renamed or str)
+        for index, header in headers.items()
     }
     segmentation = _segmentation(study, masked, sources) if masked else None
     if segmentation is not None:
@@ -74,12 +85,47 @@ def write_dicom(
     structured.save_as(folder / FINDINGS)
 
 
-def _shared(study: CTStudy, first: Dataset, renamed: Renamed) -> dict[str, Any]:
+def _patient_and_study(study: CTStudy, renamed: Renamed | None) -> dict[str, Any]:
+    """The patient and study modules of a series, as its first slice has them, in UTF-8."""
+    if renamed is not None:
+        pseudonym = renamed(study.patient_id) if study.patient_id else ""
+        return {
+            **dict.fromkeys(_REQUIRED, ""),
+            "PatientID": pseudonym,
+            "PatientName": pseudonym,
+            "PatientIdentityRemoved": "YES",
+            "DeidentificationMethod": "pseudonyms, all else left out",
+        }
+    wanted = [*_REQUIRED, *_HANDED_ON]
+    header = pydicom.dcmread(study.files[0], force=True, specific_tags=wanted)
+    header.decode()
+    found: dict[str, Any] = {"SpecificCharacterSet": "ISO_IR 192"}
+    for keyword in wanted:
+        value = header.get(keyword, "" if keyword in _REQUIRED else None)
+        if value is not None:
+            found[keyword] = _valid(keyword, value)
+    return found
+
+
+def _valid(keyword: str, value: Any) -> Any:
+    """A value of a header, empty where it is none that the standard allows."""
+    if keyword == "PatientSex":
+        return value if value in ("M", "F", "O") else ""
+    if keyword.endswith(("Date", "Time")):
+        try:
+            (DA if keyword.endswith("Date") else TM)(value)
+        except ValueError:
+            return ""
+    return str(value) if isinstance(value, PersonName) else value
+
+
+def _shared(study: CTStudy, first: Dataset, pseudonyms: Renamed | None) -> dict[str, Any]:
     """What all slices of a series share; headers may contradict each other, or lack it."""
+    renamed = pseudonyms or str
     row, col, step = study.known_spacing()
     frame = str(first.get("FrameOfReferenceUID") or hd.UID())
     return {
-        **dict.fromkeys(_LEFT_EMPTY, ""),
+        **_patient_and_study(study, pseudonyms),
         "StudyInstanceUID": renamed(study.study_uid or hd.UID()),
         "SeriesInstanceUID": renamed(study.series_uid or hd.UID()),
         "FrameOfReferenceUID": renamed(frame),
@@ -95,7 +141,7 @@ def _shared(study: CTStudy, first: Dataset, renamed: Renamed) -> dict[str, Any]:
 def _source(
     study: CTStudy, index: int, header: Dataset, shared: Mapping[str, Any], renamed: Renamed
 ) -> Dataset:
-    """What of a slice is handed on: neither its pixels nor the patient."""
+    """What of a slice is handed on: no pixels."""
     source = Dataset()
     for keyword, value in shared.items():
         setattr(source, keyword, value)
@@ -171,7 +217,8 @@ def _structured_report(
     tracked = _tracking(segmentation)
     groups: list[Any] = []
     segment = 0
-    for lesion, words in zip(lesions, report["lesions"], strict=False):
+    for lesion in lesions:
+        words = report["lesions"][lesion.number - 1]
         shared = {
             "finding_type": codes.SCT.PulmonaryEmbolism,
             "finding_sites": [_site(lesion)],
@@ -281,32 +328,40 @@ def _measurements(words: Mapping[str, Any]) -> list[hd.sr.Measurement]:
 def _exam_group(
     report: Mapping[str, Any],
 ) -> list[hd.sr.MeasurementsAndQualitativeEvaluations]:
-    """The exam's score, and why not to rely on any; empty where there is neither."""
+    """The verdict, the scores, and why not to rely on them."""
+    exam = report["exam"]
     evaluations = [
-        hd.sr.QualitativeEvaluation(
-            name=Code("quality", _SCHEME, "Reason not to rely on the scores"),
-            value=Code(flag["name"][:16], _SCHEME, flag["reason"][:64]),
-        )
-        for flag in report["quality"]["flags"]
-        if flag["abstain"]
+        _said("verdict", "Verdict on the exam, by research software", verdict_in_words(report)),
+        *(
+            _said("quality", "Reason not to rely on the scores", flag["reason"], flag["name"])
+            for flag in report["quality"]["flags"]
+            if flag["abstain"]
+        ),
     ]
-    probability = report["exam"]["probability"]
+    if report["model"]["training_notice"]:
+        words = report["model"]["training_notice"]
+        evaluations.append(_said("training", "What the model was trained on", words))
     measurements = [
-        hd.sr.Measurement(
-            name=Code("exam-score", _SCHEME, "Score of the exam, not calibrated"),
-            value=value,
-            unit=codes.UCUM.NoUnits,
+        hd.sr.Measurement(name=Code(name, _SCHEME, meaning), value=value, unit=codes.UCUM.NoUnits)
+        for name, meaning, value in (
+            ("exam-score", "Score of the exam, not calibrated", exam["probability"]),
+            ("lesion-score", "Highest score of a lesion, not calibrated", exam["lesion_score"]),
         )
-        for value in (probability,)
         if value is not None
     ]
-    if not evaluations and not measurements:
-        return []
     return [
         hd.sr.MeasurementsAndQualitativeEvaluations(
             tracking_identifier=hd.sr.TrackingIdentifier(hd.UID(), "exam"),
             finding_type=codes.SCT.PulmonaryEmbolism,
             measurements=measurements or None,
-            qualitative_evaluations=evaluations or None,
+            qualitative_evaluations=evaluations,
         )
     ]
+
+
+def _said(name: str, meaning: str, words: str, value: str = "") -> hd.sr.QualitativeEvaluation:
+    """A sentence as an evaluation, which takes codes only."""
+    return hd.sr.QualitativeEvaluation(
+        name=Code(name, _SCHEME, meaning),
+        value=Code((value or name)[:16], _SCHEME, words[:_LONGEST]),
+    )
