@@ -92,7 +92,7 @@ def _patient_and_study(study: CTStudy, renamed: Renamed | None) -> dict[str, Any
         return {
             **dict.fromkeys(_REQUIRED, ""),
             "PatientID": pseudonym,
-            "PatientName": pseudonym,
+            "PatientName": f"{pseudonym}^" if pseudonym else "",
             "PatientIdentityRemoved": "YES",
             "DeidentificationMethod": "pseudonyms, all else left out",
         }

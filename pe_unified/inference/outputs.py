@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -130,7 +131,9 @@ def _write_dicom(
     if not study.placed:
         return ["no SEG and no SR: the slices do not say where they lie"]
     try:
-        write_dicom(folder, report, study, lesions, renamed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they quote the patient's name
+            write_dicom(folder, report, study, lesions, renamed)
     except OSError:
         raise
     except Exception as error:  # whatever a header holds, it must not cost the report

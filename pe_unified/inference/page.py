@@ -204,9 +204,8 @@ def _answer(report: Mapping[str, Any]) -> str:
             (f"{exam['probability']:.3f}", f"highest score of a stretch{_from(exam['threshold'])}"),
         )
     if looks_for_lesions(report):
-        parts.append(
-            (f"{exam['lesion_score']:.3f}", f"highest score of a lesion{_from(exam['lesion_threshold'])}")
-        )
+        limit = _from(exam["lesion_threshold"])
+        parts.append((f"{exam['lesion_score']:.3f}", f"highest score of a lesion{limit}"))
         number = len(listed)
         parts.append((str(number), "lesion" if number == 1 else "lesions"))
     if listed and "seg" in report["model"]["tasks"]:
@@ -236,8 +235,8 @@ def _curve(report: Mapping[str, Any]) -> str:
         return top + tall * (1 - value)
 
     parts = [
-        f'<div class="wide"><svg class="curve" id="curve" viewBox="0 0 {width} {height}" width="100%" role="img" '
-        'aria-label="probability of embolism by slice">'
+        f'<div class="wide"><svg class="curve" id="curve" viewBox="0 0 {width} {height}" '
+        'width="100%" role="img" aria-label="probability of embolism by slice">'
     ]
     for stretch in report["exam"]["stretches"]:
         first, last = x(stretch["first_slice"] - 0.5), x(stretch["last_slice"] + 0.5)

@@ -205,7 +205,7 @@ def test_nobody_is_named(predictor, folder, tmp_path):
     assert uid in (tmp_path / "out" / "report.json").read_text()
     analyse_study(case, tmp_path / "hidden", predictor, AnalysisOptions(pseudonym_key="k"))
     for path in (tmp_path / "hidden").iterdir():
-        assert not {b"DOE", b"MRN-4711"} & {w for w in (b"DOE", b"MRN-4711") if w in path.read_bytes()}
+        assert not any(word in path.read_bytes() for word in (b"DOE", b"MRN-4711")), path.name
     hidden = (tmp_path / "hidden" / "report.json").read_text()
     assert "1.2.840.99" in (tmp_path / "out" / "report.json").read_text()
     assert uid not in hidden and "1.2.840.99" not in hidden

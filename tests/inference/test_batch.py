@@ -29,7 +29,7 @@ from pe_unified.inference.batch import analyse_many, find_studies
 from pe_unified.inference.predictor import PredictorSettings
 from pe_unified.workers import SerialExecutor
 
-FILES = {"report.json", "report.html", "slices.csv", "mask.nii.gz", "findings.sr.dcm"}
+FILES = {"report.json", "report.html", "slices.csv", "findings.sr.dcm"}
 REASONS = {
     "bad1-empty": "no axial CT slice",
     "bad2-pdf": "not a DICOM file",
@@ -125,6 +125,7 @@ def test_one_bad_study_or_a_killed_worker_stops_no_other(forty, model, tmp_path)
         assert found >= FILES and not [name for name in found if name.startswith(".")]
         report = json.loads((out / row["report"]).read_text())
         assert report["exam"]["probability"] == row["exam_probability"]
+        assert report["exam"]["positive"] == row["positive"]
     with (out / "summary.csv").open() as file:
         stored = list(csv.DictReader(file))
     assert [row["study"] for row in stored] == [row["study"] for row in summary.rows]

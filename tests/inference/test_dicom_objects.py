@@ -131,22 +131,30 @@ def test_pseudonyms_leave_no_patient_and_no_date_of_the_study(folder, predictor,
             for word in ("LLER^", "MRN-4711", "HOUSE", "ACC-9", "Clinic", "19991231", *sources):
                 assert word.encode() not in content, (name, word)
             found = pydicom.dcmread(tmp_path / key / name)
-            assert found.PatientID == found.PatientName and found.PatientIdentityRemoved == "YES"
+            assert found.PatientName == f"{found.PatientID}^"
+            assert found.PatientIdentityRemoved == "YES"
             names.setdefault(key, set()).add(found.PatientID)
     # One patient for one secret, another for another.
     assert [len(each) for each in names.values()] == [1, 1] and names["k"] != names["l"]
 
 
 def odd_person(slice_file, number):
+    slice_file.PatientName = "JANE DOE"
     slice_file.PatientSex = "MALE"
     slice_file.PatientBirthDate = "1950"
     slice_file.StudyTime = "noon"
     slice_file.SpecificCharacterSet = ["ISO_IR 100", "ISO 2022 IR 87"]
 
 
-def test_odd_patients_cost_no_report(folder, predictor, tmp_path):
+def test_odd_patients_cost_no_report_and_no_warning_quotes_them(
+    folder, predictor, tmp_path, recwarn, capfd
+):
     case = changed(folder, tmp_path / "case", odd_person)
+    recwarn.clear()
     found = analyse_study(case, tmp_path / "out", predictor)
+    output, errors = capfd.readouterr()
+    told = output + errors + " ".join(str(each.message) for each in recwarn)
+    assert "JANE DOE" not in told and "1950" not in told
     assert not [note for note in found["input"]["notes"] if "no SEG" in note]
     written = pydicom.dcmread(tmp_path / "out" / "findings.sr.dcm")
     source = pydicom.dcmread(min(case.iterdir()))
