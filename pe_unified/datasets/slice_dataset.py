@@ -203,9 +203,8 @@ def _sources(coco: dict, images: Sequence[dict]) -> list[dict[str, Any]]:
         # Within a set merged before only the slice itself can tell.
         synthetic = True if image.get("synthetic") else own.get("synthetic")
         name = image.get("set") or own.get("converter")
-        found[name, str(own.get("source")), False if synthetic == "in part" else synthetic].append(
-            image
-        )
+        known = False if synthetic == "in part" else synthetic
+        found[name, own.get("source"), known].append(image)
     return [
         {
             "set": name,

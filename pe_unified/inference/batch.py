@@ -30,7 +30,12 @@ from pe_unified.inference.fingerprint import fingerprint
 from pe_unified.inference.lung_sources import lung_source
 from pe_unified.inference.outputs import LUNGS, REPORT, remove_partial, require_writable
 from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
-from pe_unified.inference.report import is_listed, looks_for_lesions, verdict_in_words
+from pe_unified.inference.report import (
+    SCHEMA_VERSION,
+    is_listed,
+    looks_for_lesions,
+    verdict_in_words,
+)
 from pe_unified.models.weights import CheckpointError
 from pe_unified.version import __version__
 from pe_unified.workers import open_executor
@@ -313,8 +318,13 @@ def _report_before(job: StudyJob, sha256: str) -> dict[str, Any] | None:
     }
     try:
         report = json.loads((job.out / REPORT).read_text("utf-8"))
-        same = (job.out / LUNGS).exists() == options.lung_mask and all(
-            value is None or report[part][name] == value for (part, name), value in wanted.items()
+        same = (
+            report["schema_version"] == SCHEMA_VERSION
+            and (job.out / LUNGS).exists() == options.lung_mask
+            and all(
+                value is None or report[part][name] == value
+                for (part, name), value in wanted.items()
+            )
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -331,7 +331,12 @@ def _exam_group(
     """The verdict, the scores, and why not to rely on them."""
     exam = report["exam"]
     evaluations = [
-        _said("verdict", "Verdict on the exam, by research software", verdict_in_words(report)),
+        _said(
+            "verdict",
+            "Verdict on the exam, by research software",
+            verdict_in_words(report),
+            {True: "positive", False: "negative", None: "undecided"}[exam["positive"]],
+        ),
         *(
             _said("quality", "Reason not to rely on the scores", flag["reason"], flag["name"])
             for flag in report["quality"]["flags"]
@@ -340,7 +345,9 @@ def _exam_group(
     ]
     if report["model"]["training_notice"]:
         words = report["model"]["training_notice"]
-        evaluations.append(_said("training", "What the model was trained on", words))
+        evaluations.append(
+            _said("training", "What the model was trained on", words, "training-data")
+        )
     measurements = [
         hd.sr.Measurement(name=Code(name, _SCHEME, meaning), value=value, unit=codes.UCUM.NoUnits)
         for name, meaning, value in (
@@ -359,9 +366,9 @@ def _exam_group(
     ]
 
 
-def _said(name: str, meaning: str, words: str, value: str = "") -> hd.sr.QualitativeEvaluation:
+def _said(name: str, meaning: str, words: str, value: str) -> hd.sr.QualitativeEvaluation:
     """A sentence as an evaluation, which takes codes only."""
     return hd.sr.QualitativeEvaluation(
         name=Code(name, _SCHEME, meaning),
-        value=Code((value or name)[:16], _SCHEME, words[:_LONGEST]),
+        value=Code(value[:16], _SCHEME, words[:_LONGEST]),
     )

@@ -168,6 +168,9 @@ def test_what_is_done_is_not_done_again(painted_set, model, tmp_path):
     found["settings"]["series_named"] = True
     report.write_text(json.dumps(found))
     assert done_again() == 1
+    found = json.loads(report.read_text())  # as an earlier version wrote it
+    report.write_text(json.dumps({**found, "schema_version": "1.3"}))
+    assert done_again() == 1
     assert done_again(every_slice=True) == 2
     assert done_again(replace(model, precision="bf16"), every_slice=True) == 2
 
