@@ -3,7 +3,7 @@
 import base64
 import html
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -14,6 +14,7 @@ import numpy as np
 
 from pe_unified.ct.windows import WINDOWS, window_to_uint8
 from pe_unified.inference.lesions import Lesion
+from pe_unified.inference.page_curve import CURVE, MARGIN, draw_curve
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.report import is_listed, looks_for_lesions, verdict_in_words
 from pe_unified.version import __version__
@@ -28,9 +29,6 @@ _MOST_SLICES = 400
 _KEY_LESIONS = 6
 #: Surroundings that a key picture shows at least, mm.
 _KEY_MM = 90.0
-#: Size of the curve's drawing, and its margins: left, right, top, bottom.
-_CURVE = (1040, 190)
-_MARGIN = (44, 8, 8, 34)
 
 
 def write_page(
@@ -61,9 +59,9 @@ def write_page(
         "first": first,
         "slices": entries,
         "curve": {
-            "left": _MARGIN[0],
-            "width": _CURVE[0] - _MARGIN[0] - _MARGIN[1],
-            "total": _CURVE[0],
+            "left": MARGIN[0],
+            "width": CURVE[0] - MARGIN[0] - MARGIN[1],
+            "total": CURVE[0],
             "count": count,
         },
     }
@@ -76,7 +74,7 @@ def write_page(
         training=_training(report["model"]["training_notice"]),
         flags=_flags(report["quality"]),
         answer=_answer(report),
-        curve=_curve(report),
+        curve=draw_curve(report),
         lesions=_lesions(report),
         keys=_keys(report["lesions"], listed, reader, marks),
         window=f"{WINDOW} (level {window.level:g}, width {window.width:g} HU)",
@@ -215,86 +213,8 @@ def _answer(report: Mapping[str, Any]) -> str:
 
 
 def _from(threshold: float | None) -> str:
-    said = "not called by itself" if threshold is None else f"called from {threshold:.3f}"
+    said = "no threshold" if threshold is None else f"called from {threshold:.3f}"
     return f'<br><span class="quiet">{said}</span>'
-
-
-def _curve(report: Mapping[str, Any]) -> str:
-    """The probabilities against the height, with the lesions below."""
-    slices, threshold = report["slices"], report["exam"]["threshold"]
-    if all(each["probability"] is None for each in slices):
-        return '<p class="quiet">The model does not classify slices.</p>'
-    width, height = _CURVE
-    left, right, top, bottom = _MARGIN
-    inner, tall, count = width - left - right, height - top - bottom, len(slices)
-
-    def x(index: float) -> float:
-        return left + inner * (index + 0.5) / count
-
-    def y(value: float) -> float:
-        return top + tall * (1 - value)
-
-    parts = [
-        f'<div class="wide"><svg class="curve" id="curve" viewBox="0 0 {width} {height}" '
-        'width="100%" role="img" aria-label="probability of embolism by slice">'
-    ]
-    for stretch in report["exam"]["stretches"]:
-        first, last = x(stretch["first_slice"] - 0.5), x(stretch["last_slice"] + 0.5)
-        parts.append(
-            f'<rect class="stretch" x="{first:.1f}" y="{top}" width="{last - first:.1f}" '
-            f'height="{tall}" fill="#fdf0ee"><title>called stretch</title></rect>'
-        )
-    for value in (0, 0.5, 1):
-        parts.append(
-            f'<line x1="{left}" x2="{width - right}" y1="{y(value):.1f}" y2="{y(value):.1f}" '
-            f'stroke="#d9dde2"/><text x="{left - 6}" y="{y(value) + 4:.1f}" '
-            f'text-anchor="end">{value:g}</text>'
-        )
-    if threshold is not None:
-        parts.append(
-            f'<line x1="{left}" x2="{width - right}" y1="{y(threshold):.1f}" '
-            f'y2="{y(threshold):.1f}" stroke="#a3221a" stroke-dasharray="4 3"/>'
-            f'<text x="{width - right}" y="{y(threshold) - 4:.1f}" text-anchor="end">'
-            f"a stretch is called from {threshold:.2f}</text>"
-        )
-    for lesion in report["lesions"]:
-        first, last = x(lesion["first_slice"] - 0.5), x(lesion["last_slice"] + 0.5)
-        parts.append(
-            f'<rect x="{first:.1f}" y="{height - bottom + 4}" width="{max(last - first, 1.5):.1f}" '
-            f'height="7" fill="{"#f5a000" if is_listed(lesion) else "#a9b0b8"}" '
-            f'fill-opacity="0.75"><title>{"lesion" if is_listed(lesion) else "candidate"} '
-            f"{lesion['number']}</title></rect>"
-        )
-    for run in _runs(slices):
-        points = " ".join(f"{x(each['index']):.1f},{y(each['probability']):.1f}" for each in run)
-        parts.append(
-            f'<polyline points="{points}" fill="none" stroke="#0072b2" stroke-width="1.8"/>'
-        )
-    parts.append(
-        f'<line id="cursor" class="screen" y1="{top}" y2="{height - bottom}" x1="-9" x2="-9" '
-        'stroke="#1c1f23"/>'
-        f'<text x="{left}" y="{height - 6}">feet, slice 0</text>'
-        f'<text x="{width - right}" y="{height - 6}" text-anchor="end">'
-        f"head, slice {count - 1}</text>"
-        f'<text x="{left + inner / 2:.0f}" y="{height - 6}" text-anchor="middle">'
-        "orange: lesions; grey: candidates; red ground: called stretches</text></svg></div>"
-    )
-    return "".join(parts)
-
-
-def _runs(slices: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """Neighbouring slices with a probability."""
-    runs: list[list[Mapping[str, Any]]] = []
-    open_run = False
-    for each in slices:
-        if each["probability"] is None:
-            open_run = False
-        elif open_run:
-            runs[-1].append(each)
-        else:
-            runs.append([each])
-            open_run = True
-    return runs
 
 
 def _lesions(report: Mapping[str, Any]) -> str:
@@ -381,7 +301,8 @@ def _keys(
     row_mm, col_mm, _ = reader.study.known_spacing()
     _, rows, cols = reader.study.shape
     figures = []
-    for lesion, words in zip(lesions[:_KEY_LESIONS], described, strict=False):
+    for lesion in lesions[:_KEY_LESIONS]:
+        words = described[lesion.number - 1]
         x1, y1, x2, y2 = lesion.box
         side = max(_KEY_MM, 1.6 * (x2 - x1) * col_mm, 1.6 * (y2 - y1) * row_mm)
         wide, high = min(round(side / col_mm), cols), min(round(side / row_mm), rows)
@@ -399,7 +320,7 @@ def _keys(
             f'{_jpeg(fine, 840, 85)}">'
             f'<svg viewBox="{left} {top} {wide} {high}">{marks[lesion.key_slice]}</svg></div>'
             f"<figcaption>{html.escape(caption)}<br><span class=quiet>slice {lesion.key_slice}, "
-            f"score {lesion.score:.3f}</span></figcaption></figure>"
+            f"score {words['score']:.3f}</span></figcaption></figure>"
         )
     return f'<h2>Key slices</h2><div class="keys">{"".join(figures)}</div>'
 
