@@ -243,8 +243,10 @@ def _why_not(lesion: Mapping[str, Any], threshold: float | None) -> str:
 
 def _table(lesions: Sequence[Mapping[str, Any]], whys: Sequence[str] = ()) -> str:
     words = ("side", "level (a guess)", "why not")
-    names = ("#", "score", "slices", "side", "level (a guess)", "volume, ml", "diameter, mm")
-    names += ("mean HU", "x, y, z (LPS, mm)", *(["why not"] if whys else []))
+    names = (
+        *("#", "score", "slices", "side", "level (a guess)", "volume, ml", "diameter, mm"),
+        *("mean HU", "x, y, z (LPS, mm)", *(["why not"] if whys else [])),
+    )
     kinds = [" class=words" if name in words else "" for name in names]
     head = "".join(f"<th{kind}>{name}</th>" for name, kind in zip(names, kinds, strict=True))
     body = []
