@@ -149,6 +149,7 @@ def merge(
             "converter": "merge",
             "sets": {one.name: one.info for one in sets},
             "split_seed": [one.info.get("split_seed") for one in sets],
+            "synthetic": _synthetic(sets),
             "hu_check": all(one.info.get("hu_check", True) for one in sets),
         },
     )
@@ -190,6 +191,14 @@ def _add_folds(
     for patient, own in assign_folds(has_pe, folds, seed, groups).items():
         parts_of[patient] += [f"fold{k}_{'val' if k == own else 'train'}" for k in range(folds)]
     return [f"fold{k}_{part}" for k in range(folds) for part in ("train", "val")]
+
+
+def _synthetic(sets: Sequence[_Set]) -> bool | str | None:
+    """Whether all slices are painted, or ``"in part"``; None where a set does not say."""
+    kinds = {one.info.get("synthetic") for one in sets}
+    if len(kinds) == 1:
+        return kinds.pop()
+    return None if None in kinds and not kinds & {True, "in part"} else "in part"
 
 
 def _refuse_shared_studies(sets: Sequence[_Set]) -> None:
@@ -366,9 +375,11 @@ def main() -> int:
         print(f"error: {os_error(error)}", file=sys.stderr)
         return 2
     totals = report["totals"]
+    painted = totals.get("synthetic_slices", 0) / max(1, totals["slices"])
     print(
         f"{args.out}: {totals['converted']} patients of {len(args.roots)} sets, "
         f"{totals['slices']} slices, {totals['annotations']} annotations"
+        + (f"; {painted:.0%} of the slices are synthetic" if painted else "")
     )
     return 0
 

@@ -7,12 +7,11 @@ Every row is ``{"what", "case", "ours", "reference", "ratio", "unit", "machine",
 
 import argparse
 import importlib
-import json
 from pathlib import Path
 
 from benchmarks.common import environment, print_table
 
-from pe_unified.files import write_text
+from pe_unified.engine.evaluate import write_json
 
 KINDS = ("convert", "load", "train", "infer", "study")
 
@@ -47,7 +46,7 @@ def main() -> None:
         return
     print_table(rows)
     if args.out:
-        write_text(args.out, json.dumps(rows, indent=1))
+        write_json(args.out, rows)
         print(f"rows written to {args.out}")
 
 

@@ -11,7 +11,6 @@ as painted.
 """
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -28,8 +27,8 @@ from pe_unified.ct.lungs import VESSEL_MM
 from pe_unified.ct.painting.labelmap import list_anatomies, read_label_map
 from pe_unified.ct.phantom import STRUCTURES, PhantomStudy, paint_study
 from pe_unified.ct.study import CTStudy
+from pe_unified.engine.evaluate import write_json
 from pe_unified.evaluation.segmentation import dice_and_iou
-from pe_unified.files import write_text
 from pe_unified.inference.lesions import find_lesions
 from pe_unified.inference.predictor import SlicePrediction
 from pe_unified.inference.quality import check_quality
@@ -207,7 +206,7 @@ def main(argv: list[str] | None = None) -> int:
     console.print(table)
     if args.out:
         found = {"summary": summary, "studies": [asdict(each) for each in studies]}
-        write_text(args.out, json.dumps(found, indent=1) + "\n")
+        write_json(args.out, found)
     return 0
 
 

@@ -135,7 +135,7 @@ def _changed(data: Path) -> int:
 
 
 def report(work_dir: Path, seconds: float, jobs: int) -> None:
-    summary = json.loads((work_dir / "summary.json").read_text())
+    summary = json.loads((work_dir / "summary.json").read_text(encoding="utf-8"))
     slowest = max(summary["steps"], key=lambda step: step["seconds"])
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     console.print(

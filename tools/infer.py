@@ -4,8 +4,9 @@
 STUDY is a DICOM folder (mixed series, sub-folders, files without a suffix, gzipped slices), a DICOM
 file of one slice or of many (Enhanced CT), a volume file (NIfTI, NRRD, MetaImage), or an archive of
 any of them. OUT gets report.json (schema in pe_unified/inference/report.schema.json),
-report.html, slices.csv and mask.nii.gz; for DICOM also mask.seg.dcm and findings.sr.dcm. They carry
-UIDs, never a patient's name.
+report.html, slices.csv and mask.nii.gz (where the model outlines lesions); for DICOM also
+mask.seg.dcm and findings.sr.dcm. These two carry the patient and the study of the CT, so that an
+archive files them beside it; the others carry UIDs, never a patient's name.
 
 Examples:
   tools/infer.py /data/case7 --checkpoint model.pth --out reports/case7
@@ -32,6 +33,7 @@ from pe_unified.inference import AnalysisOptions, analyse_study
 from pe_unified.inference.engines import BACKENDS
 from pe_unified.inference.lung_sources import LUNG_SOURCES
 from pe_unified.inference.predictor import BATCH_SIZE, PredictorSettings
+from pe_unified.inference.report import is_listed, verdict_in_words
 from pe_unified.notice import RESEARCH_LINE
 
 #: Where the secret of pseudonyms stands; shorter ones can be found by trying.
@@ -77,7 +79,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pseudonymise",
         action="store_true",
-        help="replace the UIDs; PE_UNIFIED_KEY in the environment makes the same ones each time",
+        help="replace patient and UIDs; PE_UNIFIED_KEY in the environment makes the same each time",
     )
     parser.add_argument(
         "--batch-size",
@@ -184,13 +186,22 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
     if report["quality"]["abstain"]:
         console.print("[red]do not rely on the scores below[/red]")
     exam = report["exam"]
-    if exam["probability"] is not None:
-        call = {True: ", positive", False: ", negative", None: ""}[exam["positive"]]
-        console.print(f"exam: {exam['probability']:.3f}{call}", highlight=False)
-    table = Table(title=f"{len(report['lesions'])} lesions")
+    if report["model"]["training_notice"]:
+        console.print(f"[red]this model: {report['model']['training_notice']}[/red]")
+    scores = [
+        f"{name} {exam[key]:.3f}" + (f" (from {exam[limit]:.3f})" if exam[limit] else "")
+        for name, key, limit in (
+            ("stretch", "probability", "threshold"),
+            ("lesion", "lesion_score", "lesion_threshold"),
+        )
+        if exam[key] is not None
+    ]
+    console.print(f"{verdict_in_words(report)}; {', '.join(scores)}", highlight=False)
+    listed = [lesion for lesion in report["lesions"] if is_listed(lesion)]
+    table = Table(title=f"{len(listed)} lesion{'' if len(listed) == 1 else 's'}")
     for name in ("", "score", "slices", "side", "level (guess)", "ml", "mm", "HU"):
         table.add_column(name, justify="right")
-    for lesion in report["lesions"][:20]:
+    for lesion in listed[:20]:
         table.add_row(
             str(lesion["number"]),
             f"{lesion['score']:.2f}",
@@ -202,8 +213,11 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
                 for key, digits in (("volume_ml", 2), ("largest_diameter_mm", 0), ("mean_hu", 0))
             ),
         )
-    if report["lesions"]:
+    if listed:
         console.print(table)
+    candidates = len(report["lesions"]) - len(listed)
+    if candidates:
+        console.print(f"{candidates} candidates, not called", highlight=False)
     seconds = report["seconds"]
     stages = ", ".join(f"{k} {v:.1f}" for k, v in seconds.items() if k != "total")
     console.print(f"{seconds['total']:.1f} s ({stages}). {RESEARCH_LINE}.", highlight=False)

@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """Make a checkpoint for use: its weights and config alone, with all thresholds fixed on validation.
 
-The validation split of --data-root gives the thresholds for slices, pixels, boxes and exams, and
-the gate that spares segmentation and detection (it keeps 99.5 % of the positive slices).
+The validation split of --data-root gives the thresholds for slices, pixels and boxes, and the gate
+that spares segmentation and detection (it keeps 99.5 % of the positive slices). Its whole studies
+are then read as for a report, which gives the thresholds of exams and of lesions.
 tools/infer.py takes the file. A step of a recipe has its config in its folder. Another input than
 the one trained with is refused, unless --cfg-options names it.
 
@@ -41,7 +42,8 @@ def main() -> None:
         cfg = read_config(args)
         cfg.work_dir = args.work_dir or f"work_dirs/{Path(args.config).stem}/publish"
         validated = publish(cfg, args.checkpoint, args.out, named=args.cfg_options or ())
-    for key in ("cls/threshold", "cls/gate", "seg/threshold", "det/threshold", "exam/threshold"):
+    keys = ("cls/threshold", "cls/gate", "seg/threshold", "det/threshold")
+    for key in (*keys, "exam/threshold", "exam/lesion_threshold"):
         if key in validated:
             how = " by default, not chosen" if f"{key}_by_default" in validated else ""
             print(f"{key}: {validated[key]:.4f}{how}")

@@ -9,7 +9,6 @@ median filter. The set is painted with ``make_phantom.py --truth``.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from data_converters.phantom.threshold import (
     slice_auc,
 )
 from pe_unified.ct.errors import DataError
-from pe_unified.files import write_text
+from pe_unified.engine.evaluate import write_json
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -85,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
         table.add_row(row["region"], smoothed, *cells)
     console.print(table)
     if args.out is not None:
-        write_text(args.out, json.dumps(rows, indent=1))
+        write_json(args.out, rows)
     return 0
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data_converters.core.known_splits import read_splits
+from data_converters.core.places import MANIFEST
 from data_converters.core.plan import Converter
 from data_converters.core.run import REPORT, RunOptions, convert, report_faults, report_warnings
 from pe_unified.ct.errors import DataError, shown
@@ -120,7 +121,7 @@ def run_options(args: argparse.Namespace, part: bool = False) -> RunOptions:
 
 def read_groups(raw: Path, groups: Path | None) -> dict[str, str]:
     """Patient to group, from a file or from the manifest of generated studies."""
-    path = groups or raw / "phantom.json"
+    path = groups or raw / MANIFEST
     if groups is None and not path.is_file():
         return {}
     try:
@@ -176,6 +177,7 @@ def main(
         f"{totals['converted']} of {totals['patients']} patients converted to {args.out}: "
         f"{totals['slices']} slices, {totals['positive_slices']} with an embolus, "
         f"{totals['annotations']} annotations"
+        + ("; synthetic: painted, no patients" if totals["synthetic_patients"] else "")
     )
     for note in report["notes"]:
         print(f"  {note}", file=sys.stderr)

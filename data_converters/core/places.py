@@ -5,6 +5,9 @@ from pathlib import Path
 
 from pe_unified.ct.errors import DataError
 
+#: Lists what ``make_phantom.py`` painted: a raw set that holds it is synthetic.
+MANIFEST = "phantom.json"
+
 
 def is_hidden(path: Path) -> bool:
     """Whether a name is none of the set's: ``.DS_Store``, ``._PAT001.mat``, ``__MACOSX``."""
@@ -31,6 +34,11 @@ def folders_below(raw: Path, levels: int = 2) -> list[Path]:
         level = [inner for folder in level for inner in subfolders(folder)]
         found += level
     return found
+
+
+def is_painted(raw: Path) -> bool:
+    """Whether a raw set, or one in a folder of it, is painted: then it has the manifest."""
+    return any((folder / MANIFEST).is_file() for folder in folders_below(raw, 1))
 
 
 def refuse_several(name: str, *found: list[Path]) -> DataError | None:

@@ -18,6 +18,7 @@ from typing import Any
 from data_converters.core import work
 from data_converters.core.assemble import write_annotations
 from data_converters.core.known_splits import KnownSplits
+from data_converters.core.places import is_painted
 from data_converters.core.plan import Converter, PatientPlan, PatientSource
 from data_converters.core.progress import ConversionProgress
 from data_converters.core.schema import CONVERTER_VERSION, info_entry, own_folder
@@ -298,11 +299,13 @@ def _assemble(
             "split_seed": options.seed,
             "split": list(options.split),
             "folds": options.folds,
+            "synthetic": is_painted(converter.raw),
             **({"splits_of": options.known.sets} if options.known.sets else {}),
         },
     )
     converted = sorted(name for name in run.entries if run.entries[name]["status"] == "converted")
-    records = (_record(store, name, groups) for name in converted)
+    painted = is_painted(converter.raw)
+    records = (_record(store, name, groups, painted) for name in converted)
     write_annotations(store.root, records, parts, names, info)
     empty = [
         f"no patient is left for {split}; see --split"
@@ -312,12 +315,14 @@ def _assemble(
     return problems, empty
 
 
-def _record(store: Store, folder: str, groups: Mapping[str, str]) -> dict[str, Any]:
+def _record(store: Store, folder: str, groups: Mapping[str, str], painted: bool) -> dict[str, Any]:
     """A finished patient. The group is no part of what is stored: another run may name others."""
     record = store.read_record(folder)
     if record is None:
         raise DataError(store.records / folder, "the record vanished", "run the command again")
     images = [_grouped(image, groups) for image in record["images"]]
+    if painted:
+        images = [{**image, "synthetic": True} for image in images]
     return {**record, "images": images}
 
 
@@ -338,6 +343,7 @@ def _report(
     entries = [_grouped(run.entries[folder], groups) for folder in sorted(run.entries)]
     converted = [entry for entry in entries if entry["status"] == "converted"]
     counts = ("slices", "positive_slices", "annotations")
+    painted = is_painted(converter.raw)
     report = {
         "converter": converter.name,
         "converter_version": CONVERTER_VERSION,
@@ -347,6 +353,8 @@ def _report(
             "converted": len(converted),
             "skipped": len(entries) - len(converted),
             **{name: sum(entry[name] for entry in converted) for name in counts},
+            "synthetic_patients": len(converted) if painted else 0,
+            "synthetic_slices": sum(entry["slices"] for entry in converted) if painted else 0,
         },
         "problems": _relative_to(converter.raw, [*converter.problems(), *problems]),
         "notes": list(notes),

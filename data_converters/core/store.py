@@ -48,7 +48,7 @@ class Store:
     def _check_owner(self) -> None:
         owner = self.state / "converter"
         if owner.is_file():
-            made_by = owner.read_text().strip()
+            made_by = owner.read_text(encoding="utf-8").strip()
             if made_by != self.converter:
                 reason = f"holds a data set made by {made_by}"
                 raise DataError(self.root, reason, "choose another folder")
@@ -63,7 +63,7 @@ class Store:
     def open(self) -> Iterator["Store"]:
         """Hold the folder, and sweep away what a killed run left half done."""
         self.state.mkdir(parents=True, exist_ok=True)
-        with open(self.state / "lock", "w") as lock:
+        with open(self.state / "lock", "w", encoding="utf-8") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -104,7 +104,7 @@ class Store:
 
     def read_record(self, folder: str) -> dict[str, Any] | None:
         try:
-            with open(self.records / f"{folder}.json") as file:
+            with open(self.records / f"{folder}.json", encoding="utf-8") as file:
                 return json.load(file)
         except (FileNotFoundError, json.JSONDecodeError):
             return None

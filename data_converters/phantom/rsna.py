@@ -3,8 +3,6 @@
 Optionally the JPEG-256 edition (three windows as channels) and the boxes of Augmented RSPECT.
 """
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import numpy as np
 
 from data_converters.phantom.dicom import phantom_uid, write_series
 from data_converters.phantom.folders import fresh_folder, move_into_place
+from pe_unified.csv_files import csv_text
 from pe_unified.ct.exam_labels import EXAM_LABELS
 from pe_unified.ct.phantom import PhantomStudy
 from pe_unified.ct.windows import window_to_uint8
@@ -114,11 +113,7 @@ def write_study(
 
 
 def _csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text(columns, (dict(zip(columns, row, strict=True)) for row in rows))
 
 
 def finish(out: Path, records: Sequence[dict[str, Any]]) -> None:

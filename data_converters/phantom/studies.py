@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from data_converters.core.places import MANIFEST
 from data_converters.phantom import cadpe, fumpe, read, rsna
 from data_converters.phantom.dicom import TRANSFER_SYNTAXES
 from data_converters.phantom.folders import remove_unfinished
@@ -189,7 +190,7 @@ def _claim(out: Path, settings: PhantomSettings) -> None:
     text = json.dumps(told, indent=1)
     if not path.is_file():
         write_text(path, text)
-    elif path.read_text() != text:
+    elif path.read_text(encoding="utf-8") != text:
         raise ValueError(
             f"{out} holds studies painted with other settings (see {path}); "
             "give another folder, or remove this one"
@@ -248,15 +249,16 @@ def make_set(
                     progress.advance(task)
     # Those that an earlier, larger run made lie in the folder, too.
     numbers = sorted(int(path.stem) for path in _record_path(out, 1).parent.glob("[0-9]*.json"))
-    records = [json.loads(_record_path(out, n).read_text()) for n in numbers]
+    records = [json.loads(_record_path(out, n).read_text(encoding="utf-8")) for n in numbers]
     finish: Callable | None = getattr(LAYOUTS[settings.layout], "finish", None)
     if finish is not None:
         finish(out, records)
     bulky = ("sop_uids", "pe_present_on_image", "boxes")
     manifest = {
         "description": "Painted CT pulmonary angiograms, not patients",
+        "synthetic": True,
         "settings": asdict(settings) | {"anatomy": settings.anatomy is not None},
         "studies": [{k: v for k, v in r.items() if k not in bulky} for r in records],
     }
-    write_text(out / "phantom.json", json.dumps(manifest, indent=1))
+    write_text(out / MANIFEST, json.dumps(manifest, indent=1))
     return records

@@ -123,7 +123,7 @@ def read_studies(
     slices: dict[str, list[tuple[int, str]]] = {}
     for split in splits:
         path = converted / "annotations" / f"{split}.json"
-        for image in json.loads(path.read_text())["images"]:
+        for image in json.loads(path.read_text(encoding="utf-8"))["images"]:
             own = slices.setdefault(image["patient_id"], [])
             own.append((image["slice_index"], image["file_name"]))
     for patient, own in sorted(slices.items()):

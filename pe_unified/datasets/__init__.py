@@ -10,7 +10,12 @@ from pe_unified.datasets.samplers import (
     PEOversamplingSampler,
     SliceSampler,
 )
-from pe_unified.datasets.slice_dataset import DatasetError, Draw, PESliceDataset
+from pe_unified.datasets.slice_dataset import (
+    DatasetError,
+    Draw,
+    PESliceDataset,
+    training_sources,
+)
 
 __all__ = [
     "CTWindows",
@@ -28,4 +33,5 @@ __all__ = [
     "RandomSliceGeometry",
     "ResizeSlice",
     "SliceSampler",
+    "training_sources",
 ]

@@ -52,6 +52,9 @@ class PESliceDataset(BaseDataset):
     of compressed RLE, or None), ``lung_box``, ``slice_paths`` (its own between its neighbours'),
     and ``rng``, a NumPy generator seeded by the draw.
 
+    ``sources`` says what its slices are: dicts of ``set``, ``source``, ``patients``, ``slices`` and
+    ``synthetic`` (None where the set does not say).
+
     Raises:
         FileNotFoundError: no annotation file; names the converter command.
         DatasetError: no slice is left, or the file breaks the contract.
@@ -119,6 +122,8 @@ class PESliceDataset(BaseDataset):
             raise DatasetError(
                 f"{path}: none of its {len(slices)} slices has {self.needs or 'any labels'} known"
             )
+        used = {item["img_id"] for item in kept}
+        self.sources = _sources(coco, [each for each in coco["images"] if each["id"] in used])
         return kept
 
     @staticmethod
@@ -186,6 +191,39 @@ class PESliceDataset(BaseDataset):
         item["rng"] = np.random.default_rng((seed, index))
         item["slice_paths"] = self.neighbour_paths(item)
         return self.pipeline(item)
+
+
+def _sources(coco: dict, images: Sequence[dict]) -> list[dict[str, Any]]:
+    """The sets that slices come from; a merged set names that of each."""
+    info = coco.get("info") or {}
+    members = info.get("sets") or {}
+    found: dict[tuple, list[dict]] = defaultdict(list)
+    for image in images:
+        own = members.get(image.get("set"), info)
+        # Within a set merged before only the slice itself can tell.
+        synthetic = True if image.get("synthetic") else own.get("synthetic")
+        name = image.get("set") or own.get("converter")
+        known = False if synthetic == "in part" else synthetic
+        found[name, own.get("source"), known].append(image)
+    return [
+        {
+            "set": name,
+            "source": source,
+            "patients": len({image["patient_id"] for image in own}),
+            "slices": len(own),
+            "synthetic": synthetic,
+        }
+        for (name, source, synthetic), own in found.items()
+    ]
+
+
+def training_sources(dataset: Any) -> list[dict[str, Any]]:
+    """``sources`` of a data set, of all parts of one that is put together or wrapped."""
+    if hasattr(dataset, "datasets"):
+        return [each for part in dataset.datasets for each in training_sources(part)]
+    if not hasattr(dataset, "sources") and hasattr(dataset, "dataset"):
+        return training_sources(dataset.dataset)
+    return list(getattr(dataset, "sources", ()))
 
 
 def _is_converted(coco: Any) -> bool:

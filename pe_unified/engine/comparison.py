@@ -45,7 +45,7 @@ class Run:
 
     def threshold(self, step: str, task: str) -> float:
         """The operating threshold that validation fixed."""
-        stored = json.loads((self.folder / step / "metrics.json").read_text())
+        stored = json.loads((self.folder / step / "metrics.json").read_text(encoding="utf-8"))
         return stored["thresholds"][f"{task}/threshold"]
 
     def statistic(self, step: str, task: str) -> tuple[tuple[str, ...], Statistic]:

@@ -152,4 +152,4 @@ def write_metrics(path: Path, evaluation: Evaluation, **provenance: Any) -> None
 
 def write_json(path: Path, value: Any) -> None:
     """Strict JSON (NaN as null), whole or not at all."""
-    write_text(path, json.dumps(as_json(value), indent=2) + "\n")
+    write_text(path, json.dumps(as_json(value), indent=2, allow_nan=False) + "\n")

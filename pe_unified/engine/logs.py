@@ -1,11 +1,25 @@
-"""Where programs that follow runs keep what they are told: beside the run, if not told where."""
+"""What a run logs for other programs, and where these keep it."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine.visualization import LocalVisBackend as MMEngineLocalVisBackend
+
 from pe_unified.engine.knobs import kind_of
+from pe_unified.evaluation.metrics import as_json
+from pe_unified.registry import VISBACKENDS
+
+
+@VISBACKENDS.register_module()
+class LocalVisBackend(MMEngineLocalVisBackend):
+    """mmengine's, which writes NaN and Infinity, where JSON has null only."""
+
+    def _dump(self, value_dict: dict, file_path: str, file_format: str) -> None:
+        with Path(file_path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(as_json(value_dict), allow_nan=False) + "\n")
 
 
 def with_stores(visualizer: Mapping[str, Any], work_dir: str | Path) -> dict[str, Any]:

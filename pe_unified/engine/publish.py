@@ -2,66 +2,22 @@
 
 import copy
 import logging
-from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-import numpy as np
 from mmengine.config import Config
-from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
 from pe_unified.engine.evaluate import validate_checkpoint
 from pe_unified.engine.inputs import require_same_input
 from pe_unified.engine.runner import save_atomically
-from pe_unified.evaluation.exam_score import exam_probability
-from pe_unified.evaluation.slices import SliceTable, choose_threshold
-from pe_unified.models.weights import load_checkpoint_safely
-
-
-class _KeepSlices(Hook):
-    """Keeps what classification said of every slice, by study."""
-
-    def __init__(self) -> None:
-        self.studies: dict[str, list[tuple[int, float, float, int | None]]] = defaultdict(list)
-
-    def after_test_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence = ()
-    ) -> None:
-        for sample in outputs:
-            if "pred_score" not in sample:
-                continue
-            name = f"{sample.patient_id} {sample.study_uid} {sample.series_uid}"
-            step = (sample.spacing_mm or (None, None, None))[2] or 1.0
-            label = int(sample.gt_label) if "gt_label" in sample else None
-            score = float(sample.pred_score[1])
-            self.studies[name].append((sample.slice_index, score, step, label))
-
-
-def exam_threshold(studies: dict[str, list[tuple[int, float, float, int | None]]]) -> float | None:
-    """The threshold on :func:`exam_probability` that is best by Youden's index.
-
-    Args:
-        studies: by study, slice index, probability, distance to the next slice in mm, and label
-            of every slice. Left out are studies with an unknown label and no positive slice, and
-            those of which slices are missing, whose neighbours in the list are none in the body.
-
-    Returns:
-        None where the studies are of one class.
-    """
-    names, labels, scores = [], [], []
-    for name, slices in studies.items():
-        indices, probability, steps, known = zip(*sorted(slices, key=lambda each: each[0]))
-        if (np.diff(indices) != 1).any():
-            continue
-        positive = any(label == 1 for label in known)
-        if positive or None not in known:
-            names.append(name)
-            labels.append(positive)
-            scores.append(exam_probability(probability, steps[0]))
-    return choose_threshold(SliceTable.build(names, labels, np.array(scores))) if names else None
-
+from pe_unified.evaluation.verdict import choose_exam_thresholds
+from pe_unified.inference.converted import judge_exams, whole_exams
+from pe_unified.inference.model import load_model
+from pe_unified.inference.predictor import StudyPredictor
+from pe_unified.models.weights import load_checkpoint_safely, training_data
+from pe_unified.registry import DATASETS
 
 #: What the config says of the machine that it ran on.
 _PLACES = ("data_root", "work_dir", "load_from")
@@ -127,29 +83,55 @@ def publish(
     """
     stored = load_checkpoint_safely(checkpoint, trust=cfg.get("trust_checkpoint", False))
     require_same_input(cfg, checkpoint, stored, named)
-    kept = _KeepSlices()
     whole = copy.deepcopy(cfg)
     whole.val_dataloader.dataset.every = 1
     validated = {
         key: value
-        for key, value in validate_checkpoint(whole, checkpoint, hooks=[kept]).items()
+        for key, value in validate_checkpoint(whole, checkpoint).items()
         if isinstance(value, float | int)
     }
-    threshold = exam_threshold(kept.studies)
-    if threshold is not None:
-        validated["exam/threshold"] = threshold
-    elif kept.studies:
-        print_log(
-            "no threshold for exams: whole studies of both classes are not in the validation split",
-            logger="current",
-            level=logging.WARNING,
-        )
     meta = {
         key: stored["meta"].get(key)
         for key in ("iter", "pe_unified", "step", "parents", "seed", "dataset_meta")
     }
+    meta["trained_on"] = training_data(stored)
     meta = _without_places({**meta, "cfg": _for_others(cfg.to_dict())})
-    save_atomically(
-        {"meta": {**meta, "validated": validated}, "state_dict": stored["state_dict"]}, out
-    )
+    published = {"meta": {**meta, "validated": validated}, "state_dict": stored["state_dict"]}
+    candidate = out.with_name(f".{out.name}.candidate")
+    try:
+        save_atomically(published, candidate)
+        validated |= exam_thresholds(whole, candidate)
+    finally:
+        candidate.unlink(missing_ok=True)
+    save_atomically(published, out)
     return validated
+
+
+def exam_thresholds(cfg: Config, checkpoint: Path) -> dict[str, float]:
+    """Thresholds of whole exams, chosen on what reports of the validation studies would say.
+
+    Args:
+        cfg: with the validation split.
+        checkpoint: carries all other thresholds.
+
+    Returns:
+        ``exam/threshold`` (of a stretch), ``exam/lesion_threshold``; fewer where the split cannot
+        choose them.
+    """
+    settings = {**cfg.val_dataloader.dataset, "needs": (), "every": 1, "pipeline": []}
+    labels, exams = whole_exams(DATASETS.build(settings))
+    if len(set(labels)) < 2:
+        _warn("whole studies of both classes are not in the validation split")
+        return {}
+    model = load_model(checkpoint, cfg.get("trust_checkpoint", False))
+    print_log(f"reading {len(exams)} validation studies as for a report", logger="current")
+    chosen = choose_exam_thresholds(labels, judge_exams(StudyPredictor(model), exams))
+    if chosen is None:
+        _warn("on the validation split, no rule is better than chance")
+        return {}
+    found = {"exam/threshold": chosen.stretch, "exam/lesion_threshold": chosen.lesion}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _warn(reason: str) -> None:
+    print_log(f"no threshold for exams: {reason}", logger="current", level=logging.WARNING)

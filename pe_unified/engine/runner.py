@@ -21,6 +21,7 @@ from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
 from pe_unified.ct.errors import one_line
+from pe_unified.datasets import training_sources
 from pe_unified.engine.building import building, require_labels
 from pe_unified.engine.config import ConfigError
 from pe_unified.engine.hooks import checkpoints_of
@@ -32,7 +33,9 @@ from pe_unified.models.weights import (
     load_checkpoint_safely,
     reuse_weights,
     tensors_of,
+    training_data,
 )
+from pe_unified.notice import unique
 from pe_unified.version import __version__
 
 _RUN_NUMBERS = itertools.count(1)
@@ -60,6 +63,8 @@ class PERunner(Runner):
         super().__init__(model, work_dir, *args, **kwargs)
         torch.set_autocast_dtype("cuda", torch.bfloat16)
         self.parents: list[dict] = []
+        #: What the weights that it started from were trained on.
+        self.inherited: list[dict] = []
         #: What validation found; the checkpoint carries it, with the thresholds among it.
         self.validated: dict[str, float] = {}
         #: Finished iterations of the weights that were validated.
@@ -150,6 +155,10 @@ class PERunner(Runner):
         }
         reports = reuse_weights(model, rules, trust=self.cfg.get("trust_checkpoint", False))
         self.parents = [report.as_dict() for report in reports]
+        self.inherited = [each for report in reports for each in report.trained_on]
+        pretrained = (self.cfg.model.get("backbone") or {}).get("pretrained")
+        if pretrained and Path(pretrained).is_file():
+            self.inherited += training_data(load_checkpoint_safely(pretrained))
 
     @staticmethod
     def build_dataloader(
@@ -193,6 +202,7 @@ class PERunner(Runner):
                 "cfg": self.cfg.to_dict(),
                 "step": self.cfg.get("step"),
                 "parents": self.parents,
+                "trained_on": self.trained_on(),
                 # Thresholds of other weights are none of these.
                 "validated": self.validated if self.validated_iter == finished else {},
                 "best": self.best,
@@ -237,6 +247,7 @@ class PERunner(Runner):
                 f"{one_line(' '.join(faults[:3]))}{more}; take the config in its work dir"
             ) from error
         self._has_loaded = True
+        self.inherited += training_data(checkpoint)
         self.logger.info(f"weights of {filename} loaded")
         return checkpoint
 
@@ -252,6 +263,7 @@ class PERunner(Runner):
                 f"{'; '.join(changed)}. The optimiser and the schedule go on with its own"
             )
         self.parents = list(meta["parents"])
+        self.inherited = training_data(checkpoint)
         self.validated, self.validated_iter = dict(meta["validated"]), meta["iter"]
         self.best = meta["best"]
         self._seconds_before = meta["seconds"]
@@ -276,6 +288,11 @@ class PERunner(Runner):
             else:
                 self._load_from = newest
         super().load_or_resume()
+
+    def trained_on(self) -> list[dict[str, Any]]:
+        """What the weights have learned from, here and before: see ``training_data``."""
+        own = training_sources(self.train_dataloader.dataset)
+        return unique([*({**each, "step": self.cfg.get("step")} for each in own), *self.inherited])
 
 
 def join_processes(launcher: str) -> None:

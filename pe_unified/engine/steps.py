@@ -115,7 +115,7 @@ def run_recipe(
     if is_main_process():
         write_summary(recipe, work_dir, runs, note)
     barrier()
-    return json.loads((work_dir / "summary.json").read_text())
+    return json.loads((work_dir / "summary.json").read_text(encoding="utf-8"))
 
 
 def _steps_of(recipe: Recipe, prefix: str, common: Mapping[str, Any]) -> list["StepRun"]:
@@ -238,7 +238,7 @@ class StepRun:
             write_metrics(result, evaluation, fingerprint=self.fingerprint, record=record)
         barrier()
         report(f"{self.title}: {headline(evaluation.metrics)} after {runner.seconds:.0f} s")
-        return json.loads(result.read_text())["record"]
+        return json.loads(result.read_text(encoding="utf-8"))["record"]
 
     @property
     def result(self) -> Path:
@@ -249,7 +249,7 @@ class StepRun:
         """The record, if these very settings have been trained and tested before."""
         if not self.result.is_file():
             return None
-        kept = json.loads(self.result.read_text())
+        kept = json.loads(self.result.read_text(encoding="utf-8"))
         return kept["record"] if kept.get("fingerprint") == self.fingerprint else None
 
     def refuse_other(self) -> None:
@@ -261,7 +261,7 @@ class StepRun:
         folder = self.result.parent
         mark = _mark_of(folder)
         begun = any(folder.glob("*.pth")) or self.result.exists()
-        if begun and not (mark.is_file() and mark.read_text() == self.fingerprint):
+        if begun and not (mark.is_file() and mark.read_text(encoding="utf-8") == self.fingerprint):
             raise ConfigError(
                 f"{folder} was begun with other settings ({_changes(folder, self._settings())}); "
                 "choose another --work-dir, or remove it to start this step anew"

@@ -22,9 +22,38 @@ def exam_probability(
     Raises:
         ValueError: no slice, or a probability that is not a number.
     """
+    return float(_window_means(probability, step_mm, height_mm).max())
+
+
+def stretches_from(
+    probability: Sequence[float] | np.ndarray,
+    step_mm: float,
+    threshold: float,
+    digits: int,
+    height_mm: float = HEIGHT_MM,
+) -> tuple[tuple[int, int], ...]:
+    """Where the mean over ``height_mm`` reaches a threshold: (first, last) slice, both included.
+
+    Args:
+        probability, step_mm: as in :func:`exam_probability`.
+        digits: of the means, which are rounded before they are compared.
+    """
+    means = np.round(_window_means(probability, step_mm, height_mm), digits)
+    width = len(probability) - len(means) + 1
+    inside = np.zeros(len(probability) + 2, dtype=np.int8)
+    for start in np.flatnonzero(means >= threshold):
+        inside[start + 1 : start + 1 + width] = 1
+    edges = np.diff(inside)
+    firsts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+    return tuple((int(first), int(end) - 1) for first, end in zip(firsts, ends, strict=True))
+
+
+def _window_means(
+    probability: Sequence[float] | np.ndarray, step_mm: float, height_mm: float
+) -> np.ndarray:
     values = np.asarray(probability, dtype=np.float64)
     if not len(values) or np.isnan(values).any():
         raise ValueError(f"an exam needs the probability of every slice, got {values}")
     width = int(np.clip(round(height_mm / step_mm), 1, len(values)))
     sums = np.cumsum(np.concatenate([[0.0], values]))
-    return float(((sums[width:] - sums[:-width]) / width).max())
+    return (sums[width:] - sums[:-width]) / width

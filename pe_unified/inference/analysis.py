@@ -11,7 +11,7 @@ from typing import Any
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.study import CTStudy, open_study
 from pe_unified.inference.fingerprint import fingerprint
-from pe_unified.inference.lesions import Lesion, find_lesions
+from pe_unified.inference.lesions import find_lesions, judge_study
 from pe_unified.inference.lung_sources import lung_source
 from pe_unified.inference.mask_file import write_lungs
 from pe_unified.inference.outputs import (
@@ -44,7 +44,8 @@ class AnalysisOptions:
     Attributes:
         series_uid: of several series in a folder take this one.
         every_slice: look at slices beyond the lungs too.
-        pseudonym_key: replace all UIDs, by this secret; None keeps them.
+        pseudonym_key: replace patient and UIDs, by this secret; None keeps them. Only the DICOM
+            objects tell the patient.
         lungs_from: of :data:`~pe_unified.inference.lung_sources.LUNG_SOURCES`.
         lung_mask: also write the lungs, as ``lungs.nii.gz``.
     """
@@ -110,7 +111,9 @@ def analyse_study(
         watch.lap("quality")
         predictions = predictor.predict(reader, first_look, progress)
         watch.lap("network")
-        lesions: list[Lesion] = find_lesions(predictions, reader, first_look)
+        candidates = find_lesions(predictions, reader, first_look)
+        step_mm = study.known_spacing()[2]
+        verdict, lesions = judge_study(predictions, candidates, step_mm, predictor.model)
         watch.lap("lesions")
         give_back_freed_memory()  # the network's, before the files take theirs
         report = build_report(
@@ -119,11 +122,12 @@ def analyse_study(
             flags,
             predictions,
             lesions,
+            verdict,
             predictor,
             settings,
         )
         report["input"]["fingerprint"] = files
-        renamed: Callable[[str], str] = str
+        renamed: Callable[[str], str] | None = None
         if options.pseudonym_key is not None:
             renamed = partial(pseudonym, key=options.pseudonym_key)
             report = pseudonymised(report, options.pseudonym_key)

@@ -1,8 +1,6 @@
 """Many studies: side by side, resumable, and none stops the others."""
 
-import csv
 import hashlib
-import io
 import json
 import os
 import threading
@@ -22,6 +20,7 @@ import cv2
 import torch
 from filelock import FileLock, Timeout
 
+from pe_unified.csv_files import csv_text
 from pe_unified.ct.errors import DataError, one_line, shown
 from pe_unified.files import write_text
 from pe_unified.inference.analysis import AnalysisOptions, analyse_study
@@ -30,14 +29,20 @@ from pe_unified.inference.listing import find_studies, skipped_files
 from pe_unified.inference.lung_sources import lung_source
 from pe_unified.inference.outputs import LUNGS, REPORT, remove_partial, require_writable
 from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
-from pe_unified.inference.report import looks_for_lesions
+from pe_unified.inference.report import (
+    SCHEMA_VERSION,
+    is_listed,
+    looks_for_lesions,
+    verdict_in_words,
+)
 from pe_unified.models.weights import CheckpointError
 from pe_unified.version import __version__
 from pe_unified.workers import open_executor
 
 _COLUMNS = (
-    *("study", "status", "reason", "exam_probability", "positive", "abstain", "flags"),
-    *("lesions", "volume_ml", "slices", "study_uid", "seconds", "report"),
+    *("study", "status", "reason", "exam_probability", "positive", "verdict", "abstain", "flags"),
+    *("lesions", "candidates", "volume_ml", "slices", "study_uid", "seconds", "report"),
+    "training",
 )
 
 #: Threads of a Dask worker share its model, which answers one study at a time.
@@ -299,9 +304,14 @@ def _report_before(job: StudyJob, sha256: str) -> dict[str, Any] | None:
         ("settings", "lungs_from"): None if options.lungs_from == "auto" else options.lungs_from,
     }
     try:
-        report = json.loads((job.out / REPORT).read_text())
-        same = (job.out / LUNGS).exists() == options.lung_mask and all(
-            value is None or report[part][name] == value for (part, name), value in wanted.items()
+        report = json.loads((job.out / REPORT).read_text("utf-8"))
+        same = (
+            report["schema_version"] == SCHEMA_VERSION
+            and (job.out / LUNGS).exists() == options.lung_mask
+            and all(
+                value is None or report[part][name] == value
+                for (part, name), value in wanted.items()
+            )
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -314,22 +324,27 @@ def _tabled(name: str) -> str:
 
 
 def _row(job: StudyJob, report: Mapping[str, Any]) -> dict[str, Any]:
-    volumes = [lesion["volume_ml"] or 0.0 for lesion in report["lesions"]]
+    listed = [lesion for lesion in report["lesions"] if is_listed(lesion)]
+    volumes = [lesion["volume_ml"] or 0.0 for lesion in listed]
+    # What the model does not look for is not nothing.
+    looks = looks_for_lesions(report)
     return {
         "study": _tabled(job.out.name),
         "status": "done",
         "reason": "",
         "exam_probability": report["exam"]["probability"],
         "positive": report["exam"]["positive"],
+        "verdict": verdict_in_words(report),
         "abstain": report["quality"]["abstain"],
         "flags": " ".join(flag["name"] for flag in report["quality"]["flags"]),
-        # What the model does not look for is not nothing.
-        "lesions": len(report["lesions"]) if looks_for_lesions(report) else None,
+        "lesions": len(listed) if looks else None,
+        "candidates": len(report["lesions"]) - len(listed) if looks else None,
         "volume_ml": round(sum(volumes), 3) if "seg" in report["model"]["tasks"] else None,
         "slices": report["input"]["slices"],
         "study_uid": report["input"]["study_uid"],
         "seconds": report["seconds"]["total"],
         "report": f"{_tabled(job.out.name)}/{REPORT}",
+        "training": report["model"]["training_notice"],
     }
 
 
@@ -345,11 +360,7 @@ def _failed(job: StudyJob, reason: str) -> dict[str, Any]:
 
 
 def _write_summary(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    table = io.StringIO()
-    writer = csv.DictWriter(table, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
     try:
-        write_text(out / "summary.csv", table.getvalue())
+        write_text(out / "summary.csv", csv_text(_COLUMNS, rows))
     except OSError as error:
         raise DataError(out, "cannot be written to", "make room", error) from error

@@ -1,7 +1,7 @@
 """The findings as DICOM: a segmentation (SEG) and a structured report (SR, TID 1500).
 
-Both refer to the instances of the CT, by frames where one holds many, and carry its study, so
-that an archive files them beside it. They carry no name and no other identifier of the patient.
+Both refer to the instances of the CT, by frames where one holds many, and carry its patient and
+study, by which an archive files them beside it; or pseudonyms of these.
 """
 
 from collections import Counter
@@ -17,11 +17,13 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.tag import Tag
 from pydicom.uid import CTImageStorage
+from pydicom.valuerep import DA, TM, PersonName
 
 from pe_unified.ct.dicom_file import open_dicom
 from pe_unified.ct.study import CTStudy
 from pe_unified.inference.frame_references import refer_to_frames, stand_in
 from pe_unified.inference.lesions import Lesion
+from pe_unified.inference.report import verdict_in_words
 from pe_unified.memory import sparse_zeros
 from pe_unified.version import __version__
 
@@ -29,10 +31,15 @@ _MAKER = "pe_unified"
 _SCHEME = "99PEUNIFIED"
 #: The files written here.
 SEGMENTATION, FINDINGS = "mask.seg.dcm", "findings.sr.dcm"
-#: What a source instance does not hand on.
-_LEFT_EMPTY = (
-    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"),
-    *("ReferringPhysicianName", "StudyDate", "StudyTime"),
+#: What a source hands on of its patient and study, where archives look; and it has to be there.
+_REQUIRED = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
+    *("AccessionNumber", "StudyID", "ReferringPhysicianName"),
+)
+#: Likewise, where it is there.
+_HANDED_ON = (
+    *("IssuerOfPatientID", "OtherPatientIDs", "PatientAge", "PatientSize", "PatientWeight"),
+    *("StudyDescription", "PatientIdentityRemoved", "DeidentificationMethod"),
 )
 #: What is read of a source instance; all of its header for each slice would be much.
 _READ = ("SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID")
@@ -40,7 +47,10 @@ _MILLILITRE = Code("ml", "UCUM", "milliliter")
 #: Segments of one SEG at most; a table of more lesions is noise.
 MOST_SEGMENTS = 200
 
+#: Gives the pseudonym that stands for a UID or a PatientID.
 Renamed = Callable[[str], str]
+#: SR and SEG take short texts.
+_LONGEST = 64
 
 
 def write_dicom(
@@ -48,7 +58,7 @@ def write_dicom(
     report: Mapping[str, Any],
     study: CTStudy,
     lesions: Sequence[Lesion],
-    renamed: Renamed = str,
+    renamed: Renamed | None = None,
 ) -> None:
     """Write ``findings.sr.dcm``, and ``mask.seg.dcm`` where a lesion has a mask.
 
@@ -56,8 +66,8 @@ def write_dicom(
         folder: to write into.
         report: what ``report.json`` holds.
         study: a DICOM series.
-        lesions: as in the report, with their pixels.
-        renamed: gives the UIDs that stand for those of the study (itself by default).
+        lesions: the findings among those of the report, with their pixels.
+        renamed: of a study that is pseudonymised; patient and study stay as they are without.
     """
     kept = list(lesions[:MOST_SEGMENTS])
     masked = [lesion for lesion in kept if lesion.pixels]
@@ -66,7 +76,7 @@ def write_dicom(
     headers = {path: _header(path) for path in {study.files[index] for index in indices}}
     shared = _shared(study, list(headers.values()), renamed)
     sources = {
-        index: _source(study, index, headers[study.files[index]], shared, renamed)
+        index: _source(study, index, headers[study.files[index]], shared, renamed or str)
         for index in indices
     }
     frames = stand_in(study, sources)
@@ -80,19 +90,65 @@ def write_dicom(
 
 
 def _header(path: Path) -> Dataset:
-    tags = [Tag(keyword) for keyword in _READ]
-    return open_dicom(path, stop_before_pixels=True, specific_tags=tags)
+    tags = [Tag(keyword) for keyword in (*_READ, *_REQUIRED, *_HANDED_ON)]
+    header = open_dicom(path, stop_before_pixels=True, specific_tags=tags)
+    header.decode()
+    return header
 
 
-def _shared(study: CTStudy, headers: Sequence[Dataset], renamed: Renamed) -> dict[str, Any]:
+def _agreed(headers: Sequence[Dataset], keyword: str) -> Any:
+    """The value that most headers have, of those that have one; None where none has."""
+    values = [header.get(keyword) for header in headers]
+    stated = {str(value): value for value in values if value not in (None, "")}
+    counts = Counter(str(value) for value in values if value not in (None, ""))
+    return stated[counts.most_common(1)[0][0]] if counts else None
+
+
+def _patient_and_study(
+    study: CTStudy, headers: Sequence[Dataset], renamed: Renamed | None
+) -> dict[str, Any]:
+    """The patient and study modules of a series, as most slices have them, in UTF-8."""
+    if renamed is not None:
+        pseudonym = renamed(study.patient_id) if study.patient_id else ""
+        return {
+            **dict.fromkeys(_REQUIRED, ""),
+            "PatientID": pseudonym,
+            "PatientName": f"{pseudonym}^" if pseudonym else "",
+            "PatientIdentityRemoved": "YES",
+            "DeidentificationMethod": "pseudonyms, all else left out",
+        }
+    found: dict[str, Any] = {
+        "SpecificCharacterSet": "ISO_IR 192",
+        **dict.fromkeys(_REQUIRED, ""),
+    }
+    for keyword in (*_REQUIRED, *_HANDED_ON):
+        value = _agreed(headers, keyword)
+        if value is not None:
+            found[keyword] = _valid(keyword, value)
+    return found
+
+
+def _valid(keyword: str, value: Any) -> Any:
+    """A value of a header, empty where it is none that the standard allows."""
+    if keyword == "PatientSex":
+        return value if value in ("M", "F", "O") else ""
+    if keyword.endswith(("Date", "Time")):
+        try:
+            (DA if keyword.endswith("Date") else TM)(value)
+        except ValueError:
+            return ""
+    return str(value) if isinstance(value, PersonName) else value
+
+
+def _shared(
+    study: CTStudy, headers: Sequence[Dataset], pseudonyms: Renamed | None
+) -> dict[str, Any]:
     """What all slices of a series share; headers may contradict each other, or lack it."""
+    renamed = pseudonyms or str
     row, col, step = study.known_spacing()
-    frames = Counter(
-        str(each.FrameOfReferenceUID) for each in headers if each.get("FrameOfReferenceUID")
-    )
-    frame = frames.most_common(1)[0][0] if frames else str(hd.UID())
+    frame = str(_agreed(headers, "FrameOfReferenceUID") or hd.UID())
     return {
-        **dict.fromkeys(_LEFT_EMPTY, ""),
+        **_patient_and_study(study, headers, pseudonyms),
         "StudyInstanceUID": renamed(study.study_uid),
         "SeriesInstanceUID": renamed(study.series_uid),
         "FrameOfReferenceUID": renamed(frame),
@@ -108,7 +164,7 @@ def _shared(study: CTStudy, headers: Sequence[Dataset], renamed: Renamed) -> dic
 def _source(
     study: CTStudy, index: int, header: Dataset, shared: Mapping[str, Any], renamed: Renamed
 ) -> Dataset:
-    """What of a slice is handed on: neither its pixels nor the patient."""
+    """What of a slice is handed on: no pixels."""
     source = Dataset()
     for keyword, value in shared.items():
         setattr(source, keyword, value)
@@ -184,7 +240,8 @@ def _structured_report(
     tracked = _tracking(segmentation)
     groups: list[Any] = []
     segment = 0
-    for lesion, words in zip(lesions, report["lesions"], strict=False):
+    for lesion in lesions:
+        words = report["lesions"][lesion.number - 1]
         shared = {
             "finding_type": codes.SCT.PulmonaryEmbolism,
             "finding_sites": [_site(lesion)],
@@ -294,32 +351,47 @@ def _measurements(words: Mapping[str, Any]) -> list[hd.sr.Measurement]:
 def _exam_group(
     report: Mapping[str, Any],
 ) -> list[hd.sr.MeasurementsAndQualitativeEvaluations]:
-    """The exam's score, and why not to rely on any; empty where there is neither."""
+    """The verdict, the scores, and why not to rely on them."""
+    exam = report["exam"]
     evaluations = [
-        hd.sr.QualitativeEvaluation(
-            name=Code("quality", _SCHEME, "Reason not to rely on the scores"),
-            value=Code(flag["name"][:16], _SCHEME, flag["reason"][:64]),
-        )
-        for flag in report["quality"]["flags"]
-        if flag["abstain"]
+        _said(
+            "verdict",
+            "Verdict on the exam, by research software",
+            verdict_in_words(report),
+            {True: "positive", False: "negative", None: "undecided"}[exam["positive"]],
+        ),
+        *(
+            _said("quality", "Reason not to rely on the scores", flag["reason"], flag["name"])
+            for flag in report["quality"]["flags"]
+            if flag["abstain"]
+        ),
     ]
-    probability = report["exam"]["probability"]
-    measurements = [
-        hd.sr.Measurement(
-            name=Code("exam-score", _SCHEME, "Score of the exam, not calibrated"),
-            value=value,
-            unit=codes.UCUM.NoUnits,
+    if report["model"]["training_notice"]:
+        words = report["model"]["training_notice"]
+        evaluations.append(
+            _said("training", "What the model was trained on", words, "training-data")
         )
-        for value in (probability,)
+    measurements = [
+        hd.sr.Measurement(name=Code(name, _SCHEME, meaning), value=value, unit=codes.UCUM.NoUnits)
+        for name, meaning, value in (
+            ("exam-score", "Score of the exam, not calibrated", exam["probability"]),
+            ("lesion-score", "Highest score of a lesion, not calibrated", exam["lesion_score"]),
+        )
         if value is not None
     ]
-    if not evaluations and not measurements:
-        return []
     return [
         hd.sr.MeasurementsAndQualitativeEvaluations(
             tracking_identifier=hd.sr.TrackingIdentifier(hd.UID(), "exam"),
             finding_type=codes.SCT.PulmonaryEmbolism,
             measurements=measurements or None,
-            qualitative_evaluations=evaluations or None,
+            qualitative_evaluations=evaluations,
         )
     ]
+
+
+def _said(name: str, meaning: str, words: str, value: str) -> hd.sr.QualitativeEvaluation:
+    """A sentence as an evaluation, which takes codes only."""
+    return hd.sr.QualitativeEvaluation(
+        name=Code(name, _SCHEME, meaning),
+        value=Code(value[:16], _SCHEME, words[:_LONGEST]),
+    )

@@ -230,7 +230,7 @@ def open_engine(
     if backend not in BACKENDS:
         raise ValueError(f"backend is one of {', '.join(BACKENDS)}, got '{backend}'")
     try:
-        manifest = json.loads((exported / MANIFEST).read_text())
+        manifest = json.loads((exported / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{exported}: no exported model; make it with tools/export.py CHECKPOINT "

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pe_unified.files import write_text
 from pe_unified.inference.engines import (
     MANIFEST,
     SUFFIX,
@@ -78,7 +79,7 @@ def export_model(model: InferenceModel, backend: str, folder: Path) -> dict[str,
             "size": list(size),
             "differences": differences,
         }
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        write_text(partial / MANIFEST, json.dumps(manifest, indent=1, allow_nan=False) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
     finally:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pe_unified.ct.study import CTStudy
+from pe_unified.evaluation.verdict import ExamThresholds, Verdict, can_be_clot, judge
 from pe_unified.inference.joining import Part, join_parts
 from pe_unified.inference.measures import diameter_mm, mean_hu, volume_ml
+from pe_unified.inference.model import InferenceModel
 from pe_unified.inference.predictor import SlicePrediction
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import Survey
@@ -19,13 +21,15 @@ _WITHIN_LUNG = 0.5
 #: Nearer to the middle than this, a lesion has no side, mm.
 _MIDLINE_MM = 8.0
 
+Box = tuple[float, float, float, float]
+
 
 @dataclass(frozen=True, eq=False)
 class Lesion:
     """One finding.
 
     Attributes:
-        number: from 1, by falling score.
+        number: from 1, by falling score; those that cannot be clots come last.
         score: the higher of ``mask_score`` and ``box_score``.
         mask_score: mean probability of its pixels; None without a mask.
         box_score: highest score of a box; None without one.
@@ -38,6 +42,8 @@ class Lesion:
         level: ``"central"`` or ``"segmental"``: a guess from how much lung surrounds it.
         volume_ml, diameter_mm, mean_hu: of the mask; None without one.
         pixels: by slice, row-major numbers of its pixels.
+        boxes: slice, box and score of each of its boxes.
+        called: see :class:`~pe_unified.evaluation.verdict.Verdict`.
     """
 
     number: int
@@ -46,7 +52,7 @@ class Lesion:
     box_score: float | None
     slices: tuple[int, int]
     key_slice: int
-    box: tuple[float, float, float, float]
+    box: Box
     centroid: tuple[float, float, float]
     centroid_mm: tuple[float, float, float]
     side: str
@@ -55,6 +61,13 @@ class Lesion:
     diameter_mm: float | None
     mean_hu: float | None
     pixels: dict[int, np.ndarray]
+    boxes: tuple[tuple[int, Box, float], ...] = ()
+    called: bool | None = None
+
+    @property
+    def listed(self) -> bool:
+        """Whether it is a finding; what is looked at and not called is a candidate only."""
+        return self.called is not False
 
 
 def find_lesions(
@@ -78,8 +91,40 @@ def find_lesions(
         for lesion in found
         if lesion.box_score is not None or (lesion.volume_ml or 0.0) >= smallest_ml
     ]
-    kept.sort(key=lambda lesion: (-lesion.score, lesion.slices, lesion.box))
+    kept.sort(
+        key=lambda lesion: (
+            not can_be_clot(lesion.mean_hu),
+            -lesion.score,
+            lesion.slices,
+            lesion.box,
+        )
+    )
     return [replace(lesion, number=number) for number, lesion in enumerate(kept, start=1)]
+
+
+def judge_study(
+    predictions: Sequence[SlicePrediction],
+    lesions: Sequence[Lesion],
+    step_mm: float,
+    model: InferenceModel,
+) -> tuple[Verdict, list[Lesion]]:
+    """The verdict on a study, and its lesions, which know whether they are called.
+
+    Args:
+        predictions: of neighbouring slices, in order.
+        lesions: of :func:`find_lesions`.
+        step_mm: between slices.
+        model: gives the thresholds, and what it looks for.
+    """
+    thresholds = model.thresholds
+    verdict = judge(
+        [each.probability for each in predictions if each.probability is not None],
+        step_mm,
+        [(lesion.score, lesion.mean_hu) for lesion in lesions] if model.looks_for_lesions else None,
+        ExamThresholds(thresholds.exam, thresholds.lesion),
+    )
+    called = zip(lesions, verdict.lesions, strict=True)
+    return verdict, [replace(lesion, called=answer) for lesion, answer in called]
 
 
 def _describe(parts: Sequence[Part], reader: SliceReader, survey: Survey) -> Lesion:
@@ -124,6 +169,7 @@ def _describe(parts: Sequence[Part], reader: SliceReader, survey: Survey) -> Les
         diameter_mm=diameter_mm(points, study) if masks else None,
         mean_hu=mean_hu(pixels, reader) if masks else None,
         pixels=pixels,
+        boxes=tuple((part.index, part.box, part.score) for part in boxes),
     )
 
 

@@ -18,7 +18,8 @@ from pe_unified.datasets.geometry import ResizeSlice
 from pe_unified.inference.engines import Engine, exported_folder, open_engine
 from pe_unified.models.precision import autocast, fastest_precision
 from pe_unified.models.unified import PEUnified
-from pe_unified.models.weights import CheckpointError, load_checkpoint_safely
+from pe_unified.models.weights import CheckpointError, load_checkpoint_safely, training_data
+from pe_unified.notice import training_notice
 from pe_unified.registry import MODELS, TRANSFORMS
 
 #: Read files or labels; a study brings its own slices and has no labels.
@@ -31,11 +32,12 @@ class Thresholds:
     """Operating thresholds, None where the checkpoint has none.
 
     Attributes:
-        slice: probability at which a slice is called positive.
-        pixel: probability at which a pixel is called embolus.
+        slice: best on single slices; the verdict on an exam does not use it.
+        pixel: probability at which a pixel is part of a lesion.
         box: score at which a box is kept.
         gate: slices below it skip segmentation and detection.
-        exam: probability at which an exam is called positive.
+        exam: mean probability over 6 mm at which a stretch of an exam is called.
+        lesion: score at which a lesion is called.
         origin: where they were fixed, in words.
     """
 
@@ -44,6 +46,7 @@ class Thresholds:
     box: float | None = None
     gate: float | None = None
     exam: float | None = None
+    lesion: float | None = None
     origin: str = ""
 
 
@@ -72,6 +75,11 @@ class InferenceModel:
     @property
     def backend(self) -> str:
         return self.engine.name
+
+    @property
+    def looks_for_lesions(self) -> bool:
+        """Whether it outlines lesions or boxes them."""
+        return not {"seg", "det"}.isdisjoint(self.model.tasks)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -174,6 +182,8 @@ def load_model(
                 {**parent, "from": PureWindowsPath(str(parent.get("from"))).name}
                 for parent in meta.get("parents") or ()
             ],
+            "trained_on": training_data(stored),
+            "training_notice": training_notice(training_data(stored)),
             "tasks": list(model.tasks),
         },
     )
@@ -195,6 +205,7 @@ def _thresholds(meta: Mapping[str, Any], tasks: Collection[str]) -> Thresholds:
         box=chosen.get("det/threshold"),
         gate=chosen.get("cls/gate"),
         exam=chosen.get("exam/threshold"),
+        lesion=chosen.get("exam/lesion_threshold"),
         origin=origin,
     )
 

@@ -1,26 +1,29 @@
 """The files of a report, written so that there are all of them or none."""
 
-import csv
 import json
 import os
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pe_unified.csv_files import csv_text
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.study import CTStudy
+from pe_unified.files import write_text
 from pe_unified.inference.dicom_objects import FINDINGS, MOST_SEGMENTS, SEGMENTATION, write_dicom
 from pe_unified.inference.lesions import Lesion
 from pe_unified.inference.mask_file import write_mask
 from pe_unified.inference.page import write_page
 from pe_unified.inference.reading import SliceReader
+from pe_unified.inference.report import is_listed
 
 _COLUMNS = (
-    *("index", "sop_uid", "z_mm", "probability", "examined", "embolus_pixels"),
+    *("index", "sop_uid", "z_mm", "probability", "examined", "called", "embolus_pixels"),
     *("boxes", "highest_box_score"),
 )
 #: Begins the names of folders that are being written, which takes less than this.
@@ -29,6 +32,8 @@ _PARTIAL, _ABANDONED_S = ".part-", 3600.0
 REPORT = "report.json"
 #: Written where it is asked for.
 LUNGS = "lungs.nii.gz"
+#: Written by models that outline lesions.
+MASK = "mask.nii.gz"
 
 
 def require_writable(out: Path) -> None:
@@ -52,7 +57,8 @@ def output_folder(out: Path) -> Iterator[Path]:
     """
     with _partial_folder(out) as partial:
         yield partial
-        for name in (REPORT, SEGMENTATION, FINDINGS, LUNGS):  # not every study has all of them
+        # Not every study has all of them.
+        for name in (REPORT, SEGMENTATION, FINDINGS, LUNGS, MASK):
             (out / name).unlink(missing_ok=True)
         for path in sorted(partial.iterdir(), key=lambda path: path.name == REPORT):
             os.replace(path, out / path.name)
@@ -88,24 +94,30 @@ def write_files(
     report: dict[str, Any],
     reader: SliceReader,
     lesions: Sequence[Lesion],
-    renamed: Callable[[str], str] = str,
+    renamed: Callable[[str], str] | None = None,
 ) -> None:
-    """``report.html``, ``slices.csv``, ``mask.nii.gz``; for DICOM input also ``findings.sr.dcm``
-    and, where there is a mask, ``mask.seg.dcm``.
+    """``report.html`` and ``slices.csv``; of a model that outlines lesions ``mask.nii.gz``; for
+    DICOM input also ``findings.sr.dcm`` and, where a lesion has a mask, ``mask.seg.dcm``.
+
+    Masks, SEG and SR hold the findings, no candidates that are not called.
 
     Args:
         folder: to write into.
         report: what is said of the study; its notes tell what could not be written.
         reader: gives the slices.
         lesions: as in the report, with their pixels.
-        renamed: the UIDs that stand for those of the study in the DICOM objects.
+        renamed: pseudonyms for the DICOM objects; None keeps patient and study.
     """
     study = reader.study
-    write_slices(folder / "slices.csv", report["slices"])
+    listed = [lesion for lesion in lesions if lesion.listed]
+    write_slices(folder / "slices.csv", report)
     if study.sop_uids:
-        report["input"]["notes"] += _write_dicom(folder, report, study, lesions, renamed)
+        report["input"]["notes"] += _write_dicom(folder, report, study, listed, renamed)
+    if "seg" in report["model"]["tasks"]:
+        write_mask(folder / MASK, study, {lesion.number: lesion.pixels for lesion in listed})
+    else:
+        report["input"]["notes"].append(f"no {MASK}: the model does not outline lesions")
     write_page(folder / "report.html", report, reader, lesions)
-    write_mask(folder / "mask.nii.gz", study, {lesion.number: lesion.pixels for lesion in lesions})
 
 
 def _write_dicom(
@@ -113,14 +125,16 @@ def _write_dicom(
     report: Mapping[str, Any],
     study: CTStudy,
     lesions: Sequence[Lesion],
-    renamed: Callable[[str], str],
+    renamed: Callable[[str], str] | None,
 ) -> list[str]:
     """SEG and SR where the headers allow them; notes on what is missing."""
     missing = _what_is_missing(study)
     if missing:
         return [f"no SEG and no SR: {missing}"]
     try:
-        write_dicom(folder, report, study, lesions, renamed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they quote the patient's name
+            write_dicom(folder, report, study, lesions, renamed)
     except OSError:
         raise
     except Exception as error:  # whatever a header holds, it must not cost the report
@@ -148,22 +162,23 @@ def _what_is_missing(study: CTStudy) -> str:
 
 def write_report(folder: Path, report: Mapping[str, Any]) -> None:
     """``report.json``."""
-    (folder / REPORT).write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+    write_text(folder / REPORT, json.dumps(report, indent=1, allow_nan=False) + "\n")
 
 
-def write_slices(path: Path, slices: Sequence[Mapping[str, Any]]) -> None:
-    """One row per slice: index, sop_uid, z_mm, probability, examined, embolus_pixels, boxes and
-    the highest score of a box."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        for each in slices:
-            scores = [box["score"] for box in each["boxes"]]
-            writer.writerow(
-                {
-                    **each,
-                    "examined": int(each["examined"]),
-                    "boxes": len(scores),
-                    "highest_box_score": max(scores, default=None),
-                }
-            )
+def write_slices(path: Path, report: Mapping[str, Any]) -> None:
+    """One row per slice: index, sop_uid, z_mm, probability, examined, called, embolus_pixels, boxes
+    and the highest score of a box. Of candidates, which are not called, nothing is counted."""
+    listed = {lesion["number"] for lesion in report["lesions"] if is_listed(lesion)}
+    rows = []
+    for each in report["slices"]:
+        scores = [box["score"] for box in each["boxes"] if box["lesion"] in listed]
+        rows.append(
+            {
+                **each,
+                "examined": int(each["examined"]),
+                "called": None if each["called"] is None else int(each["called"]),
+                "boxes": len(scores),
+                "highest_box_score": max(scores, default=None),
+            }
+        )
+    write_text(path, csv_text(_COLUMNS, rows))

@@ -3,7 +3,7 @@
 import base64
 import html
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -14,8 +14,9 @@ import numpy as np
 
 from pe_unified.ct.windows import WINDOWS, window_to_uint8
 from pe_unified.inference.lesions import Lesion
+from pe_unified.inference.page_curve import CURVE, MARGIN, draw_curve
 from pe_unified.inference.reading import SliceReader
-from pe_unified.inference.report import looks_for_lesions
+from pe_unified.inference.report import is_listed, looks_for_lesions, verdict_in_words
 from pe_unified.version import __version__
 
 #: The window of all pictures.
@@ -28,9 +29,6 @@ _MOST_SLICES = 400
 _KEY_LESIONS = 6
 #: Surroundings that a key picture shows at least, mm.
 _KEY_MM = 90.0
-#: Size of the curve's drawing, and its margins: left, right, top, bottom.
-_CURVE = (1040, 190)
-_MARGIN = (44, 8, 8, 34)
 
 
 def write_page(
@@ -47,21 +45,23 @@ def write_page(
     template = Template(files("pe_unified.inference").joinpath("page.html").read_text("utf-8"))
     window = WINDOWS[WINDOW]
     count, rows, cols = reader.study.shape
-    marks = {index: _marks(index, report, lesions, cols) for index in range(count)}
+    marks = {index: _marks(index, lesions, cols) for index in range(count)}
+    first = _first(report, count)
+    listed = [lesion for lesion in lesions if lesion.listed]
     entries = [
         _entry(report["slices"][index], reader.hu(index), marks[index])
-        for index in _shown(count, lesions)
+        for index in _shown(count, lesions, first)
     ]
     given = report["input"]
     data = {
         "rows": rows,
         "cols": cols,
-        "first": lesions[0].key_slice if lesions else count // 2,
+        "first": first,
         "slices": entries,
         "curve": {
-            "left": _MARGIN[0],
-            "width": _CURVE[0] - _MARGIN[0] - _MARGIN[1],
-            "total": _CURVE[0],
+            "left": MARGIN[0],
+            "width": CURVE[0] - MARGIN[0] - MARGIN[1],
+            "total": CURVE[0],
             "count": count,
         },
     }
@@ -71,11 +71,12 @@ def write_page(
         study_uid=html.escape(given["study_uid"] or "without UID"),
         series_uid=html.escape(given["series_uid"] or "without UID"),
         geometry=html.escape(_geometry(report)),
+        training=_training(report["model"]["training_notice"]),
         flags=_flags(report["quality"]),
         answer=_answer(report),
-        curve=_curve(report),
-        lesions=_table(report["lesions"], looks=looks_for_lesions(report)),
-        keys=_keys(report["lesions"], lesions, reader, marks),
+        curve=draw_curve(report),
+        lesions=_lesions(report),
+        keys=_keys(report["lesions"], listed, reader, marks),
         window=f"{WINDOW} (level {window.level:g}, width {window.width:g} HU)",
         provenance=_provenance(report),
         left_side="right" if reader.study.columns_to_left > 0 else "left",
@@ -86,11 +87,22 @@ def write_page(
     path.write_text(page, "utf-8", errors="replace")
 
 
-def _shown(count: int, lesions: Sequence[Lesion]) -> list[int]:
-    """Every slice, or an even part of them and all key slices."""
+def _first(report: Mapping[str, Any], count: int) -> int:
+    """The slice to begin with: the first lesion's, or the one with the highest probability."""
+    listed = [lesion["key_slice"] for lesion in report["lesions"] if is_listed(lesion)]
+    if listed:
+        return listed[0]
+    known = [each for each in report["slices"] if each["probability"] is not None]
+    if known:
+        return max(known, key=lambda each: each["probability"])["index"]
+    return report["lesions"][0]["key_slice"] if report["lesions"] else count // 2
+
+
+def _shown(count: int, lesions: Sequence[Lesion], first: int) -> list[int]:
+    """Every slice, or an even part of them, all key slices and the one to begin with."""
     every = -(-count // _MOST_SLICES)
     keys = {lesion.key_slice for lesion in lesions[:50]}
-    return sorted(set(range(0, count, every)) | keys)
+    return sorted(set(range(0, count, every)) | keys | {first})
 
 
 def _entry(slice_report: Mapping[str, Any], hu: np.ndarray, marks: str) -> dict[str, Any]:
@@ -116,19 +128,20 @@ def _jpeg(hu: np.ndarray, side: int, quality: int) -> str:
     return base64.b64encode(data.tobytes()).decode()
 
 
-def _marks(index: int, report: Mapping[str, Any], lesions: Sequence[Lesion], cols: int) -> str:
+def _marks(index: int, lesions: Sequence[Lesion], cols: int) -> str:
     """Outlines of masks and boxes on a slice, as SVG in pixels of the slice."""
     parts = []
     for lesion in lesions:
+        kind = "" if lesion.listed else " candidate"
         pixels = lesion.pixels.get(index)
         if pixels is not None:
-            parts += [f'<path class="mask" d="{_outline(pixels, cols)}"/>']
-    for found in report["slices"][index]["boxes"]:
-        x1, y1, x2, y2 = found["box"]
-        parts.append(
-            f'<rect class="box" x="{x1 - 1:g}" y="{y1 - 1:g}" '
-            f'width="{x2 - x1 + 2:g}" height="{y2 - y1 + 2:g}"/>'
-        )
+            parts.append(f'<path class="mask{kind}" d="{_outline(pixels, cols)}"/>')
+        for place, (x1, y1, x2, y2), _ in lesion.boxes:
+            if place == index:
+                parts.append(
+                    f'<rect class="box{kind}" x="{x1 - 1:.1f}" y="{y1 - 1:.1f}" '
+                    f'width="{x2 - x1 + 2:.1f}" height="{y2 - y1 + 2:.1f}"/>'
+                )
     return "".join(parts)
 
 
@@ -180,124 +193,98 @@ def _measured(flag: Mapping[str, Any]) -> str:
 
 
 def _answer(report: Mapping[str, Any]) -> str:
-    exam, lesions = report["exam"], report["lesions"]
-    volume = sum(lesion["volume_ml"] or 0 for lesion in lesions)
-    parts = []
+    exam = report["exam"]
+    listed = [lesion for lesion in report["lesions"] if is_listed(lesion)]
+    word = {True: "positive", False: "negative", None: "no call"}[exam["positive"]]
+    parts = [(word, html.escape(verdict_in_words(report)))]
     if exam["probability"] is not None:
-        call = {True: "called positive", False: "called negative", None: "no threshold is set"}
-        threshold = "" if exam["threshold"] is None else f", threshold {exam['threshold']:.2f}"
         parts.append(
-            f"<div><b>{exam['probability']:.2f}</b>score of the exam<br>"
-            f'<span class="quiet">{call[exam["positive"]]}{threshold}</span></div>'
+            (f"{exam['probability']:.3f}", f"highest score of a stretch{_from(exam['threshold'])}"),
         )
     if looks_for_lesions(report):
-        parts.append(f"<div><b>{len(lesions)}</b>lesions</div>")
-    if lesions and "seg" in report["model"]["tasks"]:
-        parts.append(f"<div><b>{volume:.2f} ml</b>volume of all lesions</div>")
-    return "".join(parts)
+        limit = _from(exam["lesion_threshold"])
+        parts.append((f"{exam['lesion_score']:.3f}", f"highest score of a lesion{limit}"))
+        number = len(listed)
+        parts.append((str(number), "lesion" if number == 1 else "lesions"))
+    if listed and "seg" in report["model"]["tasks"]:
+        volume = sum(lesion["volume_ml"] or 0 for lesion in listed)
+        parts.append((f"{volume:.2f} ml", "volume of the lesions"))
+    return "".join(f"<div><b>{value}</b>{words}</div>" for value, words in parts)
 
 
-def _curve(report: Mapping[str, Any]) -> str:
-    """The probabilities against the height, with the lesions below."""
-    slices, threshold = report["slices"], report["thresholds"]["slice"]
-    if all(each["probability"] is None for each in slices):
-        return '<p class="quiet">The model does not classify slices.</p>'
-    width, height = _CURVE
-    left, right, top, bottom = _MARGIN
-    inner, tall, count = width - left - right, height - top - bottom, len(slices)
-
-    def x(index: float) -> float:
-        return left + inner * (index + 0.5) / count
-
-    def y(value: float) -> float:
-        return top + tall * (1 - value)
-
-    parts = [
-        f'<svg class="curve" id="curve" viewBox="0 0 {width} {height}" width="100%" role="img" '
-        'aria-label="probability of embolism by slice">'
-    ]
-    for value in (0, 0.5, 1):
-        parts.append(
-            f'<line x1="{left}" x2="{width - right}" y1="{y(value):.1f}" y2="{y(value):.1f}" '
-            f'stroke="#d9dde2"/><text x="{left - 6}" y="{y(value) + 4:.1f}" '
-            f'text-anchor="end">{value:g}</text>'
-        )
-    if threshold is not None:
-        parts.append(
-            f'<line x1="{left}" x2="{width - right}" y1="{y(threshold):.1f}" '
-            f'y2="{y(threshold):.1f}" stroke="#a3221a" stroke-dasharray="4 3"/>'
-            f'<text x="{width - right}" y="{y(threshold) - 4:.1f}" text-anchor="end">'
-            f"threshold of a slice {threshold:.2f}</text>"
-        )
-    for lesion in report["lesions"]:
-        first, last = x(lesion["first_slice"] - 0.5), x(lesion["last_slice"] + 0.5)
-        parts.append(
-            f'<rect x="{first:.1f}" y="{height - bottom + 4}" width="{max(last - first, 1.5):.1f}" '
-            f'height="7" fill="#f5a000" fill-opacity="0.75"><title>lesion {lesion["number"]}'
-            "</title></rect>"
-        )
-    for run in _runs(slices):
-        points = " ".join(f"{x(each['index']):.1f},{y(each['probability']):.1f}" for each in run)
-        parts.append(
-            f'<polyline points="{points}" fill="none" stroke="#0072b2" stroke-width="1.8"/>'
-        )
-    parts.append(
-        f'<line id="cursor" class="screen" y1="{top}" y2="{height - bottom}" x1="-9" x2="-9" '
-        'stroke="#1c1f23"/>'
-        f'<text x="{left}" y="{height - 6}">feet, slice 0</text>'
-        f'<text x="{width - right}" y="{height - 6}" text-anchor="end">'
-        f"head, slice {count - 1}</text>"
-        f'<text x="{left + inner / 2:.0f}" y="{height - 6}" text-anchor="middle">'
-        "orange: height of the lesions</text></svg>"
-    )
-    return "".join(parts)
+def _from(threshold: float | None) -> str:
+    said = "no threshold" if threshold is None else f"called from {threshold:.3f}"
+    return f'<br><span class="quiet">{said}</span>'
 
 
-def _runs(slices: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """Neighbouring slices with a probability."""
-    runs: list[list[Mapping[str, Any]]] = []
-    open_run = False
-    for each in slices:
-        if each["probability"] is None:
-            open_run = False
-        elif open_run:
-            runs[-1].append(each)
-        else:
-            runs.append([each])
-            open_run = True
-    return runs
-
-
-def _table(lesions: Sequence[Mapping[str, Any]], looks: bool) -> str:
-    if not looks:
+def _lesions(report: Mapping[str, Any]) -> str:
+    """The findings, and below them what was looked at and is not called."""
+    if not looks_for_lesions(report):
         return "<p>The model does not look for lesions.</p>"
-    if not lesions:
-        return "<p>None found.</p>"
-    names = ("#", "score", "slices", "side", "level (a guess)", "volume, ml", "diameter, mm")
-    head = "".join(
-        f"<th{' class=words' if name in ('side', 'level (a guess)') else ''}>{name}</th>"
-        for name in (*names, "mean HU", "x, y, z (LPS, mm)")
+    listed = [lesion for lesion in report["lesions"] if is_listed(lesion)]
+    candidates = [lesion for lesion in report["lesions"] if not is_listed(lesion)]
+    parts = [_table(listed) if listed else "<p>None called.</p>" if candidates else "<p>None.</p>"]
+    if candidates:
+        threshold = report["exam"]["lesion_threshold"]
+        whys = [_why_not(lesion, threshold) for lesion in candidates]
+        parts.append(
+            f"<details><summary>{len(candidates)} candidates, not called</summary><p class=quiet>"
+            "They are no findings, and neither in the masks nor in SEG and SR.</p>"
+            f"{_table(candidates, whys)}</details>"
+        )
+    return "".join(parts)
+
+
+def _why_not(lesion: Mapping[str, Any], threshold: float | None) -> str:
+    if not lesion["can_be_clot"]:
+        return "the attenuation is not a clot's"
+    return "lesions are not called" if threshold is None else f"score below {threshold:.3f}"
+
+
+def _table(lesions: Sequence[Mapping[str, Any]], whys: Sequence[str] = ()) -> str:
+    words = ("side", "level (a guess)", "why not")
+    names = (
+        *("#", "score", "slices", "side", "level (a guess)", "volume, ml", "diameter, mm"),
+        *("mean HU", "x, y, z (LPS, mm)", *(["why not"] if whys else [])),
     )
+    kinds = [" class=words" if name in words else "" for name in names]
+    head = "".join(f"<th{kind}>{name}</th>" for name, kind in zip(names, kinds, strict=True))
     body = []
-    for lesion in lesions:
-        centre = ", ".join(f"{lesion['centroid_mm'][axis]:.0f}" for axis in "xyz")
+    for place, lesion in enumerate(lesions):
         cells = [
             str(lesion["number"]),
-            f"{lesion['score']:.2f}",
+            f"{lesion['score']:.3f}",
             f"{lesion['first_slice']} to {lesion['last_slice']}",
-            f'<span class="words">{lesion["side"]}</span>',
+            lesion["side"],
             lesion["level_guess"],
             _number(lesion["volume_ml"], 2),
             _number(lesion["largest_diameter_mm"], 0),
             _number(lesion["mean_hu"], 0),
-            centre,
+            ", ".join(f"{lesion['centroid_mm'][axis]:.0f}" for axis in "xyz"),
+            *whys[place : place + 1],
         ]
-        row = "".join(
-            f"<td{' class=words' if place in (3, 4) else ''}>{cell}</td>"
-            for place, cell in enumerate(cells)
-        )
+        row = "".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(cells, kinds, strict=True))
         body.append(f'<tr class="jump" data-slice="{lesion["key_slice"]}">{row}</tr>')
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    return (
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def _training(notice: str) -> str:
+    """What stands above everything else; empty where the model learned from patients alone."""
+    return f'<p class="flags">This model: <b>{html.escape(notice)}</b>.</p>' if notice else ""
+
+
+def _trained_on(each: Mapping[str, Any]) -> str:
+    if each["slices"] is None:
+        return "not known"
+    kind = {True: ", synthetic", False: "", None: ", synthetic or not is not known"}
+    step = f" in {each['step']}" if each["step"] else ""
+    return (
+        f"{each['set']}: {each['slices']} slices of {each['patients']} patients"
+        f"{kind[each['synthetic']]}{step}"
+    )
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -316,7 +303,8 @@ def _keys(
     row_mm, col_mm, _ = reader.study.known_spacing()
     _, rows, cols = reader.study.shape
     figures = []
-    for lesion, words in zip(lesions[:_KEY_LESIONS], described, strict=False):
+    for lesion in lesions[:_KEY_LESIONS]:
+        words = described[lesion.number - 1]
         x1, y1, x2, y2 = lesion.box
         side = max(_KEY_MM, 1.6 * (x2 - x1) * col_mm, 1.6 * (y2 - y1) * row_mm)
         wide, high = min(round(side / col_mm), cols), min(round(side / row_mm), rows)
@@ -334,7 +322,7 @@ def _keys(
             f'{_jpeg(fine, 840, 85)}">'
             f'<svg viewBox="{left} {top} {wide} {high}">{marks[lesion.key_slice]}</svg></div>'
             f"<figcaption>{html.escape(caption)}<br><span class=quiet>slice {lesion.key_slice}, "
-            f"score {lesion.score:.2f}</span></figcaption></figure>"
+            f"score {words['score']:.3f}</span></figcaption></figure>"
         )
     return f'<h2>Key slices</h2><div class="keys">{"".join(figures)}</div>'
 
@@ -344,12 +332,13 @@ def _provenance(report: Mapping[str, Any]) -> str:
     parents = ", ".join(f"{each['module']} from {each['from']}" for each in model["parents"])
     fixed = ", ".join(
         f"{name} {thresholds[name]:.3f}"
-        for name in ("slice", "pixel", "box", "gate", "exam")
+        for name in ("slice", "pixel", "box", "gate", "exam", "lesion")
         if thresholds[name] is not None
     )
     facts = {
         "model": f"{model['checkpoint']}, step {model['step']}, {model['iterations']} iterations"
         + (f"; {parents}" if parents else ""),
+        "trained on": "; ".join(map(_trained_on, model["trained_on"])),
         "sha256": model["sha256"],
         "computed in": f"{model['precision']} on {model['device']} by {model['backend']}, "
         f"{report['seconds']['total']:.1f} s until this page was written",
@@ -357,6 +346,6 @@ def _provenance(report: Mapping[str, Any]) -> str:
         "gate": "slices below the gate skipped segmentation and detection"
         if model["gated"]
         else "not used; every slice went through every head",
-        "exam": report["exam"]["rule"],
+        "verdict": report["exam"]["rule"],
     }
     return "".join(f"<dt>{name}</dt><dd>{html.escape(str(v))}</dd>" for name, v in facts.items())

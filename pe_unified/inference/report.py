@@ -2,13 +2,15 @@
 
 import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from pe_unified.ct.study import CTStudy
-from pe_unified.evaluation.exam_score import HEIGHT_MM, exam_probability
+from pe_unified.evaluation.exam_score import HEIGHT_MM
+from pe_unified.evaluation.verdict import CLOT_HU, Verdict, can_be_clot
 from pe_unified.inference.lesions import Lesion
 from pe_unified.inference.model import InferenceModel
 from pe_unified.inference.predictor import SlicePrediction, StudyPredictor
@@ -17,7 +19,7 @@ from pe_unified.inference.survey import Survey
 from pe_unified.notice import RESEARCH_LINE
 from pe_unified.version import __version__
 
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 #: How the notes of a study name a series.
 _SERIES = re.compile(r"\bseries ([^\s,:(#]+)")
 
@@ -28,11 +30,13 @@ def build_report(
     flags: Sequence[Flag],
     predictions: Sequence[SlicePrediction],
     lesions: Sequence[Lesion],
+    verdict: Verdict,
     predictor: StudyPredictor,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Everything that is said of a study but the time it took. Carries no file name and no
-    patient, UIDs only."""
+    patient, UIDs only. The verdict is read here, not made.
+    """
     model = predictor.model
     return {
         "schema": "pe_unified.report",
@@ -58,15 +62,34 @@ def build_report(
             "last_slice": survey.slices.stop - 1,
             "box": None if survey.box is None else list(survey.box),
         },
-        "exam": _exam(study, predictions, model),
+        "exam": _exam(verdict, predictions, model),
         "lesions": [_lesion(lesion, study) for lesion in lesions],
-        "slices": _slices(study, predictions),
+        "slices": _slices(study, predictions, lesions, verdict),
     }
 
 
 def looks_for_lesions(report: Mapping[str, Any]) -> bool:
     """Whether the model of a report outlines lesions or boxes them."""
     return not {"seg", "det"}.isdisjoint(report["model"]["tasks"])
+
+
+def is_listed(lesion: Mapping[str, Any]) -> bool:
+    """Whether a lesion of a report is a finding: called, or without a threshold to be judged by."""
+    return lesion["called"] is not False
+
+
+def verdict_in_words(report: Mapping[str, Any]) -> str:
+    """What is called, or that nothing is; one line."""
+    exam = report["exam"]
+    if exam["positive"] is None:
+        return "not called: no threshold is set"
+    if not exam["positive"]:
+        return "called negative: nothing reaches its threshold"
+    stretches = [f"{each['first_slice']} to {each['last_slice']}" for each in exam["stretches"]]
+    called = sum(lesion["called"] is True for lesion in report["lesions"])
+    reasons = [f"slices {', '.join(stretches)}"] if stretches else []
+    reasons += [f"{called} lesion{'s' if called > 1 else ''}"] if called else []
+    return f"called positive: {' and '.join(reasons)}"
 
 
 def _input(study: CTStudy) -> dict[str, Any]:
@@ -106,24 +129,35 @@ def _flag(flag: Flag) -> dict[str, Any]:
 
 
 def _exam(
-    study: CTStudy, predictions: Sequence[SlicePrediction], model: InferenceModel
+    verdict: Verdict, predictions: Sequence[SlicePrediction], model: InferenceModel
 ) -> dict[str, Any]:
-    known = [each.probability for each in predictions if each.probability is not None]
-    threshold = model.thresholds.exam
-    probability = exam_probability(known, study.known_spacing()[2]) if known else None
+    seen = [each.index for each in predictions if each.probability is not None]
+    kinds = []
+    if "cls" in model.model.tasks:
+        kinds.append(f"a stretch of {HEIGHT_MM:g} mm by the mean probability of its slices")
+    if model.looks_for_lesions:
+        low, high = CLOT_HU
+        kinds.append(f"a lesion by its score, where its mean lies in {low:g} to {high:g} HU")
     return {
-        "probability": _rounded(probability),
-        "threshold": threshold,
-        "positive": None
-        if probability is None or threshold is None
-        else bool(probability >= threshold),
-        "rule": f"highest mean over {HEIGHT_MM:g} mm of the slices' probabilities, not calibrated",
+        "probability": verdict.stretch_score,
+        "threshold": model.thresholds.exam,
+        "lesion_score": verdict.lesion_score,
+        "lesion_threshold": model.thresholds.lesion,
+        "positive": verdict.positive,
+        "stretches": [
+            {"first_slice": seen[first], "last_slice": seen[last]}
+            for first, last in verdict.stretches
+        ],
+        "rule": f"positive where anything is called: {', or '.join(kinds)}; scores rank, they are "
+        "not calibrated",
     }
 
 
 def _lesion(lesion: Lesion, study: CTStudy) -> dict[str, Any]:
     return {
         "number": lesion.number,
+        "called": lesion.called,
+        "can_be_clot": can_be_clot(lesion.mean_hu),
         "score": _rounded(lesion.score),
         "mask_score": _rounded(lesion.mask_score),
         "box_score": _rounded(lesion.box_score),
@@ -143,9 +177,24 @@ def _lesion(lesion: Lesion, study: CTStudy) -> dict[str, Any]:
     }
 
 
-def _slices(study: CTStudy, predictions: Sequence[SlicePrediction]) -> list[dict[str, Any]]:
+def _slices(
+    study: CTStudy,
+    predictions: Sequence[SlicePrediction],
+    lesions: Sequence[Lesion],
+    verdict: Verdict,
+) -> list[dict[str, Any]]:
     """One entry per slice of the study; null where the network did not look."""
     seen = {prediction.index: prediction for prediction in predictions}
+    called = _called_slices(predictions, lesions, verdict)
+    pixels: dict[int, int] = defaultdict(int)
+    boxes: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for lesion in lesions:
+        for index, own in lesion.pixels.items():
+            pixels[index] += len(own) if lesion.listed else 0
+        for index, box, score in lesion.boxes:
+            edges = [round(edge, 1) for edge in box]
+            entry = {"box": edges, "score": _rounded(score), "lesion": lesion.number}
+            boxes[index].append(entry)
     entries = []
     for index in range(len(study)):
         found = seen.get(index)
@@ -156,16 +205,24 @@ def _slices(study: CTStudy, predictions: Sequence[SlicePrediction]) -> list[dict
                 "z_mm": study.z_mm[index],
                 "probability": None if found is None else _rounded(found.probability),
                 "examined": found is not None and found.examined,
-                "embolus_pixels": 0 if found is None else len(found.pixels),
-                "boxes": []
-                if found is None
-                else [
-                    {"box": [round(float(e), 1) for e in box], "score": _rounded(float(score))}
-                    for box, score in zip(found.boxes, found.scores, strict=True)
-                ],
+                "called": None if verdict.positive is None else index in called,
+                "embolus_pixels": pixels[index],
+                "boxes": boxes[index],
             }
         )
     return entries
+
+
+def _called_slices(
+    predictions: Sequence[SlicePrediction], lesions: Sequence[Lesion], verdict: Verdict
+) -> set[int]:
+    """Slices of a called stretch or of a called lesion."""
+    classified = [each.index for each in predictions if each.probability is not None]
+    called = {index for first, last in verdict.stretches for index in classified[first : last + 1]}
+    for lesion in lesions:
+        if lesion.called:
+            called.update(range(lesion.slices[0], lesion.slices[1] + 1))
+    return called
 
 
 def _sop_uid(study: CTStudy, index: int) -> str | None:

@@ -12,7 +12,7 @@ PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
 def cpu_has_bfloat16() -> bool:
     """Whether the processor computes in bfloat16; others emulate it, far slower than float32."""
     flags = Path("/proc/cpuinfo")
-    text = flags.read_text() if flags.is_file() else ""
+    text = flags.read_text(encoding="utf-8") if flags.is_file() else ""
     return re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", text) is not None
 
 

@@ -5,7 +5,7 @@ import pickle
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,14 @@ class ReuseReport:
         source: the step or file the tensors came from.
         tensors: tensors taken over, batch-norm statistics included.
         total: tensors the module has.
+        trained_on: what the checkpoint was trained on (:func:`training_data`).
     """
 
     module: str
     source: str
     tensors: int
     total: int
+    trained_on: tuple[Mapping[str, Any], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """As ``summary.json`` records it: module, from, tensors, total."""
@@ -157,6 +159,19 @@ def tensors_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: value for name, value in checkpoint.items() if isinstance(value, Tensor)}
 
 
+def training_data(checkpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the weights of a checkpoint were trained on, steps before it included.
+
+    One entry per set and step: ``set``, ``source``, ``patients``, ``slices``, ``synthetic`` (None
+    where nobody knows) and ``step``. Other programs' weights, such as ImageNet's, have none.
+    """
+    meta = checkpoint.get("meta")
+    if not isinstance(meta, Mapping) or "pe_unified" not in meta:
+        return []
+    unknown = dict.fromkeys(("set", "source", "patients", "slices", "synthetic"))
+    return list(meta.get("trained_on") or [{**unknown, "step": meta.get("step")}])
+
+
 def take_over(
     module: nn.Module,
     tensors: Mapping[str, Tensor],
@@ -261,5 +276,5 @@ def reuse_weights(
         }
         report = take_over(modules[name], part, name, label or "the given tensors")
         print_log(str(report), logger="current")
-        reports.append(report)
+        reports.append(replace(report, trained_on=tuple(training_data(checkpoint))))
     return reports

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from raw_sets import all_images
+from raw_sets import all_images, load_splits, write_fumpe_patient
 
 from data_converters.cadpe_to_coco import Cadpe
 from data_converters.core.run import RunOptions, convert, report_faults
@@ -18,8 +18,10 @@ from data_converters.verify import verify
 from pe_unified.ct.hu import read_slice_png
 from pe_unified.ct.lungs import lung_mask
 from pe_unified.ct.phantom import STRUCTURES
+from pe_unified.datasets import PESliceDataset
 
 SIZE, SLICES, STUDIES = 96, 28, 2
+THIRDS = (0.5, 0.25, 0.25)
 CONVERTERS = {"fumpe": Fumpe, "rsna": Rsna, "cadpe": Cadpe, "read": Read}
 
 
@@ -98,3 +100,29 @@ def test_all_sets_in_one(converted, tmp_path):
     report = merge([root / layout for layout in CONVERTERS], tmp_path / "all")
     assert report["totals"]["slices"] == len(CONVERTERS) * STUDIES * SLICES
     assert verify(tmp_path / "all") == []
+
+
+def test_painted_sets_say_so_and_merged_ones_how_much(converted, tmp_path):
+    root, _ = converted
+    for layout in CONVERTERS:
+        report = json.loads((root / layout / "conversion_report.json").read_text("utf-8"))
+        totals = report["totals"]
+        assert totals["synthetic_patients"] == totals["converted"] > 0
+        assert totals["synthetic_slices"] == totals["slices"]
+        assert load_splits(root / layout)["train"]["info"]["synthetic"] is True
+    for number in (1, 2, 3, 4):
+        write_fumpe_patient(tmp_path / "raw", f"PAT{number:03d}", count=6, root="1.2.3")
+    real = convert(Fumpe(tmp_path / "raw"), tmp_path / "real", RunOptions(quiet=True, split=THIRDS))
+    assert real["totals"]["synthetic_slices"] == 0
+    merge([tmp_path / "real", root / "read"], tmp_path / "both")
+    # Also where a merged set is merged again.
+    whole = merge([tmp_path / "both", root / "cadpe"], tmp_path / "all")
+    assert whole["totals"]["synthetic_slices"] == 2 * STUDIES * SLICES
+    splits = load_splits(tmp_path / "all")
+    assert splits["train"]["info"]["synthetic"] == "in part"
+    counted = {True: 0, False: 0}
+    for split in splits:
+        dataset = PESliceDataset(f"annotations/{split}.json", str(tmp_path / "all"))
+        for each in dataset.sources:
+            counted[each["synthetic"]] += each["slices"]
+    assert counted == {True: 2 * STUDIES * SLICES, False: 24}

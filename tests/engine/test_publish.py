@@ -6,8 +6,10 @@ from mmengine.config import Config
 from tiny_run import small_config
 
 from pe_unified.engine import PERunner
-from pe_unified.engine.publish import _for_others, _without_places, exam_threshold, publish
+from pe_unified.engine.publish import _for_others, _without_places, publish
 from pe_unified.evaluation import as_json
+from pe_unified.evaluation.verdict import Verdict
+from pe_unified.inference.converted import whole_exams
 from pe_unified.inference.model import load_model
 from pe_unified.models.weights import load_checkpoint_safely
 
@@ -112,15 +114,26 @@ def test_weights_keep_their_name_only(given, kept):
     assert _without_places({"model": {"pretrained": given}}) == {"model": {"pretrained": kept}}
 
 
-def test_the_exam_threshold_parts_the_exams():
-    def study(label, score):
-        return [(k, score if k == 2 else 0.1, 6.0, int(label and k == 2)) for k in (3, 1, 2)]
+def test_exams_and_lesions_get_their_thresholds_together(
+    repository, tiny_dataset, tmp_path, monkeypatch
+):
+    """Every patient of the tiny set is positive; here every other one is said to be negative."""
 
-    studies = {"a": study(1, 0.9), "b": study(1, 0.7), "c": study(0, 0.3), "d": study(0, 0.2)}
-    assert exam_threshold(studies) == pytest.approx(0.5)
-    assert exam_threshold({"a": studies["a"]}) is None
-    assert exam_threshold({}) is None
-    unknown = [(0, 0.99, 6.0, None), (1, 0.1, 6.0, 0)]
-    assert exam_threshold({**studies, "e": unknown}) == pytest.approx(0.5)
-    scattered = [(k, 0.99, 1.0, 0) for k in (1, 4, 9)]  # neighbours in the list alone
-    assert exam_threshold({**studies, "f": scattered}) == pytest.approx(0.5)
+    def two_classes(dataset):
+        exams = whole_exams(dataset)[1]
+        return [number % 2 == 0 for number in range(len(exams))], exams
+
+    def scored(predictor, exams):
+        assert predictor.model.thresholds.pixel is not None
+        return [Verdict(None, 0.9, 0.0, (), ()), Verdict(None, 0.2, 0.1, (), ())][: len(exams)]
+
+    monkeypatch.setattr("pe_unified.engine.publish.whole_exams", two_classes)
+    monkeypatch.setattr("pe_unified.engine.publish.judge_exams", scored)
+    cfg = small_config(repository, tiny_dataset, tmp_path / "run", max_iters=1)
+    PERunner.from_cfg(cfg).train()
+    validated = publish(cfg, tmp_path / "run/iter_1.pth", tmp_path / "model.pth")
+    assert validated["exam/threshold"] == pytest.approx(0.55)
+    thresholds = load_model(tmp_path / "model.pth").thresholds
+    assert thresholds.exam == validated["exam/threshold"]
+    assert thresholds.lesion == validated["exam/lesion_threshold"] > 0.1
+    assert [path.name for path in tmp_path.glob("*model*")] == ["model.pth"]

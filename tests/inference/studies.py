@@ -60,6 +60,7 @@ VALIDATED = {
     "seg/threshold": 0.85,
     "det/threshold": 0.58,
     "exam/threshold": 0.5,
+    "exam/lesion_threshold": 0.58,
 }
 
 

@@ -30,7 +30,7 @@ from pe_unified.inference.listing import find_studies, skipped_files
 from pe_unified.inference.predictor import PredictorSettings
 from pe_unified.workers import SerialExecutor
 
-FILES = {"report.json", "report.html", "slices.csv", "mask.nii.gz", "findings.sr.dcm"}
+FILES = {"report.json", "report.html", "slices.csv", "findings.sr.dcm"}
 REASONS = {
     "bad1-empty": "no axial CT slice",
     "bad2-pdf": "not a DICOM file",
@@ -126,6 +126,7 @@ def test_one_bad_study_or_a_killed_worker_stops_no_other(forty, model, tmp_path)
         assert found >= FILES and not [name for name in found if name.startswith(".")]
         report = json.loads((out / row["report"]).read_text())
         assert report["exam"]["probability"] == row["exam_probability"]
+        assert report["exam"]["positive"] == row["positive"]
     with (out / "summary.csv").open() as file:
         stored = list(csv.DictReader(file))
     assert [row["study"] for row in stored] == [row["study"] for row in summary.rows]
@@ -167,6 +168,9 @@ def test_what_is_done_is_not_done_again(painted_set, model, tmp_path):
     found = json.loads(report.read_text())
     found["settings"]["series_named"] = True
     report.write_text(json.dumps(found))
+    assert done_again() == 1
+    found = json.loads(report.read_text())  # as an earlier version wrote it
+    report.write_text(json.dumps({**found, "schema_version": "1.3"}))
     assert done_again() == 1
     assert done_again(every_slice=True) == 2
     assert done_again(replace(model, precision="bf16"), every_slice=True) == 2

@@ -33,7 +33,8 @@ def test_dcmqi_reads_every_segment_over_its_source(folder, report, tmp_path):
     subprocess.run([*command, "--outputType", "nii"], check=True, capture_output=True)
     ct = source_image(folder)
     mask = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "mask.nii.gz")))
-    masked = [lesion for lesion in written["lesions"] if lesion["volume_ml"] is not None][:200]
+    called = [lesion for lesion in written["lesions"] if lesion["called"]]
+    masked = [lesion for lesion in called if lesion["volume_ml"] is not None]
     assert masked
     for segment, lesion in enumerate(masked, start=1):
         found = sitk.ReadImage(str(tmp_path / f"{segment}.nii.gz"))
@@ -70,7 +71,7 @@ def test_they_refer_to_the_source_and_agree_with_the_report(folder, report):
         *content.get_volumetric_roi_measurement_groups(),
         *content.get_planar_roi_measurement_groups(),
     ]
-    lesions = written["lesions"][:200]
+    lesions = [lesion for lesion in written["lesions"] if lesion["called"]]
     assert len(rois) == len(lesions)
     by_name = {roi.tracking_identifier: roi for roi in rois}
     segments = {item.TrackingID: item.TrackingUID for item in segmentation.SegmentSequence}
@@ -89,21 +90,77 @@ def test_they_refer_to_the_source_and_agree_with_the_report(folder, report):
     assert f"{exam}" in text
 
 
-def test_no_patient_and_no_date_of_the_study(folder, predictor, tmp_path):
-    case = tmp_path / "case"
-    case.mkdir()
-    for number, file in enumerate(sorted(folder.iterdir())):
-        slice_file = pydicom.dcmread(file)
-        slice_file.PatientName, slice_file.PatientID = "DOE^JANE", "MRN-4711"
-        slice_file.ReferringPhysicianName, slice_file.AccessionNumber = "HOUSE^G", "ACC-9"
-        slice_file.InstitutionName, slice_file.StudyDate = "Clinic", "19991231"
-        slice_file.save_as(case / f"{number}.dcm")
-    analyse_study(case, tmp_path / "out", predictor, AnalysisOptions(pseudonym_key="k"))
-    sources = {str(slice_file.StudyInstanceUID), str(slice_file.SeriesInstanceUID)}
+PERSON = {
+    "PatientName": "MÜLLER^Jürgen",
+    "PatientID": "MRN-4711",
+    "IssuerOfPatientID": "Clinic",
+    "PatientBirthDate": "19500203",
+    "PatientSex": "M",
+    "StudyDate": "19991231",
+    "StudyTime": "235959.5",
+    "AccessionNumber": "ACC-9",
+    "StudyID": "77",
+    "ReferringPhysicianName": "HOUSE^Grégory",
+}
+
+
+def of_a_person(slice_file, number):
+    slice_file.SpecificCharacterSet = "ISO_IR 100"
+    for keyword, value in PERSON.items():
+        setattr(slice_file, keyword, value)
+    slice_file.PatientComments = "do not tell"
+
+
+def test_an_archive_files_them_with_the_patient(folder, predictor, tmp_path):
+    case = changed(folder, tmp_path / "case", of_a_person)
+    report = analyse_study(case, tmp_path / "out", predictor)
     for name in ("mask.seg.dcm", "findings.sr.dcm"):
-        content = (tmp_path / "out" / name).read_bytes()
-        for word in ("DOE^", "MRN-4711", "HOUSE", "ACC-9", "Clinic", "19991231", *sources):
-            assert word.encode() not in content, (name, word)
+        found = pydicom.dcmread(tmp_path / "out" / name)
+        assert {keyword: str(found[keyword].value) for keyword in PERSON} == PERSON
+        assert found.StudyInstanceUID == report["input"]["study_uid"]
+        assert "PatientComments" not in found
+
+
+def test_pseudonyms_leave_no_patient_and_no_date_of_the_study(folder, predictor, tmp_path):
+    case = changed(folder, tmp_path / "case", of_a_person)
+    slice_file = pydicom.dcmread(min(case.iterdir()))
+    sources = {str(slice_file.StudyInstanceUID), str(slice_file.SeriesInstanceUID)}
+    names = {}
+    for key in ("k", "l"):
+        analyse_study(case, tmp_path / key, predictor, AnalysisOptions(pseudonym_key=key))
+        for name in ("mask.seg.dcm", "findings.sr.dcm"):
+            content = (tmp_path / key / name).read_bytes()
+            for word in ("LLER^", "MRN-4711", "HOUSE", "ACC-9", "Clinic", "19991231", *sources):
+                assert word.encode() not in content, (name, word)
+            found = pydicom.dcmread(tmp_path / key / name)
+            assert found.PatientName == f"{found.PatientID}^"
+            assert found.PatientIdentityRemoved == "YES"
+            names.setdefault(key, set()).add(found.PatientID)
+    # One patient for one secret, another for another.
+    assert [len(each) for each in names.values()] == [1, 1] and names["k"] != names["l"]
+
+
+def odd_person(slice_file, number):
+    slice_file.PatientName = "JANE DOE"
+    slice_file.PatientSex = "MALE"
+    slice_file.PatientBirthDate = "1950"
+    slice_file.StudyTime = "noon"
+    slice_file.SpecificCharacterSet = ["ISO_IR 100", "ISO 2022 IR 87"]
+
+
+def test_odd_patients_cost_no_report_and_no_warning_quotes_them(
+    folder, predictor, tmp_path, recwarn, capfd
+):
+    case = changed(folder, tmp_path / "case", odd_person)
+    recwarn.clear()
+    found = analyse_study(case, tmp_path / "out", predictor)
+    output, errors = capfd.readouterr()
+    told = output + errors + " ".join(str(each.message) for each in recwarn)
+    assert "JANE DOE" not in told and "1950" not in told
+    assert not [note for note in found["input"]["notes"] if "no SEG" in note]
+    written = pydicom.dcmread(tmp_path / "out" / "findings.sr.dcm")
+    source = pydicom.dcmread(min(case.iterdir()))
+    assert written.PatientID == source.PatientID and written.PatientSex == ""
 
 
 def changed(folder, target, change):

@@ -48,6 +48,7 @@ def test_its_data_are_those_of_the_report(page):
         each["probability"] for each in report["slices"]
     ]
     marked = [each["index"] for each in data["slices"] if 'class="mask"' in each["marks"]]
+    assert any('class="mask candidate"' in each["marks"] for each in data["slices"])
     assert marked == [each["index"] for each in report["slices"] if each["embolus_pixels"]]
 
 
@@ -55,8 +56,8 @@ def test_its_data_are_those_of_the_report(page):
 def test_what_the_model_does_not_do_is_not_nothing(folder, tmp_path, head):
     checkpoint = write_checkpoint(tmp_path / "m.pth", heads=(head,))
     predictor = StudyPredictor(load_model(checkpoint, device="cpu", precision="fp32"))
-    analyse_study(folder, tmp_path / "out", predictor)
-    text = (tmp_path / "out/report.html").read_text()
+    report = analyse_study(folder, tmp_path / "out", predictor)
+    text = (tmp_path / "out/report.html").read_text("utf-8")
     assert ("The model does not look for lesions" in text) == (head == "cls")
     assert ("lesions</div>" in text) == (head == "seg")
     assert ("The model does not classify slices" in text) == (head == "seg")
@@ -65,6 +66,12 @@ def test_what_the_model_does_not_do_is_not_nothing(folder, tmp_path, head):
     assert ("pixel" in fixed) == (head == "seg") and "box" not in fixed
     looked_at = [each["examined"] for each in data["slices"]]
     assert head == "cls" or any(looked_at)
+    # No mask where nothing is outlined, and the page begins with the peak.
+    assert (tmp_path / "out/mask.nii.gz").exists() == (head == "seg")
+    assert ("no mask.nii.gz: the model does not outline lesions" in text) == (head == "cls")
+    if head == "cls":
+        peak = max(report["slices"], key=lambda each: each["probability"] or 0)
+        assert data["first"] == peak["index"]
 
 
 def test_the_side_of_the_picture_is_said_as_it_is(page, predictor, tmp_path):
@@ -101,10 +108,24 @@ def test_keys_marks_and_lesions_move_the_scroller(page, tmp_path):
     path, report = page
     probe = """<script>
     const seen = [];
+    const viewer = document.getElementById("picture");
     const note = () => seen.push(document.getElementById("where").textContent.split(",")[0]);
-    document.dispatchEvent(new KeyboardEvent("keydown", { key: "PageDown" })); note();
-    document.dispatchEvent(new KeyboardEvent("keydown", { key: "PageDown" })); note();
-    document.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowUp" })); note();
+    const press = (where, key) => {
+      const event = new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true });
+      where.dispatchEvent(event); note();
+      return event.defaultPrevented;
+    };
+    const turn = () => {
+      const event = new WheelEvent("wheel", { deltaY: 1, bubbles: true, cancelable: true });
+      viewer.dispatchEvent(event); note();
+      return event.defaultPrevented;
+    };
+    // The page scrolls by them until the viewer is clicked.
+    const scrolls = [press(document.body, "PageDown"), press(document.body, "ArrowUp"), turn()];
+    viewer.focus();
+    scrolls.push(press(viewer, "PageDown"), press(viewer, "PageDown"), press(viewer, "ArrowUp"));
+    scrolls.push(turn(), press(viewer, "Home"));
+    seen.push(scrolls.map(Number).join(""));
     document.querySelector("tr.jump").click(); note();
     const box = document.getElementById("labels");
     box.checked = false; box.dispatchEvent(new Event("change"));
@@ -116,7 +137,28 @@ def test_keys_marks_and_lesions_move_the_scroller(page, tmp_path):
     done = browser(f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", copy.as_uri())
     title = html.unescape(re.search(r"<title>(.*?)</title>", done.stdout)[1]).split("|")
     first = report["lesions"][0]["key_slice"]
-    assert title[1:] == ["Slice 0", "Slice 1", f"Slice {first}", "scroller hide-labels"]
+    assert title[:3] == [f"Slice {first}"] * 3 and first == 10
+    assert title[3:8] == ["Slice 0", "Slice 0", "Slice 1", "Slice 2", "Slice 2"]
+    assert title[8:] == ["00011110", f"Slice {first}", "scroller hide-labels"]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+@pytest.mark.parametrize("width", [400, 1280])
+def test_no_screen_is_too_narrow(page, tmp_path, width):
+    """What is wide scrolls in itself, not the page."""
+    text = page[0].read_text("utf-8").replace("<details>", "<details open>")
+    # A window cannot be that narrow everywhere; a frame can.
+    frame, style = tmp_path / "frame.html", f"width:{width}px;height:900px;border:0"
+    frame.write_text(
+        f'<iframe id="f" style="{style}" srcdoc="{html.escape(text)}"></iframe>'
+        """<script>const f = document.getElementById("f"); f.onload = () => {
+        const root = f.contentDocument.documentElement;
+        document.title = f.contentWindow.innerWidth + "|" + root.scrollWidth; };</script>""",
+        "utf-8",
+    )
+    done = browser(f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", frame.as_uri())
+    inner, scrolled = map(int, re.search(r"<title>(\d+)\|(\d+)", done.stdout).groups())
+    assert inner == width and scrolled <= inner
 
 
 def test_outlines_follow_the_pixels_borders():
@@ -132,9 +174,9 @@ def test_long_studies_are_thinned_but_keep_their_key_slices():
         def __init__(self, key_slice):
             self.key_slice = key_slice
 
-    shown = _shown(3000, [Key(1234), Key(7)])
-    assert len(shown) <= _MOST_SLICES + 2 and {0, 7, 1234} <= set(shown)
-    assert _shown(300, []) == list(range(300))
+    shown = _shown(3000, [Key(1234), Key(7)], 2001)
+    assert len(shown) <= _MOST_SLICES + 3 and {0, 7, 1234, 2001} <= set(shown)
+    assert _shown(300, [], 0) == list(range(300))
 
 
 def test_texts_cannot_break_out():

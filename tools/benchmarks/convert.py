@@ -7,7 +7,6 @@ include starting the processes.
 """
 
 import argparse
-import csv
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -26,6 +25,8 @@ from data_converters.core.run import RunOptions, convert
 from data_converters.core.schema import EXAM_LABELS
 from data_converters.fumpe_to_coco import Fumpe
 from data_converters.rsna_to_coco import Rsna
+from pe_unified.csv_files import csv_text
+from pe_unified.files import write_text
 
 SYNTAXES = {"plain": ExplicitVRLittleEndian, "rle": RLELossless}
 
@@ -150,16 +151,15 @@ def _write_rsna(raw: Path, files: list[Path], args: argparse.Namespace) -> list[
     """The same files, linked into the other layout."""
     raw.mkdir()
     linked = []
-    with open(raw / "train.csv", "w", newline="") as file:
-        writer = csv.writer(file)
-        names = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "pe_present_on_image")
-        writer.writerow([*names, *EXAM_LABELS])
-        for path in files:
-            study, k = path.parent.name, int(path.stem[1:]) - 1
-            target = raw / "train" / study / f"{study}-1" / f"{study}-{k}.dcm"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.hardlink_to(path)
-            linked.append(target)
-            label = int(4 * k < args.slices)
-            writer.writerow([study, f"{study}-1", f"{study}-{k}", label, *[0] * len(EXAM_LABELS)])
+    names = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "pe_present_on_image")
+    rows = []
+    for path in files:
+        study, k = path.parent.name, int(path.stem[1:]) - 1
+        target = raw / "train" / study / f"{study}-1" / f"{study}-{k}.dcm"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.hardlink_to(path)
+        linked.append(target)
+        uids = (study, f"{study}-1", f"{study}-{k}", int(4 * k < args.slices))
+        rows.append({**dict.fromkeys(EXAM_LABELS, 0), **dict(zip(names, uids, strict=True))})
+    write_text(raw / "train.csv", csv_text([*names, *EXAM_LABELS], rows))
     return linked

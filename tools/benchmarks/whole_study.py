@@ -152,7 +152,7 @@ def tell_memory(args: argparse.Namespace, way: str, study: Path, folder: Path) -
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
             # The peak so far, as the system keeps it. (That of getrusage counts this process, too.)
-            status = Path(f"/proc/{process.pid}/status").read_text()
+            status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
             most = max([most, *(int(kib) for kib in re.findall(r"VmHWM:\s*(\d+) kB", status))])
             time.sleep(0.05)
     if process.returncode:

@@ -1,0 +1,107 @@
+"""What a model was trained on goes with it, from the data set to the report."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_run import small_config
+
+from pe_unified.engine import PERunner
+from pe_unified.engine.publish import publish
+from pe_unified.inference.model import load_model
+from pe_unified.models.weights import load_checkpoint_safely
+from pe_unified.notice import SYNTHETIC_LINE, UNKNOWN_LINE
+
+
+@pytest.fixture(scope="module")
+def sets(tiny_dataset, tmp_path_factory) -> dict[str, Path]:
+    """The tiny set, said to be painted, to be real, and half and half."""
+    root = tmp_path_factory.mktemp("sets")
+    members = {"a": {"synthetic": True}, "b": {"synthetic": False}}
+    infos = {
+        "painted": {"converter": "fumpe", "source": "made up", "synthetic": True},
+        "real": {"converter": "fumpe", "source": "doi", "synthetic": False},
+        "merged": {"converter": "merge", "sets": members, "synthetic": "in part"},
+    }
+    for name, info in infos.items():
+        (root / name / "annotations").mkdir(parents=True)
+        (root / name / "images").symlink_to(tiny_dataset / "images")
+        for path in sorted((tiny_dataset / "annotations").iterdir()):
+            coco = json.loads(path.read_text(encoding="utf-8"))
+            coco["info"] |= info
+            for number, image in enumerate(coco["images"] if name == "merged" else ()):
+                image["set"] = "ab"[number % 2]
+            text = json.dumps(coco)
+            (root / name / "annotations" / path.name).write_text(text, encoding="utf-8")
+    return {name: root / name for name in infos}
+
+
+def train(repository, data, work_dir, **settings):
+    cfg = small_config(repository, data, work_dir, task="cls", max_iters=1)
+    for key, value in settings.items():
+        cfg[key] = value
+    PERunner.from_cfg(cfg).train()
+    return cfg, work_dir / "iter_1.pth"
+
+
+def kinds(checkpoint):
+    found = load_checkpoint_safely(checkpoint)["meta"]["trained_on"]
+    return [(each["set"], each["synthetic"], each["patients"], each["slices"]) for each in found]
+
+
+def test_from_the_data_set_through_training_and_publishing(repository, sets, tmp_path):
+    cfg, trained = train(repository, sets["painted"], tmp_path / "run", step="s1_cls")
+    assert kinds(trained) == [("fumpe", True, 4, 24)]
+    assert load_model(trained).lineage["training_notice"] == SYNTHETIC_LINE
+    cfg.work_dir = str(tmp_path / "publish")
+    publish(cfg, trained, tmp_path / "model.pth")
+    lineage = load_model(tmp_path / "model.pth").lineage
+    assert lineage["training_notice"] == SYNTHETIC_LINE
+    assert lineage["trained_on"][0]["step"] == "s1_cls"
+
+
+def test_weights_taken_over_keep_their_past(repository, sets, tmp_path):
+    _, first = train(repository, sets["painted"], tmp_path / "first", step="s1_cls")
+    ways = {
+        "reuse": {"reuse": {"backbone": ["s1_cls", str(first)]}},
+        "load_from": {"load_from": str(first)},
+    }
+    for name, way in ways.items():
+        _, second = train(repository, sets["real"], tmp_path / name, **way)
+        assert kinds(second) == [("fumpe", False, 4, 24), ("fumpe", True, 4, 24)], name
+    notice = load_model(second).lineage["training_notice"]
+    assert notice == "trained in part on synthetic data (50% of its slices)"
+    cfg = small_config(repository, sets["real"], tmp_path / "pre", task="cls", max_iters=1)
+    cfg.model.backbone.pretrained = str(first)
+    PERunner.from_cfg(cfg).train()
+    assert len(kinds(tmp_path / "pre/iter_1.pth")) == 2
+
+
+def test_a_run_that_goes_on_keeps_what_it_knew(repository, sets, tmp_path):
+    train(repository, sets["painted"], tmp_path / "run")
+    cfg = small_config(repository, sets["real"], tmp_path / "run", task="cls", max_iters=2)
+    cfg.resume = True
+    PERunner.from_cfg(cfg).train()
+    assert {synthetic for _, synthetic, _, _ in kinds(tmp_path / "run/iter_2.pth")} == {True, False}
+
+
+def test_a_merged_set_tells_its_share(repository, sets, tmp_path):
+    _, trained = train(repository, sets["merged"], tmp_path / "run")
+    assert kinds(trained) == [("a", True, 4, 12), ("b", False, 4, 12)]
+    assert "(50% of its slices)" in load_model(trained).lineage["training_notice"]
+
+
+def test_an_older_checkpoint_does_not_know(repository, sets, tmp_path):
+    _, trained = train(repository, sets["real"], tmp_path / "run")
+    assert load_model(trained).lineage["training_notice"] == ""
+    stored = torch.load(trained, weights_only=True)
+    del stored["meta"]["trained_on"]
+    torch.save(stored, tmp_path / "old.pth")
+    assert load_model(tmp_path / "old.pth").lineage["training_notice"] == UNKNOWN_LINE
+    # Of other programs' weights nothing is claimed either way.
+    torch.save({"state_dict": stored["state_dict"]}, tmp_path / "foreign.pth")
+    _, second = train(
+        repository, sets["real"], tmp_path / "on", load_from=str(tmp_path / "foreign.pth")
+    )
+    assert kinds(second) == [("fumpe", False, 4, 24)]
