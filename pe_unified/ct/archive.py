@@ -98,7 +98,9 @@ def unpack_tar(path: Path, target: Path, limits: ArchiveLimits | None = None) ->
     try:
         with ExitStack() as opened:
             file = opened.enter_context(_open_tar(path))
-            archive = opened.enter_context(tarfile.open(fileobj=file, mode="r|", tarinfo=_Member))
+            archive = opened.enter_context(
+                tarfile.open(fileobj=file, mode="r|", tarinfo=_Member, encoding="utf-8")
+            )
             for member in archive:
                 if member.isdir():
                     names.count()
