@@ -37,7 +37,7 @@ class Survey:
         box: (x, y, w, h) around the lungs in pixels of the slice; None without lungs.
         slices: the slices worth looking at, those of the lungs and some beyond them.
         to_left: see :attr:`~pe_unified.ct.study.CTStudy.columns_to_left`.
-        airways: bool, trachea and main bronchi.
+        gas: bool, gas that is no lung: trachea, main bronchi, stomach, bowel.
         source: where the lungs come from.
     """
 
@@ -49,7 +49,7 @@ class Survey:
     box: tuple[int, int, int, int] | None
     slices: range
     to_left: int
-    airways: np.ndarray
+    gas: np.ndarray
     source: str = "classical"
 
     @property
@@ -93,7 +93,7 @@ class Survey:
             return np.zeros(hu.shape, dtype=bool)
         if self.source != "classical":
             return self.lungs_on(index, hu.shape)
-        chest = ChestGrid(self.body, self.lungs, self.airways)
+        chest = ChestGrid(self.body, self.lungs, self.gas)
         return lungs_of_slice(hu, index, chest, self.cell[0], spacing_mm)
 
     def lungs_near(self, index: int) -> np.ndarray:
@@ -142,7 +142,7 @@ def survey(reader: SliceReader, every_slice: bool = False, lungs_from: str = "au
         slices=slices,
         to_left=study.columns_to_left,
         source=source,
-        airways=chest.airways,
+        gas=chest.gas,
     )
 
 
