@@ -14,7 +14,7 @@ _OUTSIDE_HU = -960
 #: As dark as this in every slice is no image but padding, HU.
 _PADDING_HU = -1010
 #: The rim of the field of view, cells of the search grid: cells across it hold both sides.
-RIM_CELLS = 1.0
+_RIM_CELLS = 1.0
 #: From this share of the corners on that holds tissue or lung, the field of view is no ellipse.
 _CORNERS_SHARE = 0.02
 #: Pieces of tissue in a slice belong to the body if they have this share of the largest one: a
@@ -40,8 +40,7 @@ class Body:
 def find_body(coarse: np.ndarray) -> Body:
     """The body on the search grid: ``coarse`` is int16 (slices, rows, cols), HU."""
     field = field_of_view(coarse)
-    inner = cv2.erode(np.pad(field, 1).astype(np.uint8), np.ones((3, 3), np.uint8))[1:-1, 1:-1]
-    rim = field & (inner == 0)
+    rim = field & ~shrunk(field)
     return Body(
         np.stack([_tissue(level) for level in coarse]),
         np.stack([_enclosed_air(level, field, rim) for level in coarse]),
@@ -59,10 +58,10 @@ def field_of_view(coarse: np.ndarray) -> np.ndarray:
     down, across = np.ogrid[:rows, :cols]
     share = 2 * np.hypot((down + 0.5) / rows - 0.5, (across + 0.5) / cols - 0.5)
     to_edge = (1 - share) * min(rows, cols) / 2
-    corners = coarse[:, to_edge < -RIM_CELLS]
+    corners = coarse[:, to_edge < -_RIM_CELLS]
     if corners.size and np.mean(corners > GAS_HU) >= _CORNERS_SHARE:
         return np.asarray((coarse > _PADDING_HU).any(axis=0))
-    return np.asarray(to_edge > RIM_CELLS)
+    return np.asarray(to_edge > _RIM_CELLS)
 
 
 def _tissue(hu: np.ndarray) -> np.ndarray:
@@ -98,3 +97,9 @@ def enclosed(wall: np.ndarray) -> np.ndarray:
     around = np.pad((~wall).astype(np.uint8), 1, constant_values=1)
     cv2.floodFill(around, None, (0, 0), 2)
     return around[1:-1, 1:-1] != 2
+
+
+def shrunk(mask: np.ndarray) -> np.ndarray:
+    """A mask (rows, cols) without its outermost cells, also where it reaches the slice's edge."""
+    kernel = np.ones((3, 3), np.uint8)
+    return cv2.erode(np.pad(mask, 1).astype(np.uint8), kernel)[1:-1, 1:-1].astype(bool)

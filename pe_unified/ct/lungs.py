@@ -22,11 +22,10 @@ GRID_MM = 3.0
 _SMALLEST_LUNG = 100e3
 #: A piece belongs to the lungs if it has at least this share of the largest one.
 _SMALLEST_SHARE = 0.08
-#: No lung is thinner than this on average, from front to back or from side to side, mm.
+#: No lung is thinner than this on average, from front to back, side to side and up, mm.
 _THINNEST_MM = 20.0
-#: Share of what lies around a lung, in its slices, that is the body. The rest is table or blankets,
-#: or lies beyond the field of view that cuts the lung.
-_WALLED = 0.6
+#: Share of what lies around a lung in its slices that is the body, rather than table or blankets.
+_WALLED = 0.8
 #: Below this share of the other side, a lung counts as missing (collapsed, flooded).
 _ONE_SIDED = 0.15
 #: Pixels of the lungs of a slice, mm; vessels in the lungs up to this diameter belong to them, mm.
@@ -230,20 +229,20 @@ def find_lungs(coarse: np.ndarray, coarse_mm: Sequence[float]) -> ChestGrid:
 
 def _is_lung(coarse: np.ndarray, piece: np.ndarray, body: Body, coarse_mm: Sequence[float]) -> bool:
     """Whether a piece is lung, rather than gas or what lies beside the body or on the table."""
-    cells = np.count_nonzero(piece)
-    thick = (
-        cells / np.count_nonzero(piece.any(axis=axis)) * coarse_mm[axis - 1] for axis in (1, 2)
-    )
-    if coarse[piece].mean() < GAS_HU or min(thick) < _THINNEST_MM:
+    if coarse[piece].mean() < GAS_HU:
         return False
-    # Two cells around it, with room for those beyond the slice; lung that it touches at a corner
-    # is left out.
+    cells = np.count_nonzero(piece)
+    row_mm, col_mm, step_mm = coarse_mm
+    for axis, size_mm in enumerate((step_mm, row_mm, col_mm)):
+        thick_mm = cells / np.count_nonzero(piece.any(axis=axis)) * size_mm
+        # A study may be thinner than a lung itself.
+        if thick_mm < min(_THINNEST_MM, piece.shape[axis] * size_mm / 2):
+            return False
     kernel = np.ones((5, 5), np.uint8)
-    whole = np.pad([enclosed(level) for level in piece], ((0, 0), (2, 2), (2, 2)))
-    around = np.stack([cv2.dilate(level.astype(np.uint8), kernel) > 0 for level in whole]) & ~whole
-    seen = around[:, 2:-2, 2:-2]
-    seen &= ~body.dark
-    return bool(np.count_nonzero(seen & body.tissue) >= _WALLED * np.count_nonzero(around))
+    whole = np.stack([enclosed(level) for level in piece]).astype(np.uint8)
+    around = np.stack([cv2.dilate(level, kernel) > level for level in whole])
+    around &= body.field & ~body.dark
+    return bool(np.count_nonzero(around & body.tissue) >= _WALLED * np.count_nonzero(around))
 
 
 def _close(level: np.ndarray, size: tuple[int, int]) -> np.ndarray:

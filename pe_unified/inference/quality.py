@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from pe_unified.ct.body import enclosed, field_of_view, shrunk
 from pe_unified.ct.study import CTStudy
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import Survey
@@ -16,6 +17,9 @@ NO_CONTRAST_HU = 110.0
 POOR_CONTRAST_HU = 200.0
 #: Lungs that still have this share of their largest cross-section at an end go on beyond it.
 TRUNCATED_SHARE = 0.5
+#: Lungs of whose outline the rim of the field of view is this share are cut at the sides: they have
+#: lost a twentieth of their volume or more. A chest that only touches the rim stays below.
+CUT_SHARE = 0.1
 #: Thicker slices average segmental emboli away, mm.
 THICK_MM = 3.0
 #: More missing slices than this share of the study are a hole.
@@ -120,7 +124,20 @@ def _truncation_flags(survey: Survey) -> list[Flag]:
         if share >= TRUNCATED_SHARE:
             reason = f"the lungs go on beyond the {end} end of the scan"
             flags.append(Flag(f"truncated_{name}", True, reason, share, TRUNCATED_SHARE))
+    share = cut_share(survey)
+    if share >= CUT_SHARE:
+        reason = "the field of view cuts the lungs at the sides"
+        flags.append(Flag("truncated_lungs", True, reason, share, CUT_SHARE))
     return flags
+
+
+def cut_share(survey: Survey) -> float:
+    """Share of the outline of the lungs in their slices that is the rim of the field of view."""
+    assert survey.lungs is not None
+    field = field_of_view(survey.hu)
+    whole = np.stack([enclosed(level) for level in survey.lungs])
+    outline = whole & ~np.stack([shrunk(level) for level in whole])
+    return float(np.mean(~shrunk(field)[np.nonzero(outline)[1:]]))
 
 
 def sharpness(hu: np.ndarray, lungs: np.ndarray, pixel_mm: float) -> float | None:
