@@ -81,7 +81,13 @@ class Survey:
 
     def lungs_on(self, index: int, shape: tuple[int, int]) -> np.ndarray:
         """The lungs in the pixels of slice ``index``: bool of ``shape`` (rows, cols)."""
-        fine = np.repeat(np.repeat(self.lungs_near(index), self.cell[1], 0), self.cell[2], 1)
+        assert self.lungs is not None
+        return self.spread(self.lungs, index, shape)
+
+    def spread(self, mask: np.ndarray, index: int, shape: tuple[int, int]) -> np.ndarray:
+        """A mask on the search grid in the pixels of slice ``index``: bool of ``shape``."""
+        level = mask[min(index // self.cell[0], len(mask) - 1)]
+        fine = np.repeat(np.repeat(level, self.cell[1], 0), self.cell[2], 1)
         return fine[: shape[0], : shape[1]]
 
     def sharp_lungs(self, index: int, hu: np.ndarray, spacing_mm: Spacing) -> np.ndarray:
