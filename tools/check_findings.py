@@ -13,7 +13,7 @@ as painted.
 
 paints studies of 1 mm slices with gas in stomach and bowel and over the table, every second one
 moving, and makes others of them: of thicker slices, of larger voxels, with their ends or sides cut
-off, without air, without contrast. It counts the flags, and compares the lungs with the painted ones.
+off, without air, without contrast. It counts the flags, and compares the lungs with the truth.
 """
 
 import argparse

@@ -29,7 +29,7 @@ WHOLE, SMALL = (176, 224), (148, 148)
 #: Of the version and layout: where the lungs are, and digests of what is written down of the
 #: patient and of the pixels.
 GOLDEN: dict[str, dict[str, tuple[list[int] | None, str, str]]] = {
-    "1.2": {
+    "1.3": {
         "fumpe": ([26, 36, 172, 104], "4121e3a47e8e03f8", "e53ad7e766fb9ddf"),
         "rsna": ([0, 22, 148, 104], "d96e4c36a3fcf92e", "3bb0f94a878efc16"),
         "cadpe": ([26, 36, 172, 104], "d05e41c1f2ea529e", "e53ad7e766fb9ddf"),
