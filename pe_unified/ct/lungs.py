@@ -26,6 +26,9 @@ _SMALLEST_SHARE = 0.08
 _THINNEST_MM = 20.0
 #: Share of what lies around a lung in its slices that is the body, rather than table or blankets.
 _WALLED = 0.8
+#: The same, of all around it, what lies beyond the field of view too, where it is as dark as foam
+#: under a table, HU: that fills what is left between the body and the rim.
+_FOAM_HU, _WALLED_FOAM = -890, 0.6
 #: Below this share of the other side, a lung counts as missing (collapsed, flooded).
 _ONE_SIDED = 0.15
 #: Pixels of the lungs of a slice, mm; vessels in the lungs up to this diameter belong to them, mm.
@@ -213,12 +216,13 @@ def find_lungs(coarse: np.ndarray, coarse_mm: Sequence[float]) -> ChestGrid:
     gas |= find_gas(coarse, body.dark & ~gas, cell_mm3)
     pieces, count = ndimage.label(body.dark & ~gas)
     sizes = np.bincount(pieces.ravel(), minlength=count + 1)[1:] * cell_mm3
-    smallest, kept = _SMALLEST_LUNG, []
+    smallest = _SMALLEST_LUNG
+    kept: list[int] = []
     for piece in 1 + np.argsort(-sizes, kind="stable"):
         if sizes[piece - 1] < smallest:
             break
         if _is_lung(coarse, pieces == piece, body, coarse_mm):
-            kept.append(piece)
+            kept.append(int(piece))
             smallest = _SMALLEST_SHARE * sizes[kept[0] - 1]
     # Vessels inside the lungs are tissue: close over about two cells.
     lungs = np.stack([_close(level, (5, 5)) for level in np.isin(pieces, kept)])
@@ -238,11 +242,15 @@ def _is_lung(coarse: np.ndarray, piece: np.ndarray, body: Body, coarse_mm: Seque
         # A study may be thinner than a lung itself.
         if thick_mm < min(_THINNEST_MM, piece.shape[axis] * size_mm / 2):
             return False
+    # Two cells around it in its slices, also beyond their edges.
     kernel = np.ones((5, 5), np.uint8)
-    whole = np.stack([enclosed(level) for level in piece]).astype(np.uint8)
+    whole = np.pad([enclosed(level) for level in piece], ((0, 0), (2, 2), (2, 2))).astype(np.uint8)
     around = np.stack([cv2.dilate(level, kernel) > level for level in whole])
-    around &= body.field & ~body.dark
-    return bool(np.count_nonzero(around & body.tissue) >= _WALLED * np.count_nonzero(around))
+    shown = around[:, 2:-2, 2:-2] & body.field & ~body.dark
+    walled = np.count_nonzero(shown & body.tissue)
+    if coarse[piece].mean() < _FOAM_HU and walled < _WALLED_FOAM * np.count_nonzero(around):
+        return False
+    return bool(walled >= _WALLED * np.count_nonzero(shown))
 
 
 def _close(level: np.ndarray, size: tuple[int, int]) -> np.ndarray:

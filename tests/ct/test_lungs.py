@@ -159,6 +159,18 @@ def test_a_belly_on_a_table_has_no_lungs(gap_hu):
     assert lung_mask(hu, (1.5, 1.5, 3.0)) is None
 
 
+def test_foam_between_body_and_rim_is_no_lung():
+    """A table that the body meets at both rims of a round field of view."""
+    spacing = (1.5, 1.5, 3.0)
+    hu, truth = thorax(spacing)
+    hu, truth = hu[:, :, 40:200].copy(), truth[:, :, 40:200]
+    below = (np.mgrid[:240, :160][0] * 1.5 > 180) & (hu[25] < -500) & ~truth.any(axis=0)
+    hu[:, below] = -930
+    mask = lung_mask(hu, spacing)
+    assert not mask[:, below].any()
+    assert dice(mask, truth) > 0.95
+
+
 def test_emphysema_is_lung():
     """As dark as gas, but with lung around it."""
     spacing = (1.5, 1.5, 3.0)

@@ -70,7 +70,7 @@ def test_motion_is_told_from_slopes(pair, slices):
 
 
 def test_too_few_slices_to_judge_motion():
-    _, reader = painted(3, (12, 96, 96))
+    _, reader = painted(3, (7, 96, 96))
     assert blurred_share(reader, survey(reader)) is None
     assert "motion_not_judged" in names(reader, abstaining=False) - names(reader)
 
