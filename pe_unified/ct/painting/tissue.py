@@ -227,7 +227,9 @@ class Painter:
         distance = self.scene.anatomy.abdomen.plane(z, self.grid) + np.float32(1)
         if gas.stomach is not None:
             centre, radii = gas.stomach
-            outer = np.maximum(ellipsoid((x, y, np.float32(z)), centre, radii)[0], distance)
+            outer = np.maximum(
+                ellipsoid((x, y, np.full((1, 1, 1), z, np.float32)), centre, radii)[0], distance
+            )
             inner = outer + np.float32(4)
             _mix(plane, coverage(outer, self.grid.pixel), 50.0)
             _mix(plane, coverage(inner, self.grid.pixel), 15 + 6 * grain)
