@@ -1,8 +1,8 @@
 """Where the lungs are, from Hounsfield units alone.
 
-No learned weights: the body is the largest piece of tissue, what it encloses in a slice
-and is as dark as air are the lungs. Everything works on a grid of about 3 mm, so that a
-study takes a fraction of a second.
+No learned weights: lungs are what is darker than tissue, is neither the air around the body nor gas
+in airways, stomach or bowel, and has the body around it. Everything works on a grid of about 3 mm,
+so that a study takes a fraction of a second.
 """
 
 from collections.abc import Sequence
@@ -13,19 +13,22 @@ import numpy as np
 from scipy import ndimage
 
 from pe_unified.ct.airways import find_airways
+from pe_unified.ct.body import AIR_HU, GAS_HU, Body, enclosed, find_body
+from pe_unified.ct.gas import find_gas
 
 #: The grid on which lungs are sought, mm.
 GRID_MM = 3.0
-#: Darker than this is air or lung, HU; brighter is tissue.
-_AIR_HU = -400
-#: Nothing but gas is darker than this on average, HU: bowel, stomach, a bottle on the table.
-_GAS_HU = -940
-#: The rim of the field of view, cells of the search grid: cells across it hold both sides.
-_RIM_CELLS = 1.0
 #: Smaller than this is no lung, cubic mm.
 _SMALLEST_LUNG = 100e3
 #: A piece belongs to the lungs if it has at least this share of the largest one.
 _SMALLEST_SHARE = 0.08
+#: No lung is thinner than this on average, from front to back, side to side and up, mm.
+_THINNEST_MM = 20.0
+#: Share of what lies around a lung in its slices that is the body, rather than table or blankets.
+_WALLED = 0.8
+#: The same, of all around it, what lies beyond the field of view too, where it is as dark as foam
+#: under a table, HU: that fills what is left between the body and the rim.
+_FOAM_HU, _WALLED_FOAM = -890, 0.6
 #: Below this share of the other side, a lung counts as missing (collapsed, flooded).
 _ONE_SIDED = 0.15
 #: Pixels of the lungs of a slice, mm; vessels in the lungs up to this diameter belong to them, mm.
@@ -47,12 +50,12 @@ class ChestGrid:
         body: the body and all it encloses.
         lungs: with their small vessels, without trachea and main bronchi; None where there are
             none.
-        airways: trachea and main bronchi with their walls.
+        gas: that is no lung, with the walls around it: trachea, main bronchi, stomach, bowel.
     """
 
     body: np.ndarray
     lungs: np.ndarray | None
-    airways: np.ndarray
+    gas: np.ndarray
 
 
 def lung_mask(hu: np.ndarray, spacing_mm: Spacing) -> np.ndarray | None:
@@ -100,9 +103,9 @@ def lungs_of_slice(
     # One cell further than the grid saw them: there a mean over a cell was tissue.
     seen = np.asarray(chest.lungs[around].any(axis=0), dtype=np.uint8)
     near = cv2.dilate(seen, np.ones((3, 3), np.uint8))
-    air = _stretch(near, scale, fine.shape) & (fine < _AIR_HU)
-    airways = np.asarray(chest.airways[around].any(axis=0))
-    air &= ~_stretch(airways, scale, fine.shape)
+    air = _stretch(near, scale, fine.shape) & (fine < AIR_HU)
+    gas = np.asarray(chest.gas[around].any(axis=0))
+    air &= ~_stretch(gas, scale, fine.shape)
     diameters = [
         2 * round(VESSEL_MM / 2 / (f * mm)) + 1 for f, mm in zip(factors, (row_mm, col_mm))
     ]
@@ -203,64 +206,51 @@ def box_of_lungs(
 
 
 def find_lungs(coarse: np.ndarray, coarse_mm: Sequence[float]) -> ChestGrid:
-    """Body, lungs and large airways on the search grid.
+    """Body, lungs and other gas on the search grid.
 
     ``coarse``: int16 (slices, rows, cols), HU; ``coarse_mm``: its spacing (row, col, slice).
     """
-    inside = np.stack([_inside_body(slice_hu) for slice_hu in coarse])
-    airways = find_airways(coarse, inside, coarse_mm)
-    dark = (coarse < _AIR_HU) & inside & ~airways
-    pieces, count = ndimage.label(dark)
-    if not count:
-        return ChestGrid(inside, None, airways)
-    numbers = pieces[dark]
-    sizes = np.bincount(numbers, minlength=count + 1)[1:]
-    sums = np.bincount(numbers, weights=coarse[dark], minlength=count + 1)[1:]
-    sizes = np.where(sums < _GAS_HU * sizes, 0, sizes)
-    smallest = _SMALLEST_LUNG / float(np.prod(coarse_mm))
-    largest = int(sizes.max())
-    if largest < smallest:
-        return ChestGrid(inside, None, airways)
-    kept = np.flatnonzero(sizes >= _SMALLEST_SHARE * largest) + 1
+    body = find_body(coarse)
+    cell_mm3 = float(np.prod(coarse_mm))
+    gas = find_airways(coarse, body.tissue | body.dark, coarse_mm)
+    gas |= find_gas(coarse, body.dark & ~gas, cell_mm3)
+    pieces, count = ndimage.label(body.dark & ~gas)
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1)[1:] * cell_mm3
+    smallest = _SMALLEST_LUNG
+    kept: list[int] = []
+    for piece in 1 + np.argsort(-sizes, kind="stable"):
+        if sizes[piece - 1] < smallest:
+            break
+        if _is_lung(coarse, pieces == piece, body, coarse_mm):
+            kept.append(int(piece))
+            smallest = _SMALLEST_SHARE * sizes[kept[0] - 1]
     # Vessels inside the lungs are tissue: close over about two cells.
     lungs = np.stack([_close(level, (5, 5)) for level in np.isin(pieces, kept)])
-    return ChestGrid(inside, lungs & inside & ~airways, airways)
+    inside = np.stack([enclosed(level) for level in body.tissue | lungs])
+    inside &= body.tissue | body.field
+    return ChestGrid(inside, lungs & inside & ~gas if kept else None, gas)
 
 
-def _inside_body(hu: np.ndarray) -> np.ndarray:
-    """The largest piece of tissue in a slice and all it encloses: bool (rows, cols)."""
-    tissue = (hu > _AIR_HU).astype(np.uint8)
-    # Parts that touch through a cell or two, such as the table, come off.
-    kernel = np.ones((3, 3), np.uint8)
-    opened = cv2.morphologyEx(tissue, cv2.MORPH_OPEN, kernel)
-    count, parts, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
-    if count < 2:
-        return np.zeros(hu.shape, dtype=bool)
-    enclosed_area = stats[1:, cv2.CC_STAT_WIDTH] * stats[1:, cv2.CC_STAT_HEIGHT]
-    filled_by = stats[1:, cv2.CC_STAT_AREA]
-    body = parts == 1 + int(np.lexsort((enclosed_area, filled_by))[-1])
-    # Put back the thin chest wall that opening took, where it hangs on the body.
-    body = (cv2.dilate(body.astype(np.uint8), kernel) > 0) & (tissue > 0)
-    # A small field of view cuts through the lungs: its rim closes what would be open there.
-    within, rim = _field_of_view(hu.shape)
-    return _fill(body | (rim & (hu > _GAS_HU))) & (body | within)
-
-
-def _field_of_view(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The inside of the largest ellipse in a slice, and its rim: bool (rows, cols) each."""
-    rows, cols = shape
-    down, across = np.ogrid[:rows, :cols]
-    share = 2 * np.hypot((down + 0.5) / rows - 0.5, (across + 0.5) / cols - 0.5)
-    cells_to_edge = (1 - share) * min(rows, cols) / 2
-    return cells_to_edge > _RIM_CELLS, np.abs(cells_to_edge - _RIM_CELLS / 2) < 1.5 * _RIM_CELLS
-
-
-def _fill(body: np.ndarray) -> np.ndarray:
-    """The body with everything that has no way to the rim of the slice."""
-    # 1 where there is no body, with a rim of its own all around.
-    around = np.pad((~body).astype(np.uint8), 1, constant_values=1)
-    cv2.floodFill(around, None, (0, 0), 2)
-    return around[1:-1, 1:-1] != 2
+def _is_lung(coarse: np.ndarray, piece: np.ndarray, body: Body, coarse_mm: Sequence[float]) -> bool:
+    """Whether a piece is lung, rather than gas or what lies beside the body or on the table."""
+    if coarse[piece].mean() < GAS_HU:
+        return False
+    cells = np.count_nonzero(piece)
+    row_mm, col_mm, step_mm = coarse_mm
+    for axis, size_mm in enumerate((step_mm, row_mm, col_mm)):
+        thick_mm = cells / np.count_nonzero(piece.any(axis=axis)) * size_mm
+        # A study may be thinner than a lung itself.
+        if thick_mm < min(_THINNEST_MM, piece.shape[axis] * size_mm / 2):
+            return False
+    # Two cells around it in its slices, also beyond their edges.
+    kernel = np.ones((5, 5), np.uint8)
+    whole = np.pad([enclosed(level) for level in piece], ((0, 0), (2, 2), (2, 2))).astype(np.uint8)
+    around = np.stack([cv2.dilate(level, kernel) > level for level in whole])
+    shown = around[:, 2:-2, 2:-2] & body.field & ~body.dark
+    walled = np.count_nonzero(shown & body.tissue)
+    if coarse[piece].mean() < _FOAM_HU and walled < _WALLED_FOAM * np.count_nonzero(around):
+        return False
+    return bool(walled >= _WALLED * np.count_nonzero(shown))
 
 
 def _close(level: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -12,6 +12,7 @@ from pe_unified.ct.painting.anatomy import Anatomy
 from pe_unified.ct.painting.confounders import draw_confounders
 from pe_unified.ct.painting.emboli import paint_emboli
 from pe_unified.ct.painting.fitted import fitted_anatomy
+from pe_unified.ct.painting.gas import GasParams, draw_gas
 from pe_unified.ct.painting.grid import Grid
 from pe_unified.ct.painting.heart import build_heart
 from pe_unified.ct.painting.labelmap import LabelMap
@@ -22,7 +23,7 @@ from pe_unified.ct.painting.thorax import procedural_anatomy
 from pe_unified.ct.painting.tissue import STRUCTURES, Painter, Scene, vessel_coverage
 from pe_unified.ct.painting.wall import build_wall
 
-__all__ = ["STRUCTURES", "PhantomParams", "PhantomStudy", "paint_study", "plan_study"]
+__all__ = ["STRUCTURES", "GasParams", "PhantomParams", "PhantomStudy", "paint_study", "plan_study"]
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def paint_study(
     anatomy: LabelMap | None = None,
     positive: bool | None = None,
     params: PhantomParams | None = None,
+    gas: GasParams | None = None,
 ) -> PhantomStudy:
     """Paint one CT pulmonary angiogram.
 
@@ -121,6 +123,8 @@ def paint_study(
             :func:`pe_unified.ct.painting.labelmap.read_label_map`; made up by default.
         positive: force emboli, or none.
         params: the distributions that the study is drawn from.
+        gas: that could be taken for lung, to paint into and under the same patient; none by
+            default.
 
     Raises:
         ValueError: the grid is too coarse to show any of the planned emboli.
@@ -134,7 +138,8 @@ def paint_study(
     )
     confounders = draw_confounders(plan, body, emboli.nodes)
     heart = build_heart(plan, body)
-    scene = Scene(plan, body, build_wall(plan, body), heart, emboli, confounders)
+    outside_lungs = None if gas is None else draw_gas(gas, plan, body)
+    scene = Scene(plan, body, build_wall(plan, body), heart, emboli, confounders, outside_lungs)
     painter = Painter(scene, grid, arteries)
     scanner = Scanner(plan, grid, _dense_track(painter, grid))
     hu = np.empty(shape, dtype=np.int16)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from pe_unified.ct.body import enclosed, field_of_view, shrunk
 from pe_unified.ct.study import CTStudy
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import Survey
@@ -16,16 +17,26 @@ NO_CONTRAST_HU = 110.0
 POOR_CONTRAST_HU = 200.0
 #: Lungs that still have this share of their largest cross-section at an end go on beyond it.
 TRUNCATED_SHARE = 0.5
+#: Lungs of whose outline the rim of the field of view is this share are cut at the sides: they have
+#: lost a twentieth of their volume or more. A chest that only touches the rim stays below.
+CUT_SHARE = 0.1
 #: Thicker slices average segmental emboli away, mm.
 THICK_MM = 3.0
 #: More missing slices than this share of the study are a hole.
 MISSING_SHARE = 0.03
 #: A lung border below this share of the study's usual steepness is blurred.
-BLURRED = 0.8
+BLURRED = 0.85
 #: Blurred slices from this share of the study on count as strong motion.
 MOTION_SHARE = 0.1
 #: Distance between slices that are looked at for motion, mm.
 _MOTION_STEP_MM = 5.0
+#: Borders count for motion that change along the body by less than this share of what they change
+#: within a slice: within 5 mm of thickness they move by 1.5 mm at most.
+_UPRIGHT = 0.3
+#: Less of the border than this tells nothing about motion, mm.
+_SHORTEST_BORDER_MM = 100.0
+#: What the border of a lung lies between, HU.
+_BORDER_HU = (-900, 50)
 #: Half the width of the mediastinum that is looked at, mm.
 _MEDIASTINUM_MM = 45.0
 #: Neither fat nor undiluted contrast, HU.
@@ -120,42 +131,76 @@ def _truncation_flags(survey: Survey) -> list[Flag]:
         if share >= TRUNCATED_SHARE:
             reason = f"the lungs go on beyond the {end} end of the scan"
             flags.append(Flag(f"truncated_{name}", True, reason, share, TRUNCATED_SHARE))
+    share = cut_share(survey)
+    if share >= CUT_SHARE:
+        reason = "the field of view cuts the lungs at the sides"
+        flags.append(Flag("truncated_lungs", True, reason, share, CUT_SHARE))
     return flags
 
 
-def sharpness(hu: np.ndarray, lungs: np.ndarray, pixel_mm: float) -> float | None:
-    """How steep the border of the lungs is in a slice, HU per mm; None where it is too short.
+def cut_share(survey: Survey) -> float:
+    """Share of the outline of the lungs in their slices that is the rim of the field of view."""
+    assert survey.lungs is not None
+    field = field_of_view(survey.hu)
+    whole = np.stack([enclosed(level) for level in survey.lungs])
+    outline = whole & ~np.stack([shrunk(level) for level in whole])
+    return float(np.mean(~shrunk(field)[np.nonzero(outline)[1:]]))
 
-    The median, over the pixels of the border, of the steepest change nearby.
+
+def sharpness(hu: np.ndarray, border: np.ndarray, pixel_mm: float) -> float | None:
+    """How steep a border is in a slice, HU per mm; None where it is too short.
+
+    The lower quartile, over the pixels of the border, of the steepest change nearby: motion blurs
+    those parts of a border that lie across it.
 
     Args:
         hu: int16 (rows, cols).
-        lungs: bool (rows, cols).
+        border: bool (rows, cols).
         pixel_mm: mean distance between pixels.
     """
-    tissue = np.clip(hu, -900, 50).astype(np.float32)
+    if border.sum() * pixel_mm < _SHORTEST_BORDER_MM:
+        return None
+    tissue = np.clip(hu, *_BORDER_HU).astype(np.float32)
     tissue = cv2.GaussianBlur(tissue, (0, 0), 0.7 / pixel_mm)
     dx = cv2.Sobel(tissue, cv2.CV_32F, 1, 0) / (8 * pixel_mm)
     dy = cv2.Sobel(tissue, cv2.CV_32F, 0, 1) / (8 * pixel_mm)
     steep = cv2.magnitude(dx, dy)
     width = 2 * round(4.0 / pixel_mm) + 1
     steepest = cv2.dilate(steep, np.ones((width, width), np.uint8))
-    edge = lungs & ~cv2.erode(lungs.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-    return float(np.median(steepest[edge])) if edge.sum() >= 200 else None
+    return float(np.quantile(steepest[border], 0.25))
+
+
+def upright(survey: Survey) -> np.ndarray:
+    """Where borders between lung and tissue run from slice to slice without a slope: bool.
+
+    Sloping ones, at apices and bases, are blurred by the thickness of the slices alone. On the
+    search grid, (levels, rows, cols).
+    """
+    tissue = np.clip(survey.hu, *_BORDER_HU).astype(np.float32)
+    tissue = np.stack([cv2.GaussianBlur(level, (0, 0), 0.7) for level in tissue])
+    if len(tissue) < 2:
+        return np.zeros(tissue.shape, dtype=bool)
+    row_mm, col_mm, step_mm = survey.cell_mm
+    rise, down, across = np.gradient(tissue, step_mm, row_mm, col_mm)
+    return np.abs(rise) < _UPRIGHT * np.hypot(down, across)
 
 
 def blurred_share(reader: SliceReader, survey: Survey) -> float | None:
     """Share of slices whose lung border is much less steep than elsewhere in the study.
 
-    Compared within a study, it does not depend on the scanner's kernel. None where too few slices
-    show enough of a border. A scan that is blurred from end to end is not noticed.
+    Only upright parts of the border count. Compared within a study, it does not depend on the
+    scanner's kernel. None where fewer than eight slices show enough of such a border. A scan that
+    is blurred from end to end is not noticed.
     """
     study = reader.study
+    shape = study.shape[1:]
     row_mm, col_mm, step_mm = study.known_spacing()
+    steady = upright(survey)
     found = []
     for number in survey.slices[:: max(1, round(_MOTION_STEP_MM / step_mm))]:
-        lungs = survey.lungs_on(number, study.shape[1:])
-        value = sharpness(reader.hu(number), lungs, (row_mm + col_mm) / 2)
+        lungs = survey.lungs_on(number, shape)
+        border = lungs & ~shrunk(lungs) & survey.spread(steady, number, shape)
+        value = sharpness(reader.hu(number), border, (row_mm + col_mm) / 2)
         if value is not None:
             found.append(value)
     if len(found) < 8:
@@ -166,7 +211,10 @@ def blurred_share(reader: SliceReader, survey: Survey) -> float | None:
 
 def _motion_flags(reader: SliceReader, survey: Survey) -> list[Flag]:
     share = blurred_share(reader, survey)
-    if share is None or share < MOTION_SHARE:
+    if share is None:
+        reason = "too few slices show enough of the lungs' borders to judge motion"
+        return [Flag("motion_not_judged", False, reason)]
+    if share < MOTION_SHARE:
         return []
     reason = "the borders of the lungs are blurred on part of the slices: motion"
     return [Flag("motion", True, reason, share, MOTION_SHARE)]

@@ -37,7 +37,7 @@ class Survey:
         box: (x, y, w, h) around the lungs in pixels of the slice; None without lungs.
         slices: the slices worth looking at, those of the lungs and some beyond them.
         to_left: see :attr:`~pe_unified.ct.study.CTStudy.columns_to_left`.
-        airways: bool, trachea and main bronchi.
+        gas: bool, gas that is no lung: trachea, main bronchi, stomach, bowel.
         source: where the lungs come from.
     """
 
@@ -49,7 +49,7 @@ class Survey:
     box: tuple[int, int, int, int] | None
     slices: range
     to_left: int
-    airways: np.ndarray
+    gas: np.ndarray
     source: str = "classical"
 
     @property
@@ -81,7 +81,13 @@ class Survey:
 
     def lungs_on(self, index: int, shape: tuple[int, int]) -> np.ndarray:
         """The lungs in the pixels of slice ``index``: bool of ``shape`` (rows, cols)."""
-        fine = np.repeat(np.repeat(self.lungs_near(index), self.cell[1], 0), self.cell[2], 1)
+        assert self.lungs is not None
+        return self.spread(self.lungs, index, shape)
+
+    def spread(self, mask: np.ndarray, index: int, shape: tuple[int, int]) -> np.ndarray:
+        """A mask on the search grid in the pixels of slice ``index``: bool of ``shape``."""
+        level = mask[min(index // self.cell[0], len(mask) - 1)]
+        fine = np.repeat(np.repeat(level, self.cell[1], 0), self.cell[2], 1)
         return fine[: shape[0], : shape[1]]
 
     def sharp_lungs(self, index: int, hu: np.ndarray, spacing_mm: Spacing) -> np.ndarray:
@@ -93,7 +99,7 @@ class Survey:
             return np.zeros(hu.shape, dtype=bool)
         if self.source != "classical":
             return self.lungs_on(index, hu.shape)
-        chest = ChestGrid(self.body, self.lungs, self.airways)
+        chest = ChestGrid(self.body, self.lungs, self.gas)
         return lungs_of_slice(hu, index, chest, self.cell[0], spacing_mm)
 
     def lungs_near(self, index: int) -> np.ndarray:
@@ -142,7 +148,7 @@ def survey(reader: SliceReader, every_slice: bool = False, lungs_from: str = "au
         slices=slices,
         to_left=study.columns_to_left,
         source=source,
-        airways=chest.airways,
+        gas=chest.gas,
     )
 
 

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import cv2
 import nibabel
 import numpy as np
@@ -17,7 +19,7 @@ from pe_unified.ct.lungs import (
     shrink_slice,
 )
 from pe_unified.ct.painting.labelmap import read_label_map
-from pe_unified.ct.phantom import STRUCTURES, PhantomParams, paint_study
+from pe_unified.ct.phantom import STRUCTURES, GasParams, PhantomParams, paint_study
 
 AIR, LUNG, TISSUE, VESSEL = -1000, -850, 40, 300
 
@@ -112,6 +114,103 @@ def test_a_small_field_of_view_cuts_through_the_lungs():
     mask = lung_mask(hu, spacing)
     assert not mask[:, np.hypot(rows, cols) > 86].any()
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.93
+
+
+def dice(mask, truth):
+    return 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
+
+
+def test_a_square_field_of_view_keeps_its_corners():
+    """Cut from a whole scan, as for the heart: no padding, lung up to all four sides."""
+    spacing = (1.5, 1.5, 3.0)
+    hu, truth = thorax(spacing)
+    view = np.s_[:, 80:146, 60:180]
+    mask = lung_mask(hu[view], spacing)
+    corner = np.s_[:, -12:, :12]
+    assert truth[view][corner].any()
+    assert mask[corner][truth[view][corner]].mean() > 0.95
+    assert dice(mask, truth[view]) > 0.97
+    assert lung_box(hu[view], spacing) == (0, 0, 120, 66)
+
+
+@pytest.mark.parametrize("cut", [0, 22])
+def test_gas_below_the_lungs_and_over_the_table(cut):
+    """Stomach and bowel under the diaphragm, air between back and table, at voxels of 5 mm."""
+    params = PhantomParams(motion_rate=0.0, consolidation_rate=0.0, effusion_rate=0.0)
+    gas = GasParams(stomach_ml=250, bowel_loops=3, table_gap_mm=14)
+    painted = paint_study(5, (56, 112, 112), (5.0, 3.5, 3.5), params=params, gas=gas)
+    view = np.s_[:, cut : 112 - cut, cut : 112 - cut]
+    lung = (painted.structures == STRUCTURES["lung"])[view]
+    kernel = np.ones((5, 5), np.uint8)
+    closed = np.stack([cv2.morphologyEx(k.astype(np.uint8), cv2.MORPH_CLOSE, kernel) for k in lung])
+    vessels = np.isin(painted.structures, [STRUCTURES["artery"], STRUCTURES["vein"]])[view]
+    truth = lung | ((closed > 0) & vessels)
+    assert dice(lung_mask(painted.hu[view], (3.5, 3.5, 5.0)), truth) > 0.97
+
+
+@pytest.mark.parametrize("gap_hu", [AIR, -920])
+def test_a_belly_on_a_table_has_no_lungs(gap_hu):
+    """Air, or a cushion, between the back and a table that holds it at both sides."""
+    hu, _ = thorax(left=False, right=False)
+    rows, cols = np.mgrid[:240, :240] * 1.5
+    under = ellipse(rows, cols, (170, 180), (130, 160)) & (rows > 200) & (hu[25] < -500)
+    hu[:, under] = gap_hu
+    hu[:, under & ~ellipse(rows, cols, (170, 180), (124, 154))] = TISSUE
+    assert lung_mask(hu, (1.5, 1.5, 3.0)) is None
+
+
+def test_foam_between_body_and_rim_is_no_lung():
+    """A table that the body meets at both rims of a round field of view."""
+    spacing = (1.5, 1.5, 3.0)
+    hu, truth = thorax(spacing)
+    hu, truth = hu[:, :, 40:200].copy(), truth[:, :, 40:200]
+    below = (np.mgrid[:240, :160][0] * 1.5 > 180) & (hu[25] < -500) & ~truth.any(axis=0)
+    hu[:, below] = -930
+    mask = lung_mask(hu, spacing)
+    assert not mask[:, below].any()
+    assert dice(mask, truth) > 0.95
+
+
+def test_emphysema_is_lung():
+    """As dark as gas, but with lung around it."""
+    spacing = (1.5, 1.5, 3.0)
+    hu, truth = thorax(spacing)
+    rows, cols = np.mgrid[:240, :240] * 1.5
+    bulla = ellipse(rows, cols, (170, 105), (35, 22))
+    hu[15:35, bulla] -= 120
+    mask = lung_mask(hu, spacing)
+    assert mask[15:35, bulla].mean() > 0.95
+    assert dice(mask, truth) > 0.95
+
+
+FAULTS = Path(__file__).resolve().parents[3] / "shared" / "faults"
+
+
+def fault(name):
+    if not (FAULTS / name).exists():
+        pytest.skip("no ../shared/faults")
+    image = nibabel.load(FAULTS / name)
+    turn = turn_of(np.diag([-1, -1, 1, 1]) @ image.affine)
+    hu = turn.apply(np.asanyarray(image.dataobj))
+    step, row, col = np.abs(np.linalg.norm(image.affine[:3, :3], axis=0))[::-1]
+    return np.rint(hu).clip(-1024, 3071).astype(np.int16), (float(row), float(col), float(step))
+
+
+def test_a_real_stomach_is_no_lung():
+    hu, spacing = fault("stomach_taken_for_lung.nii.gz")
+    truth, _ = fault("stomach_taken_for_lung_truth.nii.gz")
+    assert dice(lung_mask(hu, spacing), truth > 127) > 0.97
+
+
+def test_a_real_gap_over_the_table_is_no_lung():
+    hu, spacing = fault("table_gap_taken_for_lung.nii.gz")
+    assert lung_box(hu, spacing) is None  # of the lungs less than 100 ml are in the scan
+
+
+def test_real_lungs_up_to_the_sides():
+    hu, spacing = fault("lungs_cut_at_sides.nii.gz")
+    x, _, width, _ = lung_box(hu, spacing)
+    assert (x, width) == (0, hu.shape[2])
 
 
 @settings(max_examples=12, deadline=None)

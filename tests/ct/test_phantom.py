@@ -10,7 +10,7 @@ from scipy import ndimage
 from pe_unified.ct.painting.heart import measure_rv_lv
 from pe_unified.ct.painting.labelmap import LabelMap, list_anatomies, read_label_map
 from pe_unified.ct.painting.labels import label_faults
-from pe_unified.ct.phantom import STRUCTURES, PhantomStudy, paint_study, plan_study
+from pe_unified.ct.phantom import STRUCTURES, GasParams, PhantomStudy, paint_study, plan_study
 
 SHAPE = (36, 112, 112)
 
@@ -182,3 +182,18 @@ def test_emboli_are_of_the_size_of_real_ones() -> None:
     assert 0.6 < np.median(areas) / 67.7 < 1.6
     assert 0.5 < np.median(volumes) / 1.05 < 2.0
     assert 0.17 < np.mean(positive) < 0.35
+
+
+def test_gas_is_painted_on_request_and_changes_nothing_else(study: PhantomStudy) -> None:
+    gas = GasParams(stomach_ml=250, bowel_loops=2, table_gap_mm=15)
+    with_gas = paint_study(11, SHAPE, positive=True, gas=gas)
+    np.testing.assert_array_equal(with_gas.structures, study.structures)
+    np.testing.assert_array_equal(with_gas.emboli, study.emboli)
+    changed = with_gas.hu != study.hu
+    dark = changed & (with_gas.hu < -800)
+    voxel_ml = np.prod(study.spacing) / 1000
+    below = dark & (study.hu > -300)
+    assert below.sum() * voxel_ml > 20  # what of it lies above the lowest slice
+    inside = np.isin(study.structures, [STRUCTURES[part] for part in ("lung", "artery", "vein")])
+    assert changed[inside].mean() < 0.01
+    assert _digest(paint_study(11, SHAPE, positive=True, gas=GasParams())) == _digest(study)

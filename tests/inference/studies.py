@@ -42,7 +42,7 @@ def survey_of(shape, lungs=None, middle=None):
         box=None,
         slices=range(shape[0]),
         to_left=1,
-        airways=np.zeros(shape, dtype=bool),
+        gas=np.zeros(shape, dtype=bool),
     )
 
 

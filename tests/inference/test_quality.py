@@ -43,13 +43,50 @@ def test_poor_and_missing_contrast(seed):
     assert "no_contrast" in names(reader)
 
 
-def test_motion_blurs_part_of_the_slices():
-    def shares(rate, studies):
-        readers = [painted(seed, (60, 256, 256), motion_rate=rate)[1] for seed in range(studies)]
-        return [blurred_share(reader, survey(reader)) for reader in readers]
+@pytest.fixture(scope="module")
+def pair():
+    """HU of a still and of a moving study, and their spacing (row, col, slice)."""
+    studies = [painted(3, (128, 160, 160), motion_rate=rate)[0] for rate in (0.0, 1.0)]
+    z_mm, row_mm, col_mm = studies[0].spacing
+    return [study.hu for study in studies], (row_mm, col_mm, z_mm)
 
-    assert max(shares(0.0, 2)) < 0.1
-    assert np.mean(shares(1.0, 4)) > 0.1
+
+def thicker(hu, spacing, slices):
+    """A study whose slices are the means of so many."""
+    row_mm, col_mm, z_mm = spacing
+    hu = hu[: len(hu) // slices * slices].reshape(-1, slices, *hu.shape[1:]).mean(axis=1)
+    return SliceReader(study_of(np.rint(hu).astype(np.int16), (row_mm, col_mm, slices * z_mm)))
+
+
+@pytest.mark.parametrize("slices", [1, 2, 4])
+def test_motion_is_told_from_slopes(pair, slices):
+    """Apices and bases slope, so that thick slices blur them without any motion."""
+    (still, moving), spacing = pair
+    for hu, moved in ((still, False), (moving, True)):
+        reader = thicker(hu, spacing, slices)
+        assert ("motion" in names(reader)) == moved
+        share = blurred_share(reader, survey(reader))
+        assert share > 0.15 if moved else share < 0.05
+
+
+def test_too_few_slices_to_judge_motion():
+    _, reader = painted(3, (7, 96, 96))
+    assert blurred_share(reader, survey(reader)) is None
+    assert "motion_not_judged" in names(reader, abstaining=False) - names(reader)
+
+
+@pytest.mark.parametrize("round_field", [False, True])
+def test_lungs_cut_at_the_sides(round_field):
+    _, reader = painted(1, (30, 128, 128))
+    hu, spacing = reader.study.all_hu(), reader.study.spacing_mm
+    down, across = np.mgrid[:128, :128] - 63.5
+    flagged = {}
+    for half in (64, 58, 36):
+        view = slice(64 - half, 64 + half)
+        seen = np.where(round_field & (np.hypot(down, across) > half), np.int16(-1024), hu)
+        cut = SliceReader(study_of(seen[:, view, view].copy(), spacing))
+        flagged[half] = "truncated_lungs" in names(cut)
+    assert flagged == {64: False, 58: False, 36: True}
 
 
 def test_lungs_that_go_on_beyond_the_scan():

@@ -59,3 +59,44 @@ def test_the_command_writes_what_it_shows(load_tool, tmp_path, capsys):
         f"{stored['summary']['lungs']['mean Dice, grid, with vessels']:.3f}"
         in capsys.readouterr().out
     )
+
+
+def test_larger_voxels_are_means(load_tool):
+    tool = load_tool("check_findings")
+    volume = np.arange(4 * 4 * 6, dtype=np.float32).reshape(4, 4, 6)
+    means = tool.resample(volume, (1.0, 1.0, 1.0), (2.0, 2.0, 3.0))
+    expected = volume.reshape(2, 2, 2, 2, 2, 3).mean(axis=(1, 3, 5))
+    np.testing.assert_allclose(means, expected, rtol=1e-5)
+    thick = tool.resample(volume, (1.0, 1.0, 1.0), (1.5, 1.0, 1.0))
+    np.testing.assert_allclose(thick[0], volume[0] / 1.5 + volume[1] / 3, rtol=1e-5)
+    assert len(thick) == 2
+
+
+def test_flags_are_counted_by_kind(load_tool):
+    tool = load_tool("check_findings")
+    first = [("motion", "5 mm", True, True), ("motion", "5 mm", False, True)]
+    second = [("motion", "5 mm", True, False), ("no_lungs", "", False, False)]
+    found = tool.summarise_faults([(first, {"a": 0.9}), (second, {"a": 0.7})])
+    assert found["lungs beside gas, a"] == {"mean Dice": pytest.approx(0.8), "lowest Dice": 0.7}
+    assert found["motion, 5 mm"] == {
+        "painted": 2,
+        "flagged of them": 1,
+        "others": 1,
+        "flagged of the others": 1,
+    }
+    assert found["no_lungs"]["others"] == 1 and found["no_lungs"]["painted"] == 0
+
+
+@pytest.mark.slow
+def test_faults_are_found_in_a_painted_study(load_tool, tmp_path):
+    tool = load_tool("check_findings")
+    out = tmp_path / "faults.json"
+    assert tool.main(["--faults", "1", "--size", "96", "--out", str(out)]) == 0
+    summary = json.loads(out.read_text())["summary"]
+    for flag in ("no_lungs", "no_contrast", "truncated_apices", "truncated_bases"):
+        assert summary[flag] == {
+            "painted": summary[flag]["painted"],
+            "flagged of them": summary[flag]["painted"],
+            "others": 1,
+            "flagged of the others": 0,
+        }

@@ -8,7 +8,8 @@ import numpy as np
 from pe_unified.ct.painting.anatomy import Anatomy
 from pe_unified.ct.painting.confounders import Confounders
 from pe_unified.ct.painting.emboli import PaintedEmboli
-from pe_unified.ct.painting.grid import Field, Grid, coverage, random_field
+from pe_unified.ct.painting.gas import Gas
+from pe_unified.ct.painting.grid import Field, Grid, coverage, ellipsoid, random_field
 from pe_unified.ct.painting.heart import Heart
 from pe_unified.ct.painting.lung_trees import bronchi_beside
 from pe_unified.ct.painting.plan import StudyPlan
@@ -43,6 +44,7 @@ class Scene:
     heart: Heart
     emboli: PaintedEmboli
     confounders: Confounders
+    gas: Gas | None = None
 
 
 def vessel_coverage(grid: Grid, tree: VesselTree, field: Field | None) -> np.ndarray:
@@ -92,6 +94,8 @@ class Painter:
             "defect": scene.confounders.defect,
             **{name: part for name, part in anatomy.systemic.items()},
         }
+        if scene.gas is not None:
+            tubes |= {"bowel_wall": scene.gas.bowel.grown(2.5), "bowel": scene.gas.bowel}
         self.parts: dict[str, np.ndarray] = {}
         for name, part in tubes.items():
             volume = np.zeros(grid.shape, dtype=np.uint8)
@@ -114,6 +118,15 @@ class Painter:
         """The scanner's couch: two thin shells with foam between them."""
         x, y, _ = self.grid.axes()
         away = x[0] - np.float32(self.scene.wall.middle_x)
+        if self.scene.gas is not None and self.scene.gas.table_gap_mm:
+            gap = np.float32(self.scene.gas.table_gap_mm)
+            # It rises to the sides and meets the back there.
+            depth = y[0] - np.float32(self.scene.wall.back_y) - gap + (gap + 4) * (away / 95) ** 2
+            inside = (np.abs(away) < 170) & (depth > 0)
+            _mix(plane, inside & (depth < 40), -945.0)
+            for at in (3.0, 37.0):
+                _mix(plane, inside * coverage(np.abs(depth - at) - 3, self.grid.pixel), 120.0)
+            return
         depth = y[0] - np.float32(self.scene.wall.back_y + 3) + away**2 / 1500
         inside = (np.abs(away) < 205) & (depth > 0)
         _mix(plane, inside & (depth < 34), -940.0)
@@ -153,6 +166,8 @@ class Painter:
         paraspinal = self.scene.wall.paraspinal.plane(z, self.grid) + 3
         _mix(plane, cavity * coverage(paraspinal, self.grid.pixel), 54 + 4 * spread[1] + 5 * grain)
         self._abdomen(plane, z, grain)
+        if scene.gas is not None:
+            self._gas(scene.gas, plane, z, grain, k)
         heart = scene.heart
         _mix(plane, self._field(heart.muscle, z), 92 + 6 * spread[4] + 3 * grain)
         right = plan.right_heart_hu * (1 + 0.05 * grain)
@@ -205,6 +220,26 @@ class Painter:
         _mix(plane, coverage(stomach + 4, width), 22 + 6 * grain)
         gas = np.maximum(stomach + 4, y + 10 - 9 * spread[5])
         _mix(plane, inside * coverage(gas, width), -960.0)
+
+    def _gas(self, gas: Gas, plane: np.ndarray, z: float, grain: np.ndarray, k: int) -> None:
+        """Stomach and bowel that were asked for."""
+        x, y, _ = self.grid.axes()
+        distance = self.scene.anatomy.abdomen.plane(z, self.grid) + np.float32(1)
+        if gas.stomach is not None:
+            centre, radii = gas.stomach
+            outer = np.maximum(
+                ellipsoid((x, y, np.full((1, 1, 1), z, np.float32)), centre, radii)[0], distance
+            )
+            inner = outer + np.float32(4)
+            _mix(plane, coverage(outer, self.grid.pixel), 50.0)
+            _mix(plane, coverage(inner, self.grid.pixel), 15 + 6 * grain)
+            bubble = np.maximum(inner, y[0] - np.float32(centre[1]))
+            _mix(plane, coverage(bubble, self.grid.pixel), -990.0)
+        within = coverage(distance + 2, self.grid.pixel)
+        for name, value in (("bowel_wall", 45.0), ("bowel", -990.0)):
+            share = self._share(name, k)
+            if share is not None:
+                _mix(plane, np.minimum(share, within), value)
 
     def _lungs(self, plane: np.ndarray, z: float, grain: np.ndarray, k: int) -> np.ndarray:
         distance = self.scene.anatomy.lung.plane(z, self.grid)
