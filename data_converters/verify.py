@@ -29,12 +29,13 @@ from data_converters.core.check_contract import (
     split_faults,
 )
 from data_converters.core.check_pixels import Checked, check_slices
-from data_converters.core.cli import add_workers
+from data_converters.core.cli import add_workers, command
 from data_converters.core.run import REPORT
 from data_converters.core.splits import SPLITS
 from data_converters.core.work import PRELOAD
 from pe_unified.ct.errors import DataError
-from pe_unified.workers import open_executor
+from pe_unified.progress import phase, track
+from pe_unified.workers import in_order, open_executor
 
 _CHUNK = 32
 
@@ -52,16 +53,17 @@ def verify(root: str | os.PathLike, workers: int = 1) -> list[str]:
     for split in SPLITS:
         if not (root / "annotations" / f"{split}.json").is_file():
             faults.append(f"annotations/{split}.json is missing; convert again")
-    for path in sorted((root / "annotations").glob("*.json")):
+    for path in track(sorted((root / "annotations").glob("*.json")), "reading annotations"):
         part = load_part(path)
         if isinstance(part, str):
             faults.append(part)
         else:
             parts[part.name] = part
-    for part in parts.values():
+    for part in track(parts.values(), "checking annotations"):
         faults += part_faults(part)
-    faults += split_faults(parts)
-    faults += _nothing_lost(root, parts)
+    with phase("comparing splits and files"):
+        faults += split_faults(parts)
+        faults += _nothing_lost(root, parts)
     faults += _pixel_faults(root, parts, workers)
     return faults
 
@@ -104,13 +106,14 @@ def _pixel_faults(root: Path, parts: Mapping[str, Part], workers: int) -> Iterat
             for (image, annotations), (_, mirrored) in zip(of_series, reversed(of_series))
         ]
     statistics: dict[str, hu_check.HuStatistics] = defaultdict(hu_check.HuStatistics)
-    with open_executor(workers, preload=PRELOAD) as (executor, _):
-        futures = [
-            executor.submit(check_slices, root, patient, of_patient[start : start + _CHUNK])
-            for patient, of_patient in slices.items()
-            for start in range(0, len(of_patient), _CHUNK)
-        ]
-        for found in (future.result() for future in futures):
+    chunks = [
+        (root, patient, of_patient[start : start + _CHUNK])
+        for patient, of_patient in slices.items()
+        for start in range(0, len(of_patient), _CHUNK)
+    ]
+    with open_executor(workers, preload=PRELOAD) as (executor, slots):
+        checked = in_order(executor, slots, check_slices, chunks)
+        for found in track(checked, f"checking pixels, {_CHUNK} slices at a time", len(chunks)):
             yield from found.faults
             statistics[found.patient_id].add(found.statistics)
     if not doubtful:
@@ -134,6 +137,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@command
 def main() -> int:
     args = make_parser().parse_args()
     if not args.root.is_dir():

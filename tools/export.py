@@ -13,11 +13,8 @@ Example:
 import argparse
 from pathlib import Path
 
-from command_line import exit_on_user_error
-
-from pe_unified.inference.engines import BACKENDS, exported_folder
-from pe_unified.inference.export import TOLERANCE, export_model
-from pe_unified.inference.model import load_model
+from pe_unified.command import exit_on_user_error
+from pe_unified.options import BACKENDS
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,12 +30,16 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@exit_on_user_error(everything=True)
 def main() -> None:
     args = parse_args()
-    with exit_on_user_error(everything=True):
-        model = load_model(args.checkpoint, args.trust_checkpoint, "cpu", "fp32")
-        folder = args.out or exported_folder(args.checkpoint, args.backend)
-        differences = export_model(model, args.backend, folder)
+    from pe_unified.inference.engines import exported_folder
+    from pe_unified.inference.export import TOLERANCE, export_model
+    from pe_unified.inference.model import load_model
+
+    model = load_model(args.checkpoint, args.trust_checkpoint, "cpu", "fp32")
+    folder = args.out or exported_folder(args.checkpoint, args.backend)
+    differences = export_model(model, args.backend, folder)
     for name, difference in differences.items():
         print(f"{name}: largest difference from torch {difference:.1e} (allowed {TOLERANCE:.0e})")
     rows, cols = model.size

@@ -18,6 +18,7 @@ from mmengine.config import Config
 
 from pe_unified.engine.knobs import KNOBS, apply_knobs, governed, kind_of
 from pe_unified.engine.parameters import parameters_of
+from pe_unified.errors import UserError
 from pe_unified.evaluation.metrics import PATIENT_METRICS
 
 #: The head that gives what a metric measures.
@@ -26,7 +27,7 @@ _MEASURED = {each.__name__: f"{each.default_prefix}_head" for each in PATIENT_ME
 _OF_THE_BUILDER = {"optim_wrapper": ("constructor", "paramwise_cfg")}
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """A config or an override of it cannot be used; the message says what to change."""
 
 

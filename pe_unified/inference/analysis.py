@@ -45,7 +45,7 @@ class AnalysisOptions:
         series_uid: of several series in a folder take this one.
         every_slice: look at slices beyond the lungs too.
         pseudonym_key: replace all UIDs, by this secret; None keeps them.
-        lungs_from: of :data:`~pe_unified.inference.lung_sources.LUNG_SOURCES`.
+        lungs_from: of :data:`~pe_unified.options.LUNG_SOURCES`.
         lung_mask: also write the lungs, as ``lungs.nii.gz``.
     """
 

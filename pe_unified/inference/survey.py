@@ -108,7 +108,7 @@ def survey(reader: SliceReader, every_slice: bool = False, lungs_from: str = "au
     Args:
         reader: of the study.
         every_slice: count slices far beyond the lungs as worth looking at, too.
-        lungs_from: of :data:`~pe_unified.inference.lung_sources.LUNG_SOURCES`.
+        lungs_from: of :data:`~pe_unified.options.LUNG_SOURCES`.
 
     Raises:
         CheckpointError: the source of the lungs cannot be used.

@@ -30,12 +30,13 @@ from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.inference import SlicePrediction, StudyPredictor, analyse_study, load_model
 from pe_unified.inference.engines import exported_folder
 from pe_unified.inference.export import export_model
-from pe_unified.inference.predictor import BATCH_SIZE, PredictorSettings
+from pe_unified.inference.predictor import PredictorSettings
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey
 from pe_unified.memory import keep_freed_memory
 from pe_unified.models.precision import fastest_precision
 from pe_unified.models.stock import stock_batch, stock_models
+from pe_unified.options import BATCH_SIZE
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Between the fast ways and the plain one.
