@@ -2,7 +2,6 @@
 
 import errno
 import io
-import multiprocessing
 import os
 import resource
 import signal
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from pe_unified.ct.errors import one_line, shown
 from pe_unified.errors import UserError
 from pe_unified.progress import ProgressBars, show_progress_by
-from pe_unified.workers import heed_outer_command
+from pe_unified.workers import end_workers, heed_outer_command
 
 # Read when torch is loaded: threads that wait for each other sleep. They would spin by default, and
 # take the cores from the data loaders and from whatever else runs.
@@ -49,8 +48,9 @@ def exit_on_user_error(
     bars = ProgressBars()
     display = show_progress_by(bars)
     with _interruptible() as interruptions:
-        is_inner = heed_outer_command()
+        is_inner = False
         try:
+            is_inner = heed_outer_command()
             yield
             return
         except BaseException as error:
@@ -127,18 +127,18 @@ def _interruptible() -> Iterator[list[int]]:
     def interrupt(number: int, _: object) -> None:
         seen.append(number)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for process in multiprocessing.active_children():
-            process.kill()
+        end_workers()
         raise KeyboardInterrupt
 
     # A command in the background of a script leaves Ctrl-C alone; a thread cannot handle it.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler and _is_main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN and _is_main_thread():
         signal.signal(signal.SIGINT, interrupt)
     try:
         yield seen
     finally:
         if signal.getsignal(signal.SIGINT) is interrupt:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, before)
 
 
 def _is_main_thread() -> bool:

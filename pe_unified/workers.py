@@ -12,11 +12,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from pe_unified.errors import UserError
 
@@ -148,11 +150,22 @@ def _context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:
 def deaf_to_interrupts() -> Iterator[None]:
     """Processes started within do not hear Ctrl-C, from their first moment: the one who starts
     them ends them."""
+    resource_tracker.ensure_running()  # its start would let signals through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_workers() -> None:
+    """Kill the processes that multiprocessing started here, and the one that starts them."""
+    for process in multiprocessing.active_children():
+        process.kill()
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if "multiprocessing.forkserver" in " ".join(child.cmdline()):
+                child.kill()
 
 
 def begin_worker() -> None:

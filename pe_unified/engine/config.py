@@ -7,6 +7,7 @@ and overrides are merged is carried to all its places, and no other value may st
 """
 
 import ast
+import copy
 import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -62,7 +63,7 @@ def load_config(
         raise FileNotFoundError(f"no config at {path}; the ready ones are in configs/")
     cfg = Config.fromfile(path)
     for each in settings:
-        cfg.merge_from_dict(_for_its_heads(cfg, each))
+        cfg.merge_from_dict(copy.deepcopy(_for_its_heads(cfg, each)))  # knobs write into it
     _refuse_other_kinds(cfg, path)
     _refuse_epochs(cfg, path)
     overrides = dict(overrides or {})
