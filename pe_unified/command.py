@@ -64,6 +64,8 @@ def exit_on_user_error(
         finally:
             bars.stop()
             show_progress_by(display)
+    if status == 1:
+        sys.exit(line)  # which Python prints
     if line:
         print(line, file=sys.stderr)
     sys.exit(status)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pe_unified.command import exit_on_user_error
 from pe_unified.options import BACKENDS
+from pe_unified.progress import phase
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,9 +38,11 @@ def main() -> None:
     from pe_unified.inference.export import TOLERANCE, export_model
     from pe_unified.inference.model import load_model
 
-    model = load_model(args.checkpoint, args.trust_checkpoint, "cpu", "fp32")
+    with phase("loading the model"):
+        model = load_model(args.checkpoint, args.trust_checkpoint, "cpu", "fp32")
     folder = args.out or exported_folder(args.checkpoint, args.backend)
-    differences = export_model(model, args.backend, folder)
+    with phase("exporting, and comparing with torch"):
+        differences = export_model(model, args.backend, folder)
     for name, difference in differences.items():
         print(f"{name}: largest difference from torch {difference:.1e} (allowed {TOLERANCE:.0e})")
     rows, cols = model.size

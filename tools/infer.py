@@ -151,7 +151,7 @@ def main() -> None:
         args.out,
         predictor,
         options,
-        progress=lambda done, total: tell("network", done, total),
+        progress=lambda done, total: tell("slices", done, total),
         opened=lambda study: print_study(console, study),
     )
     print_report(console, report)

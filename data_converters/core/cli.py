@@ -12,7 +12,7 @@ from data_converters.core.run import RunOptions, convert, report_faults
 from pe_unified.command import exit_on_user_error
 from pe_unified.ct.errors import DataError
 from pe_unified.options import positive
-from pe_unified.progress import show_progress_by
+from pe_unified.progress import phase, show_progress_by
 from pe_unified.workers import usable_cores
 
 _EPILOG = """\
@@ -170,7 +170,9 @@ def main(
     if args.quiet:
         show_progress_by(None)
     options = run_options(args, is_part(args))
-    report = convert(make(args), args.out, options)
+    with phase("listing the raw set"):
+        converter = make(args)
+    report = convert(converter, args.out, options)
     totals = report["totals"]
     print(
         f"{totals['converted']} of {totals['patients']} patients converted to {args.out}: "

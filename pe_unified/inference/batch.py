@@ -33,6 +33,7 @@ from pe_unified.inference.outputs import LUNGS, REPORT, remove_partial, require_
 from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
 from pe_unified.inference.report import looks_for_lesions
 from pe_unified.models.weights import CheckpointError
+from pe_unified.progress import track
 from pe_unified.version import __version__
 from pe_unified.workers import open_executor
 
@@ -171,7 +172,7 @@ def _analyse(
 ) -> BatchSummary:
     rows: dict[str, dict[str, Any]] = {}
     waiting: list[StudyJob] = []
-    for job in jobs:
+    for job in track(jobs, "comparing with earlier reports"):
         report = _report_before(job, sha256)
         if report is None:
             waiting.append(job)

@@ -114,7 +114,7 @@ def test_a_small_field_of_view_cuts_through_the_lungs():
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.93
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     row=st.floats(1.0, 2.9),
     col=st.floats(1.0, 2.9),
