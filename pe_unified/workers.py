@@ -141,6 +141,7 @@ def _context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
+    resource_tracker.ensure_running()  # within, its start would let signals through again
     with deaf_to_interrupts():
         forkserver.ensure_running()
     return context
@@ -150,7 +151,6 @@ def _context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:
 def deaf_to_interrupts() -> Iterator[None]:
     """Processes started within do not hear Ctrl-C, from their first moment: the one who starts
     them ends them."""
-    resource_tracker.ensure_running()  # its start would let signals through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -159,12 +159,15 @@ def deaf_to_interrupts() -> Iterator[None]:
 
 
 def end_workers() -> None:
-    """Kill the processes that multiprocessing started here, and the one that starts them."""
+    """Kill the processes that multiprocessing started here, those just being started included."""
     for process in multiprocessing.active_children():
         process.kill()
     for child in psutil.Process().children():
         with suppress(psutil.Error):
             if "multiprocessing.forkserver" in " ".join(child.cmdline()):
+                child.suspend()  # it starts no more of them
+                for worker in child.children():
+                    worker.kill()
                 child.kill()
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from pe_unified.ct.errors import one_line
 from pe_unified.errors import UserError
-from pe_unified.workers import begin_worker
+from pe_unified.workers import begin_worker, deaf_to_interrupts
 
 #: Longest wait for a batch, seconds, where the config gives the loader no ``timeout``.
 PATIENCE = 300
@@ -35,9 +35,18 @@ def shared_memory() -> tuple[float, float] | None:
     return usage.free / 1e9, usage.total / 1e9
 
 
+class _WatchedLoader(DataLoader):
+    """Starts its processes undisturbed: half-started ones could not be put away."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        with deaf_to_interrupts():
+            return super().__iter__()
+
+
 def watch_loader(loader: DataLoader) -> None:
     """Give the loader's processes an end with this one, and the wait for a batch a limit."""
     if loader.num_workers:
+        loader.__class__ = _WatchedLoader  # mmengine builds the plain one
         loader.timeout = loader.timeout or PATIENCE
         loader.worker_init_fn = partial(_begin, loader.worker_init_fn)
 
