@@ -149,13 +149,24 @@ def _context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:
 
 @contextmanager
 def deaf_to_interrupts() -> Iterator[None]:
-    """Processes started within do not hear Ctrl-C, from their first moment: the one who starts
-    them ends them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Ctrl-C waits until the end of this; processes started within never hear it.
+
+    The one who starts them ends them.
+    """
+    heard: list[int] = []
+    in_main = threading.current_thread() is threading.main_thread()
+    # The mask is inherited; this process's other threads have none, and hear in its place.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    if in_main:
+        handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if in_main:
+            signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if heard:
+            signal.raise_signal(signal.SIGINT)
 
 
 def end_workers() -> None:
