@@ -49,6 +49,8 @@ def watch_loader(loader: DataLoader) -> None:
         loader.__class__ = _WatchedLoader  # mmengine builds the plain one
         loader.timeout = loader.timeout or PATIENCE
         loader.worker_init_fn = partial(_begin, loader.worker_init_fn)
+    else:
+        loader.timeout = 0  # torch takes no other without processes
 
 
 @contextmanager

@@ -166,7 +166,7 @@ def _fingerprint(cfg: Config, step_name: str, parents: Mapping[str, str]) -> str
         loader = relevant[f"{split}_dataloader"]
         if loader is None:
             continue
-        for key in ("num_workers", "persistent_workers"):
+        for key in ("num_workers", "persistent_workers", "timeout"):
             loader.pop(key, None)
         file = Path(loader["dataset"]["data_root"]) / loader["dataset"]["ann_file"]
         annotations[split] = _digest(file, file.stat().st_mtime_ns) if file.is_file() else None

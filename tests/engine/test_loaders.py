@@ -78,7 +78,7 @@ def test_the_wait_is_limited_unless_the_config_says_otherwise():
         loader = DataLoader([1], num_workers=1, timeout=given)
         watch_loader(loader)
         assert loader.timeout == kept
-    alone = DataLoader([1])
+    alone = DataLoader([1], timeout=7)
     watch_loader(alone)
     assert not alone.timeout and [int(each) for each in alone] == [1]
 
