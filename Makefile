@@ -20,7 +20,10 @@ setup: $(READY)
 $(READY): pyproject.toml setup.py pe_unified/version.py
 	@echo "[setup] virtual environment in $(VENV)"
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else f"pe_unified needs Python 3.11 or 3.12, this is {v[0]}.{v[1]}: make PYTHON=python3.11")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) >/dev/null || { \
+		test -e $(BIN)/activate || rm -rf $(VENV); \
+		echo "[setup] $(PYTHON) makes no virtual environment; on Debian and Ubuntu: apt-get install python3-venv, then make setup again" >&2; \
+		exit 1; }
 	@echo "[setup] uv"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@echo "[setup] torch, the OpenMMLab stack and pe_unified (a few GB on the first run, then from uv's cache)"

@@ -13,9 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data_converters.core.cli import os_error, positive
+from data_converters.core.cli import command
 from data_converters.phantom.dicom import TRANSFER_SYNTAXES
 from data_converters.phantom.studies import LAYOUTS, PhantomSettings, make_set
+from pe_unified.options import positive
 
 
 def write_layout(
@@ -89,10 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--truth", action="store_true", help="also truth/PATIENT.npz: emboli and structures"
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
     return parser
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     arguments = vars(_parser().parse_args(argv))
     out, layout, studies = (arguments.pop(name) for name in ("out", "layout", "studies"))
@@ -100,14 +102,7 @@ def main(argv: list[str] | None = None) -> int:
         arguments["spacing"] = tuple(arguments["spacing"])
     if arguments["anatomies"] is not None:
         arguments["anatomies"] = tuple(arguments["anatomies"].split(","))
-    try:
-        records = write_layout(out, layout, studies, **arguments)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"make_phantom: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"make_phantom: {os_error(error)}", file=sys.stderr)
-        return 2
+    records = write_layout(out, layout, studies, **arguments)
     positive = sum(record["positive_slices"] > 0 for record in records)
     print(f"{out}: {len(records)} studies in the layout {layout}, {positive} with emboli")
     return 0

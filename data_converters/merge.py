@@ -21,12 +21,13 @@ from typing import Any
 
 from data_converters.core.assemble import write_annotations
 from data_converters.core.check_contract import Part, load_part
-from data_converters.core.cli import os_error
+from data_converters.core.cli import command
 from data_converters.core.run import REPORT
 from data_converters.core.schema import CONVERTER_VERSION, info_entry, own_folder
 from data_converters.core.splits import SPLITS, assign_folds, check_division
 from pe_unified.ct.errors import DataError
 from pe_unified.files import write_text
+from pe_unified.progress import track
 
 
 class _Set:
@@ -124,7 +125,8 @@ def merge(
     names = list(names) if names else [Path(root).resolve().name for root in roots]
     if len(names) != len(roots) or len(set(names)) != len(names):
         raise DataError(out, f"sets named {', '.join(names)}", "give each set its own --names")
-    sets = [_Set(Path(root).resolve(), name) for root, name in zip(roots, names, strict=True)]
+    named = list(zip(roots, names, strict=True))
+    sets = [_Set(Path(root).resolve(), name) for root, name in track(named, "reading sets")]
     _refuse_shared_studies(sets)
     _refuse_divided_groups(sets)
     _refuse_divided_identifiers(sets)
@@ -139,7 +141,7 @@ def merge(
     taken: set[str] = set()
     records = (
         _moved(by_name[name], patient, new_ids[name, patient], partial, taken)
-        for name, patient in order
+        for name, patient in track(order, "linking patients")
     )
     info = info_entry(
         description="merged from " + ", ".join(names),
@@ -364,16 +366,10 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@command
 def main() -> int:
     args = make_parser().parse_args()
-    try:
-        report = merge(args.roots, args.out, args.names, args.folds, args.seed)
-    except (DataError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {os_error(error)}", file=sys.stderr)
-        return 2
+    report = merge(args.roots, args.out, args.names, args.folds, args.seed)
     totals = report["totals"]
     painted = totals.get("synthetic_slices", 0) / max(1, totals["slices"])
     print(

@@ -38,6 +38,7 @@ from data_converters.core.rsna_table import LabelTable
 from pe_unified.ct.companions import is_companion
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.headers import list_files, read_header
+from pe_unified.progress import track
 
 EDITIONS = ("dicom", "jpeg256")
 #: What anonymisers write instead of an identifier.
@@ -166,6 +167,7 @@ class Rsna:
         present = [study for study in studies if study in self._folders]
         with ThreadPoolExecutor(8) as pool:
             named = pool.map(_patient_id, [self._folders[study] for study in present])
+            named = track(named, "reading patients' identifiers", len(present))
             identifiers = dict(zip(present, named, strict=True))
         sharing: dict[str, list[str]] = defaultdict(list)
         for study in studies:

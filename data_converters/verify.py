@@ -31,12 +31,13 @@ from data_converters.core.check_contract import (
     split_faults,
 )
 from data_converters.core.check_pixels import Checked, check_slices
-from data_converters.core.cli import add_workers
+from data_converters.core.cli import add_workers, command
 from data_converters.core.run import REPORT, report_warnings
 from data_converters.core.splits import SPLITS
 from data_converters.core.work import PRELOAD
 from pe_unified.ct.errors import DataError
-from pe_unified.workers import open_executor
+from pe_unified.progress import phase, track
+from pe_unified.workers import in_order, open_executor
 
 _CHUNK = 32
 
@@ -59,18 +60,19 @@ def examine(root: str | os.PathLike, workers: int = 1) -> tuple[list[str], list[
     for split in SPLITS:
         if not (root / "annotations" / f"{split}.json").is_file():
             faults.append(f"annotations/{split}.json is missing; convert again")
-    for path in sorted((root / "annotations").glob("*.json")):
+    for path in track(sorted((root / "annotations").glob("*.json")), "reading annotations"):
         part = load_part(path)
         if isinstance(part, str):
             faults.append(part)
         else:
             parts[part.name] = part
-    for part in parts.values():
+    for part in track(parts.values(), "checking annotations"):
         faults += part_faults(part)
-    faults += split_faults(parts)
     report, unreadable = _read_report(root)
     faults += unreadable
-    faults += report_faults_of(report, parts, _on_disk(root))
+    with phase("comparing splits and files"):
+        faults += split_faults(parts)
+        faults += report_faults_of(report, parts, _on_disk(root))
     faults += _pixel_faults(root, parts, workers)
     warnings = report_warnings(report) if report else []
     for split in SPLITS:
@@ -116,13 +118,14 @@ def _pixel_faults(root: Path, parts: Mapping[str, Part], workers: int) -> Iterat
             for (image, annotations), (_, mirrored) in zip(of_series, reversed(of_series))
         ]
     statistics: dict[str, hu_check.HuStatistics] = defaultdict(hu_check.HuStatistics)
-    with open_executor(workers, preload=PRELOAD) as (executor, _):
-        futures = [
-            executor.submit(check_slices, root, patient, of_patient[start : start + _CHUNK])
-            for patient, of_patient in slices.items()
-            for start in range(0, len(of_patient), _CHUNK)
-        ]
-        for found in (future.result() for future in futures):
+    chunks = [
+        (root, patient, of_patient[start : start + _CHUNK])
+        for patient, of_patient in slices.items()
+        for start in range(0, len(of_patient), _CHUNK)
+    ]
+    with open_executor(workers, preload=PRELOAD) as (executor, slots):
+        checked = in_order(executor, slots, check_slices, chunks)
+        for found in track(checked, f"checking pixels, {_CHUNK} slices at a time", len(chunks)):
             yield from found.faults
             statistics[found.patient_id].add(found.statistics)
     if not doubtful:
@@ -146,6 +149,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@command
 def main() -> int:
     args = make_parser().parse_args()
     if not args.root.is_dir():

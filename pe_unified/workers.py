@@ -1,16 +1,42 @@
-"""Where the work runs: on which cores, in this process, in workers, or on a Dask cluster."""
+"""Where the work runs: on which cores, in this process, in workers, or on a Dask cluster.
+
+Every process that is started here ends with the one that started it, however that one ends.
+"""
 
 import multiprocessing
 import os
+import signal
+import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from contextlib import contextmanager
-from multiprocessing import connection
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from itertools import islice
+from multiprocessing import connection, resource_tracker
+from pathlib import Path
 from typing import Any
+
+import psutil
+
+from pe_unified.errors import UserError
 
 #: How long to wait for a Dask scheduler, and for its first worker, seconds.
 CONNECT_SECONDS, WORKER_SECONDS = 30, 60
+#: Names the pipe that closes with the command that started this one.
+_OUTER = "PE_UNIFIED_OUTER_COMMAND"
+
+
+class WorkerDied(UserError, RuntimeError):
+    """A process ended without a word: killed, by hand or for want of memory."""
+
+    def __init__(
+        self,
+        message: str = "a process was killed, perhaps for want of memory; fewer at a time need "
+        "less. The same command goes on where this one stopped",
+    ) -> None:
+        super().__init__(message)
 
 
 def usable_cores() -> int:
@@ -53,11 +79,31 @@ def open_executor(
     elif workers <= 1 and not isolated:
         yield SerialExecutor(), 1
     else:
-        pool = ProcessPoolExecutor(max(workers, 1), _context(preload), initializer=_start_worker)
+        context = _context(preload)
+        pool = ProcessPoolExecutor(max(workers, 1), context, initializer=begin_worker)
         try:
             yield pool, workers
+        except BrokenProcessPool as error:
+            raise WorkerDied from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def in_order(
+    executor: Executor, slots: int, call: Callable[..., Any], tasks: Iterable[Sequence[Any]]
+) -> Iterator[Any]:
+    """What ``call`` gives for each of the tasks (its arguments), in their order.
+
+    Few wait in the executor at a time, so that an error stops the rest.
+    """
+    waiting = iter(tasks)
+    running: deque[Future] = deque()
+    while True:
+        more = islice(waiting, 2 * slots - len(running))
+        running.extend(executor.submit(call, *task) for task in more)
+        if not running:
+            return
+        yield running.popleft().result()
 
 
 @contextmanager
@@ -91,19 +137,93 @@ def _context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:
     """A fork server where there is one: quick, and free of this process's threads and locks."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
+    from multiprocessing import forkserver
+
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
+    resource_tracker.ensure_running()  # within, its start would let signals through again
+    with deaf_to_interrupts():
+        forkserver.ensure_running()
     return context
 
 
-def _start_worker() -> None:
-    """End the worker with its parent: a killed run must not leave writers behind."""
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Ctrl-C waits until the end of this; processes started within never hear it.
+
+    The one who starts them ends them.
+    """
+    heard: list[int] = []
+    in_main = threading.current_thread() is threading.main_thread()
+    # The mask is inherited; this process's other threads have none, and hear in its place.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    if in_main:
+        handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        yield
+    finally:
+        if in_main:
+            signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if heard:
+            signal.raise_signal(signal.SIGINT)
+
+
+def end_workers() -> None:
+    """Kill the processes that multiprocessing started here, those just being started included."""
+    for process in multiprocessing.active_children():
+        process.kill()
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if "multiprocessing.forkserver" in " ".join(child.cmdline()):
+                child.suspend()  # it starts no more of them
+                for worker in child.children():
+                    worker.kill()
+                child.kill()
+
+
+def begin_worker() -> None:
+    """In a worker, first of all: it leaves Ctrl-C to its parent, and ends with it.
+
+    A killed run must not leave writers behind.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
-    if parent is None:
-        return
+    if parent is not None:
+        _at_end_of(parent.sentinel, lambda: os._exit(1))
+
+
+def _at_end_of(sentinel: int, react: Callable[[], None]) -> None:
+    """Call ``react`` as soon as the other end of a pipe is closed, by whatever end of its owner."""
 
     def wait_for_end() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
+        connection.wait([sentinel])
+        react()
 
     threading.Thread(target=wait_for_end, daemon=True).start()
+
+
+def run_command(words: Sequence[str], folder: Path) -> int:
+    """Run another command of this package, which is interrupted when this one ends; its status."""
+    ends, held = os.pipe()
+    try:
+        environment = {**os.environ, _OUTER: str(ends)}
+        process = subprocess.Popen(words, cwd=folder, pass_fds=[ends], env=environment)
+    except BaseException:
+        os.close(held)
+        raise
+    finally:
+        os.close(ends)
+    try:
+        return process.wait()
+    finally:
+        os.close(held)
+        process.wait()
+
+
+def heed_outer_command() -> bool:
+    """Whether a command of this package runs this one; then its end interrupts this process."""
+    sentinel = os.environ.pop(_OUTER, None)
+    if sentinel is not None:
+        _at_end_of(int(sentinel), lambda: os.kill(os.getpid(), signal.SIGINT))
+    return sentinel is not None

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import settings
 from mmengine.registry import DefaultScope
 
 from data_converters.core.run import RunOptions, convert
@@ -18,6 +19,10 @@ from data_converters.make_phantom import write_layout
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _SHARED = _REPOSITORY.parent / "shared" / "data"
 _TESTS = Path(__file__).parent
+# Under load a single example may take long.
+settings.register_profile("no_deadline", deadline=None)
+settings.load_profile("no_deadline")
+
 sys.path[:0] = [str(_TESTS), str(_TESTS / "engine"), str(_TESTS / "inference")]
 
 from dask_cluster import cluster  # noqa: E402, F401

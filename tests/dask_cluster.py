@@ -23,7 +23,7 @@ def cluster(tmp_path):
         folder = ["--local-directory", str(tmp_path / f"worker{k}")]
         processes.append(_start([*python, *local, *folder], environment))
     try:
-        yield _address(file)
+        yield _address(file, processes)
     finally:
         for process in reversed(processes):
             process.kill()
@@ -35,11 +35,17 @@ def _start(command, environment):
     return subprocess.Popen(command, env=environment, **quiet)
 
 
-def _address(file):
-    limit = time.monotonic() + 60
-    while time.monotonic() < limit:
+def _address(file, processes):
+    """Once both workers are there."""
+    from distributed import Client
+
+    address = None
+    while address is None:
+        assert all(process.poll() is None for process in processes), "it did not start"
         try:
-            return json.loads(file.read_text())["address"]
+            address = json.loads(file.read_text())["address"]
         except (OSError, ValueError):
             time.sleep(0.1)
-    raise TimeoutError("the scheduler did not start")
+    with Client(address, timeout=600) as client:
+        client.wait_for_workers(2)
+    return address

@@ -10,17 +10,15 @@ import json
 import resource
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
-from pe_unified.models.precision import cpu_has_bfloat16
-from pe_unified.workers import usable_cores
+from pe_unified.command import exit_on_user_error
+from pe_unified.workers import run_command, usable_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 SPLIT = ("0.6", "0.15", "0.25")
@@ -66,7 +64,7 @@ def run(title: str, command: Sequence[str | Path], done: Path | None = None) -> 
     console.print(f"\n[bold]{title}[/bold]")
     console.print(f"$ python {shlex.join(words)}", style="dim", markup=False, soft_wrap=True)
     start = time.monotonic()
-    status = subprocess.run([sys.executable, *words], cwd=ROOT).returncode
+    status = run_command([sys.executable, *words], ROOT)
     if status:
         console.print(f"[red]{title} stopped with status {status}; mend it and run again[/red]")
         sys.exit(status)
@@ -74,6 +72,7 @@ def run(title: str, command: Sequence[str | Path], done: Path | None = None) -> 
     return True
 
 
+@exit_on_user_error(goes_on="the same command goes on from here")
 def main() -> None:
     args = parse_args()
     start = time.monotonic()
@@ -112,6 +111,10 @@ def main() -> None:
     train += ["--jobs", str(args.workers)]
     if args.cfg_options:
         train += ["--cfg-options", *args.cfg_options]
+    import torch
+
+    from pe_unified.models.precision import cpu_has_bfloat16
+
     if not (torch.cuda.is_available() or cpu_has_bfloat16()):
         console.print(
             "\nThis CPU does not compute in bfloat16. Training is in float32 and takes two to "

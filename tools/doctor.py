@@ -15,6 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+#: What the processes that load data may have under way at a time.
+LEAST_SHARED_GB = 1.0
 INSTALL = "pip install -e . (or: make setup)"
 
 try:
@@ -23,6 +25,8 @@ try:
     from rich.table import Table
 
     import pe_unified
+    from pe_unified.command import exit_on_user_error
+    from pe_unified.progress import track
 except ImportError as missing:
     sys.exit(f"{missing.name} is missing in {sys.executable}: {INSTALL}")
 
@@ -130,6 +134,21 @@ def check_bfloat16() -> tuple[str, str]:
     return "; ".join(told), ""
 
 
+def check_shared_memory() -> tuple[str, str]:
+    """Too little is no fault of the installation: training in one process does without."""
+    from pe_unified.engine.loaders import SHARED_MEMORY, shared_memory
+
+    room = shared_memory()
+    if room is None:
+        return f"there is no {SHARED_MEMORY}", ""
+    advice = (
+        "; processes that load data need more: docker run --shm-size 8g, or num_workers=0"
+        if room[0] < LEAST_SHARED_GB
+        else ""
+    )
+    return f"{room[0]:.2f} of {room[1]:.2f} GB free{advice}", ""
+
+
 CHECKS: dict[str, Callable[[], tuple[str, str]]] = {
     "Python": check_python,
     "OpenCV": check_opencv,
@@ -138,6 +157,7 @@ CHECKS: dict[str, Callable[[], tuple[str, str]]] = {
     "OpenMMLab": check_stack,
     "device": check_device,
     "bfloat16": check_bfloat16,
+    "shared memory": check_shared_memory,
 }
 
 
@@ -148,6 +168,7 @@ def run_check(check: Callable[[], tuple[str, str]]) -> tuple[str, str]:
         return f"{type(error).__name__}: {error}", INSTALL
 
 
+@exit_on_user_error()
 def main() -> int:
     argparse.ArgumentParser(description=__doc__).parse_args()
     warnings.simplefilter("ignore")
@@ -158,7 +179,7 @@ def main() -> int:
         if cure:
             faults.append(f"{name} ({found}): {cure}")
         table.add_row(name, f"[red]{found}[/red]" if cure else found)
-    for name, check in CHECKS.items():
+    for name, check in track(CHECKS.items(), "looking at the installation", len(CHECKS)):
         found, cure = run_check(check)
         if cure:
             faults.append(f"{name} ({found}): {cure}")

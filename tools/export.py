@@ -13,11 +13,9 @@ Example:
 import argparse
 from pathlib import Path
 
-from command_line import exit_on_user_error
-
-from pe_unified.inference.engines import BACKENDS, exported_folder
-from pe_unified.inference.export import TOLERANCE, export_model
-from pe_unified.inference.model import load_model
+from pe_unified.command import exit_on_user_error
+from pe_unified.options import BACKENDS
+from pe_unified.progress import phase
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,11 +31,17 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@exit_on_user_error(everything=True)
 def main() -> None:
     args = parse_args()
-    with exit_on_user_error(everything=True):
+    from pe_unified.inference.engines import exported_folder
+    from pe_unified.inference.export import TOLERANCE, export_model
+    from pe_unified.inference.model import load_model
+
+    with phase("loading the model"):
         model = load_model(args.checkpoint, args.trust_checkpoint, "cpu", "fp32")
-        folder = args.out or exported_folder(args.checkpoint, args.backend)
+    folder = args.out or exported_folder(args.checkpoint, args.backend)
+    with phase("exporting, and comparing with torch"):
         differences = export_model(model, args.backend, folder)
     for name, difference in differences.items():
         print(f"{name}: largest difference from torch {difference:.1e} (allowed {TOLERANCE:.0e})")

@@ -19,22 +19,20 @@ import secrets
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from command_line import exit_on_user_error
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from data_converters.core.cli import positive
-from pe_unified.ct.study import STUDY_ENDINGS, CTStudy
-from pe_unified.inference import AnalysisOptions, analyse_study
-from pe_unified.inference.engines import BACKENDS
-from pe_unified.inference.lung_sources import LUNG_SOURCES
-from pe_unified.inference.predictor import BATCH_SIZE, PredictorSettings
-from pe_unified.inference.report import is_listed, verdict_in_words
+from pe_unified.command import exit_on_user_error
 from pe_unified.notice import RESEARCH_LINE
+from pe_unified.options import BACKENDS, BATCH_SIZE, LUNG_SOURCES, STUDY_ENDINGS, positive
+from pe_unified.progress import phase, tell
+
+if TYPE_CHECKING:
+    from pe_unified.ct.study import CTStudy
+    from pe_unified.inference.predictor import PredictorSettings
 
 #: Where the secret of pseudonyms stands; shorter ones can be found by trying.
 _KEY, _SHORTEST_KEY = "PE_UNIFIED_KEY", 16
@@ -110,7 +108,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def predictor_settings(args: argparse.Namespace) -> PredictorSettings:
+def predictor_settings(args: argparse.Namespace) -> "PredictorSettings":
+    from pe_unified.inference.predictor import PredictorSettings
+
     return PredictorSettings(
         checkpoint=str(args.checkpoint.resolve()),
         trust=args.trust_checkpoint,
@@ -132,8 +132,11 @@ def pseudonym_key() -> str | None:
     return key
 
 
+@exit_on_user_error(everything=True)
 def main() -> None:
     args = parse_args()
+    from pe_unified.inference import AnalysisOptions, analyse_study
+
     # What matters of a header is read and judged here; its other faults are no news to the user.
     warnings.filterwarnings("ignore", module="pydicom")
     console = Console()
@@ -145,24 +148,21 @@ def main() -> None:
         lungs_from=args.lungs,
         lung_mask=args.lung_mask,
     )
-    with exit_on_user_error(everything=True):
+    with phase("loading the model"):
         predictor = predictor_settings(args).predictor()
-        columns = (TextColumn("slices"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task("slices", total=None)
-            report = analyse_study(
-                args.study,
-                args.out,
-                predictor,
-                options,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-                opened=lambda study: print_study(console, study),
-            )
+    report = analyse_study(
+        args.study,
+        args.out,
+        predictor,
+        options,
+        progress=lambda done, total: tell("slices", done, total),
+        opened=lambda study: print_study(console, study),
+    )
     print_report(console, report)
     print(f"report written to {args.out}")
 
 
-def print_study(console: Console, study: CTStudy) -> None:
+def print_study(console: Console, study: "CTStudy") -> None:
     slices, rows, cols = study.shape
     row, col, step = study.known_spacing()
     which = f"series {study.series_uid or '(no UID)'}: " if study.sop_uids else ""
@@ -178,6 +178,8 @@ def print_study(console: Console, study: CTStudy) -> None:
 
 
 def print_report(console: Console, report: dict[str, Any]) -> None:
+    from pe_unified.inference.report import is_listed, verdict_in_words
+
     for flag in report["quality"]["flags"]:
         value = "" if flag["value"] is None else f"{flag['value']:g} {flag['unit']}".strip()
         measured = f" ({value})" if value else ""

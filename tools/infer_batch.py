@@ -15,24 +15,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from command_line import exit_on_user_error
 from infer import NEW_KEY, add_model_arguments, predictor_settings, pseudonym_key
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
-from data_converters.core.cli import positive
-from pe_unified.ct.study import STUDY_ENDINGS
-from pe_unified.inference import AnalysisOptions
-from pe_unified.inference.batch import analyse_many
+from pe_unified.command import exit_on_user_error
 from pe_unified.notice import RESEARCH_LINE
+from pe_unified.options import STUDY_ENDINGS, positive
+from pe_unified.progress import say, tell
 from pe_unified.workers import usable_cores
 
 #: Names written out of the files that are skipped.
@@ -58,9 +46,12 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@exit_on_user_error(everything=True, goes_on="the same command goes on from here")
 def main() -> int:
     args = parse_args()
-    console = Console()
+    from pe_unified.inference import AnalysisOptions
+    from pe_unified.inference.batch import analyse_many
+
     cores = usable_cores()
     workers = args.workers or max(1, cores // 2)
     key = pseudonym_key() if args.pseudonymise else None
@@ -74,28 +65,22 @@ def main() -> int:
         lungs_from=args.lungs,
         lung_mask=args.lung_mask,
     )
-    columns = (
-        *(TextColumn("studies"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()),
-        *(TextColumn("left"), TimeRemainingColumn()),
+
+    def show(done: int, total: int, last: str) -> None:
+        tell("studies", done, total)
+        if not last.endswith(": done"):
+            say(last)
+
+    summary = analyse_many(
+        args.root.resolve(),
+        args.out.resolve(),
+        predictor_settings(args),
+        options,
+        workers,
+        args.scheduler,
+        max(1, cores // workers) if args.scheduler is None else None,
+        show,
     )
-    with exit_on_user_error(everything=True), Progress(*columns, console=console) as bar:
-        task = bar.add_task("studies", total=None)
-
-        def tell(done: int, total: int, last: str) -> None:
-            bar.update(task, completed=done, total=total)
-            if not last.endswith(": done"):
-                bar.console.print(escape(last), highlight=False)
-
-        summary = analyse_many(
-            args.root.resolve(),
-            args.out.resolve(),
-            predictor_settings(args),
-            options,
-            workers,
-            args.scheduler,
-            max(1, cores // workers) if args.scheduler is None else None,
-            tell,
-        )
     failed = summary.failed
     done = len(summary.rows) - len(failed)
     print(f"{done} of {len(summary.rows)} studies analysed; {args.out / 'summary.csv'}")

@@ -24,9 +24,11 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from pe_unified.command import exit_on_user_error
 from pe_unified.ct.painting.labelmap import list_anatomies, read_label_map
 from pe_unified.ct.phantom import PhantomStudy, paint_study
 from pe_unified.ct.windows import window_to_uint8
+from pe_unified.progress import track
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -87,11 +89,11 @@ def reference_sizes(folder: Path) -> list[EmbolusSizes]:
 
 
 def paint(
-    seeds: Iterable[int], shape: tuple[int, int, int], anatomy: Path | None, positive: bool | None
+    seeds: Sequence[int], shape: tuple[int, int, int], anatomy: Path | None, positive: bool | None
 ) -> Iterable[PhantomStudy]:
     """Studies of consecutive seeds, on made-up chests or in turn on those of a folder."""
     found = list(list_anatomies(anatomy).items()) if anatomy is not None else []
-    for index, seed in enumerate(seeds):
+    for index, seed in enumerate(track(seeds, "painting")):
         source = None
         if found:
             name, path = found[index % len(found)]
@@ -201,26 +203,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@exit_on_user_error(status=2, also=(ValueError,))
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     shape = (args.slices, args.size, args.size)
     seeds = range(args.seed, args.seed + (args.studies or _STUDIES[args.what]))
     sources = {"made-up chests": None} | ({"real chests": args.anatomy} if args.anatomy else {})
-    try:
-        if args.what == "slices":
-            pages = [s for place in sources.values() for s in paint(seeds, shape, place, None)]
-            draw_slices(pages, args.out)
-        else:
-            groups = (
-                {} if args.reference is None else {"reference": reference_sizes(args.reference)}
-            )
-            for name, place in sources.items():
-                painted = paint(seeds, shape, place, None)
-                groups[name] = [embolus_sizes(s.emboli, s.spacing) for s in painted]
-            draw_sizes(groups, args.out)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"phantom_figure: {error}", file=sys.stderr)
-        return 2
+    if args.what == "slices":
+        pages = [s for place in sources.values() for s in paint(seeds, shape, place, None)]
+        draw_slices(pages, args.out)
+    else:
+        groups = {} if args.reference is None else {"reference": reference_sizes(args.reference)}
+        for name, place in sources.items():
+            painted = paint(seeds, shape, place, None)
+            groups[name] = [embolus_sizes(s.emboli, s.spacing) for s in painted]
+        draw_sizes(groups, args.out)
     print(args.out)
     return 0
 

@@ -16,10 +16,9 @@ Examples:
 import argparse
 from pathlib import Path
 
-from command_line import add_config_arguments, exit_on_user_error, read_config
+from command_line import add_config_arguments, read_config
 
-from pe_unified.engine import ConfigError
-from pe_unified.engine.publish import publish
+from pe_unified.command import exit_on_user_error
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,16 +31,19 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@exit_on_user_error()
 def main() -> None:
     args = parse_args()
-    with exit_on_user_error():
-        if args.out.exists():
-            raise ConfigError(f"{args.out} exists; remove it or choose another name")
-        if args.launcher != "none":
-            raise ConfigError("one process publishes; leave --launcher out")
-        cfg = read_config(args)
-        cfg.work_dir = args.work_dir or f"work_dirs/{Path(args.config).stem}/publish"
-        validated = publish(cfg, args.checkpoint, args.out, named=args.cfg_options or ())
+    from pe_unified.engine import ConfigError
+    from pe_unified.engine.publish import publish
+
+    if args.out.exists():
+        raise ConfigError(f"{args.out} exists; remove it or choose another name")
+    if args.launcher != "none":
+        raise ConfigError("one process publishes; leave --launcher out")
+    cfg = read_config(args)
+    cfg.work_dir = args.work_dir or f"work_dirs/{Path(args.config).stem}/publish"
+    validated = publish(cfg, args.checkpoint, args.out, named=args.cfg_options or ())
     keys = ("cls/threshold", "cls/gate", "seg/threshold", "det/threshold")
     for key in (*keys, "exam/threshold", "exam/lesion_threshold"):
         if key in validated:

@@ -13,12 +13,10 @@ Example:
 import argparse
 from pathlib import Path
 
-from command_line import add_config_arguments, exit_on_user_error, read_config
-from mmengine.dist import is_main_process
+from command_line import add_config_arguments, read_config
 from rich.console import Console
 
-from pe_unified.engine.evaluate import evaluate_checkpoint, write_metrics
-from pe_unified.engine.summary import metrics_table
+from pe_unified.command import exit_on_user_error
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,19 +29,24 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@exit_on_user_error()
 def main() -> None:
     args = parse_args()
-    with exit_on_user_error():
-        cfg = read_config(args)
-        cfg.work_dir = args.work_dir or f"work_dirs/{Path(args.config).stem}/test"
-        cfg.launcher = args.launcher
-        evaluation = evaluate_checkpoint(cfg, args.checkpoint, named=args.cfg_options or ())
-        if not is_main_process():
-            return
-        path = Path(cfg.work_dir) / "metrics.json"
-        write_metrics(path, evaluation, config=args.config, checkpoint=args.checkpoint)
-        for prefix, table in evaluation.tables.items():
-            table.save(path.with_name(f"{prefix}.npz"))
+    from mmengine.dist import is_main_process
+
+    from pe_unified.engine.evaluate import evaluate_checkpoint, write_metrics
+    from pe_unified.engine.summary import metrics_table
+
+    cfg = read_config(args)
+    cfg.work_dir = args.work_dir or f"work_dirs/{Path(args.config).stem}/test"
+    cfg.launcher = args.launcher
+    evaluation = evaluate_checkpoint(cfg, args.checkpoint, named=args.cfg_options or ())
+    if not is_main_process():
+        return
+    path = Path(cfg.work_dir) / "metrics.json"
+    write_metrics(path, evaluation, config=args.config, checkpoint=args.checkpoint)
+    for prefix, table in evaluation.tables.items():
+        table.save(path.with_name(f"{prefix}.npz"))
     Console().print(metrics_table(evaluation.metrics, evaluation.thresholds))
     print(f"metrics written to {path}")
 

@@ -13,20 +13,10 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from data_converters.phantom.threshold import (
-    REGIONS,
-    RegionVoxels,
-    best_band,
-    pooled_dice,
-    read_studies,
-    region_voxels,
-    slice_auc,
-)
-from pe_unified.ct.errors import DataError
-from pe_unified.engine.evaluate import write_json
+from pe_unified.command import exit_on_user_error
+from pe_unified.progress import track
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -41,16 +31,27 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def measure(converted: Path, truths: list[Path], console: Console) -> list[dict]:
+def measure(converted: Path, truths: list[Path]) -> list[dict]:
     """The rows of the table."""
+    from data_converters.phantom.threshold import (
+        REGIONS,
+        RegionVoxels,
+        best_band,
+        pooled_dice,
+        read_studies,
+        region_voxels,
+        slice_auc,
+    )
+
     cases = [(region, median) for region in REGIONS for median in (False, True)]
     voxels: dict[str, list[list[RegionVoxels]]] = {}
     for part, splits in (("known", ("train", "val")), ("test", ("test",))):
         studies = read_studies(converted, splits, truths)
-        shown = track(studies, f"reading {' and '.join(splits)}", console=console, transient=True)
+        shown = track(studies, f"reading {' and '.join(splits)}")
         voxels[part] = [[region_voxels(*study, *case) for case in cases] for study in shown]
     rows = []
-    for (region, median), known, test in zip(cases, zip(*voxels["known"]), zip(*voxels["test"])):
+    measured = list(zip(cases, zip(*voxels["known"]), zip(*voxels["test"])))
+    for (region, median), known, test in track(measured, "choosing bands"):
         band = best_band(known)
         rows.append(
             {
@@ -65,14 +66,11 @@ def measure(converted: Path, truths: list[Path], console: Console) -> list[dict]
     return rows
 
 
+@exit_on_user_error(status=2)
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     console = Console(highlight=False)
-    try:
-        rows = measure(args.converted, args.truth, console)
-    except (DataError, FileNotFoundError) as error:
-        print(f"threshold_baseline: {error}", file=sys.stderr)
-        return 2
+    rows = measure(args.converted, args.truth)
     patients = rows[0]["test_patients"]
     table = Table(title=f"HU threshold inside the true vessels, {patients} test patients")
     for heading in ("inside", "median", "band, HU", "pooled Dice", "slice AUC"):
@@ -84,6 +82,8 @@ def main(argv: list[str] | None = None) -> int:
         table.add_row(row["region"], smoothed, *cells)
     console.print(table)
     if args.out is not None:
+        from pe_unified.engine.evaluate import write_json
+
         write_json(args.out, rows)
     return 0
 

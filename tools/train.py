@@ -10,10 +10,9 @@ Examples:
 import argparse
 from pathlib import Path
 
-from command_line import add_config_arguments, exit_on_user_error, read_config
+from command_line import add_config_arguments, read_config
 
-from pe_unified.engine import ConfigError, PERunner
-from pe_unified.engine.runner import refuse_used
+from pe_unified.command import exit_on_user_error
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,23 +37,26 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@exit_on_user_error(goes_on="--resume goes on from the newest checkpoint")
 def main() -> None:
     args = parse_args()
-    with exit_on_user_error(goes_on="--resume goes on from the newest checkpoint"):
-        cfg = read_config(args)
-        cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
-        cfg.launcher = args.launcher
-        cfg.resume = args.resume
-        reuse = dict(cfg.get("reuse") or {})
-        for pair in args.reuse:
-            module, separator, checkpoint = pair.partition("=")
-            if not separator:
-                raise ConfigError(f"--reuse takes MODULE=CHECKPOINT, got '{pair}'")
-            reuse[module] = checkpoint
-        cfg.reuse = reuse
-        if not args.resume:
-            refuse_used(cfg.work_dir)
-        PERunner.from_cfg(cfg).train()
+    from pe_unified.engine import ConfigError, PERunner
+    from pe_unified.engine.runner import refuse_used
+
+    cfg = read_config(args)
+    cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
+    cfg.launcher = args.launcher
+    cfg.resume = args.resume
+    reuse = dict(cfg.get("reuse") or {})
+    for pair in args.reuse:
+        module, separator, checkpoint = pair.partition("=")
+        if not separator:
+            raise ConfigError(f"--reuse takes MODULE=CHECKPOINT, got '{pair}'")
+        reuse[module] = checkpoint
+    cfg.reuse = reuse
+    if not args.resume:
+        refuse_used(cfg.work_dir)
+    PERunner.from_cfg(cfg).train()
 
 
 if __name__ == "__main__":

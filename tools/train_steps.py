@@ -12,13 +12,10 @@ Examples:
 import argparse
 from pathlib import Path
 
-from command_line import exit_on_user_error
-from mmengine.config import DictAction
-from mmengine.dist import is_main_process
+from command_line import ConfigOverrides
 from rich.console import Console
 
-from pe_unified.engine import run_recipe
-from pe_unified.engine.summary import summary_table
+from pe_unified.command import exit_on_user_error
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,7 +37,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        action=DictAction,
+        action=ConfigOverrides,
         metavar="KEY=VALUE",
         help="override settings in every step, e.g. max_iters=500",
     )
@@ -74,6 +71,8 @@ def parse_args() -> argparse.Namespace:
 
 
 def _say(line: str) -> None:
+    from mmengine.dist import is_main_process
+
     if is_main_process():
         print(line, flush=True)
 
@@ -82,21 +81,26 @@ def _default_work_dir(recipe: Path) -> str:
     return f"work_dirs/{recipe.resolve().parent.name}_{recipe.stem}"
 
 
+@exit_on_user_error(goes_on="the same command goes on from here")
 def main() -> None:
     args = parse_args()
-    with exit_on_user_error(goes_on="the same command goes on from here"):
-        summary = run_recipe(
-            args.recipe,
-            work_dir=Path(args.work_dir or _default_work_dir(Path(args.recipe))),
-            data_root=args.data_root,
-            overrides={**(args.cfg_options or {}), **({"precision": "bf16"} if args.amp else {})},
-            seeds=args.seeds,
-            note=args.note,
-            trust_checkpoint=args.trust_checkpoint,
-            jobs=args.jobs,
-            launcher=args.launcher,
-            report=_say,
-        )
+    from mmengine.dist import is_main_process
+
+    from pe_unified.engine import run_recipe
+    from pe_unified.engine.summary import summary_table
+
+    summary = run_recipe(
+        args.recipe,
+        work_dir=Path(args.work_dir or _default_work_dir(Path(args.recipe))),
+        data_root=args.data_root,
+        overrides={**(args.cfg_options or {}), **({"precision": "bf16"} if args.amp else {})},
+        seeds=args.seeds,
+        note=args.note,
+        trust_checkpoint=args.trust_checkpoint,
+        jobs=args.jobs,
+        launcher=args.launcher,
+        report=_say,
+    )
     if is_main_process():
         Console().print(summary_table(summary["steps"], f"{summary['recipe']}: test patients"))
 

@@ -29,13 +29,12 @@ default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(type="WholeCheckpointHook", interval=1000, max_keep=2, save_best=None),
+    mean_loss=dict(type="MeanLossHook"),
+    mean_buffers=dict(type="MeanBuffersHook"),
+    nan_guard=dict(type="NaNGuardHook"),
+    progress=dict(type="ProgressHook"),
+    average=dict(type="EMAHook", ema_type="MomentumAnnealingEMA", momentum=0.002, gamma=10),
 )
-custom_hooks = [
-    dict(type="MeanLossHook"),
-    dict(type="MeanBuffersHook"),
-    dict(type="NaNGuardHook"),
-    dict(type="ProgressHook"),
-    dict(type="EMAHook", ema_type="MomentumAnnealingEMA", momentum=0.002, gamma=10),
-]
+custom_hooks = []  # yours, beside those above; None in place of one of those takes it out
 vis_backends = [dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
 visualizer = dict(type="Visualizer", vis_backends=vis_backends)

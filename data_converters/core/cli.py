@@ -10,7 +10,10 @@ from data_converters.core.known_splits import read_splits
 from data_converters.core.places import MANIFEST
 from data_converters.core.plan import Converter
 from data_converters.core.run import REPORT, RunOptions, convert, report_faults, report_warnings
-from pe_unified.ct.errors import DataError, shown
+from pe_unified.command import exit_on_user_error
+from pe_unified.ct.errors import DataError
+from pe_unified.options import positive
+from pe_unified.progress import phase, show_progress_by
 from pe_unified.workers import usable_cores
 
 _EPILOG = """\
@@ -115,7 +118,6 @@ def run_options(args: argparse.Namespace, part: bool = False) -> RunOptions:
         groups=read_groups(args.raw, args.groups),
         every_group_known=args.groups is not None and not part,
         known=read_splits(args.splits_of, args.out),
-        quiet=args.quiet,
     )
 
 
@@ -151,6 +153,13 @@ def manifest_groups(manifest: dict) -> dict[str, str]:
     return groups
 
 
+#: Around every command here; what raises ValueError are its options.
+command = exit_on_user_error(
+    status=2, goes_on="the same command goes on from here", also=(ValueError,)
+)
+
+
+@command
 def main(
     make: Callable[[argparse.Namespace], Converter],
     parser: argparse.ArgumentParser,
@@ -159,19 +168,12 @@ def main(
     """Run a converter's command line; returns the exit status."""
     args = parser.parse_args()
     args.raw = args.raw.resolve()
-    try:
-        options = run_options(args, is_part(args))
-        report = convert(make(args), args.out, options)
-    except (DataError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        cure = "the same command goes on from here once that is mended"
-        print(f"error: {os_error(error)}; {cure}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    if args.quiet:
+        show_progress_by(None)
+    options = run_options(args, is_part(args))
+    with phase("listing the raw set"):
+        converter = make(args)
+    report = convert(converter, args.out, options)
     totals = report["totals"]
     print(
         f"{totals['converted']} of {totals['patients']} patients converted to {args.out}: "
@@ -201,22 +203,8 @@ def main(
     return 1 if faults and not args.allow_skips else 0
 
 
-def os_error(error: OSError) -> str:
-    """What the system refused and where, in one line."""
-    where = f"{shown(error.filename)}: " if error.filename else ""
-    return f"{where}{error.strerror or error}"
-
-
 def _folder(text: str) -> Path:
     path = Path(text)
     if not path.is_dir():
         raise argparse.ArgumentTypeError(f"no folder at {path}")
     return path
-
-
-def positive(text: str) -> int:
-    """A whole number from 1, as the type of an argument."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value

@@ -35,6 +35,7 @@ from data_converters.core.store import Store
 from data_converters.core.work import PRELOAD
 from pe_unified.ct.errors import DataError
 from pe_unified.files import write_text
+from pe_unified.progress import phase, quietly, track
 from pe_unified.workers import open_executor
 
 #: Slices in one task: enough to hide its cost, few enough to spread one patient.
@@ -212,9 +213,9 @@ def convert(converter: Converter, out: str | os.PathLike, options: RunOptions) -
     if options.folds > total:
         raise ValueError(f"{options.folds} folds need as many patients; there are {total}")
     store = Store(Path(out).resolve(), converter.name, _work_options(converter))
-    with store.open():
+    with store.open(), quietly(options.quiet):
         with (
-            ConversionProgress(converter.name, total, options.quiet) as progress,
+            ConversionProgress(converter.name, total) as progress,
             open_executor(options.workers, options.scheduler, PRELOAD) as (executor, slots),
         ):
             run = _Run(converter, store, progress)
@@ -234,7 +235,8 @@ def convert(converter: Converter, out: str | os.PathLike, options: RunOptions) -
             problems += _unknown_in_groups(options.groups, run)
         undivided, notes = _assemble(converter, store, run, options, groups)
         report = _report(converter, store, run, groups, problems + undivided, notes)
-        store.sweep()
+        with phase("tidying up"):
+            store.sweep()
         return report
 
 
@@ -305,7 +307,9 @@ def _assemble(
     )
     converted = sorted(name for name in run.entries if run.entries[name]["status"] == "converted")
     painted = is_painted(converter.raw)
-    records = (_record(store, name, groups, painted) for name in converted)
+    records = (
+        _record(store, name, groups, painted) for name in track(converted, "writing annotations")
+    )
     write_annotations(store.root, records, parts, names, info)
     empty = [
         f"no patient is left for {split}; see --split"

@@ -2,16 +2,13 @@
 
 import io
 import json
-import multiprocessing
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from data_converters.core.places import MANIFEST
 from data_converters.phantom import cadpe, fumpe, read, rsna
@@ -20,6 +17,8 @@ from data_converters.phantom.folders import remove_unfinished
 from pe_unified.ct.painting.labelmap import list_anatomies, read_label_map
 from pe_unified.ct.phantom import PhantomParams, PhantomStudy, paint_study
 from pe_unified.files import write_bytes, write_text
+from pe_unified.progress import quietly, track
+from pe_unified.workers import in_order, open_executor
 
 LAYOUTS: dict[str, Any] = {
     "fumpe": fumpe,
@@ -214,7 +213,7 @@ def make_set(
     Args:
         out: the folder; made if missing.
         workers: processes.
-        quiet: no progress bar.
+        quiet: show no progress.
 
     Returns:
         One record per study in the folder, in order; an earlier run may have made more.
@@ -227,26 +226,14 @@ def make_set(
     _claim(out, settings)
     remove_unfinished(out)
     todo = [n for n in range(1, studies + 1) if not _record_path(out, n).is_file()]
-    columns = (
-        TextColumn("[progress.description]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, disable=quiet) as progress:
-        task = progress.add_task(f"painting {settings.layout}", total=studies)
-        progress.advance(task, studies - len(todo))
-        if workers <= 1:
-            for number in todo:
-                _make_one(str(out), settings, number)
-                progress.advance(task)
-        elif todo:
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context) as pool:
-                jobs = [pool.submit(_make_one, str(out), settings, n) for n in todo]
-                for job in as_completed(jobs):
-                    job.result()
-                    progress.advance(task)
+    tasks = [(str(out), settings, number) for number in todo]
+    with (
+        quietly(quiet),
+        open_executor(min(workers, len(todo)), preload=[__name__]) as (executor, slots),
+    ):
+        painted = in_order(executor, slots, _make_one, tasks)
+        for _ in track(painted, f"painting {settings.layout}, studies", len(tasks)):
+            pass
     # Those that an earlier, larger run made lie in the folder, too.
     numbers = sorted(int(path.stem) for path in _record_path(out, 1).parent.glob("[0-9]*.json"))
     records = [json.loads(_record_path(out, n).read_text(encoding="utf-8")) for n in numbers]

@@ -3,6 +3,8 @@
 import os
 import re
 
+from pe_unified.errors import UserError
+
 #: From the first quote to the last one, or to the end: a name may hold quotes, or be cut off.
 _QUOTED = re.compile("'(.*'|.*$)", re.DOTALL)
 #: Longer reasons quote what a damaged file holds.
@@ -29,7 +31,7 @@ def shown(name: str | os.PathLike) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in os.fspath(name))
 
 
-class DataError(ValueError):
+class DataError(UserError, ValueError):
     """A file or a patient that cannot be used.
 
     Attributes:

@@ -38,15 +38,7 @@ from pe_unified.ct.volume_files import (
     open_nrrd,
     volume_shift,
 )
-
-_NIFTI = (".nii", ".nii.gz")
-_NRRD = (".nrrd", ".nhdr")
-_META = (".mha", ".mhd")
-_TAR = (".tar", ".tar.gz", ".tgz")
-#: Endings of files that are a study by themselves.
-STUDY_FILES = (*_NIFTI, *_NRRD, *_META, ".zip", *_TAR)
-#: The same in words.
-STUDY_ENDINGS = f"{', '.join(STUDY_FILES[:-1])} or {STUDY_FILES[-1]}"
+from pe_unified.options import META_IMAGE, NIFTI, NRRD, TAR
 
 Spacing = tuple[float | None, float | None, float | None]
 
@@ -192,7 +184,7 @@ def open_study(
     limits: ArchiveLimits | None = None,
 ) -> Iterator[CTStudy]:
     """Open a study: a folder of DICOM slices, a DICOM file of one or many, or a file with one of
-    the endings of :data:`STUDY_FILES`: a volume, or an archive of either.
+    the endings of :data:`~pe_unified.options.STUDY_FILES`: a volume, or an archive of either.
 
     What has to be unpacked lies in a temporary folder until the study is closed.
 
@@ -232,13 +224,13 @@ def _open(
         raise DataError(path, "no such file or folder", "check the path")
     if not path.is_file():
         raise DataError(path, "neither a file nor a folder", "check the path")
-    if name.endswith(_NIFTI):
+    if name.endswith(NIFTI):
         return _from_nifti(path, scratch, limits or ArchiveLimits())
-    if name.endswith(_NRRD):
+    if name.endswith(NRRD):
         return _from_raw(path, *open_nrrd(path, scratch, limits or ArchiveLimits()))
-    if name.endswith(_META):
+    if name.endswith(META_IMAGE):
         return _from_raw(path, *open_meta(path, scratch, limits or ArchiveLimits()))
-    if name.endswith((".zip", *_TAR)):
+    if name.endswith((".zip", *TAR)):
         unpacked = scratch / "unpacked"
         unpacked.mkdir()
         (unpack_zip if name.endswith(".zip") else unpack_tar)(path, unpacked, limits)
@@ -247,7 +239,7 @@ def _open(
 
 
 def _is_volume(path: Path) -> bool:
-    return path.name.lower().endswith((*_NIFTI, *_NRRD, *_META))
+    return path.name.lower().endswith((*NIFTI, *NRRD, *META_IMAGE))
 
 
 def _from_folder(

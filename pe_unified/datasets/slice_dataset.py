@@ -11,13 +11,14 @@ import torch
 from mmengine.dataset import BaseDataset
 
 from pe_unified.ct.hu import HU_OFFSET
+from pe_unified.errors import UserError
 from pe_unified.registry import DATASETS, TRANSFORMS
 
 #: What may be known about a slice.
 LABEL_KINDS = ("slice", "boxes", "masks")
 
 
-class DatasetError(ValueError):
+class DatasetError(UserError, ValueError):
     """A data set breaks its contract, or has nothing of what was asked for."""
 
 

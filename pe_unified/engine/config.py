@@ -7,6 +7,7 @@ and overrides are merged is carried to all its places, and no other value may st
 """
 
 import ast
+import copy
 import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from mmengine.config import Config
 
 from pe_unified.engine.knobs import KNOBS, apply_knobs, governed, kind_of
 from pe_unified.engine.parameters import parameters_of
+from pe_unified.errors import UserError
 from pe_unified.evaluation.metrics import PATIENT_METRICS
 
 #: The head that gives what a metric measures.
@@ -26,7 +28,7 @@ _MEASURED = {each.__name__: f"{each.default_prefix}_head" for each in PATIENT_ME
 _OF_THE_BUILDER = {"optim_wrapper": ("constructor", "paramwise_cfg")}
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """A config or an override of it cannot be used; the message says what to change."""
 
 
@@ -61,7 +63,7 @@ def load_config(
         raise FileNotFoundError(f"no config at {path}; the ready ones are in configs/")
     cfg = Config.fromfile(path)
     for each in settings:
-        cfg.merge_from_dict(_for_its_heads(cfg, each))
+        cfg.merge_from_dict(copy.deepcopy(_for_its_heads(cfg, each)))  # knobs write into it
     _refuse_other_kinds(cfg, path)
     _refuse_epochs(cfg, path)
     overrides = dict(overrides or {})

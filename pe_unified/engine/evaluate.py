@@ -125,7 +125,9 @@ def _test_runner(cfg: Config, checkpoint: str | Path, split: str) -> PERunner:
     cfg.reuse = {}
     cfg.resume = False
     cfg.load_from = str(checkpoint)
-    cfg.default_hooks.checkpoint = cfg.default_hooks.param_scheduler = None
+    cfg.default_hooks = {
+        name: hook for name, hook in cfg.default_hooks.items() if hook and _serves_tests(hook)
+    }
     cfg.custom_hooks = [hook for hook in cfg.get("custom_hooks") or () if _serves_tests(hook)]
     return PERunner.from_cfg(cfg)
 

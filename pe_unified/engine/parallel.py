@@ -1,8 +1,6 @@
 """Jobs that depend on each other, several at a time in processes of their own."""
 
 import multiprocessing
-import os
-import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -15,15 +13,11 @@ from typing import Any
 import cv2
 import torch
 
-from pe_unified.engine.progress import ProgressBars, show_progress_by
-from pe_unified.workers import usable_cores
+from pe_unified.progress import drop, show_progress_by, tell
+from pe_unified.workers import WorkerDied, begin_worker, deaf_to_interrupts, usable_cores
 
 #: Takes one line of text.
 Report = Callable[[str], None]
-
-
-class WorkerDied(RuntimeError):
-    """A process ended without a word: killed, by hand or for want of memory."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +68,7 @@ def run_jobs(jobs: Sequence[Job], processes: int, report: Report) -> dict[str, A
         slots.put(slot)
     stop, stopped = context.Pipe(duplex=False)
     receivers = [receiver for receiver, _ in pipes]
-    bars = ProgressBars()
-    listener = threading.Thread(target=_listen, args=(receivers, stop, bars, report), daemon=True)
+    listener = threading.Thread(target=_listen, args=(receivers, stop, report), daemon=True)
     listener.start()
     threads = max(1, usable_cores() // processes)
     senders = [sender for _, sender in pipes]
@@ -83,15 +76,11 @@ def run_jobs(jobs: Sequence[Job], processes: int, report: Report) -> dict[str, A
     try:
         return _schedule(jobs, processes, executor, report)
     except BrokenProcessPool:
-        raise WorkerDied(
-            "a process was killed, perhaps for want of memory; fewer at a time need less. The "
-            "same command goes on where this one stopped"
-        ) from None
+        raise WorkerDied from None
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
         stopped.send(None)
         listener.join()
-        bars.stop()
 
 
 def _schedule(
@@ -106,7 +95,8 @@ def _schedule(
         for job in [job for job in waiting if results.keys() >= set(job.needs)]:
             if failure is None and len(running) < processes:
                 waiting.remove(job)
-                running[executor.submit(_call, job)] = job
+                with deaf_to_interrupts():
+                    running[executor.submit(_call, job)] = job
         done, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in done:
             job = running.pop(future)
@@ -132,11 +122,9 @@ def chain_costs(jobs: Sequence[Job]) -> Mapping[str, float]:
     return cost
 
 
-def _listen(
-    receivers: Sequence[Connection], stop: Connection, bars: ProgressBars, report: Report
-) -> None:
+def _listen(receivers: Sequence[Connection], stop: Connection, report: Report) -> None:
     """Show what the processes say, until told to stop and nothing is left unsaid."""
-    shown = {"line": report, "done": bars.drop, "progress": bars.show}
+    shown = {"line": report, "done": drop, "progress": tell}
     stopping = False
     while True:
         ready = wait_for([*receivers, stop], timeout=0 if stopping else None)
@@ -157,10 +145,9 @@ _parent: Connection | None = None
 
 def _begin_worker(senders: Sequence[Connection], slots: Any, threads: int) -> None:
     global _parent
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    begin_worker()
     # Being spawned says nothing about how this process starts others.
     multiprocessing.set_start_method(None, force=True)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     slot = slots.get()
     _parent = senders[slot]
     if torch.cuda.device_count():
@@ -169,24 +156,30 @@ def _begin_worker(senders: Sequence[Connection], slots: Any, threads: int) -> No
     cv2.setNumThreads(1)
 
 
-def _end_with_parent() -> None:
-    process = multiprocessing.parent_process()
-    if process is not None:
-        process.join()
-        os._exit(1)
-
-
 def _tell(*message: Any) -> None:
     assert _parent is not None
     _parent.send(message)
 
 
-def _call(job: Job) -> Any:
-    def show(title: str, done: int, total: int, state: str) -> None:
-        _tell("progress", job.name, done, total, state)
+class _ToParent:
+    """Shows one job's progress in the parent, under the job's name."""
 
-    show_progress_by(show)
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def show(self, title: str, done: int, total: int | None, state: str) -> None:
+        _tell("progress", self.name, done, total, state)
+
+    def drop(self, title: str) -> None:
+        _tell("done", self.name)
+
+    def say(self, line: str) -> None:
+        _tell("line", line)
+
+
+def _call(job: Job) -> Any:
+    show_progress_by(_ToParent(job.name))
     try:
         return job.run(lambda line: _tell("line", line))
     finally:
-        _tell("done", job.name)
+        drop(job.name)

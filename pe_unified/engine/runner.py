@@ -26,6 +26,7 @@ from pe_unified.engine.building import building, require_labels
 from pe_unified.engine.config import ConfigError
 from pe_unified.engine.hooks import checkpoints_of
 from pe_unified.engine.knobs import changed_knobs
+from pe_unified.engine.loaders import loaders_tell, watch_loader
 from pe_unified.engine.logs import with_stores
 from pe_unified.engine.random_state import gather_random_states, restore_random_state
 from pe_unified.models.weights import (
@@ -38,6 +39,18 @@ from pe_unified.models.weights import (
 from pe_unified.notice import unique
 from pe_unified.version import __version__
 
+#: What each launcher leaves in the environment, and how it is called.
+_LAUNCHERS = {
+    "pytorch": (
+        ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+        "torchrun --nproc_per_node N",
+    ),
+    "slurm": (("SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST"), "srun --ntasks N"),
+    "mpi": (
+        (*(f"OMPI_COMM_WORLD_{name}" for name in ("RANK", "LOCAL_RANK", "SIZE")), "MASTER_ADDR"),
+        "mpirun -np N -x MASTER_ADDR=HOST",
+    ),
+}
 _RUN_NUMBERS = itertools.count(1)
 
 
@@ -83,9 +96,14 @@ class PERunner(Runner):
     def train(self) -> torch.nn.Module:
         self._started = time.monotonic()
         try:
-            return super().train()
+            with loaders_tell():
+                return super().train()
         finally:
             self._seconds_before, self._started = self.seconds, None
+
+    def test(self) -> dict[str, float]:
+        with loaders_tell():
+            return super().test()
 
     def dump_config(self) -> None:
         """Into the work dir; a run that only tests leaves the config of the training alone."""
@@ -135,6 +153,12 @@ class PERunner(Runner):
         with building("test_dataloader, test_evaluator or test_cfg"):
             return super().build_test_loop(loop)
 
+    def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
+        """Those of the config and no others; None stands for one that is left out."""
+        for hook in (hooks or {}).values():
+            if hook is not None:
+                self.register_hook(hook)
+
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
@@ -164,13 +188,14 @@ class PERunner(Runner):
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """As mmengine's, with a random generator of its own.
+        """As mmengine's, watched, with a random generator of its own.
 
         PyTorch draws a seed whenever a loader starts; taken from the global generator,
         that draw would make a resumed run differ from an undisturbed one.
         """
         loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         loader.generator = torch.Generator().manual_seed(seed or 0)
+        watch_loader(loader)
         return loader
 
     def save_checkpoint(
@@ -252,7 +277,10 @@ class PERunner(Runner):
         return checkpoint
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Go on as if nothing had happened: weights, optimiser, schedule, random state."""
+        """Go on as if nothing had happened: weights, optimiser, schedule, random state.
+
+        With another ``max_iters`` the learning rate goes on as in a run of that length.
+        """
         super().resume(filename, *args, **kwargs)
         checkpoint = load_checkpoint_safely(filename, trust=self.cfg.get("trust_checkpoint", False))
         meta = checkpoint["meta"]
@@ -260,7 +288,14 @@ class PERunner(Runner):
         if changed:
             self.logger.warning(
                 f"resumed with other settings than {filename} was trained with: "
-                f"{'; '.join(changed)}. The optimiser and the schedule go on with its own"
+                f"{'; '.join(changed)}. The optimiser goes on with its own learning rate"
+            )
+        before = (meta["cfg"].get("train_cfg") or {}).get("max_iters")
+        if before != self.max_iters and self.param_schedulers:
+            self._stretch_schedule(meta["iter"])
+            self.logger.warning(
+                f"the schedule of {before} iterations is stretched to {self.max_iters}: the "
+                "learning rate goes on as in a run of that length"
             )
         self.parents = list(meta["parents"])
         self.inherited = training_data(checkpoint)
@@ -274,6 +309,20 @@ class PERunner(Runner):
                 f"{filename} holds the random state of another number of processes than "
                 f"{self.world_size}: their generators start from the seed"
             )
+
+    def _stretch_schedule(self, finished: int) -> None:
+        """Go through the finished iterations of the config's schedule, from its beginning.
+
+        Schedulers derive each value from the one before, so that one which has come to its end
+        cannot go on.
+        """
+        for scheduler in self.param_schedulers:
+            for group in scheduler.optimizer.param_groups:
+                group[scheduler.param_name] = group[f"initial_{scheduler.param_name}"]
+        self.param_schedulers = self.build_param_scheduler(self.cfg.param_scheduler)
+        for _ in range(finished):
+            for scheduler in self.param_schedulers:
+                scheduler.step()
 
     def load_or_resume(self) -> None:
         """``resume`` finds the newest whole checkpoint of the work dir by itself.
@@ -305,10 +354,17 @@ def join_processes(launcher: str) -> None:
     """
     if launcher == "none" or torch.distributed.is_initialized():
         return
-    if launcher == "pytorch" and "RANK" not in os.environ:
+    variables, starter = _LAUNCHERS[launcher]
+    missing = [name for name in variables if name not in os.environ]
+    if missing:
         raise ConfigError(
-            "--launcher pytorch is for processes that torchrun starts: put torchrun "
-            "--nproc_per_node N before the tool"
+            f"--launcher {launcher} is for processes that {starter} before the tool starts; "
+            f"{', '.join(missing)} is not set here. Leave it out for a single process"
+        )
+    if launcher != "pytorch" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"--launcher {launcher} shares out GPUs, and torch sees none here; on CPUs start the "
+            "processes by torchrun and take --launcher pytorch"
         )
     if launcher == "pytorch" and not torch.cuda.is_available():
         torch.distributed.init_process_group("gloo")

@@ -29,6 +29,7 @@ from pe_unified.engine.runner import PERunner, join_processes, newest_checkpoint
 from pe_unified.engine.summary import headline, write_summary
 from pe_unified.engine.views import KeepViewsHook
 from pe_unified.files import write_text
+from pe_unified.progress import phase
 
 #: Settings that change where and how a step runs and what it tells, not what comes of it.
 _OF_NO_ACCOUNT = (
@@ -113,7 +114,8 @@ def run_recipe(
         for seed, folder in folders.items()
     ]
     if is_main_process():
-        write_summary(recipe, work_dir, runs, note)
+        with phase("comparing the arms and drawing figures"):
+            write_summary(recipe, work_dir, runs, note)
     barrier()
     return json.loads((work_dir / "summary.json").read_text(encoding="utf-8"))
 
@@ -164,7 +166,7 @@ def _fingerprint(cfg: Config, step_name: str, parents: Mapping[str, str]) -> str
         loader = relevant[f"{split}_dataloader"]
         if loader is None:
             continue
-        for key in ("num_workers", "persistent_workers"):
+        for key in ("num_workers", "persistent_workers", "timeout"):
             loader.pop(key, None)
         file = Path(loader["dataset"]["data_root"]) / loader["dataset"]["ann_file"]
         annotations[split] = _digest(file, file.stat().st_mtime_ns) if file.is_file() else None

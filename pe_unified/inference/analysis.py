@@ -27,6 +27,7 @@ from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.report import build_report, pseudonym, pseudonymised
 from pe_unified.inference.survey import survey
 from pe_unified.memory import give_back_freed_memory
+from pe_unified.progress import drop, tell
 
 #: Fewer slices are no study of the chest, more are no single scan.
 SLICES = (8, 3000)
@@ -46,7 +47,7 @@ class AnalysisOptions:
         every_slice: look at slices beyond the lungs too.
         pseudonym_key: replace patient and UIDs, by this secret; None keeps them. Only the DICOM
             objects tell the patient.
-        lungs_from: of :data:`~pe_unified.inference.lung_sources.LUNG_SOURCES`.
+        lungs_from: of :data:`~pe_unified.options.LUNG_SOURCES`.
         lung_mask: also write the lungs, as ``lungs.nii.gz``.
     """
 
@@ -167,15 +168,30 @@ def _require_study(study: CTStudy) -> None:
         raise DataError(study.source, reason, "check the spacing in its headers")
 
 
+#: The stages in their order, in words.
+_STAGES = {
+    "opening": "opening the study",
+    "survey": "looking for the lungs",
+    "quality": "judging the quality",
+    "network": "running the network",
+    "lesions": "describing lesions",
+    "files": "writing the report",
+}
+
+
 class _Watch:
-    """Seconds by stage."""
+    """Seconds by stage; tells which is under way."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._start = self._last = time.perf_counter()
+        tell(_STAGES["opening"])
 
     def lap(self, stage: str) -> None:
         now = time.perf_counter()
         self.seconds[stage] = round(now - self._last, 3)
         self._last = now
         self.seconds["total"] = round(now - self._start, 3)
+        drop(_STAGES[stage])
+        for following in [*_STAGES][len(self.seconds) - 1 :][:1]:
+            tell(_STAGES[following])

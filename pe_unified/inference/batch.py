@@ -36,6 +36,7 @@ from pe_unified.inference.report import (
     verdict_in_words,
 )
 from pe_unified.models.weights import CheckpointError
+from pe_unified.progress import track
 from pe_unified.version import __version__
 from pe_unified.workers import open_executor
 
@@ -163,7 +164,7 @@ def _analyse(
 ) -> BatchSummary:
     rows: dict[str, dict[str, Any]] = {}
     waiting: list[StudyJob] = []
-    for job in jobs:
+    for job in track(jobs, "comparing with earlier reports"):
         report = _report_before(job, sha256)
         if report is None:
             waiting.append(job)

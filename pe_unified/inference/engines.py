@@ -18,9 +18,9 @@ from pe_unified.models.det_head import PEDetHead
 from pe_unified.models.precision import autocast
 from pe_unified.models.unified import PEUnified
 from pe_unified.models.weights import CheckpointError
+from pe_unified.options import BACKENDS
 from pe_unified.version import __version__
 
-BACKENDS = ("torch", "onnx", "openvino")
 #: Files of an exported model, by backend.
 SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
 MANIFEST = "export.json"

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from pe_unified.ct.errors import DataError, shown
 from pe_unified.ct.headers import natural_key
-from pe_unified.ct.study import STUDY_ENDINGS, STUDY_FILES
+from pe_unified.options import STUDY_ENDINGS, STUDY_FILES
 
 
 def find_studies(root: Path) -> list[Path]:
     """Every sub-folder of ``root``, and every file in it with one of the endings of
-    :data:`~pe_unified.ct.study.STUDY_FILES`, in natural order.
+    :data:`~pe_unified.options.STUDY_FILES`, in natural order.
 
     Raises:
         DataError: no folder, or nothing in it.

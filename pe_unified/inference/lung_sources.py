@@ -18,8 +18,8 @@ from skimage.measure import block_reduce
 from pe_unified.ct.lungs import search_grid
 from pe_unified.inference.reading import SliceReader
 from pe_unified.models.weights import CheckpointError
+from pe_unified.options import LUNG_SOURCES
 
-LUNG_SOURCES = ("auto", "classical", "lungmask")
 #: The model for lungs of any pathology, as lungmask's releases name it.
 WEIGHTS = "unet_r231-d5d2fc3d.pth"
 
@@ -33,8 +33,8 @@ def lung_source(wanted: str) -> str:
     """Which of the sources is used: ``"classical"`` or ``"lungmask"``.
 
     Args:
-        wanted: of :data:`LUNG_SOURCES`; ``"auto"`` takes lungmask where it is installed with
-            weights.
+        wanted: of :data:`~pe_unified.options.LUNG_SOURCES`; ``"auto"`` takes lungmask where
+            it is installed with weights.
 
     Raises:
         CheckpointError: lungmask was asked for and is not installed, or has no weights.

@@ -123,7 +123,8 @@ def load_model(
         exported: folder that ``tools/export.py`` wrote; beside the checkpoint by default.
 
     Raises:
-        CheckpointError: unreadable, without a config, unsafe, or weights that do not fit.
+        CheckpointError: unreadable, without a config, unsafe, or weights that do not fit; or the
+            device cannot be used.
     """
     path = Path(checkpoint)
     stored = load_checkpoint_safely(path, trust)
@@ -156,7 +157,7 @@ def load_model(
             f"{meta.get('pe_unified', 'of unknown version')}"
         ) from error
     usual = "cuda" if backend == "torch" and torch.cuda.is_available() else "cpu"
-    chosen = torch.device(device or usual)
+    chosen = _usable_device(device or usual)
     if backend != "torch" and chosen.type != "cpu":
         raise CheckpointError(f"--backend {backend} computes on the CPU, not on '{chosen}'")
     if backend == "onnx" and precision == "bf16":
@@ -187,6 +188,18 @@ def load_model(
             "tasks": list(model.tasks),
         },
     )
+
+
+def _usable_device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        raise CheckpointError(
+            f"--device {name} cannot be used here ({one_line(str(error))}); cpu can, and cuda or "
+            "cuda:0 where tools/doctor.py sees a GPU"
+        ) from error
+    return device
 
 
 def _thresholds(meta: Mapping[str, Any], tasks: Collection[str]) -> Thresholds:

@@ -16,11 +16,9 @@ from pe_unified.inference.model import InferenceModel, load_model
 from pe_unified.inference.reading import SliceReader, ahead
 from pe_unified.inference.survey import Survey
 from pe_unified.memory import keep_freed_memory
+from pe_unified.options import BATCH_SIZE
 
 Progress = Callable[[int, int], None]
-
-#: Slices in one pass; more are no faster on a CPU and take more memory.
-BATCH_SIZE = 4
 
 
 @dataclass(frozen=True, eq=False)

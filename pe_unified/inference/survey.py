@@ -19,6 +19,7 @@ from pe_unified.ct.lungs import (
 from pe_unified.ct.study import CTStudy
 from pe_unified.inference.lung_sources import learned_lungs, lung_source
 from pe_unified.inference.reading import SliceReader
+from pe_unified.progress import track
 
 #: Slices this far beyond the lungs, mm, are still looked at.
 _BEYOND_MM = 15.0
@@ -114,7 +115,7 @@ def survey(reader: SliceReader, every_slice: bool = False, lungs_from: str = "au
     Args:
         reader: of the study.
         every_slice: count slices far beyond the lungs as worth looking at, too.
-        lungs_from: of :data:`~pe_unified.inference.lung_sources.LUNG_SOURCES`.
+        lungs_from: of :data:`~pe_unified.options.LUNG_SOURCES`.
 
     Raises:
         CheckpointError: the source of the lungs cannot be used.
@@ -123,8 +124,9 @@ def survey(reader: SliceReader, every_slice: bool = False, lungs_from: str = "au
     study = reader.study
     shape = study.shape[1:]
     row, col, step = search_grid(shape, study.spacing_mm)
+    looked_at = range(0, len(study), step)
     coarse = np.stack(
-        [shrink_slice(reader.hu(index), row, col) for index in range(0, len(study), step)]
+        [shrink_slice(reader.hu(index), row, col) for index in track(looked_at, "reading slices")]
     )
     cell_mm = grid_spacing(shape, study.spacing_mm)
     chest = find_lungs(coarse, cell_mm)

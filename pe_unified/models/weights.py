@@ -16,17 +16,18 @@ from packaging.version import parse
 from torch import Tensor, nn
 
 from pe_unified.ct.errors import first_line
+from pe_unified.errors import UserError
 
 #: Where a reused part comes from: a checkpoint file, its content, or bare tensors by name;
 #: with a name before it, that name is reported in place of the file's.
 WeightSource = str | os.PathLike | Mapping[str, Any]
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError, RuntimeError):
     """A checkpoint that cannot be read, or must not be."""
 
 
-class ReuseError(ValueError):
+class ReuseError(UserError, ValueError):
     """Weights that do not fit the module they are meant for."""
 
 

@@ -63,7 +63,6 @@ def one_line_each(count):
     @pytest.mark.parametrize("form", FORMS)
     @settings(
         max_examples=count,
-        deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture],
     )
     @given(data=st.data())
@@ -79,7 +78,7 @@ test_many_damaged_files_give_one_line = pytest.mark.slow(one_line_each(2000))
 
 
 @pytest.mark.slow
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(form=st.sampled_from(FORMS), content=st.binary(max_size=4000))
 def test_rubbish_gives_one_line(form, content):
     check(form, content)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pe_unified.ct.stack import stack_slices
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.permutations(range(12)), st.floats(0.3, 5), st.floats(-900, 900))
 def test_slices_ascend_whatever_the_files_say(order, step, start):
     """Names and instance numbers are shuffled against the positions."""

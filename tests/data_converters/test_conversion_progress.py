@@ -4,27 +4,22 @@ from data_converters.core import progress
 from data_converters.core.progress import ConversionProgress
 
 
-@pytest.fixture(autouse=True)
-def lines_at_once(monkeypatch):
-    monkeypatch.setattr(progress, "_LOG_EVERY", 0.0)
-
-
-def test_a_log_file_gets_lines_with_a_rate(capsys, monkeypatch):
+@pytest.fixture
+def told(monkeypatch):
+    calls = []
     now = iter(range(0, 1000, 2))
     monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(now)))
+    monkeypatch.setattr(progress, "tell", lambda *call: calls.append(call))
+    return calls
+
+
+def test_patients_slices_and_their_rate_are_told(told):
     with ConversionProgress("fumpe", total=4) as bar:
         bar.slices_done(30)
         bar.patient_done()
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("fumpe: 0 of 4 patients, 30 slices, ")
-    assert lines[1].startswith("fumpe: 1 of 4 patients, 30 slices, ")
-    rates = [float(line.split()[-2]) for line in lines]
-    assert lines[0].endswith("slices/s") and rates[0] > rates[1] > 0
-
-
-def test_quiet_is_quiet(capsys):
-    with ConversionProgress("fumpe", total=4, quiet=True) as bar:
-        bar.slices_done(30)
-        bar.patient_done()
-        bar.say("word")
-    assert not capsys.readouterr().err
+    title = "fumpe, patients"
+    assert told == [
+        (title, 0, 4, "0 slices, 0 slices/s"),
+        (title, 0, 4, "30 slices, 8 slices/s"),
+        (title, 1, 4, "30 slices, 5 slices/s"),
+    ]

@@ -17,7 +17,7 @@ counts = st.dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     counts,
     st.integers(0, 200),
@@ -106,7 +106,7 @@ def encode(hu):
     return np.stack(channels, axis=-1)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**31))
 def test_windows_back_to_hu_within_a_grey_level(seed):
     hu = np.random.default_rng(seed).uniform(-1350, 434, (16, 16))

@@ -22,7 +22,7 @@ masks = arrays(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(masks)
 def test_components_survive_to_the_pixel(mask):
     annotations = annotations_of_mask(mask)
@@ -43,7 +43,7 @@ def test_components_survive_to_the_pixel(mask):
         np.testing.assert_array_equal(union, mask)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(arrays(np.int32, (9, 11), elements=st.sampled_from([0, 0, 1, 3, 70000])))
 def test_touching_instances_stay_apart(labels):
     annotations = annotations_of_mask(labels, instances=True)

@@ -15,7 +15,7 @@ patients = st.dictionaries(
 shares = st.tuples(*[st.sampled_from([0.0, 0.1, 0.15, 0.3, 0.7])] * 3).filter(any)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(patients, shares, st.integers(0, 5))
 def test_every_patient_has_one_split_near_its_share(has_pe, fractions, seed):
     splits = assign_splits(has_pe, fractions, seed)
@@ -32,7 +32,7 @@ def test_every_patient_has_one_split_near_its_share(has_pe, fractions, seed):
                 assert counts[name] > 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(20, 80), st.floats(0.2, 0.8), st.integers(0, 3))
 def test_stratified(count, rate, seed):
     has_pe = {f"p{k}": k < count * rate for k in range(count)}
@@ -43,7 +43,7 @@ def test_stratified(count, rate, seed):
         assert abs(sum(has_pe[patient] for patient in members) - share * positives) <= 1.5
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(patients, st.integers(1, 12), st.integers(0, 3))
 def test_groups_are_never_divided(has_pe, count, seed):
     groups = {patient: f"g{sum(patient.encode()) % count}" for patient in list(has_pe)[::2]}
@@ -52,7 +52,7 @@ def test_groups_are_never_divided(has_pe, count, seed):
         assert len({splits[patient] for patient in groups if groups[patient] == group}) == 1
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(patients, st.sampled_from(SPLITS), st.integers(2, 9), st.integers(0, 3))
 def test_those_with_a_place_keep_it_and_the_others_even_out(has_pe, split, every, seed):
     fixed = dict.fromkeys(list(has_pe)[::every], split)
@@ -103,7 +103,7 @@ def test_three_positive_patients_fill_three_splits():
     assert sorted(splits.values()) == ["test", "train", "val"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(patients.filter(lambda has_pe: len(has_pe) >= 5), st.integers(2, 5), st.integers(0, 3))
 def test_folds_are_even(has_pe, folds, seed):
     parts = assign_folds(has_pe, folds, seed)

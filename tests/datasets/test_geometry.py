@@ -40,7 +40,7 @@ def overlap(results):
     return (seen & labelled).sum() / max((seen | labelled).sum(), 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), elastic=st.sampled_from([0.0, 1.0]))
 def test_masks_and_boxes_follow_the_image(seed, elastic):
     results = RandomSliceGeometry(elastic=elastic, rotate=30, shift=0.1).transform(
@@ -51,7 +51,7 @@ def test_masks_and_boxes_follow_the_image(seed, elastic):
     np.testing.assert_array_equal(results["boxes"], boxes_of_instances(results["instance_map"]))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000))
 def test_boxes_without_masks_contain_what_the_masks_would_give(seed):
     transform = RandomSliceGeometry(rotate=20, shift=0.0, scale=(0.8, 0.9))
@@ -95,7 +95,7 @@ def test_the_draw_alone_decides_whatever_labels_are_known():
         assert 5 < len(deformed) < 20
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000))
 def test_deformed_boxes_without_masks_enclose_the_emboli(seed):
     transform = RandomSliceGeometry(elastic=1.0, rotate=20, shift=0.1)
@@ -150,7 +150,7 @@ def test_random_geometry_before_labels_is_an_error():
         RandomSliceGeometry().transform(results)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     box=st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(1, 36), st.integers(1, 36)),
     margin=st.floats(0, 40),

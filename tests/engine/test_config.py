@@ -347,3 +347,13 @@ def test_one_window_is_a_list_too(path):
     with pytest.raises(ConfigError, match=r"windows=\[pe\]"):
         load_config(path, {"windows": "pe"})
     assert load_config(path, {"windows": ["pe"]}).model.backbone.in_channels == 1
+
+
+def test_settings_that_several_steps_share_stay_as_given(path):
+    """The knobs of one step write into its config, not into the recipe."""
+    pipeline = [dict(type="LoadCTSlice"), dict(type="ResizeSlice", size=64)]
+    settings = [{"input_size": 64, "train_dataloader": {"dataset": {"pipeline": pipeline}}}]
+    for _ in range(2):
+        cfg = load_config(path, {"input_size": 96}, settings=settings)
+        assert cfg.train_dataloader.dataset.pipeline[1]["size"] == 96
+    assert pipeline[1]["size"] == 64

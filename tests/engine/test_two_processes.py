@@ -5,12 +5,12 @@ norm, and Dice pooled over a batch, see the share of each process.
 """
 
 import json
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from processes import run
 from tiny_run import small_settings
 
 from pe_unified.models.weights import load_checkpoint_safely
@@ -62,7 +62,7 @@ def runs(repository, tiny_dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("distributed")
     script = write_script(folder, repository, tiny_dataset, norm_eval=True)
     for command in ([sys.executable], TORCHRUN):
-        done = subprocess.run([*command, str(script)], capture_output=True, text=True)
+        done = run([*command, script])
         assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
@@ -90,7 +90,7 @@ def test_same_weights(runs):
 
 def test_processes_share_batch_norm_statistics(repository, tiny_dataset, tmp_path):
     script = write_script(tmp_path, repository, tiny_dataset, norm_eval=False)
-    done = subprocess.run([*TORCHRUN, str(script)], capture_output=True, text=True)
+    done = run([*TORCHRUN, script])
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (torch.load(tmp_path / f"2/rank{rank}.pt") for rank in (0, 1))
     moved = [name for name in first if name.endswith("running_mean") and first[name].any()]
@@ -153,7 +153,7 @@ def test_every_process_resumes_its_own_random_state(repository, tiny_dataset, tm
             work_dir=str(tmp_path),
         )
     )
-    done = subprocess.run([*TORCHRUN, str(script)], capture_output=True, text=True)
+    done = run([*TORCHRUN, script])
     assert done.returncode == 0, done.stderr[-3000:]
     (first, first_resumed), (second, second_resumed) = (
         torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1)
@@ -170,14 +170,14 @@ def test_recipe_and_evaluation_by_two_processes(repository, tiny_dataset, tmp_pa
     out = tmp_path / "run"
     train = ["tools/train_steps.py", str(tmp_path / "recipe.py"), "--work-dir", str(out)]
     train += ["--data-root", str(tiny_dataset), "--launcher", "pytorch"]
-    done = subprocess.run([*TORCHRUN, *train], cwd=repository, capture_output=True, text=True)
+    done = run([*TORCHRUN, *train], cwd=repository)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("test patients") == 1
     (record,) = json.loads((out / "summary.json").read_text())["steps"]
     config = next((out / "s1_cls").glob("*.py"))
     test = ["tools/test.py", str(config), str(out / record["checkpoint"])]
     test += ["--work-dir", str(tmp_path / "test"), "--launcher", "pytorch"]
-    done = subprocess.run([*TORCHRUN, *test], cwd=repository, capture_output=True, text=True)
+    done = run([*TORCHRUN, *test], cwd=repository)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("metrics written") == 1
     metrics = json.loads((tmp_path / "test/metrics.json").read_text())["metrics"]

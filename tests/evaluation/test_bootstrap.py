@@ -48,7 +48,7 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
     assert 0.82 <= covered / 200 <= 0.96
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.floats(-100, 100), min_size=6, max_size=30), st.integers(0, 1000))
 def test_interval_contains_the_point_and_grows_with_its_level(values, seed):
     narrow = estimate(mean_of(values), len(values), 300, seed, level=0.8)["mean"]

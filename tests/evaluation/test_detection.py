@@ -76,7 +76,7 @@ def at_unit_weights(table: DetTable, threshold: float = 0.5) -> dict[str, float]
     return {name: float(value[0]) for name, value in values.items()}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 1_000_000), st.integers(1, 12))
 def test_average_precision_equals_pycocotools(seed, slices):
     split = random_split(seed, slices)

@@ -2,10 +2,11 @@
 
 import json
 import os
-import subprocess
 import sys
+from contextlib import ExitStack
 
 import pytest
+from processes import started
 
 WORKER = """
 import json, sys
@@ -49,15 +50,15 @@ def test_two_processes_measure_what_one_measures(tmp_path):
     alone = tmp_path / "alone.json"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
 
-    def start(*arguments) -> subprocess.Popen:
-        command = [sys.executable, "-c", WORKER, *map(str, arguments)]
-        return subprocess.Popen(command, env=environment, cwd=tmp_path)
+    def start(*arguments):
+        return started([sys.executable, "-c", WORKER, *arguments], env=environment, cwd=tmp_path)
 
-    processes = [start(alone)]
-    processes += [
-        start(tmp_path / f"rank{rank}.json", tmp_path / "meeting", rank) for rank in range(2)
-    ]
-    assert [process.wait(timeout=240) for process in processes] == [0, 0, 0]
+    with ExitStack() as stack:
+        processes = [stack.enter_context(start(alone))]
+        for rank in range(2):
+            words = (tmp_path / f"rank{rank}.json", tmp_path / "meeting", rank)
+            processes.append(stack.enter_context(start(*words)))
+        assert [process.wait() for process in processes] == [0, 0, 0]
     expected = json.loads(alone.read_text())
     for rank in range(2):
         found = json.loads((tmp_path / f"rank{rank}.json").read_text())

@@ -26,7 +26,7 @@ def test_distances_by_hand():
     assert distances[3, 0] == pytest.approx(np.hypot(3.5 * 1.0, 3.5 * 0.5))
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000))
 def test_distances_agree_with_a_distance_transform_to_half_a_voxel(seed):
     generator = np.random.default_rng(seed)
@@ -76,7 +76,7 @@ def test_epsilon_decides_what_is_found():
         assert at_unit_weights(table, [8])["sensitivity_at_8"] == at_one
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000))
 def test_curve_rises_and_weights_equal_repeated_scans(seed):
     generator = np.random.default_rng(seed)

@@ -88,7 +88,7 @@ def test_perfect_prediction_is_one():
     assert list(found.values()) == [1.0] * 4
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, BINS - 1), st.lists(st.integers(0, 1 << 20), min_size=1, max_size=50))
 def test_multiples_of_one_over_256_are_exact_thresholds(first, raw):
     probability = np.array(raw, dtype=np.float32) / (1 << 20)
@@ -97,7 +97,7 @@ def test_multiples_of_one_over_256_are_exact_thresholds(first, raw):
     assert counts.sum() == len(raw) and counts[0].sum() == 0
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.integers(1, BINS - 1))
 def test_iou_and_dice_agree_and_stay_in_range(seed, first):
     probabilities, masks = random_split(seed, slices=4, size=16)

@@ -69,7 +69,7 @@ def test_weights_equal_repeated_patients(seed):
             assert weighted[name][row] == pytest.approx(value, nan_ok=True), name
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.tuples(st.booleans(), st.integers(0, 1000), st.integers(0, 3)), min_size=2, max_size=40
@@ -159,7 +159,7 @@ def test_another_table_is_refused(tmp_path):
         SliceTable.load(tmp_path / "other.npz")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 700), st.integers(0, 50), st.floats(0.5, 1.0), st.integers(0, 9))
 def test_the_gate_keeps_its_share_and_no_more_than_needed(positives, negatives, share, seed):
     rng = np.random.default_rng(seed)

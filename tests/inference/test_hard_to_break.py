@@ -396,7 +396,6 @@ def infer(monkeypatch, repository, checkpoint):
 
 
 @pytest.mark.parametrize("made", CORPUS, ids=lambda made: made.__name__)
-@pytest.mark.timeout(60)
 def test_one_line_and_nothing_left(infer, tmp_path, made, capsys):
     path, out = made(tmp_path / "study"), tmp_path / "out"
     text = infer(path, out)

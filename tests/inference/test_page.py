@@ -26,9 +26,9 @@ def page(report):
     return out / "report.html", found
 
 
-def browser(*arguments, timeout=120):
+def browser(*arguments):
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 def test_nothing_is_loaded_from_elsewhere(page):

@@ -26,7 +26,7 @@ def _pixels(seed: int, share: float = 0.2) -> tuple[torch.Tensor, torch.Tensor]:
     return logits, target
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**16), share=st.sampled_from([0.0, 0.05, 0.5, 1.0]))
 def test_dice_is_monais_batch_dice(seed, share):
     logits, target = _pixels(seed, share)

@@ -30,7 +30,7 @@ def _seen(plane: np.ndarray, crop) -> np.ndarray:
     return out
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     crop=CROPS,
     zoom=st.tuples(st.integers(1, 4), st.integers(1, 4)),
@@ -49,7 +49,7 @@ def test_maps_return_exactly(crop, zoom, padding, seed):
     np.testing.assert_allclose(back, golden, atol=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     crop=CROPS,
     zoom=st.tuples(st.integers(1, 4), st.integers(1, 4)),

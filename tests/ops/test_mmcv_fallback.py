@@ -14,9 +14,7 @@ from pe_unified.ops import MmcvExtFallback, install_mmcv_fallback, mmcv_ext
 
 
 def _python(code: str, *flags: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, *flags, "-c", code], capture_output=True, text=True, timeout=180
-    )
+    return subprocess.run([sys.executable, *flags, "-c", code], capture_output=True, text=True)
 
 
 def _greedy(boxes: np.ndarray, scores: np.ndarray, threshold: float, offset: int) -> list[int]:
@@ -38,7 +36,7 @@ def _greedy(boxes: np.ndarray, scores: np.ndarray, threshold: float, offset: int
     return kept
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     corners=st.lists(
         st.tuples(*[st.integers(0, 30)] * 2, *[st.integers(1, 20)] * 2), min_size=0, max_size=25

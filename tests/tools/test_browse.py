@@ -12,6 +12,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from pe_unified.ct.hu import write_slice_png
+from pe_unified.engine.browse import BOX_RGB, MASK_RGB, choose_slices
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
@@ -151,12 +152,12 @@ def test_outlines_lie_on_the_embolus_whichever_way_labels_travel(
     picture = cv2.imread(str(out / "slices" / "P0_0001.png"))
     side = picture.shape[1]
     assert picture.shape[0] == 2 * side
-    assert not colour_pixels(picture[:side], browse.BOX_RGB).any(), "the upper row is plain"
+    assert not colour_pixels(picture[:side], BOX_RGB).any(), "the upper row is plain"
     scale = side / 20
-    rows, cols = np.nonzero(colour_pixels(picture[side:], browse.MASK_RGB))
+    rows, cols = np.nonzero(colour_pixels(picture[side:], MASK_RGB))
     found = [cols.min() / scale, rows.min() / scale, cols.max() / scale, rows.max() / scale]
     np.testing.assert_allclose(found, [10, 5, 16, 10], atol=0.2)
-    rows, cols = np.nonzero(colour_pixels(picture[side:], browse.BOX_RGB))
+    rows, cols = np.nonzero(colour_pixels(picture[side:], BOX_RGB))
     found = [cols.min() / scale, rows.min() / scale, cols.max() / scale, rows.max() / scale]
     np.testing.assert_allclose(found, [10, 5, 16, 10], atol=0.2)
 
@@ -167,16 +168,16 @@ def test_neighbours_are_named(browse, monkeypatch, tmp_path, data):
     assert all(f"slice {offset}, pe 100 / 700 HU" in page for offset in ("-1", "+0", "+1"))
 
 
-def test_choice_is_balanced_seeded_and_complete(browse):
+def test_choice_is_balanced_seeded_and_complete():
     labels = np.array([1.0] * 10 + [0.0] * 90 + [np.nan] * 5)
-    chosen = browse.choose_slices(labels, 12, seed=1)
+    chosen = choose_slices(labels, 12, seed=1)
     assert len(set(chosen)) == 12 and chosen == sorted(chosen)
     assert sum(labels[chosen] == 1) == 6
-    assert chosen == browse.choose_slices(labels, 12, seed=1)
-    assert chosen != browse.choose_slices(labels, 12, seed=2)
-    assert len(browse.choose_slices(labels, 40, seed=0)) == 40
-    assert len(browse.choose_slices(np.ones(5), 4, seed=0)) == 4
-    assert browse.choose_slices(labels, 1000, seed=0) == list(range(105))
+    assert chosen == choose_slices(labels, 12, seed=1)
+    assert chosen != choose_slices(labels, 12, seed=2)
+    assert len(choose_slices(labels, 40, seed=0)) == 40
+    assert len(choose_slices(np.ones(5), 4, seed=0)) == 4
+    assert choose_slices(labels, 1000, seed=0) == list(range(105))
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from pe_unified.ct.phantom import paint_study
+from pe_unified.inference.painted_faults import resample, summarise_faults
+from pe_unified.inference.painted_truth import Checked, check_study, summarise
 
 
-def test_a_study_is_checked_against_its_truth(load_tool):
-    tool = load_tool("check_findings")
+def test_a_study_is_checked_against_its_truth():
     painted = paint_study(3, (60, 128, 128), positive=True)
-    checked = tool.check_study("made up", painted)
+    checked = check_study("made up", painted)
     dice = checked.lung_dice
     assert 0.8 < dice["sharp, without vessels"] < dice["sharp, with vessels"] <= 1
     assert 0.7 < dice["grid, with vessels"] < dice["sharp, with vessels"]
@@ -20,21 +21,20 @@ def test_a_study_is_checked_against_its_truth(load_tool):
         assert true in ("left", "right", "both")
     # Against lungs in the wrong place the figure falls: it does measure.
     moved = np.roll(painted.structures, 30, axis=2)
-    worse = tool.check_study("moved", type(painted)(**{**vars(painted), "structures": moved}))
+    worse = check_study("moved", type(painted)(**{**vars(painted), "structures": moved}))
     assert all(worse.lung_dice[kind] < dice[kind] - 0.1 for kind in dice)
 
 
-def test_figures_are_counts_of_the_studies(load_tool):
-    tool = load_tool("check_findings")
+def test_figures_are_counts_of_the_studies():
     emboli = [("left", "left", "central", "central"), ("right", "midline", "segmental", "central")]
     studies = [
-        tool.Checked("a", {"grid": 0.9}, emboli, 0, ["motion"], True, True),
-        tool.Checked("b", {"grid": 0.7}, [("both", "left", "central", "segmental")], 2, [], 0, 0),
-        tool.Checked(
+        Checked("a", {"grid": 0.9}, emboli, 0, ["motion"], True, True),
+        Checked("b", {"grid": 0.7}, [("both", "left", "central", "segmental")], 2, [], 0, 0),
+        Checked(
             "c", {"grid": 0.8}, [("left", "right", "segmental", "segmental")], 1, ["motion"], 0, 0
         ),
     ]
-    found = tool.summarise(studies)
+    found = summarise(studies)
     assert found["lungs"]["mean Dice, grid"] == pytest.approx(0.8)
     assert found["lungs"]["lowest Dice, grid"] == 0.7
     assert found["side"] == {
@@ -61,22 +61,20 @@ def test_the_command_writes_what_it_shows(load_tool, tmp_path, capsys):
     )
 
 
-def test_larger_voxels_are_means(load_tool):
-    tool = load_tool("check_findings")
+def test_larger_voxels_are_means():
     volume = np.arange(4 * 4 * 6, dtype=np.float32).reshape(4, 4, 6)
-    means = tool.resample(volume, (1.0, 1.0, 1.0), (2.0, 2.0, 3.0))
+    means = resample(volume, (1.0, 1.0, 1.0), (2.0, 2.0, 3.0))
     expected = volume.reshape(2, 2, 2, 2, 2, 3).mean(axis=(1, 3, 5))
     np.testing.assert_allclose(means, expected, rtol=1e-5)
-    thick = tool.resample(volume, (1.0, 1.0, 1.0), (1.5, 1.0, 1.0))
+    thick = resample(volume, (1.0, 1.0, 1.0), (1.5, 1.0, 1.0))
     np.testing.assert_allclose(thick[0], volume[0] / 1.5 + volume[1] / 3, rtol=1e-5)
     assert len(thick) == 2
 
 
-def test_flags_are_counted_by_kind(load_tool):
-    tool = load_tool("check_findings")
+def test_flags_are_counted_by_kind():
     first = [("motion", "5 mm", True, True), ("motion", "5 mm", False, True)]
     second = [("motion", "5 mm", True, False), ("no_lungs", "", False, False)]
-    found = tool.summarise_faults([(first, {"a": 0.9}), (second, {"a": 0.7})])
+    found = summarise_faults([(first, {"a": 0.9}), (second, {"a": 0.7})])
     assert found["lungs beside gas, a"] == {"mean Dice": pytest.approx(0.8), "lowest Dice": 0.7}
     assert found["motion, 5 mm"] == {
         "painted": 2,

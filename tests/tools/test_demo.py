@@ -24,16 +24,16 @@ def stages(load_tool, monkeypatch, tmp_path):
     words += ["--studies", "6", "4", "--size", "64", "--slices", "16", "--workers", "1"]
     called: list[str] = []
 
-    def call(command, cwd):
+    def call(command, folder):
         called.append(Path(command[1]).stem)
         if called[-1] == "train_steps":
             summary = {"steps": [{"name": "s1_cls", "seconds": 1.0}]}
             (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
-            return subprocess.CompletedProcess(command, 0)
+            return 0
         monkeypatch.setattr(sys, "argv", command[1:])
         with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(cwd / command[1]), run_name="__main__")
-        return subprocess.CompletedProcess(command, end.value.code)
+            runpy.run_path(str(folder / command[1]), run_name="__main__")
+        return end.value.code
 
     def run():
         called.clear()
@@ -41,7 +41,7 @@ def stages(load_tool, monkeypatch, tmp_path):
         demo.main()
         return list(called)
 
-    monkeypatch.setattr(demo.subprocess, "run", call)
+    monkeypatch.setattr(demo, "run_command", call)
     monkeypatch.setattr(cli, "usable_cores", lambda: 1)
     return run
 

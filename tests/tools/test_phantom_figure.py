@@ -59,5 +59,7 @@ def test_outlines_keep_their_colour_in_a_small_file(figure, tmp_path: Path) -> N
 
 
 def test_a_folder_without_masks_is_named(figure, tmp_path: Path, capsys) -> None:
-    assert figure.main(["sizes", "x.png", "--reference", str(tmp_path), "--studies", "1"]) == 2
+    with pytest.raises(SystemExit) as end:
+        figure.main(["sizes", "x.png", "--reference", str(tmp_path), "--studies", "1"])
+    assert end.value.code == 2
     assert str(tmp_path) in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 
 def test_it_prints_and_writes_a_row_for_each_case(load_tool, painted_set, tmp_path, capsys) -> None:
     tool = load_tool("threshold_baseline")
@@ -22,5 +24,7 @@ def test_it_prints_and_writes_a_row_for_each_case(load_tool, painted_set, tmp_pa
 
 def test_missing_truth_is_named_with_the_cure(load_tool, painted_set, tmp_path, capsys) -> None:
     tool = load_tool("threshold_baseline")
-    assert tool.main([str(painted_set[0]), "--truth", str(tmp_path)]) == 2
+    with pytest.raises(SystemExit) as end:
+        tool.main([str(painted_set[0]), "--truth", str(tmp_path)])
+    assert end.value.code == 2
     assert "--truth" in capsys.readouterr().err

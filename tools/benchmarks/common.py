@@ -11,6 +11,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from pe_unified.progress import track
+
 _PACKAGES = ("torch", "onedl-mmengine", "onedl-mmdetection", "opencv-python-headless", "pydicom")
 
 
@@ -46,7 +48,7 @@ def side_by_side(
         ours()
         reference()
     times: tuple[list[float], list[float]] = ([], [])
-    for repeat in range(repeats):
+    for repeat in track(range(repeats), "timing"):
         order = ((0, ours), (1, reference)) if repeat % 2 == 0 else ((1, reference), (0, ours))
         for slot, call in order:
             start = time.perf_counter()

@@ -27,11 +27,11 @@ from pe_unified.ct.study import open_study
 from pe_unified.datasets.geometry import ResizeSlice
 from pe_unified.inference import StudyPredictor, load_model
 from pe_unified.inference.model import InferenceModel
-from pe_unified.inference.predictor import BATCH_SIZE
 from pe_unified.inference.reading import SliceReader, ahead
 from pe_unified.inference.survey import survey
 from pe_unified.memory import keep_freed_memory
 from pe_unified.models.precision import fastest_precision
+from pe_unified.options import BATCH_SIZE
 
 #: Slices for a figure that is only told.
 _FEW = 16

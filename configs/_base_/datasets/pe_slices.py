@@ -30,6 +30,7 @@ train_dataloader = dict(
     batch_size=batch_size,
     num_workers=num_workers,
     persistent_workers=True,
+    timeout=300,
     drop_last=True,
     sampler=dict(type="ClassBalancedSampler"),
     dataset=dict(
@@ -45,6 +46,7 @@ val_dataloader = dict(
     batch_size=batch_size,
     num_workers=num_workers,
     persistent_workers=True,
+    timeout=300,
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type="PESliceDataset",
@@ -60,6 +62,7 @@ test_dataloader = dict(
     batch_size=batch_size,
     num_workers=num_workers,
     persistent_workers=True,
+    timeout=300,
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type="PESliceDataset",

@@ -22,7 +22,7 @@ def _painted(tubes: Tubes) -> np.ndarray:
     return volume
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.floats(2.0, 7.0),
     st.tuples(*[st.floats(-8, 8)] * 3),

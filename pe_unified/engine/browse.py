@@ -1,0 +1,256 @@
+"""Pictures of what a pipeline gives the network, on one self-contained page."""
+
+import base64
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from pe_unified.ct.windows import resolve_window
+from pe_unified.datasets import Draw, PESliceDataset
+from pe_unified.engine.config import ConfigError
+from pe_unified.engine.knobs import kind_of
+from pe_unified.files import write_bytes
+from pe_unified.notice import RESEARCH_LINE
+from pe_unified.progress import track
+from pe_unified.registry import DATASETS, SCOPE
+
+#: RGB of mask outlines and boxes; both stand off grey, and off each other for every eye.
+MASK_RGB, BOX_RGB = (86, 180, 233), (245, 160, 0)
+#: Longest side of a picture in the page, pixels.
+THUMBNAIL = 390
+#: Transforms that move the image; labels loaded after them stay in the stored slice.
+_GEOMETRY = ("CropToLungs", "ResizeSlice", "RandomSliceGeometry")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One output of the pipeline, labels in the geometry of the picture.
+
+    Fields:
+        picture: uint8 (channels, rows, cols).
+        mask: uint8 (rows, cols), or None where unknown.
+        boxes: (n, 4), x1 y1 x2 y2 in pixels, or None where unknown.
+        caption: name to text, in the order of the page.
+        name: of its PNG.
+    """
+
+    picture: np.ndarray
+    mask: np.ndarray | None
+    boxes: np.ndarray | None
+    caption: dict[str, str]
+    name: str
+
+
+def build_dataset(cfg: Config, split: str) -> PESliceDataset:
+    loader = cfg.get(f"{split}_dataloader")
+    if loader is None:
+        raise ConfigError(f"the config has no {split}_dataloader")
+    init_default_scope(SCOPE)
+    return DATASETS.build(loader.dataset)
+
+
+def choose_slices(labels: np.ndarray, number: int, seed: int) -> list[int]:
+    """Indices to show, in order: up to half of them with embolism, the rest drawn from others."""
+    if number < 1:
+        raise ConfigError(f"--number counts slices, got {number}")
+    generator = np.random.default_rng(seed)
+    positive = generator.permutation(np.flatnonzero(labels == 1))
+    others = generator.permutation(np.flatnonzero(labels != 1))
+    wanted = max((number + 1) // 2, number - len(others))
+    chosen = np.concatenate([positive[:wanted], others[: number - min(wanted, len(positive))]])
+    return sorted(int(index) for index in chosen)
+
+
+def channel_names(pipeline: Sequence[dict], neighbours: int) -> list[str]:
+    """What every input channel shows: the window, and the slice with 2.5D input."""
+    (step,) = [step for step in pipeline if kind_of(step) == "CTWindows"] or [{}]
+    names = []
+    for window in step.get("windows", ("lung", "pe", "mediastinal")):
+        seen = resolve_window(window)
+        name = window if isinstance(window, str) else "window"
+        names.append(f"{name} {seen.level:g} / {seen.width:g} HU")
+    offsets = range(-neighbours, neighbours + 1)
+    if not neighbours:
+        return names
+    return [f"slice {offset:+d}, {name}" for offset in offsets for name in names]
+
+
+def labels_follow(pipeline: Sequence[dict]) -> bool:
+    """Whether labels were loaded before the image moved, so that they moved along."""
+    kinds = [kind_of(step) for step in pipeline]
+    moves = [kinds.index(kind) for kind in _GEOMETRY if kind in kinds]
+    if not moves:
+        return True
+    return "LoadPELabels" in kinds and kinds.index("LoadPELabels") < min(moves)
+
+
+def read_item(output: dict, follow: bool) -> Item:
+    """Bring one output of the pipeline into the geometry of its picture."""
+    sample = output["data_samples"]
+    picture = output["inputs"].numpy()
+    rows, cols = picture.shape[1:]
+    x0, y0, x1, y1 = sample.crop_box
+    mask = boxes = None
+    if "gt_sem_seg" in sample:
+        mask = sample.gt_sem_seg.data[0].numpy().astype(np.uint8)
+        if not follow:
+            seen = np.ascontiguousarray(mask[y0:y1, x0:x1])
+            mask = cv2.resize(seen, (cols, rows), interpolation=cv2.INTER_NEAREST_EXACT)
+    if "gt_instances" in sample:
+        boxes = sample.gt_instances.bboxes.numpy().astype(np.float64)
+        if not follow:
+            boxes = (boxes - [x0, y0, x0, y0]) * np.tile(sample.scale_factor, 2)
+    path = Path(sample.img_path)
+    known = int(sample.gt_label) if "gt_label" in sample else None
+    spacing = sample.get("spacing_mm") or (None, None)
+    placed = None not in spacing[:2]
+    caption = {
+        "patient": str(sample.patient_id),
+        "file": "/".join(path.parts[-3:]),
+        "label": {None: "unknown", 0: "no embolism", 1: "embolism"}[known],
+        "mask": "unknown" if mask is None else f"{int(mask.sum())} pixels",
+        "boxes": "unknown" if boxes is None else str(len(boxes)),
+        "crop": f"x {x0} to {x1}, y {y0} to {y1} of {sample.ori_shape[1]} x {sample.ori_shape[0]}",
+        "spacing": " x ".join(f"{mm:.2f}" for mm in spacing[:2]) + " mm" if placed else "unknown",
+    }
+    return Item(picture, mask, boxes, caption, f"{path.parent.name}_{path.stem}.png")
+
+
+def draw_labels(item: Item, scale: float) -> np.ndarray:
+    """Outlines on clear ground: uint8 RGBA of the picture's size times ``scale``."""
+    rows, cols = (max(1, round(side * scale)) for side in item.picture.shape[1:])
+    layer = np.zeros((rows, cols, 4), dtype=np.uint8)
+    if item.mask is not None:
+        mask = cv2.resize(item.mask, (cols, rows), interpolation=cv2.INTER_NEAREST_EXACT)
+        edge = cv2.dilate(mask, np.ones((3, 3), np.uint8)) - mask
+        layer[edge > 0] = (*MASK_RGB, 255)
+    for x1, y1, x2, y2 in np.zeros((0, 4)) if item.boxes is None else item.boxes * scale:
+        # One pixel outside the box, so that the line hides no embolus.
+        low, high = (round(x1) - 2, round(y1) - 2), (round(x2) + 1, round(y2) + 1)
+        cv2.rectangle(layer, low, high, (*BOX_RGB, 255), 1)
+    return layer
+
+
+def full_picture(item: Item) -> np.ndarray:
+    """Channels side by side, without labels above and with labels below: RGB.
+
+    Small inputs are enlarged by a whole factor, so that outlines stay thin beside pixels.
+    """
+    factor = max(1, round(512 / max(item.picture.shape[1:])))
+    layer = draw_labels(item, factor)
+    sharp = item.picture.repeat(factor, axis=1).repeat(factor, axis=2)
+    plain = [cv2.cvtColor(channel, cv2.COLOR_GRAY2RGB) for channel in sharp]
+    drawn = [np.where(layer[..., 3:] > 0, layer[..., :3], channel) for channel in plain]
+    return np.vstack([np.hstack(plain), np.hstack(drawn)])
+
+
+def embed(picture: np.ndarray, kind: str) -> str:
+    """A picture (gray, or RGBA) as the source of an HTML image."""
+    if picture.ndim == 3:
+        picture = cv2.cvtColor(picture, cv2.COLOR_RGBA2BGRA)
+    done, data = cv2.imencode(f".{kind}", picture)
+    if not done:
+        raise RuntimeError(f"a picture of shape {picture.shape} could not be encoded as {kind}")
+    return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode()}"
+
+
+_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 14px/1.45 system-ui, sans-serif; margin: 1.5rem auto; max-width: 1240px;
+  padding: 0 1rem; color: #222; background: #fff; }
+h1 { font-size: 1.3rem; margin: 0 0 .2rem; }
+p { margin: .2rem 0; }
+.quiet, dt, figcaption { color: #666; }
+.key { display: inline-block; width: 1.4em; border-top: 3px solid; vertical-align: middle; }
+article { border-top: 1px solid #ddd; padding: 1rem 0; }
+.row { display: flex; flex-wrap: wrap; gap: 6px; }
+figure { margin: 0; }
+figure div { position: relative; line-height: 0; }
+figure img + img { position: absolute; inset: 0; }
+figcaption { font-size: 12px; }
+#labels:not(:checked) ~ main figure img + img { display: none; }
+dl { display: flex; flex-wrap: wrap; gap: .1rem 1.2rem; margin: 0 0 .5rem; font-size: 13px; }
+dl div { display: flex; gap: .35rem; }
+dd { margin: 0; }
+.pe { font-weight: 700; }
+@media (prefers-color-scheme: dark) {
+  body { color: #ddd; background: #161616; }
+  .quiet, dt, figcaption { color: #999; }
+  article { border-color: #333; }
+}
+"""
+
+
+def render_item(item: Item, channels: Sequence[str]) -> str:
+    scale = THUMBNAIL / max(item.picture.shape[1:])
+    layer = draw_labels(item, scale)
+    size = (layer.shape[1], layer.shape[0])
+    overlay = embed(layer, "png")
+    shrinks = scale < 1
+    figures = []
+    for channel, name in zip(item.picture, channels, strict=True):
+        thumbnail = cv2.resize(
+            channel, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        )
+        figures.append(
+            f'<figure><div><img src="{embed(thumbnail, "jpeg")}" alt="{html.escape(name)}" '
+            f'width="{size[0]}" height="{size[1]}">'
+            f'<img src="{overlay}" alt=""></div>'
+            f"<figcaption>{html.escape(name)}</figcaption></figure>"
+        )
+    facts = "".join(
+        f"<div><dt>{key}</dt><dd{' class=pe' if value == 'embolism' else ''}>"
+        f"{html.escape(value)}</dd></div>"
+        for key, value in item.caption.items()
+    )
+    link = f'<a href="slices/{html.escape(item.name)}">full size</a>'
+    return f"<article><dl>{facts}{link}</dl><div class=row>{''.join(figures)}</div></article>"
+
+
+def render_page(title: str, facts: Sequence[str], articles: Sequence[str]) -> str:
+    lines = "".join(f"<p class=quiet>{html.escape(fact)}</p>" for fact in facts)
+    keys = " &nbsp; ".join(
+        f'<span class=key style="color:rgb{rgb}"></span> {name}'
+        for rgb, name in ((MASK_RGB, "mask outline"), (BOX_RGB, "box"))
+    )
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8>"
+        '<meta name=viewport content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
+        f"<h1>{html.escape(title)}</h1>{lines}"
+        f"<input type=checkbox id=labels checked> <label for=labels>show labels</label> "
+        f"&nbsp; {keys}<main>{''.join(articles)}</main>"
+        f"<p class=quiet>{RESEARCH_LINE}.</p></html>\n"
+    )
+
+
+def browse(cfg: Config, title: str, out: Path, split: str, number: int, seed: int) -> Path:
+    """Write the page and the pictures of one split; the page's path."""
+    dataset = build_dataset(cfg, split)
+    settings = cfg[f"{split}_dataloader"].dataset
+    channels = channel_names(settings.pipeline, settings.get("neighbours", 0))
+    follow = labels_follow(settings.pipeline)
+    labels = dataset.labels()
+    (out / "slices").mkdir(parents=True, exist_ok=True)
+    articles = []
+    for index in track(choose_slices(labels, number, seed), "drawing slices"):
+        item = read_item(dataset[Draw(index, seed)], follow)
+        picture = cv2.cvtColor(full_picture(item), cv2.COLOR_RGB2BGR)
+        write_bytes(out / "slices" / item.name, cv2.imencode(".png", picture)[1].tobytes())
+        articles.append(render_item(item, channels))
+    facts = [
+        f"{settings.data_root}, {settings.ann_file}: {len(dataset)} slices of "
+        f"{len(set(dataset.patients()))} patients, {int(np.sum(labels == 1))} with embolism",
+        f"{len(articles)} shown, with and without embolism in equal parts where there are enough; "
+        f"seed {seed}",
+        "pipeline: " + ", ".join(step["type"] for step in settings.pipeline),
+    ]
+    page = out / "index.html"
+    write_bytes(page, render_page(f"{title}: {split} slices", facts, articles).encode())
+    return page

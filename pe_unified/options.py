@@ -1,0 +1,24 @@
+"""What command lines offer to choose from; light, so that ``--help`` answers at once."""
+
+import argparse
+
+#: What computes the network.
+BACKENDS = ("torch", "onnx", "openvino")
+#: What finds the lungs.
+LUNG_SOURCES = ("auto", "classical", "lungmask")
+#: Slices in one pass; more are no faster on a CPU and take more memory.
+BATCH_SIZE = 4
+#: Endings of files that are a study by themselves, by what they hold.
+NIFTI, NRRD, META_IMAGE = (".nii", ".nii.gz"), (".nrrd", ".nhdr"), (".mha", ".mhd")
+TAR = (".tar", ".tar.gz", ".tgz")
+STUDY_FILES = (*NIFTI, *NRRD, *META_IMAGE, ".zip", *TAR)
+#: The same in words.
+STUDY_ENDINGS = f"{', '.join(STUDY_FILES[:-1])} or {STUDY_FILES[-1]}"
+
+
+def positive(text: str) -> int:
+    """A whole number from 1, as the type of an argument."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value

@@ -1,0 +1,158 @@
+"""The edge of every command: errors in one line, Ctrl-C that leaves no process behind."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from processes import session, started, wait_for_the_end_of_all, wait_until
+
+from pe_unified.command import exit_on_user_error
+from pe_unified.errors import UserError
+from pe_unified.workers import WorkerDied, open_executor
+
+#: What stands in no line for a user.
+_NOISE = ("Traceback", "leaked", "KeyboardInterrupt")
+GOES_ON = "stopped; the same command goes on from here"
+
+
+def end_of(error, **options):
+    with pytest.raises(SystemExit) as end, exit_on_user_error(**options):
+        raise error
+    return end.value.code
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (UserError("no such head; did you mean seg_head?"), "no such head; did you mean seg_head?"),
+        (OSError(errno.ENOSPC, "No space left on device", "/data/x"), "/data/x: No space left on"),
+        (RuntimeError("received 0 items of ancdata"), "too many open files, the limit is"),
+        (OSError(errno.EMFILE, "Too many open files"), "raise it (ulimit -n 4096)"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(error, line):
+    told = end_of(error)
+    assert told.startswith("error: ") and line in told and "\n" not in told
+
+
+def test_other_errors_are_bugs_unless_everything_is_told(capsys):
+    with pytest.raises(ZeroDivisionError), exit_on_user_error():
+        raise ZeroDivisionError
+    assert "unforeseen, ZeroDivisionError" in end_of(ZeroDivisionError("x"), everything=True)
+    assert end_of(ValueError("--folds"), also=(ValueError,), status=2) == 2
+    assert capsys.readouterr().err == "error: --folds\n"
+
+
+def test_an_error_in_the_wake_of_ctrl_c_is_none(capsys):
+    """Workers that end then may raise errors in place of KeyboardInterrupt."""
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit) as end, exit_on_user_error(goes_on="go on"):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            raise RuntimeError("DataLoader worker is killed")
+    signal.signal(signal.SIGINT, handler)
+    assert end.value.code == 130 and capsys.readouterr().err == "stopped; go on\n"
+
+
+def _die(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_is_told():
+    with pytest.raises(WorkerDied, match="want of memory"), open_executor(2) as (executor, _):
+        executor.submit(_die, 0).result()
+
+
+def strike(words, begun, whom, repository, **options):
+    """Start a command, send SIGINT once it has begun, wait until nothing of it is left."""
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with started([sys.executable, *words], cwd=repository, **pipes, **options) as process:
+        wait_until(lambda: begun(process), process)
+        if whom == "group":
+            os.killpg(process.pid, signal.SIGINT)
+        elif whom == "kill":
+            process.kill()
+        else:
+            process.send_signal(signal.SIGINT)
+        wait_for_the_end_of_all(process)
+        return process.returncode, process.stderr.read()
+
+
+def paints(process):
+    """Worker processes beside the parent, its fork server and its tracker."""
+    return len(session(process)) >= 4
+
+
+@pytest.mark.parametrize("whom", ["group", "parent"])
+def test_ctrl_c_ends_painting_and_its_workers(repository, tmp_path, whom):
+    words = ["data_converters/make_phantom.py", tmp_path / "raw", "--layout", "fumpe"]
+    words += ["--studies", "40", "--workers", "2"]
+    status, said = strike(words, paints, whom, repository)
+    assert status == 130 and said.splitlines()[-1] == GOES_ON
+    assert not [noise for noise in _NOISE if noise in said]
+
+
+@pytest.mark.parametrize("whom", ["group", "parent", "kill"])
+def test_the_demo_ends_with_all_that_it_started(repository, tmp_path, whom):
+    words = ["tools/demo.py", "--data", tmp_path / "data", "--work-dir", tmp_path / "run"]
+    status, said = strike(
+        [*words, "--workers", "2"], lambda process: len(session(process)) >= 5, whom, repository
+    )
+    assert not [noise for noise in _NOISE if noise in said]
+    if whom != "kill":
+        assert status == 130 and said.splitlines()[-1] == GOES_ON
+
+
+@pytest.mark.parametrize("whom", ["group", "parent"])
+def test_ctrl_c_ends_training_and_its_loaders(repository, tiny_dataset, tmp_path, whom):
+    words = ["tools/train.py", "configs/pe_cls_r50.py", "--data-root", tiny_dataset]
+    words += ["--work-dir", tmp_path / "run", "--cfg-options", "pretrained=None", "input_size=64"]
+    words += ["num_workers=2", "batch_size=4", "precision=fp32"]
+    status, said = strike(words, lambda process: len(session(process)) >= 3, whom, repository)
+    assert status == 130
+    assert said.splitlines()[-1] == "stopped; --resume goes on from the newest checkpoint"
+    assert not [noise for noise in _NOISE if noise in said]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whom", ["group", "parent", "kill"])
+def test_ctrl_c_ends_steps_side_by_side(repository, tiny_dataset, tmp_path, whom):
+    words = ["tools/train_steps.py", "configs/demo/steps.py", "--data-root", tiny_dataset]
+    words += ["--work-dir", tmp_path / "run", "--jobs", "2", "--cfg-options", "num_workers=1"]
+
+    def trains(process):
+        return any((tmp_path / "run").glob("*/*/*.log"))
+
+    status, said = strike(words, trains, whom, repository)
+    assert not [noise for noise in _NOISE if noise in said] or whom == "kill"
+    if whom != "kill":
+        assert status == 130 and said.splitlines()[-1] == GOES_ON
+
+
+def test_help_loads_no_network(repository):
+    """All commands in one process, with torch and OpenMMLab out of reach."""
+    commands = sorted(
+        path
+        for folder in ("tools", "data_converters")
+        for path in (repository / folder).glob("*.py")
+        if path.stem not in ("command_line", "__init__")
+    )
+    code = f"""
+import runpy, sys
+for name in ("torch", "torchvision", "mmengine", "mmcv"):
+    sys.modules[name] = None
+for path in {[str(path) for path in commands]!r}:
+    sys.argv = [path, "--help"]
+    sys.path.insert(0, path.rpartition("/")[0])
+    try:
+        runpy.run_path(path, run_name="__main__")
+    except SystemExit as end:
+        assert not end.code, path
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("usage:") == len(commands)
