@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """From a folder of CT studies to a report of each.
 
-Every sub-folder of ROOT, and every zip, NIfTI or NRRD file in it, is a study. OUT gets a folder per
-study with the files of tools/infer.py, and summary.csv. The same command goes on where it was
+Every sub-folder of ROOT, and every zip, NIfTI or NRRD file in it, is a study. Where one holds
+several, of several patients or dates, each is analysed. OUT gets a folder per study with the files
+of tools/infer.py, and summary.csv. The same command goes on where it was
 interrupted; a study that cannot be analysed is named and stops no other. Exit status 1 when any
 failed.
 

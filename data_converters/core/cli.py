@@ -10,6 +10,7 @@ from data_converters.core.known_splits import read_splits
 from data_converters.core.plan import Converter
 from data_converters.core.run import RunOptions, convert, report_faults
 from pe_unified.ct.errors import DataError, shown
+from pe_unified.inputs import require_apart
 from pe_unified.workers import usable_cores
 
 _EPILOG = """\
@@ -159,6 +160,7 @@ def main(
     args = parser.parse_args()
     args.raw = args.raw.resolve()
     try:
+        require_apart(args.out, args.raw)
         options = run_options(args, is_part(args))
         report = convert(make(args), args.out, options)
     except (DataError, ValueError) as error:

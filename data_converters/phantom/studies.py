@@ -19,6 +19,7 @@ from data_converters.phantom.folders import remove_unfinished
 from pe_unified.ct.painting.labelmap import list_anatomies, read_label_map
 from pe_unified.ct.phantom import PhantomParams, PhantomStudy, paint_study
 from pe_unified.files import write_bytes, write_text
+from pe_unified.inputs import require_apart
 
 LAYOUTS: dict[str, Any] = {
     "fumpe": fumpe,
@@ -222,6 +223,8 @@ def make_set(
         ValueError: the folder holds a set of other settings.
     """
     out = Path(out)
+    if settings.anatomy is not None:
+        require_apart(out, Path(settings.anatomy))
     anatomy_of(settings, 1)
     _claim(out, settings)
     remove_unfinished(out)

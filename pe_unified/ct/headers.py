@@ -18,6 +18,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectorySto
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from pe_unified.ct.errors import DataError, one_line
+from pe_unified.ct.units import other_unit
 
 #: What is read of a header; the rest is skipped, which makes a scan of a folder quick.
 _HEADER_TAGS = {
@@ -43,6 +44,14 @@ _HEADER_TAGS = {
         "BitsStored",
         "ContrastBolusAgent",
         "AcquisitionNumber",
+        "AcquisitionTime",
+        "ConvolutionKernel",
+        "RealWorldValueMappingSequence",
+        "RescaleType",
+        "SeriesDescription",
+        "StudyDate",
+        "StudyTime",
+        "VolumeBasedCalculationTechnique",
     )
 }
 #: Files that lie beside slices and are never slices.
@@ -68,8 +77,14 @@ class SliceHeader:
         pixel_spacing: (between rows, between columns), mm.
         thickness: of the slice, mm.
         bits: stored per pixel; 0 where the file does not say.
-        contrast: the contrast agent named.
+        contrast: what is said of a contrast agent, which may be that there is none.
         acquisition: the scanner's pass over the patient, numbered from 1; 0 where not said.
+        acquired: time of day of that pass, HHMMSS.
+        study_date, study_time: YYYYMMDD and HHMMSS, as written.
+        kernel: of the reconstruction.
+        unit: what the pixels count, where the file says that it is not Hounsfield units.
+        technique: how the slice was computed from a volume.
+        description: of the series; free text that may hold a name.
     """
 
     path: Path
@@ -93,6 +108,13 @@ class SliceHeader:
     bits: int = 0
     contrast: str = ""
     acquisition: int = 0
+    acquired: str = ""
+    study_date: str = ""
+    study_time: str = ""
+    kernel: str = ""
+    unit: str = ""
+    technique: str = ""
+    description: str = ""
 
 
 @dataclass
@@ -207,6 +229,13 @@ def _header_of(path: Path, dataset: pydicom.Dataset) -> SliceHeader:
         bits=int(number_of(dataset, "BitsStored") or 0),
         contrast=_text(dataset, "ContrastBolusAgent"),
         acquisition=_integer(dataset, "AcquisitionNumber") or 0,
+        acquired=_text(dataset, "AcquisitionTime"),
+        study_date=_text(dataset, "StudyDate"),
+        study_time=_text(dataset, "StudyTime"),
+        kernel=one_line(_text(dataset, "ConvolutionKernel"))[:32],
+        unit=other_unit(_text(dataset, "RescaleType"), dataset),
+        technique=_text(dataset, "VolumeBasedCalculationTechnique").upper(),
+        description=_text(dataset, "SeriesDescription").upper(),
     )
 
 

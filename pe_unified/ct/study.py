@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pe_unified.ct.errors import DataError
 from pe_unified.ct.grids import Turn, placement_of, turn_of
 from pe_unified.ct.headers import COPY_AGAIN, SliceHeader, list_files, read_header, scan_files
 from pe_unified.ct.scratch import scratch_folder
-from pe_unified.ct.series import choose_series
+from pe_unified.ct.series import SeriesChoice, choose_series
 from pe_unified.ct.stack import stack_slices
 from pe_unified.ct.volume_files import (
     level_to_hu,
@@ -35,6 +36,7 @@ _NRRD = (".nrrd", ".nhdr")
 STUDY_FILES = (*_NIFTI, *_NRRD, ".zip")
 
 Spacing = tuple[float | None, float | None, float | None]
+_Choose = Callable[[Sequence[SliceHeader], str], SeriesChoice]
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +180,7 @@ def open_study(
     path: str | os.PathLike,
     series_uid: str | None = None,
     limits: ArchiveLimits | None = None,
+    study_uid: str | None = None,
 ) -> Iterator[CTStudy]:
     """Open a study: a folder of DICOM slices, one slice, a NIfTI or NRRD file, or a zip of one.
 
@@ -187,14 +190,17 @@ def open_study(
         path: folder or file.
         series_uid: of several series in a folder take this one (see ``choose_series``).
         limits: what an archive may unpack to.
+        study_uid: of several studies take this one, or ``newest`` (see ``choose_study``).
 
     Raises:
+        SeveralStudies: of several patients or dates, and none is asked for.
         DataError: nothing there, unreadable, or no axial CT.
     """
     path = Path(path)
     with scratch_folder() as scratch:
         try:
-            study = _open(path, series_uid, scratch, limits)
+            choose = partial(choose_series, series_uid=series_uid, study=study_uid)
+            study = _open(path, choose, scratch, limits)
             broken = tuple(_as_packed(path, error, scratch) for error in study.broken)
             yield replace(study, broken=broken)
         except DataError as error:
@@ -209,12 +215,10 @@ def _as_packed(path: Path, error: DataError, scratch: Path) -> DataError:
     return error.at(path.joinpath(*unpacked.parts[1:]))
 
 
-def _open(
-    path: Path, series_uid: str | None, scratch: Path, limits: ArchiveLimits | None
-) -> CTStudy:
+def _open(path: Path, choose: _Choose, scratch: Path, limits: ArchiveLimits | None) -> CTStudy:
     name = path.name.lower()
     if path.is_dir():
-        return _from_folder(path, series_uid, scratch, limits)
+        return _from_folder(path, choose, scratch, limits)
     if not path.exists():
         raise DataError(path, "no such file or folder", "check the path")
     if not path.is_file():
@@ -227,9 +231,9 @@ def _open(
         unpacked = scratch / "zip"
         unpacked.mkdir()
         unpack_zip(path, unpacked, limits)
-        return replace(_open(unpacked, series_uid, scratch, limits), source=path)
+        return replace(_open(unpacked, choose, scratch, limits), source=path)
     header = read_header(path)
-    choice = choose_series([header], os.fspath(path))
+    choice = choose([header], os.fspath(path))
     return _from_stack(choice.slices, choice.notes, path)
 
 
@@ -238,21 +242,21 @@ def _is_volume(path: Path) -> bool:
 
 
 def _from_folder(
-    folder: Path, series_uid: str | None, scratch: Path, limits: ArchiveLimits | None
+    folder: Path, choose: _Choose, scratch: Path, limits: ArchiveLimits | None
 ) -> CTStudy:
     """The series of a folder; where there is no slice in it, its only NIfTI or NRRD file."""
     files = list_files(folder)
     scan = scan_files(files)
     volumes = [file for file in files if _is_volume(file)]
     if not scan.headers and len(volumes) == 1:
-        volume = _open(volumes[0], series_uid, scratch, limits)
+        volume = _open(volumes[0], choose, scratch, limits)
         return replace(volume, broken=tuple(scan.broken))
     if not scan.headers and volumes:
         reason = f"{len(volumes)} NIfTI or NRRD files, and no DICOM slice"
         raise DataError(folder, reason, "point to the one that is the CT")
     if scan.broken and not scan.headers:
         raise scan.broken[0]
-    choice = choose_series(scan.headers, os.fspath(folder), series_uid)
+    choice = choose(scan.headers, os.fspath(folder))
     notes = [choice.reason] if choice.reason else []
     notes += choice.notes
     if scan.broken:

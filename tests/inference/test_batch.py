@@ -174,7 +174,7 @@ def test_what_is_done_is_not_done_again(painted_set, model, tmp_path):
 def test_an_output_that_others_use_is_refused(painted_set, model, tmp_path):
     root = copies(painted_set, tmp_path / "cases", 1)
     for out in (root, root / "reports"):
-        with pytest.raises(DataError, match="lies in the folder of studies"):
+        with pytest.raises(DataError, match="which is read: the next run"):
             analyse_many(root, out, model)
     out = tmp_path / "out"
     out.mkdir()
