@@ -190,7 +190,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     console = Console()
-    anatomies = list(list_anatomies(args.anatomy).items()) if args.anatomy else [("", None)]
+    try:
+        anatomies = list(list_anatomies(args.anatomy).items()) if args.anatomy else [("", None)]
+    except FileNotFoundError as error:
+        print(f"check_findings: {error}", file=sys.stderr)
+        return 2
     studies = []
     for number in track(range(args.studies), "painting and checking", console=console):
         name, path = anatomies[number % len(anatomies)]

@@ -28,6 +28,7 @@ from data_converters.phantom.threshold import (
 )
 from pe_unified.ct.errors import DataError
 from pe_unified.files import write_text
+from pe_unified.inputs import require_there
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -70,6 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     console = Console(highlight=False)
     try:
+        require_there(args.converted, *args.truth)
         rows = measure(args.converted, args.truth, console)
     except (DataError, FileNotFoundError) as error:
         print(f"threshold_baseline: {error}", file=sys.stderr)

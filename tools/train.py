@@ -13,6 +13,7 @@ from pathlib import Path
 from command_line import add_config_arguments, exit_on_user_error, read_config
 
 from pe_unified.engine import ConfigError, PERunner
+from pe_unified.engine.foresight import require_files
 from pe_unified.engine.runner import refuse_used
 
 
@@ -50,6 +51,7 @@ def main() -> None:
             if not separator:
                 raise ConfigError(f"--reuse takes MODULE=CHECKPOINT, got '{pair}'")
             cfg.reuse[module] = checkpoint
+        require_files(cfg, ("train", "val"), begun=args.resume)
         if not args.resume:
             refuse_used(cfg.work_dir)
         PERunner.from_cfg(cfg).train()

@@ -32,7 +32,7 @@ def make_parser(description: str, raw_help: str) -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("raw", metavar="RAW", type=_folder, help=raw_help)
+    parser.add_argument("raw", metavar="RAW", type=Path, help=raw_help)
     parser.add_argument("out", metavar="OUT", type=Path, help="the data set's folder; made here")
     add_workers(parser)
     parser.add_argument(
@@ -161,6 +161,8 @@ def main(
     args.raw = args.raw.resolve()
     try:
         require_apart(args.out, args.raw)
+        if not args.raw.is_dir():
+            raise DataError(args.raw, "a file, not a folder", "point to the folder of the set")
         options = run_options(args, is_part(args))
         report = convert(make(args), args.out, options)
     except (DataError, ValueError) as error:
@@ -196,13 +198,6 @@ def os_error(error: OSError) -> str:
     """What the system refused and where, in one line."""
     where = f"{shown(error.filename)}: " if error.filename else ""
     return f"{where}{error.strerror or error}"
-
-
-def _folder(text: str) -> Path:
-    path = Path(text)
-    if not path.is_dir():
-        raise argparse.ArgumentTypeError(f"no folder at {path}")
-    return path
 
 
 def positive(text: str) -> int:

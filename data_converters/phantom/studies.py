@@ -223,9 +223,9 @@ def make_set(
         ValueError: the folder holds a set of other settings.
     """
     out = Path(out)
+    anatomy_of(settings, 1)
     if settings.anatomy is not None:
         require_apart(out, Path(settings.anatomy))
-    anatomy_of(settings, 1)
     _claim(out, settings)
     remove_unfinished(out)
     todo = [n for n in range(1, studies + 1) if not _record_path(out, n).is_file()]

@@ -4,11 +4,12 @@ from headers import header
 from pe_unified.ct.kinds import Contrast, Kind, contrast_of, kind_of, not_hounsfield
 
 NO_AGENT = """NONE, none, No, C-, c -, IV-, (-), -, W/O, w/o contrast, WO, WITHOUT
-Without IV contrast, KEIN, keine KM, Kein Kontrastmittel, ohne KM, KM: nein, SANS, sans injection, NATIV
-native, NON, Non-contrast, unenhanced, N/A, None given, no contrast, ORAL, oral contrast only, ZONDER, SENZA"""
+Without IV contrast, KEIN, keine KM, Kein Kontrastmittel, ohne KM, KM: nein, SANS
+sans injection, NATIV, native, NON, Non-contrast, unenhanced, N/A, None given
+no contrast, ORAL, oral contrast only, ZONDER, SENZA"""
 AGENTS = """OMNIPAQUE 350, Non-ionic contrast, nonionic, ULTRAVIST, YES, C+, IV, & CONTRAST
-IV ISOVUE, Xenetix 350, oral and IV, mit KM, Natrium-Iothalamat, Novolux, ISOVUE-370, Iomeron 400-, Niopam
-SINOGRAFIN, applied"""
+IV ISOVUE, Xenetix 350, oral and IV, mit KM, Natrium-Iothalamat, Novolux
+ISOVUE-370, Iomeron 400-, Niopam, SINOGRAFIN, applied"""
 
 
 def listed(texts):
