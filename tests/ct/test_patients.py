@@ -1,10 +1,13 @@
 import pickle
+from dataclasses import replace
 
 import pytest
 from headers import header
 
 from pe_unified.ct.errors import DataError
+from pe_unified.ct.headers import scan_folder
 from pe_unified.ct.patients import SeveralStudies, choose_study, studies_of
+from pe_unified.ct.series import choose_series
 
 
 def slices(patient, study, count=3, date="20200101", series=None, **changes):
@@ -13,10 +16,7 @@ def slices(patient, study, count=3, date="20200101", series=None, **changes):
 
 
 def own_paths(headers, mark):
-    return [
-        h.__class__(**{**h.__dict__, "path": h.path.with_name(f"{mark}{k}")})
-        for k, h in enumerate(headers)
-    ]
+    return [replace(each, path=each.path.with_name(f"{mark}{k}")) for k, each in enumerate(headers)]
 
 
 def test_patients_and_studies_are_told_apart():
@@ -76,3 +76,21 @@ def test_patients_without_studies_are_chosen_by_their_ids():
     with pytest.raises(SeveralStudies, match="choose one with --study and the ID of the patient"):
         choose_study(files, "folder")
     assert choose_study(files, "folder", "B")[0] == files[3:]
+
+
+@pytest.mark.parametrize("name", ["two_patients", "two_studies", "agent_none"])
+def test_real_files_of_this_kind(repository, name):
+    folder = repository.parent / "shared" / "faults" / name
+    if not folder.is_dir():
+        pytest.skip("the real files are not here")
+    headers = scan_folder(folder).headers
+    if name == "agent_none":
+        choice = choose_series(headers, name)
+        assert not any(each.contrast for each in choice.slices)
+        return
+    with pytest.raises(SeveralStudies) as told:
+        choose_series(headers, name)
+    assert len(told.value.names) == 2
+    if name == "two_studies":
+        choice = choose_series(headers, name, study="newest")
+        assert {each.study_date for each in choice.slices} == {"20010101"}

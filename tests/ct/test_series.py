@@ -184,8 +184,10 @@ def test_a_map_of_iodine_is_never_taken():
 
 
 def test_projections_under_the_scans_own_uid_are_not_mixed_in():
-    scan = [header(k, z=k) for k in range(10)]
-    assert choose_series([*other("MIP", series="s1"), *scan], "folder").slices == scan
+    scan = [header(100 + k, z=k) for k in range(10)]
+    choice = choose_series([*other("MIP", series="s1"), *scan], "folder")
+    assert choice.slices == scan
+    assert "left out 10 slices of series s1, 8 x 8" in choice.notes
 
 
 def test_no_contrast_said_is_less_than_nothing_said():

@@ -278,7 +278,7 @@ def test_studies_that_no_uid_tells_apart_are_numbered(painted_set, model, tmp_pa
     root = tmp_path / "cases"
     for file in several(painted_set, root / "mixed").rglob("*.dcm"):
         one = pydicom.dcmread(file)
-        one.StudyInstanceUID = "../../1" if one.PatientID == "P1" else ""
+        one.StudyInstanceUID = ""
         one.save_as(file)
     rows = analyse_many(root, tmp_path / "out", model).rows
     assert [(row["study"], row["status"]) for row in rows] == [
