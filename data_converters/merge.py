@@ -27,6 +27,7 @@ from data_converters.core.schema import CONVERTER_VERSION, info_entry, own_folde
 from data_converters.core.splits import SPLITS, assign_folds, check_division
 from pe_unified.ct.errors import DataError
 from pe_unified.files import write_text
+from pe_unified.inputs import require_apart
 from pe_unified.progress import track
 
 
@@ -120,6 +121,7 @@ def merge(
     """
     check_division((1, 0, 0), folds)
     out = Path(out).resolve()
+    require_apart(out, *map(Path, roots))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(out, "is not an empty folder", "choose another one")
     names = list(names) if names else [Path(root).resolve().name for root in roots]

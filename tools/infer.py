@@ -50,6 +50,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--series", metavar="UID", help="take this series of the folder; UID#2: its acquisition 2"
     )
+    parser.add_argument(
+        "--study",
+        metavar="UID",
+        dest="study_uid",
+        help="of several studies in the folder take this one, by its UID or its patient's ID; "
+        "newest: that of the latest date",
+    )
     return parser.parse_args()
 
 
@@ -143,6 +150,7 @@ def main() -> None:
     key = (pseudonym_key() or secrets.token_hex(16)) if args.pseudonymise else None
     options = AnalysisOptions(
         series_uid=args.series,
+        study_uid=args.study_uid,
         every_slice=args.every_slice,
         pseudonym_key=key,
         lungs_from=args.lungs,

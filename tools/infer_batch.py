@@ -2,9 +2,10 @@
 """From a folder of CT studies to a report of each.
 
 Every sub-folder of ROOT, and every volume file or archive in it, is a study; other files are listed
-and skipped. OUT gets a folder per study with the files of tools/infer.py, and summary.csv. The same
-command goes on where it was interrupted; a study that cannot be analysed is named and stops no
-other. Exit status 1 when any failed.
+and skipped. Where one holds several, of several patients or dates, each is analysed. OUT gets a
+folder per study with the files of tools/infer.py, and summary.csv. The same command goes on where
+it was interrupted; a study that cannot be analysed is named and stops no other. Exit status 1 when
+any failed.
 
 Examples:
   tools/infer_batch.py /data/cases --checkpoint model.pth --out reports --workers 4

@@ -28,6 +28,7 @@ from pe_unified.command import exit_on_user_error
 from pe_unified.ct.painting.labelmap import list_anatomies, read_label_map
 from pe_unified.ct.phantom import PhantomStudy, paint_study
 from pe_unified.ct.windows import window_to_uint8
+from pe_unified.inputs import require_there
 from pe_unified.progress import track
 
 matplotlib.use("Agg")
@@ -209,6 +210,7 @@ def main(argv: list[str] | None = None) -> int:
     shape = (args.slices, args.size, args.size)
     seeds = range(args.seed, args.seed + (args.studies or _STUDIES[args.what]))
     sources = {"made-up chests": None} | ({"real chests": args.anatomy} if args.anatomy else {})
+    require_there(*filter(None, (args.anatomy, args.reference)))  # before the painting
     if args.what == "slices":
         pages = [s for place in sources.values() for s in paint(seeds, shape, place, None)]
         draw_slices(pages, args.out)

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pe_unified.command import exit_on_user_error
+from pe_unified.inputs import require_there
 from pe_unified.progress import track
 
 
@@ -70,6 +71,7 @@ def measure(converted: Path, truths: list[Path]) -> list[dict]:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     console = Console(highlight=False)
+    require_there(args.converted, *args.truth)
     rows = measure(args.converted, args.truth)
     patients = rows[0]["test_patients"]
     table = Table(title=f"HU threshold inside the true vessels, {patients} test patients")

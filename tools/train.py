@@ -41,6 +41,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     from pe_unified.engine import ConfigError, PERunner
+    from pe_unified.engine.foresight import require_files
     from pe_unified.engine.runner import refuse_used
 
     cfg = read_config(args)
@@ -54,6 +55,7 @@ def main() -> None:
             raise ConfigError(f"--reuse takes MODULE=CHECKPOINT, got '{pair}'")
         reuse[module] = checkpoint
     cfg.reuse = reuse
+    require_files(cfg, ("train", "val"), begun=args.resume)
     if not args.resume:
         refuse_used(cfg.work_dir)
     PERunner.from_cfg(cfg).train()

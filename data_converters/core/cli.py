@@ -12,6 +12,7 @@ from data_converters.core.plan import Converter
 from data_converters.core.run import REPORT, RunOptions, convert, report_faults, report_warnings
 from pe_unified.command import exit_on_user_error
 from pe_unified.ct.errors import DataError
+from pe_unified.inputs import require_apart
 from pe_unified.options import positive
 from pe_unified.progress import phase, show_progress_by
 from pe_unified.workers import usable_cores
@@ -35,7 +36,7 @@ def make_parser(description: str, raw_help: str) -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("raw", metavar="RAW", type=_folder, help=raw_help)
+    parser.add_argument("raw", metavar="RAW", type=Path, help=raw_help)
     parser.add_argument("out", metavar="OUT", type=Path, help="the data set's folder; made here")
     add_workers(parser)
     parser.add_argument(
@@ -170,6 +171,9 @@ def main(
     args.raw = args.raw.resolve()
     if args.quiet:
         show_progress_by(None)
+    require_apart(args.out, args.raw)
+    if not args.raw.is_dir():
+        raise DataError(args.raw, "a file, not a folder", "point to the folder of the set")
     options = run_options(args, is_part(args))
     with phase("listing the raw set"):
         converter = make(args)
@@ -201,10 +205,3 @@ def main(
     if not totals["converted"]:
         return 1
     return 1 if faults and not args.allow_skips else 0
-
-
-def _folder(text: str) -> Path:
-    path = Path(text)
-    if not path.is_dir():
-        raise argparse.ArgumentTypeError(f"no folder at {path}")
-    return path

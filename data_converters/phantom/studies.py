@@ -17,6 +17,7 @@ from data_converters.phantom.folders import remove_unfinished
 from pe_unified.ct.painting.labelmap import list_anatomies, read_label_map
 from pe_unified.ct.phantom import PhantomParams, PhantomStudy, paint_study
 from pe_unified.files import write_bytes, write_text
+from pe_unified.inputs import require_apart
 from pe_unified.progress import quietly, track
 from pe_unified.workers import in_order, open_executor
 
@@ -223,6 +224,8 @@ def make_set(
     """
     out = Path(out)
     anatomy_of(settings, 1)
+    if settings.anatomy is not None:
+        require_apart(out, Path(settings.anatomy))
     _claim(out, settings)
     remove_unfinished(out)
     todo = [n for n in range(1, studies + 1) if not _record_path(out, n).is_file()]

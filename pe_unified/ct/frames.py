@@ -113,7 +113,7 @@ def as_slices(dataset: Dataset) -> Iterator[Dataset]:
         if acquisition is not None:
             _put(frame, "AcquisitionNumber", acquisition)
         if frame.get("ContrastBolusAgentAdministered") == "NO":
-            _put(frame, "ContrastBolusAgent", "")
+            _put(frame, "ContrastBolusAgent", "NONE")
     yield from frames
 
 

@@ -19,6 +19,7 @@ from pe_unified.ct.companions import is_companion, is_no_slice
 from pe_unified.ct.dicom_file import COPY_AGAIN, open_dicom
 from pe_unified.ct.errors import DataError, one_line
 from pe_unified.ct.frames import FRAME_TAGS, Frame, as_slices, is_multiframe, pixels_of
+from pe_unified.ct.units import other_unit
 
 #: What is read of a header; the rest is skipped, which makes a scan of a folder quick.
 _HEADER_TAGS = {
@@ -44,6 +45,14 @@ _HEADER_TAGS = {
         "BitsStored",
         "ContrastBolusAgent",
         "AcquisitionNumber",
+        "AcquisitionTime",
+        "ConvolutionKernel",
+        "RealWorldValueMappingSequence",
+        "RescaleType",
+        "SeriesDescription",
+        "StudyDate",
+        "StudyTime",
+        "VolumeBasedCalculationTechnique",
     )
 }
 
@@ -58,9 +67,15 @@ class SliceHeader:
         pixel_spacing: (between rows, between columns), mm.
         thickness: of the slice, mm.
         bits: stored per pixel; 0 where the file does not say.
-        contrast: the contrast agent named.
+        contrast: what is said of a contrast agent, which may be that there is none.
         acquisition: the scanner's pass over the patient, numbered from 1; 0 where not said.
         frame: of a file that holds many slices; None where the file is the slice.
+        acquired: time of day of that pass, HHMMSS.
+        study_date, study_time: YYYYMMDD and HHMMSS, as written.
+        kernel: of the reconstruction.
+        unit: what the pixels count, where the file says that it is not Hounsfield units.
+        technique: how the slice was computed from a volume.
+        description: of the series; free text that may hold a name.
     """
 
     path: Path
@@ -85,6 +100,13 @@ class SliceHeader:
     contrast: str = ""
     acquisition: int = 0
     frame: Frame | None = None
+    acquired: str = ""
+    study_date: str = ""
+    study_time: str = ""
+    kernel: str = ""
+    unit: str = ""
+    technique: str = ""
+    description: str = ""
 
 
 @dataclass
@@ -237,6 +259,13 @@ def _header_of(path: Path, dataset: pydicom.Dataset) -> SliceHeader:
         bits=int(number_of(dataset, "BitsStored") or 0),
         contrast=_text(dataset, "ContrastBolusAgent"),
         acquisition=_integer(dataset, "AcquisitionNumber") or 0,
+        acquired=_text(dataset, "AcquisitionTime"),
+        study_date=_text(dataset, "StudyDate"),
+        study_time=_text(dataset, "StudyTime"),
+        kernel=one_line(_text(dataset, "ConvolutionKernel"))[:32],
+        unit=other_unit(_text(dataset, "RescaleType"), dataset),
+        technique=_text(dataset, "VolumeBasedCalculationTechnique").upper(),
+        description=_text(dataset, "SeriesDescription").upper(),
     )
 
 

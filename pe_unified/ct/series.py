@@ -1,22 +1,34 @@
 """Which files of a folder form the scan."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
+from pe_unified.ct.acquisitions import same_scan, scans_of
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.headers import SliceHeader
+from pe_unified.ct.kernels import softer
+from pe_unified.ct.kinds import (
+    KIND_NAMES,
+    Contrast,
+    Kind,
+    contrast_of,
+    kind_of,
+    not_hounsfield,
+)
+from pe_unified.ct.patients import choose_study
 from pe_unified.ct.stack import SAME_PLACE_MM, heights, slice_normal
 
-#: Acquisitions that share less of their heights go on where the other ends.
-_OVERLAP = 0.2
 #: Of the acquisitions of a series the last one counts that has this share of the longest.
 _ABOUT_AS_LONG = 0.8
 #: No CT slice has more rows or columns; a header that says so is damaged.
 _LARGEST_SIDE = 4096
+#: Slices of one scan are turned against each other by less, as the cosine of an angle (2 degrees):
+#: a gantry's tilt is more, the rounding of a header less.
+_SAME_TURN = 0.9994
 
 
 @dataclass
@@ -32,8 +44,8 @@ class SeriesChoice:
 
 
 def axial_ct(headers: Sequence[SliceHeader]) -> SeriesChoice:
-    """Drop what cannot be a slice of an axial CT: scouts, other modalities, colour, and many frames
-    of which none says where it lies.
+    """Drop what cannot be a slice of an axial CT: scouts, other modalities, colour, other units
+    than Hounsfield's, and many frames of which none says where it lies.
 
     A header that does not say what it is gets the benefit of the doubt.
     """
@@ -63,28 +75,37 @@ def _not_axial_ct(header: SliceHeader) -> str | None:
         return f"image of {header.rows} x {header.cols} pixels"
     if header.orientation is not None and abs(slice_normal(header.orientation)[2]) < 0.7:
         return "slice that is not axial"
-    return None
+    return not_hounsfield(header)
 
 
 def choose_series(
-    headers: Sequence[SliceHeader], where: str, series_uid: str | None = None
+    headers: Sequence[SliceHeader],
+    where: str,
+    series_uid: str | None = None,
+    study: str | None = None,
 ) -> SeriesChoice:
     """The series of a folder that is the scan.
 
-    Of the axial CT series that are at least half as long as the longest, those that name a
-    contrast agent, if any do; of these the longest; ties go to the lower series UID. Slices of
-    one series that differ in size or orientation count as different series, and so do acquisitions
-    over the same heights. Of these the later one goes first where it is about as long: contrast
-    comes after the plain scan. A slice that is there twice, or another one at the same place,
-    counts once.
+    Of the axial CT series of one study that cover at least half as much as the longest, by these
+    rules in turn: slices rather than projections or virtual non-contrast images; one that names a
+    contrast agent, and not one that says there is none; the original rather than what was derived
+    from it; of reconstructions of one scan the one with the softer kernel; the most slices. What
+    remains is a tie, which the lower series UID decides, and the reason says so.
+
+    Slices of one series that differ in size or orientation count as different series, and so do
+    acquisitions over the same heights. Of these the later one goes first where it is about as
+    long: contrast comes after the plain scan. A slice that is there twice, or another one at the
+    same place, counts once.
 
     Args:
         headers: of all files in the folder.
         where: names the folder in errors.
-        series_uid: take this series instead of the longest; with ``#2`` its acquisition 2.
+        series_uid: take this series; with ``#2`` its acquisition 2.
+        study: of several studies take this one (see :func:`~pe_unified.ct.patients.choose_study`).
 
     Raises:
-        DataError: no axial CT slice, or not the series asked for.
+        SeveralStudies: of which none is asked for.
+        DataError: no axial CT slice, or not the series or study asked for.
     """
     choice = axial_ct(headers)
     if not choice.slices:
@@ -94,32 +115,174 @@ def choose_series(
         if choice.notes:
             reason += f" ({'; '.join(choice.notes)})"
         raise DataError(where, reason, cure)
-    groups = _groups(choice.slices)
+    named = choice.slices
     if series_uid is not None:
+        groups = _groups(named)
         # The notes name a scan after the first of its acquisitions: that name means all of it.
         scan = [header for key, own in groups.items() if key.name == series_uid for header in own]
-        named = scan or [header for header in choice.slices if _is_named(header, series_uid)]
+        named = scan or [header for header in named if _is_named(header, series_uid)]
         if not named:
             known = ", ".join(sorted({key.name for key in groups}))
             raise DataError(where, f"no series {series_uid}", f"the series here are: {known}")
-        groups = _groups(named)
-    # Two phases at the same places, by numbers: whatever the names of the files, one is kept whole.
-    once = {key: drop_duplicates(_by_number(group)) for key, group in groups.items()}
-    most = max(len(kept) for kept, _ in once.values())
-    long = [key for key, (kept, _) in once.items() if 2 * len(kept) >= most]
-    enhanced = [key for key in long if any(header.contrast for header in once[key][0])]
-    best = _first({key: len(once[key][0]) for key in enhanced or long})
-    notes = choice.notes + [
-        f"left out {len(group)} slices of series {key.name}, {key.rows} x {key.cols}"
-        for key, group in sorted(groups.items())
-        if key != best
+    own, notes = choose_study(named, where, study)
+    groups = _groups(own)
+    candidates = [_candidate(key, group) for key, group in sorted(groups.items())]
+    best, why = _best(candidates)
+    notes = choice.notes + notes
+    notes += [
+        f"left out {len(groups[other.key])} slices of series {other.key.name}, "
+        f"{other.key.rows} x {other.key.cols}"
+        for other in candidates
+        if other is not best
     ]
-    kept, doubles = once[best]
-    if doubles:
-        notes.append(f"left out {len(doubles)} duplicate slices")
-    longest = max(len(once[key][0]) for key in enhanced or long)
-    why = _why(best, len(kept), most, longest, bool(enhanced), len(groups))
-    return SeriesChoice(kept, notes, why)
+    if best.doubles:
+        notes.append(f"left out {best.doubles} duplicate slices")
+    if best.kind in KIND_NAMES:
+        notes.append(f"the slices are {KIND_NAMES[best.kind]}")
+    if why:
+        key = best.key
+        what = f"{len(best.slices)} axial slices of {key.rows} x {key.cols}"
+        why = f"series {key.name}, of {len(candidates)}: {what}; it {why}"
+    return SeriesChoice(best.slices, notes, why)
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A series, or a scan of one.
+
+    Attributes:
+        slices: once each.
+        doubles: how many more there are.
+        covers: mm along the slice normal; None where unknown.
+    """
+
+    key: "_SeriesKey"
+    slices: list[SliceHeader]
+    doubles: int
+    covers: float | None
+    kind: Kind
+    contrast: Contrast
+
+    def __len__(self) -> int:
+        return len(self.slices)
+
+
+def _candidate(key: "_SeriesKey", group: Sequence[SliceHeader]) -> _Candidate:
+    # Two phases at the same places, by numbers: whatever the names of the files, one is kept whole.
+    slices, doubles = drop_duplicates(_by_number(group))
+    levels = heights(slices)
+    covers = None
+    if None not in levels:
+        steps = np.diff(np.sort(np.array(levels, dtype=np.float64)))
+        covers = float(np.median(steps)) * len(steps) if len(steps) else 0.0
+    kind = max(map(kind_of, slices))
+    contrast = min(map(contrast_of, slices))
+    return _Candidate(key, slices, len(doubles), covers, kind, contrast)
+
+
+def _long_enough(candidates: list[_Candidate]) -> list[_Candidate]:
+    known = all(each.covers is not None for each in candidates)
+    lengths = [each.covers if known else len(each) for each in candidates]
+    most = max(length or 0.0 for length in lengths)
+    return [each for each, n in zip(candidates, lengths, strict=True) if 2 * (n or 0.0) >= most]
+
+
+def _lowest(rank: Callable[[_Candidate], int]) -> Callable[[list[_Candidate]], list[_Candidate]]:
+    def keep(candidates: list[_Candidate]) -> list[_Candidate]:
+        least = min(map(rank, candidates))
+        return [each for each in candidates if rank(each) == least]
+
+    return keep
+
+
+def _is_softer(one: _Candidate, other: _Candidate) -> bool:
+    return same_scan(one.slices, other.slices) and softer(one.slices, other.slices) < 0
+
+
+def _softest(candidates: list[_Candidate]) -> list[_Candidate]:
+    return [each for each in candidates if not any(_is_softer(other, each) for other in candidates)]
+
+
+def _most_slices(candidates: list[_Candidate]) -> list[_Candidate]:
+    """The longest, and acquisitions of its series that are about as long."""
+    most = max(map(len, candidates))
+    series = {each.key[:5] for each in candidates if len(each) == most}
+    return [
+        each
+        for each in candidates
+        if len(each) == most or (each.key[:5] in series and len(each) >= _ABOUT_AS_LONG * most)
+    ]
+
+
+def _latest(candidates: list[_Candidate]) -> list[_Candidate]:
+    last: dict[tuple, int] = {}
+    for each in candidates:
+        number = each.key.acquisition or 0
+        last[each.key[:5]] = max(number, last.get(each.key[:5], number))
+    return [each for each in candidates if (each.key.acquisition or 0) == last[each.key[:5]]]
+
+
+def _says_contrast(best: _Candidate, _: list[_Candidate]) -> str:
+    if best.contrast is Contrast.NAMED:
+        return "names a contrast agent"
+    return "does not say that it has no contrast agent"
+
+
+def _says_original(best: _Candidate, _: list[_Candidate]) -> str:
+    if best.kind is Kind.ORIGINAL:
+        return "is original, not derived"
+    return "is closer to the original than others"
+
+
+def _says_softer(best: _Candidate, others: list[_Candidate]) -> str:
+    sharper = [other for other in others if _is_softer(best, other)]
+    if not sharper:
+        return ""
+    kernels = best.slices[0].kernel, sharper[0].slices[0].kernel
+    named = f", {kernels[0]} for {kernels[1]}" if all(kernels) else ""
+    return f"is the same scan as series {sharper[0].key.name} with a softer kernel{named}"
+
+
+def _says_latest(best: _Candidate, others: list[_Candidate]) -> str:
+    earlier = any(other.key[:5] == best.key[:5] for other in others)
+    return "is the latest acquisition of its series" if earlier else ""
+
+
+#: Each keeps the best of the candidates that are left, and says of the one that is taken in the
+#: end why others were not.
+_RULES: tuple[
+    tuple[
+        Callable[[list[_Candidate]], list[_Candidate]],
+        Callable[[_Candidate, list[_Candidate]], str],
+    ],
+    ...,
+] = (
+    (_lowest(lambda each: not each.kind.shows_the_scan), lambda *_: "shows the scan itself"),
+    (_lowest(lambda each: each.contrast), _says_contrast),
+    (_lowest(lambda each: each.kind), _says_original),
+    (_softest, _says_softer),
+    (_most_slices, lambda *_: "has the most slices"),
+    (_latest, _says_latest),
+)
+
+
+def _best(candidates: Sequence[_Candidate]) -> tuple[_Candidate, str]:
+    """The scan, of candidates in the order of their UIDs, and why; empty where there is one."""
+    left = _long_enough(list(candidates))
+    told = []
+    for keep, words in _RULES:
+        kept = keep(left)
+        told.append((words, [each for each in left if each not in kept]))
+        left = kept
+    best = left[0]
+    why = [words(best, others) for words, others in told if others]
+    reason = " and ".join(filter(None, why))
+    if len(left) > 1:
+        tie = f"is like series {left[1].key.name} in all that counts: the first by UID is taken"
+        return best, f"{reason} and {tie}" if reason else tie
+    if not reason and len(candidates) > 1:
+        return best, "is by far the longest"
+    return best, reason
 
 
 def _no_ct(headers: Sequence[SliceHeader]) -> str:
@@ -142,32 +305,6 @@ def _by_number(headers: Sequence[SliceHeader]) -> list[SliceHeader]:
 def _is_named(header: SliceHeader, series_uid: str) -> bool:
     uid, _, acquisition = series_uid.partition("#")
     return header.series_uid == uid and acquisition in ("", str(header.acquisition))
-
-
-def _first(lengths: dict["_SeriesKey", int]) -> "_SeriesKey":
-    """The longest, or a later acquisition of its series that is about as long."""
-    longest = min(lengths, key=lambda key: (-lengths[key], key))
-    enough = _ABOUT_AS_LONG * lengths[longest]
-    return min(
-        (key for key, count in lengths.items() if key[:4] == longest[:4] and count >= enough),
-        key=lambda key: -(key.acquisition or 0),
-    )
-
-
-def _why(
-    key: "_SeriesKey", slices: int, most: int, longest: int, enhanced: bool, series: int
-) -> str:
-    """``most`` of all series, ``longest`` of those that could be taken."""
-    if series == 1:
-        return ""
-    what = f"{slices} axial slices of {key.rows} x {key.cols}"
-    rules = ["names a contrast agent"] if enhanced else []
-    if slices == most:
-        rules.append("has the most slices")
-    elif slices < longest:
-        rules.append("is a later acquisition, about as long as the longest")
-    rule = " and ".join(rules)
-    return f"series {key.name}, of {series}: {what}; it {rule}"
 
 
 def drop_duplicates(
@@ -203,7 +340,10 @@ class _SeriesKey(NamedTuple):
     uid: str
     rows: int
     cols: int
-    turn: tuple[float, ...]
+    #: Number of their orientation, of those in the series.
+    turn: int
+    #: What was computed from the scan is no part of it, whatever its UID.
+    kind: Kind
     #: Its first acquisition where the series holds several scans.
     acquisition: int | None = None
 
@@ -214,45 +354,39 @@ class _SeriesKey(NamedTuple):
 
 
 def _groups(headers: Sequence[SliceHeader]) -> dict[_SeriesKey, list[SliceHeader]]:
-    groups: dict[_SeriesKey, list[SliceHeader]] = defaultdict(list)
+    """Slices that can be one scan. What a slice does not say is no difference."""
+    uids = {header.series_uid for header in headers} - {""}
+    silent_uid = min(uids) if len(uids) == 1 else ""
+    alike: dict[_SeriesKey, list[SliceHeader]] = defaultdict(list)
     for header in headers:
-        turn = tuple(round(value, 1) + 0.0 for value in header.orientation or ())
-        groups[_SeriesKey(header.series_uid, header.rows, header.cols, turn)].append(header)
+        kind = max(kind_of(header), Kind.DERIVED)  # archives mark some slices of a scan so
+        uid = header.series_uid or silent_uid
+        alike[_SeriesKey(uid, header.rows, header.cols, 0, kind)].append(header)
     apart: dict[_SeriesKey, list[SliceHeader]] = {}
-    for key, group in groups.items():
-        scans = _scans(group)
-        for number, scan in scans.items():
-            apart[key._replace(acquisition=number if len(scans) > 1 else None)] = scan
+    for key, group in alike.items():
+        for turn, turned in enumerate(_by_orientation(group)):
+            scans = scans_of(turned)
+            for number, scan in scans.items():
+                acquisition = number if len(scans) > 1 else None
+                apart[key._replace(turn=turn, acquisition=acquisition)] = scan
     return apart
 
 
-def _scans(series: Sequence[SliceHeader]) -> dict[int, list[SliceHeader]]:
-    """Scans of a series, by the number of their first acquisition, in the order of these.
-
-    Acquisitions that go on where others end are one scan; those over the same heights are not.
-    """
-    levels = heights(series)
-    parts: dict[int, list[int]] = defaultdict(list)
-    for index, header in enumerate(series):
-        parts[header.acquisition].append(index)
-    if len(parts) == 1 or None in levels:
-        return {min(parts): list(series)}
-    known = np.array(levels, dtype=np.float64)
-    scans: dict[int, list[int]] = {}
-    for number, part in sorted(parts.items()):
-        apart = (scan for scan in scans if not _same_heights(known[part], known[scans[scan]]))
-        scans.setdefault(next(apart, number), []).extend(part)
-    return {number: [series[index] for index in sorted(scan)] for number, scan in scans.items()}
-
-
-def _same_heights(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether much of the shorter one lies between slices of the longer one."""
-    shorter, longer = sorted((first, second), key=len)
-    longer = np.unique(longer)
-    steps = np.diff(longer)
-    usual = float(np.median(steps[steps > SAME_PLACE_MM])) if (steps > SAME_PLACE_MM).any() else 0.0
-    after = np.searchsorted(longer, shorter)
-    below = np.abs(shorter - longer[np.maximum(after - 1, 0)])
-    above = np.abs(shorter - longer[np.minimum(after, len(longer) - 1)])
-    near = np.minimum(below, above) <= max(0.6 * usual, SAME_PLACE_MM)
-    return bool(near.mean() > _OVERLAP)
+def _by_orientation(headers: Sequence[SliceHeader]) -> list[list[SliceHeader]]:
+    """Slices by orientation, the most first; those that do not state one go with these."""
+    stated: list[tuple[np.ndarray, list[int]]] = []
+    silent: list[int] = []
+    for index, header in enumerate(headers):
+        if header.orientation is None:
+            silent.append(index)
+            continue
+        turn = np.array(header.orientation).reshape(2, 3)
+        turn /= np.linalg.norm(turn, axis=1, keepdims=True)
+        fits = (own for known, own in stated if (known * turn).sum(axis=1).min() >= _SAME_TURN)
+        own = next(fits, None)
+        if own is None:
+            stated.append((turn, own := []))
+        own.append(index)
+    parts = sorted((own for _, own in stated), key=len, reverse=True) or [[]]
+    parts[0] = sorted(parts[0] + silent)
+    return [[headers[index] for index in part] for part in parts]

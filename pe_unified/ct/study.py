@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from pe_unified.ct.headers import (
 )
 from pe_unified.ct.meta_image import open_meta
 from pe_unified.ct.scratch import scratch_folder
-from pe_unified.ct.series import choose_series
+from pe_unified.ct.series import SeriesChoice, choose_series
 from pe_unified.ct.stack import stack_slices
 from pe_unified.ct.volume_files import (
     RawArray,
@@ -41,6 +42,7 @@ from pe_unified.ct.volume_files import (
 from pe_unified.options import META_IMAGE, NIFTI, NRRD, TAR
 
 Spacing = tuple[float | None, float | None, float | None]
+_Choose = Callable[[Sequence[SliceHeader], str], SeriesChoice]
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +184,7 @@ def open_study(
     path: str | os.PathLike,
     series_uid: str | None = None,
     limits: ArchiveLimits | None = None,
+    study_uid: str | None = None,
 ) -> Iterator[CTStudy]:
     """Open a study: a folder of DICOM slices, a DICOM file of one or many, or a file with one of
     the endings of :data:`~pe_unified.options.STUDY_FILES`: a volume, or an archive of either.
@@ -192,14 +195,17 @@ def open_study(
         path: folder or file.
         series_uid: of several series in a folder take this one (see ``choose_series``).
         limits: what an archive may unpack to.
+        study_uid: of several studies take this one, or ``newest`` (see ``choose_study``).
 
     Raises:
+        SeveralStudies: of several patients or dates, and none is asked for.
         DataError: nothing there, unreadable, or no axial CT.
     """
     path = Path(path)
     with scratch_folder() as scratch:
         try:
-            study = _open(path, series_uid, scratch, limits)
+            choose = partial(choose_series, series_uid=series_uid, study=study_uid)
+            study = _open(path, choose, scratch, limits)
             broken = tuple(_as_packed(path, error, scratch) for error in study.broken)
             yield replace(study, broken=broken)
         except DataError as error:
@@ -214,12 +220,10 @@ def _as_packed(path: Path, error: DataError, scratch: Path) -> DataError:
     return error.at(path.joinpath(*unpacked.parts[1:]))
 
 
-def _open(
-    path: Path, series_uid: str | None, scratch: Path, limits: ArchiveLimits | None
-) -> CTStudy:
+def _open(path: Path, choose: _Choose, scratch: Path, limits: ArchiveLimits | None) -> CTStudy:
     name = path.name.lower()
     if path.is_dir():
-        return _from_folder(path, series_uid, scratch, limits)
+        return _from_folder(path, choose, scratch, limits)
     if not path.exists():
         raise DataError(path, "no such file or folder", "check the path")
     if not path.is_file():
@@ -234,8 +238,8 @@ def _open(
         unpacked = scratch / "unpacked"
         unpacked.mkdir()
         (unpack_zip if name.endswith(".zip") else unpack_tar)(path, unpacked, limits)
-        return replace(_open(unpacked, series_uid, scratch, limits), source=path)
-    return _from_series(FolderScan(read_headers(path)), path, series_uid)
+        return replace(_open(unpacked, choose, scratch, limits), source=path)
+    return _from_series(FolderScan(read_headers(path)), path, choose)
 
 
 def _is_volume(path: Path) -> bool:
@@ -243,25 +247,25 @@ def _is_volume(path: Path) -> bool:
 
 
 def _from_folder(
-    folder: Path, series_uid: str | None, scratch: Path, limits: ArchiveLimits | None
+    folder: Path, choose: _Choose, scratch: Path, limits: ArchiveLimits | None
 ) -> CTStudy:
     """The series of a folder; where there is no slice in it, its only volume file."""
     files = list_files(folder)
     scan = scan_files(files)
     volumes = [file for file in files if _is_volume(file)]
     if not scan.headers and len(volumes) == 1:
-        volume = _open(volumes[0], series_uid, scratch, limits)
+        volume = _open(volumes[0], choose, scratch, limits)
         return replace(volume, broken=tuple(scan.broken))
     if not scan.headers and volumes:
         reason = f"{len(volumes)} volume files, and no DICOM slice"
         raise DataError(folder, reason, "point to the one that is the CT")
     if scan.broken and not scan.headers:
         raise scan.broken[0]
-    return _from_series(scan, folder, series_uid)
+    return _from_series(scan, folder, choose)
 
 
-def _from_series(scan: FolderScan, where: Path, series_uid: str | None) -> CTStudy:
-    choice = choose_series(scan.headers, os.fspath(where), series_uid)
+def _from_series(scan: FolderScan, where: Path, choose: _Choose) -> CTStudy:
+    choice = choose(scan.headers, os.fspath(where))
     notes = [choice.reason] if choice.reason else []
     notes += choice.notes
     if scan.broken:

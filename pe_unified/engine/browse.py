@@ -16,6 +16,7 @@ from pe_unified.datasets import Draw, PESliceDataset
 from pe_unified.engine.config import ConfigError
 from pe_unified.engine.knobs import kind_of
 from pe_unified.files import write_bytes
+from pe_unified.inputs import require_apart
 from pe_unified.notice import RESEARCH_LINE
 from pe_unified.progress import track
 from pe_unified.registry import DATASETS, SCOPE
@@ -234,6 +235,7 @@ def browse(cfg: Config, title: str, out: Path, split: str, number: int, seed: in
     """Write the page and the pictures of one split; the page's path."""
     dataset = build_dataset(cfg, split)
     settings = cfg[f"{split}_dataloader"].dataset
+    require_apart(out, Path(settings.data_root))
     channels = channel_names(settings.pipeline, settings.get("neighbours", 0))
     follow = labels_follow(settings.pipeline)
     labels = dataset.labels()

@@ -1,6 +1,6 @@
 """What only the end of a recipe would show, looked at before its first step trains."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -25,24 +25,28 @@ def require_metric(metric: str, arms: Mapping[str, Config]) -> None:
             raise ConfigError(f"the comparison of '{metric}': step {arm} has no {head}")
 
 
-def require_files(step: Step, cfg: Config, begun: bool) -> None:
-    """What a step needs beside earlier ones is there.
+def require_files(
+    cfg: Config, splits: Sequence[str], begun: bool, step: Step | None = None
+) -> None:
+    """What a run, or a step beside earlier ones, needs is there.
 
     Weights to start from are needed no more where it has ``begun``.
     """
-    for split in ("train", "val", "test"):
+    whose = f"step {step.name}: " if step else ""
+    for split in splits:
         loader = cfg.get(f"{split}_dataloader")
-        if loader is None:
+        if loader is None or "ann_file" not in loader.dataset:
             continue
         file = Path(loader.dataset.data_root) / loader.dataset.ann_file
         if not file.is_file():
             raise FileNotFoundError(
-                f"step {step.name}: no annotations at {file}; convert a data set first "
+                f"{whose}no annotations at {file}; convert a data set first "
                 "(data_converters/), or point --data-root at one"
             )
     for module, source in (cfg.get("reuse") or {}).items():
-        if not begun and module not in step.reuse and not Path(source).is_file():
-            raise FileNotFoundError(f"step {step.name}: {module} from {source}: no such checkpoint")
+        taken = step is not None and module in step.reuse
+        if not begun and not taken and not Path(source).is_file():
+            raise FileNotFoundError(f"{whose}{module} from {source}: no such checkpoint")
 
 
 def require_test(step: Step, cfg: Config) -> None:

@@ -134,7 +134,8 @@ def _steps_of(recipe: Recipe, prefix: str, common: Mapping[str, Any]) -> list["S
         )
         idle = {key for key in idle if absent_head(cfg, key)}
         configs[step.name] = cfg
-        require_files(step, cfg, begun=bool(checkpoints_of(common["folder"] / step.name)))
+        begun = bool(checkpoints_of(common["folder"] / step.name))
+        require_files(cfg, ("train", "val", "test"), begun, step)
         require_test(step, cfg)
         require_modules(step, configs)
         parents = {module: fingerprints[source] for module, source in step.reuse.items()}

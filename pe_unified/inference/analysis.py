@@ -26,6 +26,7 @@ from pe_unified.inference.quality import check_quality
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.report import build_report, pseudonym, pseudonymised
 from pe_unified.inference.survey import survey
+from pe_unified.inputs import require_apart
 from pe_unified.memory import give_back_freed_memory
 from pe_unified.progress import drop, tell
 
@@ -44,6 +45,7 @@ class AnalysisOptions:
 
     Attributes:
         series_uid: of several series in a folder take this one.
+        study_uid: of several studies in a folder take this one, or ``newest``.
         every_slice: look at slices beyond the lungs too.
         pseudonym_key: replace patient and UIDs, by this secret; None keeps them. Only the DICOM
             objects tell the patient.
@@ -52,6 +54,7 @@ class AnalysisOptions:
     """
 
     series_uid: str | None = None
+    study_uid: str | None = None
     every_slice: bool = False
     pseudonym_key: str | None = None
     lungs_from: str = "auto"
@@ -63,7 +66,7 @@ class AnalysisOptions:
             "every_slice": self.every_slice,
             "pseudonymised": self.pseudonym_key is not None,
             "lungs_from": lung_source(self.lungs_from),
-            "series_named": self.series_uid is not None,
+            "series_named": self.series_uid is not None or self.study_uid is not None,
         }
 
 
@@ -89,18 +92,20 @@ def analyse_study(
         What ``report.json`` holds.
 
     Raises:
-        DataError: the study cannot be read or is none, or ``out`` cannot be written.
+        SeveralStudies: of several patients or dates, and none is asked for.
+        DataError: the study cannot be read or is none, or ``out`` cannot be written or lies in it.
         CheckpointError: the source of the lungs cannot be used.
     """
     options = options or AnalysisOptions()
     settings = {"gate": predictor.wants_gate, **options.as_dict()}
+    require_apart(out, path)
     require_writable(out)
     watch = _Watch()
     # Of the files as they are read: what comes later is another study.
     files = ""
     with suppress(OSError, DataError):  # opening it says it better
         files = fingerprint(path, options.pseudonym_key or "")
-    with open_study(path, options.series_uid) as study:
+    with open_study(path, options.series_uid, study_uid=options.study_uid) as study:
         _require_study(study)
         if opened is not None:
             opened(study)

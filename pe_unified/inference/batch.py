@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import threading
 import unicodedata
 import warnings
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from pe_unified.csv_files import csv_text
 from pe_unified.ct.errors import DataError, one_line, shown
+from pe_unified.ct.patients import SeveralStudies
 from pe_unified.files import write_text
 from pe_unified.inference.analysis import AnalysisOptions, analyse_study
 from pe_unified.inference.fingerprint import fingerprint
@@ -35,11 +37,13 @@ from pe_unified.inference.report import (
     looks_for_lesions,
     verdict_in_words,
 )
+from pe_unified.inputs import require_apart
 from pe_unified.models.weights import CheckpointError
 from pe_unified.progress import track
 from pe_unified.version import __version__
 from pe_unified.workers import open_executor
 
+_UID = re.compile(r"\d+(\.\d+)*")
 _COLUMNS = (
     *("study", "status", "reason", "exam_probability", "positive", "verdict", "abstain", "flags"),
     *("lesions", "candidates", "volume_ml", "slices", "study_uid", "seconds", "report"),
@@ -54,26 +58,32 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class StudyJob:
-    """One study to analyse.
+    """What lies in one place: a study, or several.
 
     Attributes:
         study: folder or file.
         name: as it lies in the root.
-        out: its folder of the output, which may have a pseudonym.
+        root: of the output.
+        folder: its own in the output, which may have a pseudonym.
         threads: of a worker.
     """
 
     study: Path
     name: str
-    out: Path
+    root: Path
+    folder: str
     model: PredictorSettings
     options: AnalysisOptions
     threads: int | None = None
 
+    @property
+    def out(self) -> Path:
+        return self.root / self.folder
+
 
 @dataclass
 class BatchSummary:
-    """One row per study, in the order of their names.
+    """One row per study, in the order of the places where they lie, then of patients and dates.
 
     Attributes:
         rows: what ``summary.csv`` holds.
@@ -100,8 +110,9 @@ def analyse_many(
 ) -> BatchSummary:
     """Analyse every study of a folder; ``out/summary.csv`` lists them all.
 
-    A study whose report is whole and was made by the same model in the same way is not done
-    again. A study that cannot be analysed, or that ends its worker, is named and leaves nothing.
+    Where several studies lie in one place, each has its own row, and its report in a folder below
+    that of the place. A study whose report is whole and was made by the same model in the same way
+    is not done again. One that cannot be analysed, or ends its worker, is named and leaves nothing.
 
     Args:
         root: see :func:`~pe_unified.inference.listing.find_studies`.
@@ -122,9 +133,7 @@ def analyse_many(
     options = options or AnalysisOptions()
     if workers < 1:
         raise ValueError(f"workers is at least 1, got {workers}")
-    if out.resolve().is_relative_to(root.resolve()):
-        reason = "lies in the folder of studies, and would be taken for one"
-        raise DataError(out, reason, "choose another --out")
+    require_apart(out, root)
     studies = find_studies(root)
     lung_source(options.lungs_from)
     sha256 = model.predictor().model.lineage["sha256"]
@@ -149,7 +158,7 @@ def _jobs(
     threads: int | None,
 ) -> list[StudyJob]:
     return [
-        StudyJob(path, path.name, out / _folder_name(path, options), model, options, threads)
+        StudyJob(path, path.name, out, _folder_name(path.name, options), model, options, threads)
         for path in studies
     ]
 
@@ -162,38 +171,51 @@ def _analyse(
     scheduler: str | None,
     progress: Progress | None,
 ) -> BatchSummary:
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, list[dict[str, Any]]] = {}
     waiting: list[StudyJob] = []
     for job in track(jobs, "comparing with earlier reports"):
         report = _report_before(job, sha256)
         if report is None:
             waiting.append(job)
         else:
-            rows[job.name] = _row(job, report)
+            rows[job.name] = [_row(job, report)]
     summary = BatchSummary()
     try:
-        for job, row in _run(waiting, workers, scheduler):
-            rows[job.name] = row
+        for job, found in _run(waiting, workers, scheduler):
+            rows[job.name] = found
             if progress is not None:
-                progress(len(rows), len(jobs), f"{shown(job.name)}: {row['reason'] or 'done'}")
+                reasons = "; ".join(row["reason"] for row in found if row["reason"])
+                progress(len(rows), len(jobs), f"{shown(job.name)}: {reasons or 'done'}")
     finally:
-        summary.rows = [rows[job.name] for job in jobs if job.name in rows]
+        summary.rows = [row for job in jobs for row in rows.get(job.name, ())]
         _write_summary(out, summary.rows)
     return summary
 
 
-def _folder_name(path: Path, options: AnalysisOptions) -> str:
-    """The study's own name; a pseudonym of it where no name may leave."""
+def _folder_name(name: str, options: AnalysisOptions) -> str:
+    """The name itself; a pseudonym of it where no name may leave."""
     if options.pseudonym_key is None:
-        return path.name
+        return name
     key = options.pseudonym_key.encode()[:64]
-    return hashlib.blake2b(os.fsencode(path.name), digest_size=8, key=key).hexdigest()
+    return hashlib.blake2b(os.fsencode(name), digest_size=8, key=key).hexdigest()
+
+
+def _jobs_of_studies(job: StudyJob, names: Sequence[str]) -> list[StudyJob]:
+    """A job per study, in a folder named after its UID; without one, after its number."""
+    uids = [name.rpartition("/")[2] for name in names]
+    jobs = []
+    for number, (name, uid) in enumerate(zip(names, uids, strict=True), 1):
+        plain = _UID.fullmatch(uid) and uids.count(uid) == 1
+        folder = _folder_name(uid if plain else f"study{number}", job.options)
+        options = replace(job.options, study_uid=name)
+        jobs.append(replace(job, folder=f"{job.folder}/{folder}", options=options))
+    return jobs
 
 
 def _run(
     jobs: Sequence[StudyJob], workers: int, scheduler: str | None
-) -> Iterator[tuple[StudyJob, dict[str, Any]]]:
-    """Every job with its row, as they end.
+) -> Iterator[tuple[StudyJob, list[dict[str, Any]]]]:
+    """Every job with its rows, as they end.
 
     When a worker dies, nobody can tell which of the studies under way ended it: these are done
     again one by one.
@@ -206,7 +228,7 @@ def _run(
             while (waiting or running) and not lost:
                 while waiting and len(running) < slots:
                     job = waiting.popleft()
-                    remove_partial(job.out)
+                    _remove_partial(job)
                     try:
                         running[executor.submit(run_job, job)] = job
                     except BrokenProcessPool:  # a worker died since the last answer
@@ -216,46 +238,56 @@ def _run(
                 for future in done:
                     job = running.pop(future)
                     try:
-                        row = future.result()
+                        rows = future.result()
                     except BrokenProcessPool:
                         lost.append(job)
                         continue
                     except Exception as error:  # a cluster gives up a task that ends its workers
-                        row = _failed(job, _reason(error, job.options))
-                    remove_partial(job.out)  # of a worker of the cluster that was killed at it
-                    yield job, row
+                        rows = [_failed(job, _reason(error, job.options))]
+                    _remove_partial(job)  # of a worker of the cluster that was killed at it
+                    yield job, rows
             lost += running.values()
         for job in lost:
             yield job, _run_alone(job)
 
 
-def _run_alone(job: StudyJob) -> dict[str, Any]:
+def _remove_partial(job: StudyJob) -> None:
+    for folder in (job.out, *job.out.glob("*/")):
+        remove_partial(folder)
+
+
+def _run_alone(job: StudyJob) -> list[dict[str, Any]]:
     """A job in a worker of its own, after a worker died that may have been at it."""
-    remove_partial(job.out)
+    _remove_partial(job)
     with _open(1, None) as (executor, _):
         try:
             return executor.submit(run_job, job).result()
         except BrokenProcessPool:
-            remove_partial(job.out)
-            return _failed(job, "its worker process was ended twice (out of memory?)")
+            _remove_partial(job)
+            return [_failed(job, "its worker process was ended twice (out of memory?)")]
 
 
 def _open(workers: int, scheduler: str | None) -> AbstractContextManager[tuple[Executor, int]]:
     return open_executor(workers, scheduler, ["pe_unified.inference.batch"], isolated=True)
 
 
-def run_job(job: StudyJob) -> dict[str, Any]:
-    """Analyse one study in this process; its row of the summary."""
+def run_job(job: StudyJob) -> list[dict[str, Any]]:
+    """Analyse what lies in one place, in this process; a row of the summary for each study."""
     if job.threads:
         torch.set_num_threads(job.threads)
     cv2.setNumThreads(1)
     warnings.filterwarnings("ignore", module="pydicom")
     try:
         with _ONE_AT_A_TIME:
-            report = analyse_study(job.study, job.out, _predictor(job.model), job.options)
+            predictor = _predictor(job.model)
+            sha256 = predictor.model.lineage["sha256"]
+            report = _report_before(job, sha256) if job.options.study_uid else None  # of several
+            report = report or analyse_study(job.study, job.out, predictor, job.options)
+    except SeveralStudies as several:
+        return [row for one in _jobs_of_studies(job, several.names) for row in run_job(one)]
     except Exception as error:  # one study must not stop the others
-        return _failed(job, _reason(error, job.options))
-    return _row(job, report)
+        return [_failed(job, _reason(error, job.options))]
+    return [_row(job, report)]
 
 
 @lru_cache(maxsize=1)
@@ -301,7 +333,7 @@ def _report_before(job: StudyJob, sha256: str) -> dict[str, Any] | None:
         ("settings", "gate"): settings.gate,
         ("settings", "every_slice"): options.every_slice,
         ("settings", "pseudonymised"): options.pseudonym_key is not None,
-        ("settings", "series_named"): options.series_uid is not None,
+        ("settings", "series_named"): options.as_dict()["series_named"],
         ("settings", "lungs_from"): None if options.lungs_from == "auto" else options.lungs_from,
     }
     try:
@@ -330,7 +362,7 @@ def _row(job: StudyJob, report: Mapping[str, Any]) -> dict[str, Any]:
     # What the model does not look for is not nothing.
     looks = looks_for_lesions(report)
     return {
-        "study": _tabled(job.out.name),
+        "study": _tabled(job.folder),
         "status": "done",
         "reason": "",
         "exam_probability": report["exam"]["probability"],
@@ -344,7 +376,7 @@ def _row(job: StudyJob, report: Mapping[str, Any]) -> dict[str, Any]:
         "slices": report["input"]["slices"],
         "study_uid": report["input"]["study_uid"],
         "seconds": report["seconds"]["total"],
-        "report": f"{_tabled(job.out.name)}/{REPORT}",
+        "report": f"{_tabled(job.folder)}/{REPORT}",
         "training": report["model"]["training_notice"],
     }
 
@@ -354,7 +386,7 @@ def _failed(job: StudyJob, reason: str) -> dict[str, Any]:
         reason += "; the report of an earlier run stays in its folder"
     return {
         **dict.fromkeys(_COLUMNS),
-        "study": _tabled(job.out.name),
+        "study": _tabled(job.folder),
         "status": "failed",
         "reason": reason,
     }

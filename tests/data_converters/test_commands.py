@@ -78,7 +78,10 @@ def test_wrong_options(tmp_path, options, message):
 
 def test_raw_folder_that_is_not_there(tmp_path):
     done = run(ROOT / "data_converters" / "rsna_to_coco.py", tmp_path / "none", tmp_path / "out")
-    assert done.returncode == 2 and "no folder at" in done.stderr
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {tmp_path / 'none'}: no such")
+    (tmp_path / "file").write_text("")
+    done = run(ROOT / "data_converters" / "rsna_to_coco.py", tmp_path / "file", tmp_path / "out")
+    assert done.returncode == 2 and "a file, not a folder" in done.stderr
     (tmp_path / "raw").mkdir()
     done = run(ROOT / "data_converters" / "rsna_to_coco.py", tmp_path / "raw", tmp_path / "out")
     assert done.returncode == 2 and "no studies found; see --help" in done.stderr
@@ -128,3 +131,12 @@ def test_groups_from_a_file(tmp_path):
         read_groups(tmp_path, path)
     manifest = {"studies": [{"patient_id": "p", "study_uid": "1.2", "anatomy": "007"}]}
     assert manifest_groups(manifest) == {"p": "007", "1.2": "007"}
+
+
+def test_a_set_is_not_converted_into_its_own_folder(tmp_path):
+    write_fumpe_patient(tmp_path / "raw", "PAT001", count=4)
+    done = run(
+        ROOT / "data_converters" / "fumpe_to_coco.py", tmp_path / "raw", tmp_path / "raw/out"
+    )
+    assert done.returncode == 2 and "which is read: the next run" in done.stderr
+    assert not (tmp_path / "raw/out").exists()

@@ -210,8 +210,11 @@ def test_names_and_folders(tmp_path):
     (tmp_path / "all" / "x").write_text("")
     with pytest.raises(DataError, match="is not an empty folder"):
         merge([one, rsna], tmp_path / "all")
-    with pytest.raises(DataError, match=r"train\.json: cannot be read"):
+    with pytest.raises(DataError, match="none: no such file or folder"):
         merge([tmp_path / "none"], tmp_path / "other")
+    for inside in (one, one / "merged"):
+        with pytest.raises(DataError, match="which is read: the next run"):
+            merge([one, rsna], inside)
     (one / "images" / "PAT001" / "0000.png").unlink()
     with pytest.raises(DataError, match="listed, but no such file; run verify"):
         merge([one], tmp_path / "other")

@@ -192,7 +192,7 @@ def test_nobody_is_named(predictor, folder, tmp_path):
         slice_file.PatientName, slice_file.PatientID = "DOE^JANE", "MRN-4711"
         slice_file.save_as(case / f"DOE_{number}.dcm")
     (case / "DOE_broken.dcm").write_bytes(b"broken" * 50)
-    other_series = pydicom.dcmread(file)
+    other_series = slice_file.copy()
     other_series.SeriesInstanceUID, other_series.SOPInstanceUID = "1.2.840.99", "1.2.840.99.1"
     other_series.save_as(case / "other.dcm")
     analyse_study(case, tmp_path / "out", predictor)

@@ -160,3 +160,29 @@ def test_a_damaged_slice_ends_training_with_one_line(command, tmp_path, workers)
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert line.startswith("error: patient PAT") and "convert the patient again" in line
+
+
+def test_what_is_not_there_is_the_first_line(command, tiny_dataset, tmp_path):
+    none, config = tmp_path / "none", "configs/pe_cls_r50.py"
+    run = ["--work-dir", tmp_path / "run", "--data-root"]
+    for words in (
+        ("train", config, *run, none),
+        ("train", config, *run, tiny_dataset, "--reuse", f"backbone={none}"),
+        ("test", config, none, *run, tiny_dataset),
+        ("publish", config, none, tmp_path / "m.pth", *run, tiny_dataset),
+        ("export", none, "--backend", "onnx"),
+        ("browse", config, "--data-root", none, "--out", tmp_path / "page"),
+        ("threshold_baseline", none, "--truth", none),
+        ("check_findings", "--anatomy", none),
+        ("phantom_figure", "sizes", tmp_path / "a.png", "--anatomy", none),
+    ):
+        done = command(*words)
+        assert done.returncode and str(none) in done.stderr.partition("\n")[0], words
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_page_does_not_land_in_its_data(command, tiny_dataset):
+    done = command(
+        "browse", "configs/pe_cls_r50.py", "--data-root", tiny_dataset, "--out", tiny_dataset / "x"
+    )
+    assert done.returncode == 1 and "which is read: the next run" in done.stderr

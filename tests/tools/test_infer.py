@@ -77,3 +77,42 @@ def test_a_batch_names_what_failed_and_exits_non_zero(run, painted_set, tmp_path
     (tmp_path / "cases" / "empty").rmdir()
     again = run(tmp_path / "cases", tmp_path / "out", "--workers", "1", tool="infer_batch")
     assert again.returncode == 0 and "2 of 2 studies analysed" in again.stdout
+
+
+def test_of_several_studies_one_must_be_chosen(run, painted_set, tmp_path):
+    first, second = sorted((painted_set[1].parent / "CT_scans").iterdir())[:2]
+    for folder, date in ((first, "20190101"), (second, "20210101")):
+        for file in folder.iterdir():
+            one = pydicom.dcmread(file)
+            one.PatientID, one.StudyDate = "P1", date
+            one.save_as(tmp_path / f"{date}-{file.name}")
+    uid = one.StudyInstanceUID
+    out = tmp_path.parent / f"{tmp_path.name}-out"
+    done = run(tmp_path, out)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "2 studies; choose one with --study UID or --study newest: patient 'P1'" in done.stderr
+    assert uid in done.stderr and "'2019-01-01' with 16 slices" in done.stderr
+    for wanted in ("newest", uid):
+        done = run(tmp_path, out, "--study", wanted)
+        assert done.returncode == 0, done.stderr
+        report = json.loads((out / "report.json").read_text())
+        assert report["input"]["study_uid"] == uid and report["settings"]["series_named"]
+        assert "left out 16 slices of other studies" in report["input"]["notes"]
+        assert "2021" not in json.dumps(report["input"])
+
+
+def test_the_output_is_never_read(run, painted_set, tmp_path):
+    folder = sorted((painted_set[1].parent / "CT_scans").iterdir())[0]
+    (tmp_path / "link").symlink_to(folder)
+    for out in (folder, folder / "report", tmp_path / "link" / "report"):
+        done = run(folder, out)
+        assert done.returncode == 1 and "which is read: the next run would take it" in done.stderr
+    assert not (folder / "report").exists()
+
+
+def test_what_is_not_there_is_named_first(command, checkpoint, tmp_path):
+    none, out = tmp_path / "none", tmp_path / "out"
+    for study, result in ((none, out), (none, none / "report")):
+        done = command("infer", study, "--checkpoint", checkpoint, "--out", result)
+        assert done.stderr == f"error: {none}: no such file or folder; check the path\n"
+        assert not result.exists()

@@ -1,0 +1,133 @@
+"""Which acquisitions of a series are one scan, and which reconstructions show the same one."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from pe_unified.ct.headers import SliceHeader
+from pe_unified.ct.stack import SAME_PLACE_MM, heights
+
+#: Acquisitions that share less of their heights go on where the other ends.
+_OVERLAP = 0.2
+#: Blocks of a step-and-shoot scan, at least.
+_BLOCKS = 3
+#: Of the places of two reconstructions of one scan, this share is the same, within mm.
+_SAME_PLACES, _PLACE_MM = 0.9, 0.1
+#: Two reconstructions of one scan state its time within this, seconds.
+_SAME_TIME_S = 2.0
+
+
+def scans_of(series: Sequence[SliceHeader]) -> dict[int, list[SliceHeader]]:
+    """Scans of a series, by the number of their first acquisition, in the order of these.
+
+    Acquisitions that go on where others end are one scan; those over the same heights are not.
+    Slices without a number that lie between those of a scan belong to it.
+    """
+    levels = heights(series)
+    parts: dict[int, list[int]] = defaultdict(list)
+    for index, header in enumerate(series):
+        parts[header.acquisition].append(index)
+    if len(parts) == 1 or None in levels:
+        return {min(parts): list(series)}
+    known = np.array(levels, dtype=np.float64)
+    silent = parts.pop(0, [])
+    scans: dict[int, list[int]] = {}
+    for number, part in _joined_blocks(dict(sorted(parts.items())), known).items():
+        apart = (scan for scan in scans if not _same_heights(known[part], known[scans[scan]]))
+        scans.setdefault(next(apart, number), []).extend(part)
+    if silent:
+        between = (scan for scan in scans if not _same_places(known[silent], known[scans[scan]]))
+        scans.setdefault(next(between, 0), []).extend(silent)
+    return {number: [series[index] for index in sorted(scans[number])] for number in sorted(scans)}
+
+
+def _joined_blocks(parts: dict[int, list[int]], known: np.ndarray) -> dict[int, list[int]]:
+    """Acquisitions, with the blocks of a step-and-shoot scan put together: acquisitions of equal
+    length that move on in one direction, each by half its length or more."""
+    runs: list[list[int]] = []
+    for number in parts:
+        if runs and _moves_on([known[parts[each]] for each in (*runs[-1][-2:], number)]):
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    joined: dict[int, list[int]] = {}
+    for run in runs:
+        if len(run) >= _BLOCKS:
+            joined[run[0]] = [index for number in run for index in parts[number]]
+        else:
+            joined |= {number: parts[number] for number in run}
+    return joined
+
+
+def _moves_on(blocks: Sequence[np.ndarray]) -> bool:
+    """Whether the last block, of two or three, goes on as those before it."""
+    if len(blocks[-1]) > len(blocks[0]) or len(blocks[-2]) != len(blocks[0]):
+        return False  # the last block of a scan may be shorter, no other
+    ends = np.array([(block.min(), block.max()) for block in blocks])
+    steps = np.diff(ends, axis=0)
+    # Phases over the same heights may be a little apart, too.
+    least = max(SAME_PLACE_MM, np.ptp(ends, axis=1).max() / 2)
+    return bool((steps >= least).all() or (steps <= -least).all())
+
+
+def _same_heights(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether much of the shorter one lies between slices of the longer one."""
+    shorter, longer = sorted((first, second), key=len)
+    longer = np.unique(longer)
+    steps = np.diff(longer)
+    usual = float(np.median(steps[steps > SAME_PLACE_MM])) if (steps > SAME_PLACE_MM).any() else 0.0
+    near = _distances(shorter, longer) <= max(0.6 * usual, SAME_PLACE_MM)
+    return bool(near.mean() > _OVERLAP)
+
+
+def _same_places(first: np.ndarray, second: np.ndarray) -> bool:
+    return bool((_distances(first, np.unique(second)) <= SAME_PLACE_MM).mean() > _OVERLAP)
+
+
+def _distances(levels: np.ndarray, ascending: np.ndarray) -> np.ndarray:
+    """From each level to the nearest of others, mm."""
+    after = np.searchsorted(ascending, levels)
+    below = np.abs(levels - ascending[np.maximum(after - 1, 0)])
+    above = np.abs(levels - ascending[np.minimum(after, len(ascending) - 1)])
+    return np.minimum(below, above)
+
+
+def same_scan(first: Sequence[SliceHeader], second: Sequence[SliceHeader]) -> bool:
+    """Whether two series are reconstructions of one acquisition with different kernels.
+
+    They lie at the same places, and neither acquisition number nor time contradicts.
+    """
+    kernels = {slices[0].kernel for slices in (first, second)}
+    if len(kernels) == 1 and kernels != {""}:
+        return False
+    agreed = [_agree(first, second), _same_time(first, second)]
+    if False in agreed or (kernels == {""} and True not in agreed):
+        return False
+    levels = [heights(slices) for slices in (first, second)]
+    if None in levels[0] or None in levels[1]:
+        return False
+    shorter, longer = sorted((np.array(each, dtype=np.float64) for each in levels), key=len)
+    near = _distances(shorter, np.unique(longer)) <= _PLACE_MM
+    return bool(near.sum() >= _SAME_PLACES * len(longer))
+
+
+def _agree(first: Sequence[SliceHeader], second: Sequence[SliceHeader]) -> bool | None:
+    """Whether the acquisition numbers do; None where one is silent."""
+    numbers = [{header.acquisition for header in slices} - {0} for slices in (first, second)]
+    return bool(numbers[0] & numbers[1]) if all(numbers) else None
+
+
+def _same_time(first: Sequence[SliceHeader], second: Sequence[SliceHeader]) -> bool | None:
+    """Whether the times of day do at which the acquisitions began; None where one is silent."""
+    times = [[t for t in map(_seconds, slices) if t is not None] for slices in (first, second)]
+    return abs(min(times[0]) - min(times[1])) <= _SAME_TIME_S if all(times) else None
+
+
+def _seconds(header: SliceHeader) -> float | None:
+    """Of HHMMSS.frac, in any spelling of the colons."""
+    time = header.acquired.replace(":", "")
+    try:
+        return 3600 * int(time[:2]) + 60 * int(time[2:4]) + float(time[4:])
+    except ValueError:
+        return None

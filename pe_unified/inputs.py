@@ -1,0 +1,29 @@
+"""What a command reads is there, and what it writes does not land in it."""
+
+from pathlib import Path
+
+from pe_unified.ct.errors import DataError
+
+
+def require_there(*inputs: Path) -> None:
+    """Refuse inputs that are not there.
+
+    Raises:
+        DataError: names the first of them.
+    """
+    for path in inputs:
+        if not path.exists():
+            raise DataError(path, "no such file or folder", "check the path")
+
+
+def require_apart(out: Path, *inputs: Path) -> None:
+    """Refuse inputs that are not there, and an output in one of them: the next run would read it.
+
+    Raises:
+        DataError: names the input that is not there, or the output.
+    """
+    require_there(*inputs)
+    for path in inputs:
+        if out.resolve().is_relative_to(path.resolve()):
+            reason = f"lies in '{path}', which is read: the next run would take it for input"
+            raise DataError(out, reason, "choose another place for the output")

@@ -1,0 +1,68 @@
+import pytest
+from headers import header
+
+from pe_unified.ct.kinds import Contrast, Kind, contrast_of, kind_of, not_hounsfield
+
+NO_AGENT = """NONE, none, No, C-, c -, IV-, (-), -, W/O, w/o contrast, WO, WITHOUT
+Without IV contrast, KEIN, keine KM, Kein Kontrastmittel, ohne KM, KM: nein, SANS
+sans injection, NATIV, native, NON, Non-contrast, unenhanced, N/A, None given
+no contrast, ORAL, oral contrast only, ZONDER, SENZA"""
+AGENTS = """OMNIPAQUE 350, Non-ionic contrast, nonionic, ULTRAVIST, YES, C+, IV, & CONTRAST
+IV ISOVUE, Xenetix 350, oral and IV, mit KM, Natrium-Iothalamat, Novolux
+ISOVUE-370, Iomeron 400-, Niopam, SINOGRAFIN, applied"""
+
+
+def listed(texts):
+    return [text.strip() for line in texts.splitlines() for text in line.split(", ")]
+
+
+@pytest.mark.parametrize("agent", listed(NO_AGENT))
+def test_a_text_may_say_that_there_is_no_agent(agent):
+    assert contrast_of(header(1, contrast=agent)) is Contrast.NONE
+
+
+@pytest.mark.parametrize("agent", listed(AGENTS))
+def test_an_agent_is_named(agent):
+    assert contrast_of(header(1, contrast=agent)) is Contrast.NAMED
+
+
+@pytest.mark.parametrize("agent", ["", "unknown", "Not specified"])
+def test_silence_says_nothing_of_an_agent(agent):
+    assert contrast_of(header(1, contrast=agent)) is Contrast.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("image_type", "description", "kind"),
+    [
+        ("ORIGINAL/PRIMARY/AXIAL/CT_SOM5 SPI", "", Kind.ORIGINAL),
+        ("", "", Kind.ORIGINAL),
+        ("ORIGINAL/PRIMARY/AXIAL", "CTPA and MIP", Kind.ORIGINAL),
+        ("DERIVED/SECONDARY/AXIAL", "Thorax 1.0 iodine 350", Kind.DERIVED),
+        ("DERIVED/SECONDARY", "", Kind.DERIVED),
+        ("DERIVED/PRIMARY/AXIAL/VMI", "", Kind.MONOENERGETIC),
+        ("DERIVED/SECONDARY/AXIAL", "MonoE 40 keV", Kind.MONOENERGETIC),
+        ("DERIVED/PRIMARY/AXIAL/CT_SOM7 DUAL MONO_70KEV", "", Kind.MONOENERGETIC),
+        ("DERIVED/SECONDARY/MPR", "", Kind.REFORMATTED),
+        ("DERIVED/SECONDARY/REFORMATTED/AVERAGE", "", Kind.AVERAGE),
+        ("DERIVED/PRIMARY/AXIAL/CT_SOM5 MIP", "", Kind.PROJECTION),
+        ("DERIVED/SECONDARY/AXIAL/MAX_IP", "", Kind.PROJECTION),
+        ("DERIVED/SECONDARY/REFORMATTED/MIN_IP", "", Kind.PROJECTION),
+        ("DERIVED/SECONDARY/AXIAL/MAT_REMOVED", "", Kind.NON_CONTRAST),
+        ("DERIVED/SECONDARY/AXIAL", "VNC 3.0", Kind.NON_CONTRAST),
+    ],
+)
+def test_kinds(image_type, description, kind):
+    one = header(1, image_type=tuple(image_type.split("/")), description=description.upper())
+    assert kind_of(one) is kind and not_hounsfield(one) is None
+
+
+def test_other_units_than_hounsfield():
+    plain = ("DERIVED", "SECONDARY", "AXIAL")
+    assert not_hounsfield(header(1, unit="MGML")) == "image in MGML, not in Hounsfield units"
+    for changes in (
+        {"image_type": (*plain, "IODINE_MAP")},
+        {"image_type": (*plain, "MAT_SPECIFIC")},
+        {"image_type": (*plain, "Z_EFF")},
+        {"image_type": plain, "description": "IODINE MAP 3.0"},
+    ):
+        assert "map of a material" in not_hounsfield(header(1, **changes))
