@@ -108,7 +108,9 @@ def _last_words(error: Exception) -> str:
 
 def _lacks_open_files(error: BaseException | None) -> bool:
     """Whether the limit on open files is behind it; libraries tell so in words of their own."""
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # causes may run in a circle
+        seen.add(id(error))
         if isinstance(error, OSError) and error.errno == errno.EMFILE:
             return True
         if any(words in str(error) for words in ("Too many open files", "items of ancdata")):

@@ -38,6 +38,12 @@ def test_what_a_user_can_mend_is_one_line(error, line):
     assert told.startswith("error: ") and line in told and "\n" not in told
 
 
+def test_errors_whose_causes_run_in_a_circle():
+    error, other = UserError("no slice"), ValueError("header")
+    error.__cause__, other.__cause__ = other, error
+    assert end_of(error) == "error: no slice"
+
+
 def test_other_errors_are_bugs_unless_everything_is_told(capsys):
     with pytest.raises(ZeroDivisionError), exit_on_user_error():
         raise ZeroDivisionError
