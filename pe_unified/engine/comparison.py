@@ -8,13 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pe_unified.evaluation.bootstrap import (
-    Difference,
-    Statistic,
-    estimate,
-    mean_statistic,
-    paired_difference,
-)
 from pe_unified.evaluation.detection import DetTable
 from pe_unified.evaluation.figures import (
     difference_figure,
@@ -22,6 +15,13 @@ from pe_unified.evaluation.figures import (
     roc_figure,
     seed_figure,
     step_figure,
+)
+from pe_unified.evaluation.intervals import (
+    Difference,
+    Statistic,
+    estimate,
+    mean_statistic,
+    paired_difference,
 )
 from pe_unified.evaluation.segmentation import SegTable
 from pe_unified.evaluation.slices import SliceTable

@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from pe_unified.evaluation.bootstrap import Difference, FloatArray
 from pe_unified.evaluation.figure_style import (
     FAINT,
     INK,
@@ -20,6 +19,7 @@ from pe_unified.evaluation.figure_style import (
     SCRATCH_COLOUR,
     new_figure,
 )
+from pe_unified.evaluation.intervals import Difference, FloatArray
 
 #: What axes and titles call a metric.
 METRIC_NAMES = {

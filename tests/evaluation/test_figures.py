@@ -12,10 +12,10 @@ from mmengine.structures import InstanceData, PixelData
 from pe_unified.ct.hu import write_slice_png
 from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.evaluation import figure_overlays, figures
-from pe_unified.evaluation.bootstrap import Difference
 from pe_unified.evaluation.detection import DetTable, match_slice
 from pe_unified.evaluation.figure_curves import roc_band
 from pe_unified.evaluation.figure_style import footer, new_figure
+from pe_unified.evaluation.intervals import Difference
 from pe_unified.evaluation.lesions import LesionTable
 from pe_unified.evaluation.slices import SliceTable, roc_points
 from pe_unified.notice import RESEARCH_LINE
