@@ -315,6 +315,11 @@ def few_patients(table: Table) -> str:
     return f"{said}: intervals over fewer than {FEW} hold less often than they say"
 
 
+def warnings_of(tables: Mapping[str, Table]) -> list[str]:
+    """What to say of the intervals of these tables, by task."""
+    return [f"{task}: {few}" for task, table in tables.items() if (few := few_patients(table))]
+
+
 def as_json(value: Any) -> Any:
     """Metrics as strict JSON takes them: NaN becomes null, array scalars become numbers."""
     if isinstance(value, Mapping):
