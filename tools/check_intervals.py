@@ -11,7 +11,7 @@ number of patients:
 - equal arms: how often p < 0.05 calls them different (5 % of the time, if it holds);
 - unequal arms: how often the interval of their difference holds the true difference.
 
-With ``--reference`` every eighth split also has the percentiles of the bootstrap over patients.
+With ``--reference N`` the first N splits also have the percentiles of the bootstrap over patients.
 """
 
 import argparse
@@ -38,7 +38,7 @@ SLICES = 24
 #: Patients of the split that stands for the truth, and how many of these are averaged.
 TRUE_PATIENTS, TRUE_SPLITS = 1000, 40
 #: Draws of the percentile bootstrap.
-DRAWS = 400
+DRAWS = 200
 
 Rng = np.random.Generator
 #: Patients, gain of the second arm, generator: both arms' metrics.
@@ -142,7 +142,7 @@ def percentiles(arms: tuple[Statistic, ...], key: str, patients: int, seed: int)
 
 
 def count(
-    key: str, simulate: Simulation, patients: int, repeats: int, seed: int, reference: bool
+    key: str, simulate: Simulation, patients: int, repeats: int, seed: int, reference: int
 ) -> dict[str, float]:
     """One line of the table: shares of ``repeats`` splits whose metric is defined."""
     rng = np.random.default_rng((seed, patients))
@@ -164,7 +164,7 @@ def count(
         held = gain.low <= better - plain <= gain.high
         note("unequal arms", held, not np.isnan(gain.low))
         note("gain seen", gain.p_value < 0.05, not np.isnan(gain.low))
-        if reference and turn % 8 == 0 and not np.isnan([one.low, null.low, gain.low]).any():
+        if turn < reference and not np.isnan([one.low, null.low, gain.low]).any():
             low, high, _ = percentiles(equal[:1], key, patients, turn)
             note("one arm, percentiles", low <= plain <= high)
             note("equal arms, percentiles", percentiles(equal, key, patients, turn)[2] < 0.05)
@@ -178,9 +178,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--patients", type=int, nargs="+", default=[5, 8, 14, 22, 50])
-    parser.add_argument("--repeats", type=int, default=3000, help="simulated splits of each kind")
+    parser.add_argument("--repeats", type=int, default=2000, help="simulated splits of each kind")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--reference", action="store_true", help="the percentile bootstrap, too")
+    parser.add_argument("--reference", type=int, default=0, metavar="N", help="splits with both")
     parser.add_argument("--out", type=Path, help="the table as JSON")
     args = parser.parse_args()
     lines = [(name, patients) for name in SIMULATIONS for patients in args.patients]
@@ -196,7 +196,10 @@ def main() -> None:
         table.add_row(row["metric"], str(row["patients"]), *shares)
     Console(width=160).print(table)
     if args.out is not None:
-        write_text(args.out, json.dumps({"repeats": args.repeats, "rows": rows}, indent=2) + "\n")
+        write_text(
+            args.out,
+            json.dumps({**vars(args), "out": args.out.name, "rows": rows}, indent=2) + "\n",
+        )
 
 
 if __name__ == "__main__":

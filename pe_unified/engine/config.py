@@ -7,6 +7,7 @@ and overrides are merged is carried to all its places, and no other value may st
 """
 
 import ast
+import copy
 import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -61,7 +62,8 @@ def load_config(
         raise FileNotFoundError(f"no config at {path}; the ready ones are in configs/")
     cfg = Config.fromfile(path)
     for each in settings:
-        cfg.merge_from_dict(_for_its_heads(cfg, each))
+        # A copy: knobs are carried into the parts, and other steps have the same settings.
+        cfg.merge_from_dict(_for_its_heads(cfg, copy.deepcopy(each)))
     _refuse_other_kinds(cfg, path)
     _refuse_epochs(cfg, path)
     overrides = dict(overrides or {})

@@ -202,8 +202,8 @@ def difference_figure(
             handles.append(one)
         used = [kind for kind in _FORMS if kind in (equal or {}).values()]
         for form, said in (_FORMS[kind] for kind in used):
-            style = dict(color="white", mec=INK, linestyle="")
-            handles.append(Line2D([], [], marker=form, label=said, **style))
+            dot = Line2D([], [], marker=form, color="white", mec=INK, linestyle="", label=said)
+            handles.append(dot)
         figure.legend(handles=handles, loc="outside upper left", ncols=1 if equal else 2)
 
 
