@@ -203,15 +203,12 @@ def summary_table(summary: Mapping[str, Any]) -> RichTable:
     table.add_column("step", no_wrap=True)
     for _, name in COLUMNS:
         table.add_column(name, justify="right")
-    for name in ("iterations", "in all", "seconds"):
-        table.add_column(name, justify="right")
+    table.add_column("iterations, in all", justify="right")
     for record in summary["steps"]:
         table.add_row(
             record["name"],
             *(_with_interval(record["metrics"], key) for key, _ in COLUMNS),
-            str(record["iterations"]),
-            str(record["total_iterations"]),
-            f"{record['seconds']:.0f}",
+            f"{record['iterations']}, {record['total_iterations']}",
             style="bold" if record["reused"] else None,
         )
     return table

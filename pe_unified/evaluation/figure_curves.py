@@ -23,6 +23,8 @@ from pe_unified.evaluation.slices import SliceTable, roc_points
 
 #: False-positive rates at which the band of a ROC curve is drawn.
 _RATES = np.linspace(0.0, 1.0, 101)
+#: Arms of which bands can still be told apart.
+_MOST_BANDS = 3
 
 
 def roc_figure(
@@ -34,6 +36,8 @@ def roc_figure(
     resamples: int = RESAMPLES,
 ) -> None:
     """ROC curves with interval bands, the AUC in the legend.
+
+    More than three arms have no bands: they would hide each other and the curves.
 
     Args:
         arms: name to the slices of its test split.
@@ -49,8 +53,9 @@ def roc_figure(
                 axes.plot([], [], label=f"{name}: one class only", **style)
                 continue
             area = estimate(table.statistic(0.5), table.units, resamples)["auc"]
-            low, high = roc_band(table, resamples)
-            axes.fill_between(_RATES, low, high, color=style["color"], alpha=0.15, linewidth=0)
+            if len(arms) <= _MOST_BANDS:
+                low, high = roc_band(table, resamples)
+                axes.fill_between(_RATES, low, high, color=style["color"], alpha=0.15, linewidth=0)
             axes.plot(fpr, sensitivity, label=f"{name}: AUC {_with_interval(area)}", **style)
             _mark(axes, fpr, sensitivity, cuts, (thresholds or {}).get(name), style["color"])
         unit_axes(axes, "1 − specificity", "Sensitivity")
