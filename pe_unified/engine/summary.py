@@ -203,7 +203,7 @@ def summary_table(summary: Mapping[str, Any]) -> RichTable:
     table.add_column("step", no_wrap=True)
     for _, name in COLUMNS:
         table.add_column(name, justify="right")
-    table.add_column("iterations, in all", justify="right")
+    table.add_column("iters, in all", justify="right")
     for record in summary["steps"]:
         table.add_row(
             record["name"],
