@@ -1,6 +1,7 @@
 """Every config builds, and every name in it is the class it seems to be."""
 
 import ast
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from mmengine.registry import init_default_scope
 
 from pe_unified import registry
 from pe_unified.engine import load_config, load_recipe
+from pe_unified.engine.budget import Budget, budget_of, stretched
 
 ROOT = Path(__file__).resolve().parents[1] / "configs"
 RECIPES = sorted(
@@ -74,12 +76,36 @@ def test_recipe_has_the_steps_of_the_design(path):
         "s2_seg",
         "s3_cls_seg",
         "s4_cls_reused",
+        "s1_long",
         "s5_seg_reused",
+        "s2_long",
         "s6_cls_seg_reused",
+        "s3_long",
         "s7_det",
         "s8_det_reused",
+        "s7_long",
         "s9_unified",
     ]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_reused_arm_has_a_control_of_equal_length(path):
+    """But the last, whose chain is longer than any."""
+    recipe = load_recipe(path)
+    budgets: dict[str, Budget] = {}
+    for step in recipe.steps:
+        cfg = load_config(step.config, settings=step.settings)
+        if step.as_long_as:
+            longer = stretched(cfg, budgets[step.as_long_as])
+            cfg = load_config(step.config, longer, settings=step.settings)
+        budgets[step.name] = budget_of(step, cfg, budgets)
+        assert cfg.param_scheduler[-1].end == cfg.train_cfg.max_iters == cfg.max_iters
+    against = defaultdict(list)
+    for metric, scratch, reused in recipe.comparisons:
+        against[metric, reused].append(budgets[scratch].slices)
+    for (_, reused), slices in against.items():
+        assert max(slices) <= budgets[reused].slices
+        assert reused == "s9_unified" or max(slices) == budgets[reused].slices
 
 
 def identify(path):

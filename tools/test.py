@@ -47,7 +47,7 @@ def main() -> None:
     write_metrics(path, evaluation, config=args.config, checkpoint=args.checkpoint)
     for prefix, table in evaluation.tables.items():
         table.save(path.with_name(f"{prefix}.npz"))
-    Console().print(metrics_table(evaluation.metrics, evaluation.thresholds))
+    Console().print(metrics_table(evaluation))
     print(f"metrics written to {path}")
 
 

@@ -102,7 +102,7 @@ def main() -> None:
         report=_say,
     )
     if is_main_process():
-        Console().print(summary_table(summary["steps"], f"{summary['recipe']}: test patients"))
+        Console().print(summary_table(summary))
 
 
 if __name__ == "__main__":

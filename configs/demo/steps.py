@@ -2,8 +2,8 @@
 
 tools/train_steps.py configs/demo/steps.py --data-root data/demo/pe --jobs 2
 
-Time: about 13 minutes on 2 CPU cores with bfloat16 for all of `make demo`, of which this is most;
-three to four times as long on an older CPU without it, in float32 (two steps measured).
+Time: about 20 minutes on 2 CPU cores with bfloat16 for all of `make demo`, of which this is most;
+three times as long on an older CPU without it, in float32 (docs/demo.md).
 Result: docs/demo.md.
 """
 
@@ -51,8 +51,7 @@ settings = dict(
     default_hooks=dict(checkpoint=dict(interval=100)),
 )
 
-# Boxes of a few pixels take longest to learn, and learn from positive slices. Arms that are
-# compared train equally long, except s9_unified, which starts from trained parts.
+# Boxes of a few pixels take longest to learn, and learn from positive slices.
 detection = dict(
     max_iters=400,
     lr=2e-3,

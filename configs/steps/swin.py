@@ -2,7 +2,8 @@
 
 tools/train_steps.py configs/steps/swin.py --data-root data/pe
 
-Time: about 362 h on 2 CPU cores with bfloat16, the sum of its configs; no GPU was measured.
+Time: about 760 h on 2 CPU cores with bfloat16, the sum of its configs, of which 400 h for the
+controls; no GPU was measured.
 Result: not measured; docs/results.md has the same steps, made small.
 """
 

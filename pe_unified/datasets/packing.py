@@ -11,6 +11,7 @@ META_KEYS = (
     "img_id",
     "img_path",
     "patient_id",
+    "group",
     "study_uid",
     "series_uid",
     "sop_uid",

@@ -136,6 +136,7 @@ class PESliceDataset(BaseDataset):
             img_id=image["id"],
             img_path=str(root / image["file_name"]),
             patient_id=image["patient_id"],
+            group=image.get("group"),
             study_uid=image["study_uid"],
             series_uid=image["series_uid"],
             sop_uid=image["sop_uid"],

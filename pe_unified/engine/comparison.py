@@ -8,13 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pe_unified.evaluation.bootstrap import (
-    Difference,
-    Statistic,
-    estimate,
-    mean_statistic,
-    paired_difference,
-)
 from pe_unified.evaluation.detection import DetTable
 from pe_unified.evaluation.figures import (
     difference_figure,
@@ -22,6 +15,13 @@ from pe_unified.evaluation.figures import (
     roc_figure,
     seed_figure,
     step_figure,
+)
+from pe_unified.evaluation.intervals import (
+    Difference,
+    Statistic,
+    estimate,
+    mean_statistic,
+    paired_difference,
 )
 from pe_unified.evaluation.segmentation import SegTable
 from pe_unified.evaluation.slices import SliceTable
@@ -48,12 +48,12 @@ class Run:
         stored = json.loads((self.folder / step / "metrics.json").read_text(encoding="utf-8"))
         return stored["thresholds"][f"{task}/threshold"]
 
-    def statistic(self, step: str, task: str) -> tuple[tuple[str, ...], Statistic]:
-        """The test patients of a step, and its metrics as a function of their weights."""
+    def statistic(self, step: str, task: str) -> tuple[Table, Statistic]:
+        """The test table of a step, and its metrics as a function of patient weights."""
         table = self.table(step, task)
         if table is None:
             raise FileNotFoundError(f"{self.folder / step} holds no {task} results to compare")
-        return table.patients, table.statistic(self.threshold(step, task))
+        return table, table.statistic(self.threshold(step, task))
 
 
 def compare_arms(
@@ -81,10 +81,10 @@ def mean_metrics(step: str, runs: Sequence[Run]) -> dict[str, Any]:
         if runs[0].table(step, task) is None:
             continue
         found = [run.statistic(step, task) for run in runs]
-        if len({patients for patients, _ in found}) > 1:
+        if len({table.patients for table, _ in found}) > 1:
             raise ValueError(f"the seeds of {step} were tested on different patients")
         statistic = mean_statistic([each for _, each in found])
-        for name, each in estimate(statistic, len(found[0][0])).items():
+        for name, each in estimate(statistic, found[0][0].units).items():
             metrics[f"{task}/{name}"] = each.value
             metrics[f"{task}/{name}_ci"] = [each.low, each.high]
     return metrics
@@ -95,13 +95,10 @@ def _undecided(
 ) -> dict[str, Any]:
     nan = float("nan")
     return {
-        "metric": metric,
-        "scratch": scratch,
-        "reused": reused,
+        **_arms(metric, scratch, reused, runs),
         "difference": nan,
         "ci": [nan, nan],
         "p_value": nan,
-        "iterations": [_record(runs[0], step)["iterations"] for step in (scratch, reused)],
         "by_seed": [],
         "reason": reason,
     }
@@ -110,26 +107,48 @@ def _undecided(
 def _compare(metric: str, scratch: str, reused: str, runs: Sequence[Run]) -> dict[str, Any]:
     task, name = metric.split("/")
     arms: list[Statistic] = []
-    patients: set[tuple[str, ...]] = set()
+    tables: list[Table] = []
     for step in (scratch, reused):
         found = [run.statistic(step, task) for run in runs]
-        patients |= {names for names, _ in found}
+        tables += [table for table, _ in found]
         arms.append(mean_statistic([statistic for _, statistic in found]))
-    if len(patients) > 1:
+    if len({table.patients for table in tables}) > 1:
         raise ValueError(
             f"{scratch} and {reused} were tested on different patients; "
             f"the comparison of {metric} needs the same ones"
         )
-    difference = paired_difference(*arms, patients=len(patients.pop()))[name]
+    difference = paired_difference(*arms, patients=tables[0].units)[name]
+    return {
+        **_arms(metric, scratch, reused, runs),
+        "difference": difference.value,
+        "ci": [difference.low, difference.high],
+        "p_value": difference.p_value,
+        "by_seed": [_value(run, reused, metric) - _value(run, scratch, metric) for run in runs],
+    }
+
+
+def _arms(metric: str, scratch: str, reused: str, runs: Sequence[Run]) -> dict[str, Any]:
+    """What is compared, how long both arms trained, and in what of that they are equal.
+
+    ``equal`` is ``"total"`` where both have seen as many slices with all steps that they started
+    from, ``"step"`` where they have in the step alone, else ``"neither"``. Numbers of slices that
+    differ by less than a batch are equal.
+    """
+    arms = [_record(runs[0], step) for step in (scratch, reused)]
+    batch = max(arm["batch_size"] for arm in arms)
+    equal = "neither"
+    for name, key in (("total", "total_iterations"), ("step", "iterations")):
+        first, second = (arm[key] * arm["batch_size"] for arm in arms)
+        if abs(first - second) < batch:
+            equal = name
+            break
     return {
         "metric": metric,
         "scratch": scratch,
         "reused": reused,
-        "difference": difference.value,
-        "ci": [difference.low, difference.high],
-        "p_value": difference.p_value,
-        "iterations": [_record(runs[0], step)["iterations"] for step in (scratch, reused)],
-        "by_seed": [_value(run, reused, metric) - _value(run, scratch, metric) for run in runs],
+        "equal": equal,
+        "iterations": [arm["iterations"] for arm in arms],
+        "total_iterations": [arm["total_iterations"] for arm in arms],
     }
 
 
@@ -186,6 +205,7 @@ def draw_summary(
             seeds={label: each["by_seed"] for label, each in by_label.items()}
             if len(runs) > 1
             else None,
+            equal={label: each["equal"] for label, each in by_label.items()},
         )
     if comparisons and len(runs) > 1:
         _draw_seeds(folder / "seeds.png", records, comparisons, note)

@@ -15,7 +15,7 @@ from mmengine.logging import print_log
 from pe_unified.engine.config import ConfigError
 from pe_unified.engine.inputs import require_same_input
 from pe_unified.engine.runner import PERunner
-from pe_unified.evaluation.metrics import PatientMetric, as_json, fix_thresholds
+from pe_unified.evaluation.metrics import PatientMetric, as_json, fix_thresholds, warnings_of
 from pe_unified.evaluation.tables import Table
 from pe_unified.files import write_text
 from pe_unified.models.weights import load_checkpoint_safely
@@ -145,11 +145,13 @@ def _metrics(evaluator: Evaluator) -> list[PatientMetric]:
 
 
 def write_metrics(path: Path, evaluation: Evaluation, **provenance: Any) -> None:
-    """``metrics.json``: the metrics, the thresholds, where they come from; atomically."""
-    write_json(
-        path,
-        {**provenance, "metrics": evaluation.metrics, "thresholds": evaluation.thresholds},
-    )
+    """``metrics.json``: metrics, thresholds, warnings, where all comes from; atomically."""
+    found = {
+        "metrics": evaluation.metrics,
+        "thresholds": evaluation.thresholds,
+        "warnings": warnings_of(evaluation.tables),
+    }
+    write_json(path, {**provenance, **found})
 
 
 def write_json(path: Path, value: Any) -> None:

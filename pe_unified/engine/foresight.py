@@ -8,7 +8,7 @@ from mmengine.config import Config
 from pe_unified.engine.config import ConfigError, listed_metrics
 from pe_unified.engine.knobs import kind_of
 from pe_unified.engine.recipe import Step
-from pe_unified.evaluation.bootstrap import LEVEL
+from pe_unified.evaluation.intervals import LEVEL
 from pe_unified.evaluation.metrics import PATIENT_METRICS
 
 

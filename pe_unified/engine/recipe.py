@@ -24,12 +24,15 @@ class Step:
         config: path of its config.
         reuse: module to the earlier step it is taken from.
         settings: merged over the config in turn, as inheriting configs would be.
+        as_long_as: an earlier step; this one trains from scratch with as many slices as that one
+            and all that it started from. Empty: as long as its config says.
     """
 
     name: str
     config: Path
     reuse: Mapping[str, str] = field(default_factory=dict)
     settings: Sequence[Mapping[str, Any]] = ()
+    as_long_as: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,10 @@ class Recipe:
 
 
 def load_recipe(path: str | Path) -> Recipe:
-    """Read a recipe: ``steps`` with ``name, config, reuse, settings``, and ``comparisons``.
+    """Read a recipe: ``steps`` and ``comparisons``.
+
+    A step has a ``name``, a ``config`` or an earlier step that it is ``like`` (of which it takes
+    config and settings), and may have ``reuse``, ``settings`` and ``as_long_as``.
 
     Config paths are relative to the folder of the file that lists the steps, which a recipe may
     inherit from; ``{backbone}`` in them is the recipe's ``backbone``. ``settings`` of the recipe
@@ -58,7 +64,7 @@ def load_recipe(path: str | Path) -> Recipe:
     Raises:
         FileNotFoundError: no such recipe, or a config it names is not there.
         ConfigError: two steps of one name, an unknown key or module, or a step that
-            takes weights from one that does not come before it.
+            takes weights, settings or length from one that does not come before it.
     """
     path = Path(path)
     if not path.is_file():
@@ -75,18 +81,28 @@ def load_recipe(path: str | Path) -> Recipe:
     folder = stated_in(path, "steps").parent
     steps: list[Step] = []
     for entry in cfg.steps:
-        unknown = set(entry) - {"name", "config", "reuse", "settings"}
+        unknown = set(entry) - {"name", "config", "like", "reuse", "settings", "as_long_as"}
         if unknown:
             raise ConfigError(f"{path}: step {entry.get('name')} has unknown {sorted(unknown)}")
-        if not {"name", "config"} <= set(entry):
-            raise ConfigError(f"{path}: a step needs a name and a config, got {dict(entry)}")
+        if "name" not in entry or ("config" in entry) == ("like" in entry):
+            raise ConfigError(
+                f"{path}: a step needs a name and a config, or an earlier step that it is like; "
+                f"got {dict(entry)}"
+            )
+        if "like" in entry:
+            model = _earlier(path, entry["name"], entry["like"], steps)
+            config, inherited = model.config, tuple(model.settings)
+        else:
+            config = (folder / entry["config"].format(backbone=backbone)).resolve()
+            inherited = (shared,)
         step = Step(
             name=entry["name"],
-            config=(folder / entry["config"].format(backbone=backbone)).resolve(),
+            config=config,
             reuse=dict(entry.get("reuse", {})),
-            settings=(shared, entry.get("settings", {}), single.get(entry["name"], {})),
+            settings=(*inherited, entry.get("settings", {}), single.get(entry["name"], {})),
+            as_long_as=entry.get("as_long_as", ""),
         )
-        _check_step(path, step, [earlier.name for earlier in steps])
+        _check_step(path, step, steps)
         steps.append(step)
     comparisons = tuple(tuple(each) for each in cfg.get("comparisons", ()))
     names = {step.name for step in steps}
@@ -104,16 +120,29 @@ def load_recipe(path: str | Path) -> Recipe:
     return Recipe(path.stem, tuple(steps), comparisons)
 
 
-def _check_step(path: Path, step: Step, earlier: Sequence[str]) -> None:
-    if step.name in earlier:
+def _earlier(path: Path, name: str, source: str, steps: Sequence[Step]) -> Step:
+    """The step of a name, among those before the one that names it."""
+    for step in steps:
+        if step.name == source:
+            return step
+    raise ConfigError(
+        f"{path}: step {name} names {source}, which does not come before it; earlier steps: "
+        f"{', '.join(step.name for step in steps) or 'none'}"
+    )
+
+
+def _check_step(path: Path, step: Step, steps: Sequence[Step]) -> None:
+    if step.name in [each.name for each in steps]:
         raise ConfigError(f"{path}: two steps are called {step.name}")
     if not step.config.is_file():
         raise FileNotFoundError(f"{path}: step {step.name} has no config at {step.config}")
     for module, source in step.reuse.items():
         if module.split(".")[0] not in MODULES:
             raise ConfigError(f"{path}: step {step.name} reuses '{module}'; modules: {MODULES}")
-        if source not in earlier:
+        _earlier(path, step.name, source, steps)
+    if step.as_long_as:
+        _earlier(path, step.name, step.as_long_as, steps)
+        if step.reuse:
             raise ConfigError(
-                f"{path}: step {step.name} takes {module} from {source}, which does not come "
-                f"before it; earlier steps: {', '.join(earlier) or 'none'}"
+                f"{path}: step {step.name} has as_long_as and reuse; a control starts from scratch"
             )

@@ -12,6 +12,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 
+from pe_unified.engine.budget import Budget, budget_of, seed_of_draws, stretched
 from pe_unified.engine.comparison import Run
 from pe_unified.engine.config import ConfigError, absent_head, load_config
 from pe_unified.engine.evaluate import evaluate_checkpoint, write_metrics
@@ -126,12 +127,16 @@ def _steps_of(recipe: Recipe, prefix: str, common: Mapping[str, Any]) -> list["S
     titles: dict[str, str] = {}
     runs = []
     configs: dict[str, Config] = {}
+    budgets: dict[str, Budget] = {}
     idle = set(common["overrides"] or ())
     for number, step in enumerate(recipe.steps, start=1):
         titles[step.name] = f"{prefix}[{number}/{len(recipe.steps)}] {step.name}"
-        cfg = load_config(
-            step.config, common["overrides"], common["data_root"], step.settings, of_recipe=True
-        )
+        own = dict(common)
+        cfg = _config_of(step, own["overrides"], own["data_root"])
+        if step.as_long_as:
+            own["overrides"] = {**own["overrides"], **stretched(cfg, budgets[step.as_long_as])}
+            cfg = _config_of(step, own["overrides"], own["data_root"])
+        budgets[step.name] = budget_of(step, cfg, budgets)
         idle = {key for key in idle if absent_head(cfg, key)}
         configs[step.name] = cfg
         begun = bool(checkpoints_of(common["folder"] / step.name))
@@ -146,7 +151,8 @@ def _steps_of(recipe: Recipe, prefix: str, common: Mapping[str, Any]) -> list["S
             needs=tuple(titles[source] for source in dict.fromkeys(step.reuse.values())),
             iterations=cfg.max_iters,
             fingerprint=fingerprints[step.name],
-            **common,
+            total_iterations=budgets[step.name].total_iterations,
+            **own,
         )
         runs.append(run)
     for metric, *arms in recipe.comparisons:
@@ -154,6 +160,14 @@ def _steps_of(recipe: Recipe, prefix: str, common: Mapping[str, Any]) -> list["S
     if idle:
         raise ConfigError(f"override '{min(idle)}': no step of the recipe has that head")
     return runs
+
+
+def _config_of(step: Step, overrides: Mapping[str, Any], data_root: str | None) -> Config:
+    """A step's config, with draws of its own."""
+    cfg = load_config(step.config, overrides, data_root, step.settings, of_recipe=True)
+    sampler = cfg.train_dataloader.sampler
+    sampler.seed = seed_of_draws(sampler.get("seed", cfg.randomness.seed), step.name)
+    return cfg
 
 
 def _fingerprint(cfg: Config, step_name: str, parents: Mapping[str, str]) -> str:
@@ -190,6 +204,7 @@ class StepRun:
         title: what the console calls it, unlike any other's.
         needs: titles of the steps that it starts from.
         iterations: how long it trains.
+        total_iterations: the same of all steps together that its weights have been through.
         fingerprint: of everything that bears on the result.
         folder: the run's; the step gets one in it, and finds earlier steps beside its own.
         data_root, overrides, launcher, trust_checkpoint, note: as for :func:`run_recipe`.
@@ -199,6 +214,7 @@ class StepRun:
     title: str
     needs: tuple[str, ...]
     iterations: int
+    total_iterations: int
     fingerprint: str
     folder: Path
     data_root: str | None
@@ -235,6 +251,8 @@ class StepRun:
                 "checkpoint": os.path.relpath(checkpoint, self.folder),
                 "reused": runner.parents,
                 "iterations": runner.iter,
+                "total_iterations": self.total_iterations,
+                "batch_size": cfg.train_dataloader.batch_size,
                 "seconds": round(runner.seconds, 1),
                 "metrics": evaluation.metrics,
             }
@@ -271,10 +289,7 @@ class StepRun:
             )
 
     def _settings(self) -> Config:
-        step = self.step
-        return load_config(
-            step.config, self.overrides, self.data_root, step.settings, of_recipe=True
-        )
+        return _config_of(self.step, self.overrides, self.data_root)
 
     def _config(self) -> Config:
         step, cfg = self.step, self._settings()

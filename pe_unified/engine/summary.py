@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from rich.table import Table as RichTable
 
-from pe_unified.engine.comparison import Run, compare_arms, draw_summary, mean_metrics
-from pe_unified.engine.evaluate import write_json
+from pe_unified.engine.comparison import TABLES, Run, compare_arms, draw_summary, mean_metrics
+from pe_unified.engine.evaluate import Evaluation, write_json
 from pe_unified.engine.recipe import Recipe
 from pe_unified.evaluation.figure_style import footer
+from pe_unified.evaluation.metrics import warnings_of
 from pe_unified.files import write_text
 
 #: What the table shows, in order.
@@ -22,6 +23,11 @@ COLUMNS = (
     ("seg/dice", "Dice"),
     ("seg/iou", "IoU"),
     ("det/mAP_50", "mAP_50"),
+)
+
+_BUDGETS = (
+    "Bold: equal in both arms. At equal iterations of the step the reused arm has had more in all, "
+    "at equal iterations in all it has not."
 )
 
 
@@ -70,6 +76,7 @@ def _write_one(
     note: str,
 ) -> dict[str, Any]:
     comparisons = compare_arms(recipe.comparisons, runs)
+    warnings = _warnings(records, runs[0])
     summary = {
         "recipe": recipe.name,
         "environment": environment(),
@@ -77,11 +84,21 @@ def _write_one(
         "seeds": [run.seed for run in runs],
         "steps": records,
         "comparisons": comparisons,
+        "warnings": warnings,
     }
     write_json(folder / "summary.json", summary)
-    write_text(folder / "summary.md", _markdown(recipe, records, comparisons, len(runs), note))
+    write_text(folder / "summary.md", _markdown(summary, len(runs), note))
     draw_summary(folder, records, comparisons, runs, note)
     return summary
+
+
+def _warnings(records: Sequence[Mapping[str, Any]], run: Run) -> list[str]:
+    """Of each task, whose steps are all tested on the same patients, once."""
+    tables = {}
+    for task in TABLES:
+        found = (run.table(record["name"], task) for record in records)
+        tables[task] = next((table for table in found if table is not None), None)
+    return warnings_of({task: table for task, table in tables.items() if table is not None})
 
 
 def mean_records(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -111,42 +128,48 @@ def mean_records(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return merged
 
 
-def _markdown(
-    recipe: Recipe,
-    records: Sequence[Mapping[str, Any]],
-    comparisons: Sequence[Mapping[str, Any]],
-    seeds: int,
-    note: str,
-) -> str:
+def _markdown(summary: Mapping[str, Any], seeds: int, note: str) -> str:
+    records, comparisons = summary["steps"], summary["comparisons"]
     of_seeds = f"; means over {seeds} seeds" if seeds > 1 else ""
-    header = ["step", "reused", *(title for _, title in COLUMNS), "iterations", "seconds"]
+    header = ["step", "reused", *(title for _, title in COLUMNS)]
+    header += ["iterations", "in all", "seconds"]
     lines = [
-        f"# Recipe {recipe.name}",
+        f"# Recipe {summary['recipe']}",
         "",
         footer(note),
         "",
-        f"Test patients only; [95 % interval, bootstrapped over patients]{of_seeds}.",
+        f"Test patients only; [95 % interval over patients]{of_seeds}. In all: iterations of the "
+        "step and of all that it takes weights from, in batches of its own size.",
         "",
+        *(line for each in summary["warnings"] for line in (f"**Note. {each}.**", "")),
         "| " + " | ".join(header) + " |",
         "|" + "---|" * len(header),
     ]
     for record in records:
         cells = [record["name"], _reused(record)]
         cells += [_with_interval(record["metrics"], key) for key, _ in COLUMNS]
-        cells += [str(record["iterations"]), f"{record['seconds']:.0f}"]
+        cells += [str(record["iterations"]), str(record["total_iterations"])]
+        cells += [f"{record['seconds']:.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
     if comparisons:
         over = "; interval and p are over these, not over seeds" if seeds > 1 else ""
-        header = ["metric", "scratch", "reused", "iterations", "difference", "p"]
+        header = ["metric", "scratch", "reused", "iterations", "in all", "difference", "p"]
         header += ["each seed"] if seeds > 1 else []
-        lines += ["", f"Reused minus scratch, on the same test patients{over}:", ""]
+        lines += ["", f"Reused minus scratch, on the same test patients{over}.", _BUDGETS, ""]
         lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for each in comparisons:
         cells = [each["metric"], each["scratch"], each["reused"]]
-        cells += [" / ".join(str(count) for count in each["iterations"]), *_difference(each)]
+        cells += [_pair(each, "iterations", "step"), _pair(each, "total_iterations", "total")]
+        cells += _difference(each)
         cells += [" / ".join(_signed(value) for value in each["by_seed"])] if seeds > 1 else []
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
+
+
+def _pair(comparison: Mapping[str, Any], key: str, equal: str) -> str:
+    """Iterations of the arm from scratch and of the reused one."""
+    text = " / ".join(str(count) for count in comparison[key])
+    return f"**{text}**" if comparison["equal"] == equal else text
 
 
 def _difference(comparison: Mapping[str, Any]) -> tuple[str, str]:
@@ -172,26 +195,30 @@ def headline(metrics: Mapping[str, Any]) -> str:
     return ", ".join(values) or "no metric"
 
 
-def summary_table(records: Sequence[Mapping[str, Any]], title: str) -> RichTable:
+def summary_table(summary: Mapping[str, Any]) -> RichTable:
     """The summary as a table for the terminal, the arms that reuse weights in bold."""
-    table = RichTable(title=title, caption="bold: starts from the weights of earlier steps")
+    told = ["bold: starts from the weights of earlier steps", *summary["warnings"]]
+    title = f"{summary['recipe']}: test patients"
+    table = RichTable(title=title, caption="\n".join(told))
     table.add_column("step", no_wrap=True)
     for _, name in COLUMNS:
         table.add_column(name, justify="right")
-    table.add_column("seconds", justify="right")
-    for record in records:
+    table.add_column("iters, in all", justify="right")
+    for record in summary["steps"]:
         table.add_row(
             record["name"],
             *(_with_interval(record["metrics"], key) for key, _ in COLUMNS),
-            f"{record['seconds']:.0f}",
+            f"{record['iterations']}, {record['total_iterations']}",
             style="bold" if record["reused"] else None,
         )
     return table
 
 
-def metrics_table(metrics: Mapping[str, Any], thresholds: Mapping[str, float]) -> RichTable:
+def metrics_table(evaluation: Evaluation) -> RichTable:
     """One evaluation as a table for the terminal."""
-    table = RichTable(title="test split, 95 % intervals over patients")
+    metrics, thresholds = evaluation.metrics, evaluation.thresholds
+    told = "\n".join(warnings_of(evaluation.tables))
+    table = RichTable(title="test split, 95 % intervals over patients", caption=told)
     table.add_column("metric")
     table.add_column("value", justify="right")
     for key in metrics:

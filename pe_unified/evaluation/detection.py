@@ -2,7 +2,7 @@
 
 The average precision is that of COCO (all areas, 100 detections per slice, IoU 0.50:0.05:0.95,
 101 recall points, as in pycocotools), rewritten as a function of patient weights: slices are
-matched once, a resample only re-weighs the matches.
+matched once, a subset of the patients only re-weighs the matches.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pe_unified.evaluation.bootstrap import FloatArray, Statistic, ratio
+from pe_unified.evaluation.intervals import FloatArray, Statistic, ratio
 from pe_unified.evaluation.tables import IntArray, Table, index_patients, sum_by_patient
 
 #: IoU thresholds of COCO; the first one, 0.5, is that of precision, recall and mean IoU.
@@ -161,7 +161,7 @@ class WeightedAveragePrecision:
         self._hits = [np.flatnonzero(row) for row in table.matched]
 
     def __call__(self, weights: FloatArray) -> FloatArray:
-        """``weights`` (resamples, patients) to (resamples, 10); NaN without a box."""
+        """``weights`` (subsets, patients) to (subsets, 10); NaN without a box."""
         average = np.full((len(weights), len(self._hits)), np.nan)
         for row, weight in enumerate(weights):
             boxes = float(weight @ self._boxes)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pe_unified.evaluation.bootstrap import FloatArray, Statistic, ratio
+from pe_unified.evaluation.intervals import FloatArray, Statistic, ratio
 from pe_unified.evaluation.slices import WeightedAuc
 from pe_unified.evaluation.tables import IntArray, Table, index_patients, sum_by_patient
 

@@ -7,21 +7,24 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 
-from pe_unified.evaluation.bootstrap import (
+from pe_unified.evaluation.detection import DetTable, precision_recall_points
+from pe_unified.evaluation.figure_style import FAINT, arm_style, new_figure, unit_axes
+from pe_unified.evaluation.intervals import (
     LEVEL,
+    RESAMPLES,
     Estimate,
     FloatArray,
     estimate,
-    patient_weights,
+    interval_ends,
+    subset_weights,
 )
-from pe_unified.evaluation.detection import DetTable, precision_recall_points
-from pe_unified.evaluation.figure_style import FAINT, arm_style, new_figure, unit_axes
 from pe_unified.evaluation.lesions import LesionTable
 from pe_unified.evaluation.slices import SliceTable, roc_points
 
 #: False-positive rates at which the band of a ROC curve is drawn.
 _RATES = np.linspace(0.0, 1.0, 101)
-_SEED = 0
+#: Arms of which bands can still be told apart.
+_MOST_BANDS = 3
 
 
 def roc_figure(
@@ -30,9 +33,11 @@ def roc_figure(
     thresholds: Mapping[str, float] | None = None,
     note: str = "",
     title: str = "Slices with pulmonary embolism",
-    resamples: int = 500,
+    resamples: int = RESAMPLES,
 ) -> None:
     """ROC curves with interval bands, the AUC in the legend.
+
+    More than three arms have no bands: they would hide each other and the curves.
 
     Args:
         arms: name to the slices of its test split.
@@ -47,9 +52,10 @@ def roc_figure(
             if np.isnan([fpr[-1], sensitivity[-1]]).any():
                 axes.plot([], [], label=f"{name}: one class only", **style)
                 continue
-            area = estimate(table.statistic(0.5), len(table.patients), resamples)["auc"]
-            low, high = roc_band(table, resamples)
-            axes.fill_between(_RATES, low, high, color=style["color"], alpha=0.15, linewidth=0)
+            area = estimate(table.statistic(0.5), table.units, resamples)["auc"]
+            if len(arms) <= _MOST_BANDS:
+                low, high = roc_band(table, resamples)
+                axes.fill_between(_RATES, low, high, color=style["color"], alpha=0.15, linewidth=0)
             axes.plot(fpr, sensitivity, label=f"{name}: AUC {_with_interval(area)}", **style)
             _mark(axes, fpr, sensitivity, cuts, (thresholds or {}).get(name), style["color"])
         unit_axes(axes, "1 − specificity", "Sensitivity")
@@ -62,21 +68,17 @@ def roc_band(
 ) -> tuple[FloatArray, FloatArray]:
     """Pointwise interval of the sensitivity at false-positive rates 0, 0.01 ... 1.
 
-    Two arrays (101,); NaN with fewer than two patients. Resamples of one class are left out.
+    Two arrays (101,); NaN with fewer than two patients, or where one patient has all slices of a
+    class.
     """
-    nothing = np.full(len(_RATES), np.nan)
-    if resamples < 1 or len(table.patients) < 2:
-        return nothing, nothing
+    subsets = subset_weights(table.units, resamples)
     curves = []
-    for weight in patient_weights(len(table.patients), resamples, _SEED):
+    for weight in np.concatenate([np.ones((1, len(table.patients))), subsets]):
         fpr, sensitivity, _ = roc_points(table.score, table.label, weight[table.patient])
-        if not np.isnan([fpr[-1], sensitivity[-1]]).any():
-            curves.append(sensitivity[np.searchsorted(fpr, _RATES, side="right") - 1])
-    if not curves:
-        return nothing, nothing
-    tail = 50 * (1 - level)
-    low, high = np.percentile(curves, [tail, 100 - tail], axis=0)
-    return low, high
+        defined = not np.isnan([fpr[-1], sensitivity[-1]]).any()
+        curve = sensitivity[np.searchsorted(fpr, _RATES, side="right") - 1] if defined else np.nan
+        curves.append(np.broadcast_to(curve, _RATES.shape))
+    return interval_ends(curves[0], np.array(curves[1:]).reshape(-1, len(_RATES)), level)
 
 
 def precision_recall_figure(
@@ -85,7 +87,7 @@ def precision_recall_figure(
     thresholds: Mapping[str, float] | None = None,
     note: str = "",
     title: str = "Embolus boxes at IoU 0.5",
-    resamples: int = 500,
+    resamples: int = RESAMPLES,
 ) -> None:
     """Precision against recall over all scores, average precision in the legend.
 
@@ -101,7 +103,7 @@ def precision_recall_figure(
                 axes.plot([], [], label=f"{name}: no embolus in the split", **style)
                 continue
             recall, precision, cuts = precision_recall_points(table)
-            average = estimate(table.statistic(0.5), len(table.patients), resamples)["mAP_50"]
+            average = estimate(table.statistic(0.5), table.units, resamples)["mAP_50"]
             axes.plot(recall, precision, label=f"{name}: AP {_with_interval(average)}", **style)
             _mark(axes, recall, precision, cuts, (thresholds or {}).get(name), style["color"])
         unit_axes(axes, "Recall", "Precision")
@@ -115,7 +117,7 @@ def froc_figure(
     note: str = "",
     title: str = "Emboli found",
     most_false: float = 16.0,
-    resamples: int = 500,
+    resamples: int = RESAMPLES,
 ) -> None:
     """Sensitivity over emboli against false positives per scan, with interval bands.
 
@@ -129,8 +131,8 @@ def froc_figure(
     with new_figure(path, 5.0, 3.8, note) as figure:
         axes = figure.add_subplot()
         for index, (name, table) in enumerate(arms.items()):
-            style, patients = arm_style(index), len(table.patients)
-            found = estimate(table.statistic(rates.tolist()), patients, resamples, _SEED)
+            style = arm_style(index)
+            found = estimate(table.statistic(rates.tolist()), table.units, resamples)
             curve = [found[f"sensitivity_at_{rate:g}"] for rate in rates]
             axes.fill_between(
                 rates,
@@ -140,7 +142,7 @@ def froc_figure(
                 alpha=0.15,
                 linewidth=0,
             )
-            mean = estimate(table.statistic(), patients, resamples, _SEED)["mean_sensitivity"]
+            mean = estimate(table.statistic(), table.units, resamples)["mean_sensitivity"]
             label = f"{name}: mean {_with_interval(mean)}"
             axes.plot(rates, [point.value for point in curve], label=label, **style)
         axes.set_xscale("log", base=2)

@@ -23,8 +23,8 @@ from skimage.measure import find_contours, label, regionprops
 
 from pe_unified.ct.hu import read_slice_png
 from pe_unified.ct.windows import Window, apply_window, resolve_window
-from pe_unified.evaluation.bootstrap import FloatArray
 from pe_unified.evaluation.figure_style import new_figure
+from pe_unified.evaluation.intervals import FloatArray
 
 TRUTH_COLOUR, PREDICTED_COLOUR = "#56B4E9", "#F5A000"
 #: Line styles, as matplotlib takes them.

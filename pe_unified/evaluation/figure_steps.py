@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from pe_unified.evaluation.bootstrap import Difference, FloatArray
 from pe_unified.evaluation.figure_style import (
     FAINT,
     INK,
@@ -20,6 +19,7 @@ from pe_unified.evaluation.figure_style import (
     SCRATCH_COLOUR,
     new_figure,
 )
+from pe_unified.evaluation.intervals import Difference, FloatArray
 
 #: What axes and titles call a metric.
 METRIC_NAMES = {
@@ -40,6 +40,12 @@ METRIC_NAMES = {
 }
 #: Numbers stand right of a panel, level with their row.
 _BESIDE: Any = ("axes fraction", "data")
+#: Dots of differences by what is equal in both arms.
+_FORMS = {
+    "step": ("o", "equal iterations of the step: with reuse, more in all"),
+    "total": ("s", "equal iterations in all"),
+    "neither": ("^", "neither equal"),
+}
 
 
 def step_figure(
@@ -148,36 +154,44 @@ def difference_figure(
     note: str = "",
     title: str = "Reused minus scratch",
     seeds: Mapping[str, Sequence[float]] | None = None,
+    equal: Mapping[str, str] | None = None,
 ) -> None:
     """Paired differences with intervals; right of the line reuse gains, left it loses.
 
     A dot is filled where the interval leaves zero out and every seed lies on the same side:
-    an interval over patients does not tell how another seed would end.
+    an interval over patients does not tell how another seed would end. Labels that agree up to
+    their last " - " stand together: one reused arm against several.
 
     Args:
         differences: metric (or any label) to :func:`paired_difference`'s result.
         seeds: by the same labels, the difference of every seed, which ticks mark.
+        equal: by the same labels, in what of their training both arms are equal, which the form
+            of the dot tells: ``"step"``, ``"total"`` or ``"neither"``.
     """
     if not differences:
         raise ValueError("there is no difference to draw")
     longest = max(len(METRIC_NAMES.get(key, key)) for key in differences)
-    with new_figure(path, 4.6 + 0.065 * longest, 1.1 + 0.4 * len(differences), note) as figure:
+    rows = _rows(list(differences))
+    lines = 3 if equal else 1
+    height = 0.95 + 0.15 * lines + 0.34 * (rows[-1] + 1)
+    with new_figure(path, 4.6 + 0.065 * longest, height, note) as figure:
         axes = figure.add_subplot()
         axes.axvline(0, color=FAINT, linewidth=1.0)
         reach = 0.01
-        for row, (name, found) in enumerate(differences.items()):
+        for row, (name, found) in zip(rows, differences.items()):
             ends = np.array([found.low, found.high, *(seeds or {}).get(name, ())])
             clear = bool((ends > 0).all() or (ends < 0).all())
             colour = REUSED_COLOUR if found.value > 0 else SCRATCH_COLOUR
             axes.plot([found.low, found.high], [row, row], color=colour, linewidth=2.0)
             axes.plot(ends[2:], [row] * len(ends[2:]), "|", color=INK, ms=9, mew=1.1)
-            axes.plot(found.value, row, "o", color=colour if clear else "white", mec=colour, ms=7)
+            form = _FORMS[equal[name]][0] if equal else "o"
+            axes.plot(found.value, row, form, color=colour if clear else "white", mec=colour, ms=7)
             text = f"{found.value:+.3f}  [{found.low:+.3f}, {found.high:+.3f}]"
             text = text.replace("-", "\N{MINUS SIGN}")
             axes.annotate(text, (1.03, row), xycoords=_BESIDE, va="center", fontsize=8)
             reach = max(reach, *np.abs(np.nan_to_num([found.value, *ends])))
-        axes.set_yticks(range(len(differences)), [METRIC_NAMES.get(k, k) for k in differences])
-        axes.set(xlim=(-1.08 * reach, 1.08 * reach), ylim=(len(differences) - 0.5, -0.5))
+        axes.set_yticks(rows, [METRIC_NAMES.get(k, k) for k in differences])
+        axes.set(xlim=(-1.08 * reach, 1.08 * reach), ylim=(rows[-1] + 0.5, -0.5))
         axes.set(xlabel="Difference on the same patients, 95 % interval over them", title=title)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
@@ -186,7 +200,20 @@ def difference_figure(
         if seeds:
             one = Line2D([], [], marker="|", color=INK, linestyle="", ms=9, label="one seed")
             handles.append(one)
-        figure.legend(handles=handles, loc="outside upper left", ncols=2)
+        used = [kind for kind in _FORMS if kind in (equal or {}).values()]
+        for form, said in (_FORMS[kind] for kind in used):
+            dot = Line2D([], [], marker=form, color="white", mec=INK, linestyle="", label=said)
+            handles.append(dot)
+        figure.legend(handles=handles, loc="outside upper left", ncols=1 if equal else 2)
+
+
+def _rows(labels: Sequence[str]) -> list[float]:
+    """Heights of the labels, with a gap between groups."""
+    groups = [label.rpartition(" - ")[0] or label for label in labels]
+    heights = [0.0]
+    for before, now in pairwise(groups):
+        heights.append(heights[-1] + (1.0 if before == now or " - " not in labels[0] else 1.45))
+    return heights
 
 
 def _bar(axes: Axes, row: int, step: Mapping[str, Any], key: str) -> None:

@@ -2,7 +2,7 @@
 
 Each takes arrays or dicts and a path, writes the whole file or none, and says in its footer
 what it is told to ("synthetic data") and that this is research software. Bands and bars are
-95 % intervals bootstrapped over patients.
+95 % intervals over patients.
 """
 
 from pe_unified.evaluation.figure_curves import froc_figure, precision_recall_figure, roc_figure

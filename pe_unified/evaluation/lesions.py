@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pe_unified.evaluation.bootstrap import FloatArray, Statistic, ratio
+from pe_unified.evaluation.intervals import FloatArray, Statistic, ratio
 from pe_unified.evaluation.tables import IntArray, Table, index_patients
 
 #: False positives per scan at which sensitivity is reported.

@@ -1,5 +1,6 @@
 """The metrics that mmengine's loops call; the arithmetic is in the modules beside."""
 
+import dataclasses
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import print_log
 
 from pe_unified.evaluation import detection, segmentation, slices
-from pe_unified.evaluation.bootstrap import LEVEL, Statistic, estimate
+from pe_unified.evaluation.intervals import FEW, LEVEL, RESAMPLES, Statistic, estimate
 from pe_unified.evaluation.tables import Table
 from pe_unified.registry import METRICS
 
@@ -24,7 +25,7 @@ _BY_DEFAULT = "by default, this split cannot choose one"
 
 
 class PatientMetric(BaseMetric, Generic[AnyTable]):
-    """A metric with an operating threshold and intervals bootstrapped over patients.
+    """A metric with an operating threshold and intervals over patients.
 
     Returned to mmengine: every metric as a float, NaN where undefined (also logged as a
     warning), ``<key>_ci`` as a list ``[low, high]``, ``threshold``, and
@@ -35,8 +36,9 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
         threshold: probability from which on a finding counts. None chooses it on the split that
             is evaluated, which flatters that split: do so on validation only, and pass what
             was chosen (:func:`fix_thresholds`) for the test.
-        resamples: bootstrap draws; 0 returns no intervals (quick validation while training).
-        seed: of the draws.
+        resamples: subsets of the patients that intervals rest on, at most; 0 returns no intervals
+            (quick validation while training).
+        seed: of the subsets, where there are more patients than these.
         level: coverage of the intervals.
 
     Attributes:
@@ -49,7 +51,7 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
     def __init__(
         self,
         threshold: float | None = None,
-        resamples: int = 1000,
+        resamples: int = RESAMPLES,
         seed: int = 0,
         level: float = LEVEL,
         collect_device: str = "cpu",
@@ -88,7 +90,8 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
         for sample in data_samples:
             try:
-                self.results.append(self.read(sample))
+                row = self.read(sample)
+                self.results.append((sample.get("group"), *row) if row else row)
             except (ValueError, KeyError) as error:
                 raise ValueError(f"{type(self).__name__}: {_name(sample)}: {error}") from error
 
@@ -98,7 +101,10 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
         if not rows:
             self._say(f"none of {len(results)} slices carries the label, all is undefined", True)
             return self._undefined()
-        table = self.table = self.build(rows)
+        group_of = {patient: group or patient for group, patient, *_ in rows}
+        table = self.build([row[1:] for row in rows])
+        groups = tuple(group_of[patient] for patient in table.patients)
+        self.table = table = dataclasses.replace(table, groups=groups)
         threshold, origin = self._threshold(table)
         defaulted = origin == _BY_DEFAULT
         self._say(
@@ -108,11 +114,13 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
         )
         estimates = estimate(
             self.statistic(table, threshold),
-            len(table.patients),
+            table.units,
             self.resamples,
             self.seed,
             self.level,
         )
+        if self.resamples and (few := few_patients(table)):
+            self._say(few, True)
         undefined = [key for key in self.keys if math.isnan(estimates[key].value)]
         if undefined:
             self._say(f"undefined on this split: {', '.join(undefined)}", True)
@@ -294,6 +302,22 @@ def fix_thresholds(evaluator: Evaluator, chosen: Mapping[str, Any]) -> dict[str,
                 metric.threshold = float(chosen[key])
             applied[key] = metric.threshold
     return applied
+
+
+def few_patients(table: Table) -> str:
+    """In words, that intervals rest on too few patients; empty where there are enough."""
+    independent = len(set(table.groups or table.patients))
+    if independent >= FEW:
+        return ""
+    said = f"{len(table.patients)} patients"
+    if independent < len(table.patients):
+        said += f" in {independent} groups that are independent"
+    return f"{said}: intervals over fewer than {FEW} hold less often than they say"
+
+
+def warnings_of(tables: Mapping[str, Table]) -> list[str]:
+    """What to say of the intervals of these tables, by task."""
+    return [f"{task}: {few}" for task, table in tables.items() if (few := few_patients(table))]
 
 
 def as_json(value: Any) -> Any:

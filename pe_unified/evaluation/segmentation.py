@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pe_unified.evaluation.bootstrap import FloatArray, Statistic, ratio
+from pe_unified.evaluation.intervals import FloatArray, Statistic, ratio
 from pe_unified.evaluation.tables import IntArray, Table, index_patients, sum_by_patient
 
 #: Probabilities are kept in this many bins: thresholds are multiples of 1/256, exactly.

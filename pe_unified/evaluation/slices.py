@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pe_unified.evaluation.bootstrap import FloatArray, Statistic, ratio
+from pe_unified.evaluation.intervals import FloatArray, Statistic, ratio
 from pe_unified.evaluation.tables import IntArray, Table, index_patients, sum_by_patient
 
 #: Used where a split cannot choose a threshold (one class only).
@@ -84,7 +84,7 @@ class WeightedAuc:
     """Area under the ROC curve as a function of group weights; ties count one half.
 
     The Mann-Whitney form, summed over pairs: each positive against the weight of the negatives
-    below it. Ranks are found once, a resample then costs one cumulative sum.
+    below it. Ranks are found once, a subset then costs one cumulative sum.
 
     Args:
         score: float (cases,).
@@ -93,7 +93,7 @@ class WeightedAuc:
     """
 
     def __init__(self, score: FloatArray, label: NDArray[np.bool_], group: IntArray) -> None:
-        # Both classes in rising score: a resample then walks through memory in order.
+        # Both classes in rising score: a subset then walks through memory in order.
         order = np.argsort(score, kind="stable")
         positives, negatives = order[label[order]], order[~label[order]]
         self._positive_group = group[positives]
@@ -102,7 +102,7 @@ class WeightedAuc:
         self._not_above = np.searchsorted(score[negatives], score[positives], side="right")
 
     def __call__(self, weights: FloatArray) -> FloatArray:
-        """``weights`` (resamples, groups) to areas (resamples,); NaN where a class is absent."""
+        """``weights`` (subsets, groups) to areas (subsets,); NaN where a class is absent."""
         areas = np.full(len(weights), np.nan)
         cumulative = np.zeros(len(self._negative_group) + 1)
         for row, weight in enumerate(weights):

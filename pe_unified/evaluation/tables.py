@@ -15,9 +15,21 @@ T = TypeVar("T", bound="Table")
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Arrays of one split; ``patients`` names every patient, sorted, each once."""
+    """Arrays of one split.
+
+    Fields:
+        patients: every patient, sorted, each once.
+        groups: of each patient, the name of its group: patients of one group (of one family, or
+            painted on one anatomy) are not independent. Empty: each is a group of its own.
+    """
 
     patients: tuple[str, ...]
+    groups: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
+
+    @property
+    def units(self) -> IntArray:
+        """What intervals rest on: int64 (patients,), the group of each, numbered from 0."""
+        return index_patients(self.groups or self.patients)[1]
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the table as ``.npz``, atomically."""
@@ -46,7 +58,8 @@ class Table:
             raise ValueError(
                 f"{path} holds {sorted(arrays)}, not a {cls.__name__} ({sorted(expected)})"
             )
-        arrays["patients"] = tuple(str(name) for name in arrays["patients"])
+        for key in ("patients", "groups"):
+            arrays[key] = tuple(str(name) for name in arrays[key])
         return cls(**arrays)
 
 

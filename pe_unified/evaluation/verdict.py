@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pe_unified.evaluation.bootstrap import FloatArray
+from pe_unified.evaluation.intervals import FloatArray
 from pe_unified.evaluation.exam_score import exam_probability, stretches_from
 
 #: What the mean attenuation of a clot may be, HU. Acute emboli measure 33 HU with a standard

@@ -7,6 +7,8 @@ import torch
 from tiny_dataset import write_tiny_dataset
 
 from pe_unified.datasets import DatasetError, Draw, PESliceDataset
+from pe_unified.evaluation.slices import SliceTable
+from pe_unified.registry import METRICS
 
 LOADING = [
     dict(type="LoadCTSlice"),
@@ -39,6 +41,21 @@ def test_item_carries_image_labels_and_provenance(tiny_dataset):
     assert len(sample.gt_instances.bboxes) == 1
     assert sample.patient_id == "PAT000"
     assert sample.slice_index == 1
+
+
+def test_groups_of_patients_reach_the_metrics(tmp_path):
+    data = write_tiny_dataset(tmp_path)
+    edit(data, "test", lambda coco: [i.update(group="anatomy 1") for i in coco["images"][:6]])
+    samples = [item["data_samples"] for item in dataset(data, "test", test_mode=True)]
+    assert [sample.group for sample in samples] == ["anatomy 1"] * 6 + [None] * 12
+    metric = METRICS.build(dict(type="SliceMetric"))
+    for sample in samples:
+        sample.pred_score = torch.tensor([0.4, 0.6])
+        metric.process(None, [sample.to_dict()])
+    metric.evaluate(len(samples))
+    metric.table.save(tmp_path / "cls.npz")
+    kept = SliceTable.load(tmp_path / "cls.npz")
+    assert kept.groups == ("anatomy 1", *kept.patients[1:]) and kept.units.tolist() == [2, 0, 1]
 
 
 def test_boxes_are_tight_around_the_mask(tiny_dataset):

@@ -3,7 +3,7 @@ import torch
 from mmengine.registry import PARAM_SCHEDULERS
 
 from pe_unified.datasets.data_sample import PEDataSample
-from pe_unified.engine import ConfigError, load_config
+from pe_unified.engine import ConfigError, load_config, load_recipe
 from pe_unified.models import precision
 from pe_unified.registry import MODELS
 
@@ -224,6 +224,14 @@ def test_settings_may_bring_new_keys_and_come_before_overrides(path):
 def test_missing_config_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="configs/"):
         load_config(tmp_path / "none.py")
+
+
+def test_settings_are_left_as_they_are_given(repository):
+    """The steps of a recipe share them, and what a knob sets in one must not reach another."""
+    step = load_recipe(repository / "configs/demo/steps.py").steps[0]
+    for size in (64, 96):
+        cfg = load_config(step.config, {"input_size": size}, settings=step.settings)
+        assert sizes(cfg) == [size] * 3
 
 
 def test_settings_of_a_head_that_is_left_out_are_passed_over(path, repository):

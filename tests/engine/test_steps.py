@@ -90,6 +90,44 @@ def test_two_steps_leave_a_summary(finished, tmp_path):
     assert publish(cfg, work_dir / reused["checkpoint"], tmp_path / "model.pth")["cls/gate"] <= 1
 
 
+def test_a_control_trains_as_long_as_the_whole_chain(recipe, tiny_dataset, tmp_path):
+    """In half the batch, with the recipe's length overridden."""
+    text = recipe.read_text().replace(
+        "]\ncomparisons = [",
+        "    dict(name='s1_long', like='s1_cls', as_long_as='s4_cls_reused',\n"
+        "        settings=dict(batch_size=2)),\n"
+        "]\ncomparisons = [('cls/auc', 's1_long', 's4_cls_reused'), ",
+    )
+    (tmp_path / "recipe.py").write_text(text)
+    work_dir = tmp_path / "run"
+    told = {"max_iters": 4}
+    summary = run_recipe(tmp_path / "recipe.py", work_dir, str(tiny_dataset), told, report=quiet)
+    lengths = [(step["iterations"], step["total_iterations"]) for step in summary["steps"]]
+    assert lengths == [(4, 4), (4, 8), (16, 16)]
+    trained = [
+        load_config(path, {}, str(tiny_dataset))
+        for path in sorted(work_dir.glob("*/pe_cls_r50.py"))
+    ]
+    assert [cfg.param_scheduler[0].end for cfg in trained] == [2, 8, 2]
+    assert len({cfg.train_dataloader.sampler.seed for cfg in trained}) == 3
+    control, plain = summary["comparisons"]
+    assert (control["equal"], plain["equal"]) == ("total", "step")
+    assert control["total_iterations"] == [16, 8]
+    written = (work_dir / "summary.md").read_text()
+    assert "| 16 / 4 | **16 / 8** |" in written and "| **4 / 4** | 4 / 8 |" in written
+    again = []
+    run_recipe(tmp_path / "recipe.py", work_dir, str(tiny_dataset), told, report=again.append)
+    assert len(again) == 3 and all("finished before" in line for line in again)
+
+
+def test_few_patients_are_warned_of(finished):
+    (warning,) = finished.summary["warnings"]
+    assert warning.startswith("cls: 3 patients: intervals over fewer than 10")
+    assert warning in (finished.work_dir / "summary.md").read_text()
+    kept = json.loads((finished.work_dir / "s1_cls/metrics.json").read_text())
+    assert kept["warnings"] == [warning]
+
+
 def test_only_test_patients_are_measured(finished):
     table = SliceTable.load(finished.work_dir / "s1_cls/cls.npz")
     split = json.loads((finished.data / "annotations/test.json").read_text())
@@ -226,6 +264,15 @@ def test_other_settings_do_not_mix_with_an_old_run(finished, recipe):
             "modules",
         ),
         ([dict(name="a")], "a name and a config"),
+        ([dict(name="a", config="c.py"), dict(name="b", like="c")], "names c, which does not"),
+        ([dict(name="a", config="c.py", as_long_as="b")], "names b, which does not come before"),
+        (
+            [
+                dict(name="a", config="c.py"),
+                dict(name="b", like="a", as_long_as="a", reuse=dict(backbone="a")),
+            ],
+            "starts from scratch",
+        ),
         ([], "lists no steps"),
     ],
 )
@@ -331,6 +378,10 @@ def test_step_settings_come_last_and_name_steps_that_are_there(tmp_path):
     (tmp_path / "r.py").write_text(text + "step_settings = dict(a=dict(lr=3.0))")
     (step,) = load_recipe(tmp_path / "r.py").steps
     assert [dict(each) for each in step.settings] == [{"lr": 2.0}, {}, {"lr": 3.0}]
+    like = "steps.append(dict(name='b', like='a', as_long_as='a'))\n"
+    (tmp_path / "r.py").write_text(text + like + "step_settings = dict(a=dict(lr=3.0))")
+    _, control = load_recipe(tmp_path / "r.py").steps
+    assert dict(control.settings[2]) == {"lr": 3.0} and control.as_long_as == "a"
     (tmp_path / "r.py").write_text(text + "step_settings = dict(b=dict(lr=3.0))")
     with pytest.raises(ConfigError, match="step_settings of b"):
         load_recipe(tmp_path / "r.py")

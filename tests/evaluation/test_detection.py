@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from weights import drawn_weights
 
-from pe_unified.evaluation.bootstrap import patient_weights
 from pe_unified.evaluation.detection import (
     DetTable,
     box_iou,
@@ -114,7 +114,7 @@ def test_equal_boxes_and_equal_overlaps_as_in_coco(seed):
 def test_weights_equal_repeated_slices_in_pycocotools(seed):
     split = random_split(seed, slices=8)
     table = table_of(split)
-    weights = patient_weights(len(table.patients), 6, seed)
+    weights = drawn_weights(len(table.patients), 6, seed)
     weighted = table.statistic(0.5)(weights)
     for row, weight in enumerate(weights):
         again = [split[index] for index in range(8) for _ in range(int(weight[index % 4]))]

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
+from weights import drawn_weights
 
-from pe_unified.evaluation.bootstrap import patient_weights
 from pe_unified.evaluation.exams import EXAM_WEIGHTS, IMAGE_WEIGHT, ExamTable, exam_loss_parts
 
 NEGATIVE = [1, 0, 0, 0, 0, 0, 0, 0, 0]
@@ -69,7 +69,7 @@ def test_loss_of_a_split_equals_the_formula_by_scikit_learn(seed):
 def test_weights_equal_repeated_exams():
     patients, *arrays = random_exams(7)
     table = ExamTable.build(patients, *arrays)
-    weights = patient_weights(5, 6, 0)
+    weights = drawn_weights(5, 6, 0)
     weighted = table.statistic()(weights)
     for row, weight in enumerate(weights.astype(int)):
         again = np.repeat(np.arange(len(patients)), weight[table.patient])

@@ -12,10 +12,10 @@ from mmengine.structures import InstanceData, PixelData
 from pe_unified.ct.hu import write_slice_png
 from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.evaluation import figure_overlays, figures
-from pe_unified.evaluation.bootstrap import Difference
 from pe_unified.evaluation.detection import DetTable, match_slice
 from pe_unified.evaluation.figure_curves import roc_band
 from pe_unified.evaluation.figure_style import footer, new_figure
+from pe_unified.evaluation.intervals import Difference
 from pe_unified.evaluation.lesions import LesionTable
 from pe_unified.evaluation.slices import SliceTable, roc_points
 from pe_unified.notice import RESEARCH_LINE
@@ -189,6 +189,26 @@ def test_a_difference_is_clear_where_every_seed_is_on_its_side(
     marks = None if seeds is None else {"cls/auc": seeds}
     figures.difference_figure(gains, tmp_path / "gain.png", seeds=marks)
     assert dots == [filled] and said in texts and ticks == (seeds or [])
+
+
+def test_what_is_equal_in_both_arms_shows_in_the_form_of_the_dot(tmp_path, texts, monkeypatch):
+    forms, draw = [], Axes.plot
+
+    def spy(axes, x, y, *args, **style):
+        if args and args[0] in ("o", "s", "^"):
+            forms.append((args[0], y))
+        return draw(axes, x, y, *args, **style)
+
+    monkeypatch.setattr(Axes, "plot", spy)
+    labels = ["seg/iou: s5 - s2", "seg/iou: s5 - s2_long", "cls/auc: s9 - s1"]
+    gains = {label: Difference(0.08, 0.05, 0.11, 0.01) for label in labels}
+    equal = dict(zip(labels, ("step", "total", "neither")))
+    figures.difference_figure(gains, tmp_path / "gain.png", equal=equal)
+    assert_picture(tmp_path / "gain.png")
+    assert [form for form, _ in forms] == ["o", "s", "^"]
+    first, second, third = (height for _, height in forms)
+    assert third - second > second - first
+    assert {"equal iterations in all", "neither equal"} <= set(texts)
 
 
 def test_overlay_outlines_truth_and_prediction(tmp_path, texts):

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
+from weights import drawn_weights
 
-from pe_unified.evaluation.bootstrap import estimate, patient_weights
+from pe_unified.evaluation.intervals import estimate
 from pe_unified.evaluation.lesions import LesionTable, froc_points, mark_distances
 
 
@@ -88,7 +89,7 @@ def test_curve_rises_and_weights_equal_repeated_scans(seed):
     false, sensitivity, _ = froc_points(table)
     assert (np.diff(false) >= 0).all()
     assert np.isnan(sensitivity).all() or (np.diff(sensitivity) >= 0).all()
-    weights = patient_weights(4, 8, seed)
+    weights = drawn_weights(4, 8, seed)
     weighted = table.statistic((0.25, 1, 4))(weights)
     for row, weight in enumerate(weights.astype(int)):
         again = np.repeat(np.arange(4), weight)
@@ -106,7 +107,7 @@ def test_no_marks_and_no_emboli():
     assert np.isnan(at_unit_weights(healthy, [1])["sensitivity_at_1"])
 
 
-def test_intervals_come_from_the_common_bootstrap():
+def test_intervals_are_those_of_every_metric():
     found = estimate(two_scans(5.0).statistic([1]), 2, resamples=200)
     assert found["sensitivity_at_1"].value == 1.0
 

@@ -80,6 +80,41 @@ def test_no_intervals_without_resamples():
     assert not [key for key in metrics if key.endswith("_ci")]
 
 
+@pytest.fixture
+def said(monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        "pe_unified.evaluation.metrics.print_log", lambda text, **kwargs: lines.append(text)
+    )
+    return lines
+
+
+def test_intervals_over_few_patients_are_warned_of(said):
+    samples = [answered_slice(index, index % 3 == 0) for index in range(40)]
+    evaluate(samples)
+    assert sum("4 patients: intervals over fewer than 10" in line for line in said) == 3
+    said.clear()
+    for index, sample in enumerate(samples):
+        sample.set_metainfo({"patient_id": f"P{index % 20}"})
+    evaluate(samples)
+    assert not [line for line in said if "fewer than" in line]
+    for index, sample in enumerate(samples):
+        sample.set_metainfo({"group": f"anatomy{index % 5}"})
+    evaluate(samples)
+    assert sum("20 patients in 5 groups that are independent" in line for line in said) == 3
+
+
+def test_patients_of_a_group_count_as_one():
+    """Here each of the four patients comes under three names."""
+    samples = [answered_slice(index, index % 3 == 0, index % 5 > 0) for index in range(48)]
+    alone = evaluate(samples)
+    for index, sample in enumerate(samples):
+        patient = sample.patient_id
+        sample.set_metainfo({"patient_id": f"{patient}-{index % 3}", "group": patient})
+    for key, value in evaluate(samples).items():
+        assert value == pytest.approx(alone[key]), key
+
+
 def test_only_slices_that_carry_the_label_count():
     known = [answered_slice(index, index % 2 == 0) for index in range(8)]
     unknown = [answered_slice(index, index % 2 == 0, good=False) for index in range(8)]

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.metrics import DiceMetric, MeanIoU
 from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex
+from weights import drawn_weights
 
-from pe_unified.evaluation.bootstrap import patient_weights
 from pe_unified.evaluation.segmentation import (
     BINS,
     SegTable,
@@ -110,7 +110,7 @@ def test_iou_and_dice_agree_and_stay_in_range(seed, first):
 def test_weights_equal_repeated_patients():
     probabilities, masks = random_split(5)
     table = table_of(probabilities, masks)
-    weights = patient_weights(len(table.patients), 10, 0)
+    weights = drawn_weights(len(table.patients), 10, 0)
     weighted = table.statistic(0.7)(weights)
     for row, weight in enumerate(weights):
         again = np.repeat(np.arange(len(masks)), weight[table.patient].astype(int))

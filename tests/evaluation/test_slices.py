@@ -3,8 +3,8 @@ import pytest
 import sklearn.metrics as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from weights import drawn_weights
 
-from pe_unified.evaluation.bootstrap import patient_weights
 from pe_unified.evaluation.slices import (
     SliceTable,
     WeightedAuc,
@@ -59,7 +59,7 @@ def test_by_hand():
 @pytest.mark.parametrize("seed", range(3))
 def test_weights_equal_repeated_patients(seed):
     table = random_table(seed, ties=True)
-    weights = patient_weights(len(table.patients), 15, seed)
+    weights = drawn_weights(len(table.patients), 15, seed)
     weighted = table.statistic(0.5)(weights)
     for row, weight in enumerate(weights):
         repeats = weight[table.patient].astype(int)

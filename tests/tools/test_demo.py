@@ -70,10 +70,10 @@ def test_demo_runs_through_and_again_at_no_cost(repository, tmp_path):
         )
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         if attempt:
-            assert done.stdout.count("finished before") == 9
+            assert done.stdout.count("finished before") == 13
             assert done.stdout.count(": done before") == 3
     summary = json.loads((tmp_path / "run/summary.json").read_text())
-    assert len(summary["steps"]) == 9
+    assert len(summary["steps"]) == 13
     assert "Synthetic" in summary["note"]
     for name in ("roc.png", "iou_by_step.png", "overlays.png", "summary.md"):
         assert (tmp_path / "run" / name).stat().st_size > 0

@@ -1,0 +1,210 @@
+"""Confidence intervals over patients, and paired differences between two arms.
+
+Slices of one patient resemble each other, so patients are left out, never slices: an interval
+rests on how a metric changes when one patient is taken away (the jackknife). A metric is written
+once, as a function of patient weights, and serves for the point estimate (all weights one), for
+every subset, and for comparisons on the same subsets.
+
+The ends are those of Student's t. Its degrees of freedom are one less than the patients where all
+bear alike on the metric, and fewer where a few carry most of it, as Satterthwaite (1946) counts
+them from the fourth moment. How often such intervals hold: docs/intervals.md.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.special import expit, logit
+
+from pe_unified.evaluation.tables import IntArray
+
+FloatArray = NDArray[np.float64]
+
+#: Patient weights (subsets, patients) to values (subsets,) by metric name; NaN = undefined.
+Statistic = Callable[[FloatArray], dict[str, FloatArray]]
+
+#: Coverage of the intervals in tables and figures.
+LEVEL = 0.95
+#: Subsets at most: more patients than this are left out in blocks of several.
+RESAMPLES = 200
+#: With fewer patients, or groups of them, intervals hold less often than they say.
+FEW = 10
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric with its interval; NaN where undefined."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Second arm minus first arm on the same patients.
+
+    ``p_value`` is two-sided, of the t whose interval this is: below 0.05 where the interval of
+    95 % leaves zero out.
+    """
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+
+
+def subset_weights(
+    patients: int | IntArray, resamples: int = RESAMPLES, seed: int = 0
+) -> FloatArray:
+    """All patients but one, for each of them in turn: 1 = kept, 0 = left out.
+
+    Args:
+        patients: their number; or int64 (patients,), the group of each, numbered from 0: groups
+            (of patients that are not independent of each other) are left out as a whole.
+        resamples: subsets at most; more groups than this are dealt into so many blocks.
+        seed: of the dealing.
+
+    Returns:
+        (subsets, patients).
+
+    Raises:
+        ValueError: there is no patient.
+    """
+    group = np.arange(patients) if isinstance(patients, int) else patients
+    groups = int(group.max(initial=-1)) + 1
+    if groups < 1:
+        raise ValueError("there is no patient to leave out")
+    blocks = min(groups, resamples)
+    dealt = np.arange(groups)
+    if groups > blocks:
+        dealt = np.random.default_rng(seed).permutation(groups) % max(1, blocks)
+    return (dealt[group][None, :] != np.arange(blocks)[:, None]).astype(np.float64)
+
+
+def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+    """Element-wise quotient; NaN where the denominator is zero."""
+    result = np.full(np.broadcast(numerator, denominator).shape, np.nan)
+    return np.divide(numerator, denominator, out=result, where=denominator != 0)
+
+
+def standard_error(value: FloatArray, left_out: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The jackknife's standard error of ``value`` (...,), and the degrees of freedom of its t.
+
+    Args:
+        left_out: (subsets, ...), the value without each patient. One that is undefined makes the
+            error so: a metric that a single patient decides has no interval.
+    """
+    subsets = len(left_out)
+    if subsets < 2:
+        return np.full(np.shape(value), np.nan), np.ones(np.shape(value))
+    squares = (left_out - value) ** 2
+    total = squares.sum(axis=0)
+    # How unevenly patients bear on the value: 0 where all do alike.
+    uneven = np.maximum(0.0, subsets * ratio((squares**2).sum(axis=0), total**2) - 1)
+    usual = 2 * (subsets - 2) / (subsets + 1)
+    freedom = (subsets - 1) * ratio(np.full(np.shape(total), usual), uneven)
+    freedom = np.clip(np.nan_to_num(freedom, nan=subsets - 1.0), 1.0, subsets - 1.0)
+    return np.sqrt((subsets - 1) / subsets * total), freedom
+
+
+def interval_ends(
+    value: FloatArray, left_out: FloatArray, level: float = LEVEL
+) -> tuple[FloatArray, FloatArray]:
+    """Ends of the interval of ``value`` (...,); NaN where undefined.
+
+    A value in (0, 1) is taken for a share: its ends are found on the logit scale and stay there.
+
+    Args:
+        left_out: (subsets, ...), the value without each patient.
+        level: coverage.
+    """
+    error, freedom = standard_error(value, left_out)
+    reach = stats.t.ppf((1 + level) / 2, freedom) * error
+    inside = (value > 0) & (value < 1)
+    within = np.where(inside, value, 0.5)
+    centre, stretched = logit(within), reach / (within * (1 - within))
+    low = np.where(inside, expit(centre - stretched), value - reach)
+    high = np.where(inside, expit(centre + stretched), value + reach)
+    return np.minimum(low, value), np.maximum(high, value)
+
+
+def estimate(
+    statistic: Statistic,
+    patients: int | IntArray,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> dict[str, Estimate]:
+    """Point estimates with intervals over patients.
+
+    Args:
+        statistic: the metrics as a function of patient weights.
+        patients: their number, or the group of each, as :func:`subset_weights` takes them; with
+            fewer than two, intervals are undefined.
+        resamples: subsets at most; 0 leaves the intervals undefined.
+        seed: of the blocks, where there are more groups than ``resamples``.
+        level: coverage of the interval.
+    """
+    found = {}
+    for name, values in _evaluated(statistic, subset_weights(patients, resamples, seed)).items():
+        low, high = interval_ends(values[0], values[1:], level)
+        found[name] = Estimate(float(values[0]), float(low), float(high))
+    return found
+
+
+def paired_difference(
+    first: Statistic,
+    second: Statistic,
+    patients: int | IntArray,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> dict[str, Difference]:
+    """``second`` minus ``first`` for every metric that both give.
+
+    Both must index the same patients in the same order; each subset leaves the same patient out
+    of both, so that what varies between patients alone cancels.
+    """
+    if resamples < 1:
+        raise ValueError(f"a paired comparison needs resamples, got {resamples}")
+    weights = subset_weights(patients, resamples, seed)
+    if len(weights) < 2:
+        raise ValueError(
+            "a paired comparison needs two patients or more, independent of each other; there is "
+            f"{len(weights)}"
+        )
+    found_first, found_second = _evaluated(first, weights), _evaluated(second, weights)
+    differences = {}
+    for name in found_first:
+        if name not in found_second:
+            continue
+        value, *left_out = found_second[name] - found_first[name]
+        error, freedom = standard_error(value, np.array(left_out))
+        reach = stats.t.ppf((1 + level) / 2, freedom) * error
+        t = ratio(np.abs(value), error)
+        # Equal arms, patient by patient, have no error and no difference.
+        p_value = 1.0 if value == 0 else 0.0 if error == 0 else 2 * stats.t.sf(t, freedom)
+        differences[name] = Difference(
+            float(value), float(value - reach), float(value + reach), float(p_value)
+        )
+    return differences
+
+
+def _evaluated(statistic: Statistic, weights: FloatArray) -> dict[str, FloatArray]:
+    """By metric (1 + subsets,): the value of all patients, then that of every subset."""
+    return statistic(np.concatenate([np.ones((1, weights.shape[1])), weights]))
+
+
+def mean_statistic(statistics: Sequence[Statistic]) -> Statistic:
+    """The mean over repeated runs (seeds) of one arm, each run on the same patients."""
+    if not statistics:
+        raise ValueError("an arm needs at least one run")
+
+    def mean(weights: FloatArray) -> dict[str, FloatArray]:
+        runs = [statistic(weights) for statistic in statistics]
+        return {name: np.mean([run[name] for run in runs], axis=0) for name in runs[0]}
+
+    return mean
