@@ -200,6 +200,13 @@ def test_study_without_lungs_keeps_the_whole_slice():
     assert CropToLungs().transform(results)["crop_box"] == (0, 0, 96, 96)
 
 
+def test_the_margin_is_in_millimetres():
+    results = sample()
+    results["lung_box"], results["spacing_mm"] = [40, 40, 16, 16], [0.5, 0.5, 1.0]
+    CropToLungs(margin_mm=5).transform(results)
+    assert results["crop_box"] == (30, 30, 66, 66)
+
+
 @pytest.mark.parametrize("size", [48, 96, 192, (64, 160)])
 def test_resize_keeps_image_and_mask_together(size):
     results = ResizeSlice(size).transform(sample())
@@ -207,6 +214,8 @@ def test_resize_keeps_image_and_mask_together(size):
     assert results["hu"].shape == (rows, cols, 1)
     assert results["scale_factor"] == (cols / 96, rows / 96)
     assert overlap(results) > 0.8
+    # No number of an embolus in between two others, as interpolation would give.
+    assert set(np.unique(results["instance_map"])) <= {0, 1, 2, 3}
 
 
 def test_scale_is_relative_to_the_crop():

@@ -56,6 +56,21 @@ def test_skip_continues_the_same_stream():
     assert take(resumed, 15) == whole[25:]
 
 
+def test_a_rank_that_goes_on_draws_what_it_would_have_drawn(monkeypatch):
+    for rank in range(2):
+        monkeypatch.setattr(samplers, "get_dist_info", lambda rank=rank: (rank, 2))
+        whole = take(ClassBalancedSampler(Labels(5, 9), seed=3), 20)
+        resumed = ClassBalancedSampler(Labels(5, 9), seed=3)
+        resumed.skip(7)
+        assert take(resumed, 13) == whole[7:]
+
+
+def test_every_round_has_an_order_of_its_own():
+    draws = [draw.index for draw in take(SliceSampler(Labels(6, 14)), 60)]
+    rounds = {tuple(draws[turn * 20 : turn * 20 + 20]) for turn in range(3)}
+    assert len(rounds) == 3
+
+
 def test_two_ranks_share_what_one_sees(monkeypatch):
     alone = take(ClassBalancedSampler(Labels(5, 9)), 24)
     ranks = []

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pycocotools import mask as coco_mask
 from tiny_dataset import write_tiny_dataset
 
 from pe_unified.datasets import DatasetError, Draw, PESliceDataset
@@ -97,6 +98,40 @@ def test_neighbours_are_of_the_same_series_and_repeat_at_the_ends(tiny_dataset):
     assert first[0] == first[1] and first[2].endswith("PAT000/0001.png")
     assert last[2] == last[1] and last[0].endswith("PAT000/0004.png")
     assert all("PAT001" in path for path in data[6]["slice_paths"])
+
+
+def test_two_series_of_a_study_are_no_neighbours(tmp_path):
+    root = write_tiny_dataset(tmp_path / "set", splits={"train": 1})
+    edit(root, "train", lambda coco: [i.update(series_uid="2") for i in coco["images"][::2]])
+    data = dataset(root, neighbours=1, pipeline=[])
+    paths = {int(path[-8:-4]) % 2 for k in range(3) for path in data[k]["slice_paths"]}
+    assert len(paths) == 1
+
+
+def test_a_positive_slice_without_its_embolus_in_view_is_negative(tiny_dataset):
+    def cut_away(results):
+        results["instance_map"][:] = 0
+        return results
+
+    data = dataset(tiny_dataset, pipeline=[*LOADING[:2], cut_away, *LOADING[2:]])
+    assert data.labels()[1] == 1
+    assert data[1]["data_samples"].gt_label.tolist() == [0]
+
+
+def test_every_embolus_has_its_own_number(tmp_path):
+    root = write_tiny_dataset(tmp_path / "set", splits={"train": 1})
+
+    def add_another(coco):
+        mask = np.zeros((64, 64), dtype=np.uint8, order="F")
+        mask[:3, :4] = 1
+        code = coco_mask.encode(mask)
+        other = {"size": code["size"], "counts": code["counts"].decode()}
+        coco["annotations"].append({**coco["annotations"][0], "id": 99, "segmentation": other})
+
+    edit(root, "train", add_another)
+    instances = dataset(root, pipeline=LOADING[:2])[1]["instance_map"]
+    assert np.unique(instances).tolist() == [0, 1, 2]
+    assert (instances[:3, :4] == 2).all()
 
 
 @pytest.mark.parametrize("missing", [None, ""])

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.hooks import Hook
@@ -95,6 +97,22 @@ def test_best_metric_must_exist(repository, tiny_dataset, tmp_path):
     with pytest.raises(ConfigError, match="cls/auc"):
         PERunner.from_cfg(cfg).train()
     assert not list(tmp_path.glob("*.pth"))
+
+
+def test_the_best_is_the_greatest_value_of_all_validations(tmp_path):
+    written = []
+    runner = SimpleNamespace(
+        best=None,
+        max_iters=99,
+        optim_wrapper=None,
+        work_dir=str(tmp_path),
+        _train_loop=object(),
+        save_checkpoint=lambda folder, name, meta, **kwargs: written.append((name, meta["iter"])),
+    )
+    hook = WholeCheckpointHook(interval=50, save_best="cls/auc")
+    for runner.iter, value in enumerate([0.6, 0.8, float("nan"), 0.7, 0.9], start=1):
+        hook.after_val_epoch(runner, {"cls/auc": value})
+    assert written == [("best.pth", 1), ("best.pth", 2), ("best.pth", 5)]
 
 
 def test_intervals_are_checked():

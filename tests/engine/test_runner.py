@@ -295,6 +295,17 @@ def test_reuse_is_recorded(undisturbed, repository, tiny_dataset, tmp_path):
     assert meta["parents"] == runner.parents
 
 
+def test_training_starts_from_what_is_reused(undisturbed, repository, tiny_dataset, tmp_path):
+    source = undisturbed[0] / "iter_6.pth"
+    cfg = small_config(repository, tiny_dataset, tmp_path, task="seg", max_iters=1, lr=0.0)
+    cfg.reuse = dict(backbone=str(source))
+    train(cfg)
+    before = load_checkpoint_safely(source)["state_dict"]
+    after = load_checkpoint_safely(tmp_path / "iter_1.pth")["state_dict"]
+    learnt = [name for name in before if name.startswith("backbone.") and name.endswith("weight")]
+    assert learnt and all(after[name].equal(before[name]) for name in learnt)
+
+
 def test_going_on_needs_nothing_that_it_started_from(
     undisturbed, repository, tiny_dataset, tmp_path
 ):

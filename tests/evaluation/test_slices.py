@@ -54,6 +54,9 @@ def test_by_hand():
     assert at_unit_weights(table) == pytest.approx(
         {"accuracy": 0.5, "auc": 0.75, "f1": 0.5, "sensitivity": 0.5, "specificity": 0.5}
     )
+    # A score at the threshold is positive.
+    assert at_unit_weights(table, 0.6)["specificity"] == at_unit_weights(table, 0.5)["specificity"]
+    assert at_unit_weights(table, 0.9)["sensitivity"] == 0.5
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -124,6 +127,11 @@ def test_no_threshold_is_better_than_the_chosen_one(seed, criterion):
 def test_threshold_lies_between_the_classes_when_they_part():
     table = SliceTable.build(list("abcd"), [0, 0, 1, 1], [0.1, 0.2, 0.6, 0.9])
     assert choose_threshold(table) == pytest.approx(0.4)
+
+
+def test_of_equally_good_thresholds_the_most_sensitive_is_taken():
+    table = SliceTable.build(list("aabb"), [1, 0, 1, 0], [0.9, 0.6, 0.4, 0.1])
+    assert choose_threshold(table) == pytest.approx(0.25)
 
 
 def test_one_class_chooses_no_threshold_and_defines_no_auc():

@@ -98,6 +98,21 @@ def test_masks_teach_the_evidence_where_they_are_known():
     assert head.loss(levels, samples, image)["loss_evidence"].item() == 0
 
 
+def test_a_cell_with_one_pixel_of_an_embolus_is_as_positive_as_a_full_one():
+    levels, image = levels_for((64, 64)), torch.zeros(2, 3, 64, 64)
+    samples = tiny_batch(labels=("cls", "seg"))["data_samples"]
+    torch.manual_seed(0)
+    head = PEClsHead(**LEVELS, evidence_channels=8, mask_weight=1.0)
+    losses = []
+    for side in (1, 4):  # pixels; a cell has 4 x 4
+        mask = torch.zeros(64, 64, dtype=torch.uint8)
+        mask[8 : 8 + side, 20 : 20 + side] = 1
+        for sample in samples:
+            sample.set_gt_sem_seg(mask)
+        losses.append(head.loss(levels, samples, image)["loss_evidence"].item())
+    assert losses[0] == losses[1]
+
+
 def test_slice_labels_alone_make_no_use_of_masks():
     levels = levels_for((64, 64))
     batch = tiny_batch(labels=("cls", "seg"))
