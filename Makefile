@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 JOBS   ?= 2
 
-.PHONY: help setup demo test lint slow clean
+.PHONY: help setup demo test lint slow mutants clean
 
 help:
 	@echo "make setup   build $(VENV) (no compiler, no GPU, no sudo)"
@@ -13,6 +13,7 @@ help:
 	@echo "make test    run the tests (8 minutes on a recent CPU with 2 cores, 17 on an old one)"
 	@echo "make slow    run the longer tests"
 	@echo "make lint    ruff and mypy"
+	@echo "make mutants put faults in, one at a time, and see whether the tests notice (hours)"
 	@echo "make clean   remove $(VENV) and caches; data and work_dirs stay"
 
 setup: $(READY)
@@ -46,6 +47,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+mutants: $(READY)
+	$(BIN)/python tests/mutate.py --jobs $(JOBS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

@@ -49,12 +49,12 @@ class CadpeReader:
         z, spacing = _heights(affine, turn, image.shape)
         stored = turn.apply(image.open())
         shift = volume_shift(stored)
-        known = image.placed and labels.placed and affine is not None
+        known = image.placed and labels.placed
         of_labels, notes, warnings = choose_turn(
             labels.open(),
             stored.shape,
             turn,
-            turned_affine(affine, turn, image.shape) if known else None,
+            turned_affine(affine, turn, image.shape) if known and affine is not None else None,
             label_affine if known else None,
             lambda index: level_to_hu(stored[index], shift),
         )

@@ -238,7 +238,7 @@ def exam_warnings(part: Part) -> Iterator[str]:
     for image in part.images:
         slices[image["study_uid"]].append(image["pe_present"])
     for exam in part.exams:
-        present = slices.get(exam.get("study_uid"), [None])
+        present = slices.get(str(exam.get("study_uid")), [None])
         if None not in present:
             for doubt in exam_doubts(exam, present.count(1), len(present)):
                 yield f"{exam.get('patient_id')}: study {exam['study_uid']}: {doubt}; check the csv"

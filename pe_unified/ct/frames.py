@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pydicom
 from pydicom.datadict import dictionary_VR
@@ -179,7 +179,8 @@ def frame_dataset(path: Path, frame: Frame) -> Dataset:
     one = Dataset()
     one.update(frame.pixels)  # given to Dataset() itself, they would share one table of elements
     one.file_meta = frame.pixels.file_meta
-    starts, lengths = (one.pop(keyword, None) for keyword in _OFFSETS)
+    given = (one.pop(keyword, None) for keyword in _OFFSETS)
+    offsets: list[Any] = [each.value for each in given if each is not None and each.value]
     _put(one, "NumberOfFrames", 1)
     for keyword, value in (("RescaleSlope", frame.slope), ("RescaleIntercept", frame.intercept)):
         if value is not None:
@@ -197,7 +198,7 @@ def frame_dataset(path: Path, frame: Frame) -> Dataset:
                 file,
                 frame.number - 1,
                 number_of_frames=int(frame.pixels.NumberOfFrames),
-                extended_offsets=(starts.value, lengths.value) if starts and lengths else None,
+                extended_offsets=(offsets[0], offsets[1]) if len(offsets) == 2 else None,
             )
             one.add_new(_PIXEL_DATA, "OB", encapsulate([data]))
             return one

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pe_unified.evaluation.intervals import FloatArray
 from pe_unified.evaluation.exam_score import exam_probability, stretches_from
+from pe_unified.evaluation.intervals import FloatArray
 
 #: What the mean attenuation of a clot may be, HU. Acute emboli measure 33 HU with a standard
 #: deviation of 15, chronic ones 87 with 30 (Wittram et al., Radiology 2005;235:1050-1054); the

@@ -16,6 +16,7 @@ from pe_unified.inference.lesions import find_lesions, judge_study
 from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey
+from pe_unified.progress import track
 
 
 def whole_exams(dataset: PESliceDataset) -> tuple[list[bool], list[CTStudy]]:
@@ -67,7 +68,7 @@ def _read(paths: Sequence[Path], index: int) -> np.ndarray:
 def judge_exams(predictor: StudyPredictor, studies: Sequence[CTStudy]) -> list[Verdict]:
     """What a report of each study would say."""
     verdicts = []
-    for study in studies:
+    for study in track(studies, "reading validation studies"):
         reader = SliceReader(study)
         first_look = survey(reader)
         predictions = predictor.predict(reader, first_look)
