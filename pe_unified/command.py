@@ -131,6 +131,8 @@ def _interruptible() -> Iterator[list[int]]:
     def interrupt(number: int, _: object) -> None:
         seen.append(number)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # torch raises an error wherever the command is when a process of a loader ends.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         end_workers()
         raise KeyboardInterrupt
 

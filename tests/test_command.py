@@ -54,7 +54,8 @@ def test_other_errors_are_bugs_unless_everything_is_told(capsys):
 
 def test_an_error_in_the_wake_of_ctrl_c_is_none(capsys):
     """Workers that end then may raise errors in place of KeyboardInterrupt."""
-    handler = signal.getsignal(signal.SIGINT)
+    # What runs the tests in the background may have set it to be ignored.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(SystemExit) as end, exit_on_user_error(goes_on="go on"):
         try:
             signal.raise_signal(signal.SIGINT)

@@ -16,163 +16,17 @@ With ``--reference N`` the first N splits also have the percentiles of the boots
 
 import argparse
 import json
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
-from scipy.special import expit
 
-from pe_unified.evaluation.detection import IOU_THRESHOLDS, DetTable
-from pe_unified.evaluation.intervals import FloatArray, Statistic, estimate, paired_difference
-from pe_unified.evaluation.segmentation import BINS, SegTable
-from pe_unified.evaluation.slices import SliceTable
+from pe_unified.command import exit_on_user_error
 from pe_unified.files import write_text
-
-#: What the better of two unequal arms gains, on the scale of each simulation.
-GAIN = 0.8
-SLICES = 24
-#: Patients of the split that stands for the truth, and how many of these are averaged.
-TRUE_PATIENTS, TRUE_SPLITS = 1000, 40
-#: Draws of the percentile bootstrap.
-DRAWS = 200
-
-Rng = np.random.Generator
-#: Patients, gain of the second arm, generator: both arms' metrics.
-Simulation = Callable[[int, float, Rng], tuple[Statistic, Statistic]]
+from pe_unified.progress import track
 
 
-def embolus_sizes(patients: int, rng: Rng) -> FloatArray:
-    """Pixels, 0 for a third of the patients; log-normal, of which 95 % lie within a hundredfold."""
-    return np.round(np.exp(rng.normal(6.0, 1.2, patients)) * (rng.random(patients) < 0.65))
-
-
-def pooled_dice(patients: int, gain: float, rng: Rng) -> tuple[Statistic, Statistic]:
-    """Pixels found and pixels too many, per patient."""
-    size, ease = embolus_sizes(patients, rng), rng.normal(size=patients)
-    arms = []
-    for better in (0.0, gain):
-        found = expit(0.5 + 0.9 * ease + 0.7 * rng.normal(size=patients) + better)
-        too_many = np.exp(rng.normal(4.5, 1.0, patients) + 0.5 * ease)
-        counts = np.zeros((patients, 2, BINS), dtype=np.uint32)
-        counts[:, 1, -1] = np.round(found * size)
-        counts[:, 1, 0] = size - counts[:, 1, -1]
-        counts[:, 0, -1] = np.round(too_many)
-        arms.append(SegTable(_names(patients), np.arange(patients), counts).statistic(0.5))
-    return arms[0], arms[1]
-
-
-def slice_auc(patients: int, gain: float, rng: Rng) -> tuple[Statistic, Statistic]:
-    """Scores of slices, which share an offset and a contrast within a patient."""
-    share = rng.beta(1.2, 3.0, patients) * (rng.random(patients) < 0.65)
-    label = rng.random((patients, SLICES)) < share[:, None]
-    offset, ease = rng.normal(size=(2, patients))
-    arms = []
-    for better in (0.0, gain):
-        own = rng.normal(size=(2, patients))
-        base = 0.56 * offset + 0.42 * own[0]
-        contrast = 1.3 + 0.64 * ease + 0.48 * own[1] + better
-        score = base[:, None] + label * contrast[:, None] + rng.normal(size=label.shape)
-        patient = np.repeat(np.arange(patients), SLICES)
-        table = SliceTable(_names(patients), patient, label.ravel(), score.ravel())
-        arms.append(table.statistic(0.5))
-    return arms[0], arms[1]
-
-
-def box_ap(patients: int, gain: float, rng: Rng) -> tuple[Statistic, Statistic]:
-    """Boxes found, with their scores, and false ones; matched at IoU 0.5 alone."""
-    boxes = np.ceil(embolus_sizes(patients, rng) / 60).astype(int).clip(max=60)
-    ease = rng.normal(size=patients)
-    arms = []
-    for better in (0.0, gain):
-        skill = 0.8 * ease + 0.6 * rng.normal(size=patients) + better
-        hits = rng.binomial(boxes, expit(skill))
-        false = rng.poisson(np.exp(1.5 + 0.4 * rng.normal(size=patients)))
-        patient = np.concatenate([np.repeat(np.arange(patients), each) for each in (hits, false)])
-        hit = np.arange(len(patient)) < hits.sum()
-        score = 1.0 * hit + 0.3 * skill[patient] + rng.normal(size=len(patient))
-        order = np.argsort(-score, kind="stable")
-        matched = np.zeros((len(IOU_THRESHOLDS), len(patient)), dtype=bool)
-        matched[0] = hit[order]
-        table = DetTable(
-            _names(patients),
-            patient[order],
-            score[order],
-            matched,
-            matched[0] * 0.7,
-            boxes,
-            np.full(patients, SLICES),
-        )
-        arms.append(table.statistic(0.5))
-    return arms[0], arms[1]
-
-
-SIMULATIONS: dict[str, tuple[str, Simulation]] = {
-    "pooled Dice": ("dice", pooled_dice),
-    "slice AUC": ("auc", slice_auc),
-    "mAP at IoU 0.5": ("mAP_50", box_ap),
-}
-
-
-def _names(patients: int) -> tuple[str, ...]:
-    return tuple(f"{number:05d}" for number in range(patients))
-
-
-def true_values(key: str, simulate: Simulation, rng: Rng) -> tuple[float, float]:
-    """Of an arm, and of one that is better by :data:`GAIN`: those of very many patients."""
-    ones = np.ones((1, TRUE_PATIENTS))
-    arms = [simulate(TRUE_PATIENTS, GAIN, rng) for _ in range(TRUE_SPLITS)]
-    plain, better = np.mean([[arm(ones)[key][0] for arm in both] for both in arms], axis=0)
-    return float(plain), float(better)
-
-
-def percentiles(arms: tuple[Statistic, ...], key: str, patients: int, seed: int) -> tuple:
-    """The percentile bootstrap's interval of an arm, or of two arms' difference, and its p."""
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(patients, np.full(patients, 1 / patients), DRAWS).astype(float)
-    values = [arm(weights)[key] for arm in arms]
-    drawn = values[0] if len(arms) == 1 else values[1] - values[0]
-    drawn = drawn[~np.isnan(drawn)]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    tail = min(np.mean(drawn <= 0), np.mean(drawn >= 0))
-    return low, high, 2 * tail
-
-
-def count(
-    key: str, simulate: Simulation, patients: int, repeats: int, seed: int, reference: int
-) -> dict[str, float]:
-    """One line of the table: shares of ``repeats`` splits whose metric is defined."""
-    rng = np.random.default_rng((seed, patients))
-    plain, better = true_values(key, simulate, np.random.default_rng(seed))
-    hits: Counter[str] = Counter()
-    tried: Counter[str] = Counter()
-
-    def note(name: str, held: bool, defined: bool = True) -> None:
-        tried[name] += defined
-        hits[name] += defined and bool(held)
-
-    for turn in range(repeats):
-        equal, unequal = simulate(patients, 0.0, rng), simulate(patients, GAIN, rng)
-        one = estimate(equal[0], patients)[key]
-        note("one arm", one.low <= plain <= one.high, not np.isnan(one.low))
-        null = paired_difference(*equal, patients)[key]
-        note("equal arms", null.p_value < 0.05, not np.isnan(null.low))
-        gain = paired_difference(*unequal, patients)[key]
-        held = gain.low <= better - plain <= gain.high
-        note("unequal arms", held, not np.isnan(gain.low))
-        note("gain seen", gain.p_value < 0.05, not np.isnan(gain.low))
-        if turn < reference and not np.isnan([one.low, null.low, gain.low]).any():
-            low, high, _ = percentiles(equal[:1], key, patients, turn)
-            note("one arm, percentiles", low <= plain <= high)
-            note("equal arms, percentiles", percentiles(equal, key, patients, turn)[2] < 0.05)
-            low, high, _ = percentiles(unequal, key, patients, turn)
-            note("unequal arms, percentiles", low <= better - plain <= high)
-    return {name: hits[name] / tried[name] for name in tried if tried[name]}
-
-
+@exit_on_user_error()
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -183,9 +37,11 @@ def main() -> None:
     parser.add_argument("--reference", type=int, default=0, metavar="N", help="splits with both")
     parser.add_argument("--out", type=Path, help="the table as JSON")
     args = parser.parse_args()
+    from pe_unified.evaluation.simulation import SIMULATIONS, count
+
     lines = [(name, patients) for name in SIMULATIONS for patients in args.patients]
     rows = []
-    for name, patients in track(lines, "simulating", console=Console(stderr=True)):
+    for name, patients in track(lines, "simulating"):
         key, simulate = SIMULATIONS[name]
         found = count(key, simulate, patients, args.repeats, args.seed, args.reference)
         rows.append({"metric": name, "patients": patients, **found})

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -73,14 +73,13 @@ def studies_of(headers: Sequence[SliceHeader]) -> tuple[list[Study], list[SliceH
     only one there is.
     """
     stated: dict[str, tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
-    for header in headers:
-        for known, name in zip(
-            stated[header.series_uid], (header.patient_id, header.study_uid), strict=True
-        ):
+    named = list(zip(headers, [header.patient_id for header in headers], _study_uids(headers)))
+    for header, *own in named:
+        for known, name in zip(stated[header.series_uid], own, strict=True):
             known.update({name} - {""})
     by_names: dict[tuple[str, ...], list[SliceHeader]] = defaultdict(list)
-    for header in headers:
-        names = zip((header.patient_id, header.study_uid), stated[header.series_uid], strict=True)
+    for header, *own in named:
+        names = zip(own, stated[header.series_uid], strict=True)
         by_names[tuple(n or (min(k) if len(k) == 1 else "") for n, k in names)].append(header)
     studies: list[Study] = []
     unclear: list[SliceHeader] = []
@@ -95,6 +94,16 @@ def studies_of(headers: Sequence[SliceHeader]) -> tuple[list[Study], list[SliceH
         else:
             studies.append(Study(patient_id, uid, slices))
     return sorted(studies, key=lambda study: (study.patient_id, study.when, study.uid)), unclear
+
+
+def _study_uids(headers: Sequence[SliceHeader]) -> list[str]:
+    """The study of each slice: of one series and patient, that which most of its slices state."""
+    counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for header in headers:
+        if header.series_uid and header.study_uid:
+            counts[header.series_uid, header.patient_id][header.study_uid] += 1
+    most = {series: count.most_common(1)[0][0] for series, count in counts.items()}
+    return [most.get((each.series_uid, each.patient_id), each.study_uid) for each in headers]
 
 
 def choose_study(

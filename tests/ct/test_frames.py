@@ -184,7 +184,7 @@ def test_contrast_and_kind_are_read_from_the_groups(tmp_path, truth):
     dataset.ContrastBolusAgentSequence = [agent]
     dataset.save_as(path)
     headers = read_headers(path)
-    assert [header.contrast for header in headers[:2]] == ["", "Iodinated contrast agent"]
+    assert [header.contrast for header in headers[:2]] == ["NONE", "Iodinated contrast agent"]
     assert len(read(path)[0]) == 5  # without the scout
 
 

@@ -11,6 +11,7 @@ from pe_unified.evaluation.intervals import (
     ratio,
     subset_weights,
 )
+from pe_unified.evaluation.simulation import pooled_dice
 
 
 def mean_of(values):
@@ -62,11 +63,12 @@ def test_a_few_patients_that_carry_most_widen_the_interval():
 
 
 @pytest.mark.parametrize(("patients", "allowed"), [(5, 0.07), (8, 0.06), (14, 0.06), (22, 0.06)])
-def test_equal_arms_are_called_different_about_as_often_as_p_says(load_tool, patients, allowed):
+def test_equal_arms_are_called_different_about_as_often_as_p_says(patients, allowed):
     """On skewed patients; percentiles of the bootstrap do so two to four times as often."""
-    simulate = load_tool("check_intervals").pooled_dice
     rng = np.random.default_rng(11)
-    found = [paired_difference(*simulate(patients, 0.0, rng), patients)["dice"] for _ in range(400)]
+    found = [
+        paired_difference(*pooled_dice(patients, 0.0, rng), patients)["dice"] for _ in range(400)
+    ]
     defined = [each for each in found if not np.isnan(each.p_value)]
     error = 2 * np.sqrt(0.05 * 0.95 / len(defined))
     assert np.mean([each.p_value < 0.05 for each in defined]) < allowed + error

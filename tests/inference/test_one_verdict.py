@@ -91,7 +91,7 @@ def test_nothing_contradicts(folder, predictors, tmp_path, heads, exam, lesion):
     assert tracked == {f"lesion {each['number']}" for each in listed}
 
     # The words on the page, in the SR and in the summary.
-    job = StudyJob(folder, "study", out, PredictorSettings("m.pth"), AnalysisOptions())
+    job = StudyJob(folder, "s", tmp_path, "study", PredictorSettings("m.pth"), AnalysisOptions())
     row = _row(job, report)
     word = {True: "called positive", False: "called negative", None: "not called"}
     begins = word[verdict["positive"]]
