@@ -1,6 +1,5 @@
 """mmengine's Runner with checkpoints that are whole, say what they are, and run no code."""
 
-import atexit
 import itertools
 import logging
 import os
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import init_dist, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.hooks import EarlyStoppingHook
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
@@ -26,6 +25,7 @@ from pe_unified.engine.building import building, require_labels
 from pe_unified.engine.config import ConfigError
 from pe_unified.engine.hooks import checkpoints_of
 from pe_unified.engine.knobs import changed_knobs
+from pe_unified.engine.launchers import join_processes
 from pe_unified.engine.loaders import loaders_tell, watch_loader
 from pe_unified.engine.logs import with_stores
 from pe_unified.engine.random_state import gather_random_states, restore_random_state
@@ -39,18 +39,6 @@ from pe_unified.models.weights import (
 from pe_unified.notice import unique
 from pe_unified.version import __version__
 
-#: What each launcher leaves in the environment, and how it is called.
-_LAUNCHERS = {
-    "pytorch": (
-        ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
-        "torchrun --nproc_per_node N",
-    ),
-    "slurm": (("SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST"), "srun --ntasks N"),
-    "mpi": (
-        (*(f"OMPI_COMM_WORLD_{name}" for name in ("RANK", "LOCAL_RANK", "SIZE")), "MASTER_ADDR"),
-        "mpirun -np N -x MASTER_ADDR=HOST",
-    ),
-}
 _RUN_NUMBERS = itertools.count(1)
 
 
@@ -342,41 +330,6 @@ class PERunner(Runner):
         """What the weights have learned from, here and before: see ``training_data``."""
         own = training_sources(self.train_dataloader.dataset)
         return unique([*({**each, "step": self.cfg.get("step")} for each in own), *self.inherited])
-
-
-def join_processes(launcher: str) -> None:
-    """Meet the processes that were started together with this one, once.
-
-    mmengine's ``init_dist`` sets a GPU even where processes share a CPU.
-
-    Raises:
-        ConfigError: this process was not started so.
-    """
-    if launcher == "none" or torch.distributed.is_initialized():
-        return
-    variables, starter = _LAUNCHERS[launcher]
-    missing = [name for name in variables if name not in os.environ]
-    if missing:
-        raise ConfigError(
-            f"--launcher {launcher} is for processes that {starter} before the tool starts; "
-            f"{', '.join(missing)} is not set here. Leave it out for a single process"
-        )
-    if launcher != "pytorch" and not torch.cuda.is_available():
-        raise ConfigError(
-            f"--launcher {launcher} shares out GPUs, and torch sees none here; on CPUs start the "
-            "processes by torchrun and take --launcher pytorch"
-        )
-    if launcher == "pytorch" and not torch.cuda.is_available():
-        torch.distributed.init_process_group("gloo")
-    else:
-        init_dist(launcher, backend="nccl")
-    # Threads of the group that outlive the interpreter's end abort the process.
-    atexit.register(_leave_processes)
-
-
-def _leave_processes() -> None:
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 def save_atomically(checkpoint: dict, path: Path) -> None:

@@ -24,9 +24,10 @@ from pe_unified.engine.foresight import (
 )
 from pe_unified.engine.hooks import checkpoints_of
 from pe_unified.engine.knobs import changed_knobs
+from pe_unified.engine.launchers import join_processes
 from pe_unified.engine.parallel import Job, Report, run_jobs
 from pe_unified.engine.recipe import Recipe, Step, load_recipe
-from pe_unified.engine.runner import PERunner, join_processes, newest_checkpoint
+from pe_unified.engine.runner import PERunner, newest_checkpoint
 from pe_unified.engine.summary import headline, write_summary
 from pe_unified.engine.views import KeepViewsHook
 from pe_unified.files import write_text
