@@ -32,6 +32,8 @@ from pe_unified.progress import drop, tell
 
 #: Fewer slices are no study of the chest, more are no single scan.
 SLICES = (8, 3000)
+#: Fewer rows or columns show no embolus.
+LEAST_SIDE = 32
 #: Pixels are not smaller, and no scanner sees further, mm; nor are slices further apart.
 _PIXEL_MM, _WIDEST_MM, _STEP_MM = 0.05, 1500.0, 20.0
 #: Rows run from side to side where the cosine of the angle in between is larger.
@@ -153,7 +155,7 @@ def _require_study(study: CTStudy) -> None:
     if not least <= count <= most:
         reason = f"{count} slices; a study of the chest has {least} to {most}"
         raise DataError(study.source, reason, _CURE)
-    if min(rows, cols) < 64:
+    if min(rows, cols) < LEAST_SIDE:
         reason = f"slices of {rows} x {cols} pixels show no embolus"
         raise DataError(study.source, reason, _CURE)
     if None in study.spacing_mm:

@@ -41,6 +41,8 @@ _BORDER_HU = (-900, 50)
 _MEDIASTINUM_MM = 45.0
 #: Neither fat nor undiluted contrast, HU.
 _BLOOD_HU = (-50, 650)
+#: Larger pixels blur the borders of lungs more than breathing does, mm.
+COARSE_MM = 2.5
 #: Slices of the lungs' middle that show heart and great vessels, from the lowest.
 _HEART_LEVELS = (0.3, 0.75)
 
@@ -210,6 +212,10 @@ def blurred_share(reader: SliceReader, survey: Survey) -> float | None:
 
 
 def _motion_flags(reader: SliceReader, survey: Survey) -> list[Flag]:
+    pixel = max(reader.study.known_spacing()[:2])
+    if pixel > COARSE_MM:
+        reason = "pixels too coarse to judge motion by the borders of the lungs"
+        return [Flag("motion_not_judged", False, reason, pixel, COARSE_MM, "mm")]
     share = blurred_share(reader, survey)
     if share is None:
         reason = "too few slices show enough of the lungs' borders to judge motion"

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from studies import study_of, survey_of
@@ -73,6 +74,14 @@ def test_too_few_slices_to_judge_motion():
     _, reader = painted(3, (7, 96, 96))
     assert blurred_share(reader, survey(reader)) is None
     assert "motion_not_judged" in names(reader, abstaining=False) - names(reader)
+
+
+def test_large_pixels_do_not_tell_motion(pair):
+    (_, moving), (_, _, z_mm) = pair
+    small = np.stack([cv2.resize(hu, (96, 96), interpolation=cv2.INTER_AREA) for hu in moving])
+    reader = SliceReader(study_of(small, (3.4, 3.4, z_mm)))
+    found = names(reader, abstaining=False)
+    assert "motion_not_judged" in found and "motion" not in found
 
 
 @pytest.mark.parametrize("round_field", [False, True])

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
@@ -34,6 +35,16 @@ def test_a_folder_becomes_a_report(run, painted_set, tmp_path):
     assert "not a medical device" in done.stdout
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert not report["model"]["gated"] and report["lungs"]["first_slice"] == 0
+
+
+def test_a_coarse_volume_is_analysed(run, tmp_path):
+    rows, cols = 57, 78
+    volume = sitk.GetImageFromArray(np.full((20, rows, cols), -200, np.int16))
+    volume.SetSpacing((2.7, 2.7, 5.0))
+    sitk.WriteImage(volume, str(tmp_path / "small.mha"))
+    done = run(tmp_path / "small.mha", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert f"20 slices of {rows} x {cols}, 2.70 x 2.70 x 5.00 mm" in done.stdout
 
 
 def test_a_fault_is_one_line(repository, checkpoint, tmp_path):
