@@ -76,6 +76,7 @@ def test_a_patient_without_truth_is_named(painted_set, tmp_path: Path) -> None:
         next(read_studies(painted_set[0], ("test",), [tmp_path]))
 
 
+@pytest.mark.slow
 def test_painted_studies_defeat_it() -> None:
     """Chosen on some studies and applied to others, with the true vessels in hand."""
     voxels = []

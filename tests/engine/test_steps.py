@@ -134,6 +134,7 @@ def test_only_test_patients_are_measured(finished):
     assert set(table.patients) == {image["patient_id"] for image in split["images"]}
 
 
+@pytest.mark.slow
 def test_steps_side_by_side_find_the_same(two_seeds, side_by_side):
     found, lines = side_by_side
     assert len([line for line in lines if "iterations" in line]) == 4
@@ -203,6 +204,7 @@ run_recipe({str(recipe)!r}, Path({str(broken)!r}), {str(finished.data)!r})
         assert one["metrics"] == other["metrics"]
 
 
+@pytest.mark.slow
 def test_steps_side_by_side_go_on_after_a_kill(side_by_side, recipe, tmp_path):
     """The whole family dies with its parent, and the second call ends with the same metrics."""
     whole, broken = side_by_side[0], tmp_path / "broken"

@@ -88,6 +88,7 @@ def test_same_weights(runs):
         torch.testing.assert_close(two[name], tensor, atol=2e-4, rtol=1e-3, msg=name)
 
 
+@pytest.mark.slow
 def test_processes_share_batch_norm_statistics(repository, tiny_dataset, tmp_path):
     script = write_script(tmp_path, repository, tiny_dataset, norm_eval=False)
     done = run([*TORCHRUN, script])
@@ -143,6 +144,7 @@ torch.save(states, work_dir / f"rank{{rank}}.pt")
 """
 
 
+@pytest.mark.slow
 def test_every_process_resumes_its_own_random_state(repository, tiny_dataset, tmp_path):
     script = tmp_path / "resume.py"
     script.write_text(
@@ -162,6 +164,7 @@ def test_every_process_resumes_its_own_random_state(repository, tiny_dataset, tm
     assert torch.equal(first_resumed, first) and torch.equal(second_resumed, second)
 
 
+@pytest.mark.slow
 def test_recipe_and_evaluation_by_two_processes(repository, tiny_dataset, tmp_path):
     """One summary, one table on the console, metrics over the slices of both."""
     settings = {**small_settings("cls"), "max_iters": 2}

@@ -354,6 +354,7 @@ def test_the_cluster_gives_the_same(painted_set, checkpoint, tmp_path, cluster):
         assert other.read_bytes() == path.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_killed_worker_of_the_cluster_costs_no_study(painted_set, model, tmp_path, cluster):
     """Its study is done by another one, and what it left half-written is gone."""
     root, out = copies(painted_set, tmp_path / "cases", 4), tmp_path / "out"

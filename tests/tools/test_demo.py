@@ -46,6 +46,7 @@ def stages(load_tool, monkeypatch, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_repeat_merges_verifies_and_measures_only_what_changed(stages, tmp_path):
     assert stages() == ALL
     assert stages() == RESUMED

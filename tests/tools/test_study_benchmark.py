@@ -97,6 +97,7 @@ def test_without_a_checkpoint_the_ladder_alone(module, painted_set, tmp_path, mo
     assert module.run(args) in ([8], [9])
 
 
+@pytest.mark.slow
 def test_whole_studies(module, painted_set, tmp_path, capsys):
     args = arguments(module, painted_set, tmp_path, "--ways", "torch-fp32")
     args.ladder_slices = 0
