@@ -221,7 +221,7 @@ def test_nobody_is_named(predictor, folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("count", "size", "reason"),
-    [(1, 64, "1 slices"), (7, 64, "7 slices"), (3001, 8, "3001 slices"), (10, 32, "32 x 32")],
+    [(1, 64, "1 slices"), (7, 64, "7 slices"), (3001, 8, "3001 slices"), (10, 24, "24 x 24")],
 )
 def test_what_is_no_study_is_refused_and_leaves_nothing(predictor, tmp_path, count, size, reason):
     volume = np.full((size, size, count), -500, np.int16)
