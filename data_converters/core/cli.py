@@ -190,18 +190,14 @@ def main(
     noted = sum(bool(entry.get("notes")) for entry in report["patients"])
     if noted:
         print(f"  notes on {noted} patients are in {args.out / REPORT}", file=sys.stderr)
-    warnings = report_warnings(report)
-    for warning in warnings[:_SHOWN]:
-        print(f"  warning: {warning}", file=sys.stderr)
-    if len(warnings) > _SHOWN:
-        rest = len(warnings) - _SHOWN
-        print(f"  and {rest} more warnings, see {args.out / REPORT}", file=sys.stderr)
+    warnings = [f"warning: {each}" for each in report_warnings(report)]
     faults = report_faults(report)
-    for fault in faults[:_SHOWN]:
-        print(f"  {fault}", file=sys.stderr)
-    if len(faults) > _SHOWN:
-        rest = len(faults) - _SHOWN
-        print(f"  and {rest} more, see {args.out / REPORT}", file=sys.stderr)
+    for lines, what in ((warnings, "more warnings"), (faults, "more")):
+        for line in lines[:_SHOWN]:
+            print(f"  {line}", file=sys.stderr)
+        if len(lines) > _SHOWN:
+            rest = len(lines) - _SHOWN
+            print(f"  and {rest} {what}, see {args.out / REPORT}", file=sys.stderr)
     if not totals["converted"]:
         return 1
     return 1 if faults and not args.allow_skips else 0
