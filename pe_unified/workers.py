@@ -180,6 +180,8 @@ def end_workers() -> None:
                 for worker in child.children():
                     worker.kill()
                 child.kill()
+                # Its parent reaps it later, and must not take it for one that runs.
+                os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
 
 
 def begin_worker() -> None:

@@ -1,6 +1,7 @@
 """How far training, validation and test are."""
 
 import math
+import time
 from typing import Any
 
 from mmengine.dist import is_main_process
@@ -9,6 +10,9 @@ from mmengine.runner import Runner
 
 from pe_unified.progress import drop, tell
 from pe_unified.registry import HOOKS
+
+#: Seconds between readings of the loss, each of which waits for the GPU.
+_READ_EVERY = 1.0
 
 
 @HOOKS.register_module()
@@ -23,6 +27,7 @@ class ProgressHook(Hook):
 
     def __init__(self, title: str | None = None) -> None:
         self.title = title
+        self._loss, self._read_at = math.nan, -math.inf
 
     def before_run(self, runner: Runner) -> None:
         self.title = self.title or runner.cfg.get("step") or runner.experiment_name
@@ -37,8 +42,10 @@ class ProgressHook(Hook):
         data_batch: Any = None,
         outputs: dict | None = None,
     ) -> None:
-        loss = float(outputs["loss"].detach()) if outputs and "loss" in outputs else math.nan
-        self._tell(batch_idx + 1, runner.max_iters, f"loss {loss:.3f}")
+        now = time.monotonic()
+        if outputs and "loss" in outputs and now - self._read_at >= _READ_EVERY:
+            self._loss, self._read_at = float(outputs["loss"].detach()), now
+        self._tell(batch_idx + 1, runner.max_iters, f"loss {self._loss:.3f}")
 
     def after_val_iter(
         self,
