@@ -173,6 +173,24 @@ def changed(folder, target, change):
     return target
 
 
+def narrow(slice_file, number):
+    """Fewer columns than rows, and narrower ones."""
+    pixels = slice_file.pixel_array[:, 8:-4]
+    slice_file.Columns = pixels.shape[1]
+    slice_file.PixelData = pixels.tobytes()
+    slice_file.PixelSpacing = [2.0, 1.75]
+
+
+def test_rows_and_columns_are_those_of_the_source(folder, predictor, tmp_path):
+    case = changed(folder, tmp_path / "case", narrow)
+    analyse_study(case, tmp_path / "out", predictor)
+    segmentation = hd.seg.segread(tmp_path / "out" / "mask.seg.dcm")
+    source = pydicom.dcmread(case / "0.dcm")
+    assert (segmentation.Rows, segmentation.Columns) == source.pixel_array.shape
+    (shared,) = segmentation.SharedFunctionalGroupsSequence
+    assert shared.PixelMeasuresSequence[0].PixelSpacing == [2.0, 1.75]
+
+
 def frames_differ(slice_file, number):
     """The first one says nothing."""
     slice_file.FrameOfReferenceUID = f"1.2.{number}" if number else ""

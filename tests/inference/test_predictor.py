@@ -71,8 +71,8 @@ def test_batches_change_nothing(model, patient):
 
 
 def test_the_gate_spares_the_heads_below_it_and_nothing_else(model, patient):
-    everything = predict(model, patient[0], gate=False)
-    middle = float(np.median([each.probability for each in everything]))
+    everything = predict(model, patient[0], gate=False, batch_size=5)
+    middle = sorted(each.probability for each in everything)[8]  # a slice at the gate passes
     gated_model = replace(model, thresholds=replace(model.thresholds, gate=middle))
     gated = predict(gated_model, patient[0], gate=True, batch_size=5)
     assert {each.examined for each in gated} == {True, False}
@@ -102,6 +102,25 @@ def test_models_of_fewer_heads(tmp_path, patient, heads):
     assert any(len(each.pixels) for each in found) == ("seg" in heads)
     # Where nothing but classification looks, nothing was examined for pixels and boxes.
     assert all(each.examined == (heads != ("cls",)) for each in found)
+
+
+def test_boxes_at_the_threshold_are_called(model, patient):
+    everything = replace(model, thresholds=replace(model.thresholds, box=0.0))
+    scores = np.concatenate([each.scores for each in predict(everything, patient[0])])
+    middle = float(np.sort(scores)[len(scores) // 2])
+    called = replace(model, thresholds=replace(model.thresholds, box=middle))
+    found = np.concatenate([each.scores for each in predict(called, patient[0])])
+    assert len(found) == (scores >= middle).sum() and found.min() == middle
+
+
+def test_pixels_at_the_threshold_are_called(tmp_path, patient):
+    path = write_checkpoint(tmp_path / "m.pth", ("seg",), validated={"seg/threshold": 0.5})
+    stored = torch.load(path, weights_only=False)
+    for name in ("seg_head.conv_seg.weight", "seg_head.conv_seg.bias"):
+        stored["state_dict"][name].zero_()  # a probability of 0.5 everywhere
+    torch.save(stored, path)
+    found = predict(load_model(path, precision="fp32"), patient[0])
+    assert all(len(each.pixels) and (each.pixel_probability == 0.5).all() for each in found)
 
 
 def test_progress_counts_slices(model, patient):

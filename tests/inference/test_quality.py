@@ -34,6 +34,13 @@ def test_blood_is_measured_in_heart_and_great_vessels(seed):
     assert names(reader) <= {"thick_slices", "truncated_bases"}
 
 
+def test_blood_is_the_brightest_third_of_the_mediastinum():
+    shape = (20, 40, 60)
+    hu = np.full(shape, 40, np.int16)  # muscle
+    hu[:, :, 26:34] = 300
+    assert blood_hu(replace(survey_of(shape), hu=hu)) == 300
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_poor_and_missing_contrast(seed):
     poor = (140.0, 170.0)
