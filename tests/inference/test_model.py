@@ -76,6 +76,13 @@ def test_files_that_give_no_model_are_named(tmp_path):
         load_model(tmp_path / "odd.pth")
 
 
+@pytest.mark.parametrize("device", ["gpu", "0", "cuda:99", "tpu"])
+def test_devices_that_are_not_there(tmp_path, device):
+    path = write_checkpoint(tmp_path / "m.pth")
+    with pytest.raises(CheckpointError, match=rf"--device {device} cannot be used here.*cpu can"):
+        load_model(path, device=device)
+
+
 def test_pretrained_weights_are_not_fetched(tmp_path):
     stored = torch.load(write_checkpoint(tmp_path / "m.pth"))
     stored["meta"]["cfg"]["model"]["backbone"]["pretrained"] = "https://nowhere.invalid/w.pth"
