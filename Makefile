@@ -39,8 +39,7 @@ test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 slow: $(READY)
-	@$(BIN)/python -c 'import mlflow, wandb' 2>/dev/null || \
-		$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[tracking]'
+	@$(BIN)/uv pip install --quiet --upgrade-package mlflow --upgrade-package wandb --python $(BIN)/python -e '.[tracking]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --timeout 3600
 
 lint: $(READY)

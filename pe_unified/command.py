@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pe_unified.ct.errors import one_line, shown
 from pe_unified.errors import UserError
 from pe_unified.progress import ProgressBars, show_progress_by
-from pe_unified.workers import end_workers, heed_outer_command
+from pe_unified.workers import end_workers, follow_outer_command
 
 # Read when torch is loaded: threads that wait for each other sleep. They would spin by default, and
 # take the cores from the data loaders and from whatever else runs.
@@ -26,7 +26,7 @@ _TRACEBACK = "PE_UNIFIED_TRACEBACK"
 @contextmanager
 def exit_on_user_error(
     status: int = 1,
-    goes_on: str = "the same command starts anew",
+    goes_on: str = "run the same command again to start over",
     also: tuple[type[Exception], ...] = (),
     everything: bool = False,
 ) -> Iterator[None]:
@@ -50,7 +50,7 @@ def exit_on_user_error(
     with _interruptible() as interruptions:
         is_inner = False
         try:
-            is_inner = heed_outer_command()
+            is_inner = follow_outer_command()
             yield
             return
         except BaseException as error:
@@ -95,7 +95,7 @@ def _told(error: BaseException, also: tuple[type[Exception], ...], everything: b
 def os_error(error: OSError) -> str:
     """What the system refused and where, in one line."""
     where = f"{shown(error.filename)}: " if error.filename else ""
-    return f"{where}{error.strerror or error}"
+    return f"{where}{error.strerror or _last_words(error)}"
 
 
 def _last_words(error: Exception) -> str:

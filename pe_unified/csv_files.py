@@ -1,4 +1,4 @@
-"""Tables for spreadsheets, which read some cells as formulas and guess at letters."""
+"""Tables for spreadsheets, which read some cells as formulas and guess the encoding."""
 
 import csv
 import io

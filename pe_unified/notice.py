@@ -19,8 +19,10 @@ def training_notice(trained_on: Sequence[Mapping[str, Any]]) -> str:
     kinds = {each["synthetic"] for each in trained_on}
     if kinds == {True}:
         return SYNTHETIC_LINE
+    if {True, None} <= kinds:
+        return "trained in part on synthetic data; the rest is not known"
     if True in kinds:
-        slices = sum(each["slices"] or 0 for each in trained_on)
+        slices = sum(each["slices"] for each in trained_on)
         painted = sum(each["slices"] for each in trained_on if each["synthetic"])
         return f"trained in part on synthetic data ({painted / max(1, slices):.0%} of its slices)"
     if kinds == {False}:

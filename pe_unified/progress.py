@@ -69,7 +69,7 @@ def tell(title: str, done: int = 0, total: int | None = None, state: str = "") -
 
 
 def say(line: str) -> None:
-    """Tell something by the way."""
+    """Print a line beside the progress."""
     if _display is not None:
         _display.say(line)
 
@@ -155,7 +155,7 @@ class ProgressBars:
         self.progress.stop()
 
     def write_lines(self) -> None:
-        """Write the lines that are due; the quick leaves none."""
+        """Write the lines that are due; what ends within ``FIRST`` seconds writes none."""
         for task in self.progress.tasks:
             elapsed = task.elapsed or 0.0
             if elapsed >= self._next_line.get(task.id, FIRST):

@@ -142,20 +142,20 @@ def _context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     resource_tracker.ensure_running()  # within, its start would let signals through again
-    with deaf_to_interrupts():
+    with interrupts_deferred():
         forkserver.ensure_running()
     return context
 
 
 @contextmanager
-def deaf_to_interrupts() -> Iterator[None]:
-    """Ctrl-C waits until the end of this; processes started within never hear it.
+def interrupts_deferred() -> Iterator[None]:
+    """Ctrl-C is held back until the end of this block.
 
-    The one who starts them ends them.
+    Processes started inside never receive it: whoever starts them must end them.
     """
     heard: list[int] = []
     in_main = threading.current_thread() is threading.main_thread()
-    # The mask is inherited; this process's other threads have none, and hear in its place.
+    # Processes inherit the mask. Other threads of this one have none and may receive the signal.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     if in_main:
         handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
@@ -223,9 +223,19 @@ def run_command(words: Sequence[str], folder: Path) -> int:
         process.wait()
 
 
-def heed_outer_command() -> bool:
+def follow_outer_command() -> bool:
     """Whether a command of this package runs this one; then its end interrupts this process."""
     sentinel = os.environ.pop(_OUTER, None)
-    if sentinel is not None:
-        _at_end_of(int(sentinel), lambda: os.kill(os.getpid(), signal.SIGINT))
-    return sentinel is not None
+    if sentinel is None:
+        return False
+    # In the background of a script Ctrl-C is ignored.
+    is_deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+    def end() -> None:
+        if is_deaf:
+            end_workers()
+            os._exit(130)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    _at_end_of(int(sentinel), end)
+    return True

@@ -15,6 +15,8 @@ from pe_unified.workers import WorkerDied, open_executor
 
 #: What stands in no line for a user.
 _NOISE = ("Traceback", "leaked", "KeyboardInterrupt")
+#: How torch passes on an error of a data loader's process.
+IN_LOADER = "Caught FileNotFoundError in DataLoader worker process 0.\nOriginal Traceback (most"
 GOES_ON = "stopped; the same command goes on from here"
 
 
@@ -31,6 +33,7 @@ def end_of(error, **options):
         (OSError(errno.ENOSPC, "No space left on device", "/data/x"), "/data/x: No space left on"),
         (RuntimeError("received 0 items of ancdata"), "too many open files, the limit is"),
         (OSError(errno.EMFILE, "Too many open files"), "raise it (ulimit -n 4096)"),
+        (FileNotFoundError(f"{IN_LOADER}\nFileNotFoundError: no slice at /x"), "no slice at /x"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(error, line):
@@ -112,6 +115,17 @@ def test_the_demo_ends_with_all_that_it_started(repository, tmp_path, whom):
     assert not [noise for noise in _NOISE if noise in said]
     if whom != "kill":
         assert status == 130 and said.splitlines()[-1] == GOES_ON
+
+
+def test_a_demo_that_is_deaf_to_ctrl_c_ends_with_all_that_it_started(repository, tmp_path):
+    """As one in the background of a script is."""
+    words = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", sys.executable, "tools/demo.py"]
+    words += ["--data", tmp_path / "data", "--work-dir", tmp_path / "run", "--workers", "2"]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with started(words, cwd=repository, **pipes) as process:
+        wait_until(lambda: len(session(process)) >= 5, process)
+        process.kill()
+        wait_for_the_end_of_all(process)
 
 
 @pytest.mark.parametrize("whom", ["group", "parent"])

@@ -14,7 +14,7 @@ def entry(synthetic, slices=100):
         ([entry(None, None)], UNKNOWN_LINE),
         ([entry(True), entry(True)], SYNTHETIC_LINE),
         ([entry(True, 50), entry(False, 150)], "in part on synthetic data (25% of its slices)"),
-        ([entry(True), entry(None, None)], "in part on synthetic data"),
+        ([entry(True), entry(None, None)], "in part on synthetic data; the rest is not known"),
         ([entry(False), entry(None)], "not known in part"),
     ],
 )

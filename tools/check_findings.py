@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pe_unified.command import exit_on_user_error
+from pe_unified.options import positive
 from pe_unified.progress import track
 
 
@@ -33,13 +34,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--studies", type=int, default=20, help="to paint; default 20")
+    parser.add_argument("--studies", type=positive, default=20, help="to paint; default 20")
     parser.add_argument(
-        "--faults", type=int, metavar="N", help="studies with faults to paint instead"
+        "--faults", type=positive, metavar="N", help="studies with faults to paint instead"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the first study; default 0")
-    parser.add_argument("--slices", type=int, default=100, help="of a study; default 100")
-    parser.add_argument("--size", type=int, default=256, help="rows and columns; default 256")
+    parser.add_argument("--slices", type=positive, default=100, help="of a study; default 100")
+    parser.add_argument("--size", type=positive, default=256, help="rows and columns; default 256")
     parser.add_argument("--anatomy", type=Path, metavar="DIR", help="label maps to paint on")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write the figures")
     return parser.parse_args(argv)

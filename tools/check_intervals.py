@@ -23,6 +23,7 @@ from rich.table import Table
 
 from pe_unified.command import exit_on_user_error
 from pe_unified.files import write_text
+from pe_unified.options import positive
 from pe_unified.progress import track
 
 
@@ -31,12 +32,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--patients", type=int, nargs="+", default=[5, 8, 14, 22, 50])
-    parser.add_argument("--repeats", type=int, default=2000, help="simulated splits of each kind")
+    parser.add_argument("--patients", type=positive, nargs="+", default=[5, 8, 14, 22, 50])
+    parser.add_argument(
+        "--repeats", type=positive, default=2000, help="simulated splits of each kind"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--reference", type=int, default=0, metavar="N", help="splits with both")
     parser.add_argument("--out", type=Path, help="the table as JSON")
     args = parser.parse_args()
+    if min(args.patients) < 2:
+        parser.error("--patients: a difference needs 2 patients or more")
     from pe_unified.evaluation.simulation import SIMULATIONS, count
 
     lines = [(name, patients) for name in SIMULATIONS for patients in args.patients]

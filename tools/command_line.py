@@ -14,7 +14,10 @@ class ConfigOverrides(argparse.Action):
     def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
         from mmengine.config import DictAction
 
-        DictAction(self.option_strings, self.dest)(parser, namespace, values, option)
+        try:
+            DictAction(self.option_strings, self.dest)(parser, namespace, values, option)
+        except (ValueError, AssertionError) as error:
+            raise argparse.ArgumentError(self, f"KEY=VALUE is expected: {error}") from error
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:

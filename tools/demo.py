@@ -66,7 +66,7 @@ def run(title: str, command: Sequence[str | Path], done: Path | None = None) -> 
     start = time.monotonic()
     status = run_command([sys.executable, *words], ROOT)
     if status:
-        console.print(f"[red]{title} stopped with status {status}; mend it and run again[/red]")
+        console.print(f"[red]{title} stopped with status {status}; fix it and run again[/red]")
         sys.exit(status)
     console.print(f"[dim]{time.monotonic() - start:.0f} s[/dim]")
     return True

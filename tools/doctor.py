@@ -1,6 +1,6 @@
 #!/usr/bin/env python
-"""Print what is installed, which mmcv operators are in use, whether a GPU is usable, and what is
-wrong with the cure. Exit status 1 where something is wrong."""
+"""Print what is installed, which mmcv operators are in use, whether a GPU is usable, what is
+wrong and how to fix it. Exit status 1 where something is wrong."""
 
 import argparse
 import importlib

@@ -53,7 +53,7 @@ def parse_args() -> argparse.Namespace:
         "--launcher",
         choices=["none", "pytorch", "slurm", "mpi"],
         default="none",
-        help="how this process was started; its fellows share out every step",
+        help="how this process was started; all that it started with it train every step together",
     )
     parser.add_argument("--note", default="", help="a line that stands under every figure")
     parser.add_argument("--amp", action="store_true", help="train in bfloat16 mixed precision")

@@ -7,7 +7,7 @@ training brings.
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +21,10 @@ class Budget:
     """What a step's weights have been trained with.
 
     Fields:
-        batch_size: slices of an iteration.
         chain: slices that each step trains with, by name: this one, and all that it takes weights
             from, directly or through others.
     """
 
-    batch_size: int
     chain: Mapping[str, int]
 
     @property
@@ -34,19 +32,34 @@ class Budget:
         """Of the whole chain."""
         return sum(self.chain.values())
 
-    @property
-    def total_iterations(self) -> int:
-        """Iterations of the step's own batch size that the whole chain amounts to."""
-        return round(self.slices / self.batch_size)
-
 
 def budget_of(step: Step, cfg: Config, earlier: Mapping[str, Budget]) -> Budget:
     """What a step of this config trains with; ``earlier``: budgets of those it may start from."""
-    batch_size = cfg.train_dataloader.batch_size
-    chain = {step.name: cfg.max_iters * batch_size}
+    chain = {step.name: cfg.max_iters * cfg.train_dataloader.batch_size}
     for source in step.reuse.values():
         chain |= earlier[source].chain
-    return Budget(batch_size, chain)
+    return Budget(chain)
+
+
+def with_totals(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Records of a run's steps, in order, with how much each was trained in all.
+
+    Added: ``total_slices`` that the step and all that it started from were trained with, and
+    ``total_iterations``, the same in batches of its own size.
+    """
+    budgets: dict[str, Budget] = {}
+    found = []
+    for record in records:
+        name, batch_size = record["name"], record["batch_size"]
+        chain = {name: record["iterations"] * batch_size}
+        for each in record["reused"]:
+            if each["from"] in budgets:  # else weights from elsewhere
+                chain |= budgets[each["from"]].chain
+        budgets[name] = Budget(chain)
+        slices = budgets[name].slices
+        total = {"total_slices": slices, "total_iterations": round(slices / batch_size)}
+        found.append({**record, **total})
+    return found
 
 
 def stretched(cfg: Config, goal: Budget) -> dict[str, Any]:

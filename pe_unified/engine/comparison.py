@@ -137,9 +137,11 @@ def _arms(metric: str, scratch: str, reused: str, runs: Sequence[Run]) -> dict[s
     arms = [_record(runs[0], step) for step in (scratch, reused)]
     batch = max(arm["batch_size"] for arm in arms)
     equal = "neither"
-    for name, key in (("total", "total_iterations"), ("step", "iterations")):
-        first, second = (arm[key] * arm["batch_size"] for arm in arms)
-        if abs(first - second) < batch:
+    for name, slices in (
+        ("total", [arm["total_slices"] for arm in arms]),
+        ("step", [arm["iterations"] * arm["batch_size"] for arm in arms]),
+    ):
+        if abs(slices[0] - slices[1]) < batch:
             equal = name
             break
     return {

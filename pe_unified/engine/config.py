@@ -17,6 +17,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from pe_unified.ct.errors import one_line
 from pe_unified.engine.knobs import KNOBS, apply_knobs, governed, kind_of
 from pe_unified.engine.parameters import parameters_of
 from pe_unified.errors import UserError
@@ -30,6 +31,21 @@ _OF_THE_BUILDER = {"optim_wrapper": ("constructor", "paramwise_cfg")}
 
 class ConfigError(UserError, ValueError):
     """A config or an override of it cannot be used; the message says what to change."""
+
+
+def read_python_config(path: str | Path) -> Config:
+    """A config or a recipe as mmengine reads it.
+
+    Raises:
+        ConfigError: the file is no valid Python, or fails when it is run; says why.
+    """
+    try:
+        return Config.fromfile(path)
+    except (OSError, UserError):
+        raise
+    except Exception as error:  # a config is code, which may raise anything
+        said = one_line(f"{type(error).__name__}: {error}")
+        raise ConfigError(f"{path} cannot be read as a config: {said}") from error
 
 
 def load_config(
@@ -61,7 +77,7 @@ def load_config(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no config at {path}; the ready ones are in configs/")
-    cfg = Config.fromfile(path)
+    cfg = read_python_config(path)
     for each in settings:
         cfg.merge_from_dict(copy.deepcopy(_for_its_heads(cfg, each)))  # knobs write into it
     _refuse_other_kinds(cfg, path)
@@ -263,7 +279,7 @@ def _family(path: str) -> tuple[Config, ...]:
 @lru_cache(maxsize=256)
 def _read_family(path: str, modified: int) -> tuple[Config, ...]:
     """The family of a file as it was ``modified``, ns; read once."""
-    found = [Config.fromfile(path)]
+    found = [read_python_config(path)]
     for parent in _parents(Path(path)):
         found += _family(str(parent))
     return tuple(found)

@@ -44,6 +44,7 @@ def join_processes(launcher: str) -> None:
             f"--launcher {launcher} shares out GPUs, and torch sees none here; on CPUs start the "
             "processes by torchrun and take --launcher pytorch"
         )
+    os.environ.setdefault("LOCAL_RANK", "0")
     if launcher == "pytorch" and not torch.cuda.is_available():
         torch.distributed.init_process_group("gloo")
     else:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from pe_unified.ct.errors import one_line
 from pe_unified.errors import UserError
-from pe_unified.workers import begin_worker, deaf_to_interrupts
+from pe_unified.workers import begin_worker, interrupts_deferred
 
 #: Longest wait for a batch, seconds, where the config gives the loader no ``timeout``.
 PATIENCE = 300
@@ -39,7 +39,7 @@ class _WatchedLoader(DataLoader):
     """Starts its processes undisturbed: half-started ones could not be put away."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        with deaf_to_interrupts():
+        with interrupts_deferred():
             return super().__iter__()
 
 

@@ -44,7 +44,7 @@ def with_stores(visualizer: Mapping[str, Any], work_dir: str | Path) -> dict[str
     if not backends:
         return dict(visualizer)
     backends = [
-        {**store, **backend}
+        {**backend, **store, **{key: value for key, value in backend.items() if value}}
         if kind_of(backend) == "MLflowVisBackend" and not backend.get("tracking_uri")
         else backend
         for backend in backends

@@ -14,7 +14,7 @@ import cv2
 import torch
 
 from pe_unified.progress import drop, show_progress_by, tell
-from pe_unified.workers import WorkerDied, begin_worker, deaf_to_interrupts, usable_cores
+from pe_unified.workers import WorkerDied, begin_worker, interrupts_deferred, usable_cores
 
 #: Takes one line of text.
 Report = Callable[[str], None]
@@ -95,7 +95,7 @@ def _schedule(
         for job in [job for job in waiting if results.keys() >= set(job.needs)]:
             if failure is None and len(running) < processes:
                 waiting.remove(job)
-                with deaf_to_interrupts():
+                with interrupts_deferred():
                     running[executor.submit(_call, job)] = job
         done, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in done:

@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config
-
-from pe_unified.engine.config import ConfigError, refuse_near, stated_in
+from pe_unified.engine.config import ConfigError, read_python_config, refuse_near, stated_in
 
 #: What a recipe may say at its top level, beside names of its own.
 _NAMES = ("steps", "comparisons", "settings", "step_settings", "backbone")
@@ -69,7 +67,7 @@ def load_recipe(path: str | Path) -> Recipe:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no recipe at {path}; the ready ones are in configs/steps/")
-    cfg = Config.fromfile(path)
+    cfg = read_python_config(path)
     if not cfg.get("steps"):
         raise ConfigError(f"{path} lists no steps; is it a config rather than a recipe?")
     refuse_near(path, cfg.keys(), _NAMES)

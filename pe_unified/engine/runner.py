@@ -274,16 +274,18 @@ class PERunner(Runner):
         meta = checkpoint["meta"]
         changed = changed_knobs(meta["cfg"], self.cfg)
         if changed:
+            kept = any(each.startswith("lr ") for each in changed)
             self.logger.warning(
                 f"resumed with other settings than {filename} was trained with: "
-                f"{'; '.join(changed)}. The optimiser goes on with its own learning rate"
+                f"{'; '.join(changed)}"
+                + (". The optimiser keeps the learning rate of the checkpoint" if kept else "")
             )
         before = (meta["cfg"].get("train_cfg") or {}).get("max_iters")
         if before != self.max_iters and self.param_schedulers:
             self._stretch_schedule(meta["iter"])
             self.logger.warning(
-                f"the schedule of {before} iterations is stretched to {self.max_iters}: the "
-                "learning rate goes on as in a run of that length"
+                f"the schedule of {before} iterations now has {self.max_iters}: the learning rate "
+                "goes on as in a run of that length"
             )
         self.parents = list(meta["parents"])
         self.inherited = training_data(checkpoint)

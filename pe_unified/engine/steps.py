@@ -12,7 +12,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 
-from pe_unified.engine.budget import Budget, budget_of, seed_of_draws, stretched
+from pe_unified.engine.budget import Budget, budget_of, seed_of_draws, stretched, with_totals
 from pe_unified.engine.comparison import Run
 from pe_unified.engine.config import ConfigError, absent_head, load_config
 from pe_unified.engine.evaluate import evaluate_checkpoint, write_metrics
@@ -33,8 +33,8 @@ from pe_unified.engine.views import KeepViewsHook
 from pe_unified.files import write_text
 from pe_unified.progress import phase
 
-#: Settings that change where and how a step runs and what it tells, not what comes of it.
-_OF_NO_ACCOUNT = (
+#: Settings that change where and how a step runs and what it tells, not its result.
+_WITHOUT_EFFECT = (
     *("experiment_name", "work_dir", "num_workers", "launcher"),
     *("log_level", "log_processor", "console_level", "vis_backends", "visualizer"),
 )
@@ -112,7 +112,7 @@ def run_recipe(
     ]
     records.update(run_jobs(queue, jobs, report))
     runs = [
-        Run(seed, folder, [records[run.title] for run in steps if run.folder == folder])
+        Run(seed, folder, with_totals(records[run.title] for run in steps if run.folder == folder))
         for seed, folder in folders.items()
     ]
     if is_main_process():
@@ -152,7 +152,6 @@ def _steps_of(recipe: Recipe, prefix: str, common: Mapping[str, Any]) -> list["S
             needs=tuple(titles[source] for source in dict.fromkeys(step.reuse.values())),
             iterations=cfg.max_iters,
             fingerprint=fingerprints[step.name],
-            total_iterations=budgets[step.name].total_iterations,
             **own,
         )
         runs.append(run)
@@ -175,7 +174,7 @@ def _fingerprint(cfg: Config, step_name: str, parents: Mapping[str, str]) -> str
     """Changes with anything that bears on the result: settings, annotations, earlier steps."""
     reuse = {**(cfg.get("reuse") or {}), **parents}
     relevant = {**cfg.to_dict(), "step": step_name, "reuse": reuse}
-    for key in _OF_NO_ACCOUNT:
+    for key in _WITHOUT_EFFECT:
         relevant.pop(key, None)
     annotations = {}
     for split in ("train", "val", "test"):
@@ -205,7 +204,6 @@ class StepRun:
         title: what the console calls it, unlike any other's.
         needs: titles of the steps that it starts from.
         iterations: how long it trains.
-        total_iterations: the same of all steps together that its weights have been through.
         fingerprint: of everything that bears on the result.
         folder: the run's; the step gets one in it, and finds earlier steps beside its own.
         data_root, overrides, launcher, trust_checkpoint, note: as for :func:`run_recipe`.
@@ -215,7 +213,6 @@ class StepRun:
     title: str
     needs: tuple[str, ...]
     iterations: int
-    total_iterations: int
     fingerprint: str
     folder: Path
     data_root: str | None
@@ -252,7 +249,6 @@ class StepRun:
                 "checkpoint": os.path.relpath(checkpoint, self.folder),
                 "reused": runner.parents,
                 "iterations": runner.iter,
-                "total_iterations": self.total_iterations,
                 "batch_size": cfg.train_dataloader.batch_size,
                 "seconds": round(runner.seconds, 1),
                 "metrics": evaluation.metrics,
@@ -325,7 +321,7 @@ def _changes(folder: Path, now: Config) -> str:
     """In words, the settings that differ from those that a step's folder was begun with."""
     dumped = folder / Path(now.filename).name
     before = dict(Config.fromfile(dumped).items()) if dumped.is_file() else {}
-    before = {name: value for name, value in before.items() if name not in _OF_NO_ACCOUNT}
+    before = {name: value for name, value in before.items() if name not in _WITHOUT_EFFECT}
     return "; ".join(changed_knobs(before, now)) or "a config, the annotations or an earlier step"
 
 

@@ -29,7 +29,7 @@ Statistic = Callable[[FloatArray], dict[str, FloatArray]]
 LEVEL = 0.95
 #: Subsets at most: more patients than this are left out in blocks of several.
 RESAMPLES = 200
-#: With fewer patients, or groups of them, intervals hold less often than they say.
+#: Fewer patients, or groups of them, than this are few: their intervals are warned of.
 FEW = 10
 
 

@@ -312,7 +312,7 @@ def few_patients(table: Table) -> str:
     said = f"{len(table.patients)} patients"
     if independent < len(table.patients):
         said += f" in {independent} groups that are independent"
-    return f"{said}: intervals over fewer than {FEW} hold less often than they say"
+    return f"{said}: intervals over fewer than {FEW} are wide and rest on who these few are"
 
 
 def warnings_of(tables: Mapping[str, Table]) -> list[str]:

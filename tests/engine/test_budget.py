@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from pe_unified.engine.budget import budget_of, seed_of_draws, stretched
+from pe_unified.engine.budget import budget_of, seed_of_draws, stretched, with_totals
 from pe_unified.engine.recipe import Step
 
 
@@ -28,9 +28,26 @@ def budgets():
 
 
 def test_every_ancestor_counts_once_by_its_slices(budgets):
-    assert budgets["b"].slices == 120 and budgets["b"].total_iterations == 30
+    assert budgets["b"].slices == 120
     assert budgets["d"].chain == {"a": 40, "b": 80, "c": 60, "d": 20}
-    assert budgets["d"].slices == 200 and budgets["d"].total_iterations == 50
+    assert budgets["d"].slices == 200
+
+
+def test_totals_count_what_was_trained_with():
+    """Weights from elsewhere have no known past; a step that was stopped early counts as it ran."""
+
+    def both(step):
+        return [{"from": step, "module": module} for module in ("backbone", "cls_head")]
+
+    told = with_totals(
+        [
+            {"name": "a", "iterations": 7, "batch_size": 4, "reused": []},
+            {"name": "b", "iterations": 20, "batch_size": 2, "reused": both("a")},
+            {"name": "c", "iterations": 5, "batch_size": 4, "reused": both("elsewhere")},
+        ]
+    )
+    assert [each["total_slices"] for each in told] == [28, 68, 20]
+    assert [each["total_iterations"] for each in told] == [7, 34, 5]
 
 
 def test_a_control_sees_as_many_slices_and_warms_up_as_long_in_proportion(budgets):

@@ -22,6 +22,16 @@ def sizes(cfg):
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"), [("model = dict(", "SyntaxError"), ("lr = 2 * base", "NameError")]
+)
+@pytest.mark.parametrize("load", [load_config, load_recipe])
+def test_a_config_that_is_no_python(tmp_path, load, text, reason):
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(ConfigError, match=rf"mine.py cannot be read as a config: {reason}"):
+        load(tmp_path / "mine.py")
+
+
 def test_knobs_reach_every_place(path):
     cfg = load_config(
         path,

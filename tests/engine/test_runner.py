@@ -227,7 +227,8 @@ def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     process.stdout.readline()
-    time.sleep(0.3)
+    while not any(1e6 < file.stat().st_size < 2e8 for file in tmp_path.iterdir()):
+        time.sleep(0.001)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()

@@ -104,6 +104,13 @@ def test_misspelt_override_is_one_line_without_traceback(repository):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("option", ["max_iters", "windows=[lung"])
+def test_overrides_that_are_none(command, option):
+    done = command("train", "configs/pe_cls_r50.py", "--cfg-options", option)
+    assert done.returncode == 2 and "KEY=VALUE is expected" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_missing_data_names_the_cure(command, tmp_path):
     places = ["--data-root", tmp_path, "--work-dir", tmp_path / "run"]
     done = command("train", "configs/pe_cls_r50.py", *places, "--cfg-options", *SMALL)

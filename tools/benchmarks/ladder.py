@@ -22,6 +22,7 @@ from pe_unified.inference.model import InferenceModel
 from pe_unified.models.precision import autocast
 from pe_unified.models.stock import as_channels_last, copy_to_stock, stock_batch, stock_models
 from pe_unified.models.unified import PEUnified
+from pe_unified.progress import track
 from pe_unified.registry import MODELS
 
 #: Of a rung's logits from those of the same weights in plain float32: norm of the difference
@@ -188,8 +189,7 @@ def measure(
     for rung in rungs[1:]:  # the first one is plain itself
         _require_equal(rung, slices[rung.name][:together])
     cpu, wall = ({rung.name: [] for rung in rungs} for _ in range(2))
-    began = time.perf_counter()
-    for turn, start in enumerate(starts):
+    for turn, start in enumerate(track(starts, "ladder, batches")):
         shift = turn % len(rungs)
         for rung in (*rungs[shift:], *rungs[:shift]):
             packed = slices[rung.name][start : start + together]
@@ -198,8 +198,6 @@ def measure(
             if turn:  # the first one warms up
                 cpu[rung.name].append((time.process_time() - before[0]) / together)
                 wall[rung.name].append((time.perf_counter() - before[1]) / together)
-        left = (time.perf_counter() - began) / (turn + 1) * (len(starts) - turn - 1)
-        print(f"ladder: {turn + 1} of {len(starts)} batches, about {left:.0f} s left", flush=True)
     seconds = {name: statistics.median(values) for name, values in cpu.items()}
     for name, values in wall.items():
         print(f"{name}: {seconds[name]:.3f} CPU s, {statistics.median(values):.3f} s per slice")

@@ -31,7 +31,7 @@ from pe_unified.inference.reading import SliceReader, ahead
 from pe_unified.inference.survey import survey
 from pe_unified.memory import keep_freed_memory
 from pe_unified.models.precision import fastest_precision
-from pe_unified.options import BATCH_SIZE
+from pe_unified.options import BATCH_SIZE, positive
 
 #: Slices for a figure that is only told.
 _FEW = 16
@@ -42,21 +42,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint", type=Path, help="by tools/publish.py; without one only the ladder is run"
     )
     parser.add_argument("--study", type=Path, help="a DICOM folder; painted if not given")
-    parser.add_argument("--slices", type=int, default=300, help="of the painted study")
+    parser.add_argument("--slices", type=positive, default=300, help="of the painted study")
     parser.add_argument(
         "--ladder-slices", type=int, default=32, help="timed on every rung; 0: no ladder"
     )
     parser.add_argument(
         "--memory-of",
-        type=int,
+        type=positive,
         metavar="SLICES",
         help="tell how much memory a study of so many slices takes, and time nothing",
     )
-    parser.add_argument("--size", type=int, default=512, help="of the stock models' input")
+    parser.add_argument("--size", type=positive, default=512, help="of the stock models' input")
     parser.add_argument("--backbone", default="R50", choices=BACKBONES)
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--threads", type=positive, default=2, help="CPU threads")
     parser.add_argument(
-        "--batch-size", type=int, default=BATCH_SIZE, help="ours, and of the tuned stock models"
+        "--batch-size",
+        type=positive,
+        default=BATCH_SIZE,
+        help="ours, and of the tuned stock models",
     )
     parser.add_argument(
         "--ways",

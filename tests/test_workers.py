@@ -1,0 +1,16 @@
+"""Processes that work side by side."""
+
+import time
+
+from pe_unified.workers import in_order, open_executor
+
+
+def _late(number):
+    time.sleep(0.05 * (3 - number))
+    return number
+
+
+def test_results_come_in_the_order_of_the_tasks():
+    for workers in (1, 3):
+        with open_executor(workers) as (executor, slots):
+            assert list(in_order(executor, slots, _late, ((n,) for n in range(4)))) == [0, 1, 2, 3]
