@@ -9,7 +9,7 @@ JOBS   ?= 2
 
 help:
 	@echo "make setup   build $(VENV) (no compiler, no GPU, no sudo)"
-	@echo "make demo    generate studies, convert, train every step, evaluate, draw (about 20 minutes on 2 cores with bfloat16, an hour on an old CPU)"
+	@echo "make demo    generate studies, convert, train every step, evaluate, draw (about 27 minutes on 2 cores with bfloat16, over an hour on an old CPU)"
 	@echo "make test    run the tests (8 minutes on a recent CPU with 2 cores, 17 on an old one)"
 	@echo "make slow    run the longer tests"
 	@echo "make lint    ruff and mypy"

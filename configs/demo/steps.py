@@ -2,8 +2,8 @@
 
 tools/train_steps.py configs/demo/steps.py --data-root data/demo/pe --jobs 2
 
-Time: about 20 minutes on 2 CPU cores with bfloat16 for all of `make demo`, of which this is most;
-three times as long on an older CPU without it, in float32 (docs/demo.md).
+Time: 22 minutes on 2 CPU cores with bfloat16, of 27 for all of `make demo`; about three times as
+long on an older CPU without it, in float32 (docs/demo.md).
 Result: docs/demo.md.
 """
 

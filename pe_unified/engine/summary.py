@@ -177,8 +177,10 @@ def _difference(comparison: Mapping[str, Any]) -> tuple[str, str]:
     value, (low, high) = comparison["difference"], comparison["ci"]
     if value != value:
         return f"undefined: {comparison.get('reason', 'on these patients')}", ""
-    interval = "" if low != low else f" [{low:+.3f}, {high:+.3f}]"
-    return f"{value:+.3f}{interval}", "" if low != low else f"{comparison['p_value']:.3f}"
+    if low != low:
+        return f"{value:+.3f}", ""
+    p = comparison["p_value"]
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]", "<0.001" if p < 0.0005 else f"{p:.3f}"
 
 
 def _signed(value: float) -> str:
