@@ -23,7 +23,7 @@ from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.report import is_listed
 
 _COLUMNS = (
-    *("index", "sop_uid", "z_mm", "probability", "examined", "called", "embolus_pixels"),
+    *("index", "sop_uid", "frame", "z_mm", "probability", "examined", "called", "embolus_pixels"),
     *("boxes", "highest_box_score"),
 )
 #: Begins the names of folders that are being written, which takes less than this.
@@ -166,8 +166,9 @@ def write_report(folder: Path, report: Mapping[str, Any]) -> None:
 
 
 def write_slices(path: Path, report: Mapping[str, Any]) -> None:
-    """One row per slice: index, sop_uid, z_mm, probability, examined, called, embolus_pixels, boxes
-    and the highest score of a box. Of candidates, which are not called, nothing is counted."""
+    """One row per slice: index, sop_uid, frame, z_mm, probability, examined, called,
+    embolus_pixels, boxes and the highest score of a box. Of candidates, which are not called,
+    nothing is counted."""
     listed = {lesion["number"] for lesion in report["lesions"] if is_listed(lesion)}
     rows = []
     for each in report["slices"]:

@@ -19,7 +19,7 @@ from pe_unified.inference.survey import Survey
 from pe_unified.notice import RESEARCH_LINE
 from pe_unified.version import __version__
 
-SCHEMA_VERSION = "1.4"
+SCHEMA_VERSION = "1.5"
 #: How the notes of a study name a series.
 _SERIES = re.compile(r"\bseries ([^\s,:(#]+)")
 
@@ -204,6 +204,7 @@ def _slices(
                 "sop_uid": _sop_uid(study, index),
                 "z_mm": study.z_mm[index],
                 "probability": None if found is None else _rounded(found.probability),
+                "frame": study.frames[index] if study.frames else None,
                 "examined": found is not None and found.examined,
                 "called": None if verdict.positive is None else index in called,
                 "embolus_pixels": pixels[index],

@@ -17,9 +17,9 @@ from studies import write_checkpoint
 
 from pe_unified.ct.study import open_study
 from pe_unified.inference import AnalysisOptions, StudyPredictor, analyse_study, load_model
+from pe_unified.inference.dicom_objects import write_dicom
 from pe_unified.inference.report import pseudonym
 
-from pe_unified.inference.dicom_objects import write_dicom
 DCMQI = Path(sys.executable).with_name("segimage2itkimage")
 
 
@@ -356,6 +356,12 @@ def test_frames_of_one_file_are_referred_to_by_number(folder, predictor, report,
         float(each.PlanePositionSequence[0].ImagePositionPatient[2])
         for each in source.PerFrameFunctionalGroupsSequence
     ]
+    for each in found["slices"]:
+        assert heights[each["frame"] - 1] == pytest.approx(each["z_mm"], abs=1e-3)
+    with (tmp_path / "out" / "slices.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["frame"] for row in rows] == [str(each["frame"]) for each in found["slices"]]
+    assert {each["frame"] for each in report[1]["slices"]} == {None}
     segmentation = pydicom.dcmread(tmp_path / "out" / "mask.seg.dcm")
     (series,) = segmentation.ReferencedSeriesSequence
     (listed,) = series.ReferencedInstanceSequence
