@@ -185,7 +185,7 @@ def _analyse(
             rows[job.name] = found
             if progress is not None:
                 reasons = "; ".join(row["reason"] for row in found if row["reason"])
-                progress(len(rows), len(jobs), f"{shown(job.name)}: {reasons or 'done'}")
+                progress(len(rows), len(jobs), f"{shown(job.folder)}: {reasons or 'done'}")
     finally:
         summary.rows = [row for job in jobs for row in rows.get(job.name, ())]
         _write_summary(out, summary.rows)

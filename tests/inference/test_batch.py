@@ -204,13 +204,17 @@ def test_pseudonyms_reach_folders_and_summary(painted_set, model, tmp_path):
     (root / "DOE.zip").write_bytes(damaged)
     for name in ("DOE^JANE.nii", "ROE^R.nrrd", "ROE^R.nii.gz"):
         (root / name).write_bytes(b"rubbish" * 100)
-    summary = analyse_many(root, tmp_path / "out", model, AnalysisOptions(pseudonym_key="k"))
+    told, options = [], AnalysisOptions(pseudonym_key="k")
+    summary = analyse_many(
+        root, tmp_path / "out", model, options, progress=lambda *each: told.append(each[2])
+    )
     reasons = {row["reason"] for row in summary.failed}
     assert len(summary.failed) == 6
     assert any("member '...' leads out" in reason for reason in reasons)
     assert any(reason.startswith("no readable NIfTI file; ") for reason in reasons)
     assert any("cannot be unpacked; " in reason for reason in reasons)
-    everything = [str(path) for path in (tmp_path / "out").rglob("*")]
+    assert len(told) == 7
+    everything = [*told, *(str(path) for path in (tmp_path / "out").rglob("*"))]
     everything += [path.read_text() for path in (tmp_path / "out").rglob("*.csv")]
     everything += [path.read_text() for path in (tmp_path / "out").rglob("*.json")]
     assert not [text for text in everything if "DOE" in text or "ROE" in text]
