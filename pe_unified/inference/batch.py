@@ -29,7 +29,13 @@ from pe_unified.inference.analysis import AnalysisOptions, analyse_study
 from pe_unified.inference.fingerprint import fingerprint
 from pe_unified.inference.listing import find_studies, skipped_files
 from pe_unified.inference.lung_sources import lung_source
-from pe_unified.inference.outputs import LUNGS, REPORT, remove_partial, require_writable
+from pe_unified.inference.outputs import (
+    LUNGS,
+    REPORT,
+    remove_partial,
+    remove_report,
+    require_writable,
+)
 from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
 from pe_unified.inference.report import (
     SCHEMA_VERSION,
@@ -283,6 +289,7 @@ def run_job(job: StudyJob) -> list[dict[str, Any]]:
             sha256 = predictor.model.lineage["sha256"]
             report = _report_before(job, sha256) if job.options.study_uid else None  # of several
             report = report or analyse_study(job.study, job.out, predictor, job.options)
+        remove_report(job.out)  # of the one study that lay here before
     except SeveralStudies as several:
         return [row for one in _jobs_of_studies(job, several.names) for row in run_job(one)]
     except Exception as error:  # one study must not stop the others

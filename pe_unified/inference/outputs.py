@@ -34,6 +34,8 @@ REPORT = "report.json"
 LUNGS = "lungs.nii.gz"
 #: Written by models that outline lesions.
 MASK = "mask.nii.gz"
+#: Written always.
+PAGE, SLICES = "report.html", "slices.csv"
 
 
 def require_writable(out: Path) -> None:
@@ -57,11 +59,15 @@ def output_folder(out: Path) -> Iterator[Path]:
     """
     with _partial_folder(out) as partial:
         yield partial
-        # Not every study has all of them.
-        for name in (REPORT, SEGMENTATION, FINDINGS, LUNGS, MASK):
-            (out / name).unlink(missing_ok=True)
+        remove_report(out)  # not every study has all of its files
         for path in sorted(partial.iterdir(), key=lambda path: path.name == REPORT):
             os.replace(path, out / path.name)
+
+
+def remove_report(out: Path) -> None:
+    """Remove the files of a report; the report itself first, so that none is ever in part."""
+    for name in (REPORT, PAGE, SLICES, MASK, LUNGS, SEGMENTATION, FINDINGS):
+        (out / name).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -110,14 +116,14 @@ def write_files(
     """
     study = reader.study
     listed = [lesion for lesion in lesions if lesion.listed]
-    write_slices(folder / "slices.csv", report)
+    write_slices(folder / SLICES, report)
     if study.sop_uids:
         report["input"]["notes"] += _write_dicom(folder, report, study, listed, renamed)
     if "seg" in report["model"]["tasks"]:
         write_mask(folder / MASK, study, {lesion.number: lesion.pixels for lesion in listed})
     else:
         report["input"]["notes"].append(f"no {MASK}: the model does not outline lesions")
-    write_page(folder / "report.html", report, reader, lesions)
+    write_page(folder / PAGE, report, reader, lesions)
 
 
 def _write_dicom(

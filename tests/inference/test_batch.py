@@ -298,6 +298,19 @@ def test_studies_that_no_uid_tells_apart_are_numbered(painted_set, model, tmp_pa
 def test_a_report_of_other_files_is_told(painted_set, model, tmp_path):
     root, out = copies(painted_set, tmp_path / "cases", 1), tmp_path / "out"
     analyse_many(root, out, model)
+def test_a_second_study_leaves_no_report_of_the_first_beside_its_own(painted_set, model, tmp_path):
+    root, out = tmp_path / "cases", tmp_path / "out"
+    later = several(painted_set, root / "mixed") / "20210101"
+    later.rename(tmp_path / "later")
+    analyse_many(root, out, model, AnalysisOptions(lung_mask=True))
+    assert (out / "mixed" / "report.json").exists()
+    (out / "mixed" / "own notes.txt").write_text("keep")
+    (tmp_path / "later").rename(later)
+    analyse_many(root, out, model)
+    names = {path.name for path in (out / "mixed").iterdir()}
+    assert names == {"1.2.3", "1.2.4", "1.2.5", "own notes.txt"}
+
+
     for path in sorted((root / "case0").iterdir())[3:]:
         path.unlink()
     (row,) = analyse_many(root, out, model).rows
