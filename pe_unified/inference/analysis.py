@@ -1,5 +1,6 @@
 """From a study's files to its report: everything that one command does for one study."""
 
+import hashlib
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -71,6 +72,22 @@ class AnalysisOptions:
             "series_named": self.series_uid is not None or self.study_uid is not None,
         }
 
+    def fingerprint(self, path: Path) -> str:
+        """Changes with the files of a study, and with which of them are asked for.
+
+        Raises:
+            DataError: a folder that cannot be listed.
+        """
+        key = self.pseudonym_key or ""
+        files = fingerprint(path, key)
+        asked = (self.series_uid, self.study_uid)
+        if asked == (None, None):
+            return files
+        # Of the files too: alone, the ID of a patient could be found by trying.
+        digest = hashlib.blake2b(digest_size=16, key=key.encode()[:64])
+        digest.update(f"{files}{asked}".encode())
+        return digest.hexdigest()
+
 
 def analyse_study(
     path: Path,
@@ -106,7 +123,7 @@ def analyse_study(
     # Of the files as they are read: what comes later is another study.
     files = ""
     with suppress(OSError, DataError):  # opening it says it better
-        files = fingerprint(path, options.pseudonym_key or "")
+        files = options.fingerprint(path)
     with open_study(path, options.series_uid, study_uid=options.study_uid) as study:
         _require_study(study)
         if opened is not None:

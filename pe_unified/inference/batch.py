@@ -26,7 +26,6 @@ from pe_unified.ct.errors import DataError, one_line, shown
 from pe_unified.ct.patients import SeveralStudies
 from pe_unified.files import write_text
 from pe_unified.inference.analysis import AnalysisOptions, analyse_study
-from pe_unified.inference.fingerprint import fingerprint
 from pe_unified.inference.listing import find_studies, skipped_files
 from pe_unified.inference.lung_sources import lung_source
 from pe_unified.inference.outputs import (
@@ -289,8 +288,8 @@ def run_job(job: StudyJob) -> list[dict[str, Any]]:
             sha256 = predictor.model.lineage["sha256"]
             report = _report_before(job, sha256) if job.options.study_uid else None  # of several
             report = report or analyse_study(job.study, job.out, predictor, job.options)
-        remove_report(job.out)  # of the one study that lay here before
     except SeveralStudies as several:
+        remove_report(job.out)  # of the one study that lay here before
         return [row for one in _jobs_of_studies(job, several.names) for row in run_job(one)]
     except Exception as error:  # one study must not stop the others
         return [_failed(job, _reason(error, job.options))]
@@ -327,7 +326,7 @@ def _report_before(job: StudyJob, sha256: str) -> dict[str, Any] | None:
     """
     options, settings = job.options, job.model
     try:
-        files = fingerprint(job.study, options.pseudonym_key or "")
+        files = options.fingerprint(job.study)
     except (OSError, DataError):  # analysing it will tell what is wrong
         return None
     wanted: dict[tuple[str, str], Any] = {
@@ -340,7 +339,6 @@ def _report_before(job: StudyJob, sha256: str) -> dict[str, Any] | None:
         ("settings", "gate"): settings.gate,
         ("settings", "every_slice"): options.every_slice,
         ("settings", "pseudonymised"): options.pseudonym_key is not None,
-        ("settings", "series_named"): options.as_dict()["series_named"],
         ("settings", "lungs_from"): None if options.lungs_from == "auto" else options.lungs_from,
     }
     try:

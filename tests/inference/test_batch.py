@@ -164,16 +164,31 @@ def test_what_is_done_is_not_done_again(painted_set, model, tmp_path):
     assert done_again(replace(model, device=None, precision=None)) == 0
     next((root / "case0").iterdir()).touch()
     assert done_again() == 1
-    report = out / "case0" / "report.json"  # as of another series, which somebody asked for
-    found = json.loads(report.read_text())
-    found["settings"]["series_named"] = True
-    report.write_text(json.dumps(found))
-    assert done_again() == 1
+    report = out / "case0" / "report.json"
     found = json.loads(report.read_text())  # as an earlier version wrote it
     report.write_text(json.dumps({**found, "schema_version": "1.3"}))
     assert done_again() == 1
     assert done_again(every_slice=True) == 2
     assert done_again(replace(model, precision="bf16"), every_slice=True) == 2
+
+
+def test_a_report_of_what_was_not_asked_for_does_not_count(painted_set, model, tmp_path):
+    root, out, told = copies(painted_set, tmp_path / "cases", 1), tmp_path / "out", []
+    for file in (root / "case0").iterdir():
+        one = pydicom.dcmread(file)
+        one.PatientID = "MRN-4711"
+        one.save_as(file)
+    names = [one.StudyInstanceUID, "newest", "MRN-4711"]
+    for asked in ({}, {"series_uid": one.SeriesInstanceUID}, *({"study_uid": n} for n in names)):
+        for key in (None, "k" * 16):
+            options = AnalysisOptions(pseudonym_key=key, **asked)
+            for expected in (1, 0):
+                told.clear()
+                target = out / str(key)
+                analyse_many(root, target, model, options, progress=lambda *e: told.append(e))
+                assert len(told) == expected, (asked, key)
+            (path,) = target.glob("*/report.json")
+            assert "4711" not in path.read_text()
 
 
 def test_an_output_that_others_use_is_refused(painted_set, model, tmp_path):
@@ -283,6 +298,19 @@ def test_every_study_of_a_place_has_its_row_and_its_report(painted_set, model, t
     assert not [text for text in kept if "1.2.3" in text or "P1" in text]
 
 
+def test_a_second_study_leaves_no_report_of_the_first_beside_its_own(painted_set, model, tmp_path):
+    root, out = tmp_path / "cases", tmp_path / "out"
+    later = several(painted_set, root / "mixed") / "20210101"
+    later.rename(tmp_path / "later")
+    analyse_many(root, out, model, AnalysisOptions(lung_mask=True))
+    assert (out / "mixed" / "report.json").exists()
+    (out / "mixed" / "own notes.txt").write_text("keep")
+    (tmp_path / "later").rename(later)
+    analyse_many(root, out, model)
+    names = {path.name for path in (out / "mixed").iterdir()}
+    assert names == {"1.2.3", "1.2.4", "1.2.5", "own notes.txt"}
+
+
 def test_studies_that_no_uid_tells_apart_are_numbered(painted_set, model, tmp_path):
     root = tmp_path / "cases"
     for file in several(painted_set, root / "mixed").rglob("*.dcm"):
@@ -298,19 +326,6 @@ def test_studies_that_no_uid_tells_apart_are_numbered(painted_set, model, tmp_pa
 def test_a_report_of_other_files_is_told(painted_set, model, tmp_path):
     root, out = copies(painted_set, tmp_path / "cases", 1), tmp_path / "out"
     analyse_many(root, out, model)
-def test_a_second_study_leaves_no_report_of_the_first_beside_its_own(painted_set, model, tmp_path):
-    root, out = tmp_path / "cases", tmp_path / "out"
-    later = several(painted_set, root / "mixed") / "20210101"
-    later.rename(tmp_path / "later")
-    analyse_many(root, out, model, AnalysisOptions(lung_mask=True))
-    assert (out / "mixed" / "report.json").exists()
-    (out / "mixed" / "own notes.txt").write_text("keep")
-    (tmp_path / "later").rename(later)
-    analyse_many(root, out, model)
-    names = {path.name for path in (out / "mixed").iterdir()}
-    assert names == {"1.2.3", "1.2.4", "1.2.5", "own notes.txt"}
-
-
     for path in sorted((root / "case0").iterdir())[3:]:
         path.unlink()
     (row,) = analyse_many(root, out, model).rows
