@@ -84,7 +84,7 @@ def verdict_in_words(report: Mapping[str, Any]) -> str:
     if exam["positive"] is None:
         return "not called: no threshold is set"
     if not exam["positive"]:
-        return "called negative: nothing reaches its threshold"
+        return "called negative: nothing is called"
     stretches = [f"{each['first_slice']} to {each['last_slice']}" for each in exam["stretches"]]
     called = sum(lesion["called"] is True for lesion in report["lesions"])
     reasons = [f"slices {', '.join(stretches)}"] if stretches else []
@@ -132,24 +132,26 @@ def _exam(
     verdict: Verdict, predictions: Sequence[SlicePrediction], model: InferenceModel
 ) -> dict[str, Any]:
     seen = [each.index for each in predictions if each.probability is not None]
-    kinds = []
-    if "cls" in model.model.tasks:
+    thresholds, kinds = model.thresholds, []
+    if "cls" in model.model.tasks and thresholds.exam is not None:
         kinds.append(f"a stretch of {HEIGHT_MM:g} mm by the mean probability of its slices")
-    if model.looks_for_lesions:
+    if model.looks_for_lesions and thresholds.lesion is not None:
         low, high = CLOT_HU
         kinds.append(f"a lesion by its score, where its mean lies in {low:g} to {high:g} HU")
+    rule = "nothing can be called: no threshold is set"
+    if kinds:
+        rule = f"positive where anything is called: {', or '.join(kinds)}"
     return {
         "probability": verdict.stretch_score,
-        "threshold": model.thresholds.exam,
+        "threshold": thresholds.exam,
         "lesion_score": verdict.lesion_score,
-        "lesion_threshold": model.thresholds.lesion,
+        "lesion_threshold": thresholds.lesion,
         "positive": verdict.positive,
         "stretches": [
             {"first_slice": seen[first], "last_slice": seen[last]}
             for first, last in verdict.stretches
         ],
-        "rule": f"positive where anything is called: {', or '.join(kinds)}; scores rank, they are "
-        "not calibrated",
+        "rule": f"{rule}; scores rank, they are not calibrated",
     }
 
 

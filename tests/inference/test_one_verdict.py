@@ -22,6 +22,7 @@ CASES = [
     (("cls", "seg", "det"), 0.9, 0.999),
     (("cls", "seg", "det"), 0.9, 0.9),
     (("cls", "seg", "det"), 0.9, None),
+    (("cls", "seg", "det"), None, 0.9),
     (("cls", "seg", "det"), None, None),
     (("cls",), 0.3, None),
     (("cls",), 0.9, None),
@@ -59,6 +60,9 @@ def test_nothing_contradicts(folder, predictors, tmp_path, heads, exam, lesion):
     assert all(each["can_be_clot"] for each in listed)
     if verdict["positive"] is False:
         assert not listed
+    assert ("a stretch" in verdict["rule"]) == (exam is not None)
+    assert ("a lesion" in verdict["rule"]) == (lesion is not None)
+    assert ("no threshold is set" in verdict["rule"]) == (verdict["positive"] is None)
 
     # The slices, in JSON and CSV.
     inside = {
@@ -94,7 +98,11 @@ def test_nothing_contradicts(folder, predictors, tmp_path, heads, exam, lesion):
     # The words on the page, in the SR and in the summary.
     job = StudyJob(folder, "s", tmp_path, "study", PredictorSettings("m.pth"), AnalysisOptions())
     row = _row(job, report)
-    word = {True: "called positive", False: "called negative", None: "not called"}
+    word = {
+        True: "called positive",
+        False: "called negative: nothing is called",
+        None: "not called",
+    }
     begins = word[verdict["positive"]]
     assert row["positive"] is verdict["positive"] and row["verdict"].startswith(begins)
     assert row["lesions"] == (None if heads == ("cls",) else len(listed))
