@@ -15,6 +15,7 @@ from mmengine.registry import DefaultScope
 
 from pe_unified.ct.errors import one_line
 from pe_unified.datasets.geometry import ResizeSlice
+from pe_unified.evaluation.verdict import threshold_as_written
 from pe_unified.inference.engines import Engine, exported_folder, open_engine
 from pe_unified.models.precision import autocast, fastest_precision
 from pe_unified.models.unified import PEUnified
@@ -217,8 +218,8 @@ def _thresholds(meta: Mapping[str, Any], tasks: Collection[str]) -> Thresholds:
         pixel=chosen.get("seg/threshold"),
         box=chosen.get("det/threshold"),
         gate=chosen.get("cls/gate"),
-        exam=chosen.get("exam/threshold"),
-        lesion=chosen.get("exam/lesion_threshold"),
+        exam=threshold_as_written(chosen.get("exam/threshold")),
+        lesion=threshold_as_written(chosen.get("exam/lesion_threshold")),
         origin=origin,
     )
 

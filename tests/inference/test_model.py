@@ -21,6 +21,14 @@ def test_a_checkpoint_says_all_there_is_to_know(tmp_path):
     )
 
 
+def test_thresholds_have_the_digits_of_a_score(tmp_path):
+    """Those that were published with more are rounded up, which calls the same scores."""
+    validated = {**VALIDATED, "exam/threshold": 0.76005, "exam/lesion_threshold": 0.58}
+    path = write_checkpoint(tmp_path / "m.pth", validated=validated)
+    thresholds = load_model(path).thresholds
+    assert (thresholds.exam, thresholds.lesion) == (0.7601, 0.58)
+
+
 def test_never_validated(tmp_path):
     thresholds = load_model(write_checkpoint(tmp_path / "m.pth", validated={})).thresholds
     assert thresholds.slice is thresholds.gate is None
