@@ -217,5 +217,7 @@ class _Watch:
         self._last = now
         self.seconds["total"] = round(now - self._start, 3)
         drop(_STAGES[stage])
-        for following in [*_STAGES][len(self.seconds) - 1 :][:1]:
-            tell(_STAGES[following])
+        stages = list(_STAGES)
+        following = stages.index(stage) + 1
+        if following < len(stages):
+            tell(_STAGES[stages[following]])
