@@ -146,8 +146,8 @@ def _write_dicom(
     except Exception as error:  # whatever a header holds, it must not cost the report
         for name in (SEGMENTATION, FINDINGS):
             (folder / name).unlink(missing_ok=True)
-        kind = type(error).__name__
-        return [f"no SEG and no SR: the DICOM headers lack what they need, or it is odd ({kind})"]
+        fault, kind = "lack required values or hold invalid ones", type(error).__name__
+        return [f"no SEG and no SR: the DICOM headers {fault} ({kind})"]
     if len(lesions) > MOST_SEGMENTS:
         return [f"SEG and SR hold the first {MOST_SEGMENTS} of {len(lesions)} lesions"]
     return []

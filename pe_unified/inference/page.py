@@ -234,7 +234,7 @@ def _lesions(report: Mapping[str, Any]) -> str:
         whys = [_why_not(lesion, threshold) for lesion in candidates]
         parts.append(
             f"<details><summary>{len(candidates)} candidates, not called</summary><p class=quiet>"
-            "They are no findings, and neither in the masks nor in SEG and SR.</p>"
+            "They are not findings, and are neither in the masks nor in SEG and SR.</p>"
             f"{_table(candidates, whys)}</details>"
         )
     return "".join(parts)
@@ -284,7 +284,7 @@ def _training(notice: str) -> str:
 def _trained_on(each: Mapping[str, Any]) -> str:
     if each["slices"] is None:
         return "not known"
-    kind = {True: ", synthetic", False: "", None: ", synthetic or not is not known"}
+    kind = {True: ", synthetic", False: "", None: ", not known whether synthetic"}
     step = f" in {each['step']}" if each["step"] else ""
     return (
         f"{each['set']}: {each['slices']} slices of {each['patients']} patients"
@@ -345,7 +345,7 @@ def _provenance(report: Mapping[str, Any]) -> str:
         + (f"; {parents}" if parents else ""),
         "trained on": "; ".join(map(_trained_on, model["trained_on"])),
         "sha256": model["sha256"],
-        "computed in": f"{model['precision']} on {model['device']} by {model['backend']}, "
+        "computed with": f"{model['precision']} on {model['device']} by {model['backend']}, "
         f"{report['seconds']['total']:.1f} s until this page was written",
         "thresholds": f"{fixed}; fixed on: {thresholds['origin']}",
         "gate": "slices below the gate skipped segmentation and detection"

@@ -69,7 +69,7 @@ def draw_curve(report: Mapping[str, Any]) -> str:
         f'<text x="{width - right}" y="{height - 6}" text-anchor="end">'
         f"head, slice {count - 1}</text>"
         f'<text x="{left + inner / 2:.0f}" y="{height - 6}" text-anchor="middle">'
-        "orange: lesions; grey: candidates; red ground: called stretches</text></svg></div>"
+        "orange: lesions; grey: candidates; red background: called stretches</text></svg></div>"
     )
     return "".join(parts)
 

@@ -96,7 +96,7 @@ def _input(study: CTStudy) -> dict[str, Any]:
     row, col, step = study.spacing_mm
     notes = list(study.notes)
     if study.missing_slices or study.uneven_steps:
-        notes.append("mask.nii.gz takes the slices as evenly spaced, which they are not")
+        notes.append("mask.nii.gz assumes evenly spaced slices, which these are not")
     return {
         "kind": "volume file" if study.grid is not None else "DICOM",
         "study_uid": study.study_uid or None,
@@ -204,9 +204,9 @@ def _slices(
             {
                 "index": index,
                 "sop_uid": _sop_uid(study, index),
+                "frame": study.frames[index] if study.frames else None,
                 "z_mm": study.z_mm[index],
                 "probability": None if found is None else _rounded(found.probability),
-                "frame": study.frames[index] if study.frames else None,
                 "examined": found is not None and found.examined,
                 "called": None if verdict.positive is None else index in called,
                 "embolus_pixels": pixels[index],
