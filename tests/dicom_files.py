@@ -149,3 +149,18 @@ def write_enhanced(path: Path, hu: np.ndarray, frames: list[dict], **options) ->
     stored = (hu.astype(np.int32) + 1024).astype(np.uint16)
     enhanced_dataset(stored, frames, **options).save_as(path, enforce_file_format=True)
     return path
+
+
+def all_items(sequence):
+    """Every item of a sequence and of the sequences in it."""
+    for item in sequence:
+        yield item
+        for element in item:
+            if element.VR == "SQ":
+                yield from all_items(element.value)
+
+
+def texts_of(structured):
+    """The sentences of a structured report."""
+    items = all_items(structured.ContentSequence)
+    return [item.TextValue for item in items if "TextValue" in item]

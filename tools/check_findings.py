@@ -49,11 +49,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 @exit_on_user_error()
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    from benchmarks.painted_faults import check_faults, summarise_faults
+    from benchmarks.painted_truth import check_study, summarise
+
     from pe_unified.ct.painting.labelmap import list_anatomies, read_label_map
     from pe_unified.ct.phantom import paint_study
     from pe_unified.engine.evaluate import write_json
-    from pe_unified.inference.painted_faults import check_faults, summarise_faults
-    from pe_unified.inference.painted_truth import check_study, summarise
 
     console = Console()
     anatomies = list(list_anatomies(args.anatomy).items()) if args.anatomy else [("", None)]

@@ -186,6 +186,7 @@ def print_study(console: Console, study: "CTStudy") -> None:
 
 
 def print_report(console: Console, report: dict[str, Any]) -> None:
+    from pe_unified.evaluation.verdict import score_text
     from pe_unified.inference.report import is_listed, verdict_in_words
 
     for flag in report["quality"]["flags"]:
@@ -199,7 +200,8 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
     if report["model"]["training_notice"]:
         console.print(f"[red]this model: {report['model']['training_notice']}[/red]")
     scores = [
-        f"{name} {exam[key]:.3f}" + (f" (from {exam[limit]:.3f})" if exam[limit] else "")
+        f"{name} {score_text(exam[key])}"
+        + ("" if exam[limit] is None else f" (from {score_text(exam[limit])})")
         for name, key, limit in (
             ("stretch", "probability", "threshold"),
             ("lesion", "lesion_score", "lesion_threshold"),
@@ -214,7 +216,7 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
     for lesion in listed[:20]:
         table.add_row(
             str(lesion["number"]),
-            f"{lesion['score']:.2f}",
+            score_text(lesion["score"]),
             f"{lesion['first_slice']}-{lesion['last_slice']}",
             lesion["side"],
             lesion["level_guess"],

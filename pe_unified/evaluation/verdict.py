@@ -7,6 +7,7 @@ threshold on is called; an exam is positive where anything is called. So a negat
 called finding, and every positive one says what it is called for.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,6 +63,18 @@ def as_written(score: float) -> float:
     return float(np.round(score, DIGITS))
 
 
+def threshold_as_written(threshold: float | None) -> float | None:
+    """A threshold with the digits of a score: rounded up, it calls the same scores."""
+    if threshold is None:
+        return None
+    return math.ceil(round(threshold * 10**DIGITS, 6)) / 10**DIGITS
+
+
+def score_text(score: float) -> str:
+    """A score or its threshold in all its digits, so that readers find the same verdict."""
+    return f"{score:.{DIGITS}f}"
+
+
 def can_be_clot(mean_hu: float | None) -> bool:
     """Whether a lesion has the attenuation of a clot; of one that is boxed only nobody knows."""
     return mean_hu is None or CLOT_HU[0] <= round(mean_hu, 1) <= CLOT_HU[1]
@@ -113,7 +126,7 @@ def choose_exam_thresholds(
     """The pair of thresholds whose verdicts on these exams are best by Youden's index.
 
     Of equally good pairs the most sensitive one is taken, then the one that calls most lesions. A
-    threshold lies halfway between the scores on both sides of it.
+    threshold lies halfway between the scores on both sides of it, rounded up to their digits.
 
     Args:
         positive: (exams,), the truth.
@@ -142,7 +155,7 @@ def choose_exam_thresholds(
     if best[0] <= 0:
         return None
     lesion_cut, stretch_cut = (None if np.isinf(cut) else -cut for cut in best[2:])
-    return ExamThresholds(stretch_cut, lesion_cut)
+    return ExamThresholds(threshold_as_written(stretch_cut), threshold_as_written(lesion_cut))
 
 
 def _column(scores: Sequence[float | None]) -> FloatArray:

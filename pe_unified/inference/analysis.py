@@ -1,5 +1,6 @@
 """From a study's files to its report: everything that one command does for one study."""
 
+import hashlib
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,9 +31,9 @@ from pe_unified.inputs import require_apart
 from pe_unified.memory import give_back_freed_memory
 from pe_unified.progress import drop, tell
 
-#: Fewer slices are no study of the chest, more are no single scan.
+#: Fewer slices are no study of the chest, more are not a single scan.
 SLICES = (8, 3000)
-#: Fewer rows or columns show no embolus.
+#: Fewer rows or columns are too few to show an embolus.
 LEAST_SIDE = 32
 #: Pixels are not smaller, and no scanner sees further, mm; nor are slices further apart.
 _PIXEL_MM, _WIDEST_MM, _STEP_MM = 0.05, 1500.0, 20.0
@@ -71,6 +72,22 @@ class AnalysisOptions:
             "series_named": self.series_uid is not None or self.study_uid is not None,
         }
 
+    def fingerprint(self, path: Path) -> str:
+        """Changes with the files of a study, and with which of them are asked for.
+
+        Raises:
+            DataError: a folder that cannot be listed.
+        """
+        key = self.pseudonym_key or ""
+        files = fingerprint(path, key)
+        asked = (self.series_uid, self.study_uid)
+        if asked == (None, None):
+            return files
+        # Of the files too: alone, the ID of a patient could be found by trying.
+        digest = hashlib.blake2b(digest_size=16, key=key.encode()[:64])
+        digest.update(f"{files}{asked}".encode())
+        return digest.hexdigest()
+
 
 def analyse_study(
     path: Path,
@@ -106,7 +123,7 @@ def analyse_study(
     # Of the files as they are read: what comes later is another study.
     files = ""
     with suppress(OSError, DataError):  # opening it says it better
-        files = fingerprint(path, options.pseudonym_key or "")
+        files = options.fingerprint(path)
     with open_study(path, options.series_uid, study_uid=options.study_uid) as study:
         _require_study(study)
         if opened is not None:
@@ -156,14 +173,14 @@ def _require_study(study: CTStudy) -> None:
         reason = f"{count} slices; a study of the chest has {least} to {most}"
         raise DataError(study.source, reason, _CURE)
     if min(rows, cols) < LEAST_SIDE:
-        reason = f"slices of {rows} x {cols} pixels show no embolus"
+        reason = f"slices of {rows} x {cols} pixels are too small to show an embolus"
         raise DataError(study.source, reason, _CURE)
     if None in study.spacing_mm:
         reason = "no spacing between pixels or slices, so nothing can be measured"
         raise DataError(study.source, reason, "export the study with its geometry")
     if study.contradictions:
-        reason = f"no single scan: {'; '.join(study.contradictions)}"
-        raise DataError(study.source, reason, "export its parts as series of their own")
+        reason = f"not a single scan: {'; '.join(study.contradictions)}"
+        raise DataError(study.source, reason, "export its parts as separate series")
     if abs(study.direction[0, 0]) < _UPRIGHT:
         reason = "the rows of its slices do not run from side to side"
         cure = "reformat it to axial slices" if study.grid else "convert it to NIfTI"
@@ -171,7 +188,8 @@ def _require_study(study: CTStudy) -> None:
     row, col, step = study.known_spacing()
     widest = max(rows * row, cols * col)
     if not (min(row, col) >= _PIXEL_MM and widest <= _WIDEST_MM and step <= _STEP_MM):
-        reason = f"{cols * col:.4g} x {rows * row:.4g} mm, slices every {step:.4g} mm: no chest"
+        size = f"{cols * col:.4g} x {rows * row:.4g} mm, slices every {step:.4g} mm"
+        reason = f"{size}: not the size of a chest"
         raise DataError(study.source, reason, "check the spacing in its headers")
 
 
@@ -200,5 +218,7 @@ class _Watch:
         self._last = now
         self.seconds["total"] = round(now - self._start, 3)
         drop(_STAGES[stage])
-        for following in [*_STAGES][len(self.seconds) - 1 :][:1]:
-            tell(_STAGES[following])
+        stages = list(_STAGES)
+        following = stages.index(stage) + 1
+        if following < len(stages):
+            tell(_STAGES[stages[following]])

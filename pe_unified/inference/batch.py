@@ -26,10 +26,15 @@ from pe_unified.ct.errors import DataError, one_line, shown
 from pe_unified.ct.patients import SeveralStudies
 from pe_unified.files import write_text
 from pe_unified.inference.analysis import AnalysisOptions, analyse_study
-from pe_unified.inference.fingerprint import fingerprint
 from pe_unified.inference.listing import find_studies, skipped_files
 from pe_unified.inference.lung_sources import lung_source
-from pe_unified.inference.outputs import LUNGS, REPORT, remove_partial, require_writable
+from pe_unified.inference.outputs import (
+    LUNGS,
+    REPORT,
+    remove_partial,
+    remove_report,
+    require_writable,
+)
 from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
 from pe_unified.inference.report import (
     SCHEMA_VERSION,
@@ -185,7 +190,7 @@ def _analyse(
             rows[job.name] = found
             if progress is not None:
                 reasons = "; ".join(row["reason"] for row in found if row["reason"])
-                progress(len(rows), len(jobs), f"{shown(job.name)}: {reasons or 'done'}")
+                progress(len(rows), len(jobs), f"{shown(job.folder)}: {reasons or 'done'}")
     finally:
         summary.rows = [row for job in jobs for row in rows.get(job.name, ())]
         _write_summary(out, summary.rows)
@@ -284,6 +289,7 @@ def run_job(job: StudyJob) -> list[dict[str, Any]]:
             report = _report_before(job, sha256) if job.options.study_uid else None  # of several
             report = report or analyse_study(job.study, job.out, predictor, job.options)
     except SeveralStudies as several:
+        remove_report(job.out)  # of the one study that lay here before
         return [row for one in _jobs_of_studies(job, several.names) for row in run_job(one)]
     except Exception as error:  # one study must not stop the others
         return [_failed(job, _reason(error, job.options))]
@@ -320,7 +326,7 @@ def _report_before(job: StudyJob, sha256: str) -> dict[str, Any] | None:
     """
     options, settings = job.options, job.model
     try:
-        files = fingerprint(job.study, options.pseudonym_key or "")
+        files = options.fingerprint(job.study)
     except (OSError, DataError):  # analysing it will tell what is wrong
         return None
     wanted: dict[tuple[str, str], Any] = {
@@ -333,7 +339,6 @@ def _report_before(job: StudyJob, sha256: str) -> dict[str, Any] | None:
         ("settings", "gate"): settings.gate,
         ("settings", "every_slice"): options.every_slice,
         ("settings", "pseudonymised"): options.pseudonym_key is not None,
-        ("settings", "series_named"): options.as_dict()["series_named"],
         ("settings", "lungs_from"): None if options.lungs_from == "auto" else options.lungs_from,
     }
     try:

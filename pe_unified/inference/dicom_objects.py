@@ -49,8 +49,6 @@ MOST_SEGMENTS = 200
 
 #: Gives the pseudonym that stands for a UID or a PatientID.
 Renamed = Callable[[str], str]
-#: SR and SEG take short texts.
-_LONGEST = 64
 
 
 def write_dicom(
@@ -351,26 +349,20 @@ def _measurements(words: Mapping[str, Any]) -> list[hd.sr.Measurement]:
 def _exam_group(
     report: Mapping[str, Any],
 ) -> list[hd.sr.MeasurementsAndQualitativeEvaluations]:
-    """The verdict, the scores, and why not to rely on them."""
+    """The verdict, the scores, and why not to rely on them: as codes, and in whole sentences, for
+    which a code has no room."""
     exam = report["exam"]
-    evaluations = [
-        _said(
-            "verdict",
-            "Verdict on the exam, by research software",
-            verdict_in_words(report),
-            {True: "positive", False: "negative", None: "undecided"}[exam["positive"]],
-        ),
-        *(
-            _said("quality", "Reason not to rely on the scores", flag["reason"], flag["name"])
-            for flag in report["quality"]["flags"]
-            if flag["abstain"]
-        ),
-    ]
+    verdict = Code("verdict", _SCHEME, "Verdict on the exam, by research software")
+    quality = Code("quality", _SCHEME, "Reason not to rely on the scores")
+    training = Code("training", _SCHEME, "What the model was trained on")
+    word = {True: "positive", False: "negative", None: "undecided"}[exam["positive"]]
+    coded, said = [(verdict, word)], [(verdict, verdict_in_words(report))]
+    for flag in report["quality"]["flags"]:
+        if flag["abstain"]:
+            coded.append((quality, flag["name"]))
+            said.append((quality, flag["reason"]))
     if report["model"]["training_notice"]:
-        words = report["model"]["training_notice"]
-        evaluations.append(
-            _said("training", "What the model was trained on", words, "training-data")
-        )
+        said.append((training, report["model"]["training_notice"]))
     measurements = [
         hd.sr.Measurement(name=Code(name, _SCHEME, meaning), value=value, unit=codes.UCUM.NoUnits)
         for name, meaning, value in (
@@ -379,19 +371,17 @@ def _exam_group(
         )
         if value is not None
     ]
-    return [
-        hd.sr.MeasurementsAndQualitativeEvaluations(
-            tracking_identifier=hd.sr.TrackingIdentifier(hd.UID(), "exam"),
-            finding_type=codes.SCT.PulmonaryEmbolism,
-            measurements=measurements or None,
-            qualitative_evaluations=evaluations,
-        )
-    ]
-
-
-def _said(name: str, meaning: str, words: str, value: str) -> hd.sr.QualitativeEvaluation:
-    """A sentence as an evaluation, which takes codes only."""
-    return hd.sr.QualitativeEvaluation(
-        name=Code(name, _SCHEME, meaning),
-        value=Code(value[:16], _SCHEME, words[:_LONGEST]),
+    group = hd.sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.sr.TrackingIdentifier(hd.UID(), "exam"),
+        finding_type=codes.SCT.PulmonaryEmbolism,
+        measurements=measurements or None,
+        qualitative_evaluations=[
+            hd.sr.QualitativeEvaluation(name, Code(value, _SCHEME, value.replace("_", " ")))
+            for name, value in coded
+        ],
     )
+    contains = hd.sr.RelationshipTypeValues.CONTAINS
+    group[0].ContentSequence.extend(
+        hd.sr.TextContentItem(name, words, contains) for name, words in said
+    )
+    return [group]

@@ -48,7 +48,7 @@ def lung_source(wanted: str) -> str:
     if wanted == "lungmask" and not weights_file().is_file():
         raise CheckpointError(
             f"--lungs lungmask: no weights at {weights_file()}; download {WEIGHTS} from the "
-            "releases of lungmask (JoHof/lungmask) on a machine that may, and put it there"
+            "releases of lungmask (JoHof/lungmask) on a machine with internet, and copy it there"
         )
     usable = installed and weights_file().is_file()
     return "lungmask" if wanted != "classical" and usable else "classical"

@@ -15,6 +15,7 @@ from mmengine.registry import DefaultScope
 
 from pe_unified.ct.errors import one_line
 from pe_unified.datasets.geometry import ResizeSlice
+from pe_unified.evaluation.verdict import threshold_as_written
 from pe_unified.inference.engines import Engine, exported_folder, open_engine
 from pe_unified.models.precision import autocast, fastest_precision
 from pe_unified.models.unified import PEUnified
@@ -161,7 +162,7 @@ def load_model(
     if backend != "torch" and chosen.type != "cpu":
         raise CheckpointError(f"--backend {backend} computes on the CPU, not on '{chosen}'")
     if backend == "onnx" and precision == "bf16":
-        raise CheckpointError("--backend onnx computes in fp32; --backend openvino knows bf16")
+        raise CheckpointError("--backend onnx computes in fp32; --backend openvino supports bf16")
     arithmetic = precision or ("fp32" if backend == "onnx" else fastest_precision(chosen))
     model = model.eval().to(chosen)
     digest = _digest(path)
@@ -196,8 +197,8 @@ def _usable_device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         raise CheckpointError(
-            f"--device {name} cannot be used here ({one_line(str(error))}); cpu can, and cuda or "
-            "cuda:0 where tools/doctor.py sees a GPU"
+            f"--device {name} cannot be used here ({one_line(str(error))}); take cpu, or cuda "
+            "or cuda:0 where tools/doctor.py sees a GPU"
         ) from error
     return device
 
@@ -211,14 +212,14 @@ def _thresholds(meta: Mapping[str, Any], tasks: Collection[str]) -> Thresholds:
         if task in tasks and chosen and _by_default(task, chosen)
     ]
     if defaults:
-        origin += f"; by default, as it cannot choose them: {', '.join(defaults)}"
+        origin += f"; at their defaults, as it cannot choose them: {', '.join(defaults)}"
     return Thresholds(
         slice=chosen.get("cls/threshold"),
         pixel=chosen.get("seg/threshold"),
         box=chosen.get("det/threshold"),
         gate=chosen.get("cls/gate"),
-        exam=chosen.get("exam/threshold"),
-        lesion=chosen.get("exam/lesion_threshold"),
+        exam=threshold_as_written(chosen.get("exam/threshold")),
+        lesion=threshold_as_written(chosen.get("exam/lesion_threshold")),
         origin=origin,
     )
 
@@ -235,7 +236,7 @@ def _require_registered(path: Path, config: Any) -> None:
     for name in _types(config):
         if not isinstance(name, str) or not _SCOPED.match(name) or not _registered(name):
             raise CheckpointError(
-                f"{path}: refused, because its config builds '{name}', which is no registered "
+                f"{path}: refused, because its config builds '{name}', which is not a registered "
                 "part. If you made this file or trust who did, pass --trust-checkpoint"
             )
 

@@ -23,7 +23,7 @@ from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.report import is_listed
 
 _COLUMNS = (
-    *("index", "sop_uid", "z_mm", "probability", "examined", "called", "embolus_pixels"),
+    *("index", "sop_uid", "frame", "z_mm", "probability", "examined", "called", "embolus_pixels"),
     *("boxes", "highest_box_score"),
 )
 #: Begins the names of folders that are being written, which takes less than this.
@@ -34,6 +34,8 @@ REPORT = "report.json"
 LUNGS = "lungs.nii.gz"
 #: Written by models that outline lesions.
 MASK = "mask.nii.gz"
+#: Written always.
+PAGE, SLICES = "report.html", "slices.csv"
 
 
 def require_writable(out: Path) -> None:
@@ -57,11 +59,15 @@ def output_folder(out: Path) -> Iterator[Path]:
     """
     with _partial_folder(out) as partial:
         yield partial
-        # Not every study has all of them.
-        for name in (REPORT, SEGMENTATION, FINDINGS, LUNGS, MASK):
-            (out / name).unlink(missing_ok=True)
+        remove_report(out)  # not every study has all of its files
         for path in sorted(partial.iterdir(), key=lambda path: path.name == REPORT):
             os.replace(path, out / path.name)
+
+
+def remove_report(out: Path) -> None:
+    """Remove the files of a report; the report itself first, so that none is ever in part."""
+    for name in (REPORT, PAGE, SLICES, MASK, LUNGS, SEGMENTATION, FINDINGS):
+        (out / name).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -110,14 +116,14 @@ def write_files(
     """
     study = reader.study
     listed = [lesion for lesion in lesions if lesion.listed]
-    write_slices(folder / "slices.csv", report)
+    write_slices(folder / SLICES, report)
     if study.sop_uids:
         report["input"]["notes"] += _write_dicom(folder, report, study, listed, renamed)
     if "seg" in report["model"]["tasks"]:
         write_mask(folder / MASK, study, {lesion.number: lesion.pixels for lesion in listed})
     else:
         report["input"]["notes"].append(f"no {MASK}: the model does not outline lesions")
-    write_page(folder / "report.html", report, reader, lesions)
+    write_page(folder / PAGE, report, reader, lesions)
 
 
 def _write_dicom(
@@ -140,8 +146,8 @@ def _write_dicom(
     except Exception as error:  # whatever a header holds, it must not cost the report
         for name in (SEGMENTATION, FINDINGS):
             (folder / name).unlink(missing_ok=True)
-        kind = type(error).__name__
-        return [f"no SEG and no SR: the DICOM headers lack what they need, or it is odd ({kind})"]
+        fault, kind = "lack required values or hold invalid ones", type(error).__name__
+        return [f"no SEG and no SR: the DICOM headers {fault} ({kind})"]
     if len(lesions) > MOST_SEGMENTS:
         return [f"SEG and SR hold the first {MOST_SEGMENTS} of {len(lesions)} lesions"]
     return []
@@ -166,8 +172,9 @@ def write_report(folder: Path, report: Mapping[str, Any]) -> None:
 
 
 def write_slices(path: Path, report: Mapping[str, Any]) -> None:
-    """One row per slice: index, sop_uid, z_mm, probability, examined, called, embolus_pixels, boxes
-    and the highest score of a box. Of candidates, which are not called, nothing is counted."""
+    """One row per slice: index, sop_uid, frame, z_mm, probability, examined, called,
+    embolus_pixels, boxes and the highest score of a box. Of candidates, which are not called,
+    nothing is counted."""
     listed = {lesion["number"] for lesion in report["lesions"] if is_listed(lesion)}
     rows = []
     for each in report["slices"]:

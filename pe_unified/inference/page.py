@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from pe_unified.ct.windows import WINDOWS, window_to_uint8
+from pe_unified.evaluation.verdict import DIGITS, score_text
 from pe_unified.inference.lesions import Lesion
 from pe_unified.inference.page_curve import CURVE, MARGIN, draw_curve
 from pe_unified.inference.reading import SliceReader
@@ -57,6 +58,7 @@ def write_page(
         "rows": rows,
         "cols": cols,
         "first": first,
+        "digits": DIGITS,
         "slices": entries,
         "curve": {
             "left": MARGIN[0],
@@ -199,11 +201,14 @@ def _answer(report: Mapping[str, Any]) -> str:
     parts = [(word, html.escape(verdict_in_words(report)))]
     if exam["probability"] is not None:
         parts.append(
-            (f"{exam['probability']:.3f}", f"highest score of a stretch{_from(exam['threshold'])}"),
+            (
+                score_text(exam["probability"]),
+                f"highest score of a stretch{_from(exam['threshold'])}",
+            ),
         )
     if looks_for_lesions(report):
         limit = _from(exam["lesion_threshold"])
-        parts.append((f"{exam['lesion_score']:.3f}", f"highest score of a lesion{limit}"))
+        parts.append((score_text(exam["lesion_score"]), f"highest score of a lesion{limit}"))
         number = len(listed)
         parts.append((str(number), "lesion" if number == 1 else "lesions"))
     if listed and "seg" in report["model"]["tasks"]:
@@ -213,7 +218,7 @@ def _answer(report: Mapping[str, Any]) -> str:
 
 
 def _from(threshold: float | None) -> str:
-    said = "no threshold" if threshold is None else f"called from {threshold:.3f}"
+    said = "no threshold" if threshold is None else f"called from {score_text(threshold)}"
     return f'<br><span class="quiet">{said}</span>'
 
 
@@ -229,7 +234,7 @@ def _lesions(report: Mapping[str, Any]) -> str:
         whys = [_why_not(lesion, threshold) for lesion in candidates]
         parts.append(
             f"<details><summary>{len(candidates)} candidates, not called</summary><p class=quiet>"
-            "They are no findings, and neither in the masks nor in SEG and SR.</p>"
+            "They are not findings, and are neither in the masks nor in SEG and SR.</p>"
             f"{_table(candidates, whys)}</details>"
         )
     return "".join(parts)
@@ -237,8 +242,8 @@ def _lesions(report: Mapping[str, Any]) -> str:
 
 def _why_not(lesion: Mapping[str, Any], threshold: float | None) -> str:
     if not lesion["can_be_clot"]:
-        return "the attenuation is not a clot's"
-    return "lesions are not called" if threshold is None else f"score below {threshold:.3f}"
+        return "the attenuation is not that of a clot"
+    return "lesions are not called" if threshold is None else f"score below {score_text(threshold)}"
 
 
 def _table(lesions: Sequence[Mapping[str, Any]], whys: Sequence[str] = ()) -> str:
@@ -253,13 +258,13 @@ def _table(lesions: Sequence[Mapping[str, Any]], whys: Sequence[str] = ()) -> st
     for place, lesion in enumerate(lesions):
         cells = [
             str(lesion["number"]),
-            f"{lesion['score']:.3f}",
+            score_text(lesion["score"]),
             f"{lesion['first_slice']} to {lesion['last_slice']}",
             lesion["side"],
             lesion["level_guess"],
             _number(lesion["volume_ml"], 2),
             _number(lesion["largest_diameter_mm"], 0),
-            _number(lesion["mean_hu"], 0),
+            _number(lesion["mean_hu"], 1),
             ", ".join(f"{lesion['centroid_mm'][axis]:.0f}" for axis in "xyz"),
             *whys[place : place + 1],
         ]
@@ -279,7 +284,7 @@ def _training(notice: str) -> str:
 def _trained_on(each: Mapping[str, Any]) -> str:
     if each["slices"] is None:
         return "not known"
-    kind = {True: ", synthetic", False: "", None: ", synthetic or not is not known"}
+    kind = {True: ", synthetic", False: "", None: ", not known whether synthetic"}
     step = f" in {each['step']}" if each["step"] else ""
     return (
         f"{each['set']}: {each['slices']} slices of {each['patients']} patients"
@@ -322,7 +327,7 @@ def _keys(
             f'{_jpeg(fine, 840, 85)}">'
             f'<svg viewBox="{left} {top} {wide} {high}">{marks[lesion.key_slice]}</svg></div>'
             f"<figcaption>{html.escape(caption)}<br><span class=quiet>slice {lesion.key_slice}, "
-            f"score {words['score']:.3f}</span></figcaption></figure>"
+            f"score {score_text(words['score'])}</span></figcaption></figure>"
         )
     return f'<h2>Key slices</h2><div class="keys">{"".join(figures)}</div>'
 
@@ -331,7 +336,7 @@ def _provenance(report: Mapping[str, Any]) -> str:
     model, thresholds = report["model"], report["thresholds"]
     parents = ", ".join(f"{each['module']} from {each['from']}" for each in model["parents"])
     fixed = ", ".join(
-        f"{name} {thresholds[name]:.3f}"
+        f"{name} {score_text(thresholds[name])}"
         for name in ("slice", "pixel", "box", "gate", "exam", "lesion")
         if thresholds[name] is not None
     )
@@ -340,7 +345,7 @@ def _provenance(report: Mapping[str, Any]) -> str:
         + (f"; {parents}" if parents else ""),
         "trained on": "; ".join(map(_trained_on, model["trained_on"])),
         "sha256": model["sha256"],
-        "computed in": f"{model['precision']} on {model['device']} by {model['backend']}, "
+        "computed with": f"{model['precision']} on {model['device']} by {model['backend']}, "
         f"{report['seconds']['total']:.1f} s until this page was written",
         "thresholds": f"{fixed}; fixed on: {thresholds['origin']}",
         "gate": "slices below the gate skipped segmentation and detection"

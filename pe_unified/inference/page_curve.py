@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pe_unified.evaluation.verdict import score_text
 from pe_unified.inference.report import is_listed
 
 #: Size of the curve's drawing, and its margins: left, right, top, bottom.
@@ -46,7 +47,7 @@ def draw_curve(report: Mapping[str, Any]) -> str:
             f'<line x1="{left}" x2="{width - right}" y1="{y(threshold):.1f}" '
             f'y2="{y(threshold):.1f}" stroke="#a3221a" stroke-dasharray="4 3"/>'
             f'<text x="{width - right}" y="{y(threshold) - 4:.1f}" text-anchor="end">'
-            f"a stretch is called from {threshold:.2f}</text>"
+            f"a stretch is called from {score_text(threshold)}</text>"
         )
     for lesion in sorted(report["lesions"], key=is_listed):  # findings above candidates
         first, last = x(lesion["first_slice"] - 0.5), x(lesion["last_slice"] + 0.5)
@@ -68,7 +69,7 @@ def draw_curve(report: Mapping[str, Any]) -> str:
         f'<text x="{width - right}" y="{height - 6}" text-anchor="end">'
         f"head, slice {count - 1}</text>"
         f'<text x="{left + inner / 2:.0f}" y="{height - 6}" text-anchor="middle">'
-        "orange: lesions; grey: candidates; red ground: called stretches</text></svg></div>"
+        "orange: lesions; grey: candidates; red background: called stretches</text></svg></div>"
     )
     return "".join(parts)
 

@@ -77,7 +77,7 @@ def check_quality(reader: SliceReader, survey: Survey) -> list[Flag]:
     study = reader.study
     flags = [*_geometry_flags(study)]
     if survey.lungs is None:
-        reason = "no lungs were found: no chest CT, or both lungs without air"
+        reason = "no lungs were found: not a chest CT, or neither lung contains air"
         return [Flag("no_lungs", True, reason), *flags]
     flags = [*_truncation_flags(survey), *_motion_flags(reader, survey), *flags]
     return [*_contrast_flags(survey), *flags]
@@ -131,11 +131,11 @@ def _truncation_flags(survey: Survey) -> list[Flag]:
     for name, level, end in (("bases", 0, "lower"), ("apices", -1, "upper")):
         share = float(areas[level] / areas.max())
         if share >= TRUNCATED_SHARE:
-            reason = f"the lungs go on beyond the {end} end of the scan"
+            reason = f"the lungs extend beyond the {end} end of the scan"
             flags.append(Flag(f"truncated_{name}", True, reason, share, TRUNCATED_SHARE))
     share = cut_share(survey)
     if share >= CUT_SHARE:
-        reason = "the field of view cuts the lungs at the sides"
+        reason = "the field of view cuts off the lungs at the sides"
         flags.append(Flag("truncated_lungs", True, reason, share, CUT_SHARE))
     return flags
 
@@ -222,7 +222,7 @@ def _motion_flags(reader: SliceReader, survey: Survey) -> list[Flag]:
         return [Flag("motion_not_judged", False, reason)]
     if share < MOTION_SHARE:
         return []
-    reason = "the borders of the lungs are blurred on part of the slices: motion"
+    reason = "the borders of the lungs are blurred on some slices: motion"
     return [Flag("motion", True, reason, share, MOTION_SHARE)]
 
 
@@ -241,13 +241,16 @@ def _geometry_flags(study: CTStudy) -> list[Flag]:
         reason = f"{study.missing_slices} slices are missing between the first and the last"
         flags.append(Flag("missing_slices", share > MISSING_SHARE, reason, share, MISSING_SHARE))
     if study.uneven_steps:
-        flags.append(Flag("uneven_steps", False, "the steps between slices differ"))
+        flags.append(Flag("uneven_steps", False, "the distances between slices differ"))
     if study.tilt_degrees > 1.0:
         reason = "the gantry was tilted"
         flags.append(Flag("tilted_gantry", False, reason, study.tilt_degrees, 1.0, "degrees"))
     if np.linalg.det(study.direction) < 0:
-        reason = "the slices are mirrored, as seen from the head; the model knows the other view"
+        reason = (
+            "the slices are mirrored, seen from the head; the model was trained on the other view"
+        )
         flags.append(Flag("mirrored", False, reason))
     if study.direction[1, 1] < 0:
-        flags.append(Flag("prone", True, "the patient lies prone; the model knows supine ones"))
+        reason = "the patient lies prone; the model was trained on supine patients"
+        flags.append(Flag("prone", True, reason))
     return flags

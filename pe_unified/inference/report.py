@@ -19,7 +19,7 @@ from pe_unified.inference.survey import Survey
 from pe_unified.notice import RESEARCH_LINE
 from pe_unified.version import __version__
 
-SCHEMA_VERSION = "1.4"
+SCHEMA_VERSION = "1.5"
 #: How the notes of a study name a series.
 _SERIES = re.compile(r"\bseries ([^\s,:(#]+)")
 
@@ -84,7 +84,7 @@ def verdict_in_words(report: Mapping[str, Any]) -> str:
     if exam["positive"] is None:
         return "not called: no threshold is set"
     if not exam["positive"]:
-        return "called negative: nothing reaches its threshold"
+        return "called negative: nothing is called"
     stretches = [f"{each['first_slice']} to {each['last_slice']}" for each in exam["stretches"]]
     called = sum(lesion["called"] is True for lesion in report["lesions"])
     reasons = [f"slices {', '.join(stretches)}"] if stretches else []
@@ -96,7 +96,7 @@ def _input(study: CTStudy) -> dict[str, Any]:
     row, col, step = study.spacing_mm
     notes = list(study.notes)
     if study.missing_slices or study.uneven_steps:
-        notes.append("mask.nii.gz takes the slices as evenly spaced, which they are not")
+        notes.append("mask.nii.gz assumes evenly spaced slices, which these are not")
     return {
         "kind": "volume file" if study.grid is not None else "DICOM",
         "study_uid": study.study_uid or None,
@@ -132,24 +132,26 @@ def _exam(
     verdict: Verdict, predictions: Sequence[SlicePrediction], model: InferenceModel
 ) -> dict[str, Any]:
     seen = [each.index for each in predictions if each.probability is not None]
-    kinds = []
-    if "cls" in model.model.tasks:
+    thresholds, kinds = model.thresholds, []
+    if "cls" in model.model.tasks and thresholds.exam is not None:
         kinds.append(f"a stretch of {HEIGHT_MM:g} mm by the mean probability of its slices")
-    if model.looks_for_lesions:
+    if model.looks_for_lesions and thresholds.lesion is not None:
         low, high = CLOT_HU
         kinds.append(f"a lesion by its score, where its mean lies in {low:g} to {high:g} HU")
+    rule = "nothing can be called: no threshold is set"
+    if kinds:
+        rule = f"positive where anything is called: {', or '.join(kinds)}"
     return {
         "probability": verdict.stretch_score,
-        "threshold": model.thresholds.exam,
+        "threshold": thresholds.exam,
         "lesion_score": verdict.lesion_score,
-        "lesion_threshold": model.thresholds.lesion,
+        "lesion_threshold": thresholds.lesion,
         "positive": verdict.positive,
         "stretches": [
             {"first_slice": seen[first], "last_slice": seen[last]}
             for first, last in verdict.stretches
         ],
-        "rule": f"positive where anything is called: {', or '.join(kinds)}; scores rank, they are "
-        "not calibrated",
+        "rule": f"{rule}; scores rank, they are not calibrated",
     }
 
 
@@ -202,6 +204,7 @@ def _slices(
             {
                 "index": index,
                 "sop_uid": _sop_uid(study, index),
+                "frame": study.frames[index] if study.frames else None,
                 "z_mm": study.z_mm[index],
                 "probability": None if found is None else _rounded(found.probability),
                 "examined": found is not None and found.examined,

@@ -11,6 +11,8 @@ from pe_unified.evaluation.verdict import (
     can_be_clot,
     choose_exam_thresholds,
     judge,
+    score_text,
+    threshold_as_written,
 )
 
 SHARE = st.floats(0, 1)
@@ -99,6 +101,20 @@ def test_thresholds_are_chosen_together():
     chosen = choose_exam_thresholds(labels, verdicts)
     assert chosen == ExamThresholds(pytest.approx(0.6), pytest.approx(0.7))
     assert youden(chosen, labels, verdicts) == 1
+
+
+@given(st.integers(0, 10_000), st.integers(0, 1_000_000))
+def test_a_threshold_as_written_calls_the_same_scores(score, threshold):
+    score, threshold = score / 10_000, threshold / 1_000_000
+    written = threshold_as_written(threshold)
+    assert (score >= written) == (score >= threshold)
+    # And readers find the same in what is printed.
+    assert (score_text(score) >= score_text(written)) == (score >= threshold)
+
+
+def test_a_chosen_threshold_has_the_digits_of_a_score():
+    verdicts = [scores(0.7601, None), scores(0.76, None)]
+    assert choose_exam_thresholds([True, False], verdicts) == ExamThresholds(0.7601, None)
 
 
 @settings(max_examples=40)

@@ -353,7 +353,7 @@ CORPUS = {
     two_fields_of_view: "the distance between pixels differs, 0.7 to 0.9 mm",
     zip_that_climbs: "member '../../escaped.dcm' leads out of it",
     link_in_a_zip: "member '0.dcm' is a link",
-    absurd_spacing: "mm: no chest; check the spacing",
+    absurd_spacing: "mm: not the size of a chest; check the spacing",
     two_volumes: "study: 2 volume files, and no DICOM slice",
     many_frames: "12 frames); export the series as single-frame CT images",
     a_name_with_a_line_break: "study??[2J.dcm: not a DICOM file",

@@ -164,16 +164,31 @@ def test_what_is_done_is_not_done_again(painted_set, model, tmp_path):
     assert done_again(replace(model, device=None, precision=None)) == 0
     next((root / "case0").iterdir()).touch()
     assert done_again() == 1
-    report = out / "case0" / "report.json"  # as of another series, which somebody asked for
-    found = json.loads(report.read_text())
-    found["settings"]["series_named"] = True
-    report.write_text(json.dumps(found))
-    assert done_again() == 1
+    report = out / "case0" / "report.json"
     found = json.loads(report.read_text())  # as an earlier version wrote it
     report.write_text(json.dumps({**found, "schema_version": "1.3"}))
     assert done_again() == 1
     assert done_again(every_slice=True) == 2
     assert done_again(replace(model, precision="bf16"), every_slice=True) == 2
+
+
+def test_a_report_of_what_was_not_asked_for_does_not_count(painted_set, model, tmp_path):
+    root, out, told = copies(painted_set, tmp_path / "cases", 1), tmp_path / "out", []
+    for file in (root / "case0").iterdir():
+        one = pydicom.dcmread(file)
+        one.PatientID = "MRN-4711"
+        one.save_as(file)
+    names = [one.StudyInstanceUID, "newest", "MRN-4711"]
+    for asked in ({}, {"series_uid": one.SeriesInstanceUID}, *({"study_uid": n} for n in names)):
+        for key in (None, "k" * 16):
+            options = AnalysisOptions(pseudonym_key=key, **asked)
+            for expected in (1, 0):
+                told.clear()
+                target = out / str(key)
+                analyse_many(root, target, model, options, progress=lambda *e: told.append(e))
+                assert len(told) == expected, (asked, key)
+            (path,) = target.glob("*/report.json")
+            assert "4711" not in path.read_text()
 
 
 def test_an_output_that_others_use_is_refused(painted_set, model, tmp_path):
@@ -204,13 +219,17 @@ def test_pseudonyms_reach_folders_and_summary(painted_set, model, tmp_path):
     (root / "DOE.zip").write_bytes(damaged)
     for name in ("DOE^JANE.nii", "ROE^R.nrrd", "ROE^R.nii.gz"):
         (root / name).write_bytes(b"rubbish" * 100)
-    summary = analyse_many(root, tmp_path / "out", model, AnalysisOptions(pseudonym_key="k"))
+    told, options = [], AnalysisOptions(pseudonym_key="k")
+    summary = analyse_many(
+        root, tmp_path / "out", model, options, progress=lambda *each: told.append(each[2])
+    )
     reasons = {row["reason"] for row in summary.failed}
     assert len(summary.failed) == 6
     assert any("member '...' leads out" in reason for reason in reasons)
     assert any(reason.startswith("no readable NIfTI file; ") for reason in reasons)
     assert any("cannot be unpacked; " in reason for reason in reasons)
-    everything = [str(path) for path in (tmp_path / "out").rglob("*")]
+    assert len(told) == 7
+    everything = [*told, *(str(path) for path in (tmp_path / "out").rglob("*"))]
     everything += [path.read_text() for path in (tmp_path / "out").rglob("*.csv")]
     everything += [path.read_text() for path in (tmp_path / "out").rglob("*.json")]
     assert not [text for text in everything if "DOE" in text or "ROE" in text]
@@ -277,6 +296,19 @@ def test_every_study_of_a_place_has_its_row_and_its_report(painted_set, model, t
     assert len({row["report"] for row in rows}) == 6
     kept = [str(path) for path in hidden.rglob("*")] + [(hidden / "summary.csv").read_text()]
     assert not [text for text in kept if "1.2.3" in text or "P1" in text]
+
+
+def test_a_second_study_leaves_no_report_of_the_first_beside_its_own(painted_set, model, tmp_path):
+    root, out = tmp_path / "cases", tmp_path / "out"
+    later = several(painted_set, root / "mixed") / "20210101"
+    later.rename(tmp_path / "later")
+    analyse_many(root, out, model, AnalysisOptions(lung_mask=True))
+    assert (out / "mixed" / "report.json").exists()
+    (out / "mixed" / "own notes.txt").write_text("keep")
+    (tmp_path / "later").rename(later)
+    analyse_many(root, out, model)
+    names = {path.name for path in (out / "mixed").iterdir()}
+    assert names == {"1.2.3", "1.2.4", "1.2.5", "own notes.txt"}
 
 
 def test_studies_that_no_uid_tells_apart_are_numbered(painted_set, model, tmp_path):

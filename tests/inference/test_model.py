@@ -21,6 +21,14 @@ def test_a_checkpoint_says_all_there_is_to_know(tmp_path):
     )
 
 
+def test_thresholds_have_the_digits_of_a_score(tmp_path):
+    """Those that were published with more are rounded up, which calls the same scores."""
+    validated = {**VALIDATED, "exam/threshold": 0.76005, "exam/lesion_threshold": 0.58}
+    path = write_checkpoint(tmp_path / "m.pth", validated=validated)
+    thresholds = load_model(path).thresholds
+    assert (thresholds.exam, thresholds.lesion) == (0.7601, 0.58)
+
+
 def test_never_validated(tmp_path):
     thresholds = load_model(write_checkpoint(tmp_path / "m.pth", validated={})).thresholds
     assert thresholds.slice is thresholds.gate is None
@@ -33,7 +41,7 @@ def test_thresholds_that_validation_could_not_choose_are_named(tmp_path):
     del validated["det/threshold"]
     path = write_checkpoint(tmp_path / "m.pth", validated=validated)
     origin = load_model(path).thresholds.origin
-    assert origin == "validation split; by default, as it cannot choose them: slice, box"
+    assert origin == "validation split; at their defaults, as it cannot choose them: slice, box"
     path = write_checkpoint(tmp_path / "n.pth", heads=("seg",), validated=validated)
     assert load_model(path).thresholds.origin == "validation split"
 
@@ -51,12 +59,12 @@ def test_a_config_cannot_build_what_is_not_registered(tmp_path, monkeypatch, evi
     path = write_checkpoint(
         tmp_path / "m.pth", test_dataloader={"dataset": {"pipeline": pipelines}}
     )
-    with pytest.raises(CheckpointError, match=f"'{evil}', which is no registered part"):
+    with pytest.raises(CheckpointError, match=f"'{evil}', which is not a registered part"):
         load_model(path)
     stored = torch.load(write_checkpoint(tmp_path / "n.pth"))
     stored["meta"]["cfg"]["model"]["backbone"]["norm_cfg"] = step
     torch.save(stored, tmp_path / "n.pth")
-    with pytest.raises(CheckpointError, match="no registered part"):
+    with pytest.raises(CheckpointError, match="not a registered part"):
         load_model(tmp_path / "n.pth")
     assert not (tmp_path / "pwned").exists()
 
@@ -79,7 +87,7 @@ def test_files_that_give_no_model_are_named(tmp_path):
 @pytest.mark.parametrize("device", ["gpu", "0", "cuda:99", "tpu"])
 def test_devices_that_are_not_there(tmp_path, device):
     path = write_checkpoint(tmp_path / "m.pth")
-    with pytest.raises(CheckpointError, match=rf"--device {device} cannot be used here.*cpu can"):
+    with pytest.raises(CheckpointError, match=rf"--device {device} cannot be used here.*take cpu"):
         load_model(path, device=device)
 
 

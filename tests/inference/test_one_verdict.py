@@ -9,6 +9,7 @@ import highdicom as hd
 import nibabel
 import numpy as np
 import pytest
+from dicom_files import texts_of
 from studies import VALIDATED, write_checkpoint
 
 from pe_unified.inference import AnalysisOptions, StudyPredictor, analyse_study, load_model
@@ -21,6 +22,7 @@ CASES = [
     (("cls", "seg", "det"), 0.9, 0.999),
     (("cls", "seg", "det"), 0.9, 0.9),
     (("cls", "seg", "det"), 0.9, None),
+    (("cls", "seg", "det"), None, 0.9),
     (("cls", "seg", "det"), None, None),
     (("cls",), 0.3, None),
     (("cls",), 0.9, None),
@@ -58,6 +60,9 @@ def test_nothing_contradicts(folder, predictors, tmp_path, heads, exam, lesion):
     assert all(each["can_be_clot"] for each in listed)
     if verdict["positive"] is False:
         assert not listed
+    assert ("a stretch" in verdict["rule"]) == (exam is not None)
+    assert ("a lesion" in verdict["rule"]) == (lesion is not None)
+    assert ("no threshold is set" in verdict["rule"]) == (verdict["positive"] is None)
 
     # The slices, in JSON and CSV.
     inside = {
@@ -93,13 +98,17 @@ def test_nothing_contradicts(folder, predictors, tmp_path, heads, exam, lesion):
     # The words on the page, in the SR and in the summary.
     job = StudyJob(folder, "s", tmp_path, "study", PredictorSettings("m.pth"), AnalysisOptions())
     row = _row(job, report)
-    word = {True: "called positive", False: "called negative", None: "not called"}
+    word = {
+        True: "called positive",
+        False: "called negative: nothing is called",
+        None: "not called",
+    }
     begins = word[verdict["positive"]]
     assert row["positive"] is verdict["positive"] and row["verdict"].startswith(begins)
     assert row["lesions"] == (None if heads == ("cls",) else len(listed))
     text = Path(out / "report.html").read_text("utf-8")
     (shown,) = re.findall(r'<section class="answer"><div><b>(.*?)</b>(.*?)</div>', text)
     assert shown[0] == {True: "positive", False: "negative", None: "no call"}[verdict["positive"]]
-    assert shown[1] == row["verdict"] and row["verdict"][:60] in str(structured)
+    assert shown[1] == row["verdict"] and row["verdict"] in texts_of(structured)
     keys = re.findall(r'<img alt="lesion (\d+)"', text)
     assert keys == [str(each["number"]) for each in listed[:6]]

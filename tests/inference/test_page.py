@@ -1,5 +1,6 @@
 """The page in a real browser."""
 
+import copy
 import html
 import json
 import re
@@ -13,7 +14,8 @@ from dicom_files import write_hu
 from studies import write_checkpoint
 
 from pe_unified.inference import StudyPredictor, analyse_study, load_model
-from pe_unified.inference.page import _MOST_SLICES, _flags, _outline, _shown
+from pe_unified.inference.page import _MOST_SLICES, _answer, _flags, _lesions, _outline, _shown
+from pe_unified.inference.page_curve import draw_curve
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -50,6 +52,22 @@ def test_its_data_are_those_of_the_report(page):
     marked = [each["index"] for each in data["slices"] if 'class="mask"' in each["marks"]]
     assert any('class="mask candidate"' in each["marks"] for each in data["slices"])
     assert marked == [each["index"] for each in report["slices"] if each["embolus_pixels"]]
+
+
+def test_no_rounding_contradicts_the_verdict(report):
+    """Right below the threshold, and right beyond what a clot may measure."""
+    found = copy.deepcopy(report[1])
+    found["exam"] |= {"probability": 0.7598, "lesion_score": 0.5799, "positive": False}
+    found["exam"] |= {"threshold": 0.76, "lesion_threshold": 0.58, "stretches": []}
+    lesion = {"called": False, "score": 0.5799, "can_be_clot": True, "mean_hu": 40.0}
+    other = {"called": False, "score": 0.98, "can_be_clot": False, "mean_hu": -50.4}
+    found["lesions"] = [found["lesions"][0] | each for each in (lesion, other)]
+    assert re.findall(r"0\.\d+", _answer(found)) == ["0.7598", "0.7600", "0.5799", "0.5800"]
+    assert "called negative: nothing is called" in _answer(found)
+    assert "a stretch is called from 0.7600<" in draw_curve(found)
+    table = _lesions(found)
+    assert "<td>0.5799</td>" in table and "score below 0.5800" in table
+    assert "<td>-50.4</td>" in table
 
 
 @pytest.mark.parametrize("head", ["cls", "seg"])

@@ -1,18 +1,28 @@
 """Findings against the truth of a painted study."""
 
+import importlib
 import json
 
 import numpy as np
 import pytest
 
 from pe_unified.ct.phantom import paint_study
-from pe_unified.inference.painted_faults import resample, summarise_faults
-from pe_unified.inference.painted_truth import Checked, check_study, summarise
 
 
-def test_a_study_is_checked_against_its_truth():
+@pytest.fixture
+def truth(repository, monkeypatch):
+    monkeypatch.syspath_prepend(str(repository / "tools"))
+    return importlib.import_module("benchmarks.painted_truth")
+
+
+@pytest.fixture
+def faults(truth):
+    return importlib.import_module("benchmarks.painted_faults")
+
+
+def test_a_study_is_checked_against_its_truth(truth):
     painted = paint_study(3, (60, 128, 128), positive=True)
-    checked = check_study("made up", painted)
+    checked = truth.check_study("made up", painted)
     dice = checked.lung_dice
     assert 0.8 < dice["sharp, without vessels"] < dice["sharp, with vessels"] <= 1
     assert 0.7 < dice["grid, with vessels"] < dice["sharp, with vessels"]
@@ -21,11 +31,12 @@ def test_a_study_is_checked_against_its_truth():
         assert true in ("left", "right", "both")
     # Against lungs in the wrong place the figure falls: it does measure.
     moved = np.roll(painted.structures, 30, axis=2)
-    worse = check_study("moved", type(painted)(**{**vars(painted), "structures": moved}))
+    worse = truth.check_study("moved", type(painted)(**{**vars(painted), "structures": moved}))
     assert all(worse.lung_dice[kind] < dice[kind] - 0.1 for kind in dice)
 
 
-def test_figures_are_counts_of_the_studies():
+def test_figures_are_counts_of_the_studies(truth):
+    Checked = truth.Checked
     emboli = [("left", "left", "central", "central"), ("right", "midline", "segmental", "central")]
     studies = [
         Checked("a", {"grid": 0.9}, emboli, 0, ["motion"], True, True),
@@ -34,7 +45,7 @@ def test_figures_are_counts_of_the_studies():
             "c", {"grid": 0.8}, [("left", "right", "segmental", "segmental")], 1, ["motion"], 0, 0
         ),
     ]
-    found = summarise(studies)
+    found = truth.summarise(studies)
     assert found["lungs"]["mean Dice, grid"] == pytest.approx(0.8)
     assert found["lungs"]["lowest Dice, grid"] == 0.7
     assert found["side"] == {
@@ -49,7 +60,7 @@ def test_figures_are_counts_of_the_studies():
     assert found["poor_opacification"]["flagged of them"] == 0
 
 
-def test_the_command_writes_what_it_shows(load_tool, tmp_path, capsys):
+def test_the_command_writes_what_it_shows(truth, load_tool, tmp_path, capsys):
     tool = load_tool("check_findings")
     words = ["--studies", "1", "--slices", "40", "--size", "96", "--out", str(tmp_path / "f.json")]
     assert tool.main(words) == 0
@@ -61,20 +72,20 @@ def test_the_command_writes_what_it_shows(load_tool, tmp_path, capsys):
     )
 
 
-def test_larger_voxels_are_means():
+def test_larger_voxels_are_means(faults):
     volume = np.arange(4 * 4 * 6, dtype=np.float32).reshape(4, 4, 6)
-    means = resample(volume, (1.0, 1.0, 1.0), (2.0, 2.0, 3.0))
+    means = faults.resample(volume, (1.0, 1.0, 1.0), (2.0, 2.0, 3.0))
     expected = volume.reshape(2, 2, 2, 2, 2, 3).mean(axis=(1, 3, 5))
     np.testing.assert_allclose(means, expected, rtol=1e-5)
-    thick = resample(volume, (1.0, 1.0, 1.0), (1.5, 1.0, 1.0))
+    thick = faults.resample(volume, (1.0, 1.0, 1.0), (1.5, 1.0, 1.0))
     np.testing.assert_allclose(thick[0], volume[0] / 1.5 + volume[1] / 3, rtol=1e-5)
     assert len(thick) == 2
 
 
-def test_flags_are_counted_by_kind():
+def test_flags_are_counted_by_kind(faults):
     first = [("motion", "5 mm", True, True), ("motion", "5 mm", False, True)]
     second = [("motion", "5 mm", True, False), ("no_lungs", "", False, False)]
-    found = summarise_faults([(first, {"a": 0.9}), (second, {"a": 0.7})])
+    found = faults.summarise_faults([(first, {"a": 0.9}), (second, {"a": 0.7})])
     assert found["lungs beside gas, a"] == {"mean Dice": pytest.approx(0.8), "lowest Dice": 0.7}
     assert found["motion, 5 mm"] == {
         "painted": 2,
@@ -86,7 +97,7 @@ def test_flags_are_counted_by_kind():
 
 
 @pytest.mark.slow
-def test_faults_are_found_in_a_painted_study(load_tool, tmp_path):
+def test_faults_are_found_in_a_painted_study(truth, load_tool, tmp_path):
     tool = load_tool("check_findings")
     out = tmp_path / "faults.json"
     assert tool.main(["--faults", "1", "--size", "96", "--out", str(out)]) == 0

@@ -1,5 +1,6 @@
 """tools/infer.py as a user calls it."""
 
+import io
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from rich.console import Console
 from studies import write_checkpoint
 
 from pe_unified.ct.study import open_study
@@ -35,6 +37,20 @@ def test_a_folder_becomes_a_report(run, painted_set, tmp_path):
     assert "not a medical device" in done.stdout
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert not report["model"]["gated"] and report["lungs"]["first_slice"] == 0
+
+
+def test_scores_and_thresholds_are_shown_in_all_their_digits(load_tool, run, painted_set, tmp_path):
+    folder = sorted((painted_set[1].parent / "CT_scans").iterdir())[0]
+    assert run(folder, tmp_path / "out").returncode == 0
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    report["exam"] |= {"probability": 0.7598, "threshold": 0.76}
+    report["exam"] |= {"lesion_score": 0.0, "lesion_threshold": 0.0}
+    told = Console(width=200, file=io.StringIO())
+    load_tool("infer").print_report(told, report)
+    text = told.file.getvalue()
+    assert "stretch 0.7598 (from 0.7600), lesion 0.0000 (from 0.0000)" in text
+    listed = [lesion for lesion in report["lesions"] if lesion["called"]]
+    assert listed and all(f" {lesion['score']:.4f} " in text for lesion in listed)
 
 
 def test_a_coarse_volume_is_analysed(run, tmp_path):

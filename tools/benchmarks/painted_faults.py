@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from benchmarks.painted_truth import aerated_lung, as_study, dice_of, sharp_lungs
 from pe_unified.ct.painting.labelmap import LabelMap
 from pe_unified.ct.phantom import GasParams, PhantomParams, paint_study
 from pe_unified.ct.study import CTStudy
-from pe_unified.inference.painted_truth import aerated_lung, as_study, dice_of, sharp_lungs
 from pe_unified.inference.quality import check_quality
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import Survey, survey
