@@ -1,11 +1,13 @@
 """Tiny models and batches for tests."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from mmengine.config import Config
 
 from pe_unified.datasets.data_sample import PEDataSample
 
@@ -27,17 +29,27 @@ _HEADS: dict[str, dict[str, Any]] = {
         type="pe_unified.PESegHead",
         decoder=dict(channels=(24, 16, 16, 8), skip_channels=16, detail_channels=8),
     ),
-    "det": dict(
-        type="pe_unified.PEDetHead",
-        channels=24,
-        fc_channels=32,
-        proposals_before_nms=100,
-        proposals_train=50,
-        proposals_test=32,
-        roi_samples=32,
-        roi_size=5,
-    ),
 }
+
+#: What makes the detection branch of configs/_base_/models/heads.py small.
+_SMALL_DETECTION: dict[str, Any] = dict(
+    neck=dict(out_channels=24),
+    roi_head=dict(
+        bbox_roi_extractor=dict(roi_layer=dict(output_size=5)),
+        bbox_head=dict(fc_out_channels=32),
+    ),
+    train_cfg=dict(rpn_proposal=dict(nms_pre=200, max_per_img=50), rcnn=dict(sampler=dict(num=32))),
+    test_cfg=dict(rpn=dict(nms_pre=100, max_per_img=32)),
+)
+
+
+def usual_det_head(*changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Config of the detection branch as configs start from it, changes merged in turn."""
+    path = Path(__file__).parents[1] / "configs/_base_/models/heads.py"
+    head = Config(Config.fromfile(path).model.det_head.to_dict())
+    for each in changes:
+        head.merge_from_dict(dict(each))
+    return {**head.to_dict(), "type": "pe_unified.PEDetHead"}
 
 
 def tiny_model_config(
@@ -57,8 +69,12 @@ def tiny_model_config(
             std=(64.0, 64.0, 64.0),
         ),
         backbone=deepcopy(_BACKBONES[backbone]),
-        **{f"{head}_head": deepcopy(_HEADS[head]) for head in heads},
+        **{f"{head}_head": _tiny_head(head) for head in heads},
     )
+
+
+def _tiny_head(task: str) -> dict[str, Any]:
+    return usual_det_head(_SMALL_DETECTION) if task == "det" else deepcopy(_HEADS[task])
 
 
 def tiny_batch(

@@ -8,4 +8,4 @@ Result: not measured.
 
 _base_ = "../pe_cls_r50.py"
 
-model = dict(cls_head=dict(loss="focal"))
+model = dict(cls_head=dict(losses=[dict(type="SliceFocalLoss")]))

@@ -10,19 +10,18 @@ _base_ = "../pe_det_r50.py"
 
 model = dict(
     det_head=dict(
-        extra_levels=1,
-        channels=256,
-        anchor_scales=(8,),
-        rpn_positive_iou=0.7,
-        rpn_least_iou=0.3,
-        rpn_samples=256,
-        proposals_before_nms=1000,
-        proposals_train=1000,
-        proposals_test=1000,
-        roi_samples=512,
-        roi_finest_scale=56,
-        fc_channels=1024,
-        score_threshold=0.05,
-        max_detections=100,
+        neck=dict(out_channels=256, num_outs=5),
+        rpn_head=dict(anchor_generator=dict(scales=[8])),
+        roi_head=dict(
+            bbox_roi_extractor=dict(finest_scale=56), bbox_head=dict(fc_out_channels=1024)
+        ),
+        train_cfg=dict(
+            rpn=dict(assigner=dict(pos_iou_thr=0.7, min_pos_iou=0.3), sampler=dict(num=256)),
+            rpn_proposal=dict(nms_pre=2000, max_per_img=1000),
+            rcnn=dict(sampler=dict(num=512)),
+        ),
+        test_cfg=dict(
+            rpn=dict(nms_pre=1000, max_per_img=1000), rcnn=dict(score_thr=0.05, max_per_img=100)
+        ),
     ),
 )

@@ -8,4 +8,4 @@ Result: not measured.
 
 _base_ = "../pe_seg_r50.py"
 
-model = dict(seg_head=dict(dice_weight=0.0))
+model = dict(seg_head=dict(losses=[dict(type="PixelCrossEntropyLoss")]))

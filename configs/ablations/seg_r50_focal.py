@@ -8,4 +8,8 @@ Result: not measured.
 
 _base_ = "../pe_seg_r50.py"
 
-model = dict(seg_head=dict(bce_weight=0.0, focal_weight=10.0))
+model = dict(
+    seg_head=dict(
+        losses=[dict(type="PooledDiceLoss"), dict(type="PixelFocalLoss", loss_weight=10.0)]
+    )
+)

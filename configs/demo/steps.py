@@ -26,12 +26,10 @@ settings = dict(
         seg_head=dict(decoder=dict(channels=(64, 48, 32, 24), skip_channels=32, detail_channels=8)),
         det_head=dict(
             levels=3,
-            channels=64,
-            proposals_before_nms=100,
-            proposals_train=80,
-            proposals_test=32,
-            anchor_scales=(1.0, 1.75),
-            max_detections=20,
+            neck=dict(out_channels=64),
+            rpn_head=dict(anchor_generator=dict(scales=[1.0, 1.75])),
+            train_cfg=dict(rpn_proposal=dict(nms_pre=200, max_per_img=80)),
+            test_cfg=dict(rpn=dict(nms_pre=100, max_per_img=32), rcnn=dict(max_per_img=20)),
         ),
     ),
     # As the real pipeline, without jitter of HU: the painted scanners are calibrated alike.

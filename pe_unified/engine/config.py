@@ -177,15 +177,13 @@ def _require_key(cfg: Config, dotted: str, overrides: Mapping[str, Any]) -> None
 
 def _known(nodes: Sequence[Any], walked: Sequence[str], overrides: Mapping[str, Any]) -> list[str]:
     """Keys that may stand in the last of nested ``nodes``: its own, and what its part takes."""
-    around, node = (None, *nodes)[-2:]
+    node = nodes[-1]
     if not isinstance(node, dict):
         return []
     place = ".".join(walked)
     taken: set[str] = set()
     if "type" in node:
         taken = parameters_of(overrides.get(f"{place}.type", node["type"]))
-    elif isinstance(around, dict) and "type" in around:
-        taken = parameters_of(around["type"], walked[-1])
     return list(dict.fromkeys([*map(str, node), *_OF_THE_BUILDER.get(place, ()), *sorted(taken)]))
 
 

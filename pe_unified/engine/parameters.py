@@ -15,23 +15,14 @@ _UNNAMED = (
 )
 
 
-def parameters_of(kind: Any, key: str | None = None) -> set[str]:
+def parameters_of(kind: Any) -> set[str]:
     """Names that a part takes in its dictionary; none where no registry knows its ``type``.
-
-    A part whose ``**keywords``, or whose dictionary ``key``, are the parameters of another class
-    says so in ``hands_on``, such as ``{"**": DetSettings}``.
 
     Args:
         kind: the ``type``, by name (``PEClsHead``, ``mmdet.RPNHead``) or the class itself.
-        key: ask for the names in the dictionary that the part takes by this name.
     """
     part = _registered(kind) if isinstance(kind, str) else kind
-    if not inspect.isclass(part):
-        return set()
-    hands_on = getattr(part, "hands_on", {})
-    if key is not None:
-        return _named(hands_on[key]) if key in hands_on else set()
-    return _named(part) | (_named(hands_on["**"]) if "**" in hands_on else set())
+    return _named(part) if inspect.isclass(part) else set()
 
 
 @cache

@@ -8,13 +8,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pe_unified.models.det_head import PEDetHead
 from pe_unified.models.precision import autocast
 from pe_unified.models.unified import PEUnified
 from pe_unified.models.weights import CheckpointError
@@ -108,8 +107,7 @@ class Heads(nn.Module):
         self.det_head: Any = model.head("det") if "det" in model.tasks else None
         self.count = 0
         if self.det_head is not None:
-            settings = cast(PEDetHead, self.det_head).settings
-            self.count = settings.levels + settings.extra_levels
+            self.count = self.det_head.pyramid_levels
 
     def forward(self, inputs: Tensor, *levels: Tensor) -> tuple[Tensor, ...]:
         found: list[Tensor] = []

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+import mmdet.registry
 import mmengine.registry
 import torch
 from mmcv.cnn import fuse_conv_bn
@@ -25,7 +26,14 @@ from pe_unified.registry import MODELS, TRANSFORMS
 
 #: Read files or labels; a study brings its own slices and has no labels.
 _LOADERS = ("LoadCTSlice", "LoadPELabels")
-_SCOPED = re.compile(r"^((pe_unified|mmengine)\.)?\w+$")
+_SCOPED = re.compile(r"^((pe_unified|mmengine|mmdet)\.)?\w+$")
+#: mmcv's, which mmdet's parts call by name.
+_OPERATORS = ("RoIAlign", "nms")
+_OF_MMDET = (mmdet.registry.MODELS, mmdet.registry.TASK_UTILS)
+#: Rooms of mmdet whose parts hold layers only; others hold some that load files.
+_LAYERS_OF_MMDET = tuple(
+    f"mmdet.models.{room}." for room in ("necks", "dense_heads", "roi_heads", "losses")
+) + ("mmdet.models.task_modules.",)
 
 
 @dataclass(frozen=True)
@@ -139,6 +147,9 @@ def load_model(
         cfg = Config(dict(meta["cfg"]))
         dataset = cfg.test_dataloader.dataset
         steps = [step for step in dataset.pipeline if step["type"] not in _LOADERS]
+        for head in ("cls_head", "seg_head"):
+            if cfg.model.get(head):
+                cfg.model[head].pop("losses", None)  # any module may be one; here none is needed
         if not trust:
             _require_registered(path, cfg.model)
             _require_registered(path, steps)
@@ -229,7 +240,7 @@ def _by_default(task: str, chosen: Mapping[str, Any]) -> bool:
 
 
 def _require_registered(path: Path, config: Any) -> None:
-    """Refuse types that are neither this package's nor plain layers of mmengine's registry.
+    """Refuse types that are neither this package's nor plain layers of mmengine's or mmdet's.
 
     mmengine would import whatever a name points to, and parts of other packages may load files.
     """
@@ -254,9 +265,12 @@ def _types(config: Any) -> Iterator[Any]:
 
 def _registered(name: str) -> bool:
     """Whether one of the registries holds the name; nothing is imported for it."""
-    bare = name.rpartition(".")[2]
+    scope, _, bare = name.rpartition(".")
+    if scope == "mmdet":
+        found = (registry.module_dict.get(bare) for registry in _OF_MMDET)
+        return any(part and part.__module__.startswith(_LAYERS_OF_MMDET) for part in found)
     registries = (MODELS, TRANSFORMS, mmengine.registry.MODELS)
-    return any(bare in registry.module_dict for registry in registries)
+    return bare in _OPERATORS or any(bare in registry.module_dict for registry in registries)
 
 
 def _digest(path: Path) -> str:

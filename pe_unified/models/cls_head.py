@@ -1,6 +1,7 @@
 """Classification of a slice: embolism or none."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,12 +10,11 @@ from torch import Tensor, nn
 
 from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.models.evidence_map import EvidenceMap, pool_evidence
-from pe_unified.models.losses import binary_cross_entropy, pooled_dice_loss, softmax_focal_loss
+from pe_unified.models.losses import WeightedLosses, binary_cross_entropy, pooled_dice_loss
 from pe_unified.models.masks import stacked_masks
 from pe_unified.registry import MODELS
 
 _POOLINGS = ("avg", "avg+max")
-_LOSSES = ("ce", "focal")
 
 
 @MODELS.register_module()
@@ -35,10 +35,7 @@ class PEClsHead(BaseModule):
         pool: ``"avg"`` or ``"avg+max"``.
         dropout: probability of dropping a pooled feature.
         num_classes: classes of the softmax; index 1 is embolism.
-        loss: ``"ce"`` or ``"focal"``.
-        class_weight: one weight per class, or None.
-        label_smoothing: for ``"ce"``.
-        focal_gamma: for ``"focal"``.
+        losses: configs, see :class:`~pe_unified.models.losses.WeightedLosses`.
         evidence_channels: width of the evidence map; 0 for none.
         mask_weight: of the map's Dice and cross-entropy with the masks, cell by cell.
     """
@@ -51,10 +48,7 @@ class PEClsHead(BaseModule):
         pool: str = "avg",
         dropout: float = 0.0,
         num_classes: int = 2,
-        loss: str = "ce",
-        class_weight: Sequence[float] | None = None,
-        label_smoothing: float = 0.0,
-        focal_gamma: float = 2.0,
+        losses: Sequence[Mapping[str, Any]] = (dict(type="pe_unified.SliceCrossEntropyLoss"),),
         evidence_channels: int = 0,
         mask_weight: float = 0.0,
         init_cfg: dict | None = None,
@@ -62,12 +56,6 @@ class PEClsHead(BaseModule):
         super().__init__(init_cfg or dict(type="Normal", layer="Linear", std=0.01))
         if pool not in _POOLINGS:
             raise ValueError(f"pool is one of {_POOLINGS}, got {pool!r}")
-        if loss not in _LOSSES:
-            raise ValueError(f"loss is one of {_LOSSES}, got {loss!r}")
-        if class_weight is not None and len(class_weight) != num_classes:
-            raise ValueError(f"class_weight needs {num_classes} entries, got {class_weight}")
-        if loss == "focal" and label_smoothing:
-            raise ValueError("label_smoothing belongs to loss='ce'; focal loss has none")
         if mask_weight and not evidence_channels:
             raise ValueError("mask_weight teaches the evidence map; set evidence_channels too")
         self.levels = tuple(levels)
@@ -79,11 +67,7 @@ class PEClsHead(BaseModule):
         self.mask_weight = mask_weight
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(width, num_classes)
-        self.loss_kind = loss
-        self.label_smoothing = label_smoothing
-        self.focal_gamma = focal_gamma
-        weight = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float)
-        self.register_buffer("class_weight", weight, persistent=False)
+        self.losses = WeightedLosses(losses)
 
     @property
     def levels_read(self) -> tuple[int, ...]:
@@ -93,7 +77,7 @@ class PEClsHead(BaseModule):
 
     @property
     def loss_names(self) -> tuple[str, ...]:
-        return (f"loss_{self.loss_kind}", *(("loss_evidence",) if self.mask_weight else ()))
+        return (*self.losses, *(("loss_evidence",) if self.mask_weight else ()))
 
     def knows(self, sample: PEDataSample) -> bool:
         """Whether the sample carries this head's label."""
@@ -126,13 +110,7 @@ class PEClsHead(BaseModule):
         evidence = self._evidence(features)
         logits = self._logits(features, evidence)
         label = torch.cat([sample.gt_label for sample in samples]).to(logits.device)
-        if self.loss_kind == "focal":
-            loss = softmax_focal_loss(logits, label, self.focal_gamma, self.class_weight)
-        else:
-            loss = F.cross_entropy(
-                logits, label, self.class_weight, label_smoothing=self.label_smoothing
-            )
-        losses = {self.loss_names[0]: loss}
+        losses = self.losses(logits, label)
         if self.mask_weight:
             losses["loss_evidence"] = self.mask_weight * _mask_loss(evidence, samples, image)
         return losses

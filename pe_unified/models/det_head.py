@@ -1,6 +1,6 @@
 """Detection of emboli: mmdet's FPN, RPN and RoI head, composed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mmdet.models  # noqa: F401  (registers the parts)
@@ -11,7 +11,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from pe_unified.datasets.data_sample import PEDataSample
-from pe_unified.models.det_parts import DetSettings, faster_rcnn_parts
+from pe_unified.models.det_parts import completed_parts
 from pe_unified.models.geometry import SliceGeometry
 from pe_unified.models.roi_align import SharedOutRoIAlign
 from pe_unified.registry import MODELS
@@ -26,26 +26,35 @@ class PEDetHead(BaseModule):
 
     Args:
         in_channels, in_strides: the backbone's levels, finest first.
-        settings: fields of :class:`~pe_unified.models.det_parts.DetSettings`; an unknown
-            one is refused.
+        neck, rpn_head, roi_head, train_cfg, test_cfg: as in a config of mmdet's ``FasterRCNN``,
+            types with their scope (``mmdet.FPN``). What follows from the backbone and from the
+            neck's ``out_channels`` is left out, see
+            :func:`~pe_unified.models.det_parts.completed_parts`.
+        levels: how many of the backbone's levels the neck reads: 4 for P2 to P5, 3 for P2 to P4.
     """
 
-    hands_on = {"**": DetSettings}
     loss_names = ("loss_rpn_cls", "loss_rpn_bbox", "loss_roi_cls", "loss_roi_bbox")
 
     def __init__(
         self,
         in_channels: Sequence[int],
-        in_strides: Sequence[int] = (4, 8, 16, 32),
+        in_strides: Sequence[int],
+        neck: Mapping[str, Any],
+        rpn_head: Mapping[str, Any],
+        roi_head: Mapping[str, Any],
+        train_cfg: Mapping[str, Any],
+        test_cfg: Mapping[str, Any],
+        levels: int = 4,
         init_cfg: dict | None = None,
-        **settings: Any,
     ) -> None:
         super().__init__(init_cfg)
-        self.settings = DetSettings(**settings)
-        parts = faster_rcnn_parts(in_channels, in_strides, self.settings)
-        train, test = ConfigDict(parts["train_cfg"]), ConfigDict(parts["test_cfg"])
+        self.levels = levels
+        parts = completed_parts(in_channels, in_strides, levels, neck, rpn_head, roi_head)
+        train, test = ConfigDict(train_cfg), ConfigDict(test_cfg)
         self.proposal_cfg = train.rpn_proposal
-        parts["roi_head"]["bbox_roi_extractor"]["roi_layer"]["type"] = SharedOutRoIAlign
+        align = parts["roi_head"]["bbox_roi_extractor"]["roi_layer"]
+        if align["type"] == "RoIAlign":
+            align["type"] = SharedOutRoIAlign
         # Default arguments inside mmdet name their parts without a scope.
         with DefaultScope.overwrite_default_scope("mmdet"):
             self.neck = MODELS.build(parts["neck"])
@@ -57,8 +66,13 @@ class PEDetHead(BaseModule):
             )
 
     @property
+    def pyramid_levels(self) -> int:
+        """Levels of the pyramid, and of the RPN's maps."""
+        return len(self.rpn_head.prior_generator.strides)
+
+    @property
     def levels_read(self) -> tuple[int, ...]:
-        return tuple(range(self.settings.levels))
+        return tuple(range(self.levels))
 
     def knows(self, sample: PEDataSample) -> bool:
         """Whether the sample carries this head's label."""
@@ -76,7 +90,7 @@ class PEDetHead(BaseModule):
         return self._rpn(self._pyramid(features))
 
     def _pyramid(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        return self.neck(features[: self.settings.levels])
+        return self.neck(features[: self.levels])
 
     def _rpn(self, pyramid: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         scores, offsets = self.rpn_head(pyramid)

@@ -1,8 +1,142 @@
-"""Losses on logits: pooled Dice, binary focal and softmax focal, all in float32."""
+"""Losses on logits, all in float32: of pixels (Dice, cross-entropy, focal) and of slices.
+
+A head takes a list of them from its config, with any other module that is called with logits and
+target: ``losses=[dict(type="PooledDiceLoss"), dict(type="monai.losses.TverskyLoss", sigmoid=True,
+loss_weight=0.5)]``.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from pe_unified.registry import MODELS
+
+
+class WeightedLosses(nn.ModuleDict):
+    """The losses of a head, by name.
+
+    Args:
+        configs: one of each loss; ``loss_weight`` (1) and ``loss_name`` (after its class:
+            ``loss_dice`` of ``DiceLoss``) are taken out, the rest builds it.
+
+    Raises:
+        ValueError: there is no loss, or two have one name.
+    """
+
+    def __init__(self, configs: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__()
+        self.weights: dict[str, float] = {}
+        for config in configs:
+            options = dict(config)
+            weight, name = options.pop("loss_weight", 1.0), options.pop("loss_name", None)
+            loss = MODELS.build(options)
+            name = name or f"loss_{getattr(loss, 'name', None) or _spoken(type(loss).__name__)}"
+            if name in self:
+                raise ValueError(f"losses: two are called {name}; give one a loss_name")
+            self[name] = loss
+            self.weights[name] = weight
+        if not self:
+            raise ValueError("losses is empty: nothing to learn")
+
+    def forward(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Weighted losses by name."""
+        return {name: self.weights[name] * loss(logits, target) for name, loss in self.items()}
+
+
+def _spoken(name: str) -> str:
+    """``FocalTverskyLoss`` as ``focal_tversky``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.removesuffix("Loss")).lower()
+
+
+@MODELS.register_module()
+class PooledDiceLoss(nn.Module):
+    """:func:`pooled_dice_loss` as a part of a config."""
+
+    name = "dice"
+
+    def __init__(self, smooth: float = 1.0) -> None:
+        super().__init__()
+        self.smooth = smooth
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return pooled_dice_loss(logits, target, self.smooth)
+
+
+@MODELS.register_module()
+class PixelCrossEntropyLoss(nn.Module):
+    """:func:`binary_cross_entropy` as a part of a config."""
+
+    name = "bce"
+
+    def __init__(self, positive_weight: float = 1.0) -> None:
+        super().__init__()
+        self.positive_weight = positive_weight
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return binary_cross_entropy(logits, target, self.positive_weight)
+
+
+@MODELS.register_module()
+class PixelFocalLoss(nn.Module):
+    """:func:`binary_focal_loss` as a part of a config."""
+
+    name = "focal"
+
+    def __init__(self, alpha: float = 0.75, gamma: float = 2.0) -> None:
+        super().__init__()
+        self.alpha, self.gamma = alpha, gamma
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return binary_focal_loss(logits, target, self.alpha, self.gamma)
+
+
+class _SliceLoss(nn.Module):
+    """A loss of classes that weigh differently.
+
+    Args:
+        class_weight: one weight per class, or None.
+    """
+
+    def __init__(self, class_weight: Sequence[float] | None = None) -> None:
+        super().__init__()
+        weight = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float)
+        self.register_buffer("class_weight", weight, persistent=False)
+
+
+@MODELS.register_module()
+class SliceCrossEntropyLoss(_SliceLoss):
+    """Cross-entropy over classes, of logits (n, classes) and labels int64 (n,)."""
+
+    name = "ce"
+
+    def __init__(
+        self, class_weight: Sequence[float] | None = None, label_smoothing: float = 0.0
+    ) -> None:
+        super().__init__(class_weight)
+        self.label_smoothing = label_smoothing
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        return F.cross_entropy(
+            logits.float(), label, self.class_weight, label_smoothing=self.label_smoothing
+        )
+
+
+@MODELS.register_module()
+class SliceFocalLoss(_SliceLoss):
+    """:func:`softmax_focal_loss` as a part of a config."""
+
+    name = "focal"
+
+    def __init__(self, class_weight: Sequence[float] | None = None, gamma: float = 2.0) -> None:
+        super().__init__(class_weight)
+        self.gamma = gamma
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        return softmax_focal_loss(logits, label, self.gamma, self.class_weight)
 
 
 def pooled_dice_loss(logits: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:

@@ -1,7 +1,7 @@
-"""Segmentation of emboli: a UNet decoder and one logit per pixel."""
+"""Segmentation of emboli: a decoder and one logit per pixel."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,59 +12,44 @@ from torch import Tensor, nn
 
 from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.models.geometry import SliceGeometry
-from pe_unified.models.losses import binary_cross_entropy, binary_focal_loss, pooled_dice_loss
+from pe_unified.models.losses import WeightedLosses
 from pe_unified.models.masks import stacked_masks
-from pe_unified.models.unet_decoder import UNetDecoder
 from pe_unified.registry import MODELS
 
 
 @MODELS.register_module()
 class PESegHead(BaseModule):
-    """UNet decoder, a 1x1 convolution, and Dice with cross-entropy or focal loss.
+    """A decoder, a 1x1 convolution, and any losses of pixels.
 
     Args:
         in_channels, in_strides: the backbone's levels, finest first.
-        dice_weight, bce_weight, focal_weight: weights of the three losses; 0 leaves one out.
-        positive_weight: weight of embolus pixels in the cross-entropy.
-        focal_alpha, focal_gamma: see :func:`~pe_unified.models.losses.binary_focal_loss`.
+        decoder: config of what makes one map of the levels and the image; a
+            :class:`~pe_unified.models.unet_decoder.UNetDecoder` where it names no ``type``.
+        losses: configs, see :class:`~pe_unified.models.losses.WeightedLosses`.
         threshold: probability above which a pixel is called embolus.
         prior: probability that an untrained head gives every pixel; emboli are rare.
-        decoder: further arguments of :class:`~pe_unified.models.unet_decoder.UNetDecoder`
-            (channels, out_stride, skip_channels, detail_channels, ...).
     """
-
-    hands_on = {"decoder": UNetDecoder}
 
     def __init__(
         self,
         in_channels: Sequence[int],
         in_strides: Sequence[int] = (4, 8, 16, 32),
-        dice_weight: float = 1.0,
-        bce_weight: float = 1.0,
-        focal_weight: float = 0.0,
-        positive_weight: float = 1.0,
-        focal_alpha: float = 0.75,
-        focal_gamma: float = 2.0,
+        decoder: Mapping[str, Any] | None = None,
+        losses: Sequence[Mapping[str, Any]] = (
+            dict(type="pe_unified.PooledDiceLoss"),
+            dict(type="pe_unified.PixelCrossEntropyLoss"),
+        ),
         threshold: float = 0.5,
         prior: float = 0.01,
-        decoder: dict[str, Any] | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.decoder = UNetDecoder(in_channels, in_strides, **(decoder or {}))
+        levels = {"in_channels": in_channels, "in_strides": in_strides}
+        self.decoder = MODELS.build({"type": "pe_unified.UNetDecoder", **levels, **(decoder or {})})
         self.conv_seg = nn.Conv2d(self.decoder.out_channels, 1, 1)
         self.prior = prior
         self._start_at_prior()
-        self.weights = {
-            "loss_dice": dice_weight,
-            "loss_bce": bce_weight,
-            "loss_focal": focal_weight,
-        }
-        if not any(self.weights.values()):
-            raise ValueError("dice_weight, bce_weight and focal_weight are all 0: nothing to learn")
-        self.positive_weight = positive_weight
-        self.focal_alpha = focal_alpha
-        self.focal_gamma = focal_gamma
+        self.losses = WeightedLosses(losses)
         self.threshold = threshold
 
     def _start_at_prior(self) -> None:
@@ -77,11 +62,11 @@ class PESegHead(BaseModule):
 
     @property
     def levels_read(self) -> tuple[int, ...]:
-        return tuple(range(len(self.decoder.squeeze)))
+        return self.decoder.levels_read
 
     @property
     def loss_names(self) -> tuple[str, ...]:
-        return tuple(name for name, weight in self.weights.items() if weight)
+        return tuple(self.losses)
 
     def knows(self, sample: PEDataSample) -> bool:
         """Whether the sample carries this head's label."""
@@ -110,14 +95,7 @@ class PESegHead(BaseModule):
         """
         logits = self._full_size(self(features, image), image.shape[-2:])
         target = stacked_masks(samples, image.shape[-2:]).to(logits.device)
-        kinds = {
-            "loss_dice": lambda: pooled_dice_loss(logits, target),
-            "loss_bce": lambda: binary_cross_entropy(logits, target, self.positive_weight),
-            "loss_focal": lambda: binary_focal_loss(
-                logits, target, self.focal_alpha, self.focal_gamma
-            ),
-        }
-        return {name: self.weights[name] * kinds[name]() for name in self.loss_names}
+        return self.losses(logits, target)
 
     def predict(
         self, features: Sequence[Tensor], samples: Sequence[PEDataSample], image: Tensor

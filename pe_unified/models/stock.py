@@ -16,7 +16,7 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 from pe_unified.datasets.data_sample import PEDataSample
-from pe_unified.models.det_parts import DetSettings, faster_rcnn_parts
+from pe_unified.models.det_parts import completed_parts
 from pe_unified.models.pretrained import SWIN_FRESH
 from pe_unified.models.unified import PEUnified
 from pe_unified.models.weights import ReuseReport, take_over
@@ -124,12 +124,11 @@ def _segmentor(backbone: dict, levels: Any, head: Mapping[str, Any]) -> dict[str
 
 
 def _detector(backbone: dict, levels: Any, head: Mapping[str, Any]) -> dict[str, Any]:
-    parts = faster_rcnn_parts(levels.channels, levels.strides, DetSettings(**head))
-    return dict(
-        type="mmdet.FasterRCNN",
-        backbone=backbone,
-        **parts,
-    )
+    rest = dict(head)
+    runs = {name: rest.pop(name) for name in ("train_cfg", "test_cfg")}
+    rest.setdefault("levels", 4)
+    parts = completed_parts(levels.channels, levels.strides, **rest)
+    return dict(type="mmdet.FasterRCNN", backbone=backbone, **parts, **runs)
 
 
 def _build(config: dict[str, Any]) -> BaseModel:

@@ -10,7 +10,10 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from pe_unified.registry import MODELS
 
+
+@MODELS.register_module()
 class UNetDecoder(BaseModule):
     """From the coarsest level back to the finest, joining every level on the way.
 
@@ -89,6 +92,7 @@ class UNetDecoder(BaseModule):
             width = out
         self.out_channels = width
         self.out_stride = out_stride
+        self.levels_read = tuple(range(len(in_channels)))
 
     def forward(self, features: Sequence[Tensor], image: Tensor | None = None) -> Tensor:
         """Decode.

@@ -83,8 +83,9 @@ def test_every_difference_is_named_with_its_cure(path, trained_with):
 
 def test_another_network_is_a_difference_where_weights_would_fit(repository):
     det = repository / "configs/pe_det_r50.py"
-    before = stored(load_config(det, {"model.det_head.anchor_scales": (1.0, 1.75)}))
-    with pytest.raises(ConfigError, match=r"model\.det_head\.anchor_scales was \(1\.0, 1\.75\)"):
+    scales = "model.det_head.rpn_head.anchor_generator.scales"
+    before = stored(load_config(det, {scales: [1.0, 1.75]}))
+    with pytest.raises(ConfigError, match=rf"{scales} was \[1\.0, 1\.75\]"):
         require_same_input(load_config(det, {}), "a.pth", before)
     mean = {"model.data_preprocessor.mean": [10.0, 10.0, 10.0]}
     before = stored(load_config(det, mean))

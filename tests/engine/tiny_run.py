@@ -23,7 +23,12 @@ comparisons = [("cls/auc", "s1_cls", "s4_cls_reused")]
 SMALL_MODEL = dict(
     backbone=dict(depth=18, base_channels=8),
     seg_head=dict(decoder=dict(channels=(16, 16, 8, 8), skip_channels=8, detail_channels=4)),
-    det_head=dict(channels=16, fc_channels=16, proposals_train=20, proposals_test=10),
+    det_head=dict(
+        neck=dict(out_channels=16),
+        roi_head=dict(bbox_head=dict(fc_out_channels=16)),
+        train_cfg=dict(rpn_proposal=dict(max_per_img=20)),
+        test_cfg=dict(rpn=dict(max_per_img=10)),
+    ),
 )
 
 

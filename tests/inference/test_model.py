@@ -48,7 +48,10 @@ def test_thresholds_that_validation_could_not_choose_are_named(tmp_path):
 
 @pytest.mark.parametrize(
     "evil",
-    ["os.system", "subprocess.Popen", "evil_module.Payload", "torch.hub.load", "builtins.eval"],
+    [
+        *("os.system", "subprocess.Popen", "evil_module.Payload", "torch.hub.load"),
+        *("builtins.eval", "mmdet.KnowledgeDistillationSingleStageDetector", "mmdet.BertModel"),
+    ],
 )
 def test_a_config_cannot_build_what_is_not_registered(tmp_path, monkeypatch, evil):
     """mmengine would import and call whatever a type names."""

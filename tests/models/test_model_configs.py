@@ -7,7 +7,6 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from pe_unified.models.det_parts import STOCK, DetSettings
 from pe_unified.registry import MODELS
 
 
@@ -35,10 +34,3 @@ def test_heads_are_dropped_by_none(model_config):
     config = model_config("r50")
     config.update(seg_head=None, det_head=None)
     assert MODELS.build(config).tasks == ("cls",)
-
-
-def test_the_stock_detector_is_the_stock_detector(repository):
-    config = Config.fromfile(repository / "configs/ablations/det_r50_stock.py")
-    config = config.model.det_head.to_dict()
-    assert config.pop("type") == "PEDetHead"
-    assert DetSettings(**config) == STOCK

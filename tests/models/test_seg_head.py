@@ -20,11 +20,16 @@ class TestDiceAndCrossEntropy(HeadTester):
 class TestFocalWithDetail(TestDiceAndCrossEntropy):
     def build(self, **options):
         decoder = dict(SMALL, detail_channels=4, channels=(12, 8, 8, 6, 4), out_stride=1)
-        return PESegHead(**LEVELS, bce_weight=0.0, focal_weight=2.0, decoder=decoder)
+        return PESegHead(**LEVELS, losses=[dict(type="PixelFocalLoss")], decoder=decoder)
 
 
 def test_losses_are_taken_at_full_size_over_all_pixels():
-    head = PESegHead(**LEVELS, decoder=SMALL, dice_weight=2.0, bce_weight=0.5).eval()
+    losses = [
+        dict(type="PooledDiceLoss", loss_weight=2.0),
+        dict(type="PixelCrossEntropyLoss", loss_weight=0.5),
+        dict(type="torch.nn.BCEWithLogitsLoss", loss_name="loss_torch"),
+    ]
+    head = PESegHead(**LEVELS, decoder=SMALL, losses=losses).eval()
     levels, image = levels_for((64, 64)), torch.randn(2, 3, 64, 64)
     samples = tiny_batch(labels=("seg",))["data_samples"]
     logits = F.interpolate(head(levels, image), size=(64, 64), mode="bilinear")
@@ -32,10 +37,11 @@ def test_losses_are_taken_at_full_size_over_all_pixels():
     losses = head.loss(levels, samples, image)
     torch.testing.assert_close(losses["loss_dice"], 2 * pooled_dice_loss(logits, target))
     torch.testing.assert_close(losses["loss_bce"], 0.5 * binary_cross_entropy(logits, target))
+    torch.testing.assert_close(losses["loss_torch"], 2 * losses["loss_bce"])
 
 
 def test_padding_counts_as_background():
-    head = PESegHead(**LEVELS, decoder=SMALL, dice_weight=0.0).eval()
+    head = PESegHead(**LEVELS, decoder=SMALL).eval()
     levels, image = levels_for((64, 64)), torch.randn(2, 3, 64, 64)
     samples = tiny_batch(size=(50, 60), labels=("seg",))["data_samples"]
     whole = tiny_batch(size=(50, 60), labels=("seg",))["data_samples"]
@@ -73,6 +79,13 @@ def test_a_mask_larger_than_the_input_is_refused():
         head.loss(levels_for((64, 64)), samples, torch.randn(2, 3, 64, 64))
 
 
-def test_nothing_to_learn_is_refused():
+def test_losses_are_told_apart():
     with pytest.raises(ValueError, match="nothing to learn"):
-        PESegHead(**LEVELS, decoder=SMALL, dice_weight=0.0, bce_weight=0.0)
+        PESegHead(**LEVELS, decoder=SMALL, losses=[])
+    twice = [dict(type="PooledDiceLoss"), dict(type="PooledDiceLoss", smooth=0.1)]
+    with pytest.raises(ValueError, match="two are called loss_dice"):
+        PESegHead(**LEVELS, decoder=SMALL, losses=twice)
+    twice[1]["loss_name"] = "loss_sharp_dice"
+    tversky = dict(type="monai.losses.TverskyLoss", sigmoid=True)
+    head = PESegHead(**LEVELS, decoder=SMALL, losses=[*twice, tversky])
+    assert head.loss_names == ("loss_dice", "loss_sharp_dice", "loss_tversky")

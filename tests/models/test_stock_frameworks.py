@@ -12,7 +12,6 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from pe_unified.models.det_parts import STOCK
 from pe_unified.models.stock import (
     as_channels_last,
     copy_to_stock,
@@ -21,7 +20,7 @@ from pe_unified.models.stock import (
     stock_models,
 )
 from pe_unified.registry import MODELS
-from pe_unified.testing import tiny_batch, tiny_model_config
+from pe_unified.testing import tiny_batch, tiny_model_config, usual_det_head
 
 #: Stock configs as the frameworks install them; each stands on a ResNet.
 STOCK_CONFIGS = {
@@ -123,9 +122,15 @@ def _same_settings(backbone: str) -> dict:
     config["seg_head"] = dict(
         type="pe_unified.PESegHead", decoder=dict(channels=(24, 16, 16, 8), skip_channels=16)
     )
-    config["det_head"] = dict(
-        type="pe_unified.PEDetHead",
-        **STOCK.replaced(channels=24, fc_channels=32, proposals_test=100),
+    folder = Path(__file__).parents[2] / "configs/ablations"
+    stock = Config.fromfile(folder / "det_r50_stock.py").model.det_head.to_dict()
+    config["det_head"] = usual_det_head(
+        stock,
+        dict(
+            neck=dict(out_channels=24),
+            roi_head=dict(bbox_head=dict(fc_out_channels=32)),
+            test_cfg=dict(rpn=dict(max_per_img=100)),
+        ),
     )
     return config
 
@@ -161,9 +166,11 @@ def test_equal_weights_give_equal_answers(backbone, channels_last):
 
 def test_equal_weights_give_equal_losses():
     config = _same_settings("resnet")
-    config["seg_head"].update(dice_weight=0.0)
+    config["seg_head"]["losses"] = [dict(type="pe_unified.PixelCrossEntropyLoss")]
     # Nothing left to chance; and with mmdet's 0.3, no anchor would learn from these discs.
-    config["det_head"].update(rpn_samples=10**6, roi_samples=10**6, rpn_least_iou=0.05)
+    train = config["det_head"]["train_cfg"]
+    train["rpn"]["assigner"]["min_pos_iou"] = 0.05
+    train["rpn"]["sampler"]["num"] = train["rcnn"]["sampler"]["num"] = 10**6
     torch.manual_seed(0)
     model = MODELS.build(config).eval()
     batch = tiny_batch((64, 96))

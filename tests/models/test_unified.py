@@ -93,7 +93,8 @@ def test_each_head_learns_from_its_own_samples_only(task):
 
 def test_det_learns_from_its_own_samples_only_when_nothing_is_left_to_chance():
     config = tiny_model_config(("det",))
-    config["det_head"] = dict(config["det_head"], rpn_samples=10**6, roi_samples=10**6)
+    train = config["det_head"]["train_cfg"]
+    train["rpn"]["sampler"]["num"] = train["rcnn"]["sampler"]["num"] = 10**6
     torch.manual_seed(0)
     model = MODELS.build(config).eval()
     mixed = tiny_batch(batch_size=4, labels=[("cls",), ("det",), ("det",), ("seg",)], seed=3)

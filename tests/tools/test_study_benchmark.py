@@ -1,7 +1,6 @@
 """The benchmark of a whole study runs, and times nothing that differs."""
 
 import argparse
-import dataclasses
 import importlib
 import json
 import re
@@ -14,7 +13,6 @@ from studies import write_checkpoint
 
 from pe_unified.ct.study import open_study
 from pe_unified.inference import load_model
-from pe_unified.models.det_parts import STOCK
 from pe_unified.testing import tiny_model_config
 
 #: What a benchmark gives of every row; tools/benchmark.py adds the rest.
@@ -27,8 +25,11 @@ def module(monkeypatch):
     module = importlib.import_module("benchmarks.study")
     monkeypatch.setitem(module.BACKBONES, "R50", tiny_model_config()["backbone"])
     monkeypatch.setattr(module, "_FEW", 4)
-    narrow = dataclasses.replace(STOCK, channels=32, fc_channels=32)
-    monkeypatch.setattr(sys.modules["benchmarks.models"], "STOCK", narrow)
+    models = sys.modules["benchmarks.models"]
+    narrow = models.detection(small_lesions=False)
+    narrow["neck"]["out_channels"] = narrow["roi_head"]["bbox_head"]["fc_out_channels"] = 32
+    usual = models.detection
+    monkeypatch.setattr(models, "detection", lambda small: usual(small) if small else narrow)
     before = torch.get_num_threads()
     yield module
     torch.set_num_threads(before)

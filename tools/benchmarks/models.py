@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 import pe_unified.models  # noqa: F401  (registers the parts)
 from benchmarks.studies import ROOT
 from pe_unified.engine import load_config
-from pe_unified.models.det_parts import STOCK
 from pe_unified.registry import MODELS
 
 BACKBONES = {"R50": dict(type="PEResNet", depth=50), "Swin-T": dict(type="PESwin")}
@@ -35,8 +35,14 @@ def unified_config(
         backbone=backbone,
         cls_head=dict(type="PEClsHead", pool="avg+max" if own_heads else "avg"),
         seg_head=dict(type="PESegHead", decoder=dict(detail_channels=16) if own_heads else {}),
-        det_head=dict(type="PEDetHead", **({} if small_lesions else STOCK.replaced())),
+        det_head=detection(small_lesions),
     )
+
+
+def detection(small_lesions: bool) -> dict[str, Any]:
+    """Config of the detection branch: ours for emboli, or with mmdet's own settings."""
+    name = "_base_/models/heads.py" if small_lesions else "ablations/det_r50_stock.py"
+    return Config.fromfile(ROOT / "configs" / name).model.det_head.to_dict()
 
 
 def untrained_checkpoint(backbone: dict[str, Any], folder: Path) -> Path:

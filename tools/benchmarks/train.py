@@ -14,8 +14,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 
 from benchmarks.common import side_by_side
-from benchmarks.models import BACKBONES
-from pe_unified.models.det_parts import STOCK
+from benchmarks.models import BACKBONES, detection
 from pe_unified.models.stock import as_channels_last, copy_to_stock, stock_batch, stock_models
 from pe_unified.options import positive
 from pe_unified.registry import MODELS
@@ -24,8 +23,8 @@ from pe_unified.testing import tiny_batch
 #: What mmpretrain, mmseg and mmdet can express: see pe_unified.models.stock.
 HEADS = {
     "cls": dict(type="PEClsHead", pool="avg"),
-    "seg": dict(type="PESegHead", dice_weight=0.0, bce_weight=1.0),
-    "det": dict(type="PEDetHead", **STOCK.replaced()),
+    "seg": dict(type="PESegHead", losses=[dict(type="PixelCrossEntropyLoss")]),
+    "det": detection(small_lesions=False),
 }
 
 

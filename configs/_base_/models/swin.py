@@ -1,16 +1,12 @@
-"""PEUnified on Swin-T, all three heads; a task config drops heads with ``seg_head=None``."""
+"""PEUnified on Swin-T."""
+
+_base_ = "heads.py"
 
 pretrained = "torchvision://swin_t"
 frozen_stages = -1
 
 model = dict(
-    type="PEUnified",
-    data_preprocessor=dict(type="PEDataPreprocessor", channels_last=True),
     backbone=dict(
         type="PESwin", drop_path_rate=0.1, pretrained=pretrained, frozen_stages=frozen_stages
     ),
-    cls_head=dict(type="PEClsHead", pool="avg+max", levels=(-1,), dropout=0.1),
-    seg_head=dict(type="PESegHead", decoder=dict(out_stride=2, detail_channels=16)),
-    det_head=dict(type="PEDetHead"),
-    task_weights=dict(cls=1.0, seg=1.0, det=1.0),
 )
