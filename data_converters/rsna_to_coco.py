@@ -37,7 +37,7 @@ from data_converters.core.rsna_subset import Subset, choose_slices, choose_studi
 from data_converters.core.rsna_table import LabelTable
 from pe_unified.ct.companions import is_companion
 from pe_unified.ct.errors import DataError
-from pe_unified.ct.headers import list_files, read_header
+from pe_unified.ct.headers import list_files, read_headers
 from pe_unified.progress import track
 
 EDITIONS = ("dicom", "jpeg256")
@@ -190,7 +190,7 @@ def _patient_id(study: Path) -> str:
             continue
         for path in files:
             with suppress(DataError):
-                if said := read_header(path).patient_id:
+                if said := read_headers(path)[0].patient_id:
                     return said
     return ""
 

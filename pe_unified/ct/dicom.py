@@ -12,8 +12,8 @@ from pydicom.pixels import apply_modality_lut, get_decoder
 from pydicom.uid import UID
 
 from pe_unified.ct.codestream import require_size
-from pe_unified.ct.dicom_file import COPY_AGAIN, LARGEST_SLICE, is_compressed, open_dicom
-from pe_unified.ct.errors import DataError
+from pe_unified.ct.dicom_file import LARGEST_SLICE, is_compressed, open_dicom
+from pe_unified.ct.errors import COPY_OR_REMOVE, DataError
 from pe_unified.ct.frames import Frame, frame_dataset
 from pe_unified.ct.headers import number_of
 from pe_unified.ct.hu import HU_MAX, HU_MIN
@@ -86,11 +86,11 @@ def read_hu(path: str | os.PathLike, frame: Frame | None = None) -> np.ndarray:
         raise error.at(path) from None
     except Exception as error:  # a damaged header may say anything
         reason = "the pixels cannot be turned into Hounsfield units"
-        raise DataError(path, reason, COPY_AGAIN, error) from error
+        raise DataError(path, reason, COPY_OR_REMOVE, error) from error
 
 
 def _undecodable(path: Path, error: BaseException) -> DataError:
-    return DataError(path, "the pixels cannot be decoded", COPY_AGAIN, error)
+    return DataError(path, "the pixels cannot be decoded", COPY_OR_REMOVE, error)
 
 
 def _open_slice(path: Path) -> pydicom.Dataset:
@@ -130,7 +130,7 @@ def _refuse_large(path: Path) -> None:
     except OSError:  # the reader says it better
         return
     if size > LARGEST_SLICE:
-        raise DataError(path, f"{size >> 20} MiB, far more than a slice", COPY_AGAIN)
+        raise DataError(path, f"{size >> 20} MiB, far more than a slice", COPY_OR_REMOVE)
 
 
 def _plain_pixels(dataset: pydicom.Dataset) -> np.ndarray | None:

@@ -17,7 +17,8 @@ from pydicom.encaps import encapsulate, get_frame
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from pe_unified.ct.dicom_file import is_compressed, open_binary
+from pe_unified.ct.dicom_file import UNCOMPRESSED, is_compressed, open_binary
+from pe_unified.ct.errors import DataError
 
 _PIXEL_DATA = Tag("PixelData")
 #: Where compressed frames begin, and how long they are.
@@ -76,14 +77,15 @@ def pixels_of(path: Path) -> tuple[Dataset, int]:
     """What describes the pixels of a multi-frame file, and where they begin, bytes.
 
     Raises:
-        ValueError: deflated as a whole, so that no frame can be read by itself.
+        DataError: deflated as a whole, so that no frame can be read by itself.
     """
     with open_binary(path) as file:
         dataset = pydicom.dcmread(
             file, force=True, stop_before_pixels=True, specific_tags=list(_PIXELS)
         )
         if dataset.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
-            raise ValueError("deflated as a whole; no frame can be read by itself")
+            reason = "deflated as a whole; no frame can be read by itself"
+            raise DataError(path, reason, UNCOMPRESSED)
         return dataset, file.tell()
 
 

@@ -16,8 +16,8 @@ from pydicom.tag import Tag
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from pe_unified.ct.companions import is_companion, is_no_slice
-from pe_unified.ct.dicom_file import COPY_AGAIN, open_dicom
-from pe_unified.ct.errors import DataError, one_line
+from pe_unified.ct.dicom_file import open_dicom
+from pe_unified.ct.errors import COPY_OR_REMOVE, DataError, one_line
 from pe_unified.ct.frames import FRAME_TAGS, Frame, as_slices, is_multiframe, pixels_of
 from pe_unified.ct.units import other_unit
 
@@ -198,7 +198,7 @@ def scan_files(files: Iterable[Path], many_in_one: bool = True) -> FolderScan:
             kind = header.modality or "directory"
             scan.ignored.append((path, f"DICOM object without pixels ({kind})"))
         else:
-            scan.broken.append(DataError(path, "the header ends before the pixels", COPY_AGAIN))
+            scan.broken.append(DataError(path, "the header ends before the pixels", COPY_OR_REMOVE))
     return scan
 
 
@@ -217,13 +217,10 @@ def read_headers(path: str | os.PathLike) -> list[SliceHeader]:
         if is_multiframe(dataset) and header.modality in ("", "CT"):
             return _headers_of_frames(path, dataset)
         return [header]
+    except DataError:
+        raise
     except Exception as error:  # a damaged header may hold values that cannot be read
-        raise DataError(path, "unreadable header", COPY_AGAIN, error) from error
-
-
-def read_header(path: str | os.PathLike) -> SliceHeader:
-    """The first of :func:`read_headers`."""
-    return read_headers(path)[0]
+        raise DataError(path, "unreadable header", COPY_OR_REMOVE, error) from error
 
 
 def _headers_of_frames(path: Path, dataset: pydicom.Dataset) -> list[SliceHeader]:
