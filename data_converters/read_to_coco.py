@@ -70,7 +70,7 @@ class ReadReader:
             _DESCENDING if self.order == "descending" else _ASCENDING,
             stack.affine_lps(),
             stated,
-            lambda index: read_hu(stack.slices[index].path),
+            lambda index: read_hu(stack.slices[index].path, rescale=stack.rescale),
         )
         if turn is None:
             reason = f"a mask of shape {labels.shape}, slices of {rows} x {cols} pixels"
@@ -88,7 +88,7 @@ class ReadReader:
         )
 
     def read_slice(self, source: tuple[Any, ...]) -> np.ndarray:
-        return read_hu(source[0])
+        return read_hu(source[0], rescale=source[1])
 
 
 class Read(ListedSet[ReadReader]):

@@ -82,7 +82,8 @@ class RsnaReader:
         return plan
 
     def read_slice(self, source: tuple[Any, ...]) -> np.ndarray:
-        return read_jpeg_hu(source[0]) if self.edition == "jpeg256" else read_hu(source[0])
+        path, rescale = source
+        return read_jpeg_hu(path) if self.edition == "jpeg256" else read_hu(path, rescale=rescale)
 
     def _plan_study(self, place: StudyPlace, plan: PatientPlan, offset: int) -> int:
         """Add a study to the plan; the number after its last slice's."""
@@ -186,7 +187,8 @@ class RsnaReader:
             present, known = _labels(labels.get(sop), bool(annotations))
             image["pe_present"], image["labels_known"] = present, known
             name = f"{offset + index:04d}.png"
-            slices.append(SlicePlan((path,), name, image, annotations))
+            source = (path, series.stack.rescale if series.stack else None)
+            slices.append(SlicePlan(source, name, image, annotations))
         return slices
 
 

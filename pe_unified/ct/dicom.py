@@ -27,6 +27,8 @@ _YOUNG_SYNTAXES = {
     "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
     "1.2.840.10008.1.2.4.112": "JPEG XL",
 }
+#: Slope and intercept; None where they are not known.
+Rescale = tuple[float | None, float | None]
 #: The rescale intercept of scanners that store CT as unsigned numbers.
 _USUAL_INTERCEPT = -1024.0
 #: Darker than tissue, and than water by more than noise, HU; and the share of a slice that counts.
@@ -35,7 +37,9 @@ _AIR, _FAT, _SOME = -200.0, -30.0, 0.001
 _DENSE = 500.0
 
 
-def read_hu(path: str | os.PathLike, frame: Frame | None = None) -> np.ndarray:
+def read_hu(
+    path: str | os.PathLike, frame: Frame | None = None, rescale: Rescale = (None, None)
+) -> np.ndarray:
     """The pixels of one slice: int16 (rows, cols), Hounsfield units, at least -1024.
 
     Padding becomes -1024 HU. A missing or impossible rescale is replaced by what the
@@ -44,6 +48,7 @@ def read_hu(path: str | os.PathLike, frame: Frame | None = None) -> np.ndarray:
     Args:
         path: the file.
         frame: of a multi-frame file, the one to read.
+        rescale: of the scan, for a slice that does not state its own.
 
     Raises:
         DataError: not a slice, cut short, far too large, or compressed in a way that no decoder
@@ -51,6 +56,9 @@ def read_hu(path: str | os.PathLike, frame: Frame | None = None) -> np.ndarray:
     """
     path = Path(path)
     dataset = _open_slice(path) if frame is None else _open_frame(path, frame)
+    for keyword, value in zip(("RescaleSlope", "RescaleIntercept"), rescale, strict=True):
+        if value is not None and number_of(dataset, keyword) is None:
+            setattr(dataset, keyword, value)
     try:
         syntax = dataset.file_meta.TransferSyntaxUID
         native = not is_compressed(dataset)

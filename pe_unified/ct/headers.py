@@ -48,6 +48,8 @@ _HEADER_TAGS = {
         "AcquisitionTime",
         "ConvolutionKernel",
         "RealWorldValueMappingSequence",
+        "RescaleIntercept",
+        "RescaleSlope",
         "RescaleType",
         "SeriesDescription",
         "StudyDate",
@@ -66,6 +68,7 @@ class SliceHeader:
         orientation: unit vectors along a row (towards higher columns) and along a column.
         pixel_spacing: (between rows, between columns), mm.
         thickness: of the slice, mm.
+        slope: with ``intercept``, turns stored numbers into HU.
         bits: stored per pixel; 0 where the file does not say.
         contrast: what is said of a contrast agent, which may be that there is none.
         acquisition: the scanner's pass over the patient, numbered from 1; 0 where not said.
@@ -96,6 +99,8 @@ class SliceHeader:
     pixel_spacing: tuple[float, ...] | None = None
     slice_location: float | None = None
     thickness: float | None = None
+    slope: float | None = None
+    intercept: float | None = None
     bits: int = 0
     contrast: str = ""
     acquisition: int = 0
@@ -227,9 +232,9 @@ def _headers_of_frames(path: Path, dataset: pydicom.Dataset) -> list[SliceHeader
     pixels, start = pixels_of(path)
     headers = []
     for number, flat in enumerate(as_slices(dataset), start=1):
-        slope, intercept = (number_of(flat, f"Rescale{name}") for name in ("Slope", "Intercept"))
-        frame = Frame(number, slope, intercept, pixels, start)
-        headers.append(replace(_header_of(path, flat), frames=1, frame=frame))
+        header = _header_of(path, flat)
+        frame = Frame(number, header.slope, header.intercept, pixels, start)
+        headers.append(replace(header, frames=1, frame=frame))
     return headers
 
 
@@ -253,6 +258,8 @@ def _header_of(path: Path, dataset: pydicom.Dataset) -> SliceHeader:
         pixel_spacing=_positive(_numbers(dataset, "PixelSpacing", 2)),
         slice_location=number_of(dataset, "SliceLocation"),
         thickness=number_of(dataset, "SliceThickness") or None,
+        slope=number_of(dataset, "RescaleSlope") or None,
+        intercept=number_of(dataset, "RescaleIntercept"),
         bits=int(number_of(dataset, "BitsStored") or 0),
         contrast=_text(dataset, "ContrastBolusAgent"),
         acquisition=_integer(dataset, "AcquisitionNumber") or 0,

@@ -137,6 +137,8 @@ def choose_series(
     ]
     if best.doubles:
         notes.append(f"left out {best.doubles} duplicate slices")
+    if best.lost:
+        notes.append(f"left out {best.lost} slices that do not say where they lie")
     if best.kind in KIND_NAMES:
         notes.append(f"the slices are {KIND_NAMES[best.kind]}")
     if why:
@@ -153,12 +155,14 @@ class _Candidate:
     Attributes:
         slices: once each.
         doubles: how many more there are.
+        lost: how many more nothing tells the height of.
         covers: mm along the slice normal; None where unknown.
     """
 
     key: "_SeriesKey"
     slices: list[SliceHeader]
     doubles: int
+    lost: int
     covers: float | None
     kind: Kind
     contrast: Contrast
@@ -171,13 +175,15 @@ def _candidate(key: "_SeriesKey", group: Sequence[SliceHeader]) -> _Candidate:
     # Two phases at the same places, by numbers: whatever the names of the files, one is kept whole.
     slices, doubles = drop_duplicates(_by_number(group))
     levels = heights(slices)
-    covers = None
-    if None not in levels:
-        steps = np.diff(np.sort(np.array(levels, dtype=np.float64)))
+    placed = [header for header, level in zip(slices, levels, strict=True) if level is not None]
+    lost, covers = 0, None
+    if 2 * len(placed) > len(slices):
+        lost, slices = len(slices) - len(placed), placed
+        steps = np.diff(np.sort([level for level in levels if level is not None]))
         covers = float(np.median(steps)) * len(steps) if len(steps) else 0.0
     kind = max(map(kind_of, slices))
     contrast = min(map(contrast_of, slices))
-    return _Candidate(key, slices, len(doubles), covers, kind, contrast)
+    return _Candidate(key, slices, len(doubles), lost, covers, kind, contrast)
 
 
 def _long_enough(candidates: list[_Candidate]) -> list[_Candidate]:

@@ -86,6 +86,7 @@ class CTStudy:
             slice, mm; None where slices follow each other by ``step_mm``.
         files: one per slice for DICOM, the same for all frames of a multi-frame file; the one
             file else.
+        read: slice index to int16 (rows, cols), Hounsfield units.
         frames: one per slice for DICOM, the number of the frame in its file, from 1; None where the
             file holds one slice.
         sop_uids: one per slice for DICOM; empty else.
@@ -320,7 +321,7 @@ def _from_stack(headers: Sequence[SliceHeader], notes: Sequence[str], where: Pat
 
     def read(index: int) -> np.ndarray:
         header = slices[index]
-        level = read_hu(header.path, header.frame)
+        level = read_hu(header.path, header.frame, stack.rescale)
         if level.shape != shape[1:]:
             reason = f"pixels {level.shape}, the rest of the series {shape[1:]}"
             raise DataError(header.path, reason, COPY_OR_REMOVE)
