@@ -87,10 +87,10 @@ def choose_series(
     """The series of a folder that is the scan.
 
     Of the axial CT series of one study that cover at least half as much as the longest, by these
-    rules in turn: slices rather than projections or virtual non-contrast images; one that names a
-    contrast agent, and not one that says there is none; the original rather than what was derived
-    from it; of reconstructions of one scan the one with the softer kernel; the most slices. What
-    remains is a tie, which the lower series UID decides, and the reason says so.
+    rules in turn: slices rather than projections or virtual non-contrast images; not one that says
+    that there is no contrast agent; the original rather than what was derived from it; one that
+    names a contrast agent; of reconstructions of one scan the one with the softer kernel; the most
+    slices. What remains is a tie, which the lower series UID decides, and the reason says so.
 
     Slices of one series that differ in size or orientation count as different series, and so do
     acquisitions over the same heights. Of these the later one goes first where it is about as
@@ -228,12 +228,6 @@ def _latest(candidates: list[_Candidate]) -> list[_Candidate]:
     return [each for each in candidates if (each.key.acquisition or 0) == last[each.key[:5]]]
 
 
-def _says_contrast(best: _Candidate, _: list[_Candidate]) -> str:
-    if best.contrast is Contrast.NAMED:
-        return "names a contrast agent"
-    return "does not say that it has no contrast agent"
-
-
 def _says_original(best: _Candidate, _: list[_Candidate]) -> str:
     if best.kind is Kind.ORIGINAL:
         return "is original, not derived"
@@ -251,7 +245,7 @@ def _says_softer(best: _Candidate, others: list[_Candidate]) -> str:
 
 def _says_latest(best: _Candidate, others: list[_Candidate]) -> str:
     earlier = any(other.key[:5] == best.key[:5] for other in others)
-    return "is the latest acquisition of its series" if earlier else ""
+    return "is the latest of its series' acquisitions" if earlier else ""
 
 
 #: Each keeps the best of the candidates that are left, and says of the one that is taken in the
@@ -264,8 +258,12 @@ _RULES: tuple[
     ...,
 ] = (
     (_lowest(lambda each: not each.kind.shows_the_scan), lambda *_: "shows the scan itself"),
-    (_lowest(lambda each: each.contrast), _says_contrast),
+    (
+        _lowest(lambda each: each.contrast is Contrast.NONE),
+        lambda *_: "does not say that it has no contrast agent",
+    ),
     (_lowest(lambda each: each.kind), _says_original),
+    (_lowest(lambda each: each.contrast), lambda *_: "names a contrast agent"),
     (_softest, _says_softer),
     (_most_slices, lambda *_: "has the most slices"),
     (_latest, _says_latest),
@@ -336,7 +334,7 @@ def drop_duplicates(
 
 
 def _place(position: Sequence[float]) -> tuple[int, ...]:
-    """The same for slices at the same place."""
+    """A position rounded to 0.01 mm, to compare slices."""
     return tuple(round(value / SAME_PLACE_MM) for value in position)
 
 
