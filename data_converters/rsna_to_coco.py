@@ -128,7 +128,8 @@ class Rsna:
                 reason = f"the csv's study {absent[0]} has no folder"
                 cure = "complete the download or remove its rows from the csv"
                 problem = DataError(patient, reason, cure)
-            yield PatientSource(patient, present, self._signature(present), problem)
+            slices = present[0].folder if present else None
+            yield PatientSource(patient, present, self._signature(present), problem, slices)
 
     def problems(self) -> list[str]:
         return self._problems
