@@ -95,7 +95,7 @@ class RsnaReader:
                 "mend the csv"
             )
         doubts = exam_doubts(place.labels, positives, len(place.rows))
-        plan.warnings += [f"study {place.study_uid}: {doubt}; check the csv" for doubt in doubts]
+        plan.warnings += [f"study {place.study_uid}: {doubt}" for doubt in doubts]
         by_series: dict[str, list[SliceRow]] = {}
         for row in place.rows:
             by_series.setdefault(row.series_uid, []).append(row)
