@@ -15,7 +15,7 @@ from pe_unified.workers import WorkerDied, open_executor
 
 #: What stands in no line for a user.
 _NOISE = ("Traceback", "leaked", "KeyboardInterrupt")
-GOES_ON = "stopped; the same command goes on from here"
+GOES_ON = "stopped; run the same command again to continue"
 
 
 def end_of(error, **options):

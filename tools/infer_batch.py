@@ -49,7 +49,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-@exit_on_user_error(everything=True, goes_on="the same command goes on from here")
+@exit_on_user_error(everything=True, goes_on="run the same command again to continue")
 def main() -> int:
     args = parse_args()
     from pe_unified.inference import AnalysisOptions

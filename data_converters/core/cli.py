@@ -156,7 +156,7 @@ def manifest_groups(manifest: dict) -> dict[str, str]:
 
 #: Around every command here; what raises ValueError are its options.
 command = exit_on_user_error(
-    status=2, goes_on="the same command goes on from here", also=(ValueError,)
+    status=2, goes_on="run the same command again to continue", also=(ValueError,)
 )
 
 

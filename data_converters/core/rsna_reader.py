@@ -92,7 +92,7 @@ class RsnaReader:
         if positives and place.labels.get("negative_exam_for_pe") == 1:
             plan.problems.append(
                 f"study {place.study_uid}: a negative exam with {positives} positive slices; "
-                "mend the csv"
+                "correct the csv"
             )
         doubts = exam_doubts(place.labels, positives, len(place.rows))
         plan.warnings += [f"study {place.study_uid}: {doubt}" for doubt in doubts]
