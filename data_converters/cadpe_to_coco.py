@@ -128,7 +128,7 @@ class Cadpe(ListedSet[CadpeReader]):
                 sources.append(PatientSource(case, None, problem=problem))
                 continue
             place = (images[case][0], found[0])
-            sources.append(PatientSource(case, place, stamp(*place)))
+            sources.append(PatientSource(case, place, stamp(*place), slices=place[0]))
         for name in sorted(labels, key=natural_key):
             cure = "put its image under images, or remove the reference"
             problem = DataError(labels[name][0], "a reference without an image", cure)

@@ -69,7 +69,7 @@ class FumpeReader:
         )
 
     def read_slice(self, source: tuple[Any, ...]) -> Any:
-        return read_hu(source[0])
+        return read_hu(source[0], rescale=source[1])
 
 
 class Fumpe(ListedSet[FumpeReader]):

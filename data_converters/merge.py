@@ -198,7 +198,8 @@ def _add_folds(
 
 
 def _synthetic(sets: Sequence[_Set]) -> bool | str | None:
-    """Whether all slices are painted, or ``"in part"``; None where a set does not say."""
+    """Whether all slices are painted, or ``"in part"``; None where a set does not say. Who reads a
+    set that is so in part looks at each slice (``sources`` of a data set)."""
     kinds = {one.info.get("synthetic") for one in sets}
     if len(kinds) == 1:
         return kinds.pop()

@@ -59,10 +59,16 @@ class ReadReader:
         folder, mask_path = source.place
         labels, affine = read_nifti(mask_path)
         stated = affine if self.order == "measured" and nifti_is_placed(mask_path) else None
-        count, rows, cols = (labels.shape[axis] for axis in turn_of(stated).axes)
-        headers, notes = slices_for_mask(
-            scan_folder(folder, many_in_one=False), (rows, cols, count), str(folder)
-        )
+        scan = scan_folder(folder, many_in_one=False)
+        for turn_said in (turn_of(stated), _ASCENDING):  # a header may be wrong about the axes
+            count, rows, cols = (labels.shape[axis] for axis in turn_said.axes)
+            try:
+                headers, notes = slices_for_mask(scan, (rows, cols, count), str(folder))
+                break
+            except DataError as error:
+                fault = error
+        else:
+            raise fault
         stack = stack_slices(headers)
         turn, found, warnings = choose_turn(
             labels,
@@ -70,7 +76,7 @@ class ReadReader:
             _DESCENDING if self.order == "descending" else _ASCENDING,
             stack.affine_lps(),
             stated,
-            lambda index: read_hu(stack.slices[index].path),
+            lambda index: read_hu(stack.slices[index].path, rescale=stack.rescale),
         )
         if turn is None:
             reason = f"a mask of shape {labels.shape}, slices of {rows} x {cols} pixels"
@@ -88,7 +94,7 @@ class ReadReader:
         )
 
     def read_slice(self, source: tuple[Any, ...]) -> np.ndarray:
-        return read_hu(source[0])
+        return read_hu(source[0], rescale=source[1])
 
 
 class Read(ListedSet[ReadReader]):

@@ -37,7 +37,7 @@ from data_converters.core.rsna_subset import Subset, choose_slices, choose_studi
 from data_converters.core.rsna_table import LabelTable
 from pe_unified.ct.companions import is_companion
 from pe_unified.ct.errors import DataError
-from pe_unified.ct.headers import list_files, read_header
+from pe_unified.ct.headers import list_files, read_headers
 from pe_unified.progress import track
 
 EDITIONS = ("dicom", "jpeg256")
@@ -128,7 +128,8 @@ class Rsna:
                 reason = f"the csv's study {absent[0]} has no folder"
                 cure = "complete the download or remove its rows from the csv"
                 problem = DataError(patient, reason, cure)
-            yield PatientSource(patient, present, self._signature(present), problem)
+            slices = present[0].folder if present else None
+            yield PatientSource(patient, present, self._signature(present), problem, slices)
 
     def problems(self) -> list[str]:
         return self._problems
@@ -190,7 +191,7 @@ def _patient_id(study: Path) -> str:
             continue
         for path in files:
             with suppress(DataError):
-                if said := read_header(path).patient_id:
+                if said := read_headers(path)[0].patient_id:
                     return said
     return ""
 

@@ -102,9 +102,9 @@ def _pixel_faults(root: Path, parts: Mapping[str, Part], workers: int) -> Iterat
     series: dict[tuple[str, str], list[tuple[dict[str, Any], list[dict[str, Any]]]]]
     series = defaultdict(list)
     seen: set[str] = set()
-    doubtful = True
+    checks_hu = True
     for part in (parts[name] for name in sorted(parts, key=lambda name: name not in SPLITS)):
-        doubtful = doubtful and part.info.get("hu_check", True)
+        checks_hu = checks_hu and part.info.get("hu_check", True)
         for image in part.images:
             if image["file_name"] not in seen:
                 seen.add(image["file_name"])
@@ -128,7 +128,7 @@ def _pixel_faults(root: Path, parts: Mapping[str, Part], workers: int) -> Iterat
         for found in track(checked, f"checking pixels, {_CHUNK} slices at a time", len(chunks)):
             yield from found.faults
             statistics[found.patient_id].add(found.statistics)
-    if not doubtful:
+    if not checks_hu:
         return
     for patient, measured in sorted(statistics.items()):
         try:
@@ -161,8 +161,8 @@ def main() -> int:
             print(line)
         if len(lines) > args.show:
             print(f"and {len(lines) - args.show} more")
-    doubtful = f", {len(warnings)} warnings" if warnings else ""
-    print(f"{args.root}: {f'{len(faults)} faults' if faults else 'no fault'}{doubtful}")
+    warned = f", {len(warnings)} warnings" if warnings else ""
+    print(f"{args.root}: {f'{len(faults)} faults' if faults else 'no fault'}{warned}")
     return 1 if faults else 0
 
 

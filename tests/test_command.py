@@ -17,7 +17,7 @@ from pe_unified.workers import WorkerDied, open_executor
 _NOISE = ("Traceback", "leaked", "KeyboardInterrupt")
 #: How torch passes on an error of a data loader's process.
 IN_LOADER = "Caught FileNotFoundError in DataLoader worker process 0.\nOriginal Traceback (most"
-GOES_ON = "stopped; the same command goes on from here"
+GOES_ON = "stopped; run the same command again to continue"
 
 
 def end_of(error, **options):

@@ -72,7 +72,7 @@ def run(title: str, command: Sequence[str | Path], done: Path | None = None) -> 
     return True
 
 
-@exit_on_user_error(goes_on="the same command goes on from here")
+@exit_on_user_error(goes_on="run the same command again to continue")
 def main() -> None:
     args = parse_args()
     start = time.monotonic()

@@ -1,11 +1,11 @@
 #!/usr/bin/env python
 """From a folder of CT studies to a report of each.
 
-Every sub-folder of ROOT, and every volume file or archive in it, is a study; other files are listed
-and skipped. Where one holds several, of several patients or dates, each is analysed. OUT gets a
-folder per study with the files of tools/infer.py, and summary.csv. The same command goes on where
-it was interrupted; a study that cannot be analysed is named and stops no other. Exit status 1 when
-any failed.
+Every sub-folder of ROOT, and every volume file, archive or multi-frame CT in it, is a study; other
+files are listed and skipped. Where one holds several, of several patients or dates, each is
+analysed. OUT gets a folder per study with the files of tools/infer.py, and summary.csv. The same
+command goes on where it was interrupted; a study that cannot be analysed is named and stops no
+other. Exit status 1 when any failed.
 
 Examples:
   tools/infer_batch.py /data/cases --checkpoint model.pth --out reports --workers 4
@@ -33,7 +33,9 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "root", type=Path, help=f"folder of sub-folders, and of files ending in {STUDY_ENDINGS}"
+        "root",
+        type=Path,
+        help=f"folder of sub-folders, of multi-frame CT and of files ending in {STUDY_ENDINGS}",
     )
     add_model_arguments(parser)
     parser.add_argument(
@@ -47,7 +49,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-@exit_on_user_error(everything=True, goes_on="the same command goes on from here")
+@exit_on_user_error(everything=True, goes_on="run the same command again to continue")
 def main() -> int:
     args = parse_args()
     from pe_unified.inference import AnalysisOptions

@@ -81,7 +81,7 @@ def _default_work_dir(recipe: Path) -> str:
     return f"work_dirs/{recipe.resolve().parent.name}_{recipe.stem}"
 
 
-@exit_on_user_error(goes_on="the same command goes on from here")
+@exit_on_user_error(goes_on="run the same command again to continue")
 def main() -> None:
     args = parse_args()
     from mmengine.dist import is_main_process

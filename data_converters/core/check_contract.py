@@ -241,7 +241,7 @@ def exam_warnings(part: Part) -> Iterator[str]:
         present = slices.get(str(exam.get("study_uid")), [None])
         if None not in present:
             for doubt in exam_doubts(exam, present.count(1), len(present)):
-                yield f"{exam.get('patient_id')}: study {exam['study_uid']}: {doubt}; check the csv"
+                yield f"{exam.get('patient_id')}: study {exam['study_uid']}: {doubt}"
 
 
 def _holds_subset(info: Mapping[str, Any]) -> bool:

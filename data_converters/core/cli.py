@@ -156,7 +156,7 @@ def manifest_groups(manifest: dict) -> dict[str, str]:
 
 #: Around every command here; what raises ValueError are its options.
 command = exit_on_user_error(
-    status=2, goes_on="the same command goes on from here", also=(ValueError,)
+    status=2, goes_on="run the same command again to continue", also=(ValueError,)
 )
 
 
@@ -179,11 +179,12 @@ def main(
         converter = make(args)
     report = convert(converter, args.out, options)
     totals = report["totals"]
+    painted = totals["synthetic_patients"]
     print(
         f"{totals['converted']} of {totals['patients']} patients converted to {args.out}: "
         f"{totals['slices']} slices, {totals['positive_slices']} with an embolus, "
         f"{totals['annotations']} annotations"
-        + ("; synthetic: painted, no patients" if totals["synthetic_patients"] else "")
+        + (f"; {painted} of the patients are synthetic: painted, no patients" if painted else "")
     )
     for note in report["notes"]:
         print(f"  {note}", file=sys.stderr)

@@ -63,4 +63,4 @@ def scan_with_mask(
     if problem is not None:
         return PatientSource(patient_id, None, problem=problem)
     signature = f"{folder_stamp(scans[0])},{stamp(masks[0])}"
-    return PatientSource(patient_id, (scans[0], masks[0]), signature)
+    return PatientSource(patient_id, (scans[0], masks[0]), signature, slices=scans[0])

@@ -76,7 +76,14 @@ def of_stack(
 ) -> list[MaskedSlice]:
     """DICOM slices in the stack's order, with annotations and file indices in that order."""
     return [
-        MaskedSlice((header.path,), found, k, z, header.series_uid or None, header.sop_uid or None)
+        MaskedSlice(
+            source=(header.path, stack.rescale),
+            annotations=found,
+            file_index=k,
+            z_mm=z,
+            series_uid=header.series_uid or None,
+            sop_uid=header.sop_uid or None,
+        )
         for header, z, found, k in zip(
             stack.slices, stack.z_mm, annotations, file_index, strict=True
         )

@@ -55,15 +55,18 @@ def choose_turn(
         for name, turn in ways.items()
         if tuple(labels.shape[axis] for axis in turn.axes) == shape
     }
-    if len(ways) < 2:
+    if not ways or stated is None or stated == by_index:
         return next(iter(ways.values()), None), notes, []
+    said = f"the headers of scan and mask disagree on {_differences(by_index, stated)}"
+    if len(ways) < 2:
+        ((name, turn),) = ways.items()
+        return turn, [*notes, f"{said}; paired {name}, which alone fits the shape of the scan"], []
     ours, theirs = _measure(labels, list(ways.values()), shape[0], read_slice)
     fits = {
         name: not doubts(found)
         for name, found in zip(ways, (ours.against(theirs), theirs.against(ours)), strict=True)
     }
     chosen = next((name for name, good in fits.items() if good), "by index")
-    said = f"the headers of scan and mask disagree on {_differences(by_index, stated)}"
     if ours.pixels and sum(fits.values()) == 1:
         return ways[chosen], [*notes, f"{said}; paired {chosen}, as the HU under the masks say"], []
     why = "there is no mask to tell by" if not ours.pixels else "the HU under the masks fit both"
@@ -86,8 +89,7 @@ def _measure(
     return found
 
 
-def _differences(one: Turn, other: Turn | None) -> str:
-    assert other is not None
+def _differences(one: Turn, other: Turn) -> str:
     if one.axes != other.axes:
         return "which axes are slices, rows and columns"
     turned = [name for name, a, b in zip(_AXES, one.flips, other.flips, strict=True) if a != b]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pe_unified.ct.errors import DataError
 
-#: Lists what ``make_phantom.py`` painted: a raw set that holds it is synthetic.
+#: Lists what ``make_phantom.py`` painted: all in the folder that holds it is synthetic.
 MANIFEST = "phantom.json"
 
 
@@ -36,9 +36,9 @@ def folders_below(raw: Path, levels: int = 2) -> list[Path]:
     return found
 
 
-def is_painted(raw: Path) -> bool:
-    """Whether a raw set, or one in a folder of it, is painted: then it has the manifest."""
-    return any((folder / MANIFEST).is_file() for folder in folders_below(raw, 1))
+def painted_folders(raw: Path) -> list[Path]:
+    """Of a raw set and the folders in it, those that are painted: each has the manifest."""
+    return [folder for folder in folders_below(raw, 1) if (folder / MANIFEST).is_file()]
 
 
 def refuse_several(name: str, *found: list[Path]) -> DataError | None:

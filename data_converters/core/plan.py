@@ -96,12 +96,14 @@ class PatientSource:
         place: what the converter's ``plan`` needs; must pickle.
         signature: changes when the patient's files change, so that it is converted again.
         problem: set where the patient can be named and not be converted.
+        slices: the folder or file of its slices.
     """
 
     patient_id: str
     place: Any
     signature: str = ""
     problem: DataError | None = None
+    slices: Path | None = None
 
 
 class Reader(Protocol):

@@ -82,7 +82,8 @@ class RsnaReader:
         return plan
 
     def read_slice(self, source: tuple[Any, ...]) -> np.ndarray:
-        return read_jpeg_hu(source[0]) if self.edition == "jpeg256" else read_hu(source[0])
+        path, rescale = source
+        return read_jpeg_hu(path) if self.edition == "jpeg256" else read_hu(path, rescale=rescale)
 
     def _plan_study(self, place: StudyPlace, plan: PatientPlan, offset: int) -> int:
         """Add a study to the plan; the number after its last slice's."""
@@ -91,10 +92,10 @@ class RsnaReader:
         if positives and place.labels.get("negative_exam_for_pe") == 1:
             plan.problems.append(
                 f"study {place.study_uid}: a negative exam with {positives} positive slices; "
-                "mend the csv"
+                "correct the csv"
             )
         doubts = exam_doubts(place.labels, positives, len(place.rows))
-        plan.warnings += [f"study {place.study_uid}: {doubt}; check the csv" for doubt in doubts]
+        plan.warnings += [f"study {place.study_uid}: {doubt}" for doubt in doubts]
         by_series: dict[str, list[SliceRow]] = {}
         for row in place.rows:
             by_series.setdefault(row.series_uid, []).append(row)
@@ -186,7 +187,8 @@ class RsnaReader:
             present, known = _labels(labels.get(sop), bool(annotations))
             image["pe_present"], image["labels_known"] = present, known
             name = f"{offset + index:04d}.png"
-            slices.append(SlicePlan((path,), name, image, annotations))
+            source = (path, series.stack.rescale if series.stack else None)
+            slices.append(SlicePlan(source, name, image, annotations))
         return slices
 
 

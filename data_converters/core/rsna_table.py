@@ -138,7 +138,7 @@ class LabelTable:
                 counts.labels[index] = None
                 counts.problems.append(
                     f"{path.name}, line {line}: {name} differs from the study's other rows and "
-                    "is taken as unknown; mend the rows"
+                    "is taken as unknown; correct the rows"
                 )
 
     def _note_doubles(self, path: Path) -> None:
@@ -191,7 +191,7 @@ class _Rejections:
         self._count += 1
         if self._count <= _LISTED:
             self._problems.append(
-                f"{self._path.name}, line {line}: {reason}; mend or remove the row"
+                f"{self._path.name}, line {line}: {reason}; correct or remove the row"
             )
 
     def close(self) -> None:

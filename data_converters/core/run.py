@@ -18,7 +18,7 @@ from typing import Any
 from data_converters.core import work
 from data_converters.core.assemble import write_annotations
 from data_converters.core.known_splits import KnownSplits
-from data_converters.core.places import is_painted
+from data_converters.core.places import painted_folders
 from data_converters.core.plan import Converter, PatientPlan, PatientSource
 from data_converters.core.progress import ConversionProgress
 from data_converters.core.schema import CONVERTER_VERSION, info_entry, own_folder
@@ -91,6 +91,8 @@ class _Run:
         self.entries: dict[str, dict[str, Any]] = {}
         self.has_pe: dict[str, bool | None] = {}
         self.studies: dict[str, list[str]] = {}
+        #: Folders of patients that are none, but painted.
+        self.painted: set[str] = set()
         self._futures: dict[Future, tuple[str, _Patient, int]] = {}
         self._active = 0
 
@@ -116,8 +118,11 @@ class _Run:
 
     def _unfinished(self) -> Iterator[_Patient]:
         folders: set[str] = set()
+        painted = painted_folders(self.converter.raw)
         for source in self.converter.patients():
             folder = own_folder(source.patient_id, folders)
+            if source.slices is not None and any(map(source.slices.is_relative_to, painted)):
+                self.painted.add(folder)
             if not _is_text(source.patient_id):
                 problem = DataError(source.patient_id, "a name that is no UTF-8", "rename it")
                 source = replace(source, problem=problem)
@@ -293,6 +298,8 @@ def _assemble(
             parts[patient] += [
                 f"fold{k}_{'val' if k == own else 'train'}" for k in range(options.folds)
             ]
+    converted = sorted(name for name in run.entries if run.entries[name]["status"] == "converted")
+    painted = run.painted.intersection(converted)
     info = info_entry(
         **converter.info(),
         options={
@@ -301,14 +308,13 @@ def _assemble(
             "split_seed": options.seed,
             "split": list(options.split),
             "folds": options.folds,
-            "synthetic": is_painted(converter.raw),
+            "synthetic": "in part" if 0 < len(painted) < len(converted) else bool(painted),
             **({"splits_of": options.known.sets} if options.known.sets else {}),
         },
     )
-    converted = sorted(name for name in run.entries if run.entries[name]["status"] == "converted")
-    painted = is_painted(converter.raw)
     records = (
-        _record(store, name, groups, painted) for name in track(converted, "writing annotations")
+        _record(store, name, groups, name in painted)
+        for name in track(converted, "writing annotations")
     )
     write_annotations(store.root, records, parts, names, info)
     empty = [
@@ -347,7 +353,11 @@ def _report(
     entries = [_grouped(run.entries[folder], groups) for folder in sorted(run.entries)]
     converted = [entry for entry in entries if entry["status"] == "converted"]
     counts = ("slices", "positive_slices", "annotations")
-    painted = is_painted(converter.raw)
+    painted = [
+        entry
+        for folder, entry in run.entries.items()
+        if folder in run.painted and entry["status"] == "converted"
+    ]
     report = {
         "converter": converter.name,
         "converter_version": CONVERTER_VERSION,
@@ -357,8 +367,8 @@ def _report(
             "converted": len(converted),
             "skipped": len(entries) - len(converted),
             **{name: sum(entry[name] for entry in converted) for name in counts},
-            "synthetic_patients": len(converted) if painted else 0,
-            "synthetic_slices": sum(entry["slices"] for entry in converted) if painted else 0,
+            "synthetic_patients": len(painted),
+            "synthetic_slices": sum(entry["slices"] for entry in painted),
         },
         "problems": _relative_to(converter.raw, [*converter.problems(), *problems]),
         "notes": list(notes),

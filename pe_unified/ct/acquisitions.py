@@ -22,15 +22,17 @@ def scans_of(series: Sequence[SliceHeader]) -> dict[int, list[SliceHeader]]:
     """Scans of a series, by the number of their first acquisition, in the order of these.
 
     Acquisitions that go on where others end are one scan; those over the same heights are not.
-    Slices without a number that lie between those of a scan belong to it.
+    Slices without a number that lie between those of a scan belong to it, slices without a height
+    to that of their number. Where most have no height, all are one scan.
     """
-    levels = heights(series)
+    known = np.array(heights(series), dtype=np.float64)  # not a number where a height is unknown
+    lost = np.flatnonzero(np.isnan(known))
+    numbers = {header.acquisition for header in series}
+    if len(numbers) == 1 or 2 * len(lost) >= len(series):
+        return {min(numbers): list(series)}
     parts: dict[int, list[int]] = defaultdict(list)
-    for index, header in enumerate(series):
-        parts[header.acquisition].append(index)
-    if len(parts) == 1 or None in levels:
-        return {min(parts): list(series)}
-    known = np.array(levels, dtype=np.float64)
+    for index in np.flatnonzero(~np.isnan(known)).tolist():
+        parts[series[index].acquisition].append(index)
     silent = parts.pop(0, [])
     scans: dict[int, list[int]] = {}
     for number, part in _joined_blocks(dict(sorted(parts.items())), known).items():
@@ -39,6 +41,9 @@ def scans_of(series: Sequence[SliceHeader]) -> dict[int, list[SliceHeader]]:
     if silent:
         between = (scan for scan in scans if not _same_places(known[silent], known[scans[scan]]))
         scans.setdefault(next(between, 0), []).extend(silent)
+    scan_of = {series[index].acquisition: number for number, own in scans.items() for index in own}
+    for index in lost.tolist():
+        scans[scan_of.get(series[index].acquisition, min(scans))].append(index)
     return {number: [series[index] for index in sorted(scans[number])] for number in sorted(scans)}
 
 
@@ -96,7 +101,8 @@ def _distances(levels: np.ndarray, ascending: np.ndarray) -> np.ndarray:
 def same_scan(first: Sequence[SliceHeader], second: Sequence[SliceHeader]) -> bool:
     """Whether two series are reconstructions of one acquisition with different kernels.
 
-    They lie at the same places, and neither acquisition number nor time contradicts.
+    Nine in ten of their places are the same to 0.1 mm, their acquisition numbers have one in common
+    and their times lie within 2 s, where they are stated.
     """
     kernels = {slices[0].kernel for slices in (first, second)}
     if len(kernels) == 1 and kernels != {""}:

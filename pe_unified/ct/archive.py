@@ -8,12 +8,12 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
-from pe_unified.ct.errors import DataError
+from pe_unified.ct.errors import COPY_AGAIN, DataError
 
 _BLOCK = 1 << 20
 #: No study is packed into more folders, one in the other.
@@ -21,7 +21,7 @@ _DEEPEST = 100
 _SEND_AGAIN = "pack the study again as a plain zip"
 #: A drive of Windows; a colon elsewhere is a letter like others.
 _DRIVE = re.compile(r"[A-Za-z]:")
-#: Members of a tar that hold the name, or other words, of the next one; and the longest, bytes.
+#: Members of a tar that hold the name or metadata of the next member; and the longest, bytes.
 _LONG_HEADERS = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
@@ -123,10 +123,8 @@ def unpack_tar(path: Path, target: Path, limits: ArchiveLimits | None = None) ->
 
 
 def _open_tar(path: Path) -> BinaryIO:
-    """Its bytes, unpacked where they are gzipped, whatever the name says."""
-    with open(path, "rb") as file:
-        gzipped = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if gzipped else open(path, "rb")  # type: ignore[return-value]
+    """Its bytes, unpacked where they are gzipped."""
+    return gzip.open(path) if is_gzipped(path) else open(path, "rb")  # type: ignore[return-value]
 
 
 class _Member(tarfile.TarInfo):
@@ -194,6 +192,13 @@ def _unpack_member(packed: Packed, name: str, target: Path, budget: int, path: P
     return unpack_stream(packed, place, path, budget, what=f"member '{name}' ")
 
 
+def is_gzipped(path: Path) -> bool:
+    """By its content, whatever the name says; not, where it cannot be read."""
+    with suppress(OSError), open(path, "rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+    return False
+
+
 def unpack_gzip(path: Path, target: Path, limits: ArchiveLimits | None = None) -> None:
     """Unpack one gzipped file.
 
@@ -258,8 +263,7 @@ def unpack_stream(
 
 
 def _damaged(path: Path, what: str, error: Exception) -> DataError:
-    cure = "copy the file again from the source"
-    return DataError(path, f"{what}cannot be unpacked", cure, error)
+    return DataError(path, f"{what}cannot be unpacked", COPY_AGAIN, error)
 
 
 def _bomb(path: Path, what: str) -> DataError:

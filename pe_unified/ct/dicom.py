@@ -12,8 +12,8 @@ from pydicom.pixels import apply_modality_lut, get_decoder
 from pydicom.uid import UID
 
 from pe_unified.ct.codestream import require_size
-from pe_unified.ct.dicom_file import COPY_AGAIN, LARGEST_SLICE, is_compressed, open_dicom
-from pe_unified.ct.errors import DataError
+from pe_unified.ct.dicom_file import LARGEST_SLICE, is_compressed, open_dicom
+from pe_unified.ct.errors import COPY_OR_REMOVE, DataError
 from pe_unified.ct.frames import Frame, frame_dataset
 from pe_unified.ct.headers import number_of
 from pe_unified.ct.hu import HU_MAX, HU_MIN
@@ -27,6 +27,8 @@ _YOUNG_SYNTAXES = {
     "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
     "1.2.840.10008.1.2.4.112": "JPEG XL",
 }
+#: Slope and intercept; None where they are not known.
+Rescale = tuple[float | None, float | None]
 #: The rescale intercept of scanners that store CT as unsigned numbers.
 _USUAL_INTERCEPT = -1024.0
 #: Darker than tissue, and than water by more than noise, HU; and the share of a slice that counts.
@@ -35,7 +37,9 @@ _AIR, _FAT, _SOME = -200.0, -30.0, 0.001
 _DENSE = 500.0
 
 
-def read_hu(path: str | os.PathLike, frame: Frame | None = None) -> np.ndarray:
+def read_hu(
+    path: str | os.PathLike, frame: Frame | None = None, rescale: Rescale = (None, None)
+) -> np.ndarray:
     """The pixels of one slice: int16 (rows, cols), Hounsfield units, at least -1024.
 
     Padding becomes -1024 HU. A missing or impossible rescale is replaced by what the
@@ -44,6 +48,7 @@ def read_hu(path: str | os.PathLike, frame: Frame | None = None) -> np.ndarray:
     Args:
         path: the file.
         frame: of a multi-frame file, the one to read.
+        rescale: of the scan, for a slice that does not state its own.
 
     Raises:
         DataError: not a slice, cut short, far too large, or compressed in a way that no decoder
@@ -51,6 +56,9 @@ def read_hu(path: str | os.PathLike, frame: Frame | None = None) -> np.ndarray:
     """
     path = Path(path)
     dataset = _open_slice(path) if frame is None else _open_frame(path, frame)
+    for keyword, value in zip(("RescaleSlope", "RescaleIntercept"), rescale, strict=True):
+        if value is not None and number_of(dataset, keyword) is None:
+            setattr(dataset, keyword, value)
     try:
         syntax = dataset.file_meta.TransferSyntaxUID
         native = not is_compressed(dataset)
@@ -86,11 +94,11 @@ def read_hu(path: str | os.PathLike, frame: Frame | None = None) -> np.ndarray:
         raise error.at(path) from None
     except Exception as error:  # a damaged header may say anything
         reason = "the pixels cannot be turned into Hounsfield units"
-        raise DataError(path, reason, COPY_AGAIN, error) from error
+        raise DataError(path, reason, COPY_OR_REMOVE, error) from error
 
 
 def _undecodable(path: Path, error: BaseException) -> DataError:
-    return DataError(path, "the pixels cannot be decoded", COPY_AGAIN, error)
+    return DataError(path, "the pixels cannot be decoded", COPY_OR_REMOVE, error)
 
 
 def _open_slice(path: Path) -> pydicom.Dataset:
@@ -130,7 +138,7 @@ def _refuse_large(path: Path) -> None:
     except OSError:  # the reader says it better
         return
     if size > LARGEST_SLICE:
-        raise DataError(path, f"{size >> 20} MiB, far more than a slice", COPY_AGAIN)
+        raise DataError(path, f"{size >> 20} MiB, far more than a slice", COPY_OR_REMOVE)
 
 
 def _plain_pixels(dataset: pydicom.Dataset) -> np.ndarray | None:

@@ -11,13 +11,15 @@ import pydicom
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
-from pe_unified.ct.errors import DataError
+from pe_unified.ct.archive import is_gzipped
+from pe_unified.ct.errors import COPY_OR_REMOVE, DataError
 
 #: What says how a file is packed takes less, bytes.
 _LARGEST_META = 1 << 20
 #: No slice takes more, bytes.
 LARGEST_SLICE = 64 << 20
-COPY_AGAIN = "copy the file again from the source, or remove it on purpose"
+#: What to do about a file that is deflated as a whole.
+UNCOMPRESSED = "export it uncompressed"
 
 
 def open_dicom(path: Path, **options: object) -> pydicom.Dataset:
@@ -37,16 +39,16 @@ def open_dicom(path: Path, **options: object) -> pydicom.Dataset:
     except pydicom.errors.InvalidDicomError:
         pass
     except Exception as error:
-        raise DataError(path, "unreadable header", COPY_AGAIN, error) from error
+        raise DataError(path, "unreadable header", COPY_OR_REMOVE, error) from error
     # Old files lack the preamble; anything else lacks the class of the object too.
     try:
         with open_binary(path) as file:
             dataset = pydicom.dcmread(file, force=True, **options)  # type: ignore[arg-type]
     except Exception as error:
-        raise DataError(path, "unreadable header", COPY_AGAIN, error) from error
+        raise DataError(path, "unreadable header", COPY_OR_REMOVE, error) from error
     if "SOPClassUID" not in dataset:
         size = path.stat().st_size
-        raise DataError(path, f"not a DICOM file ({size} bytes)", COPY_AGAIN)
+        raise DataError(path, f"not a DICOM file ({size} bytes)", COPY_OR_REMOVE)
     if not hasattr(dataset.file_meta, "TransferSyntaxUID"):
         big = dataset.original_encoding == (False, False)
         dataset.file_meta.TransferSyntaxUID = (
@@ -74,28 +76,20 @@ class _BoundedFile(io.BufferedReader):
 
 
 def open_binary(path: Path) -> BinaryIO:
-    """A file to read bytes from, unpacked where its name ends in ``.gz``.
+    """A file to read bytes from. One that is gzipped, and named so, is unpacked as far as a slice
+    may go.
 
     Raises:
-        DataError: cannot be unpacked, or unpacks to far more than a slice.
+        DataError: cannot be unpacked.
         OSError: as :func:`open`.
     """
-    if path.suffix.lower() != ".gz":
+    if path.suffix.lower() != ".gz" or not is_gzipped(path):
         return _BoundedFile(path)
     try:
         with gzip.open(path) as packed:
-            content = packed.read(LARGEST_SLICE + 1)
-    except FileNotFoundError:
-        raise
+            return io.BytesIO(packed.read(LARGEST_SLICE))
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(path, "cannot be unpacked", COPY_AGAIN, error) from error
-    if len(content) > LARGEST_SLICE:
-        raise _inflated(path)
-    return io.BytesIO(content)
-
-
-def _inflated(path: Path) -> DataError:
-    return DataError(path, "unpacks to far more than a slice (a bomb?)", COPY_AGAIN)
+        raise DataError(path, "cannot be unpacked", COPY_OR_REMOVE, error) from error
 
 
 def _refuse_inflated(path: Path) -> None:
@@ -104,7 +98,9 @@ def _refuse_inflated(path: Path) -> None:
         with open_binary(path) as file:
             syntax = _transfer_syntax(file)
             if file.tell() > _LARGEST_META:
-                raise DataError(path, "a header of megabytes before the slice's own", COPY_AGAIN)
+                raise DataError(
+                    path, "a header of megabytes before the slice's own", COPY_OR_REMOVE
+                )
             if syntax != DeflatedExplicitVRLittleEndian:
                 return
             unpacked = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -112,7 +108,8 @@ def _refuse_inflated(path: Path) -> None:
     except (OSError, zlib.error):  # the reader says it better
         return
     if unpacked.unconsumed_tail:
-        raise _inflated(path)
+        reason = "unpacks to far more than a slice (a bomb?)"
+        raise DataError(path, reason, UNCOMPRESSED)
 
 
 def _transfer_syntax(file: BinaryIO) -> str:

@@ -5,6 +5,9 @@ import re
 
 from pe_unified.errors import UserError
 
+#: What to do about a damaged file, and about one of many.
+COPY_AGAIN = "copy the file again from the source"
+COPY_OR_REMOVE = f"{COPY_AGAIN}, or remove it on purpose"
 #: From the first quote to the last one, or to the end: a name may hold quotes, or be cut off.
 _QUOTED = re.compile("'(.*'|.*$)", re.DOTALL)
 #: Longer reasons quote what a damaged file holds.

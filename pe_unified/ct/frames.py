@@ -17,7 +17,8 @@ from pydicom.encaps import encapsulate, get_frame
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from pe_unified.ct.dicom_file import is_compressed, open_binary
+from pe_unified.ct.dicom_file import UNCOMPRESSED, is_compressed, open_binary
+from pe_unified.ct.errors import DataError
 
 _PIXEL_DATA = Tag("PixelData")
 #: Where compressed frames begin, and how long they are.
@@ -33,7 +34,7 @@ _PIXELS = (
 _ALONG = ("ImagePositionPatient", "InStackPositionNumber")
 #: What tells the scans of one file apart, beside its own dimensions.
 _APART = ("FrameAcquisitionNumber", "StackID", "TemporalPositionIndex", "FrameType")
-#: What a functional group calls otherwise than a slice does.
+#: What a functional group names differently than a single-slice file.
 _CLASSIC = {"FrameType": "ImageType", "FrameAcquisitionNumber": "AcquisitionNumber"}
 
 #: What is read of a multi-frame header beside that of a slice.
@@ -76,14 +77,15 @@ def pixels_of(path: Path) -> tuple[Dataset, int]:
     """What describes the pixels of a multi-frame file, and where they begin, bytes.
 
     Raises:
-        ValueError: deflated as a whole, so that no frame can be read by itself.
+        DataError: deflated as a whole, so that no frame can be read by itself.
     """
     with open_binary(path) as file:
         dataset = pydicom.dcmread(
             file, force=True, stop_before_pixels=True, specific_tags=list(_PIXELS)
         )
         if dataset.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
-            raise ValueError("deflated as a whole; no frame can be read by itself")
+            reason = "deflated as a whole; no frame can be read by itself"
+            raise DataError(path, reason, UNCOMPRESSED)
         return dataset, file.tell()
 
 
@@ -94,7 +96,8 @@ def as_slices(dataset: Dataset) -> Iterator[Dataset]:
     image) get acquisition numbers of their own, so that nobody takes them for one scan.
     """
     top = Dataset({e.tag: e for e in dataset.values() if e.tag not in FRAME_TAGS})
-    _put(top, "ContrastBolusAgent", _agents(dataset))
+    if "ContrastBolusAgentSequence" in dataset:
+        _put(top, "ContrastBolusAgent", _agents(dataset))
     shared = _flat(dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])
     first = int(dataset.get("ConcatenationFrameOffsetNumber") or 0) + 1
     frames = []
@@ -112,7 +115,8 @@ def as_slices(dataset: Dataset) -> Iterator[Dataset]:
                 _put(frame, classic, frame[group].value)
         if acquisition is not None:
             _put(frame, "AcquisitionNumber", acquisition)
-        if frame.get("ContrastBolusAgentAdministered") == "NO":
+        usage = frame.get("ContrastBolusUsageSequence")
+        if usage and all(item.get("ContrastBolusAgentAdministered") == "NO" for item in usage):
             _put(frame, "ContrastBolusAgent", "NONE")
     yield from frames
 
@@ -123,10 +127,12 @@ def _put(dataset: Dataset, keyword: str, value: object) -> None:
 
 
 def _flat(items: list[Dataset]) -> Dataset:
-    """The elements of the functional groups in the first of ``items``, without the groups."""
+    """The functional groups in the first of ``items``, and beside them the elements of each one's
+    first item: some groups have several items."""
     flat = Dataset()
     for group in items[0]:
         if group.VR == "SQ" and group.value:
+            flat.add(group)
             flat.update(group.value[0])
     return flat
 

@@ -16,8 +16,8 @@ from pydicom.tag import Tag
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from pe_unified.ct.companions import is_companion, is_no_slice
-from pe_unified.ct.dicom_file import COPY_AGAIN, open_dicom
-from pe_unified.ct.errors import DataError, one_line
+from pe_unified.ct.dicom_file import open_dicom
+from pe_unified.ct.errors import COPY_OR_REMOVE, DataError, one_line
 from pe_unified.ct.frames import FRAME_TAGS, Frame, as_slices, is_multiframe, pixels_of
 from pe_unified.ct.units import other_unit
 
@@ -48,6 +48,8 @@ _HEADER_TAGS = {
         "AcquisitionTime",
         "ConvolutionKernel",
         "RealWorldValueMappingSequence",
+        "RescaleIntercept",
+        "RescaleSlope",
         "RescaleType",
         "SeriesDescription",
         "StudyDate",
@@ -66,6 +68,7 @@ class SliceHeader:
         orientation: unit vectors along a row (towards higher columns) and along a column.
         pixel_spacing: (between rows, between columns), mm.
         thickness: of the slice, mm.
+        slope: with ``intercept``, turns stored numbers into HU.
         bits: stored per pixel; 0 where the file does not say.
         contrast: what is said of a contrast agent, which may be that there is none.
         acquisition: the scanner's pass over the patient, numbered from 1; 0 where not said.
@@ -96,6 +99,8 @@ class SliceHeader:
     pixel_spacing: tuple[float, ...] | None = None
     slice_location: float | None = None
     thickness: float | None = None
+    slope: float | None = None
+    intercept: float | None = None
     bits: int = 0
     contrast: str = ""
     acquisition: int = 0
@@ -198,7 +203,7 @@ def scan_files(files: Iterable[Path], many_in_one: bool = True) -> FolderScan:
             kind = header.modality or "directory"
             scan.ignored.append((path, f"DICOM object without pixels ({kind})"))
         else:
-            scan.broken.append(DataError(path, "the header ends before the pixels", COPY_AGAIN))
+            scan.broken.append(DataError(path, "the header ends before the pixels", COPY_OR_REMOVE))
     return scan
 
 
@@ -217,22 +222,19 @@ def read_headers(path: str | os.PathLike) -> list[SliceHeader]:
         if is_multiframe(dataset) and header.modality in ("", "CT"):
             return _headers_of_frames(path, dataset)
         return [header]
+    except DataError:
+        raise
     except Exception as error:  # a damaged header may hold values that cannot be read
-        raise DataError(path, "unreadable header", COPY_AGAIN, error) from error
-
-
-def read_header(path: str | os.PathLike) -> SliceHeader:
-    """The first of :func:`read_headers`."""
-    return read_headers(path)[0]
+        raise DataError(path, "unreadable header", COPY_OR_REMOVE, error) from error
 
 
 def _headers_of_frames(path: Path, dataset: pydicom.Dataset) -> list[SliceHeader]:
     pixels, start = pixels_of(path)
     headers = []
     for number, flat in enumerate(as_slices(dataset), start=1):
-        slope, intercept = (number_of(flat, f"Rescale{name}") for name in ("Slope", "Intercept"))
-        frame = Frame(number, slope, intercept, pixels, start)
-        headers.append(replace(_header_of(path, flat), frames=1, frame=frame))
+        header = _header_of(path, flat)
+        frame = Frame(number, header.slope, header.intercept, pixels, start)
+        headers.append(replace(header, frames=1, frame=frame))
     return headers
 
 
@@ -256,6 +258,8 @@ def _header_of(path: Path, dataset: pydicom.Dataset) -> SliceHeader:
         pixel_spacing=_positive(_numbers(dataset, "PixelSpacing", 2)),
         slice_location=number_of(dataset, "SliceLocation"),
         thickness=number_of(dataset, "SliceThickness") or None,
+        slope=number_of(dataset, "RescaleSlope") or None,
+        intercept=number_of(dataset, "RescaleIntercept"),
         bits=int(number_of(dataset, "BitsStored") or 0),
         contrast=_text(dataset, "ContrastBolusAgent"),
         acquisition=_integer(dataset, "AcquisitionNumber") or 0,

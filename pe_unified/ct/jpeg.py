@@ -44,7 +44,7 @@ def decode_frame(stream: bytes, runner: DecodeRunner) -> bytes:
 
     frame = jpeg_frame(stream)
     samples, allocated = runner.samples_per_pixel, runner.bits_allocated
-    # GDCM trusts the frame header: one of other numbers makes it write beyond its rooms.
+    # GDCM trusts the frame header: one of other numbers makes it write beyond its buffers.
     if frame is None or frame.components != samples or not 2 <= frame.precision <= allocated:
         raise ValueError(f"a JPEG stream of {frame} for {samples} samples of {allocated} bits")
     with TemporaryDirectory(prefix=PREFIX) as folder:

@@ -32,7 +32,7 @@ _SAME_NOISE = 0.05
 _TISSUE, _ENOUGH = (-150.0, 250.0), 100
 
 
-def sharpness(kernel: str) -> float | None:
+def kernel_sharpness(kernel: str) -> float | None:
     """From 0 (soft) to 1 (sharp), to compare kernels of one scanner; None for an unknown name.
 
     Siemens numbers its kernels by sharpness (B30f, Br40d, I70f); so does Canon by tens, in FC01
@@ -56,7 +56,7 @@ def softer(first: Sequence[SliceHeader], second: Sequence[SliceHeader]) -> int:
     By the names of their kernels, else by the noise of soft tissue in their middle slices; 0 where
     neither tells.
     """
-    named = [sharpness(slices[0].kernel) for slices in (first, second)]
+    named = [kernel_sharpness(slices[0].kernel) for slices in (first, second)]
     if named[0] is not None and named[1] is not None and named[0] != named[1]:
         return -1 if named[0] < named[1] else 1
     noise = [_noise(slices[len(slices) // 2]) for slices in (first, second)]
@@ -68,9 +68,10 @@ def softer(first: Sequence[SliceHeader], second: Sequence[SliceHeader]) -> int:
 
 
 def _noise(header: SliceHeader) -> float | None:
-    """Of soft tissue, HU; None where it cannot be measured."""
+    """Median absolute difference to a 2-pixel blur within soft tissue, HU; None where it cannot be
+    measured."""
     try:
-        hu = read_hu(header.path).astype(np.float32)
+        hu = read_hu(header.path, header.frame).astype(np.float32)
     except DataError:
         return None
     smooth = cv2.GaussianBlur(hu, (0, 0), 2.0)

@@ -60,7 +60,10 @@ _NOT_HU = re.compile(
     r"|ELECTRON DENSITY|DENSITY MAP|IODINE|PBV|SUBTRACT\w*)\b"
 )
 #: The same in a description, which may also say iodine of the contrast agent.
-_MAP = re.compile(r"\b(IODINE (MAPS?|DENSITY|OVERLAY|NO WATER)|JODKARTE|PBV|Z ?EFF\w*)\b")
+_MATERIAL = "(IODINE|WATER|CALCIUM|HAP|FAT)"
+_MAP = re.compile(
+    rf"\b(IODINE (MAPS?|DENSITY|OVERLAY)|{_MATERIAL} (NO )?{_MATERIAL}|JODKARTE|PBV|Z ?EFF\w*)\b"
+)
 
 
 _DENIALS = (
@@ -69,11 +72,16 @@ _DENIALS = (
     r"|(NON ?|UN|PRE ?)(CONTRAST|ENHANCED|CE)|N A|NA"
 )
 #: Not into a vein.
-_ORAL = r"(?:PER )?(?:ORAL\w*|RECTAL\w*|P O|WATER)(?: CONTRAST)?(?: ONLY)?"
-_GENERIC = r"(?:(?:I ?V|KM|CM|CE|CONTRAST\w*|KONTRAST\w*|CONTRASTE|AGENT) )?"
-#: A denial denies what follows it; but agents may be non-ionic.
-_NO_CONTRAST = re.compile(rf"{_GENERIC}(?!NON ?IONI)(?:{_DENIALS})(?: .*)?|{_ORAL}")
-_UNKNOWN = re.compile(r"(UNK\w*|UNSPECIFIED|NOT (KNOWN|SPECIFIED|STATED|RECORDED)|ANONYM\w*)?")
+_ORAL = r"(?:PER )?(?:ORAL\w*|RECTAL\w*|P ?O|WATER|SALINE|NACL)(?: CONTRAST)?(?: ONLY)?"
+#: Words before a denial that name no agent.
+_GENERIC = r"(?:(?:I ?V|KM|CM|CE|CONTRAST\w*|KONTRAST\w*|MEDI\w*|AGENTS?) )*"
+#: Denied of an agent that was given.
+_HARMLESS = r"NON ?IONI|NO (?:(?:KNOWN|ADVERSE|PRIOR|IMMEDIATE) )?(?:REACTION|ALLERG|COMPLICATION)"
+#: A denial denies what follows it.
+_NO_CONTRAST = re.compile(rf"{_GENERIC}(?!{_HARMLESS})(?:{_DENIALS})(?: .*)?|{_ORAL}")
+_UNKNOWN = re.compile(
+    rf"({_GENERIC}(UNK\w*|UNSPECIFIED|NOT (KNOWN|SPECIFIED|STATED|RECORDED)|ANONYM\w*))?"
+)
 
 
 def _words(text: str) -> str:

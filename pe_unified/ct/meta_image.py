@@ -8,11 +8,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from pe_unified.ct.archive import ArchiveLimits, unpack_stream
-from pe_unified.ct.errors import DataError
+from pe_unified.ct.detached import data_file_of
+from pe_unified.ct.errors import COPY_AGAIN, DataError
 from pe_unified.ct.grids import places
-from pe_unified.ct.volume_files import RawArray, file_beside, require_sides
+from pe_unified.ct.volume_files import RawArray, not_placed, require_sides
 
-_COPY_AGAIN = "copy the file again from the source"
 _SAVE_AGAIN = "save it as one .mha file of 16-bit integers or floats"
 #: A header takes less, bytes.
 _LONGEST_HEADER = 1 << 16
@@ -53,9 +53,9 @@ def open_meta(path: Path, scratch: Path, limits: ArchiveLimits) -> tuple[RawArra
         raise DataError(path, f"values of type '{said.get('ElementType')}'", _SAVE_AGAIN)
     high_first = _is(said, "BinaryDataByteOrderMSB") or _is(said, "ElementByteOrderMSB")
     dtype = (">" if high_first else "<") + kind
-    data = path
-    if said["ElementDataFile"].upper() != "LOCAL":
-        data, start = file_beside(path, said["ElementDataFile"]), 0
+    data = data_file_of(path)
+    if data != path:
+        start = 0
     if not _is(said, "BinaryData", "True") or said.get("HeaderSize", "0") not in ("0", "-1"):
         raise DataError(path, "values written as text, or a header of another format", _SAVE_AGAIN)
     needed = int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -69,7 +69,7 @@ def open_meta(path: Path, scratch: Path, limits: ArchiveLimits) -> tuple[RawArra
             unpack_stream(_Inflating(file), plain, path, budget, needed, "the data ")
         data, start = plain, 0
     if data.stat().st_size - start < needed:
-        raise DataError(path, "the data are cut short", _COPY_AGAIN)
+        raise DataError(path, "the data are cut short", COPY_AGAIN)
     return RawArray(data, start, dtype, shape, not _DIRECTIONS.isdisjoint(said)), affine
 
 
@@ -81,7 +81,7 @@ def _header(path: Path) -> tuple[dict[str, str], int]:
             line = file.readline(_LONGEST_HEADER)
             key, equals, value = line.decode("latin-1").partition("=")
             if not equals or file.tell() > _LONGEST_HEADER:
-                raise DataError(path, "no readable MetaImage file", _COPY_AGAIN)
+                raise DataError(path, "no readable MetaImage file", COPY_AGAIN)
             said[key.strip()] = value.strip()
         return said, file.tell()
 
@@ -103,7 +103,7 @@ def _grid(path: Path, end: int, scratch: Path) -> tuple[tuple[int, ...], np.ndar
         reader.ReadImageInformation()
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise DataError(path, "no readable MetaImage file", _COPY_AGAIN, reason) from error
+        raise DataError(path, "no readable MetaImage file", COPY_AGAIN, reason) from error
     shape = tuple(int(side) for side in reader.GetSize())
     if len(shape) != 3:
         raise DataError(path, f"{len(shape)} axes, not three", "export the volume as 3D")
@@ -112,8 +112,7 @@ def _grid(path: Path, end: int, scratch: Path) -> tuple[tuple[int, ...], np.ndar
     affine[:3, :3] = np.reshape(reader.GetDirection(), (3, 3)) * reader.GetSpacing()
     affine[:3, 3] = reader.GetOrigin()
     if not places(affine):
-        reason = f"a grid of {shape} voxels that its header does not place"
-        raise DataError(path, reason, "mend its spacing and orientation, or export it again")
+        raise not_placed(path, shape)
     return shape, affine
 
 

@@ -164,7 +164,7 @@ def _several(studies: Sequence[Study], where: str, wanted: str | None) -> Severa
         count += f" of {len(patients)} patients"
     reason = count
     if wanted == NEWEST:
-        dates = "newest tells those of one patient only apart"
+        dates = "--study newest works only for studies of one patient"
         reason += f": {dates if len(patients) > 1 else 'their dates do not tell which is newest'}"
     cure = "choose one with --study UID"
     if wanted is None and len(patients) == 1:

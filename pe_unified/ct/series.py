@@ -87,10 +87,10 @@ def choose_series(
     """The series of a folder that is the scan.
 
     Of the axial CT series of one study that cover at least half as much as the longest, by these
-    rules in turn: slices rather than projections or virtual non-contrast images; one that names a
-    contrast agent, and not one that says there is none; the original rather than what was derived
-    from it; of reconstructions of one scan the one with the softer kernel; the most slices. What
-    remains is a tie, which the lower series UID decides, and the reason says so.
+    rules in turn: slices rather than projections or virtual non-contrast images; not one that says
+    that there is no contrast agent; the original rather than what was derived from it; one that
+    names a contrast agent; of reconstructions of one scan the one with the softer kernel; the most
+    slices. What remains is a tie, which the lower series UID decides, and the reason says so.
 
     Slices of one series that differ in size or orientation count as different series, and so do
     acquisitions over the same heights. Of these the later one goes first where it is about as
@@ -137,6 +137,8 @@ def choose_series(
     ]
     if best.doubles:
         notes.append(f"left out {best.doubles} duplicate slices")
+    if best.lost:
+        notes.append(f"left out {best.lost} slices that do not say where they lie")
     if best.kind in KIND_NAMES:
         notes.append(f"the slices are {KIND_NAMES[best.kind]}")
     if why:
@@ -153,12 +155,14 @@ class _Candidate:
     Attributes:
         slices: once each.
         doubles: how many more there are.
+        lost: how many more nothing tells the height of.
         covers: mm along the slice normal; None where unknown.
     """
 
     key: "_SeriesKey"
     slices: list[SliceHeader]
     doubles: int
+    lost: int
     covers: float | None
     kind: Kind
     contrast: Contrast
@@ -171,13 +175,15 @@ def _candidate(key: "_SeriesKey", group: Sequence[SliceHeader]) -> _Candidate:
     # Two phases at the same places, by numbers: whatever the names of the files, one is kept whole.
     slices, doubles = drop_duplicates(_by_number(group))
     levels = heights(slices)
-    covers = None
-    if None not in levels:
-        steps = np.diff(np.sort(np.array(levels, dtype=np.float64)))
+    placed = [header for header, level in zip(slices, levels, strict=True) if level is not None]
+    lost, covers = 0, None
+    if 2 * len(placed) > len(slices):
+        lost, slices = len(slices) - len(placed), placed
+        steps = np.diff(np.sort([level for level in levels if level is not None]))
         covers = float(np.median(steps)) * len(steps) if len(steps) else 0.0
     kind = max(map(kind_of, slices))
     contrast = min(map(contrast_of, slices))
-    return _Candidate(key, slices, len(doubles), covers, kind, contrast)
+    return _Candidate(key, slices, len(doubles), lost, covers, kind, contrast)
 
 
 def _long_enough(candidates: list[_Candidate]) -> list[_Candidate]:
@@ -222,12 +228,6 @@ def _latest(candidates: list[_Candidate]) -> list[_Candidate]:
     return [each for each in candidates if (each.key.acquisition or 0) == last[each.key[:5]]]
 
 
-def _says_contrast(best: _Candidate, _: list[_Candidate]) -> str:
-    if best.contrast is Contrast.NAMED:
-        return "names a contrast agent"
-    return "does not say that it has no contrast agent"
-
-
 def _says_original(best: _Candidate, _: list[_Candidate]) -> str:
     if best.kind is Kind.ORIGINAL:
         return "is original, not derived"
@@ -245,7 +245,7 @@ def _says_softer(best: _Candidate, others: list[_Candidate]) -> str:
 
 def _says_latest(best: _Candidate, others: list[_Candidate]) -> str:
     earlier = any(other.key[:5] == best.key[:5] for other in others)
-    return "is the latest acquisition of its series" if earlier else ""
+    return "is the latest of its series' acquisitions" if earlier else ""
 
 
 #: Each keeps the best of the candidates that are left, and says of the one that is taken in the
@@ -258,8 +258,12 @@ _RULES: tuple[
     ...,
 ] = (
     (_lowest(lambda each: not each.kind.shows_the_scan), lambda *_: "shows the scan itself"),
-    (_lowest(lambda each: each.contrast), _says_contrast),
+    (
+        _lowest(lambda each: each.contrast is Contrast.NONE),
+        lambda *_: "does not say that it has no contrast agent",
+    ),
     (_lowest(lambda each: each.kind), _says_original),
+    (_lowest(lambda each: each.contrast), lambda *_: "names a contrast agent"),
     (_softest, _says_softer),
     (_most_slices, lambda *_: "has the most slices"),
     (_latest, _says_latest),
@@ -330,7 +334,7 @@ def drop_duplicates(
 
 
 def _place(position: Sequence[float]) -> tuple[int, ...]:
-    """The same for slices at the same place."""
+    """A position rounded to 0.01 mm, to compare slices."""
     return tuple(round(value / SAME_PLACE_MM) for value in position)
 
 

@@ -40,6 +40,7 @@ class Stack:
         missing: number of slices that the steps say are absent.
         uneven: whether the steps differ although no slice is missing.
         placed: whether the headers say how the patient lies.
+        rescale: the slope and intercept of most slices that state them.
         contradictions: in words, why these slices cannot be one scan.
     """
 
@@ -53,6 +54,7 @@ class Stack:
     missing: int = 0
     uneven: bool = False
     placed: bool = True
+    rescale: tuple[float | None, float | None] = (None, None)
     contradictions: tuple[str, ...] = ()
 
     def affine_lps(self) -> np.ndarray | None:
@@ -77,9 +79,9 @@ class Stack:
 def stack_slices(headers: Sequence[SliceHeader]) -> Stack:
     """Order slices from feet to head and work out the geometry.
 
-    Order comes from the position along the slice normal; where a file states none, from
-    the slice location; else from the instance number; else from the file name. Ties keep
-    the order of instance numbers, then of names.
+    Order comes from the heights of the slices (see :func:`heights`); where one has none, from the
+    instance number; else from the file name. Ties keep the order of instance numbers, then of
+    names.
     """
     if not headers:
         raise ValueError("a stack needs at least one slice")
@@ -87,6 +89,8 @@ def stack_slices(headers: Sequence[SliceHeader]) -> Stack:
     rows_to_cols = stated or _SUPINE
     upward = _upward(rows_to_cols)
     z = heights(headers)
+    if None in z:
+        z = [None] * len(headers)
     order = sorted(range(len(headers)), key=lambda index: _order_key(headers[index], z[index]))
     slices = tuple(headers[index] for index in order)
     z_sorted = tuple(None if z[index] is None else round(z[index], 4) for index in order)  # type: ignore[arg-type]
@@ -108,6 +112,7 @@ def stack_slices(headers: Sequence[SliceHeader]) -> Stack:
         missing=missing,
         uneven=uneven,
         placed=stated is not None and any(h.position for h in headers),
+        rescale=(agreed(headers, "slope"), agreed(headers, "intercept")),
         contradictions=tuple(_contradictions(slices, z_sorted)),
     )
 
@@ -118,36 +123,49 @@ def _upward(orientation: Sequence[float]) -> np.ndarray:
 
 
 def heights(headers: Sequence[SliceHeader]) -> list[float | None]:
-    """Of slices of one orientation along their normal, mm; None for all where one does not say.
+    """Of slices of one orientation along their normal, mm; None where nothing tells.
 
-    A slice location may count from anywhere, in either direction and in any unit: where only some
-    slices lack a position, those that have both tell how. Where these do not lie on a line, the
-    locations stand for all.
+    A slice location may count from anywhere, in either direction and in any unit, and so does an
+    instance number: where only some slices lack a position, those that have both tell how. Where
+    these do not lie on a line, the locations stand for all.
     """
     upward = _upward(agreed(headers, "orientation") or _SUPINE)
     placed = [None if h.position is None else float(np.dot(h.position, upward)) for h in headers]
-    if None not in placed:
-        return placed
-    said = [header.slice_location for header in headers]
-    known = [(s, z) for s, z in zip(said, placed, strict=True) if None not in (s, z)]
+    numbers = [header.instance_number for header in headers]
+    located = [header.slice_location for header in headers]
+    levels = _filled(_filled(placed, located), numbers)
+    if None not in levels:
+        return levels
+    located = _filled(located, numbers)
+    if None in located and any(z is not None for z in placed):
+        return levels
+    known = [(s, z) for s, z in zip(located, placed, strict=True) if None not in (s, z)]
     if not known:
-        return said if None not in said else [None] * len(headers)
-    if any(s is None and z is None for s, z in zip(said, placed, strict=True)):
-        return [None] * len(headers)
-    locations, levels = np.array(known, dtype=np.float64).T
-    if np.ptp(locations) <= SAME_PLACE_MM:
-        return [None] * len(headers)
-    slope, start = np.polyfit(locations, levels, 1)
-    off = np.abs(levels - start - slope * locations).max()
-    if len(known) > 2 and off <= _OFF_THE_LINE * np.median(np.diff(np.unique(levels))):
-        return [
-            float(start + slope * (s or 0.0)) if z is None else z
-            for s, z in zip(said, placed, strict=True)
-        ]
-    if None in said:
-        return [None] * len(headers)
-    sense = -1.0 if slope < 0 else 1.0
-    return [sense * location for location in said if location is not None]
+        return located
+    places, heights = np.array(known, dtype=np.float64).T
+    if np.ptp(places) <= SAME_PLACE_MM:
+        return levels
+    sense = -1.0 if np.polyfit(places, heights, 1)[0] < 0 else 1.0
+    return [sense * location for location in located if location is not None]
+
+
+def _filled(levels: list[float | None], along: Sequence[float | None]) -> list[float | None]:
+    """Levels, with those that are missing from a line along something else; unchanged where the
+    others do not lie on one."""
+    known = [(a, z) for a, z in zip(along, levels, strict=True) if None not in (a, z)]
+    if None not in levels or len(known) < 3:
+        return levels
+    places, heights = np.array(known, dtype=np.float64).T
+    if min(np.ptp(places), np.ptp(heights)) <= SAME_PLACE_MM:
+        return levels
+    slope, start = np.polyfit(places, heights, 1)
+    off = np.abs(heights - start - slope * places).max()
+    if off > _OFF_THE_LINE * np.median(np.diff(np.unique(heights))):
+        return levels
+    return [
+        float(start + slope * a) if z is None and a is not None else z
+        for a, z in zip(along, levels, strict=True)
+    ]
 
 
 def _rise(slices: Sequence[SliceHeader], upward: np.ndarray) -> np.ndarray:

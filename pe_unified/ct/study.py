@@ -14,10 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from pe_unified.ct.archive import ArchiveLimits, unpack_gzip, unpack_tar, unpack_zip
+from pe_unified.ct.archive import (
+    ArchiveLimits,
+    is_gzipped,
+    unpack_gzip,
+    unpack_tar,
+    unpack_zip,
+)
+from pe_unified.ct.companions import is_companion
 from pe_unified.ct.dicom import read_hu
-from pe_unified.ct.dicom_file import COPY_AGAIN
-from pe_unified.ct.errors import DataError
+from pe_unified.ct.errors import COPY_AGAIN, COPY_OR_REMOVE, DataError
 from pe_unified.ct.grids import Turn, affine_of, placement_of, turn_of
 from pe_unified.ct.headers import (
     FolderScan,
@@ -80,6 +86,7 @@ class CTStudy:
             slice, mm; None where slices follow each other by ``step_mm``.
         files: one per slice for DICOM, the same for all frames of a multi-frame file; the one
             file else.
+        read: slice index to int16 (rows, cols), Hounsfield units.
         frames: one per slice for DICOM, the number of the frame in its file, from 1; None where the
             file holds one slice.
         sop_uids: one per slice for DICOM; empty else.
@@ -239,11 +246,41 @@ def _open(path: Path, choose: _Choose, scratch: Path, limits: ArchiveLimits | No
         unpacked.mkdir()
         (unpack_zip if name.endswith(".zip") else unpack_tar)(path, unpacked, limits)
         return replace(_open(unpacked, choose, scratch, limits), source=path)
-    return _from_series(FolderScan(read_headers(path)), path, choose)
+    plain = _unpacked(path, scratch / path.name, limits or ArchiveLimits())
+    return _from_series(FolderScan(read_headers(plain)), path, choose)
 
 
 def _is_volume(path: Path) -> bool:
     return path.name.lower().endswith((*NIFTI, *NRRD, *META_IMAGE))
+
+
+def _unpacked(path: Path, target: Path, limits: ArchiveLimits) -> Path:
+    """Where a file of slices lies that is gzipped no more."""
+    if path.suffix.lower() != ".gz" or is_companion(path) or not is_gzipped(path):
+        return path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        unpack_gzip(path, target, limits)
+    except DataError:
+        target.unlink(missing_ok=True)
+        raise
+    return target
+
+
+def _all_unpacked(
+    folder: Path, files: Sequence[Path], target: Path, limits: ArchiveLimits
+) -> tuple[list[Path], list[DataError]]:
+    """Files of a folder, gzipped no more; and errors of those that cannot be unpacked."""
+    plain, broken, left = [], [], limits.total_bytes
+    for path in files:
+        place = target / path.relative_to(folder)
+        try:
+            plain.append(_unpacked(path, place, replace(limits, total_bytes=left)))
+        except DataError as error:
+            broken.append(error)
+        else:
+            left -= place.stat().st_size if plain[-1] == place else 0
+    return plain, broken
 
 
 def _from_folder(
@@ -251,7 +288,9 @@ def _from_folder(
 ) -> CTStudy:
     """The series of a folder; where there is no slice in it, its only volume file."""
     files = list_files(folder)
-    scan = scan_files(files)
+    plain, broken = _all_unpacked(folder, files, scratch / "plain", limits or ArchiveLimits())
+    scan = scan_files(plain)
+    scan.broken += broken
     volumes = [file for file in files if _is_volume(file)]
     if not scan.headers and len(volumes) == 1:
         volume = _open(volumes[0], choose, scratch, limits)
@@ -282,10 +321,10 @@ def _from_stack(headers: Sequence[SliceHeader], notes: Sequence[str], where: Pat
 
     def read(index: int) -> np.ndarray:
         header = slices[index]
-        level = read_hu(header.path, header.frame)
+        level = read_hu(header.path, header.frame, stack.rescale)
         if level.shape != shape[1:]:
             reason = f"pixels {level.shape}, the rest of the series {shape[1:]}"
-            raise DataError(header.path, reason, COPY_AGAIN)
+            raise DataError(header.path, reason, COPY_OR_REMOVE)
         return level
 
     return CTStudy(

@@ -13,11 +13,11 @@ import nrrd
 import numpy as np
 
 from pe_unified.ct.archive import ArchiveLimits, unpack_stream
-from pe_unified.ct.errors import DataError
+from pe_unified.ct.detached import data_file_of
+from pe_unified.ct.errors import COPY_AGAIN, DataError
 from pe_unified.ct.grids import places
 from pe_unified.ct.hu import HU_MAX, HU_MIN, HU_OFFSET
 
-_COPY_AGAIN = "copy the file again from the source"
 #: No CT has more voxels along an axis.
 _LARGEST_SIDE = 20_000
 #: Nor more voxels: 3,000 slices of 1,024 x 1,024.
@@ -85,6 +85,7 @@ def open_nrrd(
     Raises:
         DataError: unreadable, cut short, or not three axes.
     """
+    data = data_file_of(path)
     try:
         with open(path, "rb") as file:
             header = nrrd.read_header(file)
@@ -93,7 +94,7 @@ def open_nrrd(
         affine = _nrrd_affine(header)
         encoding = str(header["encoding"]).lower()
     except Exception as error:  # the reader lets through what a damaged header causes
-        raise DataError(path, "no readable NRRD file", _COPY_AGAIN, error) from error
+        raise DataError(path, "no readable NRRD file", COPY_AGAIN, error) from error
     if len(shape) != 3:
         raise DataError(path, f"{len(shape)} axes, not three", "export the volume as 3D")
     require_sides(path, shape)
@@ -101,9 +102,8 @@ def open_nrrd(
     if kind is None:
         raise DataError(path, f"values of type '{header.get('type')}'", "save it as short or float")
     dtype = (">" if str(header.get("endian", "little")).lower() == "big" else "<") + kind
-    detached = header.get("datafile", header.get("data file"))
-    if detached is not None:
-        path, start = file_beside(path, str(detached)), 0
+    if data != path:
+        path, start = data, 0
     unusual = any(header.get(key) for key in ("lineskip", "line skip", "byteskip", "byte skip"))
     if unusual or encoding not in ("raw", "gzip", "gz", "bzip2", "bz2"):
         raise DataError(path, f"NRRD encoding '{encoding}' or skips", "save it as gzip or raw")
@@ -116,23 +116,9 @@ def open_nrrd(
         budget = limits.budget(os.path.getsize(path)) if limits else needed + _SPARE
         _unpack(path, start, plain, encoding, needed, budget)
     if os.path.getsize(plain) - offset < needed:
-        raise DataError(path, "the data are cut short", _COPY_AGAIN)
+        raise DataError(path, "the data are cut short", COPY_AGAIN)
     placed = _nrrd_space(header) is not None
     return RawArray(plain, offset, dtype, shape, placed), affine
-
-
-def file_beside(path: Path, detached: str) -> Path:
-    """The file that a detached header names.
-
-    Raises:
-        DataError: it is not there, or not in the header's folder.
-    """
-    data = path.parent / detached
-    if not data.resolve().is_relative_to(path.parent.resolve()):
-        raise DataError(path, f"its data file '{detached}' lies elsewhere", "put it beside it")
-    if not data.is_file():
-        raise DataError(path, f"no data file '{detached}' beside it", _COPY_AGAIN)
-    return data
 
 
 def require_sides(path: Path, shape: tuple[int, ...]) -> None:
@@ -144,6 +130,12 @@ def require_sides(path: Path, shape: tuple[int, ...]) -> None:
     voxels = int(np.prod(shape, dtype=object))
     if min(shape) < 1 or max(shape) > _LARGEST_SIDE or voxels > _MOST_VOXELS:
         raise DataError(path, f"a grid of {shape} voxels", "check that it is the CT")
+
+
+def not_placed(path: Path, shape: tuple[int, ...]) -> DataError:
+    """The error of a volume whose axes span no space."""
+    reason = f"a grid of {shape} voxels that its header does not place"
+    return DataError(path, reason, "correct its spacing and orientation, or export it again")
 
 
 def _unpack(path: Path, start: int, target: Path, encoding: str, needed: int, budget: int) -> None:
@@ -233,10 +225,9 @@ def _open_nifti(path: Path, name: Path) -> tuple[nibabel.arrayproxy.ArrayProxy, 
     require_sides(name, shape[:3])
     stored = int(proxy.offset) + int(np.prod(shape[:3], dtype=np.int64)) * dtype.itemsize
     if path.suffix.lower() != ".gz" and stored > path.stat().st_size:
-        raise DataError(name, "the data are cut short", _COPY_AGAIN)
+        raise DataError(name, "the data are cut short", COPY_AGAIN)
     if not places(affine):
-        reason = f"a grid of {shape} voxels that its header does not place"
-        raise DataError(name, reason, "mend its spacing and orientation, or export it again")
+        raise not_placed(name, shape)
     return proxy, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine, dtype.str
 
 
@@ -259,7 +250,7 @@ _NIFTI_ERRORS = (
 
 
 def _no_nifti(path: Path, error: Exception) -> DataError:
-    return DataError(path, "no readable NIfTI file", _COPY_AGAIN, error)
+    return DataError(path, "no readable NIfTI file", COPY_AGAIN, error)
 
 
 def volume_shift(levels: Iterable[np.ndarray]) -> int:

@@ -1,9 +1,11 @@
 """Whether the files of a study are still those that a report was made from."""
 
 import hashlib
-from glob import escape
+from contextlib import suppress
 from pathlib import Path
 
+from pe_unified.ct.detached import data_file_of
+from pe_unified.ct.errors import DataError
 from pe_unified.ct.headers import list_files
 
 
@@ -31,6 +33,6 @@ def fingerprint(study: Path, key: str = "") -> str:
 
 def _parts(study: Path) -> list[Path]:
     """A file, and where it is a header alone, the data beside it."""
-    if study.suffix.lower() not in (".mhd", ".nhdr"):
-        return [study]
-    return [study, *sorted(set(study.parent.glob(f"{escape(study.stem)}.*")) - {study})]
+    with suppress(DataError):  # analysing it will tell what is wrong
+        return list(dict.fromkeys([study, data_file_of(study)]))
+    return [study]

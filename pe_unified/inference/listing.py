@@ -1,16 +1,19 @@
 """Which studies a folder holds."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from pe_unified.ct.companions import is_companion
+from pe_unified.ct.detached import data_file_of
 from pe_unified.ct.errors import DataError, shown
-from pe_unified.ct.headers import natural_key
+from pe_unified.ct.headers import natural_key, read_headers
 from pe_unified.options import STUDY_ENDINGS, STUDY_FILES
 
 
 def find_studies(root: Path) -> list[Path]:
     """Every sub-folder of ``root``, and every file in it with one of the endings of
-    :data:`~pe_unified.options.STUDY_FILES`, in natural order.
+    :data:`~pe_unified.options.STUDY_FILES` or multi-frame CT, in natural order.
 
     Raises:
         DataError: no folder, or nothing in it.
@@ -30,15 +33,22 @@ def _visible(root: Path) -> list[Path]:
 
 
 def _is_study_file(path: Path) -> bool:
-    return path.name.lower().endswith(STUDY_FILES)
+    return path.name.lower().endswith(STUDY_FILES) or _holds_many_slices(path)
+
+
+def _holds_many_slices(path: Path) -> bool:
+    """Whether a file is a multi-frame CT; a slice by itself is no study."""
+    if is_companion(path) or not path.is_file():
+        return False
+    with suppress(DataError):
+        return read_headers(path)[0].frame is not None
+    return False
 
 
 def skipped_files(root: Path, studies: Sequence[Path]) -> list[str]:
     """Names of what lies in a folder and is neither a study nor the data beside a header."""
     known = set(studies)
-    stems = {study.stem for study in studies if study.suffix.lower() in (".mhd", ".nhdr")}
-    return [
-        shown(path.name)
-        for path in _visible(root)
-        if path not in known and path.name.partition(".")[0] not in stems
-    ]
+    for study in studies:
+        with suppress(DataError):  # analysing it will tell what is wrong
+            known.add(data_file_of(study))
+    return [shown(path.name) for path in _visible(root) if path not in known]

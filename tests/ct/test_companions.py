@@ -4,7 +4,7 @@ import gzip
 
 import numpy as np
 import pytest
-from dicom_files import write_hu, write_slice
+from dicom_files import write_enhanced, write_hu, write_slice
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage, generate_uid
 
@@ -93,6 +93,17 @@ def test_damaged_slices_stay_broken(tmp_path, name, damage):
     scan = scan_folder(tmp_path / "in")
     assert [error.where for error in scan.broken] == [str(tmp_path / "in" / name)]
     assert not scan.ignored
+
+
+def test_many_gzipped_frames_are_no_bomb(tmp_path, monkeypatch):
+    frames = [{"ImagePositionPatient": [0, 0, 2.0 * k]} for k in range(9)]
+    path = write_enhanced(tmp_path / "a", np.zeros((9, 64, 64), np.int16), frames)
+    packed = tmp_path / "in" / "a.dcm.gz"
+    packed.parent.mkdir()
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    monkeypatch.setattr("pe_unified.ct.dicom_file.LARGEST_SLICE", path.stat().st_size - 1000)
+    (error,) = scan_folder(packed.parent, many_in_one=False).broken
+    assert error.reason == "multi-frame image of 9 frames"
 
 
 def test_gzipped_slices_are_slices(tmp_path):

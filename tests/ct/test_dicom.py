@@ -15,7 +15,7 @@ from pydicom.uid import (
 
 from pe_unified.ct.dicom import read_hu
 from pe_unified.ct.errors import DataError, first_line
-from pe_unified.ct.headers import list_files, natural_key, read_header, scan_folder
+from pe_unified.ct.headers import list_files, natural_key, read_headers, scan_folder
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_file_without_preamble(tmp_path, truth, implicit, little):
         ds.PixelData = stored(truth).byteswap().tobytes()
         ds["PixelData"].VR = "OW"
     ds.save_as(tmp_path / "bare", implicit_vr=implicit, little_endian=little)
-    assert meta.MediaStorageSOPInstanceUID == read_header(tmp_path / "bare").sop_uid
+    assert meta.MediaStorageSOPInstanceUID == read_headers(tmp_path / "bare")[0].sop_uid
     np.testing.assert_array_equal(read_hu(tmp_path / "bare"), truth)
 
 
@@ -204,7 +204,7 @@ def test_values_below_storage_are_clipped(tmp_path):
 
 def test_non_square_pixels_are_kept_as_they_are(tmp_path, truth):
     path = write_slice(tmp_path / "a", stored(truth), PixelSpacing=[0.5, 0.9])
-    assert read_header(path).pixel_spacing == (0.5, 0.9)
+    assert read_headers(path)[0].pixel_spacing == (0.5, 0.9)
     assert read_hu(path).shape == truth.shape
 
 
@@ -220,7 +220,7 @@ def test_no_dicom_at_all(tmp_path, content):
     path = tmp_path / "a.dcm"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"a\.dcm"):
-        read_header(path)
+        read_headers(path)
 
 
 def test_absent_file(tmp_path):
@@ -251,7 +251,7 @@ def test_header_with_odd_values(tmp_path):
         ImageType="AXIAL",
         number=None,
     )
-    header = read_header(path)
+    header = read_headers(path)[0]
     assert header.pixel_spacing is None
     assert header.instance_number is None
     assert header.image_type == ("AXIAL",)
@@ -319,7 +319,7 @@ def test_a_deflated_slice_is_read_and_a_bomb_is_not(tmp_path, truth):
     bomb = packer.compress(bytes(128 << 20)) + packer.flush()
     (tmp_path / "bomb.dcm").write_bytes(whole[:start] + bomb)
     with pytest.raises(DataError, match="unpacks to far more than a slice"):
-        read_header(tmp_path / "bomb.dcm")
+        read_headers(tmp_path / "bomb.dcm")
 
 
 @pytest.mark.parametrize("kind", [b"UV", b"OB", b""])
@@ -351,7 +351,7 @@ def test_a_file_header_that_does_not_end(tmp_path, truth):
     whole = write_slice(tmp_path / "a.dcm", stored(truth)).read_bytes()
     (tmp_path / "b.dcm").write_bytes(whole[:144] + b"\x02\x00\x02\x01UI\0\0" * (1 << 18))
     with pytest.raises(DataError, match="a header of megabytes"):
-        read_header(tmp_path / "b.dcm")
+        read_headers(tmp_path / "b.dcm")
 
 
 def test_an_intercept_that_cannot_be_guessed(tmp_path):

@@ -6,10 +6,13 @@ from pe_unified.ct.kinds import Contrast, Kind, contrast_of, kind_of, not_hounsf
 NO_AGENT = """NONE, none, No, C-, c -, IV-, (-), -, W/O, w/o contrast, WO, WITHOUT
 Without IV contrast, KEIN, keine KM, Kein Kontrastmittel, ohne KM, KM: nein, SANS
 sans injection, NATIV, native, NON, Non-contrast, unenhanced, N/A, None given
-no contrast, ORAL, oral contrast only, ZONDER, SENZA"""
+no contrast, ORAL, oral contrast only, ZONDER, SENZA
+IV CONTRAST NONE, CONTRAST AGENT: NONE, IV CONTRAST: NO, KM IV NEIN
+CONTRAST MEDIA NOT GIVEN, IV CONTRAST NOT GIVEN, PO CONTRAST, SALINE, no contrast due to allergy"""
 AGENTS = """OMNIPAQUE 350, Non-ionic contrast, nonionic, ULTRAVIST, YES, C+, IV, & CONTRAST
 IV ISOVUE, Xenetix 350, oral and IV, mit KM, Natrium-Iothalamat, Novolux
-ISOVUE-370, Iomeron 400-, Niopam, SINOGRAFIN, applied"""
+ISOVUE-370, Iomeron 400-, Niopam, SINOGRAFIN, applied
+NO REACTION ISOVUE, no known allergies; Omnipaque, IV CONTRAST, CONTRAST MEDIA NON-IONIC"""
 
 
 def listed(texts):
@@ -26,7 +29,7 @@ def test_an_agent_is_named(agent):
     assert contrast_of(header(1, contrast=agent)) is Contrast.NAMED
 
 
-@pytest.mark.parametrize("agent", ["", "unknown", "Not specified"])
+@pytest.mark.parametrize("agent", ["", "unknown", "Not specified", "IV contrast: not known"])
 def test_silence_says_nothing_of_an_agent(agent):
     assert contrast_of(header(1, contrast=agent)) is Contrast.UNKNOWN
 
@@ -64,5 +67,7 @@ def test_other_units_than_hounsfield():
         {"image_type": (*plain, "MAT_SPECIFIC")},
         {"image_type": (*plain, "Z_EFF")},
         {"image_type": plain, "description": "IODINE MAP 3.0"},
+        {"image_type": plain, "description": "IODINE(WATER) 70"},
+        {"image_type": plain, "description": "WATER(IODINE)"},
     ):
         assert "map of a material" in not_hounsfield(header(1, **changes))

@@ -36,7 +36,7 @@ def test_patients_and_studies_are_told_apart():
         assert chosen == files[6:] and notes == ["left out 6 slices of other patients"]
     with pytest.raises(SeveralStudies, match="2 studies; choose one"):
         choose_study(files, "folder", "A")
-    with pytest.raises(SeveralStudies, match="newest tells those of one patient only apart"):
+    with pytest.raises(SeveralStudies, match="newest works only for studies of one patient"):
         choose_study(files, "folder", "newest")
     with pytest.raises(DataError, match="no study '9'; the studies here are: patient 'A'"):
         choose_study(files, "folder", "9")

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,6 +7,7 @@ from headers import header
 
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.series import axial_ct, choose_series, drop_duplicates
+from pe_unified.ct.stack import stack_slices
 
 
 def test_the_longest_axial_series_is_the_scan():
@@ -78,7 +80,7 @@ def test_acquisitions_over_the_same_heights_are_scans_of_their_own(offset, plain
     choice = choose_series(files, "folder")
     assert of(choice) == ({3}, 100)
     assert choice.reason.startswith("series s1#3, of 3: 100 axial slices")
-    assert choice.reason.endswith("it is the latest acquisition of its series")
+    assert choice.reason.endswith("it is the latest of its series' acquisitions")
     assert any(f"{plain} slices of series s1#1," in note for note in choice.notes)
     for number, count in ((1, plain), (2, 1), (3, 100)):
         assert of(choose_series(files, "folder", f"s1#{number}")) == ({number}, count)
@@ -169,10 +171,22 @@ def test_a_projection_goes_before_no_scan_whatever_it_says_of_contrast():
     scan = [header(k, z=k) for k in range(10)]
     assert choose_series([*other("MIP", contrast="X 350"), *scan], "folder").slices == scan
     # The angiography itself may be there as monoenergetic images only, beside the plain scan.
+    plain = [replace(each, contrast="NONE") for each in scan]
     mono = other("VMI", contrast="X 350")
-    choice = choose_series([*mono, *scan], "folder")
+    choice = choose_series([*mono, *plain], "folder")
     assert choice.slices == mono
     assert choice.notes[-1] == "the slices are virtual monoenergetic images"
+
+
+@pytest.mark.parametrize("words", ["VMI", "AVERAGE", "MPR"])
+def test_silence_on_contrast_makes_no_scan_lose_to_what_was_computed_from_it(words):
+    scan = [header(k, z=k) for k in range(10)]
+    choice = choose_series([*other(words, contrast="X 350"), *scan], "folder")
+    assert choice.slices == scan and choice.reason.endswith("it is original, not derived")
+    # Of originals the one that names an agent.
+    enhanced = [replace(each, contrast="X 350", series_uid="s2") for each in scan]
+    choice = choose_series([*scan, *enhanced], "folder")
+    assert choice.slices == enhanced and choice.reason.endswith("it names a contrast agent")
 
 
 def test_a_map_of_iodine_is_never_taken():
@@ -210,6 +224,30 @@ def test_a_tie_is_told_as_a_tie():
     assert choice.slices == first and "most slices" not in choice.reason
     tie = "it is like series s2 in all that counts: the first by UID is taken"
     assert choice.reason.endswith(tie)
+
+
+def test_a_reason_names_a_series_only_by_its_uid():
+    """What stands behind the word is replaced where studies are pseudonymised."""
+    passes = mixed(scan(50), scan(50, acquisition=2))
+    second = [header(50 + k, z=k, series_uid="s2") for k in range(50)]
+    reason = choose_series([*passes, *second], "folder").reason
+    assert "the latest" in reason and "is like series s2" in reason
+    assert set(re.findall(r"\bseries ([^\s,#]+)", reason)) == {"s1", "s2"}
+
+
+@pytest.mark.parametrize("number", [1003, None])
+def test_one_slice_without_a_place_hides_none_of_the_others(number):
+    """Its number tells the place, or it is left out; the phases are told apart all the same."""
+    plain, enhanced = scan(40), scan(40, acquisition=2)
+    for slices in (plain, enhanced):
+        number = number and slices[3].instance_number
+        slices[3] = replace(slices[3], position=None, instance_number=number)
+    choice = choose_series(mixed(plain, enhanced), "folder")
+    assert of(choice) == ({2}, 40 if number else 39)
+    note = "left out 1 slices that do not say where they lie"
+    assert (note in choice.notes) == (number is None)
+    stack = stack_slices(choice.slices)
+    assert stack.missing == (number is None) and stack.spacing_mm[2] == 1.0
 
 
 def test_of_two_kernels_of_one_scan_the_softer_is_taken():

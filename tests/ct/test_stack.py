@@ -92,24 +92,49 @@ def test_locations_may_count_slices_or_the_table(location):
     assert stack_slices(headers).z_mm == pytest.approx([2.0 * k for k in range(9)], abs=1e-3)
 
 
+#: Of a slice whose number says nothing of its place.
+UNNUMBERED = {"instance_number": None}
+
+
 def test_locations_that_fit_no_position_stand_for_themselves():
     """Or for nothing, where they are all the same."""
 
     def lost(locations):
         return [
-            header(k, z=None if k == 3 else 2.0 * k, slice_location=float(place))
+            header(k, z=None if k == 3 else 2.0 * k, slice_location=float(place), **UNNUMBERED)
             for k, place in enumerate(locations)
         ]
 
     squares = [-(k**2) for k in range(9)]
     stack = stack_slices(lost(squares))
-    assert [item.instance_number for item in stack.slices] == list(range(9))
+    assert [int(item.path.stem[1:]) for item in stack.slices] == list(range(9))
     assert stack.z_mm == tuple(float(k**2) for k in range(9))
     assert stack_slices(lost([0] * 9)).z_mm == (None,) * 9
 
 
-def test_a_slice_that_says_nothing_takes_the_heights_from_all():
-    stack = stack_slices([header(k, z=None if k == 2 else k) for k in range(5)])
+@pytest.mark.parametrize("said", ["position", "slice_location"])
+@pytest.mark.parametrize("sense", [1, -1])
+def test_a_slice_that_says_no_place_goes_by_its_number(said, sense):
+    """Numbers count from anywhere, also downwards."""
+    headers = [
+        header(50 + sense * k, **({} if k == 2 else {said: place(k)[said]})) for k in range(9)
+    ]
+    stack = stack_slices(headers)
+    assert list(stack.slices) == headers
+    assert stack.z_mm == pytest.approx([2.0 * k for k in range(9)])
+
+
+def place(k):
+    return {"position": (-10.0, -20.0, 2.0 * k), "slice_location": 2.0 * k}
+
+
+@pytest.mark.parametrize("numbers", [[None] * 5, [7, 2, 9, 4, 4]])
+def test_a_slice_that_says_nothing_takes_the_heights_from_all(numbers):
+    headers = [
+        header(k, z=None if k == 2 else k, instance_number=number)
+        for k, number in enumerate(numbers)
+    ]
+    stack = stack_slices(headers)
     assert stack.z_mm == (None,) * 5 and stack.places_mm is None
 
 

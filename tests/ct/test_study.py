@@ -1,15 +1,17 @@
 import gzip
 import shutil
 import tempfile
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from dicom_files import write_hu, write_slice
-from known_volume import SHAPE, assert_is_truth, read, write_folder, write_nrrd
+from dicom_files import write_enhanced, write_hu, write_slice
+from known_volume import ORIGIN, SHAPE, SPACING, assert_is_truth, read, write_folder, write_nrrd
 
+from pe_unified.ct.archive import ArchiveLimits
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.study import open_study
 
@@ -193,6 +195,63 @@ def test_gzipped_slices(tmp_path, truth, affine):
         (tmp_path / f"{path.name}.dcm.gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
     assert_is_truth(tmp_path, truth, affine)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_gzipped_frames_are_unpacked_once(tmp_path, truth, affine, monkeypatch, whole):
+    """Also where all of them are larger than a slice."""
+    frames = [{"ImagePositionPatient": [*ORIGIN[:2], ORIGIN[2] + SPACING[2] * k]} for k in range(6)]
+    shared = {"PixelSpacing": list(SPACING[:2])}
+    path = write_enhanced(tmp_path / "plain" / "a.dcm", truth, frames, shared=shared)
+    packed = tmp_path / "in" / "a.dcm.gz"
+    packed.parent.mkdir()
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    if whole:
+        monkeypatch.setattr("pe_unified.ct.dicom_file.LARGEST_SLICE", 1000)
+    unpacked = []
+    monkeypatch.setattr(
+        "gzip.open", lambda path, *words, was=gzip.open: unpacked.append(path) or was(path, *words)
+    )
+    for place in (packed, packed.parent):
+        assert_is_truth(place, truth, affine)
+        assert unpacked == [packed]
+        unpacked.clear()
+
+
+def test_gzipped_files_that_cannot_be_unpacked_are_named(tmp_path, truth):
+    write_folder(tmp_path / "in", truth)
+    (tmp_path / "in" / "cut.gz").write_bytes(gzip.compress(truth.tobytes())[:-20])
+    (tmp_path / "in" / "bomb.dcm.gz").write_bytes(gzip.compress(bytes(64 << 20)))
+    with open_study(tmp_path / "in") as study:
+        broken = {Path(error.where).name: error for error in study.broken}
+    assert broken.keys() == {"cut.gz", "bomb.dcm.gz"}
+    with pytest.raises(DataError, match=r"bomb\.dcm\.gz: unpacks to far more than it should"):
+        read(tmp_path / "in" / "bomb.dcm.gz")
+
+
+def test_together_gzipped_files_unpack_to_no_more_than_allowed(tmp_path, truth):
+    write_folder(tmp_path, truth)
+    for path in list(tmp_path.iterdir()):
+        size = path.stat().st_size
+        path.with_name(f"{path.name}.dcm.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    study, _ = read(tmp_path, limits=ArchiveLimits(total_bytes=4 * size))
+    assert len(study) == 4 and len(study.broken) == 2
+
+
+@pytest.mark.parametrize("lost", ["RescaleIntercept", "RescaleSlope"])
+def test_a_slice_without_a_rescale_takes_that_of_the_others(tmp_path, truth, affine, lost):
+    stored = (truth.astype(np.int32) + 1000).clip(0).astype(np.uint16)
+    for k, level in enumerate(stored):
+        elements = {"RescaleSlope": 2, "RescaleIntercept": -1000}
+        write_slice(
+            tmp_path / f"{k}",
+            level // 2,
+            ImagePositionPatient=[*ORIGIN[:2], ORIGIN[2] + SPACING[2] * k],
+            PixelSpacing=list(SPACING[:2]),
+            **{**elements, **({lost: None} if k == 2 else {})},
+        )
+    assert_is_truth(tmp_path, (truth + 1000).clip(0) // 2 * 2 - 1000, affine)
 
 
 SHARED_BY_ALL = (*("PixelSpacing", "SliceThickness", "StudyInstanceUID", "PatientID"),)

@@ -96,6 +96,15 @@ def test_nrrd_with_detached_data(tmp_path, truth, affine):
         assert study.broken == ()
 
 
+@pytest.mark.parametrize("several", ["LIST", "ct%03d.raw 1 6 1"])
+def test_nrrd_with_data_in_several_files(tmp_path, truth, affine, several):
+    write_nrrd(tmp_path / "ct.nhdr", truth.transpose(2, 1, 0), affine, encoding="raw")
+    header = (tmp_path / "ct.nhdr").read_text()
+    (tmp_path / "ct.nhdr").write_text(header.replace("ct.raw", f"{several}\nct1.raw"))
+    with pytest.raises(DataError, match="in several files; save it as one"):
+        read(tmp_path / "ct.nhdr")
+
+
 def test_nrrd_written_by_simpleitk(tmp_path, truth, affine):
     image = sitk.GetImageFromArray(truth)
     image.SetSpacing((SPACING[1], SPACING[0], SPACING[2]))

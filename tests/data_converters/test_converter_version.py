@@ -29,7 +29,7 @@ WHOLE, SMALL = (176, 224), (148, 148)
 #: Of the version and layout: where the lungs are, and digests of what is written down of the
 #: patient and of the pixels.
 GOLDEN: dict[str, dict[str, tuple[list[int] | None, str, str]]] = {
-    "1.3": {
+    "1.4": {
         "fumpe": ([26, 36, 172, 104], "1774542b95db94f8", "e53ad7e766fb9ddf"),
         "rsna": ([0, 22, 148, 104], "94720994dbe21e3d", "3bb0f94a878efc16"),
         "cadpe": ([26, 36, 172, 104], "69ec4ad2fd738e50", "e53ad7e766fb9ddf"),

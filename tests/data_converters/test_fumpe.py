@@ -3,6 +3,7 @@ import re
 import shutil
 
 import numpy as np
+import pydicom
 import pytest
 from pycocotools.coco import COCO
 from raw_sets import all_images, load_splits, tree, write_fumpe_patient
@@ -284,6 +285,23 @@ def test_a_gap_in_the_positions_is_noted(tmp_path):
     report = convert_fumpe(tmp_path / "raw", tmp_path / "out")
     assert report_faults(report) == []
     assert "2 slices seem to be missing" in report["patients"][0]["notes"][0]
+
+
+def test_a_slice_without_a_rescale_takes_that_of_the_others(tmp_path):
+    truth = write_fumpe_patient(tmp_path / "raw", "PAT001")
+    for k, path in enumerate(sorted((tmp_path / "raw" / "CT_scans" / "PAT001").iterdir())):
+        dataset = pydicom.dcmread(path)
+        stored = dataset.pixel_array.astype(np.int32) - 24
+        dataset.PixelData = stored.clip(0).astype(np.uint16).tobytes()
+        dataset.RescaleIntercept = -1000
+        if k == 3:
+            del dataset.RescaleIntercept
+        dataset.save_as(path)
+    convert_fumpe(tmp_path / "raw", tmp_path / "out")
+    images = sorted(all_images(tmp_path / "out"), key=lambda image: image["slice_index"])
+    for image, hu in zip(images, truth.hu, strict=True):
+        found = read_slice_png(tmp_path / "out" / image["file_name"])
+        np.testing.assert_array_equal(found.clip(-1000), hu.clip(-1000))
 
 
 def test_identifiers_that_anonymisers_emptied(tmp_path):

@@ -1,6 +1,7 @@
 """Painted studies through make_phantom, converter and verifier, in every layout."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -100,6 +101,24 @@ def test_all_sets_in_one(converted, tmp_path):
     report = merge([root / layout for layout in CONVERTERS], tmp_path / "all")
     assert report["totals"]["slices"] == len(CONVERTERS) * STUDIES * SLICES
     assert verify(tmp_path / "all") == []
+
+
+def test_real_patients_beside_painted_ones_stay_real(converted, tmp_path):
+    """A painted set unpacked within the folder of a real one."""
+    raw = tmp_path / "raw"
+    write_fumpe_patient(raw, "PAT901", count=6, root="1.2.3")
+    for part in ("CT_scans", "GroundTruth"):
+        shutil.copytree(converted[0] / "fumpe_raw" / part, raw / "painted" / part)
+    shutil.copy(converted[0] / "fumpe_raw" / "phantom.json", raw / "painted")
+    report = convert(Fumpe(raw), tmp_path / "out", RunOptions(quiet=True))
+    assert report_faults(report) == []
+    assert report["totals"]["synthetic_patients"] == STUDIES
+    assert report["totals"]["synthetic_slices"] == STUDIES * SLICES
+    painted = {
+        image["patient_id"]: image.get("synthetic") for image in all_images(tmp_path / "out")
+    }
+    assert painted.pop("PAT901") is None and list(painted.values()) == [True] * STUDIES
+    assert load_splits(tmp_path / "out")["train"]["info"]["synthetic"] == "in part"
 
 
 def test_painted_sets_say_so_and_merged_ones_how_much(converted, tmp_path):

@@ -99,6 +99,24 @@ def test_axes_in_another_order(tmp_path):
     assert_exact(out, "01GE", hu, mask)
 
 
+@pytest.mark.parametrize(("turned", "paired"), [(True, "by the headers"), (False, "by index")])
+def test_a_header_may_be_wrong_about_the_axes(tmp_path, turned, paired):
+    """Array or header alone has its axes in another order; the count of slices tells."""
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    hu, mask = write_case(raw, "01GE", claims=())
+    image = nibabel.load(raw / "01GE.nii.gz")
+    order = nibabel.orientations.axcodes2ornt("SRP")
+    turn = nibabel.orientations.ornt_transform(nibabel.io_orientation(image.affine), order)
+    other = image.as_reoriented(turn)
+    array = (other if turned else image).dataobj
+    nibabel.save(nibabel.Nifti1Image(np.asarray(array), other.affine), raw / "01GE.nii.gz")
+    report = convert(Read(raw), out, QUIET)
+    assert report_faults(report) == []
+    assert_exact(out, "01GE", hu, mask)
+    said = "disagree on which axes are slices, rows and columns; paired {}, which alone fits"
+    assert any(said.format(paired) in note for note in report["patients"][0]["notes"])
+
+
 def test_without_masks_nothing_decides(tmp_path):
     raw = tmp_path / "raw"
     write_case(raw, "01GE", mask=np.zeros((44, 48, 12), np.uint8))

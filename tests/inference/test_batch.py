@@ -414,6 +414,7 @@ def test_studies_are_found_in_natural_order(tmp_path):
     others = ("1.dcm", "c.dcm.gz", "notes.txt")
     for name in (*files, *others, "e.zraw"):
         (tmp_path / name).write_bytes(b"")
+    (tmp_path / "e.mhd").write_text("ElementDataFile = e.zraw")
     studies = find_studies(tmp_path)
     assert [path.name for path in studies] == [*files[:3], "case9", "case10", *files[3:]]
     # The data of a header are neither a study nor skipped.

@@ -133,7 +133,7 @@ def test_ctrl_c_says_how_to_go_on(command, tiny_dataset, tmp_path, monkeypatch):
     done = command("train", "configs/pe_cls_r50.py", *words)
     assert done.returncode == 130 and done.stderr.startswith("stopped; --resume goes on")
     done = command("train_steps", "configs/demo/steps.py", *words)
-    assert done.returncode == 130 and done.stderr.startswith("stopped; the same command goes on")
+    assert done.returncode == 130 and done.stderr.startswith("stopped; run the same command again")
 
 
 def test_publish_tells_thresholds_by_default(command, repository, tmp_path, monkeypatch):

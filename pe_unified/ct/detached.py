@@ -1,0 +1,48 @@
+"""The file beside a header that holds its data."""
+
+import os
+import re
+from pathlib import Path
+
+from pe_unified.ct.errors import COPY_AGAIN, DataError
+from pe_unified.options import META_IMAGE, NRRD
+
+#: A header takes less, bytes.
+_LONGEST_HEADER = 1 << 20
+#: Ends the header of a NRRD file; in that of a MetaImage the name of the data comes last.
+_END = re.compile(rb"\r?\n\r?\n")
+_NAMED = re.compile(rb"^[ \t]*(?:ElementDataFile[ \t]*=|data ?file:(?!=))([^\r\n]*)", re.I | re.M)
+#: How both formats name several files: one per line that follows, or a pattern with its numbers.
+_SEVERAL = re.compile(r"LIST\b.*|.*%.*\s\d+\s+\d+.*", re.I)
+
+
+def data_file_of(path: Path) -> Path:
+    """The file that holds the data of a volume: the one that its header names, else itself.
+
+    Raises:
+        DataError: it cannot be read, or is not there, or not in the header's folder, or the data
+            lie in several files.
+    """
+    if not path.name.lower().endswith((*META_IMAGE, *NRRD)):
+        return path
+    try:
+        with open(path, "rb") as file:
+            header = _END.split(file.read(_LONGEST_HEADER), maxsplit=1)[0]
+    except OSError as error:
+        raise DataError(path, "cannot be read", "make it readable for this user", error) from error
+    found = _NAMED.search(header)
+    name = os.fsdecode(found[1].strip()) if found else ""
+    if name.upper() in ("", "LOCAL"):
+        return path
+    data = path.parent / name
+    try:
+        beside, there = data.resolve().is_relative_to(path.parent.resolve()), data.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        beside, there = True, False
+    if not beside:
+        raise DataError(path, f"its data file '{name}' lies elsewhere", "put it beside it")
+    if there:
+        return data
+    if _SEVERAL.fullmatch(name):
+        raise DataError(path, "its data lie in several files", "save it as one .mha or .nrrd file")
+    raise DataError(path, f"no data file '{name}' beside it", COPY_AGAIN)
