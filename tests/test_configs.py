@@ -51,7 +51,7 @@ def test_config_builds(path):
         registry.TRANSFORMS.build(dict(transform))
     constructor = cfg.optim_wrapper.get("constructor", "DefaultOptimWrapperConstructor")
     assert registry.OPTIM_WRAPPER_CONSTRUCTORS.get(constructor) is not None
-    for name in types_in(cfg.to_dict()):
+    for name in set(types_in(cfg.to_dict())) - {"nms", "RoIAlign"}:  # mmcv's operators
         found = [each.get(name) for each in OWN_REGISTRIES if name in each.module_dict]
         borrowed = [found for each in OWN_REGISTRIES if (found := each.get(name)) is not None]
         assert found or borrowed, f"{path.name}: '{name}' is in no registry"

@@ -26,7 +26,10 @@ from pe_unified.evaluation.metrics import PATIENT_METRICS
 #: The head that gives what a metric measures.
 _MEASURED = {each.__name__: f"{each.default_prefix}_head" for each in PATIENT_METRICS}
 #: What mmengine's builders take out of a part's dictionary before they build it.
-_OF_THE_BUILDER = {"optim_wrapper": ("constructor", "paramwise_cfg")}
+_OF_THE_BUILDER = {
+    "optim_wrapper": ("constructor", "paramwise_cfg"),
+    "losses": ("loss_weight", "loss_name"),
+}
 
 
 class ConfigError(UserError, ValueError):
@@ -181,10 +184,11 @@ def _known(nodes: Sequence[Any], walked: Sequence[str], overrides: Mapping[str, 
     if not isinstance(node, dict):
         return []
     place = ".".join(walked)
+    name = next((part for part in reversed(walked) if not part.isdigit()), "")
     taken: set[str] = set()
     if "type" in node:
         taken = parameters_of(overrides.get(f"{place}.type", node["type"]))
-    return list(dict.fromkeys([*map(str, node), *_OF_THE_BUILDER.get(place, ()), *sorted(taken)]))
+    return list(dict.fromkeys([*map(str, node), *_OF_THE_BUILDER.get(name, ()), *sorted(taken)]))
 
 
 def _refuse_copied(cfg: Config, dotted: str) -> None:

@@ -105,9 +105,7 @@ class Heads(nn.Module):
         super().__init__()
         self.seg_head: Any = model.head("seg") if "seg" in model.tasks else None
         self.det_head: Any = model.head("det") if "det" in model.tasks else None
-        self.count = 0
-        if self.det_head is not None:
-            self.count = self.det_head.pyramid_levels
+        self.count = getattr(self.det_head, "pyramid_levels", 0)
 
     def forward(self, inputs: Tensor, *levels: Tensor) -> tuple[Tensor, ...]:
         found: list[Tensor] = []

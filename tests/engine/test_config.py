@@ -171,7 +171,8 @@ def test_misspelt_override_is_refused_with_a_hint(path, key, hint):
 @pytest.mark.parametrize(
     ("config", "overrides"),
     [
-        ("pe_cls_r50", {"model.cls_head.loss": "focal"}),
+        ("pe_cls_r50", {"model.cls_head.losses.0.label_smoothing": 0.1}),
+        ("pe_seg_r50", {"model.seg_head.losses.1.loss_weight": 0.5}),
         ("pe_det_r50", {"model.det_head.neck.out_channels": 64}),
         ("pe_seg_r50", {"model.seg_head.decoder.skip_channels": 8}),
         ("pe_cls_r50", {"train_dataloader.dataset.pipeline.4.elastic_amplitude": 6.0}),
@@ -203,7 +204,7 @@ def test_an_override_may_set_what_the_part_takes(repository, config, overrides):
 @pytest.mark.parametrize(
     ("key", "hint"),
     [
-        ("model.cls_head.losss", "loss"),
+        ("model.cls_head.lossses", "losses"),
         ("model.det_head.neck.out_chanels", "out_channels"),
         ("model.seg_head.decoder.chanels", "channels"),
         ("model.cls_head.loss_weight", "mask_weight"),
