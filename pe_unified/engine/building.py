@@ -11,9 +11,8 @@ from pe_unified.datasets.slice_dataset import DatasetError, PESliceDataset
 from pe_unified.engine.config import ConfigError
 from pe_unified.models.unified import PEUnified
 from pe_unified.models.weights import CheckpointError, ReuseError
+from pe_unified.tasks import TASKS
 
-#: What of a slice each head learns from.
-_LEARNS_FROM = {"cls": "label", "seg": "masks", "det": "boxes"}
 #: Their messages say all that there is to say.
 _CLEAR = (ConfigError, DatasetError, CheckpointError, ReuseError)
 #: What parts raise when they are given a value or a name that they do not take.
@@ -48,7 +47,7 @@ def require_labels(model: nn.Module, dataset: Any) -> None:
     if not isinstance(model, PEUnified) or not isinstance(dataset, PESliceDataset):
         return
     wanted = {
-        _LEARNS_FROM[task]: f"{task}_head"
+        TASKS[task].labels: TASKS[task].head
         for task in model.tasks
         if any(weight.requires_grad for weight in model.head(task).parameters())
     }

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pe_unified.evaluation.detection import DetTable
 from pe_unified.evaluation.figures import (
     difference_figure,
     precision_recall_figure,
@@ -23,11 +22,12 @@ from pe_unified.evaluation.intervals import (
     mean_statistic,
     paired_difference,
 )
-from pe_unified.evaluation.segmentation import SegTable
-from pe_unified.evaluation.slices import SliceTable
+from pe_unified.evaluation.metrics import PATIENT_METRICS
 from pe_unified.evaluation.tables import Table
+from pe_unified.tasks import TASKS
 
-TABLES: dict[str, type[Table]] = {"cls": SliceTable, "seg": SegTable, "det": DetTable}
+#: What a test leaves of a task.
+TABLES = {each.default_prefix: each.table_type for each in PATIENT_METRICS}
 
 
 @dataclass(frozen=True)
@@ -185,11 +185,9 @@ def draw_summary(
         if arms:
             cuts = {arm: first.threshold(arm, task) for arm in arms}
             draw(arms, folder / name, thresholds=cuts, note=_of_seed(note, runs))
-    for name, metrics in (
-        ("iou_by_step.png", ("seg/iou", "seg/dice")),
-        ("auc_by_step.png", ("cls/auc",)),
-        ("map_by_step.png", ("det/mAP_50", "det/mAP")),
-    ):
+    for task in TASKS.values():
+        name = f"{task.figure[0].partition('_')[0].lower()}_by_step.png"
+        metrics = [task.key(metric) for metric in task.figure]
         if any(metric in record["metrics"] for record in records for metric in metrics):
             step_figure(records, folder / name, metrics=metrics, note=note)
     comparisons = [each for each in comparisons if not math.isnan(each["difference"])]

@@ -21,10 +21,10 @@ from pe_unified.ct.errors import one_line
 from pe_unified.engine.knobs import KNOBS, apply_knobs, governed, kind_of
 from pe_unified.engine.parameters import parameters_of
 from pe_unified.errors import UserError
-from pe_unified.evaluation.metrics import PATIENT_METRICS
+from pe_unified.tasks import TASKS
 
 #: The head that gives what a metric measures.
-_MEASURED = {each.__name__: f"{each.default_prefix}_head" for each in PATIENT_METRICS}
+_MEASURED = {task.metric: task.head for task in TASKS.values()}
 #: What mmengine's builders take out of a part's dictionary before they build it.
 _OF_THE_BUILDER = {
     "optim_wrapper": ("constructor", "paramwise_cfg"),

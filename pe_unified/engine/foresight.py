@@ -9,17 +9,15 @@ from pe_unified.engine.config import ConfigError, listed_metrics
 from pe_unified.engine.knobs import kind_of
 from pe_unified.engine.recipe import Step
 from pe_unified.evaluation.intervals import LEVEL
-from pe_unified.evaluation.metrics import PATIENT_METRICS
+from pe_unified.tasks import METRIC_NAMES, TASKS
 
 
 def require_metric(metric: str, arms: Mapping[str, Config]) -> None:
     """What the end compares is a metric that both steps have."""
-    known = {f"{each.default_prefix}/{key}" for each in PATIENT_METRICS for key in each.keys}
-    if metric not in known:
-        raise ConfigError(
-            f"the comparison of '{metric}': no such metric; known: {', '.join(sorted(known))}"
-        )
-    head = f"{metric.split('/')[0]}_head"
+    if metric not in METRIC_NAMES:
+        known = ", ".join(sorted(METRIC_NAMES))
+        raise ConfigError(f"the comparison of '{metric}': no such metric; known: {known}")
+    head = TASKS[metric.split("/")[0]].head
     for arm, cfg in arms.items():
         if not cfg.model.get(head):
             raise ConfigError(f"the comparison of '{metric}': step {arm} has no {head}")
@@ -54,7 +52,7 @@ def require_test(step: Step, cfg: Config) -> None:
     for part in ("test_dataloader", "test_cfg", "test_evaluator"):
         if not cfg.get(part):
             raise ConfigError(f"step {step.name}: a recipe tests every step; give it {part}")
-    ours = {each.__name__ for each in PATIENT_METRICS}
+    ours = {task.metric for task in TASKS.values()}
     chosen = {kind_of(metric) for metric in listed_metrics(cfg, "val")}
     for metric in listed_metrics(cfg, "test"):
         kind = kind_of(metric)

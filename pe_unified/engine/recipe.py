@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from pe_unified.engine.config import ConfigError, read_python_config, refuse_near, stated_in
+from pe_unified.tasks import MODULES
 
 #: What a recipe may say at its top level, beside names of its own.
 _NAMES = ("steps", "comparisons", "settings", "step_settings", "backbone")
-#: Modules of PEUnified that a step may take from an earlier one.
-MODULES = ("backbone", "cls_head", "seg_head", "det_head")
 
 
 @dataclass(frozen=True)

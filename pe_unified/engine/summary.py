@@ -16,14 +16,7 @@ from pe_unified.engine.recipe import Recipe
 from pe_unified.evaluation.figure_style import footer
 from pe_unified.evaluation.metrics import warnings_of
 from pe_unified.files import write_text
-
-#: What the table shows, in order.
-COLUMNS = (
-    ("cls/auc", "slice AUC"),
-    ("seg/dice", "Dice"),
-    ("seg/iou", "IoU"),
-    ("det/mAP_50", "mAP_50"),
-)
+from pe_unified.tasks import COLUMNS
 
 _BUDGETS = (
     "Bold: equal in both arms. At equal iterations of the step the reused arm has had more in all, "
@@ -131,7 +124,7 @@ def mean_records(runs: Sequence[Run]) -> list[dict[str, Any]]:
 def _markdown(summary: Mapping[str, Any], seeds: int, note: str) -> str:
     records, comparisons = summary["steps"], summary["comparisons"]
     of_seeds = f"; means over {seeds} seeds" if seeds > 1 else ""
-    header = ["step", "reused", *(title for _, title in COLUMNS)]
+    header = ["step", "reused", *(title for title in COLUMNS.values())]
     header += ["iterations", "in all", "seconds"]
     lines = [
         f"# Recipe {summary['recipe']}",
@@ -147,7 +140,7 @@ def _markdown(summary: Mapping[str, Any], seeds: int, note: str) -> str:
     ]
     for record in records:
         cells = [record["name"], _reused(record)]
-        cells += [_with_interval(record["metrics"], key) for key, _ in COLUMNS]
+        cells += [_with_interval(record["metrics"], key) for key in COLUMNS]
         cells += [str(record["iterations"]), str(record["total_iterations"])]
         cells += [f"{record['seconds']:.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
@@ -191,7 +184,7 @@ def headline(metrics: Mapping[str, Any]) -> str:
     """The table's metrics in a few words, for the console."""
     values = [
         f"{name} {metrics[key]:.3f}"
-        for key, name in COLUMNS
+        for key, name in COLUMNS.items()
         if metrics.get(key) is not None and metrics[key] == metrics[key]
     ]
     return ", ".join(values) or "no metric"
@@ -203,13 +196,13 @@ def summary_table(summary: Mapping[str, Any]) -> RichTable:
     title = f"{summary['recipe']}: test patients"
     table = RichTable(title=title, caption="\n".join(told))
     table.add_column("step", no_wrap=True)
-    for _, name in COLUMNS:
+    for name in COLUMNS.values():
         table.add_column(name, justify="right")
     table.add_column("iters, in all", justify="right")
     for record in summary["steps"]:
         table.add_row(
             record["name"],
-            *(_with_interval(record["metrics"], key) for key, _ in COLUMNS),
+            *(_with_interval(record["metrics"], key) for key in COLUMNS),
             f"{record['iterations']}, {record['total_iterations']}",
             style="bold" if record["reused"] else None,
         )

@@ -20,24 +20,8 @@ from pe_unified.evaluation.figure_style import (
     new_figure,
 )
 from pe_unified.evaluation.intervals import Difference, FloatArray
+from pe_unified.tasks import METRIC_NAMES
 
-#: What axes and titles call a metric.
-METRIC_NAMES = {
-    "cls/accuracy": "Slice accuracy",
-    "cls/auc": "Slice AUC",
-    "cls/f1": "Slice F1",
-    "cls/sensitivity": "Slice sensitivity",
-    "cls/specificity": "Slice specificity",
-    "seg/dice": "Dice, pooled",
-    "seg/iou": "IoU, pooled",
-    "seg/dice_positive": "Dice, positive slices",
-    "seg/iou_positive": "IoU, positive slices",
-    "det/mAP": "mAP",
-    "det/mAP_50": "mAP at IoU 0.5",
-    "det/precision": "Box precision",
-    "det/recall": "Box recall",
-    "det/mean_iou": "Mean box IoU",
-}
 #: Numbers stand right of a panel, level with their row.
 _BESIDE: Any = ("axes fraction", "data")
 #: Dots of differences by what is equal in both arms.

@@ -15,6 +15,7 @@ from pe_unified.evaluation import detection, segmentation, slices
 from pe_unified.evaluation.intervals import FEW, LEVEL, RESAMPLES, Statistic, estimate
 from pe_unified.evaluation.tables import Table
 from pe_unified.registry import METRICS
+from pe_unified.tasks import TASKS
 
 AnyTable = TypeVar("AnyTable", bound=Table)
 
@@ -46,7 +47,12 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
             comparisons and later thresholds); None before, and where no slice has the label.
     """
 
-    keys: ClassVar[tuple[str, ...]]
+    table_type: ClassVar[type[Table]]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What it measures."""
+        return tuple(TASKS[self.default_prefix].metrics)
 
     def __init__(
         self,
@@ -168,8 +174,7 @@ class SliceMetric(PatientMetric[slices.SliceTable]):
             'f1'. The AUC needs no threshold.
     """
 
-    default_prefix = "cls"
-    keys = ("accuracy", "auc", "f1", "sensitivity", "specificity")
+    default_prefix, table_type = "cls", slices.SliceTable
 
     def __init__(self, criterion: slices.Criterion = "youden", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -210,8 +215,7 @@ class SegMetric(PatientMetric[segmentation.SegTable]):
     of 1/256. Where there is no ``seg_prob``, ``pred_sem_seg`` is taken as it is.
     """
 
-    default_prefix = "seg"
-    keys = ("dice", "iou", "dice_positive", "iou_positive")
+    default_prefix, table_type = "seg", segmentation.SegTable
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -246,8 +250,7 @@ class DetMetric(PatientMetric[detection.DetTable]):
     The last three at IoU 0.5 and the threshold; the chosen one has the best F1.
     """
 
-    default_prefix = "det"
-    keys = ("mAP", "mAP_50", "precision", "recall", "mean_iou")
+    default_prefix, table_type = "det", detection.DetTable
 
     def read(self, sample: Mapping[str, Any]) -> tuple:
         if "gt_instances" not in sample:

@@ -23,6 +23,7 @@ from pe_unified.models.unified import PEUnified
 from pe_unified.models.weights import CheckpointError, load_checkpoint_safely, training_data
 from pe_unified.notice import training_notice
 from pe_unified.registry import MODELS, TRANSFORMS
+from pe_unified.tasks import TASKS
 
 #: Read files or labels; a study brings its own slices and has no labels.
 _LOADERS = ("LoadCTSlice", "LoadPELabels")
@@ -218,11 +219,7 @@ def _usable_device(name: str) -> torch.device:
 def _thresholds(meta: Mapping[str, Any], tasks: Collection[str]) -> Thresholds:
     chosen = meta.get("validated") or {}
     origin = "validation split" if chosen else "none: the checkpoint was never validated"
-    defaults = [
-        name
-        for task, name in (("cls", "slice"), ("seg", "pixel"), ("det", "box"))
-        if task in tasks and chosen and _by_default(task, chosen)
-    ]
+    defaults = [TASKS[task].threshold for task in tasks if chosen and _by_default(task, chosen)]
     if defaults:
         origin += f"; at their defaults, as it cannot choose them: {', '.join(defaults)}"
     return Thresholds(

@@ -79,10 +79,6 @@ class PEClsHead(BaseModule):
     def loss_names(self) -> tuple[str, ...]:
         return (*self.losses, *(("loss_evidence",) if self.mask_weight else ()))
 
-    def knows(self, sample: PEDataSample) -> bool:
-        """Whether the sample carries this head's label."""
-        return "gt_label" in sample
-
     def forward(self, features: Sequence[Tensor], image: Tensor | None = None) -> Tensor:
         """Logits, float32 (n, classes), from the backbone's levels."""
         return self._logits(features, self._evidence(features))

@@ -74,10 +74,6 @@ class PEDetHead(BaseModule):
     def levels_read(self) -> tuple[int, ...]:
         return tuple(range(self.levels))
 
-    def knows(self, sample: PEDataSample) -> bool:
-        """Whether the sample carries this head's label."""
-        return "gt_instances" in sample
-
     def forward(
         self, features: Sequence[Tensor], image: Tensor | None = None
     ) -> tuple[list[Tensor], list[Tensor]]:

@@ -68,10 +68,6 @@ class PESegHead(BaseModule):
     def loss_names(self) -> tuple[str, ...]:
         return tuple(self.losses)
 
-    def knows(self, sample: PEDataSample) -> bool:
-        """Whether the sample carries this head's label."""
-        return "gt_sem_seg" in sample
-
     def forward(self, features: Sequence[Tensor], image: Tensor | None = None) -> Tensor:
         """Logits (n, 1, rows, cols) at the decoder's ``out_stride``."""
         return self.conv_seg(self.decoder(features, image))

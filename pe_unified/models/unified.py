@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.registry import MODELS
-
-TASKS = ("cls", "seg", "det")
+from pe_unified.tasks import TASKS
 
 
 @MODELS.register_module()
@@ -131,7 +130,7 @@ class PEUnified(BaseModel):
         read: set[int] = set()
         for task in chosen:
             head = self.head(task)
-            known = [i for i, sample in enumerate(data_samples) if head.knows(sample)]
+            known = [i for i, sample in enumerate(data_samples) if TASKS[task].field in sample]
             if known:
                 own = _rows(features, known, len(inputs))
                 image = _rows([inputs], known, len(inputs))[0]

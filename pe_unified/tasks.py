@@ -1,0 +1,104 @@
+"""The tasks, each once: what names them, what they learn from, and what measures them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Task:
+    """One answer of a model.
+
+    Attributes:
+        name: in front of its losses and metrics, ``cls_loss_ce`` and ``cls/auc``.
+        field: of a sample, holds its label.
+        labels: the same in a slice's record, and in words.
+        metric: class that measures it.
+        metrics: what that gives, by key: title on an axis.
+        columns: of these, what tables show, by key: title of the column.
+        figure: of these, what is drawn by step.
+        threshold: what an operating threshold is called in a report.
+    """
+
+    name: str
+    field: str
+    labels: str
+    metric: str
+    metrics: Mapping[str, str]
+    columns: Mapping[str, str]
+    figure: tuple[str, ...]
+    threshold: str
+
+    @property
+    def head(self) -> str:
+        """Module of the model, and its key in a config."""
+        return f"{self.name}_head"
+
+    def key(self, metric: str) -> str:
+        """``cls/auc`` of ``auc``."""
+        return f"{self.name}/{metric}"
+
+
+#: By name, in the order in which tables show them.
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task(
+            name="cls",
+            field="gt_label",
+            labels="label",
+            metric="SliceMetric",
+            metrics={
+                "accuracy": "Slice accuracy",
+                "auc": "Slice AUC",
+                "f1": "Slice F1",
+                "sensitivity": "Slice sensitivity",
+                "specificity": "Slice specificity",
+            },
+            columns={"auc": "slice AUC"},
+            figure=("auc",),
+            threshold="slice",
+        ),
+        Task(
+            name="seg",
+            field="gt_sem_seg",
+            labels="masks",
+            metric="SegMetric",
+            metrics={
+                "dice": "Dice, pooled",
+                "iou": "IoU, pooled",
+                "dice_positive": "Dice, positive slices",
+                "iou_positive": "IoU, positive slices",
+            },
+            columns={"dice": "Dice", "iou": "IoU"},
+            figure=("iou", "dice"),
+            threshold="pixel",
+        ),
+        Task(
+            name="det",
+            field="gt_instances",
+            labels="boxes",
+            metric="DetMetric",
+            metrics={
+                "mAP": "mAP",
+                "mAP_50": "mAP at IoU 0.5",
+                "precision": "Box precision",
+                "recall": "Box recall",
+                "mean_iou": "Mean box IoU",
+            },
+            columns={"mAP_50": "mAP_50"},
+            figure=("mAP_50", "mAP"),
+            threshold="box",
+        ),
+    )
+}
+
+#: Title on an axis, by the whole key of a metric.
+METRIC_NAMES = {
+    task.key(metric): title for task in TASKS.values() for metric, title in task.metrics.items()
+}
+#: Title of a table's column, likewise.
+COLUMNS = {
+    task.key(metric): title for task in TASKS.values() for metric, title in task.columns.items()
+}
+#: Modules of a model that a step may take from an earlier one.
+MODULES = ("backbone", *(task.head for task in TASKS.values()))
