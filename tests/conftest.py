@@ -7,14 +7,15 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from mmengine.registry import DefaultScope
 
-from data_converters.core.run import RunOptions, convert
-from data_converters.fumpe_to_coco import Fumpe
-from data_converters.make_phantom import write_layout
+from pe_unified.converters.pipeline.run import RunOptions, convert
+from pe_unified.converters.raw.fumpe import Fumpe
+from pe_unified.phantom.command import write_layout
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _SHARED = _REPOSITORY.parent / "shared" / "data"
@@ -23,7 +24,7 @@ _TESTS = Path(__file__).parent
 settings.register_profile("no_deadline", deadline=None)
 settings.load_profile("no_deadline")
 
-sys.path[:0] = [str(_TESTS), str(_TESTS / "engine"), str(_TESTS / "inference")]
+sys.path.insert(0, str(_TESTS))
 
 from dask_cluster import cluster  # noqa: E402, F401
 from tiny_dataset import write_tiny_dataset  # noqa: E402
@@ -103,3 +104,36 @@ def painted_set(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     write_layout(root / "raw", "fumpe", 4, seed=5, size=64, slices=16, truth=True)
     convert(Fumpe(root / "raw"), root / "set", RunOptions(quiet=True, split=(0.5, 0.0, 0.5)))
     return root / "set", root / "raw" / "truth"
+
+
+# One small untrained model, one painted study and its report. Most tests need no network, so what
+# loads torch is imported by the fixtures.
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> Path:
+    from studies import write_checkpoint
+
+    return write_checkpoint(tmp_path_factory.mktemp("model") / "m.pth")
+
+
+@pytest.fixture(scope="session")
+def predictor(checkpoint) -> Any:
+    from pe_unified.inference import StudyPredictor, load_model
+
+    return StudyPredictor(load_model(checkpoint, device="cpu", precision="fp32"))
+
+
+@pytest.fixture(scope="session")
+def folder(painted_set) -> Path:
+    """DICOM slices of one patient."""
+    return min((painted_set[1].parent / "CT_scans").iterdir())
+
+
+@pytest.fixture(scope="session")
+def report(predictor, folder, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
+    """The folder that was written, and the report."""
+    from pe_unified.reports import analyse_study
+
+    out = tmp_path_factory.mktemp("out") / "new" / "report"
+    return out, analyse_study(folder, out, predictor)

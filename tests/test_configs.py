@@ -9,8 +9,9 @@ import pytest
 from mmengine.registry import init_default_scope
 
 from pe_unified import registry
-from pe_unified.engine import load_config, load_recipe
-from pe_unified.engine.budget import Budget, budget_of, stretched
+from pe_unified.engine import load_config
+from pe_unified.recipes import load_recipe
+from pe_unified.recipes.budget import Budget, budget_of, stretched
 
 ROOT = Path(__file__).resolve().parents[1] / "configs"
 RECIPES = sorted(

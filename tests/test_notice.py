@@ -1,6 +1,6 @@
 import pytest
 
-from pe_unified.notice import SYNTHETIC_LINE, UNKNOWN_LINE, training_notice, unique
+from pe_unified.disclaimer import SYNTHETIC_LINE, UNKNOWN_LINE, training_notice, unique
 
 
 def entry(synthetic, slices=100):

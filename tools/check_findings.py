@@ -52,9 +52,9 @@ def main(argv: list[str] | None = None) -> int:
     from benchmarks.painted_faults import check_faults, summarise_faults
     from benchmarks.painted_truth import check_study, summarise
 
-    from pe_unified.ct.painting.labelmap import list_anatomies, read_label_map
-    from pe_unified.ct.phantom import paint_study
     from pe_unified.engine.evaluate import write_json
+    from pe_unified.phantom.labelmap import list_anatomies, read_label_map
+    from pe_unified.phantom.study import paint_study
 
     console = Console()
     anatomies = list(list_anatomies(args.anatomy).items()) if args.anatomy else [("", None)]

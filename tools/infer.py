@@ -3,7 +3,7 @@
 
 STUDY is a DICOM folder (mixed series, sub-folders, files without a suffix, gzipped slices), a DICOM
 file of one slice or of many (Enhanced CT), a volume file (NIfTI, NRRD, MetaImage), or an archive of
-any of them. OUT gets report.json (schema in pe_unified/inference/report.schema.json),
+any of them. OUT gets report.json (schema in pe_unified/reports/report.schema.json),
 report.html, slices.csv and mask.nii.gz (where the model outlines lesions); for DICOM also
 mask.seg.dcm and findings.sr.dcm. These two carry the patient and the study of the CT, so that an
 archive files them beside it; the others carry UIDs, never a patient's name.
@@ -26,7 +26,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pe_unified.command import exit_on_user_error
-from pe_unified.notice import RESEARCH_LINE
+from pe_unified.disclaimer import RESEARCH_LINE
 from pe_unified.options import BACKENDS, BATCH_SIZE, LUNG_SOURCES, STUDY_ENDINGS, positive
 from pe_unified.progress import phase, tell
 
@@ -142,7 +142,7 @@ def pseudonym_key() -> str | None:
 @exit_on_user_error(everything=True)
 def main() -> None:
     args = parse_args()
-    from pe_unified.inference import AnalysisOptions, analyse_study
+    from pe_unified.reports import AnalysisOptions, analyse_study
 
     # What matters of a header is read and judged here; its other faults are no news to the user.
     warnings.filterwarnings("ignore", module="pydicom")
@@ -187,7 +187,7 @@ def print_study(console: Console, study: "CTStudy") -> None:
 
 def print_report(console: Console, report: dict[str, Any]) -> None:
     from pe_unified.evaluation.verdict import score_text
-    from pe_unified.inference.report import is_listed, verdict_in_words
+    from pe_unified.reports.report import is_listed, verdict_in_words
 
     for flag in report["quality"]["flags"]:
         value = "" if flag["value"] is None else f"{flag['value']:g} {flag['unit']}".strip()

@@ -19,7 +19,7 @@ from pathlib import Path
 from infer import NEW_KEY, add_model_arguments, predictor_settings, pseudonym_key
 
 from pe_unified.command import exit_on_user_error
-from pe_unified.notice import RESEARCH_LINE
+from pe_unified.disclaimer import RESEARCH_LINE
 from pe_unified.options import STUDY_ENDINGS, positive
 from pe_unified.progress import say, tell
 from pe_unified.workers import usable_cores
@@ -52,8 +52,8 @@ def parse_args() -> argparse.Namespace:
 @exit_on_user_error(everything=True, goes_on="run the same command again to continue")
 def main() -> int:
     args = parse_args()
-    from pe_unified.inference import AnalysisOptions
-    from pe_unified.inference.batch import analyse_many
+    from pe_unified.reports import AnalysisOptions
+    from pe_unified.reports.batch import analyse_many
 
     cores = usable_cores()
     workers = args.workers or max(1, cores // 2)

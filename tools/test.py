@@ -35,7 +35,7 @@ def main() -> None:
     from mmengine.dist import is_main_process
 
     from pe_unified.engine.evaluate import evaluate_checkpoint, write_metrics
-    from pe_unified.engine.summary import metrics_table
+    from pe_unified.recipes.summary import metrics_table
 
     cfg = read_config(args)
     cfg.work_dir = args.work_dir or f"work_dirs/{Path(args.config).stem}/test"

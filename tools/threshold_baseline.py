@@ -34,7 +34,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def measure(converted: Path, truths: list[Path]) -> list[dict]:
     """The rows of the table."""
-    from data_converters.phantom.threshold import (
+    from pe_unified.phantom.threshold import (
         REGIONS,
         RegionVoxels,
         best_band,

@@ -41,8 +41,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     from pe_unified.engine import ConfigError, PERunner
-    from pe_unified.engine.foresight import require_files
     from pe_unified.engine.runner import refuse_used
+    from pe_unified.recipes.preflight import require_files
 
     cfg = read_config(args)
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}"

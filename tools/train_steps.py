@@ -86,8 +86,8 @@ def main() -> None:
     args = parse_args()
     from mmengine.dist import is_main_process
 
-    from pe_unified.engine import run_recipe
-    from pe_unified.engine.summary import summary_table
+    from pe_unified.recipes import run_recipe
+    from pe_unified.recipes.summary import summary_table
 
     summary = run_recipe(
         args.recipe,

@@ -21,7 +21,7 @@ from pydicom.uid import (
 )
 
 from pe_unified.ct.codestream import jpeg_frame
-from pe_unified.ct.scratch import PREFIX
+from pe_unified.ct.temporary_folder import PREFIX
 
 #: The name of the decoder within pydicom, which looks names up in lower case.
 PLUGIN = "simpleitk"

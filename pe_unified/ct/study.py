@@ -34,9 +34,9 @@ from pe_unified.ct.headers import (
     scan_files,
 )
 from pe_unified.ct.meta_image import open_meta
-from pe_unified.ct.scratch import scratch_folder
 from pe_unified.ct.series import SeriesChoice, choose_series
 from pe_unified.ct.stack import stack_slices
+from pe_unified.ct.temporary_folder import scratch_folder
 from pe_unified.ct.volume_files import (
     RawArray,
     level_to_hu,

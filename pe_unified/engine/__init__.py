@@ -1,4 +1,4 @@
-"""Running training and evaluation: configs, hooks, precision, checkpoints, steps."""
+"""One run of training or evaluation: configs, hooks, precision, checkpoints."""
 
 from pe_unified.engine.config import ConfigError, apply_knobs, load_config
 from pe_unified.engine.hooks import MeanLossHook, NaNGuardHook, WholeCheckpointHook
@@ -6,9 +6,7 @@ from pe_unified.engine.layer_decay import LayerDecayConstructor
 from pe_unified.engine.logs import LocalVisBackend
 from pe_unified.engine.precision import PrecisionOptimWrapper
 from pe_unified.engine.progress import ProgressHook
-from pe_unified.engine.recipe import load_recipe
 from pe_unified.engine.runner import PERunner
-from pe_unified.engine.steps import run_recipe
 
 __all__ = [
     "ConfigError",
@@ -22,6 +20,4 @@ __all__ = [
     "WholeCheckpointHook",
     "apply_knobs",
     "load_config",
-    "load_recipe",
-    "run_recipe",
 ]

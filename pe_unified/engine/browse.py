@@ -13,11 +13,11 @@ from mmengine.registry import init_default_scope
 
 from pe_unified.ct.windows import resolve_window
 from pe_unified.datasets import Draw, PESliceDataset
+from pe_unified.disclaimer import RESEARCH_LINE
 from pe_unified.engine.config import ConfigError
 from pe_unified.engine.knobs import kind_of
 from pe_unified.files import write_bytes
 from pe_unified.inputs import require_apart
-from pe_unified.notice import RESEARCH_LINE
 from pe_unified.progress import track
 from pe_unified.registry import DATASETS, SCOPE
 

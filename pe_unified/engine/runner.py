@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from pe_unified.ct.errors import one_line
 from pe_unified.datasets import training_sources
+from pe_unified.disclaimer import unique
 from pe_unified.engine.building import building, require_labels
 from pe_unified.engine.config import ConfigError
 from pe_unified.engine.hooks import checkpoints_of
@@ -36,7 +37,6 @@ from pe_unified.models.weights import (
     tensors_of,
     training_data,
 )
-from pe_unified.notice import unique
 from pe_unified.version import __version__
 
 _RUN_NUMBERS = itertools.count(1)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pe_unified.models.precision import autocast
-from pe_unified.models.unified import PEUnified
+from pe_unified.models.slice_model import PEUnified
 from pe_unified.models.weights import CheckpointError
 from pe_unified.options import BACKENDS
 from pe_unified.version import __version__

@@ -1,12 +1,12 @@
 """Backbones, heads and the unified model."""
 
-from pe_unified.models.backbones import FeatureInfo, PEResNet, PESwin
-from pe_unified.models.cls_head import PEClsHead
+from pe_unified.models.backbones.levels import FeatureInfo, PEResNet, PESwin
 from pe_unified.models.data_preprocessor import PEDataPreprocessor
-from pe_unified.models.det_head import PEDetHead
-from pe_unified.models.mmseg_head import PEUNetDecodeHead
-from pe_unified.models.seg_head import PESegHead
-from pe_unified.models.unified import PEUnified
+from pe_unified.models.heads.cls import PEClsHead
+from pe_unified.models.heads.det import PEDetHead
+from pe_unified.models.heads.mmseg import PEUNetDecodeHead
+from pe_unified.models.heads.seg import PESegHead
+from pe_unified.models.slice_model import PEUnified
 
 __all__ = [
     "FeatureInfo",

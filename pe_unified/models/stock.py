@@ -16,9 +16,9 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 from pe_unified.datasets.data_sample import PEDataSample
-from pe_unified.models.det_parts import completed_parts
-from pe_unified.models.pretrained import SWIN_FRESH
-from pe_unified.models.unified import PEUnified
+from pe_unified.models.backbones.pretrained import SWIN_FRESH
+from pe_unified.models.heads.det_parts import completed_parts
+from pe_unified.models.slice_model import PEUnified
 from pe_unified.models.weights import ReuseReport, take_over
 from pe_unified.registry import MODELS
 

@@ -18,8 +18,8 @@ from pe_unified.ct.lungs import (
     search_grid,
     shrink_slice,
 )
-from pe_unified.ct.painting.labelmap import read_label_map
-from pe_unified.ct.phantom import STRUCTURES, GasParams, PhantomParams, paint_study
+from pe_unified.phantom.labelmap import read_label_map
+from pe_unified.phantom.study import STRUCTURES, GasParams, PhantomParams, paint_study
 
 AIR, LUNG, TISSUE, VESSEL = -1000, -850, 40, 300
 

@@ -11,14 +11,15 @@ from mmengine.structures import InstanceData, PixelData
 
 from pe_unified.ct.hu import write_slice_png
 from pe_unified.datasets.data_sample import PEDataSample
-from pe_unified.evaluation import figure_overlays, figures
+from pe_unified.disclaimer import RESEARCH_LINE
+from pe_unified.evaluation import figures
 from pe_unified.evaluation.detection import DetTable, match_slice
-from pe_unified.evaluation.figure_curves import roc_band
-from pe_unified.evaluation.figure_style import footer, new_figure
+from pe_unified.evaluation.figures import overlays as figure_overlays
+from pe_unified.evaluation.figures.curves import roc_band
+from pe_unified.evaluation.figures.style import footer, new_figure
 from pe_unified.evaluation.intervals import Difference
 from pe_unified.evaluation.lesions import LesionTable
 from pe_unified.evaluation.slices import SliceTable, roc_points
-from pe_unified.notice import RESEARCH_LINE
 
 
 @pytest.fixture

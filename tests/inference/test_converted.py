@@ -5,8 +5,8 @@ import json
 import pytest
 
 from pe_unified.datasets import PESliceDataset
-from pe_unified.inference import analyse_study
 from pe_unified.inference.converted import judge_exams, whole_exams
+from pe_unified.reports import analyse_study
 
 
 def dataset_of(root, split="test"):

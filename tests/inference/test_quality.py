@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from studies import study_of, survey_of
 
-from pe_unified.ct.phantom import PhantomParams, paint_study
 from pe_unified.inference.quality import blood_hu, blurred_share, check_quality
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey
+from pe_unified.phantom.study import PhantomParams, paint_study
 
 STILL = PhantomParams(motion_rate=0.0, poor_contrast_rate=0.0, indeterminate_rate=0.0)
 

@@ -3,9 +3,9 @@ import pytest
 from studies import study_of, survey_of
 
 from pe_unified.ct.lungs import LUNG_MARGIN_MM, lung_box
-from pe_unified.ct.phantom import paint_study
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey
+from pe_unified.phantom.study import paint_study
 
 
 @pytest.fixture(scope="module")

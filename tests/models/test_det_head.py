@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 from part_testers import LEVELS, HeadTester, levels_for
 
-from pe_unified.models.det_parts import completed_parts
+from pe_unified.models.heads.det_parts import completed_parts
 from pe_unified.registry import MODELS
 from pe_unified.testing import tiny_batch, usual_det_head
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pe_unified.datasets.data_sample import PEDataSample
-from pe_unified.models.geometry import SliceGeometry
+from pe_unified.models.slice_geometry import SliceGeometry
 
 CROPS = st.tuples(
     st.integers(-9, 30), st.integers(-9, 30), st.integers(1, 40), st.integers(1, 40)

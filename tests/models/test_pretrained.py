@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.models._utils import IntermediateLayerGetter
 
 from pe_unified.models import PEResNet, PESwin
-from pe_unified.models.pretrained import load_pretrained
+from pe_unified.models.backbones.pretrained import load_pretrained
 from pe_unified.models.weights import CheckpointError, ReuseError
 from pe_unified.registry import MODELS
 from pe_unified.testing import tiny_model_config

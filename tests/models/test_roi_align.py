@@ -2,7 +2,7 @@ import pytest
 import torch
 from mmcv.ops import RoIAlign
 
-from pe_unified.models.roi_align import SharedOutRoIAlign
+from pe_unified.models.heads.roi_align import SharedOutRoIAlign
 
 OPTIONS = dict(output_size=7, spatial_scale=0.25, sampling_ratio=0, use_torchvision=True)
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from part_testers import LEVELS, levels_for, without_gradient
 
-from pe_unified.models.unet_decoder import UNetDecoder
+from pe_unified.models.decoders.unet import UNetDecoder
 
 WIDTHS = {1: (12, 10, 8, 6, 4), 2: (12, 10, 8, 6), 4: (12, 10, 8)}
 

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from pe_unified.ct.phantom import paint_study
+from pe_unified.phantom.study import paint_study
 
 
 @pytest.fixture

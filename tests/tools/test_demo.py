@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data_converters.core import cli
+from pe_unified.converters import command_line as cli
 
 #: What a repeat of the demo looks at: what is finished there is kept by the stages themselves.
 RESUMED = ["make_phantom", "fumpe_to_coco", "make_phantom", "rsna_to_coco", "train_steps"]

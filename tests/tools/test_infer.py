@@ -64,7 +64,7 @@ def test_a_coarse_volume_is_analysed(run, tmp_path):
 
 
 def test_a_fault_is_one_line(repository, checkpoint, tmp_path):
-    """In a process of its own. tests/inference/test_hard_to_break.py has many more, in one."""
+    """In a process of its own. tests/reports/test_hard_to_break.py has many more, in one."""
     (tmp_path / "thesis.dcm").write_bytes(b"%PDF-1.7 not a slice" * 20)
     words = [sys.executable, "tools/infer.py", tmp_path / "thesis.dcm", "--checkpoint", checkpoint]
     words += ["--out", tmp_path / "out"]

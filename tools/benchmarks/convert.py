@@ -21,10 +21,10 @@ from scipy.io import savemat
 
 from benchmarks.bare_convert import convert_bare
 from benchmarks.common import side_by_side
-from data_converters.core.run import RunOptions, convert
-from data_converters.core.schema import EXAM_LABELS
-from data_converters.fumpe_to_coco import Fumpe
-from data_converters.rsna_to_coco import Rsna
+from pe_unified.converters.contract.schema import EXAM_LABELS
+from pe_unified.converters.pipeline.run import RunOptions, convert
+from pe_unified.converters.raw.fumpe import Fumpe
+from pe_unified.converters.raw.rsna import Rsna
 from pe_unified.csv_files import csv_text
 from pe_unified.files import write_text
 from pe_unified.options import positive

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 
 from benchmarks.painted_truth import aerated_lung, as_study, dice_of, sharp_lungs
-from pe_unified.ct.painting.labelmap import LabelMap
-from pe_unified.ct.phantom import GasParams, PhantomParams, paint_study
 from pe_unified.ct.study import CTStudy
 from pe_unified.inference.quality import check_quality
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import Survey, survey
+from pe_unified.phantom.labelmap import LabelMap
+from pe_unified.phantom.study import GasParams, PhantomParams, paint_study
 
 #: Slices of the studies, mm: as painted, and of thicker ones made of them.
 _FINE_MM, _THICKER_MM = 1.0, (2.5, 5.0, 8.0)

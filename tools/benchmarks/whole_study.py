@@ -15,12 +15,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.studies import ROOT, first_half
 from pe_unified.ct.study import open_study
-from pe_unified.inference import SlicePrediction, StudyPredictor, analyse_study, load_model
+from pe_unified.inference import SlicePrediction, StudyPredictor, load_model
 from pe_unified.inference.engines import exported_folder
 from pe_unified.inference.export import export_model
 from pe_unified.inference.predictor import PredictorSettings
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey
+from pe_unified.reports import analyse_study
 
 #: Between the fast ways and the plain one.
 MOST_DIFFERENCE, LEAST_DICE = 0.01, 0.99

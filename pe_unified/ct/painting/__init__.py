@@ -1,1 +1,1 @@
-"""The parts that a study is painted from; `pe_unified.ct.phantom` puts them together."""
+"""The parts that a study is painted from; `pe_unified.phantom.study` puts them together."""

@@ -1,0 +1,1 @@
+"""The public sets into one layout on disk."""

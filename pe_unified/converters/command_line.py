@@ -1,0 +1,210 @@
+"""The command line that all converters share."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from pe_unified.command import exit_on_user_error
+from pe_unified.converters.contract.known_splits import read_splits
+from pe_unified.converters.pipeline.plan import Converter
+from pe_unified.converters.pipeline.raw_folders import MANIFEST
+from pe_unified.converters.pipeline.run import (
+    REPORT,
+    RunOptions,
+    convert,
+    report_faults,
+    report_warnings,
+)
+from pe_unified.ct.errors import DataError
+from pe_unified.inputs import require_apart
+from pe_unified.options import positive
+from pe_unified.progress import phase, show_progress_by
+from pe_unified.workers import usable_cores
+
+_EPILOG = """\
+OUT then holds images/<patient>/<nnnn>.png (16 bit, HU + 1024), annotations/{train,val,test}.json
+(COCO), and conversion_report.json, which lists every patient. Killed and started again with the
+same command, the run goes on where it stopped and ends with the same bytes. Exit status 1 means
+that something was skipped or is wrong; the report says what, and what to do.
+"""
+#: The anatomy that is painted anew for every study.
+_PROCEDURAL = "procedural"
+#: How many faults are printed before the report has to be read.
+_SHOWN = 20
+
+
+def make_parser(description: str, raw_help: str) -> argparse.ArgumentParser:
+    """A parser with RAW, OUT and the options that every converter has."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("raw", metavar="RAW", type=Path, help=raw_help)
+    parser.add_argument("out", metavar="OUT", type=Path, help="the data set's folder; made here")
+    add_workers(parser)
+    parser.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="work on the cluster of this running Dask scheduler, e.g. tcp://host:8786; its "
+        "workers must see RAW and OUT under the same paths",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the splits (default: %(default)s)")
+    parser.add_argument(
+        "--split",
+        type=float,
+        nargs=3,
+        metavar=("TRAIN", "VAL", "TEST"),
+        default=(0.7, 0.15, 0.15),
+        help="shares of the patients (default: 0.7 0.15 0.15)",
+    )
+    parser.add_argument(
+        "--folds",
+        type=int,
+        default=0,
+        metavar="K",
+        help="also write fold<i>_train.json and fold<i>_val.json, i = 0 .. K-1, over the patients "
+        "outside the test split",
+    )
+    parser.add_argument(
+        "--groups",
+        type=Path,
+        metavar="FILE.json",
+        help="a mapping of patient to group; a group is never divided between splits "
+        "(default: the anatomies listed in RAW/phantom.json, where there is one)",
+    )
+    parser.add_argument(
+        "--splits-of",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DATA",
+        help="a converted set: its patients and groups get the split here that they have there, "
+        "the others are divided as usual, so that both sets can be merged; may be given again",
+    )
+    parser.add_argument(
+        "--allow-skips",
+        action="store_true",
+        help="exit with 0 although patients were skipped or problems found",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    return parser
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        default=usable_cores(),
+        help="processes to work with (default: the cores of this machine, %(default)s)",
+    )
+
+
+def add_hu_check(parser: argparse.ArgumentParser) -> None:
+    """The switch of the sets that have masks."""
+    parser.add_argument(
+        "--no-hu-check",
+        action="store_true",
+        help="convert patients although the HU under the masks are not those of emboli",
+    )
+
+
+def run_options(args: argparse.Namespace, part: bool = False) -> RunOptions:
+    """The shared options from parsed arguments.
+
+    ``part``: some of the set only, which may go with the groups of all of it.
+    """
+    return RunOptions(
+        workers=args.workers,
+        scheduler=args.scheduler,
+        seed=args.seed,
+        split=tuple(args.split),
+        folds=args.folds,
+        groups=read_groups(args.raw, args.groups),
+        every_group_known=args.groups is not None and not part,
+        known=read_splits(args.splits_of, args.out),
+    )
+
+
+def read_groups(raw: Path, groups: Path | None) -> dict[str, str]:
+    """Patient to group, from a file or from the manifest of generated studies."""
+    path = groups or raw / MANIFEST
+    if groups is None and not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise DataError(path, f"cannot be read ({error})", "give a JSON object") from error
+    if groups is None:
+        return manifest_groups(content)
+    if not isinstance(content, dict) or not all(isinstance(v, str) for v in content.values()):
+        raise DataError(path, "is not an object of patient: group", "write one text per patient")
+    return content
+
+
+def manifest_groups(manifest: dict) -> dict[str, str]:
+    """Patient to anatomy, from the manifest that make_phantom leaves.
+
+    Studies painted on the body of the same real patient belong together; procedural bodies
+    are all different.
+    """
+    groups = {}
+    for study in manifest.get("studies", ()):
+        anatomy = study.get("anatomy", _PROCEDURAL)
+        if anatomy != _PROCEDURAL:
+            groups[study["patient_id"]] = anatomy
+            # An edition without identifiers names its patients by study.
+            groups[study.get("study_uid", study["patient_id"])] = anatomy
+    return groups
+
+
+#: Around every command here; what raises ValueError are its options.
+command = exit_on_user_error(
+    status=2, goes_on="run the same command again to continue", also=(ValueError,)
+)
+
+
+@command
+def main(
+    make: Callable[[argparse.Namespace], Converter],
+    parser: argparse.ArgumentParser,
+    is_part: Callable[[argparse.Namespace], bool] = lambda args: False,
+) -> int:
+    """Run a converter's command line; returns the exit status."""
+    args = parser.parse_args()
+    args.raw = args.raw.resolve()
+    if args.quiet:
+        show_progress_by(None)
+    require_apart(args.out, args.raw)
+    if not args.raw.is_dir():
+        raise DataError(args.raw, "a file, not a folder", "point to the folder of the set")
+    options = run_options(args, is_part(args))
+    with phase("listing the raw set"):
+        converter = make(args)
+    report = convert(converter, args.out, options)
+    totals = report["totals"]
+    painted = totals["synthetic_patients"]
+    print(
+        f"{totals['converted']} of {totals['patients']} patients converted to {args.out}: "
+        f"{totals['slices']} slices, {totals['positive_slices']} with an embolus, "
+        f"{totals['annotations']} annotations"
+        + (f"; {painted} of the patients are synthetic: painted, no patients" if painted else "")
+    )
+    for note in report["notes"]:
+        print(f"  {note}", file=sys.stderr)
+    noted = sum(bool(entry.get("notes")) for entry in report["patients"])
+    if noted:
+        print(f"  notes on {noted} patients are in {args.out / REPORT}", file=sys.stderr)
+    warnings = [f"warning: {each}" for each in report_warnings(report)]
+    faults = report_faults(report)
+    for lines, what in ((warnings, "more warnings"), (faults, "more")):
+        for line in lines[:_SHOWN]:
+            print(f"  {line}", file=sys.stderr)
+        if len(lines) > _SHOWN:
+            rest = len(lines) - _SHOWN
+            print(f"  and {rest} {what}, see {args.out / REPORT}", file=sys.stderr)
+    if not totals["converted"]:
+        return 1
+    return 1 if faults and not args.allow_skips else 0

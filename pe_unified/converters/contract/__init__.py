@@ -1,0 +1,1 @@
+"""What a converted set holds: COCO records, splits, and what is checked of them."""

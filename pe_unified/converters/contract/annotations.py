@@ -1,0 +1,379 @@
+"""A converted folder against its contract: everything that the JSON files alone can tell."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pe_unified.converters.contract.schema import ALL_LABELS, CATEGORIES, CATEGORY_ID, EXAM_LABELS
+from pe_unified.converters.contract.splits import SPLITS
+from pe_unified.ct.exam_labels import exam_doubts
+from pe_unified.ct.hu import HU_OFFSET
+
+_INFO = ("description", "source", "licence", "converter_version", "split_seed")
+#: Fields of ``images[]`` and the types that they may have.
+_IMAGE: dict[str, tuple[type, ...]] = {
+    "id": (int,),
+    "file_name": (str,),
+    "width": (int,),
+    "height": (int,),
+    "patient_id": (str,),
+    "study_uid": (str,),
+    "series_uid": (str, type(None)),
+    "sop_uid": (str, type(None)),
+    "slice_index": (int,),
+    "z_mm": (float, int, type(None)),
+    "spacing_mm": (list,),
+    "pe_present": (int, type(None)),
+    "labels_known": (list,),
+    "lung_box": (list, type(None)),
+}
+#: Those that may be absent.
+_OPTIONAL: dict[str, tuple[type, ...]] = {"group": (str, type(None))}
+_ANNOTATION = ("id", "image_id", "category_id", "bbox", "area", "segmentation", "iscrowd")
+
+
+@dataclass
+class Part:
+    """One file of annotations."""
+
+    name: str
+    info: dict[str, Any]
+    images: list[dict[str, Any]]
+    annotations: dict[int, list[dict[str, Any]]]
+    exams: list[dict[str, Any]]
+    faults: list[str] = field(default_factory=list)
+
+    def patients(self) -> set[str]:
+        return {image["patient_id"] for image in self.images}
+
+
+def load_part(path: Path) -> Part | str:
+    """A file of annotations, or the fault that keeps it from being read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return f"{path.name}: cannot be read ({error}); convert again"
+    missing = [
+        key
+        for key in ("info", "images", "annotations", "categories", "exams")
+        if not isinstance(content, dict) or key not in content
+    ]
+    if missing:
+        return f"{path.name}: lacks {', '.join(missing)}; convert again"
+    wrong = [
+        key
+        for key, kind in (("info", dict), *((k, list) for k in ("images", "annotations", "exams")))
+        if not isinstance(content[key], kind)
+    ]
+    if wrong or not all(isinstance(exam, dict) for exam in content["exams"]):
+        return f"{path.name}: {', '.join(wrong) or 'exams'} of another kind; convert again"
+    part = Part(path.stem, content["info"], [], defaultdict(list), content["exams"])
+    if content["categories"] != CATEGORIES:
+        part.faults.append(f"{path.name}: categories are not {CATEGORIES}")
+    for image in content["images"]:
+        if not isinstance(image, dict):
+            part.faults.append(f"{path.name}: {image!r} is no image")
+            continue
+        faults = list(_image_faults(image))
+        part.faults += [f"{path.name}, image {image.get('id')}: {fault}" for fault in faults]
+        if not faults:
+            part.images.append(image)
+    known = {image["id"] for image in part.images}
+    for annotation in content["annotations"]:
+        if not isinstance(annotation, dict):
+            part.faults.append(f"{path.name}: {annotation!r} is no annotation")
+            continue
+        lacking = [key for key in _ANNOTATION if key not in annotation]
+        if lacking:
+            where = f"{path.name}, annotation {annotation.get('id')}"
+            part.faults.append(f"{where}: lacks {', '.join(lacking)}")
+        elif not _are_numbers(annotation["bbox"], 4) or not _is_number(annotation["area"]):
+            where = f"{path.name}, annotation {annotation['id']}"
+            part.faults.append(f"{where}: bbox {annotation['bbox']!r}, area {annotation['area']!r}")
+        elif annotation["image_id"] not in known:
+            where = f"{path.name}, annotation {annotation['id']}"
+            part.faults.append(f"{where}: no such image {annotation['image_id']}")
+        else:
+            part.annotations[annotation["image_id"]].append(annotation)
+    return part
+
+
+def _image_faults(image: Mapping[str, Any]) -> Iterator[str]:
+    for key, types in _IMAGE.items():
+        if key not in image:
+            yield f"lacks {key}"
+        elif not isinstance(image[key], types) or isinstance(image[key], bool):
+            yield f"{key} is {image[key]!r}"
+    for key, types in _OPTIONAL.items():
+        if not isinstance(image.get(key), types):
+            yield f"{key} is {image[key]!r}"
+    if "spacing_mm" in image and isinstance(image["spacing_mm"], list):
+        given = [value for value in image["spacing_mm"] if value is not None]
+        if len(image["spacing_mm"]) != 3 or not all(_is_number(v) and v > 0 for v in given):
+            yield f"spacing_mm is {image['spacing_mm']}, not three positive numbers or nulls"
+    if isinstance(image.get("labels_known"), list):
+        unknown = [label for label in image["labels_known"] if label not in ALL_LABELS]
+        if unknown:
+            yield f"labels_known holds {unknown}"
+    if isinstance(image.get("lung_box"), list) and not _are_numbers(image["lung_box"], 4):
+        yield f"lung_box is {image['lung_box']}, not x, y, width, height"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _are_numbers(values: Any, count: int) -> bool:
+    return isinstance(values, list) and len(values) == count and all(map(_is_number, values))
+
+
+def is_report_entry(entry: Any) -> bool:
+    """Whether a patient's entry of ``conversion_report.json`` has what the checks look at."""
+    counts = ("slices", "positive_slices", "annotations")
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("patient_id"), str)
+        and isinstance(entry.get("status"), str)
+        and all(isinstance(entry.get(name), int) for name in counts)
+    )
+
+
+def part_faults(part: Part) -> Iterator[str]:
+    """What is wrong within one file."""
+    yield from part.faults
+    for key in _INFO:
+        if key not in part.info:
+            yield f"{part.name}.json: info lacks {key}"
+    if part.info.get("hu_offset") != HU_OFFSET:
+        yield f"{part.name}.json: hu_offset is {part.info.get('hu_offset')}, not {HU_OFFSET}"
+    yield from _unique(part.name, "image id", (image["id"] for image in part.images))
+    yield from _unique(part.name, "file", (image["file_name"] for image in part.images))
+    yield from _unique(
+        part.name,
+        "series and SOP UID",
+        (f"{i['series_uid']} {i['sop_uid']}" for i in part.images if i["sop_uid"] is not None),
+    )
+    every = (item["id"] for items in part.annotations.values() for item in items)
+    yield from _unique(part.name, "annotation id", every)
+    for image in part.images:
+        where = f"{part.name}.json, {image['file_name']}"
+        for fault in slice_faults(image, part.annotations.get(image["id"], [])):
+            yield f"{where}: {fault}"
+    yield from _exam_faults(part)
+    yield from _study_faults(part)
+    for patient, groups in sorted(_groups_of(part.images).items()):
+        if len(groups) > 1:
+            yield f"{part.name}.json, patient {patient}: slices differ in group"
+
+
+def slice_faults(image: Mapping[str, Any], annotations: list[dict[str, Any]]) -> Iterator[str]:
+    """Labels of a slice against each other, boxes against the slice."""
+    known, present = set(image["labels_known"]), image["pe_present"]
+    if present not in (0, 1, None):
+        yield f"pe_present is {present}"
+    if ("slice" in known) != (present is not None):
+        yield f"pe_present is {present}, yet labels_known is {sorted(known)}"
+    if present == 0 and annotations:
+        yield f"pe_present is 0, yet there are {len(annotations)} annotations"
+    if present == 0 and known != set(ALL_LABELS):
+        yield "a negative slice knows its boxes and masks: there are none"
+    if present == 1 and known & {"boxes", "masks"} and not annotations:
+        yield "pe_present is 1 and boxes are known, yet there is no annotation"
+    for annotation in annotations:
+        kind = "masks" if annotation["segmentation"] else "boxes"
+        if kind not in known:
+            yield f"annotation {annotation['id']} although {kind} are not in labels_known"
+        yield from _box_faults(annotation, image["width"], image["height"])
+    if image["lung_box"] is not None:
+        x, y, w, h = image["lung_box"]
+        if min(x, y) < 0 or min(w, h) < 1 or x + w > image["width"] or y + h > image["height"]:
+            yield f"lung_box {image['lung_box']} leaves the slice"
+
+
+def _box_faults(annotation: Mapping[str, Any], width: int, height: int) -> Iterator[str]:
+    name = f"annotation {annotation['id']}"
+    x, y, w, h = annotation["bbox"]
+    if annotation["category_id"] != CATEGORY_ID or annotation["iscrowd"] != 0:
+        yield f"{name}: category {annotation['category_id']}, iscrowd {annotation['iscrowd']}"
+    if min(w, h) <= 0 or x < 0 or y < 0 or x + w > width or y + h > height:
+        yield f"{name}: box {annotation['bbox']} leaves the slice of {width} x {height}"
+    if not annotation["segmentation"] and abs(annotation["area"] - w * h) > 1e-6 * w * h:
+        yield f"{name}: area {annotation['area']} of the box {annotation['bbox']}"
+
+
+def _exam_faults(part: Part) -> Iterator[str]:
+    where = f"{part.name}.json, exams"
+    yield from _unique(part.name, "exam", (exam.get("study_uid") for exam in part.exams))
+    exams = {exam.get("study_uid"): exam for exam in part.exams}
+    for exam in part.exams:
+        if not isinstance(exam.get("patient_id"), str):
+            yield f"{where}, {exam.get('study_uid')}: patient_id is {exam.get('patient_id')!r}"
+        for name in EXAM_LABELS:
+            if exam.get(name, "absent") not in (0, 1, None):
+                yield f"{where}, {exam.get('study_uid')}: {name} is {exam.get(name, 'absent')}"
+    with_slices = {image["study_uid"] for image in part.images}
+    owners = {(image["study_uid"], image["patient_id"]) for image in part.images}
+    for study, patient in sorted(owners):
+        named = exams.get(study, {}).get("patient_id", patient)
+        if named != patient:
+            yield f"{where}, {study}: of patient {named}, its slices are {patient}'s"
+    positive = {image["study_uid"] for image in part.images if image["pe_present"]}
+    for study in sorted(with_slices):
+        if study not in exams:
+            yield f"{where}: none for study {study}"
+        elif study in positive and exams[study].get("negative_exam_for_pe") == 1:
+            yield f"{where}, {study}: negative, yet slices have an embolus"
+    for study in sorted(str(uid) for uid in set(exams) - with_slices):
+        yield f"{where}: study {study} has no slice"
+
+
+def exam_warnings(part: Part) -> Iterator[str]:
+    """Exams whose labels cannot all be right; those of a subset know too few of their slices."""
+    if _holds_subset(part.info):
+        return
+    slices: dict[str, list[int | None]] = defaultdict(list)
+    for image in part.images:
+        slices[image["study_uid"]].append(image["pe_present"])
+    for exam in part.exams:
+        present = slices.get(str(exam.get("study_uid")), [None])
+        if None not in present:
+            for doubt in exam_doubts(exam, present.count(1), len(present)):
+                yield f"{exam.get('patient_id')}: study {exam['study_uid']}: {doubt}"
+
+
+def _holds_subset(info: Mapping[str, Any]) -> bool:
+    """Whether a set, or one of those merged into it, was converted in part."""
+    members = info.get("sets")
+    inner = members.values() if isinstance(members, Mapping) else ()
+    return bool(info.get("subset")) or any(
+        isinstance(each, Mapping) and _holds_subset(each) for each in inner
+    )
+
+
+def _study_faults(part: Part) -> Iterator[str]:
+    """Order and lung box within each series."""
+    series: dict[tuple, list[Mapping[str, Any]]] = defaultdict(list)
+    for image in part.images:
+        series[(image["study_uid"], image["series_uid"])].append(image)
+    for (study, _), images in series.items():
+        images = sorted(images, key=lambda image: image["slice_index"])
+        where = f"{part.name}.json, study {study}"
+        indices = [image["slice_index"] for image in images]
+        if len(set(indices)) != len(indices):
+            yield f"{where}: a slice_index occurs twice"
+        z = [image["z_mm"] for image in images if image["z_mm"] is not None]
+        if z != sorted(z):
+            yield f"{where}: slice_index does not run from feet to head"
+        if len(z) > 1 and len(set(z)) == 1:
+            yield f"{where}: all slices lie at z_mm {z[0]}"
+        if len({tuple(image["lung_box"] or ()) for image in images}) > 1:
+            yield f"{where}: slices differ in lung_box"
+        if len({image["patient_id"] for image in images}) > 1:
+            yield f"{where}: belongs to several patients"
+
+
+def _groups_of(images: Iterable[Mapping[str, Any]]) -> dict[str, set[str | None]]:
+    """Patient to the groups that its slices name; one, or None for none."""
+    groups: dict[str, set[str | None]] = defaultdict(set)
+    for image in images:
+        groups[image["patient_id"]].add(image.get("group"))
+    return groups
+
+
+def split_faults(parts: Mapping[str, Part]) -> Iterator[str]:
+    """Patients, groups, studies, files and ids across the files."""
+    splits = [parts[name] for name in SPLITS if name in parts]
+    for index, one in enumerate(splits):
+        for other in splits[index + 1 :]:
+            yield from _overlap(one, other)
+    outside = {patient for part in splits if part.name != "test" for patient in part.patients()}
+    folds = sorted({name[:-4] for name in parts if name.startswith("fold") and name[-4:] == "_val"})
+    in_splits = {image["file_name"]: (image, part) for part in splits for image in part.images}
+    held_out: Counter[str] = Counter()
+    for fold in folds:
+        train, val = parts.get(f"{fold}_train"), parts[f"{fold}_val"]
+        if train is None:
+            yield f"{fold}_val.json without {fold}_train.json"
+            continue
+        yield from _overlap(train, val, shared_ids=False)
+        yield from _differences(train, in_splits)
+        yield from _differences(val, in_splits)
+        if train.patients() | val.patients() != outside:
+            yield f"{fold}: train and val are not the patients outside test"
+        held_out.update(val.patients())
+    if folds and (set(held_out) != outside or max(held_out.values(), default=1) > 1):
+        yield "folds: not every patient outside test is validated exactly once"
+
+
+def _differences(fold: Part, in_splits: Mapping[str, tuple[Mapping, Part]]) -> Iterator[str]:
+    """Slices of a fold that are not what the splits say of them."""
+    for image in fold.images:
+        twin, part = in_splits.get(image["file_name"], (None, None))
+        if twin is None or part is None:
+            yield f"{fold.name}.json, {image['file_name']}: in no split"
+            continue
+        one, other = fold.annotations.get(image["id"], []), part.annotations.get(twin["id"], [])
+        if image != twin or one != other:
+            yield f"{fold.name}.json, {image['file_name']}: differs from {part.name}.json"
+
+
+def _overlap(one: Part, other: Part, shared_ids: bool = True) -> Iterator[str]:
+    names = f"{one.name} and {other.name}"
+    for key in ("patient_id", "study_uid", "sop_uid", "file_name", "group"):
+        both = {image.get(key) for image in one.images} & {image.get(key) for image in other.images}
+        shared = sorted(str(value) for value in both if value is not None)
+        if shared:
+            yield f"{names} share {len(shared)} of {key}: {', '.join(shared[:5])}"
+    if shared_ids:
+        same = {image["id"] for image in one.images} & {image["id"] for image in other.images}
+        if same:
+            yield f"{names} share {len(same)} image ids"
+
+
+def report_faults_of(
+    report: Mapping[str, Any], parts: Mapping[str, Part], on_disk: Iterable[str]
+) -> Iterator[str]:
+    """Nothing lost: the report against the splits, and the splits against the files."""
+    slices: Counter[str] = Counter()
+    positives: Counter[str] = Counter()
+    annotations: Counter[str] = Counter()
+    listed: set[str] = set()
+    groups = _groups_of(image for name in SPLITS if name in parts for image in parts[name].images)
+    for name in SPLITS:
+        for image in parts[name].images if name in parts else ():
+            patient = image["patient_id"]
+            slices[patient] += 1
+            positives[patient] += bool(image["pe_present"])
+            annotations[patient] += len(parts[name].annotations.get(image["id"], ()))
+            listed.add(image["file_name"])
+    reported = {entry["patient_id"]: entry for entry in report.get("patients", ())}
+    for patient in sorted(slices.keys() - reported.keys()):
+        yield f"conversion_report.json: no entry for patient {patient}"
+    for patient, entry in sorted(reported.items()):
+        if entry["status"] != "converted":
+            if slices[patient]:
+                yield f"patient {patient} was skipped, yet has {slices[patient]} slices"
+            continue
+        found = (slices[patient], positives[patient], annotations[patient])
+        wanted = (entry["slices"], entry["positive_slices"], entry["annotations"])
+        if found != wanted:
+            yield (
+                f"patient {patient}: {found} slices, positive slices and annotations in the "
+                f"splits, {wanted} converted"
+            )
+        if groups.get(patient, {entry.get("group")}) != {entry.get("group")}:
+            yield f"patient {patient}: not of group {entry.get('group')} in the splits"
+    files = set(on_disk)
+    for name in sorted(listed - files):
+        yield f"{name}: listed, but no such file"
+    for name in sorted(files - listed):
+        yield f"{name}: on disk, but in no split"
+
+
+def _unique(part: str, what: str, values: Iterable[Any]) -> Iterator[str]:
+    for value, count in Counter(values).items():
+        if count > 1:
+            yield f"{part}.json: {what} {value} occurs {count} times"

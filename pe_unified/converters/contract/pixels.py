@@ -1,0 +1,91 @@
+"""Slices and masks of a converted folder, decoded: run by workers on parts of a patient."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pe_unified.converters.contract import hu_check
+from pe_unified.converters.contract.schema import decode_mask, union_mask
+from pe_unified.ct.hu import read_slice_png
+
+#: An entry of ``images[]``, its annotations, and those that masks in reversed order would give it.
+Checked = tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]
+
+
+@dataclass
+class PixelFindings:
+    """What came of some slices of a patient."""
+
+    patient_id: str
+    faults: list[str] = field(default_factory=list)
+    statistics: hu_check.HuStatistics = field(default_factory=hu_check.HuStatistics)
+
+
+def check_slices(root: Path, patient_id: str, slices: Sequence[Checked]) -> PixelFindings:
+    """Decode each slice and each of its masks."""
+    cv2.setNumThreads(1)
+    found = PixelFindings(patient_id)
+    for image, annotations, mirrored in slices:
+        where = image["file_name"]
+        try:
+            hu = read_slice_png(root / where)
+        except FileNotFoundError:
+            continue  # a listed file that is not there is reported once, by the listing
+        except ValueError as error:
+            found.faults.append(f"{where}: {error}")
+            continue
+        if hu.shape != (image["height"], image["width"]):
+            size = f"{image['height']} x {image['width']}"
+            found.faults.append(f"{where}: {hu.shape[0]} x {hu.shape[1]} pixels, listed as {size}")
+            continue
+        union = np.zeros(hu.shape, dtype=np.uint8)
+        for annotation in annotations:
+            if annotation["segmentation"]:
+                faults = _mask_faults(annotation, union)
+                found.faults += [f"{where}, annotation {annotation['id']}: {f}" for f in faults]
+        reversed_order = [each for each in mirrored if _fits(each, hu)]
+        found.statistics.add(
+            hu_check.measure(hu, union if union.any() else None, union_mask(reversed_order))
+        )
+    return found
+
+
+def _fits(annotation: dict[str, Any], hu: np.ndarray) -> bool:
+    code = annotation["segmentation"]
+    if not isinstance(code, dict) or tuple(code.get("size", ())) != hu.shape:
+        return False
+    return not _mask_faults(annotation, np.zeros(hu.shape, dtype=np.uint8))
+
+
+def _mask_faults(annotation: dict[str, Any], union: np.ndarray) -> list[str]:
+    """One mask against its numbers; its pixels are added to ``union``."""
+    code = annotation["segmentation"]
+    if not isinstance(code, dict) or tuple(code.get("size", ())) != union.shape:
+        return ["the mask is no run-length code of the slice's size"]
+    if not isinstance(code.get("counts"), str):
+        return ["the counts of the mask are no text"]
+    try:
+        mask = decode_mask(code)
+    except Exception as error:  # pycocotools raises what its C code likes
+        return [f"the mask cannot be decoded ({error})"]
+    faults = []
+    if not mask.any():
+        return ["the mask is empty"]
+    area = int(mask.sum())
+    if area != annotation["area"]:
+        faults.append(f"area {annotation['area']}, the mask has {area} pixels")
+    count, _ = cv2.connectedComponents(mask, connectivity=8)
+    if count != 2:
+        faults.append(f"the mask has {count - 1} components, not one")
+    ys, xs = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
+    tight = [int(xs[0]), int(ys[0]), int(xs[-1] - xs[0] + 1), int(ys[-1] - ys[0] + 1)]
+    if list(annotation["bbox"]) != tight:
+        faults.append(f"box {annotation['bbox']}, the mask's is {tight}")
+    if (union & mask).any():
+        faults.append("the mask overlaps another one")
+    union |= mask
+    return faults

@@ -1,0 +1,408 @@
+"""The run: patients over workers, finished ones kept, the data set put together at the end."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    wait,
+)
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pe_unified.converters.contract.known_splits import KnownSplits
+from pe_unified.converters.contract.schema import CONVERTER_VERSION, info_entry, own_folder
+from pe_unified.converters.contract.splits import (
+    SPLITS,
+    assign_folds,
+    assign_splits,
+    check_division,
+    groups_by_patient,
+    join_by_study,
+    shared_groups,
+)
+from pe_unified.converters.pipeline import worker as work
+from pe_unified.converters.pipeline.assemble import write_annotations
+from pe_unified.converters.pipeline.plan import Converter, PatientPlan, PatientSource
+from pe_unified.converters.pipeline.raw_folders import painted_folders
+from pe_unified.converters.pipeline.slice_rate import ConversionProgress
+from pe_unified.converters.pipeline.store import Store
+from pe_unified.converters.pipeline.worker import PRELOAD
+from pe_unified.ct.errors import DataError
+from pe_unified.files import write_text
+from pe_unified.progress import phase, quietly, track
+from pe_unified.workers import open_executor
+
+#: Slices in one task: enough to hide its cost, few enough to spread one patient.
+_CHUNK = 24
+REPORT = "conversion_report.json"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run, and how to divide the patients.
+
+    Attributes:
+        workers: processes; 1 works in this process.
+        scheduler: address of a Dask scheduler to use instead.
+        seed, split, folds, groups: see :mod:`pe_unified.converters.contract.splits`; ``folds`` 0
+            writes none. Folds divide the patients outside the test split.
+        every_group_known: a name in ``groups`` that is no patient's is a problem.
+        known: splits of other sets, which those that are found there are given here too.
+        quiet: no progress.
+    """
+
+    workers: int = 1
+    scheduler: str | None = None
+    seed: int = 0
+    split: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    folds: int = 0
+    groups: Mapping[str, str] = field(default_factory=dict)
+    every_group_known: bool = False
+    known: KnownSplits = field(default_factory=KnownSplits)
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        check_division(self.split, self.folds)
+
+
+@dataclass
+class _Patient:
+    """A patient on the way."""
+
+    source: PatientSource
+    folder: str
+    slices: Path
+    scratch: Path
+    plan: PatientPlan | None = None
+    results: list[work.ChunkResult | None] = field(default_factory=list)
+
+
+class _Run:
+    """Feeds the executor and collects what comes back; holds few patients at a time."""
+
+    def __init__(self, converter: Converter, store: Store, progress: ConversionProgress):
+        self.converter, self.store, self.progress = converter, store, progress
+        self.entries: dict[str, dict[str, Any]] = {}
+        self.has_pe: dict[str, bool | None] = {}
+        self.studies: dict[str, list[str]] = {}
+        #: Folders of patients that are none, but painted.
+        self.painted: set[str] = set()
+        self._futures: dict[Future, tuple[str, _Patient, int]] = {}
+        self._active = 0
+
+    def work_through(self, executor: Executor, slots: int) -> None:
+        sources = self._unfinished()
+        more = True
+        while more or self._futures:
+            while more and self._active < slots + 2:
+                patient = next(sources, None)
+                more = patient is not None
+                if patient is not None:
+                    self._active += 1
+                    task = (
+                        work.plan_patient,
+                        self.converter.reader,
+                        patient.source,
+                        patient.scratch,
+                    )
+                    self._submit(executor, "plan", patient, 0, *task)
+            if self._futures:
+                for future in wait(self._futures, return_when=FIRST_COMPLETED).done:
+                    self._receive(executor, slots, future)
+
+    def _unfinished(self) -> Iterator[_Patient]:
+        folders: set[str] = set()
+        painted = painted_folders(self.converter.raw)
+        for source in self.converter.patients():
+            folder = own_folder(source.patient_id, folders)
+            if source.slices is not None and any(map(source.slices.is_relative_to, painted)):
+                self.painted.add(folder)
+            if not _is_text(source.patient_id):
+                problem = DataError(source.patient_id, "a name that is no UTF-8", "rename it")
+                source = replace(source, problem=problem)
+            if source.problem is None and self.store.is_finished(folder, source.signature):
+                record = self.store.read_record(folder)
+                assert record is not None
+                self._note(folder, record)
+                continue
+            yield _Patient(source, folder, *self.store.begin(folder))
+        self.store.keep_only(folders)
+
+    def _submit(
+        self, executor: Executor, kind: str, patient: _Patient, index: int, *task: Any
+    ) -> None:
+        self._futures[executor.submit(*task)] = (kind, patient, index)
+
+    def _receive(self, executor: Executor, slots: int, future: Future) -> None:
+        kind, patient, index = self._futures.pop(future)
+        result = future.result()
+        if isinstance(result, DataError):
+            self._skip(patient, result)
+        elif kind == "plan":
+            self._start_chunks(executor, slots, patient, result)
+        elif kind == "chunk":
+            patient.results[index] = result
+            self.progress.slices_done(len(result.sizes))
+            if all(part is not None for part in patient.results):
+                whole = self.converter.reader.whole_patients
+                task = (work.finish_patient, patient.plan, patient.folder, patient.results, whole)
+                self._submit(executor, "finish", patient, 0, *task)
+        else:
+            entry = _relative_to(self.converter.raw, result["patient"])
+            record = {**result, "patient": entry}
+            self.store.commit(patient.folder, patient.slices, patient.source.signature, record)
+            self._active -= 1
+            self._note(patient.folder, record)
+
+    def _start_chunks(
+        self, executor: Executor, slots: int, patient: _Patient, plan: PatientPlan
+    ) -> None:
+        patient.plan = plan
+        items = [(plan.studies[number].spacing_mm, item) for number, item in plan.slices()]
+        size = max(4, min(_CHUNK, -(-len(items) // slots)))
+        chunks = [items[start : start + size] for start in range(0, len(items), size)]
+        patient.results = [None] * len(chunks)
+        for index, chunk in enumerate(chunks):
+            task = (work.convert_chunk, self.converter.reader, chunk, patient.slices)
+            self._submit(executor, "chunk", patient, index, *task)
+
+    def _note(self, folder: str, record: Mapping[str, Any]) -> None:
+        self.entries[folder] = record["patient"]
+        patient = record["patient"]["patient_id"]
+        self.has_pe[patient] = record["has_pe"]
+        self.studies[patient] = [exam["study_uid"] for exam in record["exams"]]
+        self.progress.patient_done()
+
+    def _skip(self, patient: _Patient, error: DataError) -> None:
+        self._active -= 1
+        self.store.abandon(patient.folder, patient.slices)
+        entry = {
+            "patient_id": patient.source.patient_id,
+            "status": "skipped",
+            "reason": f"{error.where}: {error.reason}",
+            "cure": error.cure,
+            "slices": 0,
+            "positive_slices": 0,
+            "annotations": 0,
+        }
+        self.entries[patient.folder] = _relative_to(self.converter.raw, entry)
+        self.progress.say(f"skipped {patient.source.patient_id}: {error}")
+        self.progress.patient_done()
+
+
+def convert(converter: Converter, out: str | os.PathLike, options: RunOptions) -> dict[str, Any]:
+    """Convert a raw set into a dataset folder.
+
+    Finished patients of an earlier, perhaps killed, run are kept when the same files were
+    converted with the same options.
+
+    Returns:
+        The report, as written to ``conversion_report.json``.
+
+    Raises:
+        DataError: the folder cannot be used, or there are no patients.
+        ValueError: more folds than patients.
+    """
+    if Path(out).resolve().is_relative_to(converter.raw.resolve()):
+        cure = "choose one outside, or what is written there is taken for patients the next time"
+        raise DataError(Path(out), "is a folder of the raw set", cure)
+    total = len(converter)
+    if not total:
+        raise DataError(converter.raw, "no patients found", "see --help for the layout expected")
+    if options.folds > total:
+        raise ValueError(f"{options.folds} folds need as many patients; there are {total}")
+    store = Store(Path(out).resolve(), converter.name, _work_options(converter))
+    with store.open(), quietly(options.quiet):
+        with (
+            ConversionProgress(converter.name, total) as progress,
+            open_executor(options.workers, options.scheduler, PRELOAD) as (executor, slots),
+        ):
+            run = _Run(converter, store, progress)
+            try:
+                run.work_through(executor, slots)
+            except Exception as error:
+                if not _is_lost_worker(error):
+                    raise
+                raise SystemExit(
+                    f"a worker died ({error or type(error).__name__}), perhaps for lack of memory; "
+                    "run the same command again, finished patients are kept"
+                ) from error
+        everyone = (entry["patient_id"] for entry in run.entries.values())
+        groups = shared_groups(everyone, groups_by_patient(options.groups, run.studies))
+        groups, problems = join_by_study(groups, run.studies)
+        if options.every_group_known:
+            problems += _unknown_in_groups(options.groups, run)
+        undivided, notes = _assemble(converter, store, run, options, groups)
+        report = _report(converter, store, run, groups, problems + undivided, notes)
+        with phase("tidying up"):
+            store.sweep()
+        return report
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written down as UTF-8: one of other bytes cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _unknown_in_groups(groups: Mapping[str, str], run: _Run) -> list[str]:
+    """A patient misspelt would be on its own, perhaps in another split than its group."""
+    known = {entry["patient_id"] for entry in run.entries.values()}
+    unknown = sorted(set(groups) - known - {study for own in run.studies.values() for study in own})
+    if not unknown:
+        return []
+    return [f"--groups names {', '.join(unknown)}, no patient of this set; check the spelling"]
+
+
+def _is_lost_worker(error: Exception) -> bool:
+    """Whether a task failed with its worker: tasks return what is wrong with the data."""
+    from_cluster = type(error).__module__.split(".")[0] == "distributed"
+    return from_cluster or isinstance(error, BrokenExecutor | CancelledError)
+
+
+def _work_options(converter: Converter) -> dict[str, Any]:
+    return {"converter_version": CONVERTER_VERSION, **converter.options()}
+
+
+def _assemble(
+    converter: Converter,
+    store: Store,
+    run: _Run,
+    options: RunOptions,
+    groups: Mapping[str, str],
+) -> tuple[list[str], list[str]]:
+    """Write the annotations; returns what could not be divided as asked, problems and notes."""
+    problems = []
+    fixed = options.known.place(run.studies, groups)
+    splits = assign_splits(run.has_pe, options.split, options.seed, groups, fixed)
+    parts = {patient: [split] for patient, split in splits.items()}
+    names = list(SPLITS)
+    outside = {patient: run.has_pe[patient] for patient in parts if splits[patient] != "test"}
+    try:
+        folds = assign_folds(outside, options.folds, options.seed, groups) if options.folds else {}
+    except ValueError as error:
+        folds = {}
+        problems.append(f"no folds written: outside the test split, {error}")
+    if folds:
+        names += [f"fold{k}_{part}" for k in range(options.folds) for part in ("train", "val")]
+        for patient, own in folds.items():
+            parts[patient] += [
+                f"fold{k}_{'val' if k == own else 'train'}" for k in range(options.folds)
+            ]
+    converted = sorted(name for name in run.entries if run.entries[name]["status"] == "converted")
+    painted = run.painted.intersection(converted)
+    info = info_entry(
+        **converter.info(),
+        options={
+            "converter": converter.name,
+            **converter.options(),
+            "split_seed": options.seed,
+            "split": list(options.split),
+            "folds": options.folds,
+            "synthetic": "in part" if 0 < len(painted) < len(converted) else bool(painted),
+            **({"splits_of": options.known.sets} if options.known.sets else {}),
+        },
+    )
+    records = (
+        _record(store, name, groups, name in painted)
+        for name in track(converted, "writing annotations")
+    )
+    write_annotations(store.root, records, parts, names, info)
+    empty = [
+        f"no patient is left for {split}; see --split"
+        for split, share in zip(SPLITS, options.split)
+        if share and converted and split not in splits.values()
+    ]
+    return problems, empty
+
+
+def _record(store: Store, folder: str, groups: Mapping[str, str], painted: bool) -> dict[str, Any]:
+    """A finished patient. The group is no part of what is stored: another run may name others."""
+    record = store.read_record(folder)
+    if record is None:
+        raise DataError(store.records / folder, "the record vanished", "run the command again")
+    images = [_grouped(image, groups) for image in record["images"]]
+    if painted:
+        images = [{**image, "synthetic": True} for image in images]
+    return {**record, "images": images}
+
+
+def _grouped(entry: Mapping[str, Any], groups: Mapping[str, str]) -> dict[str, Any]:
+    """An entry with the group of its patient, if it has one."""
+    patient = entry["patient_id"]
+    return {**entry, "group": groups[patient]} if patient in groups else dict(entry)
+
+
+def _report(
+    converter: Converter,
+    store: Store,
+    run: _Run,
+    groups: Mapping[str, str],
+    problems: Sequence[str],
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    entries = [_grouped(run.entries[folder], groups) for folder in sorted(run.entries)]
+    converted = [entry for entry in entries if entry["status"] == "converted"]
+    counts = ("slices", "positive_slices", "annotations")
+    painted = [
+        entry
+        for folder, entry in run.entries.items()
+        if folder in run.painted and entry["status"] == "converted"
+    ]
+    report = {
+        "converter": converter.name,
+        "converter_version": CONVERTER_VERSION,
+        "options": converter.options(),
+        "totals": {
+            "patients": len(entries),
+            "converted": len(converted),
+            "skipped": len(entries) - len(converted),
+            **{name: sum(entry[name] for entry in converted) for name in counts},
+            "synthetic_patients": len(painted),
+            "synthetic_slices": sum(entry["slices"] for entry in painted),
+        },
+        "problems": _relative_to(converter.raw, [*converter.problems(), *problems]),
+        "notes": list(notes),
+        "patients": entries,
+    }
+    write_text(store.root / REPORT, json.dumps(report, indent=1) + "\n")
+    return report
+
+
+def report_faults(report: Mapping[str, Any]) -> list[str]:
+    """Everything in a report that makes a run fail unless skips are allowed."""
+    faults = list(report["problems"])
+    for entry in report["patients"]:
+        if entry["status"] != "converted":
+            faults.append(f"{entry['patient_id']} skipped: {entry['reason']}; {entry['cure']}")
+        faults += [f"{entry['patient_id']}: {problem}" for problem in entry.get("problems", ())]
+    return faults
+
+
+def report_warnings(report: Mapping[str, Any]) -> list[str]:
+    """What in a report is doubtful and may be right."""
+    return [
+        f"{entry['patient_id']}: {warning}"
+        for entry in report["patients"]
+        for warning in entry.get("warnings", ())
+    ]
+
+
+def _relative_to(raw: Path, value: Any) -> Any:
+    """The same value with the raw folder cut off the paths within its texts."""
+    if isinstance(value, str):
+        return value.replace(f"{raw}{os.sep}", "")
+    if isinstance(value, dict):
+        return {key: _relative_to(raw, item) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [_relative_to(raw, item) for item in value]
+    return value

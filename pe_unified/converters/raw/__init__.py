@@ -1,0 +1,1 @@
+"""Reading the public sets, one module each, and what they share."""

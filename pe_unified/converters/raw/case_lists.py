@@ -1,0 +1,66 @@
+"""Sets without a table of their patients: listing the folders finds them all."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from pe_unified.converters.pipeline.plan import PatientSource, Reader, folder_stamp, stamp
+from pe_unified.converters.pipeline.raw_folders import refuse_several
+from pe_unified.ct.errors import DataError
+
+AnyReader = TypeVar("AnyReader", bound=Reader)
+
+
+class ListedSet(ABC, Generic[AnyReader]):
+    """The part of a converter that all such sets share.
+
+    Args:
+        raw: the folder of raw files.
+        reader: goes to the workers.
+    """
+
+    def __init__(self, raw: Path, reader: AnyReader):
+        self.raw, self.reader = raw, reader
+        self._sources = self._find()
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def patients(self) -> Iterator[PatientSource]:
+        return iter(self._sources)
+
+    def problems(self) -> list[str]:
+        return []
+
+    @abstractmethod
+    def _find(self) -> list[PatientSource]:
+        """All patients, in natural order; those that lack a file with their problem."""
+
+
+def scan_with_mask(
+    patient_id: str,
+    scans: Sequence[Path],
+    masks: Sequence[Path],
+    cure_of_mask: str,
+    cure_of_scan: str,
+) -> PatientSource:
+    """A patient of one folder of DICOM files and one file of masks.
+
+    Args:
+        patient_id: also their name.
+        scans, masks: what was found by that name; one of each is right.
+        cure_of_mask: what to do about a mask without a scan.
+        cure_of_scan: what to do about a scan without a mask.
+    """
+    problem: DataError | None
+    if not scans:
+        problem = DataError(masks[0], "a mask without a scan", cure_of_mask)
+    elif not masks:
+        problem = DataError(scans[0], "a scan without a mask", cure_of_scan)
+    else:
+        problem = refuse_several(patient_id, list(scans), list(masks))
+    if problem is not None:
+        return PatientSource(patient_id, None, problem=problem)
+    signature = f"{folder_stamp(scans[0])},{stamp(masks[0])}"
+    return PatientSource(patient_id, (scans[0], masks[0]), signature, slices=scans[0])

@@ -1,0 +1,174 @@
+"""Curves over all thresholds: ROC, precision-recall and FROC."""
+
+import math
+import os
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from pe_unified.evaluation.detection import DetTable, precision_recall_points
+from pe_unified.evaluation.figures.style import FAINT, arm_style, new_figure, unit_axes
+from pe_unified.evaluation.intervals import (
+    LEVEL,
+    RESAMPLES,
+    Estimate,
+    FloatArray,
+    estimate,
+    interval_ends,
+    subset_weights,
+)
+from pe_unified.evaluation.lesions import LesionTable
+from pe_unified.evaluation.slices import SliceTable, roc_points
+
+#: False-positive rates at which the band of a ROC curve is drawn.
+_RATES = np.linspace(0.0, 1.0, 101)
+#: Arms of which bands can still be told apart.
+_MOST_BANDS = 3
+
+
+def roc_figure(
+    arms: Mapping[str, SliceTable],
+    path: str | os.PathLike,
+    thresholds: Mapping[str, float] | None = None,
+    note: str = "",
+    title: str = "Slices with pulmonary embolism",
+    resamples: int = RESAMPLES,
+) -> None:
+    """ROC curves with interval bands, the AUC in the legend.
+
+    More than three arms have no bands: they would hide each other and the curves.
+
+    Args:
+        arms: name to the slices of its test split.
+        thresholds: by arm, operating point to mark with a dot.
+    """
+    with new_figure(path, 4.6, 4.4, note) as figure:
+        axes = figure.add_subplot()
+        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
+        for index, (name, table) in enumerate(arms.items()):
+            style = arm_style(index)
+            fpr, sensitivity, cuts = roc_points(table.score, table.label)
+            if np.isnan([fpr[-1], sensitivity[-1]]).any():
+                axes.plot([], [], label=f"{name}: one class only", **style)
+                continue
+            area = estimate(table.statistic(0.5), table.units, resamples)["auc"]
+            if len(arms) <= _MOST_BANDS:
+                low, high = roc_band(table, resamples)
+                axes.fill_between(_RATES, low, high, color=style["color"], alpha=0.15, linewidth=0)
+            axes.plot(fpr, sensitivity, label=f"{name}: AUC {_with_interval(area)}", **style)
+            _mark(axes, fpr, sensitivity, cuts, (thresholds or {}).get(name), style["color"])
+        unit_axes(axes, "1 − specificity", "Sensitivity")
+        axes.set_title(title)
+        axes.legend(loc="lower right", handlelength=2.6)
+
+
+def roc_band(
+    table: SliceTable, resamples: int, level: float = LEVEL
+) -> tuple[FloatArray, FloatArray]:
+    """Pointwise interval of the sensitivity at false-positive rates 0, 0.01 ... 1.
+
+    Two arrays (101,); NaN with fewer than two patients, or where one patient has all slices of a
+    class.
+    """
+    subsets = subset_weights(table.units, resamples)
+    curves = []
+    for weight in np.concatenate([np.ones((1, len(table.patients))), subsets]):
+        fpr, sensitivity, _ = roc_points(table.score, table.label, weight[table.patient])
+        defined = not np.isnan([fpr[-1], sensitivity[-1]]).any()
+        curve = sensitivity[np.searchsorted(fpr, _RATES, side="right") - 1] if defined else np.nan
+        curves.append(np.broadcast_to(curve, _RATES.shape))
+    return interval_ends(curves[0], np.array(curves[1:]).reshape(-1, len(_RATES)), level)
+
+
+def precision_recall_figure(
+    arms: Mapping[str, DetTable],
+    path: str | os.PathLike,
+    thresholds: Mapping[str, float] | None = None,
+    note: str = "",
+    title: str = "Embolus boxes at IoU 0.5",
+    resamples: int = RESAMPLES,
+) -> None:
+    """Precision against recall over all scores, average precision in the legend.
+
+    Args:
+        arms: name to the detections of its test split.
+        thresholds: by arm, operating point to mark with a dot.
+    """
+    with new_figure(path, 4.6, 4.4, note) as figure:
+        axes = figure.add_subplot()
+        for index, (name, table) in enumerate(arms.items()):
+            style = arm_style(index)
+            if not table.boxes.sum():
+                axes.plot([], [], label=f"{name}: no embolus in the split", **style)
+                continue
+            recall, precision, cuts = precision_recall_points(table)
+            average = estimate(table.statistic(0.5), table.units, resamples)["mAP_50"]
+            axes.plot(recall, precision, label=f"{name}: AP {_with_interval(average)}", **style)
+            _mark(axes, recall, precision, cuts, (thresholds or {}).get(name), style["color"])
+        unit_axes(axes, "Recall", "Precision")
+        axes.set_title(title)
+        axes.legend(loc="upper right", handlelength=2.6)
+
+
+def froc_figure(
+    arms: Mapping[str, LesionTable],
+    path: str | os.PathLike,
+    note: str = "",
+    title: str = "Emboli found",
+    most_false: float = 16.0,
+    resamples: int = RESAMPLES,
+) -> None:
+    """Sensitivity over emboli against false positives per scan, with interval bands.
+
+    The legend gives the mean sensitivity at 0.5, 1, 2, 4 and 8 false positives per scan.
+
+    Args:
+        arms: name to the marks of its test split, all at one epsilon.
+        most_false: right end of the logarithmic axis.
+    """
+    rates = np.geomspace(0.125, most_false, 200)
+    with new_figure(path, 5.0, 3.8, note) as figure:
+        axes = figure.add_subplot()
+        for index, (name, table) in enumerate(arms.items()):
+            style = arm_style(index)
+            found = estimate(table.statistic(rates.tolist()), table.units, resamples)
+            curve = [found[f"sensitivity_at_{rate:g}"] for rate in rates]
+            axes.fill_between(
+                rates,
+                [point.low for point in curve],
+                [point.high for point in curve],
+                color=style["color"],
+                alpha=0.15,
+                linewidth=0,
+            )
+            mean = estimate(table.statistic(), table.units, resamples)["mean_sensitivity"]
+            label = f"{name}: mean {_with_interval(mean)}"
+            axes.plot(rates, [point.value for point in curve], label=label, **style)
+        axes.set_xscale("log", base=2)
+        ticks = [rate for rate in (0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32) if rate <= most_false]
+        axes.set_xticks(ticks, [f"{rate:g}" for rate in ticks])
+        axes.set(xlim=(rates[0], most_false), ylim=(0, 1.02))
+        axes.set(xlabel="False positives per scan", ylabel="Sensitivity over emboli")
+        axes.set_title(title)
+        axes.legend(loc="lower right", handlelength=2.6)
+
+
+def _mark(
+    axes: Axes,
+    x: FloatArray,
+    y: FloatArray,
+    cuts: FloatArray,
+    threshold: float | None,
+    colour: str,
+) -> None:
+    """A dot at the operating point, where there is one on the curve."""
+    called = np.flatnonzero(cuts >= threshold) if threshold is not None else np.zeros(0, int)
+    if len(called):
+        axes.plot(x[called[-1]], y[called[-1]], "o", color=colour, mec="white", ms=7, zorder=5)
+
+
+def _with_interval(found: Estimate) -> str:
+    if math.isnan(found.low):
+        return f"{found.value:.3f}"
+    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"

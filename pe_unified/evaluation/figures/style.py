@@ -1,0 +1,122 @@
+"""How every figure looks: colours that colour-blind readers can tell apart, and the footer."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.textpath import TextPath
+
+from pe_unified.disclaimer import RESEARCH_LINE
+
+#: Okabe and Ito's palette, without yellow and black; line styles tell the same apart in grey.
+_ARM_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+_ARM_LINES = ((0, (5, 1.5)), "-", (0, (5, 1.2, 1.2, 1.2)), (0, (1.5, 1.0)))
+#: Arms trained from ImageNet or scratch, and arms that start from earlier steps.
+SCRATCH_COLOUR, REUSED_COLOUR = _ARM_COLOURS[:2]
+INK, FAINT = "#222222", "#6B6B6B"
+
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.7,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "text.color": INK,
+    "hatch.linewidth": 0.6,
+}
+_DPI = 200
+#: Points of the footer's letters, and inches that one of its lines takes.
+_FOOTER_SIZE, _FOOTER_LINE = 7, 0.14
+
+
+@contextmanager
+def new_figure(
+    path: str | os.PathLike, width: float, height: float, note: str = ""
+) -> Iterator[Figure]:
+    """A figure in the common style, written to ``path`` when the block ends.
+
+    Drawn without pyplot, so nothing global is touched and no display is needed. The file
+    appears whole or not at all; the folder is made when missing.
+
+    Args:
+        path: ``.png``, ``.pdf`` or ``.svg``.
+        width: inches.
+        height: inches, without the footer.
+        note: said in the footer before the research line, e.g. "synthetic data".
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    with matplotlib.rc_context(_STYLE):
+        lines = _wrapped(footer(note), 0.97 * width)
+        footer_inches = 0.14 + _FOOTER_LINE * len(lines)
+        total = height + footer_inches
+        bottom, top = footer_inches / total, 1 - 0.06 / total
+        layout = ConstrainedLayoutEngine(rect=(0, bottom, 0.99, top - bottom))
+        figure = Figure(figsize=(width, total), layout=layout)
+        yield figure
+        said = "\n".join(lines)
+        figure.text(0.012, 0.07 / total, said, fontsize=_FOOTER_SIZE, color=FAINT, va="bottom")
+        try:
+            figure.savefig(partial, dpi=_DPI, facecolor="white")
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _wrapped(text: str, inches: float) -> list[str]:
+    """Lines that are no wider, as far as words can be parted."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        width = TextPath((0, 0), longer, size=_FOOTER_SIZE).get_extents().width / 72
+        lines[-1:] = [longer] if width <= inches or not lines else [lines[-1], word]
+    return lines
+
+
+def footer(note: str) -> str:
+    """The note, then the research line, once."""
+    said = note.replace(RESEARCH_LINE, "").strip(" .")
+    return f"{said}. {RESEARCH_LINE}." if said else f"{RESEARCH_LINE}."
+
+
+def arm_style(index: int) -> dict[str, Any]:
+    """Colour and line of the arm at a position; every position differs in one or the other."""
+    return {
+        "color": _ARM_COLOURS[index % len(_ARM_COLOURS)],
+        "linestyle": _ARM_LINES[index % len(_ARM_LINES)],
+        "linewidth": 1.7,
+    }
+
+
+def unit_axes(axes: Axes, x_label: str, y_label: str) -> None:
+    """Both axes from 0 to 1, square."""
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=x_label, ylabel=y_label)
+    axes.set_aspect("equal")
+    ticks = (0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    axes.set_xticks(ticks)
+    axes.set_yticks(ticks)

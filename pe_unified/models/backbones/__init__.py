@@ -1,0 +1,1 @@
+"""Backbones that declare their levels."""

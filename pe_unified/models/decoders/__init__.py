@@ -1,0 +1,1 @@
+"""From the levels of a backbone to one map."""

@@ -1,0 +1,1 @@
+"""One head per task, on the levels of a backbone."""

@@ -1,0 +1,117 @@
+"""Segmentation of emboli: a decoder and one logit per pixel."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from mmengine.structures import PixelData
+from torch import Tensor, nn
+
+from pe_unified.datasets.data_sample import PEDataSample
+from pe_unified.models.losses import WeightedLosses
+from pe_unified.models.masks import stacked_masks
+from pe_unified.models.slice_geometry import SliceGeometry
+from pe_unified.registry import MODELS
+
+
+@MODELS.register_module()
+class PESegHead(BaseModule):
+    """A decoder, a 1x1 convolution, and any losses of pixels.
+
+    Args:
+        in_channels, in_strides: the backbone's levels, finest first.
+        decoder: config of what makes one map of the levels and the image; a
+            :class:`~pe_unified.models.decoders.unet.UNetDecoder` where it names no ``type``.
+        losses: configs, see :class:`~pe_unified.models.losses.WeightedLosses`.
+        threshold: probability above which a pixel is called embolus.
+        prior: probability that an untrained head gives every pixel; emboli are rare.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        in_strides: Sequence[int] = (4, 8, 16, 32),
+        decoder: Mapping[str, Any] | None = None,
+        losses: Sequence[Mapping[str, Any]] = (
+            dict(type="pe_unified.PooledDiceLoss"),
+            dict(type="pe_unified.PixelCrossEntropyLoss"),
+        ),
+        threshold: float = 0.5,
+        prior: float = 0.01,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        levels = {"in_channels": in_channels, "in_strides": in_strides}
+        self.decoder = MODELS.build({"type": "pe_unified.UNetDecoder", **levels, **(decoder or {})})
+        self.conv_seg = nn.Conv2d(self.decoder.out_channels, 1, 1)
+        self.prior = prior
+        self._start_at_prior()
+        self.losses = WeightedLosses(losses)
+        self.threshold = threshold
+
+    def _start_at_prior(self) -> None:
+        nn.init.normal_(self.conv_seg.weight, std=0.01)
+        nn.init.constant_(self.conv_seg.bias, math.log(self.prior / (1 - self.prior)))
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        self._start_at_prior()
+
+    @property
+    def levels_read(self) -> tuple[int, ...]:
+        return self.decoder.levels_read
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        return tuple(self.losses)
+
+    def forward(self, features: Sequence[Tensor], image: Tensor | None = None) -> Tensor:
+        """Logits (n, 1, rows, cols) at the decoder's ``out_stride``."""
+        return self.conv_seg(self.decoder(features, image))
+
+    def _full_size(self, logits: Tensor, size: Sequence[int]) -> Tensor:
+        logits = logits.float()
+        if tuple(logits.shape[-2:]) == tuple(size):
+            return logits
+        return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
+
+    def loss(
+        self, features: Sequence[Tensor], samples: Sequence[PEDataSample], image: Tensor
+    ) -> dict[str, Tensor]:
+        """Losses over all pixels of samples that all carry ``gt_sem_seg``.
+
+        Args:
+            features: the backbone's levels.
+            samples: one per row of the batch; masks at most as large as ``image``, the rest
+                of the padded image counts as background.
+            image: (n, channels, rows, cols), the network's input.
+        """
+        logits = self._full_size(self(features, image), image.shape[-2:])
+        target = stacked_masks(samples, image.shape[-2:]).to(logits.device)
+        return self.losses(logits, target)
+
+    def predict(
+        self, features: Sequence[Tensor], samples: Sequence[PEDataSample], image: Tensor
+    ) -> None:
+        """Set ``seg_prob`` and ``pred_sem_seg`` of every sample, in the stored slice."""
+        self.set_masks(self(features, image), samples, image.shape[-2:])
+
+    def set_masks(
+        self, logits: Tensor, samples: Sequence[PEDataSample], size: Sequence[int]
+    ) -> None:
+        """What :meth:`predict` sets, from the logits of :meth:`forward`.
+
+        Args:
+            logits: (n, 1, rows, cols) at the decoder's ``out_stride``.
+            samples: one per row.
+            size: (rows, cols) of the network's input.
+        """
+        logits = self._full_size(logits, size)
+        for sample, probability in zip(samples, logits.sigmoid()):
+            in_slice = SliceGeometry.of(sample).map_to_slice(probability)
+            mask = (in_slice > self.threshold).to(torch.uint8)
+            sample.set_field(PixelData(data=in_slice), "seg_prob")
+            sample.set_field(PixelData(data=mask), "pred_sem_seg")

@@ -1,0 +1,1 @@
+"""Painted CT pulmonary angiograms with exact truth."""

@@ -1,0 +1,107 @@
+"""Make CT pulmonary angiograms in the file layouts of the public sets, where there are none.
+
+The studies are painted, with exact truth: no patient, no download. The same seed gives the same
+bytes; study k of a seed is the same however many studies are made; a run that was stopped goes
+on where it stopped. ``phantom.json`` in OUT lists every study, its anatomy and its emboli.
+
+    python data_converters/make_phantom.py raw/fumpe --layout fumpe --studies 35
+    python data_converters/make_phantom.py raw/rsna --layout rsna --size 128 --slices 48
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from pe_unified.converters.command_line import command
+from pe_unified.options import positive
+from pe_unified.phantom.layouts.dicom import TRANSFER_SYNTAXES
+from pe_unified.phantom.sets import LAYOUTS, PhantomSettings, make_set
+
+
+def write_layout(
+    out: str | Path,
+    layout: str,
+    studies: int,
+    *,
+    workers: int = 1,
+    quiet: bool = True,
+    **settings: Any,
+) -> list[dict[str, Any]]:
+    """Make a set.
+
+    Args:
+        settings: of :class:`pe_unified.phantom.sets.PhantomSettings`: seed, size, slices,
+            spacing, positive_rate, transfer_syntax, jpeg, boxes, truth, anatomy, anatomies.
+
+    Returns:
+        One record per study, as in ``phantom.json``.
+    """
+    return make_set(out, studies, PhantomSettings(layout, **settings), workers=workers, quiet=quiet)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="make_phantom.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder of the set")
+    parser.add_argument("--layout", choices=sorted(LAYOUTS), required=True)
+    parser.add_argument("--studies", type=positive, default=8, metavar="N", help="default: 8")
+    parser.add_argument("--seed", type=int, default=0, help="of the set; default: 0")
+    parser.add_argument("--size", type=int, default=256, help="rows and columns; default: 256")
+    parser.add_argument("--slices", type=int, default=150, help="per study; default: 150")
+    parser.add_argument(
+        "--spacing",
+        type=float,
+        nargs=3,
+        metavar=("Z", "ROW", "COL"),
+        help="mm between slices, rows, columns; default: fitted to each chest",
+    )
+    parser.add_argument(
+        "--positive-rate",
+        type=float,
+        metavar="P",
+        help="share of studies with emboli; default: as in the real set",
+    )
+    parser.add_argument(
+        "--anatomy",
+        metavar="DIR",
+        help="paint on real patients: label maps (1 lung, 2 arteries, 3 veins), or what "
+        "TotalSegmentator wrote; default: made-up chests",
+    )
+    parser.add_argument(
+        "--anatomies", metavar="A,B,...", help="names of the patients in DIR to take; default: all"
+    )
+    parser.add_argument("--workers", type=positive, default=1, help="processes; default: 1")
+    parser.add_argument(
+        "--transfer-syntax",
+        choices=sorted(TRANSFER_SYNTAXES),
+        default="explicit",
+        help="of the DICOM files; default: explicit VR little endian",
+    )
+    parser.add_argument("--jpeg", action="store_true", help="rsna: also the JPEG-256 edition")
+    parser.add_argument(
+        "--boxes",
+        action="store_true",
+        help="rsna: also augmented_rspect.csv with boxes (with --jpeg: --size 512)",
+    )
+    parser.add_argument(
+        "--truth", action="store_true", help="also truth/PATIENT.npz: emboli and structures"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    return parser
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    arguments = vars(_parser().parse_args(argv))
+    out, layout, studies = (arguments.pop(name) for name in ("out", "layout", "studies"))
+    if arguments["spacing"] is not None:
+        arguments["spacing"] = tuple(arguments["spacing"])
+    if arguments["anatomies"] is not None:
+        arguments["anatomies"] = tuple(arguments["anatomies"].split(","))
+    records = write_layout(out, layout, studies, **arguments)
+    positive = sum(record["positive_slices"] > 0 for record in records)
+    print(f"{out}: {len(records)} studies in the layout {layout}, {positive} with emboli")
+    return 0

@@ -1,0 +1,312 @@
+"""Emboli in an arterial tree: where they lodge, how far they run, what they leave open."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from pe_unified.phantom.grid import Grid
+from pe_unified.phantom.labels import Embolus
+from pe_unified.phantom.plan import EmbolusPlan, StudyPlan
+from pe_unified.phantom.tree import (
+    LEVEL_NAMES,
+    MAIN,
+    TRUNK,
+    VesselTree,
+)
+from pe_unified.phantom.tubes import Tubes, paint_tubes
+
+#: The narrowest artery that holds an embolus, mm.
+_NARROWEST = 2.1
+#: Emboli from this volume on may sit astride the trunk's bifurcation, ml.
+_SADDLE_ML = 9.0
+#: The longest run of one embolus, mm.
+_LONGEST = 110.0
+#: Emboli stay this far apart, so that each is one component, mm.
+_APART = 9.0
+#: Coverage from which on a voxel belongs to a shape.
+HALF = 128
+#: Coverage of the lumen from which on its voxels may be clot: the outermost are half lung.
+_WITHIN = 158
+#: The smallest part of an embolus in a slice, pixels.
+_SPECK = 3
+#: Share of a vessel's cross-section that each shape takes.
+_SHARE = {"occlusive": 1.0, "polo_mint": 0.46, "mural": 0.52}
+
+
+@dataclass(frozen=True)
+class PaintedEmboli:
+    """What :func:`paint_emboli` made.
+
+    Attributes:
+        instances: uint8 (slices, rows, cols), 0 = none, else the embolus's number.
+        fill: uint8 (slices, rows, cols), 255 where clot takes the lumen, in part between.
+        hu: float32 (number of emboli + 1,), attenuation by number; index 0 is unused.
+        emboli: what is in the map.
+        nodes: (n,) bool, tree nodes within or near an embolus.
+    """
+
+    instances: np.ndarray
+    fill: np.ndarray
+    hu: np.ndarray
+    emboli: tuple[Embolus, ...]
+    nodes: np.ndarray
+
+
+def _places(
+    rng: np.random.Generator,
+    planned: EmbolusPlan,
+    tree: VesselTree,
+    usable: np.ndarray,
+    strict: bool,
+) -> np.ndarray:
+    """Nodes where an embolus of this size may start: where it is stuck, and not yet lost.
+
+    A clot lodges where the artery is about as wide as lets it run for one to ten widths; some
+    of the largest ride on the bifurcation of the trunk (saddle emboli).
+    """
+    fits = 1000 * planned.volume_ml / (np.pi * _SHARE[planned.shape])
+    widest = max((fits / 1.7) ** (1 / 3), 2.6)
+    narrow = max(min((fits / 18) ** (1 / 3), 6.0), _NARROWEST)
+    if planned.volume_ml > _SADDLE_ML and rng.random() < 0.4:
+        main = np.flatnonzero((tree.level == MAIN) & (tree.parent >= 0))
+        fork = np.unique(tree.parent[main[tree.level[tree.parent[main]] == TRUNK]])
+        fork = fork[usable[fork]]
+        if len(fork):
+            return fork
+    usable = usable & (tree.radius > _NARROWEST) & (tree.level >= MAIN)
+    if not strict:
+        return np.flatnonzero(usable)
+    return np.flatnonzero(usable & (tree.radius > narrow) & (tree.radius < widest))
+
+
+def _run(tree: VesselTree, start: int, volume_ml: float, share: float) -> np.ndarray:
+    """Nodes downstream of ``start`` that hold the volume, climbing upstream if they must.
+
+    Args:
+        share: of the area of the tree's round tubes that the clot takes.
+    """
+    area = np.pi * tree.radius**2 * share * tree.lengths() / 1000
+    while True:
+        far = tree.distance_below(start)
+        thin = tree.radius < max(0.55 * tree.radius[start], 0.9 * _NARROWEST)
+        far[thin | (far > _LONGEST)] = np.inf
+        order = np.argsort(far, kind="stable")
+        order = order[np.isfinite(far[order])]
+        filled = np.cumsum(area[order]) - area[start]
+        if (len(filled) and filled[-1] >= 0.7 * volume_ml) or tree.parent[start] < 0:
+            count = int(np.searchsorted(filled, volume_ml)) + 1
+            return order[: max(count, 2)]
+        start = int(tree.parent[start])
+
+
+def _clot(
+    rng: np.random.Generator, tree: VesselTree, nodes: np.ndarray, shape: str, wide: float
+) -> Tubes:
+    """Tubes of the clot along the chosen nodes, before they are cut by the lumen."""
+    chosen = np.zeros(len(tree), dtype=bool)
+    chosen[nodes] = True
+    chosen[nodes[0]] = False
+    tubes = tree.tubes(chosen)
+    if shape == "occlusive":
+        return tubes.grown(by=0.4, factor=wide)
+    if shape == "polo_mint":
+        share = rng.uniform(0.6, 0.74)
+        sway = rng.normal(0, 0.09, (len(tree), 3)) * tree.radius[:, None]
+        node = np.flatnonzero(chosen & (tree.parent >= 0))
+        up = tree.parent[node]
+        moved = Tubes(
+            tubes.start + sway[up], tubes.end + sway[node], tubes.radius_start, tubes.radius_end
+        )
+        return moved.grown(factor=share)
+    # A wall-adherent clot keeps to one wall: the tube is shifted against it.
+    toward = rng.standard_normal(3)
+    run = tubes.end - tubes.start
+    run /= np.maximum(np.linalg.norm(run, axis=1), 1e-6)[:, None]
+    across = toward - run * (run * toward).sum(1)[:, None]
+    across /= np.maximum(np.linalg.norm(across, axis=1), 1e-6)[:, None]
+    share = rng.uniform(0.45, 0.6)
+    moved = Tubes(
+        tubes.start + across * (tubes.radius_start * share)[:, None],
+        tubes.end + across * (tubes.radius_end * share)[:, None],
+        tubes.radius_start,
+        tubes.radius_end,
+    )
+    return moved.grown(factor=0.85 * max(wide / 1.15, 1.0))
+
+
+def _largest_piece(mask: np.ndarray) -> np.ndarray:
+    """The largest 26-connected component of a mask."""
+    labels, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    if count < 2:
+        return mask
+    return labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+
+
+def _without_specks(mask: np.ndarray) -> np.ndarray:
+    """A mask without what is smaller than :data:`_SPECK` pixels in its slice."""
+    across = np.zeros((3, 3, 3), dtype=bool)
+    across[1] = True
+    labels, count = ndimage.label(mask, across)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    return (sizes >= _SPECK)[labels]
+
+
+def _bounds(grid: Grid, points: np.ndarray, margin: float) -> tuple[slice, ...] | None:
+    index = grid.index_of(points)
+    reach = margin / np.asarray(grid.spacing)
+    low = np.maximum(np.floor(index.min(0) - reach).astype(int), 0)
+    high = np.minimum(np.ceil(index.max(0) + reach).astype(int) + 1, grid.shape)
+    return None if (low >= high).any() else tuple(slice(a, b) for a, b in zip(low, high))
+
+
+def _describe(
+    plan: EmbolusPlan, number: int, volume_ml: float, tree: VesselTree, nodes: np.ndarray
+) -> Embolus:
+    inner = nodes[1:] if len(nodes) > 1 else nodes
+    bulk = tree.radius[inner] ** 2 * np.maximum(tree.lengths()[inner], 1e-3)
+    bulk = bulk / bulk.sum()
+    central = float(bulk[tree.level[inner] <= MAIN].sum())
+    left = float(bulk[tree.side[inner] > 0].sum()) > 0.04
+    right = float(bulk[tree.side[inner] < 0].sum()) > 0.04
+    is_central = central > 0.1 or not (left or right)
+    proximal = [n for n in range(len(LEVEL_NAMES)) if bulk[tree.level[inner] <= n].sum() > 0.1]
+    level = proximal[0]
+    return Embolus(
+        number=number,
+        volume_ml=volume_ml,
+        level=LEVEL_NAMES[level],
+        left=left,
+        right=right,
+        central=is_central,
+        shape=plan.shape,
+        chronic=plan.chronic,
+        hu=plan.hu,
+    )
+
+
+class _Lodging:
+    """Emboli painted so far in one study, and the painting of the next."""
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        tree: VesselTree,
+        arteries: np.ndarray,
+        grid: Grid,
+        wide: float,
+    ) -> None:
+        self.rng, self.tree, self.arteries, self.grid, self.wide = rng, tree, arteries, grid, wide
+        self.instances = np.zeros(grid.shape, dtype=np.uint8)
+        self.fill = np.zeros(grid.shape, dtype=np.uint8)
+        self.near = np.zeros(len(tree), dtype=bool)
+        self.painted: list[Embolus] = []
+        inside = grid.index_of(tree.points)
+        seen = ((inside > 1) & (inside < np.asarray(grid.shape) - 2)).all(1)
+        self.seen = seen & (tree.parent >= 0)
+        self.voxel_ml = float(np.prod(grid.spacing)) / 1000
+
+    def lodge(self, planned: EmbolusPlan, attempts: int, strict: int) -> bool:
+        """Try to paint an embolus; the first ``strict`` attempts keep to where its size fits."""
+        tree = self.tree
+        share = _SHARE[planned.shape] * self.wide / 1.15
+        for attempt in range(attempts):
+            usable = self.seen & ~self.near
+            places = _places(self.rng, planned, tree, usable, attempt < strict)
+            if not len(places):
+                continue
+            start = int(places[self.rng.integers(len(places))])
+            nodes = _run(tree, start, planned.volume_ml, share)
+            if self.near[nodes].any():
+                continue
+            count, nodes = self._paint(planned, nodes, strict > 0)
+            if count:
+                number = len(self.painted) + 1
+                volume = count * self.voxel_ml
+                self.painted.append(_describe(planned, number, volume, tree, nodes))
+                self._keep_clear(nodes)
+                return True
+        return False
+
+    def _keep_clear(self, nodes: np.ndarray) -> None:
+        """Let no other embolus lodge next to these nodes."""
+        points = self.tree.points
+        away = np.full(len(points), np.inf)
+        for node in nodes:
+            away = np.minimum(away, ((points - points[node]) ** 2).sum(1))
+        self.near |= away < (_APART + self.tree.radius[nodes].max()) ** 2
+
+    def _paint(
+        self, planned: EmbolusPlan, nodes: np.ndarray, bounded: bool
+    ) -> tuple[int, np.ndarray]:
+        """Paint along nodes: how many voxels it got (0 if refused), and the nodes it took."""
+        tree, grid = self.tree, self.grid
+        box = _bounds(grid, tree.points[nodes], 2.0 * float(tree.radius[nodes].max()) + 3)
+        if box is None:
+            return 0, nodes
+        low, high = (tuple(getattr(s, end) for s in box) for end in ("start", "stop"))
+        part = Grid(
+            (high[0] - low[0], high[1] - low[1], high[2] - low[2]),
+            grid.spacing,
+            tuple(grid.point_of(np.array(low)).tolist()),  # type: ignore[arg-type]
+        )
+        free = (self.arteries[box] >= _WITHIN) & (self.instances[box] == 0)
+        state = self.rng.bit_generator.state
+        # Lumens are not the round tubes of the tree: shorten the clot until its volume fits.
+        for _ in range(6):
+            self.rng.bit_generator.state = state
+            clot = np.zeros(part.shape, dtype=np.uint8)
+            paint_tubes(clot, part, _clot(self.rng, tree, nodes, planned.shape, self.wide))
+            mask = (clot >= HALF) & free
+            if not mask.any():
+                return 0, nodes
+            mask = _largest_piece(_without_specks(mask))
+            volume = int(mask.sum()) * self.voxel_ml
+            excess = volume / planned.volume_ml
+            if excess < 1.15 or len(nodes) < 3:
+                break
+            nodes = nodes[: max(int(len(nodes) / min(excess, 2.5)), 2)]
+        most = max(2.2 * planned.volume_ml, 6 * self.voxel_ml) if bounded else np.inf
+        if mask.sum() < _SPECK or not 0.25 * planned.volume_ml < volume < most:
+            return 0, nodes
+        self.instances[box][mask] = len(self.painted) + 1
+        # Keep the soft edge of the clot only next to its mask: no loose flecks without truth.
+        close = ndimage.binary_dilation(mask, np.ones((1, 3, 3)))
+        soft = np.where(mask, np.maximum(clot, HALF), np.where(close, clot, 0)).astype(np.uint8)
+        self.fill[box] = np.maximum(self.fill[box], soft)
+        return int(mask.sum()), nodes
+
+
+def paint_emboli(
+    plan: StudyPlan, tree: VesselTree, arteries: np.ndarray, grid: Grid, wide: float = 1.15
+) -> PaintedEmboli:
+    """Paint the planned emboli into the arteries.
+
+    Args:
+        arteries: uint8 (slices, rows, cols) coverage of the arterial lumen.
+        wide: how much wider than the tree's tubes an occlusive clot reaches before the lumen
+            cuts it; above 1 where real lumens are not round.
+
+    Returns:
+        At least one embolus where the plan has any; one that no artery of this grid can show
+        is left out.
+
+    Raises:
+        ValueError: the plan has emboli, and the grid is too coarse to show a single one.
+    """
+    lodging = _Lodging(plan.rng("emboli"), tree, arteries, grid, wide)
+    for planned in plan.emboli:
+        lodging.lodge(planned, attempts=8, strict=5)
+    for planned in plan.emboli if not lodging.painted else ():
+        # A positive study shows one, if need be larger than planned.
+        if lodging.lodge(planned, attempts=60, strict=0):
+            break
+    if plan.emboli and not lodging.painted:
+        raise ValueError(
+            f"phantom of seed {plan.seed}: no artery of a grid {grid.shape} with spacing "
+            f"{tuple(round(s, 2) for s in grid.spacing)} mm can show an embolus; "
+            "take finer spacing or cover more of the chest"
+        )
+    hu = np.array([0.0, *(embolus.hu for embolus in lodging.painted)], dtype=np.float32)
+    return PaintedEmboli(lodging.instances, lodging.fill, hu, tuple(lodging.painted), lodging.near)

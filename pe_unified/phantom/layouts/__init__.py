@@ -1,0 +1,1 @@
+"""Painted studies in the file layouts of the public sets."""

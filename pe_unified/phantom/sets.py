@@ -1,0 +1,254 @@
+"""Making a whole set of painted studies: seeds, workers, resuming, the manifest."""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pe_unified.converters.pipeline.raw_folders import MANIFEST
+from pe_unified.files import write_bytes, write_text
+from pe_unified.inputs import require_apart
+from pe_unified.phantom.labelmap import list_anatomies, read_label_map
+from pe_unified.phantom.layouts import cadpe, fumpe, read, rsna
+from pe_unified.phantom.layouts.dicom import TRANSFER_SYNTAXES
+from pe_unified.phantom.layouts.folders import remove_unfinished
+from pe_unified.phantom.study import PhantomParams, PhantomStudy, paint_study
+from pe_unified.progress import quietly, track
+from pe_unified.workers import in_order, open_executor
+
+LAYOUTS: dict[str, Any] = {
+    "fumpe": fumpe,
+    "rsna": rsna,
+    "cadpe": cadpe,
+    "read": read,
+}
+#: Changes when the same settings paint something else.
+_MODEL_VERSION = 2
+
+
+@dataclass(frozen=True)
+class PhantomSettings:
+    """What every study of a set has in common.
+
+    Attributes:
+        layout: a key of :data:`LAYOUTS`.
+        seed: of the set; study k is the same whatever the number of studies.
+        size: rows and columns.
+        slices: per study.
+        spacing: mm between slices, rows, columns; fitted to the chest by default.
+        positive_rate: share of studies with emboli; as in the real set by default.
+        transfer_syntax: a key of ``TRANSFER_SYNTAXES``.
+        jpeg, boxes: for the RSNA layout, the JPEG-256 edition and Augmented RSPECT's boxes; both
+            together on slices of 512 x 512 only.
+        truth: also write ``truth/<patient>.npz``.
+        anatomy: folder of label maps (or a TotalSegmentator output) to paint on; study k takes
+            the k-th patient, and round again.
+        anatomies: names of the patients to take, all by default.
+    """
+
+    layout: str
+    seed: int = 0
+    size: int = 256
+    slices: int = 150
+    spacing: tuple[float, float, float] | None = None
+    positive_rate: float | None = None
+    transfer_syntax: str = "explicit"
+    jpeg: bool = False
+    boxes: bool = False
+    truth: bool = False
+    anatomy: str | None = None
+    anatomies: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"unknown layout '{self.layout}'; known: {', '.join(LAYOUTS)}")
+        if self.transfer_syntax not in TRANSFER_SYNTAXES:
+            raise ValueError(
+                f"unknown transfer syntax '{self.transfer_syntax}'; "
+                f"known: {', '.join(TRANSFER_SYNTAXES)}"
+            )
+        if self.positive_rate is not None and not 0 <= self.positive_rate <= 1:
+            raise ValueError(f"positive_rate is a share, 0 to 1, got {self.positive_rate}")
+        if self.anatomies is not None and self.anatomy is None:
+            raise ValueError("anatomies are names of patients in anatomy, a folder; give it")
+        if (self.jpeg or self.boxes) and self.layout != "rsna":
+            raise ValueError("the JPEG edition and the boxes belong to the layout rsna")
+        if self.jpeg and self.boxes and self.size != 512:
+            raise ValueError(
+                f"boxes are counted in pixels of 512 x 512 where the JPEG edition is read, and "
+                f"these slices have {self.size}; take size 512, or one of jpeg and boxes"
+            )
+        if self.size < 32 or self.slices < 8:
+            raise ValueError(
+                f"{self.size} pixels and {self.slices} slices show no embolus; "
+                "take at least 32 pixels and 8 slices"
+            )
+
+
+def study_seed(seed: int, number: int) -> int:
+    """The seed of study ``number`` (from 1) of the set with ``seed``."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+def anatomy_of(settings: PhantomSettings, number: int) -> tuple[str, Path] | None:
+    """Name and path of the label map that study ``number`` (from 1) is painted on, if any.
+
+    Raises:
+        FileNotFoundError: no folder, or nothing in it.
+        ValueError: a name that the folder does not hold.
+    """
+    if settings.anatomy is None:
+        return None
+    found = list_anatomies(settings.anatomy)
+    names = list(settings.anatomies or found)
+    unknown = [name for name in names if name not in found]
+    if unknown:
+        raise ValueError(
+            f"{settings.anatomy} holds no anatomy {', '.join(unknown)}; it has {', '.join(found)}"
+        )
+    name = names[(number - 1) % len(names)]
+    return name, found[name]
+
+
+def _positive(settings: PhantomSettings, number: int) -> bool:
+    if settings.positive_rate is None and settings.layout == "fumpe":
+        return fumpe.is_positive(number)
+    rate = settings.positive_rate
+    rate = getattr(LAYOUTS[settings.layout], "POSITIVE_RATE", 1.0) if rate is None else rate
+    draw = np.random.Generator(np.random.PCG64(np.random.SeedSequence([settings.seed, number, 1])))
+    return bool(draw.random() < rate)
+
+
+def paint_number(settings: PhantomSettings, number: int) -> PhantomStudy:
+    """Paint study ``number`` (from 1) of a set."""
+    source = anatomy_of(settings, number)
+    return paint_study(
+        study_seed(settings.seed, number),
+        (settings.slices, settings.size, settings.size),
+        settings.spacing,
+        anatomy=None if source is None else read_label_map(source[1], source[0]),
+        positive=_positive(settings, number),
+        params=PhantomParams(),
+    )
+
+
+def _record_path(out: Path, number: int) -> Path:
+    return out / ".phantom" / f"{number:05d}.json"
+
+
+def _make_one(out: str, settings: PhantomSettings, number: int) -> int:
+    """Paint and write one study; its record is written last, and marks it finished."""
+    cv2.setNumThreads(1)
+    folder = Path(out)
+    study = paint_number(settings, number)
+    options: dict[str, Any] = {}
+    if settings.layout != "cadpe":
+        options["transfer_syntax"] = settings.transfer_syntax
+    if settings.layout == "rsna":
+        options |= {"jpeg": settings.jpeg, "boxes": settings.boxes}
+    record = LAYOUTS[settings.layout].write_study(folder, number, study, **options)
+    if settings.truth:
+        _write_truth(folder / "truth" / f"{record['patient_id']}.npz", study)
+    record = {
+        "number": number,
+        "seed": study.plan.seed,
+        "anatomy": study.anatomy.name,
+        "positive_slices": int((study.emboli > 0).any((1, 2)).sum()),
+        "slices": len(study.hu),
+        "spacing_mm": list(study.spacing),
+        "labels": study.labels,
+        "rv_lv_ratio": round(study.rv_lv_ratio, 4),
+        "emboli": [asdict(embolus) for embolus in study.findings],
+    } | record
+    write_text(_record_path(folder, number), json.dumps(record))
+    return number
+
+
+def _write_truth(path: Path, study: PhantomStudy) -> None:
+    """Labels of the whole study, in the order of ``PhantomStudy.hu``."""
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        emboli=study.emboli,
+        structures=study.structures,
+        spacing=np.array(study.spacing),
+        origin=np.array(study.origin),
+    )
+    write_bytes(path, buffer.getvalue())
+
+
+def _claim(out: Path, settings: PhantomSettings) -> None:
+    """Refuse a folder that holds a set made with other settings."""
+    path = out / ".phantom" / "settings.json"
+    # Where the anatomies lie may change between runs; which are taken may not.
+    told = {"model": _MODEL_VERSION, **asdict(settings), "anatomy": settings.anatomy is not None}
+    text = json.dumps(told, indent=1)
+    if not path.is_file():
+        write_text(path, text)
+    elif path.read_text(encoding="utf-8") != text:
+        raise ValueError(
+            f"{out} holds studies painted with other settings (see {path}); "
+            "give another folder, or remove this one"
+        )
+
+
+def make_set(
+    out: str | Path,
+    studies: int,
+    settings: PhantomSettings,
+    *,
+    workers: int = 1,
+    quiet: bool = False,
+) -> list[dict[str, Any]]:
+    """Paint studies 1 to ``studies`` and write them in a public set's layout.
+
+    Studies that an earlier run finished are left as they are; a run that was killed can be
+    repeated, and ends with the same bytes. ``phantom.json`` lists every study: seed, anatomy,
+    labels, emboli.
+
+    Args:
+        out: the folder; made if missing.
+        workers: processes.
+        quiet: show no progress.
+
+    Returns:
+        One record per study in the folder, in order; an earlier run may have made more.
+
+    Raises:
+        ValueError: the folder holds a set of other settings.
+    """
+    out = Path(out)
+    anatomy_of(settings, 1)
+    if settings.anatomy is not None:
+        require_apart(out, Path(settings.anatomy))
+    _claim(out, settings)
+    remove_unfinished(out)
+    todo = [n for n in range(1, studies + 1) if not _record_path(out, n).is_file()]
+    tasks = [(str(out), settings, number) for number in todo]
+    with (
+        quietly(quiet),
+        open_executor(min(workers, len(todo)), preload=[__name__]) as (executor, slots),
+    ):
+        painted = in_order(executor, slots, _make_one, tasks)
+        for _ in track(painted, f"painting {settings.layout}, studies", len(tasks)):
+            pass
+    # Those that an earlier, larger run made lie in the folder, too.
+    numbers = sorted(int(path.stem) for path in _record_path(out, 1).parent.glob("[0-9]*.json"))
+    records = [json.loads(_record_path(out, n).read_text(encoding="utf-8")) for n in numbers]
+    finish: Callable | None = getattr(LAYOUTS[settings.layout], "finish", None)
+    if finish is not None:
+        finish(out, records)
+    bulky = ("sop_uids", "pe_present_on_image", "boxes")
+    manifest = {
+        "description": "Painted CT pulmonary angiograms, not patients",
+        "synthetic": True,
+        "settings": asdict(settings) | {"anatomy": settings.anatomy is not None},
+        "studies": [{k: v for k, v in r.items() if k not in bulky} for r in records],
+    }
+    write_text(out / MANIFEST, json.dumps(manifest, indent=1))
+    return records

@@ -1,0 +1,142 @@
+"""From the mask of a vascular tree to its centre lines."""
+
+import numpy as np
+from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import dijkstra
+from skimage.morphology import skeletonize
+
+from pe_unified.phantom.grid import Grid
+from pe_unified.phantom.tree import (
+    LOBAR,
+    MAIN,
+    SEGMENTAL,
+    SUBSEGMENTAL,
+    TRUNK,
+    VesselTree,
+)
+
+#: Share of all endings that a vessel of each level supplies at least.
+_SUPPLY = ((TRUNK, 0.72), (MAIN, 0.26), (LOBAR, 0.07), (SEGMENTAL, 0.012))
+_HALF_NEIGHBOURS = np.array(
+    [(k, j, i) for k in (-1, 0, 1) for j in (-1, 0, 1) for i in (-1, 0, 1) if (k, j, i) > (0, 0, 0)]
+)
+
+
+def _edges(index: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of 26-neighbours among voxels (n, 3) whose flat indices ascend."""
+    padded = np.array(shape) + 2
+    flat = np.ravel_multi_index((index + 1).T, padded)
+    first, second = [], []
+    for step in _HALF_NEIGHBOURS:
+        other = np.ravel_multi_index((index + 1 + step).T, padded)
+        place = np.minimum(np.searchsorted(flat, other), len(flat) - 1)
+        met = flat[place] == other
+        first.append(np.flatnonzero(met))
+        second.append(place[met])
+    return np.concatenate(first), np.concatenate(second)
+
+
+def _spurs(parent: np.ndarray, length: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    """Nodes of side twigs that do not even leave the vessel they sprout from: (n,) bool."""
+    children = np.bincount(parent[parent >= 0], minlength=len(parent))
+    drop = np.zeros(len(parent), dtype=bool)
+    for leaf in np.flatnonzero(children == 0):
+        path, run, node = [], 0.0, int(leaf)
+        while node >= 0 and children[node] <= 1:
+            path.append(node)
+            run += length[node]
+            node = int(parent[node])
+        if node >= 0 and run < 1.25 * radius[node]:
+            drop[path] = True
+    return drop
+
+
+def _levels(parent: np.ndarray, x: np.ndarray, middle_x: float) -> tuple[np.ndarray, np.ndarray]:
+    """Level and side of each node, from how much of the tree it supplies, and where."""
+    count = len(parent)
+    ends = (np.bincount(parent[parent >= 0], minlength=count) == 0).astype(float)
+    sideways = ends * (x - middle_x)
+    for node in range(count - 1, 0, -1):
+        up = parent[node]
+        if up >= 0:
+            ends[up] += ends[node]
+            sideways[up] += sideways[node]
+    share = ends / max(ends[0], 1)
+    level = np.full(count, SUBSEGMENTAL, dtype=np.int8)
+    for name, least in reversed(_SUPPLY):
+        level[share >= least] = name
+    side = np.sign(sideways).astype(np.int8)
+    side[level == TRUNK] = 0
+    return level, side
+
+
+def _entrance(points: np.ndarray, radius: np.ndarray, root: np.ndarray) -> int:
+    """The thickest place near ``root``; the nearer of two that are nearly as thick."""
+    far = np.linalg.norm(points - root, axis=1)
+    return int(np.argmin(far - 12 * np.minimum(radius, 12)))
+
+
+def tree_from_mask(mask: np.ndarray, grid: Grid, root: np.ndarray, middle_x: float) -> VesselTree:
+    """The centre lines of a vascular tree.
+
+    Args:
+        mask: bool (slices, rows, cols) of ``grid``; what does not hang together with the
+            greatest part is left out.
+        root: (x, y, z) near which the blood enters (or leaves), mm.
+        middle_x: between the lungs, mm.
+    """
+    labels, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    if count > 1:
+        mask = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
+    part = mask[box]
+    depth = ndimage.distance_transform_edt(part, sampling=grid.spacing)
+    index = np.argwhere(skeletonize(part))
+    radius = depth[tuple(index.T)]
+    points = grid.point_of(index + [s.start for s in box])
+    first, second = _edges(index, part.shape)
+    run = np.linalg.norm(points[first] - points[second], axis=1)
+    # Thick ways are preferred, so that the tree follows the blood.
+    cost = run / np.minimum(radius[first], radius[second])
+    graph = coo_array((cost, (first, second)), shape=(len(index),) * 2).tocsr()
+    start = _entrance(points, radius, root)
+    far, before = dijkstra(graph, directed=False, indices=start, return_predecessors=True)
+    order = np.argsort(far, kind="stable")
+    order = order[np.isfinite(far[order])]
+    place = np.full(len(index), -1)
+    place[order] = np.arange(len(order))
+    before = before[order]
+    parent = np.where(before >= 0, place[np.maximum(before, 0)], -1)
+    points, radius = points[order], radius[order]
+    up = np.maximum(parent, 0)
+    length = np.linalg.norm(points - points[up], axis=1)
+    keep = ~_spurs(parent, length, radius)
+    place = np.cumsum(keep) - 1
+    parent = np.where(parent[keep] >= 0, place[up[keep]], -1)
+    points, radius = _smoothed(points[keep], radius[keep], parent)
+    level, side = _levels(parent, points[:, 0], middle_x)
+    # Thick ends feed nothing and yet are no twigs: bulges of the vessel that they hang on.
+    wide = (radius > 0.6 * np.median(radius[level <= MAIN])) & (level >= SEGMENTAL)
+    for node in np.flatnonzero(wide & (parent >= 0)):
+        level[node], side[node] = level[parent[node]], side[parent[node]]
+    return VesselTree(points, radius, parent.astype(np.int64), level, side)
+
+
+def _smoothed(
+    points: np.ndarray, radius: np.ndarray, parent: np.ndarray, rounds: int = 3
+) -> tuple[np.ndarray, np.ndarray]:
+    """Take the staircase out of voxel positions, along the branches."""
+    below = np.flatnonzero(parent >= 0)
+    up = parent[below]
+    count = np.bincount(up, minlength=len(parent))
+    values = np.column_stack([points, radius])
+    inner = (count > 0) & (parent >= 0)
+    for _ in range(rounds):
+        child = np.zeros_like(values)
+        np.add.at(child, up, values[below])
+        child /= np.maximum(count, 1)[:, None]
+        mean = 0.5 * values + 0.25 * values[np.maximum(parent, 0)] + 0.25 * child
+        values = np.where(inner[:, None], mean, values)
+    return values[:, :3], values[:, 3]

@@ -1,0 +1,330 @@
+"""Training in steps: every step of a recipe, one after another or several at a time."""
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import barrier, is_main_process
+
+from pe_unified.engine.config import ConfigError, absent_head, load_config
+from pe_unified.engine.evaluate import evaluate_checkpoint, write_metrics
+from pe_unified.engine.hooks import checkpoints_of
+from pe_unified.engine.knobs import changed_knobs
+from pe_unified.engine.launchers import join_processes
+from pe_unified.engine.overlays import KeepViewsHook
+from pe_unified.engine.runner import PERunner, newest_checkpoint
+from pe_unified.files import write_text
+from pe_unified.jobs import Job, Report, run_jobs
+from pe_unified.progress import phase
+from pe_unified.recipes.budget import Budget, budget_of, seed_of_draws, stretched, with_totals
+from pe_unified.recipes.comparison import Run
+from pe_unified.recipes.preflight import (
+    require_files,
+    require_metric,
+    require_modules,
+    require_test,
+)
+from pe_unified.recipes.recipe import Recipe, Step, load_recipe
+from pe_unified.recipes.summary import headline, write_summary
+
+#: Settings that change where and how a step runs and what it tells, not its result.
+_WITHOUT_EFFECT = (
+    *("experiment_name", "work_dir", "num_workers", "launcher"),
+    *("log_level", "log_processor", "console_level", "vis_backends", "visualizer"),
+)
+
+
+def run_recipe(
+    path: str | Path,
+    work_dir: Path,
+    data_root: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    seeds: Sequence[int] = (0,),
+    note: str = "",
+    trust_checkpoint: bool = False,
+    jobs: int = 1,
+    launcher: str = "none",
+    report: Report = print,
+) -> dict[str, Any]:
+    """Train and test every step, then write the summary.
+
+    Finished steps are kept, a broken one is resumed. With several seeds, each gets a folder
+    ``seed<k>`` with a summary of its own, and the work dir one that compares the arms over
+    all of them.
+
+    Args:
+        path: the recipe.
+        work_dir: every step gets a folder in it.
+        data_root: the converted data set.
+        overrides: for every step, stronger than the recipe's settings; dotted keys.
+        seeds: of weights, order and augmentation.
+        note: stands under every figure, for instance that data are synthetic.
+        trust_checkpoint: allow checkpoints that contain pickled code.
+        jobs: steps trained at a time, each in a process with its share of the cores.
+        launcher: ``"none"``, or what started the processes that train each step together.
+        report: called with one line of text at a time.
+
+    Returns:
+        What ``summary.json`` holds.
+    """
+    recipe = load_recipe(path)
+    if "seed" in (overrides or {}):
+        raise ConfigError("a recipe takes its seeds from --seeds, not from an override")
+    if launcher != "none" and jobs > 1:
+        raise ConfigError("either several jobs, or a launcher that shares out each of them")
+    join_processes(launcher)
+    seeds = tuple(dict.fromkeys(seeds))
+    folders = {seed: work_dir / f"seed{seed}" if len(seeds) > 1 else work_dir for seed in seeds}
+    steps: list[StepRun] = []
+    for seed, folder in folders.items():
+        prefix = f"seed {seed}, " if len(seeds) > 1 else ""
+        common = dict(
+            folder=folder,
+            data_root=data_root,
+            overrides={**dict(overrides or {}), "seed": seed},
+            launcher=launcher,
+            trust_checkpoint=trust_checkpoint,
+            note=note,
+        )
+        steps += _steps_of(recipe, prefix, common)
+    records = {run.title: run.kept_record() for run in steps}
+    for run in steps:
+        if records[run.title] is None:
+            run.refuse_other()
+    finished = {title for title, record in records.items() if record is not None}
+    for title in (run.title for run in steps if run.title in finished):
+        report(f"{title}: finished before")
+    queue = [
+        Job(
+            name=run.title,
+            run=run,
+            needs=tuple(title for title in run.needs if title not in finished),
+            cost=run.iterations,
+        )
+        for run in steps
+        if run.title not in finished
+    ]
+    records.update(run_jobs(queue, jobs, report))
+    runs = [
+        Run(seed, folder, with_totals(records[run.title] for run in steps if run.folder == folder))
+        for seed, folder in folders.items()
+    ]
+    if is_main_process():
+        with phase("comparing the arms and drawing figures"):
+            write_summary(recipe, work_dir, runs, note)
+    barrier()
+    return json.loads((work_dir / "summary.json").read_text(encoding="utf-8"))
+
+
+def _steps_of(recipe: Recipe, prefix: str, common: Mapping[str, Any]) -> list["StepRun"]:
+    """One run of every step, in order; ``common``: the fields that all share."""
+    fingerprints: dict[str, str] = {}
+    titles: dict[str, str] = {}
+    runs = []
+    configs: dict[str, Config] = {}
+    budgets: dict[str, Budget] = {}
+    idle = set(common["overrides"] or ())
+    for number, step in enumerate(recipe.steps, start=1):
+        titles[step.name] = f"{prefix}[{number}/{len(recipe.steps)}] {step.name}"
+        own = dict(common)
+        cfg = _config_of(step, own["overrides"], own["data_root"])
+        if step.as_long_as:
+            own["overrides"] = {**own["overrides"], **stretched(cfg, budgets[step.as_long_as])}
+            cfg = _config_of(step, own["overrides"], own["data_root"])
+        budgets[step.name] = budget_of(step, cfg, budgets)
+        idle = {key for key in idle if absent_head(cfg, key)}
+        configs[step.name] = cfg
+        begun = bool(checkpoints_of(common["folder"] / step.name))
+        require_files(cfg, ("train", "val", "test"), begun, step)
+        require_test(step, cfg)
+        require_modules(step, configs)
+        parents = {module: fingerprints[source] for module, source in step.reuse.items()}
+        fingerprints[step.name] = _fingerprint(cfg, step.name, parents)
+        run = StepRun(
+            step=step,
+            title=titles[step.name],
+            needs=tuple(titles[source] for source in dict.fromkeys(step.reuse.values())),
+            iterations=cfg.max_iters,
+            fingerprint=fingerprints[step.name],
+            **own,
+        )
+        runs.append(run)
+    for metric, *arms in recipe.comparisons:
+        require_metric(metric, {arm: configs[arm] for arm in arms})
+    if idle:
+        raise ConfigError(f"override '{min(idle)}': no step of the recipe has that head")
+    return runs
+
+
+def _config_of(step: Step, overrides: Mapping[str, Any], data_root: str | None) -> Config:
+    """A step's config, with draws of its own."""
+    cfg = load_config(step.config, overrides, data_root, step.settings, of_recipe=True)
+    sampler = cfg.train_dataloader.sampler
+    sampler.seed = seed_of_draws(sampler.get("seed", cfg.randomness.seed), step.name)
+    return cfg
+
+
+def _fingerprint(cfg: Config, step_name: str, parents: Mapping[str, str]) -> str:
+    """Changes with anything that bears on the result: settings, annotations, earlier steps."""
+    reuse = {**(cfg.get("reuse") or {}), **parents}
+    relevant = {**cfg.to_dict(), "step": step_name, "reuse": reuse}
+    for key in _WITHOUT_EFFECT:
+        relevant.pop(key, None)
+    annotations = {}
+    for split in ("train", "val", "test"):
+        loader = relevant[f"{split}_dataloader"]
+        if loader is None:
+            continue
+        for key in ("num_workers", "persistent_workers", "timeout"):
+            loader.pop(key, None)
+        file = Path(loader["dataset"]["data_root"]) / loader["dataset"]["ann_file"]
+        annotations[split] = _digest(file, file.stat().st_mtime_ns) if file.is_file() else None
+    text = json.dumps([relevant, annotations], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@functools.cache
+def _digest(file: Path, modified: int) -> str:
+    """Of a file as it was ``modified``, ns; read once."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class StepRun:
+    """One step of one run, to be called in whatever process: trains, tests, records.
+
+    Fields:
+        step: what to train.
+        title: what the console calls it, unlike any other's.
+        needs: titles of the steps that it starts from.
+        iterations: how long it trains.
+        fingerprint: of everything that bears on the result.
+        folder: the run's; the step gets one in it, and finds earlier steps beside its own.
+        data_root, overrides, launcher, trust_checkpoint, note: as for :func:`run_recipe`.
+    """
+
+    step: Step
+    title: str
+    needs: tuple[str, ...]
+    iterations: int
+    fingerprint: str
+    folder: Path
+    data_root: str | None
+    overrides: Mapping[str, Any]
+    launcher: str
+    trust_checkpoint: bool
+    note: str
+
+    def __call__(self, report: Report) -> dict[str, Any]:
+        """Train and test; the record for ``summary.json``."""
+        result = self.result
+        cfg = self._config()
+        if is_main_process():
+            self.refuse_other()
+            write_text(_mark_of(result.parent), self.fingerprint)
+        report(f"{self.title}: {self.iterations} iterations of {self.step.config.name}")
+        runner = PERunner.from_cfg(cfg)
+        runner.train()
+        barrier()
+        for parent in runner.parents:
+            line = "{module}: {tensors} of {total} tensors from {from}".format(**parent)
+            report(f"{self.title}: {line}")
+        checkpoint = self._checkpoint(self.step.name)
+        keeper = KeepViewsHook()
+        evaluation = evaluate_checkpoint(cfg, checkpoint, hooks=[keeper])
+        if is_main_process():
+            for prefix, table in evaluation.tables.items():
+                table.save(result.parent / f"{prefix}.npz")
+            who = f"Step {self.step.name}, seed {cfg.randomness.seed}. "
+            keeper.draw(result.parent / "overlays.png", evaluation.thresholds, who + self.note)
+            record = {
+                "name": self.step.name,
+                "config": _short_path(self.step.config),
+                "checkpoint": os.path.relpath(checkpoint, self.folder),
+                "reused": runner.parents,
+                "iterations": runner.iter,
+                "batch_size": cfg.train_dataloader.batch_size,
+                "seconds": round(runner.seconds, 1),
+                "metrics": evaluation.metrics,
+            }
+            write_metrics(result, evaluation, fingerprint=self.fingerprint, record=record)
+        barrier()
+        report(f"{self.title}: {headline(evaluation.metrics)} after {runner.seconds:.0f} s")
+        return json.loads(result.read_text(encoding="utf-8"))["record"]
+
+    @property
+    def result(self) -> Path:
+        """The file that says that the step is finished, in the step's folder."""
+        return self.folder / self.step.name / "metrics.json"
+
+    def kept_record(self) -> dict[str, Any] | None:
+        """The record, if these very settings have been trained and tested before."""
+        if not self.result.is_file():
+            return None
+        kept = json.loads(self.result.read_text(encoding="utf-8"))
+        return kept["record"] if kept.get("fingerprint") == self.fingerprint else None
+
+    def refuse_other(self) -> None:
+        """A folder belongs to one setting; another one must not resume from its weights.
+
+        Raises:
+            ConfigError: this step was begun there with other settings; names the knobs among them.
+        """
+        folder = self.result.parent
+        mark = _mark_of(folder)
+        begun = any(folder.glob("*.pth")) or self.result.exists()
+        if begun and not (mark.is_file() and mark.read_text(encoding="utf-8") == self.fingerprint):
+            raise ConfigError(
+                f"{folder} was begun with other settings ({_changes(folder, self._settings())}); "
+                "choose another --work-dir, or remove it to start this step anew"
+            )
+
+    def _settings(self) -> Config:
+        return _config_of(self.step, self.overrides, self.data_root)
+
+    def _config(self) -> Config:
+        step, cfg = self.step, self._settings()
+        cfg.work_dir = str(self.folder / step.name)
+        cfg.step = step.name
+        cfg.trust_checkpoint = self.trust_checkpoint
+        cfg.launcher = self.launcher
+        cfg.resume = True
+        cfg.console_level = "WARNING"
+        earlier = {
+            module: [source, self._checkpoint(source)] for module, source in step.reuse.items()
+        }
+        cfg.reuse = {**(cfg.get("reuse") or {}), **earlier}
+        return cfg
+
+    def _checkpoint(self, step_name: str) -> str:
+        found = newest_checkpoint(self.folder / step_name)
+        if found is None:
+            raise FileNotFoundError(
+                f"{self.folder / step_name} holds no whole checkpoint; remove its "
+                "metrics.json to train the step again"
+            )
+        return found
+
+
+def _mark_of(folder: Path) -> Path:
+    """Says with which settings a step was begun."""
+    return folder / "fingerprint.txt"
+
+
+def _changes(folder: Path, now: Config) -> str:
+    """In words, the settings that differ from those that a step's folder was begun with."""
+    dumped = folder / Path(now.filename).name
+    before = dict(Config.fromfile(dumped).items()) if dumped.is_file() else {}
+    before = {name: value for name, value in before.items() if name not in _WITHOUT_EFFECT}
+    return "; ".join(changed_knobs(before, now)) or "a config, the annotations or an earlier step"
+
+
+def _short_path(path: Path) -> str:
+    parts = path.parts
+    return "/".join(parts[parts.index("configs") :]) if "configs" in parts else path.name

@@ -1,0 +1,240 @@
+"""What a recipe found: ``summary.json``, ``summary.md`` and the figures."""
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table as RichTable
+
+from pe_unified.engine.evaluate import Evaluation, write_json
+from pe_unified.evaluation.figures.style import footer
+from pe_unified.evaluation.metrics import warnings_of
+from pe_unified.files import write_text
+from pe_unified.recipes.comparison import TABLES, Run, compare_arms, draw_summary, mean_metrics
+from pe_unified.recipes.recipe import Recipe
+from pe_unified.tasks import COLUMNS
+
+_BUDGETS = (
+    "Bold: equal in both arms. At equal iterations of the step the reused arm has had more in all, "
+    "at equal iterations in all it has not."
+)
+
+
+def environment() -> dict[str, Any]:
+    """The machine and the versions that a result depends on."""
+    packages = ("pe_unified", "torch", "onedl-mmengine", "onedl-mmdetection", "numpy")
+    return {
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in packages},
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def write_summary(
+    recipe: Recipe, work_dir: Path, runs: Sequence[Run], note: str = ""
+) -> dict[str, Any]:
+    """Write the summary of every run and, where there are several, of all together.
+
+    Returns:
+        What ``summary.json`` of the work dir holds; with several seeds, every metric of a
+        step is the mean over them and ``seeds`` holds the single runs.
+    """
+    for run in runs if len(runs) > 1 else ():
+        _write_one(recipe, run.folder, run.records, [run], note)
+    records = runs[0].records if len(runs) == 1 else mean_records(runs)
+    return _write_one(recipe, work_dir, records, runs, note)
+
+
+def _write_one(
+    recipe: Recipe,
+    folder: Path,
+    records: list[dict[str, Any]],
+    runs: Sequence[Run],
+    note: str,
+) -> dict[str, Any]:
+    comparisons = compare_arms(recipe.comparisons, runs)
+    warnings = _warnings(records, runs[0])
+    summary = {
+        "recipe": recipe.name,
+        "environment": environment(),
+        "note": footer(note),
+        "seeds": [run.seed for run in runs],
+        "steps": records,
+        "comparisons": comparisons,
+        "warnings": warnings,
+    }
+    write_json(folder / "summary.json", summary)
+    write_text(folder / "summary.md", _markdown(summary, len(runs), note))
+    draw_summary(folder, records, comparisons, runs, note)
+    return summary
+
+
+def _warnings(records: Sequence[Mapping[str, Any]], run: Run) -> list[str]:
+    """Of each task, whose steps are all tested on the same patients, once."""
+    tables = {}
+    for task in TABLES:
+        found = (run.table(record["name"], task) for record in records)
+        tables[task] = next((table for table in found if table is not None), None)
+    return warnings_of({task: table for task, table in tables.items() if table is not None})
+
+
+def mean_records(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Records of several seeds as one.
+
+    Every metric is the mean over the seeds, with an interval over patients for that mean;
+    ``seeds`` holds the single values, ``checkpoints`` the files; ``checkpoint`` is the
+    first seed's, ``seconds`` the sum.
+    """
+    merged = []
+    for records in zip(*(run.records for run in runs)):
+        keys = [key for key in records[0]["metrics"] if not key.endswith("_ci")]
+        values = {key: [record["metrics"][key] for record in records] for key in keys}
+        merged.append(
+            {
+                **records[0],
+                "checkpoint": f"{runs[0].folder.name}/{records[0]['checkpoint']}",
+                "checkpoints": [
+                    f"{run.folder.name}/{record['checkpoint']}"
+                    for run, record in zip(runs, records)
+                ],
+                "seconds": round(sum(record["seconds"] for record in records), 1),
+                "metrics": mean_metrics(records[0]["name"], runs),
+                "seeds": values,
+            }
+        )
+    return merged
+
+
+def _markdown(summary: Mapping[str, Any], seeds: int, note: str) -> str:
+    records, comparisons = summary["steps"], summary["comparisons"]
+    of_seeds = f"; means over {seeds} seeds" if seeds > 1 else ""
+    header = ["step", "reused", *(title for title in COLUMNS.values())]
+    header += ["iterations", "in all", "seconds"]
+    lines = [
+        f"# Recipe {summary['recipe']}",
+        "",
+        footer(note),
+        "",
+        f"Test patients only; [95 % interval over patients]{of_seeds}. In all: iterations of the "
+        "step and of all that it takes weights from, in batches of its own size.",
+        "",
+        *(line for each in summary["warnings"] for line in (f"**Note. {each}.**", "")),
+        "| " + " | ".join(header) + " |",
+        "|" + "---|" * len(header),
+    ]
+    for record in records:
+        cells = [record["name"], _reused(record)]
+        cells += [_with_interval(record["metrics"], key) for key in COLUMNS]
+        cells += [str(record["iterations"]), str(record["total_iterations"])]
+        cells += [f"{record['seconds']:.0f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    if comparisons:
+        over = "; interval and p are over these, not over seeds" if seeds > 1 else ""
+        header = ["metric", "scratch", "reused", "iterations", "in all", "difference", "p"]
+        header += ["each seed"] if seeds > 1 else []
+        lines += ["", f"Reused minus scratch, on the same test patients{over}.", _BUDGETS, ""]
+        lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for each in comparisons:
+        cells = [each["metric"], each["scratch"], each["reused"]]
+        cells += [_pair(each, "iterations", "step"), _pair(each, "total_iterations", "total")]
+        cells += _difference(each)
+        cells += [" / ".join(_signed(value) for value in each["by_seed"])] if seeds > 1 else []
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def _pair(comparison: Mapping[str, Any], key: str, equal: str) -> str:
+    """Iterations of the arm from scratch and of the reused one."""
+    text = " / ".join(str(count) for count in comparison[key])
+    return f"**{text}**" if comparison["equal"] == equal else text
+
+
+def _difference(comparison: Mapping[str, Any]) -> tuple[str, str]:
+    """Two cells of a comparison: difference with interval, and p."""
+    value, (low, high) = comparison["difference"], comparison["ci"]
+    if value != value:
+        return f"undefined: {comparison.get('reason', 'on these patients')}", ""
+    if low != low:
+        return f"{value:+.3f}", ""
+    p = comparison["p_value"]
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]", "<0.001" if p < 0.0005 else f"{p:.3f}"
+
+
+def _signed(value: float) -> str:
+    return "undefined" if value != value else f"{value:+.3f}"
+
+
+def headline(metrics: Mapping[str, Any]) -> str:
+    """The table's metrics in a few words, for the console."""
+    values = [
+        f"{name} {metrics[key]:.3f}"
+        for key, name in COLUMNS.items()
+        if metrics.get(key) is not None and metrics[key] == metrics[key]
+    ]
+    return ", ".join(values) or "no metric"
+
+
+def summary_table(summary: Mapping[str, Any]) -> RichTable:
+    """The summary as a table for the terminal, the arms that reuse weights in bold."""
+    told = ["bold: starts from the weights of earlier steps", *summary["warnings"]]
+    title = f"{summary['recipe']}: test patients"
+    table = RichTable(title=title, caption="\n".join(told))
+    table.add_column("step", no_wrap=True)
+    for name in COLUMNS.values():
+        table.add_column(name, justify="right")
+    table.add_column("iters, in all", justify="right")
+    for record in summary["steps"]:
+        table.add_row(
+            record["name"],
+            *(_with_interval(record["metrics"], key) for key in COLUMNS),
+            f"{record['iterations']}, {record['total_iterations']}",
+            style="bold" if record["reused"] else None,
+        )
+    return table
+
+
+def metrics_table(evaluation: Evaluation) -> RichTable:
+    """One evaluation as a table for the terminal."""
+    metrics, thresholds = evaluation.metrics, evaluation.thresholds
+    told = "\n".join(warnings_of(evaluation.tables))
+    table = RichTable(title="test split, 95 % intervals over patients", caption=told)
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for key in metrics:
+        if not key.endswith("_ci"):
+            table.add_row(key, _with_interval(metrics, key))
+    for key, value in thresholds.items():
+        table.add_row(f"{key} (fixed before the test)", f"{value:.3f}")
+    return table
+
+
+def _reused(record: Mapping[str, Any]) -> str:
+    return ", ".join(f"{each['module']} < {each['from']}" for each in record["reused"])
+
+
+def _with_interval(metrics: Mapping[str, Any], key: str) -> str:
+    if key not in metrics:
+        return ""
+    value = metrics[key]
+    if value is None or value != value:
+        return "undefined"
+    low, high = metrics.get(f"{key}_ci") or (None, None)
+    if low is None or low != low:
+        return f"{value:.3f}"
+    return f"{value:.3f} [{low:.2f}, {high:.2f}]"

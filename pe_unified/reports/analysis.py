@@ -1,0 +1,224 @@
+"""From a study's files to its report: everything that one command does for one study."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pe_unified.ct.errors import DataError
+from pe_unified.ct.study import CTStudy, open_study
+from pe_unified.inference.lesions import find_lesions, judge_study
+from pe_unified.inference.lung_sources import lung_source
+from pe_unified.inference.predictor import Progress, StudyPredictor
+from pe_unified.inference.quality import check_quality
+from pe_unified.inference.reading import SliceReader
+from pe_unified.inference.survey import survey
+from pe_unified.inputs import require_apart
+from pe_unified.memory import give_back_freed_memory
+from pe_unified.progress import drop, tell
+from pe_unified.reports.files import (
+    LUNGS,
+    output_folder,
+    require_writable,
+    write_files,
+    write_report,
+)
+from pe_unified.reports.fingerprint import fingerprint
+from pe_unified.reports.mask_file import write_lungs
+from pe_unified.reports.report import build_report, pseudonym, pseudonymised
+
+#: Fewer slices are no study of the chest, more are not a single scan.
+SLICES = (8, 3000)
+#: Fewer rows or columns are too few to show an embolus.
+LEAST_SIDE = 32
+#: Pixels are not smaller, and no scanner sees further, mm; nor are slices further apart.
+_PIXEL_MM, _WIDEST_MM, _STEP_MM = 0.05, 1500.0, 20.0
+#: Rows run from side to side where the cosine of the angle in between is larger.
+_UPRIGHT = 0.7
+_CURE = "point to the CT angiography, or name its series with --series"
+
+
+@dataclass(frozen=True)
+class AnalysisOptions:
+    """How a study is analysed.
+
+    Attributes:
+        series_uid: of several series in a folder take this one.
+        study_uid: of several studies in a folder take this one, or ``newest``.
+        every_slice: look at slices beyond the lungs too.
+        pseudonym_key: replace patient and UIDs, by this secret; None keeps them. Only the DICOM
+            objects tell the patient.
+        lungs_from: of :data:`~pe_unified.options.LUNG_SOURCES`.
+        lung_mask: also write the lungs, as ``lungs.nii.gz``.
+    """
+
+    series_uid: str | None = None
+    study_uid: str | None = None
+    every_slice: bool = False
+    pseudonym_key: str | None = None
+    lungs_from: str = "auto"
+    lung_mask: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the report gives them, without the secret."""
+        return {
+            "every_slice": self.every_slice,
+            "pseudonymised": self.pseudonym_key is not None,
+            "lungs_from": lung_source(self.lungs_from),
+            "series_named": self.series_uid is not None or self.study_uid is not None,
+        }
+
+    def fingerprint(self, path: Path) -> str:
+        """Changes with the files of a study, and with which of them are asked for.
+
+        Raises:
+            DataError: a folder that cannot be listed.
+        """
+        key = self.pseudonym_key or ""
+        files = fingerprint(path, key)
+        asked = (self.series_uid, self.study_uid)
+        if asked == (None, None):
+            return files
+        # Of the files too: alone, the ID of a patient could be found by trying.
+        digest = hashlib.blake2b(digest_size=16, key=key.encode()[:64])
+        digest.update(f"{files}{asked}".encode())
+        return digest.hexdigest()
+
+
+def analyse_study(
+    path: Path,
+    out: Path,
+    predictor: StudyPredictor,
+    options: AnalysisOptions | None = None,
+    progress: Progress | None = None,
+    opened: Callable[[CTStudy], None] | None = None,
+) -> dict[str, Any]:
+    """Analyse one study and write its report into ``out``.
+
+    Args:
+        path: whatever :func:`~pe_unified.ct.study.open_study` opens.
+        out: folder; gets the files of :func:`~pe_unified.reports.files.write_files`.
+        predictor: holds the model.
+        options: see :class:`AnalysisOptions`.
+        progress: called with the slices done and their number.
+        opened: called with the study once it is chosen.
+
+    Returns:
+        What ``report.json`` holds.
+
+    Raises:
+        SeveralStudies: of several patients or dates, and none is asked for.
+        DataError: the study cannot be read or is none, or ``out`` cannot be written or lies in it.
+        CheckpointError: the source of the lungs cannot be used.
+    """
+    options = options or AnalysisOptions()
+    settings = {"gate": predictor.wants_gate, **options.as_dict()}
+    require_apart(out, path)
+    require_writable(out)
+    watch = _Watch()
+    # Of the files as they are read: what comes later is another study.
+    files = ""
+    with suppress(OSError, DataError):  # opening it says it better
+        files = options.fingerprint(path)
+    with open_study(path, options.series_uid, study_uid=options.study_uid) as study:
+        _require_study(study)
+        if opened is not None:
+            opened(study)
+        watch.lap("opening")
+        reader = SliceReader(study)
+        first_look = survey(reader, options.every_slice, options.lungs_from)
+        watch.lap("survey")
+        flags = check_quality(reader, first_look)
+        watch.lap("quality")
+        predictions = predictor.predict(reader, first_look, progress)
+        watch.lap("network")
+        candidates = find_lesions(predictions, reader, first_look)
+        step_mm = study.known_spacing()[2]
+        verdict, lesions = judge_study(predictions, candidates, step_mm, predictor.model)
+        watch.lap("lesions")
+        give_back_freed_memory()  # the network's, before the files take theirs
+        report = build_report(
+            study,
+            first_look,
+            flags,
+            predictions,
+            lesions,
+            verdict,
+            predictor,
+            settings,
+        )
+        report["input"]["fingerprint"] = files
+        renamed: Callable[[str], str] | None = None
+        if options.pseudonym_key is not None:
+            renamed = partial(pseudonym, key=options.pseudonym_key)
+            report = pseudonymised(report, options.pseudonym_key)
+        report["seconds"] = watch.seconds
+        with output_folder(out) as folder:
+            write_files(folder, report, reader, lesions, renamed)
+            if options.lung_mask:
+                write_lungs(folder / LUNGS, reader, first_look)
+            watch.lap("files")
+            write_report(folder, report)
+    return report
+
+
+def _require_study(study: CTStudy) -> None:
+    count, rows, cols = study.shape
+    least, most = SLICES
+    if not least <= count <= most:
+        reason = f"{count} slices; a study of the chest has {least} to {most}"
+        raise DataError(study.source, reason, _CURE)
+    if min(rows, cols) < LEAST_SIDE:
+        reason = f"slices of {rows} x {cols} pixels are too small to show an embolus"
+        raise DataError(study.source, reason, _CURE)
+    if None in study.spacing_mm:
+        reason = "no spacing between pixels or slices, so nothing can be measured"
+        raise DataError(study.source, reason, "export the study with its geometry")
+    if study.contradictions:
+        reason = f"not a single scan: {'; '.join(study.contradictions)}"
+        raise DataError(study.source, reason, "export its parts as separate series")
+    if abs(study.direction[0, 0]) < _UPRIGHT:
+        reason = "the rows of its slices do not run from side to side"
+        cure = "reformat it to axial slices" if study.grid else "convert it to NIfTI"
+        raise DataError(study.source, reason, cure)
+    row, col, step = study.known_spacing()
+    widest = max(rows * row, cols * col)
+    if not (min(row, col) >= _PIXEL_MM and widest <= _WIDEST_MM and step <= _STEP_MM):
+        size = f"{cols * col:.4g} x {rows * row:.4g} mm, slices every {step:.4g} mm"
+        reason = f"{size}: not the size of a chest"
+        raise DataError(study.source, reason, "check the spacing in its headers")
+
+
+#: The stages in their order, in words.
+_STAGES = {
+    "opening": "opening the study",
+    "survey": "looking for the lungs",
+    "quality": "judging the quality",
+    "network": "running the network",
+    "lesions": "describing lesions",
+    "files": "writing the report",
+}
+
+
+class _Watch:
+    """Seconds by stage; tells which is under way."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._start = self._last = time.perf_counter()
+        tell(_STAGES["opening"])
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = round(now - self._last, 3)
+        self._last = now
+        self.seconds["total"] = round(now - self._start, 3)
+        drop(_STAGES[stage])
+        stages = list(_STAGES)
+        following = stages.index(stage) + 1
+        if following < len(stages):
+            tell(_STAGES[stages[following]])

@@ -1,0 +1,404 @@
+"""Many studies: side by side, resumable, and none stops the others."""
+
+import hashlib
+import json
+import os
+import re
+import threading
+import unicodedata
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from filelock import FileLock, Timeout
+
+from pe_unified.csv_files import csv_text
+from pe_unified.ct.errors import DataError, one_line, shown
+from pe_unified.ct.patients import SeveralStudies
+from pe_unified.files import write_text
+from pe_unified.inference.lung_sources import lung_source
+from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
+from pe_unified.inputs import require_apart
+from pe_unified.models.weights import CheckpointError
+from pe_unified.progress import track
+from pe_unified.reports.analysis import AnalysisOptions, analyse_study
+from pe_unified.reports.case_list import find_studies, skipped_files
+from pe_unified.reports.files import (
+    LUNGS,
+    REPORT,
+    remove_partial,
+    remove_report,
+    require_writable,
+)
+from pe_unified.reports.report import (
+    SCHEMA_VERSION,
+    is_listed,
+    looks_for_lesions,
+    verdict_in_words,
+)
+from pe_unified.version import __version__
+from pe_unified.workers import open_executor
+
+_UID = re.compile(r"\d+(\.\d+)*")
+_COLUMNS = (
+    *("study", "status", "reason", "exam_probability", "positive", "verdict", "abstain", "flags"),
+    *("lesions", "candidates", "volume_ml", "slices", "study_uid", "seconds", "report"),
+    "training",
+)
+
+#: Threads of a Dask worker share its model, which answers one study at a time.
+_ONE_AT_A_TIME = threading.Lock()
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class StudyJob:
+    """What lies in one place: a study, or several.
+
+    Attributes:
+        study: folder or file.
+        name: as it lies in the root.
+        root: of the output.
+        folder: its own in the output, which may have a pseudonym.
+        threads: of a worker.
+    """
+
+    study: Path
+    name: str
+    root: Path
+    folder: str
+    model: PredictorSettings
+    options: AnalysisOptions
+    threads: int | None = None
+
+    @property
+    def out(self) -> Path:
+        return self.root / self.folder
+
+
+@dataclass
+class BatchSummary:
+    """One row per study, in the order of the places where they lie, then of patients and dates.
+
+    Attributes:
+        rows: what ``summary.csv`` holds.
+        skipped: names of the files in the root that are no studies.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        return [row for row in self.rows if row["status"] == "failed"]
+
+
+def analyse_many(
+    root: Path,
+    out: Path,
+    model: PredictorSettings,
+    options: AnalysisOptions | None = None,
+    workers: int = 1,
+    scheduler: str | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> BatchSummary:
+    """Analyse every study of a folder; ``out/summary.csv`` lists them all.
+
+    Where several studies lie in one place, each has its own row, and its report in a folder below
+    that of the place. A study whose report is whole and was made by the same model in the same way
+    is not done again. One that cannot be analysed, or ends its worker, is named and leaves nothing.
+
+    Args:
+        root: see :func:`~pe_unified.reports.case_list.find_studies`.
+        out: gets a folder per study, and ``summary.csv``.
+        model: which model, and how it runs.
+        options: as for one study.
+        workers: processes on this machine.
+        scheduler: address of a running Dask scheduler, whose workers are used instead; they must
+            see the same paths.
+        threads: of each worker.
+        progress: called with the studies done, their number, and what was done last.
+
+    Raises:
+        DataError: no studies, ``out`` cannot be written, lies in ``root``, or is written by
+            another run.
+        CheckpointError: the model cannot be loaded.
+    """
+    options = options or AnalysisOptions()
+    if workers < 1:
+        raise ValueError(f"workers is at least 1, got {workers}")
+    require_apart(out, root)
+    studies = find_studies(root)
+    lung_source(options.lungs_from)
+    sha256 = model.predictor().model.lineage["sha256"]
+    require_writable(out)
+    lock = FileLock(out / ".lock")
+    try:
+        with lock.acquire(blocking=False):
+            jobs = _jobs(studies, out, model, options, threads)
+            summary = _analyse(jobs, out, sha256, workers, scheduler, progress)
+    except Timeout as error:
+        reason = "another run is writing into it"
+        raise DataError(out, reason, "wait for it, or choose another --out") from error
+    summary.skipped = skipped_files(root, studies)
+    return summary
+
+
+def _jobs(
+    studies: Sequence[Path],
+    out: Path,
+    model: PredictorSettings,
+    options: AnalysisOptions,
+    threads: int | None,
+) -> list[StudyJob]:
+    return [
+        StudyJob(path, path.name, out, _folder_name(path.name, options), model, options, threads)
+        for path in studies
+    ]
+
+
+def _analyse(
+    jobs: Sequence[StudyJob],
+    out: Path,
+    sha256: str,
+    workers: int,
+    scheduler: str | None,
+    progress: Progress | None,
+) -> BatchSummary:
+    rows: dict[str, list[dict[str, Any]]] = {}
+    waiting: list[StudyJob] = []
+    for job in track(jobs, "comparing with earlier reports"):
+        report = _report_before(job, sha256)
+        if report is None:
+            waiting.append(job)
+        else:
+            rows[job.name] = [_row(job, report)]
+    summary = BatchSummary()
+    try:
+        for job, found in _run(waiting, workers, scheduler):
+            rows[job.name] = found
+            if progress is not None:
+                reasons = "; ".join(row["reason"] for row in found if row["reason"])
+                progress(len(rows), len(jobs), f"{shown(job.folder)}: {reasons or 'done'}")
+    finally:
+        summary.rows = [row for job in jobs for row in rows.get(job.name, ())]
+        _write_summary(out, summary.rows)
+    return summary
+
+
+def _folder_name(name: str, options: AnalysisOptions) -> str:
+    """The name itself; a pseudonym of it where no name may leave."""
+    if options.pseudonym_key is None:
+        return name
+    key = options.pseudonym_key.encode()[:64]
+    return hashlib.blake2b(os.fsencode(name), digest_size=8, key=key).hexdigest()
+
+
+def _jobs_of_studies(job: StudyJob, names: Sequence[str]) -> list[StudyJob]:
+    """A job per study, in a folder named after its UID; without one, after its number."""
+    uids = [name.rpartition("/")[2] for name in names]
+    jobs = []
+    for number, (name, uid) in enumerate(zip(names, uids, strict=True), 1):
+        plain = _UID.fullmatch(uid) and uids.count(uid) == 1
+        folder = _folder_name(uid if plain else f"study{number}", job.options)
+        options = replace(job.options, study_uid=name)
+        jobs.append(replace(job, folder=f"{job.folder}/{folder}", options=options))
+    return jobs
+
+
+def _run(
+    jobs: Sequence[StudyJob], workers: int, scheduler: str | None
+) -> Iterator[tuple[StudyJob, list[dict[str, Any]]]]:
+    """Every job with its rows, as they end.
+
+    When a worker dies, nobody can tell which of the studies under way ended it: these are done
+    again one by one.
+    """
+    waiting = deque(jobs)
+    while waiting:
+        lost: list[StudyJob] = []
+        with _open(min(workers, len(waiting)), scheduler) as (executor, slots):
+            running: dict[Future, StudyJob] = {}
+            while (waiting or running) and not lost:
+                while waiting and len(running) < slots:
+                    job = waiting.popleft()
+                    _remove_partial(job)
+                    try:
+                        running[executor.submit(run_job, job)] = job
+                    except BrokenProcessPool:  # a worker died since the last answer
+                        lost.append(job)
+                        break
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    job = running.pop(future)
+                    try:
+                        rows = future.result()
+                    except BrokenProcessPool:
+                        lost.append(job)
+                        continue
+                    except Exception as error:  # a cluster gives up a task that ends its workers
+                        rows = [_failed(job, _reason(error, job.options))]
+                    _remove_partial(job)  # of a worker of the cluster that was killed at it
+                    yield job, rows
+            lost += running.values()
+        for job in lost:
+            yield job, _run_alone(job)
+
+
+def _remove_partial(job: StudyJob) -> None:
+    for folder in (job.out, *job.out.glob("*/")):
+        remove_partial(folder)
+
+
+def _run_alone(job: StudyJob) -> list[dict[str, Any]]:
+    """A job in a worker of its own, after a worker died that may have been at it."""
+    _remove_partial(job)
+    with _open(1, None) as (executor, _):
+        try:
+            return executor.submit(run_job, job).result()
+        except BrokenProcessPool:
+            _remove_partial(job)
+            return [_failed(job, "its worker process was ended twice (out of memory?)")]
+
+
+def _open(workers: int, scheduler: str | None) -> AbstractContextManager[tuple[Executor, int]]:
+    return open_executor(workers, scheduler, ["pe_unified.reports.batch"], isolated=True)
+
+
+def run_job(job: StudyJob) -> list[dict[str, Any]]:
+    """Analyse what lies in one place, in this process; a row of the summary for each study."""
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    cv2.setNumThreads(1)
+    warnings.filterwarnings("ignore", module="pydicom")
+    try:
+        with _ONE_AT_A_TIME:
+            predictor = _predictor(job.model)
+            sha256 = predictor.model.lineage["sha256"]
+            report = _report_before(job, sha256) if job.options.study_uid else None  # of several
+            report = report or analyse_study(job.study, job.out, predictor, job.options)
+    except SeveralStudies as several:
+        remove_report(job.out)  # of the one study that lay here before
+        return [row for one in _jobs_of_studies(job, several.names) for row in run_job(one)]
+    except Exception as error:  # one study must not stop the others
+        return [_failed(job, _reason(error, job.options))]
+    return [_row(job, report)]
+
+
+@lru_cache(maxsize=1)
+def _predictor(settings: PredictorSettings) -> StudyPredictor:
+    """The model, loaded once per process."""
+    return settings.predictor()
+
+
+def _reason(error: Exception, options: AnalysisOptions) -> str:
+    """In words; without any file's name where no name may leave."""
+    hidden = options.pseudonym_key is not None
+    if isinstance(error, DataError):
+        if hidden:
+            return error.without_names()
+        return f"{shown(Path(error.where).name)}: {error.reason}; {error.cure}"
+    if isinstance(error, CheckpointError):
+        return (
+            "the model cannot be loaded; try one study with tools/infer.py"
+            if hidden
+            else str(error)
+        )
+    kind = type(error).__name__
+    return kind if hidden else one_line(f"{kind}: {error}")
+
+
+def _report_before(job: StudyJob, sha256: str) -> dict[str, Any] | None:
+    """The report of an earlier run on the same files by the same model in the same way, or None.
+
+    What is left to the machine that does the work, such as its device, may differ.
+    """
+    options, settings = job.options, job.model
+    try:
+        files = options.fingerprint(job.study)
+    except (OSError, DataError):  # analysing it will tell what is wrong
+        return None
+    wanted: dict[tuple[str, str], Any] = {
+        ("input", "fingerprint"): files,
+        ("software", "version"): __version__,
+        ("model", "sha256"): sha256,
+        ("model", "backend"): settings.backend,
+        ("model", "device"): settings.device and settings.device.partition(":")[0],
+        ("model", "precision"): settings.precision,
+        ("settings", "gate"): settings.gate,
+        ("settings", "every_slice"): options.every_slice,
+        ("settings", "pseudonymised"): options.pseudonym_key is not None,
+        ("settings", "lungs_from"): None if options.lungs_from == "auto" else options.lungs_from,
+    }
+    try:
+        report = json.loads((job.out / REPORT).read_text("utf-8"))
+        same = (
+            report["schema_version"] == SCHEMA_VERSION
+            and (job.out / LUNGS).exists() == options.lung_mask
+            and all(
+                value is None or report[part][name] == value
+                for (part, name), value in wanted.items()
+            )
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return report if same else None
+
+
+def _tabled(name: str) -> str:
+    """A file's name for the summary: any letter, but no bytes that are none."""
+    return "".join("?" if unicodedata.category(each) in ("Cc", "Cs") else each for each in name)
+
+
+def _row(job: StudyJob, report: Mapping[str, Any]) -> dict[str, Any]:
+    listed = [lesion for lesion in report["lesions"] if is_listed(lesion)]
+    volumes = [lesion["volume_ml"] or 0.0 for lesion in listed]
+    # What the model does not look for is not nothing.
+    looks = looks_for_lesions(report)
+    return {
+        "study": _tabled(job.folder),
+        "status": "done",
+        "reason": "",
+        "exam_probability": report["exam"]["probability"],
+        "positive": report["exam"]["positive"],
+        "verdict": verdict_in_words(report),
+        "abstain": report["quality"]["abstain"],
+        "flags": " ".join(flag["name"] for flag in report["quality"]["flags"]),
+        "lesions": len(listed) if looks else None,
+        "candidates": len(report["lesions"]) - len(listed) if looks else None,
+        "volume_ml": round(sum(volumes), 3) if "seg" in report["model"]["tasks"] else None,
+        "slices": report["input"]["slices"],
+        "study_uid": report["input"]["study_uid"],
+        "seconds": report["seconds"]["total"],
+        "report": f"{_tabled(job.folder)}/{REPORT}",
+        "training": report["model"]["training_notice"],
+    }
+
+
+def _failed(job: StudyJob, reason: str) -> dict[str, Any]:
+    if (job.out / REPORT).exists():
+        reason += "; the report of an earlier run stays in its folder"
+    return {
+        **dict.fromkeys(_COLUMNS),
+        "study": _tabled(job.folder),
+        "status": "failed",
+        "reason": reason,
+    }
+
+
+def _write_summary(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    try:
+        write_text(out / "summary.csv", csv_text(_COLUMNS, rows))
+    except OSError as error:
+        raise DataError(out, "cannot be written to", "make room", error) from error

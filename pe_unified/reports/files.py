@@ -1,0 +1,191 @@
+"""The files of a report, written so that there are all of them or none."""
+
+import json
+import os
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from pe_unified.csv_files import csv_text
+from pe_unified.ct.errors import DataError
+from pe_unified.ct.study import CTStudy
+from pe_unified.files import write_text
+from pe_unified.inference.lesions import Lesion
+from pe_unified.inference.reading import SliceReader
+from pe_unified.reports.dicom_objects import FINDINGS, MOST_SEGMENTS, SEGMENTATION, write_dicom
+from pe_unified.reports.mask_file import write_mask
+from pe_unified.reports.page import write_page
+from pe_unified.reports.report import is_listed
+
+_COLUMNS = (
+    *("index", "sop_uid", "frame", "z_mm", "probability", "examined", "called", "embolus_pixels"),
+    *("boxes", "highest_box_score"),
+)
+#: Begins the names of folders that are being written, which takes less than this.
+_PARTIAL, _ABANDONED_S = ".part-", 3600.0
+#: Written last: where it is, the rest is whole.
+REPORT = "report.json"
+#: Written where it is asked for.
+LUNGS = "lungs.nii.gz"
+#: Written by models that outline lesions.
+MASK = "mask.nii.gz"
+#: Written always.
+PAGE, SLICES = "report.html", "slices.csv"
+
+
+def require_writable(out: Path) -> None:
+    """Make the folder, and tell before the work whether it can be written to.
+
+    Raises:
+        DataError: it cannot.
+    """
+    with _partial_folder(out) as partial:
+        (partial / "probe").write_bytes(b"\0")
+
+
+@contextmanager
+def output_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into; at the end its files move into ``out``, the report last.
+
+    Nothing is left of it where the work inside fails.
+
+    Raises:
+        DataError: ``out`` cannot be written to, or the disk is full.
+    """
+    with _partial_folder(out) as partial:
+        yield partial
+        remove_report(out)  # not every study has all of its files
+        for path in sorted(partial.iterdir(), key=lambda path: path.name == REPORT):
+            os.replace(path, out / path.name)
+
+
+def remove_report(out: Path) -> None:
+    """Remove the files of a report; the report itself first, so that none is ever in part."""
+    for name in (REPORT, PAGE, SLICES, MASK, LUNGS, SEGMENTATION, FINDINGS):
+        (out / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _partial_folder(out: Path) -> Iterator[Path]:
+    """A folder within ``out`` that is gone at the end."""
+    partial = None
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        remove_partial(out, _ABANDONED_S)
+        partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=out))
+        yield partial
+    except OSError as error:
+        cure = "choose another --out, or make room"
+        raise DataError(out, "cannot be written to", cure, error) from error
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def remove_partial(out: Path, older_than_s: float = 0.0) -> None:
+    """What a process that was killed left half-written, if it is as old as that."""
+    for partial in out.glob(f"{_PARTIAL}*"):
+        with suppress(OSError):
+            if time.time() - partial.stat().st_mtime >= older_than_s:
+                shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_files(
+    folder: Path,
+    report: dict[str, Any],
+    reader: SliceReader,
+    lesions: Sequence[Lesion],
+    renamed: Callable[[str], str] | None = None,
+) -> None:
+    """``report.html`` and ``slices.csv``; of a model that outlines lesions ``mask.nii.gz``; for
+    DICOM input also ``findings.sr.dcm`` and, where a lesion has a mask, ``mask.seg.dcm``.
+
+    Masks, SEG and SR hold the findings, no candidates that are not called.
+
+    Args:
+        folder: to write into.
+        report: what is said of the study; its notes tell what could not be written.
+        reader: gives the slices.
+        lesions: as in the report, with their pixels.
+        renamed: pseudonyms for the DICOM objects; None keeps patient and study.
+    """
+    study = reader.study
+    listed = [lesion for lesion in lesions if lesion.listed]
+    write_slices(folder / SLICES, report)
+    if study.sop_uids:
+        report["input"]["notes"] += _write_dicom(folder, report, study, listed, renamed)
+    if "seg" in report["model"]["tasks"]:
+        write_mask(folder / MASK, study, {lesion.number: lesion.pixels for lesion in listed})
+    else:
+        report["input"]["notes"].append(f"no {MASK}: the model does not outline lesions")
+    write_page(folder / PAGE, report, reader, lesions)
+
+
+def _write_dicom(
+    folder: Path,
+    report: Mapping[str, Any],
+    study: CTStudy,
+    lesions: Sequence[Lesion],
+    renamed: Callable[[str], str] | None,
+) -> list[str]:
+    """SEG and SR where the headers allow them; notes on what is missing."""
+    missing = _what_is_missing(study)
+    if missing:
+        return [f"no SEG and no SR: {missing}"]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they quote the patient's name
+            write_dicom(folder, report, study, lesions, renamed)
+    except OSError:
+        raise
+    except Exception as error:  # whatever a header holds, it must not cost the report
+        for name in (SEGMENTATION, FINDINGS):
+            (folder / name).unlink(missing_ok=True)
+        fault, kind = "lack required values or hold invalid ones", type(error).__name__
+        return [f"no SEG and no SR: the DICOM headers {fault} ({kind})"]
+    if len(lesions) > MOST_SEGMENTS:
+        return [f"SEG and SR hold the first {MOST_SEGMENTS} of {len(lesions)} lesions"]
+    return []
+
+
+def _what_is_missing(study: CTStudy) -> str:
+    """Why nothing can refer to a study: what would be made up would point to nothing."""
+    if not study.placed:
+        return "the slices do not say where they lie"
+    uids = {
+        "StudyInstanceUID": study.study_uid,
+        "SeriesInstanceUID": study.series_uid,
+        "SOPInstanceUID": all(study.sop_uids),
+    }
+    missing = [name for name, uid in uids.items() if not uid]
+    return f"the slices have no {' and no '.join(missing)} to refer to" if missing else ""
+
+
+def write_report(folder: Path, report: Mapping[str, Any]) -> None:
+    """``report.json``."""
+    write_text(folder / REPORT, json.dumps(report, indent=1, allow_nan=False) + "\n")
+
+
+def write_slices(path: Path, report: Mapping[str, Any]) -> None:
+    """One row per slice: index, sop_uid, frame, z_mm, probability, examined, called,
+    embolus_pixels, boxes and the highest score of a box. Of candidates, which are not called,
+    nothing is counted."""
+    listed = {lesion["number"] for lesion in report["lesions"] if is_listed(lesion)}
+    rows = []
+    for each in report["slices"]:
+        scores = [box["score"] for box in each["boxes"] if box["lesion"] in listed]
+        rows.append(
+            {
+                **each,
+                "examined": int(each["examined"]),
+                "called": None if each["called"] is None else int(each["called"]),
+                "boxes": len(scores),
+                "highest_box_score": max(scores, default=None),
+            }
+        )
+    write_text(path, csv_text(_COLUMNS, rows))

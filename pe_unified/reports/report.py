@@ -1,0 +1,261 @@
+"""The report of a study as data: what ``report.json`` holds (see ``report.schema.json``)."""
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from pe_unified.ct.study import CTStudy
+from pe_unified.disclaimer import RESEARCH_LINE
+from pe_unified.evaluation.exam_score import HEIGHT_MM
+from pe_unified.evaluation.verdict import CLOT_HU, Verdict, can_be_clot
+from pe_unified.inference.lesions import Lesion
+from pe_unified.inference.model import InferenceModel
+from pe_unified.inference.predictor import SlicePrediction, StudyPredictor
+from pe_unified.inference.quality import Flag
+from pe_unified.inference.survey import Survey
+from pe_unified.version import __version__
+
+SCHEMA_VERSION = "1.5"
+#: How the notes of a study name a series.
+_SERIES = re.compile(r"\bseries ([^\s,:(#]+)")
+
+
+def build_report(
+    study: CTStudy,
+    survey: Survey,
+    flags: Sequence[Flag],
+    predictions: Sequence[SlicePrediction],
+    lesions: Sequence[Lesion],
+    verdict: Verdict,
+    predictor: StudyPredictor,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Everything that is said of a study but the time it took. Carries no file name and no
+    patient, UIDs only. The verdict is read here, not made.
+    """
+    model = predictor.model
+    return {
+        "schema": "pe_unified.report",
+        "schema_version": SCHEMA_VERSION,
+        "notice": RESEARCH_LINE,
+        "software": {"name": "pe_unified", "version": __version__},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "input": _input(study),
+        "model": describe_model(predictor),
+        "settings": dict(settings),
+        "thresholds": asdict(model.thresholds)
+        | {
+            "pixel": predictor.pixel_threshold if "seg" in model.model.tasks else None,
+            "box": predictor.box_threshold if "det" in model.model.tasks else None,
+        },
+        "quality": {
+            "abstain": any(flag.abstain for flag in flags),
+            "flags": [_flag(flag) for flag in flags],
+        },
+        "lungs": {
+            "found": survey.lungs is not None,
+            "first_slice": survey.slices.start,
+            "last_slice": survey.slices.stop - 1,
+            "box": None if survey.box is None else list(survey.box),
+        },
+        "exam": _exam(verdict, predictions, model),
+        "lesions": [_lesion(lesion, study) for lesion in lesions],
+        "slices": _slices(study, predictions, lesions, verdict),
+    }
+
+
+def looks_for_lesions(report: Mapping[str, Any]) -> bool:
+    """Whether the model of a report outlines lesions or boxes them."""
+    return not {"seg", "det"}.isdisjoint(report["model"]["tasks"])
+
+
+def is_listed(lesion: Mapping[str, Any]) -> bool:
+    """Whether a lesion of a report is a finding: called, or without a threshold to be judged by."""
+    return lesion["called"] is not False
+
+
+def verdict_in_words(report: Mapping[str, Any]) -> str:
+    """What is called, or that nothing is; one line."""
+    exam = report["exam"]
+    if exam["positive"] is None:
+        return "not called: no threshold is set"
+    if not exam["positive"]:
+        return "called negative: nothing is called"
+    stretches = [f"{each['first_slice']} to {each['last_slice']}" for each in exam["stretches"]]
+    called = sum(lesion["called"] is True for lesion in report["lesions"])
+    reasons = [f"slices {', '.join(stretches)}"] if stretches else []
+    reasons += [f"{called} lesion{'s' if called > 1 else ''}"] if called else []
+    return f"called positive: {' and '.join(reasons)}"
+
+
+def _input(study: CTStudy) -> dict[str, Any]:
+    row, col, step = study.spacing_mm
+    notes = list(study.notes)
+    if study.missing_slices or study.uneven_steps:
+        notes.append("mask.nii.gz assumes evenly spaced slices, which these are not")
+    return {
+        "kind": "volume file" if study.grid is not None else "DICOM",
+        "study_uid": study.study_uid or None,
+        "series_uid": study.series_uid or None,
+        "slices": study.shape[0],
+        "rows": study.shape[1],
+        "cols": study.shape[2],
+        "spacing_mm": {"row": row, "col": col, "slice": step},
+        "notes": notes,
+    }
+
+
+def describe_model(predictor: StudyPredictor) -> dict[str, Any]:
+    """What a report says of the model, and of how it runs."""
+    model = predictor.model
+    return {
+        **model.lineage,
+        "device": model.device.type,
+        "backend": model.backend,
+        "precision": model.precision,
+        "gated": predictor.gate is not None,
+    }
+
+
+def _flag(flag: Flag) -> dict[str, Any]:
+    values = asdict(flag)
+    if flag.value is not None:
+        values["value"] = round(flag.value, 3)
+    return values
+
+
+def _exam(
+    verdict: Verdict, predictions: Sequence[SlicePrediction], model: InferenceModel
+) -> dict[str, Any]:
+    seen = [each.index for each in predictions if each.probability is not None]
+    thresholds, kinds = model.thresholds, []
+    if "cls" in model.model.tasks and thresholds.exam is not None:
+        kinds.append(f"a stretch of {HEIGHT_MM:g} mm by the mean probability of its slices")
+    if model.looks_for_lesions and thresholds.lesion is not None:
+        low, high = CLOT_HU
+        kinds.append(f"a lesion by its score, where its mean lies in {low:g} to {high:g} HU")
+    rule = "nothing can be called: no threshold is set"
+    if kinds:
+        rule = f"positive where anything is called: {', or '.join(kinds)}"
+    return {
+        "probability": verdict.stretch_score,
+        "threshold": thresholds.exam,
+        "lesion_score": verdict.lesion_score,
+        "lesion_threshold": thresholds.lesion,
+        "positive": verdict.positive,
+        "stretches": [
+            {"first_slice": seen[first], "last_slice": seen[last]}
+            for first, last in verdict.stretches
+        ],
+        "rule": f"{rule}; scores rank, they are not calibrated",
+    }
+
+
+def _lesion(lesion: Lesion, study: CTStudy) -> dict[str, Any]:
+    return {
+        "number": lesion.number,
+        "called": lesion.called,
+        "can_be_clot": can_be_clot(lesion.mean_hu),
+        "score": _rounded(lesion.score),
+        "mask_score": _rounded(lesion.mask_score),
+        "box_score": _rounded(lesion.box_score),
+        "first_slice": lesion.slices[0],
+        "last_slice": lesion.slices[1],
+        "key_slice": lesion.key_slice,
+        "key_sop_uid": _sop_uid(study, lesion.key_slice),
+        "box": [round(edge, 1) for edge in lesion.box],
+        "centroid_mm": dict(
+            zip("xyz", (round(value, 2) for value in lesion.centroid_mm), strict=True)
+        ),
+        "side": lesion.side,
+        "level_guess": lesion.level,
+        "volume_ml": _rounded(lesion.volume_ml),
+        "largest_diameter_mm": _rounded(lesion.diameter_mm, 1),
+        "mean_hu": _rounded(lesion.mean_hu, 1),
+    }
+
+
+def _slices(
+    study: CTStudy,
+    predictions: Sequence[SlicePrediction],
+    lesions: Sequence[Lesion],
+    verdict: Verdict,
+) -> list[dict[str, Any]]:
+    """One entry per slice of the study; null where the network did not look."""
+    seen = {prediction.index: prediction for prediction in predictions}
+    called = _called_slices(predictions, lesions, verdict)
+    pixels: dict[int, int] = defaultdict(int)
+    boxes: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for lesion in lesions:
+        for index, own in lesion.pixels.items():
+            pixels[index] += len(own) if lesion.listed else 0
+        for index, box, score in lesion.boxes:
+            edges = [round(edge, 1) for edge in box]
+            entry = {"box": edges, "score": _rounded(score), "lesion": lesion.number}
+            boxes[index].append(entry)
+    entries = []
+    for index in range(len(study)):
+        found = seen.get(index)
+        entries.append(
+            {
+                "index": index,
+                "sop_uid": _sop_uid(study, index),
+                "frame": study.frames[index] if study.frames else None,
+                "z_mm": study.z_mm[index],
+                "probability": None if found is None else _rounded(found.probability),
+                "examined": found is not None and found.examined,
+                "called": None if verdict.positive is None else index in called,
+                "embolus_pixels": pixels[index],
+                "boxes": boxes[index],
+            }
+        )
+    return entries
+
+
+def _called_slices(
+    predictions: Sequence[SlicePrediction], lesions: Sequence[Lesion], verdict: Verdict
+) -> set[int]:
+    """Slices of a called stretch or of a called lesion."""
+    classified = [each.index for each in predictions if each.probability is not None]
+    called = {index for first, last in verdict.stretches for index in classified[first : last + 1]}
+    for lesion in lesions:
+        if lesion.called:
+            called.update(range(lesion.slices[0], lesion.slices[1] + 1))
+    return called
+
+
+def _sop_uid(study: CTStudy, index: int) -> str | None:
+    return study.sop_uids[index] or None if study.sop_uids else None
+
+
+def _rounded(value: float | None, digits: int = 4) -> float | None:
+    return None if value is None else round(float(value), digits)
+
+
+def pseudonymised(value: Any, key: str, name: str = "") -> Any:
+    """A report with every UID replaced by another, the same for the same UID and key.
+
+    Args:
+        value: a report, or a part of one.
+        key: a secret, without which nobody can tell which UID became which by trying them.
+        name: of the field.
+    """
+    if isinstance(value, Mapping):
+        return {field: pseudonymised(item, key, field) for field, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [pseudonymised(item, key, name) for item in value]
+    if isinstance(value, str) and name.endswith("_uid"):
+        return pseudonym(value, key)
+    if isinstance(value, str) and name == "notes":
+        return _SERIES.sub(lambda found: f"series {pseudonym(found[1], key)}", value)
+    return value
+
+
+def pseudonym(uid: str, key: str) -> str:
+    """A valid UID (2.25, a number of 128 bits) that stands for another one."""
+    digest = hashlib.blake2b(uid.encode(), digest_size=16, key=key.encode()[:64]).digest()
+    return f"2.25.{int.from_bytes(digest, 'big')}"

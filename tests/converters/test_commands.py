@@ -1,0 +1,143 @@
+"""The command lines, from a plain checkout."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from raw_sets import load_splits, write_fumpe_patient
+
+from pe_unified.converters.command_line import manifest_groups, read_groups
+from pe_unified.ct.errors import DataError
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = ("fumpe_to_coco", "rsna_to_coco", "cadpe_to_coco", "read_to_coco", "merge", "verify")
+
+
+def run(*arguments, cwd=ROOT):
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help(name, tmp_path):
+    done = run(ROOT / "data_converters" / f"{name}.py", "--help", cwd=tmp_path)
+    assert done.returncode == 0 and "usage:" in done.stdout
+    if name.endswith("_to_coco"):
+        options = "--workers --seed --split --folds --groups --splits-of --allow-skips --scheduler"
+        assert all(option in done.stdout for option in options.split())
+
+
+def test_exit_status_and_messages(tmp_path):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    for k in (1, 2, 3):
+        write_fumpe_patient(raw, f"PAT{k:03d}", count=6)
+    script = ROOT / "data_converters" / "fumpe_to_coco.py"
+    done = run(script, raw, out, "--workers", 2, "--seed", 5)
+    assert done.returncode == 0, done.stderr
+    assert "3 of 3 patients converted" in done.stdout and done.stdout.count("\n") == 1
+    done = run("-m", "pe_unified.converters.verify", out)
+    assert done.returncode == 0 and "no fault" in done.stdout
+    (raw / "GroundTruth" / "PAT002.mat").unlink()
+    done = run("-m", "pe_unified.converters.raw.fumpe", raw, out, "--workers", 1)
+    assert done.returncode == 1
+    assert "PAT002 skipped: CT_scans/PAT002: a scan without a mask; put it under" in done.stderr
+    assert run(script, raw, out, "--workers", 1, "--allow-skips").returncode == 0
+    (out / "images" / "PAT001" / "0000.png").unlink()
+    done = run(ROOT / "data_converters" / "verify.py", out)
+    assert done.returncode == 1 and "images/PAT001/0000.png: listed, but" in done.stdout
+
+
+def test_nothing_converted_is_a_failure_even_if_skips_are_allowed(tmp_path):
+    write_fumpe_patient(tmp_path / "raw", "PAT001", count=4, Modality="MR")
+    script = ROOT / "data_converters" / "fumpe_to_coco.py"
+    done = run(script, tmp_path / "raw", tmp_path / "out", "--workers", 1, "--allow-skips")
+    assert done.returncode == 1 and "modality MR" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--workers", "0"], "must be at least 1"),
+        (["--split", "1", "-1", "1"], "three fractions, none negative"),
+        (["--folds", "1"], "at least 2 folds"),
+        (["--folds", "5"], "5 folds need as many patients; there are 1"),
+        (["--groups", "absent.json"], "absent.json: cannot be read"),
+        (["--splits-of", "absent"], "train.json: cannot be read"),
+        (["--wrokers", "2"], "unrecognized arguments"),
+    ],
+)
+def test_wrong_options(tmp_path, options, message):
+    write_fumpe_patient(tmp_path / "raw", "PAT001", count=4)
+    script = ROOT / "data_converters" / "fumpe_to_coco.py"
+    done = run(script, tmp_path / "raw", tmp_path / "out", *options)
+    assert done.returncode == 2 and message in done.stderr
+    assert not (tmp_path / "out" / "images").exists()
+
+
+def test_raw_folder_that_is_not_there(tmp_path):
+    done = run(ROOT / "data_converters" / "rsna_to_coco.py", tmp_path / "none", tmp_path / "out")
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {tmp_path / 'none'}: no such")
+    (tmp_path / "file").write_text("")
+    done = run(ROOT / "data_converters" / "rsna_to_coco.py", tmp_path / "file", tmp_path / "out")
+    assert done.returncode == 2 and "a file, not a folder" in done.stderr
+    (tmp_path / "raw").mkdir()
+    done = run(ROOT / "data_converters" / "rsna_to_coco.py", tmp_path / "raw", tmp_path / "out")
+    assert done.returncode == 2 and "no studies found; see --help" in done.stderr
+
+
+def test_workers_import_nothing_heavy():
+    """They start many at a time: torch and the OpenMMLab stack stay out."""
+    code = (
+        "import sys, pe_unified.converters.pipeline.worker, pe_unified.converters.raw.fumpe, "
+        "pe_unified.converters.raw.rsna, pe_unified.converters.raw.cadpe, "
+        "pe_unified.converters.raw.read, pe_unified.converters.verify, "
+        "pe_unified.converters.merge; "
+        "print([m for m in ('torch', 'mmcv', 'mmengine', 'matplotlib', 'sklearn', 'SimpleITK', "
+        "'distributed', 'pandas') if m in sys.modules])"
+    )
+    assert run("-c", code).stdout.strip() == "[]"
+
+
+def test_studies_painted_on_one_anatomy_stay_together(tmp_path):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    names = [f"PAT{k:03d}" for k in range(1, 9)]
+    for name in names:
+        write_fumpe_patient(raw, name, count=4)
+    studies = [
+        {"patient_id": name, "anatomy": ("A", "B", "procedural", "C")[k % 4]}
+        for k, name in enumerate(names)
+    ]
+    (raw / "phantom.json").write_text(json.dumps({"studies": studies}))
+    script = ROOT / "data_converters" / "fumpe_to_coco.py"
+    assert run(script, raw, out, "--workers", 1, "--split", 0.5, 0.25, 0.25).returncode == 0
+    split_of = {
+        image["patient_id"]: name
+        for name, part in load_splits(out).items()
+        for image in part["images"]
+    }
+    for first in (0, 1, 3):
+        assert split_of[names[first]] == split_of[names[first + 4]]
+    assert set(split_of.values()) == {"train", "val", "test"}
+
+
+def test_groups_from_a_file(tmp_path):
+    path = tmp_path / "groups.json"
+    path.write_text('{"a": "g1", "b": "g1"}')
+    assert read_groups(tmp_path, path) == {"a": "g1", "b": "g1"}
+    assert read_groups(tmp_path, None) == {}
+    path.write_text('["a"]')
+    with pytest.raises(DataError, match="not an object of patient: group"):
+        read_groups(tmp_path, path)
+    manifest = {"studies": [{"patient_id": "p", "study_uid": "1.2", "anatomy": "007"}]}
+    assert manifest_groups(manifest) == {"p": "007", "1.2": "007"}
+
+
+def test_a_set_is_not_converted_into_its_own_folder(tmp_path):
+    write_fumpe_patient(tmp_path / "raw", "PAT001", count=4)
+    done = run(
+        ROOT / "data_converters" / "fumpe_to_coco.py", tmp_path / "raw", tmp_path / "raw/out"
+    )
+    assert done.returncode == 2 and "which is read: the next run" in done.stderr
+    assert not (tmp_path / "raw/out").exists()
