@@ -104,7 +104,7 @@ def test_misspelt_override_is_one_line_without_traceback(repository):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("option", ["max_iters", "windows=[lung"])
+@pytest.mark.parametrize("option", ["max_iters", "windows=[(lung,pe]"])
 def test_overrides_that_are_none(command, option):
     done = command("train", "configs/pe_cls_r50.py", "--cfg-options", option)
     assert done.returncode == 2 and "KEY=VALUE is expected" in done.stderr

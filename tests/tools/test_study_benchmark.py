@@ -76,7 +76,6 @@ def test_every_rung_stands_beside_the_one_before_and_the_stock_models(
     steps, totals = rows[1 : len(rungs)], rows[len(rungs) :]
     assert rows[0]["ours"] == steps[-1]["ours"] == totals[-1]["ours"]
     assert rows[0]["reference"] == totals[-3]["ours"], "tuned, with three backbones"
-    assert "2 of 3 batches" in told
     assert re.findall(r"^(.*): logits within", told, re.MULTILINE) == rungs[1:]
 
 

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--configs", nargs="+", default=["pe_cls_r50", "pe_unified_r50"])
     parser.add_argument("--input-size", type=positive, default=256)
     parser.add_argument("--batch-size", type=positive, default=8)
-    parser.add_argument("--workers", type=positive, default=1)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--iterations", type=positive, default=20)
     parser.add_argument("--warmup", type=int, default=4)
 
