@@ -29,11 +29,11 @@ $(READY): pyproject.toml setup.py pe_unified/version.py
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@echo "[setup] torch, the OpenMMLab stack and pe_unified (a few GB on the first run, then from uv's cache)"
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[cluster,export,test,lint]'
-	@$(BIN)/python tools/doctor.py
+	@$(BIN)/python -m pe_unified doctor
 	@touch $@
 
 demo: $(READY)
-	$(BIN)/python tools/demo.py
+	$(BIN)/python -m pe_unified demo
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal

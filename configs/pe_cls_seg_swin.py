@@ -1,6 +1,6 @@
 """Classification and segmentation together on Swin-T.
 
-tools/train.py configs/pe_cls_seg_swin.py --data-root data/pe
+pe-unified train pe_cls_seg_swin --data-root data/pe
 
 Time: about 42 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); no GPU was measured.
 Result: not known on a public set; on painted ones, made small: docs/results.md.

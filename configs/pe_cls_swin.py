@@ -1,6 +1,6 @@
 """Is there embolism on this slice? Swin-T, classification alone.
 
-tools/train.py configs/pe_cls_swin.py --data-root data/pe
+pe-unified train pe_cls_swin --data-root data/pe
 
 Time: about 34 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); no GPU was measured.
 Result: not known on a public set; on painted ones, made small: docs/results.md.

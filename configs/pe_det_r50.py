@@ -1,6 +1,6 @@
 """Where are the emboli? ResNet-50, Faster R-CNN alone.
 
-tools/train.py configs/pe_det_r50.py --data-root data/pe
+pe-unified train pe_det_r50 --data-root data/pe
 
 Time: about 23 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); no GPU was measured.
 Result: not known on a public set; on painted ones, made small: docs/results.md and docs/demo.md.

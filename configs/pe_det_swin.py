@@ -1,6 +1,6 @@
 """Where are the emboli? Swin-T, Faster R-CNN alone.
 
-tools/train.py configs/pe_det_swin.py --data-root data/pe
+pe-unified train pe_det_swin --data-root data/pe
 
 Time: about 43 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); no GPU was measured.
 Result: not known on a public set; on painted ones, made small: docs/results.md.

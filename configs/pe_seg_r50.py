@@ -1,6 +1,6 @@
 """Which pixels are embolus? ResNet-50, UNet decoder alone.
 
-tools/train.py configs/pe_seg_r50.py --data-root data/pe
+pe-unified train pe_seg_r50 --data-root data/pe
 
 Time: about 29 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); no GPU was measured.
 Result: not known on a public set; on painted ones, made small: docs/results.md and docs/demo.md.

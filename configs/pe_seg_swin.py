@@ -1,6 +1,6 @@
 """Which pixels are embolus? Swin-T, UNet decoder alone.
 
-tools/train.py configs/pe_seg_swin.py --data-root data/pe
+pe-unified train pe_seg_swin --data-root data/pe
 
 Time: about 40 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); no GPU was measured.
 Result: not known on a public set; on painted ones, made small: docs/results.md.

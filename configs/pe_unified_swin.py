@@ -1,6 +1,6 @@
 """All three answers on one Swin-T.
 
-tools/train.py configs/pe_unified_swin.py --data-root data/pe
+pe-unified train pe_unified_swin --data-root data/pe
 
 Time: about 44 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); no GPU was measured.
 Result: not known on a public set; on painted ones, made small: docs/results.md.

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.config import Config
 
+from pe_unified.config_files import CONFIGS
 from pe_unified.datasets.data_sample import PEDataSample
 
 _BACKBONES: dict[str, dict[str, Any]] = {
@@ -45,8 +45,7 @@ _SMALL_DETECTION: dict[str, Any] = dict(
 
 def usual_det_head(*changes: Mapping[str, Any]) -> dict[str, Any]:
     """Config of the detection branch as configs start from it, changes merged in turn."""
-    path = Path(__file__).parents[1] / "configs/_base_/models/heads.py"
-    head = Config(Config.fromfile(path).model.det_head.to_dict())
+    head = Config(Config.fromfile(CONFIGS / "_base_/models/heads.py").model.det_head.to_dict())
     for each in changes:
         head.merge_from_dict(dict(each))
     return {**head.to_dict(), "type": "pe_unified.PEDetHead"}

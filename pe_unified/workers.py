@@ -15,7 +15,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from itertools import islice
 from multiprocessing import connection, resource_tracker
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -205,12 +204,12 @@ def _at_end_of(sentinel: int, react: Callable[[], None]) -> None:
     threading.Thread(target=wait_for_end, daemon=True).start()
 
 
-def run_command(words: Sequence[str], folder: Path) -> int:
+def run_command(words: Sequence[str]) -> int:
     """Run another command of this package, which is interrupted when this one ends; its status."""
     ends, held = os.pipe()
     try:
         environment = {**os.environ, _OUTER: str(ends)}
-        process = subprocess.Popen(words, cwd=folder, pass_fds=[ends], env=environment)
+        process = subprocess.Popen(words, pass_fds=[ends], env=environment)
     except BaseException:
         os.close(held)
         raise

@@ -46,10 +46,11 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def load_tool(repository: Path) -> Callable[[str], ModuleType]:
-    """Import a command of ``tools/`` by its name."""
+    """Import a command by its name, anew."""
 
     def load(name: str) -> ModuleType:
-        path = repository / "tools" / f"{name}.py"
+        path = repository / "pe_unified/cli" / f"{name}.py"
+        path = path if path.exists() else repository / "tools" / f"{name}.py"
         spec = importlib.util.spec_from_file_location(name, path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)

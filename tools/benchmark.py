@@ -1,62 +1,7 @@
 #!/usr/bin/env python
-"""Measure pe_unified beside its references, side by side in one run.
+"""The command `pe-unified benchmark` as a script."""
 
-Every row is ``{"what", "case", "ours", "reference", "ratio", "unit", "machine",
-"versions"}``; ratio = ours / reference, less is better.
-"""
-
-import argparse
-import ast
-import importlib
-import sys
-from pathlib import Path
-
-from pe_unified.command import exit_on_user_error
-
-KINDS = ("convert", "load", "train", "infer", "study")
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    kinds = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
-    for kind in KINDS:
-        source = Path(__file__).parent / "benchmarks" / f"{kind}.py"
-        summary = (ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or "").strip()
-        sub = kinds.add_parser(kind, help=summary.splitlines()[0], description=summary)
-        if kind not in sys.argv[1:2]:  # what the others need takes seconds to load
-            continue
-        module = importlib.import_module(f"benchmarks.{kind}")
-        module.add_arguments(sub)
-        sub.add_argument("--out", type=Path, help="write the rows to this JSON file")
-        sub.set_defaults(run=module.run)
-    return parser.parse_args()
-
-
-@exit_on_user_error()
-def main() -> None:
-    args = parse_args()
-    from benchmarks.common import environment, print_table
-
-    machine, versions = environment()
-    rows = [
-        {
-            "what": args.what,
-            **row,
-            "ratio": row["ours"] / row["reference"],
-            "machine": machine,
-            "versions": versions,
-        }
-        for row in args.run(args)
-    ]
-    if not rows:  # a benchmark that only tells
-        return
-    print_table(rows)
-    if args.out:
-        from pe_unified.engine.evaluate import write_json
-
-        write_json(args.out, rows)
-        print(f"rows written to {args.out}")
-
+from pe_unified.cli import run
 
 if __name__ == "__main__":
-    main()
+    run("pe_unified.cli.benchmark")

@@ -49,9 +49,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 @exit_on_user_error()
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from benchmarks.painted_faults import check_faults, summarise_faults
-    from benchmarks.painted_truth import check_study, summarise
-
+    from pe_unified.benchmarks.painted_faults import check_faults, summarise_faults
+    from pe_unified.benchmarks.painted_truth import check_study, summarise
     from pe_unified.engine.evaluate import write_json
     from pe_unified.phantom.labelmap import list_anatomies, read_label_map
     from pe_unified.phantom.study import paint_study

@@ -1,53 +1,7 @@
 #!/usr/bin/env python
-"""Write a model for ONNX Runtime or OpenVINO, and check that it computes the same.
+"""The command `pe-unified export` as a script."""
 
-Exported are backbone, classification, decoder, pyramid and RPN; boxes are read off them in torch.
-The exported model is compared with torch in fp32 and not written where it differs. It lies beside
-the checkpoint, where tools/infer.py --backend looks for it.
-
-Example:
-  tools/export.py model.pth --backend openvino
-  tools/infer.py /data/case7 --checkpoint model.pth --backend openvino --out reports/case7
-"""
-
-import argparse
-from pathlib import Path
-
-from pe_unified.command import exit_on_user_error
-from pe_unified.options import BACKENDS
-from pe_unified.progress import phase
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("checkpoint", type=Path, help="the trained model")
-    parser.add_argument("--backend", choices=BACKENDS[1:], required=True)
-    parser.add_argument("--out", type=Path, help="folder; default: beside the checkpoint")
-    parser.add_argument(
-        "--trust-checkpoint", action="store_true", help="run code that the checkpoint may contain"
-    )
-    return parser.parse_args()
-
-
-@exit_on_user_error(everything=True)
-def main() -> None:
-    args = parse_args()
-    from pe_unified.inference.engines import exported_folder
-    from pe_unified.inference.export import TOLERANCE, export_model
-    from pe_unified.inference.model import load_model
-
-    with phase("loading the model"):
-        model = load_model(args.checkpoint, args.trust_checkpoint, "cpu", "fp32")
-    folder = args.out or exported_folder(args.checkpoint, args.backend)
-    with phase("exporting, and comparing with torch"):
-        differences = export_model(model, args.backend, folder)
-    for name, difference in differences.items():
-        print(f"{name}: largest difference from torch {difference:.1e} (allowed {TOLERANCE:.0e})")
-    rows, cols = model.size
-    print(f"written to {folder}, for slices of {rows} x {cols}")
-
+from pe_unified.cli import run
 
 if __name__ == "__main__":
-    main()
+    run("pe_unified.cli.export")

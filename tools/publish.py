@@ -1,56 +1,7 @@
 #!/usr/bin/env python
-"""Make a checkpoint for use: its weights and config alone, with all thresholds fixed on validation.
+"""The command `pe-unified publish` as a script."""
 
-The validation split of --data-root gives the thresholds for slices, pixels and boxes, and the gate
-that spares segmentation and detection (it keeps 99.5 % of the positive slices). Its whole studies
-are then read as for a report, which gives the thresholds of exams and of lesions.
-tools/infer.py takes the file. A step of a recipe has its config in its folder. Another input than
-the one trained with is refused, unless --cfg-options names it.
-
-Examples:
-  tools/publish.py configs/pe_unified_r50.py work_dirs/pe_unified_r50/iter_20000.pth model.pth
-  tools/publish.py work_dirs/steps_r50/s9_unified/pe_unified_r50.py \
-    work_dirs/steps_r50/s9_unified/iter_20000.pth model.pth
-"""
-
-import argparse
-from pathlib import Path
-
-from command_line import add_config_arguments, read_config
-
-from pe_unified.command import exit_on_user_error
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_config_arguments(parser)
-    parser.add_argument("checkpoint", type=Path, help="written by tools/train.py or train_steps.py")
-    parser.add_argument("out", type=Path, help="the new file, .pth")
-    return parser.parse_args()
-
-
-@exit_on_user_error()
-def main() -> None:
-    args = parse_args()
-    from pe_unified.engine import ConfigError
-    from pe_unified.engine.publish import publish
-
-    if args.out.exists():
-        raise ConfigError(f"{args.out} exists; remove it or choose another name")
-    if args.launcher != "none":
-        raise ConfigError("one process publishes; leave --launcher out")
-    cfg = read_config(args)
-    cfg.work_dir = args.work_dir or f"work_dirs/{Path(args.config).stem}/publish"
-    validated = publish(cfg, args.checkpoint, args.out, named=args.cfg_options or ())
-    keys = ("cls/threshold", "cls/gate", "seg/threshold", "det/threshold")
-    for key in (*keys, "exam/threshold", "exam/lesion_threshold"):
-        if key in validated:
-            how = " by default, not chosen" if f"{key}_by_default" in validated else ""
-            print(f"{key}: {validated[key]:.4f}{how}")
-    print(f"{args.out}: {args.out.stat().st_size / 1e6:.0f} MB")
-
+from pe_unified.cli import run
 
 if __name__ == "__main__":
-    main()
+    run("pe_unified.cli.publish")

@@ -1,55 +1,7 @@
 #!/usr/bin/env python
-"""Evaluate a checkpoint: AUC, Dice and IoU, mAP, with intervals over patients.
+"""The command `pe-unified test` as a script."""
 
-Operating thresholds come from validation (out of the checkpoint, or chosen on the validation
-split first) and are only applied here; --cfg-options test_evaluator.0.threshold=0.3 gives one that
-was fixed before. Writes metrics.json into the work dir. Refuses a config that gives another input
-(size, windows, ...) than the checkpoint was trained with, unless --cfg-options names what differs.
-
-Example:
-  tools/test.py configs/pe_cls_swin.py work_dirs/pe_cls_swin/iter_20000.pth --data-root data/pe
-"""
-
-import argparse
-from pathlib import Path
-
-from command_line import add_config_arguments, read_config
-from rich.console import Console
-
-from pe_unified.command import exit_on_user_error
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_config_arguments(parser)
-    parser.add_argument("checkpoint", help="weights to evaluate")
-    parser.add_argument("--amp", action="store_true", help="evaluate in bfloat16 mixed precision")
-    return parser.parse_args()
-
-
-@exit_on_user_error()
-def main() -> None:
-    args = parse_args()
-    from mmengine.dist import is_main_process
-
-    from pe_unified.engine.evaluate import evaluate_checkpoint, write_metrics
-    from pe_unified.recipes.summary import metrics_table
-
-    cfg = read_config(args)
-    cfg.work_dir = args.work_dir or f"work_dirs/{Path(args.config).stem}/test"
-    cfg.launcher = args.launcher
-    evaluation = evaluate_checkpoint(cfg, args.checkpoint, named=args.cfg_options or ())
-    if not is_main_process():
-        return
-    path = Path(cfg.work_dir) / "metrics.json"
-    write_metrics(path, evaluation, config=args.config, checkpoint=args.checkpoint)
-    for prefix, table in evaluation.tables.items():
-        table.save(path.with_name(f"{prefix}.npz"))
-    Console().print(metrics_table(evaluation))
-    print(f"metrics written to {path}")
-
+from pe_unified.cli import run
 
 if __name__ == "__main__":
-    main()
+    run("pe_unified.cli.test")

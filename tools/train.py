@@ -1,65 +1,7 @@
 #!/usr/bin/env python
-"""Train one model from a config.
+"""The command `pe-unified train` as a script."""
 
-Examples:
-  tools/train.py configs/pe_cls_swin.py --data-root data/pe
-  tools/train.py configs/pe_seg_r50.py --reuse backbone=work_dirs/pe_cls_r50/iter_20000.pth
-  torchrun --nproc_per_node 2 tools/train.py configs/pe_unified_r50.py --launcher pytorch
-"""
-
-import argparse
-from pathlib import Path
-
-from command_line import add_config_arguments, read_config
-
-from pe_unified.command import exit_on_user_error
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_config_arguments(parser)
-    parser.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on from the newest whole checkpoint of the work dir",
-    )
-    parser.add_argument("--amp", action="store_true", help="train in bfloat16 mixed precision")
-    parser.add_argument(
-        "--reuse",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="MODULE=CHECKPOINT",
-        help="start a module (backbone, cls_head, seg_head, det_head) from a checkpoint",
-    )
-    return parser.parse_args()
-
-
-@exit_on_user_error(goes_on="--resume goes on from the newest checkpoint")
-def main() -> None:
-    args = parse_args()
-    from pe_unified.engine import ConfigError, PERunner
-    from pe_unified.engine.runner import refuse_used
-    from pe_unified.recipes.preflight import require_files
-
-    cfg = read_config(args)
-    cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
-    cfg.launcher = args.launcher
-    cfg.resume = args.resume
-    reuse = dict(cfg.get("reuse") or {})
-    for pair in args.reuse:
-        module, separator, checkpoint = pair.partition("=")
-        if not separator:
-            raise ConfigError(f"--reuse takes MODULE=CHECKPOINT, got '{pair}'")
-        reuse[module] = checkpoint
-    cfg.reuse = reuse
-    require_files(cfg, ("train", "val"), begun=args.resume)
-    if not args.resume:
-        refuse_used(cfg.work_dir)
-    PERunner.from_cfg(cfg).train()
-
+from pe_unified.cli import run
 
 if __name__ == "__main__":
-    main()
+    run("pe_unified.cli.train")

@@ -1,6 +1,6 @@
 """Windows: lung, PE and a narrow one around emboli.
 
-tools/train.py configs/ablations/cls_r50_narrow_window.py --data-root data/pe
+pe-unified train ablations/cls_r50_narrow_window --data-root data/pe
 
 Time: as pe_cls_r50, about 25 h on 2 CPU cores with bfloat16; no GPU was measured.
 Result: not measured.

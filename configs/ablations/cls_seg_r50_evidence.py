@@ -1,6 +1,6 @@
 """Classification that also looks cell by cell, where the masks teach it what to look for.
 
-tools/train.py configs/ablations/cls_seg_r50_evidence.py --data-root data/pe
+pe-unified train ablations/cls_seg_r50_evidence --data-root data/pe
 
 Time: as pe_cls_seg_r50, about 23 h on 2 CPU cores with bfloat16; no GPU was measured.
 Result: not measured.

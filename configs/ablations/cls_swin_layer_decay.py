@@ -1,6 +1,6 @@
 """Learning rates falling with depth, 0.8 per layer.
 
-tools/train.py configs/ablations/cls_swin_layer_decay.py --data-root data/pe
+pe-unified train ablations/cls_swin_layer_decay --data-root data/pe
 
 Time: as pe_cls_swin, about 34 h on 2 CPU cores with bfloat16; no GPU was measured.
 Result: not measured.

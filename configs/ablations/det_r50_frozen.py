@@ -1,6 +1,6 @@
 """Frozen backbone: only the detection branch learns.
 
-tools/train.py configs/ablations/det_r50_frozen.py --data-root data/pe
+pe-unified train ablations/det_r50_frozen --data-root data/pe
 
 Time: less than the 23 h of pe_det_r50 on 2 CPU cores, as the backbone is frozen; not measured.
 Result: not measured.

@@ -1,6 +1,6 @@
 """Loss: cross-entropy alone, without Dice.
 
-tools/train.py configs/ablations/seg_r50_bce.py --data-root data/pe
+pe-unified train ablations/seg_r50_bce --data-root data/pe
 
 Time: as pe_seg_r50, about 29 h on 2 CPU cores with bfloat16; no GPU was measured.
 Result: not measured.

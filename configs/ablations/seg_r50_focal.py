@@ -1,6 +1,6 @@
 """Loss: Dice with focal loss in place of cross-entropy.
 
-tools/train.py configs/ablations/seg_r50_focal.py --data-root data/pe
+pe-unified train ablations/seg_r50_focal --data-root data/pe
 
 Time: as pe_seg_r50, about 29 h on 2 CPU cores with bfloat16; no GPU was measured.
 Result: not measured.

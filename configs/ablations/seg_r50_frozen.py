@@ -1,6 +1,6 @@
 """Frozen backbone: only the decoder learns; with --reuse backbone=..., what PE features give.
 
-tools/train.py configs/ablations/seg_r50_frozen.py --data-root data/pe
+pe-unified train ablations/seg_r50_frozen --data-root data/pe
 
 Time: less than the 29 h of pe_seg_r50 on 2 CPU cores, as the backbone is frozen; not measured.
 Result: not measured.

@@ -1,6 +1,6 @@
 """2.5D: the slice and its two neighbours as channels, through the PE window.
 
-tools/train.py configs/ablations/seg_r50_neighbours.py --data-root data/pe
+pe-unified train ablations/seg_r50_neighbours --data-root data/pe
 
 Time: as pe_seg_r50, about 29 h on 2 CPU cores with bfloat16; no GPU was measured.
 Result: not measured.

@@ -1,6 +1,6 @@
 """Start: the backbone of a PE classifier in place of ImageNet's.
 
-tools/train.py configs/ablations/seg_swin_pe_pretrained.py --data-root data/pe
+pe-unified train ablations/seg_swin_pe_pretrained --data-root data/pe
 
 The classifier is where configs/pe_cls_swin.py leaves it; --reuse backbone=FILE names another one.
 

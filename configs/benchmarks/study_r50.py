@@ -1,9 +1,9 @@
 """All three answers at 512 x 512, fine-tuned from the comparison's own weights; for speed.
 
-tools/train.py configs/benchmarks/study_r50.py --data-root data/results/pe --cfg-options \
+pe-unified train benchmarks/study_r50 --data-root data/results/pe --cfg-options \
   load_from=work_dirs/results_r50/seed0/s9_unified/iter_300.pth
 
-It gives tools/benchmark.py study a model of the real size (docs/performance.md). Time: about 9
+It gives pe-unified benchmark study a model of the real size (docs/performance.md). Time: about 9
 minutes on 2 quiet CPU cores. Result: slice AUC 0.86 on 14 painted validation patients; it is no
 model for patients.
 """

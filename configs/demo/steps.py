@@ -1,6 +1,6 @@
 """The real recipe on a narrow ResNet-18 and small slices: minutes on two CPU cores.
 
-tools/train_steps.py configs/demo/steps.py --data-root data/demo/pe --jobs 2
+pe-unified steps demo/steps --data-root data/demo/pe --jobs 2
 
 Time: 22 minutes on 2 CPU cores with bfloat16, of 27 for all of `make demo`; about three times as
 long on an older CPU without it, in float32 (docs/demo.md).

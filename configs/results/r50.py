@@ -1,6 +1,6 @@
 """The comparison on ResNet-50 at 256 x 256, from scratch, in runs short enough for a CPU.
 
-tools/train_steps.py configs/results/r50.py --data-root data/results/pe --seeds 0 1 2 --jobs 2
+pe-unified steps results/r50 --data-root data/results/pe --seeds 0 1 2 --jobs 2
 
 Time: 5.9 hours of training on one core, three seeds in all, evaluation not counted, and by the same
 times per iteration 4 hours for the controls.

@@ -6,7 +6,7 @@ batches of 8, the last of 200 iterations in its log). Windows of 8 patches divid
 256, where 7 would compute a fifth more for padding. Every fourth slice of the test patients and
 every eighth of the validation patients is evaluated.
 
-tools/train_steps.py configs/results/swin.py --data-root data/results/pe --seeds 0 1 2 --jobs 2
+pe-unified steps results/swin --data-root data/results/pe --seeds 0 1 2 --jobs 2
 
 Time: 10.5 hours of training on one core of an AMD EPYC with AVX2 for three seeds, float32, and by
 the same times per iteration 9 hours for the controls.

@@ -3,7 +3,7 @@
 A reused arm has had the training of all steps that it starts from. The steps called _long are its
 controls: from scratch, and with as many slices in all. Their lengths follow from the others'.
 
-tools/train_steps.py configs/steps/r50.py --data-root data/pe
+pe-unified steps steps/r50 --data-root data/pe
 
 Time: about 480 h on 2 CPU cores with bfloat16, the sum of its configs, of which 250 h for the
 controls; no GPU was measured.

@@ -1,6 +1,6 @@
 """The stepwise comparison on Swin-T: the same steps as on ResNet-50.
 
-tools/train_steps.py configs/steps/swin.py --data-root data/pe
+pe-unified steps steps/swin --data-root data/pe
 
 Time: about 760 h on 2 CPU cores with bfloat16, the sum of its configs, of which 400 h for the
 controls; no GPU was measured.

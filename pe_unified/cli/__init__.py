@@ -1,11 +1,39 @@
-"""Running commands by the names of their modules."""
+"""The command line: one module per command, loaded when it is called."""
 
 import importlib
 import signal
 import sys
+from typing import NoReturn
+
+from pe_unified.version import __version__
+
+#: Module and first line of help, by the words that call it.
+COMMANDS = {
+    "doctor": ("pe_unified.cli.doctor", "tell what is installed, what is wrong, how to fix it"),
+    "demo": ("pe_unified.cli.demo", "the whole way on painted studies"),
+    "phantom": ("pe_unified.phantom.command", "paint studies in the layouts of the public sets"),
+    "convert fumpe": ("pe_unified.converters.raw.fumpe", "convert FUMPE into one COCO data set"),
+    "convert rsna": ("pe_unified.converters.raw.rsna", "convert RSNA-STR PE"),
+    "convert cadpe": ("pe_unified.converters.raw.cadpe", "convert CAD-PE"),
+    "convert read": ("pe_unified.converters.raw.read", "convert READ"),
+    "verify": ("pe_unified.converters.verify", "check a converted set"),
+    "merge": ("pe_unified.converters.merge", "merge converted sets into one"),
+    "browse": ("pe_unified.cli.browse", "show what a config's pipeline gives the network"),
+    "config": ("pe_unified.cli.config", "list the ready configs, or print one whole"),
+    "train": ("pe_unified.cli.train", "train a config"),
+    "steps": ("pe_unified.cli.train_steps", "train a recipe of steps and compare its arms"),
+    "test": ("pe_unified.cli.test", "evaluate a checkpoint: AUC, Dice, IoU, mAP"),
+    "publish": ("pe_unified.cli.publish", "fix all thresholds and make a checkpoint for use"),
+    "export": ("pe_unified.cli.export", "write a model for ONNX Runtime or OpenVINO"),
+    "infer": ("pe_unified.cli.infer", "from a CT study to a report"),
+    "batch": ("pe_unified.cli.infer_batch", "from a folder of studies to a report of each"),
+    "baseline": ("pe_unified.cli.threshold_baseline", "a plain HU threshold, for comparison"),
+    "benchmark": ("pe_unified.cli.benchmark", "measure speed beside a reference"),
+    "completion": ("pe_unified.cli.completion", "print what completes these words in a shell"),
+}
 
 
-def run(module: str) -> None:
+def run(module: str) -> NoReturn:
     """Load a command and run it.
 
     Until it is loaded, Ctrl-C ends the process at once: there is nothing to tell yet.
@@ -16,3 +44,40 @@ def run(module: str) -> None:
     command = importlib.import_module(module)
     signal.signal(signal.SIGINT, usual)
     sys.exit(command.main())
+
+
+def main() -> NoReturn:
+    """``pe-unified COMMAND ...``."""
+    words = sys.argv[1:]
+    if words[:1] == ["--version"]:
+        sys.exit(print(f"pe_unified {__version__}"))
+    for count in (2, 1):
+        name = " ".join(words[:count])
+        if name in COMMANDS:
+            sys.argv = [f"pe-unified {name}", *words[count:]]
+            run(COMMANDS[name][0])
+    if words and words[0] not in ("-h", "--help", "convert"):
+        import difflib
+
+        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        print(f"pe-unified: there is no command '{words[0]}'{hint}\n", file=sys.stderr)
+        print(_usage(), file=sys.stderr)
+        sys.exit(2)
+    print(_usage())
+    sys.exit(0)
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {what}" for name, (_, what) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: pe-unified COMMAND ...   (pe-unified COMMAND --help tells more)",
+            "",
+            "Pulmonary embolism in CT: classification, segmentation and detection on one backbone.",
+            "Research software, not a medical device.",
+            "",
+            *lines,
+        ]
+    )

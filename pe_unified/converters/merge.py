@@ -5,7 +5,7 @@ in several sets is refused, and so is a group of patients (one real anatomy that
 painted on), or a DICOM PatientID of several RSNA sets, that lies in different splits. Folds of the
 sets are not taken over: --folds divides the patients of all. OUT must be new or empty.
 
-    python data_converters/merge.py data/fumpe data/cadpe --out data/all
+    pe-unified merge data/fumpe data/cadpe --out data/all
 """
 
 import argparse

@@ -7,7 +7,7 @@ no patient and no group; what the report says was converted is all there, and no
 each fault and exits with 1 if there is any. Warnings tell what is doubtful and may be right: exams
 whose labels break a rule of RSNA-STR PE, and what the conversion warned of.
 
-    python data_converters/verify.py DATA --workers 8
+    pe-unified verify DATA --workers 8
 """
 
 import argparse

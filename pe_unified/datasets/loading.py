@@ -58,7 +58,7 @@ class LoadPELabels(BaseTransform):
             if list(rle["size"]) != [rows, cols]:
                 raise DatasetError(
                     f"{results['img_path']}: a mask of size {rle['size']} on a slice of "
-                    f"{[rows, cols]}; run data_converters/verify.py on the set"
+                    f"{[rows, cols]}; run pe-unified verify on the set"
                 )
             instances[coco_mask.decode(rle).astype(bool)] = number
         results["instance_map"] = instances

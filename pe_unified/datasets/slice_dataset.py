@@ -89,7 +89,7 @@ class PESliceDataset(BaseDataset):
         if not path.is_file():
             raise FileNotFoundError(
                 f"no annotations at {path}; convert a data set first "
-                "(data_converters/), or point --data-root at one"
+                "(pe-unified convert), or point --data-root at one"
             )
         try:
             coco = json.loads(path.read_text(encoding="utf-8"))
@@ -98,7 +98,7 @@ class PESliceDataset(BaseDataset):
         if not _is_converted(coco):
             raise DatasetError(
                 f"{path}: plain COCO, without what the converters add (labels_known, patients); "
-                "convert the set with data_converters/"
+                "convert the set (pe-unified convert)"
             )
         offset = coco.get("info", {}).get("hu_offset", HU_OFFSET)
         if offset != HU_OFFSET:

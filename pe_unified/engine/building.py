@@ -62,7 +62,7 @@ def require_labels(model: nn.Module, dataset: Any) -> None:
         raise ConfigError(
             f"{dataset.ann_file}: none of its {len(dataset)} slices shows embolism by its {kind}, "
             f"so the {head} would learn nothing; take a config without it, or merge a set that has "
-            "such slices into this one (data_converters/merge.py)"
+            "such slices into this one (pe-unified merge)"
         )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from pe_unified.config_files import SCOPE, find_config
 from pe_unified.ct.errors import one_line
 from pe_unified.engine.knobs import KNOBS, apply_knobs, governed, kind_of
 from pe_unified.engine.parameters import parameters_of
@@ -34,6 +35,19 @@ _OF_THE_BUILDER = {
 
 class ConfigError(UserError, ValueError):
     """A config or an override of it cannot be used; the message says what to change."""
+
+
+_path_of_mmengine = Config._get_cfg_path
+
+
+def _path_of_base(name: str, child: str) -> tuple[str, str | None]:
+    """As mmengine finds the base of a config, and ``pe_unified::NAME`` by its name."""
+    if name.startswith(SCOPE):
+        return str(find_config(name)), None
+    return _path_of_mmengine(name, child)
+
+
+Config._get_cfg_path = staticmethod(_path_of_base)
 
 
 def read_python_config(path: str | Path) -> Config:
@@ -61,7 +75,7 @@ def load_config(
     """Read a config, apply overrides, set the knobs.
 
     Args:
-        path: a Python config.
+        path: a Python config, or the name of one that comes with the package.
         overrides: dotted keys to values, as ``--cfg-options`` gives them.
         data_root: the data set's folder; the same as overriding the knob ``data_root``.
         settings: merged over the file in turn before the overrides, as inheriting configs
@@ -77,9 +91,7 @@ def load_config(
             ones); a value stands where a knob would overwrite it; a knob has a value that
             there is not; or a metric needs a head that the model has not.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no config at {path}; the ready ones are in configs/")
+    path = find_config(path)
     cfg = read_python_config(path)
     for each in settings:
         cfg.merge_from_dict(copy.deepcopy(_for_its_heads(cfg, each)))  # knobs write into it
@@ -108,13 +120,13 @@ def load_config(
 def _refuse_other_kinds(cfg: Config, path: Path) -> None:
     """What is no config of one network on one converted set, before its parts are looked for."""
     if cfg.get("steps") and not cfg.get("model"):
-        raise ConfigError(f"{path} is a recipe; tools/train_steps.py trains and tests its steps")
+        raise ConfigError(f"{path} is a recipe; pe-unified steps trains and tests its steps")
     for split in ("train", "val", "test"):
         dataset = (cfg.get(f"{split}_dataloader") or {}).get("dataset")
         if dataset is not None and "pipeline" not in dataset:
             raise ConfigError(
                 f"{path}: {split}_dataloader.dataset is a {dataset.get('type')}, which has no "
-                "pipeline of its own; data_converters/merge.py makes one set of several"
+                "pipeline of its own; pe-unified merge makes one set of several"
             )
 
 
@@ -298,14 +310,18 @@ def stated_in(path: Path, name: str) -> Path:
 
 
 def _parents(path: Path) -> list[Path]:
-    """The files that a config inherits from; those of other packages (``mmdet::``) aside."""
+    """The files that a config inherits from; those of mmengine's packages (``mmdet::``) aside."""
     assigned = _assignments(path).get("_base_")
     try:
         base = [] if assigned is None else ast.literal_eval(assigned)
     except ValueError as error:
         raise ConfigError(f"{path}: _base_ is a plain string, or a list of them") from error
     parents = [base] if isinstance(base, str) else list(base)
-    return [(path.parent / parent).resolve() for parent in parents if "::" not in parent]
+    return [
+        find_config(parent) if parent.startswith(SCOPE) else (path.parent / parent).resolve()
+        for parent in parents
+        if "::" not in parent or parent.startswith(SCOPE)
+    ]
 
 
 def _assignments(path: Path) -> dict[str, ast.expr]:

@@ -214,7 +214,7 @@ def open_engine(
         model: the network; gives names and the parts that stay in torch. It loses the weights
             of exported parts.
         precision: ``"bf16"`` or ``"fp32"``; ONNX Runtime computes in fp32.
-        exported: folder that ``tools/export.py`` wrote.
+        exported: folder that ``pe-unified export`` wrote.
         digest: SHA-256 of the checkpoint that it must have been exported from.
 
     Raises:
@@ -229,14 +229,14 @@ def open_engine(
         manifest = json.loads((exported / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"{exported}: no exported model; make it with tools/export.py CHECKPOINT "
+            f"{exported}: no exported model; make it with pe-unified export CHECKPOINT "
             f"--backend {backend}"
         ) from error
     found = (manifest.get("sha256"), manifest.get("pe_unified"), manifest.get("backend"))
     kinds = ("from another checkpoint", "by another version of pe_unified", "for another backend")
     for value, wanted, kind in zip(found, (digest, __version__, backend), kinds, strict=True):
         if value != wanted:
-            raise CheckpointError(f"{exported}: exported {kind}; run tools/export.py again")
+            raise CheckpointError(f"{exported}: exported {kind}; run pe-unified export again")
     engine = ExportedEngine(backend, model, exported, precision)
     engine.forget_weights()
     return engine

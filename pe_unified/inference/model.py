@@ -126,12 +126,12 @@ def load_model(
     Convolutions take in the batch norm that follows them.
 
     Args:
-        checkpoint: written by training or by ``tools/publish.py``; it carries its config.
+        checkpoint: written by training or by ``pe-unified publish``; it carries its config.
         trust: unpickle code that the file may hold, and build types that are not registered.
         device: ``"cpu"``, ``"cuda"``...; the GPU where there is one by default.
         precision: ``"bf16"`` or ``"fp32"``; by default bf16 where the device computes in it.
         backend: ``"torch"``, ``"onnx"`` (fp32, on the CPU) or ``"openvino"`` (on the CPU).
-        exported: folder that ``tools/export.py`` wrote; beside the checkpoint by default.
+        exported: folder that ``pe-unified export`` wrote; beside the checkpoint by default.
 
     Raises:
         CheckpointError: unreadable, without a config, unsafe, or weights that do not fit; or the
@@ -143,7 +143,7 @@ def load_model(
     if not isinstance(meta, Mapping) or not isinstance(meta.get("cfg"), Mapping):
         raise CheckpointError(
             f"{path}: carries no config, so the model cannot be built; take a checkpoint that "
-            "tools/train.py or tools/publish.py wrote"
+            "pe-unified train or pe-unified publish wrote"
         )
     try:
         cfg = Config(dict(meta["cfg"]))
@@ -211,7 +211,7 @@ def _usable_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         raise CheckpointError(
             f"--device {name} cannot be used here ({one_line(str(error))}); take cpu, or cuda "
-            "or cuda:0 where tools/doctor.py sees a GPU"
+            "or cuda:0 where pe-unified doctor sees a GPU"
         ) from error
     return device
 

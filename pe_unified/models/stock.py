@@ -1,6 +1,6 @@
 """The same parts in the stock frameworks: mmpretrain, mmseg and mmdet models.
 
-For comparison (:mod:`tools/benchmark.py`) and for taking a trained model elsewhere: the
+For comparison (:mod:`pe-unified benchmark`) and for taking a trained model elsewhere: the
 stock models hold the same layers, so weights can be copied one to one.
 """
 

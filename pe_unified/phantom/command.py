@@ -4,8 +4,8 @@ The studies are painted, with exact truth: no patient, no download. The same see
 bytes; study k of a seed is the same however many studies are made; a run that was stopped goes
 on where it stopped. ``phantom.json`` in OUT lists every study, its anatomy and its emboli.
 
-    python data_converters/make_phantom.py raw/fumpe --layout fumpe --studies 35
-    python data_converters/make_phantom.py raw/rsna --layout rsna --size 128 --slices 48
+    pe-unified phantom raw/fumpe --layout fumpe --studies 35
+    pe-unified phantom raw/rsna --layout rsna --size 128 --slices 48
 """
 
 import argparse
@@ -39,9 +39,8 @@ def write_layout(
     return make_set(out, studies, PhantomSettings(layout, **settings), workers=workers, quiet=quiet)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="make_phantom.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -95,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    arguments = vars(_parser().parse_args(argv))
+    arguments = vars(make_parser().parse_args(argv))
     out, layout, studies = (arguments.pop(name) for name in ("out", "layout", "studies"))
     if arguments["spacing"] is not None:
         arguments["spacing"] = tuple(arguments["spacing"])

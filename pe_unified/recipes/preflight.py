@@ -39,7 +39,7 @@ def require_files(
         if not file.is_file():
             raise FileNotFoundError(
                 f"{whose}no annotations at {file}; convert a data set first "
-                "(data_converters/), or point --data-root at one"
+                "(pe-unified convert), or point --data-root at one"
             )
     for module, source in (cfg.get("reuse") or {}).items():
         taken = step is not None and module in step.reuse

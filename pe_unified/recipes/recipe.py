@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pe_unified.config_files import find_config
 from pe_unified.engine.config import ConfigError, read_python_config, refuse_near, stated_in
 from pe_unified.tasks import MODULES
 
@@ -63,9 +64,7 @@ def load_recipe(path: str | Path) -> Recipe:
         ConfigError: two steps of one name, an unknown key or module, or a step that
             takes weights, settings or length from one that does not come before it.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no recipe at {path}; the ready ones are in configs/steps/")
+    path = find_config(path)
     cfg = read_python_config(path)
     if not cfg.get("steps"):
         raise ConfigError(f"{path} lists no steps; is it a config rather than a recipe?")

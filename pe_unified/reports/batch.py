@@ -311,7 +311,7 @@ def _reason(error: Exception, options: AnalysisOptions) -> str:
         return f"{shown(Path(error.where).name)}: {error.reason}; {error.cure}"
     if isinstance(error, CheckpointError):
         return (
-            "the model cannot be loaded; try one study with tools/infer.py"
+            "the model cannot be loaded; try one study with pe-unified infer"
             if hidden
             else str(error)
         )

@@ -12,12 +12,12 @@ from pe_unified.phantom.study import paint_study
 @pytest.fixture
 def truth(repository, monkeypatch):
     monkeypatch.syspath_prepend(str(repository / "tools"))
-    return importlib.import_module("benchmarks.painted_truth")
+    return importlib.import_module("pe_unified.benchmarks.painted_truth")
 
 
 @pytest.fixture
 def faults(truth):
-    return importlib.import_module("benchmarks.painted_faults")
+    return importlib.import_module("pe_unified.benchmarks.painted_faults")
 
 
 def test_a_study_is_checked_against_its_truth(truth):

@@ -6,7 +6,7 @@ its 2D components. Volumes are turned by their header so that slices run from fe
 lie as DICOM stores them; file_index is the slice's index in the file. Image and reference are
 paired by index, or as their headers say where the HU under the emboli speak for that.
 
-    python data_converters/cadpe_to_coco.py RAW OUT --workers 8
+    pe-unified convert cadpe RAW OUT --workers 8
 """
 
 import argparse

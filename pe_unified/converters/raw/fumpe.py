@@ -8,7 +8,7 @@ position in the patient. In the result, slices are numbered from feet to head (s
 the PNG's number); file_index is k. The HU under the masks are checked, since masks on the wrong
 slices give no other sign.
 
-    python data_converters/fumpe_to_coco.py RAW OUT --workers 8
+    pe-unified convert fumpe RAW OUT --workers 8
 """
 
 import argparse

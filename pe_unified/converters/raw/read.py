@@ -5,7 +5,7 @@ RAW holds "GE (DICOM files)/01GE", "TOSHIBA (DICOM files)/01TS" ... and, anywher
 say: these disagree on the direction of the slices, so the HU under the masks decide, and the report
 tells. The mask's slice spacing is rounded: distances come from the DICOM files alone.
 
-    python data_converters/read_to_coco.py RAW OUT --workers 8
+    pe-unified convert read RAW OUT --workers 8
 """
 
 import argparse

@@ -12,7 +12,7 @@ A balanced part, chosen by study and seed (studies in drawn order, at most --per
 a class from each while that suffices; --from-positive of the negatives come from studies with
 embolism, the rest from negative exams):
 
-    python data_converters/rsna_to_coco.py RAW OUT --positives 4500 --negatives 7500
+    pe-unified convert rsna RAW OUT --positives 4500 --negatives 7500
 """
 
 import argparse

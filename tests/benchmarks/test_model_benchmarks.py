@@ -21,7 +21,7 @@ def threads():
 
 def _benchmark(name, monkeypatch):
     monkeypatch.syspath_prepend(str(TOOLS))
-    module = importlib.import_module(f"benchmarks.{name}")
+    module = importlib.import_module(f"pe_unified.benchmarks.{name}")
     monkeypatch.setitem(module.BACKBONES, "R50", tiny_model_config()["backbone"])
     return module
 

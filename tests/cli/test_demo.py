@@ -2,18 +2,17 @@
 
 import json
 import os
-import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from pe_unified.cli import main
 from pe_unified.converters import command_line as cli
 
 #: What a repeat of the demo looks at: what is finished there is kept by the stages themselves.
-RESUMED = ["make_phantom", "fumpe_to_coco", "make_phantom", "rsna_to_coco", "train_steps"]
-ALL = [*RESUMED[:-1], "merge", "verify", "threshold_baseline", RESUMED[-1]]
+RESUMED = ["phantom", "convert", "phantom", "convert", "steps"]
+ALL = [*RESUMED[:-1], "merge", "verify", "baseline", RESUMED[-1]]
 
 
 @pytest.fixture
@@ -24,15 +23,16 @@ def stages(load_tool, monkeypatch, tmp_path):
     words += ["--studies", "6", "4", "--size", "64", "--slices", "16", "--workers", "1"]
     called: list[str] = []
 
-    def call(command, folder):
-        called.append(Path(command[1]).stem)
-        if called[-1] == "train_steps":
+    def call(command):
+        words = command[3:]  # after python -m pe_unified
+        called.append(words[0])
+        if called[-1] == "steps":
             summary = {"steps": [{"name": "s1_cls", "seconds": 1.0}]}
             (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
             return 0
-        monkeypatch.setattr(sys, "argv", command[1:])
+        monkeypatch.setattr(sys, "argv", ["pe-unified", *words])
         with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(folder / command[1]), run_name="__main__")
+            main()
         return end.value.code
 
     def run():
@@ -55,7 +55,7 @@ def test_a_repeat_merges_verifies_and_measures_only_what_changed(stages, tmp_pat
     assert stages() == ALL
     # A stage that was interrupted alone.
     (tmp_path / "run/threshold.json").unlink()
-    assert stages() == [*RESUMED[:-1], "threshold_baseline", "train_steps"]
+    assert stages() == [*RESUMED[:-1], "baseline", "steps"]
     assert stages() == RESUMED
 
 

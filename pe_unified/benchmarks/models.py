@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 import pe_unified.models  # noqa: F401  (registers the parts)
-from benchmarks.studies import ROOT
+from pe_unified.config_files import CONFIGS
 from pe_unified.engine import load_config
 from pe_unified.registry import MODELS
 
@@ -42,7 +42,7 @@ def unified_config(
 def detection(small_lesions: bool) -> dict[str, Any]:
     """Config of the detection branch: ours for emboli, or with mmdet's own settings."""
     name = "_base_/models/heads.py" if small_lesions else "ablations/det_r50_stock.py"
-    return Config.fromfile(ROOT / "configs" / name).model.det_head.to_dict()
+    return Config.fromfile(CONFIGS / name).model.det_head.to_dict()
 
 
 def untrained_checkpoint(backbone: dict[str, Any], folder: Path) -> Path:
@@ -50,7 +50,7 @@ def untrained_checkpoint(backbone: dict[str, Any], folder: Path) -> Path:
 
     Input 384 x 512, as docs/performance.md publishes that model; no thresholds, so no gate.
     """
-    cfg = load_config(ROOT / "configs/benchmarks/study_r50.py", {"input_size": (384, 512)})
+    cfg = load_config("benchmarks/study_r50", {"input_size": (384, 512)})
     cfg.model.backbone = backbone
     cfg.model.seg_head.prior = UNTRAINED_PRIOR
     torch.manual_seed(0)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from benchmarks.painted_truth import aerated_lung, as_study, dice_of, sharp_lungs
+from pe_unified.benchmarks.painted_truth import aerated_lung, as_study, dice_of, sharp_lungs
 from pe_unified.ct.study import CTStudy
 from pe_unified.inference.quality import check_quality
 from pe_unified.inference.reading import SliceReader

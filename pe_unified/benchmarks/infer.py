@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.common import side_by_side
-from benchmarks.models import BACKBONES, unified_config
+from pe_unified.benchmarks.common import side_by_side
+from pe_unified.benchmarks.models import BACKBONES, unified_config
 from pe_unified.models.stock import (
     as_channels_last,
     copy_to_stock,

@@ -17,7 +17,7 @@ import torch
 from mmcv.cnn import fuse_conv_bn
 from mmengine.model import BaseModel
 
-from benchmarks.models import UNTRAINED_PRIOR, unified_config
+from pe_unified.benchmarks.models import UNTRAINED_PRIOR, unified_config
 from pe_unified.inference.model import InferenceModel
 from pe_unified.models.precision import autocast
 from pe_unified.models.slice_model import PEUnified

@@ -22,10 +22,10 @@ ROW = {"case", "ours", "reference", "unit"}
 @pytest.fixture
 def module(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "tools"))
-    module = importlib.import_module("benchmarks.study")
+    module = importlib.import_module("pe_unified.benchmarks.study")
     monkeypatch.setitem(module.BACKBONES, "R50", tiny_model_config()["backbone"])
     monkeypatch.setattr(module, "_FEW", 4)
-    models = sys.modules["benchmarks.models"]
+    models = sys.modules["pe_unified.benchmarks.models"]
     narrow = models.detection(small_lesions=False)
     narrow["neck"]["out_channels"] = narrow["roi_head"]["bbox_head"]["fc_out_channels"] = 32
     usual = models.detection
@@ -82,7 +82,9 @@ def test_every_rung_stands_beside_the_one_before_and_the_stock_models(
 def test_a_rung_that_computes_something_else_is_not_timed(
     module, painted_set, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(sys.modules["benchmarks.ladder"], "copy_to_stock", lambda *args: [])
+    monkeypatch.setattr(
+        sys.modules["pe_unified.benchmarks.ladder"], "copy_to_stock", lambda *args: []
+    )
     with pytest.raises(SystemExit, match="shared backbone: its logits differ"):
         module.run(arguments(module, painted_set, tmp_path, "--ways"))
 
@@ -117,7 +119,7 @@ def test_whole_studies(module, painted_set, tmp_path, capsys):
 
 
 def test_a_way_that_differs_is_not_timed(module, painted_set, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["benchmarks.whole_study"], "MOST_DIFFERENCE", -1.0)
+    monkeypatch.setattr(sys.modules["pe_unified.benchmarks.whole_study"], "MOST_DIFFERENCE", -1.0)
     with pytest.raises(SystemExit, match="nothing was timed"):
         module.run(
             arguments(module, painted_set, tmp_path, "--ladder-slices", "0", "--ways", "torch-fp32")

@@ -7,8 +7,8 @@ import pytest
 @pytest.fixture
 def load(repository, monkeypatch):
     monkeypatch.syspath_prepend(str(repository / "tools"))
-    yield __import__("benchmarks.load", fromlist=["run"])
-    sys.modules.pop("benchmarks.load", None)
+    yield __import__("pe_unified.benchmarks.load", fromlist=["run"])
+    sys.modules.pop("pe_unified.benchmarks.load", None)
 
 
 def test_wait_is_a_part_of_the_iteration(load, tiny_dataset):

@@ -20,8 +20,6 @@ from mmengine.hooks import Hook
 from pe_unified.engine import PERunner, load_config
 from pe_unified.options import positive
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 class Stopwatch(Hook):
     """Keeps what mmengine's timer hook measured of every iteration."""
@@ -64,13 +62,10 @@ def _data(given: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         raw, converted = Path(folder) / "raw", Path(folder) / "pe"
-        paint = f"make_phantom.py {raw} --layout fumpe --studies 6 --size 512 --slices 24"
-        convert = f"fumpe_to_coco.py {raw} {converted} --split 0.4 0.3 0.3"
+        paint = f"phantom {raw} --layout fumpe --studies 6 --size 512 --slices 24"
+        convert = f"convert fumpe {raw} {converted} --split 0.4 0.3 0.3"
         for command in (f"{paint} --workers 2 --quiet", f"{convert} --quiet"):
-            script, *words = command.split()
-            subprocess.run(
-                [sys.executable, ROOT / "data_converters" / script, *words], cwd=ROOT, check=True
-            )
+            subprocess.run([sys.executable, "-m", "pe_unified", *command.split()], check=True)
         yield converted
 
 
@@ -82,7 +77,7 @@ def _measure(args: argparse.Namespace, name: str, root: Path) -> dict[str, Any]:
         "num_workers": args.workers,
         "max_iters": args.iterations + args.warmup,
     }
-    cfg = load_config(ROOT / f"configs/{name}.py", overrides, str(root))
+    cfg = load_config(name, overrides, str(root))
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     cfg.console_level = "WARNING"
     with tempfile.TemporaryDirectory() as work_dir:

@@ -12,7 +12,7 @@ TOOLS = Path(__file__).resolve().parents[2] / "tools"
 @pytest.mark.parametrize("syntax", ["plain", "rle"])
 def test_both_sides_are_measured(monkeypatch, syntax):
     monkeypatch.syspath_prepend(str(TOOLS))
-    module = importlib.import_module("benchmarks.convert")
+    module = importlib.import_module("pe_unified.benchmarks.convert")
     parser = argparse.ArgumentParser()
     module.add_arguments(parser)
     words = "--patients 2 --slices 8 --size 96 --workers 1 --repeats 1 --syntax"

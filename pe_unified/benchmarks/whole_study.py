@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.studies import ROOT, first_half
+from pe_unified.benchmarks.studies import first_half
 from pe_unified.ct.study import open_study
 from pe_unified.inference import SlicePrediction, StudyPredictor, load_model
 from pe_unified.inference.engines import exported_folder
@@ -145,12 +145,12 @@ def _tell(
 def tell_memory(args: argparse.Namespace, way: str, study: Path, folder: Path) -> None:
     """Peak memory of the command itself, in a process of its own."""
     backend, precision, gate = _parts_of(way)
-    command = [sys.executable, "tools/infer.py", str(study)]
+    command = [sys.executable, "-m", "pe_unified", "infer", str(study)]
     command += ["--checkpoint", str(args.checkpoint.resolve()), "--backend", backend]
     command += ["--device", "cpu", "--precision", precision, "--batch-size", str(args.batch_size)]
     command += ["--out", str(folder / f"{way}-memory"), *([] if gate else ["--no-gate"])]
     most = 0
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
             # The peak so far, as the system keeps it. (That of getrusage counts this process, too.)
             status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")

@@ -19,8 +19,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless
 from scipy.io import savemat
 
-from benchmarks.bare_convert import convert_bare
-from benchmarks.common import side_by_side
+from pe_unified.benchmarks.bare_convert import convert_bare
+from pe_unified.benchmarks.common import side_by_side
 from pe_unified.converters.contract.schema import EXAM_LABELS
 from pe_unified.converters.pipeline.run import RunOptions, convert
 from pe_unified.converters.raw.fumpe import Fumpe

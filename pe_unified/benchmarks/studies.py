@@ -9,14 +9,12 @@ from pydicom.uid import generate_uid
 
 from pe_unified.ct.study import open_study
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 def painted(folder: Path, slices: int) -> Path:
     """A painted study of 512 x 512 with emboli, as DICOM files."""
-    command = f"data_converters/make_phantom.py {folder / 'raw'} --layout fumpe --studies 1"
+    command = f"-m pe_unified phantom {folder / 'raw'} --layout fumpe --studies 1"
     command += f" --size 512 --slices {slices} --positive-rate 1 --quiet"
-    subprocess.run([sys.executable, *command.split()], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, *command.split()], check=True)
     return next((folder / "raw" / "CT_scans").iterdir())
 
 

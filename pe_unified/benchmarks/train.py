@@ -13,8 +13,8 @@ import torch
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 
-from benchmarks.common import side_by_side
-from benchmarks.models import BACKBONES, detection
+from pe_unified.benchmarks.common import side_by_side
+from pe_unified.benchmarks.models import BACKBONES, detection
 from pe_unified.models.stock import as_channels_last, copy_to_stock, stock_batch, stock_models
 from pe_unified.options import positive
 from pe_unified.registry import MODELS

@@ -4,7 +4,7 @@ First the ladder, the networks alone: mmpretrain's classifier, mmseg's encoder-d
 Faster R-CNN with the same backbone, one slice at a time in float32, then one change after the
 other up to ours. Without --checkpoint that is all, with untrained weights.
 
-Then, from DICOM to the report, tools/infer.py's own work in several ways, against reading every
+Then, from DICOM to the report, pe-unified infer's own work in several ways, against reading every
 slice and running the stock models on it: tuned as on the ladder, and as they come. The fast
 ways are compared with the plain one (torch, float32, no gate) before anything counts.
 """
@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.ladder import OURS, STOCK, TUNED, Rung, build_rungs, measure
-from benchmarks.models import BACKBONES, untrained_checkpoint
-from benchmarks.studies import lengthened, painted
-from benchmarks.whole_study import predictor_of, tell_memory, whole_studies
+from pe_unified.benchmarks.ladder import OURS, STOCK, TUNED, Rung, build_rungs, measure
+from pe_unified.benchmarks.models import BACKBONES, untrained_checkpoint
+from pe_unified.benchmarks.studies import lengthened, painted
+from pe_unified.benchmarks.whole_study import predictor_of, tell_memory, whole_studies
 from pe_unified.ct.study import open_study
 from pe_unified.datasets.geometry import ResizeSlice
 from pe_unified.inference import StudyPredictor, load_model
@@ -39,7 +39,7 @@ _FEW = 16
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--checkpoint", type=Path, help="by tools/publish.py; without one only the ladder is run"
+        "--checkpoint", type=Path, help="by pe-unified publish; without one only the ladder is run"
     )
     parser.add_argument("--study", type=Path, help="a DICOM folder; painted if not given")
     parser.add_argument("--slices", type=positive, default=300, help="of the painted study")
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     torch.set_num_threads(args.threads)
     if not args.checkpoint:
         if args.memory_of:
-            raise SystemExit("--memory-of runs tools/infer.py: give its --checkpoint")
+            raise SystemExit("--memory-of runs pe-unified infer: give its --checkpoint")
         args.ways = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

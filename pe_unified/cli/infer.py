@@ -1,0 +1,234 @@
+"""From a CT study to a report.
+
+STUDY is a DICOM folder (mixed series, sub-folders, files without a suffix, gzipped slices), a DICOM
+file of one slice or of many (Enhanced CT), a volume file (NIfTI, NRRD, MetaImage), or an archive of
+any of them. OUT gets report.json (schema in pe_unified/reports/report.schema.json),
+report.html, slices.csv and mask.nii.gz (where the model outlines lesions); for DICOM also
+mask.seg.dcm and findings.sr.dcm. These two carry the patient and the study of the CT, so that an
+archive files them beside it; the others carry UIDs, never a patient's name.
+
+Examples:
+  pe-unified infer /data/case7 --checkpoint model.pth --out reports/case7
+  pe-unified infer case.zip --checkpoint model.pth --out reports/case --pseudonymise
+"""
+
+import argparse
+import os
+import secrets
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pe_unified.command import exit_on_user_error
+from pe_unified.disclaimer import RESEARCH_LINE
+from pe_unified.options import BACKENDS, BATCH_SIZE, LUNG_SOURCES, STUDY_ENDINGS, positive
+from pe_unified.progress import phase, tell
+
+if TYPE_CHECKING:
+    from pe_unified.ct.study import CTStudy
+    from pe_unified.inference.predictor import PredictorSettings
+
+#: Where the secret of pseudonyms stands; shorter ones can be found by trying.
+_KEY, _SHORTEST_KEY = "PE_UNIFIED_KEY", 16
+NEW_KEY = f"export {_KEY}=..., at least {_SHORTEST_KEY} letters that nobody can guess"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "study", type=Path, help=f"DICOM folder, DICOM file, or a file ending in {STUDY_ENDINGS}"
+    )
+    add_model_arguments(parser)
+    parser.add_argument(
+        "--series", metavar="UID", help="take this series of the folder; UID#2: its acquisition 2"
+    )
+    parser.add_argument(
+        "--study",
+        metavar="UID",
+        dest="study_uid",
+        help="of several studies in the folder take this one, by its UID or its patient's ID; "
+        "newest: that of the latest date",
+    )
+    return parser
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the commands for one study and for many share."""
+    parser.add_argument("--checkpoint", type=Path, required=True, help="the trained model")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    parser.add_argument(
+        "--no-gate",
+        action="store_true",
+        help="segment and detect on every slice, also where classification sees nothing",
+    )
+    parser.add_argument(
+        "--every-slice", action="store_true", help="look at slices beyond the lungs, too"
+    )
+    parser.add_argument(
+        "--lungs",
+        choices=LUNG_SOURCES,
+        default="auto",
+        help="what finds the lungs; auto takes lungmask where it is installed with its weights",
+    )
+    parser.add_argument(
+        "--lung-mask", action="store_true", help="also write the lungs, as lungs.nii.gz"
+    )
+    parser.add_argument(
+        "--pseudonymise",
+        action="store_true",
+        help="replace patient and UIDs; PE_UNIFIED_KEY in the environment makes the same each time",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        default=BATCH_SIZE,
+        help=f"slices in one pass; default {BATCH_SIZE}, a GPU may like more",
+    )
+    parser.add_argument("--device", help="cpu, cuda, ...; the GPU where there is one by default")
+    parser.add_argument(
+        "--precision",
+        choices=["bf16", "fp32"],
+        help="default: bf16 where the processor computes in it",
+    )
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="torch",
+        help="what computes the network; onnx and openvino need pe-unified export first",
+    )
+    parser.add_argument(
+        "--exported",
+        type=Path,
+        metavar="DIR",
+        help="the exported model; default: beside the checkpoint, named after the backend",
+    )
+    parser.add_argument(
+        "--trust-checkpoint", action="store_true", help="run code that the checkpoint may contain"
+    )
+
+
+def predictor_settings(args: argparse.Namespace) -> "PredictorSettings":
+    from pe_unified.inference.predictor import PredictorSettings
+
+    return PredictorSettings(
+        checkpoint=str(args.checkpoint.resolve()),
+        trust=args.trust_checkpoint,
+        device=args.device,
+        precision=args.precision,
+        batch_size=args.batch_size,
+        gate=not args.no_gate,
+        backend=args.backend,
+        exported=args.exported and args.exported.resolve(),
+    )
+
+
+def pseudonym_key() -> str | None:
+    """The secret that pseudonyms are made with, from the environment; ends the command where it
+    could be guessed."""
+    key = os.environ.get(_KEY)
+    if key is not None and len(key) < _SHORTEST_KEY:
+        sys.exit(f"error: {_KEY} has fewer than {_SHORTEST_KEY} letters; {NEW_KEY}")
+    return key
+
+
+@exit_on_user_error(everything=True)
+def main() -> None:
+    args = make_parser().parse_args()
+    from pe_unified.reports import AnalysisOptions, analyse_study
+
+    # What matters of a header is read and judged here; its other faults are no news to the user.
+    warnings.filterwarnings("ignore", module="pydicom")
+    console = Console()
+    key = (pseudonym_key() or secrets.token_hex(16)) if args.pseudonymise else None
+    options = AnalysisOptions(
+        series_uid=args.series,
+        study_uid=args.study_uid,
+        every_slice=args.every_slice,
+        pseudonym_key=key,
+        lungs_from=args.lungs,
+        lung_mask=args.lung_mask,
+    )
+    with phase("loading the model"):
+        predictor = predictor_settings(args).predictor()
+    report = analyse_study(
+        args.study,
+        args.out,
+        predictor,
+        options,
+        progress=lambda done, total: tell("slices", done, total),
+        opened=lambda study: print_study(console, study),
+    )
+    print_report(console, report)
+    print(f"report written to {args.out}")
+
+
+def print_study(console: Console, study: "CTStudy") -> None:
+    slices, rows, cols = study.shape
+    row, col, step = study.known_spacing()
+    which = f"series {study.series_uid or '(no UID)'}: " if study.sop_uids else ""
+    console.print(
+        f"{which}{slices} slices of {rows} x {cols}, {row:.2f} x {col:.2f} x {step:.2f} mm",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for note in study.notes:
+        console.print(f"  {escape(note)}", highlight=False)
+    for error in study.broken:
+        console.print(f"  [yellow]left out[/yellow] {escape(str(error))}", highlight=False)
+
+
+def print_report(console: Console, report: dict[str, Any]) -> None:
+    from pe_unified.evaluation.verdict import score_text
+    from pe_unified.reports.report import is_listed, verdict_in_words
+
+    for flag in report["quality"]["flags"]:
+        value = "" if flag["value"] is None else f"{flag['value']:g} {flag['unit']}".strip()
+        measured = f" ({value})" if value else ""
+        colour = "red" if flag["abstain"] else "yellow"
+        console.print(f"[{colour}]{flag['name']}[/{colour}]: {flag['reason']}{measured}")
+    if report["quality"]["abstain"]:
+        console.print("[red]do not rely on the scores below[/red]")
+    exam = report["exam"]
+    if report["model"]["training_notice"]:
+        console.print(f"[red]this model: {report['model']['training_notice']}[/red]")
+    scores = [
+        f"{name} {score_text(exam[key])}"
+        + ("" if exam[limit] is None else f" (from {score_text(exam[limit])})")
+        for name, key, limit in (
+            ("stretch", "probability", "threshold"),
+            ("lesion", "lesion_score", "lesion_threshold"),
+        )
+        if exam[key] is not None
+    ]
+    console.print(f"{verdict_in_words(report)}; {', '.join(scores)}", highlight=False)
+    listed = [lesion for lesion in report["lesions"] if is_listed(lesion)]
+    table = Table(title=f"{len(listed)} lesion{'' if len(listed) == 1 else 's'}")
+    for name in ("", "score", "slices", "side", "level (guess)", "ml", "mm", "HU"):
+        table.add_column(name, justify="right")
+    for lesion in listed[:20]:
+        table.add_row(
+            str(lesion["number"]),
+            score_text(lesion["score"]),
+            f"{lesion['first_slice']}-{lesion['last_slice']}",
+            lesion["side"],
+            lesion["level_guess"],
+            *(
+                "" if lesion[key] is None else f"{lesion[key]:.{digits}f}"
+                for key, digits in (("volume_ml", 2), ("largest_diameter_mm", 0), ("mean_hu", 0))
+            ),
+        )
+    if listed:
+        console.print(table)
+    candidates = len(report["lesions"]) - len(listed)
+    if candidates:
+        console.print(f"{candidates} candidates, not called", highlight=False)
+    seconds = report["seconds"]
+    stages = ", ".join(f"{k} {v:.1f}" for k, v in seconds.items() if k != "total")
+    console.print(f"{seconds['total']:.1f} s ({stages}). {RESEARCH_LINE}.", highlight=False)

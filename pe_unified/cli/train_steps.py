@@ -1,0 +1,104 @@
+"""Train a recipe of steps, each reusing the weights of earlier ones, and compare the arms.
+
+Run again after an interruption, it goes on at the step and iteration where it stopped.
+
+Examples:
+  pe-unified steps steps/r50 --data-root data/pe
+  pe-unified steps steps/swin --data-root data/pe --seeds 0 1 2
+  pe-unified steps steps/r50 --data-root data/pe --jobs 4
+"""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from pe_unified.cli.arguments import ConfigOverrides
+from pe_unified.command import exit_on_user_error
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recipe", help="a recipe, such as configs/steps/r50.py")
+    parser.add_argument("--data-root", help="the converted data set's folder")
+    parser.add_argument(
+        "--work-dir", help="where results go; work_dirs/<folder>_<name> of the recipe by default"
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=[0],
+        help="train everything once per seed; arms are compared by their means over seeds",
+    )
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=ConfigOverrides,
+        metavar="KEY=VALUE",
+        help="override settings in every step, e.g. max_iters=500",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="steps trained at a time, each with its share of the cores and one GPU in turn; a "
+        "small model trains about N times faster so, since it cannot fill many cores",
+    )
+    parser.add_argument(
+        "--launcher",
+        choices=["none", "pytorch", "slurm", "mpi"],
+        default="none",
+        help="how this process was started; all that it started with it train every step together",
+    )
+    parser.add_argument("--note", default="", help="a line that stands under every figure")
+    parser.add_argument("--amp", action="store_true", help="train in bfloat16 mixed precision")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on where an earlier run stopped; a recipe does so anyway",
+    )
+    parser.add_argument(
+        "--trust-checkpoint",
+        action="store_true",
+        help="load checkpoints that contain pickled code; it will be run",
+    )
+    return parser
+
+
+def _say(line: str) -> None:
+    from mmengine.dist import is_main_process
+
+    if is_main_process():
+        print(line, flush=True)
+
+
+def _default_work_dir(recipe: Path) -> str:
+    return f"work_dirs/{recipe.resolve().parent.name}_{recipe.stem}"
+
+
+@exit_on_user_error(goes_on="run the same command again to continue")
+def main() -> None:
+    args = make_parser().parse_args()
+    from mmengine.dist import is_main_process
+
+    from pe_unified.recipes import run_recipe
+    from pe_unified.recipes.summary import summary_table
+
+    summary = run_recipe(
+        args.recipe,
+        work_dir=Path(args.work_dir or _default_work_dir(Path(args.recipe))),
+        data_root=args.data_root,
+        overrides={**(args.cfg_options or {}), **({"precision": "bf16"} if args.amp else {})},
+        seeds=args.seeds,
+        note=args.note,
+        trust_checkpoint=args.trust_checkpoint,
+        jobs=args.jobs,
+        launcher=args.launcher,
+        report=_say,
+    )
+    if is_main_process():
+        Console().print(summary_table(summary))
