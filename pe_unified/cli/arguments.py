@@ -49,13 +49,29 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
 
 
-def read_config(args: argparse.Namespace) -> "Config":
+def read_config(args: argparse.Namespace, of_checkpoint: bool = False) -> "Config":
+    """The config that a command line asks for.
+
+    Args:
+        of_checkpoint: with the network and the input that ``args.checkpoint`` was trained with.
+    """
     from pe_unified.engine import load_config
+    from pe_unified.models.known_parts import require_registered
+    from pe_unified.models.weights import load_checkpoint_safely
 
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     overrides = dict(args.cfg_options or {})
     if getattr(args, "amp", False):
         overrides["precision"] = "bf16"
-    cfg = load_config(args.config, overrides, args.data_root)
+    trained_with = None
+    if of_checkpoint:
+        stored = load_checkpoint_safely(args.checkpoint, trust=args.trust_checkpoint)
+        trained_with = (stored.get("meta") or {}).get("cfg")
+        if trained_with and not args.trust_checkpoint:
+            require_registered(args.checkpoint, trained_with["model"])
+            for split in ("val", "test"):
+                loader = trained_with.get(f"{split}_dataloader") or {}
+                require_registered(args.checkpoint, loader.get("dataset", {}).get("pipeline"))
+    cfg = load_config(args.config, overrides, args.data_root, trained_with=trained_with)
     cfg.trust_checkpoint = args.trust_checkpoint
     return cfg

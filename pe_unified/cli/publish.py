@@ -3,8 +3,8 @@
 The validation split of --data-root gives the thresholds for slices, pixels and boxes, and the gate
 that spares segmentation and detection (it keeps 99.5 % of the positive slices). Its whole studies
 are then read as for a report, which gives the thresholds of exams and of lesions.
-pe-unified infer takes the file. A step of a recipe has its config in its folder. Another input than
-the one trained with is refused, unless --cfg-options names it.
+pe-unified infer takes the file. A step of a recipe has its config in its folder. The network and
+its input are those that the checkpoint was trained with, unless --cfg-options names what differs.
 
 Examples:
   pe-unified publish pe_unified_r50 work_dirs/pe_unified_r50/iter_20000.pth model.pth
@@ -39,9 +39,9 @@ def main() -> None:
         raise ConfigError(f"{args.out} exists; remove it or choose another name")
     if args.launcher != "none":
         raise ConfigError("one process publishes; leave --launcher out")
-    cfg = read_config(args)
+    cfg = read_config(args, of_checkpoint=True)
     cfg.work_dir = args.work_dir or f"work_dirs/{Path(args.config).stem}/publish"
-    validated = publish(cfg, args.checkpoint, args.out, named=args.cfg_options or ())
+    validated = publish(cfg, args.checkpoint, args.out)
     keys = ("cls/threshold", "cls/gate", "seg/threshold", "det/threshold")
     for key in (*keys, "exam/threshold", "exam/lesion_threshold"):
         if key in validated:

@@ -2,8 +2,8 @@
 
 Operating thresholds come from validation (out of the checkpoint, or chosen on the validation
 split first) and are only applied here; --cfg-options test_evaluator.0.threshold=0.3 gives one that
-was fixed before. Writes metrics.json into the work dir. Refuses a config that gives another input
-(size, windows, ...) than the checkpoint was trained with, unless --cfg-options names what differs.
+was fixed before. Writes metrics.json into the work dir. The network and its input (size, windows,
+...) are those that the checkpoint was trained with, unless --cfg-options names what differs.
 
 Example:
   pe-unified test pe_cls_swin work_dirs/pe_cls_swin/iter_20000.pth --data-root data/pe
@@ -36,10 +36,10 @@ def main() -> None:
     from pe_unified.engine.evaluate import evaluate_checkpoint, write_metrics
     from pe_unified.recipes.summary import metrics_table
 
-    cfg = read_config(args)
+    cfg = read_config(args, of_checkpoint=True)
     cfg.work_dir = args.work_dir or f"work_dirs/{Path(args.config).stem}/test"
     cfg.launcher = args.launcher
-    evaluation = evaluate_checkpoint(cfg, args.checkpoint, named=args.cfg_options or ())
+    evaluation = evaluate_checkpoint(cfg, args.checkpoint)
     if not is_main_process():
         return
     path = Path(cfg.work_dir) / "metrics.json"

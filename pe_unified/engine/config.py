@@ -71,6 +71,7 @@ def load_config(
     data_root: str | None = None,
     settings: Sequence[Mapping[str, Any]] = (),
     of_recipe: bool = False,
+    trained_with: Mapping[str, Any] | None = None,
 ) -> Config:
     """Read a config, apply overrides, set the knobs.
 
@@ -82,6 +83,8 @@ def load_config(
             would be; may bring new keys. What they say of a head that the config leaves out
             is passed over, so that one set of settings serves configs of several tasks.
         of_recipe: do so with overrides, too, which are the same for all steps of a recipe.
+        trained_with: the config of a checkpoint. Its network, and what its slices go through, hold
+            in place of this config's; overrides are stronger.
 
     Raises:
         FileNotFoundError: no such file.
@@ -95,6 +98,8 @@ def load_config(
     cfg = read_python_config(path)
     for each in settings:
         cfg.merge_from_dict(copy.deepcopy(_for_its_heads(cfg, each)))  # knobs write into it
+    if trained_with:
+        _take_network_and_input(cfg, Config(copy.deepcopy(dict(trained_with))))
     _refuse_other_kinds(cfg, path)
     _refuse_epochs(cfg, path)
     overrides = dict(overrides or {})
@@ -103,7 +108,8 @@ def load_config(
     if of_recipe:
         overrides = {key: value for key, value in overrides.items() if not absent_head(cfg, key)}
     _refuse_misspelt(path)
-    _refuse_lost(cfg, path)
+    if not trained_with:
+        _refuse_lost(cfg, path)
     for key in overrides:
         _require_key(cfg, key, overrides)
         _refuse_copied(cfg, key)
@@ -115,6 +121,21 @@ def load_config(
         raise ConfigError(f"{path}: {error}") from error
     _refuse_headless(cfg, path)
     return cfg
+
+
+def _take_network_and_input(cfg: Config, other: Config) -> None:
+    """What a checkpoint's weights mean nothing without."""
+    cfg.model = other.model
+    for split in ("val", "test"):
+        ours, theirs = (each.get(f"{split}_dataloader") for each in (cfg, other))
+        if ours and theirs:
+            ours.dataset.pipeline = theirs.dataset.pipeline
+            ours.dataset.neighbours = theirs.dataset.get("neighbours", 0)
+    for knob in ("input_size", "windows", "neighbours", "pretrained", "frozen_stages"):
+        if knob in other:
+            cfg[knob] = other[knob]
+        else:
+            cfg.pop(knob, None)
 
 
 def _refuse_other_kinds(cfg: Config, path: Path) -> None:

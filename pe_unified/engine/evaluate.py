@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
 from pe_unified.engine.config import ConfigError
-from pe_unified.engine.inputs import require_same_input
 from pe_unified.engine.runner import PERunner
 from pe_unified.evaluation.metrics import PatientMetric, as_json, fix_thresholds, warnings_of
 from pe_unified.evaluation.tables import Table
@@ -41,7 +40,6 @@ def evaluate_checkpoint(
     cfg: Config,
     checkpoint: str | Path,
     hooks: list[Hook] | None = None,
-    named: Collection[str] = (),
 ) -> Evaluation:
     """Evaluate on the test split, with the thresholds that validation chose.
 
@@ -50,17 +48,15 @@ def evaluate_checkpoint(
     of the test is taken in their place.
 
     Args:
-        cfg: as :func:`~pe_unified.engine.load_config` gives it, with ``work_dir``.
+        cfg: as :func:`~pe_unified.engine.load_config` gives it, with ``work_dir``; the network and
+            the input are those that the checkpoint was trained with (``trained_with``).
         checkpoint: weights to evaluate.
         hooks: further hooks of the test loop, for instance to keep some predictions.
-        named: dotted keys that the user set; the input may differ in these from the one that
-            the checkpoint was trained with.
 
     Raises:
-        ConfigError: the input differs elsewhere.
+        ConfigError: nothing chooses a threshold.
     """
     stored = load_checkpoint_safely(checkpoint, trust=cfg.get("trust_checkpoint", False))
-    require_same_input(cfg, checkpoint, stored, named)
     runner = _test_runner(cfg, checkpoint, "test")
     chosen: Mapping[str, Any] = stored.get("meta", {}).get("validated", {})
     needed = [

@@ -2,7 +2,6 @@
 
 import copy
 import logging
-from collections.abc import Collection
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -10,7 +9,6 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from pe_unified.engine.evaluate import validate_checkpoint
-from pe_unified.engine.inputs import require_same_input
 from pe_unified.engine.runner import save_atomically
 from pe_unified.evaluation.verdict import choose_exam_thresholds
 from pe_unified.inference.converted import judge_exams, whole_exams
@@ -63,26 +61,18 @@ def _tells_a_folder(text: str, key: str) -> bool:
     return key in _FILES and "://" not in text
 
 
-def publish(
-    cfg: Config, checkpoint: Path, out: Path, named: Collection[str] = ()
-) -> dict[str, Any]:
+def publish(cfg: Config, checkpoint: Path, out: Path) -> dict[str, Any]:
     """Validate a checkpoint and write it with what was chosen there.
 
     Args:
         cfg: that it was trained with, with the data root to validate on.
         checkpoint: written by training.
         out: the new file; appears whole or not at all.
-        named: dotted keys that the user set; the published input may differ in these from the
-            one that the checkpoint was trained with.
 
     Returns:
         the metrics and thresholds of the validation split, as the file holds them.
-
-    Raises:
-        ConfigError: the input differs elsewhere.
     """
     stored = load_checkpoint_safely(checkpoint, trust=cfg.get("trust_checkpoint", False))
-    require_same_input(cfg, checkpoint, stored, named)
     whole = copy.deepcopy(cfg)
     whole.val_dataloader.dataset.every = 1
     validated = {

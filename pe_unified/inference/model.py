@@ -1,14 +1,11 @@
 """A checkpoint made ready to answer: model, preprocessing and thresholds out of one file."""
 
 import hashlib
-import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-import mmdet.registry
-import mmengine.registry
 import torch
 from mmcv.cnn import fuse_conv_bn
 from mmengine.config import Config
@@ -19,6 +16,7 @@ from pe_unified.datasets.geometry import ResizeSlice
 from pe_unified.disclaimer import training_notice
 from pe_unified.evaluation.verdict import threshold_as_written
 from pe_unified.inference.engines import Engine, exported_folder, open_engine
+from pe_unified.models.known_parts import require_registered
 from pe_unified.models.precision import autocast, fastest_precision
 from pe_unified.models.slice_model import PEUnified
 from pe_unified.models.weights import CheckpointError, load_checkpoint_safely, training_data
@@ -27,15 +25,6 @@ from pe_unified.tasks import TASKS
 
 #: Read files or labels; a study brings its own slices and has no labels.
 _LOADERS = ("LoadCTSlice", "LoadPELabels")
-_SCOPED = re.compile(r"^((pe_unified|mmengine|mmdet)\.)?\w+$")
-#: mmcv's, which mmdet's parts call by name.
-_OPERATORS = ("RoIAlign", "nms")
-_OF_MMDET = (mmdet.registry.MODELS, mmdet.registry.TASK_UTILS)
-#: Rooms of mmdet whose parts hold layers only; others hold some that load files.
-_LAYERS_OF_MMDET = tuple(
-    f"mmdet.models.{room}."
-    for room in ("necks", "dense_heads", "roi_heads", "losses", "task_modules")
-)
 
 
 @dataclass(frozen=True)
@@ -153,8 +142,8 @@ def load_model(
             if cfg.model.get(head):
                 cfg.model[head].pop("losses", None)  # any module may be one; here none is needed
         if not trust:
-            _require_registered(path, cfg.model)
-            _require_registered(path, steps)
+            require_registered(path, cfg.model)
+            require_registered(path, steps)
         cfg.model.backbone.pretrained = None
         with DefaultScope.overwrite_default_scope("pe_unified"):
             model = MODELS.build(cfg.model)
@@ -235,40 +224,6 @@ def _thresholds(meta: Mapping[str, Any], tasks: Collection[str]) -> Thresholds:
 
 def _by_default(task: str, chosen: Mapping[str, Any]) -> bool:
     return f"{task}/threshold" not in chosen or f"{task}/threshold_by_default" in chosen
-
-
-def _require_registered(path: Path, config: Any) -> None:
-    """Refuse types that are neither this package's nor plain layers of mmengine's or mmdet's.
-
-    mmengine would import whatever a name points to, and parts of other packages may load files.
-    """
-    for name in _types(config):
-        if not isinstance(name, str) or not _SCOPED.match(name) or not _registered(name):
-            raise CheckpointError(
-                f"{path}: refused, because its config builds '{name}', which is not a registered "
-                "part. If you made this file or trust who did, pass --trust-checkpoint"
-            )
-
-
-def _types(config: Any) -> Iterator[Any]:
-    if isinstance(config, Mapping):
-        if "type" in config:
-            yield config["type"]
-        for value in config.values():
-            yield from _types(value)
-    elif isinstance(config, list | tuple):
-        for value in config:
-            yield from _types(value)
-
-
-def _registered(name: str) -> bool:
-    """Whether one of the registries holds the name; nothing is imported for it."""
-    scope, _, bare = name.rpartition(".")
-    if scope == "mmdet":
-        found = (registry.module_dict.get(bare) for registry in _OF_MMDET)
-        return any(part and part.__module__.startswith(_LAYERS_OF_MMDET) for part in found)
-    registries = (MODELS, TRANSFORMS, mmengine.registry.MODELS)
-    return bare in _OPERATORS or any(bare in registry.module_dict for registry in registries)
 
 
 def _digest(path: Path) -> str:

@@ -377,3 +377,24 @@ def test_settings_that_several_steps_share_stay_as_given(path):
         cfg = load_config(path, {"input_size": 96}, settings=settings)
         assert cfg.train_dataloader.dataset.pipeline[1]["size"] == 96
     assert pipeline[1]["size"] == 64
+
+
+def test_a_checkpoint_keeps_its_network_and_its_input(path):
+    changes = {"input_size": 96, "windows": ["pe"], "model.cls_head.dropout": 0.4}
+    trained = load_config(path, changes)
+        path, {"input_size": 96, "windows": ["pe"], "model.cls_head.dropout": 0.4}
+    )
+    cfg = load_config(path, data_root="elsewhere", trained_with=trained.to_dict())
+    assert cfg.model == trained.model and cfg.model.backbone.in_channels == 1
+    for split in ("val", "test"):
+        ours, theirs = (each[f"{split}_dataloader"].dataset for each in (cfg, trained))
+        assert ours.pipeline == theirs.pipeline and ours.data_root == "elsewhere"
+    named = load_config(path, {"input_size": 64}, trained_with=trained.to_dict())
+    assert named.test_dataloader.dataset.pipeline[2]["size"] == 64
+    assert named.model.backbone.in_channels == 1
+
+
+def test_a_checkpoint_without_the_head_that_is_measured(path, repository):
+    trained = load_config(repository / "configs/pe_seg_r50.py")
+    with pytest.raises(ConfigError, match="has a SliceMetric, and the model no cls_head"):
+        load_config(path, trained_with=trained.to_dict())
