@@ -382,8 +382,6 @@ def test_settings_that_several_steps_share_stay_as_given(path):
 def test_a_checkpoint_keeps_its_network_and_its_input(path):
     changes = {"input_size": 96, "windows": ["pe"], "model.cls_head.dropout": 0.4}
     trained = load_config(path, changes)
-        path, {"input_size": 96, "windows": ["pe"], "model.cls_head.dropout": 0.4}
-    )
     cfg = load_config(path, data_root="elsewhere", trained_with=trained.to_dict())
     assert cfg.model == trained.model and cfg.model.backbone.in_channels == 1
     for split in ("val", "test"):
