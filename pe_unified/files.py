@@ -2,7 +2,8 @@
 
 import filecmp
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -17,14 +18,23 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OSError: the place cannot be written to; what stood there stays, and nothing beside it.
     """
+    with appearing(path) as partial:
+        partial.write_bytes(content)
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """Where to write a file, which takes its place when the block ends; its folder is made.
+
+    After an error what stood there stays, and nothing beside it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        partial.write_bytes(content)
-    except OSError:
+        yield partial
+        put_in_place(partial, path)
+    finally:
         partial.unlink(missing_ok=True)
-        raise
-    put_in_place(partial, path)
 
 
 def put_in_place(partial: Path, path: Path) -> None:

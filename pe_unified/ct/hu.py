@@ -6,6 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pe_unified.files import write_bytes
+
 #: Added to Hounsfield units before storing, so that air (-1000 HU) stays positive.
 HU_OFFSET = 1024
 #: The darkest value that survives storing.
@@ -54,10 +56,7 @@ def encode_slice_png(hu: np.ndarray) -> bytes:
 
 def write_slice_png(path: str | os.PathLike, hu: np.ndarray) -> None:
     """Write one slice atomically: a kill leaves the whole file or none."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_bytes(encode_slice_png(hu))
-    os.replace(partial, path)
+    write_bytes(Path(path), encode_slice_png(hu))
 
 
 def read_slice_png(path: str | os.PathLike) -> np.ndarray:

@@ -30,6 +30,7 @@ from pe_unified.engine.launchers import join_processes
 from pe_unified.engine.loaders import loaders_tell, watch_loader
 from pe_unified.engine.logs import with_stores
 from pe_unified.engine.random_state import gather_random_states, restore_random_state
+from pe_unified.files import appearing
 from pe_unified.models.weights import (
     CheckpointError,
     load_checkpoint_safely,
@@ -336,13 +337,12 @@ class PERunner(Runner):
 
 def save_atomically(checkpoint: dict, path: Path) -> None:
     """Write beside ``path``, flush to disk, rename: the file is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.part")
-    with partial.open("wb") as file:
+    for left in path.parent.glob(".*.pth.*.part"):  # by a run that was killed
+        left.unlink()
+    with appearing(path) as partial, partial.open("wb") as file:
         torch.save(checkpoint, file)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def newest_checkpoint(work_dir: str | Path) -> str | None:

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pe_unified.files import appearing
+
 IntArray = NDArray[np.int64]
 T = TypeVar("T", bound="Table")
 
@@ -33,15 +35,11 @@ class Table:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the table as ``.npz``, atomically."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         arrays: dict[str, Any] = {
             field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)
         }
-        with open(partial, "wb") as stream:
+        with appearing(Path(path)) as partial, partial.open("wb") as stream:
             np.savez_compressed(stream, **arrays)
-        os.replace(partial, path)
 
     @classmethod
     def load(cls: type[T], path: str | os.PathLike) -> T:

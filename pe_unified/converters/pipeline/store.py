@@ -6,7 +6,6 @@ proof that a patient is finished, so a run that was killed starts again with the
 that have none.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -16,6 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from pe_unified.ct.errors import DataError
 from pe_unified.files import write_text
@@ -63,12 +64,13 @@ class Store:
     def open(self) -> Iterator["Store"]:
         """Hold the folder, and sweep away what a killed run left half done."""
         self.state.mkdir(parents=True, exist_ok=True)
-        with open(self.state / "lock", "w", encoding="utf-8") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                reason = "another conversion is at work in this folder"
-                raise DataError(self.root, reason, "wait for it or end it") from None
+        lock = FileLock(self.state / "lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            reason = "another conversion is at work in this folder"
+            raise DataError(self.root, reason, "wait for it or end it") from None
+        with lock:
             # First of all: a folder with anything else in it must say whose it is.
             write_text(self.state / "converter", self.converter + "\n")
             self.records.mkdir(exist_ok=True)

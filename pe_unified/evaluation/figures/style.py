@@ -13,6 +13,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import TextPath
 
 from pe_unified.disclaimer import RESEARCH_LINE
+from pe_unified.files import appearing
 
 #: Okabe and Ito's palette, without yellow and black; line styles tell the same apart in grey.
 _ARM_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -69,8 +70,6 @@ def new_figure(
         note: said in the footer before the research line, e.g. "synthetic data".
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     with matplotlib.rc_context(_STYLE):
         lines = _wrapped(footer(note), 0.97 * width)
         footer_inches = 0.14 + _FOOTER_LINE * len(lines)
@@ -81,11 +80,8 @@ def new_figure(
         yield figure
         said = "\n".join(lines)
         figure.text(0.012, 0.07 / total, said, fontsize=_FOOTER_SIZE, color=FAINT, va="bottom")
-        try:
-            figure.savefig(partial, dpi=_DPI, facecolor="white")
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with appearing(path) as partial:
+            figure.savefig(partial, format=path.suffix[1:], dpi=_DPI, facecolor="white")
 
 
 def _wrapped(text: str, inches: float) -> list[str]:
