@@ -3,7 +3,7 @@
 import multiprocessing
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -14,7 +14,7 @@ import cv2
 import torch
 
 from pe_unified.progress import drop, show_progress_by, tell
-from pe_unified.workers import WorkerDied, begin_worker, interrupts_deferred, usable_cores
+from pe_unified.workers import Task, WorkerDied, as_they_end, begin_worker, usable_cores
 
 #: Takes one line of text.
 Report = Callable[[str], None]
@@ -88,26 +88,27 @@ def _schedule(
 ) -> dict[str, Any]:
     chain = chain_costs(jobs)
     waiting = sorted(jobs, key=lambda job: (-chain[job.name], -len(job.needs)))
-    running: dict[Future, Job] = {}
+    under_way: dict[str, Job] = {}
     results: dict[str, Any] = {}
     failure: BaseException | None = None
-    while running or (waiting and failure is None):
-        for job in [job for job in waiting if results.keys() >= set(job.needs)]:
-            if failure is None and len(running) < processes:
+
+    def ready() -> Task | None:
+        for job in waiting if failure is None else ():
+            if results.keys() >= set(job.needs):
                 waiting.remove(job)
-                with interrupts_deferred():
-                    running[executor.submit(_call, job)] = job
-        done, _ = wait(running, return_when=FIRST_COMPLETED)
-        for future in done:
-            job = running.pop(future)
-            error = future.exception()
-            if error is None:
-                results[job.name] = future.result()
-            elif failure is None:
-                failure = error
-                if running and not isinstance(error, BrokenProcessPool):
-                    names = ", ".join(each.name for each in running.values())
-                    report(f"{job.name} failed; bringing {names} to an end first")
+                under_way[job.name] = job
+                return Task(job.name, _call, (job,))
+        return None
+
+    for name, future in as_they_end(executor, processes, ready):
+        del under_way[name]
+        error = future.exception()
+        if error is None:
+            results[name] = future.result()
+        elif failure is None:
+            failure = error
+            if under_way and not isinstance(error, BrokenProcessPool):
+                report(f"{name} failed; bringing {', '.join(under_way)} to an end first")
     if failure is not None:
         raise failure
     return results

@@ -10,9 +10,10 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import connection, resource_tracker
 from typing import Any
@@ -86,6 +87,47 @@ def open_executor(
             raise WorkerDied from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A call, and whom it is for.
+
+    Fields:
+        owner: whatever tells it from others.
+        call: with its arguments; picklable.
+    """
+
+    owner: Any
+    call: Callable[..., Any]
+    arguments: tuple = ()
+
+
+def as_they_end(
+    executor: Executor, slots: int, ready: Callable[[], Task | None]
+) -> Iterator[tuple[Any, Future]]:
+    """Owners and ends of tasks, as these end; no more than ``slots`` are under way.
+
+    Args:
+        executor: runs them.
+        slots: how many at a time.
+        ready: the next task, None where none can begin now; asked again after each end, so that
+            tasks may come of what others gave. All is over when none runs and none is ready.
+    """
+    running: dict[Future, Any] = {}
+    while True:
+        while len(running) < slots and (task := ready()) is not None:
+            try:
+                with interrupts_deferred():  # it may start a process
+                    future = executor.submit(task.call, *task.arguments)
+            except BrokenProcessPool as error:  # a process died since the last answer
+                future = Future()
+                future.set_exception(error)
+            running[future] = task.owner
+        if not running:
+            return
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            yield running.pop(future), future
 
 
 def in_order(

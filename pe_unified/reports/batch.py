@@ -9,7 +9,7 @@ import unicodedata
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -46,7 +46,7 @@ from pe_unified.reports.report import (
     verdict_in_words,
 )
 from pe_unified.version import __version__
-from pe_unified.workers import open_executor
+from pe_unified.workers import Task, as_they_end, open_executor
 
 _UID = re.compile(r"\d+(\.\d+)*")
 _COLUMNS = (
@@ -229,29 +229,24 @@ def _run(
     while waiting:
         lost: list[StudyJob] = []
         with _open(min(workers, len(waiting)), scheduler) as (executor, slots):
-            running: dict[Future, StudyJob] = {}
-            while (waiting or running) and not lost:
-                while waiting and len(running) < slots:
-                    job = waiting.popleft()
-                    _remove_partial(job)
-                    try:
-                        running[executor.submit(run_job, job)] = job
-                    except BrokenProcessPool:  # a worker died since the last answer
-                        lost.append(job)
-                        break
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    job = running.pop(future)
-                    try:
-                        rows = future.result()
-                    except BrokenProcessPool:
-                        lost.append(job)
-                        continue
-                    except Exception as error:  # a cluster gives up a task that ends its workers
-                        rows = [_failed(job, _reason(error, job.options))]
-                    _remove_partial(job)  # of a worker of the cluster that was killed at it
-                    yield job, rows
-            lost += running.values()
+
+            def ready(lost: Sequence[StudyJob] = lost) -> Task | None:
+                if lost or not waiting:
+                    return None
+                job = waiting.popleft()
+                _remove_partial(job)
+                return Task(job, run_job, (job,))
+
+            for job, future in as_they_end(executor, slots, ready):
+                try:
+                    rows = future.result()
+                except BrokenProcessPool:
+                    lost.append(job)
+                    continue
+                except Exception as error:  # a cluster gives up a task that ends its workers
+                    rows = [_failed(job, _reason(error, job.options))]
+                _remove_partial(job)  # of a worker of the cluster that was killed at it
+                yield job, rows
         for job in lost:
             yield job, _run_alone(job)
 

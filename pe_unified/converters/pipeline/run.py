@@ -2,15 +2,9 @@
 
 import json
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    CancelledError,
-    Executor,
-    Future,
-    wait,
-)
+from concurrent.futures import BrokenExecutor, CancelledError, Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +30,7 @@ from pe_unified.converters.pipeline.worker import PRELOAD
 from pe_unified.ct.errors import DataError
 from pe_unified.files import write_text
 from pe_unified.progress import phase, quietly, track
-from pe_unified.workers import open_executor
+from pe_unified.workers import Task, as_they_end, open_executor
 
 #: Slices in one task: enough to hide its cost, few enough to spread one patient.
 _CHUNK = 24
@@ -93,28 +87,23 @@ class _Run:
         self.studies: dict[str, list[str]] = {}
         #: Folders of patients that are none, but painted.
         self.painted: set[str] = set()
-        self._futures: dict[Future, tuple[str, _Patient, int]] = {}
+        self._next: deque[Task] = deque()
         self._active = 0
 
     def work_through(self, executor: Executor, slots: int) -> None:
         sources = self._unfinished()
-        more = True
-        while more or self._futures:
-            while more and self._active < slots + 2:
-                patient = next(sources, None)
-                more = patient is not None
-                if patient is not None:
-                    self._active += 1
-                    task = (
-                        work.plan_patient,
-                        self.converter.reader,
-                        patient.source,
-                        patient.scratch,
-                    )
-                    self._submit(executor, "plan", patient, 0, *task)
-            if self._futures:
-                for future in wait(self._futures, return_when=FIRST_COMPLETED).done:
-                    self._receive(executor, slots, future)
+
+        def ready() -> Task | None:
+            patient = next(sources, None) if self._active < slots + 2 else None
+            if patient is None:
+                return self._next.popleft() if self._next else None
+            self._active += 1
+            arguments = (self.converter.reader, patient.source, patient.scratch)
+            return Task(("plan", patient, 0), work.plan_patient, arguments)
+
+        # More than slots, so that no worker waits for this process.
+        for (kind, patient, index), future in as_they_end(executor, 2 * slots, ready):
+            self._receive(slots, kind, patient, index, future.result())
 
     def _unfinished(self) -> Iterator[_Patient]:
         folders: set[str] = set()
@@ -134,25 +123,18 @@ class _Run:
             yield _Patient(source, folder, *self.store.begin(folder))
         self.store.keep_only(folders)
 
-    def _submit(
-        self, executor: Executor, kind: str, patient: _Patient, index: int, *task: Any
-    ) -> None:
-        self._futures[executor.submit(*task)] = (kind, patient, index)
-
-    def _receive(self, executor: Executor, slots: int, future: Future) -> None:
-        kind, patient, index = self._futures.pop(future)
-        result = future.result()
+    def _receive(self, slots: int, kind: str, patient: _Patient, index: int, result: Any) -> None:
         if isinstance(result, DataError):
             self._skip(patient, result)
         elif kind == "plan":
-            self._start_chunks(executor, slots, patient, result)
+            self._start_chunks(slots, patient, result)
         elif kind == "chunk":
             patient.results[index] = result
             self.progress.slices_done(len(result.sizes))
             if all(part is not None for part in patient.results):
                 whole = self.converter.reader.whole_patients
-                task = (work.finish_patient, patient.plan, patient.folder, patient.results, whole)
-                self._submit(executor, "finish", patient, 0, *task)
+                arguments = (patient.plan, patient.folder, patient.results, whole)
+                self._next.appendleft(Task(("finish", patient, 0), work.finish_patient, arguments))
         else:
             entry = _relative_to(self.converter.raw, result["patient"])
             record = {**result, "patient": entry}
@@ -160,17 +142,15 @@ class _Run:
             self._active -= 1
             self._note(patient.folder, record)
 
-    def _start_chunks(
-        self, executor: Executor, slots: int, patient: _Patient, plan: PatientPlan
-    ) -> None:
+    def _start_chunks(self, slots: int, patient: _Patient, plan: PatientPlan) -> None:
         patient.plan = plan
         items = [(plan.studies[number].spacing_mm, item) for number, item in plan.slices()]
         size = max(4, min(_CHUNK, -(-len(items) // slots)))
         chunks = [items[start : start + size] for start in range(0, len(items), size)]
         patient.results = [None] * len(chunks)
         for index, chunk in enumerate(chunks):
-            task = (work.convert_chunk, self.converter.reader, chunk, patient.slices)
-            self._submit(executor, "chunk", patient, index, *task)
+            arguments = (self.converter.reader, chunk, patient.slices)
+            self._next.append(Task(("chunk", patient, index), work.convert_chunk, arguments))
 
     def _note(self, folder: str, record: Mapping[str, Any]) -> None:
         self.entries[folder] = record["patient"]
