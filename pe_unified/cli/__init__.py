@@ -1,6 +1,7 @@
 """The command line: one module per command, loaded when it is called."""
 
 import importlib
+import os
 import signal
 import sys
 from typing import NoReturn
@@ -29,7 +30,6 @@ COMMANDS = {
     "batch": ("pe_unified.cli.infer_batch", "from a folder of studies to a report of each"),
     "baseline": ("pe_unified.cli.threshold_baseline", "a plain HU threshold, for comparison"),
     "benchmark": ("pe_unified.cli.benchmark", "measure speed beside a reference"),
-    "completion": ("pe_unified.cli.completion", "print what completes these words in a shell"),
 }
 
 
@@ -48,6 +48,8 @@ def run(module: str) -> NoReturn:
 
 def main() -> NoReturn:
     """``pe-unified COMMAND ...``."""
+    if "_ARGCOMPLETE" in os.environ:
+        _complete()
     words = sys.argv[1:]
     if words[:1] == ["--version"]:
         sys.exit(print(f"pe_unified {__version__}"))
@@ -66,6 +68,27 @@ def main() -> NoReturn:
         sys.exit(2)
     print(_usage())
     sys.exit(0)
+
+
+def _complete() -> None:
+    """Answer a shell that asks for completions; only the command that is typed is loaded."""
+    import argparse
+
+    import argcomplete
+
+    typed = os.environ["COMP_LINE"].split()[1:]
+    whole = argparse.ArgumentParser("pe-unified")
+    kinds = whole.add_subparsers()
+    groups: dict[str, argparse._SubParsersAction] = {}
+    for name, (module, what) in COMMANDS.items():
+        group, _, last = name.rpartition(" ")
+        if group and group not in groups:
+            groups[group] = kinds.add_parser(group).add_subparsers()
+        is_meant = typed[: len(name.split())] == name.split()
+        parents = [importlib.import_module(module).make_parser()] if is_meant else []
+        holder = groups[group] if group else kinds
+        holder.add_parser(last, help=what, parents=parents, add_help=False)
+    argcomplete.autocomplete(whole)
 
 
 def _usage() -> str:

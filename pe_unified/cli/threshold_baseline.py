@@ -18,16 +18,16 @@ from pe_unified.inputs import require_there
 from pe_unified.progress import track
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("converted", type=Path, help="the converted set's folder")
     parser.add_argument(
-        "--truth", type=Path, nargs="+", required=True, metavar="DIR", help="make_phantom's truth/"
+        "--truth", type=Path, nargs="+", required=True, metavar="DIR", help="the phantom's truth/"
     )
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="also write the figures")
-    return parser.parse_args(argv)
+    return parser
 
 
 def measure(converted: Path, truths: list[Path]) -> list[dict]:
@@ -67,7 +67,7 @@ def measure(converted: Path, truths: list[Path]) -> list[dict]:
 
 @exit_on_user_error(status=2)
 def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
+    args = make_parser().parse_args(argv)
     console = Console(highlight=False)
     require_there(args.converted, *args.truth)
     rows = measure(args.converted, args.truth)

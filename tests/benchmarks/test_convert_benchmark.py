@@ -2,16 +2,12 @@
 
 import argparse
 import importlib
-from pathlib import Path
 
 import pytest
-
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
 @pytest.mark.parametrize("syntax", ["plain", "rle"])
 def test_both_sides_are_measured(monkeypatch, syntax):
-    monkeypatch.syspath_prepend(str(TOOLS))
     module = importlib.import_module("pe_unified.benchmarks.convert")
     parser = argparse.ArgumentParser()
     module.add_arguments(parser)

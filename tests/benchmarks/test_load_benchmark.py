@@ -6,7 +6,6 @@ import pytest
 
 @pytest.fixture
 def load(repository, monkeypatch):
-    monkeypatch.syspath_prepend(str(repository / "tools"))
     yield __import__("pe_unified.benchmarks.load", fromlist=["run"])
     sys.modules.pop("pe_unified.benchmarks.load", None)
 

@@ -2,14 +2,11 @@
 
 import argparse
 import importlib
-from pathlib import Path
 
 import pytest
 import torch
 
 from pe_unified.testing import tiny_model_config
-
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +17,6 @@ def threads():
 
 
 def _benchmark(name, monkeypatch):
-    monkeypatch.syspath_prepend(str(TOOLS))
     module = importlib.import_module(f"pe_unified.benchmarks.{name}")
     monkeypatch.setitem(module.BACKBONES, "R50", tiny_model_config()["backbone"])
     return module

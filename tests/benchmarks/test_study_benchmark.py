@@ -5,7 +5,6 @@ import importlib
 import json
 import re
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,7 +20,6 @@ ROW = {"case", "ours", "reference", "unit"}
 
 @pytest.fixture
 def module(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "tools"))
     module = importlib.import_module("pe_unified.benchmarks.study")
     monkeypatch.setitem(module.BACKBONES, "R50", tiny_model_config()["backbone"])
     monkeypatch.setattr(module, "_FEW", 4)
@@ -54,7 +52,7 @@ def test_every_rung_stands_beside_the_one_before_and_the_stock_models(
     out = tmp_path / "rows.json"
     words = [*words_of_command(painted_set, tmp_path), "--ways", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "study", *words])
-    importlib.import_module("benchmark").main()
+    importlib.import_module("pe_unified.cli.benchmark").main()
     rows = json.loads(out.read_text())
     for row in rows:
         assert set(row) == {*ROW, "what", "ratio", "machine", "versions"}

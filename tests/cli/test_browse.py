@@ -14,8 +14,6 @@ from pycocotools import mask as coco_mask
 from pe_unified.ct.hu import write_slice_png
 from pe_unified.engine.browse import BOX_RGB, MASK_RGB, choose_slices
 
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
-
 CONFIG = """
 input_size = {size}
 windows = [{windows}]
@@ -37,15 +35,9 @@ val_dataloader = dict(dataset=dict(type="PESliceDataset", data_root=data_root,
 """
 
 
-@pytest.fixture(scope="module")
-def browse():
-    sys.path.insert(0, str(TOOLS))
-    try:
-        import browse
-
-        yield browse
-    finally:
-        sys.path.remove(str(TOOLS))
+@pytest.fixture
+def browse(load_tool):
+    return load_tool("browse")
 
 
 @pytest.fixture(scope="module")

@@ -58,11 +58,21 @@ def test_a_config_of_ones_own_starts_from_one_of_the_package(tmp_path):
     assert done.returncode == 0 and "batch_size = 3" in done.stdout
 
 
-def test_a_shell_completes_commands_and_options():
-    done = call("completion", "bash")
-    assert done.returncode == 0, done.stderr
-    assert "--data-root" in done.stdout and "fumpe" in done.stdout
-    subprocess.run(["bash", "-n"], input=done.stdout, text=True, check=True)
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("pe-unified tr", "train"),
+        ("pe-unified convert fu", "fumpe"),
+        ("pe-unified steps --data", "--data-root"),
+        ("pe-unified convert rsna --pos", "--positives"),
+    ],
+)
+def test_a_shell_completes_commands_and_options(tmp_path, line, found):
+    answer = tmp_path / "answer"
+    asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    asked |= {"_ARGCOMPLETE_STDOUT_FILENAME": str(answer), "_ARGCOMPLETE_IFS": "\n"}
+    call(env={**os.environ, **asked})
+    assert found in answer.read_text().split()
 
 
 @pytest.mark.slow

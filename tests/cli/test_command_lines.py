@@ -1,11 +1,11 @@
 """The tools as a user calls them."""
 
 import json
-import runpy
 import subprocess
 import sys
 
 import pytest
+import torch
 from tiny_dataset import write_tiny_dataset
 
 from pe_unified.inference import load_model
@@ -136,24 +136,24 @@ def test_ctrl_c_says_how_to_go_on(command, tiny_dataset, tmp_path, monkeypatch):
     assert done.returncode == 130 and done.stderr.startswith("stopped; run the same command again")
 
 
-def test_publish_tells_thresholds_by_default(command, repository, tmp_path, monkeypatch):
-    def published(cfg, checkpoint, out, named):
+def test_publish_tells_thresholds_by_default(command, tmp_path, monkeypatch):
+    def published(cfg, checkpoint, out):
         out.write_bytes(b"weights")
         return {"cls/threshold": 0.4, "seg/threshold": 0.5, "seg/threshold_by_default": 1.0}
 
     monkeypatch.setattr("pe_unified.engine.publish.publish", published)
-    done = command("publish", "configs/pe_cls_seg_r50.py", "iter_1.pth", tmp_path / "m.pth")
+    torch.save({"state_dict": {}}, tmp_path / "iter_1.pth")
+    done = command("publish", "pe_cls_seg_r50", tmp_path / "iter_1.pth", tmp_path / "m.pth")
     lines = done.stdout.splitlines()
     assert lines[:2] == ["cls/threshold: 0.4000", "seg/threshold: 0.5000 by default, not chosen"]
 
 
-def test_a_step_is_told_when_it_begins(repository, tmp_path, monkeypatch):
+def test_a_step_is_told_when_it_begins(load_tool, tmp_path, monkeypatch):
     """Also to a file or a pipe, which Python would serve in blocks."""
-    monkeypatch.syspath_prepend(str(repository / "tools"))
-    tool = runpy.run_path(str(repository / "tools/train_steps.py"), run_name="train_steps")
+    tool = load_tool("train_steps")
     with open(tmp_path / "log", "w") as log:
         monkeypatch.setattr(sys, "stdout", log)
-        tool["_say"]("s1_cls: 200 iterations")
+        tool._say("s1_cls: 200 iterations")
         assert (tmp_path / "log").read_text() == "s1_cls: 200 iterations\n"
 
 

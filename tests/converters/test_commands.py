@@ -37,10 +37,10 @@ def test_exit_status_and_messages(tmp_path):
     done = run(script, raw, out, "--workers", 2, "--seed", 5)
     assert done.returncode == 0, done.stderr
     assert "3 of 3 patients converted" in done.stdout and done.stdout.count("\n") == 1
-    done = run("-m", "pe_unified.converters.verify", out)
+    done = run("-m", "pe_unified", "verify", out)
     assert done.returncode == 0 and "no fault" in done.stdout
     (raw / "GroundTruth" / "PAT002.mat").unlink()
-    done = run("-m", "pe_unified.converters.raw.fumpe", raw, out, "--workers", 1)
+    done = run("-m", "pe_unified", "convert", "fumpe", raw, out, "--workers", 1)
     assert done.returncode == 1
     assert "PAT002 skipped: CT_scans/PAT002: a scan without a mask; put it under" in done.stderr
     assert run(script, raw, out, "--workers", 1, "--allow-skips").returncode == 0

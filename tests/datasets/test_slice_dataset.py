@@ -169,7 +169,7 @@ def test_every_thins_each_study(tiny_dataset):
 
 
 def test_missing_annotations_name_the_cure(tmp_path):
-    with pytest.raises(FileNotFoundError, match="data_converters"):
+    with pytest.raises(FileNotFoundError, match="pe-unified convert"):
         dataset(tmp_path)
 
 

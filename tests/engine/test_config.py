@@ -234,7 +234,7 @@ def test_settings_may_bring_new_keys_and_come_before_overrides(path):
 
 
 def test_missing_config_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="configs/"):
+    with pytest.raises(FileNotFoundError, match="pe-unified config"):
         load_config(tmp_path / "none.py")
 
 
@@ -314,7 +314,7 @@ def test_a_value_that_inheritance_would_lose_is_refused(path, tmp_path):
 
 
 def test_a_recipe_is_no_config(repository):
-    with pytest.raises(ConfigError, match=r"r50\.py is a recipe; tools/train_steps\.py"):
+    with pytest.raises(ConfigError, match=r"r50\.py is a recipe; pe-unified steps"):
         load_config(repository / "configs/steps/r50.py")
 
 
@@ -332,7 +332,7 @@ def test_wrapped_data_sets_are_refused(path, tmp_path):
         f"_base_ = {str(path)!r}\n"
         "train_dataloader = dict(dataset=dict(_delete_=True, type='ConcatDataset', datasets=[]))\n"
     )
-    with pytest.raises(ConfigError, match=r"is a ConcatDataset.*data_converters/merge\.py"):
+    with pytest.raises(ConfigError, match=r"is a ConcatDataset.*pe-unified merge"):
         load_config(child)
 
 

@@ -19,11 +19,10 @@ from pe_unified.reports import files as outputs
 
 
 @pytest.fixture
-def infer(monkeypatch, repository, checkpoint):
+def infer(monkeypatch, checkpoint):
     """The command as a user calls it, in this process; what it exits with."""
-    monkeypatch.syspath_prepend(str(repository / "tools"))
     monkeypatch.setattr(progress, "FIRST", math.inf)  # no line, however slow the machine
-    command = importlib.import_module("infer")
+    command = importlib.import_module("pe_unified.cli.infer")
 
     def call(study, out):
         words = [str(study), "--checkpoint", str(checkpoint), "--out", str(out), "--device", "cpu"]
