@@ -1,6 +1,9 @@
 """Backbones, heads and the unified model."""
 
-from pe_unified.models.backbones.levels import FeatureInfo, PEResNet, PESwin
+from pe_unified.models.backbones.levels import FeatureInfo
+from pe_unified.models.backbones.resnet import PEResNet
+from pe_unified.models.backbones.swin import PESwin
+from pe_unified.models.backbones.timm import PETimm
 from pe_unified.models.data_preprocessor import PEDataPreprocessor
 from pe_unified.models.heads.cls import PEClsHead
 from pe_unified.models.heads.det import PEDetHead
@@ -16,6 +19,7 @@ __all__ = [
     "PEResNet",
     "PESegHead",
     "PESwin",
+    "PETimm",
     "PEUNetDecodeHead",
     "PEUnified",
 ]

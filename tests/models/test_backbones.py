@@ -1,8 +1,12 @@
+import re
+
 import pytest
+import timm
 import torch
 from part_testers import BackboneTester
 
-from pe_unified.models import PEResNet, PESwin
+from pe_unified.models import PEResNet, PESwin, PETimm
+from pe_unified.models.weights import CheckpointError
 
 SMALL_SWIN = dict(embed_dims=16, depths=(1, 1, 2, 1), num_heads=(1, 2, 2, 4), window_size=4)
 
@@ -40,6 +44,40 @@ class TestSwin(BackboneTester):
     def test_four_stages(self):
         with pytest.raises(ValueError, match="four stages"):
             self.build(depths=(1, 1, 1))
+
+
+class TestConvNeXtOfTimm(BackboneTester):
+    def build(self, **options):
+        return PETimm("test_convnext", **options)
+
+    def test_starts_from_a_file(self, tmp_path):
+        whole = timm.create_model("test_convnext")
+        torch.save(whole.state_dict(), tmp_path / "weights.pth")
+        backbone = self.build(pretrained=str(tmp_path / "weights.pth"))
+        backbone.init_weights()
+        for name, value in backbone.net.state_dict().items():
+            stored = whole.state_dict()[re.sub(r"^(stem|stages)_", r"\1.", name)]
+            assert torch.equal(value, stored)
+        with pytest.raises(CheckpointError, match="nowhere"):
+            self.build(pretrained=str(tmp_path / "nowhere.pth")).init_weights()
+
+
+class TestResNetOfTimm(BackboneTester):
+    def build(self, **options):
+        return PETimm("test_resnet", **options)
+
+
+class TestEfficientNetOfTimm(BackboneTester):
+    def build(self, **options):
+        return PETimm("test_efficientnet", **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("convnext_tinny", "near: convnext"), ("test_vit", "strides")]
+)
+def test_networks_that_timm_does_not_give(name, reason):
+    with pytest.raises(ValueError, match=reason):
+        PETimm(name)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,138 @@
+"""Any network of timm that gives four levels."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from pe_unified.models.backbones.levels import (
+    FeatureInfo,
+    LevelsBackbone,
+    check_frozen,
+    refuse_other,
+)
+from pe_unified.models.weights import CheckpointError
+from pe_unified.registry import MODELS
+
+_STRIDES = (4, 8, 16, 32)
+#: In front of a name in place of a file: timm's own weights, which are downloaded.
+_DOWNLOADED = "timm://"
+
+
+@MODELS.register_module()
+class PETimm(LevelsBackbone, BaseModule):
+    """A network of timm (https://github.com/huggingface/pytorch-image-models) by its name.
+
+    Args:
+        model_name: such as ``"convnext_tiny"``; ``timm.list_models()`` has all of them.
+        in_channels: channels of the input; timm spreads pretrained weights over them.
+        frozen_stages, norm_eval: see
+            :class:`~pe_unified.models.backbones.levels.LevelsBackbone`.
+        pretrained: None, ``"timm://"`` for timm's own weights, or a file that holds them.
+        options: further arguments of ``timm.create_model``, such as ``drop_path_rate``.
+
+    Raises:
+        ValueError: timm has no such network, or it does not give levels of strides 4, 8, 16
+            and 32 that follow each other.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        in_channels: int = 3,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        pretrained: str | None = None,
+        init_cfg: Any = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(init_cfg)
+        refuse_other("out_indices", options.pop("out_indices", (0, 1, 2, 3)), (0, 1, 2, 3))
+        if not timm.is_model(model_name):
+            near = ", ".join(timm.list_models(f"*{model_name.split('_')[0]}*")[:5])
+            raise ValueError(f"timm has no '{model_name}'{f'; near: {near}' if near else ''}")
+        self.frozen_stages, self.norm_eval = check_frozen(frozen_stages), norm_eval
+        self.pretrained = pretrained
+        self._creation = {"model_name": model_name, "in_chans": in_channels, **options}
+        given = timm.create_model(**self._creation, features_only=True).feature_info.reduction()
+        if not set(_STRIDES) <= set(given):
+            raise ValueError(f"{model_name}: levels of strides {given}; {_STRIDES} are needed")
+        self._creation["out_indices"] = tuple(given.index(stride) for stride in _STRIDES)
+        self.net = timm.create_model(**self._creation, features_only=True)
+        self.feature_info = FeatureInfo(tuple(self.net.feature_info.channels()), _STRIDES)
+        self._groups = self._grouped(model_name)
+        self._freeze_stages()
+
+    def _grouped(self, model_name: str) -> list[list[nn.Module]]:
+        """The modules up to each level: the stem stands with those before the first level."""
+        ends = [name.replace(".", "_") for name in self.net.feature_info.module_name()]
+        groups: list[list[nn.Module]] = [[], []]
+        for name, module in _parts(self.net):
+            groups[-1].append(module)
+            if name in ends[len(groups) - 2 :]:
+                groups.append([])
+        if len(groups) != len(ends) + 2:
+            raise ValueError(f"{model_name}: its levels do not follow each other")
+        *stages, rest = groups
+        stages[0], stages[1] = stages[1][:-1], stages[1][-1:]
+        return stages if not rest else [*stages[:-1], stages[-1] + rest]
+
+    def _stages(self) -> list[list[nn.Module]]:
+        return self._groups
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """The four levels, (n, channels, rows, cols); sides that 32 does not divide are padded."""
+        rows, cols = inputs.shape[-2:]
+        levels = self.net(F.pad(inputs, (0, -cols % _STRIDES[-1], 0, -rows % _STRIDES[-1])))
+        return tuple(
+            level[..., : -(-rows // stride), : -(-cols // stride)]
+            for level, stride in zip(levels, _STRIDES)
+        )
+
+    def train(self, mode: bool = True) -> "PETimm":
+        super().train(mode)
+        self._freeze_stages()
+        if self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def init_weights(self) -> None:
+        """Take the pretrained weights, once.
+
+        Raises:
+            CheckpointError: they cannot be had, or do not fit.
+        """
+        if self.pretrained is None or self.is_init:
+            self._is_init = True
+            return
+        name = self._creation["model_name"]
+        from_file = not self.pretrained.startswith(_DOWNLOADED)
+        source = {"pretrained_cfg_overlay": {"file": self.pretrained}} if from_file else {}
+        try:
+            filled = timm.create_model(
+                **self._creation, features_only=True, pretrained=True, **source
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"pretrained: {self.pretrained}: {name}'s weights cannot be had ({error}); give "
+                "the file of timm's weights, or None to start from scratch"
+            ) from error
+        with torch.no_grad():
+            self.net.load_state_dict(filled.state_dict())
+        self._is_init = True
+
+
+def _parts(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The modules in the order of the forward pass, rows of blocks taken apart."""
+    for name, module in net.named_children():
+        if name == "blocks":
+            for number, block in module.named_children():
+                yield f"{name}_{number}", block
+        else:
+            yield name, module
