@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 JOBS   ?= 2
 
-.PHONY: help setup demo test lint slow mutants clean
+.PHONY: help setup demo test lint slow mutants docs clean
 
 help:
 	@echo "make setup   build $(VENV) (no compiler, no GPU, no sudo)"
@@ -14,6 +14,7 @@ help:
 	@echo "make slow    run the longer tests"
 	@echo "make lint    ruff and mypy"
 	@echo "make mutants put faults in, one at a time, and see whether the tests notice (hours)"
+	@echo "make docs    the documentation as a site, in site/index.html"
 	@echo "make clean   remove $(VENV) and caches; data and work_dirs stay"
 
 setup: $(READY)
@@ -49,6 +50,10 @@ lint: $(READY)
 
 mutants: $(READY)
 	$(BIN)/python tests/mutate.py --jobs $(JOBS)
+
+docs: $(READY)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
