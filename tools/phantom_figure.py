@@ -26,7 +26,7 @@ from scipy import ndimage
 
 from pe_unified.command import exit_on_user_error
 from pe_unified.ct.windows import window_to_uint8
-from pe_unified.inputs import require_there
+from pe_unified.paths import require_there
 from pe_unified.phantom.labelmap import list_anatomies, read_label_map
 from pe_unified.phantom.study import PhantomStudy, paint_study
 from pe_unified.progress import track

@@ -19,9 +19,9 @@ from mmengine.model import BaseModel
 
 from pe_unified.benchmarks.models import UNTRAINED_PRIOR, unified_config
 from pe_unified.inference.model import InferenceModel
-from pe_unified.models.precision import autocast
 from pe_unified.models.slice_model import PEUnified
 from pe_unified.models.stock import as_channels_last, copy_to_stock, stock_batch, stock_models
+from pe_unified.precision import autocast
 from pe_unified.progress import track
 from pe_unified.registry import MODELS
 

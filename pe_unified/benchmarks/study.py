@@ -24,14 +24,14 @@ from pe_unified.benchmarks.models import BACKBONES, untrained_checkpoint
 from pe_unified.benchmarks.studies import lengthened, painted
 from pe_unified.benchmarks.whole_study import predictor_of, tell_memory, whole_studies
 from pe_unified.ct.study import open_study
-from pe_unified.datasets.geometry import ResizeSlice
+from pe_unified.datasets.slice_transforms import ResizeSlice
 from pe_unified.inference import StudyPredictor, load_model
 from pe_unified.inference.model import InferenceModel
 from pe_unified.inference.reading import SliceReader, ahead
 from pe_unified.inference.survey import survey
 from pe_unified.memory import keep_freed_memory
-from pe_unified.models.precision import fastest_precision
 from pe_unified.options import BATCH_SIZE, positive
+from pe_unified.precision import fastest_precision
 
 #: Slices for a figure that is only told.
 _FEW = 16

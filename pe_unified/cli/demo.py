@@ -111,7 +111,7 @@ def main() -> None:
         train += ["--cfg-options", *args.cfg_options]
     import torch
 
-    from pe_unified.models.precision import cpu_has_bfloat16
+    from pe_unified.precision import cpu_has_bfloat16
 
     if not (torch.cuda.is_available() or cpu_has_bfloat16()):
         console.print(

@@ -119,7 +119,7 @@ def check_device() -> tuple[str, str]:
 def check_bfloat16() -> tuple[str, str]:
     import torch
 
-    from pe_unified.models.precision import fastest_precision
+    from pe_unified.precision import fastest_precision
 
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     fast = [name for name in devices if fastest_precision(torch.device(name)) == "bf16"]

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pe_unified.command import exit_on_user_error
-from pe_unified.inputs import require_there
+from pe_unified.paths import require_there
 from pe_unified.progress import track
 
 

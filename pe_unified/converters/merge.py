@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from pe_unified.converters.command_line import command
-from pe_unified.converters.contract.annotations import Part, load_part
+from pe_unified.converters.contract.annotations import SplitFile, load_split_file
 from pe_unified.converters.contract.schema import CONVERTER_VERSION, info_entry, own_folder
 from pe_unified.converters.contract.splits import SPLITS, assign_folds, check_division
 from pe_unified.converters.pipeline.assemble import write_annotations
 from pe_unified.converters.pipeline.run import REPORT
 from pe_unified.ct.errors import DataError
 from pe_unified.files import write_text
-from pe_unified.inputs import require_apart
+from pe_unified.paths import require_apart
 from pe_unified.progress import track
 
 
@@ -34,12 +34,12 @@ class _Set:
 
     def __init__(self, root: Path, name: str):
         self.root, self.name = root, name
-        self.parts: dict[str, Part] = {}
+        self.parts: dict[str, SplitFile] = {}
         self.split_of: dict[str, str] = {}
         self.group_of: dict[str, str] = {}
         self.records: dict[str, dict[str, Any]] = {}
         for split in SPLITS:
-            part = load_part(root / "annotations" / f"{split}.json")
+            part = load_split_file(root / "annotations" / f"{split}.json")
             if isinstance(part, str) or part.faults:
                 reason = part if isinstance(part, str) else part.faults[0]
                 raise DataError(root, reason, "run verify.py on it")
@@ -47,7 +47,7 @@ class _Set:
         self.info = self.parts[SPLITS[0]].info
         self.report = self._read_report()
 
-    def _take(self, part: Part) -> None:
+    def _take(self, part: SplitFile) -> None:
         self.parts[part.name] = part
         for patient in part.patients():
             if self.split_of.setdefault(patient, part.name) != part.name:

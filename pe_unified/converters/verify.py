@@ -22,10 +22,10 @@ from typing import Any
 from pe_unified.converters.command_line import add_workers, command
 from pe_unified.converters.contract import hu_check
 from pe_unified.converters.contract.annotations import (
-    Part,
+    SplitFile,
     exam_warnings,
     is_report_entry,
-    load_part,
+    load_split_file,
     part_faults,
     report_faults_of,
     split_faults,
@@ -55,12 +55,12 @@ def examine(root: str | os.PathLike, workers: int = 1) -> tuple[list[str], list[
     """As :func:`verify`; and warnings, of what is doubtful and may be right."""
     root = Path(root).resolve()
     faults: list[str] = []
-    parts: dict[str, Part] = {}
+    parts: dict[str, SplitFile] = {}
     for split in SPLITS:
         if not (root / "annotations" / f"{split}.json").is_file():
             faults.append(f"annotations/{split}.json is missing; convert again")
     for path in track(sorted((root / "annotations").glob("*.json")), "reading annotations"):
-        part = load_part(path)
+        part = load_split_file(path)
         if isinstance(part, str):
             faults.append(part)
         else:
@@ -97,7 +97,7 @@ def _on_disk(root: Path) -> Iterator[str]:
             yield f"images/{patient.name}/{path.name}"
 
 
-def _pixel_faults(root: Path, parts: Mapping[str, Part], workers: int) -> Iterator[str]:
+def _pixel_faults(root: Path, parts: Mapping[str, SplitFile], workers: int) -> Iterator[str]:
     series: dict[tuple[str, str], list[tuple[dict[str, Any], list[dict[str, Any]]]]]
     series = defaultdict(list)
     seen: set[str] = set()

@@ -1,7 +1,6 @@
 """Slices, their labels, and the way from files to batches."""
 
 from pe_unified.datasets.data_sample import PEDataSample
-from pe_unified.datasets.geometry import CropToLungs, RandomSliceGeometry, ResizeSlice
 from pe_unified.datasets.intensity import CTWindows, HUJitter
 from pe_unified.datasets.loading import LoadCTSlice, LoadPELabels
 from pe_unified.datasets.packing import PackPEInputs
@@ -16,6 +15,7 @@ from pe_unified.datasets.slice_dataset import (
     PESliceDataset,
     training_sources,
 )
+from pe_unified.datasets.slice_transforms import CropToLungs, RandomSliceGeometry, ResizeSlice
 
 __all__ = [
     "CTWindows",

@@ -4,8 +4,8 @@ from pe_unified.engine.config import ConfigError, apply_knobs, load_config
 from pe_unified.engine.hooks import MeanLossHook, NaNGuardHook, WholeCheckpointHook
 from pe_unified.engine.layer_decay import LayerDecayConstructor
 from pe_unified.engine.logs import LocalVisBackend
-from pe_unified.engine.precision import PrecisionOptimWrapper
-from pe_unified.engine.progress import ProgressHook
+from pe_unified.engine.optim_wrapper import PrecisionOptimWrapper
+from pe_unified.engine.progress_hook import ProgressHook
 from pe_unified.engine.runner import PERunner
 
 __all__ = [

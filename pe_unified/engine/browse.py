@@ -17,7 +17,7 @@ from pe_unified.disclaimer import RESEARCH_LINE
 from pe_unified.engine.config import ConfigError
 from pe_unified.engine.knobs import kind_of
 from pe_unified.files import write_bytes
-from pe_unified.inputs import require_apart
+from pe_unified.paths import require_apart
 from pe_unified.progress import track
 from pe_unified.registry import DATASETS, SCOPE
 

@@ -11,7 +11,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from pe_unified.models.data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
-from pe_unified.models.precision import settled_precision
+from pe_unified.precision import settled_precision
 
 _SPLITS = ("train", "val", "test")
 

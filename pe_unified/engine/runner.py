@@ -22,13 +22,13 @@ from torch.utils.data import DataLoader
 from pe_unified.ct.errors import one_line
 from pe_unified.datasets import training_sources
 from pe_unified.disclaimer import unique
-from pe_unified.engine.building import building, require_labels
 from pe_unified.engine.config import ConfigError
 from pe_unified.engine.hooks import checkpoints_of
 from pe_unified.engine.knobs import changed_knobs
 from pe_unified.engine.launchers import join_processes
 from pe_unified.engine.loaders import loaders_tell, watch_loader
 from pe_unified.engine.logs import with_stores
+from pe_unified.engine.part_errors import building, require_labels
 from pe_unified.engine.random_state import gather_random_states, restore_random_state
 from pe_unified.files import appearing
 from pe_unified.models.weights import (

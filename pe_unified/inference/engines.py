@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pe_unified.models.precision import autocast
 from pe_unified.models.slice_model import PEUnified
 from pe_unified.models.weights import CheckpointError
 from pe_unified.options import BACKENDS
+from pe_unified.precision import autocast
 from pe_unified.version import __version__
 
 #: Files of an exported model, by backend.

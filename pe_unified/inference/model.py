@@ -12,14 +12,14 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from pe_unified.ct.errors import one_line
-from pe_unified.datasets.geometry import ResizeSlice
+from pe_unified.datasets.slice_transforms import ResizeSlice
 from pe_unified.disclaimer import training_notice
 from pe_unified.evaluation.verdict import threshold_as_written
 from pe_unified.inference.engines import Engine, exported_folder, open_engine
 from pe_unified.models.known_parts import require_registered
-from pe_unified.models.precision import autocast, fastest_precision
 from pe_unified.models.slice_model import PEUnified
 from pe_unified.models.weights import CheckpointError, load_checkpoint_safely, training_data
+from pe_unified.precision import autocast, fastest_precision
 from pe_unified.registry import MODELS, TRANSFORMS
 from pe_unified.tasks import TASKS
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from pe_unified.converters.command_line import command
 from pe_unified.options import positive
-from pe_unified.phantom.layouts.dicom import TRANSFER_SYNTAXES
+from pe_unified.phantom.layouts.dicom_slices import TRANSFER_SYNTAXES
 from pe_unified.phantom.sets import LAYOUTS, PhantomSettings, make_set
 
 

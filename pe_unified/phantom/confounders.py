@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from pe_unified.phantom.anatomy import Anatomy
 from pe_unified.phantom.grid import Field, Grid
-from pe_unified.phantom.plan import StudyPlan
+from pe_unified.phantom.study_plan import PaintingPlan
 from pe_unified.phantom.tree import MAIN, SEGMENTAL
 from pe_unified.phantom.tubes import Tubes, no_tubes
 
@@ -69,7 +69,7 @@ class Confounders:
         return out
 
 
-def _nodes(plan: StudyPlan, anatomy: Anatomy, rng: np.random.Generator) -> Tubes:
+def _nodes(plan: PaintingPlan, anatomy: Anatomy, rng: np.random.Generator) -> Tubes:
     """Short thick pieces of tube beside central arteries."""
     tree = anatomy.arteries
     beside = np.flatnonzero(
@@ -89,7 +89,7 @@ def _nodes(plan: StudyPlan, anatomy: Anatomy, rng: np.random.Generator) -> Tubes
 
 
 def _mixing(
-    plan: StudyPlan, anatomy: Anatomy, taken: np.ndarray, rng: np.random.Generator
+    plan: PaintingPlan, anatomy: Anatomy, taken: np.ndarray, rng: np.random.Generator
 ) -> Tubes:
     """Runs of badly mixed contrast, away from the emboli."""
     tree = anatomy.arteries
@@ -105,7 +105,7 @@ def _mixing(
     return tree.tubes(chosen & ~taken).grown(factor=float(rng.uniform(0.55, 0.9)) * wide)
 
 
-def _defect(plan: StudyPlan, anatomy: Anatomy, rng: np.random.Generator) -> Tubes:
+def _defect(plan: PaintingPlan, anatomy: Anatomy, rng: np.random.Generator) -> Tubes:
     """Tumour or thrombus in a pulmonary vein, where the plan has one."""
     tree = anatomy.veins
     places = np.flatnonzero((tree.radius > 3.0) & (tree.radius < 9.0) & (tree.parent >= 0))
@@ -116,7 +116,7 @@ def _defect(plan: StudyPlan, anatomy: Anatomy, rng: np.random.Generator) -> Tube
     return tree.tubes(chosen & (tree.radius > 1.8)).grown(factor=float(rng.uniform(0.6, 0.9)))
 
 
-def _bolus(plan: StudyPlan, anatomy: Anatomy, rng: np.random.Generator) -> Field:
+def _bolus(plan: PaintingPlan, anatomy: Anatomy, rng: np.random.Generator) -> Field:
     """How the contrast stands along the arteries when the scan is taken.
 
     It falls off towards the periphery, most where the injection was mistimed; in some studies a
@@ -145,7 +145,7 @@ def _bolus(plan: StudyPlan, anatomy: Anatomy, rng: np.random.Generator) -> Field
     return Field(values.astype(np.float32), grid)
 
 
-def draw_confounders(plan: StudyPlan, anatomy: Anatomy, taken: np.ndarray) -> Confounders:
+def draw_confounders(plan: PaintingPlan, anatomy: Anatomy, taken: np.ndarray) -> Confounders:
     """Draw a study's confounders.
 
     Args:

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from pe_unified.phantom.grid import Grid
 from pe_unified.phantom.labels import Embolus
-from pe_unified.phantom.plan import EmbolusPlan, StudyPlan
+from pe_unified.phantom.study_plan import EmbolusPlan, PaintingPlan
 from pe_unified.phantom.tree import (
     LEVEL_NAMES,
     MAIN,
@@ -279,7 +279,7 @@ class _Lodging:
 
 
 def paint_emboli(
-    plan: StudyPlan, tree: VesselTree, arteries: np.ndarray, grid: Grid, wide: float = 1.15
+    plan: PaintingPlan, tree: VesselTree, arteries: np.ndarray, grid: Grid, wide: float = 1.15
 ) -> PaintedEmboli:
     """Paint the planned emboli into the arteries.
 

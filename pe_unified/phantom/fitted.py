@@ -15,8 +15,8 @@ from pe_unified.phantom.anatomy import Anatomy, HeartFrame
 from pe_unified.phantom.distance import planar_distance
 from pe_unified.phantom.grid import Field, Grid
 from pe_unified.phantom.labelmap import ARTERY, LUNG, VEIN, LabelMap
-from pe_unified.phantom.plan import StudyPlan
 from pe_unified.phantom.skeleton import tree_from_mask
+from pe_unified.phantom.study_plan import PaintingPlan
 from pe_unified.phantom.thorax import AIRWAYS, COURSES, SYSTEMIC, heart_axes
 from pe_unified.phantom.tubes import Tubes, line_tubes, no_tubes, smooth_line
 
@@ -181,7 +181,7 @@ def _heart(
     return HeartFrame(0.8 * middle + 0.2 * guess, heart_axes(rng), radii * scale)
 
 
-def fitted_anatomy(plan: StudyPlan, source: LabelMap) -> Anatomy:
+def fitted_anatomy(plan: PaintingPlan, source: LabelMap) -> Anatomy:
     """Build the anatomy of a study on a patient's label map.
 
     The patient is stretched by a few percent along each axis, as the plan's seed has it.

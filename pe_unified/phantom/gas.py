@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pe_unified.phantom.anatomy import Anatomy
-from pe_unified.phantom.plan import StudyPlan
+from pe_unified.phantom.study_plan import PaintingPlan
 from pe_unified.phantom.tubes import Tubes, line_tubes, no_tubes, smooth_line
 
 #: Radii of the stomach over the radius of a ball of its volume: across, front to back, upwards.
@@ -44,7 +44,7 @@ class Gas:
     table_gap_mm: float
 
 
-def draw_gas(params: GasParams, plan: StudyPlan, anatomy: Anatomy) -> Gas:
+def draw_gas(params: GasParams, plan: PaintingPlan, anatomy: Anatomy) -> Gas:
     """Find room for it in the abdomen of an anatomy."""
     rng = plan.rng("gas")
     field = anatomy.abdomen

@@ -6,7 +6,7 @@ import numpy as np
 
 from pe_unified.phantom.anatomy import Anatomy, HeartFrame
 from pe_unified.phantom.grid import Field, Grid, ellipsoid, smooth_difference, smooth_union
-from pe_unified.phantom.plan import StudyPlan
+from pe_unified.phantom.study_plan import PaintingPlan
 
 _STEP = 2.0
 #: Septum and free walls of the ventricles, mm.
@@ -28,7 +28,7 @@ class Heart:
     ratio: float
 
 
-def build_heart(plan: StudyPlan, anatomy: Anatomy) -> Heart:
+def build_heart(plan: PaintingPlan, anatomy: Anatomy) -> Heart:
     """Shape the chambers in the anatomy's heart frame.
 
     The right ventricle is widened or narrowed until the ratio of the widest diameters across

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from pe_unified.phantom.grid import Grid
-from pe_unified.phantom.plan import StudyPlan
+from pe_unified.phantom.study_plan import PaintingPlan
 
 
 def _blurred(plane: np.ndarray, sigma_mm: float, grid: Grid) -> np.ndarray:
@@ -20,7 +20,7 @@ class Scanner:
         dense: (x, y) of the densest contrast (the superior vena cava) by slice, NaN without.
     """
 
-    def __init__(self, plan: StudyPlan, grid: Grid, dense: np.ndarray) -> None:
+    def __init__(self, plan: PaintingPlan, grid: Grid, dense: np.ndarray) -> None:
         self.plan, self.grid, self.dense = plan, grid, dense
         self.rng = plan.rng("scanner")
         self.noise_rng = plan.rng("noise")

@@ -12,10 +12,10 @@ import numpy as np
 
 from pe_unified.converters.pipeline.raw_folders import MANIFEST
 from pe_unified.files import write_bytes, write_text
-from pe_unified.inputs import require_apart
+from pe_unified.paths import require_apart
 from pe_unified.phantom.labelmap import list_anatomies, read_label_map
 from pe_unified.phantom.layouts import cadpe, fumpe, read, rsna
-from pe_unified.phantom.layouts.dicom import TRANSFER_SYNTAXES
+from pe_unified.phantom.layouts.dicom_slices import TRANSFER_SYNTAXES
 from pe_unified.phantom.layouts.folders import remove_unfinished
 from pe_unified.phantom.study import PhantomParams, PhantomStudy, paint_study
 from pe_unified.progress import quietly, track

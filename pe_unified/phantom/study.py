@@ -17,8 +17,8 @@ from pe_unified.phantom.grid import Grid
 from pe_unified.phantom.heart import build_heart
 from pe_unified.phantom.labelmap import LabelMap
 from pe_unified.phantom.labels import Embolus, exam_labels
-from pe_unified.phantom.plan import PhantomParams, StudyPlan, plan_study
 from pe_unified.phantom.scanner import Scanner
+from pe_unified.phantom.study_plan import PaintingPlan, PhantomParams, plan_study
 from pe_unified.phantom.thorax import procedural_anatomy
 from pe_unified.phantom.tissue import STRUCTURES, Painter, Scene, vessel_coverage
 from pe_unified.phantom.wall import build_wall
@@ -53,13 +53,13 @@ class PhantomStudy:
     findings: tuple[Embolus, ...]
     labels: dict[str, int]
     rv_lv_ratio: float
-    plan: StudyPlan
+    plan: PaintingPlan
     anatomy: Anatomy
     grid: Grid
 
 
 def study_grid(
-    plan: StudyPlan,
+    plan: PaintingPlan,
     anatomy: Anatomy,
     shape: tuple[int, int, int],
     spacing: tuple[float, float, float] | None,

@@ -16,7 +16,7 @@ from pe_unified.phantom.grid import (
     smooth_union,
 )
 from pe_unified.phantom.lung_trees import grow_tree, lobe_of, stem_tubes
-from pe_unified.phantom.plan import StudyPlan
+from pe_unified.phantom.study_plan import PaintingPlan
 from pe_unified.phantom.tree import GrowthRule
 from pe_unified.phantom.tubes import Tubes, line_tubes, no_tubes, paint_tubes, smooth_line
 
@@ -186,7 +186,7 @@ def _seeds(
     return {str(name): points[lobes == name] for name in np.unique(lobes)}
 
 
-def procedural_anatomy(plan: StudyPlan) -> Anatomy:
+def procedural_anatomy(plan: PaintingPlan) -> Anatomy:
     """Make up a chest for a study's patient: nothing but the plan is needed."""
     rng = plan.rng("thorax")
     scale = plan.scale

@@ -12,8 +12,8 @@ from pe_unified.phantom.gas import Gas
 from pe_unified.phantom.grid import Field, Grid, coverage, ellipsoid, random_field
 from pe_unified.phantom.heart import Heart
 from pe_unified.phantom.lung_trees import bronchi_beside
-from pe_unified.phantom.plan import StudyPlan
 from pe_unified.phantom.spine import spine_patch
+from pe_unified.phantom.study_plan import PaintingPlan
 from pe_unified.phantom.tree import VesselTree
 from pe_unified.phantom.tubes import paint_tubes
 from pe_unified.phantom.wall import Wall
@@ -38,7 +38,7 @@ _AIR = -1000.0
 class Scene:
     """Everything that is to be painted."""
 
-    plan: StudyPlan
+    plan: PaintingPlan
     anatomy: Anatomy
     wall: Wall
     heart: Heart

@@ -8,7 +8,7 @@ from scipy import ndimage
 from pe_unified.phantom.anatomy import Anatomy
 from pe_unified.phantom.distance import planar_distance
 from pe_unified.phantom.grid import Field, Grid, ellipsoid, smooth_difference, smooth_union
-from pe_unified.phantom.plan import StudyPlan
+from pe_unified.phantom.study_plan import PaintingPlan
 from pe_unified.phantom.tubes import Tubes, line_tubes, no_tubes, smooth_line
 
 _ANGLES = 120
@@ -105,7 +105,9 @@ def _bump(angle: np.ndarray, at: float, spread: float) -> np.ndarray:
     return np.exp(-((away / spread) ** 2))
 
 
-def _thickness(plan: StudyPlan, angle: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _thickness(
+    plan: PaintingPlan, angle: np.ndarray, t: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Muscle and fat over the ribs, mm, by angle from the front and height in the chest."""
     upper = 1 / (1 + np.exp(-(t - 0.55) / 0.08))
     size = plan.scale * plan.muscle
@@ -117,7 +119,7 @@ def _thickness(plan: StudyPlan, angle: np.ndarray, t: np.ndarray) -> tuple[np.nd
     return muscle.astype(np.float32), fat.astype(np.float32)
 
 
-def _ribs(plan: StudyPlan, contour: _Contour, anatomy: Anatomy) -> tuple[Tubes, Tubes, Tubes]:
+def _ribs(plan: PaintingPlan, contour: _Contour, anatomy: Anatomy) -> tuple[Tubes, Tubes, Tubes]:
     rng = plan.rng("ribs")
     height = anatomy.apex_z - anatomy.base_z
     step = height / 9.3 * rng.uniform(0.97, 1.04)
@@ -147,7 +149,7 @@ def _ribs(plan: StudyPlan, contour: _Contour, anatomy: Anatomy) -> tuple[Tubes, 
     return bone, bone.grown(-1.5), cartilage
 
 
-def _sternum(plan: StudyPlan, contour: _Contour, anatomy: Anatomy) -> tuple[Tubes, Tubes]:
+def _sternum(plan: PaintingPlan, contour: _Contour, anatomy: Anatomy) -> tuple[Tubes, Tubes]:
     top = anatomy.apex_z - 38 * plan.scale
     z = np.linspace(top, top - 168 * plan.scale, 40)
     half = np.interp(z, [top - 168, top - 60, top - 45, top], [12.0, 15.0, 11.0, 22.0])
@@ -161,7 +163,7 @@ def _sternum(plan: StudyPlan, contour: _Contour, anatomy: Anatomy) -> tuple[Tube
     return bone, bone.grown(-1.4)
 
 
-def _shoulder(plan: StudyPlan, contour: _Contour, anatomy: Anatomy) -> Tubes:
+def _shoulder(plan: PaintingPlan, contour: _Contour, anatomy: Anatomy) -> Tubes:
     """Shoulder blades as thin sheets, and clavicles."""
     height = anatomy.apex_z - anatomy.base_z
     solid, blades = no_tubes(), no_tubes()
@@ -182,7 +184,7 @@ def _shoulder(plan: StudyPlan, contour: _Contour, anatomy: Anatomy) -> Tubes:
     return blades + solid
 
 
-def _back_muscles(plan: StudyPlan, anatomy: Anatomy, grid: Grid) -> np.ndarray:
+def _back_muscles(plan: PaintingPlan, anatomy: Anatomy, grid: Grid) -> np.ndarray:
     """Distance to the muscles on both sides of the spinous processes."""
     x, y, z = grid.axes()
     spine_x, spine_y = (
@@ -212,7 +214,7 @@ def _with_room(cavity: Field, margin: float) -> tuple[np.ndarray, Grid]:
     return mask, Grid((slices, rows, cols), grid.spacing, (origin[2], origin[1], z))
 
 
-def build_wall(plan: StudyPlan, anatomy: Anatomy) -> Wall:
+def build_wall(plan: PaintingPlan, anatomy: Anatomy) -> Wall:
     """Put a chest wall around an anatomy."""
     cavity, grid = _with_room(anatomy.cavity, 62 + plan.fat_mm)
     inner = planar_distance(cavity, grid, far=60.0)

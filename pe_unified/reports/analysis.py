@@ -17,8 +17,8 @@ from pe_unified.inference.predictor import Progress, StudyPredictor
 from pe_unified.inference.quality import check_quality
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey
-from pe_unified.inputs import require_apart
 from pe_unified.memory import give_back_freed_memory
+from pe_unified.paths import require_apart
 from pe_unified.progress import drop, tell
 from pe_unified.reports.files import (
     LUNGS,

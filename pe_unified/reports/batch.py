@@ -27,8 +27,8 @@ from pe_unified.ct.patients import SeveralStudies
 from pe_unified.files import write_text
 from pe_unified.inference.lung_sources import lung_source
 from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
-from pe_unified.inputs import require_apart
 from pe_unified.models.weights import CheckpointError
+from pe_unified.paths import require_apart
 from pe_unified.progress import track
 from pe_unified.reports.analysis import AnalysisOptions, analyse_study
 from pe_unified.reports.case_list import find_studies, skipped_files

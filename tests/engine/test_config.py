@@ -2,9 +2,9 @@ import pytest
 import torch
 from mmengine.registry import PARAM_SCHEDULERS
 
+from pe_unified import precision
 from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.engine import ConfigError, load_config
-from pe_unified.models import precision
 from pe_unified.recipes import load_recipe
 from pe_unified.registry import MODELS
 

@@ -17,8 +17,8 @@ from pe_unified.evaluation.detection import DetTable, match_slice
 from pe_unified.evaluation.figures import overlays as figure_overlays
 from pe_unified.evaluation.figures.curves import roc_band
 from pe_unified.evaluation.figures.style import footer, new_figure
+from pe_unified.evaluation.froc import LesionTable
 from pe_unified.evaluation.intervals import Difference
-from pe_unified.evaluation.lesions import LesionTable
 from pe_unified.evaluation.slices import SliceTable, roc_points
 
 

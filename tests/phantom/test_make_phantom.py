@@ -23,7 +23,7 @@ from pe_unified.phantom.grid import Grid
 from pe_unified.phantom.labels import EXAM_LABELS, Embolus, exam_labels, label_faults
 from pe_unified.phantom.layouts.cadpe import case_name
 from pe_unified.phantom.layouts.cadpe import write_study as write_cadpe_study
-from pe_unified.phantom.layouts.dicom import PIXEL_STYLES, TRANSFER_SYNTAXES, write_series
+from pe_unified.phantom.layouts.dicom_slices import PIXEL_STYLES, TRANSFER_SYNTAXES, write_series
 from pe_unified.phantom.layouts.fumpe import is_positive
 from pe_unified.phantom.layouts.fumpe import write_study as write_fumpe_study
 from pe_unified.phantom.layouts.read import write_study as write_read_study

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from pe_unified.phantom.grid import Grid
-from pe_unified.phantom.plan import StudyPlan, plan_study
 from pe_unified.phantom.scanner import Scanner
+from pe_unified.phantom.study_plan import PaintingPlan, plan_study
 
 GRID = Grid((24, 128, 128), (2.0, 0.75, 0.75), (-47.6, -47.6, 0.0))
 NOWHERE = np.full((24, 2), np.nan)
 
 
-def _plan(**changes) -> StudyPlan:
+def _plan(**changes) -> PaintingPlan:
     quiet = {"qa_motion": False, "noise_hu": 0.0, "svc_hu": 300.0, "sharpness_mm": 0.4}
     return replace(plan_study(3, positive=False), **(quiet | changes))
 
 
-def _scan(plan: StudyPlan, plane: np.ndarray, dense: np.ndarray = NOWHERE) -> np.ndarray:
+def _scan(plan: PaintingPlan, plane: np.ndarray, dense: np.ndarray = NOWHERE) -> np.ndarray:
     scanner = Scanner(plan, GRID, dense)
     return np.stack([scanner.scan(plane.copy(), k) for k in range(GRID.shape[0])])
 

@@ -5,8 +5,8 @@ import pytest
 
 from pe_unified.phantom.grid import Grid
 from pe_unified.phantom.lung_trees import bronchi_beside
-from pe_unified.phantom.plan import plan_study
 from pe_unified.phantom.skeleton import tree_from_mask
+from pe_unified.phantom.study_plan import plan_study
 from pe_unified.phantom.thorax import procedural_anatomy
 from pe_unified.phantom.tree import (
     LOBAR,

@@ -36,7 +36,7 @@ _ANNOTATION = ("id", "image_id", "category_id", "bbox", "area", "segmentation", 
 
 
 @dataclass
-class Part:
+class SplitFile:
     """One file of annotations."""
 
     name: str
@@ -50,7 +50,7 @@ class Part:
         return {image["patient_id"] for image in self.images}
 
 
-def load_part(path: Path) -> Part | str:
+def load_split_file(path: Path) -> SplitFile | str:
     """A file of annotations, or the fault that keeps it from being read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -70,7 +70,7 @@ def load_part(path: Path) -> Part | str:
     ]
     if wrong or not all(isinstance(exam, dict) for exam in content["exams"]):
         return f"{path.name}: {', '.join(wrong) or 'exams'} of another kind; convert again"
-    part = Part(path.stem, content["info"], [], defaultdict(list), content["exams"])
+    part = SplitFile(path.stem, content["info"], [], defaultdict(list), content["exams"])
     if content["categories"] != CATEGORIES:
         part.faults.append(f"{path.name}: categories are not {CATEGORIES}")
     for image in content["images"]:
@@ -141,7 +141,7 @@ def is_report_entry(entry: Any) -> bool:
     )
 
 
-def part_faults(part: Part) -> Iterator[str]:
+def part_faults(part: SplitFile) -> Iterator[str]:
     """What is wrong within one file."""
     yield from part.faults
     for key in _INFO:
@@ -204,7 +204,7 @@ def _box_faults(annotation: Mapping[str, Any], width: int, height: int) -> Itera
         yield f"{name}: area {annotation['area']} of the box {annotation['bbox']}"
 
 
-def _exam_faults(part: Part) -> Iterator[str]:
+def _exam_faults(part: SplitFile) -> Iterator[str]:
     where = f"{part.name}.json, exams"
     yield from _unique(part.name, "exam", (exam.get("study_uid") for exam in part.exams))
     exams = {exam.get("study_uid"): exam for exam in part.exams}
@@ -230,7 +230,7 @@ def _exam_faults(part: Part) -> Iterator[str]:
         yield f"{where}: study {study} has no slice"
 
 
-def exam_warnings(part: Part) -> Iterator[str]:
+def exam_warnings(part: SplitFile) -> Iterator[str]:
     """Exams whose labels cannot all be right; those of a subset know too few of their slices."""
     if _holds_subset(part.info):
         return
@@ -253,7 +253,7 @@ def _holds_subset(info: Mapping[str, Any]) -> bool:
     )
 
 
-def _study_faults(part: Part) -> Iterator[str]:
+def _study_faults(part: SplitFile) -> Iterator[str]:
     """Order and lung box within each series."""
     series: dict[tuple, list[Mapping[str, Any]]] = defaultdict(list)
     for image in part.images:
@@ -283,7 +283,7 @@ def _groups_of(images: Iterable[Mapping[str, Any]]) -> dict[str, set[str | None]
     return groups
 
 
-def split_faults(parts: Mapping[str, Part]) -> Iterator[str]:
+def split_faults(parts: Mapping[str, SplitFile]) -> Iterator[str]:
     """Patients, groups, studies, files and ids across the files."""
     splits = [parts[name] for name in SPLITS if name in parts]
     for index, one in enumerate(splits):
@@ -308,7 +308,9 @@ def split_faults(parts: Mapping[str, Part]) -> Iterator[str]:
         yield "folds: not every patient outside test is validated exactly once"
 
 
-def _differences(fold: Part, in_splits: Mapping[str, tuple[Mapping, Part]]) -> Iterator[str]:
+def _differences(
+    fold: SplitFile, in_splits: Mapping[str, tuple[Mapping, SplitFile]]
+) -> Iterator[str]:
     """Slices of a fold that are not what the splits say of them."""
     for image in fold.images:
         twin, part = in_splits.get(image["file_name"], (None, None))
@@ -320,7 +322,7 @@ def _differences(fold: Part, in_splits: Mapping[str, tuple[Mapping, Part]]) -> I
             yield f"{fold.name}.json, {image['file_name']}: differs from {part.name}.json"
 
 
-def _overlap(one: Part, other: Part, shared_ids: bool = True) -> Iterator[str]:
+def _overlap(one: SplitFile, other: SplitFile, shared_ids: bool = True) -> Iterator[str]:
     names = f"{one.name} and {other.name}"
     for key in ("patient_id", "study_uid", "sop_uid", "file_name", "group"):
         both = {image.get(key) for image in one.images} & {image.get(key) for image in other.images}
@@ -334,7 +336,7 @@ def _overlap(one: Part, other: Part, shared_ids: bool = True) -> Iterator[str]:
 
 
 def report_faults_of(
-    report: Mapping[str, Any], parts: Mapping[str, Part], on_disk: Iterable[str]
+    report: Mapping[str, Any], parts: Mapping[str, SplitFile], on_disk: Iterable[str]
 ) -> Iterator[str]:
     """Nothing lost: the report against the splits, and the splits against the files."""
     slices: Counter[str] = Counter()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pe_unified.converters.contract.annotations import Part, load_part
+from pe_unified.converters.contract.annotations import SplitFile, load_split_file
 from pe_unified.converters.contract.splits import SPLITS
 from pe_unified.ct.errors import DataError
 
@@ -85,7 +85,7 @@ def read_splits(roots: Iterable[Path], out: Path) -> KnownSplits:
             raise DataError(root, "is the set to be written", "name another set in --splits-of")
         info: dict[str, Any] = {}
         for split in SPLITS:
-            part = load_part(root / "annotations" / f"{split}.json")
+            part = load_split_file(root / "annotations" / f"{split}.json")
             if isinstance(part, str) or part.faults:
                 reason = part if isinstance(part, str) else part.faults[0]
                 raise DataError(root, reason, "run verify.py on it")
@@ -95,7 +95,7 @@ def read_splits(roots: Iterable[Path], out: Path) -> KnownSplits:
     return known
 
 
-def _note(known: KnownSplits, part: Part, root: Path) -> None:
+def _note(known: KnownSplits, part: SplitFile, root: Path) -> None:
     split = part.name
     for image in part.images:
         group = image.get("group")

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from pe_unified.evaluation.detection import DetTable, precision_recall_points
 from pe_unified.evaluation.figures.style import FAINT, arm_style, new_figure, unit_axes
+from pe_unified.evaluation.froc import LesionTable
 from pe_unified.evaluation.intervals import (
     LEVEL,
     RESAMPLES,
@@ -18,7 +19,6 @@ from pe_unified.evaluation.intervals import (
     interval_ends,
     subset_weights,
 )
-from pe_unified.evaluation.lesions import LesionTable
 from pe_unified.evaluation.slices import SliceTable, roc_points
 
 #: False-positive rates at which the band of a ROC curve is drawn.

@@ -12,7 +12,7 @@ import nibabel
 import numpy as np
 
 from pe_unified.files import write_bytes
-from pe_unified.phantom.layouts.dicom import write_series
+from pe_unified.phantom.layouts.dicom_slices import write_series
 from pe_unified.phantom.layouts.folders import fresh_folder, move_into_place
 from pe_unified.phantom.study import PhantomStudy
 

@@ -14,7 +14,7 @@ from pe_unified.csv_files import csv_text
 from pe_unified.ct.exam_labels import EXAM_LABELS
 from pe_unified.ct.windows import window_to_uint8
 from pe_unified.files import write_text
-from pe_unified.phantom.layouts.dicom import phantom_uid, write_series
+from pe_unified.phantom.layouts.dicom_slices import phantom_uid, write_series
 from pe_unified.phantom.layouts.folders import fresh_folder, move_into_place
 from pe_unified.phantom.study import PhantomStudy
 

@@ -49,7 +49,7 @@ class EmbolusPlan:
 
 
 @dataclass(frozen=True)
-class StudyPlan:
+class PaintingPlan:
     """A patient, a contrast injection and a scan. See :func:`plan_study`."""
 
     seed: int
@@ -111,7 +111,7 @@ def _plan_emboli(rng: np.random.Generator, params: PhantomParams) -> tuple[Embol
 
 def plan_study(
     seed: int, params: PhantomParams | None = None, positive: bool | None = None
-) -> StudyPlan:
+) -> PaintingPlan:
     """Draw a patient and a scan.
 
     Args:
@@ -136,7 +136,7 @@ def plan_study(
     motion = bool(rng.random() < params.motion_rate)
     if indeterminate and not poor:
         motion = True
-    return StudyPlan(
+    return PaintingPlan(
         seed=int(seed),
         sex=sex,
         age=int(np.clip(rng.normal(60, 16), 19, 94)),

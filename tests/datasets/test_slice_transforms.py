@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pe_unified.datasets.geometry import (
+from pe_unified.datasets.slice_transforms import (
     CropToLungs,
     RandomSliceGeometry,
     ResizeSlice,

@@ -6,8 +6,8 @@ from tiny_run import small_config
 
 from pe_unified.datasets import DatasetError
 from pe_unified.engine import ConfigError, PERunner
-from pe_unified.engine.building import building
 from pe_unified.engine.launchers import join_processes
+from pe_unified.engine.part_errors import building
 
 
 def forget(root, kind, left=0):

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 from weights import drawn_weights
 
+from pe_unified.evaluation.froc import LesionTable, froc_points, mark_distances
 from pe_unified.evaluation.intervals import estimate
-from pe_unified.evaluation.lesions import LesionTable, froc_points, mark_distances
 
 
 def at_unit_weights(table: LesionTable, rates) -> dict[str, float]:

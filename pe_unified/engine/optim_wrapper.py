@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from pe_unified.models.precision import autocast, cpu_has_bfloat16, settled_precision
+from pe_unified.precision import autocast, cpu_has_bfloat16, settled_precision
 from pe_unified.registry import OPTIM_WRAPPERS
 
 

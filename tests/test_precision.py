@@ -3,10 +3,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from pe_unified.engine import precision as engine_precision
-from pe_unified.engine.precision import PrecisionOptimWrapper
-from pe_unified.models import precision
-from pe_unified.models.precision import autocast, settled_precision
+from pe_unified import precision
+from pe_unified.engine import optim_wrapper as engine_precision
+from pe_unified.engine.optim_wrapper import PrecisionOptimWrapper
+from pe_unified.precision import autocast, settled_precision
 
 
 def _trained(batches, accumulate: int) -> torch.Tensor:
