@@ -2,9 +2,10 @@
 
 import multiprocessing
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
@@ -13,7 +14,7 @@ from typing import Any
 import cv2
 import torch
 
-from pe_unified.progress import drop, show_progress_by, tell
+from pe_unified.progress import Display, drop, show_progress_by, tell
 from pe_unified.workers import Task, WorkerDied, as_they_end, begin_worker, usable_cores
 
 #: Takes one line of text.
@@ -58,8 +59,73 @@ def run_jobs(jobs: Sequence[Job], processes: int, report: Report) -> dict[str, A
         WorkerDied: a process was killed.
         Exception: whatever the first job that failed raised.
     """
-    if processes <= 1 or not jobs:
-        return {job.name: job.run(report) for job in jobs}
+    with _whole_shown(jobs) as whole:
+        if processes > 1 and jobs:
+            return _run_beside(jobs, processes, report)
+        results = {}
+        for job in jobs:
+            whole.current = job.name
+            results[job.name] = job.run(report)
+            whole.drop(job.name)
+        return results
+
+
+class _Whole:
+    """Shows the progress of jobs, and after each how far all of them are.
+
+    Args:
+        display: shows both.
+        jobs: those that are to run.
+    """
+
+    def __init__(self, display: Display, jobs: Sequence[Job]) -> None:
+        self.display = display
+        self.costs = {job.name: job.cost for job in jobs}
+        self.shares = dict.fromkeys(self.costs, 0.0)
+        #: Of the jobs the one that runs in this process.
+        self.current = ""
+
+    def show(self, title: str, done: int, total: int | None, state: str) -> None:
+        self.display.show(title, done, total, state)
+        name = title if title in self.costs else self.current
+        if name and total and len(self.costs) > 1:
+            self.shares[name] = max(self.shares[name], done / total)  # a test begins anew
+            cost = sum(self.costs[each] * share for each, share in self.shares.items())
+            self.display.show("all steps", round(cost), round(sum(self.costs.values())), "")
+
+    def drop(self, title: str) -> None:
+        if title in self.shares:
+            self.shares[title] = 1.0
+        self.display.drop(title)
+
+    def say(self, line: str) -> None:
+        self.display.say(line)
+
+
+class _Nowhere:
+    """Where nothing is shown."""
+
+    def show(self, title: str, done: int, total: int | None, state: str) -> None: ...
+
+    def drop(self, title: str) -> None: ...
+
+    def say(self, line: str) -> None: ...
+
+
+@contextmanager
+def _whole_shown(jobs: Sequence[Job]) -> Iterator[_Whole]:
+    before = show_progress_by(None)
+    whole = _Whole(before or _Nowhere(), jobs)
+    show_progress_by(whole if before else None)
+    try:
+        yield whole
+    finally:
+        show_progress_by(before)
+        drop("all steps")
+
+
+def _run_beside(jobs: Sequence[Job], processes: int, report: Report) -> dict[str, Any]:
+    """Jobs in processes beside each other."""
     context = multiprocessing.get_context("spawn")
     # A pipe for each process: a queue has a lock, which one that is killed may hold for ever.
     pipes = [context.Pipe(duplex=False) for _ in range(processes)]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pe_unified.jobs import Job, WorkerDied, chain_costs, run_jobs
+from pe_unified.progress import show_progress_by, tell
 
 # What the workers run: functions of this module, found there by name.
 
@@ -49,6 +50,32 @@ def test_one_process_runs_them_here_in_order(tmp_path):
     run_jobs([job(tmp_path, "a"), job(tmp_path, "b", "a")], processes=1, report=lines.append)
     assert lines == ["a is at work", "b is at work"]
     assert (tmp_path / "b").read_text() == str(os.getpid())
+
+
+def half(folder, name, report):
+    tell("in its own words", 5, 10)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_it_is_told_how_far_all_of_them_are(tmp_path, processes):
+    seen = []
+
+    class Display:
+        def show(self, title, done, total, state):
+            seen.append((title, done, total))
+
+        def drop(self, title): ...
+
+        def say(self, line): ...
+
+    before = show_progress_by(Display())
+    jobs = [job(tmp_path, "a", work=half, cost=10), job(tmp_path, "b", "a", work=half, cost=30)]
+    run_jobs(jobs, processes, report=print)
+    show_progress_by(before)
+    assert [each for each in seen if each[0] == "all steps"] == [
+        ("all steps", 5, 40),
+        ("all steps", 25, 40),
+    ]
 
 
 def test_failure_keeps_its_type_and_stops_what_follows(tmp_path):
