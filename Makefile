@@ -5,11 +5,12 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 JOBS   ?= 2
 
-.PHONY: help setup demo test lint slow mutants docs clean
+.PHONY: help setup demo comparison test lint slow mutants docs clean
 
 help:
 	@echo "make setup   build $(VENV) (no compiler, no GPU, no sudo)"
-	@echo "make demo    generate studies, convert, train every step, evaluate, draw (about 27 minutes on 2 cores with bfloat16, over an hour on an old CPU)"
+	@echo "make demo    paint studies, convert, train in steps, publish, report on one (minutes)"
+	@echo "make comparison   all nine steps and their controls, with intervals (half an hour on 2 cores with bfloat16)"
 	@echo "make test    run the tests (8 minutes on a recent CPU with 2 cores, 17 on an old one)"
 	@echo "make slow    run the longer tests"
 	@echo "make lint    ruff and mypy"
@@ -35,6 +36,9 @@ $(READY): pyproject.toml setup.py pe_unified/version.py
 
 demo: $(READY)
 	$(BIN)/python -m pe_unified demo
+
+comparison: $(READY)
+	$(BIN)/python -m pe_unified demo --comparison
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal

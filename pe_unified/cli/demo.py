@@ -1,4 +1,4 @@
-"""The whole way on generated studies: paint, convert, merge, verify, train every step, compare.
+"""The whole way on painted studies: paint, convert, merge, verify, train in steps, publish, report.
 
 Each stage is a command, printed before it runs; the same commands work on
 real data. Every stage keeps what it finished before, so the demo can be repeated or resumed.
@@ -11,8 +11,9 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -20,6 +21,15 @@ from pe_unified.command import exit_on_user_error
 from pe_unified.workers import run_command, usable_cores
 
 SPLIT = ("0.6", "0.15", "0.25")
+#: What is painted and trained where the command line does not say.
+QUICK = {"name": "demo", "recipe": "demo/steps", "studies": (24, 8), "size": 192, "slices": 48}
+COMPARISON = {
+    "name": "comparison",
+    "recipe": "demo/comparison",
+    "studies": (56, 24),
+    "size": 256,
+    "slices": 64,
+}
 NOTE = "Synthetic data: painted phantoms, no patient."
 
 console = Console(highlight=False)
@@ -27,19 +37,24 @@ console = Console(highlight=False)
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("data/demo"), help="studies and slices")
-    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/demo"), help="results")
-    parser.add_argument("--recipe", default="demo/steps", help="steps to train")
+    parser.add_argument("--data", type=Path, help="studies and slices; default: data/demo")
+    parser.add_argument("--work-dir", type=Path, help="results; default: work_dirs/demo")
+    parser.add_argument(
+        "--comparison",
+        action="store_true",
+        help="all nine steps and their controls on more and larger studies, for the comparison of "
+        "reuse with training from scratch; much longer",
+    )
+    parser.add_argument("--recipe", help="other steps to train")
     parser.add_argument(
         "--studies",
         type=int,
         nargs=2,
-        default=(56, 24),
         metavar=("FUMPE", "RSNA"),
         help="studies painted in each layout: with masks, and with slice labels only",
     )
-    parser.add_argument("--size", type=int, default=256, help="rows and columns of a slice")
-    parser.add_argument("--slices", type=int, default=64, help="slices of a study")
+    parser.add_argument("--size", type=int, help="rows and columns of a slice")
+    parser.add_argument("--slices", type=int, help="slices of a study")
     parser.add_argument(
         "--workers",
         type=int,
@@ -73,6 +88,11 @@ def run(title: str, command: Sequence[str | Path], done: Path | None = None) -> 
 @exit_on_user_error(goes_on="run the same command again to continue")
 def main() -> None:
     args = make_parser().parse_args()
+    usual = COMPARISON if args.comparison else QUICK
+    for name in ("recipe", "studies", "size", "slices"):
+        setattr(args, name, getattr(args, name) or usual[name])
+    args.data = args.data or Path("data", usual["name"])
+    args.work_dir = args.work_dir or Path("work_dirs", usual["name"])
     start = time.monotonic()
     sets = []
     fumpe, rsna = args.studies
@@ -83,7 +103,8 @@ def main() -> None:
         raw, converted = args.data / "raw" / layout, args.data / layout
         paint = ["phantom", raw, "--layout", layout, "--seed", seed]
         paint += ["--studies", str(studies), "--size", str(args.size), *extra]
-        paint += ["--slices", str(args.slices), "--workers", str(args.workers), "--truth"]
+        paint += ["--slices", str(args.slices), "--workers", str(args.workers)]
+        paint += ["--truth"] if args.comparison else []
         run(f"Paint {studies} studies in the {layout} layout", paint)
         convert = ["convert", layout, raw, converted]
         convert += ["--workers", str(args.workers), "--split", *SPLIT]
@@ -101,9 +122,10 @@ def main() -> None:
             made.unlink()
     if run("Verify", ["verify", merged], done=verified):
         verified.touch()
-    baseline = ["baseline", merged, "--out", threshold]
-    baseline += ["--truth", *(args.data / "raw" / layout / "truth" for layout in ("fumpe", "rsna"))]
-    run("A plain HU threshold, for comparison", baseline, done=threshold)
+    if args.comparison:
+        truth = (args.data / "raw" / layout / "truth" for layout in ("fumpe", "rsna"))
+        baseline = ["baseline", merged, "--out", threshold, "--truth", *truth]
+        run("A plain HU threshold, for comparison", baseline, done=threshold)
     train = ["steps", args.recipe, "--data-root", merged]
     train += ["--work-dir", args.work_dir, "--note", NOTE]
     train += ["--jobs", str(args.workers)]
@@ -119,7 +141,27 @@ def main() -> None:
             "three times as long (docs/demo.md)."
         )
     run("Train and test every step", train)
-    report(args.work_dir, time.monotonic() - start, args.workers)
+    summary = json.loads((args.work_dir / "summary.json").read_text(encoding="utf-8"))
+    last = summary["steps"][-1]
+    checkpoint, model = args.work_dir / last["checkpoint"], args.work_dir / "model.pth"
+    if model.is_file() and model.stat().st_mtime_ns < checkpoint.stat().st_mtime_ns:
+        model.unlink()
+    config = checkpoint.with_name(Path(last["config"]).name)
+    publish = ["publish", config, checkpoint, model, "--data-root", merged]
+    if run(f"Publish {last['name']}", publish, done=model):
+        shutil.rmtree(args.work_dir / "report", ignore_errors=True)
+    page = args.work_dir / "report" / "report.html"
+    study = _test_study(args.data)
+    infer = ["infer", study, "--checkpoint", model, "--out", page.parent]
+    run(f"From a study of the test split to a report: {study.name}", infer, done=page)
+    report(args.work_dir, summary, page, time.monotonic() - start, args.workers)
+
+
+def _test_study(data: Path) -> Path:
+    """The raw slices of a patient that no step was trained on."""
+    file = data / "fumpe" / "annotations" / "test.json"
+    images = json.loads(file.read_text(encoding="utf-8"))["images"]
+    return data / "raw" / "fumpe" / "CT_scans" / min(image["patient_id"] for image in images)
 
 
 def _outdated(made: Path, sets: Sequence[Path]) -> bool:
@@ -135,15 +177,18 @@ def _changed(data: Path) -> int:
     return max(path.stat().st_mtime_ns for path in paths)
 
 
-def report(work_dir: Path, seconds: float, jobs: int) -> None:
-    summary = json.loads((work_dir / "summary.json").read_text(encoding="utf-8"))
+def report(
+    work_dir: Path, summary: Mapping[str, Any], page: Path, seconds: float, jobs: int
+) -> None:
     slowest = max(summary["steps"], key=lambda step: step["seconds"])
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     console.print(
         f"\n{NOTE} Research software, not a medical device.\n"
-        f"Whole demo: {seconds / 60:.1f} minutes now; slowest step {slowest['name']} with "
+        f"All of it: {seconds / 60:.1f} minutes now; slowest step {slowest['name']} with "
         f"{slowest['seconds']:.0f} s; largest process {peak:.1f} GiB, {jobs} at a time.\n"
-        f"Results: {work_dir / 'summary.md'}, {work_dir / 'summary.json'}"
+        f"Report:  {page}\n"
+        f"Table:   {work_dir / 'summary.md'}, {work_dir / 'summary.json'}",
+        soft_wrap=True,
     )
     for figure in sorted(work_dir.glob("*.png")):
         console.print(f"Figure:  {figure}")

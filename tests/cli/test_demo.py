@@ -12,7 +12,7 @@ from pe_unified.converters import command_line as cli
 
 #: What a repeat of the demo looks at: what is finished there is kept by the stages themselves.
 RESUMED = ["phantom", "convert", "phantom", "convert", "steps"]
-ALL = [*RESUMED[:-1], "merge", "verify", "baseline", RESUMED[-1]]
+ALL = [*RESUMED[:-1], "merge", "verify", "steps", "publish", "infer"]
 
 
 @pytest.fixture
@@ -27,8 +27,18 @@ def stages(load_tool, monkeypatch, tmp_path):
         words = command[3:]  # after python -m pe_unified
         called.append(words[0])
         if called[-1] == "steps":
-            summary = {"steps": [{"name": "s1_cls", "seconds": 1.0}]}
-            (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
+            step = {"name": "s9", "seconds": 1.0, "config": "c.py", "checkpoint": "s9/iter_1.pth"}
+            if not (tmp_path / "run/s9").exists():
+                (tmp_path / "run/s9").mkdir(parents=True)
+                (tmp_path / "run/s9/iter_1.pth").touch()
+            (tmp_path / "run/summary.json").write_text(json.dumps({"steps": [step]}))
+            return 0
+        if called[-1] in ("publish", "infer"):
+            made = tmp_path / (
+                "run/model.pth" if called[-1] == "publish" else "run/report/report.html"
+            )
+            made.parent.mkdir(exist_ok=True)
+            made.touch()
             return 0
         monkeypatch.setattr(sys, "argv", ["pe-unified", *words])
         with pytest.raises(SystemExit) as end:
@@ -52,10 +62,13 @@ def test_a_repeat_merges_verifies_and_measures_only_what_changed(stages, tmp_pat
     assert stages() == RESUMED
     # Converted again, to the same bytes: nothing tells that but the time of the slices.
     os.utime(tmp_path / "data/raw/fumpe/GroundTruth/PAT001.mat", (1e9, 1e9))
-    assert stages() == ALL
+    assert stages() == [*RESUMED[:-1], "merge", "verify", "steps"]
     # A stage that was interrupted alone.
-    (tmp_path / "run/threshold.json").unlink()
-    assert stages() == [*RESUMED[:-1], "baseline", "steps"]
+    (tmp_path / "data/pe.verified").unlink()
+    assert stages() == [*RESUMED[:-1], "verify", "steps"]
+    # Another last step.
+    os.utime(tmp_path / "run/s9/iter_1.pth")
+    assert stages() == [*RESUMED, "publish", "infer"]
     assert stages() == RESUMED
 
 
@@ -71,10 +84,10 @@ def test_demo_runs_through_and_again_at_no_cost(repository, tmp_path):
         )
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         if attempt:
-            assert done.stdout.count("finished before") == 13
-            assert done.stdout.count(": done before") == 3
+            assert done.stdout.count("finished before") == 5
+            assert done.stdout.count(": done before") == 4
     summary = json.loads((tmp_path / "run/summary.json").read_text())
-    assert len(summary["steps"]) == 13
+    assert len(summary["steps"]) == 5
     assert "Synthetic" in summary["note"]
     for name in ("roc.png", "iou_by_step.png", "overlays.png", "summary.md"):
         assert (tmp_path / "run" / name).stat().st_size > 0
