@@ -41,6 +41,7 @@ def main() -> None:
         raise ConfigError("one process publishes; leave --launcher out")
     cfg = read_config(args, of_checkpoint=True)
     cfg.work_dir = args.work_dir or f"work_dirs/{Path(args.config).stem}/publish"
+    cfg.console_level = "WARNING"
     validated = publish(cfg, args.checkpoint, args.out)
     keys = ("cls/threshold", "cls/gate", "seg/threshold", "det/threshold")
     for key in (*keys, "exam/threshold", "exam/lesion_threshold"):
