@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from sklearn.metrics import roc_auc_score
+from scipy.stats import mannwhitneyu
 
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.hu import decode_hu, encode_hu, read_slice_png
@@ -105,7 +105,9 @@ def slice_auc(band: Band, studies: Iterable[RegionVoxels]) -> float:
         inside = study.slice[band.holds(study.hu)]
         scores.append(np.bincount(inside, minlength=len(study.positive)))
         labels.append(study.positive)
-    return float(roc_auc_score(np.concatenate(labels), np.concatenate(scores)))
+    score, label = np.concatenate(scores), np.concatenate(labels).astype(bool)
+    wins = mannwhitneyu(score[label], score[~label]).statistic
+    return float(wins / (label.sum() * (~label).sum()))
 
 
 def read_studies(
