@@ -151,6 +151,37 @@ class BackboneTester:
         assert behind == lacking
 
 
+class DecoderTester:
+    """``build()`` gives the decoder under test, for the levels of ``LEVELS`` and an image."""
+
+    def build(self) -> nn.Module:
+        raise NotImplementedError
+
+    @pytest.mark.parametrize("size", ODD_SIZES)
+    def test_gives_a_map_of_the_width_it_declares(self, size):
+        decoder = self.build().eval()
+        with torch.no_grad():
+            out = decoder(levels_for(size), torch.randn(2, 3, *size))
+        assert out.shape[:2] == (2, decoder.out_channels)
+        strides = {round(side / found) for side, found in zip(size, out.shape[-2:])}
+        assert len(strides) == 1, "the same stride down and across"
+
+    def test_gradients_reach_every_parameter_and_the_levels_read(self):
+        decoder = self.build().train()
+        levels = [level.requires_grad_() for level in levels_for((64, 64))]
+        decoder(levels, torch.randn(2, 3, 64, 64)).square().mean().backward()
+        assert without_gradient(decoder) == []
+        read = [index for index, level in enumerate(levels) if level.grad is not None]
+        assert read == sorted(decoder.levels_read)
+
+    def test_saves_and_loads(self):
+        first, second = self.build().eval(), self.build().eval()
+        round_trip(first, second)
+        levels, image = levels_for((64, 64)), torch.randn(2, 3, 64, 64)
+        with torch.no_grad():
+            torch.testing.assert_close(first(levels, image), second(levels, image))
+
+
 class HeadTester:
     """``build(**options)`` gives the head under test, for the levels of ``LEVELS``."""
 

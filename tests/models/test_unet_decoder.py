@@ -1,10 +1,20 @@
 import pytest
 import torch
-from part_testers import LEVELS, levels_for, without_gradient
+from part_testers import LEVELS, DecoderTester, levels_for
 
 from pe_unified.models.decoders.unet import UNetDecoder
 
 WIDTHS = {1: (12, 10, 8, 6, 4), 2: (12, 10, 8, 6), 4: (12, 10, 8)}
+
+
+class TestUNet(DecoderTester):
+    def build(self):
+        return UNetDecoder(**LEVELS, channels=WIDTHS[2], detail_channels=3)
+
+
+class TestUNetThatJoinsWholeLevels(DecoderTester):
+    def build(self):
+        return UNetDecoder(**LEVELS, channels=WIDTHS[1], out_stride=1, skip_channels=None)
 
 
 @pytest.mark.parametrize("skip_channels", [None, 6])
@@ -19,24 +29,12 @@ def test_gives_the_stride_it_promises(out_stride, skip_channels, detail_channels
     )
     out = decoder(levels_for((64, 96)), torch.randn(2, 3, 64, 96))
     assert out.shape == (2, WIDTHS[out_stride][-1], 64 // out_stride, 96 // out_stride)
-    out.square().mean().backward()
-    assert without_gradient(decoder) == []
 
 
 def test_odd_sizes_meet_with_the_image():
     decoder = UNetDecoder(**LEVELS, channels=WIDTHS[2], detail_channels=3)
     out = decoder(levels_for((97, 131)), torch.randn(2, 3, 97, 131))
     assert out.shape[-2:] == (49, 66)
-
-
-def test_every_level_reaches_the_output():
-    decoder = UNetDecoder(**LEVELS, channels=WIDTHS[2]).eval()
-    levels = levels_for((64, 64))
-    with torch.no_grad():
-        base = decoder(levels)
-        for index in range(4):
-            changed = [level + 1 if i == index else level for i, level in enumerate(levels)]
-            assert not torch.equal(decoder(changed), base)
 
 
 def test_two_levels_are_enough():

@@ -1,0 +1,64 @@
+"""What the parts of a model declare, take and give; n: slices of a batch.
+
+``tests/models/part_testers.py`` has a tester for each kind.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from pe_unified.datasets.data_sample import PEDataSample
+from pe_unified.models.backbones.levels import FeatureInfo
+
+
+class Backbone(Protocol):
+    """From slices to four levels."""
+
+    feature_info: FeatureInfo
+
+    def __call__(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Levels (n, channels, rows, cols), finest first, as ``feature_info`` declares them.
+
+        Args:
+            inputs: float (n, channels, rows, cols), of any size.
+        """
+
+    def parameters_behind(self, levels: Collection[int]) -> list[nn.Parameter]:
+        """Parameters that no output but the given levels depends on."""
+
+
+class Decoder(Protocol):
+    """From levels to one map. Built with ``in_channels`` and ``in_strides`` of the levels."""
+
+    #: Channels of the map.
+    out_channels: int
+    #: Indices of the levels that it uses.
+    levels_read: tuple[int, ...]
+
+    def __call__(self, features: Sequence[Tensor], image: Tensor | None = None) -> Tensor:
+        """(n, out_channels, rows, cols) at whatever stride.
+
+        Args:
+            features: levels, finest first.
+            image: (n, channels, rows, cols), the network's input.
+        """
+
+
+class Head(Protocol):
+    """From levels to one answer. Built with ``in_channels`` and ``in_strides`` of the levels."""
+
+    #: Keys of what ``loss`` gives; the model puts the task's name in front.
+    loss_names: tuple[str, ...]
+    #: Indices of the levels that it uses.
+    levels_read: tuple[int, ...]
+
+    def loss(
+        self, features: Sequence[Tensor], samples: Sequence[PEDataSample], image: Tensor
+    ) -> dict[str, Tensor]:
+        """Losses, scalars, over samples that all carry the task's label."""
+
+    def predict(
+        self, features: Sequence[Tensor], samples: Sequence[PEDataSample], image: Tensor
+    ) -> None:
+        """Set the prediction of every sample, in the geometry of the stored slice."""
