@@ -8,6 +8,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from pe_unified.datasets.data_sample import PEDataSample
+from pe_unified.models.protocols import Backbone
 from pe_unified.registry import MODELS
 from pe_unified.tasks import TASKS
 
@@ -22,7 +23,7 @@ class PEUnified(BaseModel):
     search for unused ones.
 
     Args:
-        backbone: config of a backbone that declares ``feature_info``.
+        backbone: config of a :class:`~pe_unified.models.protocols.Backbone`.
         cls_head, seg_head, det_head: configs of the heads, each optional; ``in_channels``
             and ``in_strides`` come from the backbone.
         data_preprocessor: config; its memory format becomes the model's.
@@ -30,6 +31,8 @@ class PEUnified(BaseModel):
         frozen: names of sub-modules that stand still, e.g. ``("backbone", "cls_head")``:
             no gradients, batch-norm statistics and dropout still, through every ``train()``.
     """
+
+    backbone: Backbone
 
     def __init__(
         self,
@@ -62,7 +65,7 @@ class PEUnified(BaseModel):
         self.to(memory_format=self.memory_format)
 
     def head(self, task: str) -> nn.Module:
-        """The head of a task, ``"cls"``, ``"seg"`` or ``"det"``."""
+        """The head of a task, a :class:`~pe_unified.models.protocols.Head`."""
         if task not in self.tasks:
             raise KeyError(f"this model has no '{task}' head; it has: {', '.join(self.tasks)}")
         return getattr(self, f"{task}_head")
