@@ -27,20 +27,8 @@ from pe_unified.converters.raw.fumpe import Fumpe
 from pe_unified.converters.raw.rsna import Rsna
 from pe_unified.csv_files import csv_text
 from pe_unified.files import write_text
-from pe_unified.options import positive
 
 SYNTAXES = {"plain": ExplicitVRLittleEndian, "rle": RLELossless}
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--patients", type=positive, default=4)
-    parser.add_argument("--slices", type=positive, default=100, help="per patient")
-    parser.add_argument("--size", type=positive, default=512, help="rows and columns")
-    parser.add_argument(
-        "--workers", type=positive, nargs="+", default=[1, 2], help="numbers to try"
-    )
-    parser.add_argument("--syntax", choices=sorted(SYNTAXES), default="plain", help="of the DICOM")
-    parser.add_argument("--repeats", type=positive, default=5)
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:

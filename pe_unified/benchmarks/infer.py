@@ -20,19 +20,8 @@ from pe_unified.models.stock import (
     stock_batch,
     stock_models,
 )
-from pe_unified.options import positive
 from pe_unified.registry import MODELS
 from pe_unified.testing import tiny_batch
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--size", type=positive, default=512, help="rows and columns of a slice")
-    parser.add_argument(
-        "--repeats", type=positive, default=9, help="timed repeats, median reported"
-    )
-    parser.add_argument("--threads", type=positive, default=2, help="CPU threads of torch")
-    parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), choices=BACKBONES)
-    parser.add_argument("--amp", action="store_true", help="bfloat16 autocast on both sides")
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:

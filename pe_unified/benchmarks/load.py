@@ -18,7 +18,6 @@ from typing import Any
 from mmengine.hooks import Hook
 
 from pe_unified.engine import PERunner, load_config
-from pe_unified.options import positive
 
 
 class Stopwatch(Hook):
@@ -38,16 +37,6 @@ class Stopwatch(Hook):
             hub = runner.message_hub
             self.waits.append(hub.get_scalar("train/data_time").current())
             self.iterations.append(hub.get_scalar("train/time").current())
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data-root", type=Path, help="a converted set; generated if not given")
-    parser.add_argument("--configs", nargs="+", default=["pe_cls_r50", "pe_unified_r50"])
-    parser.add_argument("--input-size", type=positive, default=256)
-    parser.add_argument("--batch-size", type=positive, default=8)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--iterations", type=positive, default=20)
-    parser.add_argument("--warmup", type=int, default=4)
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:

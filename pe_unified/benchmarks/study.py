@@ -30,45 +30,10 @@ from pe_unified.inference.model import InferenceModel
 from pe_unified.inference.reading import SliceReader, ahead
 from pe_unified.inference.survey import survey
 from pe_unified.memory import keep_freed_memory
-from pe_unified.options import BATCH_SIZE, positive
 from pe_unified.precision import fastest_precision
 
 #: Slices for a figure that is only told.
 _FEW = 16
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--checkpoint", type=Path, help="by pe-unified publish; without one only the ladder is run"
-    )
-    parser.add_argument("--study", type=Path, help="a DICOM folder; painted if not given")
-    parser.add_argument("--slices", type=positive, default=300, help="of the painted study")
-    parser.add_argument(
-        "--ladder-slices", type=int, default=32, help="timed on every rung; 0: no ladder"
-    )
-    parser.add_argument(
-        "--memory-of",
-        type=positive,
-        metavar="SLICES",
-        help="tell how much memory a study of so many slices takes, and time nothing",
-    )
-    parser.add_argument("--size", type=positive, default=512, help="of the stock models' input")
-    parser.add_argument("--backbone", default="R50", choices=BACKBONES)
-    parser.add_argument("--threads", type=positive, default=2, help="CPU threads")
-    parser.add_argument(
-        "--batch-size",
-        type=positive,
-        default=BATCH_SIZE,
-        help="ours, and of the tuned stock models",
-    )
-    parser.add_argument(
-        "--ways",
-        nargs="*",
-        default=["torch-bf16", "openvino-bf16", "openvino-bf16-nogate"],
-        metavar="WAY",
-        help="BACKEND-PRECISION, without the gate BACKEND-PRECISION-nogate; of torch-fp32, "
-        "torch-bf16, onnx-fp32, openvino-fp32, openvino-bf16; none for the ladder alone",
-    )
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:

@@ -16,7 +16,6 @@ from mmengine.optim import OptimWrapper
 from pe_unified.benchmarks.common import side_by_side
 from pe_unified.benchmarks.models import BACKBONES, detection
 from pe_unified.models.stock import as_channels_last, copy_to_stock, stock_batch, stock_models
-from pe_unified.options import positive
 from pe_unified.registry import MODELS
 from pe_unified.testing import tiny_batch
 
@@ -26,18 +25,6 @@ HEADS = {
     "seg": dict(type="PESegHead", losses=[dict(type="PixelCrossEntropyLoss")]),
     "det": detection(small_lesions=False),
 }
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--size", type=positive, default=256, help="rows and columns of a slice")
-    parser.add_argument("--batch-size", type=positive, default=2, help="slices per iteration")
-    parser.add_argument(
-        "--repeats", type=positive, default=15, help="timed repeats, median reported"
-    )
-    parser.add_argument("--threads", type=positive, default=2, help="CPU threads of torch")
-    parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), choices=BACKBONES)
-    parser.add_argument("--heads", nargs="+", default=list(HEADS), choices=HEADS)
-    parser.add_argument("--amp", action="store_true", help="bfloat16 autocast on both sides")
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:

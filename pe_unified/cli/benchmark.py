@@ -7,27 +7,21 @@ Every row is ``{"what", "case", "ours", "reference", "ratio", "unit", "machine",
 import argparse
 import ast
 import importlib
-import sys
 from pathlib import Path
 
+from pe_unified.benchmarks.arguments import ADD_ARGUMENTS
 from pe_unified.command import exit_on_user_error
-
-KINDS = ("convert", "load", "train", "infer", "study")
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     kinds = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
-    for kind in KINDS:
+    for kind, add_arguments in ADD_ARGUMENTS.items():
         source = Path(__file__).parents[1] / "benchmarks" / f"{kind}.py"
         summary = (ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or "").strip()
         sub = kinds.add_parser(kind, help=summary.splitlines()[0], description=summary)
-        if kind not in sys.argv[1:2]:  # what the others need takes seconds to load
-            continue
-        module = importlib.import_module(f"pe_unified.benchmarks.{kind}")
-        module.add_arguments(sub)
+        add_arguments(sub)
         sub.add_argument("--out", type=Path, help="write the rows to this JSON file")
-        sub.set_defaults(run=module.run)
     return parser
 
 
@@ -45,7 +39,7 @@ def main() -> None:
             "machine": machine,
             "versions": versions,
         }
-        for row in args.run(args)
+        for row in importlib.import_module(f"pe_unified.benchmarks.{args.what}").run(args)
     ]
     if not rows:  # a benchmark that only tells
         return

@@ -5,12 +5,14 @@ import importlib
 
 import pytest
 
+from pe_unified.benchmarks.arguments import ADD_ARGUMENTS
+
 
 @pytest.mark.parametrize("syntax", ["plain", "rle"])
 def test_both_sides_are_measured(monkeypatch, syntax):
     module = importlib.import_module("pe_unified.benchmarks.convert")
     parser = argparse.ArgumentParser()
-    module.add_arguments(parser)
+    ADD_ARGUMENTS["convert"](parser)
     words = "--patients 2 --slices 8 --size 96 --workers 1 --repeats 1 --syntax"
     rows = module.run(parser.parse_args([*words.split(), syntax]))
     assert [row["case"].split(",")[0] for row in rows] == ["fumpe", "rsna"]

@@ -3,6 +3,8 @@ import sys
 
 import pytest
 
+from pe_unified.benchmarks.arguments import ADD_ARGUMENTS
+
 
 @pytest.fixture
 def load(repository, monkeypatch):
@@ -12,7 +14,7 @@ def load(repository, monkeypatch):
 
 def test_wait_is_a_part_of_the_iteration(load, tiny_dataset):
     parser = argparse.ArgumentParser()
-    load.add_arguments(parser)
+    ADD_ARGUMENTS["load"](parser)
     words = ["--data-root", str(tiny_dataset), "--configs", "pe_cls_r50", "--input-size", "64"]
     words += ["--batch-size", "2", "--workers", "0", "--iterations", "2", "--warmup", "1"]
     (row,) = load.run(parser.parse_args(words))

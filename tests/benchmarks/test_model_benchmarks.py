@@ -6,6 +6,7 @@ import importlib
 import pytest
 import torch
 
+from pe_unified.benchmarks.arguments import ADD_ARGUMENTS
 from pe_unified.testing import tiny_model_config
 
 
@@ -24,7 +25,7 @@ def _benchmark(name, monkeypatch):
 
 def _arguments(module, *words) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    module.add_arguments(parser)
+    ADD_ARGUMENTS[module.__name__.rpartition(".")[2]](parser)
     common = ["--size", "64", "--repeats", "1", "--threads", "1", "--backbones", "R50"]
     return parser.parse_args([*common, *words])
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from studies import write_checkpoint
 
+from pe_unified.benchmarks.arguments import ADD_ARGUMENTS
 from pe_unified.ct.study import open_study
 from pe_unified.inference import load_model
 from pe_unified.testing import tiny_model_config
@@ -41,7 +42,7 @@ def words_of_command(painted_set, tmp_path):
 
 def arguments(module, painted_set, tmp_path, *words):
     parser = argparse.ArgumentParser()
-    module.add_arguments(parser)
+    ADD_ARGUMENTS["study"](parser)
     return parser.parse_args([*words_of_command(painted_set, tmp_path), *words])
 
 

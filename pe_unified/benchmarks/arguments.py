@@ -1,0 +1,97 @@
+"""What each benchmark can be told; light, so that ``--help`` answers at once."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from pe_unified.options import BATCH_SIZE, positive
+
+BACKBONES = ("R50", "Swin-T")
+TASKS = ("cls", "seg", "det")
+
+
+def _convert(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--patients", type=positive, default=4)
+    parser.add_argument("--slices", type=positive, default=100, help="per patient")
+    parser.add_argument("--size", type=positive, default=512, help="rows and columns")
+    parser.add_argument(
+        "--workers", type=positive, nargs="+", default=[1, 2], help="numbers to try"
+    )
+    parser.add_argument("--syntax", choices=["plain", "rle"], default="plain", help="of the DICOM")
+    parser.add_argument("--repeats", type=positive, default=5)
+
+
+def _load(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-root", type=Path, help="a converted set; generated if not given")
+    parser.add_argument("--configs", nargs="+", default=["pe_cls_r50", "pe_unified_r50"])
+    parser.add_argument("--input-size", type=positive, default=256)
+    parser.add_argument("--batch-size", type=positive, default=8)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--iterations", type=positive, default=20)
+    parser.add_argument("--warmup", type=int, default=4)
+
+
+def _train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--size", type=positive, default=256, help="rows and columns of a slice")
+    parser.add_argument("--batch-size", type=positive, default=2, help="slices per iteration")
+    parser.add_argument(
+        "--repeats", type=positive, default=15, help="timed repeats, median reported"
+    )
+    parser.add_argument("--threads", type=positive, default=2, help="CPU threads of torch")
+    parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), choices=BACKBONES)
+    parser.add_argument("--heads", nargs="+", default=list(TASKS), choices=TASKS)
+    parser.add_argument("--amp", action="store_true", help="bfloat16 autocast on both sides")
+
+
+def _infer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--size", type=positive, default=512, help="rows and columns of a slice")
+    parser.add_argument(
+        "--repeats", type=positive, default=9, help="timed repeats, median reported"
+    )
+    parser.add_argument("--threads", type=positive, default=2, help="CPU threads of torch")
+    parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), choices=BACKBONES)
+    parser.add_argument("--amp", action="store_true", help="bfloat16 autocast on both sides")
+
+
+def _study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint", type=Path, help="by pe-unified publish; without one only the ladder is run"
+    )
+    parser.add_argument("--study", type=Path, help="a DICOM folder; painted if not given")
+    parser.add_argument("--slices", type=positive, default=300, help="of the painted study")
+    parser.add_argument(
+        "--ladder-slices", type=int, default=32, help="timed on every rung; 0: no ladder"
+    )
+    parser.add_argument(
+        "--memory-of",
+        type=positive,
+        metavar="SLICES",
+        help="tell how much memory a study of so many slices takes, and time nothing",
+    )
+    parser.add_argument("--size", type=positive, default=512, help="of the stock models' input")
+    parser.add_argument("--backbone", default="R50", choices=BACKBONES)
+    parser.add_argument("--threads", type=positive, default=2, help="CPU threads")
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        default=BATCH_SIZE,
+        help="ours, and of the tuned stock models",
+    )
+    parser.add_argument(
+        "--ways",
+        nargs="*",
+        default=["torch-bf16", "openvino-bf16", "openvino-bf16-nogate"],
+        metavar="WAY",
+        help="BACKEND-PRECISION, without the gate BACKEND-PRECISION-nogate; of torch-fp32, "
+        "torch-bf16, onnx-fp32, openvino-fp32, openvino-bf16; none for the ladder alone",
+    )
+
+
+#: By the kind of benchmark.
+ADD_ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "convert": _convert,
+    "load": _load,
+    "train": _train,
+    "infer": _infer,
+    "study": _study,
+}
