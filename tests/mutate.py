@@ -95,7 +95,7 @@ def copy_tree(target: Path) -> None:
     )
     for name in filter(None, listed.stdout.split("\0")):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, target / name)
+        shutil.copyfile(ROOT / name, target / name, follow_symlinks=False)
 
 
 def main() -> int:
