@@ -214,8 +214,15 @@ def test_resize_keeps_image_and_mask_together(size):
     assert results["hu"].shape == (rows, cols, 1)
     assert results["scale_factor"] == (cols / 96, rows / 96)
     assert overlap(results) > 0.8
-    # No number of an embolus in between two others, as interpolation would give.
-    assert set(np.unique(results["instance_map"])) <= {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("size", [60, 150])
+def test_resize_makes_no_instances_of_its_own(size):
+    """Between background and instance 3 there is no 1 and no 2."""
+    given = sample()
+    given["instance_map"] = np.where(given["instance_map"] > 0, 3, 0).astype(np.uint16)
+    resized = ResizeSlice(size).transform(given)["instance_map"]
+    assert resized.shape == (size, size) and set(np.unique(resized)) == {0, 3}
 
 
 def test_scale_is_relative_to_the_crop():
