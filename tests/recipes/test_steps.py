@@ -81,7 +81,8 @@ def test_two_steps_leave_a_summary(finished, tmp_path):
     assert low <= reused["metrics"]["cls/auc"] <= high
     (comparison,) = summary["comparisons"]
     expected = reused["metrics"]["cls/auc"] - scratch["metrics"]["cls/auc"]
-    assert comparison["difference"] == pytest.approx(expected)
+    assert comparison["difference"] == pytest.approx(expected) and expected
+    assert comparison["by_seed"] == [pytest.approx(expected)]
     for name in ("summary.md", "roc.png", "auc_by_step.png", "overlays.png"):
         assert (work_dir / name).stat().st_size > 0
     assert NOTE in (work_dir / "summary.md").read_text()
@@ -247,6 +248,16 @@ def test_other_annotations_are_another_run(finished, recipe):
             run_recipe(recipe, finished.work_dir, str(finished.data), report=quiet)
     finally:
         file.write_text(text)
+
+
+def test_another_earlier_step_is_another_run(finished, recipe, tmp_path):
+    """The step itself is as it was; what it starts from is trained otherwise."""
+    shutil.copytree(finished.work_dir, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/s1_cls")
+    changed = recipe.read_text() + "\nstep_settings = dict(s1_cls=dict(lr=5e-4))\n"
+    (tmp_path / "recipe.py").write_text(changed)
+    with pytest.raises(ConfigError, match=r"s4_cls_reused was begun with .* or an earlier step"):
+        run_recipe(tmp_path / "recipe.py", tmp_path / "run", str(finished.data), report=quiet)
 
 
 def test_other_settings_do_not_mix_with_an_old_run(finished, recipe):
