@@ -126,6 +126,8 @@ def test_a_demo_that_is_deaf_to_ctrl_c_ends_with_all_that_it_started(repository,
         wait_until(lambda: len(session(process)) >= 5, process)
         process.kill()
         wait_for_the_end_of_all(process)
+    painted = list((tmp_path / "data/raw/fumpe/CT_scans").glob("PAT*"))
+    assert len(painted) < 24, "painting was not brought to its end"
 
 
 @pytest.mark.parametrize("whom", ["group", "parent"])

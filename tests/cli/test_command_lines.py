@@ -111,6 +111,13 @@ def test_overrides_that_are_none(command, option):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("tool", ["infer", "infer_batch"])
+def test_counts_begin_at_one(command, tmp_path, tool):
+    words = [tmp_path, "--checkpoint", "m.pth", "--out", tmp_path / "out", "--batch-size", "0"]
+    done = command(tool, *words)
+    assert done.returncode == 2 and "must be at least 1, got 0" in done.stderr
+
+
 def test_missing_data_names_the_cure(command, tmp_path):
     places = ["--data-root", tmp_path, "--work-dir", tmp_path / "run"]
     done = command("train", "configs/pe_cls_r50.py", *places, "--cfg-options", *SMALL)
