@@ -6,16 +6,6 @@ Time: not measured.
 Result: not measured.
 """
 
-_base_ = "pe_cls_r50.py"
+_base_ = "pe_cls_convnext.py"
 
-pretrained = "timm://"
-
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type="PETimm",
-        model_name="resnet18",
-        pretrained=pretrained,
-        frozen_stages=-1,
-    ),
-)
+model = dict(backbone=dict(model_name="resnet18"))

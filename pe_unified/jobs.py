@@ -17,6 +17,8 @@ import torch
 from pe_unified.progress import Display, drop, show_progress_by, tell
 from pe_unified.workers import Task, WorkerDied, as_they_end, begin_worker, usable_cores
 
+#: What the progress of all jobs is called.
+_ALL = "all steps"
 #: Takes one line of text.
 Report = Callable[[str], None]
 
@@ -59,69 +61,71 @@ def run_jobs(jobs: Sequence[Job], processes: int, report: Report) -> dict[str, A
         WorkerDied: a process was killed.
         Exception: whatever the first job that failed raised.
     """
-    with _whole_shown(jobs) as whole:
+    with _wrapped(lambda display: _Whole(display, jobs)):
         if processes > 1 and jobs:
             return _run_beside(jobs, processes, report)
         results = {}
         for job in jobs:
-            whole.current = job.name
-            results[job.name] = job.run(report)
-            whole.drop(job.name)
+            with _wrapped(lambda display, name=job.name: _Renamed(display, name)):
+                results[job.name] = job.run(report)
+            drop(job.name)
         return results
 
 
-class _Whole:
-    """Shows the progress of jobs, and after each how far all of them are.
+@contextmanager
+def _wrapped(wrap: Callable[[Display], Display]) -> Iterator[None]:
+    """What shows progress, if anything does, within something else for a while."""
+    before = show_progress_by(None)
+    show_progress_by(wrap(before) if before else None)
+    try:
+        yield
+    finally:
+        show_progress_by(before)
 
-    Args:
-        display: shows both.
-        jobs: those that are to run.
-    """
 
-    def __init__(self, display: Display, jobs: Sequence[Job]) -> None:
-        self.display = display
-        self.costs = {job.name: job.cost for job in jobs}
-        self.shares = dict.fromkeys(self.costs, 0.0)
-        #: Of the jobs the one that runs in this process.
-        self.current = ""
+class _Renamed:
+    """Shows all progress under one name."""
+
+    def __init__(self, display: Display, name: str) -> None:
+        self.display, self.name = display, name
 
     def show(self, title: str, done: int, total: int | None, state: str) -> None:
-        self.display.show(title, done, total, state)
-        name = title if title in self.costs else self.current
-        if name and total and len(self.costs) > 1:
-            self.shares[name] = max(self.shares[name], done / total)  # a test begins anew
-            cost = sum(self.costs[each] * share for each, share in self.shares.items())
-            self.display.show("all steps", round(cost), round(sum(self.costs.values())), "")
+        self.display.show(self.name, done, total, state)
 
     def drop(self, title: str) -> None:
-        if title in self.shares:
-            self.shares[title] = 1.0
-        self.display.drop(title)
+        self.display.drop(self.name)
 
     def say(self, line: str) -> None:
         self.display.say(line)
 
 
-class _Nowhere:
-    """Where nothing is shown."""
+class _Whole:
+    """Shows the progress of jobs, and beside it how far all of them are."""
 
-    def show(self, title: str, done: int, total: int | None, state: str) -> None: ...
+    def __init__(self, display: Display, jobs: Sequence[Job]) -> None:
+        self.display = display
+        self.costs = {job.name: job.cost for job in jobs}
+        self.shares = dict.fromkeys(self.costs, 0.0)
 
-    def drop(self, title: str) -> None: ...
+    def show(self, title: str, done: int, total: int | None, state: str) -> None:
+        self.display.show(title, done, total, state)
+        if title in self.costs and total and len(self.costs) > 1:
+            self._count(title, done / total)
 
-    def say(self, line: str) -> None: ...
+    def drop(self, title: str) -> None:
+        self.display.drop(title)
+        if title in self.costs:
+            self.shares[title] = 1.0
+            if min(self.shares.values()) == 1.0:
+                self.display.drop(_ALL)
 
+    def say(self, line: str) -> None:
+        self.display.say(line)
 
-@contextmanager
-def _whole_shown(jobs: Sequence[Job]) -> Iterator[_Whole]:
-    before = show_progress_by(None)
-    whole = _Whole(before or _Nowhere(), jobs)
-    show_progress_by(whole if before else None)
-    try:
-        yield whole
-    finally:
-        show_progress_by(before)
-        drop("all steps")
+    def _count(self, name: str, share: float) -> None:
+        self.shares[name] = max(self.shares[name], share)  # a test begins anew
+        cost = sum(self.costs[each] * share for each, share in self.shares.items())
+        self.display.show(_ALL, round(cost), round(sum(self.costs.values())), "")
 
 
 def _run_beside(jobs: Sequence[Job], processes: int, report: Report) -> dict[str, Any]:

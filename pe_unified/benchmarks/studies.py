@@ -7,7 +7,7 @@ from pathlib import Path
 import pydicom
 from pydicom.uid import generate_uid
 
-from pe_unified.ct.study import open_study
+from pe_unified.ct.opening import open_study
 
 
 def painted(folder: Path, slices: int) -> Path:

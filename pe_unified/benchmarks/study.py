@@ -23,7 +23,7 @@ from pe_unified.benchmarks.ladder import OURS, STOCK, TUNED, Rung, build_rungs, 
 from pe_unified.benchmarks.models import BACKBONES, untrained_checkpoint
 from pe_unified.benchmarks.studies import lengthened, painted
 from pe_unified.benchmarks.whole_study import predictor_of, tell_memory, whole_studies
-from pe_unified.ct.study import open_study
+from pe_unified.ct.opening import open_study
 from pe_unified.datasets.slice_transforms import ResizeSlice
 from pe_unified.inference import StudyPredictor, load_model
 from pe_unified.inference.model import InferenceModel

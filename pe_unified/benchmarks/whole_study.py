@@ -14,7 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pe_unified.benchmarks.studies import first_half
-from pe_unified.ct.study import open_study
+from pe_unified.ct.opening import open_study
 from pe_unified.inference import SlicePrediction, StudyPredictor, load_model
 from pe_unified.inference.engines import exported_folder
 from pe_unified.inference.export import export_model

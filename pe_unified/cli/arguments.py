@@ -21,32 +21,44 @@ class ConfigOverrides(argparse.Action):
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", help="a Python config, such as configs/pe_cls_r50.py")
-    parser.add_argument("--data-root", help="the converted data set's folder")
+    parser.add_argument("config", help="a config by its name or file, such as pe_cls_r50")
+    add_data_root(parser)
     parser.add_argument(
         "--work-dir",
         help="where results go; a folder under work_dirs named after the config by default",
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=ConfigOverrides,
-        metavar="KEY=VALUE",
-        help="override settings of the config, e.g. max_iters=500 lr=1e-4; "
+    add_overrides(
+        parser,
+        "override settings of the config, e.g. max_iters=500 lr=1e-4; "
         "a key that neither the config has nor the part there takes is refused",
     )
+    add_trust(parser)
+    add_launcher(parser, "how this process was started")
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+
+
+def add_data_root(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-root", help="the converted data set's folder")
+
+
+def add_overrides(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=ConfigOverrides, metavar="KEY=VALUE", help=what
+    )
+
+
+def add_launcher(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help=what
+    )
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-checkpoint",
         action="store_true",
         help="load checkpoints that contain pickled code; it will be run",
     )
-    parser.add_argument(
-        "--launcher",
-        choices=["none", "pytorch", "slurm", "mpi"],
-        default="none",
-        help="how this process was started",
-    )
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
 
 
 def read_config(args: argparse.Namespace, of_checkpoint: bool = False) -> "Config":

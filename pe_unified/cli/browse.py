@@ -10,7 +10,7 @@ Examples:
 import argparse
 from pathlib import Path
 
-from pe_unified.cli.arguments import ConfigOverrides
+from pe_unified.cli.arguments import add_data_root, add_overrides
 from pe_unified.command import exit_on_user_error
 
 
@@ -18,19 +18,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="a Python config, such as configs/pe_unified_r50.py")
+    parser.add_argument("config", help="a config by its name or file, such as pe_unified_r50")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where it goes")
-    parser.add_argument("--data-root", help="the converted data set's folder")
+    add_data_root(parser)
     parser.add_argument("--split", choices=["train", "val", "test"], default="train")
     parser.add_argument("--number", type=int, default=24, metavar="N", help="slices (24)")
     parser.add_argument("--seed", type=int, default=0, help="of the choice and the augmentation")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=ConfigOverrides,
-        metavar="KEY=VALUE",
-        help="as in train.py",
-    )
+    add_overrides(parser, "override settings, as for training")
     return parser
 
 

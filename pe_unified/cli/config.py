@@ -9,7 +9,7 @@ Examples:
 
 import argparse
 
-from pe_unified.cli.arguments import ConfigOverrides
+from pe_unified.cli.arguments import add_overrides
 from pe_unified.command import exit_on_user_error
 from pe_unified.config_files import config_names, find_config
 
@@ -19,13 +19,7 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("config", nargs="?", help="a name or a file; all names are listed without")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=ConfigOverrides,
-        metavar="KEY=VALUE",
-        help="override settings, as for training",
-    )
+    add_overrides(parser, "override settings, as for training")
     return parser
 
 

@@ -12,6 +12,7 @@ Example:
 import argparse
 from pathlib import Path
 
+from pe_unified.cli.arguments import add_trust
 from pe_unified.command import exit_on_user_error
 from pe_unified.options import BACKENDS
 from pe_unified.progress import phase
@@ -24,9 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("checkpoint", type=Path, help="the trained model")
     parser.add_argument("--backend", choices=BACKENDS[1:], required=True)
     parser.add_argument("--out", type=Path, help="folder; default: beside the checkpoint")
-    parser.add_argument(
-        "--trust-checkpoint", action="store_true", help="run code that the checkpoint may contain"
-    )
+    add_trust(parser)
     return parser
 
 

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pe_unified.cli.arguments import add_trust
 from pe_unified.command import exit_on_user_error
 from pe_unified.disclaimer import RESEARCH_LINE
 from pe_unified.options import BACKENDS, BATCH_SIZE, LUNG_SOURCES, STUDY_ENDINGS, positive
@@ -109,9 +110,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the exported model; default: beside the checkpoint, named after the backend",
     )
-    parser.add_argument(
-        "--trust-checkpoint", action="store_true", help="run code that the checkpoint may contain"
-    )
+    add_trust(parser)
 
 
 def predictor_settings(args: argparse.Namespace) -> "PredictorSettings":

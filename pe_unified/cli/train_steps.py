@@ -13,7 +13,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pe_unified.cli.arguments import ConfigOverrides
+from pe_unified.cli.arguments import (
+    add_data_root,
+    add_launcher,
+    add_overrides,
+    add_trust,
+)
 from pe_unified.command import exit_on_user_error
 
 
@@ -21,8 +26,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("recipe", help="a recipe, such as configs/steps/r50.py")
-    parser.add_argument("--data-root", help="the converted data set's folder")
+    parser.add_argument("recipe", help="a recipe by its name or file, such as steps/r50")
+    add_data_root(parser)
     parser.add_argument(
         "--work-dir", help="where results go; work_dirs/<folder>_<name> of the recipe by default"
     )
@@ -33,13 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
         default=[0],
         help="train everything once per seed; arms are compared by their means over seeds",
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=ConfigOverrides,
-        metavar="KEY=VALUE",
-        help="override settings in every step, e.g. max_iters=500",
-    )
+    add_overrides(parser, "override settings in every step, e.g. max_iters=500")
     parser.add_argument(
         "--jobs",
         type=int,
@@ -48,11 +47,9 @@ def make_parser() -> argparse.ArgumentParser:
         help="steps trained at a time, each with its share of the cores and one GPU in turn; a "
         "small model trains about N times faster so, since it cannot fill many cores",
     )
-    parser.add_argument(
-        "--launcher",
-        choices=["none", "pytorch", "slurm", "mpi"],
-        default="none",
-        help="how this process was started; all that it started with it train every step together",
+    add_launcher(
+        parser,
+        "how this process was started; all that it started with it train every step together",
     )
     parser.add_argument("--note", default="", help="a line that stands under every figure")
     parser.add_argument("--amp", action="store_true", help="train in bfloat16 mixed precision")
@@ -61,11 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="go on where an earlier run stopped; a recipe does so anyway",
     )
-    parser.add_argument(
-        "--trust-checkpoint",
-        action="store_true",
-        help="load checkpoints that contain pickled code; it will be run",
-    )
+    add_trust(parser)
     return parser
 
 

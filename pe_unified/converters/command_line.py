@@ -60,14 +60,7 @@ def make_parser(description: str, raw_help: str) -> argparse.ArgumentParser:
         default=(0.7, 0.15, 0.15),
         help="shares of the patients (default: 0.7 0.15 0.15)",
     )
-    parser.add_argument(
-        "--folds",
-        type=int,
-        default=0,
-        metavar="K",
-        help="also write fold<i>_train.json and fold<i>_val.json, i = 0 .. K-1, over the patients "
-        "outside the test split",
-    )
+    add_folds(parser)
     parser.add_argument(
         "--groups",
         type=Path,
@@ -91,6 +84,17 @@ def make_parser(description: str, raw_help: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--quiet", action="store_true", help="no progress")
     return parser
+
+
+def add_folds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--folds",
+        type=int,
+        default=0,
+        metavar="K",
+        help="also write fold<i>_train.json and fold<i>_val.json, i = 0 .. K-1, over the patients "
+        "outside the test split",
+    )
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:

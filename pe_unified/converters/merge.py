@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pe_unified.converters.command_line import command
+from pe_unified.converters.command_line import add_folds, command
 from pe_unified.converters.contract.annotations import SplitFile, load_split_file
 from pe_unified.converters.contract.schema import CONVERTER_VERSION, info_entry, own_folder
 from pe_unified.converters.contract.splits import SPLITS, assign_folds, check_division
@@ -355,14 +355,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--names", nargs="+", help="of the sets, for prefixes (default: the folders' names)"
     )
-    parser.add_argument(
-        "--folds",
-        type=int,
-        default=0,
-        metavar="K",
-        help="also write fold<i>_train.json and fold<i>_val.json, i = 0 .. K-1, over the patients "
-        "outside the test splits",
-    )
+    add_folds(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the folds (default: %(default)s)")
     return parser
 

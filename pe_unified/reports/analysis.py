@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pe_unified.ct.errors import DataError
-from pe_unified.ct.study import CTStudy, open_study
+from pe_unified.ct.opening import open_study
+from pe_unified.ct.study import CTStudy
 from pe_unified.inference.lesions import find_lesions, judge_study
 from pe_unified.inference.lung_sources import lung_source
 from pe_unified.inference.predictor import Progress, StudyPredictor
@@ -100,7 +101,7 @@ def analyse_study(
     """Analyse one study and write its report into ``out``.
 
     Args:
-        path: whatever :func:`~pe_unified.ct.study.open_study` opens.
+        path: whatever :func:`~pe_unified.ct.opening.open_study` opens.
         out: folder; gets the files of :func:`~pe_unified.reports.files.write_files`.
         predictor: holds the model.
         options: see :class:`AnalysisOptions`.

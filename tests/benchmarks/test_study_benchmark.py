@@ -11,7 +11,7 @@ import torch
 from studies import write_checkpoint
 
 from pe_unified.benchmarks.arguments import ADD_ARGUMENTS
-from pe_unified.ct.study import open_study
+from pe_unified.ct.opening import open_study
 from pe_unified.inference import load_model
 from pe_unified.testing import tiny_model_config
 

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from rich.console import Console
 from studies import write_checkpoint
 
-from pe_unified.ct.study import open_study
+from pe_unified.ct.opening import open_study
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from dicom_files import write_hu
 
-from pe_unified.ct.study import open_study
+from pe_unified.ct.opening import open_study
 
 SHAPE = (6, 10, 8)  # slices, rows, cols
 SPACING = (0.6, 0.8, 1.5)  # row, col, slice

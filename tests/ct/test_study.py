@@ -13,7 +13,7 @@ from known_volume import ORIGIN, SHAPE, SPACING, assert_is_truth, read, write_fo
 
 from pe_unified.ct.archive import ArchiveLimits
 from pe_unified.ct.errors import DataError
-from pe_unified.ct.study import open_study
+from pe_unified.ct.opening import open_study
 
 
 def test_dicom_folder(tmp_path, truth, affine):

@@ -10,7 +10,7 @@ from known_volume import ORIGIN, SHAPE, SPACING, assert_is_truth, read, write_nr
 from pe_unified.ct.errors import DataError
 from pe_unified.ct.grids import placement_of, turn_of
 from pe_unified.ct.hu import HU_MAX, HU_MIN
-from pe_unified.ct.study import open_study
+from pe_unified.ct.opening import open_study
 from pe_unified.ct.volume_files import level_to_hu, open_nrrd, volume_shift
 
 

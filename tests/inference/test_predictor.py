@@ -7,7 +7,7 @@ import pytest
 import torch
 from studies import PIPELINE, VALIDATED, write_checkpoint
 
-from pe_unified.ct.study import open_study
+from pe_unified.ct.opening import open_study
 from pe_unified.datasets import PESliceDataset
 from pe_unified.evaluation.segmentation import threshold_bin
 from pe_unified.inference.model import load_model

@@ -151,11 +151,22 @@ class BackboneTester:
         assert behind == lacking
 
 
-class DecoderTester:
-    """``build()`` gives the decoder under test, for the levels of ``LEVELS`` and an image."""
+class OnLevelsTester:
+    """Of parts that take the levels of ``LEVELS`` and an image."""
 
-    def build(self) -> nn.Module:
+    def build(self, **options: Any) -> nn.Module:
         raise NotImplementedError
+
+    def test_saves_and_loads(self):
+        first, second = self.build().eval(), self.build().eval()
+        round_trip(first, second)
+        levels, image = levels_for((64, 64)), torch.randn(2, 3, 64, 64)
+        with torch.no_grad():
+            torch.testing.assert_close(first(levels, image), second(levels, image))
+
+
+class DecoderTester(OnLevelsTester):
+    """``build()`` gives the decoder under test."""
 
     @pytest.mark.parametrize("size", ODD_SIZES)
     def test_gives_a_map_of_the_width_it_declares(self, size):
@@ -174,22 +185,12 @@ class DecoderTester:
         read = [index for index, level in enumerate(levels) if level.grad is not None]
         assert read == sorted(decoder.levels_read)
 
-    def test_saves_and_loads(self):
-        first, second = self.build().eval(), self.build().eval()
-        round_trip(first, second)
-        levels, image = levels_for((64, 64)), torch.randn(2, 3, 64, 64)
-        with torch.no_grad():
-            torch.testing.assert_close(first(levels, image), second(levels, image))
 
-
-class HeadTester:
-    """``build(**options)`` gives the head under test, for the levels of ``LEVELS``."""
+class HeadTester(OnLevelsTester):
+    """``build(**options)`` gives the head under test."""
 
     task: str
     prediction_fields: tuple[str, ...]
-
-    def build(self, **options: Any) -> nn.Module:
-        raise NotImplementedError
 
     def samples(self, size: tuple[int, int], **options: Any) -> list[PEDataSample]:
         samples = tiny_batch(size, labels=(self.task,), **options)["data_samples"]
@@ -217,13 +218,6 @@ class HeadTester:
         assert without_gradient(head) == []
         read = [index for index, level in enumerate(levels) if level.grad is not None]
         assert read == sorted(head.levels_read)
-
-    def test_saves_and_loads(self):
-        first, second = self.build().eval(), self.build().eval()
-        round_trip(first, second)
-        levels, image = levels_for((64, 64)), torch.randn(2, 3, 64, 64)
-        with torch.no_grad():
-            torch.testing.assert_close(first(levels, image), second(levels, image))
 
     def test_bfloat16_autocast_gives_finite_float32(self):
         head, size = self.build().train(), (64, 64)

@@ -1,8 +1,10 @@
 import gzip
 
 import numpy as np
+import pytest
 from dicom_files import write_enhanced, write_hu
 
+from pe_unified.ct.errors import DataError
 from pe_unified.reports.case_list import find_studies, skipped_files
 
 HU = np.zeros((6, 16, 16), np.int16)
@@ -31,3 +33,21 @@ def test_the_data_of_a_header_are_not_skipped(tmp_path):
         (tmp_path / name).write_bytes(b"")
     studies = find_studies(tmp_path)
     assert skipped_files(tmp_path, studies) == ["broken.raw"]
+
+
+def test_studies_are_found_in_natural_order(tmp_path):
+    for name in ("case10", "case9", ".hidden"):
+        (tmp_path / name).mkdir()
+    files = ("a.zip", "b.nii.gz", "c.nrrd", "d.MHA", "e.mhd", "f.tar", "g.tar.gz", "h.tgz")
+    others = ("1.dcm", "c.dcm.gz", "notes.txt")
+    for name in (*files, *others, "e.zraw"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "e.mhd").write_text("ElementDataFile = e.zraw")
+    studies = find_studies(tmp_path)
+    assert [path.name for path in studies] == [*files[:3], "case9", "case10", *files[3:]]
+    # The data of a header are neither a study nor skipped.
+    assert skipped_files(tmp_path, studies) == list(others)
+    with pytest.raises(DataError, match="no study in it"):
+        find_studies(tmp_path / "case9")
+    with pytest.raises(DataError, match="no such folder"):
+        find_studies(tmp_path / "absent")

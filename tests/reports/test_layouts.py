@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from pe_unified.ct.lungs import lung_mask
-from pe_unified.ct.study import open_study
+from pe_unified.ct.opening import open_study
 from pe_unified.phantom.command import write_layout
 from pe_unified.phantom.study import STRUCTURES
 from pe_unified.reports import analyse_study

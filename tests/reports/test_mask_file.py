@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 from dicom_files import write_hu
 
-from pe_unified.ct.study import open_study
+from pe_unified.ct.opening import open_study
 from pe_unified.reports.mask_file import write_mask
 
 SHAPE = (5, 8, 6)  # slices, rows, cols

@@ -1,0 +1,275 @@
+"""Opening a study, whatever it lies in: a folder, a file, an archive."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pe_unified.ct.archive import (
+    ArchiveLimits,
+    is_gzipped,
+    unpack_gzip,
+    unpack_tar,
+    unpack_zip,
+)
+from pe_unified.ct.companions import is_companion
+from pe_unified.ct.dicom import read_hu
+from pe_unified.ct.errors import COPY_AGAIN, COPY_OR_REMOVE, DataError
+from pe_unified.ct.grids import placement_of, turn_of
+from pe_unified.ct.headers import (
+    FolderScan,
+    SliceHeader,
+    agreed,
+    list_files,
+    read_headers,
+    scan_files,
+)
+from pe_unified.ct.meta_image import open_meta
+from pe_unified.ct.series import SeriesChoice, choose_series
+from pe_unified.ct.stack import stack_slices
+from pe_unified.ct.study import CTStudy, FileGrid, Spacing
+from pe_unified.ct.temporary_folder import scratch_folder
+from pe_unified.ct.volume_files import (
+    RawArray,
+    level_to_hu,
+    nifti_is_placed,
+    open_nifti,
+    open_nrrd,
+    volume_shift,
+)
+from pe_unified.options import META_IMAGE, NIFTI, NRRD, TAR
+
+_Choose = Callable[[Sequence[SliceHeader], str], SeriesChoice]
+
+
+@contextmanager
+def open_study(
+    path: str | os.PathLike,
+    series_uid: str | None = None,
+    limits: ArchiveLimits | None = None,
+    study_uid: str | None = None,
+) -> Iterator[CTStudy]:
+    """Open a study: a folder of DICOM slices, a DICOM file of one or many, or a file with one of
+    the endings of :data:`~pe_unified.options.STUDY_FILES`: a volume, or an archive of either.
+
+    What has to be unpacked lies in a temporary folder until the study is closed.
+
+    Args:
+        path: folder or file.
+        series_uid: of several series in a folder take this one (see ``choose_series``).
+        limits: what an archive may unpack to.
+        study_uid: of several studies take this one, or ``newest`` (see ``choose_study``).
+
+    Raises:
+        SeveralStudies: of several patients or dates, and none is asked for.
+        DataError: nothing there, unreadable, or no axial CT.
+    """
+    path = Path(path)
+    with scratch_folder() as scratch:
+        try:
+            choose = partial(choose_series, series_uid=series_uid, study=study_uid)
+            study = _open(path, choose, scratch, limits)
+            broken = tuple(_as_packed(path, error, scratch) for error in study.broken)
+            yield replace(study, broken=broken)
+        except DataError as error:
+            raise _as_packed(path, error, scratch) from error
+
+
+def _as_packed(path: Path, error: DataError, scratch: Path) -> DataError:
+    """The error with the faulty file as its owner knows it, not where it was unpacked to."""
+    if not Path(error.where).is_relative_to(scratch):
+        return error
+    unpacked = Path(error.where).relative_to(scratch)
+    return error.at(path.joinpath(*unpacked.parts[1:]))
+
+
+def _open(path: Path, choose: _Choose, scratch: Path, limits: ArchiveLimits | None) -> CTStudy:
+    name = path.name.lower()
+    if path.is_dir():
+        return _from_folder(path, choose, scratch, limits)
+    if not path.exists():
+        raise DataError(path, "no such file or folder", "check the path")
+    if not path.is_file():
+        raise DataError(path, "neither a file nor a folder", "check the path")
+    if name.endswith(NIFTI):
+        return _from_nifti(path, scratch, limits or ArchiveLimits())
+    if name.endswith(NRRD):
+        return _from_raw(path, *open_nrrd(path, scratch, limits or ArchiveLimits()))
+    if name.endswith(META_IMAGE):
+        return _from_raw(path, *open_meta(path, scratch, limits or ArchiveLimits()))
+    if name.endswith((".zip", *TAR)):
+        unpacked = scratch / "unpacked"
+        unpacked.mkdir()
+        (unpack_zip if name.endswith(".zip") else unpack_tar)(path, unpacked, limits)
+        return replace(_open(unpacked, choose, scratch, limits), source=path)
+    plain = _unpacked(path, scratch / path.name, limits or ArchiveLimits())
+    return _from_series(FolderScan(read_headers(plain)), path, choose)
+
+
+def _is_volume(path: Path) -> bool:
+    return path.name.lower().endswith((*NIFTI, *NRRD, *META_IMAGE))
+
+
+def _unpacked(path: Path, target: Path, limits: ArchiveLimits) -> Path:
+    """Where a file of slices lies that is gzipped no more."""
+    if path.suffix.lower() != ".gz" or is_companion(path) or not is_gzipped(path):
+        return path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        unpack_gzip(path, target, limits)
+    except DataError:
+        target.unlink(missing_ok=True)
+        raise
+    return target
+
+
+def _all_unpacked(
+    folder: Path, files: Sequence[Path], target: Path, limits: ArchiveLimits
+) -> tuple[list[Path], list[DataError]]:
+    """Files of a folder, gzipped no more; and errors of those that cannot be unpacked."""
+    plain, broken, left = [], [], limits.total_bytes
+    for path in files:
+        place = target / path.relative_to(folder)
+        try:
+            plain.append(_unpacked(path, place, replace(limits, total_bytes=left)))
+        except DataError as error:
+            broken.append(error)
+        else:
+            left -= place.stat().st_size if plain[-1] == place else 0
+    return plain, broken
+
+
+def _from_folder(
+    folder: Path, choose: _Choose, scratch: Path, limits: ArchiveLimits | None
+) -> CTStudy:
+    """The series of a folder; where there is no slice in it, its only volume file."""
+    files = list_files(folder)
+    plain, broken = _all_unpacked(folder, files, scratch / "plain", limits or ArchiveLimits())
+    scan = scan_files(plain)
+    scan.broken += broken
+    volumes = [file for file in files if _is_volume(file)]
+    if not scan.headers and len(volumes) == 1:
+        volume = _open(volumes[0], choose, scratch, limits)
+        return replace(volume, broken=tuple(scan.broken))
+    if not scan.headers and volumes:
+        reason = f"{len(volumes)} volume files, and no DICOM slice"
+        raise DataError(folder, reason, "point to the one that is the CT")
+    if scan.broken and not scan.headers:
+        raise scan.broken[0]
+    return _from_series(scan, folder, choose)
+
+
+def _from_series(scan: FolderScan, where: Path, choose: _Choose) -> CTStudy:
+    choice = choose(scan.headers, os.fspath(where))
+    notes = [choice.reason] if choice.reason else []
+    notes += choice.notes
+    if scan.broken:
+        notes.append(f"left out {len(scan.broken)} files that could not be read")
+    if scan.ignored:
+        notes.append(f"left out {len(scan.ignored)} files that are no slices")
+    return replace(_from_stack(choice.slices, notes, where), broken=tuple(scan.broken))
+
+
+def _from_stack(headers: Sequence[SliceHeader], notes: Sequence[str], where: Path) -> CTStudy:
+    stack = stack_slices(headers)
+    slices = stack.slices
+    shape = (len(slices), agreed(slices, "rows"), agreed(slices, "cols"))
+
+    def read(index: int) -> np.ndarray:
+        header = slices[index]
+        level = read_hu(header.path, header.frame, stack.rescale)
+        if level.shape != shape[1:]:
+            reason = f"pixels {level.shape}, the rest of the series {shape[1:]}"
+            raise DataError(header.path, reason, COPY_OR_REMOVE)
+        return level
+
+    return CTStudy(
+        source=where,
+        shape=shape,
+        spacing_mm=stack.spacing_mm,
+        origin_mm=stack.origin_mm,
+        direction=stack.direction,
+        step_mm=stack.step_mm,
+        z_mm=stack.z_mm,
+        read=read,
+        files=tuple(header.path for header in slices),
+        frames=tuple(header.frame.number if header.frame else None for header in slices),
+        sop_uids=tuple(header.sop_uid for header in slices),
+        study_uid=agreed(slices, "study_uid"),
+        series_uid=agreed(slices, "series_uid"),
+        patient_id=agreed(slices, "patient_id"),
+        notes=(*notes, *stack.notes()),
+        missing_slices=stack.missing,
+        places_mm=stack.places_mm,
+        thickness_mm=agreed(slices, "thickness"),
+        uneven_steps=stack.uneven,
+        placed=stack.placed,
+        contradictions=stack.contradictions,
+    )
+
+
+def _from_raw(path: Path, raw: RawArray, affine: np.ndarray | None) -> CTStudy:
+    # Mapped anew for every slice: pages that were read do not stay in memory.
+    return _from_array(path, raw.shape, affine, raw.dtype, raw.open, raw.placed)
+
+
+def _from_nifti(path: Path, scratch: Path, limits: ArchiveLimits) -> CTStudy:
+    plain = path
+    if path.name.lower().endswith(".gz"):
+        plain = scratch / "volume.nii"
+        unpack_gzip(path, plain, limits)
+    proxy, affine, dtype = open_nifti(plain, path)
+    return _from_array(path, proxy.shape, affine, dtype, lambda: proxy, nifti_is_placed(plain))
+
+
+def _from_array(
+    path: Path,
+    shape: tuple[int, ...],
+    affine: np.ndarray | None,
+    dtype: str,
+    opened: Callable[[], Any],
+    says_place: bool,
+) -> CTStudy:
+    """A study out of an array (i, j, k) that ``opened`` gives."""
+    if np.dtype(dtype).itemsize == 1:
+        reason = "8-bit values, too coarse for Hounsfield units"
+        raise DataError(path, reason, "export the CT itself, not a picture of it")
+    turn = turn_of(affine)
+    slices, rows, cols = (shape[axis] for axis in turn.axes)
+
+    def stored(index: int) -> np.ndarray:
+        try:
+            return turn.level(opened(), index)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(path, f"slice {index} cannot be read", COPY_AGAIN, error) from error
+
+    shift = volume_shift(stored(index) for index in range(slices))
+    notes = [f"no value is negative: {-shift} HU subtracted"] if shift else []
+    spacing: Spacing = (None, None, None)
+    origin, direction, step = (0.0, 0.0, 0.0), np.eye(3), (0.0, 0.0, 1.0)
+    z: tuple[float | None, ...] = (None,) * slices
+    if affine is not None:
+        placed = placement_of(affine, turn, shape)
+        spacing, origin, direction = placed.spacing_mm, placed.origin_mm, placed.direction
+        step = placed.step_mm
+        start = float(np.dot(origin, direction[:, 2]))
+        z = tuple(round(start + placed.spacing_mm[2] * index, 4) for index in range(slices))
+    return CTStudy(
+        source=path,
+        shape=(slices, rows, cols),
+        spacing_mm=spacing,
+        origin_mm=origin,
+        direction=direction,
+        step_mm=step,
+        z_mm=z,
+        read=lambda index: level_to_hu(stored(index), shift),
+        files=(path,),
+        notes=tuple(notes),
+        grid=FileGrid((shape[0], shape[1], shape[2]), affine, turn),
+        placed=says_place and affine is not None,
+    )
