@@ -10,8 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pe_unified.ct.errors import one_line, shown
-from pe_unified.errors import UserError
+from pe_unified.errors import UserError, one_line, shown
 from pe_unified.progress import ProgressBars, show_progress_by
 from pe_unified.workers import end_workers, follow_outer_command
 

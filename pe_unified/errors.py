@@ -1,5 +1,71 @@
-"""One base for all that a user can mend."""
+"""What a user can mend: what is wrong, where, and what to do about it."""
+
+import os
+import re
+
+#: What to do about a damaged file, and about one of many.
+COPY_AGAIN = "copy the file again from the source"
+COPY_OR_REMOVE = f"{COPY_AGAIN}, or remove it on purpose"
+#: From the first quote to the last one, or to the end: a name may hold quotes, or be cut off.
+_QUOTED = re.compile("'(.*'|.*$)", re.DOTALL)
+#: Longer reasons quote what a damaged file holds.
+_LONGEST = 300
 
 
 class UserError(Exception):
     """Its message says in one line what is wrong and what to do; a traceback would add nothing."""
+
+
+def one_line(text: str) -> str:
+    """Text fit for one line of a terminal: no line breaks, no control characters, not endless."""
+    shown = "".join(letter if letter.isprintable() else " " for letter in text)
+    shown = " ".join(shown.split())
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in short; without the path that the system's errors carry, which may
+    hold a patient's name."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__
+
+
+def shown(name: str | os.PathLike) -> str:
+    """A file's name as a terminal can show it, whatever bytes it is made of."""
+    return "".join(letter if letter.isprintable() else "?" for letter in os.fspath(name))
+
+
+class DataError(UserError, ValueError):
+    """A file or a patient that cannot be used.
+
+    Attributes:
+        where: the file, the folder or the patient.
+        reason: what is wrong with it, in one line; names of files in it are quoted.
+        cure: what the reader can do.
+        detail: what the system or a library says of it, which may hold any name; part of the
+            reason.
+    """
+
+    def __init__(
+        self, where: str | os.PathLike, reason: str, cure: str, detail: BaseException | str = ""
+    ):
+        self.where = os.fspath(where)
+        self.detail = first_line(detail) if isinstance(detail, BaseException) else detail
+        self._plain = reason
+        self.reason = one_line(f"{reason} ({self.detail})" if self.detail else reason)
+        self.cure = cure
+        super().__init__(f"{shown(where)}: {self.reason}; {cure}")
+
+    def at(self, where: str | os.PathLike) -> "DataError":
+        """The same of another place."""
+        return DataError(where, self._plain, self.cure, self.detail)
+
+    def without_names(self) -> str:
+        """Reason and cure without the name of any file, folder or patient."""
+        # Before anything is cut off, and with it the last quote.
+        return "; ".join(one_line(_QUOTED.sub("'...'", said)) for said in (self._plain, self.cure))
+
+    def __reduce__(self) -> tuple:
+        # The default would call the class with the one formatted message.
+        return type(self), (self.where, self._plain, self.cure, self.detail)

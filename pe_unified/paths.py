@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 
 
 def require_there(*inputs: Path) -> None:

@@ -39,6 +39,10 @@ class WorkerDied(UserError, RuntimeError):
         super().__init__(message)
 
 
+class SchedulerError(UserError, RuntimeError):
+    """A Dask cluster cannot be worked on; says what to start or install."""
+
+
 def usable_cores() -> int:
     """Cores that this process may use, which may be fewer than there are (``taskset``)."""
     if hasattr(os, "sched_getaffinity"):
@@ -152,13 +156,13 @@ def _dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
     try:
         from distributed import Client
     except ImportError as error:
-        raise SystemExit(
+        raise SchedulerError(
             "--scheduler needs Dask: pip install 'dask[distributed]' here and on the workers"
         ) from error
     try:
         client = Client(address, timeout=CONNECT_SECONDS)
     except (OSError, TimeoutError) as error:
-        raise SystemExit(
+        raise SchedulerError(
             f"no Dask scheduler answers at {address}; start one with `dask scheduler` and "
             "workers with `dask worker ADDRESS`"
         ) from error
@@ -166,7 +170,7 @@ def _dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
         try:
             client.wait_for_workers(1, timeout=WORKER_SECONDS)
         except TimeoutError as error:
-            raise SystemExit(
+            raise SchedulerError(
                 f"the Dask scheduler at {address} has no worker; start one with "
                 f"`dask worker {address}`"
             ) from error

@@ -39,10 +39,10 @@ def test_imports_run_one_way(repository):
     assert uphill == []
 
 
-def test_what_all_rooms_share_knows_of_ct_alone(repository):
+def test_what_all_rooms_share_knows_of_none(repository):
     for path in (repository / "pe_unified").glob("*.py"):
         if path.stem not in ("testing", "__main__"):
-            assert set(imported_rooms(path)) <= {"ct"}, path.name
+            assert set(imported_rooms(path)) == set(), path.name
 
 
 def test_the_examples_run(repository, tmp_path, monkeypatch):

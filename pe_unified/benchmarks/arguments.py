@@ -5,9 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pe_unified.options import BATCH_SIZE, positive
+from pe_unified.tasks import TASKS
 
 BACKBONES = ("R50", "Swin-T")
-TASKS = ("cls", "seg", "det")
+#: Backend and precision, with the gate or without.
+WAYS = tuple(
+    f"{way}{gate}"
+    for way in ("torch-fp32", "torch-bf16", "onnx-fp32", "openvino-fp32", "openvino-bf16")
+    for gate in ("", "-nogate")
+)
 
 
 def _convert(parser: argparse.ArgumentParser) -> None:
@@ -81,9 +87,9 @@ def _study(parser: argparse.ArgumentParser) -> None:
         "--ways",
         nargs="*",
         default=["torch-bf16", "openvino-bf16", "openvino-bf16-nogate"],
+        choices=WAYS,
         metavar="WAY",
-        help="BACKEND-PRECISION, without the gate BACKEND-PRECISION-nogate; of torch-fp32, "
-        "torch-bf16, onnx-fp32, openvino-fp32, openvino-bf16; none for the ladder alone",
+        help=f"of {', '.join(WAYS)}; none for the ladder alone",
     )
 
 

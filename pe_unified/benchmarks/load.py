@@ -51,10 +51,11 @@ def _data(given: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         raw, converted = Path(folder) / "raw", Path(folder) / "pe"
-        paint = f"phantom {raw} --layout fumpe --studies 6 --size 512 --slices 24"
-        convert = f"convert fumpe {raw} {converted} --split 0.4 0.3 0.3"
-        for command in (f"{paint} --workers 2 --quiet", f"{convert} --quiet"):
-            subprocess.run([sys.executable, "-m", "pe_unified", *command.split()], check=True)
+        paint = ["phantom", raw, "--layout", "fumpe", "--studies", "6", "--size", "512"]
+        paint += ["--slices", "24", "--workers", "2"]
+        convert = ["convert", "fumpe", raw, converted, "--split", "0.4", "0.3", "0.3"]
+        for words in (paint, convert):
+            subprocess.run([sys.executable, "-m", "pe_unified", *words, "--quiet"], check=True)
         yield converted
 
 

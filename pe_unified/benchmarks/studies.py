@@ -12,9 +12,9 @@ from pe_unified.ct.opening import open_study
 
 def painted(folder: Path, slices: int) -> Path:
     """A painted study of 512 x 512 with emboli, as DICOM files."""
-    command = f"-m pe_unified phantom {folder / 'raw'} --layout fumpe --studies 1"
-    command += f" --size 512 --slices {slices} --positive-rate 1 --quiet"
-    subprocess.run([sys.executable, *command.split()], check=True)
+    command = [sys.executable, "-m", "pe_unified", "phantom", folder / "raw", "--quiet"]
+    command += ["--layout", "fumpe", "--studies", "1", "--size", "512", "--slices", str(slices)]
+    subprocess.run([*command, "--positive-rate", "1"], check=True)
     return next((folder / "raw" / "CT_scans").iterdir())
 
 

@@ -58,12 +58,14 @@ def main() -> NoReturn:
         if name in COMMANDS:
             sys.argv = [f"pe-unified {name}", *words[count:]]
             run(COMMANDS[name][0])
-    if words and words[0] not in ("-h", "--help", "convert"):
+    asked = {"-h", "--help"}
+    if set(words) - asked and (words[0] != "convert" or set(words[1:]) - asked):
         import difflib
 
-        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        typed = " ".join(words[: 2 if words[0] == "convert" else 1])
+        near = difflib.get_close_matches(typed, COMMANDS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        print(f"pe-unified: there is no command '{words[0]}'{hint}\n", file=sys.stderr)
+        print(f"pe-unified: there is no command '{typed}'{hint}\n", file=sys.stderr)
         print(_usage(), file=sys.stderr)
         sys.exit(2)
     print(_usage())

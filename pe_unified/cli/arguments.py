@@ -1,6 +1,7 @@
 """What the tools' command lines share."""
 
 import argparse
+import copy
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -67,9 +68,11 @@ def read_config(args: argparse.Namespace, of_checkpoint: bool = False) -> "Confi
     Args:
         of_checkpoint: with the network and the input that ``args.checkpoint`` was trained with.
     """
+    from pe_unified.config_files import find_config
     from pe_unified.engine import load_config
-    from pe_unified.models.known_parts import require_registered
-    from pe_unified.models.weights import load_checkpoint_safely
+    from pe_unified.engine.config import read_python_config
+    from pe_unified.models.known_parts import for_answers
+    from pe_unified.models.weights import config_of, load_checkpoint_safely
 
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     overrides = dict(args.cfg_options or {})
@@ -77,13 +80,14 @@ def read_config(args: argparse.Namespace, of_checkpoint: bool = False) -> "Confi
         overrides["precision"] = "bf16"
     trained_with = None
     if of_checkpoint:
-        stored = load_checkpoint_safely(args.checkpoint, trust=args.trust_checkpoint)
-        trained_with = (stored.get("meta") or {}).get("cfg")
-        if trained_with and not args.trust_checkpoint:
-            require_registered(args.checkpoint, trained_with["model"])
-            for split in ("val", "test"):
-                loader = trained_with.get(f"{split}_dataloader") or {}
-                require_registered(args.checkpoint, loader.get("dataset", {}).get("pipeline"))
+        read_python_config(find_config(args.config))  # brings parts of the user's own
+        stored = config_of(load_checkpoint_safely(args.checkpoint, trust=args.trust_checkpoint))
+        if stored is not None:
+            trained_with = copy.deepcopy(dict(stored))
+            loaders = (trained_with.get(f"{split}_dataloader") or {} for split in ("val", "test"))
+            pipelines = [(loader.get("dataset") or {}).get("pipeline") for loader in loaders]
+            trust = args.trust_checkpoint
+            for_answers(args.checkpoint, trained_with["model"], *pipelines, trust=trust)
     cfg = load_config(args.config, overrides, args.data_root, trained_with=trained_with)
     cfg.trust_checkpoint = args.trust_checkpoint
     return cfg

@@ -31,10 +31,12 @@ def main() -> None:
         return
     from mmengine.config import Config
 
-    from pe_unified.engine import load_config
+    from pe_unified.engine import ConfigError, load_config
     from pe_unified.engine.config import read_python_config
 
     cfg = read_python_config(find_config(args.config))
     if cfg.get("model"):
         cfg = load_config(args.config, args.cfg_options)
+    elif args.cfg_options:
+        raise ConfigError("a recipe takes --cfg-options when it is trained (pe-unified steps)")
     print(Config(cfg.to_dict()).pretty_text)

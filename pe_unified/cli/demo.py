@@ -18,6 +18,7 @@ from typing import Any
 from rich.console import Console
 
 from pe_unified.command import exit_on_user_error
+from pe_unified.options import positive
 from pe_unified.workers import run_command, usable_cores
 
 SPLIT = ("0.6", "0.15", "0.25")
@@ -48,16 +49,16 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--recipe", help="other steps to train")
     parser.add_argument(
         "--studies",
-        type=int,
+        type=positive,
         nargs=2,
         metavar=("FUMPE", "RSNA"),
         help="studies painted in each layout: with masks, and with slice labels only",
     )
-    parser.add_argument("--size", type=int, help="rows and columns of a slice")
-    parser.add_argument("--slices", type=int, help="slices of a study")
+    parser.add_argument("--size", type=positive, help="rows and columns of a slice")
+    parser.add_argument("--slices", type=positive, help="slices of a study")
     parser.add_argument(
         "--workers",
-        type=int,
+        type=positive,
         default=min(usable_cores(), 4),
         help="processes that paint and convert, and steps trained at a time; by default one per "
         "core, at most 4 (each takes 1.5 GiB)",

@@ -4,7 +4,7 @@
 
 The best band of Hounsfield units is chosen on the training and validation patients and applied to
 the test patients: inside all vessels, and inside the arteries alone, as painted and after a 3 x 3
-median filter. The set is painted with ``make_phantom.py --truth``.
+median filter. The set is painted with ``pe-unified phantom --truth``.
 """
 
 import argparse

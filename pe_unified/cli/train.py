@@ -3,7 +3,7 @@
 Examples:
   pe-unified train pe_cls_swin --data-root data/pe
   pe-unified train pe_seg_r50 --reuse backbone=work_dirs/pe_cls_r50/iter_20000.pth
-  torchrun --nproc_per_node 2 tools/train.py configs/pe_unified_r50.py --launcher pytorch
+  torchrun --nproc_per_node 2 -m pe_unified train pe_unified_r50 --launcher pytorch
 """
 
 import argparse

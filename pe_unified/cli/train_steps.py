@@ -20,6 +20,7 @@ from pe_unified.cli.arguments import (
     add_trust,
 )
 from pe_unified.command import exit_on_user_error
+from pe_unified.options import positive
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -41,7 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_overrides(parser, "override settings in every step, e.g. max_iters=500")
     parser.add_argument(
         "--jobs",
-        type=int,
+        type=positive,
         default=1,
         metavar="N",
         help="steps trained at a time, each with its share of the cores and one GPU in turn; a "

@@ -17,7 +17,7 @@ from pe_unified.converters.pipeline.run import (
     report_faults,
     report_warnings,
 )
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 from pe_unified.options import positive
 from pe_unified.paths import require_apart
 from pe_unified.progress import phase, show_progress_by

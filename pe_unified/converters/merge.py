@@ -23,7 +23,7 @@ from pe_unified.converters.contract.schema import CONVERTER_VERSION, info_entry,
 from pe_unified.converters.contract.splits import SPLITS, assign_folds, check_division
 from pe_unified.converters.pipeline.assemble import write_annotations
 from pe_unified.converters.pipeline.run import REPORT
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 from pe_unified.files import write_text
 from pe_unified.paths import require_apart
 from pe_unified.progress import track

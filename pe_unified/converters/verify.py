@@ -34,7 +34,7 @@ from pe_unified.converters.contract.pixels import Checked, check_slices
 from pe_unified.converters.contract.splits import SPLITS
 from pe_unified.converters.pipeline.run import REPORT, report_warnings
 from pe_unified.converters.pipeline.worker import PRELOAD
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 from pe_unified.progress import phase, track
 from pe_unified.workers import in_order, open_executor
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
-from pe_unified.ct.errors import COPY_AGAIN, DataError
+from pe_unified.errors import COPY_AGAIN, DataError
 
 _BLOCK = 1 << 20
 #: No study is packed into more folders, one in the other.

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from pe_unified.ct.dicom_file import open_binary
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 
 #: Patterns of endings: of texts, settings, pictures, programs, archives and volumes.
 _ENDINGS = (

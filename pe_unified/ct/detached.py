@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from pe_unified.ct.errors import COPY_AGAIN, DataError
+from pe_unified.errors import COPY_AGAIN, DataError
 from pe_unified.options import META_IMAGE, NRRD
 
 #: A header takes less, bytes.

@@ -13,11 +13,11 @@ from pydicom.uid import UID
 
 from pe_unified.ct.codestream import require_size
 from pe_unified.ct.dicom_file import LARGEST_SLICE, is_compressed, open_dicom
-from pe_unified.ct.errors import COPY_OR_REMOVE, DataError
 from pe_unified.ct.frames import Frame, frame_dataset
 from pe_unified.ct.headers import number_of
 from pe_unified.ct.hu import HU_MAX, HU_MIN
 from pe_unified.ct.jpeg import JPEG_SYNTAXES, PLUGIN
+from pe_unified.errors import COPY_OR_REMOVE, DataError
 
 #: JPEG of 1992, which DCMTK and GDCM decompress in all its forms; no later relative of it.
 _JPEG = re.compile(r"JPEG (?!2000|XL)")

@@ -12,7 +12,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from pe_unified.ct.archive import is_gzipped
-from pe_unified.ct.errors import COPY_OR_REMOVE, DataError
+from pe_unified.errors import COPY_OR_REMOVE, DataError
 
 #: What says how a file is packed takes less, bytes.
 _LARGEST_META = 1 << 20

@@ -18,7 +18,7 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from pe_unified.ct.dicom_file import UNCOMPRESSED, is_compressed, open_binary
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 
 _PIXEL_DATA = Tag("PixelData")
 #: Where compressed frames begin, and how long they are.

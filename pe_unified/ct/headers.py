@@ -17,9 +17,9 @@ from pydicom.uid import MediaStorageDirectoryStorage
 
 from pe_unified.ct.companions import is_companion, is_no_slice
 from pe_unified.ct.dicom_file import open_dicom
-from pe_unified.ct.errors import COPY_OR_REMOVE, DataError, one_line
 from pe_unified.ct.frames import FRAME_TAGS, Frame, as_slices, is_multiframe, pixels_of
 from pe_unified.ct.units import other_unit
+from pe_unified.errors import COPY_OR_REMOVE, DataError, one_line
 
 #: What is read of a header; the rest is skipped, which makes a scan of a folder quick.
 _HEADER_TAGS = {

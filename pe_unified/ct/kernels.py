@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 
 from pe_unified.ct.dicom import read_hu
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.headers import SliceHeader
+from pe_unified.errors import DataError
 
 #: From 0 to 1: words of GE, Philips and others, and the letters of Philips (A, B, ... for the body,
 #: L for the lung, YA to YE for detail and bone).

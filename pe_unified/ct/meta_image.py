@@ -9,9 +9,9 @@ import SimpleITK as sitk
 
 from pe_unified.ct.archive import ArchiveLimits, unpack_stream
 from pe_unified.ct.detached import data_file_of
-from pe_unified.ct.errors import COPY_AGAIN, DataError
 from pe_unified.ct.grids import places
 from pe_unified.ct.volume_files import RawArray, not_placed, require_sides
+from pe_unified.errors import COPY_AGAIN, DataError
 
 _SAVE_AGAIN = "save it as one .mha file of 16-bit integers or floats"
 #: A header takes less, bytes.

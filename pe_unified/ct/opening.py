@@ -19,7 +19,6 @@ from pe_unified.ct.archive import (
 )
 from pe_unified.ct.companions import is_companion
 from pe_unified.ct.dicom import read_hu
-from pe_unified.ct.errors import COPY_AGAIN, COPY_OR_REMOVE, DataError
 from pe_unified.ct.grids import placement_of, turn_of
 from pe_unified.ct.headers import (
     FolderScan,
@@ -42,6 +41,7 @@ from pe_unified.ct.volume_files import (
     open_nrrd,
     volume_shift,
 )
+from pe_unified.errors import COPY_AGAIN, COPY_OR_REMOVE, DataError
 from pe_unified.options import META_IMAGE, NIFTI, NRRD, TAR
 
 _Choose = Callable[[Sequence[SliceHeader], str], SeriesChoice]

@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pe_unified.ct.errors import DataError, one_line
 from pe_unified.ct.headers import SliceHeader
+from pe_unified.errors import DataError, one_line
 
 #: Asks for the study of the latest date.
 NEWEST = "newest"

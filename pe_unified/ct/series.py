@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 
 from pe_unified.ct.acquisitions import same_scan, scans_of
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.headers import SliceHeader
 from pe_unified.ct.kernels import softer
 from pe_unified.ct.kinds import (
@@ -21,6 +20,7 @@ from pe_unified.ct.kinds import (
 )
 from pe_unified.ct.patients import choose_study
 from pe_unified.ct.stack import SAME_PLACE_MM, heights, slice_normal
+from pe_unified.errors import DataError
 
 #: Of the acquisitions of a series the last one counts that has this share of the longest.
 _ABOUT_AS_LONG = 0.8

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.grids import Turn, affine_of
+from pe_unified.errors import DataError
 
 Spacing = tuple[float | None, float | None, float | None]
 

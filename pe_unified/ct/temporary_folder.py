@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 
 #: Begins the names of temporary folders; those that lost their process are removed.
 PREFIX = "pe-study-"

@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import pydicom
 
-from pe_unified.ct.errors import one_line
+from pe_unified.errors import one_line
 
 #: How files name Hounsfield units, or say nothing of the unit (US: unspecified).
 _HOUNSFIELD = ("", "HU", "US", "UNSPECIFIED", "HNSF'U", "HOUNSFIELD", "HOUNSFIELD UNITS")

@@ -14,9 +14,9 @@ import numpy as np
 
 from pe_unified.ct.archive import ArchiveLimits, unpack_stream
 from pe_unified.ct.detached import data_file_of
-from pe_unified.ct.errors import COPY_AGAIN, DataError
 from pe_unified.ct.grids import places
 from pe_unified.ct.hu import HU_MAX, HU_MIN, HU_OFFSET
+from pe_unified.errors import COPY_AGAIN, DataError
 
 #: No CT has more voxels along an axis.
 _LARGEST_SIDE = 20_000

@@ -18,10 +18,9 @@ from typing import Any
 from mmengine.config import Config
 
 from pe_unified.config_files import SCOPE, find_config
-from pe_unified.ct.errors import one_line
 from pe_unified.engine.knobs import KNOBS, apply_knobs, governed, kind_of
 from pe_unified.engine.parameters import parameters_of
-from pe_unified.errors import UserError
+from pe_unified.errors import UserError, one_line
 from pe_unified.tasks import TASKS
 
 #: The head that gives what a metric measures.
@@ -126,8 +125,9 @@ def load_config(
 def _take_network_and_input(cfg: Config, other: Config) -> None:
     """What a checkpoint's weights mean nothing without."""
     cfg.model = other.model
+    theirs = other.get("test_dataloader") or other.get("val_dataloader")
     for split in ("val", "test"):
-        ours, theirs = (each.get(f"{split}_dataloader") for each in (cfg, other))
+        ours = cfg.get(f"{split}_dataloader")
         if ours and theirs:
             ours.dataset.pipeline = theirs.dataset.pipeline
             ours.dataset.neighbours = theirs.dataset.get("neighbours", 0)

@@ -58,7 +58,7 @@ def evaluate_checkpoint(
     """
     stored = load_checkpoint_safely(checkpoint, trust=cfg.get("trust_checkpoint", False))
     runner = _test_runner(cfg, checkpoint, "test")
-    chosen: Mapping[str, Any] = stored.get("meta", {}).get("validated", {})
+    chosen: Mapping[str, Any] = (stored.get("meta") or {}).get("validated", {})
     needed = [
         f"{metric.prefix}/threshold"
         for metric in _metrics(runner.test_evaluator)

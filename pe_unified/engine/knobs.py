@@ -10,6 +10,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from pe_unified.engine.parameters import parameters_of
 from pe_unified.models.data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
 from pe_unified.precision import settled_precision
 
@@ -168,7 +169,8 @@ def _input_channels(cfg: Config, _: Any) -> None:
     _set_unless_usual(cfg.model.backbone, "in_channels", channels)
     if cfg.model.get("seg_head"):
         decoder = cfg.model.seg_head.setdefault("decoder", {})
-        _set_unless_usual(decoder, "image_channels", channels)
+        if "image_channels" in parameters_of(decoder.get("type", "UNetDecoder")):
+            _set_unless_usual(decoder, "image_channels", channels)
     for name, usual in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
         given = cfg.model.data_preprocessor.get(name, usual)
         if len(given) != channels:

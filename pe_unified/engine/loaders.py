@@ -13,8 +13,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from pe_unified.ct.errors import one_line
-from pe_unified.errors import UserError
+from pe_unified.errors import UserError, one_line
 from pe_unified.workers import begin_worker, interrupts_deferred
 
 #: Longest wait for a batch, seconds, where the config gives the loader no ``timeout``.

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import nn
 
-from pe_unified.ct.errors import one_line
 from pe_unified.datasets.slice_dataset import DatasetError, PESliceDataset
 from pe_unified.engine.config import ConfigError
+from pe_unified.errors import one_line
 from pe_unified.models.slice_model import PEUnified
 from pe_unified.models.weights import CheckpointError, ReuseError
 from pe_unified.tasks import TASKS

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -14,7 +15,12 @@ from pe_unified.evaluation.verdict import choose_exam_thresholds
 from pe_unified.inference.converted import judge_exams, whole_exams
 from pe_unified.inference.model import load_model
 from pe_unified.inference.predictor import StudyPredictor
-from pe_unified.models.weights import load_checkpoint_safely, training_data
+from pe_unified.models.weights import (
+    CheckpointError,
+    config_of,
+    load_checkpoint_safely,
+    training_data,
+)
 from pe_unified.registry import DATASETS
 
 #: What the config says of the machine that it ran on.
@@ -71,8 +77,16 @@ def publish(cfg: Config, checkpoint: Path, out: Path) -> dict[str, Any]:
 
     Returns:
         the metrics and thresholds of the validation split, as the file holds them.
+
+    Raises:
+        CheckpointError: the file holds weights alone.
     """
     stored = load_checkpoint_safely(checkpoint, trust=cfg.get("trust_checkpoint", False))
+    own = config_of(stored)
+    if own is None or "state_dict" not in stored:
+        raise CheckpointError(
+            f"{checkpoint}: holds weights alone; publish what pe-unified train or steps wrote"
+        )
     whole = copy.deepcopy(cfg)
     whole.val_dataloader.dataset.every = 1
     validated = {
@@ -85,7 +99,7 @@ def publish(cfg: Config, checkpoint: Path, out: Path) -> dict[str, Any]:
         for key in ("iter", "pe_unified", "step", "parents", "seed", "dataset_meta")
     }
     meta["trained_on"] = training_data(stored)
-    meta = _without_places({**meta, "cfg": _for_others(cfg.to_dict())})
+    meta = _without_places({**meta, "cfg": _for_others(_with_losses(cfg.to_dict(), own))})
     published = {"meta": {**meta, "validated": validated}, "state_dict": stored["state_dict"]}
     candidate = out.with_name(f".{out.name}.candidate")
     try:
@@ -95,6 +109,14 @@ def publish(cfg: Config, checkpoint: Path, out: Path) -> dict[str, Any]:
         candidate.unlink(missing_ok=True)
     save_atomically(published, out)
     return validated
+
+
+def _with_losses(settings: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """With the losses of training, which validation does without."""
+    for name, head in own["model"].items():
+        if isinstance(head, Mapping) and "losses" in head and settings["model"].get(name):
+            settings["model"][name]["losses"] = head["losses"]
+    return settings
 
 
 def exam_thresholds(cfg: Config, checkpoint: Path) -> dict[str, float]:

@@ -19,7 +19,6 @@ from mmengine.runner.checkpoint import weights_to_cpu
 from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
-from pe_unified.ct.errors import one_line
 from pe_unified.datasets import training_sources
 from pe_unified.disclaimer import unique
 from pe_unified.engine.config import ConfigError
@@ -30,6 +29,7 @@ from pe_unified.engine.loaders import loaders_tell, watch_loader
 from pe_unified.engine.logs import with_stores
 from pe_unified.engine.part_errors import building, require_labels
 from pe_unified.engine.random_state import gather_random_states, restore_random_state
+from pe_unified.errors import one_line
 from pe_unified.files import appearing
 from pe_unified.models.weights import (
     CheckpointError,

@@ -10,15 +10,21 @@ import torch
 from mmcv.cnn import fuse_conv_bn
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmengine.utils import import_modules_from_strings
 
-from pe_unified.ct.errors import one_line
 from pe_unified.datasets.slice_transforms import ResizeSlice
 from pe_unified.disclaimer import training_notice
+from pe_unified.errors import one_line
 from pe_unified.evaluation.verdict import threshold_as_written
 from pe_unified.inference.engines import Engine, exported_folder, open_engine
-from pe_unified.models.known_parts import require_registered
+from pe_unified.models.known_parts import for_answers
 from pe_unified.models.slice_model import PEUnified
-from pe_unified.models.weights import CheckpointError, load_checkpoint_safely, training_data
+from pe_unified.models.weights import (
+    CheckpointError,
+    config_of,
+    load_checkpoint_safely,
+    training_data,
+)
 from pe_unified.precision import autocast, fastest_precision
 from pe_unified.registry import MODELS, TRANSFORMS
 from pe_unified.tasks import TASKS
@@ -128,22 +134,20 @@ def load_model(
     """
     path = Path(checkpoint)
     stored = load_checkpoint_safely(path, trust)
-    meta = stored.get("meta")
-    if not isinstance(meta, Mapping) or not isinstance(meta.get("cfg"), Mapping):
+    own = config_of(stored)
+    if own is None:
         raise CheckpointError(
             f"{path}: carries no config, so the model cannot be built; take a checkpoint that "
             "pe-unified train or pe-unified publish wrote"
         )
+    meta = stored["meta"]
     try:
-        cfg = Config(dict(meta["cfg"]))
+        cfg = Config(dict(own))
+        if trust and cfg.get("custom_imports"):
+            import_modules_from_strings(**cfg.custom_imports)
         dataset = cfg.test_dataloader.dataset
         steps = [step for step in dataset.pipeline if step["type"] not in _LOADERS]
-        for head in ("cls_head", "seg_head"):
-            if cfg.model.get(head):
-                cfg.model[head].pop("losses", None)  # any module may be one; here none is needed
-        if not trust:
-            require_registered(path, cfg.model)
-            require_registered(path, steps)
+        for_answers(path, cfg.model, steps, trust=trust)
         cfg.model.backbone.pretrained = None
         with DefaultScope.overwrite_default_scope("pe_unified"):
             model = MODELS.build(cfg.model)
@@ -152,7 +156,7 @@ def load_model(
         fuse_conv_bn(model.eval())
     except CheckpointError:
         raise
-    except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, AttributeError, TypeError, ValueError, RuntimeError, ImportError) as error:
         text = one_line(str(error))
         raise CheckpointError(
             f"{path}: its config does not give a model of this version "

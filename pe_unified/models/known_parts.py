@@ -20,11 +20,31 @@ _LAYERS_OF_MMDET = tuple(
     f"mmdet.models.{room}."
     for room in ("necks", "dense_heads", "roi_heads", "losses", "task_modules")
 )
-#: Losses of other packages: modules without files.
-_LOSSES = re.compile(r"^(torch\.nn|monai\.losses|segmentation_models_pytorch\.losses)\.\w+Loss$")
 
 
-def require_registered(path: Path, config: Any) -> None:
+def for_answers(path: str | Path, model: dict, *pipelines: Any, trust: bool) -> None:
+    """Make a stored model's config fit to be built by whoever got the file.
+
+    Losses go, since any module may be one, and answers need none.
+
+    Args:
+        path: of the checkpoint, for the message.
+        model: its config; changed.
+        pipelines: transforms that are built with it.
+        trust: build whatever else is named.
+
+    Raises:
+        CheckpointError: names a part that is not known.
+    """
+    for head in ("cls_head", "seg_head"):
+        if model.get(head):
+            model[head].pop("losses", None)
+    if not trust:
+        for each in (model, *pipelines):
+            _require_registered(path, each)
+
+
+def _require_registered(path: str | Path, config: Any) -> None:
     """Refuse types that are neither this package's nor plain layers of mmengine's or mmdet's.
 
     mmengine would import whatever a name points to, and parts of other packages may load files.
@@ -33,9 +53,7 @@ def require_registered(path: Path, config: Any) -> None:
         CheckpointError: names the part.
     """
     for name in _types(config):
-        if not isinstance(name, str) or not (
-            _LOSSES.match(name) or (_SCOPED.match(name) and _registered(name))
-        ):
+        if not isinstance(name, str) or not _SCOPED.match(name) or not _registered(name):
             raise CheckpointError(
                 f"{path}: refused, because its config builds '{name}', which is not a registered "
                 "part. If you made this file or trust who did, pass --trust-checkpoint"

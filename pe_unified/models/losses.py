@@ -35,6 +35,8 @@ class WeightedLosses(nn.ModuleDict):
             weight, name = options.pop("loss_weight", 1.0), options.pop("loss_name", None)
             loss = MODELS.build(options)
             name = name or f"loss_{getattr(loss, 'name', None) or _spoken(type(loss).__name__)}"
+            if not name.startswith("loss"):  # mmengine adds up what is called so
+                raise ValueError(f"losses: a loss_name begins with loss_, got '{name}'")
             if name in self:
                 raise ValueError(f"losses: two are called {name}; give one a loss_name")
             self[name] = loss

@@ -48,7 +48,7 @@ class PEUnified(BaseModel):
         preprocessor = dict(data_preprocessor or {"type": "pe_unified.PEDataPreprocessor"})
         super().__init__(MODELS.build(preprocessor), init_cfg)
         configs = {"cls": cls_head, "seg": seg_head, "det": det_head}
-        self.tasks = tuple(task for task in TASKS if configs[task] is not None)
+        self.tasks = tuple(task for task in TASKS if configs.get(task) is not None)
         if not self.tasks:
             raise ValueError("PEUnified needs at least one of cls_head, seg_head, det_head")
         self.task_weights = _checked_weights(task_weights or {})

@@ -1,6 +1,6 @@
 """The same parts in the stock frameworks: mmpretrain, mmseg and mmdet models.
 
-For comparison (:mod:`pe-unified benchmark`) and for taking a trained model elsewhere: the
+For comparison (`pe-unified benchmark`) and for taking a trained model elsewhere: the
 stock models hold the same layers, so weights can be copied one to one.
 """
 
@@ -83,6 +83,8 @@ def _stock_backbone(config: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "PEResNet":
         width = options.get("base_channels", 64)
         return dict(type="mmpretrain.ResNet", **{"stem_channels": width, **options})
+    if kind != "PESwin":
+        raise ValueError(f"the stock frameworks have no {kind}; take PEResNet or PESwin")
     arch = dict(
         embed_dims=options.pop("embed_dims", 96),
         depths=list(options.pop("depths", (2, 2, 6, 2))),
@@ -115,12 +117,19 @@ def _segmentor(backbone: dict, levels: Any, head: Mapping[str, Any]) -> dict[str
             type="pe_unified.PEUNetDecodeHead",
             in_channels=levels.channels,
             in_strides=levels.strides,
-            decoder=head.get("decoder"),
+            decoder=_unet(head.get("decoder") or {}),
             threshold=head.get("threshold", 0.5),
         ),
         train_cfg=dict(),
         test_cfg=dict(mode="whole"),
     )
+
+
+def _unet(decoder: Mapping[str, Any]) -> dict[str, Any]:
+    kind = decoder.get("type", "UNetDecoder").rpartition(".")[2]
+    if kind != "UNetDecoder":
+        raise ValueError(f"seg_head: mmseg gets a UNetDecoder here, not a {kind}")
+    return {key: value for key, value in decoder.items() if key != "type"}
 
 
 def _detector(backbone: dict, levels: Any, head: Mapping[str, Any]) -> dict[str, Any]:

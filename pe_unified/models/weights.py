@@ -15,8 +15,7 @@ from mmengine.logging import HistoryBuffer, print_log
 from packaging.version import parse
 from torch import Tensor, nn
 
-from pe_unified.ct.errors import first_line
-from pe_unified.errors import UserError
+from pe_unified.errors import UserError, first_line
 
 #: Where a reused part comes from: a checkpoint file, its content, or bare tensors by name;
 #: with a name before it, that name is reported in place of the file's.
@@ -25,6 +24,13 @@ WeightSource = str | os.PathLike | Mapping[str, Any]
 
 class CheckpointError(UserError, RuntimeError):
     """A checkpoint that cannot be read, or must not be."""
+
+
+def config_of(stored: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The config that a checkpoint of this package carries; None of others, which may hold text."""
+    meta = stored.get("meta")
+    config = meta.get("cfg") if isinstance(meta, Mapping) else None
+    return config if isinstance(config, Mapping) and config.get("model") else None
 
 
 class ReuseError(UserError, ValueError):

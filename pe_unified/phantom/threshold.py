@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from scipy.stats import mannwhitneyu
 
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.hu import decode_hu, encode_hu, read_slice_png
+from pe_unified.errors import DataError
 from pe_unified.phantom.study import STRUCTURES
 
 #: What the band may look at.
@@ -117,7 +117,7 @@ def read_studies(
 
     Args:
         converted: folder of a converted set.
-        truths: folders with ``<patient>.npz``, as ``make_phantom.py --truth`` writes them.
+        truths: folders with ``<patient>.npz``, as ``pe-unified phantom --truth`` writes them.
 
     Raises:
         DataError: a patient has no truth.

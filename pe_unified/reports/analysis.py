@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.opening import open_study
 from pe_unified.ct.study import CTStudy
+from pe_unified.errors import DataError
 from pe_unified.inference.lesions import find_lesions, judge_study
 from pe_unified.inference.lung_sources import lung_source
 from pe_unified.inference.predictor import Progress, StudyPredictor

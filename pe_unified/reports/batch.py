@@ -22,8 +22,8 @@ import torch
 from filelock import FileLock, Timeout
 
 from pe_unified.csv_files import csv_text
-from pe_unified.ct.errors import DataError, one_line, shown
 from pe_unified.ct.patients import SeveralStudies
+from pe_unified.errors import DataError, one_line, shown
 from pe_unified.files import write_text
 from pe_unified.inference.lung_sources import lung_source
 from pe_unified.inference.predictor import PredictorSettings, StudyPredictor

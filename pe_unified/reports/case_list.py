@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pe_unified.ct.companions import is_companion
 from pe_unified.ct.detached import data_file_of
-from pe_unified.ct.errors import DataError, shown
 from pe_unified.ct.headers import natural_key, read_headers
+from pe_unified.errors import DataError, shown
 from pe_unified.options import STUDY_ENDINGS, STUDY_FILES
 
 

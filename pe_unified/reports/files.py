@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pe_unified.csv_files import csv_text
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.study import CTStudy
+from pe_unified.errors import DataError
 from pe_unified.files import write_text
 from pe_unified.inference.lesions import Lesion
 from pe_unified.inference.reading import SliceReader

@@ -5,8 +5,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from pe_unified.ct.detached import data_file_of
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.headers import list_files
+from pe_unified.errors import DataError
 
 
 def fingerprint(study: Path, key: str = "") -> str:

@@ -36,6 +36,17 @@ def test_an_unknown_command_is_told_with_the_nearest(words):
     assert done.stderr.startswith("pe-unified: there is no command 'trian'; did you mean train?")
 
 
+def test_a_mistyped_set_is_no_success():
+    done = call("convert", "fumpee", "RAW", "OUT")
+    assert done.returncode == 2 and "did you mean convert fumpe?" in done.stderr
+    assert call("convert", "--help").returncode == call("convert").returncode == 0
+
+
+def test_a_recipe_takes_no_overrides_where_they_would_have_no_effect():
+    done = call("config", "steps/r50", "--cfg-options", "max_iters=5")
+    assert done.returncode == 1 and "pe-unified steps" in done.stderr
+
+
 def test_a_command_has_its_own_name_in_its_help():
     done = call("convert", "fumpe", "--help")
     assert done.returncode == 0 and done.stdout.startswith("usage: pe-unified convert fumpe ")

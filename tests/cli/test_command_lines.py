@@ -155,6 +155,26 @@ def test_publish_tells_thresholds_by_default(command, tmp_path, monkeypatch):
     assert lines[:2] == ["cls/threshold: 0.4000", "seg/threshold: 0.5000 by default, not chosen"]
 
 
+@pytest.mark.parametrize("meta", [None, {}, {"cfg": "model = dict(type='ResNet')"}])
+def test_weights_of_other_programs_cannot_be_published(command, tmp_path, meta):
+    """mmengine's own checkpoints hold their config as text."""
+    stored = {"state_dict": {}} if meta is None else {"state_dict": {}, "meta": meta}
+    torch.save(stored, tmp_path / "w.pth")
+    done = command("publish", "pe_cls_r50", tmp_path / "w.pth", tmp_path / "m.pth")
+    assert done.returncode == 1 and "holds weights alone" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["os.system", "monai.losses.PerceptualLoss"])
+@pytest.mark.parametrize("tool", ["test", "publish"])
+def test_a_strangers_checkpoint_builds_no_other_parts(command, tmp_path, tool, kind):
+    head = {"type": "PEClsHead", "evidence": {"type": kind}}
+    meta = {"cfg": {"model": {"type": "PEUnified", "cls_head": head}}}
+    torch.save({"state_dict": {}, "meta": meta}, tmp_path / "w.pth")
+    out = [tmp_path / "m.pth"] if tool == "publish" else []
+    done = command(tool, "pe_cls_r50", tmp_path / "w.pth", *out)
+    assert done.returncode == 1 and f"'{kind}', which is not a registered" in done.stderr
+
+
 def test_a_step_is_told_when_it_begins(load_tool, tmp_path, monkeypatch):
     """Also to a file or a pipe, which Python would serve in blocks."""
     tool = load_tool("train_steps")

@@ -9,7 +9,7 @@ import pytest
 from raw_sets import load_splits, write_fumpe_patient
 
 from pe_unified.converters.command_line import manifest_groups, read_groups
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("fumpe_to_coco", "rsna_to_coco", "cadpe_to_coco", "read_to_coco", "merge", "verify")

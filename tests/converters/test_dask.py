@@ -10,6 +10,7 @@ from raw_sets import tree, write_fumpe_patient
 from pe_unified import workers
 from pe_unified.converters.pipeline.run import RunOptions, convert
 from pe_unified.converters.raw.fumpe import Fumpe
+from pe_unified.workers import SchedulerError
 
 pytest.importorskip("distributed", reason="Dask is not installed")
 SCRIPT = Path(__file__).resolve().parents[2] / "data_converters" / "fumpe_to_coco.py"
@@ -37,6 +38,8 @@ def test_a_scheduler_that_does_not_answer(tmp_path):
     write_fumpe_patient(raw, "PAT001", size=24, count=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workers, "CONNECT_SECONDS", 1)
-        with pytest.raises(SystemExit, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
+        with pytest.raises(
+            SchedulerError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"
+        ):
             options = RunOptions(quiet=True, scheduler="tcp://127.0.0.1:9")
             convert(Fumpe(raw), tmp_path / "out", options)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pe_unified.converters.contract.hu_check import HuStatistics, judge, measure
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 
 
 def artery(embolus=60, contrast=320, around=-850, seed=0):

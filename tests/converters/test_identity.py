@@ -21,7 +21,7 @@ from pe_unified.converters.pipeline.run import RunOptions, convert, report_fault
 from pe_unified.converters.raw.fumpe import Fumpe, main
 from pe_unified.converters.raw.rsna import Rsna
 from pe_unified.converters.verify import verify
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 
 QUIET = RunOptions(quiet=True)
 

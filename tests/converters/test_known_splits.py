@@ -13,7 +13,7 @@ from pe_unified.converters.merge import merge
 from pe_unified.converters.pipeline.run import RunOptions, convert
 from pe_unified.converters.raw.fumpe import Fumpe
 from pe_unified.converters.verify import verify
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 
 SPLIT = (0.5, 0.25, 0.25)
 COMMAND = Path(__file__).resolve().parents[2] / "data_converters" / "fumpe_to_coco.py"

@@ -7,7 +7,7 @@ import pytest
 from scipy.io import savemat
 
 from pe_unified.converters.raw.mat import open_mat
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 
 SHAPE = (12, 9, 21)  # rows, cols, slices: more slices than a block
 

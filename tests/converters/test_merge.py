@@ -8,7 +8,7 @@ from pe_unified.converters.pipeline.run import RunOptions, convert
 from pe_unified.converters.raw.fumpe import Fumpe
 from pe_unified.converters.raw.rsna import Rsna
 from pe_unified.converters.verify import verify
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 
 OPTIONS = RunOptions(quiet=True, split=(0.5, 0.25, 0.25))
 

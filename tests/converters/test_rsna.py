@@ -24,8 +24,8 @@ from pe_unified.converters.pipeline.run import RunOptions, convert, report_fault
 from pe_unified.converters.raw.rsna import Rsna
 from pe_unified.converters.raw.rsna_subset import Subset
 from pe_unified.converters.verify import verify
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.hu import read_slice_png
+from pe_unified.errors import DataError
 
 QUIET = RunOptions(quiet=True)
 

@@ -16,7 +16,7 @@ from pe_unified.converters.pipeline import store as store_module
 from pe_unified.converters.pipeline.run import RunOptions, convert, report_faults
 from pe_unified.converters.raw.fumpe import Fumpe
 from pe_unified.converters.verify import verify
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 
 QUIET = RunOptions(quiet=True)
 COMMANDS = Path(__file__).resolve().parents[2] / "data_converters"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pe_unified.ct.archive import ArchiveLimits, unpack_gzip, unpack_tar, unpack_zip
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 
 
 def packed(path, members, compression=zipfile.ZIP_DEFLATED):

@@ -7,7 +7,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from pe_unified.ct.codestream import picture_size, require_size
 from pe_unified.ct.dicom import read_hu
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 
 
 @pytest.fixture

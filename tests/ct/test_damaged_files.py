@@ -11,8 +11,8 @@ from damage import FORMS, as_file, damaged, small_file
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.opening import open_study
+from pe_unified.errors import DataError
 
 WHOLE = {form: small_file(form) for form in FORMS}
 #: Of address space that reading a file of a few kilobytes may take on top, bytes.

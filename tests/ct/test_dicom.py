@@ -14,8 +14,8 @@ from pydicom.uid import (
 )
 
 from pe_unified.ct.dicom import read_hu
-from pe_unified.ct.errors import DataError, first_line
 from pe_unified.ct.headers import list_files, natural_key, read_headers, scan_folder
+from pe_unified.errors import DataError, first_line
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 import SimpleITK as sitk
 from known_volume import read
 
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.headers import scan_folder
+from pe_unified.errors import DataError
 
 FAULTS = Path(__file__).resolve().parents[3] / "shared" / "faults"
 pytestmark = pytest.mark.skipif(not FAULTS.exists(), reason="no real files here")

@@ -17,9 +17,9 @@ from pydicom.uid import (
 )
 
 from pe_unified.ct.dicom import read_hu
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.headers import read_headers
 from pe_unified.ct.opening import open_study
+from pe_unified.errors import DataError
 
 #: In the file the frames lie in this order of their heights.
 SHUFFLED = [3, 0, 5, 1, 4, 2]

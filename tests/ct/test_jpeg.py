@@ -12,7 +12,7 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit
 
 from pe_unified.ct.dicom import read_hu
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 
 #: Ramps of 16 x 24 pixels as dcmcjpeg packs them, 12 bits (+ee) and 8 bits (+eb), and the first row
 #: and the sum of what dcmdjpeg unpacks.

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from known_volume import ORIGIN, SPACING, assert_is_truth, read
 
 from pe_unified.ct.archive import ArchiveLimits
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 
 
 def image_of(hu):

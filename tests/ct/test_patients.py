@@ -4,10 +4,10 @@ from dataclasses import replace
 import pytest
 from headers import header
 
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.headers import scan_folder
 from pe_unified.ct.patients import SeveralStudies, choose_study, studies_of
 from pe_unified.ct.series import choose_series
+from pe_unified.errors import DataError
 
 
 def slices(patient, study, count=3, date="20200101", series=None, **changes):

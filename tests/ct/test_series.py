@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from headers import header
 
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.series import axial_ct, choose_series, drop_duplicates
 from pe_unified.ct.stack import stack_slices
+from pe_unified.errors import DataError
 
 
 def test_the_longest_axial_series_is_the_scan():

@@ -12,8 +12,8 @@ from dicom_files import write_enhanced, write_hu, write_slice
 from known_volume import ORIGIN, SHAPE, SPACING, assert_is_truth, read, write_folder, write_nrrd
 
 from pe_unified.ct.archive import ArchiveLimits
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.opening import open_study
+from pe_unified.errors import DataError
 
 
 def test_dicom_folder(tmp_path, truth, affine):

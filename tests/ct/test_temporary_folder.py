@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.temporary_folder import scratch_folder
+from pe_unified.errors import DataError
 
 KILLED = """
 import os, signal

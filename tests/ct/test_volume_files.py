@@ -7,11 +7,11 @@ import pytest
 import SimpleITK as sitk
 from known_volume import ORIGIN, SHAPE, SPACING, assert_is_truth, read, write_nrrd
 
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.grids import placement_of, turn_of
 from pe_unified.ct.hu import HU_MAX, HU_MIN
 from pe_unified.ct.opening import open_study
 from pe_unified.ct.volume_files import level_to_hu, open_nrrd, volume_shift
+from pe_unified.errors import DataError
 
 
 def turned(truth, affine, order, flips):

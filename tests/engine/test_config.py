@@ -396,3 +396,19 @@ def test_a_checkpoint_without_the_head_that_is_measured(path, repository):
     trained = load_config(repository / "configs/pe_seg_r50.py")
     with pytest.raises(ConfigError, match="has a SliceMetric, and the model no cls_head"):
         load_config(path, trained_with=trained.to_dict())
+
+
+def test_a_checkpoint_without_validation_gives_its_input_to_that_split_too(path):
+    trained = load_config(path, {"windows": ["pe"]}).to_dict()
+    trained["val_dataloader"] = None
+    cfg = load_config(path, trained_with=trained)
+    assert cfg.val_dataloader.dataset.pipeline == cfg.test_dataloader.dataset.pipeline
+
+
+def test_a_decoder_that_sees_no_image_is_told_of_no_channels(repository):
+    decoder = dict(_delete_=True, type="mmdet.FPN")
+    settings = [dict(model=dict(seg_head=dict(decoder=decoder)))]
+    cfg = load_config(repository / "configs/pe_seg_r50.py", {"windows": ["pe"]}, settings=settings)
+    assert "image_channels" not in cfg.model.seg_head.decoder
+    usual = load_config(repository / "configs/pe_seg_r50.py", {"windows": ["pe"]})
+    assert usual.model.seg_head.decoder.image_channels == 1

@@ -5,6 +5,7 @@ from studies import PIPELINE, VALIDATED, write_checkpoint
 
 from pe_unified.inference.model import load_model
 from pe_unified.models.weights import CheckpointError
+from pe_unified.registry import MODELS
 
 
 def test_a_checkpoint_says_all_there_is_to_know(tmp_path):
@@ -102,3 +103,30 @@ def test_pretrained_weights_are_not_fetched(tmp_path):
     expected = load_model(write_checkpoint(tmp_path / "n.pth")).model.state_dict()
     for name, tensor in expected.items():
         np.testing.assert_array_equal(weights[name].numpy(), tensor.numpy())
+
+
+def test_losses_of_a_stranger_are_not_built(tmp_path):
+    """MONAI's perceptual loss would load code from a folder that it is told."""
+    stored = torch.load(write_checkpoint(tmp_path / "m.pth"))
+    evil = dict(type="monai.losses.PerceptualLoss", cache_dir=str(tmp_path))
+    stored["meta"]["cfg"]["model"]["seg_head"]["losses"] = [evil]
+    torch.save(stored, tmp_path / "evil.pth")
+    assert load_model(tmp_path / "evil.pth", precision="fp32").model.tasks == ("cls", "seg", "det")
+
+
+def test_parts_of_ones_own_are_built_where_the_file_is_trusted(tmp_path, monkeypatch):
+    monkeypatch.setattr(MODELS, "_module_dict", dict(MODELS._module_dict))
+    (tmp_path / "my_parts.py").write_text(
+        "from pe_unified.models.decoders.unet import UNetDecoder\n"
+        "from pe_unified.registry import MODELS\n\n\n"
+        "@MODELS.register_module()\nclass MyDecoder(UNetDecoder):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    own = {"imports": ["my_parts"], "allow_failed_imports": False}
+    stored = torch.load(write_checkpoint(tmp_path / "m.pth", ("seg",), custom_imports=own))
+    stored["meta"]["cfg"]["model"]["seg_head"]["decoder"]["type"] = "MyDecoder"
+    torch.save(stored, tmp_path / "own.pth")
+    with pytest.raises(CheckpointError, match="'MyDecoder', which is not a registered part"):
+        load_model(tmp_path / "own.pth", precision="fp32")
+    model = load_model(tmp_path / "own.pth", trust=True, precision="fp32").model
+    assert type(model.seg_head.decoder).__name__ == "MyDecoder"

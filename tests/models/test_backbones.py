@@ -72,8 +72,18 @@ class TestEfficientNetOfTimm(BackboneTester):
         return PETimm("test_efficientnet", **options)
 
 
+def test_a_config_names_no_files_of_timm():
+    with pytest.raises(ValueError, match="checkpoint_path: give the file"):
+        PETimm("test_resnet", checkpoint_path="x.pth")
+
+
 @pytest.mark.parametrize(
-    ("name", "reason"), [("convnext_tinny", "near: convnext"), ("test_vit", "strides")]
+    ("name", "reason"),
+    [
+        ("convnext_tinny", "near: convnext"),
+        ("test_vit", "strides"),
+        ("swin_tiny_patch4_window7_224", "channels come last"),
+    ],
 )
 def test_networks_that_timm_does_not_give(name, reason):
     with pytest.raises(ValueError, match=reason):

@@ -85,6 +85,8 @@ def test_losses_are_told_apart():
     twice = [dict(type="PooledDiceLoss"), dict(type="PooledDiceLoss", smooth=0.1)]
     with pytest.raises(ValueError, match="two are called loss_dice"):
         PESegHead(**LEVELS, decoder=SMALL, losses=twice)
+    with pytest.raises(ValueError, match="begins with loss_, got 'sharp'"):
+        PESegHead(**LEVELS, decoder=SMALL, losses=[dict(twice[0], loss_name="sharp")])
     twice[1]["loss_name"] = "loss_sharp_dice"
     tversky = dict(type="monai.losses.TverskyLoss", sigmoid=True)
     head = PESegHead(**LEVELS, decoder=SMALL, losses=[*twice, tversky])

@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from pe_unified.engine import load_config
 from pe_unified.models.stock import (
     as_channels_last,
     copy_to_stock,
@@ -206,3 +207,15 @@ def test_what_the_stock_frameworks_cannot_express_is_refused():
     decoder = dict(channels=(24, 16, 16, 8), detail_channels=4)
     with pytest.raises(ValueError, match="detail_channels needs the image"):
         stock_models({**config, "seg_head": dict(type="PESegHead", decoder=decoder)})
+
+
+def test_a_shipped_config_has_its_stock_models(repository):
+    overrides = {"pretrained": None, "model.seg_head.decoder.detail_channels": 0}
+    config = load_config(repository / "configs/pe_seg_r50.py", overrides).model.to_dict()
+    assert list(stock_models(config)) == ["seg"]
+    config["seg_head"]["decoder"]["type"] = "SumDecoder"
+    with pytest.raises(ValueError, match="not a SumDecoder"):
+        stock_models(config)
+    config["backbone"] = dict(type="PETimm", model_name="test_resnet")
+    with pytest.raises(ValueError, match="have no PETimm"):
+        stock_models(config)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 from pe_unified.phantom.study import STRUCTURES, paint_study
 from pe_unified.phantom.threshold import (
     Band,

@@ -15,9 +15,9 @@ from dicom_files import write_hu
 from jsonschema import Draft202012Validator
 
 import pe_unified.reports
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.lungs import lung_mask
 from pe_unified.ct.opening import open_study
+from pe_unified.errors import DataError
 from pe_unified.inference import StudyPredictor
 from pe_unified.inference.model import Thresholds
 from pe_unified.reports import AnalysisOptions, analyse_study

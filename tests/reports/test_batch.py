@@ -22,7 +22,7 @@ from dicom_files import write_hu, write_slice
 from distributed import Client
 from filelock import FileLock
 
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 from pe_unified.inference.predictor import PredictorSettings
 from pe_unified.reports import AnalysisOptions, batch
 from pe_unified.reports.batch import analyse_many

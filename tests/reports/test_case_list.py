@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from dicom_files import write_enhanced, write_hu
 
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 from pe_unified.reports.case_list import find_studies, skipped_files
 
 HU = np.zeros((6, 16, 16), np.int16)

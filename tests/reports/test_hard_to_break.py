@@ -13,7 +13,7 @@ from broken_studies import CORPUS, HU, series
 from dicom_files import write_hu
 
 from pe_unified import progress
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 from pe_unified.reports import analyse_study
 from pe_unified.reports import files as outputs
 

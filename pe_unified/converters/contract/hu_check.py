@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from pe_unified.converters.contract.schema import crop_to_mask
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 
 #: What a pixel of an embolus may have, HU, noise and partial volume included.
 EMBOLUS_HU = (-50, 200)

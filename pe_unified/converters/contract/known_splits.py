@@ -12,7 +12,7 @@ from typing import Any
 
 from pe_unified.converters.contract.annotations import SplitFile, load_split_file
 from pe_unified.converters.contract.splits import SPLITS
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 
 _CURE = "make their groups agree (--groups), or leave --splits-of out and the sets apart"
 

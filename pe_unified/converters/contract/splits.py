@@ -4,7 +4,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 
 SPLITS = ("train", "val", "test")
 

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from pe_unified.converters.pipeline.raw_folders import subfolders
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.lungs import GRID_MM
+from pe_unified.errors import DataError
 
 #: What a converter needs to find one slice again: a path, or a path and an index.
 SliceSource = tuple[Any, ...]

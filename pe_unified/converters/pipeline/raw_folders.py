@@ -3,9 +3,9 @@
 import unicodedata
 from pathlib import Path
 
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 
-#: Lists what ``make_phantom.py`` painted: all in the folder that holds it is synthetic.
+#: Lists what ``pe-unified phantom`` painted: all in the folder that holds it is synthetic.
 MANIFEST = "phantom.json"
 
 

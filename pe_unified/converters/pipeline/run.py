@@ -27,10 +27,10 @@ from pe_unified.converters.pipeline.raw_folders import painted_folders
 from pe_unified.converters.pipeline.slice_rate import ConversionProgress
 from pe_unified.converters.pipeline.store import Store
 from pe_unified.converters.pipeline.worker import PRELOAD
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 from pe_unified.files import write_text
 from pe_unified.progress import phase, quietly, track
-from pe_unified.workers import Task, as_they_end, open_executor
+from pe_unified.workers import Task, WorkerDied, as_they_end, open_executor
 
 #: Slices in one task: enough to hide its cost, few enough to spread one patient.
 _CHUNK = 24
@@ -209,10 +209,7 @@ def convert(converter: Converter, out: str | os.PathLike, options: RunOptions) -
             except Exception as error:
                 if not _is_lost_worker(error):
                     raise
-                raise SystemExit(
-                    f"a worker died ({error or type(error).__name__}), perhaps for lack of memory; "
-                    "run the same command again, finished patients are kept"
-                ) from error
+                raise WorkerDied from error
         everyone = (entry["patient_id"] for entry in run.entries.values())
         groups = shared_groups(everyone, groups_by_patient(options.groups, run.studies))
         groups, problems = join_by_study(groups, run.studies)

@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 from pe_unified.files import write_text
 
 STATE = ".conversion"
@@ -43,7 +43,6 @@ class Store:
         self.records = self.state / "patients"
         self.converter = converter
         self._key = json.dumps([converter, options], sort_keys=True)
-        self._lock: Any = None
         self._check_owner()
 
     def _check_owner(self) -> None:
@@ -64,13 +63,12 @@ class Store:
     def open(self) -> Iterator["Store"]:
         """Hold the folder, and sweep away what a killed run left half done."""
         self.state.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.state / "lock", blocking=False)
         try:
-            lock.acquire()
+            held = FileLock(self.state / "lock").acquire(blocking=False)
         except Timeout:
             reason = "another conversion is at work in this folder"
             raise DataError(self.root, reason, "wait for it or end it") from None
-        with lock:
+        with held:
             # First of all: a folder with anything else in it must say whose it is.
             write_text(self.state / "converter", self.converter + "\n")
             self.records.mkdir(exist_ok=True)

@@ -17,9 +17,9 @@ import numpy as np
 from pe_unified.converters.contract import hu_check
 from pe_unified.converters.contract.schema import union_mask
 from pe_unified.converters.pipeline.plan import PatientPlan, PatientSource, Reader, SlicePlan
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.hu import encode_slice_png
 from pe_unified.ct.lungs import LUNG_MARGIN_MM, coarse_lung_box, search_grid, shrink_slice
+from pe_unified.errors import DataError
 
 #: Modules that worker processes start with; nothing heavy.
 PRELOAD = ("pe_unified.converters.pipeline.worker", "pydicom", "pe_unified.ct.dicom")

@@ -29,10 +29,10 @@ from pe_unified.converters.pipeline.raw_folders import (
 from pe_unified.converters.raw.case_lists import ListedSet
 from pe_unified.converters.raw.mask_orders import choose_turn
 from pe_unified.converters.raw.masked_study import MaskedSlice, plan_masked_study
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.grids import Turn, placement_of, turn_of, turned_affine
 from pe_unified.ct.headers import natural_key
 from pe_unified.ct.volume_files import level_to_hu, open_nrrd, volume_shift
+from pe_unified.errors import DataError
 
 _SUFFIX = "RefStd"
 

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from pe_unified.converters.pipeline.plan import PatientSource, Reader, folder_stamp, stamp
 from pe_unified.converters.pipeline.raw_folders import refuse_several
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 
 AnyReader = TypeVar("AnyReader", bound=Reader)
 

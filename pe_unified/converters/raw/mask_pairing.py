@@ -3,9 +3,9 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.headers import FolderScan, SliceHeader
 from pe_unified.ct.series import axial_ct, choose_series, drop_duplicates
+from pe_unified.errors import DataError
 
 
 def slices_for_mask(

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from pe_unified.converters.raw.mat_v5 import MatFormatError, variables
-from pe_unified.ct.errors import DataError
+from pe_unified.errors import DataError
 
 _HDF5_MARK = b"\x89HDF\r\n\x1a\n"
 #: Slices in memory at a time.

@@ -31,11 +31,11 @@ from pe_unified.converters.raw.mask_orders import choose_turn
 from pe_unified.converters.raw.mask_pairing import slices_for_mask
 from pe_unified.converters.raw.masked_study import of_stack, plan_masked_study
 from pe_unified.ct.dicom import read_hu
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.grids import Turn, turn_of
 from pe_unified.ct.headers import agreed, natural_key, scan_folder
 from pe_unified.ct.stack import stack_slices
 from pe_unified.ct.volume_files import nifti_is_placed, read_nifti
+from pe_unified.errors import DataError
 
 #: The mask's slices against those of the scan in ascending position; measured by the HU.
 ORDERS = ("measured", "ascending", "descending")

@@ -34,8 +34,8 @@ from pe_unified.converters.raw.rsna_reader import JPEG_NAME, RsnaReader, StudyPl
 from pe_unified.converters.raw.rsna_subset import Subset, choose_slices, choose_studies
 from pe_unified.converters.raw.rsna_table import LabelTable
 from pe_unified.ct.companions import is_companion
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.headers import list_files, read_headers
+from pe_unified.errors import DataError
 from pe_unified.progress import track
 
 EDITIONS = ("dicom", "jpeg256")

@@ -11,8 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.windows import WINDOWS
+from pe_unified.errors import DataError
 
 #: In the order of the channels red, green, blue.
 CHANNELS = ("lung", "pe", "mediastinal")

@@ -15,10 +15,10 @@ from pe_unified.converters.raw.rsna_jpeg import read_jpeg_hu
 from pe_unified.converters.raw.rsna_table import BoxRow, SliceRow
 from pe_unified.ct.companions import is_companion
 from pe_unified.ct.dicom import read_hu
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.exam_labels import exam_doubts
 from pe_unified.ct.headers import SliceHeader, list_files, natural_key, scan_files
 from pe_unified.ct.stack import Stack, stack_slices
+from pe_unified.errors import DataError
 
 #: Names written out in a problem before the rest is counted.
 _NAMED = 10

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pe_unified.ct.errors import DataError
 from pe_unified.ct.exam_labels import EXAM_LABELS
+from pe_unified.errors import DataError
 
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 _SLICE_LABEL = "pe_present_on_image"

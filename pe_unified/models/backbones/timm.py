@@ -19,6 +19,8 @@ from pe_unified.models.weights import CheckpointError
 from pe_unified.registry import MODELS
 
 _STRIDES = (4, 8, 16, 32)
+#: Arguments of timm that name files, which a stranger's config could.
+_FILES = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 #: In front of a name in place of a file: timm's own weights, which are downloaded.
 _DOWNLOADED = "timm://"
 
@@ -52,6 +54,8 @@ class PETimm(LevelsBackbone, BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         refuse_other("out_indices", options.pop("out_indices", (0, 1, 2, 3)), (0, 1, 2, 3))
+        for name in sorted(_FILES & options.keys()):
+            raise ValueError(f"{name}: give the file of weights as pretrained")
         if not timm.is_model(model_name):
             near = ", ".join(timm.list_models(f"*{model_name.split('_')[0]}*")[:5])
             raise ValueError(f"timm has no '{model_name}'{f'; near: {near}' if near else ''}")
@@ -63,6 +67,10 @@ class PETimm(LevelsBackbone, BaseModule):
             raise ValueError(f"{model_name}: levels of strides {given}; {_STRIDES} are needed")
         self._creation["out_indices"] = tuple(given.index(stride) for stride in _STRIDES)
         self.net = timm.create_model(**self._creation, features_only=True)
+        if str(getattr(self.net, "output_fmt", "NCHW")).rpartition(".")[2] != "NCHW":
+            raise ValueError(
+                f"{model_name}: its channels come last; take PESwin or a convolutional net"
+            )
         self.feature_info = FeatureInfo(tuple(self.net.feature_info.channels()), _STRIDES)
         self._groups = self._grouped(model_name)
         self._freeze_stages()
