@@ -53,7 +53,10 @@ def exit_on_user_error(
             yield
             return
         except BaseException as error:
-            if interruptions or isinstance(error, KeyboardInterrupt):
+            if isinstance(error, BrokenPipeError):  # what read the output has seen enough
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                status, line = 141, ""
+            elif interruptions or isinstance(error, KeyboardInterrupt):
                 # The command that runs this one says how to go on.
                 status, line = 130, "" if is_inner else f"stopped; {goes_on}"
             else:

@@ -44,4 +44,4 @@ def main() -> None:
     for name, difference in differences.items():
         print(f"{name}: largest difference from torch {difference:.1e} (allowed {TOLERANCE:.0e})")
     rows, cols = model.size
-    print(f"written to {folder}, for slices of {rows} x {cols}")
+    print(f"written to {folder}, for inputs of {rows} x {cols}")

@@ -89,14 +89,15 @@ class InferenceModel:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(rows, cols) of the network's input.
+        """(rows, cols) of the network's input, its padding included.
 
         Raises:
             CheckpointError: the pipeline does not fix one.
         """
         for transform in self.transforms:
             if isinstance(transform, ResizeSlice):
-                return transform.size
+                rows, cols = map(self.model.data_preprocessor.padded, transform.size)
+                return rows, cols
         raise CheckpointError("the pipeline has no ResizeSlice, so the input has no fixed size")
 
     @property

@@ -73,7 +73,7 @@ class PEDataPreprocessor(BaseDataPreprocessor):
                     f"preprocessor's mean must agree on the channels"
                 )
         sizes = [tuple(image.shape[-2:]) for image in slices]
-        batch_shape = tuple(self._padded(max(side)) for side in zip(*sizes))
+        batch_shape = tuple(self.padded(max(side)) for side in zip(*sizes))
         padded = [
             F.pad(
                 image,
@@ -91,7 +91,8 @@ class PEDataPreprocessor(BaseDataPreprocessor):
             )
         return cast
 
-    def _padded(self, side: int) -> int:
+    def padded(self, side: int) -> int:
+        """Rows or columns as the network gets them."""
         return -(-side // self.pad_divisor) * self.pad_divisor
 
     def _normalise(self, batch: Tensor) -> Tensor:

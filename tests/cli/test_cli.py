@@ -52,6 +52,13 @@ def test_a_command_has_its_own_name_in_its_help():
     assert done.returncode == 0 and done.stdout.startswith("usage: pe-unified convert fumpe ")
 
 
+def test_output_may_be_read_in_part():
+    """As by ``| head``, which closes the pipe."""
+    command = f"{sys.executable} -m pe_unified config pe_cls_swin | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stdout and done.stderr == ""
+
+
 def test_configs_are_found_by_name_and_by_path(repository, tmp_path):
     assert "pe_cls_swin" in config_names() and "steps/r50" in config_names()
     own = repository / "configs/pe_cls_swin.py"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.registry import DefaultScope
-from studies import write_checkpoint
+from studies import PIPELINE, write_checkpoint
 
 from pe_unified.inference import StudyPredictor, load_model
 from pe_unified.inference.engines import MANIFEST, TorchEngine, exported_folder, open_engine
@@ -75,8 +75,12 @@ def test_slices_with_their_neighbours(tmp_path, folder):
 
 
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
-def test_a_study_gets_the_same_report(tmp_path, painted_set, backend):
-    path = write_checkpoint(tmp_path / "m.pth")
+@pytest.mark.parametrize("size", [64, (48, 80)])
+def test_a_study_gets_the_same_report(tmp_path, painted_set, backend, size):
+    """Also where the network's input is padded."""
+    pipeline = [{**step, "size": size} if "size" in step else step for step in PIPELINE]
+    loader = {"dataset": {"pipeline": pipeline, "neighbours": 0}}
+    path = write_checkpoint(tmp_path / "m.pth", test_dataloader=loader)
     exported(path, backend)
     folder = sorted((painted_set[1].parent / "CT_scans").iterdir())[0]
     plain = load_model(path, device="cpu", precision="fp32")
