@@ -4,14 +4,32 @@ Every registry that a runner looks into has a child here, also where pe_unified 
 to it, since mmengine warns about scopes that miss one.
 """
 
+import importlib
+from typing import Any
+
 from mmengine import registry as root
 from mmengine.registry import Registry
 
 SCOPE = "pe_unified"
+#: Loaded when a config names one of their parts: they take seconds.
+_LATE = {
+    "mmseg.": "mmseg.models",
+    "PEUNetDecodeHead": "pe_unified.models.heads.mmseg",
+}
 
 
-def _child(parent: Registry, *locations: str) -> Registry:
-    return Registry(
+class _Models(Registry):
+    """Models, some of which load late."""
+
+    def get(self, key: str) -> Any:
+        for start, module in _LATE.items():
+            if key.removeprefix(f"{SCOPE}.").startswith(start):
+                importlib.import_module(module)
+        return super().get(key)
+
+
+def _child(parent: Registry, *locations: str, kind: type[Registry] = Registry) -> Registry:
+    return kind(
         parent.name,
         parent=parent,
         scope=SCOPE,
@@ -22,7 +40,7 @@ def _child(parent: Registry, *locations: str) -> Registry:
 DATASETS = _child(root.DATASETS, "datasets")
 TRANSFORMS = _child(root.TRANSFORMS, "datasets")
 DATA_SAMPLERS = _child(root.DATA_SAMPLERS, "datasets")
-MODELS = _child(root.MODELS, "models")
+MODELS = _child(root.MODELS, "models", kind=_Models)
 METRICS = _child(root.METRICS, "evaluation")
 HOOKS = _child(root.HOOKS, "engine")
 OPTIM_WRAPPERS = _child(root.OPTIM_WRAPPERS, "engine")

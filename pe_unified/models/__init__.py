@@ -7,7 +7,6 @@ from pe_unified.models.backbones.timm import PETimm
 from pe_unified.models.data_preprocessor import PEDataPreprocessor
 from pe_unified.models.heads.cls import PEClsHead
 from pe_unified.models.heads.det import PEDetHead
-from pe_unified.models.heads.mmseg import PEUNetDecodeHead
 from pe_unified.models.heads.seg import PESegHead
 from pe_unified.models.slice_model import PEUnified
 
@@ -20,6 +19,5 @@ __all__ = [
     "PESegHead",
     "PESwin",
     "PETimm",
-    "PEUNetDecodeHead",
     "PEUnified",
 ]

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
@@ -52,6 +51,8 @@ class PETimm(LevelsBackbone, BaseModule):
         init_cfg: Any = None,
         **options: Any,
     ) -> None:
+        import timm  # a second or two, for networks that few configs ask for
+
         super().__init__(init_cfg)
         refuse_other("out_indices", options.pop("out_indices", (0, 1, 2, 3)), (0, 1, 2, 3))
         for name in sorted(_FILES & options.keys()):
@@ -119,6 +120,8 @@ class PETimm(LevelsBackbone, BaseModule):
         if self.pretrained is None or self.is_init:
             self._is_init = True
             return
+        import timm
+
         name = self._creation["model_name"]
         from_file = not self.pretrained.startswith(_DOWNLOADED)
         source = {"pretrained_cfg_overlay": {"file": self.pretrained}} if from_file else {}
