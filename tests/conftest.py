@@ -67,19 +67,31 @@ def load_tool(repository: Path) -> Callable[[str], ModuleType]:
 
 @pytest.fixture
 def command(
-    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    repository: Path, called: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., subprocess.CompletedProcess]:
     """Call a command of ``tools/`` in this process, which has the libraries loaded already."""
 
     def call(tool: str, *words: object) -> subprocess.CompletedProcess:
         path = repository / "tools" / f"{tool}.py"
-        argv = [str(path), *map(str, words)]
         monkeypatch.chdir(repository)
         monkeypatch.syspath_prepend(str(path.parent))
+        return called(lambda: runpy.run_path(str(path), run_name="__main__"), path, *words)
+
+    return call
+
+
+@pytest.fixture
+def called(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> Callable[..., subprocess.CompletedProcess]:
+    """Call a program's main function with words of a command line; what its process would give."""
+
+    def call(main: Callable[[], Any], *words: object) -> subprocess.CompletedProcess:
+        argv = [str(word) for word in words]
         monkeypatch.setattr(sys, "argv", argv)
         status: object = 0
         try:
-            runpy.run_path(str(path), run_name="__main__")
+            main()
         except SystemExit as end:
             status = end.code or 0
         out, err = capsys.readouterr()

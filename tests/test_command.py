@@ -130,7 +130,7 @@ def test_a_demo_that_is_deaf_to_ctrl_c_ends_with_all_that_it_started(repository,
     assert len(painted) < 24, "painting was not brought to its end"
 
 
-@pytest.mark.parametrize("whom", ["group", "parent"])
+@pytest.mark.parametrize("whom", ["group", pytest.param("parent", marks=pytest.mark.slow)])
 def test_ctrl_c_ends_training_and_its_loaders(repository, tiny_dataset, tmp_path, whom):
     words = ["tools/train.py", "configs/pe_cls_r50.py", "--data-root", tiny_dataset]
     words += ["--work-dir", tmp_path / "run", "--cfg-options", "pretrained=None", "input_size=64"]

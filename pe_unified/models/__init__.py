@@ -5,6 +5,7 @@ from pe_unified.models.backbones.resnet import PEResNet
 from pe_unified.models.backbones.swin import PESwin
 from pe_unified.models.backbones.timm import PETimm
 from pe_unified.models.data_preprocessor import PEDataPreprocessor
+from pe_unified.models.decoders.unet import UNetDecoder
 from pe_unified.models.heads.cls import PEClsHead
 from pe_unified.models.heads.det import PEDetHead
 from pe_unified.models.heads.seg import PESegHead
@@ -20,4 +21,5 @@ __all__ = [
     "PESwin",
     "PETimm",
     "PEUnified",
+    "UNetDecoder",
 ]

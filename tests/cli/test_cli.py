@@ -5,17 +5,25 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tiny_dataset import write_tiny_dataset
 
-from pe_unified.cli import COMMANDS
+from pe_unified.cli import COMMANDS, main
 from pe_unified.config_files import NoConfig, config_names, find_config
 from pe_unified.engine import load_config
 
 
-def call(*words, **options):
+@pytest.fixture
+def call(called):
+    """pe-unified, in this process."""
+    return partial(called, main, "pe-unified")
+
+
+def process(*words, **options):
+    """As a process of its own."""
     command = [sys.executable, "-m", "pe_unified", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, **options)
 
@@ -30,33 +38,36 @@ def test_every_command_is_listed_and_loads_nothing():
 
 
 @pytest.mark.parametrize("words", [("trian",), ("trian", "pe_cls_swin")])
-def test_an_unknown_command_is_told_with_the_nearest(words):
+def test_an_unknown_command_is_told_with_the_nearest(call, words):
     done = call(*words)
     assert done.returncode == 2
     assert done.stderr.startswith("pe-unified: there is no command 'trian'; did you mean train?")
 
 
-def test_a_mistyped_set_is_no_success():
+def test_a_mistyped_set_is_no_success(call):
     done = call("convert", "fumpee", "RAW", "OUT")
     assert done.returncode == 2 and "did you mean convert fumpe?" in done.stderr
     assert call("convert", "--help").returncode == call("convert").returncode == 0
 
 
-def test_a_recipe_takes_no_overrides_where_they_would_have_no_effect():
+def test_a_recipe_takes_no_overrides_where_they_would_have_no_effect(call):
     done = call("config", "steps/r50", "--cfg-options", "max_iters=5")
     assert done.returncode == 1 and "pe-unified steps" in done.stderr
 
 
-def test_a_command_has_its_own_name_in_its_help():
+def test_a_command_has_its_own_name_in_its_help(call):
     done = call("convert", "fumpe", "--help")
     assert done.returncode == 0 and done.stdout.startswith("usage: pe-unified convert fumpe ")
 
 
 def test_output_may_be_read_in_part():
     """As by ``| head``, which closes the pipe."""
-    command = f"{sys.executable} -m pe_unified config pe_cls_swin | head -1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True)
-    assert done.stdout and done.stderr == ""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "pe_unified", "config"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_configs_are_found_by_name_and_by_path(repository, tmp_path):
@@ -68,7 +79,7 @@ def test_configs_are_found_by_name_and_by_path(repository, tmp_path):
         find_config("pe_cls_swim")
 
 
-def test_a_config_of_ones_own_starts_from_one_of_the_package(tmp_path):
+def test_a_config_of_ones_own_starts_from_one_of_the_package(call, tmp_path):
     (tmp_path / "mine.py").write_text('_base_ = "pe_unified::pe_cls_swin.py"\ninput_size = 96\n')
     cfg = load_config(tmp_path / "mine.py")
     assert cfg.model.backbone.type == "PESwin"
@@ -90,7 +101,7 @@ def test_a_shell_completes_commands_and_options(tmp_path, line, found):
     answer = tmp_path / "answer"
     asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line))}
     asked |= {"_ARGCOMPLETE_STDOUT_FILENAME": str(answer), "_ARGCOMPLETE_IFS": "\n"}
-    call(env={**os.environ, **asked})
+    process(env={**os.environ, **asked})
     assert found in answer.read_text().split()
 
 

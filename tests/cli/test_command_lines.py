@@ -95,10 +95,8 @@ def test_one_process_publishes(command, tmp_path):
     assert done.returncode == 1 and "leave --launcher out" in done.stderr
 
 
-def test_misspelt_override_is_one_line_without_traceback(repository):
-    done = call(
-        repository, "tools/train.py", "configs/pe_cls_r50.py", "--cfg-options", "max_iter=3"
-    )
+def test_misspelt_override_is_one_line_without_traceback(command):
+    done = command("train", "configs/pe_cls_r50.py", "--cfg-options", "max_iter=3")
     assert done.returncode == 1
     assert "did you mean max_iters" in done.stderr
     assert "Traceback" not in done.stderr
@@ -125,8 +123,8 @@ def test_missing_data_names_the_cure(command, tmp_path):
     assert "convert a data set first" in done.stderr
 
 
-def test_doctor_finds_this_environment_sound(repository):
-    done = call(repository, "tools/doctor.py")
+def test_doctor_finds_this_environment_sound(command):
+    done = command("doctor")
     assert done.returncode == 0, done.stdout
     assert "mmcv operators" in done.stdout and "nothing is wrong" in done.stdout
 

@@ -63,12 +63,19 @@ def counted(shared_data, name):
     return mask.shape[2], positive, components, count_3d(mask)
 
 
-@pytest.mark.parametrize("name", PATIENTS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if number % 5 == 0 else pytest.mark.slow)
+        for number, name in enumerate(PATIENTS)
+    ],
+)
 def test_every_component_survives(shared_data, name):
     _, positive, _, _ = counted(shared_data, name)
     assert (positive == 0) == (name in EMPTY)
 
 
+@pytest.mark.slow
 def test_nothing_of_the_set_is_lost(shared_data):
     totals = np.sum([counted(shared_data, name) for name in PATIENTS], axis=0)
     assert totals.tolist() == [8792, 2301, 3779, 95]

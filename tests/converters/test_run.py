@@ -49,7 +49,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(tmp_path):
     subprocess.run(command(raw, undisturbed, "--workers", 2, "--quiet"), check=True)
     rng = random.Random(7)
     kills = 0
-    while kills < 12:
+    while kills < 5:
         before = inodes(out)
         process = subprocess.Popen(command(raw, out, "--workers", 2, "--quiet"))
         # Let it get to work, then strike within the next third of a second.
@@ -114,14 +114,15 @@ class Strike:
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_killed_between_any_two_steps(tmp_path, monkeypatch, after):
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_killed_between_any_two_steps(tmp_path, monkeypatch, after, stride):
     raw = write_set(tmp_path / "raw", 3, size=24, count=4)
     convert(Fumpe(raw), tmp_path / "undisturbed", QUIET)
     expected = tree(tmp_path / "undisturbed")
     out = tmp_path / "out"
-    at, struck = 0, True
+    at, struck = 1 - stride, True
     while struck:
-        at += 1
+        at += stride
         shutil.rmtree(out, ignore_errors=True)
         with monkeypatch.context() as patch:
             Strike(patch, at, after)

@@ -84,7 +84,7 @@ def test_only_the_newest_are_kept(undisturbed):
     assert names == {"iter_4.pth", "iter_6.pth", "best.pth"}
 
 
-@pytest.mark.parametrize("at", [3, 5])
+@pytest.mark.parametrize("at", [pytest.param(3, marks=pytest.mark.slow), 5])
 def test_killed_and_resumed_equals_undisturbed(undisturbed, repository, tiny_dataset, tmp_path, at):
     script = KILLED.format(
         paths=[str(repository / "tests"), str(repository / "tests/engine")],

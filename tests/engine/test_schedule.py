@@ -24,9 +24,9 @@ def rates(cfg):
 
 def test_a_longer_run_goes_on_with_the_schedule_of_its_length(repository, tiny_dataset, tmp_path):
     def cfg(folder, iterations):
-        return small_config(
-            repository, tiny_dataset, tmp_path / folder, "cls", max_iters=iterations
-        )
+        cfg = small_config(repository, tiny_dataset, tmp_path / folder, "cls", max_iters=iterations)
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+        return cfg
 
     whole = rates(cfg("whole", 12))
     rates(cfg("short", 6))

@@ -73,12 +73,14 @@ def losses(folder):
     return [line["loss"] for line in lines if "loss" in line]
 
 
+@pytest.mark.slow
 def test_same_loss(runs):
     one, two = losses(runs / "1"), losses(runs / "2")
     assert len(one) == 3
     assert one == pytest.approx(two, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_same_weights(runs):
     one, two = (
         load_checkpoint_safely(runs / f"{processes}/iter_3.pth")["state_dict"]

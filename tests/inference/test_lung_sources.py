@@ -37,6 +37,7 @@ def reader():
     return SliceReader(study_of(study.hu, (row_mm, col_mm, z_mm)))
 
 
+@pytest.mark.slow
 def test_learned_lungs_are_taken_where_there_are_weights(weights, reader):
     learned, classical = survey(reader), survey(reader, lungs_from="classical")
     assert (learned.source, classical.source) == ("lungmask", "classical")

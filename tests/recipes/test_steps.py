@@ -284,7 +284,7 @@ def test_the_weights_that_a_config_names_are_taken(finished, recipe, tmp_path):
     assert taken["module"] == "backbone" and taken["tensors"] == taken["total"] > 0
 
 
-@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+@pytest.mark.parametrize("seeds", [(0,), pytest.param((0, 1), marks=pytest.mark.slow)])
 def test_what_the_test_patients_cannot_tell_is_said(recipe, tiny_dataset, tmp_path, seeds):
     """All else stands in the summary: nothing is lost that was trained."""
     data = tmp_path / "data"

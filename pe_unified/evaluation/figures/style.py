@@ -9,8 +9,9 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 
 from pe_unified.disclaimer import RESEARCH_LINE
 from pe_unified.files import appearing
@@ -86,10 +87,11 @@ def new_figure(
 
 def _wrapped(text: str, inches: float) -> list[str]:
     """Lines that are no wider, as far as words can be parted."""
+    font = FontProperties(size=_FOOTER_SIZE)
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
-        width = TextPath((0, 0), longer, size=_FOOTER_SIZE).get_extents().width / 72
+        width = text_to_path.get_text_width_height_descent(longer, font, ismath=False)[0] / 72
         lines[-1:] = [longer] if width <= inches or not lines else [lines[-1], word]
     return lines
 

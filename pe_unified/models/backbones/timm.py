@@ -63,7 +63,9 @@ class PETimm(LevelsBackbone, BaseModule):
         self.frozen_stages, self.norm_eval = check_frozen(frozen_stages), norm_eval
         self.pretrained = pretrained
         self._creation = {"model_name": model_name, "in_chans": in_channels, **options}
-        given = timm.create_model(**self._creation, features_only=True).feature_info.reduction()
+        with torch.device("meta"):  # its levels alone
+            info = timm.create_model(**self._creation, features_only=True).feature_info
+        given = info.reduction()
         if not set(_STRIDES) <= set(given):
             raise ValueError(f"{model_name}: levels of strides {given}; {_STRIDES} are needed")
         self._creation["out_indices"] = tuple(given.index(stride) for stride in _STRIDES)
