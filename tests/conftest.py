@@ -2,10 +2,13 @@
 
 import gc
 import importlib.util
+import multiprocessing
+import os
 import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,8 +35,12 @@ from tiny_dataset import write_tiny_dataset  # noqa: E402
 
 
 def pytest_collection_finish() -> None:
-    """Passes over what was imported: every data set collects garbage, half a second each time."""
-    gc.freeze()
+    """What every test of a long run would pay for anew."""
+    gc.freeze()  # every data set collects garbage, half a second each time with all that is loaded
+    if "PYTEST_XDIST_WORKER" in os.environ:  # workers that have loaded what they need start at once
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["pe_unified.reports.batch", "pe_unified.recipes"])
+        forkserver.ensure_running()
 
 
 @pytest.fixture(autouse=True)

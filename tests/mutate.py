@@ -9,6 +9,7 @@ description holds one of the words.
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -69,23 +70,34 @@ def applied(mutant: Mutant, tree: Path) -> Iterator[None]:
         path.write_text(text, encoding="utf-8")
 
 
-def run_tests(tree: Path, tests: Sequence[str]) -> int | str:
-    """pytest's exit status for these files, or why there is none."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--timeout", str(_LIMIT // 2), *tests]
+@dataclass(frozen=True)
+class Outcome:
+    """Of the test files of one fault: pytest's exit status, or why there is none, and what fell."""
+
+    status: int | str
+    failed: str = ""
+
+
+def run_tests(tree: Path, tests: Sequence[str]) -> Outcome:
+    """Run these files up to the first test that fails."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-rfE"]
+    command += ["--timeout", str(_LIMIT // 2), *tests]
     environment = {
         **os.environ,
         "PYTHONPATH": str(tree),
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": "1",
     }
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with started(command, cwd=tree, env=environment, **silent) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with started(command, cwd=tree, env=environment, **pipes) as process:
         try:
-            return process.wait(_LIMIT)
+            told, _ = process.communicate(timeout=_LIMIT)
         except subprocess.TimeoutExpired:
             for descendant in psutil.Process(process.pid).children(recursive=True):
                 descendant.kill()
-            return f"its tests took more than {_LIMIT} s"
+            return Outcome(f"its tests took more than {_LIMIT} s")
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", told, re.MULTILINE)
+    return Outcome(process.returncode, failed[1] if failed else "")
 
 
 def copy_tree(target: Path) -> None:
@@ -122,7 +134,7 @@ def main() -> int:
                 (tree.parent / "shared").symlink_to(ROOT.parent / "shared")
             trees.put(tree)
 
-        def borrowed(mutant: Mutant | None, tests: Sequence[str]) -> int | str:
+        def borrowed(mutant: Mutant | None, tests: Sequence[str]) -> Outcome:
             tree = trees.get()
             try:
                 if mutant is None:
@@ -130,31 +142,34 @@ def main() -> int:
                 with applied(mutant, tree):
                     return run_tests(tree, tests)
             except ValueError as error:
-                return str(error)
+                return Outcome(str(error))
             finally:
                 trees.put(tree)
 
         with ThreadPoolExecutor(args.jobs) as pool:
             sound = sorted({test for mutant in mutants for test in mutant.tests})
-            statuses = pool.map(lambda test: borrowed(None, [test]), sound)
-            statuses = track(statuses, "without faults", len(sound), console=console)
-            broken = [test for test, status in zip(sound, statuses) if status]
+            outcomes = pool.map(lambda test: borrowed(None, [test]), sound)
+            outcomes = track(outcomes, "without faults", len(sound), console=console)
+            broken = [test for test, outcome in zip(sound, outcomes) if outcome.status]
             if broken:
                 console.print(f"these fail without any fault: {', '.join(broken)}")
                 return 2
-            statuses = pool.map(lambda each: borrowed(each, each.tests), mutants)
-            statuses = track(statuses, "with faults", len(mutants), console=console)
+            outcomes = pool.map(lambda each: borrowed(each, each.tests), mutants)
+            outcomes = track(outcomes, "with faults", len(mutants), console=console)
             noticed = unusable = 0
-            for mutant, status in zip(mutants, statuses):
-                where = f"{mutant.file}: {mutant.what}"
+            for mutant, outcome in zip(mutants, outcomes):
+                status = outcome.status
+                line = f"{mutant.file}: {mutant.what}"
                 if status == 1:
                     noticed += 1
+                    line = f"noticed: {line}: by {outcome.failed}"
                 elif status == 0:
-                    console.print(f"survived: {where}", highlight=False, soft_wrap=True)
+                    line = f"survived: {line}"
                 else:
                     unusable += 1
                     why = status if isinstance(status, str) else f"pytest ended with {status}"
-                    console.print(f"unusable: {where}: {why}", highlight=False, soft_wrap=True)
+                    line = f"unusable: {line}: {why}"
+                console.print(line, highlight=False, soft_wrap=True, markup=False)
     console.print(f"{noticed} of {len(mutants)} faults noticed; the goal is {GOAL:.0%}")
     return 0 if not unusable and noticed >= GOAL * len(mutants) else 1
 

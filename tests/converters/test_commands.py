@@ -1,13 +1,16 @@
 """The command lines, from a plain checkout."""
 
 import json
+import runpy
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 from raw_sets import load_splits, write_fumpe_patient
 
+from pe_unified.cli import main
 from pe_unified.converters.command_line import manifest_groups, read_groups
 from pe_unified.errors import DataError
 
@@ -15,44 +18,54 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ("fumpe_to_coco", "rsna_to_coco", "cadpe_to_coco", "read_to_coco", "merge", "verify")
 
 
-def run(*arguments, cwd=ROOT):
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+@pytest.fixture
+def run(called, monkeypatch):
+    """A script of data_converters/, in this process."""
+
+    def call(name, *words, cwd=ROOT):
+        script = ROOT / "data_converters" / f"{name}.py"
+        monkeypatch.chdir(cwd)
+        return called(lambda: runpy.run_path(str(script), run_name="__main__"), script, *words)
+
+    return call
+
+
+@pytest.fixture
+def unified(called):
+    return partial(called, main, "pe-unified")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help(name, tmp_path):
-    done = run(ROOT / "data_converters" / f"{name}.py", "--help", cwd=tmp_path)
+def test_help(run, name, tmp_path):
+    done = run(name, "--help", cwd=tmp_path)
     assert done.returncode == 0 and "usage:" in done.stdout
     if name.endswith("_to_coco"):
         options = "--workers --seed --split --folds --groups --splits-of --allow-skips --scheduler"
         assert all(option in done.stdout for option in options.split())
 
 
-def test_exit_status_and_messages(tmp_path):
+def test_exit_status_and_messages(run, unified, tmp_path):
     raw, out = tmp_path / "raw", tmp_path / "out"
     for k in (1, 2, 3):
         write_fumpe_patient(raw, f"PAT{k:03d}", count=6)
-    script = ROOT / "data_converters" / "fumpe_to_coco.py"
-    done = run(script, raw, out, "--workers", 2, "--seed", 5)
+    done = run("fumpe_to_coco", raw, out, "--workers", 2, "--seed", 5)
     assert done.returncode == 0, done.stderr
     assert "3 of 3 patients converted" in done.stdout and done.stdout.count("\n") == 1
-    done = run("-m", "pe_unified", "verify", out)
+    done = unified("verify", out)
     assert done.returncode == 0 and "no fault" in done.stdout
     (raw / "GroundTruth" / "PAT002.mat").unlink()
-    done = run("-m", "pe_unified", "convert", "fumpe", raw, out, "--workers", 1)
+    done = unified("convert", "fumpe", raw, out, "--workers", 1)
     assert done.returncode == 1
     assert "PAT002 skipped: CT_scans/PAT002: a scan without a mask; put it under" in done.stderr
-    assert run(script, raw, out, "--workers", 1, "--allow-skips").returncode == 0
+    assert run("fumpe_to_coco", raw, out, "--workers", 1, "--allow-skips").returncode == 0
     (out / "images" / "PAT001" / "0000.png").unlink()
-    done = run(ROOT / "data_converters" / "verify.py", out)
+    done = run("verify", out)
     assert done.returncode == 1 and "images/PAT001/0000.png: listed, but" in done.stdout
 
 
-def test_nothing_converted_is_a_failure_even_if_skips_are_allowed(tmp_path):
+def test_nothing_converted_is_a_failure_even_if_skips_are_allowed(run, tmp_path):
     write_fumpe_patient(tmp_path / "raw", "PAT001", count=4, Modality="MR")
-    script = ROOT / "data_converters" / "fumpe_to_coco.py"
-    done = run(script, tmp_path / "raw", tmp_path / "out", "--workers", 1, "--allow-skips")
+    done = run("fumpe_to_coco", tmp_path / "raw", tmp_path / "out", "--workers", 1, "--allow-skips")
     assert done.returncode == 1 and "modality MR" in done.stderr
 
 
@@ -68,22 +81,21 @@ def test_nothing_converted_is_a_failure_even_if_skips_are_allowed(tmp_path):
         (["--wrokers", "2"], "unrecognized arguments"),
     ],
 )
-def test_wrong_options(tmp_path, options, message):
+def test_wrong_options(run, tmp_path, options, message):
     write_fumpe_patient(tmp_path / "raw", "PAT001", count=4)
-    script = ROOT / "data_converters" / "fumpe_to_coco.py"
-    done = run(script, tmp_path / "raw", tmp_path / "out", *options)
+    done = run("fumpe_to_coco", tmp_path / "raw", tmp_path / "out", *options)
     assert done.returncode == 2 and message in done.stderr
     assert not (tmp_path / "out" / "images").exists()
 
 
-def test_raw_folder_that_is_not_there(tmp_path):
-    done = run(ROOT / "data_converters" / "rsna_to_coco.py", tmp_path / "none", tmp_path / "out")
+def test_raw_folder_that_is_not_there(run, tmp_path):
+    done = run("rsna_to_coco", tmp_path / "none", tmp_path / "out")
     assert done.returncode == 2 and done.stderr.startswith(f"error: {tmp_path / 'none'}: no such")
     (tmp_path / "file").write_text("")
-    done = run(ROOT / "data_converters" / "rsna_to_coco.py", tmp_path / "file", tmp_path / "out")
+    done = run("rsna_to_coco", tmp_path / "file", tmp_path / "out")
     assert done.returncode == 2 and "a file, not a folder" in done.stderr
     (tmp_path / "raw").mkdir()
-    done = run(ROOT / "data_converters" / "rsna_to_coco.py", tmp_path / "raw", tmp_path / "out")
+    done = run("rsna_to_coco", tmp_path / "raw", tmp_path / "out")
     assert done.returncode == 2 and "no studies found; see --help" in done.stderr
 
 
@@ -97,10 +109,11 @@ def test_workers_import_nothing_heavy():
         "print([m for m in ('torch', 'mmcv', 'mmengine', 'matplotlib', 'sklearn', 'SimpleITK', "
         "'distributed', 'pandas') if m in sys.modules])"
     )
-    assert run("-c", code).stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
 
 
-def test_studies_painted_on_one_anatomy_stay_together(tmp_path):
+def test_studies_painted_on_one_anatomy_stay_together(run, tmp_path):
     raw, out = tmp_path / "raw", tmp_path / "out"
     names = [f"PAT{k:03d}" for k in range(1, 9)]
     for name in names:
@@ -110,8 +123,9 @@ def test_studies_painted_on_one_anatomy_stay_together(tmp_path):
         for k, name in enumerate(names)
     ]
     (raw / "phantom.json").write_text(json.dumps({"studies": studies}))
-    script = ROOT / "data_converters" / "fumpe_to_coco.py"
-    assert run(script, raw, out, "--workers", 1, "--split", 0.5, 0.25, 0.25).returncode == 0
+    assert (
+        run("fumpe_to_coco", raw, out, "--workers", 1, "--split", 0.5, 0.25, 0.25).returncode == 0
+    )
     split_of = {
         image["patient_id"]: name
         for name, part in load_splits(out).items()
@@ -134,10 +148,8 @@ def test_groups_from_a_file(tmp_path):
     assert manifest_groups(manifest) == {"p": "007", "1.2": "007"}
 
 
-def test_a_set_is_not_converted_into_its_own_folder(tmp_path):
+def test_a_set_is_not_converted_into_its_own_folder(run, tmp_path):
     write_fumpe_patient(tmp_path / "raw", "PAT001", count=4)
-    done = run(
-        ROOT / "data_converters" / "fumpe_to_coco.py", tmp_path / "raw", tmp_path / "raw/out"
-    )
+    done = run("fumpe_to_coco", tmp_path / "raw", tmp_path / "raw/out")
     assert done.returncode == 2 and "which is read: the next run" in done.stderr
     assert not (tmp_path / "raw/out").exists()
