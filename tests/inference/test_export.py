@@ -50,9 +50,11 @@ def with_model(path, config):
     return stored
 
 
-def test_swin(tmp_path):
+def test_swin_with_an_evidence_map(tmp_path):
     path = tmp_path / "m.pth"
-    torch.save(with_model(path, tiny_model_config(backbone="swin")), path)
+    config = tiny_model_config(backbone="swin")
+    config["cls_head"]["evidence_channels"] = 8
+    torch.save(with_model(path, config), path)
     assert max(exported(path, "openvino").values()) < 1e-4
 
 
