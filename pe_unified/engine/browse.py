@@ -1,7 +1,6 @@
 """Pictures of what a pipeline gives the network, on one self-contained page."""
 
 import base64
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,11 @@ from pe_unified.datasets import Draw, PESliceDataset
 from pe_unified.disclaimer import RESEARCH_LINE
 from pe_unified.engine.config import ConfigError
 from pe_unified.engine.knobs import kind_of
-from pe_unified.files import write_bytes
+from pe_unified.files import write_bytes, write_text
 from pe_unified.paths import require_apart
 from pe_unified.progress import track
 from pe_unified.registry import DATASETS, SCOPE
+from pe_unified.templates import render
 
 #: RGB of mask outlines and boxes; both stand off grey, and off each other for every eye.
 MASK_RGB, BOX_RGB = (86, 180, 233), (245, 160, 0)
@@ -161,74 +161,22 @@ def embed(picture: np.ndarray, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode()}"
 
 
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 14px/1.45 system-ui, sans-serif; margin: 1.5rem auto; max-width: 1240px;
-  padding: 0 1rem; color: #222; background: #fff; }
-h1 { font-size: 1.3rem; margin: 0 0 .2rem; }
-p { margin: .2rem 0; }
-.quiet, dt, figcaption { color: #666; }
-.key { display: inline-block; width: 1.4em; border-top: 3px solid; vertical-align: middle; }
-article { border-top: 1px solid #ddd; padding: 1rem 0; }
-.row { display: flex; flex-wrap: wrap; gap: 6px; }
-figure { margin: 0; }
-figure div { position: relative; line-height: 0; }
-figure img + img { position: absolute; inset: 0; }
-figcaption { font-size: 12px; }
-#labels:not(:checked) ~ main figure img + img { display: none; }
-dl { display: flex; flex-wrap: wrap; gap: .1rem 1.2rem; margin: 0 0 .5rem; font-size: 13px; }
-dl div { display: flex; gap: .35rem; }
-dd { margin: 0; }
-.pe { font-weight: 700; }
-@media (prefers-color-scheme: dark) {
-  body { color: #ddd; background: #161616; }
-  .quiet, dt, figcaption { color: #999; }
-  article { border-color: #333; }
-}
-"""
-
-
-def render_item(item: Item, channels: Sequence[str]) -> str:
+def draw_article(item: Item, channels: Sequence[str]) -> dict[str, object]:
+    """What the page shows of an item: its channels in the size of the page, and its labels."""
     scale = THUMBNAIL / max(item.picture.shape[1:])
     layer = draw_labels(item, scale)
     size = (layer.shape[1], layer.shape[0])
-    overlay = embed(layer, "png")
-    shrinks = scale < 1
-    figures = []
-    for channel, name in zip(item.picture, channels, strict=True):
-        thumbnail = cv2.resize(
-            channel, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        )
-        figures.append(
-            f'<figure><div><img src="{embed(thumbnail, "jpeg")}" alt="{html.escape(name)}" '
-            f'width="{size[0]}" height="{size[1]}">'
-            f'<img src="{overlay}" alt=""></div>'
-            f"<figcaption>{html.escape(name)}</figcaption></figure>"
-        )
-    facts = "".join(
-        f"<div><dt>{key}</dt><dd{' class=pe' if value == 'embolism' else ''}>"
-        f"{html.escape(value)}</dd></div>"
-        for key, value in item.caption.items()
-    )
-    link = f'<a href="slices/{html.escape(item.name)}">full size</a>'
-    return f"<article><dl>{facts}{link}</dl><div class=row>{''.join(figures)}</div></article>"
-
-
-def render_page(title: str, facts: Sequence[str], articles: Sequence[str]) -> str:
-    lines = "".join(f"<p class=quiet>{html.escape(fact)}</p>" for fact in facts)
-    keys = " &nbsp; ".join(
-        f'<span class=key style="color:rgb{rgb}"></span> {name}'
-        for rgb, name in ((MASK_RGB, "mask outline"), (BOX_RGB, "box"))
-    )
-    return (
-        "<!doctype html><html lang=en><meta charset=utf-8>"
-        '<meta name=viewport content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
-        f"<h1>{html.escape(title)}</h1>{lines}"
-        f"<input type=checkbox id=labels checked> <label for=labels>show labels</label> "
-        f"&nbsp; {keys}<main>{''.join(articles)}</main>"
-        f"<p class=quiet>{RESEARCH_LINE}.</p></html>\n"
-    )
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return {
+        "caption": item.caption,
+        "name": item.name,
+        "size": size,
+        "pictures": [
+            (name, embed(cv2.resize(channel, size, interpolation=how), "jpeg"))
+            for channel, name in zip(item.picture, channels, strict=True)
+        ],
+        "labels": embed(layer, "png"),
+    }
 
 
 def browse(cfg: Config, title: str, out: Path, split: str, number: int, seed: int) -> Path:
@@ -245,7 +193,7 @@ def browse(cfg: Config, title: str, out: Path, split: str, number: int, seed: in
         item = read_item(dataset[Draw(index, seed)], follow)
         picture = cv2.cvtColor(full_picture(item), cv2.COLOR_RGB2BGR)
         write_bytes(out / "slices" / item.name, cv2.imencode(".png", picture)[1].tobytes())
-        articles.append(render_item(item, channels))
+        articles.append(draw_article(item, channels))
     facts = [
         f"{settings.data_root}, {settings.ann_file}: {len(dataset)} slices of "
         f"{len(set(dataset.patients()))} patients, {int(np.sum(labels == 1))} with embolism",
@@ -254,5 +202,13 @@ def browse(cfg: Config, title: str, out: Path, split: str, number: int, seed: in
         "pipeline: " + ", ".join(step["type"] for step in settings.pipeline),
     ]
     page = out / "index.html"
-    write_bytes(page, render_page(f"{title}: {split} slices", facts, articles).encode())
+    text = render(
+        "engine/browse.html",
+        title=f"{title}: {split} slices",
+        facts=facts,
+        colours={"mask outline": MASK_RGB, "box": BOX_RGB},
+        articles=articles,
+        notice=RESEARCH_LINE,
+    )
+    write_text(page, text)
     return page

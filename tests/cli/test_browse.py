@@ -116,7 +116,7 @@ def test_page_stands_alone_and_names_what_it_shows(browse, monkeypatch, tmp_path
         "pe 100 / 700 HU",
         "window 50 / 300 HU",
         "8 slices of 2 patients, 4 with embolism",
-        "<dd class=pe>embolism",
+        '<dd class="pe">embolism',
         "not a medical device",
         "120 pixels",
     ):

@@ -1,13 +1,19 @@
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from jsonschema import Draft7Validator
 from pycocotools import mask as rle_tools
 from scipy import ndimage
 
 from pe_unified.converters.contract.schema import (
+    ALL_LABELS,
+    CATEGORIES,
     EXAM_LABELS,
+    HU_OFFSET,
     annotation_of_box,
     annotations_of_mask,
     decode_mask,
@@ -86,3 +92,18 @@ def test_exam_labels_that_masks_imply():
 )
 def test_folder_names(identifier, folder):
     assert folder_name(identifier) == folder
+
+
+def test_the_schema_file_says_what_the_code_writes(repository):
+    folder = repository / "pe_unified/converters/contract"
+    schema = json.loads((folder / "annotations.schema.json").read_text("utf-8"))
+    Draft7Validator.check_schema(schema)
+    entries = schema["definitions"]
+    images, exams = (entries[kind]["properties"] for kind in ("image", "exam"))
+    assert entries["info"]["properties"]["hu_offset"]["const"] == HU_OFFSET
+    assert schema["properties"]["categories"]["const"] == CATEGORIES
+    assert images["labels_known"]["items"]["enum"] == list(ALL_LABELS)
+    assert list(exams) == entries["exam"]["required"]
+    assert list(exams) == list(exam_entry("s", "p")) == ["study_uid", "patient_id", *EXAM_LABELS]
+    for each in (schema, *entries.values()):
+        assert all("description" in field for field in (each, *each["properties"].values()))

@@ -3,6 +3,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+from jsonschema import Draft7Validator
 from raw_sets import BOX_COLUMNS, write_csv, write_fumpe_patient, write_rsna_study
 
 from pe_unified.converters.pipeline.run import RunOptions, convert
@@ -68,6 +69,13 @@ def test_whole_sets_have_no_fault(converted):
     assert verify(converted / "fumpe") == []
     assert verify(converted / "fumpe", workers=2) == []
     assert verify(converted / "rsna") == []
+
+
+def test_whole_sets_are_valid_by_the_schema_as_others_read_it(converted, repository):
+    schema = repository / "pe_unified/converters/contract/annotations.schema.json"
+    validator = Draft7Validator(json.loads(schema.read_text("utf-8")))
+    for path in converted.glob("*/annotations/*.json"):
+        validator.validate(json.loads(path.read_text("utf-8")))
 
 
 def positive(content):
@@ -214,39 +222,58 @@ FAULTS = [
     (spoil_counts, "the mask"),
     (lose_exam, "none for study"),
     (change_of("annotation", area=3), "area 3, the mask has"),
-    (change_of("annotation", bbox=None), "bbox None"),
-    (change_of("annotation", bbox=[1, 2]), r"bbox \[1, 2\]"),
-    (change_of("annotation", bbox=["a", 2, 3, 4]), r"bbox \['a'"),
-    (change_of("annotation", area="3"), "area '3'"),
-    (change_of("annotation", iscrowd=1), "iscrowd 1"),
-    (change_of("annotation", category_id=2), "category 2"),
+    (change_of("annotation", bbox=None), "bbox is None, not x, y, width, height"),
+    (change_of("annotation", bbox=[1, 2]), r"bbox is \[1, 2\], not"),
+    (change_of("annotation", bbox=["a", 2, 3, 4]), r"bbox is \['a', 2, 3, 4\], not"),
+    (change_of("annotation", area="3"), "area is '3', not a number of pixels"),
+    (change_of("annotation", iscrowd=1), "iscrowd is 1, not 0"),
+    (change_of("annotation", category_id=2), "category_id is 2, not 1"),
     (change_of("positive", pe_present=0), "pe_present is 0, yet there are"),
     (change_of("negative", pe_present=1), "boxes are known, yet there is no annotation"),
     (change_of("negative", pe_present=None), "yet labels_known is"),
     (change_of("negative", labels_known=["slice"]), "a negative slice knows its boxes"),
     (change_of("positive", labels_known=["slice"]), "although masks are not in labels_known"),
-    (change_of("positive", labels_known=["pixels"]), r"labels_known holds \['pixels'\]"),
+    (change_of("positive", labels_known=["pixels"]), r"labels_known is \['pixels'\], not"),
     (change_of("positive", width=50), "48 x 48 pixels, listed as 48 x 50"),
     (change_of("positive", spacing_mm=[1, 0, 1]), "not three positive numbers or nulls"),
     (change_of("positive", spacing_mm=["a", 1, 1]), "not three positive numbers or nulls"),
     (change_of("positive", lung_box=[1, 2]), r"lung_box is \[1, 2\]"),
-    (change_of("positive", labels_known=[["slice"]]), "labels_known holds"),
-    (change_of("positive", z_mm="low"), "z_mm is 'low'"),
+    (
+        change_of("positive", labels_known=[["slice"]]),
+        "labels_known is .*, not a list of slice, boxes and masks",
+    ),
+    (
+        change_of("positive", z_mm="low"),
+        r"train\.json, image \d+: z_mm is 'low', not a height in mm or null",
+    ),
     (change_of("positive", group=7), "group is 7"),
     (change_of("positive", group="g"), "patient PAT.*: slices differ in group"),
     (change_of("positive", patient_id="PAT009"), "belongs to several patients"),
     (change_of("positive", file_name="images/none.png"), "listed, but no such file"),
     (change_of("exam", negative_exam_for_pe=1), "negative, yet slices have an embolus"),
-    (change_of("exam", central_pe=2), "central_pe is 2"),
+    (change_of("exam", central_pe=2), "central_pe is 2, not 0, 1 or null"),
     (change_of("exam", patient_id="PAT009"), "of patient PAT009, its slices are PAT"),
-    (change_of("exam", patient_id=None), "patient_id is None"),
-    (lambda content: content["images"].append("x"), "'x' is no image"),
-    (lambda content: content["annotations"].append(3), "3 is no annotation"),
-    (lambda content: content["exams"].append([]), "exams of another kind"),
-    (lambda content: content.update(info=[]), "info of another kind"),
-    (change_of("info", hu_offset=1000), "hu_offset is 1000"),
+    (change_of("exam", patient_id=None), "exam .*: patient_id is None, not a text"),
+    (
+        lambda content: content["images"].append("x"),
+        r"train\.json, images\[\d+\]: is 'x', not an object",
+    ),
+    (lambda content: content["annotations"].append(3), r"annotations\[\d+\]: is 3, not an object"),
+    (lambda content: content["exams"].append([]), r"exams\[\d+\]: is \[\], not an object"),
+    (
+        lambda content: content.update(info=[]),
+        r"train\.json: info is \[\], not an object; convert again",
+    ),
+    (lambda content: content.update(images={}), r"images is {}, not a list; convert again"),
+    (change_of("exam", study_uid=[]), r"study_uid is \[\], not a text"),
+    (change_of("annotation", image_id=[1]), r"image_id is \[1\], not a whole number"),
+    (change_of("positive", pe_present=True), "pe_present is True, not 0, 1 or null"),
+    (change_of("positive", pe_present=2), "pe_present is 2, not 0, 1 or null"),
+    (change_of("positive", z_mm=float("nan")), "cannot be read .NaN is no number"),
+    (lambda content: content["categories"].pop(), r"categories is \[\], not embolus alone"),
+    (change_of("info", hu_offset=1000), "hu_offset is 1000, not 1024"),
     (drop_of("info", "licence"), "info lacks licence"),
-    (drop_of("image", "sop_uid"), "lacks sop_uid"),
+    (drop_of("image", "sop_uid"), r"image \d+: lacks sop_uid"),
 ]
 
 

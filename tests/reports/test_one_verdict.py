@@ -108,7 +108,7 @@ def test_nothing_contradicts(folder, predictors, tmp_path, heads, exam, lesion):
     assert row["positive"] is verdict["positive"] and row["verdict"].startswith(begins)
     assert row["lesions"] == (None if heads == ("cls",) else len(listed))
     text = Path(out / "report.html").read_text("utf-8")
-    (shown,) = re.findall(r'<section class="answer"><div><b>(.*?)</b>(.*?)</div>', text)
+    (shown,) = re.findall(r'<section class="answer">\s*<div><b>(.*?)</b>(.*?)</div>', text)
     assert shown[0] == {True: "positive", False: "negative", None: "no call"}[verdict["positive"]]
     assert shown[1] == row["verdict"] and row["verdict"] in texts_of(structured)
     keys = re.findall(r'<img alt="lesion (\d+)"', text)

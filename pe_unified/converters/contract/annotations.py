@@ -1,38 +1,34 @@
-"""A converted folder against its contract: everything that the JSON files alone can tell."""
+"""A converted folder against its contract: everything that the JSON files alone can tell.
+
+What a file of annotations holds, field by field, stands in ``annotations.schema.json``.
+"""
 
 import json
+import reprlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pe_unified.converters.contract.schema import ALL_LABELS, CATEGORIES, CATEGORY_ID, EXAM_LABELS
+import fastjsonschema
+from fastjsonschema import JsonSchemaValueException, JsonSchemaValuesException
+
+from pe_unified.converters.contract.schema import ALL_LABELS
 from pe_unified.converters.contract.splits import SPLITS
 from pe_unified.ct.exam_labels import exam_doubts
-from pe_unified.ct.hu import HU_OFFSET
 
-_INFO = ("description", "source", "licence", "converter_version", "split_seed")
-#: Fields of ``images[]`` and the types that they may have.
-_IMAGE: dict[str, tuple[type, ...]] = {
-    "id": (int,),
-    "file_name": (str,),
-    "width": (int,),
-    "height": (int,),
-    "patient_id": (str,),
-    "study_uid": (str,),
-    "series_uid": (str, type(None)),
-    "sop_uid": (str, type(None)),
-    "slice_index": (int,),
-    "z_mm": (float, int, type(None)),
-    "spacing_mm": (list,),
-    "pe_present": (int, type(None)),
-    "labels_known": (list,),
-    "lung_box": (list, type(None)),
+_FILE = json.loads(files(__package__).joinpath("annotations.schema.json").read_text("utf-8"))
+#: Entries have schemas of their own: the faults of a whole file at once could fill the memory.
+_SCHEMAS = {
+    "file": _FILE | {"definitions": {kind: {} for kind in _FILE["definitions"]}},
+    **_FILE["definitions"],
 }
-#: Those that may be absent.
-_OPTIONAL: dict[str, tuple[type, ...]] = {"group": (str, type(None))}
-_ANNOTATION = ("id", "image_id", "category_id", "bbox", "area", "segmentation", "iscrowd")
+_CHECKS = {
+    name: fastjsonschema.compile(schema, use_default=False, fast_fail=False)
+    for name, schema in _SCHEMAS.items()
+}
 
 
 @dataclass
@@ -51,83 +47,66 @@ class SplitFile:
 
 
 def load_split_file(path: Path) -> SplitFile | str:
-    """A file of annotations, or the fault that keeps it from being read."""
+    """A file of annotations, or the fault that keeps it from being read.
+
+    Entries that ``annotations.schema.json`` does not allow are left out and named in ``faults``.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except (OSError, ValueError) as error:
         return f"{path.name}: cannot be read ({error}); convert again"
-    missing = [
-        key
-        for key in ("info", "images", "annotations", "categories", "exams")
-        if not isinstance(content, dict) or key not in content
-    ]
-    if missing:
-        return f"{path.name}: lacks {', '.join(missing)}; convert again"
-    wrong = [
-        key
-        for key, kind in (("info", dict), *((k, list) for k in ("images", "annotations", "exams")))
-        if not isinstance(content[key], kind)
-    ]
-    if wrong or not all(isinstance(exam, dict) for exam in content["exams"]):
-        return f"{path.name}: {', '.join(wrong) or 'exams'} of another kind; convert again"
-    part = SplitFile(path.stem, content["info"], [], defaultdict(list), content["exams"])
-    if content["categories"] != CATEGORIES:
-        part.faults.append(f"{path.name}: categories are not {CATEGORIES}")
-    for image in content["images"]:
-        if not isinstance(image, dict):
-            part.faults.append(f"{path.name}: {image!r} is no image")
-            continue
-        faults = list(_image_faults(image))
-        part.faults += [f"{path.name}, image {image.get('id')}: {fault}" for fault in faults]
-        if not faults:
-            part.images.append(image)
+    unusable = _faults("file", content)
+    if unusable:
+        return f"{path.name}: {'; '.join(unusable)}; convert again"
+    part = SplitFile(path.stem, content["info"], [], defaultdict(list), [])
+    part.faults += [f"{path.name}: info {fault}" for fault in _faults("info", part.info)]
+    part.images = _allowed(part, "image", content["images"])
+    part.exams = _allowed(part, "exam", content["exams"])
     known = {image["id"] for image in part.images}
-    for annotation in content["annotations"]:
-        if not isinstance(annotation, dict):
-            part.faults.append(f"{path.name}: {annotation!r} is no annotation")
-            continue
-        lacking = [key for key in _ANNOTATION if key not in annotation]
-        if lacking:
-            where = f"{path.name}, annotation {annotation.get('id')}"
-            part.faults.append(f"{where}: lacks {', '.join(lacking)}")
-        elif not _are_numbers(annotation["bbox"], 4) or not _is_number(annotation["area"]):
-            where = f"{path.name}, annotation {annotation['id']}"
-            part.faults.append(f"{where}: bbox {annotation['bbox']!r}, area {annotation['area']!r}")
-        elif annotation["image_id"] not in known:
+    for annotation in _allowed(part, "annotation", content["annotations"]):
+        if annotation["image_id"] in known:
+            part.annotations[annotation["image_id"]].append(annotation)
+        else:
             where = f"{path.name}, annotation {annotation['id']}"
             part.faults.append(f"{where}: no such image {annotation['image_id']}")
-        else:
-            part.annotations[annotation["image_id"]].append(annotation)
     return part
 
 
-def _image_faults(image: Mapping[str, Any]) -> Iterator[str]:
-    for key, types in _IMAGE.items():
-        if key not in image:
-            yield f"lacks {key}"
-        elif not isinstance(image[key], types) or isinstance(image[key], bool):
-            yield f"{key} is {image[key]!r}"
-    for key, types in _OPTIONAL.items():
-        if not isinstance(image.get(key), types):
-            yield f"{key} is {image[key]!r}"
-    if "spacing_mm" in image and isinstance(image["spacing_mm"], list):
-        given = [value for value in image["spacing_mm"] if value is not None]
-        if len(image["spacing_mm"]) != 3 or not all(_is_number(v) and v > 0 for v in given):
-            yield f"spacing_mm is {image['spacing_mm']}, not three positive numbers or nulls"
-    if isinstance(image.get("labels_known"), list):
-        unknown = [label for label in image["labels_known"] if label not in ALL_LABELS]
-        if unknown:
-            yield f"labels_known holds {unknown}"
-    if isinstance(image.get("lung_box"), list) and not _are_numbers(image["lung_box"], 4):
-        yield f"lung_box is {image['lung_box']}, not x, y, width, height"
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number in JSON")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _allowed(part: SplitFile, kind: str, entries: list[Any]) -> list[dict[str, Any]]:
+    """The entries of a list that the schema allows; the faults of the others are noted."""
+    allowed = []
+    for index, entry in enumerate(entries):
+        faults = _faults(kind, entry)
+        if not faults:
+            allowed.append(entry)
+            continue
+        known = entry.get("id", entry.get("study_uid")) if isinstance(entry, dict) else None
+        name = f"{kind}s[{index}]" if known is None else f"{kind} {known}"
+        part.faults += [f"{part.name}.json, {name}: {fault}" for fault in faults]
+    return allowed
 
 
-def _are_numbers(values: Any, count: int) -> bool:
-    return isinstance(values, list) and len(values) == count and all(map(_is_number, values))
+def _faults(kind: str, value: Any) -> list[str]:
+    """What is wrong with a part of a file, each in the words of the schema's descriptions."""
+    try:
+        _CHECKS[kind](value)
+    except JsonSchemaValuesException as found:
+        return list(dict.fromkeys(_in_words(each, value, kind) for each in found.errors))
+    return []
+
+
+def _in_words(error: JsonSchemaValueException, value: Any, kind: str) -> str:
+    if error.rule == "required":
+        return f"lacks {', '.join(key for key in error.rule_definition if key not in error.value)}"
+    if len(error.path) == 1:
+        return f"is {reprlib.repr(value)}, not {_SCHEMAS[kind]['description']}"
+    name = error.path[1]
+    description = _SCHEMAS[kind]["properties"][name]["description"]
+    return f"{name} is {reprlib.repr(value[name])}, not {description}"
 
 
 def is_report_entry(entry: Any) -> bool:
@@ -144,11 +123,6 @@ def is_report_entry(entry: Any) -> bool:
 def part_faults(part: SplitFile) -> Iterator[str]:
     """What is wrong within one file."""
     yield from part.faults
-    for key in _INFO:
-        if key not in part.info:
-            yield f"{part.name}.json: info lacks {key}"
-    if part.info.get("hu_offset") != HU_OFFSET:
-        yield f"{part.name}.json: hu_offset is {part.info.get('hu_offset')}, not {HU_OFFSET}"
     yield from _unique(part.name, "image id", (image["id"] for image in part.images))
     yield from _unique(part.name, "file", (image["file_name"] for image in part.images))
     yield from _unique(
@@ -172,8 +146,6 @@ def part_faults(part: SplitFile) -> Iterator[str]:
 def slice_faults(image: Mapping[str, Any], annotations: list[dict[str, Any]]) -> Iterator[str]:
     """Labels of a slice against each other, boxes against the slice."""
     known, present = set(image["labels_known"]), image["pe_present"]
-    if present not in (0, 1, None):
-        yield f"pe_present is {present}"
     if ("slice" in known) != (present is not None):
         yield f"pe_present is {present}, yet labels_known is {sorted(known)}"
     if present == 0 and annotations:
@@ -196,8 +168,6 @@ def slice_faults(image: Mapping[str, Any], annotations: list[dict[str, Any]]) ->
 def _box_faults(annotation: Mapping[str, Any], width: int, height: int) -> Iterator[str]:
     name = f"annotation {annotation['id']}"
     x, y, w, h = annotation["bbox"]
-    if annotation["category_id"] != CATEGORY_ID or annotation["iscrowd"] != 0:
-        yield f"{name}: category {annotation['category_id']}, iscrowd {annotation['iscrowd']}"
     if min(w, h) <= 0 or x < 0 or y < 0 or x + w > width or y + h > height:
         yield f"{name}: box {annotation['bbox']} leaves the slice of {width} x {height}"
     if not annotation["segmentation"] and abs(annotation["area"] - w * h) > 1e-6 * w * h:
@@ -206,27 +176,21 @@ def _box_faults(annotation: Mapping[str, Any], width: int, height: int) -> Itera
 
 def _exam_faults(part: SplitFile) -> Iterator[str]:
     where = f"{part.name}.json, exams"
-    yield from _unique(part.name, "exam", (exam.get("study_uid") for exam in part.exams))
-    exams = {exam.get("study_uid"): exam for exam in part.exams}
-    for exam in part.exams:
-        if not isinstance(exam.get("patient_id"), str):
-            yield f"{where}, {exam.get('study_uid')}: patient_id is {exam.get('patient_id')!r}"
-        for name in EXAM_LABELS:
-            if exam.get(name, "absent") not in (0, 1, None):
-                yield f"{where}, {exam.get('study_uid')}: {name} is {exam.get(name, 'absent')}"
+    yield from _unique(part.name, "exam", (exam["study_uid"] for exam in part.exams))
+    exams = {exam["study_uid"]: exam for exam in part.exams}
     with_slices = {image["study_uid"] for image in part.images}
     owners = {(image["study_uid"], image["patient_id"]) for image in part.images}
     for study, patient in sorted(owners):
-        named = exams.get(study, {}).get("patient_id", patient)
+        named = exams[study]["patient_id"] if study in exams else patient
         if named != patient:
             yield f"{where}, {study}: of patient {named}, its slices are {patient}'s"
     positive = {image["study_uid"] for image in part.images if image["pe_present"]}
     for study in sorted(with_slices):
         if study not in exams:
             yield f"{where}: none for study {study}"
-        elif study in positive and exams[study].get("negative_exam_for_pe") == 1:
+        elif study in positive and exams[study]["negative_exam_for_pe"] == 1:
             yield f"{where}, {study}: negative, yet slices have an embolus"
-    for study in sorted(str(uid) for uid in set(exams) - with_slices):
+    for study in sorted(exams.keys() - with_slices):
         yield f"{where}: study {study} has no slice"
 
 
@@ -238,10 +202,10 @@ def exam_warnings(part: SplitFile) -> Iterator[str]:
     for image in part.images:
         slices[image["study_uid"]].append(image["pe_present"])
     for exam in part.exams:
-        present = slices.get(str(exam.get("study_uid")), [None])
+        present = slices.get(exam["study_uid"], [None])
         if None not in present:
             for doubt in exam_doubts(exam, present.count(1), len(present)):
-                yield f"{exam.get('patient_id')}: study {exam['study_uid']}: {doubt}"
+                yield f"{exam['patient_id']}: study {exam['study_uid']}: {doubt}"
 
 
 def _holds_subset(info: Mapping[str, Any]) -> bool:
