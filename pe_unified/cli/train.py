@@ -40,7 +40,6 @@ def main() -> None:
     args = make_parser().parse_args()
     from pe_unified.engine import ConfigError, PERunner
     from pe_unified.engine.runner import refuse_used
-    from pe_unified.recipes.preflight import require_files
 
     cfg = read_config(args)
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
@@ -53,7 +52,6 @@ def main() -> None:
             raise ConfigError(f"--reuse takes MODULE=CHECKPOINT, got '{pair}'")
         reuse[module] = checkpoint
     cfg.reuse = reuse
-    require_files(cfg, ("train", "val"), begun=args.resume)
     if not args.resume:
         refuse_used(cfg.work_dir)
     PERunner.from_cfg(cfg).train()
