@@ -19,6 +19,7 @@ from typing import Any
 from mmengine.config import Config
 
 from pe_unified.config_files import SCOPE, find_config
+from pe_unified.datasets.slice_dataset import annotations_at
 from pe_unified.engine.knobs import KNOBS, apply_knobs, governed, kind_of
 from pe_unified.engine.parameters import parameters_of
 from pe_unified.errors import UserError, one_line
@@ -225,6 +226,21 @@ def _refuse_overwritten(
                 f"{cfg.filename}: {place.path} = {value!r} would be overwritten by the top-level "
                 f"'{name}' = {cfg[name]!r}; set '{name}' instead"
             )
+
+
+def annotation_files(cfg: Config, *splits: str) -> dict[str, Path]:
+    """The files that list the slices of these splits, as far as the config has them.
+
+    Raises:
+        FileNotFoundError: one is not there; names the converter command.
+    """
+    loaders = {split: cfg.get(f"{split}_dataloader") for split in splits}
+    sets = {split: loader.dataset for split, loader in loaders.items() if loader}
+    return {
+        split: annotations_at(Path(dataset.data_root) / dataset.ann_file)
+        for split, dataset in sets.items()
+        if "ann_file" in dataset
+    }
 
 
 def listed_metrics(cfg: Config, split: str) -> list[Mapping[str, Any]]:

@@ -12,8 +12,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 
-from pe_unified.datasets.slice_dataset import annotations_at
-from pe_unified.engine.config import ConfigError, absent_head, load_config
+from pe_unified.engine.config import ConfigError, absent_head, annotation_files, load_config
 from pe_unified.engine.evaluate import evaluate_checkpoint, write_metrics
 from pe_unified.engine.hooks import checkpoints_of
 from pe_unified.engine.knobs import changed_knobs
@@ -170,16 +169,14 @@ def _fingerprint(cfg: Config, step_name: str, parents: Mapping[str, str]) -> str
     relevant = {**cfg.to_dict(), "step": step_name, "reuse": reuse}
     for key in _WITHOUT_EFFECT:
         relevant.pop(key, None)
-    annotations = {}
-    for split in ("train", "val", "test"):
-        loader = relevant[f"{split}_dataloader"]
-        if loader is None:
-            continue
+    splits = ("train", "val", "test")
+    for split in splits:
         for key in ("num_workers", "persistent_workers", "timeout"):
-            loader.pop(key, None)
-        dataset = loader["dataset"]
-        file = annotations_at(Path(dataset["data_root"]) / dataset["ann_file"])
-        annotations[split] = _digest(file, file.stat().st_mtime_ns)
+            (relevant.get(f"{split}_dataloader") or {}).pop(key, None)
+    annotations = {
+        split: _digest(file, file.stat().st_mtime_ns)
+        for split, file in annotation_files(cfg, *splits).items()
+    }
     text = json.dumps([relevant, annotations], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
