@@ -147,8 +147,8 @@ def _refuse_other_kinds(cfg: Config) -> None:
         dataset = (cfg.get(f"{split}_dataloader") or {}).get("dataset")
         if dataset is not None and "pipeline" not in dataset:
             raise ConfigError(
-                f"{cfg.filename}: {split}_dataloader.dataset is a {dataset.get('type')}, which has "
-                "no pipeline of its own; pe-unified merge makes one set of several"
+                f"{cfg.filename}: {split}_dataloader.dataset is a {kind_of(dataset)}, which has no "
+                "pipeline of its own; pe-unified merge makes one set of several"
             )
 
 

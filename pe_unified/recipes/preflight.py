@@ -34,12 +34,8 @@ def require_test(step: Step, cfg: Config) -> None:
             raise ConfigError(f"step {step.name}: a recipe tests every step; give it {part}")
     require_thresholds(cfg)
     for metric in listed_metrics(cfg, "test"):
-        kind = kind_of(metric)
-        if kind in HEAD_OF_METRIC and metric.get("level", LEVEL) != LEVEL:
-            raise ConfigError(
-                f"step {step.name}: a recipe's summary is of {LEVEL:.0%} intervals; leave the "
-                f"level of {kind} at that"
-            )
+        if kind_of(metric) in HEAD_OF_METRIC and metric.get("level", LEVEL) != LEVEL:
+            raise ConfigError(f"step {step.name}: a summary is of {LEVEL:.0%} intervals, no others")
 
 
 def require_comparison(comparison: Comparison, configs: Mapping[str, Config]) -> None:
