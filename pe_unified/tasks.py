@@ -100,5 +100,3 @@ METRIC_NAMES = {
 COLUMNS = {
     task.key(metric): title for task in TASKS.values() for metric, title in task.columns.items()
 }
-#: Modules of a model that a step may take from an earlier one.
-MODULES = ("backbone", *(task.head for task in TASKS.values()))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pe_unified.cli.arguments import add_data_root, add_overrides
 from pe_unified.command import exit_on_user_error
+from pe_unified.options import positive
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -22,7 +23,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where it goes")
     add_data_root(parser)
     parser.add_argument("--split", choices=["train", "val", "test"], default="train")
-    parser.add_argument("--number", type=int, default=24, metavar="N", help="slices (24)")
+    parser.add_argument("--number", type=positive, default=24, metavar="N", help="slices (24)")
     parser.add_argument("--seed", type=int, default=0, help="of the choice and the augmentation")
     add_overrides(parser, "override settings, as for training")
     return parser

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pe_unified.cli.arguments import add_config_arguments, read_config
 from pe_unified.command import exit_on_user_error
+from pe_unified.paths import require_there
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -39,8 +40,8 @@ def make_parser() -> argparse.ArgumentParser:
 def main() -> None:
     args = make_parser().parse_args()
     from pe_unified.engine import ConfigError, PERunner
+    from pe_unified.engine.config import annotation_files
     from pe_unified.engine.runner import refuse_used
-    from pe_unified.recipes.preflight import require_files
 
     cfg = read_config(args)
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
@@ -53,7 +54,8 @@ def main() -> None:
             raise ConfigError(f"--reuse takes MODULE=CHECKPOINT, got '{pair}'")
         reuse[module] = checkpoint
     cfg.reuse = reuse
-    require_files(cfg, ("train", "val"), begun=args.resume)
+    annotation_files(cfg, "train", "val")  # before anything is written or downloaded
     if not args.resume:
         refuse_used(cfg.work_dir)
+        require_there(*map(Path, reuse.values()))
     PERunner.from_cfg(cfg).train()

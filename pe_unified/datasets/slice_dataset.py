@@ -85,12 +85,7 @@ class PESliceDataset(BaseDataset):
         super().__init__(ann_file=ann_file, data_root=data_root, pipeline=transforms, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        path = Path(self.ann_file)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"no annotations at {path}; convert a data set first "
-                "(pe-unified convert), or point --data-root at one"
-            )
+        path = annotations_at(self.ann_file)
         try:
             coco = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -193,6 +188,20 @@ class PESliceDataset(BaseDataset):
         item["rng"] = np.random.default_rng((seed, index))
         item["slice_paths"] = self.neighbour_paths(item)
         return self.pipeline(item)
+
+
+def annotations_at(path: str | Path) -> Path:
+    """The file that lists a split's slices.
+
+    Raises:
+        FileNotFoundError: there is none; names the converter command.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"no annotations at {path}; convert a data set first "
+            "(pe-unified convert), or point --data-root at one"
+        )
+    return Path(path)
 
 
 def _sources(coco: dict, images: Sequence[dict]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import ast
 import copy
 import difflib
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -18,13 +19,14 @@ from typing import Any
 from mmengine.config import Config
 
 from pe_unified.config_files import SCOPE, find_config
+from pe_unified.datasets.slice_dataset import annotations_at
 from pe_unified.engine.knobs import KNOBS, apply_knobs, governed, kind_of
 from pe_unified.engine.parameters import parameters_of
 from pe_unified.errors import UserError, one_line
 from pe_unified.tasks import TASKS
 
 #: The head that gives what a metric measures.
-_MEASURED = {task.metric: task.head for task in TASKS.values()}
+HEAD_OF_METRIC = {task.metric: task.head for task in TASKS.values()}
 #: What mmengine's builders take out of a part's dictionary before they build it.
 _OF_THE_BUILDER = {
     "optim_wrapper": ("constructor", "paramwise_cfg"),
@@ -90,11 +92,10 @@ def load_config(
 
     Raises:
         FileNotFoundError: no such file.
-        ConfigError: the file is a recipe, or wraps its data set in another; a top-level name is
-            nearly one of those inherited; an override names a key
-            that neither the config has nor the part there takes (the message offers the nearest
-            ones); a value stands where a knob would overwrite it; a knob has a value that
-            there is not; or a metric needs a head that the model has not.
+        ConfigError: the file is a recipe, counts epochs, or wraps its data set in another; a
+            top-level name is nearly one of those inherited; an override names a key that neither
+            the config has nor the part there takes; a value stands where a knob would overwrite it;
+            a knob has a value that there is not; or a metric needs a head that the model has not.
     """
     path = find_config(path)
     cfg = read_python_config(path)
@@ -102,26 +103,24 @@ def load_config(
         cfg.merge_from_dict(copy.deepcopy(_for_its_heads(cfg, each)))  # knobs write into it
     if trained_with:
         _take_network_and_input(cfg, Config(copy.deepcopy(dict(trained_with))))
-    _refuse_other_kinds(cfg, path)
-    _refuse_epochs(cfg, path)
+    _refuse_other_kinds(cfg)
+    own, *bases = _family(str(path))
+    refuse_near(path, own, {name for each in bases for name in each})
     overrides = dict(overrides or {})
     if data_root is not None:
         overrides["data_root"] = os.path.normpath(data_root)
     if of_recipe:
         overrides = {key: value for key, value in overrides.items() if not absent_head(cfg, key)}
-    _refuse_misspelt(path)
-    if not trained_with:
-        _refuse_lost(cfg, path)
     for key in overrides:
         _require_key(cfg, key, overrides)
-        _refuse_copied(cfg, key)
-    _refuse_governed(cfg, overrides)
+    earlier = [dict(cfg.items()), own, *bases]
     cfg.merge_from_dict(overrides)
+    _refuse_overwritten(cfg, overrides, earlier)
     try:
         apply_knobs(cfg)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
-    _refuse_headless(cfg, path)
+    _require_heads(cfg)
     return cfg
 
 
@@ -141,27 +140,19 @@ def _take_network_and_input(cfg: Config, other: Config) -> None:
             cfg.pop(knob, None)
 
 
-def _refuse_other_kinds(cfg: Config, path: Path) -> None:
-    """What is no config of one network on one converted set, before its parts are looked for."""
+def _refuse_other_kinds(cfg: Config) -> None:
+    """What is no config of one network on one converted set."""
     if cfg.get("steps") and not cfg.get("model"):
-        raise ConfigError(f"{path} is a recipe; pe-unified steps trains and tests its steps")
+        raise ConfigError(f"{cfg.filename} is a recipe; pe-unified steps trains its steps")
+    if "max_epochs" in (cfg.get("train_cfg") or {}):
+        raise ConfigError(f"{cfg.filename}: training counts iterations; max_iters says how many")
     for split in ("train", "val", "test"):
         dataset = (cfg.get(f"{split}_dataloader") or {}).get("dataset")
         if dataset is not None and "pipeline" not in dataset:
             raise ConfigError(
-                f"{path}: {split}_dataloader.dataset is a {dataset.get('type')}, which has no "
+                f"{cfg.filename}: {split}_dataloader.dataset is a {kind_of(dataset)}, which has no "
                 "pipeline of its own; pe-unified merge makes one set of several"
             )
-
-
-def _refuse_epochs(cfg: Config, path: Path) -> None:
-    """Knobs, schedules and checkpoints count iterations."""
-    loop = cfg.get("train_cfg") or {}
-    if kind_of(loop) == "EpochBasedTrainLoop" or loop.get("by_epoch"):
-        raise ConfigError(
-            f"{path}: train_cfg counts epochs, and training here iterations: leave train_cfg out "
-            "and set max_iters; slices / batch_size of them are an epoch"
-        )
 
 
 def absent_head(cfg: Config, dotted: str) -> bool:
@@ -172,100 +163,87 @@ def absent_head(cfg: Config, dotted: str) -> bool:
 
 
 def _for_its_heads(cfg: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
-    model = cfg.get("model") or {}
-    wanted = dict(settings.get("model") or {})
-    absent = [name for name in wanted if name in model and model[name] is None]
-    if not absent:
-        return dict(settings)
-    return {
-        **settings,
-        "model": {name: value for name, value in wanted.items() if name not in absent},
-    }
+    """Settings without those of heads that the config leaves out."""
+    parts = settings.get("model") or {}
+    kept = {name: value for name, value in parts.items() if not absent_head(cfg, f"model.{name}.*")}
+    return {**settings, "model": kept} if parts else dict(settings)
 
 
 def _require_key(cfg: Config, dotted: str, overrides: Mapping[str, Any]) -> None:
-    """The config has the key, or the part that it belongs to takes it.
+    """The config has the key of an override, or the part that it belongs to takes it.
 
     What stands below a key that is new to the config is left for the part to judge.
     """
-    nodes: list[Any] = [cfg._cfg_dict]
+    place = re.sub(r"^(train|val|test)_pipeline\b", r"\1_dataloader.dataset.pipeline", dotted)
+    if place != dotted:  # the loaders hold copies of this variable
+        raise ConfigError(f"override '{dotted}' would reach no data loader; use '{place}'")
+    node: Any = cfg._cfg_dict
     walked: list[str] = []
     for part in dotted.split("."):
-        node = nodes[-1]
-        if isinstance(node, list | tuple) and part.isdigit() and int(part) < len(node):
-            nodes.append(node[int(part)])
-        elif isinstance(node, dict) and part in node:
-            nodes.append(node[part])
-        else:
-            if node is None:
-                raise ConfigError(
-                    f"override '{dotted}': {'.'.join(walked)} is left out by this config"
-                )
-            known = _known(nodes, walked, overrides)
+        inner = _inner(node)
+        if part not in inner:
+            known = [*inner, *sorted(_taken_by(node, walked, overrides))]
             if part in known:
                 return
-            here = ".".join(walked) or "the config"
             near = difflib.get_close_matches(part, known, n=3)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            hint = f"; did you mean {' or '.join(near)}?" if near else ";"
             raise ConfigError(
-                f"override '{dotted}': {here} has no '{part}'{hint or ';'} known there: "
-                f"{', '.join(known) or 'nothing'}"
+                f"override '{dotted}': {'.'.join(walked) or 'the config'} has no '{part}'{hint} "
+                f"known there: {', '.join(known) or f'nothing, it is {node}'}"
             )
+        node = inner[part]
         walked.append(part)
 
 
-def _known(nodes: Sequence[Any], walked: Sequence[str], overrides: Mapping[str, Any]) -> list[str]:
-    """Keys that may stand in the last of nested ``nodes``: its own, and what its part takes."""
-    node = nodes[-1]
+def _inner(node: Any) -> dict[str, Any]:
+    """What stands in a dictionary or a list of a config, by the names of dotted keys."""
+    if isinstance(node, list | tuple):
+        return {str(number): each for number, each in enumerate(node)}
+    return {str(key): each for key, each in node.items()} if isinstance(node, dict) else {}
+
+
+def _taken_by(node: Any, walked: Sequence[str], overrides: Mapping[str, Any]) -> set[str]:
+    """What the part that a node of a config describes can be told, or its builder."""
     if not isinstance(node, dict):
-        return []
-    place = ".".join(walked)
+        return set()
     name = next((part for part in reversed(walked) if not part.isdigit()), "")
-    taken: set[str] = set()
-    if "type" in node:
-        taken = parameters_of(overrides.get(f"{place}.type", node["type"]))
-    return list(dict.fromkeys([*map(str, node), *_OF_THE_BUILDER.get(name, ()), *sorted(taken)]))
+    kind = overrides.get(".".join([*walked, "type"]), node.get("type"))
+    return {*parameters_of(kind), *_OF_THE_BUILDER.get(name, ())}
 
 
-def _refuse_copied(cfg: Config, dotted: str) -> None:
-    """Overriding a pipeline's variable would change nothing: the loaders hold copies."""
-    first, _, rest = dotted.partition(".")
-    split, _, kind = first.partition("_")
-    if kind == "pipeline" and f"{split}_dataloader" in cfg:
-        place = f"{split}_dataloader.dataset.pipeline"
-        raise ConfigError(
-            f"override '{dotted}' would reach no data loader; use "
-            f"'{'.'.join([place, rest]) if rest else place}'"
-        )
+def _refuse_overwritten(
+    cfg: Config, overrides: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]
+) -> None:
+    """What a knob governs is set by the knob alone: elsewhere a value would be overwritten.
 
-
-def _refuse_governed(cfg: Config, overrides: Mapping[str, Any]) -> None:
-    """An override of a place that a knob governs would be overwritten."""
-    for name, place in governed(cfg):
-        for key in overrides:
-            if key == place.path:
-                raise ConfigError(
-                    f"override '{key}' would be overwritten by the top-level '{name}'; use "
-                    f"'{name}={overrides[key]}'"
-                )
-
-
-def _refuse_lost(cfg: Config, path: Path) -> None:
-    """A value that a config or its settings give to a governed place would be overwritten.
-
-    What an ancestor's knob left there while it was parsed is nobody's wish.
+    What a knob of ``earlier`` configs left in a place while these were parsed is nobody's wish.
     """
-    inherited = _family(str(path))
     for name, place in governed(cfg):
-        value = place.holder.get(place.key)
-        is_gap = value is None and not KNOBS[name].none_counts
-        if is_gap or place.key not in place.holder or value == cfg[name]:
-            continue
-        if not any(name in each and each[name] == value for each in inherited):
+        value = place.holder.get(place.key, cfg[name])
+        harmless = [cfg[name]]
+        if place.path not in overrides:
+            harmless += [each[name] for each in earlier if name in each]
+            harmless += [] if KNOBS[name].none_counts else [None]
+        if value not in harmless:
             raise ConfigError(
-                f"{path}: {place.path} = {value!r} would be overwritten by the top-level "
+                f"{cfg.filename}: {place.path} = {value!r} would be overwritten by the top-level "
                 f"'{name}' = {cfg[name]!r}; set '{name}' instead"
             )
+
+
+def annotation_files(cfg: Config, *splits: str) -> dict[str, Path]:
+    """The files that list the slices of these splits, as far as the config has them.
+
+    Raises:
+        FileNotFoundError: one is not there; names the converter command.
+    """
+    loaders = {split: cfg.get(f"{split}_dataloader") for split in splits}
+    sets = {split: loader.dataset for split, loader in loaders.items() if loader}
+    return {
+        split: annotations_at(Path(dataset.data_root) / dataset.ann_file)
+        for split, dataset in sets.items()
+        if "ann_file" in dataset
+    }
 
 
 def listed_metrics(cfg: Config, split: str) -> list[Mapping[str, Any]]:
@@ -274,39 +252,28 @@ def listed_metrics(cfg: Config, split: str) -> list[Mapping[str, Any]]:
     return [evaluator] if isinstance(evaluator, Mapping) else list(evaluator)
 
 
-def _refuse_headless(cfg: Config, path: Path) -> None:
+def _require_heads(cfg: Config) -> None:
     """A metric of what the model does not answer would end the first validation."""
-    model = cfg.get("model") or {}
-    if kind_of(model) != "PEUnified":
-        return
     for split in ("val", "test"):
         for metric in listed_metrics(cfg, split):
-            head = _MEASURED.get(kind_of(metric))
-            if head is not None and not model.get(head):
-                raise ConfigError(
-                    f"{path}: {split}_evaluator has a {kind_of(metric)}, and the model no {head}; "
-                    f"list {split}_evaluator without it"
-                )
+            kind = kind_of(metric)
+            if kind in HEAD_OF_METRIC and kind_of(cfg.get("model") or {}) == "PEUnified":
+                require_part(cfg, HEAD_OF_METRIC[kind], f"{split}_evaluator has a {kind}")
+
+
+def require_part(cfg: Config, part: str, why: str) -> None:
+    """Refuse a config whose model leaves out a part that is needed, and say for what."""
+    if not cfg.model.get(part):
+        raise ConfigError(f"{cfg.filename}: {why}, but the model has no {part}")
 
 
 def refuse_near(path: Path, names: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse a name that is nearly a known one: it would have no effect.
-
-    Raises:
-        ConfigError: names both.
-    """
+    """Refuse a top-level name that is nearly a known one: any other may be introduced there."""
     known = list(known)
     for name in names:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.9)
-        if near and name not in known:
+        near = [] if name in known else difflib.get_close_matches(name, known, n=1, cutoff=0.9)
+        if near:
             raise ConfigError(f"{path}: '{name}' means nothing; did you mean '{near[0]}'?")
-
-
-def _refuse_misspelt(path: Path) -> None:
-    """Any name may be introduced at the top level, to be used further down."""
-    own, *ancestors = _family(str(path))
-    known = {name for each in ancestors for name in each}
-    refuse_near(path, own.keys() - known, known)
 
 
 def _family(path: str) -> tuple[Config, ...]:
@@ -327,33 +294,23 @@ def stated_in(path: Path, name: str) -> Path:
     """The nearest of a config and its ancestors that gives a top-level name its value."""
     ancestors = [path]
     for each in ancestors:
-        if name in _assignments(each):
+        if _assigns(each, name):
             return each
         ancestors += _parents(each)
     return path
 
 
 def _parents(path: Path) -> list[Path]:
-    """The files that a config inherits from; those of mmengine's packages (``mmdet::``) aside."""
-    assigned = _assignments(path).get("_base_")
-    try:
-        base = [] if assigned is None else ast.literal_eval(assigned)
-    except ValueError as error:
-        raise ConfigError(f"{path}: _base_ is a plain string, or a list of them") from error
-    parents = [base] if isinstance(base, str) else list(base)
-    return [
-        find_config(parent) if parent.startswith(SCOPE) else (path.parent / parent).resolve()
-        for parent in parents
-        if "::" not in parent or parent.startswith(SCOPE)
-    ]
+    """The files that a config inherits from."""
+    bases = Config._get_base_files(str(path))
+    return [Path(Config._get_cfg_path(base, str(path))[0]) for base in bases]
 
 
-def _assignments(path: Path) -> dict[str, ast.expr]:
-    """Top-level names of a Python file to what is assigned to them."""
-    return {
-        target.id: node.value
+def _assigns(path: Path, name: str) -> bool:
+    """Whether a Python file assigns to a top-level name."""
+    return any(
+        isinstance(target, ast.Name) and target.id == name
         for node in ast.parse(path.read_text(encoding="utf-8")).body
         if isinstance(node, ast.Assign)
         for target in node.targets
-        if isinstance(target, ast.Name)
-    }
+    )

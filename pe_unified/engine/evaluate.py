@@ -12,7 +12,8 @@ from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
-from pe_unified.engine.config import ConfigError
+from pe_unified.engine.config import HEAD_OF_METRIC, ConfigError, listed_metrics
+from pe_unified.engine.knobs import kind_of
 from pe_unified.engine.runner import PERunner
 from pe_unified.evaluation.metrics import PatientMetric, as_json, fix_thresholds, warnings_of
 from pe_unified.evaluation.tables import Table
@@ -65,19 +66,9 @@ def evaluate_checkpoint(
         if metric.threshold is None
     ]
     if any(chosen.get(key) is None for key in needed):
-        if cfg.get("val_dataloader") is None:
-            raise ConfigError(
-                f"{checkpoint} carries no thresholds, and this config has no validation split to "
-                "choose them on: give it val_dataloader, val_cfg and val_evaluator"
-            )
+        require_thresholds(cfg)
         print_log("no thresholds in the checkpoint: choosing them on validation", "current")
         chosen = validate_checkpoint(cfg, checkpoint)
-        missing = [key for key in needed if chosen.get(key) is None]
-        if missing:
-            raise ConfigError(
-                f"validation chooses no {', '.join(missing)}: val_evaluator lists the metrics of "
-                "test_evaluator, or test_evaluator gives their threshold"
-            )
     thresholds = fix_thresholds(runner.test_evaluator, chosen)
     for hook in hooks or ():
         runner.register_hook(hook)
@@ -89,6 +80,18 @@ def evaluate_checkpoint(
     }
     kept = {key: value for key, value in metrics.items() if key not in thresholds}
     return Evaluation(kept, thresholds, tables)
+
+
+def require_thresholds(cfg: Config) -> None:
+    """Validation chooses the thresholds of the test, or the config gives them."""
+    chosen = {kind_of(metric) for metric in listed_metrics(cfg, "val")}
+    for metric in listed_metrics(cfg, "test"):
+        kind = kind_of(metric)
+        if kind in HEAD_OF_METRIC.keys() - chosen and metric.get("threshold") is None:
+            raise ConfigError(
+                f"{cfg.filename}: no validation chooses the threshold of {kind}; list it in "
+                "val_evaluator too, or give it a threshold in test_evaluator"
+            )
 
 
 def validate_checkpoint(

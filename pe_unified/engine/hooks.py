@@ -2,9 +2,9 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce_dict, all_reduce_params, master_only
@@ -64,9 +64,14 @@ class WholeCheckpointHook(Hook):
         if self.save_best is None or runner.val_loop is None:
             return
         metrics = runner.val_loop.evaluator.metrics
-        known = [f"{each.prefix}/{key}" for each in metrics for key in getattr(each, "keys", ())]
-        if self.save_best not in known and all(hasattr(each, "keys") for each in metrics):
-            self._refuse_best(known)
+        if not all(hasattr(each, "keys") for each in metrics):  # another library's
+            return
+        known = [f"{each.prefix}/{key}" for each in metrics for key in each.keys]
+        if self.save_best not in known:
+            raise ConfigError(
+                f"save_best='{self.save_best}' is not among the validation metrics: "
+                f"{', '.join(known) or 'none'}"
+            )
 
     def _due(self, runner: Runner, finished: int) -> bool:
         """Between two updates of the weights a checkpoint would lose half a gradient."""
@@ -117,15 +122,7 @@ class WholeCheckpointHook(Hook):
         if self._due(runner, runner.iter):
             self._save(runner, runner.iter)
 
-    def _refuse_best(self, known: Iterable[str]) -> NoReturn:
-        raise ConfigError(
-            f"save_best='{self.save_best}' is not among the validation metrics: "
-            f"{', '.join(known) or 'none'}"
-        )
-
     def _save_if_best(self, runner: Runner) -> None:
-        if self.save_best not in runner.validated:
-            self._refuse_best(runner.validated)
         value = runner.validated[self.save_best]
         if not math.isnan(value) and (runner.best is None or value > runner.best):
             runner.best = value

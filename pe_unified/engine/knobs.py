@@ -33,7 +33,7 @@ class Knob:
     Attributes:
         places: where its value stands, in a merged config.
         follow: adapts what depends on it.
-        settle: gives what a value stands for on this machine.
+        settle: gives what a value stands for, on this machine.
         none_counts: None in a place is a value, not a gap for the knob to fill.
     """
 
@@ -156,13 +156,7 @@ def _schedule_length(cfg: Config, iterations: int) -> None:
 
 
 def _input_channels(cfg: Config, _: Any) -> None:
-    """A channel per slice and window; the statistics of three channels go on in turn.
-
-    Raises:
-        ValueError: ``windows`` is one name, of which every letter would be taken for a window.
-    """
-    if isinstance(cfg.get("windows"), str):
-        raise ValueError(f"windows='{cfg.windows}': a list, such as windows=[{cfg.windows}]")
+    """A channel per slice and window; the statistics of three channels go on in turn."""
     if "windows" not in cfg or not cfg.get("model"):
         return
     channels = len(cfg.windows) * (2 * cfg.get("neighbours", 0) + 1)
@@ -176,6 +170,11 @@ def _input_channels(cfg: Config, _: Any) -> None:
         if len(given) != channels:
             turns = [given[k % len(given)] for k in range(channels)]
             cfg.model.data_preprocessor[name] = turns
+
+
+def _as_list(windows: Any) -> Any:
+    """``windows=pe`` means the same as ``windows=[pe]``."""
+    return [windows] if isinstance(windows, str) else windows
 
 
 def _set_unless_usual(part: ConfigDict, name: str, channels: int) -> None:
@@ -193,7 +192,7 @@ def _evaluation_precision(cfg: Config, precision: str) -> None:
 KNOBS: dict[str, Knob] = {
     "data_root": _of_datasets("data_root"),
     "input_size": _of_transforms("size", "CropToLungs", "ResizeSlice"),
-    "windows": Knob(_of_transforms("windows", "CTWindows").places, _input_channels),
+    "windows": Knob(_of_transforms("windows", "CTWindows").places, _input_channels, _as_list),
     "neighbours": Knob(_of_datasets("neighbours").places, _input_channels),
     "batch_size": _of_loaders("batch_size", ("train",)),
     "num_workers": Knob(_of_loaders("num_workers").places, _loaders_persist),

@@ -1,7 +1,8 @@
 """Layer-wise learning rates: the deeper a layer lies below the heads, the slower it learns."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from mmengine.logging import print_log
@@ -12,9 +13,23 @@ from torch import nn
 
 from pe_unified.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
-_KNOWN = ("layer_decay", "head_multipliers", "no_decay")
 #: Tables of positions, which weight decay would pull towards "no position".
 _POSITIONS = ("relative_position_bias_table", "absolute_pos_embed")
+
+
+@dataclass(frozen=True)
+class LayerRates:
+    """What ``paramwise_cfg`` may say.
+
+    Fields:
+        layer_decay: from a layer to the one below it; 1 gives every layer the same rate.
+        head_multipliers: name of a sub-module beside the backbone -> factor on its rate.
+        no_decay: further parameters without weight decay, by parts of their names.
+    """
+
+    layer_decay: float = 1.0
+    head_multipliers: Mapping[str, float] = field(default_factory=dict)
+    no_decay: Sequence[str] = ()
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -34,30 +49,17 @@ class LayerDecayConstructor:
             paramwise_cfg=dict(layer_decay=0.9, head_multipliers=dict(det_head=2.0)),
         )
 
-    Keys of ``paramwise_cfg``; an unknown one is refused:
-        layer_decay: in (0, 1]; 1 gives every layer the same rate.
-        head_multipliers: name of a sub-module beside the backbone -> factor on its rate.
-        no_decay: further parameters without weight decay, by parts of their names.
+    Args:
+        optim_wrapper_cfg: with an ``optimizer`` that has an ``lr``, which the layers' rates follow.
+        paramwise_cfg: the fields of :class:`LayerRates`.
     """
 
     def __init__(
         self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: Mapping[str, Any] | None = None
     ) -> None:
-        paramwise_cfg = dict(paramwise_cfg or {})
-        unknown = sorted(set(paramwise_cfg) - set(_KNOWN))
-        if unknown:
-            raise KeyError(
-                f"paramwise_cfg: unknown keys {unknown}; LayerDecayConstructor knows {_KNOWN}"
-            )
-        self.layer_decay = float(paramwise_cfg.get("layer_decay", 1.0))
-        if not 0 < self.layer_decay <= 1:
-            raise ValueError(f"layer_decay is in (0, 1], got {self.layer_decay}")
-        self.head_multipliers = dict(paramwise_cfg.get("head_multipliers") or {})
-        self.no_decay = (*_POSITIONS, *paramwise_cfg.get("no_decay", ()))
+        self.rates = LayerRates(**(paramwise_cfg or {}))
         self.wrapper_cfg = {"type": "OptimWrapper", **optim_wrapper_cfg}
         self.optimizer_cfg = dict(self.wrapper_cfg.pop("optimizer"))
-        if "lr" not in self.optimizer_cfg:
-            raise KeyError("optim_wrapper.optimizer needs 'lr', which the layers' rates follow")
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         if is_model_wrapper(model):
@@ -78,16 +80,19 @@ class LayerDecayConstructor:
         Returns:
             Dictionaries with ``params``, ``lr``, ``weight_decay`` and ``name``.
         """
-        absent = sorted(set(self.head_multipliers) - {name for name, _ in model.named_children()})
+        absent = sorted(
+            set(self.rates.head_multipliers) - {name for name, _ in model.named_children()}
+        )
         if absent:
             raise KeyError(f"head_multipliers: the model has no {', '.join(absent)}")
+        spared = (*_POSITIONS, *self.rates.no_decay)
         collected: dict[tuple[str, bool], list[nn.Parameter]] = defaultdict(list)
         rates = {}
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
             part, factor = self._part_and_factor(model, name)
-            decayed = parameter.ndim > 1 and not any(key in name for key in self.no_decay)
+            decayed = parameter.ndim > 1 and not any(key in name for key in spared)
             collected[part, decayed].append(parameter)
             rates[part] = rate * factor
         for part, value in rates.items():
@@ -105,7 +110,7 @@ class LayerDecayConstructor:
     def _part_and_factor(self, model: nn.Module, name: str) -> tuple[str, float]:
         part = name.partition(".")[0]
         if part != "backbone":
-            return part, float(self.head_multipliers.get(part, 1.0))
+            return part, self.rates.head_multipliers.get(part, 1.0)
         layer, layers = model.backbone.get_layer_depth(name, "backbone.")
-        factor = self.layer_decay ** (layers - 1 - layer)
-        return f"backbone layer {layer}", factor * float(self.head_multipliers.get(part, 1.0))
+        factor = self.rates.layer_decay ** (layers - 1 - layer)
+        return f"backbone layer {layer}", factor * self.rates.head_multipliers.get(part, 1.0)

@@ -29,12 +29,11 @@ from pe_unified.engine.loaders import loaders_tell, watch_loader
 from pe_unified.engine.logs import with_stores
 from pe_unified.engine.part_errors import building, require_labels
 from pe_unified.engine.random_state import gather_random_states, restore_random_state
-from pe_unified.errors import one_line
 from pe_unified.files import appearing
 from pe_unified.models.weights import (
-    CheckpointError,
     load_checkpoint_safely,
     reuse_weights,
+    take_over,
     tensors_of,
     training_data,
 )
@@ -81,6 +80,11 @@ class PERunner(Runner):
         """Seconds of training so far, those before an interruption included."""
         running = 0.0 if self._started is None else time.monotonic() - self._started
         return self._seconds_before + running
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The model itself, also where processes share it."""
+        return self.model.module if is_model_wrapper(self.model) else self.model
 
     def train(self) -> torch.nn.Module:
         self._started = time.monotonic()
@@ -130,8 +134,7 @@ class PERunner(Runner):
     def build_train_loop(self, loop: Any) -> BaseLoop:
         with building("train_dataloader or train_cfg"):
             built = super().build_train_loop(loop)
-        model = self.model.module if is_model_wrapper(self.model) else self.model
-        require_labels(model, built.dataloader.dataset)
+        require_labels(self.network, built.dataloader.dataset)
         return built
 
     def build_val_loop(self, loop: Any) -> BaseLoop:
@@ -141,6 +144,10 @@ class PERunner(Runner):
     def build_test_loop(self, loop: Any) -> BaseLoop:
         with building("test_dataloader, test_evaluator or test_cfg"):
             return super().build_test_loop(loop)
+
+    def register_hooks(self, *args: Any, **kwargs: Any) -> None:
+        with building("default_hooks or custom_hooks"):
+            super().register_hooks(*args, **kwargs)
 
     def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
         """Those of the config and no others; None stands for one that is left out."""
@@ -161,12 +168,11 @@ class PERunner(Runner):
             return
         super()._init_model_weights()
         reuse = self.cfg.get("reuse") or {}
-        model = self.model.module if is_model_wrapper(self.model) else self.model
         rules = {
             module: tuple(source) if isinstance(source, list) else source
             for module, source in reuse.items()
         }
-        reports = reuse_weights(model, rules, trust=self.cfg.get("trust_checkpoint", False))
+        reports = reuse_weights(self.network, rules, trust=self.cfg.get("trust_checkpoint", False))
         self.parents = [report.as_dict() for report in reports]
         self.inherited = [each for report in reports for each in report.trained_on]
         pretrained = (self.cfg.model.get("backbone") or {}).get("pretrained")
@@ -205,7 +211,6 @@ class PERunner(Runner):
         random_states = gather_random_states()
         if not is_main_process():
             return
-        model = self.model.module if is_model_wrapper(self.model) else self.model
         finished = (meta or {}).get("iter", self.iter)
         checkpoint: dict[str, Any] = {
             "meta": {
@@ -226,7 +231,7 @@ class PERunner(Runner):
                 "experiment_name": self.experiment_name,
                 "dataset_meta": getattr(self.train_dataloader.dataset, "metainfo", None),
             },
-            "state_dict": weights_to_cpu(model.state_dict()),
+            "state_dict": weights_to_cpu(self.network.state_dict()),
             "message_hub": {"log_scalars": {}, "runtime_info": {}, "resumed_keys": {}},
             "random_state": random_states,
         }
@@ -239,27 +244,12 @@ class PERunner(Runner):
         self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
         save_atomically(checkpoint, Path(out_dir) / filename)
 
-    def load_checkpoint(
-        self,
-        filename: str,
-        map_location: Any = "cpu",
-        strict: bool = True,
-        revise_keys: list | None = None,
-    ) -> dict:
+    def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict:
         """Load weights, strictly; keys that do not fit are an error that lists them."""
         checkpoint = load_checkpoint_safely(filename, trust=self.cfg.get("trust_checkpoint", False))
         checkpoint.setdefault("state_dict", tensors_of(checkpoint))
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        model = self.model.module if is_model_wrapper(self.model) else self.model
-        try:
-            model.load_state_dict(checkpoint["state_dict"], strict=strict)
-        except RuntimeError as error:
-            faults = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
-            more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-            raise CheckpointError(
-                f"{filename} does not fit the network of this config: "
-                f"{one_line(' '.join(faults[:3]))}{more}; take the config in its work dir"
-            ) from error
+        take_over(self.network, checkpoint["state_dict"], "the config's model", str(filename))
         self._has_loaded = True
         self.inherited += training_data(checkpoint)
         self.logger.info(f"weights of {filename} loaded")
@@ -357,12 +347,8 @@ def newest_checkpoint(work_dir: str | Path) -> str | None:
 
 
 def refuse_used(work_dir: str | Path) -> None:
-    """A new run among the checkpoints of an earlier one would lose its own to theirs.
-
-    Raises:
-        ConfigError: the folder holds checkpoints.
-    """
-    found = sorted(Path(work_dir).glob("iter_*.pth"))
+    """A new run among the checkpoints of an earlier one would lose its own to theirs."""
+    found = checkpoints_of(work_dir)
     if found:
         raise ConfigError(
             f"{work_dir} holds {found[-1].name} of an earlier run; go on with it by --resume, "

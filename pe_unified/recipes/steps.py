@@ -12,7 +12,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 
-from pe_unified.engine.config import ConfigError, absent_head, load_config
+from pe_unified.engine.config import ConfigError, absent_head, annotation_files, load_config
 from pe_unified.engine.evaluate import evaluate_checkpoint, write_metrics
 from pe_unified.engine.hooks import checkpoints_of
 from pe_unified.engine.knobs import changed_knobs
@@ -24,12 +24,7 @@ from pe_unified.jobs import Job, Report, run_jobs
 from pe_unified.progress import phase
 from pe_unified.recipes.budget import Budget, budget_of, seed_of_draws, stretched, with_totals
 from pe_unified.recipes.comparison import Run
-from pe_unified.recipes.preflight import (
-    require_files,
-    require_metric,
-    require_modules,
-    require_test,
-)
+from pe_unified.recipes.preflight import require_comparison, require_test, require_weights
 from pe_unified.recipes.recipe import Recipe, Step, load_recipe
 from pe_unified.recipes.summary import headline, write_summary
 
@@ -74,8 +69,9 @@ def run_recipe(
         What ``summary.json`` holds.
     """
     recipe = load_recipe(path)
-    if "seed" in (overrides or {}):
-        raise ConfigError("a recipe takes its seeds from --seeds, not from an override")
+    told = [overrides or {}, *(each for step in recipe.steps for each in step.settings)]
+    if any("seed" in each for each in told):
+        raise ConfigError("a recipe takes its seeds from --seeds, not from overrides or settings")
     if launcher != "none" and jobs > 1:
         raise ConfigError("either several jobs, or a launcher that shares out each of them")
     join_processes(launcher)
@@ -93,22 +89,20 @@ def run_recipe(
             note=note,
         )
         steps += _steps_of(recipe, prefix, common)
-    records = {run.title: run.kept_record() for run in steps}
-    for run in steps:
-        if records[run.title] is None:
-            run.refuse_other()
-    finished = {title for title, record in records.items() if record is not None}
-    for title in (run.title for run in steps if run.title in finished):
+    records = {run.title: kept for run in steps if (kept := run.kept_record()) is not None}
+    left = [run for run in steps if run.title not in records]
+    for run in left:
+        run.refuse_other()
+    for title in records:
         report(f"{title}: finished before")
     queue = [
         Job(
             name=run.title,
             run=run,
-            needs=tuple(title for title in run.needs if title not in finished),
+            needs=tuple(title for title in run.needs if title not in records),
             cost=run.iterations,
         )
-        for run in steps
-        if run.title not in finished
+        for run in left
     ]
     records.update(run_jobs(queue, jobs, report))
     runs = [
@@ -141,9 +135,8 @@ def _steps_of(recipe: Recipe, prefix: str, common: Mapping[str, Any]) -> list["S
         idle = {key for key in idle if absent_head(cfg, key)}
         configs[step.name] = cfg
         begun = bool(checkpoints_of(common["folder"] / step.name))
-        require_files(cfg, ("train", "val", "test"), begun, step)
+        require_weights(step, configs, begun)
         require_test(step, cfg)
-        require_modules(step, configs)
         parents = {module: fingerprints[source] for module, source in step.reuse.items()}
         fingerprints[step.name] = _fingerprint(cfg, step.name, parents)
         run = StepRun(
@@ -155,8 +148,8 @@ def _steps_of(recipe: Recipe, prefix: str, common: Mapping[str, Any]) -> list["S
             **own,
         )
         runs.append(run)
-    for metric, *arms in recipe.comparisons:
-        require_metric(metric, {arm: configs[arm] for arm in arms})
+    for comparison in recipe.comparisons:
+        require_comparison(comparison, configs)
     if idle:
         raise ConfigError(f"override '{min(idle)}': no step of the recipe has that head")
     return runs
@@ -176,15 +169,14 @@ def _fingerprint(cfg: Config, step_name: str, parents: Mapping[str, str]) -> str
     relevant = {**cfg.to_dict(), "step": step_name, "reuse": reuse}
     for key in _WITHOUT_EFFECT:
         relevant.pop(key, None)
-    annotations = {}
-    for split in ("train", "val", "test"):
-        loader = relevant[f"{split}_dataloader"]
-        if loader is None:
-            continue
+    splits = ("train", "val", "test")
+    for split in splits:
         for key in ("num_workers", "persistent_workers", "timeout"):
-            loader.pop(key, None)
-        file = Path(loader["dataset"]["data_root"]) / loader["dataset"]["ann_file"]
-        annotations[split] = _digest(file, file.stat().st_mtime_ns) if file.is_file() else None
+            (relevant.get(f"{split}_dataloader") or {}).pop(key, None)
+    annotations = {
+        split: _digest(file, file.stat().st_mtime_ns)
+        for split, file in annotation_files(cfg, *splits).items()
+    }
     text = json.dumps([relevant, annotations], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -226,7 +218,6 @@ class StepRun:
         result = self.result
         cfg = self._config()
         if is_main_process():
-            self.refuse_other()
             write_text(_mark_of(result.parent), self.fingerprint)
         report(f"{self.title}: {self.iterations} iterations of {self.step.config.name}")
         runner = PERunner.from_cfg(cfg)
@@ -271,11 +262,7 @@ class StepRun:
         return kept["record"] if kept.get("fingerprint") == self.fingerprint else None
 
     def refuse_other(self) -> None:
-        """A folder belongs to one setting; another one must not resume from its weights.
-
-        Raises:
-            ConfigError: this step was begun there with other settings; names the knobs among them.
-        """
+        """A folder belongs to one setting; another one must not resume from its weights."""
         folder = self.result.parent
         mark = _mark_of(folder)
         begun = any(folder.glob("*.pth")) or self.result.exists()

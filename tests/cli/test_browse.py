@@ -176,7 +176,6 @@ def test_choice_is_balanced_seeded_and_complete():
     ("options", "message"),
     [
         (["--split", "test"], "no test_dataloader"),
-        (["--number", "0"], "--number counts slices"),
         (["--cfg-options", "input_sise=64"], "did you mean input_size"),
         (["--data-root", "elsewhere"], "convert a data set first"),
     ],

@@ -255,7 +255,7 @@ def test_settings_of_a_head_that_is_left_out_are_passed_over(path, repository):
 
 def test_overrides_of_a_recipe_are_passed_over_where_the_head_is_left_out(path, repository):
     overrides = {"model.seg_head.threshold": 0.3}
-    with pytest.raises(ConfigError, match="seg_head is left out by this config"):
+    with pytest.raises(ConfigError, match=r"seg_head has no 'threshold'; .* nothing, it is None"):
         load_config(path, overrides)
     assert load_config(path, overrides, of_recipe=True).model.seg_head is None
     unified = load_config(repository / "configs/pe_unified_r50.py", overrides, of_recipe=True)
@@ -292,7 +292,7 @@ def test_overriding_a_pipelines_variable_is_refused_with_the_place_that_works(pa
     ],
 )
 def test_an_override_that_would_be_lost_is_refused(path, place, knob):
-    with pytest.raises(ConfigError, match=f"'{place}' would be overwritten .* '{knob}=1'"):
+    with pytest.raises(ConfigError, match=f"{place} = 1 would be overwritten .* set '{knob}'"):
         load_config(path, {place: 1})
 
 
@@ -318,11 +318,11 @@ def test_a_recipe_is_no_config(repository):
         load_config(repository / "configs/steps/r50.py")
 
 
-@pytest.mark.parametrize("loop", ["_delete_=True, type='EpochBasedTrainLoop'", "by_epoch=True"])
+@pytest.mark.parametrize("loop", ["by_epoch=True", "_delete_=True, type='EpochBasedTrainLoop'"])
 def test_training_counts_no_epochs(path, tmp_path, loop):
     child = tmp_path / "epochs.py"
     child.write_text(f"_base_ = {str(path)!r}\ntrain_cfg = dict({loop}, max_epochs=12)\n")
-    with pytest.raises(ConfigError, match=r"epochs\.py: train_cfg counts epochs.*max_iters"):
+    with pytest.raises(ConfigError, match=r"epochs\.py: training counts iterations; max_iters"):
         load_config(child)
 
 
@@ -351,22 +351,22 @@ def test_a_metric_without_its_head_is_refused(repository, tmp_path):
     base = str(repository / "configs/pe_unified_r50.py")
     child.write_text(f"_base_ = {base!r}\nmodel = dict(det_head=None)\n")
     with pytest.raises(
-        ConfigError, match="val_evaluator has a DetMetric, and the model no det_head"
+        ConfigError, match=r"child\.py: val_evaluator has a DetMetric, .* no det_head"
     ):
         load_config(child)
 
 
-def test_a_base_that_is_computed_is_refused(path, tmp_path):
+def test_a_base_may_be_computed(path, tmp_path):
     child = tmp_path / "child.py"
-    child.write_text(f"_base_ = '/'.join({str(path).split('/')!r})\n")
-    with pytest.raises(ConfigError, match="_base_ is a plain string"):
+    child.write_text(f"_base_ = '/'.join({str(path).split('/')!r})\nbatchsize = 16\n")
+    with pytest.raises(ConfigError, match="did you mean 'batch_size'"):
         load_config(child)
 
 
 def test_one_window_is_a_list_too(path):
-    with pytest.raises(ConfigError, match=r"windows=\[pe\]"):
-        load_config(path, {"windows": "pe"})
-    assert load_config(path, {"windows": ["pe"]}).model.backbone.in_channels == 1
+    for windows in ("pe", ["pe"]):
+        cfg = load_config(path, {"windows": windows})
+        assert cfg.windows == ["pe"] and cfg.model.backbone.in_channels == 1
 
 
 def test_settings_that_several_steps_share_stay_as_given(path):
@@ -394,7 +394,7 @@ def test_a_checkpoint_keeps_its_network_and_its_input(path):
 
 def test_a_checkpoint_without_the_head_that_is_measured(path, repository):
     trained = load_config(repository / "configs/pe_seg_r50.py")
-    with pytest.raises(ConfigError, match="has a SliceMetric, and the model no cls_head"):
+    with pytest.raises(ConfigError, match="has a SliceMetric, but the model has no cls_head"):
         load_config(path, trained_with=trained.to_dict())
 
 

@@ -65,6 +65,7 @@ def test_one_positive_slice_is_enough_and_a_frozen_head_needs_none(repository, t
             "optim_wrapper cannot be built: Invalid learning rate",
         ),
         ("train_dataloader.sampler.type", "Samp", "train_dataloader or train_cfg cannot .*Samp"),
+        ("default_hooks.checkpoint.max_keep", -1, "hooks cannot be built: .*at least 1"),
         ("val_evaluator.0.level", 95, "val_evaluator or val_cfg cannot .*between 0 and 1"),
     ],
 )

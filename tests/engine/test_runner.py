@@ -19,7 +19,7 @@ from pe_unified.engine.runner import (
     save_atomically,
 )
 from pe_unified.evaluation import as_json
-from pe_unified.models.weights import CheckpointError, load_checkpoint_safely
+from pe_unified.models.weights import CheckpointError, ReuseError, load_checkpoint_safely
 
 KILLED = """
 import os, signal, sys
@@ -331,7 +331,7 @@ def test_loading_weights_of_another_model_is_an_error(
     work_dir, _ = undisturbed
     cfg = small_config(repository, tiny_dataset, tmp_path, task="cls", max_iters=1)
     cfg.load_from = str(work_dir / "iter_6.pth")
-    with pytest.raises(CheckpointError, match=r"iter_6\.pth does not fit.*seg_head"):
+    with pytest.raises(ReuseError, match=r"weights of .*iter_6\.pth do not fit.*seg_head"):
         train(cfg)
 
 

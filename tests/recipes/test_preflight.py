@@ -11,13 +11,14 @@ from pe_unified.recipes import run_recipe
     ("change", "overrides", "message"),
     [
         (("cls/auc", "cls/acc"), {}, "no such metric; known: cls/accuracy"),
-        (("cls/auc", "seg/iou"), {}, "step s1_cls has no seg_head"),
+        (("cls/auc", "seg/iou"), {}, "takes step s1_cls, but the model has no seg_head"),
         (("pe_cls_r50", "ablations/seg_r50_pe_pretrained"), {}, "no such checkpoint"),
         (("cls/auc", "cls/auc"), {"seed": 7}, "--seeds"),
+        (("settings = {", "settings = {'seed': 7, "), {}, "--seeds"),
         (("cls/auc", "cls/auc"), {"test_cfg": None}, "a recipe tests every step; give it test_cfg"),
         (("cls/auc", "cls/auc"), {"val_evaluator": []}, "chooses the threshold of SliceMetric"),
-        (("cls/auc", "cls/auc"), {"test_evaluator.0.level": 0.9}, "is of 95% intervals; leave"),
-        (("cls_head=", "seg_head="), {}, "seg_head from s1_cls: step s1_cls has no seg_head"),
+        (("cls/auc", "cls/auc"), {"test_evaluator.0.level": 0.9}, "is of 95% intervals, no others"),
+        (("cls_head=", "seg_head="), {}, "seg_head from step s1_cls, but .* no seg_head"),
     ],
 )
 def test_what_only_the_end_would_show_is_told_first(
@@ -35,6 +36,6 @@ def test_a_test_split_that_is_missing_costs_no_training(repository, tiny_dataset
     recipe.write_text(small_recipe(repository / "configs"))
     shutil.copytree(tiny_dataset, data)
     (data / "annotations/test.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"step s1_cls: no annotations at .*test\.json"):
+    with pytest.raises(FileNotFoundError, match=r"no annotations at .*test\.json; convert"):
         run_recipe(recipe, tmp_path / "run", str(data))
     assert not (tmp_path / "run").exists()
