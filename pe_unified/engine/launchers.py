@@ -25,8 +25,7 @@ _LAUNCHERS = {
 def join_processes(launcher: str) -> None:
     """Meet the processes that were started together with this one, once.
 
-    mmengine's ``init_dist`` sets a GPU even where processes share a CPU; there, torchrun and
-    ``pytorch`` work.
+    mmengine's ``init_dist`` sets a GPU even where processes share a CPU.
 
     Raises:
         ConfigError: this process was not started so.
@@ -39,6 +38,11 @@ def join_processes(launcher: str) -> None:
         raise ConfigError(
             f"--launcher {launcher} is for the processes of '{starter}' in front of the command; "
             f"{', '.join(missing)} is not set here. Leave it out for a single process"
+        )
+    if launcher != "pytorch" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"--launcher {launcher} shares out GPUs, and torch sees none here; on CPUs start the "
+            "processes by torchrun and take --launcher pytorch"
         )
     os.environ.setdefault("LOCAL_RANK", "0")
     if launcher == "pytorch" and not torch.cuda.is_available():
