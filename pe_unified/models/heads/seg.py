@@ -53,7 +53,7 @@ class PESegHead(BaseModule):
         self.threshold = threshold
 
     def _start_at_prior(self) -> None:
-        nn.init.normal_(self.conv_seg.weight, std=0.01)
+        self.conv_seg.reset_parameters()  # weights near 0 would keep some seeds from ever learning
         nn.init.constant_(self.conv_seg.bias, math.log(self.prior / (1 - self.prior)))
 
     def init_weights(self) -> None:
