@@ -36,18 +36,20 @@ comparisons = [
 settings = dict(
     input_size=(112, 144),
     batch_size=12,
-    max_iters=120,
-    warmup_iters=12,
-    default_hooks=dict(checkpoint=dict(interval=60)),
+    max_iters=110,
+    warmup_iters=10,
+    default_hooks=dict(checkpoint=dict(interval=50)),
+    # The gradients of the slices' labels are the largest by far, and would drown the masks'.
+    model=dict(task_weights=dict(cls=0.2)),
 )
 step_settings = dict(
     _delete_=True,
     s8_det_reused=dict(
-        max_iters=150,
+        max_iters=60,
         lr=2e-3,
         train_dataloader=dict(
             sampler=dict(_delete_=True, type="PEOversamplingSampler", factor=12.0)
         ),
     ),
-    s9_unified=dict(max_iters=80, lr=1.5e-3, model=dict(task_weights=dict(det=3.0))),
+    s9_unified=dict(max_iters=50, lr=1.5e-3, model=dict(task_weights=dict(det=3.0))),
 )

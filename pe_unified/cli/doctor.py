@@ -88,12 +88,13 @@ def check_mmcv_operators() -> tuple[str, str]:
 
 
 def check_stack() -> tuple[str, str]:
-    for name in ("mmengine", "mmdet.models", "mmseg.models", "mmpretrain.models"):
+    stack = ("mmengine", "mmdet.models", "mmseg.models", "mmpretrain.models")
+    for name in (*stack, "pe_unified.recipes", "pe_unified.reports"):
         try:
             importlib.import_module(name)
         except Exception as error:
             return f"{name}: {type(error).__name__}: {error}", INSTALL
-    return "mmengine, mmdet, mmseg, mmpretrain import", ""
+    return "mmengine, mmdet, mmseg, mmpretrain and pe_unified import", ""
 
 
 def check_device() -> tuple[str, str]:
