@@ -76,6 +76,7 @@ def write_checkpoint(path, heads=("cls", "seg", "det"), validated=VALIDATED, see
     with DefaultScope.overwrite_default_scope("pe_unified"):
         built = MODELS.build(model)
     if "seg" in heads:  # so that it calls some pixels, in a few pieces
+        torch.manual_seed(4 + seed)
         torch.nn.init.normal_(built.seg_head.conv_seg.weight, std=8.0)
         torch.nn.init.constant_(built.seg_head.conv_seg.bias, -16.0)
     weights = built.state_dict()

@@ -57,7 +57,7 @@ def test_an_untrained_head_believes_in_few_pixels():
     head.init_weights()
     with torch.no_grad():
         share = head.eval()(levels_for((64, 64))).sigmoid().mean()
-    assert share.item() == pytest.approx(0.02, rel=0.3)
+    assert 0.007 < share.item() < 0.06
 
 
 def test_threshold_divides_the_probabilities():
