@@ -48,8 +48,8 @@ def run_jobs(jobs: Sequence[Job], processes: int, report: Report) -> dict[str, A
     Those that begin the costliest chain come first, among equals those that need most. Every
     process gets an equal share of the cores, and one GPU in turn where there are any; a job that is
     ``alone`` gets all cores. The share does not depend on how many jobs are left, so that a run
-    that goes on after an interruption computes what an undisturbed one does. After a failure no job is begun any
-    more; those under way are brought to their end.
+    that goes on after an interruption computes what an undisturbed one does. After a failure no
+    job is begun any more; those under way are brought to their end.
 
     Args:
         jobs: in an order in which they could run one by one.

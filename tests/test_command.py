@@ -97,7 +97,7 @@ def paints(process):
     return len(session(process)) >= 4
 
 
-@pytest.mark.parametrize("whom", ["group", "parent"])
+@pytest.mark.parametrize("whom", ["group", pytest.param("parent", marks=pytest.mark.slow)])
 def test_ctrl_c_ends_painting_and_its_workers(repository, tmp_path, whom):
     words = ["data_converters/make_phantom.py", tmp_path / "raw", "--layout", "fumpe"]
     words += ["--studies", "40", "--workers", "2"]
@@ -106,7 +106,9 @@ def test_ctrl_c_ends_painting_and_its_workers(repository, tmp_path, whom):
     assert not [noise for noise in _NOISE if noise in said]
 
 
-@pytest.mark.parametrize("whom", ["group", "parent", "kill"])
+@pytest.mark.parametrize(
+    "whom", ["group", *(pytest.param(whom, marks=pytest.mark.slow) for whom in ("parent", "kill"))]
+)
 def test_the_demo_ends_with_all_that_it_started(repository, tmp_path, whom):
     words = ["tools/demo.py", "--data", tmp_path / "data", "--work-dir", tmp_path / "run"]
     status, said = strike(

@@ -12,6 +12,7 @@ def load(repository, monkeypatch):
     sys.modules.pop("pe_unified.benchmarks.load", None)
 
 
+@pytest.mark.slow
 def test_wait_is_a_part_of_the_iteration(load, tiny_dataset):
     parser = argparse.ArgumentParser()
     ADD_ARGUMENTS["load"](parser)

@@ -63,6 +63,7 @@ def test_a_coarse_volume_is_analysed(run, tmp_path):
     assert f"20 slices of {rows} x {cols}, 2.70 x 2.70 x 5.00 mm" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_fault_is_one_line(repository, checkpoint, tmp_path):
     """In a process of its own. tests/reports/test_hard_to_break.py has many more, in one."""
     (tmp_path / "thesis.dcm").write_bytes(b"%PDF-1.7 not a slice" * 20)

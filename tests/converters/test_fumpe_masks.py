@@ -145,6 +145,7 @@ def pack_and_convert(shared_data, tmp_path, names, workers=1):
     return totals["slices"], totals["positive_slices"], totals["annotations"]
 
 
+@pytest.mark.slow
 def test_patients_in_the_layout_of_the_set(shared_data, tmp_path):
     """Three of them, files against the physical order in one, one without an embolus."""
     names = ["PAT009", "PAT013", "PAT024"]

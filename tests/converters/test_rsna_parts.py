@@ -66,6 +66,7 @@ def test_slices_are_drawn_by_seed_and_keep_their_order():
     assert set(first) <= set(larger)
 
 
+@pytest.mark.slow
 def test_a_large_csv_is_not_held_in_memory(tmp_path):
     """Rows go to disk; what stays is one entry per study."""
     import tracemalloc

@@ -297,7 +297,9 @@ def test_lungs_of_real_patients(shared_data, case):
     assert lung_mask(hu, spacing)[lungs].mean() > 0.95
 
 
-@pytest.mark.parametrize(("case", "seed"), [("009", 8), ("019", 18)])
+@pytest.mark.parametrize(
+    ("case", "seed"), [("009", 8), pytest.param("019", 18, marks=pytest.mark.slow)]
+)
 def test_dice_on_painted_studies_of_real_patients(shared_data, case, seed):
     """One of them reaches the rim of the field of view. tools/check_findings.py does them all."""
     body = read_label_map(shared_data / "anatomy" / f"{case}.nii.gz")

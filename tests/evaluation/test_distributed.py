@@ -46,6 +46,7 @@ if dist.is_initialized():
 """
 
 
+@pytest.mark.slow
 def test_two_processes_measure_what_one_measures(tmp_path):
     alone = tmp_path / "alone.json"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -93,6 +93,7 @@ def test_a_stock_config_takes_the_backbone_and_its_trained_weights(tmp_path, fra
     assert torch.isfinite(loss)
 
 
+@pytest.mark.slow
 def test_a_stock_config_file_finds_the_backbone_by_custom_imports(tmp_path):
     """In a process that has not heard of pe_unified, as mim or mmdet's tools would run it."""
     folder = Path(mmdet.__file__).parent / ".mim/configs/_base_/models"

@@ -82,6 +82,7 @@ def test_installed_once():
     assert sum(isinstance(finder, MmcvExtFallback) for finder in sys.meta_path) == 1
 
 
+@pytest.mark.slow
 def test_mmdet_imports_quietly_with_the_finder_last():
     code = (
         "import sys, pe_unified\n"

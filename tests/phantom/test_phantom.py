@@ -110,7 +110,7 @@ def test_labels_keep_the_rules(study: PhantomStudy) -> None:
     assert label_faults(study.labels, any_slice_positive=True) == []
 
 
-@pytest.mark.parametrize("seed", [3, 41, 57])
+@pytest.mark.parametrize("seed", [3, *(pytest.param(k, marks=pytest.mark.slow) for k in (41, 57))])
 def test_ventricles_are_drawn_to_the_ratio(seed: int) -> None:
     study = paint_study(seed, (64, 112, 112), positive=True)
     measured = measure_rv_lv(

@@ -19,7 +19,10 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("layout", PLACES)
+@pytest.mark.parametrize(
+    "layout",
+    ["fumpe", "rsna", *(pytest.param(k, marks=pytest.mark.slow) for k in ("cadpe", "read"))],
+)
 def test_every_layout_is_read_and_lies_as_painted(predictor, tmp_path, layout):
     raw = tmp_path / "raw"
     write_layout(raw, layout, 1, seed=6, size=96, slices=40, positive_rate=1.0, truth=True)

@@ -156,8 +156,10 @@ def test_keys_marks_and_lesions_move_the_scroller(page, tmp_path):
     done = browser(f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", copy.as_uri())
     title = html.unescape(re.search(r"<title>(.*?)</title>", done.stdout)[1]).split("|")
     first = report["lesions"][0]["key_slice"]
-    assert title[:3] == [f"Slice {first}"] * 3 and first == 10
-    assert title[3:8] == ["Slice 0", "Slice 0", "Slice 1", "Slice 2", "Slice 2"]
+    once, twice = max(first - 10, 0), max(first - 20, 0)
+    assert title[:3] == [f"Slice {first}"] * 3 and once < first
+    moved = (once, twice, twice + 1, twice + 2, twice + 2)
+    assert title[3:8] == [f"Slice {index}" for index in moved]
     assert title[8:] == ["00011110", f"Slice {first}", "scroller hide-labels"]
 
 
