@@ -32,24 +32,22 @@ class Job:
         run: called with a :data:`Report`; it and what it returns must be picklable.
         needs: names of the jobs that must be finished before.
         cost: a guess at how long it takes, in any unit.
-        alone: no other runs beside it, so that it gets all cores.
     """
 
     name: str
     run: Callable[[Report], Any]
     needs: tuple[str, ...] = ()
     cost: float = 1.0
-    alone: bool = False
 
 
 def run_jobs(jobs: Sequence[Job], processes: int, report: Report) -> dict[str, Any]:
     """Run all jobs, each after those that it needs.
 
     Those that begin the costliest chain come first, among equals those that need most. Every
-    process gets an equal share of the cores, and one GPU in turn where there are any; a job that is
-    ``alone`` gets all cores. The share does not depend on how many jobs are left, so that a run
-    that goes on after an interruption computes what an undisturbed one does. After a failure no
-    job is begun any more; those under way are brought to their end.
+    process gets an equal share of the cores, and one GPU in turn where there are any; the
+    share does not depend on how many jobs are left, so that a run that goes on after an
+    interruption computes what an undisturbed one does. After a failure no job is begun any
+    more; those under way are brought to their end.
 
     Args:
         jobs: in an order in which they could run one by one.
@@ -195,18 +193,6 @@ def chain_costs(jobs: Sequence[Job]) -> Mapping[str, float]:
     return cost
 
 
-def alone(needs: Mapping[str, Sequence[str]]) -> set[str]:
-    """Of jobs and what each needs, in order: those that all others come before or after."""
-    before: dict[str, set[str]] = {}
-    for name, sources in needs.items():
-        before[name] = set(sources).union(*(before[source] for source in sources))
-    return {
-        name
-        for name in needs
-        if all(name in {other, *before[other]} or other in before[name] for other in needs)
-    }
-
-
 def _listen(receivers: Sequence[Connection], stop: Connection, report: Report) -> None:
     """Show what the processes say, until told to stop and nothing is left unsaid."""
     shown = {"line": report, "done": drop, "progress": tell}
@@ -226,11 +212,10 @@ def _listen(receivers: Sequence[Connection], stop: Connection, report: Report) -
 # In the worker processes.
 
 _parent: Connection | None = None
-_share = 1
 
 
 def _begin_worker(senders: Sequence[Connection], slots: Any, threads: int) -> None:
-    global _parent, _share
+    global _parent
     begin_worker()
     # Being spawned says nothing about how this process starts others.
     multiprocessing.set_start_method(None, force=True)
@@ -238,7 +223,7 @@ def _begin_worker(senders: Sequence[Connection], slots: Any, threads: int) -> No
     _parent = senders[slot]
     if torch.cuda.device_count():
         torch.cuda.set_device(slot % torch.cuda.device_count())
-    _share = threads
+    torch.set_num_threads(threads)
     cv2.setNumThreads(1)
 
 
@@ -265,7 +250,6 @@ class _ToParent:
 
 def _call(job: Job) -> Any:
     show_progress_by(_ToParent(job.name))
-    torch.set_num_threads(usable_cores() if job.alone else _share)
     try:
         return job.run(lambda line: _tell("line", line))
     finally:

@@ -2,12 +2,11 @@ import functools
 import os
 import signal
 import time
-from dataclasses import replace
 
 import pytest
 import torch
 
-from pe_unified.jobs import Job, WorkerDied, alone, chain_costs, run_jobs
+from pe_unified.jobs import Job, WorkerDied, chain_costs, run_jobs
 from pe_unified.progress import show_progress_by, tell
 
 # What the workers run: functions of this module, found there by name.
@@ -35,8 +34,7 @@ def job(folder, name, *needs, work=note_down, cost=1.0):
 
 def test_jobs_wait_for_what_they_need_and_run_side_by_side(tmp_path):
     lines = []
-    last = replace(job(tmp_path, "c", "a", "b"), alone=True)
-    jobs = [job(tmp_path, "a"), job(tmp_path, "b"), last]
+    jobs = [job(tmp_path, "a"), job(tmp_path, "b"), job(tmp_path, "c", "a", "b")]
     results = run_jobs(jobs, processes=2, report=lines.append)
     assert sorted(lines) == ["a is at work", "b is at work", "c is at work"]
     spans = {name: (begin, end) for name, (begin, end, _) in results.items()}
@@ -44,14 +42,7 @@ def test_jobs_wait_for_what_they_need_and_run_side_by_side(tmp_path):
     pids = {name: (tmp_path / name).read_text() for name in "abc"}
     assert len(set(pids.values())) <= 2 and str(os.getpid()) not in pids.values()
     cores = len(os.sched_getaffinity(0))
-    share = max(1, cores // 2)
-    assert [results[name][2] for name in "abc"] == [share, share, cores]
-
-
-def test_a_job_is_alone_where_no_other_can_run_beside_it():
-    assert alone({"a": (), "b": (), "c": ("a",), "d": ("b", "c")}) == {"d"}
-    assert alone({"a": (), "b": ("a",), "c": ("b",)}) == {"a", "b", "c"}
-    assert alone({"a": (), "b": ("a",), "c": ("a",), "d": ()}) == set()
+    assert {threads for _, _, threads in results.values()} == {max(1, cores // 2)}
 
 
 def test_one_process_runs_them_here_in_order(tmp_path):

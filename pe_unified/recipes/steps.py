@@ -20,7 +20,7 @@ from pe_unified.engine.launchers import join_processes
 from pe_unified.engine.overlays import KeepViewsHook
 from pe_unified.engine.runner import PERunner, newest_checkpoint
 from pe_unified.files import write_text
-from pe_unified.jobs import Job, Report, alone, run_jobs
+from pe_unified.jobs import Job, Report, run_jobs
 from pe_unified.progress import phase
 from pe_unified.recipes.budget import Budget, budget_of, seed_of_draws, stretched, with_totals
 from pe_unified.recipes.comparison import Run
@@ -95,14 +95,12 @@ def run_recipe(
         run.refuse_other()
     for title in records:
         report(f"{title}: finished before")
-    on_their_own = alone({run.title: run.needs for run in steps})
     queue = [
         Job(
             name=run.title,
             run=run,
             needs=tuple(title for title in run.needs if title not in records),
             cost=run.iterations,
-            alone=run.title in on_their_own,
         )
         for run in left
     ]
