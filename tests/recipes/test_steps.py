@@ -213,7 +213,7 @@ def test_steps_side_by_side_go_on_after_a_kill(side_by_side, recipe, tmp_path):
     whole, broken = side_by_side[0], tmp_path / "broken"
     script = (
         "from pathlib import Path\n"
-        "from pe_unified.engine import run_recipe\n"
+        "from pe_unified.recipes import run_recipe\n"
         f"run_recipe({str(recipe)!r}, Path({str(broken)!r}), {str(whole.data)!r}, jobs=2)"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
