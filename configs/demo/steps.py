@@ -39,8 +39,6 @@ settings = dict(
     max_iters=110,
     warmup_iters=10,
     default_hooks=dict(checkpoint=dict(interval=50)),
-    # The gradients of the slices' labels are the largest by far, and would drown the masks'.
-    model=dict(task_weights=dict(cls=0.2)),
 )
 step_settings = dict(
     _delete_=True,
