@@ -5,6 +5,8 @@ boxes of emboli with masks are read off the moved masks, so that they stay tight
 depends on the draw alone: one that depended on which labels are known would tell the label.
 """
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -58,6 +60,22 @@ def _boxes_of_sources(boxes: np.ndarray, source_x: np.ndarray, source_y: np.ndar
         inside = (source_x >= x1) & (source_x <= x2) & (source_y >= y1) & (source_y <= y2)
         moved.append(boxes_of_instances(inside.astype(np.uint16)))
     return np.concatenate(moved)
+
+
+def _four_at_a_time(
+    transform: Callable[[np.ndarray], np.ndarray], stack: np.ndarray
+) -> np.ndarray:
+    """Apply a function of OpenCV, which takes no more channels everywhere, to a stack of slices.
+
+    ``stack``: (rows, cols) or (rows, cols, slices); the result has as many axes.
+    """
+    if stack.ndim == 2:
+        return transform(np.ascontiguousarray(stack))
+    parts = [
+        np.atleast_3d(transform(np.ascontiguousarray(stack[..., first : first + 4])))
+        for first in range(0, stack.shape[2], 4)
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
 
 def _rows_and_cols(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -141,12 +159,11 @@ class ResizeSlice(BaseTransform):
         new_rows, new_cols = self.size
         if (rows, cols) != self.size:
             shrinks = new_rows < rows or new_cols < cols
-            resized = cv2.resize(
-                np.ascontiguousarray(results["hu"]),
-                (new_cols, new_rows),
-                interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+            method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+            results["hu"] = _four_at_a_time(
+                lambda part: cv2.resize(part, (new_cols, new_rows), interpolation=method),
+                results["hu"],
             )
-            results["hu"] = resized.reshape(new_rows, new_cols, -1)
         scale_x, scale_y = new_cols / cols, new_rows / rows
         results["img_shape"] = self.size
         results["scale_factor"] = (scale_x, scale_y)
@@ -166,6 +183,8 @@ class RandomSliceGeometry(BaseTransform):
     """Flip, rotate, scale, shift and deform in one interpolation, at the same size.
 
     Training only, after :class:`LoadPELabels`: predictions are not mapped back through it.
+
+    Adds ``mirrored``: whether left and right are exchanged.
 
     Args:
         flip: probability of a left-right flip.
@@ -213,11 +232,11 @@ class RandomSliceGeometry(BaseTransform):
         rng = results["rng"]
         rows, cols = results["img_shape"]
         matrix = self.draw_matrix(rng, (rows, cols))
+        results["mirrored"] = bool(np.linalg.det(matrix[:, :2]) < 0)
         if rng.random() < self.elastic:
             self._deform(results, *self._elastic_sources(rng, matrix, (rows, cols)))
         else:
             self._move(results, matrix)
-        results["hu"] = results["hu"].reshape(rows, cols, -1)
         return results
 
     def _deform(self, results: dict, source_x: np.ndarray, source_y: np.ndarray) -> None:
@@ -243,28 +262,33 @@ class RandomSliceGeometry(BaseTransform):
 
     @staticmethod
     def _warp(image: np.ndarray, matrix: np.ndarray, flags: int, fill: int) -> np.ndarray:
-        size = (image.shape[1], image.shape[0])
-        return cv2.warpAffine(
-            np.ascontiguousarray(image),
-            matrix,
-            size,
-            flags=flags,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=[fill] * 4,
-        )
+        def move(part: np.ndarray) -> np.ndarray:
+            return cv2.warpAffine(
+                part,
+                matrix,
+                (image.shape[1], image.shape[0]),
+                flags=flags,
+                borderMode=cv2.BORDER_CONSTANT,
+                borderValue=[fill] * 4,
+            )
+
+        return _four_at_a_time(move, image)
 
     @staticmethod
     def _remap(
         image: np.ndarray, source_x: np.ndarray, source_y: np.ndarray, flags: int, fill: int
     ) -> np.ndarray:
-        return cv2.remap(
-            np.ascontiguousarray(image),
-            source_x,
-            source_y,
-            interpolation=flags,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=[fill] * 4,
-        )
+        def move(part: np.ndarray) -> np.ndarray:
+            return cv2.remap(
+                part,
+                source_x,
+                source_y,
+                interpolation=flags,
+                borderMode=cv2.BORDER_CONSTANT,
+                borderValue=[fill] * 4,
+            )
+
+        return _four_at_a_time(move, image)
 
     def _elastic_sources(
         self, rng: np.random.Generator, matrix: np.ndarray, shape: tuple[int, int]

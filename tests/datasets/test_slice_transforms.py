@@ -229,3 +229,21 @@ def test_scale_is_relative_to_the_crop():
     results = ResizeSlice(50).transform(CropToLungs(margin_mm=0).transform(sample()))
     x0, y0, x1, y1 = results["crop_box"]
     assert results["scale_factor"] == (50 / (x1 - x0), 50 / (y1 - y0))
+
+
+@pytest.mark.parametrize("elastic", [0.0, 1.0])
+@pytest.mark.parametrize("slices", [1, 5, 9])
+def test_every_slice_of_a_stack_goes_the_same_way(slices, elastic):
+    """Also more of them than OpenCV takes at once, shrunk and enlarged."""
+    for size in (64, 120):
+        for transform in (ResizeSlice(size), RandomSliceGeometry(elastic=elastic, rotate=20)):
+            results = transform.transform(sample(channels=slices, rng_seed=3))
+            assert results["hu"].shape[2] == slices
+            for k in range(slices):
+                np.testing.assert_array_equal(results["hu"][..., k], results["hu"][..., 0])
+
+
+def test_it_says_whether_left_and_right_are_exchanged():
+    for flip in (0.0, 1.0):
+        results = RandomSliceGeometry(flip=flip, rotate=25).transform(sample(rng_seed=2))
+        assert results["mirrored"] is bool(flip)
