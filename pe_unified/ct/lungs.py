@@ -135,7 +135,8 @@ def lung_box(
         its side is taken from the mirror image of the other.
     """
     coarse, _ = coarse_grid(hu, spacing_mm)
-    return coarse_lung_box(coarse, hu.shape[1:], spacing_mm, margin_mm)
+    found = coarse_lungs(coarse, hu.shape[1:], spacing_mm, margin_mm)
+    return found[0] if found else None
 
 
 def coarse_grid(hu: np.ndarray, spacing_mm: Spacing) -> tuple[np.ndarray, int]:
@@ -170,17 +171,22 @@ def shrink_slice(hu: np.ndarray, row_factor: int, col_factor: int) -> np.ndarray
     return cv2.resize(hu.astype(np.int16, copy=False), size, interpolation=cv2.INTER_AREA)
 
 
-def coarse_lung_box(
+def coarse_lungs(
     coarse: np.ndarray, shape: Sequence[int], spacing_mm: Spacing, margin_mm: float = 0.0
-) -> tuple[int, int, int, int] | None:
-    """As :func:`lung_box`, for a study that is on the search grid already.
+) -> tuple[tuple[int, int, int, int], np.ndarray] | None:
+    """The lungs of a study that is on the search grid already.
 
     ``shape`` (rows, cols) and ``spacing_mm`` are those of the slices before shrinking.
+
+    Returns:
+        The box, as :func:`lung_box` gives it, and the share of every coarse slice that is lung,
+        float (slices,), 0 to 1; None where no lungs are found.
     """
     chest = find_lungs(coarse, grid_spacing(shape, spacing_mm))
     if chest.lungs is None:
         return None
-    return box_of_lungs(chest.lungs, chest.body, shape, spacing_mm, margin_mm)
+    box = box_of_lungs(chest.lungs, chest.body, shape, spacing_mm, margin_mm)
+    return box, chest.lungs.mean(axis=(1, 2))
 
 
 def box_of_lungs(
@@ -190,7 +196,7 @@ def box_of_lungs(
     spacing_mm: Spacing,
     margin_mm: float = 0.0,
 ) -> tuple[int, int, int, int]:
-    """As :func:`coarse_lung_box`, from what :func:`find_lungs` found."""
+    """As :func:`lung_box`, from what :func:`find_lungs` found."""
     left, right = _complete_sides(lungs, body)
     top, bottom = _ends(lungs.sum(axis=(0, 2)) > 0)
     rows, cols = shape

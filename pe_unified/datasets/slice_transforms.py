@@ -62,9 +62,7 @@ def _boxes_of_sources(boxes: np.ndarray, source_x: np.ndarray, source_y: np.ndar
     return np.concatenate(moved)
 
 
-def _four_at_a_time(
-    transform: Callable[[np.ndarray], np.ndarray], stack: np.ndarray
-) -> np.ndarray:
+def _four_at_a_time(transform: Callable[[np.ndarray], np.ndarray], stack: np.ndarray) -> np.ndarray:
     """Apply a function of OpenCV, which takes no more channels everywhere, to a stack of slices.
 
     ``stack``: (rows, cols) or (rows, cols, slices); the result has as many axes.

@@ -12,7 +12,7 @@ from pe_unified.ct.grids import turn_of
 from pe_unified.ct.lungs import (
     GRID_MM,
     coarse_grid,
-    coarse_lung_box,
+    coarse_lungs,
     lung_box,
     lung_mask,
     search_grid,
@@ -259,15 +259,17 @@ def test_unknown_spacing_takes_a_usual_field_of_view():
     assert_around(box, truth, (1.5, 1.5, 3.0))
 
 
-def test_coarse_slices_give_the_same_box_as_the_study():
+def test_coarse_slices_give_the_box_of_the_study_and_their_share_of_lung():
     spacing = (0.8, 0.9, 1.0)
-    hu, _ = thorax(spacing, (120, 430, 390))
+    hu, truth = thorax(spacing, (120, 430, 390))
     coarse, step = coarse_grid(hu, spacing)
     row, col, every = search_grid(hu.shape[1:], spacing)
     assert every == step == 3
     one_by_one = np.stack([shrink_slice(hu[k], row, col) for k in range(0, len(hu), every)])
     np.testing.assert_array_equal(coarse, one_by_one)
-    assert coarse_lung_box(one_by_one, hu.shape[1:], spacing) == lung_box(hu, spacing)
+    box, shares = coarse_lungs(one_by_one, hu.shape[1:], spacing)
+    assert box == lung_box(hu, spacing)
+    np.testing.assert_allclose(shares, truth[::every].mean(axis=(1, 2)), atol=0.03)
 
 
 def test_shrinking_takes_block_means():

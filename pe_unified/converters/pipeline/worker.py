@@ -6,7 +6,7 @@ the slices are divided.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from pe_unified.converters.contract import hu_check
 from pe_unified.converters.contract.schema import union_mask
 from pe_unified.converters.pipeline.plan import PatientPlan, PatientSource, Reader, SlicePlan
 from pe_unified.ct.hu import encode_slice_png
-from pe_unified.ct.lungs import LUNG_MARGIN_MM, coarse_lung_box, search_grid, shrink_slice
+from pe_unified.ct.lungs import LUNG_MARGIN_MM, coarse_lungs, search_grid, shrink_slice
 from pe_unified.errors import DataError
 
 #: Modules that worker processes start with; nothing heavy.
@@ -110,12 +110,12 @@ def finish_patient(
             return error
     sizes = [size for result in results for size in result.sizes]
     coarse = [level for result in results for level in result.coarse]
-    boxes = _lung_boxes(plan, sizes, coarse)
+    lungs = _lungs(plan, sizes, coarse)
     images, annotations = [], []
-    for (number, item), size in zip(plan.slices(), sizes, strict=True):
+    for (_, item), size, lung in zip(plan.slices(), sizes, lungs, strict=True):
         if size is None:
             continue
-        images.append(_image_entry(plan, item, folder, size, boxes[number]))
+        images.append(_image_entry(plan, item, folder, size, lung))
         annotations.append(item.annotations)
     if not images:
         return errors[0]
@@ -144,7 +144,7 @@ def _image_entry(
     item: SlicePlan,
     folder: str,
     size: tuple[int, int],
-    lung_box: tuple[int, ...] | None,
+    lung: Mapping[str, Any],
 ) -> dict[str, Any]:
     return {
         "file_name": f"images/{folder}/{item.file_name}",
@@ -152,29 +152,37 @@ def _image_entry(
         "height": size[0],
         "patient_id": plan.patient_id,
         **item.image,
-        "lung_box": None if lung_box is None else list(lung_box),
+        **lung,
     }
 
 
-def _lung_boxes(
+def _lungs(
     plan: PatientPlan,
     sizes: Sequence[tuple[int, int] | None],
     coarse: Sequence[np.ndarray | None],
-) -> list[tuple[int, int, int, int] | None]:
-    """Per study; None where no lungs are found or the slices differ in size."""
-    boxes: list[tuple[int, int, int, int] | None] = []
-    start = 0
+) -> list[dict[str, Any]]:
+    """``lung_box`` of the study and ``lung_share`` of the slice, for every slice.
+
+    Both are None where no lungs are found or the slices of the study differ in size.
+    """
+    found: list[dict[str, Any]] = []
     for study in plan.studies:
-        part = slice(start, start + len(study.slices))
-        start += len(study.slices)
+        part = slice(len(found), len(found) + len(study.slices))
         shapes = {size for size in sizes[part] if size is not None}
+        places = [k for k, level in enumerate(coarse[part]) if level is not None]
         levels = [level for level in coarse[part] if level is not None]
-        if len(shapes) != 1 or not levels:
-            boxes.append(None)
+        lungs = None
+        if len(shapes) == 1 and levels:
+            stack, shape = np.stack(levels), shapes.pop()
+            lungs = coarse_lungs(stack, shape, study.spacing_mm, LUNG_MARGIN_MM)
+        if lungs is None:
+            found += [{"lung_box": None, "lung_share": None}] * len(study.slices)
             continue
-        box = coarse_lung_box(np.stack(levels), shapes.pop(), study.spacing_mm, LUNG_MARGIN_MM)
-        boxes.append(box)
-    return boxes
+        box, shares = lungs
+        # Between the slices of the coarse grid the share changes little.
+        along = np.interp(np.arange(len(study.slices)), places, shares)
+        found += [{"lung_box": list(box), "lung_share": round(float(x), 3)} for x in along]
+    return found
 
 
 def _shrink(hu: np.ndarray, spacing: Sequence[float | None]) -> np.ndarray:
