@@ -1,6 +1,10 @@
 """Slices, their labels, and the way from files to batches."""
 
 from pe_unified.datasets.data_sample import PEDataSample
+from pe_unified.datasets.exam_dataset import PEExamDataset
+from pe_unified.datasets.exam_loading import LoadExamSlices, LoadStepFeatures, PackExamInputs
+from pe_unified.datasets.exam_sample import PEExamSample
+from pe_unified.datasets.exam_steps import ChunkSteps, SliceSteps
 from pe_unified.datasets.intensity import CTWindows, HUJitter
 from pe_unified.datasets.loading import LoadCTSlice, LoadPELabels
 from pe_unified.datasets.packing import PackPEInputs
@@ -19,19 +23,26 @@ from pe_unified.datasets.slice_transforms import CropToLungs, RandomSliceGeometr
 
 __all__ = [
     "CTWindows",
+    "ChunkSteps",
     "ClassBalancedSampler",
     "CropToLungs",
     "DatasetError",
     "Draw",
     "HUJitter",
     "LoadCTSlice",
+    "LoadExamSlices",
     "LoadPELabels",
+    "LoadStepFeatures",
     "PEDataSample",
+    "PEExamDataset",
+    "PEExamSample",
     "PEOversamplingSampler",
     "PESliceDataset",
+    "PackExamInputs",
     "PackPEInputs",
     "RandomSliceGeometry",
     "ResizeSlice",
     "SliceSampler",
+    "SliceSteps",
     "training_sources",
 ]

@@ -1,5 +1,7 @@
 """From files to arrays: the slice in Hounsfield units, and its labels."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from mmcv.transforms import BaseTransform
 from pycocotools import mask as coco_mask
@@ -7,6 +9,25 @@ from pycocotools import mask as coco_mask
 from pe_unified.ct.hu import read_slice_png
 from pe_unified.datasets.slice_dataset import DatasetError
 from pe_unified.registry import TRANSFORMS
+
+
+def read_stack(paths: Sequence[str], patient_id: str) -> list[np.ndarray]:
+    """Slices that are looked at together, int16 (rows, cols) each, Hounsfield units.
+
+    Raises:
+        DatasetError: one cannot be read, or they differ in size; names the patient.
+    """
+    try:
+        loaded = [read_slice_png(path) for path in paths]
+    except ValueError as error:
+        raise DatasetError(f"patient {patient_id}: {error}") from error
+    shapes = {slice_hu.shape for slice_hu in loaded}
+    if len(shapes) > 1:
+        raise DatasetError(
+            f"{paths[0]}: slices of patient {patient_id} differ in size ({sorted(shapes)}), so "
+            "they cannot be stacked; convert the patient again"
+        )
+    return loaded
 
 
 @TRANSFORMS.register_module()
@@ -20,17 +41,9 @@ class LoadCTSlice(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         paths = results["slice_paths"]
-        try:
-            loaded = {path: read_slice_png(path) for path in dict.fromkeys(paths)}
-        except ValueError as error:
-            raise DatasetError(f"patient {results['patient_id']}: {error}") from error
-        shapes = {slice_hu.shape for slice_hu in loaded.values()}
-        if len(shapes) > 1:
-            raise DatasetError(
-                f"{results['img_path']}: slices of patient {results['patient_id']} differ in "
-                f"size ({sorted(shapes)}), so they cannot be stacked; convert the patient again"
-            )
-        rows, cols = shapes.pop()
+        unique = list(dict.fromkeys(paths))
+        loaded = dict(zip(unique, read_stack(unique, results["patient_id"]), strict=True))
+        rows, cols = loaded[unique[0]].shape
         results["hu"] = np.stack([loaded[path] for path in paths], axis=-1)
         results["ori_shape"] = results["img_shape"] = (rows, cols)
         results["crop_box"] = (0, 0, cols, rows)

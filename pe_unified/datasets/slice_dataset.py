@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,26 +85,13 @@ class PESliceDataset(BaseDataset):
         super().__init__(ann_file=ann_file, data_root=data_root, pipeline=transforms, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        path = annotations_at(self.ann_file)
-        try:
-            coco = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DatasetError(f"{path}: no JSON ({error}); convert the set again") from error
-        if not _is_converted(coco):
-            raise DatasetError(
-                f"{path}: plain COCO, without what the converters add (labels_known, patients); "
-                "convert the set (pe-unified convert)"
-            )
-        offset = coco.get("info", {}).get("hu_offset", HU_OFFSET)
-        if offset != HU_OFFSET:
-            raise DatasetError(f"{path}: hu_offset is {offset}, this version reads {HU_OFFSET}")
-
+        path, coco = read_annotations(self.ann_file)
         annotations = defaultdict(list)
         for annotation in coco["annotations"]:
             annotations[annotation["image_id"]].append(annotation)
         root = Path(self.data_root)
         slices = [
-            self._parse(image, annotations[image["id"]], root)
+            parse_slice(image, annotations[image["id"]], root)
             for image in sorted(coco["images"], key=_reading_order)
         ]
         self._paths = self._index_series(slices)
@@ -119,33 +106,8 @@ class PESliceDataset(BaseDataset):
                 f"{path}: none of its {len(slices)} slices has {self.needs or 'any labels'} known"
             )
         used = {item["img_id"] for item in kept}
-        self.sources = _sources(coco, [each for each in coco["images"] if each["id"] in used])
+        self.sources = sources_of(coco, [each for each in coco["images"] if each["id"] in used])
         return kept
-
-    @staticmethod
-    def _parse(image: dict, annotations: list[dict], root: Path) -> dict:
-        known = set(image["labels_known"])
-        boxes = np.array([a["bbox"] for a in annotations], dtype=np.float32).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        return dict(
-            img_id=image["id"],
-            img_path=str(root / image["file_name"]),
-            patient_id=image["patient_id"],
-            group=image.get("group"),
-            study_uid=image["study_uid"],
-            series_uid=image["series_uid"],
-            sop_uid=image["sop_uid"],
-            slice_index=image["slice_index"],
-            z_mm=image["z_mm"],
-            spacing_mm=image["spacing_mm"],
-            height=image["height"],
-            width=image["width"],
-            lung_box=image.get("lung_box"),
-            labels_known=sorted(known),
-            label=image["pe_present"] if "slice" in known else None,
-            boxes=boxes if "boxes" in known else None,
-            masks=[a["segmentation"] for a in annotations] if "masks" in known else None,
-        )
 
     @staticmethod
     def _index_series(slices: list[dict]) -> dict[tuple, dict[int, str]]:
@@ -180,12 +142,8 @@ class PESliceDataset(BaseDataset):
         return [*reversed(below[1:]), *above]
 
     def __getitem__(self, draw: "int | Draw") -> dict:
-        if isinstance(draw, tuple):
-            index, seed = draw
-        else:  # from a sampler of another library, which gives no seed
-            index, seed = int(draw), 0 if self.test_mode else int(torch.randint(2**31, ()))
-        item = self.get_data_info(index)
-        item["rng"] = np.random.default_rng((seed, index))
+        item, rng = seeded(self, draw)
+        item["rng"] = rng
         item["slice_paths"] = self.neighbour_paths(item)
         return self.pipeline(item)
 
@@ -204,7 +162,74 @@ def annotations_at(path: str | Path) -> Path:
     return Path(path)
 
 
-def _sources(coco: dict, images: Sequence[dict]) -> list[dict[str, Any]]:
+def read_annotations(ann_file: str | Path) -> tuple[Path, dict[str, Any]]:
+    """The JSON of a split, and where it lies.
+
+    Raises:
+        FileNotFoundError: no such file; names the converter command.
+        DatasetError: no JSON, or not one of this version's converters.
+    """
+    path = annotations_at(ann_file)
+    try:
+        coco = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DatasetError(f"{path}: no JSON ({error}); convert the set again") from error
+    if not _is_converted(coco):
+        raise DatasetError(
+            f"{path}: plain COCO, without what the converters add (labels_known, patients); "
+            "convert the set (pe-unified convert)"
+        )
+    offset = coco.get("info", {}).get("hu_offset", HU_OFFSET)
+    if offset != HU_OFFSET:
+        raise DatasetError(f"{path}: hu_offset is {offset}, this version reads {HU_OFFSET}")
+    return path, coco
+
+
+def parse_slice(image: Mapping[str, Any], annotations: Sequence[dict], root: Path) -> dict:
+    """The record of a slice, from its entry in the JSON and its annotations."""
+    known = set(image["labels_known"])
+    boxes = np.array([a["bbox"] for a in annotations], dtype=np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return dict(
+        img_id=image["id"],
+        img_path=str(root / image["file_name"]),
+        patient_id=image["patient_id"],
+        group=image.get("group"),
+        study_uid=image["study_uid"],
+        series_uid=image["series_uid"],
+        sop_uid=image["sop_uid"],
+        slice_index=image["slice_index"],
+        z_mm=image["z_mm"],
+        spacing_mm=image["spacing_mm"],
+        height=image["height"],
+        width=image["width"],
+        lung_box=image.get("lung_box"),
+        lung_share=image.get("lung_share"),
+        labels_known=sorted(known),
+        label=image["pe_present"] if "slice" in known else None,
+        boxes=boxes if "boxes" in known else None,
+        masks=[a["segmentation"] for a in annotations] if "masks" in known else None,
+    )
+
+
+def in_series(slices: Sequence[dict]) -> list[list[dict]]:
+    """Slices by series, each from feet to head."""
+    series: dict[tuple, list[dict]] = defaultdict(list)
+    for item in sorted(slices, key=_reading_order):
+        series[_series_of(item)].append(item)
+    return list(series.values())
+
+
+def seeded(dataset: BaseDataset, draw: "int | Draw") -> tuple[dict, np.random.Generator]:
+    """The item of a draw, and the random numbers of its augmentation."""
+    if isinstance(draw, tuple):
+        index, seed = draw
+    else:  # from a sampler of another library, which gives no seed
+        index, seed = int(draw), 0 if dataset.test_mode else int(torch.randint(2**31, ()))
+    return dataset.get_data_info(index), np.random.default_rng((seed, index))
+
+
+def sources_of(coco: dict, images: Sequence[dict]) -> list[dict[str, Any]]:
     """The sets that slices come from; a merged set names that of each."""
     info = coco.get("info") or {}
     members = info.get("sets") or {}

@@ -1,0 +1,223 @@
+"""Exams with whatever labels their set gives, as sequences of steps."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+
+from pe_unified.ct.exam_labels import EXAM_TARGETS, exam_doubts, exam_targets
+from pe_unified.datasets.exam_steps import Step, step_label
+from pe_unified.datasets.feature_store import FeatureStore
+from pe_unified.datasets.masked_labels import Mode, hidden_labels
+from pe_unified.datasets.slice_dataset import (
+    DatasetError,
+    Draw,
+    in_series,
+    parse_slice,
+    read_annotations,
+    seeded,
+    sources_of,
+)
+from pe_unified.registry import DATASETS, TASK_UTILS, TRANSFORMS
+
+Unit = Literal["exam", "step"]
+Indeterminate = Literal["unknown", "positive", "leave_out"]
+_POSITIVE = EXAM_TARGETS.index("positive_exam_for_pe")
+
+
+@DATASETS.register_module()
+class PEExamDataset(BaseDataset):
+    """Exams of one converted data set, read from its COCO JSON.
+
+    Args:
+        ann_file: the split's JSON, relative to ``data_root``.
+        data_root: the folder that a converter wrote.
+        pipeline: transforms, from loading to packing.
+        steps: config of what an exam is made of, such as
+            :class:`~pe_unified.datasets.exam_steps.SliceSteps`; a feature store brings its own.
+        features: folder of a :class:`~pe_unified.datasets.feature_store.FeatureStore`, which
+            stands for the slices.
+        unit: whether an item is an exam, or a single step of one.
+        needs: what an item must have known: ``"exam"``, any label of the exam; ``"steps"``, the
+            label of a slice.
+        indeterminate: an exam that its readers could not decide has no known answer to whether
+            there is embolism (``"unknown"``), counts as positive, or is left out.
+        masked_label_portion: share of the slice labels that training does without, 0 to 1, exact
+            over the set (see :func:`~pe_unified.datasets.masked_labels.hidden_labels`).
+        masked_label_mode: ``"even"``, single slices of every exam; ``"exams"``, all slices of some.
+        masked_label_seed: of the exams that are chosen.
+        every: keep one exam in this many, for quick looks.
+
+    An item is the pipeline's output. A transform gets a dict with ``study_uid``, ``patient_id``,
+    ``group``, ``targets`` (ten numbers in the order of EXAM_TARGETS, NaN where unknown),
+    ``step_labels``, ``step_ids`` and ``z_mm`` of every step, ``planes`` (for every step, its planes
+    as lists of paths with their shares), ``volumes`` (whether a step is a volume), ``lung_box``,
+    ``spacing_mm``, ``rng`` (one for the whole exam), and ``store`` where there is one.
+
+    Attributes:
+        flow: how many exams the file has, which are left out, and why.
+
+    Raises:
+        FileNotFoundError: no annotation file; names the converter command.
+        DatasetError: no exam is left, or the file breaks the contract.
+    """
+
+    METAINFO = dict(classes=("embolus",))
+
+    def __init__(
+        self,
+        ann_file: str,
+        data_root: str,
+        pipeline: Sequence[dict] = (),
+        steps: Mapping[str, Any] | None = None,
+        features: str | None = None,
+        unit: Unit = "exam",
+        needs: Sequence[str] = (),
+        indeterminate: Indeterminate = "unknown",
+        masked_label_portion: float = 0.0,
+        masked_label_mode: Mode = "even",
+        masked_label_seed: int = 0,
+        every: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        if masked_label_portion and kwargs.get("test_mode"):
+            raise ValueError(
+                "masked_label_portion is for training: what is tested keeps its labels"
+            )
+        self.store = FeatureStore(features) if features else None
+        chosen = self.store.recipe.steps if self.store else steps or {"type": "SliceSteps"}
+        self.steps = TASK_UTILS.build(dict(chosen))
+        self.unit, self.needs, self.every = unit, tuple(needs), every
+        self.indeterminate: Indeterminate = indeterminate
+        self._masking = (masked_label_portion, masked_label_mode, masked_label_seed)
+        transforms = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
+        super().__init__(ann_file=ann_file, data_root=data_root, pipeline=transforms, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        path, coco = read_annotations(self.ann_file)
+        root = Path(self.data_root)
+        studies: dict[str, list[dict]] = defaultdict(list)
+        for image in coco["images"]:
+            studies[image["study_uid"]].append(parse_slice(image, (), root))
+        self.flow = {"file": str(path), "exams": 0, "left_out": [], "notes": []}
+        exams = [
+            exam
+            for entry in coco["exams"]
+            if (exam := self._exam(entry, studies[entry["study_uid"]])) is not None
+        ]
+        labels = [[each["label"] for each in exam["slices"]] for exam in exams]
+        for exam, hidden in zip(exams, hidden_labels(labels, *self._masking), strict=True):
+            for each, gone in zip(exam["slices"], hidden, strict=True):
+                each["label"] = None if gone else each["label"]
+        items = [item for exam in exams[:: self.every] for item in self._items(exam)]
+        if not items:
+            raise DatasetError(
+                f"{path}: none of its {self.flow['exams']} exams can be used "
+                f"(needs {', '.join(self.needs) or 'slices'}); left out: "
+                f"{self._reasons() or 'none'}"
+            )
+        self.flow |= {"kept": len({item["study_uid"] for item in items}), **_classes(exams)}
+        used = {item["study_uid"] for item in items}
+        self.sources = sources_of(coco, [i for i in coco["images"] if i["study_uid"] in used])
+        return items
+
+    def _exam(self, entry: Mapping[str, Any], slices: list[dict]) -> dict[str, Any] | None:
+        """One exam, or None where it is left out; the flow says why."""
+        study, patient = entry["study_uid"], entry["patient_id"]
+        self.flow["exams"] += 1
+        several = in_series(slices)
+        if len(several) > 1:
+            self._note(
+                "notes", study, patient, f"{len(several)} series, of which the longest is used"
+            )
+        slices = max(several, key=len, default=[])
+        rule = "positive" if self.indeterminate == "positive" else "unknown"
+        targets = exam_targets(entry, rule)
+        reason = ""
+        if not slices:
+            reason = "no slices"
+        elif self.indeterminate == "leave_out" and entry.get("indeterminate") == 1:
+            reason = "indeterminate"
+        elif "exam" in self.needs and np.isnan(targets).all():
+            reason = "no label of the exam is known"
+        elif "steps" in self.needs and all(each["label"] is None for each in slices):
+            reason = "no label of a slice is known"
+        if reason:
+            self._note("left_out", study, patient, reason)
+            return None
+        positives = sum(each["label"] == 1 for each in slices)
+        for doubt in exam_doubts(entry, positives, len(slices)):
+            self._note("notes", study, patient, doubt)
+        return {
+            **{key: slices[0][key] for key in ("patient_id", "group", "lung_box", "spacing_mm")},
+            "study_uid": study,
+            "img_path": str(Path(slices[0]["img_path"]).parent),
+            "targets": targets,
+            "slices": slices,
+        }
+
+    def _note(self, kind: str, study: str, patient: str, text: str) -> None:
+        self.flow[kind].append({"study_uid": study, "patient_id": patient, "reason": text})
+
+    def _reasons(self) -> str:
+        counts: dict[str, int] = defaultdict(int)
+        for each in self.flow["left_out"]:
+            counts[each["reason"]] += 1
+        return ", ".join(f"{count} with {reason}" for reason, count in counts.items())
+
+    def _items(self, exam: dict[str, Any]) -> list[dict[str, Any]]:
+        slices = exam.pop("slices")
+        labels = [each["label"] for each in slices]
+        exam["volumes"] = self.steps.volumes
+        steps = self.steps.steps_of(slices)
+        if self.unit == "exam":
+            return [{**exam, **_seen(steps, slices, labels)}]
+        items = [{**exam, **_seen([step], slices, labels)} for step in steps]
+        known = "steps" in self.needs
+        return [item for item in items if not known or not np.isnan(item["step_labels"][0])]
+
+    def labels(self) -> np.ndarray:
+        """float (n,): of an exam whether it is positive, of a step whether it shows embolism."""
+        infos = (self.get_data_info(index) for index in range(len(self)))
+        if self.unit == "exam":
+            return np.array([info["targets"][_POSITIVE] for info in infos])
+        return np.array([info["step_labels"][0] for info in infos])
+
+    def patients(self) -> list[str]:
+        """The patient of every item, in order."""
+        return [self.get_data_info(index)["patient_id"] for index in range(len(self))]
+
+    def __getitem__(self, draw: "int | Draw") -> dict:
+        item, rng = seeded(self, draw)
+        return self.pipeline({**item, "rng": rng, "store": self.store})
+
+
+def _seen(
+    steps: Sequence[Step], slices: Sequence[dict], labels: Sequence[int | None]
+) -> dict[str, Any]:
+    """What transforms need to know of some steps of an exam."""
+    middles = [slices[step.middle] for step in steps]
+    return {
+        "planes": [
+            [
+                [(slices[index]["img_path"], share) for index, share in plane]
+                for plane in step.planes
+            ]
+            for step in steps
+        ],
+        "step_labels": [step_label(step, labels) for step in steps],
+        "step_ids": [each["sop_uid"] for each in middles],
+        "z_mm": [float("nan") if each["z_mm"] is None else each["z_mm"] for each in middles],
+    }
+
+
+def _classes(exams: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    positive = np.array([exam["targets"][_POSITIVE] for exam in exams])
+    return {
+        "positive": int((positive == 1).sum()),
+        "negative": int((positive == 0).sum()),
+        "undecided": int(np.isnan(positive).sum()),
+    }

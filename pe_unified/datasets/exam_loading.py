@@ -1,0 +1,105 @@
+"""From an exam's files to arrays, and from arrays to what an exam model takes."""
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+
+from pe_unified.ct.exam_labels import EXAM_TARGETS
+from pe_unified.datasets.exam_sample import PEExamSample
+from pe_unified.datasets.loading import read_stack
+from pe_unified.registry import TRANSFORMS
+
+_META = ("patient_id", "group", "study_uid", "img_path", "step_ids", "z_mm")
+_LEFT, _RIGHT = EXAM_TARGETS.index("leftsided_pe"), EXAM_TARGETS.index("rightsided_pe")
+
+
+@TRANSFORMS.register_module()
+class LoadExamSlices(BaseTransform):
+    """Read all that the steps of an exam show, as one stack, so that all goes one way.
+
+    Adds ``hu``: int16 (rows, cols, steps x planes), Hounsfield units; ``ori_shape``, ``crop_box``,
+    ``img_shape`` and ``scale_factor`` as :class:`~pe_unified.datasets.LoadCTSlice` does. Masks and
+    boxes do not go with it.
+    """
+
+    def transform(self, results: dict) -> dict:
+        planes = [plane for step in results["planes"] for plane in step]
+        paths = list(dict.fromkeys(path for plane in planes for path, _ in plane))
+        stored = dict(zip(paths, read_stack(paths, results["patient_id"]), strict=True))
+        rows, cols = stored[paths[0]].shape
+        hu = np.empty((rows, cols, len(planes)), dtype=np.int16)
+        for index, plane in enumerate(planes):
+            hu[..., index] = _mixed([(stored[path], share) for path, share in plane])
+        results.update(
+            hu=hu,
+            ori_shape=(rows, cols),
+            img_shape=(rows, cols),
+            crop_box=(0, 0, cols, rows),
+            scale_factor=(1.0, 1.0),
+            instance_map=None,
+            boxes=None,
+        )
+        return results
+
+
+def _mixed(parts: list[tuple[np.ndarray, float]]) -> np.ndarray:
+    if len(parts) == 1:
+        return parts[0][0]
+    return np.rint(sum(share * slice_hu.astype(np.float32) for slice_hu, share in parts))
+
+
+@TRANSFORMS.register_module()
+class LoadStepFeatures(BaseTransform):
+    """Read the stored features of an exam.
+
+    Adds ``features``: float16 (steps, width).
+
+    Args:
+        count: steps at most; a longer exam keeps so many, spread evenly, with their labels.
+    """
+
+    def __init__(self, count: int | None = None) -> None:
+        self.count = count
+
+    def transform(self, results: dict) -> dict:
+        features = results["store"].read(results["study_uid"], len(results["step_labels"]))
+        if self.count is not None and len(features) > self.count:
+            kept = np.rint(np.linspace(0, len(features) - 1, self.count)).astype(int)
+            features = features[kept]
+            for key in ("step_labels", "step_ids", "z_mm"):
+                results[key] = [results[key][index] for index in kept]
+        results["features"] = features
+        return results
+
+
+@TRANSFORMS.register_module()
+class PackExamInputs(BaseTransform):
+    """Give ``{"inputs": ..., "data_samples": PEExamSample}``.
+
+    ``inputs``: uint8 (steps, planes x windows, rows, cols) of slices, (steps, windows, planes,
+    rows, cols) of chunks; float16 (steps, width) of features. Where left and right were exchanged,
+    so are their labels.
+    """
+
+    def transform(self, results: dict) -> dict:
+        targets = np.array(results["targets"], dtype=np.float32)
+        if results.get("mirrored"):
+            targets[[_LEFT, _RIGHT]] = targets[[_RIGHT, _LEFT]]
+        sample = PEExamSample(metainfo={key: results[key] for key in _META})
+        sample.gt_exam = torch.from_numpy(targets)
+        sample.gt_steps = torch.tensor(results["step_labels"], dtype=torch.float32)
+        return {"inputs": torch.from_numpy(self._inputs(results)), "data_samples": sample}
+
+    @staticmethod
+    def _inputs(results: dict) -> np.ndarray:
+        if "features" in results:
+            return np.array(results["features"])  # a copy: the file's is read-only
+        steps = len(results["planes"])
+        planes = len(results["planes"][0])
+        rows, cols = results["img"].shape[1:]
+        # Channels run over slices first, then windows.
+        image = results["img"].reshape(steps, planes, -1, rows, cols)
+        volumes = results["volumes"]
+        return np.ascontiguousarray(
+            image.swapaxes(1, 2) if volumes else image.reshape(steps, -1, rows, cols)
+        )

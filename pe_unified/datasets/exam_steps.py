@@ -1,0 +1,154 @@
+"""What an exam model sees of an exam, one step after another: slices, or chunks of slices."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from pe_unified.registry import TASK_UTILS
+
+#: Of the largest share of lung in an exam, the least that a slice between the lungs' ends has.
+_LUNG_SHARE = 0.05
+#: Where the heart lies between the lower (0) and the upper (1) end of the lungs, about.
+_HEART = (0.1, 0.5)
+
+Span = Literal["all", "lungs", "heart"]
+#: A plane through the body: indices of stored slices, with the share of each.
+Plane = tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of an exam.
+
+    Attributes:
+        planes: what is seen, from feet to head.
+        middle: index of the slice that it stands for.
+        labelled: indices of the slices whose labels it carries.
+    """
+
+    planes: tuple[Plane, ...]
+    middle: int
+    labelled: tuple[int, ...]
+
+
+def span_of(slices: Sequence[Mapping[str, Any]], span: Span) -> tuple[int, int]:
+    """First and last slice of a part of the body, both included; all where lungs are unknown.
+
+    Args:
+        slices: entries of a data set, from feet to head, with ``lung_share``.
+        span: ``"lungs"``: from the lowest to the highest slice with lung; ``"heart"``: the part
+            of them in which the heart lies in most people.
+    """
+    shares = np.array([each.get("lung_share") or 0.0 for each in slices])
+    if span == "all" or not shares.any():
+        return 0, len(slices) - 1
+    inside = np.flatnonzero(shares >= _LUNG_SHARE * shares.max())
+    first, last = int(inside[0]), int(inside[-1])
+    if span == "lungs":
+        return first, last
+    low, high = (first + share * (last - first) for share in _HEART)
+    return round(low), round(high)
+
+
+def step_label(step: Step, labels: Sequence[int | None]) -> float:
+    """1 where a slice of the step shows embolism; else 0, or NaN where one is unknown."""
+    own = [labels[index] for index in step.labelled]
+    if any(label == 1 for label in own):
+        return 1.0
+    return float("nan") if None in own else 0.0
+
+
+@TASK_UTILS.register_module()
+class SliceSteps:
+    """Every step is a slice, with its neighbours where asked for (2.5D).
+
+    Args:
+        neighbours: slices on each side that are seen with it; the outermost one is repeated.
+        count: of the slices, at most so many, spread evenly; None for all.
+        span: part of the body.
+    """
+
+    volumes = False
+
+    def __init__(self, neighbours: int = 0, count: int | None = None, span: Span = "all") -> None:
+        self.neighbours = neighbours
+        self.count = count
+        self.span: Span = span
+
+    @property
+    def planes(self) -> int:
+        """Planes of a step."""
+        return 2 * self.neighbours + 1
+
+    def steps_of(self, slices: Sequence[Mapping[str, Any]]) -> list[Step]:
+        """``slices``: of one exam, from feet to head."""
+        first, last = span_of(slices, self.span)
+        places = np.arange(first, last + 1)
+        if self.count is not None and len(places) > self.count:
+            places = np.rint(np.linspace(first, last, self.count)).astype(int)
+        around = range(-self.neighbours, self.neighbours + 1)
+        return [
+            Step(
+                tuple(((min(max(place + d, 0), len(slices) - 1), 1.0),) for d in around),
+                middle=place,
+                labelled=(place,),
+            )
+            for place in places.tolist()
+        ]
+
+
+@TASK_UTILS.register_module()
+class ChunkSteps:
+    """Every step is a stack of neighbouring planes, seen as a volume.
+
+    Planes lie ``spacing_mm`` apart, whatever the slices' distance: each is interpolated between
+    the two slices next to it, and carries the label of the nearer one. Where positions are unknown
+    the slices themselves are the planes. Chunks do not overlap; the last one is filled up with its
+    last plane.
+
+    Args:
+        planes: of a chunk.
+        spacing_mm: between planes; None takes the slices as they are.
+        span: part of the body.
+    """
+
+    volumes = True
+
+    def __init__(
+        self, planes: int = 10, spacing_mm: float | None = 1.0, span: Span = "lungs"
+    ) -> None:
+        if planes < 1 or (spacing_mm is not None and spacing_mm <= 0):
+            raise ValueError(f"a chunk has planes at a distance, got {planes} and {spacing_mm}")
+        self.planes = planes
+        self.spacing_mm = spacing_mm
+        self.span: Span = span
+
+    def steps_of(self, slices: Sequence[Mapping[str, Any]]) -> list[Step]:
+        """``slices``: of one exam, from feet to head, with ``z_mm``."""
+        planes = self._planes(slices)
+        steps = []
+        for start in range(0, len(planes), self.planes):
+            own = planes[start : start + self.planes]
+            own += own[-1:] * (self.planes - len(own))
+            nearest = [max(plane, key=lambda part: part[1])[0] for plane in own]
+            middle = nearest[self.planes // 2]
+            steps.append(Step(tuple(own), middle, tuple(dict.fromkeys(nearest))))
+        return steps
+
+    def _planes(self, slices: Sequence[Mapping[str, Any]]) -> list[Plane]:
+        first, last = span_of(slices, self.span)
+        positions = [each["z_mm"] for each in slices[first : last + 1]]
+        if self.spacing_mm is None or None in positions:
+            return [((index, 1.0),) for index in range(first, last + 1)]
+        z = np.array(positions, dtype=np.float64)
+        count = int((z[-1] - z[0]) / self.spacing_mm + 1e-3) + 1
+        wanted = z[0] + np.arange(count) * self.spacing_mm
+        along = np.interp(wanted, z, np.arange(len(z))).round(3)
+        planes: list[Plane] = []
+        for place in along:
+            below, share = int(place), float(place % 1)
+            parts = [(first + below, 1 - share), (first + below + 1, share)]
+            planes.append(tuple((index, part) for index, part in parts if part > 0))
+        return planes

@@ -1,0 +1,90 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pe_unified.datasets.exam_steps import ChunkSteps, SliceSteps, Step, span_of, step_label
+
+
+def slices_at(positions, shares=None):
+    shares = [0.3] * len(positions) if shares is None else shares
+    return [{"z_mm": z, "lung_share": share} for z, share in zip(positions, shares)]
+
+
+def position_of(plane, slices):
+    assert sum(share for _, share in plane) == pytest.approx(1)
+    return sum(share * slices[index]["z_mm"] for index, share in plane)
+
+
+def test_the_lungs_reach_from_their_first_to_their_last_slice():
+    shares = [0, 0.001, 0.1, 0.4, 0, 0.3, 0.03, 0.01, 0]
+    slices = slices_at(range(9), shares)
+    assert span_of(slices, "lungs") == (2, 6)
+    assert span_of(slices, "all") == (0, 8)
+    low, high = span_of(slices, "heart")
+    assert 2 <= low < high <= 4
+    assert span_of(slices_at(range(5), [None] * 5), "lungs") == (0, 4)
+
+
+def test_slices_are_spread_evenly_and_keep_their_neighbours():
+    slices = slices_at(range(100))
+    steps = SliceSteps(neighbours=1, count=12).steps_of(slices)
+    places = [step.middle for step in steps]
+    assert len(steps) == 12 and places[0] == 0 and places[-1] == 99
+    assert max(np.diff(places)) - min(np.diff(places)) <= 1
+    assert steps[5].planes == tuple(((places[5] + d, 1.0),) for d in (-1, 0, 1))
+    assert steps[0].planes[0] == ((0, 1.0),)  # nothing lies below: the lowest is repeated
+    assert steps[-1].planes[2] == ((99, 1.0),)
+    assert len(SliceSteps(count=12).steps_of(slices[:7])) == 7
+
+
+@given(
+    gaps=st.lists(st.floats(0.3, 6.0), min_size=1, max_size=60),
+    planes=st.integers(1, 12),
+    spacing=st.floats(0.5, 4.0),
+)
+def test_planes_of_chunks_lie_at_equal_distances_whatever_the_slices(gaps, planes, spacing):
+    z = np.concatenate([[-300.0], -300 + np.cumsum(gaps)])
+    slices = slices_at(z.tolist())
+    steps = ChunkSteps(planes=planes, spacing_mm=spacing).steps_of(slices)
+    seen = [position_of(plane, slices) for step in steps for plane in step.planes]
+    count = int((z[-1] - z[0]) / spacing + 1e-3) + 1
+    assert len(steps) == math.ceil(count / planes)
+    expected = z[0] + np.minimum(np.arange(len(seen)), count - 1) * spacing
+    np.testing.assert_allclose(seen, expected, atol=0.02)  # the last chunk repeats its last plane
+    for step in steps:  # a plane carries the label of the slice nearest to it
+        for plane in step.planes:
+            nearest = np.abs(z - position_of(plane, slices)).min()
+            assert (
+                min(abs(z[k] - position_of(plane, slices)) for k in step.labelled) <= nearest + 0.02
+            )
+
+
+def test_every_slice_near_a_plane_is_labelled_once_it_is_seen():
+    slices = slices_at([0.0, 2.5, 5.0, 7.5])
+    (step,) = ChunkSteps(planes=8, spacing_mm=1.0).steps_of(slices)
+    assert step.labelled == (0, 1, 2, 3)
+
+
+def test_without_positions_or_spacing_slices_are_the_planes():
+    unknown = slices_at([None] * 7)
+    for steps in (
+        ChunkSteps(planes=3).steps_of(unknown),
+        ChunkSteps(planes=3, spacing_mm=None).steps_of(slices_at(range(0, 35, 5))),
+    ):
+        planes = [[plane[0][0] for plane in step.planes] for step in steps]
+        assert planes == [[0, 1, 2], [3, 4, 5], [6, 6, 6]]
+
+
+def test_a_step_shows_embolism_where_any_of_its_slices_does():
+    step = Step((), 0, (0, 1, 2))
+    assert step_label(step, [0, 1, None]) == 1
+    assert step_label(step, [0, 0, 0, 1]) == 0
+    assert math.isnan(step_label(step, [0, None, 0]))
+
+
+def test_a_chunk_has_planes_at_a_distance():
+    with pytest.raises(ValueError, match="planes at a distance"):
+        ChunkSteps(spacing_mm=0)
