@@ -1,5 +1,8 @@
-"""Backbones, heads and the unified model."""
+"""Backbones, encoders, aggregators, heads and the models that are made of them."""
 
+from pe_unified.models.aggregators.attention_lstm import AttentionLSTMAggregator
+from pe_unified.models.aggregators.gru import GRUAggregator
+from pe_unified.models.aggregators.tcn import TCNAggregator
 from pe_unified.models.backbones.levels import FeatureInfo
 from pe_unified.models.backbones.resnet import PEResNet
 from pe_unified.models.backbones.swin import PESwin
@@ -12,7 +15,9 @@ from pe_unified.models.heads.seg import PESegHead
 from pe_unified.models.slice_model import PEUnified
 
 __all__ = [
+    "AttentionLSTMAggregator",
     "FeatureInfo",
+    "GRUAggregator",
     "PEClsHead",
     "PEDataPreprocessor",
     "PEDetHead",
@@ -21,5 +26,6 @@ __all__ = [
     "PESwin",
     "PETimm",
     "PEUnified",
+    "TCNAggregator",
     "UNetDecoder",
 ]
