@@ -9,15 +9,22 @@ from pe_unified.models.backbones.swin import PESwin
 from pe_unified.models.backbones.timm import PETimm
 from pe_unified.models.data_preprocessor import PEDataPreprocessor
 from pe_unified.models.decoders.unet import UNetDecoder
+from pe_unified.models.exam_losses import ExamBCELoss, RSNAExamLoss
 from pe_unified.models.heads.cls import PEClsHead
 from pe_unified.models.heads.det import PEDetHead
+from pe_unified.models.heads.exam import ExamHead
+from pe_unified.models.heads.noisy_or import NoisyOrHead
 from pe_unified.models.heads.seg import PESegHead
+from pe_unified.models.heads.step import StepHead
 from pe_unified.models.slice_model import PEUnified
 
 __all__ = [
     "AttentionLSTMAggregator",
+    "ExamBCELoss",
+    "ExamHead",
     "FeatureInfo",
     "GRUAggregator",
+    "NoisyOrHead",
     "PEClsHead",
     "PEDataPreprocessor",
     "PEDetHead",
@@ -26,6 +33,8 @@ __all__ = [
     "PESwin",
     "PETimm",
     "PEUnified",
+    "RSNAExamLoss",
+    "StepHead",
     "TCNAggregator",
     "UNetDecoder",
 ]
