@@ -3,10 +3,13 @@
 from pe_unified.models.aggregators.attention_lstm import AttentionLSTMAggregator
 from pe_unified.models.aggregators.gru import GRUAggregator
 from pe_unified.models.aggregators.tcn import TCNAggregator
+from pe_unified.models.backbones.encoders import BackboneEncoder, TimmEncoder
 from pe_unified.models.backbones.levels import FeatureInfo
+from pe_unified.models.backbones.r3d import R3D18Encoder
 from pe_unified.models.backbones.resnet import PEResNet
 from pe_unified.models.backbones.swin import PESwin
 from pe_unified.models.backbones.timm import PETimm
+from pe_unified.models.backbones.window_branches import WindowBranches
 from pe_unified.models.data_preprocessor import PEDataPreprocessor
 from pe_unified.models.decoders.unet import UNetDecoder
 from pe_unified.models.exam_losses import ExamBCELoss, RSNAExamLoss
@@ -20,6 +23,7 @@ from pe_unified.models.slice_model import PEUnified
 
 __all__ = [
     "AttentionLSTMAggregator",
+    "BackboneEncoder",
     "ExamBCELoss",
     "ExamHead",
     "FeatureInfo",
@@ -33,8 +37,11 @@ __all__ = [
     "PESwin",
     "PETimm",
     "PEUnified",
+    "R3D18Encoder",
     "RSNAExamLoss",
     "StepHead",
     "TCNAggregator",
+    "TimmEncoder",
     "UNetDecoder",
+    "WindowBranches",
 ]
