@@ -17,8 +17,10 @@ from pe_unified.models.heads.cls import PEClsHead
 from pe_unified.models.heads.det import PEDetHead
 from pe_unified.models.heads.exam import ExamHead
 from pe_unified.models.heads.noisy_or import NoisyOrHead
+from pe_unified.models.heads.pairs import PairHead
 from pe_unified.models.heads.seg import PESegHead
 from pe_unified.models.heads.step import StepHead
+from pe_unified.models.siamese_model import SiameseExam
 from pe_unified.models.slice_model import PEUnified
 
 __all__ = [
@@ -37,8 +39,10 @@ __all__ = [
     "PESwin",
     "PETimm",
     "PEUnified",
+    "PairHead",
     "R3D18Encoder",
     "RSNAExamLoss",
+    "SiameseExam",
     "StepHead",
     "TCNAggregator",
     "TimmEncoder",
