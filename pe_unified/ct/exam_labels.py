@@ -20,20 +20,23 @@ EXAM_LABELS = (
     "central_pe",
     "indeterminate",
 )
-#: What an exam model answers: whether the exam is positive, then the labels that the challenge
-#: weighs, in the order of its loss.
-EXAM_TARGETS = (
-    "positive_exam_for_pe",
-    "negative_exam_for_pe",
-    "indeterminate",
-    "chronic_pe",
-    "acute_and_chronic_pe",
-    "central_pe",
-    "leftsided_pe",
-    "rightsided_pe",
-    "rv_lv_ratio_gte_1",
-    "rv_lv_ratio_lt_1",
-)
+#: Weight of each exam label in the loss of the RSNA-STR PE challenge; they add up to 1.
+EXAM_WEIGHTS: Mapping[str, float] = {
+    "negative_exam_for_pe": 0.0736196319,
+    "indeterminate": 0.09202453988,
+    "chronic_pe": 0.1042944785,
+    "acute_and_chronic_pe": 0.1042944785,
+    "central_pe": 0.1877300613,
+    "leftsided_pe": 0.06257668712,
+    "rightsided_pe": 0.06257668712,
+    "rv_lv_ratio_gte_1": 0.2346625767,
+    "rv_lv_ratio_lt_1": 0.0782208589,
+}
+#: What an exam model answers, in this order: the exam is positive where it is neither negative nor
+#: indeterminate, and indeterminate ones are neither positive nor negative.
+EXAM_TARGETS = ("positive_exam_for_pe", *EXAM_WEIGHTS)
+#: Weight of a slice in that loss, times the share of positive slices in its exam.
+IMAGE_WEIGHT = 0.07361963
 #: Those that describe the study, not the embolism.
 INFORMATIONAL = ("qa_motion", "qa_contrast", "flow_artifact", "true_filling_defect_not_pe")
 

@@ -1,29 +1,15 @@
 """Exam metrics of the RSNA-STR PE challenge: its weighted log loss, and the AUC per label."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pe_unified.ct.exam_labels import EXAM_WEIGHTS, IMAGE_WEIGHT
 from pe_unified.evaluation.intervals import FloatArray, Statistic, ratio
 from pe_unified.evaluation.slices import WeightedAuc
 from pe_unified.evaluation.tables import IntArray, Table, index_patients, sum_by_patient
 
-#: Weight of each exam label in the challenge's loss, in the order of the arrays here.
-EXAM_WEIGHTS: Mapping[str, float] = {
-    "negative_exam_for_pe": 0.0736196319,
-    "indeterminate": 0.09202453988,
-    "chronic_pe": 0.1042944785,
-    "acute_and_chronic_pe": 0.1042944785,
-    "central_pe": 0.1877300613,
-    "leftsided_pe": 0.06257668712,
-    "rightsided_pe": 0.06257668712,
-    "rv_lv_ratio_gte_1": 0.2346625767,
-    "rv_lv_ratio_lt_1": 0.0782208589,
-}
-#: Weight of a slice, times the share of positive slices in its exam.
-IMAGE_WEIGHT = 0.07361963
 #: Probabilities are kept this far from 0 and 1: a certain error costs 34.5, not infinity.
 CLIP = 1e-15
 

@@ -44,9 +44,9 @@ class WeightedLosses(nn.ModuleDict):
         if not self:
             raise ValueError("losses is empty: nothing to learn")
 
-    def forward(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Weighted losses by name."""
-        return {name: self.weights[name] * loss(logits, target) for name, loss in self.items()}
+    def forward(self, *given: Any) -> dict[str, Tensor]:
+        """Weighted losses by name, each called with what is given: logits, target, what else."""
+        return {name: self.weights[name] * loss(*given) for name, loss in self.items()}
 
 
 def _spoken(name: str) -> str:
@@ -80,6 +80,11 @@ class PixelCrossEntropyLoss(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         return binary_cross_entropy(logits, target, self.positive_weight)
+
+
+@MODELS.register_module()
+class StepBCELoss(PixelCrossEntropyLoss):
+    """:func:`binary_cross_entropy` of the steps of exams, logits and targets (steps,)."""
 
 
 @MODELS.register_module()

@@ -1,4 +1,4 @@
-"""What the parts of a model declare, take and give; n: slices of a batch.
+"""What the parts of a model declare, take and give; n: slices of a batch, or as said.
 
 ``tests/models/part_testers.py`` has a tester for each kind.
 """
@@ -26,6 +26,37 @@ class Backbone(Protocol):
 
     def parameters_behind(self, levels: Collection[int]) -> list[nn.Parameter]:
         """Parameters that no output but the given levels depends on."""
+
+
+class Encoder(Protocol):
+    """From steps, slices or chunks of slices, to one vector each."""
+
+    #: Channels of the vector.
+    out_channels: int
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """(n, out_channels).
+
+        Args:
+            inputs: float (n, channels, rows, cols), or (n, channels, slices, rows, cols) of an
+                encoder of chunks; n: steps, of whatever exams.
+        """
+
+
+class Aggregator(Protocol):
+    """From the steps of exams to steps that know of each other. Built with ``in_channels``."""
+
+    #: Channels of a step.
+    out_channels: int
+
+    def __call__(self, features: Tensor, mask: Tensor) -> Tensor:
+        """(n, steps, out_channels); n: exams. The padding never bears on real steps.
+
+        Args:
+            features: float (n, steps, in_channels).
+            mask: bool (n, steps), True where a step is real; real steps come first, and every exam
+                has one.
+        """
 
 
 class Decoder(Protocol):

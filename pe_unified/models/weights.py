@@ -252,8 +252,8 @@ def reuse_weights(
     Args:
         model: receives the weights; parts without a rule stay as they are.
         rules: name of a sub-module (``"backbone"``, ``"seg_head.decoder"``, ...) -> where its
-            tensors come from, under the same name. ``(step, source)`` reports the step's
-            name.
+            tensors come from, under the same name; ``"encoder.backbone:backbone"`` where they
+            stand there under another one, the second. ``(step, source)`` reports the step's name.
         trust: see :func:`load_checkpoint_safely`.
 
     Raises:
@@ -262,7 +262,8 @@ def reuse_weights(
     modules = dict(model.named_modules())
     cache: dict[str, dict[str, Any]] = {}
     reports = []
-    for name, rule in rules.items():
+    for names, rule in rules.items():
+        name, stored_name = names_of_rule(names)
         if name not in modules or not name:
             known = _some(key for key in modules if key and "." not in key)
             raise ReuseError(f"reuse: the model has no module '{name}'; it has {known}")
@@ -275,7 +276,7 @@ def reuse_weights(
                 cache[key] = load_checkpoint_safely(key, trust)
             checkpoint = cache[key]
             label = label or key
-        prefix = f"{name}."
+        prefix = f"{stored_name}."
         part = {
             key[len(prefix) :]: value
             for key, value in tensors_of(checkpoint).items()
@@ -285,3 +286,9 @@ def reuse_weights(
         print_log(str(report), logger="current")
         reports.append(replace(report, trained_on=tuple(training_data(checkpoint))))
     return reports
+
+
+def names_of_rule(names: str) -> tuple[str, str]:
+    """Of a rule's module, the name in the model and the name in the source."""
+    name, _, stored_name = names.partition(":")
+    return name, stored_name or name

@@ -9,6 +9,7 @@ from pe_unified.engine.config import HEAD_OF_METRIC, ConfigError, listed_metrics
 from pe_unified.engine.evaluate import require_thresholds
 from pe_unified.engine.knobs import kind_of
 from pe_unified.evaluation.intervals import LEVEL
+from pe_unified.models.weights import names_of_rule
 from pe_unified.recipes.recipe import Comparison, Step
 from pe_unified.tasks import METRIC_NAMES, TASKS
 
@@ -19,9 +20,10 @@ def require_weights(step: Step, configs: Mapping[str, Config], begun: bool) -> N
     Such a file is needed no more where the step has ``begun``.
     """
     for module, source in step.reuse.items():
-        for name in (source, step.name):
+        own, stored = names_of_rule(module)
+        for name, part in ((source, stored), (step.name, own)):
             why = f"step {step.name} takes {module} from step {source}"
-            require_part(configs[name], module.split(".")[0], why)
+            require_part(configs[name], part.split(".")[0], why)
     for module, file in (configs[step.name].get("reuse") or {}).items():
         if not begun and module not in step.reuse and not Path(file).is_file():
             raise FileNotFoundError(f"step {step.name}: {module} from {file}: no such checkpoint")

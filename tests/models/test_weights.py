@@ -65,6 +65,24 @@ def test_takes_parts_of_parts_from_several_sources(tmp_path):
     assert torch.equal(model.seg_head.decoder.weight, second.seg_head.decoder.weight)
 
 
+def test_the_source_may_hold_a_module_under_another_name(tmp_path):
+    source, model = _model(), nn.Module()
+    model.encoder = _model()
+    path = _saved(tmp_path, source)
+    reports = reuse_weights(
+        model, {"encoder.backbone:backbone": path, "encoder.seg_head:seg_head": ("s2", path)}
+    )
+    assert reports == [
+        ReuseReport("encoder.backbone", str(path), 7, 7),
+        ReuseReport("encoder.seg_head", "s2", 4, 4),
+    ]
+    assert torch.equal(model.encoder.backbone[0].weight, source.backbone[0].weight)
+    with pytest.raises(ReuseError, match=r"encoder\.backbone: none of its 7 tensors"):
+        reuse_weights(model, {"encoder.backbone:trunk": path})
+    with pytest.raises(ReuseError, match="no module 'trunk'; it has encoder"):
+        reuse_weights(model, {"trunk:backbone": path})
+
+
 @pytest.mark.parametrize(
     "rules, reason",
     [

@@ -1,10 +1,14 @@
 import shutil
+from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 from tiny_run import small_recipe
 
 from pe_unified.engine import ConfigError
 from pe_unified.recipes import run_recipe
+from pe_unified.recipes.preflight import require_weights
+from pe_unified.recipes.recipe import Step
 
 
 @pytest.mark.parametrize(
@@ -39,3 +43,13 @@ def test_a_test_split_that_is_missing_costs_no_training(repository, tiny_dataset
     with pytest.raises(FileNotFoundError, match=r"no annotations at .*test\.json; convert"):
         run_recipe(recipe, tmp_path / "run", str(data))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_part_may_have_another_name_in_the_earlier_step():
+    step = Step("s2", Path("c.py"), {"encoder.backbone:backbone": "s1"})
+    earlier, exam = (Config(dict(model={part: dict(depth=18)})) for part in ("backbone", "encoder"))
+    require_weights(step, {"s1": earlier, "s2": exam}, begun=False)
+    with pytest.raises(ConfigError, match="has no backbone"):
+        require_weights(step, {"s1": exam, "s2": exam}, begun=False)
+    with pytest.raises(ConfigError, match="has no encoder"):
+        require_weights(step, {"s1": earlier, "s2": earlier}, begun=False)

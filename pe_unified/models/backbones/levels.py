@@ -25,8 +25,8 @@ class FeatureInfo:
     strides: tuple[int, ...]
 
 
-class LevelsBackbone:
-    """What backbones share beside their layers: freezing and the start from given weights.
+class StagedNetwork:
+    """A stem and four stages: freezing, and the start from given weights.
 
     ``frozen_stages``: -1 freezes nothing, 0 the stem, k the stem and the first k stages, 4
     the whole backbone. A frozen part has no gradients, and its batch-norm statistics, dropout
@@ -36,6 +36,7 @@ class LevelsBackbone:
     """
 
     frozen_stages: int
+    norm_eval: bool
     pretrained: str | None
 
     def _stages(self) -> list[list[nn.Module]]:
@@ -47,6 +48,28 @@ class LevelsBackbone:
             for module in modules:
                 module.eval()
                 module.requires_grad_(False)
+
+    def _hold_still(self) -> None:
+        """What no ``train()`` may set going, after one has."""
+        self._freeze_stages()
+        if self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        return self
+
+    def init_weights(self) -> None:
+        first_time = not self.is_init
+        super().init_weights()
+        if self.pretrained is not None and first_time:
+            load_pretrained(self, self.pretrained)
+
+
+class LevelsBackbone(StagedNetwork):
+    """What backbones share beside their layers."""
 
     def _output_layers(self) -> list[list[nn.Module]]:
         """Layers between each stage and its output, which no later stage sees."""
@@ -73,16 +96,6 @@ class LevelsBackbone:
             if level in levels:
                 modules += self._output_layers()[level]
         return [parameter for module in modules for parameter in module.parameters()]
-
-    def train(self, mode: bool = True):
-        super().train(mode)
-        return self
-
-    def init_weights(self) -> None:
-        first_time = not self.is_init
-        super().init_weights()
-        if self.pretrained is not None and first_time:
-            load_pretrained(self, self.pretrained)
 
 
 def check_frozen(frozen_stages: int) -> int:

@@ -26,8 +26,8 @@ _SAVE_TENSORS = (
     "torch.save(c['state_dict'], 'weights.pth')"
 )
 _HASH = re.compile(r"-([0-9a-f]{8,})\.pth?$")
-#: The layers of ResNet and Swin that read the image.
-_FIRST_LAYERS = ("conv1.weight", "patch_embed.projection.weight")
+#: The layers of ResNet (deep stems and those of chunks last) and Swin that read the image.
+_FIRST_LAYERS = ("conv1.weight", "patch_embed.projection.weight", "stem.0.weight")
 _CLASSIFIERS = ("fc.", "head.")
 #: Norms that a Swin has for its first three outputs and no classification checkpoint has.
 SWIN_FRESH = ("norm0.", "norm1.", "norm2.")
@@ -37,11 +37,12 @@ def load_pretrained(backbone: nn.Module, source: str | os.PathLike) -> ReuseRepo
     """Load a backbone's weights, strictly, and log what was taken.
 
     Args:
-        backbone: a PEResNet or PESwin.
+        backbone: a PEResNet, PESwin or R3D18Encoder.
         source: ``"torchvision://resnet50"`` (torchvision's best weights), or
             ``"torchvision://ResNet50_Weights.IMAGENET1K_V1"``; a URL; or a file. Understood are
-            torchvision's ResNet and Swin, mmpretrain's checkpoints, and any checkpoint whose
-            backbone is this one (names beginning with ``backbone.``), as pe_unified writes.
+            torchvision's ResNet (of video, too) and Swin, mmpretrain's checkpoints, and any
+            checkpoint whose backbone is this one (names beginning with ``backbone.``), as
+            pe_unified writes.
             Where the backbone's input has other than three channels, the three of an image are
             spread over them, in turn if they go up evenly, so that the sum of all stays.
 

@@ -1,6 +1,6 @@
 """Any network of timm that gives four levels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -55,11 +55,7 @@ class PETimm(LevelsBackbone, BaseModule):
 
         super().__init__(init_cfg)
         refuse_other("out_indices", options.pop("out_indices", (0, 1, 2, 3)), (0, 1, 2, 3))
-        for name in sorted(_FILES & options.keys()):
-            raise ValueError(f"{name}: give the file of weights as pretrained")
-        if not timm.is_model(model_name):
-            near = ", ".join(timm.list_models(f"*{model_name.split('_')[0]}*")[:5])
-            raise ValueError(f"timm has no '{model_name}'{f'; near: {near}' if near else ''}")
+        require_known(model_name, options)
         self.frozen_stages, self.norm_eval = check_frozen(frozen_stages), norm_eval
         self.pretrained = pretrained
         self._creation = {"model_name": model_name, "in_chans": in_channels, **options}
@@ -106,11 +102,7 @@ class PETimm(LevelsBackbone, BaseModule):
 
     def train(self, mode: bool = True) -> "PETimm":
         super().train(mode)
-        self._freeze_stages()
-        if self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+        self._hold_still()
         return self
 
     def init_weights(self) -> None:
@@ -122,23 +114,49 @@ class PETimm(LevelsBackbone, BaseModule):
         if self.pretrained is None or self.is_init:
             self._is_init = True
             return
-        import timm
-
-        name = self._creation["model_name"]
-        from_file = not self.pretrained.startswith(_DOWNLOADED)
-        source = {"pretrained_cfg_overlay": {"file": self.pretrained}} if from_file else {}
-        try:
-            filled = timm.create_model(
-                **self._creation, features_only=True, pretrained=True, **source
-            )
-        except (OSError, RuntimeError, ValueError) as error:
-            raise CheckpointError(
-                f"pretrained: {self.pretrained}: {name}'s weights cannot be had ({error}); give "
-                "the file of timm's weights, or None to start from scratch"
-            ) from error
-        with torch.no_grad():
-            self.net.load_state_dict(filled.state_dict())
+        take_weights(self.net, self.pretrained, {**self._creation, "features_only": True})
         self._is_init = True
+
+
+def require_known(model_name: str, options: Mapping[str, Any]) -> None:
+    """Refuse what timm has not, and options that name files.
+
+    Raises:
+        ValueError: says what is near, or where a file belongs.
+    """
+    import timm
+
+    for name in sorted(_FILES & options.keys()):
+        raise ValueError(f"{name}: give the file of weights as pretrained")
+    if not timm.is_model(model_name):
+        near = ", ".join(timm.list_models(f"*{model_name.split('_')[0]}*")[:5])
+        raise ValueError(f"timm has no '{model_name}'{f'; near: {near}' if near else ''}")
+
+
+def take_weights(net: nn.Module, pretrained: str, creation: Mapping[str, Any]) -> None:
+    """Fill a network of timm with pretrained weights.
+
+    Args:
+        net: what ``timm.create_model(**creation)`` gave.
+        pretrained: ``"timm://"`` for timm's own weights, or a file that holds them.
+
+    Raises:
+        CheckpointError: they cannot be had, or do not fit.
+    """
+    import timm
+
+    from_file = not pretrained.startswith(_DOWNLOADED)
+    source = {"pretrained_cfg_overlay": {"file": pretrained}} if from_file else {}
+    name = creation["model_name"]
+    try:
+        filled = timm.create_model(**creation, pretrained=True, **source)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"pretrained: {pretrained}: {name}'s weights cannot be had ({error}); give the file "
+            "of timm's weights, or None to start from scratch"
+        ) from error
+    with torch.no_grad():
+        net.load_state_dict(filled.state_dict())
 
 
 def _parts(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -1,0 +1,64 @@
+"""What reads the steps of exams of different length, and keeps the padding out.
+
+Features are float (n, steps, channels), masks bool (n, steps), True where a step is real; the
+padding follows the real steps.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+
+def zero_padding(features: Tensor, mask: Tensor) -> Tensor:
+    """The features with zeros for padding, whatever stood there."""
+    return features.masked_fill(~mask.unsqueeze(-1), 0)
+
+
+def with_differences(features: Tensor, mask: Tensor, later: bool = True) -> Tensor:
+    """Every step's features, and how they differ from the neighbours'.
+
+    Args:
+        features: zeros in the padding.
+        later: whether a step may see the next one.
+
+    Returns:
+        float (n, steps, 3 * channels): the features, less the previous step's, less the next
+        step's; without the last of these if ``later`` is False. A step without that neighbour has
+        zeros.
+    """
+    rise = (features[:, 1:] - features[:, :-1]).masked_fill(~mask[:, 1:, None], 0)
+    parts = [features, F.pad(rise, (0, 0, 1, 0))]
+    if later:
+        parts.append(F.pad(-rise, (0, 0, 0, 1)))
+    return torch.cat(parts, dim=2)
+
+
+class StepBatchNorm(nn.Module):
+    """Batch normalisation over the real steps of a batch.
+
+    Args:
+        channels: of the features.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(channels)
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Normalised features of the same shape; the padding holds no meaning."""
+        if not self.norm.training:
+            return self.norm(features.flatten(0, 1)).view_as(features)
+        rows = self.norm(features[mask])
+        return rows.new_zeros(features.shape).masked_scatter(mask.unsqueeze(-1), rows)
+
+
+def run_packed(network: nn.RNNBase, features: Tensor, mask: Tensor) -> Tensor:
+    """What a recurrent network, batch first, gives when it reads the real steps alone.
+
+    Returns:
+        float (n, steps, channels), zeros in the padding.
+    """
+    lengths = mask.sum(dim=1).cpu()
+    packed = pack_padded_sequence(features, lengths, batch_first=True, enforce_sorted=False)
+    return pad_packed_sequence(network(packed)[0], batch_first=True, total_length=mask.shape[1])[0]

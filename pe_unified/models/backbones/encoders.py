@@ -1,0 +1,115 @@
+"""Encoders of slices: a backbone, or a network of timm, pooled to one vector."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from pe_unified.models.backbones.timm import require_known, take_weights
+from pe_unified.registry import MODELS
+
+_POOLS = ("avg", "avg+max")
+
+
+@MODELS.register_module()
+class BackboneEncoder(BaseModule):
+    """The last level of a backbone, pooled.
+
+    Parameters that no other level needs are frozen, as nothing would teach them.
+
+    Args:
+        backbone: config of a :class:`~pe_unified.models.protocols.Backbone`.
+        pool: ``"avg"``, or ``"avg+max"``, which appends the maximum of every channel.
+        projection: channels of a linear layer behind GELU and dropout; None for none.
+        dropout: probability of dropping a pooled feature before it.
+    """
+
+    def __init__(
+        self,
+        backbone: Mapping[str, Any],
+        pool: str = "avg",
+        projection: int | None = None,
+        dropout: float = 0.0,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if pool not in _POOLS:
+            raise ValueError(f"pool is one of {_POOLS}, got {pool!r}")
+        self.backbone = MODELS.build(dict(backbone))
+        for parameter in self.backbone.parameters_behind({0, 1, 2}):
+            parameter.requires_grad_(False)
+        self.with_max = pool == "avg+max"
+        width = self.backbone.feature_info.channels[-1] * (2 if self.with_max else 1)
+        self.out_channels = projection or width
+        self.projection = _projection(width, projection, dropout)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """See :class:`~pe_unified.models.protocols.Encoder`; inputs (n, channels, rows, cols)."""
+        level = self.backbone(inputs)[-1]
+        pooled = level.mean(dim=(2, 3))
+        if self.with_max:
+            pooled = torch.cat([pooled, level.amax(dim=(2, 3))], dim=1)
+        return self.projection(pooled)
+
+
+@MODELS.register_module()
+class TimmEncoder(BaseModule):
+    """A network of timm by its name, with its own pooling, also one that gives no levels.
+
+    Networks of a fixed size, such as ViT and CoAtNet, take another by the option ``img_size``.
+
+    Args:
+        model_name: such as ``"coatnet_0_rw_224"``; ``timm.list_models()`` has all of them.
+        in_channels: channels of the input; timm spreads pretrained weights over them.
+        projection: channels of a linear layer behind GELU and dropout; None for none.
+        dropout: probability of dropping a pooled feature before it.
+        pretrained: None, ``"timm://"`` for timm's own weights, or a file that holds them.
+        options: further arguments of ``timm.create_model``, such as ``drop_path_rate``.
+
+    Raises:
+        ValueError: timm has no such network, or an option names a file.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        in_channels: int = 3,
+        projection: int | None = None,
+        dropout: float = 0.0,
+        pretrained: str | None = None,
+        init_cfg: Any = None,
+        **options: Any,
+    ) -> None:
+        import timm  # a second or two, for networks that few configs ask for
+
+        super().__init__(init_cfg)
+        require_known(model_name, options)
+        self.pretrained = pretrained
+        creation = {"model_name": model_name, "in_chans": in_channels, **options}
+        self._creation = {**creation, "num_classes": 0}
+        self.net = timm.create_model(**self._creation)
+        width = self.net.head_hidden_size
+        self.out_channels = projection or width
+        self.projection = _projection(width, projection, dropout)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """See :class:`~pe_unified.models.protocols.Encoder`; inputs (n, channels, rows, cols)."""
+        return self.projection(self.net(inputs))
+
+    def init_weights(self) -> None:
+        """Take the pretrained weights, once.
+
+        Raises:
+            CheckpointError: they cannot be had, or do not fit.
+        """
+        if self.pretrained is not None and not self.is_init:
+            take_weights(self.net, self.pretrained, self._creation)
+        self._is_init = True
+
+
+def _projection(width: int, projection: int | None, dropout: float) -> nn.Module:
+    if projection is None:
+        return nn.Identity()
+    return nn.Sequential(nn.GELU(), nn.Dropout(dropout), nn.Linear(width, projection))

@@ -1,0 +1,44 @@
+"""Between the steps of exams of different length and one batch of all; n: exams.
+
+Masks are bool (n, steps), True where a step is real; real steps come first.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+from pe_unified.ct.exam_labels import EXAM_TARGETS
+from pe_unified.models.protocols import Encoder
+
+
+def encode_steps(encoder: Encoder, inputs: Tensor, mask: Tensor) -> Tensor:
+    """Features of every real step, zeros for padding, which the encoder does not see.
+
+    Args:
+        inputs: float (n, steps, ...).
+
+    Returns:
+        float (n, steps, channels).
+    """
+    rows = encoder(inputs[mask])
+    return rows.new_zeros(*mask.shape, rows.shape[1]).masked_scatter(mask.unsqueeze(-1), rows)
+
+
+def exam_targets(samples: Sequence[BaseDataElement], device: torch.device) -> Tensor:
+    """``gt_exam`` of every sample, float32 (n, 10); NaN where it has none."""
+    targets = torch.full((len(samples), len(EXAM_TARGETS)), torch.nan, device=device)
+    for row, sample in zip(targets, samples):
+        if "gt_exam" in sample:
+            row[:] = sample.gt_exam
+    return targets
+
+
+def step_targets(samples: Sequence[BaseDataElement], mask: Tensor) -> Tensor:
+    """``gt_steps`` of every sample, float32 (n, steps); NaN for padding and where it has none."""
+    targets = torch.full(mask.shape, torch.nan, device=mask.device)
+    for row, sample in zip(targets, samples):
+        if "gt_steps" in sample:
+            row[: len(sample.gt_steps)] = sample.gt_steps
+    return targets.masked_fill(~mask, torch.nan)

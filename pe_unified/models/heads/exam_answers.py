@@ -1,0 +1,81 @@
+"""What heads that answer for whole exams share: losses and predictions."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseModule
+from mmengine.structures import BaseDataElement
+from torch import Tensor
+
+from pe_unified.ct.exam_labels import EXAM_TARGETS
+from pe_unified.models.losses import WeightedLosses
+
+
+class ExamAnswers(BaseModule):
+    """A head whose ``forward`` gives the logits of some of ``EXAM_TARGETS``; n: exams.
+
+    Args:
+        labels: those it answers.
+        losses: configs, see :class:`~pe_unified.models.losses.WeightedLosses`; each is called as
+            :mod:`~pe_unified.models.exam_losses` says.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        losses: Sequence[Mapping[str, Any]],
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        unknown = sorted(set(labels) - set(EXAM_TARGETS))
+        if unknown or not labels:
+            raise ValueError(f"labels: {unknown or 'none'}; they are {', '.join(EXAM_TARGETS)}")
+        self.labels = tuple(labels)
+        self.columns = [EXAM_TARGETS.index(label) for label in self.labels]
+        self.losses = WeightedLosses(losses)
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        return tuple(self.losses)
+
+    def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits, float32 (n, labels), and how much each step bears on them, (n, labels, steps)."""
+        raise NotImplementedError
+
+    def loss(
+        self,
+        features: Tensor,
+        mask: Tensor,
+        targets: Tensor,
+        step_logits: Tensor | None = None,
+        step_targets: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Losses, scalars, by name.
+
+        Args:
+            features: float (n, steps, channels).
+            mask: bool (n, steps), True where a step is real.
+            targets: (n, 10), in the order of ``EXAM_TARGETS``; 1, 0 or NaN where unknown.
+            step_logits, step_targets: (n, steps), of a head that answers for the steps; for losses
+                that weigh both.
+        """
+        logits, _ = self(features, mask)
+        answered = torch.full_like(targets, torch.nan)
+        answered[:, self.columns] = targets[:, self.columns]
+        return self.losses(self._spread(logits, 0.0), answered, step_logits, step_targets, mask)
+
+    def predict(self, features: Tensor, mask: Tensor, samples: Sequence[BaseDataElement]) -> None:
+        """Set ``pred_exam`` of every sample."""
+        for sample, row in zip(samples, self.probabilities(self(features, mask)[0])):
+            sample.set_field(row, "pred_exam")
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Of ``EXAM_TARGETS``, float32 (n, 10), NaN for labels that it does not answer."""
+        return self._spread(logits.sigmoid(), torch.nan)
+
+    def _spread(self, values: Tensor, filler: float) -> Tensor:
+        """Values of the labels among all of ``EXAM_TARGETS``."""
+        spread = values.new_full((len(values), len(EXAM_TARGETS)), filler)
+        spread[:, self.columns] = values
+        return spread
