@@ -1,6 +1,8 @@
 """What is said of a whole study, in the words of RSNA-STR PE, and whether it can be true."""
 
+import math
 from collections.abc import Mapping
+from typing import Literal
 
 #: The labels in the order of ``train.csv``.
 EXAM_LABELS = (
@@ -18,12 +20,53 @@ EXAM_LABELS = (
     "central_pe",
     "indeterminate",
 )
+#: What an exam model answers: whether the exam is positive, then the labels that the challenge
+#: weighs, in the order of its loss.
+EXAM_TARGETS = (
+    "positive_exam_for_pe",
+    "negative_exam_for_pe",
+    "indeterminate",
+    "chronic_pe",
+    "acute_and_chronic_pe",
+    "central_pe",
+    "leftsided_pe",
+    "rightsided_pe",
+    "rv_lv_ratio_gte_1",
+    "rv_lv_ratio_lt_1",
+)
 #: Those that describe the study, not the embolism.
 INFORMATIONAL = ("qa_motion", "qa_contrast", "flow_artifact", "true_filling_defect_not_pe")
 
 _RATIOS = ("rv_lv_ratio_gte_1", "rv_lv_ratio_lt_1")
 _PLACES = ("leftsided_pe", "rightsided_pe", "central_pe")
 _CHRONIC = ("chronic_pe", "acute_and_chronic_pe")
+
+
+def exam_targets(
+    labels: Mapping[str, int | None],
+    indeterminate: Literal["unknown", "positive"] = "unknown",
+) -> list[float]:
+    """The labels of an exam as a model learns them: 0, 1 or NaN where unknown.
+
+    An exam is positive where it is neither negative nor indeterminate. An indeterminate exam
+    cannot be read, so whether it is positive is unknown.
+
+    Args:
+        labels: 1, 0 or None by the names of ``EXAM_LABELS``; absent ones are unknown.
+        indeterminate: of such an exam; "positive" counts every exam as positive that is not
+            negative, as Hu et al. do (npj Digit Med 2025, doi 10.1038/s41746-025-01594-2).
+
+    Returns:
+        Ten values in the order of ``EXAM_TARGETS``.
+    """
+    if indeterminate not in ("unknown", "positive"):
+        raise ValueError(f"an indeterminate exam is 'unknown' or 'positive', got '{indeterminate}'")
+    values = [labels.get(name) for name in EXAM_TARGETS[1:]]
+    negative, unreadable = values[:2]
+    positive = None if negative is None else 1 - negative
+    if indeterminate == "unknown" and (unreadable or (positive and unreadable is None)):
+        positive = None
+    return [math.nan if value is None else float(value) for value in (positive, *values)]
 
 
 def exam_doubts(labels: Mapping[str, int | None], positives: int, slices: int) -> list[str]:
