@@ -41,14 +41,14 @@ def check(probability: ArrayLike, slice_probability: ArrayLike) -> list[str]:
         if named := on & set(_UNREAD):
             faults.append(f"slices are positive, yet the exam is {_listed(named)}")
         if len(on & set(_RATIOS)) != 1:
-            faults.append(f"positive, yet not one of {' and '.join(_RATIOS)}")
+            faults.append(f"positive, yet not exactly one of {' and '.join(_RATIOS)}")
         if not on & set(_PLACES):
             faults.append(f"positive, yet none of {', '.join(_PLACES)}")
         if on >= set(_CHRONIC):
             faults.append(f"both of {' and '.join(_CHRONIC)}")
     else:
         if len(on & set(_UNREAD)) != 1:
-            faults.append(f"no slice is positive, yet not one of {' and '.join(_UNREAD)}")
+            faults.append(f"no slice is positive, yet not exactly one of {' and '.join(_UNREAD)}")
         if named := on - set(_UNREAD):
             faults.append(f"no slice is positive, yet {_listed(named)}")
     return faults
@@ -128,7 +128,7 @@ def _listed(names: set[str]) -> str:
 
 
 def _checked(probability: ArrayLike, slice_probability: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    exam, slices = (np.asarray(each, np.float64) for each in (probability, slice_probability))
+    exam, slices = (np.array(each, np.float64) for each in (probability, slice_probability))
     if exam.shape != (len(_NAMES),) or slices.ndim != 1 or not len(slices):
         raise ValueError(
             f"an exam has {len(_NAMES)} probabilities and one per slice, got {exam.shape} and "

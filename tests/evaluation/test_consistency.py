@@ -50,14 +50,22 @@ def test_the_rules_are_those_of_painted_exams(any_slice):
     [
         (NEGATIVE, [0.5, 0.1], []),
         (POSITIVE, [0.6, 0.1], []),
-        (POSITIVE, [0.5], ["not one of negative", "yet leftsided_pe, rv_lv_ratio_lt_1"]),
+        (POSITIVE, [0.5], ["not exactly one of negative", "yet leftsided_pe, rv_lv_ratio_lt_1"]),
         (
             NEGATIVE,
             [0.51],
-            ["the exam is negative", "not one of rv_lv", "none of leftsided_pe, rightsided_pe"],
+            [
+                "the exam is negative",
+                "not exactly one of rv_lv",
+                "none of leftsided_pe, rightsided_pe",
+            ],
         ),
-        (exam(), [0.1], ["not one of negative_exam_for_pe and indeterminate"]),
-        (np.full(9, 0.6), [0.6], ["negative_exam_for_pe, ind", "not one of rv_lv", "both of chr"]),
+        (exam(), [0.1], ["not exactly one of negative_exam_for_pe and indeterminate"]),
+        (
+            np.full(9, 0.6),
+            [0.6],
+            ["negative_exam_for_pe, ind", "not exactly one of rv_lv", "both of chr"],
+        ),
     ],
 )
 def test_faults_are_told(probability, slices, said):
