@@ -17,6 +17,7 @@ class Task:
         columns: of these, what tables show, by key: title of the column.
         figure: of these, what is drawn by step.
         threshold: what an operating threshold is called in a report.
+        of_slices: whether it is a question about a slice, else about the whole exam.
     """
 
     name: str
@@ -27,11 +28,18 @@ class Task:
     columns: Mapping[str, str]
     figure: tuple[str, ...]
     threshold: str
+    of_slices: bool = True
 
     @property
     def head(self) -> str:
         """Module of the model, and its key in a config."""
         return f"{self.name}_head"
+
+    @property
+    def figure_name(self) -> str:
+        """First part of the file that shows it by step: ``map``, or ``exam_auc`` of an exam."""
+        measured = self.figure[0].partition("_")[0].lower()
+        return measured if self.of_slices else f"{self.name}_{measured}"
 
     def key(self, metric: str) -> str:
         """``cls/auc`` of ``auc``."""
@@ -89,8 +97,37 @@ TASKS: dict[str, Task] = {
             figure=("mAP_50", "mAP"),
             threshold="box",
         ),
+        Task(
+            name="exam",
+            field="gt_exam",
+            labels="exam labels",
+            metric="ExamMetric",
+            metrics={
+                "auc": "Exam AUC",
+                "weighted_bce": "RSNA loss",
+                "sensitivity": "Exam sensitivity",
+                "specificity": "Exam specificity",
+                "ece": "Exam calibration error",
+                "brier": "Exam Brier score",
+                "auc_negative_exam_for_pe": "AUC, negative exam",
+                "auc_indeterminate": "AUC, indeterminate",
+                "auc_chronic_pe": "AUC, chronic",
+                "auc_acute_and_chronic_pe": "AUC, acute and chronic",
+                "auc_central_pe": "AUC, central",
+                "auc_leftsided_pe": "AUC, left-sided",
+                "auc_rightsided_pe": "AUC, right-sided",
+                "auc_rv_lv_ratio_gte_1": "AUC, RV/LV at least 1",
+                "auc_rv_lv_ratio_lt_1": "AUC, RV/LV below 1",
+            },
+            columns={"auc": "exam AUC", "weighted_bce": "RSNA loss"},
+            figure=("auc",),
+            threshold="exam",
+            of_slices=False,
+        ),
     )
 }
+#: Those that a model of slices may answer.
+SLICE_TASKS = tuple(name for name, task in TASKS.items() if task.of_slices)
 
 #: Title on an axis, by the whole key of a metric.
 METRIC_NAMES = {

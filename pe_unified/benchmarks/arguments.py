@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pe_unified.options import BATCH_SIZE, positive
-from pe_unified.tasks import TASKS
+from pe_unified.tasks import SLICE_TASKS
 
 BACKBONES = ("R50", "Swin-T")
 #: Backend and precision, with the gate or without.
@@ -45,7 +45,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threads", type=positive, default=2, help="CPU threads of torch")
     parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), choices=BACKBONES)
-    parser.add_argument("--heads", nargs="+", default=list(TASKS), choices=TASKS)
+    parser.add_argument("--heads", nargs="+", default=list(SLICE_TASKS), choices=SLICE_TASKS)
     parser.add_argument("--amp", action="store_true", help="bfloat16 autocast on both sides")
 
 

@@ -1,15 +1,20 @@
-"""Exam metrics of the RSNA-STR PE challenge: its weighted log loss, and the AUC per label."""
+"""What is measured of whole exams: the RSNA-STR PE challenge's loss, and how well each label,
+and whether the exam is positive, are answered."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pe_unified.ct.exam_labels import EXAM_WEIGHTS, IMAGE_WEIGHT
+from pe_unified.ct.exam_labels import EXAM_TARGETS, EXAM_WEIGHTS, IMAGE_WEIGHT
+from pe_unified.evaluation.calibration import calibration_statistic
 from pe_unified.evaluation.intervals import FloatArray, Statistic, ratio
-from pe_unified.evaluation.slices import WeightedAuc
+from pe_unified.evaluation.slices import SliceTable, WeightedAuc
 from pe_unified.evaluation.tables import IntArray, Table, index_patients, sum_by_patient
 
+#: Of the ten targets, the one that decides: its probability is calibrated and has the threshold.
+POSITIVE = EXAM_TARGETS[0]
 #: Probabilities are kept this far from 0 and 1: a certain error costs 34.5, not infinity.
 CLIP = 1e-15
 
@@ -61,9 +66,11 @@ class ExamTable(Table):
 
     Fields:
         patient: int64 (exams,), index into ``patients``.
-        label: float64 (exams, 9), 0, 1 or NaN where unknown, in the order of EXAM_WEIGHTS.
-        probability: float64 (exams, 9).
-        loss_parts: float64 (exams, 2), :func:`exam_loss_parts`.
+        label: float64 (exams, 10), 0, 1 or NaN where unknown, in the order of EXAM_TARGETS.
+        probability: float64 (exams, 10), NaN where the model does not answer; the first column
+            as :func:`positive_probability` gives it.
+        loss_parts: float64 (exams, 2), :func:`exam_loss_parts`; NaN for an exam of which a label
+            or a probability is missing.
     """
 
     patient: IntArray
@@ -77,44 +84,117 @@ class ExamTable(Table):
         patient_ids: list[str],
         labels: ArrayLike,
         probabilities: ArrayLike,
-        slice_labels: list[FloatArray],
-        slice_probabilities: list[FloatArray],
+        slice_labels: Sequence[FloatArray | None],
+        slice_probabilities: Sequence[FloatArray | None],
     ) -> "ExamTable":
-        """One entry per exam; arguments after the patients as in :func:`exam_loss_parts`."""
+        """One entry per exam.
+
+        Args:
+            patient_ids: (exams,).
+            labels: (exams, 10), 0, 1 or NaN where unknown.
+            probabilities: (exams, 10), NaN where the model does not answer.
+            slice_labels: (exams,) of (slices,), 0, 1 or NaN; None where there are none.
+            slice_probabilities: likewise.
+
+        Raises:
+            ValueError: shapes do not fit, or a probability is none; names the patient.
+        """
         patients, patient = index_patients(patient_ids)
-        label = np.asarray(labels, dtype=np.float64)
-        probability = np.asarray(probabilities, dtype=np.float64)
+        label, probability = (
+            np.asarray(each, dtype=np.float64).reshape(-1, len(EXAM_TARGETS))
+            for each in (labels, probabilities)
+        )
+        outside = ((probability < 0) | (probability > 1)).any(axis=1)
+        if outside.any():
+            bad = patient_ids[int(np.flatnonzero(outside)[0])]
+            raise ValueError(f"exam of patient {bad}: a probability lies between 0 and 1")
         parts = []
         for index, exam in enumerate(
-            zip(label, probability, slice_labels, slice_probabilities, strict=True)
+            zip(label[:, 1:], probability[:, 1:], slice_labels, slice_probabilities, strict=True)
         ):
             try:
-                parts.append(exam_loss_parts(*exam))
+                parts.append(_loss_parts(*exam))
             except ValueError as error:
                 raise ValueError(f"exam of patient {patient_ids[index]}: {error}") from error
+        probability = np.column_stack([positive_probability(probability), probability[:, 1:]])
         return cls(patients, patient, label, probability, np.array(parts))
 
-    def statistic(self) -> Statistic:
-        """``weighted_bce`` (the challenge's loss, less is better) and ``auc_<label>``.
+    def of(self, target: str) -> SliceTable:
+        """One of EXAM_TARGETS by itself: the exams of which label and probability are known."""
+        column = EXAM_TARGETS.index(target)
+        label, score = self.label[:, column], self.probability[:, column]
+        known = ~np.isnan(label) & ~np.isnan(score)
+        return SliceTable(
+            self.patients,
+            self.patient[known],
+            label[known] > 0.5,
+            score[known],
+            groups=self.groups,
+        )
 
-        The AUC of a label is undefined where its known exams are of one class. The loss is
-        not named so, as mmengine sums every key that has "loss" in it.
+    def statistic(self, threshold: float) -> Statistic:
+        """What is measured of the exams, each over those that it is known of.
+
+        ``auc``, ``sensitivity``, ``specificity`` (p >= threshold is positive), ``ece`` and
+        ``brier`` of whether the exam is positive, ``auc_<label>`` of the nine others, and
+        ``weighted_bce``, the challenge's loss, less is better; not named so, as mmengine sums every
+        key that has "loss" in it.
+
+        An AUC is undefined where its exams are of one class, the loss where no exam is complete.
+        It is the challenge's where steps are slices: fewer, longer steps weigh less.
         """
-        by_patient = sum_by_patient(self.loss_parts, self.patient, len(self.patients))
+        positive = self.of(POSITIVE)
+        calls = positive.statistic(threshold)
+        calibration = calibration_statistic(
+            positive.label, positive.score, positive.patient, len(self.patients)
+        )
+        by_patient = sum_by_patient(
+            np.nan_to_num(self.loss_parts), self.patient, len(self.patients)
+        )
         areas = {}
-        for column, name in enumerate(EXAM_WEIGHTS):
-            known = ~np.isnan(self.label[:, column])
-            areas[f"auc_{name}"] = WeightedAuc(
-                self.probability[known, column],
-                self.label[known, column] > 0.5,
-                self.patient[known],
-            )
+        for name in EXAM_WEIGHTS:
+            cases = self.of(name)
+            areas[f"auc_{name}"] = WeightedAuc(cases.score, cases.label, cases.patient)
 
         def statistic(weights: FloatArray) -> dict[str, FloatArray]:
+            called = calls(weights)
             numerator, denominator = (weights @ by_patient).T
             return {
+                "auc": called["auc"],
                 "weighted_bce": ratio(numerator, denominator),
+                "sensitivity": called["sensitivity"],
+                "specificity": called["specificity"],
+                **calibration(weights),
                 **{name: auc(weights) for name, auc in areas.items()},
             }
 
         return statistic
+
+
+def positive_probability(probability: FloatArray) -> FloatArray:
+    """Of each exam that it is positive: float64 (exams,), NaN where nothing says so.
+
+    Where the model does not answer it, what its "negative" and, if answered, its "indeterminate"
+    leave of 1, not below 0.
+
+    Args:
+        probability: (exams, 10) in the order of EXAM_TARGETS.
+    """
+    answered, negative, indeterminate = probability[:, :3].T
+    rest = np.clip(1 - negative - np.nan_to_num(indeterminate), 0, 1)
+    return np.where(np.isnan(answered), rest, answered)
+
+
+def _loss_parts(
+    label: FloatArray,
+    probability: FloatArray,
+    slice_label: FloatArray | None,
+    slice_probability: FloatArray | None,
+) -> tuple[float, float]:
+    """As :func:`exam_loss_parts`; NaN where not all that the challenge weighs is known."""
+    unknown = float("nan"), float("nan")
+    if slice_label is None or slice_probability is None:
+        return unknown
+    if any(np.isnan(each).any() for each in (label, probability, slice_label)):
+        return unknown
+    return exam_loss_parts(label, probability, slice_label, slice_probability)

@@ -19,9 +19,9 @@ from pe_unified.tasks import TASKS
 
 AnyTable = TypeVar("AnyTable", bound=Table)
 
-#: Stands for a slice that does not carry the label; results keep one entry per slice, as
+#: Stands for a sample that does not carry the label; results keep one entry per sample, as
 #: mmengine cuts the padding of distributed samplers by counting.
-_UNKNOWN = ()
+UNKNOWN = ()
 _BY_DEFAULT = "by default, this split cannot choose one"
 
 
@@ -44,10 +44,12 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
 
     Attributes:
         table: after evaluation, on the main process, the arrays of the split (for figures,
-            comparisons and later thresholds); None before, and where no slice has the label.
+            comparisons and later thresholds); None before, and where no sample has the label.
     """
 
     table_type: ClassVar[type[Table]]
+    #: What a sample is.
+    counted: ClassVar[str] = "slices"
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -79,11 +81,11 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
 
     @abstractmethod
     def read(self, sample: Mapping[str, Any]) -> tuple:
-        """What is kept of one slice, ``(patient, ...)``, or () where the label is unknown."""
+        """What is kept of one sample, ``(patient, ...)``, or () where the label is unknown."""
 
     @abstractmethod
     def build(self, rows: list[tuple]) -> AnyTable:
-        """The table of all slices that carry the label."""
+        """The table of all samples that carry the label."""
 
     @abstractmethod
     def choose(self, table: AnyTable) -> float | None:
@@ -105,7 +107,9 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
         rows = [row for row in results if row]
         self.table = None
         if not rows:
-            self._say(f"none of {len(results)} slices carries the label, all is undefined", True)
+            self._say(
+                f"none of {len(results)} {self.counted} carries the label, all is undefined", True
+            )
             return self._undefined()
         group_of = {patient: group or patient for group, patient, *_ in rows}
         table = self.build([row[1:] for row in rows])
@@ -114,7 +118,7 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
         threshold, origin = self._threshold(table)
         defaulted = origin == _BY_DEFAULT
         self._say(
-            f"{len(rows)} of {len(results)} slices carry the label, {len(table.patients)} "
+            f"{len(rows)} of {len(results)} {self.counted} carry the label, {len(table.patients)} "
             f"patients; threshold {threshold:.4g} {origin}",
             warn=defaulted,
         )
@@ -184,9 +188,9 @@ class SliceMetric(PatientMetric[slices.SliceTable]):
 
     def read(self, sample: Mapping[str, Any]) -> tuple:
         if "gt_label" not in sample:
-            return _UNKNOWN
-        score = _prediction(sample, "pred_score")
-        return _patient(sample), int(sample["gt_label"]), float(score[1])
+            return UNKNOWN
+        score = prediction_of(sample, "pred_score")
+        return patient_of(sample), int(sample["gt_label"]), float(score[1])
 
     def build(self, rows: list[tuple]) -> slices.SliceTable:
         patients, labels, scores = zip(*rows)
@@ -224,13 +228,13 @@ class SegMetric(PatientMetric[segmentation.SegTable]):
 
     def read(self, sample: Mapping[str, Any]) -> tuple:
         if "gt_sem_seg" not in sample:
-            return _UNKNOWN
+            return UNKNOWN
         if "seg_prob" in sample:
             probability = sample["seg_prob"]["data"]
         else:
-            probability = _prediction(sample, "pred_sem_seg")["data"] != 0
+            probability = prediction_of(sample, "pred_sem_seg")["data"] != 0
         mask = sample["gt_sem_seg"]["data"]
-        return _patient(sample), segmentation.probability_histogram(probability, mask)
+        return patient_of(sample), segmentation.probability_histogram(probability, mask)
 
     def build(self, rows: list[tuple]) -> segmentation.SegTable:
         patients, counts = zip(*rows)
@@ -254,14 +258,14 @@ class DetMetric(PatientMetric[detection.DetTable]):
 
     def read(self, sample: Mapping[str, Any]) -> tuple:
         if "gt_instances" not in sample:
-            return _UNKNOWN
-        predicted = _prediction(sample, "pred_instances")
+            return UNKNOWN
+        predicted = prediction_of(sample, "pred_instances")
         matches = detection.match_slice(
             _array(sample["gt_instances"]["bboxes"]),
             _array(predicted["bboxes"]),
             _array(predicted["scores"]),
         )
-        return _patient(sample), matches
+        return patient_of(sample), matches
 
     def build(self, rows: list[tuple]) -> detection.DetTable:
         patients, matches = zip(*rows)
@@ -272,10 +276,6 @@ class DetMetric(PatientMetric[detection.DetTable]):
 
     def statistic(self, table: detection.DetTable, threshold: float) -> Statistic:
         return table.statistic(threshold)
-
-
-#: Those of the three tasks.
-PATIENT_METRICS: tuple[type[PatientMetric], ...] = (SliceMetric, SegMetric, DetMetric)
 
 
 def fix_thresholds(evaluator: Evaluator, chosen: Mapping[str, Any]) -> dict[str, float]:
@@ -336,16 +336,18 @@ def as_json(value: Any) -> Any:
     return value
 
 
-def _prediction(sample: Mapping[str, Any], field: str) -> Any:
+def prediction_of(sample: Mapping[str, Any], field: str) -> Any:
+    """A field that the model sets; ValueError where it did not."""
     if field not in sample:
         raise ValueError(
-            f"the slice carries the label, but there is no '{field}'; give the model the head "
-            "that predicts it, or leave this metric out"
+            f"the label is there, but no '{field}'; give the model the head that predicts it, or "
+            "leave this metric out"
         )
     return sample[field]
 
 
-def _patient(sample: Mapping[str, Any]) -> str:
+def patient_of(sample: Mapping[str, Any]) -> str:
+    """Whose sample it is; ValueError where nothing says so."""
     if sample.get("patient_id") is None:
         raise ValueError(
             "no 'patient_id', which intervals over patients need; keep it among the meta keys "
@@ -355,7 +357,8 @@ def _patient(sample: Mapping[str, Any]) -> str:
 
 
 def _name(sample: Mapping[str, Any]) -> str:
-    return f"{sample.get('img_path', 'unnamed slice')} of patient {sample.get('patient_id')}"
+    name = sample.get("img_path") or sample.get("study_uid") or "unnamed sample"
+    return f"{name} of patient {sample.get('patient_id')}"
 
 
 def _array(boxes: Any) -> np.ndarray:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.models.protocols import Backbone
 from pe_unified.registry import MODELS
-from pe_unified.tasks import TASKS
+from pe_unified.tasks import SLICE_TASKS, TASKS
 
 
 @MODELS.register_module()
@@ -173,9 +173,10 @@ class PEUnified(BaseModel):
 
 
 def _checked_weights(weights: Mapping[str, float]) -> dict[str, float]:
-    unknown = sorted(set(weights) - set(TASKS))
+    unknown = sorted(set(weights) - set(SLICE_TASKS))
     if unknown:
-        raise ValueError(f"task_weights: unknown task {unknown}; tasks are {', '.join(TASKS)}")
+        known = ", ".join(SLICE_TASKS)
+        raise ValueError(f"task_weights: unknown task {unknown}; tasks are {known}")
     return dict(weights)
 
 

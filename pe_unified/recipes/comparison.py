@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pe_unified.evaluation import PATIENT_METRICS
 from pe_unified.evaluation.figures import (
     difference_figure,
     precision_recall_figure,
@@ -22,7 +23,6 @@ from pe_unified.evaluation.intervals import (
     mean_statistic,
     paired_difference,
 )
-from pe_unified.evaluation.metrics import PATIENT_METRICS
 from pe_unified.evaluation.tables import Table
 from pe_unified.tasks import TASKS
 
@@ -184,7 +184,7 @@ def draw_summary(
             cuts = {arm: first.threshold(arm, task) for arm in arms}
             draw(arms, folder / name, thresholds=cuts, note=_of_seed(note, runs))
     for task in TASKS.values():
-        name = f"{task.figure[0].partition('_')[0].lower()}_by_step.png"
+        name = f"{task.figure_name}_by_step.png"
         metrics = [task.key(metric) for metric in task.figure]
         if any(metric in record["metrics"] for record in records for metric in metrics):
             step_figure(records, folder / name, metrics=metrics, note=note)

@@ -124,7 +124,8 @@ def mean_records(runs: Sequence[Run]) -> list[dict[str, Any]]:
 def _markdown(summary: Mapping[str, Any], seeds: int, note: str) -> str:
     records, comparisons = summary["steps"], summary["comparisons"]
     of_seeds = f"; means over {seeds} seeds" if seeds > 1 else ""
-    header = ["step", "reused", *(title for title in COLUMNS.values())]
+    columns = _columns(records)
+    header = ["step", "reused", *columns.values()]
     header += ["iterations", "in all", "seconds"]
     lines = [
         f"# Recipe {summary['recipe']}",
@@ -140,7 +141,7 @@ def _markdown(summary: Mapping[str, Any], seeds: int, note: str) -> str:
     ]
     for record in records:
         cells = [record["name"], _reused(record)]
-        cells += [_with_interval(record["metrics"], key) for key in COLUMNS]
+        cells += [_with_interval(record["metrics"], key) for key in columns]
         cells += [str(record["iterations"]), str(record["total_iterations"])]
         cells += [f"{record['seconds']:.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
@@ -157,6 +158,12 @@ def _markdown(summary: Mapping[str, Any], seeds: int, note: str) -> str:
         cells += [" / ".join(_signed(value) for value in each["by_seed"])] if seeds > 1 else []
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
+
+
+def _columns(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The columns that some step fills, by the key of their metric."""
+    filled = {key for record in records for key in record["metrics"]}
+    return {key: title for key, title in COLUMNS.items() if key in filled}
 
 
 def _pair(comparison: Mapping[str, Any], key: str, equal: str) -> str:
@@ -196,13 +203,14 @@ def summary_table(summary: Mapping[str, Any]) -> RichTable:
     title = f"{summary['recipe']}: test patients"
     table = RichTable(title=title, caption="\n".join(told))
     table.add_column("step", no_wrap=True)
-    for name in COLUMNS.values():
+    columns = _columns(summary["steps"])
+    for name in columns.values():
         table.add_column(name, justify="right")
     table.add_column("iters, in all", justify="right")
     for record in summary["steps"]:
         table.add_row(
             record["name"],
-            *(_with_interval(record["metrics"], key) for key in COLUMNS),
+            *(_with_interval(record["metrics"], key) for key in columns),
             f"{record['iterations']}, {record['total_iterations']}",
             style="bold" if record["reused"] else None,
         )

@@ -85,7 +85,9 @@ def test_two_steps_leave_a_summary(finished, tmp_path):
     assert comparison["by_seed"] == [pytest.approx(expected)]
     for name in ("summary.md", "roc.png", "auc_by_step.png", "overlays.png"):
         assert (work_dir / name).stat().st_size > 0
-    assert NOTE in (work_dir / "summary.md").read_text()
+    written = (work_dir / "summary.md").read_text()
+    assert NOTE in written
+    assert "| step | reused | slice AUC | iterations |" in written
     # The folder of a step holds its config as it was trained, fit for tools/publish.py.
     cfg = load_config(work_dir / "s4_cls_reused/pe_cls_r50.py", {}, str(finished.data))
     cfg.work_dir = str(tmp_path / "publish")

@@ -1,0 +1,251 @@
+"""Whether probabilities mean what they say, and how to mend them on the validation split."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq, minimize
+from scipy.special import expit, logit
+
+from pe_unified.evaluation.intervals import FloatArray, Statistic, ratio
+from pe_unified.evaluation.tables import IntArray, sum_by_patient
+
+#: Bins of the expected calibration error and of reliability curves.
+BINS = 10
+#: While a calibration is fitted, probabilities are kept this far from 0 and 1: a sigmoid in
+#: float32 reaches both, and a logit must be finite.
+MOST_CERTAIN = 1e-7
+
+Method = Literal["platt", "temperature"]
+
+
+def equal_count_bins(probability: FloatArray, bins: int = BINS) -> IntArray:
+    """The bin of each case, int64 (cases,), counted from 0.
+
+    Bins end at the quantiles of the probabilities, so each holds about as many cases. Equal
+    probabilities share a bin; one may be empty for that.
+    """
+    ends = np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1])
+    return np.searchsorted(ends, probability)
+
+
+@dataclass(frozen=True)
+class ReliabilityCurve:
+    """Cases by bins of equal count, from the lowest probability up; empty bins are left out.
+
+    Fields:
+        probability: float64 (bins,), mean of the bin.
+        share: float64 (bins,), of its cases that are positive.
+        count: int64 (bins,), its cases.
+    """
+
+    probability: FloatArray
+    share: FloatArray
+    count: IntArray
+
+
+def reliability_curve(
+    label: ArrayLike, probability: ArrayLike, bins: int = BINS
+) -> ReliabilityCurve:
+    """Share of positive cases against the mean probability.
+
+    Args:
+        label: (cases,), 0 or 1.
+        probability: (cases,), at least one.
+    """
+    positive, values = _checked(label, probability)
+    bin_of = equal_count_bins(values, bins)
+    count = np.bincount(bin_of, minlength=bins)
+    sums = [np.bincount(bin_of, weights=each, minlength=bins) for each in (values, positive)]
+    filled = count > 0
+    means = [total[filled] / count[filled] for total in sums]
+    return ReliabilityCurve(means[0], means[1], count[filled])
+
+
+def expected_calibration_error(label: ArrayLike, probability: ArrayLike, bins: int = BINS) -> float:
+    """Mean distance of the share of positive cases from the mean probability, over cases.
+
+    In bins of equal count (Nixon et al., CVPR Workshops 2019): those of equal width are nearly
+    empty where most exams are negative. Few cases a bin make it too large, as shares scatter.
+    """
+    curve = reliability_curve(label, probability, bins)
+    return float(np.average(np.abs(curve.probability - curve.share), weights=curve.count))
+
+
+def calibration_statistic(
+    label: ArrayLike, probability: ArrayLike, patient: IntArray, patients: int, bins: int = BINS
+) -> Statistic:
+    """``ece`` (expected calibration error) and ``brier`` as a function of patient weights.
+
+    The bins are those of all cases, whatever the weights. Both are undefined without a case.
+
+    Args:
+        label, probability: as in :func:`reliability_curve`; may be empty.
+        patient: int64 (cases,), the column of the weights that applies to each case.
+        patients: columns of the weights.
+    """
+    positive, values = _checked(label, probability)
+    excess = np.zeros((len(values), bins))
+    if len(values):
+        excess[np.arange(len(values)), equal_count_bins(values, bins)] = values - positive
+    cells = np.column_stack([np.ones(len(values)), (values - positive) ** 2, excess])
+    by_patient = sum_by_patient(cells, patient, patients)
+
+    def statistic(weights: FloatArray) -> dict[str, FloatArray]:
+        cases, squares, *distances = (weights @ by_patient).T
+        return {
+            "ece": ratio(np.abs(distances).sum(axis=0), cases),
+            "brier": ratio(squares, cases),
+        }
+
+    return statistic
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A straight line on the logit scale: expit(slope * logit(p) + intercept).
+
+    It never changes which of two exams is ranked higher.
+
+    Attributes:
+        slope: above 0; one over the temperature.
+        intercept: 0 after temperature scaling.
+        kept: why the probabilities were left as they are; empty where the line was fitted.
+    """
+
+    slope: float = 1.0
+    intercept: float = 0.0
+    kept: str = ""
+
+    def __post_init__(self) -> None:
+        if not (0 < self.slope < np.inf and np.isfinite(self.intercept)):
+            raise ValueError(
+                "a calibration has a finite slope above 0 and a finite intercept, got "
+                f"{self.slope} and {self.intercept}"
+            )
+
+    def apply(self, probability: ArrayLike) -> FloatArray:
+        """Calibrated probabilities, in the shape of those given; 0, 1 and NaN stay."""
+        values = np.asarray(probability, dtype=np.float64)
+        if (self.slope, self.intercept) == (1.0, 0.0):
+            return values.copy()
+        return expit(self.slope * logit(values) + self.intercept)
+
+    def as_floats(self) -> dict[str, float]:
+        """What :meth:`of` reads; stands among the choices of the validation split."""
+        return {"calibration_slope": self.slope, "calibration_intercept": self.intercept}
+
+    @classmethod
+    def of(cls, chosen: Mapping[str, float], prefix: str = "exam") -> "Calibration":
+        """The one that validation fitted, ``{"exam/calibration_slope": 0.8, ...}``.
+
+        Without these keys probabilities are left as they are, and ``kept`` says so.
+        """
+        keys = [f"{prefix}/{name}" for name in cls().as_floats()]
+        if any(chosen.get(key) is None for key in keys):
+            return cls(kept="none was fitted on validation")
+        slope, intercept = (float(chosen[key]) for key in keys)
+        return cls(slope, intercept)
+
+
+def fit_calibration(
+    label: ArrayLike, probability: ArrayLike, method: Method = "platt"
+) -> Calibration:
+    """The calibration with the highest likelihood on this split; test on another one.
+
+    "platt" fits slope and intercept (Platt 1999, without his prior on the labels); "temperature"
+    the slope alone (Guo et al., ICML 2017), for which few exams suffice.
+
+    Where no line is best the probabilities are left as they are, and ``kept`` says why: a class is
+    absent; all probabilities are equal; the classes are parted perfectly, so that the likelihood
+    rises without end; or the higher probabilities do not belong to the positive cases.
+
+    Args:
+        label: (cases,), 0 or 1.
+        probability: (cases,).
+    """
+    positive, values = _checked(label, probability)
+    scores = logit(np.clip(values, MOST_CERTAIN, 1 - MOST_CERTAIN))
+    if positive.all() or not positive.any():
+        return Calibration(kept="the cases are of one class")
+    if np.ptp(scores) == 0:
+        return Calibration(kept="the probabilities are all equal")
+    if method == "temperature":
+        return _fit_temperature(positive, scores)
+    if method == "platt":
+        return _fit_platt(positive, scores)
+    raise ValueError(f"unknown method '{method}'; known: platt, temperature")
+
+
+_PARTED = Calibration(kept="the classes are parted perfectly")
+_NO_BETTER = Calibration(kept="higher probabilities do not belong to positive cases")
+
+
+def _fit_temperature(positive: NDArray[np.bool_], scores: FloatArray) -> Calibration:
+    signed = np.where(positive, scores, -scores)
+    if (signed >= 0).all():
+        return _PARTED
+    if signed.sum() <= 0:
+        return _NO_BETTER
+
+    def rise(slope: float) -> float:
+        """Of the log-likelihood; falls from above 0 at slope 0 to below 0."""
+        return float(signed @ expit(-slope * signed))
+
+    end = 1.0
+    while rise(end) > 0:
+        end *= 2
+    return Calibration(slope=float(brentq(rise, 0.0, end, xtol=1e-12)))
+
+
+def _fit_platt(positive: NDArray[np.bool_], scores: FloatArray) -> Calibration:
+    if scores[positive].min() >= scores[~positive].max():
+        return _PARTED
+    if scores[positive].max() <= scores[~positive].min():
+        return _NO_BETTER
+    centre, spread = scores.mean(), scores.std()
+    columns = np.column_stack([(scores - centre) / spread, np.ones(len(scores))])
+
+    def loss(line: FloatArray) -> tuple[float, FloatArray]:
+        margin = columns @ line
+        value = np.mean(np.logaddexp(0, margin) - positive * margin)
+        return float(value), columns.T @ (expit(margin) - positive) / len(margin)
+
+    slope, intercept = minimize(loss, np.zeros(2), jac=True, options={"gtol": 1e-9}).x
+    slope /= spread
+    if slope <= 0:
+        return _NO_BETTER
+    return Calibration(float(slope), float(intercept - slope * centre))
+
+
+def ppv_npv(sensitivity: float, specificity: float, prevalence: float) -> tuple[float, float]:
+    """Positive and negative predictive value at a prevalence other than the split's (Bayes).
+
+    One is NaN where no exam would be called so.
+
+    Raises:
+        ValueError: a share is not in 0..1.
+    """
+    for share in (sensitivity, specificity, prevalence):
+        if not 0 <= share <= 1:
+            raise ValueError(f"a share lies between 0 and 1, got {share}")
+    found, missed = sensitivity * prevalence, (1 - sensitivity) * prevalence
+    spared, false = specificity * (1 - prevalence), (1 - specificity) * (1 - prevalence)
+    return (
+        found / (found + false) if found + false else float("nan"),
+        spared / (spared + missed) if spared + missed else float("nan"),
+    )
+
+
+def _checked(label: ArrayLike, probability: ArrayLike) -> tuple[NDArray[np.bool_], FloatArray]:
+    positive = np.asarray(label).astype(bool)
+    values = np.asarray(probability, dtype=np.float64)
+    if positive.ndim != 1 or positive.shape != values.shape:
+        raise ValueError(
+            f"one probability per label, got {values.shape} for {positive.shape} labels"
+        )
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError("a probability lies between 0 and 1, and is not NaN")
+    return positive, values

@@ -1,0 +1,16 @@
+from pe_unified.tasks import SLICE_TASKS, TASKS
+
+
+def test_figures_by_step_have_names_of_their_own():
+    names = [task.figure_name for task in TASKS.values()]
+    assert names == ["auc", "iou", "map", "exam_auc"]
+
+
+def test_tables_and_figures_show_what_is_measured():
+    for task in TASKS.values():
+        assert {*task.columns, *task.figure} <= set(task.metrics)
+        assert not [name for name in task.metrics if "loss" in name]  # mmengine would sum them
+
+
+def test_a_model_of_slices_answers_no_exam():
+    assert SLICE_TASKS == ("cls", "seg", "det")
