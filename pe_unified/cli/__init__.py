@@ -23,6 +23,7 @@ COMMANDS = {
     "config": ("pe_unified.cli.config", "list the ready configs, or print one whole"),
     "train": ("pe_unified.cli.train", "train a config"),
     "steps": ("pe_unified.cli.train_steps", "train a recipe of steps and compare its arms"),
+    "extract": ("pe_unified.cli.extract", "store the features that an exam model reads"),
     "test": ("pe_unified.cli.test", "evaluate a checkpoint: AUC, Dice, IoU, mAP"),
     "publish": ("pe_unified.cli.publish", "fix all thresholds and make a checkpoint for use"),
     "export": ("pe_unified.cli.export", "write a model for ONNX Runtime or OpenVINO"),

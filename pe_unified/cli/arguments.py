@@ -48,6 +48,30 @@ def add_overrides(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
+def add_reuse(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--reuse",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="MODULE=CHECKPOINT",
+        help="start a module (backbone, cls_head, ... ) from a checkpoint",
+    )
+
+
+def reused(cfg: "Config", args: argparse.Namespace) -> dict[str, str]:
+    """What modules start from: as the config says, and the command line on top."""
+    from pe_unified.engine import ConfigError
+
+    reuse = dict(cfg.get("reuse") or {})
+    for pair in args.reuse:
+        module, separator, checkpoint = pair.partition("=")
+        if not separator:
+            raise ConfigError(f"--reuse takes MODULE=CHECKPOINT, got '{pair}'")
+        reuse[module] = checkpoint
+    return reuse
+
+
 def add_launcher(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
         "--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help=what

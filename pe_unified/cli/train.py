@@ -9,7 +9,7 @@ Examples:
 import argparse
 from pathlib import Path
 
-from pe_unified.cli.arguments import add_config_arguments, read_config
+from pe_unified.cli.arguments import add_config_arguments, add_reuse, read_config, reused
 from pe_unified.command import exit_on_user_error
 from pe_unified.paths import require_there
 
@@ -25,21 +25,14 @@ def make_parser() -> argparse.ArgumentParser:
         help="go on from the newest whole checkpoint of the work dir",
     )
     parser.add_argument("--amp", action="store_true", help="train in bfloat16 mixed precision")
-    parser.add_argument(
-        "--reuse",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="MODULE=CHECKPOINT",
-        help="start a module (backbone, cls_head, seg_head, det_head) from a checkpoint",
-    )
+    add_reuse(parser)
     return parser
 
 
 @exit_on_user_error(goes_on="--resume goes on from the newest checkpoint")
 def main() -> None:
     args = make_parser().parse_args()
-    from pe_unified.engine import ConfigError, PERunner
+    from pe_unified.engine import PERunner
     from pe_unified.engine.config import annotation_files
     from pe_unified.engine.runner import refuse_used
 
@@ -47,15 +40,9 @@ def main() -> None:
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
     cfg.launcher = args.launcher
     cfg.resume = args.resume
-    reuse = dict(cfg.get("reuse") or {})
-    for pair in args.reuse:
-        module, separator, checkpoint = pair.partition("=")
-        if not separator:
-            raise ConfigError(f"--reuse takes MODULE=CHECKPOINT, got '{pair}'")
-        reuse[module] = checkpoint
-    cfg.reuse = reuse
+    cfg.reuse = reused(cfg, args)
     annotation_files(cfg, "train", "val")  # before anything is written or downloaded
     if not args.resume:
         refuse_used(cfg.work_dir)
-        require_there(*map(Path, reuse.values()))
+        require_there(*map(Path, cfg.reuse.values()))
     PERunner.from_cfg(cfg).train()

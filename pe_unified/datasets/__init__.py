@@ -4,7 +4,7 @@ from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.datasets.exam_dataset import PEExamDataset
 from pe_unified.datasets.exam_loading import LoadExamSlices, LoadStepFeatures, PackExamInputs
 from pe_unified.datasets.exam_sample import PEExamSample
-from pe_unified.datasets.exam_steps import ChunkSteps, SliceSteps
+from pe_unified.datasets.exam_steps import ChunkSteps, LungSlices, SliceSteps
 from pe_unified.datasets.intensity import CTWindows, HUJitter
 from pe_unified.datasets.loading import LoadCTSlice, LoadPELabels
 from pe_unified.datasets.packing import PackPEInputs
@@ -33,6 +33,7 @@ __all__ = [
     "LoadExamSlices",
     "LoadPELabels",
     "LoadStepFeatures",
+    "LungSlices",
     "PEDataSample",
     "PEExamDataset",
     "PEExamSample",

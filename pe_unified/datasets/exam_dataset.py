@@ -9,7 +9,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from pe_unified.ct.exam_labels import EXAM_TARGETS, exam_doubts, exam_targets
-from pe_unified.datasets.exam_steps import Step, step_label
+from pe_unified.datasets.exam_steps import Step, spread, step_label
 from pe_unified.datasets.feature_store import FeatureStore
 from pe_unified.datasets.masked_labels import Mode, hidden_labels
 from pe_unified.datasets.slice_dataset import (
@@ -40,6 +40,7 @@ class PEExamDataset(BaseDataset):
             :class:`~pe_unified.datasets.exam_steps.SliceSteps`; a feature store brings its own.
         features: folder of a :class:`~pe_unified.datasets.feature_store.FeatureStore`, which
             stands for the slices.
+        max_steps: of the steps of an exam, at most so many, at equal distances; None for all.
         unit: whether an item is an exam, or a single step of one.
         needs: what an item must have known: ``"exam"``, any label of the exam; ``"steps"``, the
             label of a slice.
@@ -54,8 +55,9 @@ class PEExamDataset(BaseDataset):
     An item is the pipeline's output. A transform gets a dict with ``study_uid``, ``patient_id``,
     ``group``, ``targets`` (ten numbers in the order of EXAM_TARGETS, NaN where unknown),
     ``step_labels``, ``step_ids`` and ``z_mm`` of every step, ``planes`` (for every step, its planes
-    as lists of paths with their shares), ``volumes`` (whether a step is a volume), ``lung_box``,
-    ``spacing_mm``, ``rng`` (one for the whole exam), and ``store`` where there is one.
+    as lists of paths with their shares), ``volumes`` (whether a step is a volume), ``steps`` (how
+    many the whole exam has), ``rows`` (which of these they are), ``lung_box``, ``spacing_mm``,
+    ``rng`` (one for the whole exam), and ``store`` where there is one.
 
     Attributes:
         flow: how many exams the file has, which are left out, and why.
@@ -74,6 +76,7 @@ class PEExamDataset(BaseDataset):
         pipeline: Sequence[dict] = (),
         steps: Mapping[str, Any] | None = None,
         features: str | None = None,
+        max_steps: int | None = None,
         unit: Unit = "exam",
         needs: Sequence[str] = (),
         indeterminate: Indeterminate = "unknown",
@@ -90,6 +93,7 @@ class PEExamDataset(BaseDataset):
         self.store = FeatureStore(features) if features else None
         chosen = self.store.recipe.steps if self.store else steps or {"type": "SliceSteps"}
         self.steps = TASK_UTILS.build(dict(chosen))
+        self.max_steps = max_steps
         self.unit, self.needs, self.every = unit, tuple(needs), every
         self.indeterminate: Indeterminate = indeterminate
         self._masking = (masked_label_portion, masked_label_mode, masked_label_seed)
@@ -173,6 +177,8 @@ class PEExamDataset(BaseDataset):
         labels = [each["label"] for each in slices]
         exam["volumes"] = self.steps.volumes
         steps = self.steps.steps_of(slices)
+        exam["steps"], exam["rows"] = len(steps), spread(len(steps), self.max_steps)
+        steps = [steps[row] for row in exam["rows"]]
         if self.unit == "exam":
             return [{**exam, **_seen(steps, slices, labels)}]
         items = [{**exam, **_seen([step], slices, labels)} for step in steps]

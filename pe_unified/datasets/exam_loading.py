@@ -50,25 +50,14 @@ def _mixed(parts: list[tuple[np.ndarray, float]]) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class LoadStepFeatures(BaseTransform):
-    """Read the stored features of an exam.
+    """Read the stored features of an exam's steps.
 
     Adds ``features``: float16 (steps, width).
-
-    Args:
-        count: steps at most; a longer exam keeps so many, spread evenly, with their labels.
     """
 
-    def __init__(self, count: int | None = None) -> None:
-        self.count = count
-
     def transform(self, results: dict) -> dict:
-        features = results["store"].read(results["study_uid"], len(results["step_labels"]))
-        if self.count is not None and len(features) > self.count:
-            kept = np.rint(np.linspace(0, len(features) - 1, self.count)).astype(int)
-            features = features[kept]
-            for key in ("step_labels", "step_ids", "z_mm"):
-                results[key] = [results[key][index] for index in kept]
-        results["features"] = features
+        stored = results["store"].read(results["study_uid"], results["steps"])
+        results["features"] = stored[results["rows"]]
         return results
 
 
@@ -93,7 +82,7 @@ class PackExamInputs(BaseTransform):
     @staticmethod
     def _inputs(results: dict) -> np.ndarray:
         if "features" in results:
-            return np.array(results["features"])  # a copy: the file's is read-only
+            return results["features"]
         steps = len(results["planes"])
         planes = len(results["planes"][0])
         rows, cols = results["img"].shape[1:]

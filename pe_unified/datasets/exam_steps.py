@@ -52,6 +52,13 @@ def span_of(slices: Sequence[Mapping[str, Any]], span: Span) -> tuple[int, int]:
     return round(low), round(high)
 
 
+def spread(steps: int, most: int | None) -> list[int]:
+    """Of so many steps, at most ``most`` at equal distances, by their numbers; all for None."""
+    if most is None or steps <= most:
+        return list(range(steps))
+    return np.rint(np.linspace(0, steps - 1, most)).astype(int).tolist()
+
+
 def step_label(step: Step, labels: Sequence[int | None]) -> float:
     """1 where a slice of the step shows embolism; else 0, or NaN where one is unknown."""
     own = [labels[index] for index in step.labelled]
@@ -66,15 +73,13 @@ class SliceSteps:
 
     Args:
         neighbours: slices on each side that are seen with it; the outermost one is repeated.
-        count: of the slices, at most so many, spread evenly; None for all.
         span: part of the body.
     """
 
     volumes = False
 
-    def __init__(self, neighbours: int = 0, count: int | None = None, span: Span = "all") -> None:
+    def __init__(self, neighbours: int = 0, span: Span = "all") -> None:
         self.neighbours = neighbours
-        self.count = count
         self.span: Span = span
 
     @property
@@ -85,18 +90,33 @@ class SliceSteps:
     def steps_of(self, slices: Sequence[Mapping[str, Any]]) -> list[Step]:
         """``slices``: of one exam, from feet to head."""
         first, last = span_of(slices, self.span)
-        places = np.arange(first, last + 1)
-        if self.count is not None and len(places) > self.count:
-            places = np.rint(np.linspace(first, last, self.count)).astype(int)
-        around = range(-self.neighbours, self.neighbours + 1)
-        return [
-            Step(
-                tuple(((min(max(place + d, 0), len(slices) - 1), 1.0),) for d in around),
-                middle=place,
-                labelled=(place,),
-            )
-            for place in places.tolist()
-        ]
+        return [self.step_at(place, len(slices)) for place in range(first, last + 1)]
+
+    def step_at(self, place: int, slices: int) -> Step:
+        """The step of one slice, of an exam of so many."""
+        around = range(place - self.neighbours, place + self.neighbours + 1)
+        planes = tuple(((min(max(each, 0), slices - 1), 1.0),) for each in around)
+        return Step(planes, middle=place, labelled=(place,))
+
+
+@TASK_UTILS.register_module()
+class LungSlices(SliceSteps):
+    """Of an exam, the slices that show most lung, in their order.
+
+    Args:
+        count: of them; all slices of a shorter exam.
+        neighbours: as of :class:`SliceSteps`.
+    """
+
+    def __init__(self, count: int = 20, neighbours: int = 0) -> None:
+        super().__init__(neighbours)
+        self.count = count
+
+    def steps_of(self, slices: Sequence[Mapping[str, Any]]) -> list[Step]:
+        """``slices``: of one exam, from feet to head, with ``lung_share``."""
+        shares = np.array([each.get("lung_share") or 0.0 for each in slices])
+        most = np.argsort(-shares, kind="stable")[: self.count]
+        return [self.step_at(place, len(slices)) for place in sorted(most.tolist())]
 
 
 @TASK_UTILS.register_module()

@@ -131,8 +131,9 @@ def _take_network_and_input(cfg: Config, other: Config) -> None:
     for split in ("val", "test"):
         ours = cfg.get(f"{split}_dataloader")
         if ours and theirs:
-            ours.dataset.pipeline = theirs.dataset.pipeline
-            ours.dataset.neighbours = theirs.dataset.get("neighbours", 0)
+            for part in ("pipeline", "neighbours", "steps"):
+                if part in theirs.dataset:
+                    ours.dataset[part] = theirs.dataset[part]
     for knob in ("input_size", "windows", "neighbours", "pretrained", "frozen_stages"):
         if knob in other:
             cfg[knob] = other[knob]

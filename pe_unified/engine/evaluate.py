@@ -18,6 +18,7 @@ from pe_unified.engine.runner import PERunner
 from pe_unified.evaluation.metrics import PatientMetric, as_json, fix_thresholds, warnings_of
 from pe_unified.evaluation.tables import Table
 from pe_unified.files import write_text
+from pe_unified.models.image_network import without_start
 from pe_unified.models.weights import load_checkpoint_safely
 from pe_unified.registry import HOOKS
 
@@ -120,7 +121,7 @@ def _test_runner(cfg: Config, checkpoint: str | Path, split: str) -> PERunner:
         "val_evaluator",
     ):
         cfg[key] = None
-    cfg.model.backbone.pretrained = None
+    without_start(cfg.model)
     cfg.reuse = {}
     cfg.resume = False
     cfg.load_from = str(checkpoint)

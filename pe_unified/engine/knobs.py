@@ -12,6 +12,7 @@ from mmengine.config import Config, ConfigDict
 
 from pe_unified.engine.parameters import parameters_of
 from pe_unified.models.data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
+from pe_unified.models.image_network import image_network
 from pe_unified.precision import settled_precision
 
 _SPLITS = ("train", "val", "test")
@@ -105,6 +106,29 @@ def _of_transforms(key: str, *kinds: str) -> Knob:
     return Knob(places)
 
 
+def _of_image_network(key: str, none_counts: bool = False) -> Knob:
+    def places(cfg: Config) -> Iterator[Place]:
+        network, path = image_network(cfg.get("model") or {})
+        if network and _takes(network, key):
+            yield Place(network, key, f"model.{path}.{key}")
+
+    return Knob(places, none_counts=none_counts)
+
+
+def _of_neighbours(cfg: Config) -> Iterator[Place]:
+    """Of slices; of exams, the steps have them."""
+    for path, loader in _splits(cfg):
+        holder = loader.dataset.get("steps") or loader.dataset
+        if _takes(holder, "neighbours"):
+            inner = "dataset" if holder is loader.dataset else "dataset.steps"
+            yield Place(holder, "neighbours", f"{path}.{inner}.neighbours")
+
+
+def _takes(part: Mapping[str, Any], key: str) -> bool:
+    """Whether a part has a setting, or its class takes it."""
+    return key in part or key in parameters_of(part.get("type"))
+
+
 def kind_of(part: Mapping[str, Any]) -> str:
     """The name of a part's class, whether its ``type`` is the class, its name, or has a scope."""
     kind = part.get("type")
@@ -159,8 +183,11 @@ def _input_channels(cfg: Config, _: Any) -> None:
     """A channel per slice and window; the statistics of three channels go on in turn."""
     if "windows" not in cfg or not cfg.get("model"):
         return
-    channels = len(cfg.windows) * (2 * cfg.get("neighbours", 0) + 1)
-    _set_unless_usual(cfg.model.backbone, "in_channels", channels)
+    channels = len(cfg.windows) * (2 * (cfg.get("neighbours") or 0) + 1)
+    network, _ = image_network(cfg.model)
+    if not network:
+        return
+    _set_unless_usual(network, "in_channels", channels)
     if cfg.model.get("seg_head"):
         decoder = cfg.model.seg_head.setdefault("decoder", {})
         if "image_channels" in parameters_of(decoder.get("type", "UNetDecoder")):
@@ -193,15 +220,18 @@ KNOBS: dict[str, Knob] = {
     "data_root": _of_datasets("data_root"),
     "input_size": _of_transforms("size", "CropToLungs", "ResizeSlice"),
     "windows": Knob(_of_transforms("windows", "CTWindows").places, _input_channels, _as_list),
-    "neighbours": Knob(_of_datasets("neighbours").places, _input_channels),
+    "neighbours": Knob(_of_neighbours, _input_channels),
+    "features": _of_datasets("features"),
     "batch_size": _of_loaders("batch_size", ("train",)),
     "num_workers": Knob(_of_loaders("num_workers").places, _loaders_persist),
+    "masked_label_portion": Knob(_at("train_dataloader", "dataset", "masked_label_portion")),
+    "masked_label_mode": Knob(_at("train_dataloader", "dataset", "masked_label_mode")),
     "max_iters": Knob(_at("train_cfg", "max_iters"), _schedule_length),
     "lr": Knob(_at("optim_wrapper", "optimizer", "lr")),
     "accumulate": Knob(_at("optim_wrapper", "accumulative_counts")),
     "precision": Knob(_at("optim_wrapper", "precision"), _evaluation_precision, settled_precision),
-    "pretrained": Knob(_at("model", "backbone", "pretrained"), none_counts=True),
-    "frozen_stages": Knob(_at("model", "backbone", "frozen_stages")),
+    "pretrained": _of_image_network("pretrained", none_counts=True),
+    "frozen_stages": _of_image_network("frozen_stages"),
     "seed": Knob(_at("randomness", "seed")),
     "vis_backends": Knob(_at("visualizer", "vis_backends")),
 }

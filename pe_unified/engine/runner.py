@@ -30,6 +30,7 @@ from pe_unified.engine.logs import with_stores
 from pe_unified.engine.part_errors import building, require_labels
 from pe_unified.engine.random_state import gather_random_states, restore_random_state
 from pe_unified.files import appearing
+from pe_unified.models.image_network import image_network
 from pe_unified.models.weights import (
     load_checkpoint_safely,
     reuse_weights,
@@ -175,7 +176,8 @@ class PERunner(Runner):
         reports = reuse_weights(self.network, rules, trust=self.cfg.get("trust_checkpoint", False))
         self.parents = [report.as_dict() for report in reports]
         self.inherited = [each for report in reports for each in report.trained_on]
-        pretrained = (self.cfg.model.get("backbone") or {}).get("pretrained")
+        network, _ = image_network(self.cfg.model)
+        pretrained = (network or {}).get("pretrained")
         if pretrained and Path(pretrained).is_file():
             self.inherited += training_data(load_checkpoint_safely(pretrained))
 

@@ -17,6 +17,7 @@ from pe_unified.disclaimer import training_notice
 from pe_unified.errors import one_line
 from pe_unified.evaluation.verdict import threshold_as_written
 from pe_unified.inference.engines import Engine, exported_folder, open_engine
+from pe_unified.models.image_network import without_start
 from pe_unified.models.known_parts import for_answers
 from pe_unified.models.slice_model import PEUnified
 from pe_unified.models.weights import (
@@ -149,7 +150,7 @@ def load_model(
         dataset = cfg.test_dataloader.dataset
         steps = [step for step in dataset.pipeline if step["type"] not in _LOADERS]
         for_answers(path, cfg.model, steps, trust=trust)
-        cfg.model.backbone.pretrained = None
+        without_start(cfg.model)
         with DefaultScope.overwrite_default_scope("pe_unified"):
             model = MODELS.build(cfg.model)
             transforms = tuple(TRANSFORMS.build(step) for step in steps)

@@ -13,6 +13,8 @@ from pe_unified.models.backbones.window_branches import WindowBranches
 from pe_unified.models.data_preprocessor import PEDataPreprocessor
 from pe_unified.models.decoders.unet import UNetDecoder
 from pe_unified.models.exam_losses import ExamBCELoss, RSNAExamLoss
+from pe_unified.models.exam_model import PEExam
+from pe_unified.models.exam_preprocessor import PEExamPreprocessor
 from pe_unified.models.heads.cls import PEClsHead
 from pe_unified.models.heads.det import PEDetHead
 from pe_unified.models.heads.exam import ExamHead
@@ -20,7 +22,6 @@ from pe_unified.models.heads.noisy_or import NoisyOrHead
 from pe_unified.models.heads.pairs import PairHead
 from pe_unified.models.heads.seg import PESegHead
 from pe_unified.models.heads.step import StepHead
-from pe_unified.models.siamese_model import SiameseExam
 from pe_unified.models.slice_model import PEUnified
 
 __all__ = [
@@ -34,6 +35,8 @@ __all__ = [
     "PEClsHead",
     "PEDataPreprocessor",
     "PEDetHead",
+    "PEExam",
+    "PEExamPreprocessor",
     "PEResNet",
     "PESegHead",
     "PESwin",
@@ -42,7 +45,6 @@ __all__ = [
     "PairHead",
     "R3D18Encoder",
     "RSNAExamLoss",
-    "SiameseExam",
     "StepHead",
     "TCNAggregator",
     "TimmEncoder",

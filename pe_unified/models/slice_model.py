@@ -4,17 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from pe_unified.datasets.data_sample import PEDataSample
+from pe_unified.models.partly_frozen import PartlyFrozen
 from pe_unified.models.protocols import Backbone
 from pe_unified.registry import MODELS
 from pe_unified.tasks import SLICE_TASKS, TASKS
 
 
 @MODELS.register_module()
-class PEUnified(BaseModel):
+class PEUnified(PartlyFrozen):
     """Classification, segmentation and detection of emboli on one pass of the backbone.
 
     A batch may mix samples with different labels: each head learns from the samples that
@@ -57,8 +57,7 @@ class PEUnified(BaseModel):
         for task in self.tasks:
             head = {"in_channels": levels.channels, "in_strides": levels.strides, **configs[task]}
             setattr(self, f"{task}_head", MODELS.build(head))
-        self.frozen = (frozen,) if isinstance(frozen, str) else tuple(frozen)
-        self._hold_frozen()
+        self.freeze(frozen)
         self.memory_format = getattr(
             self.data_preprocessor, "memory_format", torch.contiguous_format
         )
@@ -69,17 +68,6 @@ class PEUnified(BaseModel):
         if task not in self.tasks:
             raise KeyError(f"this model has no '{task}' head; it has: {', '.join(self.tasks)}")
         return getattr(self, f"{task}_head")
-
-    def train(self, mode: bool = True) -> "PEUnified":
-        super().train(mode)
-        self._hold_frozen()
-        return self
-
-    def _hold_frozen(self) -> None:
-        for name in getattr(self, "frozen", ()):
-            module = self.get_submodule(name)
-            module.eval()
-            module.requires_grad_(False)
 
     def forward(
         self,

@@ -35,8 +35,9 @@ class Budget:
 
 def budget_of(step: Step, cfg: Config, earlier: Mapping[str, Budget]) -> Budget:
     """What a step of this config trains with; ``earlier``: budgets of those it may start from."""
-    chain = {step.name: cfg.max_iters * cfg.train_dataloader.batch_size}
-    for source in step.reuse.values():
+    own = 0 if step.extract else cfg.max_iters * cfg.train_dataloader.batch_size
+    chain = {step.name: own}
+    for source in step.parents:
         chain |= earlier[source].chain
     return Budget(chain)
 
@@ -52,9 +53,10 @@ def with_totals(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for record in records:
         name, batch_size = record["name"], record["batch_size"]
         chain = {name: record["iterations"] * batch_size}
-        for each in record["reused"]:
-            if each["from"] in budgets:  # else weights from elsewhere
-                chain |= budgets[each["from"]].chain
+        sources = [each["from"] for each in record["reused"]]
+        for source in (*sources, record.get("features_from")):
+            if source in budgets:  # else weights from elsewhere
+                chain |= budgets[source].chain
         budgets[name] = Budget(chain)
         slices = budgets[name].slices
         total = {"total_slices": slices, "total_iterations": round(slices / batch_size)}

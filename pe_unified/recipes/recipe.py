@@ -23,6 +23,9 @@ class Step:
         settings: merged over the config in turn, as inheriting configs would be.
         as_long_as: an earlier step; this one, a control from scratch, trains with as many slices as
             that one and all that it started from. Empty: as long as its config says.
+        extract: whether it stores features of the whole set, by an encoder that it takes from
+            earlier steps, in place of training.
+        features: an earlier step whose features stand for the slices.
     """
 
     name: str
@@ -30,6 +33,13 @@ class Step:
     reuse: Mapping[str, str] = field(default_factory=dict)
     settings: Sequence[Mapping[str, Any]] = ()
     as_long_as: str = ""
+    extract: bool = False
+    features: str = ""
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The steps that it starts from, each once."""
+        return tuple(dict.fromkeys(filter(None, (*self.reuse.values(), self.features))))
 
 
 class Comparison(NamedTuple):
@@ -62,7 +72,7 @@ class StepEntry:
         config: relative to the folder of the file that lists the steps; ``{backbone}`` in it is the
             recipe's ``backbone``.
         like: in place of ``config``, an earlier step, of which this one has config and settings.
-        name, reuse, settings, as_long_as: as in :class:`Step`.
+        name, reuse, settings, as_long_as, extract, features: as in :class:`Step`.
     """
 
     name: str
@@ -71,6 +81,8 @@ class StepEntry:
     reuse: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     as_long_as: str = ""
+    extract: bool = False
+    features: str = ""
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -98,8 +110,13 @@ def load_recipe(path: str | Path) -> Recipe:
     folder = stated_in(path, "steps").parent
     steps: dict[str, Step] = {}
     for entry in entries:
-        for name in filter(None, (entry.like, entry.as_long_as, *entry.reuse.values())):
+        named = (entry.like, entry.as_long_as, entry.features, *entry.reuse.values())
+        for name in filter(None, named):
             _require_step(path, f"step {entry.name}", name, steps)
+        if entry.features and not steps[entry.features].extract:
+            raise ConfigError(
+                f"{path}: step {entry.name} takes features of {entry.features}, which extracts none"
+            )
         if entry.name in steps:
             raise ConfigError(f"{path}: two steps are called {entry.name}")
         if entry.like:
@@ -113,6 +130,8 @@ def load_recipe(path: str | Path) -> Recipe:
             reuse=dict(entry.reuse),
             settings=(*inherited, entry.settings, single.get(entry.name, {})),
             as_long_as=entry.as_long_as,
+            extract=entry.extract,
+            features=entry.features,
         )
     for name in single:
         _require_step(path, "step_settings", name, steps)

@@ -13,9 +13,10 @@ from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 
 from pe_unified.engine.config import ConfigError, absent_head, annotation_files, load_config
-from pe_unified.engine.evaluate import evaluate_checkpoint, write_metrics
+from pe_unified.engine.evaluate import evaluate_checkpoint, write_json, write_metrics
+from pe_unified.engine.extract import extract
 from pe_unified.engine.hooks import checkpoints_of
-from pe_unified.engine.knobs import changed_knobs
+from pe_unified.engine.knobs import apply_knobs, changed_knobs
 from pe_unified.engine.launchers import join_processes
 from pe_unified.engine.overlays import KeepViewsHook
 from pe_unified.engine.runner import PERunner, newest_checkpoint
@@ -137,13 +138,14 @@ def _steps_of(recipe: Recipe, prefix: str, common: Mapping[str, Any]) -> list["S
         begun = bool(checkpoints_of(common["folder"] / step.name))
         require_weights(step, configs, begun)
         require_test(step, cfg)
-        parents = {module: fingerprints[source] for module, source in step.reuse.items()}
+        sources = {**step.reuse, **({"features": step.features} if step.features else {})}
+        parents = {module: fingerprints[source] for module, source in sources.items()}
         fingerprints[step.name] = _fingerprint(cfg, step.name, parents)
         run = StepRun(
             step=step,
             title=titles[step.name],
-            needs=tuple(titles[source] for source in dict.fromkeys(step.reuse.values())),
-            iterations=cfg.max_iters,
+            needs=tuple(titles[source] for source in step.parents),
+            iterations=0 if step.extract else cfg.max_iters,
             fingerprint=fingerprints[step.name],
             **own,
         )
@@ -219,6 +221,8 @@ class StepRun:
         cfg = self._config()
         if is_main_process():
             write_text(_mark_of(result.parent), self.fingerprint)
+        if self.step.extract:
+            return self._extract(cfg, report)
         report(f"{self.title}: {self.iterations} iterations of {self.step.config.name}")
         runner = PERunner.from_cfg(cfg)
         runner.train()
@@ -239,6 +243,7 @@ class StepRun:
                 "config": _short_path(self.step.config),
                 "checkpoint": os.path.relpath(checkpoint, self.folder),
                 "reused": runner.parents,
+                "features_from": self.step.features or None,
                 "iterations": runner.iter,
                 "batch_size": cfg.train_dataloader.batch_size,
                 "seconds": round(runner.seconds, 1),
@@ -249,14 +254,38 @@ class StepRun:
         report(f"{self.title}: {headline(evaluation.metrics)} after {runner.seconds:.0f} s")
         return json.loads(result.read_text(encoding="utf-8"))["record"]
 
+    def _extract(self, cfg: Config, report: Report) -> dict[str, Any]:
+        """Store features in place of training; the record."""
+        report(f"{self.title}: features by {self.step.config.name}")
+        found = extract(cfg, self.result.parent)
+        record = {
+            "name": self.step.name,
+            "config": _short_path(self.step.config),
+            "checkpoint": os.path.relpath(found.checkpoint, self.folder),
+            "features": os.path.relpath(found.store.folder, self.folder),
+            "reused": found.parents,
+            "iterations": 0,
+            "batch_size": 1,
+            "seconds": found.seconds,
+            "metrics": {},
+        }
+        if is_main_process():
+            write_json(self.result, {"fingerprint": self.fingerprint, "record": record})
+        barrier()
+        report(f"{self.title}: {found.exams} exams after {found.seconds:.0f} s")
+        return record
+
     @property
     def result(self) -> Path:
         """The file that says that the step is finished, in the step's folder."""
         return self.folder / self.step.name / "metrics.json"
 
     def kept_record(self) -> dict[str, Any] | None:
-        """The record, if these very settings have been trained and tested before."""
-        if not self.result.is_file():
+        """The record, if these very settings have been trained and tested before.
+
+        An extraction looks for itself what is missing.
+        """
+        if self.step.extract or not self.result.is_file():
             return None
         kept = json.loads(self.result.read_text(encoding="utf-8"))
         return kept["record"] if kept.get("fingerprint") == self.fingerprint else None
@@ -287,6 +316,10 @@ class StepRun:
             module: [source, self._checkpoint(source)] for module, source in step.reuse.items()
         }
         cfg.reuse = {**(cfg.get("reuse") or {}), **earlier}
+        if step.features:
+            kept = json.loads((self.folder / step.features / "metrics.json").read_text("utf-8"))
+            cfg.features = str(self.folder / kept["record"]["features"])
+            apply_knobs(cfg)
         return cfg
 
     def _checkpoint(self, step_name: str) -> str:

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pe_unified.datasets.exam_steps import ChunkSteps, SliceSteps, Step, span_of, step_label
+from pe_unified.datasets.exam_steps import (
+    ChunkSteps,
+    LungSlices,
+    SliceSteps,
+    Step,
+    span_of,
+    spread,
+    step_label,
+)
 
 
 def slices_at(positions, shares=None):
@@ -28,16 +36,28 @@ def test_the_lungs_reach_from_their_first_to_their_last_slice():
     assert span_of(slices_at(range(5), [None] * 5), "lungs") == (0, 4)
 
 
-def test_slices_are_spread_evenly_and_keep_their_neighbours():
+def test_a_slice_keeps_its_neighbours():
     slices = slices_at(range(100))
-    steps = SliceSteps(neighbours=1, count=12).steps_of(slices)
-    places = [step.middle for step in steps]
-    assert len(steps) == 12 and places[0] == 0 and places[-1] == 99
-    assert max(np.diff(places)) - min(np.diff(places)) <= 1
-    assert steps[5].planes == tuple(((places[5] + d, 1.0),) for d in (-1, 0, 1))
+    steps = SliceSteps(neighbours=1).steps_of(slices)
+    assert [step.middle for step in steps] == list(range(100))
+    assert steps[5].planes == tuple(((5 + d, 1.0),) for d in (-1, 0, 1))
     assert steps[0].planes[0] == ((0, 1.0),)  # nothing lies below: the lowest is repeated
     assert steps[-1].planes[2] == ((99, 1.0),)
-    assert len(SliceSteps(count=12).steps_of(slices[:7])) == 7
+
+
+@given(steps=st.integers(0, 400), most=st.integers(1, 50))
+def test_steps_are_spread_evenly_from_end_to_end(steps, most):
+    kept = spread(steps, most)
+    assert len(kept) == min(steps, most) and spread(steps, None) == list(range(steps))
+    if steps > most > 1:
+        assert (kept[0], kept[-1]) == (0, steps - 1)
+        assert max(np.diff(kept)) - min(np.diff(kept)) <= 1
+
+
+def test_the_slices_with_most_lung_are_taken_in_order():
+    slices = slices_at(range(6), [0.1, 0.5, None, 0.4, 0.3, 0.0])
+    assert [step.middle for step in LungSlices(3).steps_of(slices)] == [1, 3, 4]
+    assert len(LungSlices(20).steps_of(slices)) == 6
 
 
 @given(

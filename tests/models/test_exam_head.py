@@ -3,7 +3,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from mmengine.structures import BaseDataElement
 from part_testers import by_onnx, exam_features, round_trip, without_gradient
 
 from pe_unified.ct.exam_labels import EXAM_TARGETS
@@ -35,17 +34,15 @@ class TestEveryHead:
     def test_learns_and_predicts(self, kind):
         torch.manual_seed(0)
         head, (features, mask) = HEADS[kind]().train(), exam_features(LENGTHS, 6)
-        losses = head.loss(features, mask, _targets())
+        losses = head.loss(head(features, mask)[0], mask, _targets())
         assert tuple(losses) == head.loss_names == ("loss_rsna", "loss_bce")
         sum(losses.values()).backward()
         assert without_gradient(head) == []
         assert all(parameter.grad.isfinite().all() for parameter in head.parameters())
-        samples = [BaseDataElement() for _ in LENGTHS]
         with torch.no_grad():
-            head.eval().predict(features, mask, samples)
-        for sample in samples:
-            assert sample.pred_exam.shape == (10,)
-            assert ((sample.pred_exam > 0) & (sample.pred_exam < 1)).all()
+            found = head.probabilities(head.eval()(features, mask)[0])
+        assert found.shape == (len(LENGTHS), 10)
+        assert ((found > 0) & (found < 1)).all()
 
     def test_attention_is_a_distribution_over_real_steps(self, kind):
         head, (features, mask) = HEADS[kind]().eval(), exam_features(LENGTHS, 6, padding=2)
@@ -62,7 +59,7 @@ class TestEveryHead:
         for padding in (0, 3):
             features, mask = exam_features(LENGTHS, 6, padding=padding)
             head.zero_grad()
-            losses.append(head.loss(features, mask, _targets())["loss_bce"])
+            losses.append(head.loss(head(features, mask)[0], mask, _targets())["loss_bce"])
             losses[-1].backward()
             losses.append(head.fc.weight.grad.clone())
         torch.testing.assert_close(losses[:2], losses[2:])
@@ -76,7 +73,7 @@ class TestEveryHead:
     def test_bfloat16_autocast_gives_finite_float32(self, kind):
         head, (features, mask) = HEADS[kind]().train(), exam_features(LENGTHS, 6)
         with torch.autocast("cpu", torch.bfloat16):
-            losses = head.loss(features, mask, _targets())
+            losses = head.loss(head(features, mask)[0], mask, _targets())
         assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
 
     @pytest.mark.filterwarnings("ignore")
@@ -89,7 +86,9 @@ class TestEveryHead:
 
     def test_without_a_known_label_the_loss_is_zero_with_a_gradient(self, kind):
         head, (features, mask) = HEADS[kind]().train(), exam_features(LENGTHS, 6)
-        total = sum(head.loss(features, mask, torch.full((3, 10), torch.nan)).values())
+        total = sum(
+            head.loss(head(features, mask)[0], mask, torch.full((3, 10), torch.nan)).values()
+        )
         total.backward()
         assert total.item() == 0
         assert without_gradient(head) == []
@@ -190,19 +189,19 @@ def test_labels_that_it_does_not_answer(build):
     logits, _ = head(features, mask)
     known = ~targets[:, columns].isnan()
     golden = F.binary_cross_entropy_with_logits(logits[known], targets[:, columns][known])
-    torch.testing.assert_close(head.loss(features, mask, targets)["loss_bce"], golden)
-    samples = [BaseDataElement() for _ in LENGTHS]
-    head.predict(features, mask, samples)
-    for sample, row in zip(samples, logits.sigmoid()):
-        assert torch.equal(sample.pred_exam[columns], row)
-        assert sample.pred_exam.isnan().sum() == 8
+    torch.testing.assert_close(
+        head.loss(head(features, mask)[0], mask, targets)["loss_bce"], golden
+    )
+    for found, row in zip(head.probabilities(logits), logits.sigmoid()):
+        assert torch.equal(found[columns], row)
+        assert found.isnan().sum() == 8
 
 
 def test_the_challenges_loss_weighs_the_steps_too():
     head = ExamHead(6, losses=[dict(type="pe_unified.RSNAExamLoss")])
     features, mask = exam_features(LENGTHS, 6)
     logits, targets = torch.randn(mask.shape, requires_grad=True), mask.float()
-    head.loss(features, mask, _targets(), logits, targets)["loss_rsna"].backward()
+    head.loss(head(features, mask)[0], mask, _targets(), logits, targets)["loss_rsna"].backward()
     assert (logits.grad != 0).equal(mask)
 
 

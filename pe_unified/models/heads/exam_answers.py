@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from mmengine.model import BaseModule
-from mmengine.structures import BaseDataElement
 from torch import Tensor
 
 from pe_unified.ct.exam_labels import EXAM_TARGETS
@@ -45,7 +44,7 @@ class ExamAnswers(BaseModule):
 
     def loss(
         self,
-        features: Tensor,
+        logits: Tensor,
         mask: Tensor,
         targets: Tensor,
         step_logits: Tensor | None = None,
@@ -54,28 +53,22 @@ class ExamAnswers(BaseModule):
         """Losses, scalars, by name.
 
         Args:
-            features: float (n, steps, channels).
+            logits: of :meth:`forward`.
             mask: bool (n, steps), True where a step is real.
             targets: (n, 10), in the order of ``EXAM_TARGETS``; 1, 0 or NaN where unknown.
             step_logits, step_targets: (n, steps), of a head that answers for the steps; for losses
                 that weigh both.
         """
-        logits, _ = self(features, mask)
         answered = torch.full_like(targets, torch.nan)
         answered[:, self.columns] = targets[:, self.columns]
-        return self.losses(self._spread(logits, 0.0), answered, step_logits, step_targets, mask)
-
-    def predict(self, features: Tensor, mask: Tensor, samples: Sequence[BaseDataElement]) -> None:
-        """Set ``pred_exam`` of every sample."""
-        for sample, row in zip(samples, self.probabilities(self(features, mask)[0])):
-            sample.set_field(row, "pred_exam")
+        return self.losses(self.spread(logits, 0.0), answered, step_logits, step_targets, mask)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Of ``EXAM_TARGETS``, float32 (n, 10), NaN for labels that it does not answer."""
-        return self._spread(logits.sigmoid(), torch.nan)
+        return self.spread(logits.sigmoid())
 
-    def _spread(self, values: Tensor, filler: float) -> Tensor:
-        """Values of the labels among all of ``EXAM_TARGETS``."""
-        spread = values.new_full((len(values), len(EXAM_TARGETS)), filler)
+    def spread(self, values: Tensor, filler: float = torch.nan) -> Tensor:
+        """Values of the labels, (n, labels, ...), among all of ``EXAM_TARGETS``, (n, 10, ...)."""
+        spread = values.new_full((len(values), len(EXAM_TARGETS), *values.shape[2:]), filler)
         spread[:, self.columns] = values
         return spread

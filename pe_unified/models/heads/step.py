@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.model import BaseModule
-from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from pe_unified.models.losses import WeightedLosses
@@ -48,11 +47,7 @@ class StepHead(BaseModule):
         features = features.masked_fill(~mask.unsqueeze(-1), 0)
         return self.fc(self.dropout(features)).squeeze(2).float().masked_fill(~mask, 0)
 
-    def loss(self, features: Tensor, mask: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """See :meth:`loss_of`."""
-        return self.loss_of(self(features, mask), mask, targets)
-
-    def loss_of(self, logits: Tensor, mask: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def loss(self, logits: Tensor, mask: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Losses, scalars, by name, over the known steps; 0 if there are none.
 
         Args:
@@ -63,8 +58,3 @@ class StepHead(BaseModule):
         if not known.any():
             return dict.fromkeys(self.loss_names, logits.sum() * 0.0)
         return self.losses(logits[known], targets[known])
-
-    def predict(self, features: Tensor, mask: Tensor, samples: Sequence[BaseDataElement]) -> None:
-        """Set ``pred_steps`` of every sample, float32 (steps,), probabilities of its real steps."""
-        for sample, row, real in zip(samples, self(features, mask).sigmoid(), mask):
-            sample.set_field(row[real], "pred_steps")

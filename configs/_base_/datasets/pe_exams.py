@@ -1,0 +1,80 @@
+"""Exams of a converted data set as sequences of slices, cropped to the lungs."""
+
+data_root = "data/pe"
+input_size = 256
+windows = ["pe"]
+neighbours = 1
+batch_size = 4
+num_workers = 2
+masked_label_portion = 0.0
+masked_label_mode = "even"
+
+train_pipeline = [
+    dict(type="LoadExamSlices"),
+    dict(type="CropToLungs", margin_mm=10.0, jitter=0.05, size=input_size),
+    dict(type="ResizeSlice", size=input_size),
+    dict(type="RandomSliceGeometry", flip=0.5, rotate=10.0, scale=(0.9, 1.1)),
+    dict(type="HUJitter"),
+    dict(type="CTWindows", windows=windows),
+    dict(type="PackExamInputs"),
+]
+test_pipeline = [
+    dict(type="LoadExamSlices"),
+    dict(type="CropToLungs", margin_mm=10.0, size=input_size),
+    dict(type="ResizeSlice", size=input_size),
+    dict(type="CTWindows", windows=windows),
+    dict(type="PackExamInputs"),
+]
+
+train_dataloader = dict(
+    batch_size=batch_size,
+    num_workers=num_workers,
+    persistent_workers=True,
+    timeout=300,
+    drop_last=True,
+    sampler=dict(type="ClassBalancedSampler"),
+    dataset=dict(
+        type="PEExamDataset",
+        data_root=data_root,
+        ann_file="annotations/train.json",
+        steps=dict(type="SliceSteps", neighbours=neighbours, span="lungs"),
+        needs=("exam",),
+        masked_label_portion=masked_label_portion,
+        masked_label_mode=masked_label_mode,
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=num_workers,
+    persistent_workers=True,
+    timeout=300,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type="PEExamDataset",
+        data_root=data_root,
+        ann_file="annotations/val.json",
+        steps=dict(type="SliceSteps", neighbours=neighbours, span="lungs"),
+        needs=("exam",),
+        test_mode=True,
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=num_workers,
+    persistent_workers=True,
+    timeout=300,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type="PEExamDataset",
+        data_root=data_root,
+        ann_file="annotations/test.json",
+        steps=dict(type="SliceSteps", neighbours=neighbours, span="lungs"),
+        needs=("exam",),
+        test_mode=True,
+        pipeline=test_pipeline,
+    ),
+)
+val_evaluator = [dict(type="ExamMetric", resamples=0), dict(type="StepMetric", resamples=0)]
+test_evaluator = [dict(type="ExamMetric"), dict(type="StepMetric")]

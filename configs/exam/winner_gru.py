@@ -1,0 +1,11 @@
+"""Exam labels in the winner's way: features with their differences, GRU of 512, one attention.
+
+pe-unified train exam/winner_gru --data-root data/pe --cfg-options features=FOLDER
+"""
+
+_base_ = "shared_gru.py"
+
+train_dataloader = dict(dataset=dict(max_steps=192))
+val_dataloader = dict(dataset=dict(max_steps=192))
+test_dataloader = dict(dataset=dict(max_steps=192))
+model = dict(aggregator=dict(width=512))

@@ -1,0 +1,13 @@
+"""RV/LV ratio from the slices through the heart alone.
+
+pe-unified train exam/winner_heart --data-root data/pe --cfg-options features=FOLDER
+"""
+
+_base_ = "winner_gru.py"
+
+model = dict(
+    step_head=None,
+    exam_head=dict(labels=("rv_lv_ratio_gte_1", "rv_lv_ratio_lt_1")),
+)
+val_evaluator = [dict(type="ExamMetric", resamples=0)]
+test_evaluator = [dict(type="ExamMetric")]

@@ -1,0 +1,199 @@
+"""Features of every exam of a set by a trained encoder, stored for models that read them."""
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import barrier, get_dist_info, is_main_process
+from mmengine.logging import print_log
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from pe_unified.datasets.exam_dataset import PEExamDataset
+from pe_unified.datasets.feature_store import FeatureStore, Recipe, digest_of_weights
+from pe_unified.datasets.slice_dataset import Draw
+from pe_unified.engine.config import ConfigError, annotation_files
+from pe_unified.engine.loaders import loaders_tell, watch_loader
+from pe_unified.engine.part_errors import building
+from pe_unified.engine.runner import save_atomically
+from pe_unified.errors import UserError
+from pe_unified.models.exam_steps import encode_steps
+from pe_unified.models.weights import (
+    load_checkpoint_safely,
+    names_of_rule,
+    reuse_weights,
+    take_over,
+    tensors_of,
+    training_data,
+)
+from pe_unified.precision import autocast
+from pe_unified.progress import track
+from pe_unified.registry import DATASETS, MODELS
+from pe_unified.version import __version__
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What an extraction leaves.
+
+    Fields:
+        store: the features.
+        checkpoint: the network that made them, with its config.
+        parents: where its weights come from, as ``reused`` of a summary.
+        exams: of which features are there now.
+        seconds: that it took, now.
+    """
+
+    store: FeatureStore
+    checkpoint: Path
+    parents: list[dict[str, Any]]
+    exams: int
+    seconds: float
+
+
+def extract(cfg: Config, folder: Path, checkpoint: str | Path | None = None) -> Extraction:
+    """Store the features of every exam of the set, of all its splits.
+
+    Slices go through the test's pipeline, of training exams too. What an earlier call stored
+    stays, so that one that was killed goes on where it stopped. An exam that cannot be read is
+    named, and the others are done first.
+
+    Args:
+        cfg: of an exam model with an encoder; ``reuse`` says where its weights come from.
+        folder: gets ``iter_0.pth``, the network, and the store.
+        checkpoint: weights of the whole model, in place of ``reuse``.
+
+    Raises:
+        ConfigError: the model has no encoder, or nobody gives it weights.
+        UserError: exams could not be read; the features of all others are stored.
+    """
+    started = time.monotonic()
+    model, parents, trained_on = _model(cfg, checkpoint)
+    dataset = cfg.test_dataloader.dataset
+    weights = folder / "iter_0.pth"
+    recipe = Recipe(
+        encoder=cfg.model.encoder.to_dict(),
+        weights=digest_of_weights(model.encoder),
+        pipeline=[dict(step) for step in dataset.pipeline],
+        steps=dict(dataset.get("steps") or {"type": "SliceSteps"}),
+        normalisation=dict(cfg.model.get("data_preprocessor") or {}),
+        checkpoint=f"../{weights.name}",
+    )
+    if is_main_process():
+        FeatureStore.create(folder, recipe)
+        meta = dict(pe_unified=__version__, cfg=cfg.to_dict(), iter=0, parents=parents)
+        meta |= dict(step=cfg.get("step"), trained_on=trained_on, validated={})
+        save_atomically({"meta": meta, "state_dict": model.state_dict()}, weights)
+    barrier()
+    store = FeatureStore(folder / f"features-{recipe.key}")
+    sets = [_exams_of(cfg, split) for split in annotation_files(cfg, "train", "val", "test")]
+    failed = [line for exams in sets for line in _extract_set(cfg, model, exams, store)]
+    barrier()
+    if failed:
+        more = f" (and {len(failed) - 1} more exams)" if len(failed) > 1 else ""
+        raise UserError(f"{failed[0]}{more}; the features of all other exams are in {store.folder}")
+    return Extraction(
+        store, weights, parents, sum(map(len, sets)), round(time.monotonic() - started, 1)
+    )
+
+
+def _model(cfg: Config, checkpoint: str | Path | None) -> tuple[nn.Module, list[dict], list[dict]]:
+    """The network, where its weights come from, and what they were trained on."""
+    if not cfg.model.get("encoder"):
+        raise ConfigError(f"{cfg.filename}: the model has no encoder to extract features by")
+    with building("model"):
+        model = MODELS.build(cfg.model)
+    trust = cfg.get("trust_checkpoint", False)
+    if checkpoint is not None:
+        stored = load_checkpoint_safely(checkpoint, trust)
+        take_over(model, tensors_of(stored), "the config's model", str(checkpoint))
+        return model, list(stored["meta"].get("parents") or ()), training_data(stored)
+    rules = {
+        module: tuple(source) if isinstance(source, list) else source
+        for module, source in (cfg.get("reuse") or {}).items()
+    }
+    if not rules and cfg.get("pretrained"):
+        model.init_weights()
+        return model, [], []
+    given = tuple(f"{names_of_rule(rule)[0]}." for rule in rules)
+    left = [name for name in model.state_dict() if name.startswith("encoder.")]
+    left = [name for name in left if not name.startswith(given)]
+    if left:
+        raise ConfigError(
+            f"{cfg.filename}: nobody gives the encoder its weights ({left[0]}); name a checkpoint, "
+            "or reuse=dict(encoder=...)"
+        )
+    reports = reuse_weights(model, rules, trust)
+    trained_on = [dict(each) for report in reports for each in report.trained_on]
+    return model, [report.as_dict() for report in reports], trained_on
+
+
+def _exams_of(cfg: Config, split: str) -> PEExamDataset:
+    """All exams of a split, labelled or not, as a test sees them."""
+    tested = cfg.test_dataloader.dataset
+    own = {key: tested[key] for key in ("type", "pipeline", "steps") if key in tested}
+    place = cfg[f"{split}_dataloader"].dataset
+    settings = {**own, "data_root": place.data_root, "ann_file": place.ann_file}
+    return DATASETS.build({**settings, "test_mode": True})
+
+
+class _Readable(Dataset):
+    """Exams by their number; one that cannot be read gives its error."""
+
+    def __init__(self, exams: PEExamDataset, numbers: Sequence[int]) -> None:
+        self.exams, self.numbers = exams, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> dict[str, Any] | UserError:
+        try:
+            return self.exams[Draw(self.numbers[index], 0)]
+        except UserError as error:
+            return error
+        except FileNotFoundError as error:
+            return UserError(str(error))
+
+
+def _extract_set(
+    cfg: Config, model: nn.Module, exams: PEExamDataset, store: FeatureStore
+) -> list[str]:
+    """Store what is missing of these exams; what could not be read, a line each."""
+    studies = [exams.get_data_info(number)["study_uid"] for number in range(len(exams))]
+    missing = set(store.missing(studies))
+    rank, world_size = get_dist_info()
+    numbers = [number for number, study in enumerate(studies) if study in missing]
+    loader = DataLoader(
+        _Readable(copy.copy(exams), numbers[rank::world_size]),
+        batch_size=None,
+        num_workers=cfg.test_dataloader.get("num_workers", 0),
+        collate_fn=None,
+    )
+    watch_loader(loader)
+    device = torch.device(get_device())
+    model = model.eval().to(device)
+    precision = cfg.get("precision", "fp32")
+    failed = []
+    title = f"features of {Path(exams.ann_file).stem}"
+    with torch.inference_mode(), autocast(precision, device.type), loaders_tell():
+        for item in track(loader, title, len(numbers[rank::world_size])):
+            if isinstance(item, UserError):
+                failed.append(str(item))
+                print_log(f"left out: {item}", "current", level=30)
+                continue
+            store.write(*_features(model, item))
+    return failed
+
+
+def _features(model: nn.Module, item: Mapping[str, Any]) -> tuple[str, Any]:
+    """The study of an exam, and its features, float (steps, width)."""
+    sample = item["data_samples"]
+    batch = model.data_preprocessor({"inputs": [item["inputs"]], "data_samples": [sample]})
+    features = encode_steps(model.encoder, batch["inputs"], batch["mask"])
+    return sample.study_uid, features[0].float().cpu().numpy()

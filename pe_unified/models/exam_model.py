@@ -1,0 +1,186 @@
+"""Whole exams: one network on every step, what the steps know of each other, and the answers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pe_unified.ct.exam_labels import EXAM_TARGETS
+from pe_unified.datasets.exam_sample import PEExamSample
+from pe_unified.models.exam_steps import encode_steps, exam_targets, step_targets
+from pe_unified.models.partly_frozen import PartlyFrozen
+from pe_unified.models.protocols import Aggregator, Encoder
+from pe_unified.registry import MODELS
+
+_POSITIVE = EXAM_TARGETS.index("positive_exam_for_pe")
+
+
+@MODELS.register_module()
+class PEExam(PartlyFrozen):
+    """Answers for an exam and for its steps, which are slices, chunks of slices, or their features.
+
+    Every part is optional, as long as something is answered:
+
+    - Features come from the ``encoder``; without one the input is features (``in_channels``).
+    - Steps know of each other by the ``aggregator``; without one each stands for itself.
+    - The ``step_head`` answers for every step, the ``exam_head`` for the exam, and the
+      ``pair_head`` compares every two steps of a batch while training.
+
+    So phase one of a two-phase system is an encoder with a step head, phase two an aggregator with
+    both heads on stored features, and a siamese network an encoder with a pair head.
+
+    Args:
+        encoder: config of an :class:`~pe_unified.models.protocols.Encoder`.
+        in_channels: width of the features, where there is no encoder.
+        aggregator: config of an :class:`~pe_unified.models.protocols.Aggregator`.
+        step_head, exam_head, pair_head: configs; ``in_channels`` comes from what they read.
+        steps_read: whether step and pair head read the ``"encoder"``, so that no step knows of
+            another, or the ``"aggregator"``.
+        labels_from: what steps and pairs take for a step's label: its own (``"steps"``), or whether
+            its ``"exam"`` is positive. A pair is positive where both labels are the same.
+        loss_weights: factor on the losses of a head, e.g. ``dict(step=0.95, exam=0.05)``.
+        frozen: names of sub-modules that stand still.
+        data_preprocessor: config.
+    """
+
+    encoder: Encoder | None
+    aggregator: Aggregator | None
+
+    def __init__(
+        self,
+        encoder: Mapping[str, Any] | None = None,
+        in_channels: int | None = None,
+        aggregator: Mapping[str, Any] | None = None,
+        step_head: Mapping[str, Any] | None = None,
+        exam_head: Mapping[str, Any] | None = None,
+        pair_head: Mapping[str, Any] | None = None,
+        steps_read: Literal["encoder", "aggregator"] = "aggregator",
+        labels_from: Literal["steps", "exam"] = "steps",
+        loss_weights: Mapping[str, float] | None = None,
+        frozen: Sequence[str] = (),
+        data_preprocessor: Mapping[str, Any] | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        preprocessor = dict(data_preprocessor or {"type": "pe_unified.PEExamPreprocessor"})
+        super().__init__(MODELS.build(preprocessor), init_cfg)
+        if (encoder is None) == (in_channels is None):
+            raise ValueError("PEExam takes an encoder, or in_channels of stored features")
+        if step_head is None and exam_head is None:
+            raise ValueError("PEExam answers nothing: give it step_head, exam_head or both")
+        if steps_read not in ("encoder", "aggregator") or labels_from not in ("steps", "exam"):
+            raise ValueError(
+                "steps_read is 'encoder' or 'aggregator', labels_from 'steps' or 'exam'; got "
+                f"{steps_read!r} and {labels_from!r}"
+            )
+        self.steps_read, self.labels_from = steps_read, labels_from
+        self.loss_weights = dict(loss_weights or {})
+        self.encoder = MODELS.build(dict(encoder)) if encoder else None
+        width = self.encoder.out_channels if self.encoder else int(in_channels or 0)
+        self.aggregator = MODELS.build({"in_channels": width, **aggregator}) if aggregator else None
+        wide = self.aggregator.out_channels if self.aggregator else width
+        own = width if steps_read == "encoder" else wide
+        self.step_head = _built(step_head, own)
+        self.pair_head = _built(pair_head, own)
+        self.exam_head = _built(exam_head, wide)
+        self.freeze(frozen)
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of the heads that it has."""
+        names = ("step", "exam", "pair")
+        return tuple(name for name in names if getattr(self, f"{name}_head") is not None)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        mask: Tensor,
+        data_samples: Sequence[PEExamSample] | None = None,
+        mode: str = "tensor",
+    ) -> dict[str, Tensor] | list[PEExamSample]:
+        """Run the model; n: exams.
+
+        Args:
+            inputs: float (n, steps, channels, rows, cols) of slices, (n, steps, channels, planes,
+                rows, cols) of chunks, or (n, steps, width) of features.
+            mask: bool (n, steps), True where a step is real; real steps come first.
+            data_samples: one per exam; labels for ``"loss"``.
+            mode: ``"tensor"``: raw outputs; ``"loss"``: losses by name; ``"predict"``: the samples
+                with their predictions set.
+
+        Returns:
+            According to ``mode``. Raw outputs are ``features`` (n, steps, width) of the encoder,
+            logits ``step`` (n, steps) and ``exam`` (n, labels), and ``attention`` (n, labels,
+            steps). Loss keys are ``<head>_loss_<name>``.
+        """
+        if mode == "loss":
+            if data_samples is None:
+                raise ValueError("mode 'loss' needs data_samples")
+            return self.loss(inputs, mask, data_samples)
+        if mode == "predict":
+            return self.predict(inputs, mask, data_samples)
+        if mode == "tensor":
+            return self._outputs(inputs, mask)[0]
+        raise ValueError(f"mode is 'tensor', 'loss' or 'predict', got {mode!r}")
+
+    def _outputs(self, inputs: Tensor, mask: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Raw outputs, and what step and pair head read, (n, steps, channels)."""
+        own = encode_steps(self.encoder, inputs, mask) if self.encoder else inputs.float()
+        found = {"features": own}
+        wide = self.aggregator(own, mask) if self.aggregator else own
+        read = own if self.steps_read == "encoder" else wide
+        if self.step_head is not None:
+            found["step"] = self.step_head(read, mask)
+        if self.exam_head is not None:
+            found["exam"], attention = self.exam_head(wide, mask)
+            if attention is not None:
+                found["attention"] = attention
+        return found, read
+
+    def loss(
+        self, inputs: Tensor, mask: Tensor, data_samples: Sequence[PEExamSample]
+    ) -> dict[str, Tensor]:
+        """Losses of every head, each from the labels that are known."""
+        found, read = self._outputs(inputs, mask)
+        exams, steps = exam_targets(data_samples, mask.device), step_targets(data_samples, mask)
+        if self.labels_from == "exam":
+            steps = exams[:, _POSITIVE, None].expand(mask.shape).masked_fill(~mask, torch.nan)
+        losses: dict[str, dict[str, Tensor]] = {}
+        if self.pair_head is not None:
+            losses["pair"] = self.pair_head.loss(read, mask, steps)
+        if self.step_head is not None:
+            losses["step"] = self.step_head.loss(found["step"], mask, steps)
+        if self.exam_head is not None:
+            losses["exam"] = self.exam_head.loss(
+                found["exam"], mask, exams, found.get("step"), steps
+            )
+        return {
+            f"{head}_{name}": value * self.loss_weights.get(head, 1.0)
+            for head, values in losses.items()
+            for name, value in values.items()
+        }
+
+    def predict(
+        self,
+        inputs: Tensor,
+        mask: Tensor,
+        data_samples: Sequence[PEExamSample] | None = None,
+    ) -> list[PEExamSample]:
+        """Predictions, set on the samples; on new ones where none are given."""
+        samples = list(data_samples or (PEExamSample() for _ in inputs))
+        found, _ = self._outputs(inputs, mask)
+        answers = {"pred_steps": found["step"].sigmoid()} if "step" in found else {}
+        if self.exam_head is not None:
+            probabilities = self.exam_head.probabilities(found["exam"])
+            for sample, row in zip(samples, probabilities):
+                sample.pred_exam = row
+        if "attention" in found:
+            answers["attention"] = self.exam_head.spread(found["attention"])
+        for name, values in answers.items():
+            for sample, row, real in zip(samples, values, mask):
+                sample.set_field(row[..., real], name)
+        return samples
+
+
+def _built(head: Mapping[str, Any] | None, width: int) -> nn.Module | None:
+    return None if head is None else MODELS.build({"in_channels": width, **head})

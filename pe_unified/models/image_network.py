@@ -1,0 +1,28 @@
+"""Which part of a model's config takes the images."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def image_network(model: Mapping[str, Any]) -> tuple[Any, str]:
+    """The config of the network that takes images, and its place in the model's.
+
+    Returns:
+        ``model["backbone"]`` of a slice model; of an exam model its encoder, or the backbone in
+        it. ``(None, "")`` where stored features come in.
+    """
+    if model.get("backbone"):
+        return model["backbone"], "backbone"
+    encoder = model.get("encoder")
+    if not encoder:
+        return None, ""
+    if encoder.get("backbone"):
+        return encoder["backbone"], "encoder.backbone"
+    return encoder, "encoder"
+
+
+def without_start(model: Mapping[str, Any]) -> None:
+    """Take out where the weights start from: a checkpoint brings its own."""
+    network, _ = image_network(model)
+    if network:
+        network["pretrained"] = None
