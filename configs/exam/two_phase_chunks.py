@@ -32,8 +32,8 @@ model = dict(
     type="PEExam",
     data_preprocessor=dict(
         type="PEExamPreprocessor",
-        mean=[110.2, 100.6, 96.2],  # of Kinetics-400, in grey levels
-        std=[58.1, 56.6, 55.3],
+        mean=[110.2, 100.6, 96.0],  # of Kinetics-400, in grey levels
+        std=[58.1, 56.5, 55.3],
     ),
     encoder=dict(type="R3D18Encoder", pretrained=pretrained, frozen_stages=frozen_stages),
     step_head=dict(type="StepHead"),

@@ -54,10 +54,10 @@ class Recipe:
         return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
 
 
-def digest_of_weights(module: torch.nn.Module) -> str:
-    """Of every tensor of a module, by its name."""
+def digest_of_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Of tensors by their names, as a module's ``state_dict`` gives them."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().float().numpy().tobytes())
     return digest.hexdigest()

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from pe_unified.datasets.exam_dataset import PEExamDataset
-from pe_unified.datasets.feature_store import FeatureStore, Recipe, digest_of_weights
+from pe_unified.datasets.feature_store import FeatureStore, Recipe, digest_of_tensors
 from pe_unified.datasets.slice_dataset import Draw
 from pe_unified.engine.config import ConfigError, annotation_files
 from pe_unified.engine.loaders import loaders_tell, watch_loader
@@ -79,7 +79,7 @@ def extract(cfg: Config, folder: Path, checkpoint: str | Path | None = None) -> 
     weights = folder / "iter_0.pth"
     recipe = Recipe(
         encoder=cfg.model.encoder.to_dict(),
-        weights=digest_of_weights(model.encoder),
+        weights=digest_of_tensors(model.encoder.state_dict()),
         pipeline=[dict(step) for step in dataset.pipeline],
         steps=dict(dataset.get("steps") or {"type": "SliceSteps"}),
         normalisation=dict(cfg.model.get("data_preprocessor") or {}),

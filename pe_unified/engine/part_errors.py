@@ -4,11 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from torch import nn
 
+from pe_unified.ct.exam_labels import EXAM_TARGETS
+from pe_unified.datasets.exam_dataset import PEExamDataset
 from pe_unified.datasets.slice_dataset import PESliceDataset
 from pe_unified.engine.config import ConfigError
 from pe_unified.errors import UserError, one_line
+from pe_unified.models.exam_model import PEExam
 from pe_unified.models.slice_model import PEUnified
 from pe_unified.tasks import TASKS
 
@@ -38,6 +42,8 @@ def require_labels(model: nn.Module, dataset: Any) -> None:
     Negative slices know all labels, so these alone say nothing. Other networks and data sets than
     the package's own are let pass.
     """
+    if isinstance(model, PEExam) and isinstance(dataset, PEExamDataset):
+        _require_both_classes(model, dataset)
     if not isinstance(model, PEUnified) or not isinstance(dataset, PESliceDataset):
         return
     for task in (TASKS[name] for name in model.tasks):
@@ -48,6 +54,26 @@ def require_labels(model: nn.Module, dataset: Any) -> None:
                 f"{dataset.ann_file}: none of its {len(dataset)} slices shows embolism by its "
                 f"{task.labels}, so the {task.head} would learn nothing; take a config without it, "
                 "or merge a set that has such slices into this one (pe-unified merge)"
+            )
+
+
+def _require_both_classes(model: PEExam, dataset: PEExamDataset) -> None:
+    """Exams, or their steps, of which all known labels are the same teach nothing."""
+    items = [dataset.get_data_info(index) for index in range(len(dataset))]
+    if model.exam_head is not None:
+        columns = np.array([item["targets"] for item in items])[:, model.exam_head.columns]
+        if not any(len(np.unique(column[~np.isnan(column)])) > 1 for column in columns.T):
+            answered = ", ".join(EXAM_TARGETS[column] for column in model.exam_head.columns)
+            raise ConfigError(
+                f"{dataset.ann_file}: of its {len(items)} exams, none differ in what is known of "
+                f"{answered}, so the exam_head would learn nothing; train on exams of both kinds"
+            )
+    elif model.step_head is not None and model.labels_from == "steps":
+        known = {label for item in items for label in item["step_labels"]} & {0.0, 1.0}
+        if len(known) < 2:
+            raise ConfigError(
+                f"{dataset.ann_file}: the labels of its steps are all {known or 'unknown'}, so the "
+                "step_head would learn nothing; train on exams of both kinds"
             )
 
 

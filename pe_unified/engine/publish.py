@@ -9,8 +9,11 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from pe_unified.disclaimer import unique
 from pe_unified.engine.evaluate import validate_checkpoint
+from pe_unified.engine.knobs import kind_of
 from pe_unified.engine.runner import save_atomically
+from pe_unified.engine.whole_exam_model import with_encoder
 from pe_unified.evaluation.verdict import choose_exam_thresholds
 from pe_unified.inference.converted import judge_exams, whole_exams
 from pe_unified.inference.model import load_model
@@ -99,8 +102,16 @@ def publish(cfg: Config, checkpoint: Path, out: Path) -> dict[str, Any]:
         for key in ("iter", "pe_unified", "step", "parents", "seed", "dataset_meta")
     }
     meta["trained_on"] = training_data(stored)
-    meta = _without_places({**meta, "cfg": _for_others(_with_losses(cfg.to_dict(), own))})
-    published = {"meta": {**meta, "validated": validated}, "state_dict": stored["state_dict"]}
+    settings, tensors = _with_losses(cfg.to_dict(), own), stored["state_dict"]
+    if settings.get("features"):
+        made = with_encoder(settings, tensors, cfg.get("trust_checkpoint", False))
+        settings, tensors = made.settings, made.tensors
+        meta["trained_on"] = unique([*made.trained_on, *meta["trained_on"]])
+    meta = _without_places({**meta, "cfg": _for_others(settings)})
+    published = {"meta": {**meta, "validated": validated}, "state_dict": tensors}
+    if kind_of(cfg.model) != "PEUnified":
+        save_atomically(published, out)
+        return validated
     candidate = out.with_name(f".{out.name}.candidate")
     try:
         save_atomically(published, candidate)

@@ -224,6 +224,7 @@ class PERunner(Runner):
                 "step": self.cfg.get("step"),
                 "parents": self.parents,
                 "trained_on": self.trained_on(),
+                "features": features_key(self.train_dataloader.dataset),
                 # Thresholds of other weights are none of these.
                 "validated": self.validated if self.validated_iter == finished else {},
                 "best": self.best,
@@ -325,6 +326,12 @@ class PERunner(Runner):
         """What the weights have learned from, here and before: see ``training_data``."""
         own = training_sources(self.train_dataloader.dataset)
         return unique([*({**each, "step": self.cfg.get("step")} for each in own), *self.inherited])
+
+
+def features_key(dataset: Any) -> str | None:
+    """Which features a data set reads in place of slices, None where it reads slices."""
+    store = getattr(dataset, "store", None)
+    return store.key if store else None
 
 
 def save_atomically(checkpoint: dict, path: Path) -> None:

@@ -36,9 +36,9 @@ def for_answers(path: str | Path, model: dict, *pipelines: Any, trust: bool) -> 
     Raises:
         CheckpointError: names a part that is not known.
     """
-    for head in ("cls_head", "seg_head"):
-        if model.get(head):
-            model[head].pop("losses", None)
+    for part in model.values():
+        if isinstance(part, dict):
+            part.pop("losses", None)
     if not trust:
         for each in (model, *pipelines):
             _require_registered(path, each)

@@ -1,0 +1,76 @@
+"""An exam model on stored features, made one with the network that gives the features."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from pe_unified.datasets.feature_store import FeatureStore, digest_of_tensors
+from pe_unified.models.weights import (
+    CheckpointError,
+    load_checkpoint_safely,
+    tensors_of,
+    training_data,
+)
+
+_SPLITS = ("train", "val", "test")
+#: What the top level of a config says of the input.
+_OF_THE_INPUT = ("input_size", "windows", "neighbours")
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A model that takes slices, in place of one that takes their features.
+
+    Fields:
+        settings: config, of the encoder too, and of what slices go through before it.
+        tensors: weights of both, by name.
+        trained_on: what the encoder was trained on.
+    """
+
+    settings: dict[str, Any]
+    tensors: dict[str, Tensor]
+    trained_on: list[dict[str, Any]]
+
+
+def with_encoder(
+    settings: Mapping[str, Any], tensors: Mapping[str, Tensor], trust: bool = False
+) -> Whole:
+    """Put the encoder into a model that was trained on its features.
+
+    Args:
+        settings: config of the model, with the folder of its ``features``.
+        tensors: its weights, by name.
+        trust: see :func:`~pe_unified.models.weights.load_checkpoint_safely`.
+
+    Raises:
+        FeatureError: the features are not there.
+        CheckpointError: the weights of the encoder are not there, or are others by now.
+    """
+    store = FeatureStore(settings["features"])
+    recipe = store.recipe
+    path = (store.folder / recipe.checkpoint).resolve()
+    stored = load_checkpoint_safely(path, trust)
+    encoder = {
+        name: value for name, value in tensors_of(stored).items() if name.startswith("encoder.")
+    }
+    bare = {name.removeprefix("encoder."): value for name, value in encoder.items()}
+    if digest_of_tensors(bare) != recipe.weights:
+        raise CheckpointError(
+            f"{path}: not the weights that made the features of {store.folder}; extract them "
+            "again, and train again on these"
+        )
+    whole = copy.deepcopy(dict(settings))
+    whole["model"] = {**whole["model"], "encoder": dict(recipe.encoder)}
+    whole["model"]["data_preprocessor"] = dict(recipe.normalisation)
+    whole["model"].pop("in_channels")
+    for split in _SPLITS:
+        dataset = (whole.get(f"{split}_dataloader") or {}).get("dataset")
+        if dataset:
+            dataset |= {"pipeline": recipe.pipeline, "steps": dict(recipe.steps), "features": None}
+    whole.pop("features")
+    own = (stored.get("meta") or {}).get("cfg") or {}
+    whole |= {name: own[name] for name in _OF_THE_INPUT if name in own}
+    return Whole(whole, {**encoder, **tensors}, training_data(stored))
