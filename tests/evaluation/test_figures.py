@@ -1,5 +1,8 @@
 """Figures are whole, named, and show what they were given; how they look is for the eye."""
 
+from dataclasses import replace
+from itertools import combinations
+
 import cv2
 import numpy as np
 import pytest
@@ -7,13 +10,17 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from mmengine.structures import InstanceData, PixelData
+from sklearn.calibration import calibration_curve
 
 from pe_unified.ct.hu import write_slice_png
 from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.disclaimer import RESEARCH_LINE
 from pe_unified.evaluation import figures
+from pe_unified.evaluation.calibration import expected_calibration_error
 from pe_unified.evaluation.detection import DetTable, match_slice
+from pe_unified.evaluation.exams import ExamTable
 from pe_unified.evaluation.figures import overlays as figure_overlays
 from pe_unified.evaluation.figures.curves import roc_band
 from pe_unified.evaluation.figures.style import footer, new_figure
@@ -101,6 +108,96 @@ def test_roc_band_encloses_the_curve_and_is_absent_for_one_patient():
     assert ((low <= curve + 1e-9) & (curve <= high + 1e-9)).mean() > 0.95
     single = SliceTable.build(["P"] * 80, table.label, table.score)
     assert np.isnan(roc_band(single, 300)).all()
+
+
+def exam_table(seed: int, exams: int = 60, targets: int = 10) -> ExamTable:
+    """The first ``targets`` of the ten are answered."""
+    generator = np.random.default_rng(seed)
+    label = (generator.random((exams, 10)) < 0.4).astype(float)
+    score = np.clip(0.3 * label + 0.7 * generator.random((exams, 10)), 0, 1)
+    score[:, targets:] = np.nan
+    nothing = [None] * exams
+    return ExamTable.build([f"P{index}" for index in range(exams)], label, score, nothing, nothing)
+
+
+def test_reliability(tmp_path, texts):
+    path = tmp_path / "figures" / "reliability.png"
+    unknown = replace(exam_table(0), label=np.full((60, 10), np.nan))
+    arms = {"scratch": exam_table(0), "reused": exam_table(1), "none": unknown}
+    figures.reliability_figure(arms, path, note="Synthetic data", resamples=50)
+    assert_picture(path)
+    positive = arms["reused"].of("positive_exam_for_pe")
+    error = expected_calibration_error(positive.label, positive.score)
+    assert any(f"reused: ECE {error:.3f} [0." in text and "Brier" in text for text in texts)
+    assert "none: no exam is known and answered" in texts
+
+
+def test_reliability_shows_the_bins_with_their_intervals(tmp_path, monkeypatch):
+    lines, draw = [], Axes.plot
+    monkeypatch.setattr(
+        Axes, "plot", lambda *args, **kw: lines.append(args[1:3]) or draw(*args, **kw)
+    )
+    table = exam_table(0)
+    figures.reliability_figure({"reused": table}, tmp_path / "one.png", resamples=20)
+    positive = table.of("positive_exam_for_pe")
+    share, mean = calibration_curve(positive.label, positive.score, n_bins=10, strategy="quantile")
+    _, *bars, curve = lines
+    np.testing.assert_allclose(curve, [mean, share])
+    assert len(bars) == 10
+    for bar, value in zip(bars, share):
+        found = round(6 * value), 6
+        np.testing.assert_allclose(bar[1], proportion_of_wilson(*found))
+
+
+def proportion_of_wilson(found: int, cases: int) -> tuple[float, float]:
+    """Wilson's interval (1927) in closed form, of 95 %."""
+    z, share = 1.959964, found / cases
+    centre = share + z**2 / (2 * cases)
+    reach = z * np.sqrt(share * (1 - share) / cases + z**2 / (4 * cases**2))
+    return tuple((centre + sign * reach) / (1 + z**2 / cases) for sign in (-1, 1))
+
+
+def test_every_exam_label_has_a_curve(tmp_path, texts):
+    path = tmp_path / "exams.png"
+    arms = {"scratch": exam_table(0), "reused": exam_table(1)}
+    figures.exam_roc_figure(arms, path, note="Synthetic data", resamples=20)
+    assert_picture(path)
+    assert {"Positive exam", "Left-sided", "RV/LV below 1", "scratch", "reused"} <= set(texts)
+    assert sum("[0." in text for text in texts) == 20
+
+
+def test_labels_that_nobody_answers_have_no_panel(tmp_path, texts):
+    arms = {f"arm {seed}": exam_table(seed, targets=3) for seed in range(5)}
+    figures.exam_roc_figure(arms, tmp_path / "exams.png", resamples=20)
+    assert {"Positive exam", "Negative exam", "Indeterminate"} <= set(texts)
+    assert "Chronic" not in texts and not [text for text in texts if "[0." in text]
+    with pytest.raises(ValueError, match="chronic_pe, central_pe"):
+        figures.exam_roc_figure(arms, tmp_path / "none.png", targets=("chronic_pe", "central_pe"))
+
+
+@pytest.mark.parametrize("arms", [1, 6])
+def test_no_text_of_exam_curves_lies_on_another(tmp_path, monkeypatch, arms):
+    drawn, draw = [], Text.draw
+
+    def note(text, renderer, *args, **kwargs):
+        draw(text, renderer, *args, **kwargs)
+        if text.get_text() and text.get_visible():
+            drawn.append((text.get_text(), text.get_window_extent(renderer)))
+
+    def apart(figure, path, **kwargs):
+        path.touch()
+        drawn.clear()
+        FigureCanvasAgg(figure).draw()
+        assert drawn
+        for (one, first), (two, second) in combinations(drawn, 2):
+            assert not first.overlaps(second), (one, two)
+
+    monkeypatch.setattr(Text, "draw", note)
+    monkeypatch.setattr(Figure, "savefig", apart)
+    tables = {f"arm {seed} with a name": exam_table(seed) for seed in range(arms)}
+    figures.exam_roc_figure(tables, tmp_path / "all.png", resamples=5)
+    figures.exam_roc_figure(tables, tmp_path / "one.png", ["central_pe"], resamples=5)
+    figures.reliability_figure(tables, tmp_path / "bins.png", resamples=5)
 
 
 def test_precision_recall(tmp_path, texts):

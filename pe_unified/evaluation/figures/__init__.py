@@ -2,20 +2,23 @@
 
 Each takes arrays or dicts and a path, writes the whole file or none, and says in its footer
 what it is told to ("synthetic data") and that this is research software. Bands and bars are
-95 % intervals over patients.
+95 % intervals over patients, but for those of reliability curves.
 """
 
 from pe_unified.evaluation.figures.arms import difference_figure, seed_figure, step_figure
 from pe_unified.evaluation.figures.curves import froc_figure, precision_recall_figure, roc_figure
+from pe_unified.evaluation.figures.exams import exam_roc_figure, reliability_figure
 from pe_unified.evaluation.figures.overlays import SliceView, montage_figure, overlay_figure
 
 __all__ = [
     "SliceView",
     "difference_figure",
+    "exam_roc_figure",
     "froc_figure",
     "montage_figure",
     "overlay_figure",
     "precision_recall_figure",
+    "reliability_figure",
     "roc_figure",
     "seed_figure",
     "step_figure",

@@ -3,17 +3,23 @@
 import math
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from pe_unified.evaluation.detection import DetTable, precision_recall_points
-from pe_unified.evaluation.figures.style import FAINT, arm_style, new_figure, unit_axes
+from pe_unified.evaluation.figures.style import (
+    FAINT,
+    arm_style,
+    new_figure,
+    unit_axes,
+    with_interval,
+)
 from pe_unified.evaluation.froc import LesionTable
 from pe_unified.evaluation.intervals import (
     LEVEL,
     RESAMPLES,
-    Estimate,
     FloatArray,
     estimate,
     interval_ends,
@@ -24,7 +30,7 @@ from pe_unified.evaluation.slices import SliceTable, roc_points
 #: False-positive rates at which the band of a ROC curve is drawn.
 _RATES = np.linspace(0.0, 1.0, 101)
 #: Arms of which bands can still be told apart.
-_MOST_BANDS = 3
+MOST_BANDS = 3
 
 
 def roc_figure(
@@ -45,22 +51,42 @@ def roc_figure(
     """
     with new_figure(path, 4.6, 4.4, note) as figure:
         axes = figure.add_subplot()
-        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
         for index, (name, table) in enumerate(arms.items()):
-            style = arm_style(index)
-            fpr, sensitivity, cuts = roc_points(table.score, table.label)
-            if np.isnan([fpr[-1], sensitivity[-1]]).any():
-                axes.plot([], [], label=f"{name}: one class only", **style)
-                continue
             area = estimate(table.statistic(0.5), table.units, resamples)["auc"]
-            if len(arms) <= _MOST_BANDS:
-                low, high = roc_band(table, resamples)
-                axes.fill_between(_RATES, low, high, color=style["color"], alpha=0.15, linewidth=0)
-            axes.plot(fpr, sensitivity, label=f"{name}: AUC {_with_interval(area)}", **style)
-            _mark(axes, fpr, sensitivity, cuts, (thresholds or {}).get(name), style["color"])
+            known = not math.isnan(area.value)
+            said = f"AUC {with_interval(area)}" if known else "one class only"
+            style = {**arm_style(index), "label": f"{name}: {said}"}
+            if not known:
+                axes.plot([], [], **style)
+                continue
+            points = draw_roc(axes, table, style, resamples if len(arms) <= MOST_BANDS else 0)
+            _mark(axes, *points, (thresholds or {}).get(name), style["color"])
+        draw_chance(axes)
         unit_axes(axes, "1 − specificity", "Sensitivity")
         axes.set_title(title)
         axes.legend(loc="lower right", handlelength=2.6)
+
+
+def draw_chance(axes: Axes) -> None:
+    """The curve of a coin, or of probabilities that mean what they say: the diagonal."""
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
+
+
+def draw_roc(
+    axes: Axes, table: SliceTable, style: Mapping[str, Any], resamples: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The curve of cases of both classes, with its band; the points of :func:`roc_points`.
+
+    Args:
+        style: of the line; its colour is the band's.
+        resamples: subsets of the patients; 0 draws no band.
+    """
+    points = roc_points(table.score, table.label)
+    if resamples:
+        low, high = roc_band(table, resamples)
+        axes.fill_between(_RATES, low, high, color=style["color"], alpha=0.15, linewidth=0)
+    axes.plot(*points[:2], **style)
+    return points
 
 
 def roc_band(
@@ -104,7 +130,7 @@ def precision_recall_figure(
                 continue
             recall, precision, cuts = precision_recall_points(table)
             average = estimate(table.statistic(0.5), table.units, resamples)["mAP_50"]
-            axes.plot(recall, precision, label=f"{name}: AP {_with_interval(average)}", **style)
+            axes.plot(recall, precision, label=f"{name}: AP {with_interval(average)}", **style)
             _mark(axes, recall, precision, cuts, (thresholds or {}).get(name), style["color"])
         unit_axes(axes, "Recall", "Precision")
         axes.set_title(title)
@@ -143,7 +169,7 @@ def froc_figure(
                 linewidth=0,
             )
             mean = estimate(table.statistic(), table.units, resamples)["mean_sensitivity"]
-            label = f"{name}: mean {_with_interval(mean)}"
+            label = f"{name}: mean {with_interval(mean)}"
             axes.plot(rates, [point.value for point in curve], label=label, **style)
         axes.set_xscale("log", base=2)
         ticks = [rate for rate in (0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32) if rate <= most_false]
@@ -166,9 +192,3 @@ def _mark(
     called = np.flatnonzero(cuts >= threshold) if threshold is not None else np.zeros(0, int)
     if len(called):
         axes.plot(x[called[-1]], y[called[-1]], "o", color=colour, mec="white", ms=7, zorder=5)
-
-
-def _with_interval(found: Estimate) -> str:
-    if math.isnan(found.low):
-        return f"{found.value:.3f}"
-    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"

@@ -1,5 +1,6 @@
 """How every figure looks: colours that colour-blind readers can tell apart, and the footer."""
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import text_to_path
 
 from pe_unified.disclaimer import RESEARCH_LINE
+from pe_unified.evaluation.intervals import Estimate
 from pe_unified.files import appearing
 
 #: Okabe and Ito's palette, without yellow and black; line styles tell the same apart in grey.
@@ -118,3 +120,9 @@ def unit_axes(axes: Axes, x_label: str, y_label: str) -> None:
     ticks = (0, 0.2, 0.4, 0.6, 0.8, 1.0)
     axes.set_xticks(ticks)
     axes.set_yticks(ticks)
+
+
+def with_interval(found: Estimate, digits: int = 3) -> str:
+    """``0.931 [0.902, 0.954]``, or the value alone where it has no interval."""
+    value, low, high = (f"{each:.{digits}f}" for each in (found.value, found.low, found.high))
+    return value if math.isnan(found.low) else f"{value} [{low}, {high}]"
