@@ -5,6 +5,7 @@ from pe_unified.datasets.exam_dataset import PEExamDataset
 from pe_unified.datasets.exam_loading import LoadExamSlices, LoadStepFeatures, PackExamInputs
 from pe_unified.datasets.exam_sample import PEExamSample
 from pe_unified.datasets.exam_steps import ChunkSteps, LungSlices, SliceSteps
+from pe_unified.datasets.feature_store import FeatureError, FeatureStore
 from pe_unified.datasets.intensity import CTWindows, HUJitter
 from pe_unified.datasets.loading import LoadCTSlice, LoadPELabels
 from pe_unified.datasets.packing import PackPEInputs
@@ -28,6 +29,8 @@ __all__ = [
     "CropToLungs",
     "DatasetError",
     "Draw",
+    "FeatureError",
+    "FeatureStore",
     "HUJitter",
     "LoadCTSlice",
     "LoadExamSlices",

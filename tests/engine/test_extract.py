@@ -1,0 +1,159 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+from tiny_exam_run import small_exam_config
+from tiny_exams import change, write_tiny_exams
+
+from pe_unified.datasets import FeatureStore
+from pe_unified.engine import ConfigError, PERunner
+from pe_unified.engine.evaluate import evaluate_checkpoint
+from pe_unified.engine.extract import extract
+from pe_unified.engine.publish import publish
+from pe_unified.errors import UserError
+from pe_unified.models.weights import CheckpointError, load_checkpoint_safely
+from pe_unified.registry import DATASETS, MODELS
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_tiny_exams(tmp_path / "data")
+
+
+@pytest.fixture
+def encoder(repository, data, tmp_path):
+    """A trained model of slices, as exams of steps that do not know of each other."""
+    cfg = small_exam_config(repository, data, tmp_path / "slices", "shared_features", max_iters=2)
+    PERunner.from_cfg(cfg).train()
+    return cfg, tmp_path / "slices/iter_2.pth"
+
+
+def built(stored, part=MODELS):
+    with DefaultScope.overwrite_default_scope("pe_unified"):
+        return part.build(stored)
+
+
+def test_features_are_what_the_encoder_gives_of_the_test_input(encoder, data, tmp_path):
+    cfg, checkpoint = encoder
+    found = extract(cfg, tmp_path / "out", checkpoint)
+    assert found.exams == 16
+    model = built(cfg.model).eval()
+    model.load_state_dict(load_checkpoint_safely(checkpoint)["state_dict"])
+    exams = built({**cfg.test_dataloader.dataset, "ann_file": "annotations/train.json"}, DATASETS)
+    for number in (0, 5):
+        item = exams[number]
+        batch = model.data_preprocessor({"inputs": [item["inputs"]]})
+        with torch.no_grad():
+            golden = model(batch["inputs"], batch["mask"])["features"][0].numpy()
+        stored = found.store.read(item["data_samples"].study_uid, len(golden))
+        np.testing.assert_allclose(stored, golden, rtol=2e-3, atol=1e-4)
+
+
+def test_it_goes_on_where_it_stopped_and_other_weights_have_a_folder_of_their_own(
+    encoder, repository, data, tmp_path
+):
+    cfg, checkpoint = encoder
+    first = extract(cfg, tmp_path / "out", checkpoint)
+    (first.store.folder / "1.2.7.npy").unlink()
+    again = extract(cfg, tmp_path / "out", checkpoint)
+    assert again.store.folder == first.store.folder and "1.2.7" in again.store
+    stored = torch.load(checkpoint, weights_only=True)
+    stored["state_dict"]["encoder.backbone.conv1.weight"] += 1
+    torch.save(stored, tmp_path / "other.pth")
+    other = extract(cfg, tmp_path / "out", tmp_path / "other.pth")
+    assert other.store.folder != first.store.folder
+    cfg.test_dataloader.dataset.pipeline[3].windows = ["lung", "lung", "lung"]
+    assert extract(cfg, tmp_path / "out", checkpoint).store.key not in (
+        first.store.key,
+        other.store.key,
+    )
+
+
+def test_an_exam_that_cannot_be_read_is_named_and_the_others_are_done(encoder, data, tmp_path):
+    cfg, checkpoint = encoder
+    (data / "images/PAT003/0005.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"PAT003.*the features of all other exams are in"):
+        extract(cfg, tmp_path / "out", checkpoint)
+    (folder,) = (tmp_path / "out").glob("features-*")
+    assert len(list(folder.glob("*.npy"))) == 15
+    assert FeatureStore(folder).missing(["1.2.3", "1.2.4"]) == ["1.2.3"]
+
+
+def test_an_encoder_without_weights_extracts_nothing(repository, data, tmp_path):
+    cfg = small_exam_config(repository, data, tmp_path / "w", "shared_features")
+    with pytest.raises(ConfigError, match="nobody gives the encoder its weights"):
+        extract(cfg, tmp_path / "out")
+    cfg = small_exam_config(repository, data, tmp_path / "w", "shared_gru", features="there")
+    with pytest.raises(ConfigError, match="no encoder"):
+        extract(cfg, tmp_path / "out")
+
+
+@pytest.fixture
+def on_features(encoder, repository, data, tmp_path):
+    """A model of exams that was trained on features: its config, its checkpoint, the features."""
+    cfg, checkpoint = encoder
+    store = extract(cfg, tmp_path / "out", checkpoint).store
+    settings = dict(features=str(store.folder), max_iters=10)
+    cfg = small_exam_config(repository, data, tmp_path / "exams", "shared_gru", **settings)
+    PERunner.from_cfg(cfg).train()
+    return cfg, tmp_path / "exams/iter_10.pth", store
+
+
+def test_a_published_model_answers_on_slices_as_it_did_on_features(on_features, data, tmp_path):
+    cfg, checkpoint, _ = on_features
+    cfg.work_dir = str(tmp_path / "publish")
+    validated = publish(cfg, checkpoint, tmp_path / "model.pth")
+    assert "exam/threshold" in validated
+    stored = load_checkpoint_safely(tmp_path / "model.pth")
+    whole = stored["meta"]["cfg"]
+    model = built(whole["model"]).eval()
+    model.load_state_dict(stored["state_dict"], strict=True)
+    parts = built(cfg.model).eval()
+    parts.load_state_dict(load_checkpoint_safely(checkpoint)["state_dict"])
+    settings = {**whole["test_dataloader"]["dataset"], "data_root": str(data)}
+    for images, features in zip(
+        built(settings, DATASETS), built(cfg.test_dataloader.dataset, DATASETS)
+    ):
+        (one,) = model.test_step({key: [value] for key, value in images.items()})
+        (other,) = parts.test_step({key: [value] for key, value in features.items()})
+        torch.testing.assert_close(one.pred_exam, other.pred_exam, atol=2e-3, rtol=0)
+        torch.testing.assert_close(one.pred_steps, other.pred_steps, atol=2e-3, rtol=0)
+    assert str(tmp_path) not in json.dumps(stored["meta"], default=str)
+    assert whole["input_size"] == 32 and "features" not in whole
+
+
+def test_features_of_another_network_are_refused(on_features, tmp_path):
+    cfg, checkpoint, store = on_features
+    other = FeatureStore.create(
+        tmp_path, type(store.recipe)(**{**vars(store.recipe), "weights": "x"})
+    )
+    for file in store.folder.glob("*.npy"):
+        (other.folder / file.name).write_bytes(file.read_bytes())
+    for split in ("val", "test"):
+        cfg[f"{split}_dataloader"].dataset.features = str(other.folder)
+    with pytest.raises(ConfigError, match="of another network or input"):
+        evaluate_checkpoint(cfg, checkpoint)
+
+
+def test_weights_that_changed_since_are_not_published(on_features, tmp_path):
+    cfg, checkpoint, store = on_features
+    made = store.folder.parent / "iter_0.pth"
+    stored = torch.load(made, weights_only=True)
+    stored["state_dict"]["encoder.backbone.conv1.weight"] += 1
+    torch.save(stored, made)
+    with pytest.raises(CheckpointError, match="not the weights that made the features"):
+        publish(cfg, checkpoint, tmp_path / "model.pth")
+
+
+def test_exams_of_one_class_teach_nothing(repository, data, tmp_path):
+    def edit(content):
+        content["exams"] = content["exams"][::2]
+
+    change(data, "train", edit)
+    cfg = small_exam_config(repository, data, tmp_path / "w", "semi_weak")
+    cfg.model.encoder.backbone.update(depth=18, base_channels=4)
+    cfg.train_dataloader.sampler.type = "SliceSampler"
+    with pytest.raises(ConfigError, match="of its 4 exams, none differ in what is known of"):
+        PERunner.from_cfg(cfg).train()
