@@ -1,6 +1,9 @@
 """Siamese network on the 20 slices with most lung: pairs of slices, and the exam by attention.
 
 pe-unified train exam/siamese --data-root data/pe
+
+Time: not measured at this size; that of the small form is in docs/exams.md.
+Result: not known on a public set; on painted exams, made small: docs/exams.md.
 """
 
 _base_ = [

@@ -4,6 +4,9 @@ Its code shares no weights and compares no pairs; the label of every slice is th
 an exam's score is the mean of its slices'.
 
 pe-unified train exam/siamese_published --data-root data/pe
+
+Time: not measured at this size; that of the small form is in docs/exams.md.
+Result: not known on a public set; on painted exams, made small: docs/exams.md.
 """
 
 _base_ = "siamese.py"

@@ -1,6 +1,9 @@
 """The two-phase system: chunks, their features, then exams from these, in three forms.
 
 pe-unified steps exam/two_phase --data-root data/pe
+
+Time: not measured at this size; that of the small form is in docs/exams.md.
+Result: not known on a public set; on painted exams, made small: docs/exams.md.
 """
 
 steps = [

@@ -1,6 +1,9 @@
 """The winner-style system: slices with neighbours, their features, exams, and the heart apart.
 
 pe-unified steps exam/winner --data-root data/pe
+
+Time: not measured at this size; that of the small form is in docs/exams.md.
+Result: not known on a public set; on painted exams, made small: docs/exams.md.
 """
 
 steps = [

@@ -1,6 +1,9 @@
 """RV/LV ratio from the slices through the heart alone.
 
 pe-unified train exam/winner_heart --data-root data/pe --cfg-options features=FOLDER
+
+Time: not measured at this size; that of the small form is in docs/exams.md.
+Result: not known on a public set; on painted exams, made small: docs/exams.md.
 """
 
 _base_ = "winner_gru.py"
