@@ -7,7 +7,6 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import torch
-from mmcv.cnn import fuse_conv_bn
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings
@@ -17,6 +16,7 @@ from pe_unified.disclaimer import training_notice
 from pe_unified.errors import one_line
 from pe_unified.evaluation.verdict import threshold_as_written
 from pe_unified.inference.engines import Engine, exported_folder, open_engine
+from pe_unified.inference.fusing import fuse_batch_norms
 from pe_unified.models.image_network import without_start
 from pe_unified.models.known_parts import for_answers
 from pe_unified.models.slice_model import PEUnified
@@ -155,7 +155,7 @@ def load_model(
             model = MODELS.build(cfg.model)
             transforms = tuple(TRANSFORMS.build(step) for step in steps)
         model.load_state_dict(stored["state_dict"], strict=True)
-        fuse_conv_bn(model.eval())
+        fuse_batch_norms(model.eval())
     except CheckpointError:
         raise
     except (KeyError, AttributeError, TypeError, ValueError, RuntimeError, ImportError) as error:
