@@ -28,7 +28,7 @@ CONFIGS = sorted(
     [*ROOT.glob("*.py"), *(ROOT / "ablations").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
 )
 #: Those with all steps and their controls.
-WHOLE = [path for path in RECIPES if path.stem not in ("steps", "exams")]
+WHOLE = [path for path in RECIPES if path.stem != "steps"]
 #: All that a user runs.
 RUN = sorted(path for path in ROOT.rglob("*.py") if "_base_" not in path.parts)
 

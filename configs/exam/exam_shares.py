@@ -3,7 +3,7 @@
 pe-unified steps exam/exam_shares --data-root data/pe
 
 Time: six times that of semi_weak.py.
-Result: not known on a public set; on painted ones, made small: docs/exams.md.
+Result: not known.
 """
 
 _base_ = "label_shares.py"

@@ -6,7 +6,7 @@ Labels of single slices, evenly through all exams; exam_shares.py hides those of
 figure is masked_label_portion.png.
 
 Time: six times that of semi_weak.py.
-Result: not known on a public set; on painted ones, made small: docs/exams.md.
+Result: not known.
 """
 
 settings = dict(masked_label_mode="even")

@@ -6,8 +6,8 @@ per exam, no labels hidden outside training, padding masked.
 pe-unified train exam/semi_weak_published --data-root data/pe \\
     --cfg-options masked_label_portion=0.75
 
-Time: not measured at this size; that of the small form is in docs/exams.md.
-Result: not known on a public set; on painted exams, made small: docs/exams.md.
+Time: not measured.
+Result: not known.
 """
 
 _base_ = "semi_weak.py"

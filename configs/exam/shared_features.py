@@ -5,8 +5,8 @@ The backbone comes from s1_cls: shared.py, or
 pe-unified extract exam/shared_features --data-root data/pe \\
     --reuse encoder.backbone:backbone=work_dirs/pe_cls_r50/iter_20000.pth
 
-Time: not measured at this size; that of the small form is in docs/exams.md.
-Result: not known on a public set; on painted exams, made small: docs/exams.md.
+Time: not measured.
+Result: not known.
 """
 
 _base_ = [

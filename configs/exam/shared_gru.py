@@ -4,8 +4,8 @@ pe-unified train exam/shared_gru --data-root data/pe --cfg-options features=FOLD
 
 FOLDER is what pe-unified extract exam/shared_features made; shared.py does all steps.
 
-Time: not measured at this size; that of the small form is in docs/exams.md.
-Result: not known on a public set; on painted exams, made small: docs/exams.md.
+Time: not measured.
+Result: not known.
 """
 
 _base_ = "two_phase_gru.py"

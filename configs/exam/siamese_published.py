@@ -5,8 +5,8 @@ an exam's score is the mean of its slices'.
 
 pe-unified train exam/siamese_published --data-root data/pe
 
-Time: not measured at this size; that of the small form is in docs/exams.md.
-Result: not known on a public set; on painted exams, made small: docs/exams.md.
+Time: not measured.
+Result: not known.
 """
 
 _base_ = "siamese.py"

@@ -5,8 +5,8 @@ windows, Kinetics weights; the first step of two_phase.py.
 
 pe-unified train exam/two_phase_chunks --data-root data/pe
 
-Time: not measured at this size; that of the small form is in docs/exams.md.
-Result: not known on a public set; on painted exams, made small: docs/exams.md.
+Time: not measured.
+Result: not known.
 """
 
 _base_ = [

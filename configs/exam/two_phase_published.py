@@ -5,8 +5,8 @@ sides, features of the test pipeline, and nothing that reaches into the padding.
 
 pe-unified train exam/two_phase_published --data-root data/pe --cfg-options features=FOLDER
 
-Time: not measured at this size; that of the small form is in docs/exams.md.
-Result: not known on a public set; on painted exams, made small: docs/exams.md.
+Time: not measured.
+Result: not known.
 """
 
 _base_ = "two_phase_tcn.py"

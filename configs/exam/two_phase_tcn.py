@@ -4,8 +4,8 @@ pe-unified train exam/two_phase_tcn --data-root data/pe --cfg-options features=F
 
 FOLDER is what pe-unified extract exam/two_phase_chunks made; two_phase.py does both.
 
-Time: not measured at this size; that of the small form is in docs/exams.md.
-Result: not known on a public set; on painted exams, made small: docs/exams.md.
+Time: not measured.
+Result: not known.
 """
 
 _base_ = [

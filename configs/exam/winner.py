@@ -2,8 +2,8 @@
 
 pe-unified steps exam/winner --data-root data/pe
 
-Time: not measured at this size; that of the small form is in docs/exams.md.
-Result: not known on a public set; on painted exams, made small: docs/exams.md.
+Time: not measured.
+Result: not known.
 """
 
 steps = [

@@ -3,8 +3,8 @@
 pe-unified extract exam/winner_features --data-root data/pe \\
     --reuse encoder.backbone:backbone=work_dirs/winner_slices/iter_20000.pth
 
-Time: not measured at this size; that of the small form is in docs/exams.md.
-Result: not known on a public set; on painted exams, made small: docs/exams.md.
+Time: not measured.
+Result: not known.
 """
 
 _base_ = "shared_features.py"

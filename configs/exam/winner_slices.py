@@ -5,8 +5,8 @@ here (type="PETimm", model_name="seresnext50_32x4d").
 
 pe-unified train exam/winner_slices --data-root data/pe
 
-Time: not measured at this size; that of the small form is in docs/exams.md.
-Result: not known on a public set; on painted exams, made small: docs/exams.md.
+Time: not measured.
+Result: not known.
 """
 
 _base_ = "../pe_cls_r50.py"
