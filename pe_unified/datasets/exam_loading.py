@@ -12,7 +12,10 @@ from pe_unified.datasets.exam_sample import PEExamSample
 from pe_unified.datasets.loading import read_stack
 from pe_unified.registry import TRANSFORMS
 
-_META = ("patient_id", "group", "study_uid", "img_path", "step_ids", "z_mm")
+_META = (
+    *("patient_id", "group", "study_uid", "img_path", "step_ids", "z_mm"),
+    *("ori_shape", "crop_box", "img_shape", "scale_factor"),
+)
 
 
 def with_stack(results: dict, read: Callable[[Any], np.ndarray]) -> dict:

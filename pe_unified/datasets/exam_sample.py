@@ -17,5 +17,6 @@ class PEExamSample(BaseDataElement):
     Meta information:
         patient_id, group, study_uid;
         step_ids: of every step, the SOP instance UID of its (middle) slice;
-        z_mm: float (steps,), position of every step, NaN where unknown.
+        z_mm: float (steps,), position of every step, NaN where unknown;
+        ori_shape, crop_box, img_shape, scale_factor: see :class:`PEDataSample`; not of features.
     """

@@ -125,7 +125,7 @@ class PEExam(PartlyFrozen):
         if mode == "predict":
             return self.predict(inputs, mask, data_samples)
         if mode == "tensor":
-            return self._outputs(self.encode(inputs, mask), mask)[0]
+            return self.outputs(self.encode(inputs, mask), mask)[0]
         raise ValueError(f"mode is 'tensor', 'loss' or 'predict', got {mode!r}")
 
     def encode(self, inputs: Tensor, mask: Tensor, at_once: int | None = None) -> Tensor:
@@ -139,8 +139,8 @@ class PEExam(PartlyFrozen):
             return inputs.float()
         return encode_steps(self.encoder, inputs, mask, at_once)
 
-    def _outputs(self, own: Tensor, mask: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Raw outputs of features, and what step and pair head read, (n, steps, channels)."""
+    def outputs(self, own: Tensor, mask: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Raw outputs of features, see :meth:`forward`; and what step and pair head read."""
         found = {"features": own}
         wide = self.aggregator(own, mask) if self.aggregator else own
         read = own if self.steps_read == "encoder" else wide
@@ -156,7 +156,7 @@ class PEExam(PartlyFrozen):
         self, inputs: Tensor, mask: Tensor, data_samples: Sequence[PEExamSample]
     ) -> dict[str, Tensor]:
         """Losses of every head, each from the labels that are known."""
-        found, read = self._outputs(self.encode(inputs, mask), mask)
+        found, read = self.outputs(self.encode(inputs, mask), mask)
         exams, steps = exam_targets(data_samples, mask.device), step_targets(data_samples, mask)
         if self.labels_from == "exam":
             steps = exams[:, _POSITIVE, None].expand(mask.shape).masked_fill(~mask, torch.nan)
@@ -192,7 +192,7 @@ class PEExam(PartlyFrozen):
     ) -> list[PEExamSample]:
         """As :meth:`predict`, of features that :meth:`encode` gave."""
         samples = list(data_samples or (PEExamSample() for _ in features))
-        found, _ = self._outputs(features, mask)
+        found, _ = self.outputs(features, mask)
         answers = {"pred_steps": found["step"].sigmoid()} if "step" in found else {}
         if self.exam_head is not None:
             probabilities = self.exam_head.probabilities(found["exam"])

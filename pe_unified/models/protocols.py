@@ -12,10 +12,22 @@ from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.models.backbones.levels import FeatureInfo
 
 
-class Backbone(Protocol):
-    """From slices to four levels."""
+class Levels(Protocol):
+    """A network whose levels can be looked into, finest first; encoders may be one."""
 
+    #: The levels that it has, whether it gives them or not.
     feature_info: FeatureInfo
+
+    def level_modules(self) -> list[tuple[nn.Module, ...]]:
+        """Of each level, the modules whose outputs, side by side, are all that follows sees of it.
+
+        A module's first or only output is (n, channels, ..., rows, cols), (n, ..., rows, cols,
+        channels), or tokens (n, cells, channels), of which others than cells stand in front.
+        """
+
+
+class Backbone(Levels, Protocol):
+    """From slices to four levels."""
 
     def __call__(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Levels (n, channels, rows, cols), finest first, as ``feature_info`` declares them.

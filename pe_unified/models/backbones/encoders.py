@@ -7,6 +7,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from pe_unified.models.backbones.levels import FeatureInfo
 from pe_unified.models.backbones.timm import require_known, take_weights
 from pe_unified.registry import MODELS
 
@@ -44,6 +45,14 @@ class BackboneEncoder(BaseModule):
         width = self.backbone.feature_info.channels[-1] * (2 if self.with_max else 1)
         self.out_channels = projection or width
         self.projection = _projection(width, projection, dropout)
+
+    @property
+    def feature_info(self) -> FeatureInfo:
+        return self.backbone.feature_info
+
+    def level_modules(self) -> list[tuple[nn.Module, ...]]:
+        """See :class:`~pe_unified.models.protocols.Levels`."""
+        return self.backbone.level_modules()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """See :class:`~pe_unified.models.protocols.Encoder`; inputs (n, channels, rows, cols)."""
@@ -93,6 +102,16 @@ class TimmEncoder(BaseModule):
         width = self.net.head_hidden_size
         self.out_channels = projection or width
         self.projection = _projection(width, projection, dropout)
+
+    @property
+    def feature_info(self) -> FeatureInfo:
+        levels = self.net.feature_info
+        channels = tuple(level["num_chs"] for level in levels)
+        return FeatureInfo(channels, tuple(level["reduction"] for level in levels))
+
+    def level_modules(self) -> list[tuple[nn.Module, ...]]:
+        """See :class:`~pe_unified.models.protocols.Levels`."""
+        return [(self.net.get_submodule(level["module"]),) for level in self.net.feature_info]
 
     def forward(self, inputs: Tensor) -> Tensor:
         """See :class:`~pe_unified.models.protocols.Encoder`; inputs (n, channels, rows, cols)."""

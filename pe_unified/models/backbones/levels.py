@@ -43,6 +43,10 @@ class StagedNetwork:
         """Modules of the stem, then of each stage in order."""
         raise NotImplementedError
 
+    def level_modules(self) -> list[tuple[nn.Module, ...]]:
+        """See :class:`~pe_unified.models.protocols.Levels`."""
+        return [(modules[0],) for modules in self._stages()[1:]]
+
     def _freeze_stages(self) -> None:
         for modules in self._stages()[: self.frozen_stages + 1]:
             for module in modules:

@@ -8,7 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torchvision.models.video import r3d_18
 
-from pe_unified.models.backbones.levels import StagedNetwork, check_frozen
+from pe_unified.models.backbones.levels import FeatureInfo, StagedNetwork, check_frozen
 from pe_unified.registry import MODELS
 
 _PARTS = ("stem", "layer1", "layer2", "layer3", "layer4")
@@ -31,6 +31,7 @@ class R3D18Encoder(StagedNetwork, BaseModule):
     """
 
     out_channels = 512
+    feature_info = FeatureInfo(channels=(64, 128, 256, 512), strides=(2, 4, 8, 16))
 
     def __init__(
         self,

@@ -71,11 +71,11 @@ class PETimm(LevelsBackbone, BaseModule):
                 f"{model_name}: its channels come last; take PESwin or a convolutional net"
             )
         self.feature_info = FeatureInfo(tuple(self.net.feature_info.channels()), _STRIDES)
-        self._groups = self._grouped(model_name)
+        self._groups, self._ends = self._grouped(model_name)
         self._freeze_stages()
 
-    def _grouped(self, model_name: str) -> list[list[nn.Module]]:
-        """The modules up to each level: the stem stands with those before the first level."""
+    def _grouped(self, model_name: str) -> tuple[list[list[nn.Module]], list[nn.Module]]:
+        """The modules up to each level, the stem with those before the first; the last of each."""
         ends = [name.replace(".", "_") for name in self.net.feature_info.module_name()]
         groups: list[list[nn.Module]] = [[], []]
         for name, module in _parts(self.net):
@@ -85,11 +85,16 @@ class PETimm(LevelsBackbone, BaseModule):
         if len(groups) != len(ends) + 2:
             raise ValueError(f"{model_name}: its levels do not follow each other")
         *stages, rest = groups
+        last = [modules[-1] for modules in stages[1:]]
         stages[0], stages[1] = stages[1][:-1], stages[1][-1:]
-        return stages if not rest else [*stages[:-1], stages[-1] + rest]
+        return [*stages[:-1], stages[-1] + rest], last
 
     def _stages(self) -> list[list[nn.Module]]:
         return self._groups
+
+    def level_modules(self) -> list[tuple[nn.Module, ...]]:
+        """See :class:`~pe_unified.models.protocols.Levels`."""
+        return [(module,) for module in self._ends]
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """The four levels, (n, channels, rows, cols); sides that 32 does not divide are padded."""

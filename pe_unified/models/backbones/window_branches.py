@@ -7,7 +7,11 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
+from pe_unified.models.backbones.levels import FeatureInfo
 from pe_unified.registry import MODELS
+
+#: Places in a branch: the ReLU behind each convolution, and the residual blocks.
+_LAST_OF_LEVEL = (2, 5, 8, 9, 10)
 
 
 @MODELS.register_module()
@@ -34,8 +38,14 @@ class WindowBranches(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         self.out_channels = out_channels
+        strides = tuple(2**level for level in range(1, len(widths) + 1))
+        self.feature_info = FeatureInfo(tuple(widths), strides)
         self.branches = nn.ModuleList(_branch(widths, out_channels) for _ in range(in_channels))
         self.join = nn.Linear(in_channels * out_channels, out_channels)
+
+    def level_modules(self) -> list[tuple[nn.Module, ...]]:
+        """See :class:`~pe_unified.models.protocols.Levels`."""
+        return [tuple(branch[last] for branch in self.branches) for last in _LAST_OF_LEVEL]
 
     def forward(self, inputs: Tensor) -> Tensor:
         """See :class:`~pe_unified.models.protocols.Encoder`; inputs (n, windows, rows, cols)."""
