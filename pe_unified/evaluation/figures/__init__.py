@@ -13,14 +13,17 @@ from pe_unified.evaluation.figures.arms import (
 )
 from pe_unified.evaluation.figures.curves import froc_figure, precision_recall_figure, roc_figure
 from pe_unified.evaluation.figures.exams import exam_roc_figure, reliability_figure
+from pe_unified.evaluation.figures.heat import HeatView, heat_figure
 from pe_unified.evaluation.figures.overlays import SliceView, montage_figure, overlay_figure
 
 __all__ = [
+    "HeatView",
     "SliceView",
     "curve_figure",
     "difference_figure",
     "exam_roc_figure",
     "froc_figure",
+    "heat_figure",
     "montage_figure",
     "overlay_figure",
     "precision_recall_figure",

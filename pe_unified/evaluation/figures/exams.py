@@ -111,7 +111,7 @@ def exam_roc_figure(
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for number, (axes, (target, own)) in enumerate(zip(panels, shown.items())):
             _roc_panel(axes, own, resamples)
-            axes.set_title(_title(target), fontsize=9)
+            axes.set_title(label_title(target), fontsize=9)
             if number % columns == 0:
                 axes.set_ylabel("Sensitivity")
             if number + columns >= len(shown):
@@ -138,7 +138,8 @@ def _roc_panel(axes: Axes, arms: Sequence[SliceTable], resamples: int) -> None:
     axes.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
 
 
-def _title(target: str) -> str:
+def label_title(target: str) -> str:
+    """One of EXAM_TARGETS in words."""
     if target == POSITIVE:
         return "Positive exam"
     name = METRIC_NAMES[f"exam/auc_{target}"].removeprefix("AUC, ")

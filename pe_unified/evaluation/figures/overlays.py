@@ -144,14 +144,14 @@ def _write(
     """Lay the slices out by hand: pictures of ``inches`` height, close together."""
     columns = min(columns, len(views))
     rows = math.ceil(len(views) / columns)
-    regions = [_region(view) for view in views]
+    regions = [region_of(view) for view in views]
     wide = inches * max((x1 - x0) / (y1 - y0) for x0, y0, x1, y1 in regions)
     gap, margin, heading, legend = 0.03, 0.12, 0.38, 0.34
     small = (inches - gap) / 2
     cell = wide + gap + small + 2 * margin
     height = legend + rows * (heading + inches) + margin
-    said = f"{note.rstrip(' .')}. " if note else ""
-    with new_figure(path, max(columns * cell, 4.4), height, f"{said}{_describe(window)}") as figure:
+    said = with_window(note, window)
+    with new_figure(path, max(columns * cell, 4.4), height, said) as figure:
         figure.set_layout_engine("none")
         width, total = figure.get_size_inches()
 
@@ -168,7 +168,7 @@ def _write(
             top = legend + (number // columns) * (heading + inches) + heading
             whole = place(left, top, wide, inches)
             whole.set_title(view.caption, fontsize=7.5, fontweight="normal", pad=3)
-            _show(whole, view, regions[number], window, line_width=1.0)
+            show_slice(whole, view, regions[number], window, line_width=1.0)
             near = _surroundings(view, regions[number])
             if near is None:
                 continue
@@ -176,13 +176,13 @@ def _write(
             frame = Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, ec="w", lw=0.7)
             whole.add_patch(frame)
             left += wide + gap
-            _show(place(left, top, small, small), view, near, window, line_width=0.0)
+            show_slice(place(left, top, small, small), view, near, window, line_width=0.0)
             top += small + gap
-            _show(place(left, top, small, small), view, near, window, line_width=1.4)
+            show_slice(place(left, top, small, small), view, near, window, line_width=1.4)
         _legend(figure, margin / width, 1 - 0.05 / total)
 
 
-def _show(
+def show_slice(
     axes: Axes,
     view: SliceView,
     region: tuple[float, float, float, float],
@@ -216,7 +216,7 @@ def _show(
             )
 
 
-def _region(view: SliceView) -> tuple[float, float, float, float]:
+def region_of(view: SliceView) -> tuple[float, float, float, float]:
     rows, cols = view.hu.shape
     return view.region or (0, 0, cols, rows)
 
@@ -263,10 +263,12 @@ def _legend(figure: Figure, left: float, top: float) -> None:
     )
 
 
-def _describe(window: str | Window) -> str:
+def with_window(note: str, window: str | Window) -> str:
+    """A note, and through which window slices are seen."""
     shown = resolve_window(window)
     name = f"{window} " if isinstance(window, str) else ""
-    return f"Seen through the {name}window, level {shown.level:g} HU, width {shown.width:g} HU"
+    seen = f"Seen through the {name}window, level {shown.level:g} HU, width {shown.width:g} HU"
+    return f"{note.rstrip(' .')}. {seen}" if note else seen
 
 
 def _boxes(boxes: torch.Tensor) -> FloatArray:
