@@ -30,7 +30,7 @@ def call(repository, *words):
 @pytest.mark.parametrize(
     "tool",
     [
-        *("train", "test", "train_steps", "demo", "doctor", "benchmark", "browse"),
+        *("train", "test", "train_steps", "demo", "doctor", "benchmark", "browse", "explain"),
         *("infer", "infer_batch", "publish", "export", "check_findings"),
     ],
 )
