@@ -33,6 +33,7 @@ default_hooks = dict(
     mean_buffers=dict(type="MeanBuffersHook"),
     nan_guard=dict(type="NaNGuardHook"),
     progress=dict(type="ProgressHook"),
+    exam_flow=dict(type="ExamFlowHook"),
     average=dict(type="EMAHook", ema_type="MomentumAnnealingEMA", momentum=0.002, gamma=10),
 )
 custom_hooks = []  # yours, beside those above; None in place of one of those takes it out

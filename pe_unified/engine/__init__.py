@@ -1,6 +1,7 @@
 """One run of training or evaluation: configs, hooks, precision, checkpoints."""
 
 from pe_unified.engine.config import ConfigError, apply_knobs, load_config
+from pe_unified.engine.exam_flow_hook import ExamFlowHook
 from pe_unified.engine.hooks import MeanLossHook, NaNGuardHook, WholeCheckpointHook
 from pe_unified.engine.layer_decay import LayerDecayConstructor
 from pe_unified.engine.logs import LocalVisBackend
@@ -10,6 +11,7 @@ from pe_unified.engine.runner import PERunner
 
 __all__ = [
     "ConfigError",
+    "ExamFlowHook",
     "LayerDecayConstructor",
     "LocalVisBackend",
     "MeanLossHook",
