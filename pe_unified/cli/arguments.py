@@ -109,9 +109,10 @@ def read_config(args: argparse.Namespace, of_checkpoint: bool = False) -> "Confi
         if stored is not None:
             trained_with = copy.deepcopy(dict(stored))
             loaders = (trained_with.get(f"{split}_dataloader") or {} for split in ("val", "test"))
-            pipelines = [(loader.get("dataset") or {}).get("pipeline") for loader in loaders]
+            sets = [loader.get("dataset") or {} for loader in loaders]
+            parts = [each.get(part) for each in sets for part in ("pipeline", "steps")]
             trust = args.trust_checkpoint
-            for_answers(args.checkpoint, trained_with["model"], *pipelines, trust=trust)
+            for_answers(args.checkpoint, trained_with["model"], *parts, trust=trust)
     cfg = load_config(args.config, overrides, args.data_root, trained_with=trained_with)
     cfg.trust_checkpoint = args.trust_checkpoint
     return cfg

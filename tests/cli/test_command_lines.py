@@ -141,6 +141,19 @@ def test_ctrl_c_says_how_to_go_on(command, tiny_dataset, tmp_path, monkeypatch):
     assert done.returncode == 130 and done.stderr.startswith("stopped; run the same command again")
 
 
+@pytest.mark.parametrize("part", ["pipeline", "steps"])
+def test_a_strangers_checkpoint_runs_no_command(command, tmp_path, part):
+    evil = {"type": "os.system", "command": f"touch {tmp_path}/pwned"}
+    dataset = {"pipeline": [], "steps": {"type": "SliceSteps"}}
+    dataset[part] = [evil] if part == "pipeline" else evil
+    model = {"type": "PEExam", "in_channels": 8, "step_head": {"type": "StepHead"}}
+    cfg = {"model": model, "test_dataloader": {"dataset": dataset}}
+    torch.save({"meta": {"cfg": cfg}, "state_dict": {}}, tmp_path / "evil.pth")
+    done = command("test", "exam/semi_weak", tmp_path / "evil.pth", "--data-root", tmp_path)
+    assert done.returncode == 1 and "builds 'os.system', which is not a registered" in done.stderr
+    assert not (tmp_path / "pwned").exists()
+
+
 def test_publish_tells_thresholds_by_default(command, tmp_path, monkeypatch):
     def published(cfg, checkpoint, out):
         out.write_bytes(b"weights")
