@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
+import numpy as np
+
 #: The labels in the order of ``train.csv``.
 EXAM_LABELS = (
     "negative_exam_for_pe",
@@ -70,6 +72,18 @@ def exam_targets(
     if indeterminate == "unknown" and (unreadable or (positive and unreadable is None)):
         positive = None
     return [math.nan if value is None else float(value) for value in (positive, *values)]
+
+
+def with_sides_exchanged(values: np.ndarray) -> np.ndarray:
+    """A copy in which left and right are exchanged, as in a mirrored picture.
+
+    Args:
+        values: (10, ...), in the order of ``EXAM_TARGETS``.
+    """
+    left, right = EXAM_TARGETS.index("leftsided_pe"), EXAM_TARGETS.index("rightsided_pe")
+    exchanged = values.copy()
+    exchanged[[left, right]] = values[[right, left]]
+    return exchanged
 
 
 def exam_doubts(labels: Mapping[str, int | None], positives: int, slices: int) -> list[str]:

@@ -1,45 +1,57 @@
-"""From an exam's files to arrays, and from arrays to what an exam model takes."""
+"""From an exam's slices to arrays, and from arrays to what an exam model takes."""
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 
-from pe_unified.ct.exam_labels import EXAM_TARGETS
+from pe_unified.ct.exam_labels import with_sides_exchanged
 from pe_unified.datasets.exam_sample import PEExamSample
 from pe_unified.datasets.loading import read_stack
 from pe_unified.registry import TRANSFORMS
 
 _META = ("patient_id", "group", "study_uid", "img_path", "step_ids", "z_mm")
-_LEFT, _RIGHT = EXAM_TARGETS.index("leftsided_pe"), EXAM_TARGETS.index("rightsided_pe")
 
 
-@TRANSFORMS.register_module()
-class LoadExamSlices(BaseTransform):
-    """Read all that the steps of an exam show, as one stack, so that all goes one way.
+def with_stack(results: dict, read: Callable[[Any], np.ndarray]) -> dict:
+    """Add all that the steps of an exam show, as one stack, so that all goes one way.
 
     Adds ``hu``: int16 (rows, cols, steps x planes), Hounsfield units; ``ori_shape``, ``crop_box``,
     ``img_shape`` and ``scale_factor`` as :class:`~pe_unified.datasets.LoadCTSlice` does. Masks and
     boxes do not go with it.
+
+    Args:
+        results: with ``planes``, of every step its planes as lists of slices with their shares.
+        read: gives a slice as it is named there, int16 (rows, cols), Hounsfield units.
     """
+    planes = [plane for step in results["planes"] for plane in step]
+    rows, cols = read(planes[0][0][0]).shape
+    hu = np.empty((rows, cols, len(planes)), dtype=np.int16)
+    for index, plane in enumerate(planes):
+        hu[..., index] = _mixed([(read(each), share) for each, share in plane])
+    results.update(
+        hu=hu,
+        ori_shape=(rows, cols),
+        img_shape=(rows, cols),
+        crop_box=(0, 0, cols, rows),
+        scale_factor=(1.0, 1.0),
+        instance_map=None,
+        boxes=None,
+    )
+    return results
+
+
+@TRANSFORMS.register_module()
+class LoadExamSlices(BaseTransform):
+    """Read all that the steps of an exam show; adds what :func:`with_stack` does."""
 
     def transform(self, results: dict) -> dict:
         planes = [plane for step in results["planes"] for plane in step]
         paths = list(dict.fromkeys(path for plane in planes for path, _ in plane))
         stored = dict(zip(paths, read_stack(paths, results["patient_id"]), strict=True))
-        rows, cols = stored[paths[0]].shape
-        hu = np.empty((rows, cols, len(planes)), dtype=np.int16)
-        for index, plane in enumerate(planes):
-            hu[..., index] = _mixed([(stored[path], share) for path, share in plane])
-        results.update(
-            hu=hu,
-            ori_shape=(rows, cols),
-            img_shape=(rows, cols),
-            crop_box=(0, 0, cols, rows),
-            scale_factor=(1.0, 1.0),
-            instance_map=None,
-            boxes=None,
-        )
-        return results
+        return with_stack(results, stored.__getitem__)
 
 
 def _mixed(parts: list[tuple[np.ndarray, float]]) -> np.ndarray:
@@ -67,16 +79,17 @@ class PackExamInputs(BaseTransform):
 
     ``inputs``: uint8 (steps, planes x windows, rows, cols) of slices, (steps, windows, planes,
     rows, cols) of chunks; float16 (steps, width) of features. Where left and right were exchanged,
-    so are their labels.
+    so are their labels. A study that has no labels gives a sample without them.
     """
 
     def transform(self, results: dict) -> dict:
-        targets = np.array(results["targets"], dtype=np.float32)
-        if results.get("mirrored"):
-            targets[[_LEFT, _RIGHT]] = targets[[_RIGHT, _LEFT]]
-        sample = PEExamSample(metainfo={key: results[key] for key in _META})
-        sample.gt_exam = torch.from_numpy(targets)
-        sample.gt_steps = torch.tensor(results["step_labels"], dtype=torch.float32)
+        sample = PEExamSample(metainfo={key: results[key] for key in _META if key in results})
+        if "targets" in results:
+            targets = np.array(results["targets"], dtype=np.float32)
+            if results.get("mirrored"):
+                targets = with_sides_exchanged(targets)
+            sample.gt_exam = torch.from_numpy(targets)
+            sample.gt_steps = torch.tensor(results["step_labels"], dtype=torch.float32)
         return {"inputs": torch.from_numpy(self._inputs(results)), "data_samples": sample}
 
     @staticmethod

@@ -23,7 +23,7 @@ from pe_unified.engine.loaders import loaders_tell, watch_loader
 from pe_unified.engine.part_errors import building
 from pe_unified.engine.runner import save_atomically
 from pe_unified.errors import UserError
-from pe_unified.models.exam_steps import encode_steps
+from pe_unified.models.exam_steps import STEPS_AT_ONCE, encode_steps
 from pe_unified.models.weights import (
     load_checkpoint_safely,
     names_of_rule,
@@ -195,5 +195,5 @@ def _features(model: nn.Module, item: Mapping[str, Any]) -> tuple[str, Any]:
     """The study of an exam, and its features, float (steps, width)."""
     sample = item["data_samples"]
     batch = model.data_preprocessor({"inputs": [item["inputs"]], "data_samples": [sample]})
-    features = encode_steps(model.encoder, batch["inputs"], batch["mask"])
+    features = encode_steps(model.encoder, batch["inputs"], batch["mask"], STEPS_AT_ONCE)
     return sample.study_uid, features[0].float().cpu().numpy()

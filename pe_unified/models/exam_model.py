@@ -8,7 +8,12 @@ from torch import Tensor, nn
 
 from pe_unified.ct.exam_labels import EXAM_TARGETS
 from pe_unified.datasets.exam_sample import PEExamSample
-from pe_unified.models.exam_steps import encode_steps, exam_targets, step_targets
+from pe_unified.models.exam_steps import (
+    STEPS_AT_ONCE,
+    encode_steps,
+    exam_targets,
+    step_targets,
+)
 from pe_unified.models.partly_frozen import PartlyFrozen
 from pe_unified.models.protocols import Aggregator, Encoder
 from pe_unified.registry import MODELS
@@ -120,12 +125,22 @@ class PEExam(PartlyFrozen):
         if mode == "predict":
             return self.predict(inputs, mask, data_samples)
         if mode == "tensor":
-            return self._outputs(inputs, mask)[0]
+            return self._outputs(self.encode(inputs, mask), mask)[0]
         raise ValueError(f"mode is 'tensor', 'loss' or 'predict', got {mode!r}")
 
-    def _outputs(self, inputs: Tensor, mask: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Raw outputs, and what step and pair head read, (n, steps, channels)."""
-        own = encode_steps(self.encoder, inputs, mask) if self.encoder else inputs.float()
+    def encode(self, inputs: Tensor, mask: Tensor, at_once: int | None = None) -> Tensor:
+        """Features of every step, (n, steps, width), zeros for padding; the input without encoder.
+
+        Args:
+            inputs, mask: as of :meth:`forward`.
+            at_once: see :func:`~pe_unified.models.exam_steps.encode_steps`.
+        """
+        if self.encoder is None:
+            return inputs.float()
+        return encode_steps(self.encoder, inputs, mask, at_once)
+
+    def _outputs(self, own: Tensor, mask: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Raw outputs of features, and what step and pair head read, (n, steps, channels)."""
         found = {"features": own}
         wide = self.aggregator(own, mask) if self.aggregator else own
         read = own if self.steps_read == "encoder" else wide
@@ -141,7 +156,7 @@ class PEExam(PartlyFrozen):
         self, inputs: Tensor, mask: Tensor, data_samples: Sequence[PEExamSample]
     ) -> dict[str, Tensor]:
         """Losses of every head, each from the labels that are known."""
-        found, read = self._outputs(inputs, mask)
+        found, read = self._outputs(self.encode(inputs, mask), mask)
         exams, steps = exam_targets(data_samples, mask.device), step_targets(data_samples, mask)
         if self.labels_from == "exam":
             steps = exams[:, _POSITIVE, None].expand(mask.shape).masked_fill(~mask, torch.nan)
@@ -167,8 +182,17 @@ class PEExam(PartlyFrozen):
         data_samples: Sequence[PEExamSample] | None = None,
     ) -> list[PEExamSample]:
         """Predictions, set on the samples; on new ones where none are given."""
-        samples = list(data_samples or (PEExamSample() for _ in inputs))
-        found, _ = self._outputs(inputs, mask)
+        return self.answer(self.encode(inputs, mask, STEPS_AT_ONCE), mask, data_samples)
+
+    def answer(
+        self,
+        features: Tensor,
+        mask: Tensor,
+        data_samples: Sequence[PEExamSample] | None = None,
+    ) -> list[PEExamSample]:
+        """As :meth:`predict`, of features that :meth:`encode` gave."""
+        samples = list(data_samples or (PEExamSample() for _ in features))
+        found, _ = self._outputs(features, mask)
         answers = {"pred_steps": found["step"].sigmoid()} if "step" in found else {}
         if self.exam_head is not None:
             probabilities = self.exam_head.probabilities(found["exam"])

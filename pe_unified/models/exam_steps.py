@@ -12,17 +12,25 @@ from torch import Tensor
 from pe_unified.ct.exam_labels import EXAM_TARGETS
 from pe_unified.models.protocols import Encoder
 
+#: Steps in one pass where nothing is learned: an exam may have a thousand.
+STEPS_AT_ONCE = 32
 
-def encode_steps(encoder: Encoder, inputs: Tensor, mask: Tensor) -> Tensor:
+
+def encode_steps(
+    encoder: Encoder, inputs: Tensor, mask: Tensor, at_once: int | None = None
+) -> Tensor:
     """Features of every real step, zeros for padding, which the encoder does not see.
 
     Args:
         inputs: float (n, steps, ...).
+        at_once: steps in one pass, which bounds the memory where no gradients are kept; None for
+            all of them, as batch statistics need it.
 
     Returns:
         float (n, steps, channels).
     """
-    rows = encoder(inputs[mask])
+    real = inputs[mask]
+    rows = torch.cat([encoder(part) for part in real.split(at_once)]) if at_once else encoder(real)
     return rows.new_zeros(*mask.shape, rows.shape[1]).masked_scatter(mask.unsqueeze(-1), rows)
 
 

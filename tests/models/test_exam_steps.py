@@ -20,6 +20,15 @@ def test_the_encoder_sees_real_steps_only():
     assert encoder[1].weight.grad.isfinite().all()
 
 
+def test_steps_go_a_few_at_a_time_where_asked_for():
+    encoder = nn.Sequential(nn.Flatten(), nn.LazyLinear(4)).eval()
+    inputs, seen = torch.randn(2, 3, 1, 2, 2), []
+    whole = encode_steps(encoder, inputs, MASK)
+    encoder.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
+    torch.testing.assert_close(encode_steps(encoder, inputs, MASK, at_once=3), whole)
+    assert seen == [3, 1]
+
+
 def test_targets_are_unknown_where_a_sample_has_none():
     known = BaseDataElement(gt_exam=torch.arange(10.0), gt_steps=torch.tensor([1.0, torch.nan, 0]))
     samples = [known, BaseDataElement()]

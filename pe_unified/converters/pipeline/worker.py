@@ -18,7 +18,13 @@ from pe_unified.converters.contract import hu_check
 from pe_unified.converters.contract.schema import union_mask
 from pe_unified.converters.pipeline.plan import PatientPlan, PatientSource, Reader, SlicePlan
 from pe_unified.ct.hu import encode_slice_png
-from pe_unified.ct.lungs import LUNG_MARGIN_MM, coarse_lungs, search_grid, shrink_slice
+from pe_unified.ct.lungs import (
+    LUNG_MARGIN_MM,
+    coarse_lungs,
+    search_grid,
+    share_of_every_slice,
+    shrink_slice,
+)
 from pe_unified.errors import DataError
 
 #: Modules that worker processes start with; nothing heavy.
@@ -179,9 +185,8 @@ def _lungs(
             found += [{"lung_box": None, "lung_share": None}] * len(study.slices)
             continue
         box, shares = lungs
-        # Between the slices of the coarse grid the share changes little.
-        along = np.interp(np.arange(len(study.slices)), places, shares)
-        found += [{"lung_box": list(box), "lung_share": round(float(x), 3)} for x in along]
+        along = share_of_every_slice(shares, places, len(study.slices))
+        found += [{"lung_box": list(box), "lung_share": share} for share in along]
     return found
 
 
