@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from mmengine.registry import DefaultScope
 
+from pe_unified.ct.exam_labels import EXAM_TARGETS
 from pe_unified.ct.study import CTStudy
 from pe_unified.inference.survey import Survey
 from pe_unified.registry import MODELS
@@ -82,4 +83,66 @@ def write_checkpoint(path, heads=("cls", "seg", "det"), validated=VALIDATED, see
     weights = built.state_dict()
     meta = {"cfg": cfg, "pe_unified": "0", "step": "s9_unified", "iter": 3, "parents": []}
     torch.save({"meta": {**meta, "validated": dict(validated)}, "state_dict": weights}, path)
+    return path
+
+
+EXAM_PIPELINE = [
+    dict(type="LoadExamSlices"),
+    dict(type="CropToLungs", margin_mm=10.0, size=32),
+    dict(type="ResizeSlice", size=32),
+    dict(type="CTWindows", windows=["pe"]),
+    dict(type="PackExamInputs"),
+]
+EXAM_VALIDATED = {
+    "exam/threshold": 0.4,
+    "exam/calibration_slope": 0.8,
+    "exam/calibration_intercept": -0.5,
+}
+
+
+def exam_model_config(labels=EXAM_TARGETS, planes=3, chunks=False):
+    """Config of a PEExam that answers in milliseconds."""
+    resnet = dict(type="PEResNet", depth=18, base_channels=4, in_channels=planes)
+    encoder = dict(type="BackboneEncoder", backbone={**resnet, "norm_cfg": dict(type="BN")})
+    return dict(
+        type="PEExam",
+        data_preprocessor=dict(
+            type="PEExamPreprocessor",
+            mean=[100.0] * (1 if chunks else planes),
+            std=[50.0] * (1 if chunks else planes),
+        ),
+        encoder=dict(type="R3D18Encoder", in_channels=1) if chunks else encoder,
+        aggregator=dict(type="GRUAggregator", width=8),
+        step_head=dict(type="StepHead"),
+        exam_head=dict(type="ExamHead", labels=labels),
+    )
+
+
+def write_exam_checkpoint(
+    path,
+    model=None,
+    validated=EXAM_VALIDATED,
+    steps=None,
+    seed=0,
+    pipeline=EXAM_PIPELINE,
+    **dataset,
+):
+    """An untrained tiny model of exams, as publishing would leave it; it answers differently to
+    different exams. ``dataset``: further settings of the set that it is tested on."""
+    torch.manual_seed(seed)
+    model = model or exam_model_config()
+    steps = steps or dict(type="SliceSteps", neighbours=1, span="lungs")
+    cfg = {
+        "model": model,
+        "test_dataloader": {"dataset": {"pipeline": pipeline, "steps": steps, **dataset}},
+    }
+    with DefaultScope.overwrite_default_scope("pe_unified"):
+        built = MODELS.build(model)
+    for name, parameter in built.named_parameters():
+        if name.startswith(("exam_head", "step_head")) and parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=4.0)
+    meta = {"cfg": cfg, "pe_unified": "0", "step": "gru", "iter": 5, "parents": []}
+    torch.save(
+        {"meta": {**meta, "validated": dict(validated)}, "state_dict": built.state_dict()}, path
+    )
     return path

@@ -1,37 +1,20 @@
-"""A checkpoint made ready to answer: model, preprocessing and thresholds out of one file."""
+"""A model of slices made ready to answer: network, preprocessing and thresholds out of one file."""
 
-import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import torch
-from mmcv.cnn import fuse_conv_bn
-from mmengine.config import Config
-from mmengine.registry import DefaultScope
-from mmengine.utils import import_modules_from_strings
 
 from pe_unified.datasets.slice_transforms import ResizeSlice
-from pe_unified.disclaimer import training_notice
-from pe_unified.errors import one_line
 from pe_unified.evaluation.verdict import threshold_as_written
 from pe_unified.inference.engines import Engine, exported_folder, open_engine
-from pe_unified.models.image_network import without_start
-from pe_unified.models.known_parts import for_answers
+from pe_unified.inference.stored_model import read_model, usable_device
 from pe_unified.models.slice_model import PEUnified
-from pe_unified.models.weights import (
-    CheckpointError,
-    config_of,
-    load_checkpoint_safely,
-    training_data,
-)
+from pe_unified.models.weights import CheckpointError
 from pe_unified.precision import autocast, fastest_precision
-from pe_unified.registry import MODELS, TRANSFORMS
 from pe_unified.tasks import TASKS
-
-#: Read files or labels; a study brings its own slices and has no labels.
-_LOADERS = ("LoadCTSlice", "LoadPELabels")
 
 
 @dataclass(frozen=True)
@@ -118,9 +101,7 @@ def load_model(
     backend: str = "torch",
     exported: Path | None = None,
 ) -> InferenceModel:
-    """Build the model that a checkpoint describes, with its weights.
-
-    Convolutions take in the batch norm that follows them.
+    """Build the model of slices that a checkpoint describes, with its weights.
 
     Args:
         checkpoint: written by training or by ``pe-unified publish``; it carries its config.
@@ -131,88 +112,31 @@ def load_model(
         exported: folder that ``pe-unified export`` wrote; beside the checkpoint by default.
 
     Raises:
-        CheckpointError: unreadable, without a config, unsafe, or weights that do not fit; or the
-            device cannot be used.
+        CheckpointError: unreadable, without a config, unsafe, of another kind, or weights that do
+            not fit; or the device cannot be used.
     """
     path = Path(checkpoint)
-    stored = load_checkpoint_safely(path, trust)
-    own = config_of(stored)
-    if own is None:
-        raise CheckpointError(
-            f"{path}: carries no config, so the model cannot be built; take a checkpoint that "
-            "pe-unified train or pe-unified publish wrote"
-        )
-    meta = stored["meta"]
-    try:
-        cfg = Config(dict(own))
-        if trust and cfg.get("custom_imports"):
-            import_modules_from_strings(**cfg.custom_imports)
-        dataset = cfg.test_dataloader.dataset
-        steps = [step for step in dataset.pipeline if step["type"] not in _LOADERS]
-        for_answers(path, cfg.model, steps, trust=trust)
-        without_start(cfg.model)
-        with DefaultScope.overwrite_default_scope("pe_unified"):
-            model = MODELS.build(cfg.model)
-            transforms = tuple(TRANSFORMS.build(step) for step in steps)
-        model.load_state_dict(stored["state_dict"], strict=True)
-        fuse_conv_bn(model.eval())
-    except CheckpointError:
-        raise
-    except (KeyError, AttributeError, TypeError, ValueError, RuntimeError, ImportError) as error:
-        text = one_line(str(error))
-        raise CheckpointError(
-            f"{path}: its config does not give a model of this version "
-            f"({type(error).__name__}: {text}); it was written by pe_unified "
-            f"{meta.get('pe_unified', 'of unknown version')}"
-        ) from error
-    usual = "cuda" if backend == "torch" and torch.cuda.is_available() else "cpu"
-    chosen = _usable_device(device or usual)
+    stored = read_model(path, PEUnified, trust)
+    chosen = usable_device(device or ("cpu" if backend != "torch" else None))
     if backend != "torch" and chosen.type != "cpu":
         raise CheckpointError(f"--backend {backend} computes on the CPU, not on '{chosen}'")
     if backend == "onnx" and precision == "bf16":
         raise CheckpointError("--backend onnx computes in fp32; --backend openvino supports bf16")
     arithmetic = precision or ("fp32" if backend == "onnx" else fastest_precision(chosen))
-    model = model.eval().to(chosen)
-    digest = _digest(path)
+    model = stored.model.to(chosen)
     folder = exported or exported_folder(path, backend)
     return InferenceModel(
         model=model,
-        transforms=transforms,
-        neighbours=int(dataset.get("neighbours", 0)),
-        thresholds=_thresholds(meta, model.tasks),
+        transforms=stored.transforms,
+        neighbours=int(stored.dataset.get("neighbours", 0)),
+        thresholds=_thresholds(stored.validated, model.tasks),
         precision=arithmetic,
-        engine=open_engine(backend, model, arithmetic, folder, digest),
-        lineage={
-            "checkpoint": path.name,
-            "sha256": digest,
-            "pe_unified": str(meta.get("pe_unified")),
-            "step": meta.get("step"),
-            "iterations": meta.get("iter"),
-            "parents": [
-                {**parent, "from": PureWindowsPath(str(parent.get("from"))).name}
-                for parent in meta.get("parents") or ()
-            ],
-            "trained_on": training_data(stored),
-            "training_notice": training_notice(training_data(stored)),
-            "tasks": list(model.tasks),
-        },
+        engine=open_engine(backend, model, arithmetic, folder, stored.lineage["sha256"]),
+        lineage={**stored.lineage, "tasks": list(model.tasks)},
     )
 
 
-def _usable_device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise CheckpointError(
-            f"--device {name} cannot be used here ({one_line(str(error))}); take cpu, or cuda "
-            "or cuda:0 where pe-unified doctor sees a GPU"
-        ) from error
-    return device
-
-
-def _thresholds(meta: Mapping[str, Any], tasks: Collection[str]) -> Thresholds:
-    chosen = meta.get("validated") or {}
+def _thresholds(chosen: Mapping[str, Any], tasks: Collection[str]) -> Thresholds:
     origin = "validation split" if chosen else "none: the checkpoint was never validated"
     defaults = [TASKS[task].threshold for task in tasks if chosen and _by_default(task, chosen)]
     if defaults:
@@ -230,8 +154,3 @@ def _thresholds(meta: Mapping[str, Any], tasks: Collection[str]) -> Thresholds:
 
 def _by_default(task: str, chosen: Mapping[str, Any]) -> bool:
     return f"{task}/threshold" not in chosen or f"{task}/threshold_by_default" in chosen
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,6 @@
 """A study through the network: one pass per slice, the costly heads only where they can matter."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,13 +12,12 @@ import torch
 from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.evaluation.segmentation import BINS, threshold_bin
 from pe_unified.evaluation.slices import DEFAULT_THRESHOLD
+from pe_unified.inference.exam import ExamModel, load_exam_model
 from pe_unified.inference.model import InferenceModel, load_model
-from pe_unified.inference.reading import SliceReader, ahead
+from pe_unified.inference.reading import Progress, SliceReader, ahead
 from pe_unified.inference.survey import Survey
 from pe_unified.memory import keep_freed_memory
 from pe_unified.options import BATCH_SIZE
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,14 +55,20 @@ class StudyPredictor:
         batch_size: slices in one pass.
         gate: leave segmentation and detection out on slices whose probability of embolism lies
             below the model's gate. Without a gate in the checkpoint every slice is examined.
+        exam_model: answers for the whole exam, beside this one; None for no such answer.
     """
 
     def __init__(
-        self, model: InferenceModel, batch_size: int = BATCH_SIZE, gate: bool = True
+        self,
+        model: InferenceModel,
+        batch_size: int = BATCH_SIZE,
+        gate: bool = True,
+        exam_model: ExamModel | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is at least 1, got {batch_size}")
         self.model = model
+        self.exam_model = exam_model
         self.batch_size = batch_size
         self.wants_gate = gate
         #: Whether there is anything that a gate could spare.
@@ -74,6 +79,12 @@ class StudyPredictor:
         self.pixel_threshold = threshold_bin(DEFAULT_THRESHOLD if pixel is None else pixel) / BINS
         box = model.thresholds.box
         self.box_threshold = DEFAULT_THRESHOLD if box is None else box
+
+    @property
+    def digests(self) -> tuple[str, str | None]:
+        """SHA-256 of the checkpoints of the model and of the exam model."""
+        exam = self.exam_model
+        return self.model.lineage["sha256"], exam.lineage["sha256"] if exam else None
 
     def predict(
         self, reader: SliceReader, survey: Survey, progress: Progress | None = None
@@ -203,7 +214,8 @@ class PredictorSettings:
     """Which model, and how it runs, before it is loaded; small enough to travel to workers.
 
     Fields as the arguments of :func:`~pe_unified.inference.model.load_model` and of
-    :class:`StudyPredictor`.
+    :class:`StudyPredictor`; ``exam_checkpoint`` of
+    :func:`~pe_unified.inference.exam.load_exam_model`.
     """
 
     checkpoint: str
@@ -214,9 +226,10 @@ class PredictorSettings:
     gate: bool = True
     backend: str = "torch"
     exported: Path | None = None
+    exam_checkpoint: str | None = None
 
     def predictor(self) -> StudyPredictor:
-        """The model loaded in this process, which keeps freed memory from now on."""
+        """The models loaded in this process, which keeps freed memory from now on."""
         keep_freed_memory()
         model = load_model(
             self.checkpoint,
@@ -226,4 +239,7 @@ class PredictorSettings:
             self.backend,
             self.exported,
         )
-        return StudyPredictor(model, self.batch_size, self.gate)
+        exam = None
+        if self.exam_checkpoint is not None:
+            exam = load_exam_model(self.exam_checkpoint, self.trust, self.device, self.precision)
+        return StudyPredictor(model, self.batch_size, self.gate, exam)

@@ -11,6 +11,9 @@ import numpy as np
 
 from pe_unified.ct.study import CTStudy
 
+#: Called with what is done and how much there is.
+Progress = Callable[[int, int], None]
+
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
 

@@ -9,7 +9,7 @@ import mmdet.registry
 import mmengine.registry
 
 from pe_unified.models.weights import CheckpointError
-from pe_unified.registry import MODELS, TRANSFORMS
+from pe_unified.registry import MODELS, TASK_UTILS, TRANSFORMS
 
 _SCOPED = re.compile(r"^((pe_unified|mmengine|mmdet)\.)?\w+$")
 #: mmcv's, which mmdet's parts call by name.
@@ -22,7 +22,7 @@ _LAYERS_OF_MMDET = tuple(
 )
 
 
-def for_answers(path: str | Path, model: dict, *pipelines: Any, trust: bool) -> None:
+def for_answers(path: str | Path, model: dict, *others: Any, trust: bool) -> None:
     """Make a stored model's config fit to be built by whoever got the file.
 
     Losses go, since any module may be one, and answers need none.
@@ -30,7 +30,7 @@ def for_answers(path: str | Path, model: dict, *pipelines: Any, trust: bool) -> 
     Args:
         path: of the checkpoint, for the message.
         model: its config; changed.
-        pipelines: transforms that are built with it.
+        others: what else is built with it: transforms, the steps of an exam.
         trust: build whatever else is named.
 
     Raises:
@@ -40,7 +40,7 @@ def for_answers(path: str | Path, model: dict, *pipelines: Any, trust: bool) -> 
         if isinstance(part, dict):
             part.pop("losses", None)
     if not trust:
-        for each in (model, *pipelines):
+        for each in (model, *others):
             _require_registered(path, each)
 
 
@@ -77,5 +77,5 @@ def _registered(name: str) -> bool:
     if scope == "mmdet":
         found = (registry.module_dict.get(bare) for registry in _OF_MMDET)
         return any(part and part.__module__.startswith(_LAYERS_OF_MMDET) for part in found)
-    registries = (MODELS, TRANSFORMS, mmengine.registry.MODELS)
+    registries = (MODELS, TRANSFORMS, TASK_UTILS, mmengine.registry.MODELS)
     return bare in _OPERATORS or any(bare in registry.module_dict for registry in registries)

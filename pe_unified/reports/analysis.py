@@ -14,9 +14,9 @@ from pe_unified.ct.study import CTStudy
 from pe_unified.errors import DataError
 from pe_unified.inference.lesions import find_lesions, judge_study
 from pe_unified.inference.lung_sources import lung_source
-from pe_unified.inference.predictor import Progress, StudyPredictor
+from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.inference.quality import check_quality
-from pe_unified.inference.reading import SliceReader
+from pe_unified.inference.reading import Progress, SliceReader
 from pe_unified.inference.survey import survey
 from pe_unified.memory import give_back_freed_memory
 from pe_unified.paths import require_apart

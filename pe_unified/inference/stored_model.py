@@ -1,0 +1,170 @@
+"""A model out of a checkpoint, with what goes before it and where it comes from."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import Any, Generic, TypeVar
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.utils import import_modules_from_strings
+from torch import nn
+
+from pe_unified.disclaimer import training_notice
+from pe_unified.errors import one_line
+from pe_unified.inference.fusing import fuse_batch_norms
+from pe_unified.models.exam_model import PEExam
+from pe_unified.models.image_network import without_start
+from pe_unified.models.known_parts import for_answers
+from pe_unified.models.slice_model import PEUnified
+from pe_unified.models.weights import (
+    CheckpointError,
+    config_of,
+    load_checkpoint_safely,
+    training_data,
+)
+from pe_unified.registry import MODELS, TASK_UTILS, TRANSFORMS
+
+Model = TypeVar("Model", bound=nn.Module)
+
+#: Read files or labels; a study brings its own slices and has no labels.
+_LOADERS = ("LoadCTSlice", "LoadPELabels", "LoadExamSlices")
+#: In words, and where pe-unified infer takes it.
+_KINDS: Mapping[type, tuple[str, str]] = {
+    PEUnified: ("a model of slices", "--checkpoint"),
+    PEExam: ("a model of whole exams", "--exam-checkpoint"),
+}
+
+
+@dataclass(frozen=True)
+class StoredModel(Generic[Model]):
+    """A model out of a checkpoint, on the CPU.
+
+    Attributes:
+        model: in evaluation mode, with its weights.
+        transforms: from Hounsfield units to the packed input.
+        steps: what an exam is made of, for models of exams.
+        dataset: config of the set that it is tested on.
+        validated: what was chosen and measured on the validation split.
+        lineage: what the report says of the model: file, digest, step, parents, version.
+    """
+
+    model: Model
+    transforms: tuple[Any, ...]
+    steps: Any
+    dataset: Mapping[str, Any]
+    validated: Mapping[str, Any]
+    lineage: dict[str, Any]
+
+
+def read_model(path: Path, kind: type[Model], trust: bool = False) -> StoredModel[Model]:
+    """Build the model that a checkpoint describes, with its weights.
+
+    Convolutions take in the batch norm that follows them.
+
+    Args:
+        path: written by training or by ``pe-unified publish``; it carries its config.
+        kind: of model that is needed.
+        trust: unpickle code that the file may hold, and build types that are not registered.
+
+    Raises:
+        CheckpointError: unreadable, without a config, unsafe, of another kind, or weights that do
+            not fit.
+    """
+    stored = load_checkpoint_safely(path, trust)
+    own = config_of(stored)
+    if own is None:
+        raise CheckpointError(
+            f"{path}: carries no config, so the model cannot be built; take a checkpoint that "
+            "pe-unified train or pe-unified publish wrote"
+        )
+    meta = stored["meta"]
+    with _told_as_of_another_version(path, meta):
+        cfg = Config(dict(own))
+        if trust and cfg.get("custom_imports"):
+            import_modules_from_strings(**cfg.custom_imports)
+        dataset = cfg.test_dataloader.dataset
+        pipeline = [step for step in dataset.pipeline if step["type"] not in _LOADERS]
+        steps = dict(dataset.get("steps") or {"type": "SliceSteps"})
+        for_answers(path, cfg.model, pipeline, steps, trust=trust)
+        without_start(cfg.model)
+        with DefaultScope.overwrite_default_scope("pe_unified"):
+            model = MODELS.build(cfg.model)
+            _require_kind(path, model, kind)
+            transforms = tuple(TRANSFORMS.build(step) for step in pipeline)
+            built_steps = TASK_UTILS.build(steps)
+        model.load_state_dict(stored["state_dict"], strict=True)
+        fuse_batch_norms(model.eval())
+    return StoredModel(
+        model=model,
+        transforms=transforms,
+        steps=built_steps,
+        dataset=dataset,
+        validated=meta.get("validated") or {},
+        lineage=_lineage(path, stored),
+    )
+
+
+@contextmanager
+def _told_as_of_another_version(path: Path, meta: Mapping[str, Any]) -> Iterator[None]:
+    """Whatever goes wrong within, the config does not give a model here."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (KeyError, AttributeError, TypeError, ValueError, RuntimeError, ImportError) as error:
+        text = one_line(str(error))
+        raise CheckpointError(
+            f"{path}: its config does not give a model of this version "
+            f"({type(error).__name__}: {text}); it was written by pe_unified "
+            f"{meta.get('pe_unified', 'of unknown version')}"
+        ) from error
+
+
+def _require_kind(path: Path, model: nn.Module, kind: type[nn.Module]) -> None:
+    if isinstance(model, kind):
+        return
+    found = next((each for each in _KINDS if isinstance(model, each)), None)
+    what, option = _KINDS[found] if found else (f"a {type(model).__name__}", "")
+    cure = f"; pe-unified infer takes it as {option}" if option else ""
+    raise CheckpointError(f"{path}: {what}, where {_KINDS[kind][0]} is needed{cure}")
+
+
+def _lineage(path: Path, stored: Mapping[str, Any]) -> dict[str, Any]:
+    meta = stored["meta"]
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "checkpoint": path.name,
+        "sha256": digest,
+        "pe_unified": str(meta.get("pe_unified")),
+        "step": meta.get("step"),
+        "iterations": meta.get("iter"),
+        "parents": [
+            {**parent, "from": PureWindowsPath(str(parent.get("from"))).name}
+            for parent in meta.get("parents") or ()
+        ],
+        "trained_on": training_data(stored),
+        "training_notice": training_notice(training_data(stored)),
+    }
+
+
+def usable_device(name: str | None) -> torch.device:
+    """The device of that name; for None the GPU where there is one.
+
+    Raises:
+        CheckpointError: it cannot be used.
+    """
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        raise CheckpointError(
+            f"--device {name} cannot be used here ({one_line(str(error))}); take cpu, or cuda "
+            "or cuda:0 where pe-unified doctor sees a GPU"
+        ) from error
+    return device
