@@ -23,8 +23,8 @@ QUESTIONS: Mapping[str, Mapping[str, str]] = {
         "acute_and_chronic_pe": "acute and chronic",
     },
     "Is the right heart strained?": {
-        "rv_lv_ratio_gte_1": "yes: RV/LV at least 1",
-        "rv_lv_ratio_lt_1": "no: RV/LV below 1",
+        "rv_lv_ratio_gte_1": "RV/LV at least 1",
+        "rv_lv_ratio_lt_1": "RV/LV below 1",
     },
 }
 #: The same without the questions.
