@@ -11,6 +11,7 @@ from mmengine.registry import init_default_scope
 
 from pe_unified import registry
 from pe_unified.engine import load_config
+from pe_unified.models.image_network import without_start
 from pe_unified.recipes import load_recipe
 from pe_unified.recipes.budget import Budget, budget_of, stretched
 
@@ -18,6 +19,11 @@ ROOT = Path(__file__).resolve().parents[1] / "configs"
 RECIPES = sorted(
     path for room in ("steps", "demo", "results") for path in (ROOT / room).glob("*.py")
 )
+#: Of exams: recipes list steps, all others are configs.
+EXAMS = sorted((ROOT / "exam").glob("*.py"))
+EXAM_RECIPES = [
+    path for path in EXAMS if "\nsteps = [" in path.read_text() or "_shares" in path.stem
+]
 CONFIGS = sorted(
     [*ROOT.glob("*.py"), *(ROOT / "ablations").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
 )
@@ -63,6 +69,37 @@ def test_config_builds(path):
             homes = {each.__module__.split(".")[0] for each in borrowed}
             expected = {"pe_unified", "mmengine", "torch"}
             assert homes <= expected, f"{path.name}: '{name}' is {homes}'s; say so"
+
+
+@pytest.mark.parametrize("path", sorted({*EXAMS} - {*EXAM_RECIPES}), ids=lambda path: path.stem)
+def test_exam_config_builds(path):
+    cfg = load_config(path)
+    without_start(cfg.model)
+    init_default_scope("pe_unified")
+    model = registry.MODELS.build(cfg.model)
+    if cfg.model.type == "PEExam":
+        heads = {"ExamMetric": "exam", "StepMetric": "step"}
+        measured = {heads[each.type] for each in cfg.test_evaluator}
+        assert measured == set(model.heads) - {"pair"}
+    for split in ("train", "val", "test"):
+        dataset = cfg[f"{split}_dataloader"].dataset
+        for transform in dataset.pipeline:
+            registry.TRANSFORMS.build(dict(transform))
+        if "steps" in dataset:
+            registry.TASK_UTILS.build(dict(dataset.steps))
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [("two_phase_chunks", 33.2), ("two_phase_published", 0.94), ("siamese_published", 59.7)],
+)
+def test_published_networks_have_as_many_parameters_as_published(name, millions):
+    cfg = load_config(ROOT / f"exam/{name}.py")
+    without_start(cfg.model)
+    init_default_scope("pe_unified")
+    model = registry.MODELS.build(cfg.model)
+    count = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    assert count == pytest.approx(millions, rel=0.005)
 
 
 @pytest.mark.parametrize("path", RUN, ids=lambda path: f"{path.parent.name}-{path.stem}")
@@ -122,18 +159,19 @@ def names_in(config):
     return set(load_config(config).keys())
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=identify)
+@pytest.mark.parametrize("path", [*RECIPES, *EXAM_RECIPES], ids=identify)
 def test_settings_of_a_recipe_fit_every_step(path):
     """Settings may bring new keys, so only building tells a misspelt one."""
     init_default_scope("pe_unified")
     built: list[dict] = []
-    for step in load_recipe(path).steps:
+    steps = load_recipe(path).steps
+    known = {"custom_hooks"}.union(*(names_in(step.config) for step in steps))
+    for step in steps:
         cfg = load_config(step.config, settings=step.settings)
-        cfg.model.backbone.pretrained = None
+        without_start(cfg.model)
         if cfg.model.to_dict() not in built:
             registry.MODELS.build(cfg.model)
             built.append(cfg.model.to_dict())
         for transform in cfg.train_dataloader.dataset.pipeline:
             registry.TRANSFORMS.build(dict(transform))
-        known = names_in(step.config) | {"custom_hooks"}
         assert set(cfg.keys()) <= known, f"{step.name}: {set(cfg.keys()) - known}"

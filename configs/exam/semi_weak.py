@@ -4,6 +4,9 @@ pe-unified train exam/semi_weak --data-root data/pe --cfg-options masked_label_p
 
 The encoder is the shared ResNet-50; masked_label_mode=exams hides all slices of some exams. The
 published form is semi_weak_published.py.
+
+Time: not measured.
+Result: not known.
 """
 
 _base_ = [

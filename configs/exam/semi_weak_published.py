@@ -5,6 +5,9 @@ per exam, no labels hidden outside training, padding masked.
 
 pe-unified train exam/semi_weak_published --data-root data/pe \\
     --cfg-options masked_label_portion=0.75
+
+Time: not measured.
+Result: not known.
 """
 
 _base_ = "semi_weak.py"

@@ -4,6 +4,9 @@ The backbone comes from s1_cls: shared.py, or
 
 pe-unified extract exam/shared_features --data-root data/pe \\
     --reuse encoder.backbone:backbone=work_dirs/pe_cls_r50/iter_20000.pth
+
+Time: not measured.
+Result: not known.
 """
 
 _base_ = [

@@ -3,6 +3,9 @@
 pe-unified train exam/shared_gru --data-root data/pe --cfg-options features=FOLDER
 
 FOLDER is what pe-unified extract exam/shared_features made; shared.py does all steps.
+
+Time: not measured.
+Result: not known.
 """
 
 _base_ = "two_phase_gru.py"

@@ -1,6 +1,9 @@
 """Siamese network on the 20 slices with most lung: pairs of slices, and the exam by attention.
 
 pe-unified train exam/siamese --data-root data/pe
+
+Time: not measured.
+Result: not known.
 """
 
 _base_ = [

@@ -4,6 +4,9 @@ Its code shares no weights and compares no pairs; the label of every slice is th
 an exam's score is the mean of its slices'.
 
 pe-unified train exam/siamese_published --data-root data/pe
+
+Time: not measured.
+Result: not known.
 """
 
 _base_ = "siamese.py"

@@ -4,6 +4,9 @@ Ma et al., Sci Rep 2022 (doi 10.1038/s41598-022-16976-9): ten planes 1 mm apart,
 windows, Kinetics weights; the first step of two_phase.py.
 
 pe-unified train exam/two_phase_chunks --data-root data/pe
+
+Time: not measured.
+Result: not known.
 """
 
 _base_ = [

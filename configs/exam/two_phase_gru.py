@@ -1,6 +1,9 @@
 """As two_phase_tcn.py, with a bidirectional GRU.
 
 pe-unified train exam/two_phase_gru --data-root data/pe --cfg-options features=FOLDER
+
+Time: not measured.
+Result: not known.
 """
 
 _base_ = "two_phase_tcn.py"

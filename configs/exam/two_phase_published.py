@@ -4,6 +4,9 @@ Ma et al., Sci Rep 2022 (doi 10.1038/s41598-022-16976-9), without its faults: a 
 sides, features of the test pipeline, and nothing that reaches into the padding.
 
 pe-unified train exam/two_phase_published --data-root data/pe --cfg-options features=FOLDER
+
+Time: not measured.
+Result: not known.
 """
 
 _base_ = "two_phase_tcn.py"

@@ -1,6 +1,9 @@
 """The winner-style system: slices with neighbours, their features, exams, and the heart apart.
 
 pe-unified steps exam/winner --data-root data/pe
+
+Time: not measured.
+Result: not known.
 """
 
 steps = [

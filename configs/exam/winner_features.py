@@ -2,6 +2,9 @@
 
 pe-unified extract exam/winner_features --data-root data/pe \\
     --reuse encoder.backbone:backbone=work_dirs/winner_slices/iter_20000.pth
+
+Time: not measured.
+Result: not known.
 """
 
 _base_ = "shared_features.py"

@@ -1,6 +1,9 @@
 """Exam labels in the winner's way: features with their differences, GRU of 512, one attention.
 
 pe-unified train exam/winner_gru --data-root data/pe --cfg-options features=FOLDER
+
+Time: not measured.
+Result: not known.
 """
 
 _base_ = "shared_gru.py"

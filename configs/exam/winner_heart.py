@@ -1,6 +1,9 @@
 """RV/LV ratio from the slices through the heart alone.
 
 pe-unified train exam/winner_heart --data-root data/pe --cfg-options features=FOLDER
+
+Time: not measured.
+Result: not known.
 """
 
 _base_ = "winner_gru.py"

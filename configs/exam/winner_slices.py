@@ -4,6 +4,9 @@ The RSNA 2020 competition's first place took SE-ResNeXt-50 and -101 at 576; any 
 here (type="PETimm", model_name="seresnext50_32x4d").
 
 pe-unified train exam/winner_slices --data-root data/pe
+
+Time: not measured.
+Result: not known.
 """
 
 _base_ = "../pe_cls_r50.py"

@@ -19,6 +19,7 @@ META_KEYS = (
     "z_mm",
     "spacing_mm",
     "labels_known",
+    "exam_labels",
     "ori_shape",
     "crop_box",
     "img_shape",

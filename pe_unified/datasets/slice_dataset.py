@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
 
+from pe_unified.ct.exam_labels import EXAM_LABELS
 from pe_unified.ct.hu import HU_OFFSET
 from pe_unified.errors import UserError
 from pe_unified.registry import DATASETS, TRANSFORMS
@@ -51,7 +52,8 @@ class PESliceDataset(BaseDataset):
     meta information of :class:`~pe_unified.datasets.PEDataSample`, ``label`` (0, 1 or
     None), ``boxes`` (float32 (n, 4) x1 y1 x2 y2, or None where unknown), ``masks`` (list
     of compressed RLE, or None), ``lung_box``, ``slice_paths`` (its own between its neighbours'),
-    and ``rng``, a NumPy generator seeded by the draw.
+    ``exam_labels`` (of its exam, by the names of EXAM_LABELS), and ``rng``, a NumPy generator
+    seeded by the draw.
 
     ``sources`` says what its slices are: dicts of ``set``, ``source``, ``patients``, ``slices`` and
     ``synthetic`` (None where the set does not say).
@@ -95,6 +97,10 @@ class PESliceDataset(BaseDataset):
             for image in sorted(coco["images"], key=_reading_order)
         ]
         self._paths = self._index_series(slices)
+        self._exams = {
+            entry["study_uid"]: {name: entry.get(name) for name in EXAM_LABELS}
+            for entry in coco.get("exams") or ()
+        }
         kept = [
             item
             for item in slices
@@ -145,6 +151,7 @@ class PESliceDataset(BaseDataset):
         item, rng = seeded(self, draw)
         item["rng"] = rng
         item["slice_paths"] = self.neighbour_paths(item)
+        item["exam_labels"] = self._exams.get(item["study_uid"])
         return self.pipeline(item)
 
 

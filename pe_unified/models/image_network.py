@@ -24,5 +24,5 @@ def image_network(model: Mapping[str, Any]) -> tuple[Any, str]:
 def without_start(model: Mapping[str, Any]) -> None:
     """Take out where the weights start from: a checkpoint brings its own."""
     network, _ = image_network(model)
-    if network:
+    if network and "pretrained" in network:
         network["pretrained"] = None

@@ -4,26 +4,32 @@ import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pe_unified.evaluation import PATIENT_METRICS
 from pe_unified.evaluation.figures import (
+    curve_figure,
     difference_figure,
+    exam_roc_figure,
     precision_recall_figure,
+    reliability_figure,
     roc_figure,
     seed_figure,
     step_figure,
 )
 from pe_unified.evaluation.intervals import (
     Difference,
+    Estimate,
     Statistic,
     estimate,
     mean_statistic,
     paired_difference,
 )
 from pe_unified.evaluation.tables import Table
+from pe_unified.recipes.recipe import Recipe
 from pe_unified.tasks import TASKS
 
 #: What a test leaves of a task.
@@ -158,8 +164,7 @@ def _record(run: Run, step: str) -> dict[str, Any]:
 
 
 def _value(run: Run, step: str, metric: str) -> float:
-    value = _record(run, step)["metrics"][metric]
-    return float("nan") if value is None else value
+    return _number(_record(run, step)["metrics"][metric])
 
 
 def draw_summary(
@@ -183,6 +188,15 @@ def draw_summary(
         if arms:
             cuts = {arm: first.threshold(arm, task) for arm in arms}
             draw(arms, folder / name, thresholds=cuts, note=_of_seed(note, runs))
+    exams = {
+        record["name"]: table
+        for record in records
+        if (table := first.table(record["name"], "exam")) is not None
+    }
+    if exams:
+        reliability_figure(exams, folder / "reliability.png", note=_of_seed(note, runs))
+        with suppress(ValueError):  # no label of both classes
+            exam_roc_figure(exams, folder / "exam_roc.png", note=_of_seed(note, runs))
     for task in TASKS.values():
         name = f"{task.figure_name}_by_step.png"
         metrics = [task.key(metric) for metric in task.figure]
@@ -210,6 +224,26 @@ def draw_summary(
     overlays = first.folder / records[-1]["name"] / "overlays.png"
     if overlays.is_file():
         shutil.copyfile(overlays, folder / "overlays.png")
+
+
+def draw_curves(
+    folder: Path, recipe: Recipe, records: Sequence[Mapping[str, Any]], note: str
+) -> None:
+    """Metrics against the settings in which steps differ, as PNG files."""
+    metrics = {record["name"]: record["metrics"] for record in records}
+    for curve in recipe.curves:
+        points: dict[str, list[tuple[float, Estimate]]] = {key: [] for key in curve.metrics}
+        for step, place in sorted(curve.places(recipe.steps).items(), key=lambda each: each[1]):
+            for key in curve.metrics:
+                value, ends = metrics[step].get(key), metrics[step].get(f"{key}_ci")
+                if value is not None:
+                    low, high = (_number(end) for end in ends or (None, None))
+                    points[key].append((place, Estimate(value, low, high)))
+        curve_figure(points, folder / f"{curve.setting}.png", curve.label or curve.setting, note)
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 def _of_seed(note: str, runs: Sequence[Run]) -> str:

@@ -11,7 +11,8 @@ from pe_unified.engine.knobs import kind_of
 from pe_unified.evaluation.intervals import LEVEL
 from pe_unified.models.weights import names_of_rule
 from pe_unified.recipes.recipe import Comparison, Step
-from pe_unified.tasks import METRIC_NAMES, TASKS
+from pe_unified.registry import METRICS
+from pe_unified.tasks import METRIC_NAMES
 
 
 def require_weights(step: Step, configs: Mapping[str, Config], begun: bool) -> None:
@@ -46,6 +47,10 @@ def require_comparison(comparison: Comparison, configs: Mapping[str, Config]) ->
     if metric not in METRIC_NAMES:
         known = ", ".join(sorted(METRIC_NAMES))
         raise ConfigError(f"the comparison of '{metric}': no such metric; known: {known}")
+    task = metric.split("/")[0]
     for arm in arms:
-        head = TASKS[metric.split("/")[0]].head
-        require_part(configs[arm], head, f"the comparison of '{metric}' takes step {arm}")
+        kinds = [METRICS.get(each["type"]) for each in listed_metrics(configs[arm], "test")]
+        if task not in {getattr(kind, "default_prefix", None) for kind in kinds}:
+            raise ConfigError(
+                f"the comparison of '{metric}' takes step {arm}, whose test measures no {task}"
+            )

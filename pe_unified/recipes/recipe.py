@@ -9,7 +9,7 @@ from pe_unified.config_files import find_config
 from pe_unified.engine.config import ConfigError, read_python_config, refuse_near, stated_in
 
 #: What a recipe may say at its top level, beside names of its own.
-_NAMES = ("steps", "comparisons", "settings", "step_settings", "backbone")
+_NAMES = ("steps", "comparisons", "curves", "settings", "step_settings", "backbone")
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,30 @@ class Comparison(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Curve:
+    """Metrics of steps against a setting in which they differ; drawn as ``<setting>.png``.
+
+    Fields:
+        setting: a top-level name; the steps whose settings have it are on the curve.
+        metrics: whole keys.
+        label: of the axis.
+    """
+
+    setting: str
+    metrics: Sequence[str]
+    label: str = ""
+
+    def places(self, steps: Sequence[Step]) -> dict[str, float]:
+        """The value of the setting, by step."""
+        found = {}
+        for step in steps:
+            for settings in step.settings:
+                if self.setting in settings:
+                    found[step.name] = float(settings[self.setting])
+        return found
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Steps in order, and the pairs of arms that answer whether reuse helps.
 
@@ -62,6 +86,7 @@ class Recipe:
     name: str
     steps: tuple[Step, ...]
     comparisons: tuple[Comparison, ...] = ()
+    curves: tuple[Curve, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +111,7 @@ class StepEntry:
 
 
 def load_recipe(path: str | Path) -> Recipe:
-    """Read a recipe: ``steps``, a list of :class:`StepEntry`, and ``comparisons``.
+    """Read a recipe: ``steps``, a list of :class:`StepEntry`, ``comparisons`` and ``curves``.
 
     ``settings`` of the recipe hold for every step, those of a step for it alone; ``step_settings``
     ``{step: settings}`` gives single steps more of them, for recipes that inherit their table.
@@ -104,6 +129,7 @@ def load_recipe(path: str | Path) -> Recipe:
     try:
         entries = [StepEntry(**entry) for entry in cfg.steps]
         comparisons = tuple(Comparison(*each) for each in cfg.get("comparisons", ()))
+        curves = tuple(Curve(**each) for each in cfg.get("curves", ()))
     except TypeError as error:
         raise ConfigError(f"{path}: {error}") from error
     shared, single = cfg.get("settings", {}), cfg.get("step_settings", {})
@@ -138,7 +164,7 @@ def load_recipe(path: str | Path) -> Recipe:
     for metric, *arms in comparisons:
         for arm in arms:
             _require_step(path, f"the comparison of {metric}", arm, steps)
-    return Recipe(path.stem, tuple(steps.values()), comparisons)
+    return Recipe(path.stem, tuple(steps.values()), comparisons, curves)
 
 
 def _require_step(path: Path, who: str, name: str, steps: Mapping[str, Step]) -> None:

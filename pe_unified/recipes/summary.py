@@ -14,7 +14,14 @@ from pe_unified.engine.evaluate import Evaluation, write_json
 from pe_unified.evaluation.figures.style import footer
 from pe_unified.evaluation.metrics import warnings_of
 from pe_unified.files import write_text
-from pe_unified.recipes.comparison import TABLES, Run, compare_arms, draw_summary, mean_metrics
+from pe_unified.recipes.comparison import (
+    TABLES,
+    Run,
+    compare_arms,
+    draw_curves,
+    draw_summary,
+    mean_metrics,
+)
 from pe_unified.recipes.recipe import Recipe
 from pe_unified.tasks import COLUMNS
 
@@ -82,6 +89,7 @@ def _write_one(
     write_json(folder / "summary.json", summary)
     write_text(folder / "summary.md", _markdown(summary, len(runs), note))
     draw_summary(folder, records, comparisons, runs, note)
+    draw_curves(folder, recipe, records, note)
     return summary
 
 

@@ -17,10 +17,21 @@ def test_the_longest_axial_series_is_the_scan():
     coronal = [header(40, z=0, orientation=(1, 0, 0, 0, 0, -1.0), series_uid="s3")]
     dose = [header(50, modality="SR"), header(51, samples=3), header(52, frames=40)]
     odd = [header(60, z=4.5, rows=16)]
-    choice = choose_series([*scout, *lung, *scan, *coronal, *dose, *odd], "folder")
+    pictures = [header(70 + k, z=k, bits=8, series_uid="s4") for k in range(30)]
+    series = (scout, lung, scan, coronal, dose, odd, pictures)
+    choice = choose_series([each for one in series for each in one], "folder")
     assert choice.slices == scan
     notes = " / ".join(choice.notes)
-    for part in ("localizer", "not axial", "modality SR", "colour", "multi-frame", "s2", "16 x 8"):
+    for part in (
+        "localizer",
+        "not axial",
+        "modality SR",
+        "colour",
+        "multi-frame",
+        "8-bit",
+        "s2",
+        "16 x 8",
+    ):
         assert part in notes
     assert choose_series([*lung, *scan], "folder", "s2").slices == lung
     with pytest.raises(DataError, match="the series here are: s1, s2"):
@@ -134,6 +145,14 @@ def test_two_scans_in_blocks():
 def test_a_much_shorter_later_acquisition_is_not_the_scan():
     files = mixed(scan(100), scan(40, 30.0, acquisition=2))
     assert of(choose_series(files, "folder")) == ({1}, 100)
+
+
+def test_a_later_acquisition_that_is_not_about_as_long_is_not_the_scan():
+    """Though it is more than half as long."""
+    files = mixed(scan(100), scan(70, 20.0, acquisition=2))
+    assert of(choose_series(files, "folder")) == ({1}, 100)
+    files = mixed(scan(100), scan(90, 5.0, acquisition=2))
+    assert of(choose_series(files, "folder")) == ({2}, 90)
 
 
 def test_an_acquisition_without_a_number_can_be_named():
@@ -275,6 +294,12 @@ def test_a_stretch_that_is_short_is_not_the_scan_however_many_slices_it_has():
     chest = [header(k, z=5 * k, contrast="X 350") for k in range(60)]
     thin = [header(100 + k, z=0.5 * k, series_uid="s0") for k in range(300)]
     assert choose_series([*thin, *chest], "folder").slices == chest
+
+
+def test_contrast_makes_no_short_stretch_the_scan():
+    chest = [header(k, z=5 * k) for k in range(60)]
+    stretch = [header(100 + k, z=5 * k, series_uid="s0", contrast="X 350") for k in range(20)]
+    assert choose_series([*stretch, *chest], "folder").slices == chest
 
 
 def test_orientations_that_differ_by_rounding_or_silence_are_one():

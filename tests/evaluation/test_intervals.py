@@ -135,7 +135,7 @@ def test_an_arm_against_itself_shows_no_difference():
 
 
 def test_several_runs_are_averaged_on_the_same_patients():
-    arm = mean_statistic([mean_of([1, 2, 3]), mean_of([3, 4, 5])])
+    arm = mean_statistic([mean_of([1, 2, 3]), mean_of([1, 2, 3]), mean_of([4, 5, 6])])
     weights = subset_weights(3)
     np.testing.assert_allclose(arm(weights)["mean"], mean_of([2, 3, 4])(weights)["mean"])
 

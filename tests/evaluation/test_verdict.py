@@ -56,6 +56,11 @@ def test_a_negative_exam_holds_candidates_only():
     assert verdict.stretches == ()
 
 
+def test_a_lesion_at_the_threshold_is_called():
+    verdict = judge([], 1.5, [(0.92, None), (0.9199, None)], ExamThresholds(None, 0.92))
+    assert verdict.positive is True and verdict.lesions == (True, False)
+
+
 def test_a_positive_exam_without_lesions_names_its_slices():
     verdict = judge([0.1, 0.9, 0.9, 0.2, 0.1, 0.9], 3.0, [], ExamThresholds(0.52, 0.5))
     assert verdict.positive is True and verdict.stretches == ((1, 3),)

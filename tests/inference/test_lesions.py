@@ -157,3 +157,13 @@ def test_a_hole_between_slices_parts_lesions():
     reader = SliceReader(study_of(np.zeros(probability.shape, np.int16)))
     survey = survey_of(probability.shape)
     assert len(find_lesions([found[1], found[3]], reader, survey, 0.0)) == 2
+
+
+def test_a_lesion_is_as_sure_as_the_surer_of_mask_and_box_and_shown_where_most_of_it_is():
+    probability = np.zeros((8, 20, 20))
+    probability[2:6, 10:12, 10:12] = 0.7
+    probability[4, 9:13, 9:13] = 0.7
+    for box_score, score in ((0.95, 0.95), (0.3, 0.7)):
+        (lesion,) = lesions_of(probability, boxes={4: [((9, 9, 13, 13), box_score)]})
+        assert lesion.score == pytest.approx(score)
+        assert lesion.key_slice == 4

@@ -235,3 +235,13 @@ def test_norm_eval_of_r3d_stills_all_statistics():
     before = {name: value.clone() for name, value in encoder.named_buffers()}
     encoder(torch.randn(2, 3, 2, 16, 16))
     assert all(torch.equal(value, before[name]) for name, value in encoder.named_buffers())
+
+
+def test_chunks_are_read_in_float32_on_a_cpu():
+    """Some gradients of 3D convolutions are not finite in bfloat16 there."""
+    encoder = R3D18Encoder().train()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = encoder(torch.randn(2, 3, 4, 16, 16))
+    assert found.dtype == torch.float32
+    found.sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in encoder.parameters())

@@ -63,15 +63,19 @@ def test_an_untrained_head_believes_in_few_pixels():
 
 
 def test_threshold_divides_the_probabilities():
-    head = PESegHead(**LEVELS, decoder=SMALL, threshold=0.01).eval()
+    head = PESegHead(**LEVELS, decoder=SMALL).eval()
     samples = tiny_batch(labels=())["data_samples"]
     for sample in samples:
         sample.set_metainfo({"pad_shape": (64, 64)})
+    given = levels_for((64, 64)), samples, torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        head.predict(levels_for((64, 64)), samples, torch.randn(2, 3, 64, 64))
+        head.predict(*given)
+        head.threshold = samples[0].seg_prob.data.quantile(0.25).item()
+        head.predict(*given)
     for sample in samples:
         assert sample.pred_sem_seg.data.dtype == torch.uint8
-        assert torch.equal(sample.pred_sem_seg.data == 1, sample.seg_prob.data > 0.01)
+        assert torch.equal(sample.pred_sem_seg.data == 1, sample.seg_prob.data > head.threshold)
+    assert samples[0].pred_sem_seg.data.float().mean() == pytest.approx(0.75, abs=0.01)
 
 
 def test_a_mask_larger_than_the_input_is_refused():

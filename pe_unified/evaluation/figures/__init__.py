@@ -5,13 +5,19 @@ what it is told to ("synthetic data") and that this is research software. Bands 
 95 % intervals over patients, but for those of reliability curves.
 """
 
-from pe_unified.evaluation.figures.arms import difference_figure, seed_figure, step_figure
+from pe_unified.evaluation.figures.arms import (
+    curve_figure,
+    difference_figure,
+    seed_figure,
+    step_figure,
+)
 from pe_unified.evaluation.figures.curves import froc_figure, precision_recall_figure, roc_figure
 from pe_unified.evaluation.figures.exams import exam_roc_figure, reliability_figure
 from pe_unified.evaluation.figures.overlays import SliceView, montage_figure, overlay_figure
 
 __all__ = [
     "SliceView",
+    "curve_figure",
     "difference_figure",
     "exam_roc_figure",
     "froc_figure",

@@ -17,9 +17,10 @@ from pe_unified.evaluation.figures.style import (
     INK,
     REUSED_COLOUR,
     SCRATCH_COLOUR,
+    arm_style,
     new_figure,
 )
-from pe_unified.evaluation.intervals import Difference, FloatArray
+from pe_unified.evaluation.intervals import Difference, Estimate, FloatArray
 from pe_unified.tasks import METRIC_NAMES
 
 #: Numbers stand right of a panel, level with their row.
@@ -221,3 +222,40 @@ def _bar(axes: Axes, row: int, step: Mapping[str, Any], key: str) -> None:
 
 def _number(value: float | None) -> float:
     return float("nan") if value is None else float(value)
+
+
+def curve_figure(
+    points: Mapping[str, Sequence[tuple[float, Estimate]]],
+    path: str | os.PathLike,
+    x_label: str,
+    note: str = "",
+) -> None:
+    """Metrics against a setting, with intervals over patients as bands.
+
+    Args:
+        points: metric to (value of the setting, estimate), by rising value.
+
+    Raises:
+        ValueError: there is no point.
+    """
+    if not any(points.values()):
+        raise ValueError("there is no point to draw")
+    with new_figure(path, 4.8, 3.2 + 0.18 * len(points), note) as figure:
+        axes = figure.subplots()
+        for number, (key, own) in enumerate(points.items()):
+            style = arm_style(number)
+            x = [place for place, _ in own]
+            axes.plot(
+                x,
+                [found.value for _, found in own],
+                marker="o",
+                ms=5,
+                mec="white",
+                label=METRIC_NAMES.get(key, key),
+                **style,
+            )
+            low, high = ([getattr(found, end) for _, found in own] for end in ("low", "high"))
+            axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
+        axes.set(xlabel=x_label)
+        axes.set_ylim(top=min(1.02, axes.get_ylim()[1]))
+        figure.legend(loc="outside upper left", handlelength=2.6)

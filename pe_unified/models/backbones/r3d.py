@@ -1,7 +1,9 @@
 """ResNet of chunks of slices, torchvision's, without its classifier."""
 
+from contextlib import nullcontext
 from typing import Any
 
+import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torchvision.models.video import r3d_18
@@ -17,7 +19,8 @@ class R3D18Encoder(StagedNetwork, BaseModule):
     """ResNet-18 with 3D convolutions (https://arxiv.org/abs/1711.11248), torchvision's.
 
     It reads chunks, float (n, channels, slices, rows, cols), and gives 512 features of each: the
-    average over the last stage.
+    average over the last stage. On a CPU it computes in float32 whatever the precision: in bfloat16
+    some gradients of 3D convolutions are not finite there (seen with torch 2.13 and AVX-512).
 
     Args:
         in_channels: channels of the input; pretrained weights are spread over them.
@@ -60,6 +63,8 @@ class R3D18Encoder(StagedNetwork, BaseModule):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """See :class:`~pe_unified.models.protocols.Encoder`."""
-        for (stage,) in self._stages():
-            inputs = stage(inputs)
-        return inputs.mean(dim=(2, 3, 4))
+        on_cpu = inputs.device.type == "cpu"
+        with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():
+            for (stage,) in self._stages():
+                inputs = stage(inputs)
+            return inputs.mean(dim=(2, 3, 4))
