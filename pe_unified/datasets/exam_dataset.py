@@ -60,7 +60,9 @@ class PEExamDataset(BaseDataset):
     ``rng`` (one for the whole exam), and ``store`` where there is one.
 
     Attributes:
-        flow: how many exams the file has, which are left out, and why.
+        flow: ``file``; how many ``exams`` it has; those ``left_out`` and ``notes`` on others, each
+            with ``study_uid``, ``patient_id`` and ``reason``; how many are ``kept``, and of these
+            ``positive``, ``negative`` and ``undecided``.
 
     Raises:
         FileNotFoundError: no annotation file; names the converter command.
@@ -117,14 +119,24 @@ class PEExamDataset(BaseDataset):
             for each, gone in zip(exam["slices"], hidden, strict=True):
                 each["label"] = None if gone else each["label"]
         items = [item for exam in exams[:: self.every] for item in self._items(exam)]
+        used = {item["study_uid"] for item in items}
+        for number, exam in enumerate(exams):
+            if exam["study_uid"] not in used:
+                passed = number % self.every
+                reason = (
+                    f"passed over by every={self.every}"
+                    if passed
+                    else "no label of a step is known"
+                )
+                self._note("left_out", exam["study_uid"], exam["patient_id"], reason)
         if not items:
             raise DatasetError(
                 f"{path}: none of its {self.flow['exams']} exams can be used "
                 f"(needs {', '.join(self.needs) or 'slices'}); left out: "
                 f"{self._reasons() or 'none'}"
             )
-        self.flow |= {"kept": len({item["study_uid"] for item in items}), **_classes(exams)}
-        used = {item["study_uid"] for item in items}
+        kept = [exam for exam in exams if exam["study_uid"] in used]
+        self.flow |= {"kept": len(kept), **_classes(kept)}
         self.sources = sources_of(coco, [i for i in coco["images"] if i["study_uid"] in used])
         return items
 

@@ -95,6 +95,26 @@ def test_exams_that_cannot_be_used_are_left_out_and_listed(data):
     assert note["study_uid"] == "1.2.3" and "none of leftsided_pe" in note["reason"]
 
 
+@pytest.mark.parametrize("settings", [{}, dict(unit="step", needs=("steps",))])
+def test_every_exam_is_kept_or_left_out(data, settings):
+    """Of the second exam, labels are known outside of the lungs only; one in two is taken."""
+
+    def edit(content):
+        for image in content["images"]:
+            if image["study_uid"] == "1.2.1" and 2 <= image["slice_index"] < 10:
+                image["labels_known"], image["pe_present"] = [], None
+
+    change(data, "train", edit)
+    steps = dict(type="SliceSteps", span="lungs")
+    for every in (1, 2):
+        flow = exams(data, steps=steps, every=every, **settings).flow
+        assert flow["kept"] + len(flow["left_out"]) == flow["exams"] == 8
+        assert flow["positive"] + flow["negative"] + flow["undecided"] == flow["kept"]
+        reasons = [each["reason"] for each in flow["left_out"]]
+        known = ["no label of a step is known"] if settings and every == 1 else []
+        assert reasons == (["passed over by every=2"] * 4 if every == 2 else known)
+
+
 def test_an_indeterminate_exam_has_no_answer_unless_it_counts_as_positive(data):
     def edit(content):
         content["exams"][0].update(negative_exam_for_pe=0, indeterminate=1)
