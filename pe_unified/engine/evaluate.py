@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 
 from pe_unified.engine.config import HEAD_OF_METRIC, ConfigError, listed_metrics
 from pe_unified.engine.knobs import kind_of
-from pe_unified.engine.runner import PERunner, features_key
+from pe_unified.engine.runner import PERunner
 from pe_unified.evaluation.metrics import PatientMetric, as_json, fix_thresholds, warnings_of
 from pe_unified.evaluation.tables import Table
 from pe_unified.files import write_text
@@ -129,22 +129,7 @@ def _test_runner(cfg: Config, checkpoint: str | Path, split: str) -> PERunner:
         name: hook for name, hook in cfg.default_hooks.items() if hook and _serves_tests(hook)
     }
     cfg.custom_hooks = [hook for hook in cfg.get("custom_hooks") or () if _serves_tests(hook)]
-    runner = PERunner.from_cfg(cfg)
-    _require_same_features(checkpoint, runner)
-    return runner
-
-
-def _require_same_features(checkpoint: str | Path, runner: PERunner) -> None:
-    """Features of another network, or of another input, mean nothing to a model."""
-    trust = runner.cfg.get("trust_checkpoint", False)
-    meta = load_checkpoint_safely(checkpoint, trust).get("meta") or {}
-    dataset = runner.test_dataloader.dataset
-    expected, given = meta.get("features"), features_key(dataset)
-    if expected and given and expected != given:
-        raise ConfigError(
-            f"{checkpoint} was trained on features {expected}, but {dataset.store.folder} holds "
-            f"{given}, of another network or input; name the folder features-{expected}"
-        )
+    return PERunner.from_cfg(cfg)
 
 
 def _serves_tests(hook: Mapping[str, Any]) -> bool:
