@@ -63,7 +63,7 @@ def main() -> None:
     exams = evaluation.tables.get("exam")
     if exams is not None:
         told["exam"] = exam_details(exams, evaluation.metrics, args.prevalence)
-        draw_exams({Path(args.checkpoint).stem: exams}, path.parent)
+        draw_exams({Path(args.checkpoint).stem: exams}, path.parent, evaluation.notice)
     write_metrics(path, evaluation, **told)
     for prefix, table in evaluation.tables.items():
         table.save(path.with_name(f"{prefix}.npz"))

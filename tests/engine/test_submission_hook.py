@@ -8,6 +8,7 @@ from tiny_exam_run import small_exam_config
 from tiny_exams import write_tiny_exams
 
 from pe_unified.ct.exam_labels import EXAM_TARGETS, EXAM_WEIGHTS
+from pe_unified.disclaimer import UNKNOWN_LINE
 from pe_unified.engine import PERunner
 from pe_unified.evaluation.calibration import ppv_npv
 from pe_unified.evaluation.consistency import check
@@ -56,6 +57,7 @@ def test_the_submission_has_every_label_and_every_slice_and_keeps_the_rules(test
     found = told["exam"]["ppv"], told["exam"]["npv"]
     assert [x for x in found if x is not None] == pytest.approx([x for x in (ppv, npv) if x == x])
     assert told["exam"]["delong"]["positive_exam_for_pe"][0] == pytest.approx(metrics["exam/auc"])
+    assert told["notice"] == UNKNOWN_LINE  # the set does not say whether it is painted
     assert (tmp_path / "reliability.png").is_file() and (tmp_path / "exam_roc.png").is_file()
 
 
