@@ -60,7 +60,9 @@ class PEExamDataset(BaseDataset):
     ``rng`` (one for the whole exam), and ``store`` where there is one.
 
     Attributes:
-        flow: how many exams the file has, which are left out, and why.
+        flow: ``file``; how many ``exams`` it has; those ``left_out`` and ``notes`` on others, each
+            with ``study_uid``, ``patient_id`` and ``reason``; how many are ``kept``, and of these
+            ``positive``, ``negative`` and ``undecided``.
 
     Raises:
         FileNotFoundError: no annotation file; names the converter command.
@@ -91,7 +93,7 @@ class PEExamDataset(BaseDataset):
                 "masked_label_portion is for training: what is tested keeps its labels"
             )
         self.store = FeatureStore(features) if features else None
-        chosen = self.store.recipe.steps if self.store else steps or {"type": "SliceSteps"}
+        chosen = self.store.source.steps if self.store else steps or {"type": "SliceSteps"}
         self.steps = TASK_UTILS.build(dict(chosen))
         self.max_steps = max_steps
         self.unit, self.needs, self.every = unit, tuple(needs), every
@@ -106,10 +108,16 @@ class PEExamDataset(BaseDataset):
         studies: dict[str, list[dict]] = defaultdict(list)
         for image in coco["images"]:
             studies[image["study_uid"]].append(parse_slice(image, (), root))
+        listed = {entry["study_uid"] for entry in coco["exams"]}
+        unlisted = [
+            {"study_uid": study, "patient_id": slices[0]["patient_id"]}
+            for study, slices in studies.items()
+            if study not in listed
+        ]
         self.flow = {"file": str(path), "exams": 0, "left_out": [], "notes": []}
         exams = [
             exam
-            for entry in coco["exams"]
+            for entry in (*coco["exams"], *unlisted)
             if (exam := self._exam(entry, studies[entry["study_uid"]])) is not None
         ]
         labels = [[each["label"] for each in exam["slices"]] for exam in exams]
@@ -117,14 +125,24 @@ class PEExamDataset(BaseDataset):
             for each, gone in zip(exam["slices"], hidden, strict=True):
                 each["label"] = None if gone else each["label"]
         items = [item for exam in exams[:: self.every] for item in self._items(exam)]
+        used = {item["study_uid"] for item in items}
+        for number, exam in enumerate(exams):
+            if exam["study_uid"] not in used:
+                passed = number % self.every
+                reason = (
+                    f"passed over by every={self.every}"
+                    if passed
+                    else "no label of a step is known"
+                )
+                self._note("left_out", exam["study_uid"], exam["patient_id"], reason)
         if not items:
             raise DatasetError(
                 f"{path}: none of its {self.flow['exams']} exams can be used "
                 f"(needs {', '.join(self.needs) or 'slices'}); left out: "
                 f"{self._reasons() or 'none'}"
             )
-        self.flow |= {"kept": len({item["study_uid"] for item in items}), **_classes(exams)}
-        used = {item["study_uid"] for item in items}
+        kept = [exam for exam in exams if exam["study_uid"] in used]
+        self.flow |= {"kept": len(kept), **_classes(kept)}
         self.sources = sources_of(coco, [i for i in coco["images"] if i["study_uid"] in used])
         return items
 

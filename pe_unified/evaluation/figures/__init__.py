@@ -12,13 +12,14 @@ from pe_unified.evaluation.figures.arms import (
     step_figure,
 )
 from pe_unified.evaluation.figures.curves import froc_figure, precision_recall_figure, roc_figure
-from pe_unified.evaluation.figures.exams import exam_roc_figure, reliability_figure
+from pe_unified.evaluation.figures.exams import draw_exams, exam_roc_figure, reliability_figure
 from pe_unified.evaluation.figures.overlays import SliceView, montage_figure, overlay_figure
 
 __all__ = [
     "SliceView",
     "curve_figure",
     "difference_figure",
+    "draw_exams",
     "exam_roc_figure",
     "froc_figure",
     "montage_figure",
