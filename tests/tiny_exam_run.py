@@ -32,9 +32,8 @@ def small_exam_config(
 ) -> Config:
     """``name``: of a config in ``configs/exam`` whose encoder has a ResNet, or that has none."""
     settings = small_exam_settings()
-    if name.endswith("_features"):
-        settings["model"] = dict(encoder=dict(backbone=BACKBONE))
-    elif name.endswith("_gru"):
+    settings["model"] = dict(encoder=dict(backbone=BACKBONE))
+    if name.endswith("_gru"):
         settings["model"] = dict(in_channels=WIDTH, aggregator=dict(width=8))
     path = repository / f"configs/exam/{name}.py"
     cfg = load_config(path, {"max_iters": 4, **overrides}, str(data), settings=[settings])

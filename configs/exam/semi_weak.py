@@ -13,6 +13,7 @@ _base_ = [
     "../_base_/default_runtime.py",
     "../_base_/datasets/pe_exams.py",
     "../_base_/schedules/adamw_cosine.py",
+    "../_base_/models/exam_r50.py",
 ]
 
 input_size = 256
@@ -20,22 +21,10 @@ windows = ["pe"]
 neighbours = 1
 batch_size = 2
 accumulate = 4
-pretrained = "torchvision://resnet50"
-frozen_stages = -1
 
 train_dataloader = dict(dataset=dict(max_steps=96))
 model = dict(
-    type="PEExam",
-    data_preprocessor=dict(type="PEExamPreprocessor"),
-    encoder=dict(
-        type="BackboneEncoder",
-        backbone=dict(
-            type="PEResNet", depth=50, pretrained=pretrained, frozen_stages=frozen_stages
-        ),
-        pool="avg+max",
-        projection=64,
-        dropout=0.3,
-    ),
+    encoder=dict(pool="avg+max", projection=64, dropout=0.3),
     aggregator=dict(type="AttentionLSTMAggregator", heads=8, width=64, layers=1),
     steps_read="encoder",
     step_head=dict(type="StepHead"),

@@ -13,6 +13,7 @@ _base_ = [
     "../_base_/default_runtime.py",
     "../_base_/datasets/pe_exams.py",
     "../_base_/schedules/adamw_cosine.py",
+    "../_base_/models/exam_r50.py",
 ]
 
 input_size = 512
@@ -20,14 +21,6 @@ windows = ["lung", "pe", "mediastinal"]
 neighbours = 0
 pretrained = None
 
-model = dict(
-    type="PEExam",
-    data_preprocessor=dict(type="PEExamPreprocessor"),
-    encoder=dict(
-        type="BackboneEncoder",
-        backbone=dict(type="PEResNet", depth=50, pretrained=pretrained),
-    ),
-    step_head=dict(type="StepHead"),
-)
+model = dict(step_head=dict(type="StepHead"))
 val_evaluator = [dict(type="StepMetric", resamples=0)]
 test_evaluator = [dict(type="StepMetric")]

@@ -10,31 +10,20 @@ _base_ = [
     "../_base_/default_runtime.py",
     "../_base_/datasets/pe_exams.py",
     "../_base_/schedules/adamw_cosine.py",
+    "../_base_/models/exam_r50.py",
 ]
 
 input_size = 224
 neighbours = 0
 windows = ["lung", "pe", "mediastinal"]
 batch_size = 4
-pretrained = "torchvision://resnet50"
-frozen_stages = -1
 
 lung_slices = dict(_delete_=True, type="LungSlices", count=20, neighbours=neighbours)
 train_dataloader = dict(dataset=dict(steps=lung_slices))
 val_dataloader = dict(dataset=dict(steps=lung_slices))
 test_dataloader = dict(dataset=dict(steps=lung_slices))
 model = dict(
-    type="PEExam",
-    data_preprocessor=dict(type="PEExamPreprocessor"),
-    encoder=dict(
-        type="BackboneEncoder",
-        backbone=dict(
-            type="PEResNet", depth=50, pretrained=pretrained, frozen_stages=frozen_stages
-        ),
-        pool="avg+max",
-        projection=128,
-        dropout=0.1,
-    ),
+    encoder=dict(pool="avg+max", projection=128, dropout=0.1),
     pair_head=dict(type="PairHead"),
     step_head=dict(type="StepHead"),
     exam_head=dict(type="ExamHead", pool="attention+max", dropout=0.1),

@@ -10,6 +10,7 @@ archive files them beside it; the others carry UIDs, never a patient's name.
 Examples:
   pe-unified infer /data/case7 --checkpoint model.pth --out reports/case7
   pe-unified infer case.zip --checkpoint model.pth --out reports/case --pseudonymise
+  pe-unified infer /data/case7 --checkpoint model.pth --exam-checkpoint exam.pth --out reports/case7
 """
 
 import argparse
@@ -63,6 +64,12 @@ def make_parser() -> argparse.ArgumentParser:
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """What the commands for one study and for many share."""
     parser.add_argument("--checkpoint", type=Path, required=True, help="the trained model")
+    parser.add_argument(
+        "--exam-checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="a model of whole exams, whose answers the report gives beside the verdict",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument(
         "--no-gate",
@@ -125,6 +132,7 @@ def predictor_settings(args: argparse.Namespace) -> "PredictorSettings":
         gate=not args.no_gate,
         backend=args.backend,
         exported=args.exported and args.exported.resolve(),
+        exam_checkpoint=args.exam_checkpoint and str(args.exam_checkpoint.resolve()),
     )
 
 
@@ -207,6 +215,7 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
         if exam[key] is not None
     ]
     console.print(f"{verdict_in_words(report)}; {', '.join(scores)}", highlight=False)
+    _print_exam_answer(console, report)
     listed = [lesion for lesion in report["lesions"] if is_listed(lesion)]
     table = Table(title=f"{len(listed)} lesion{'' if len(listed) == 1 else 's'}")
     for name in ("", "score", "slices", "side", "level (guess)", "ml", "mm", "HU"):
@@ -231,3 +240,24 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
     seconds = report["seconds"]
     stages = ", ".join(f"{k} {v:.1f}" for k, v in seconds.items() if k != "total")
     console.print(f"{seconds['total']:.1f} s ({stages}). {RESEARCH_LINE}.", highlight=False)
+
+
+def _print_exam_answer(console: Console, report: dict[str, Any]) -> None:
+    """What the exam model says, where there is one."""
+    from pe_unified.reports.exam_block import WORDS, disagreement, exam_call_in_words, percent
+
+    block = report["exam_model"]
+    if block is None:
+        return
+    if block["model"]["training_notice"]:
+        console.print(f"[red]the exam model: {block['model']['training_notice']}[/red]")
+    console.print(f"the exam model: {exam_call_in_words(block)}", highlight=False)
+    said = [
+        f"{WORDS[name]} {percent(value)}"
+        for name, value in block["labels"].items()
+        if value is not None and value > 0.5
+    ]
+    if said:
+        console.print(f"  {', '.join(said)}", highlight=False)
+    if disagreement(report):
+        console.print(f"[yellow]{disagreement(report)}[/yellow]", highlight=False)

@@ -87,8 +87,9 @@ def main() -> int:
     print(f"{done} of {len(summary.rows)} studies analysed; {args.out / 'summary.csv'}")
     if summary.skipped:
         print(_skipped(summary.skipped, hidden=args.pseudonymise))
-    for line in sorted({row["training"] for row in summary.rows if row["training"]}):
-        print(f"this model: {line}")
+    for column, which in (("training", "this model"), ("exam_model_training", "the exam model")):
+        for line in sorted({row[column] for row in summary.rows if row[column]}):
+            print(f"{which}: {line}")
     for row in failed:
         print(f"  {row['study']}: {row['reason']}", file=sys.stderr)
     print(f"{RESEARCH_LINE}.")

@@ -5,8 +5,11 @@ split first) and are only applied here; --cfg-options test_evaluator.0.threshold
 was fixed before. Writes metrics.json into the work dir. The network and its input (size, windows,
 ...) are those that the checkpoint was trained with, unless --cfg-options names what differs.
 
-Example:
+Of exams it also writes ROC curves and a reliability plot, and DeLong's intervals into metrics.json.
+
+Examples:
   pe-unified test pe_cls_swin work_dirs/pe_cls_swin/iter_20000.pth --data-root data/pe
+  pe-unified test exam/semi_weak CHECKPOINT --data-root data/pe --prevalence 0.15
 """
 
 import argparse
@@ -16,6 +19,7 @@ from rich.console import Console
 
 from pe_unified.cli.arguments import add_config_arguments, read_config
 from pe_unified.command import exit_on_user_error
+from pe_unified.options import share
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -25,6 +29,14 @@ def make_parser() -> argparse.ArgumentParser:
     add_config_arguments(parser)
     parser.add_argument("checkpoint", help="weights to evaluate")
     parser.add_argument("--amp", action="store_true", help="evaluate in bfloat16 mixed precision")
+    parser.add_argument(
+        "--prevalence",
+        type=share,
+        help="of positive exams where the model will be used; adds PPV and NPV there",
+    )
+    parser.add_argument(
+        "--submission", metavar="FILE", help="write the answers as the RSNA challenge takes them"
+    )
     return parser
 
 
@@ -34,16 +46,25 @@ def main() -> None:
     from mmengine.dist import is_main_process
 
     from pe_unified.engine.evaluate import evaluate_checkpoint, write_metrics
+    from pe_unified.engine.submission_hook import SubmissionHook
+    from pe_unified.evaluation.exam_details import exam_details
+    from pe_unified.evaluation.figures import draw_exams
     from pe_unified.recipes.summary import metrics_table
 
     cfg = read_config(args, of_checkpoint=True)
     cfg.work_dir = args.work_dir or f"work_dirs/{Path(args.config).stem}/test"
     cfg.launcher = args.launcher
-    evaluation = evaluate_checkpoint(cfg, args.checkpoint)
+    hooks: list = [SubmissionHook(args.submission)] if args.submission else []
+    evaluation = evaluate_checkpoint(cfg, args.checkpoint, hooks)
     if not is_main_process():
         return
     path = Path(cfg.work_dir) / "metrics.json"
-    write_metrics(path, evaluation, config=args.config, checkpoint=args.checkpoint)
+    told = {"config": args.config, "checkpoint": args.checkpoint}
+    exams = evaluation.tables.get("exam")
+    if exams is not None:
+        told["exam"] = exam_details(exams, evaluation.metrics, args.prevalence)
+        draw_exams({Path(args.checkpoint).stem: exams}, path.parent, evaluation.notice)
+    write_metrics(path, evaluation, **told)
     for prefix, table in evaluation.tables.items():
         table.save(path.with_name(f"{prefix}.npz"))
     Console().print(metrics_table(evaluation))

@@ -93,7 +93,7 @@ class PEExamDataset(BaseDataset):
                 "masked_label_portion is for training: what is tested keeps its labels"
             )
         self.store = FeatureStore(features) if features else None
-        chosen = self.store.recipe.steps if self.store else steps or {"type": "SliceSteps"}
+        chosen = self.store.source.steps if self.store else steps or {"type": "SliceSteps"}
         self.steps = TASK_UTILS.build(dict(chosen))
         self.max_steps = max_steps
         self.unit, self.needs, self.every = unit, tuple(needs), every
@@ -108,10 +108,16 @@ class PEExamDataset(BaseDataset):
         studies: dict[str, list[dict]] = defaultdict(list)
         for image in coco["images"]:
             studies[image["study_uid"]].append(parse_slice(image, (), root))
+        listed = {entry["study_uid"] for entry in coco["exams"]}
+        unlisted = [
+            {"study_uid": study, "patient_id": slices[0]["patient_id"]}
+            for study, slices in studies.items()
+            if study not in listed
+        ]
         self.flow = {"file": str(path), "exams": 0, "left_out": [], "notes": []}
         exams = [
             exam
-            for entry in coco["exams"]
+            for entry in (*coco["exams"], *unlisted)
             if (exam := self._exam(entry, studies[entry["study_uid"]])) is not None
         ]
         labels = [[each["label"] for each in exam["slices"]] for exam in exams]

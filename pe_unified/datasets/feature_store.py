@@ -1,8 +1,9 @@
 """Features of a whole set on disk: one array per exam, read without loading it all.
 
-A folder holds ``store.json``, which says what the features are, and ``<study>.npy`` per exam,
-float16 (steps, width). Its name ends in a key made of the network's weights and of what its input
-goes through, so that features of other weights, or of another input, lie in another folder.
+A folder holds ``store.json``, which says what the features are, ``encoder.pth``, the network that
+made them, and ``<study>.npy`` per exam, float16 (steps, width). Its name ends in a key made of the
+network's weights and of what its input goes through, so that features of other weights, or of
+another input, lie in another folder.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ class FeatureError(UserError, ValueError):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FeatureSource:
     """What the features of a store are.
 
     Attributes:
@@ -36,7 +37,6 @@ class Recipe:
         pipeline: what a slice goes through before it.
         steps: config of the steps of an exam.
         normalisation: config of the data preprocessor.
-        checkpoint: file of the weights, relative to the folder of the store; not part of the key.
     """
 
     encoder: Mapping[str, Any]
@@ -44,13 +44,11 @@ class Recipe:
     pipeline: list[Mapping[str, Any]]
     steps: Mapping[str, Any]
     normalisation: Mapping[str, Any]
-    checkpoint: str = ""
 
     @property
     def key(self) -> str:
         """Changes with anything that changes a feature."""
-        content = {**asdict(self), "checkpoint": ""}
-        text = json.dumps(content, sort_keys=True, default=str)
+        text = json.dumps(asdict(self), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
 
 
@@ -82,20 +80,25 @@ class FeatureStore:
                 "or pe-unified extract, and name the folder that it prints"
             )
         try:
-            self.recipe = Recipe(**json.loads(path.read_text(encoding="utf-8")))
+            self.source = FeatureSource(**json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             raise FeatureError(f"{path}: not a feature store ({error}); extract again") from error
 
     @classmethod
-    def create(cls, parent: Path, recipe: Recipe) -> "FeatureStore":
-        """The store of this recipe below a folder: a new one, or the one that is there."""
-        folder = parent / f"features-{recipe.key}"
-        write_text(folder / "store.json", json.dumps(asdict(recipe), indent=2) + "\n")
+    def create(cls, parent: Path, source: FeatureSource) -> "FeatureStore":
+        """The store of this source below a folder: a new one, or the one that is there."""
+        folder = parent / f"features-{source.key}"
+        write_text(folder / "store.json", json.dumps(asdict(source), indent=2) + "\n")
         return cls(folder)
 
     @property
     def key(self) -> str:
-        return self.recipe.key
+        return self.source.key
+
+    @property
+    def encoder(self) -> Path:
+        """The checkpoint of the network that made the features."""
+        return self.folder / "encoder.pth"
 
     def __contains__(self, study_uid: str) -> bool:
         return self._path(study_uid).is_file()

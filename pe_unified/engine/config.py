@@ -255,10 +255,12 @@ def listed_metrics(cfg: Config, split: str) -> list[Mapping[str, Any]]:
 
 def _require_heads(cfg: Config) -> None:
     """A metric of what the model does not answer would end the first validation."""
+    if kind_of(cfg.get("model") or {}) not in ("PEUnified", "PEExam"):
+        return
     for split in ("val", "test"):
         for metric in listed_metrics(cfg, split):
             kind = kind_of(metric)
-            if kind in HEAD_OF_METRIC and kind_of(cfg.get("model") or {}) == "PEUnified":
+            if kind in HEAD_OF_METRIC:
                 require_part(cfg, HEAD_OF_METRIC[kind], f"{split}_evaluator has a {kind}")
 
 

@@ -12,14 +12,15 @@ from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
+from pe_unified.disclaimer import training_notice
 from pe_unified.engine.config import HEAD_OF_METRIC, ConfigError, listed_metrics
 from pe_unified.engine.knobs import kind_of
-from pe_unified.engine.runner import PERunner, features_key
+from pe_unified.engine.runner import PERunner
 from pe_unified.evaluation.metrics import PatientMetric, as_json, fix_thresholds, warnings_of
 from pe_unified.evaluation.tables import Table
 from pe_unified.files import write_text
 from pe_unified.models.image_network import without_start
-from pe_unified.models.weights import load_checkpoint_safely
+from pe_unified.models.weights import load_checkpoint_safely, training_data
 from pe_unified.registry import HOOKS
 
 
@@ -31,11 +32,14 @@ class Evaluation:
         metrics: by key, ``<task>/<name>``, with ``<key>_ci``.
         thresholds: ``<task>/threshold`` that were applied, fixed before the test.
         tables: by task prefix, the arrays behind the metrics, for figures and comparisons.
+        notice: in words, what must be known of the data that the model was trained on; empty where
+            nothing must.
     """
 
     metrics: dict[str, Any]
     thresholds: dict[str, float]
     tables: dict[str, Table]
+    notice: str = ""
 
 
 def evaluate_checkpoint(
@@ -80,7 +84,7 @@ def evaluate_checkpoint(
         if metric.table is not None
     }
     kept = {key: value for key, value in metrics.items() if key not in thresholds}
-    return Evaluation(kept, thresholds, tables)
+    return Evaluation(kept, thresholds, tables, training_notice(training_data(stored)))
 
 
 def require_thresholds(cfg: Config) -> None:
@@ -129,22 +133,7 @@ def _test_runner(cfg: Config, checkpoint: str | Path, split: str) -> PERunner:
         name: hook for name, hook in cfg.default_hooks.items() if hook and _serves_tests(hook)
     }
     cfg.custom_hooks = [hook for hook in cfg.get("custom_hooks") or () if _serves_tests(hook)]
-    runner = PERunner.from_cfg(cfg)
-    _require_same_features(checkpoint, runner)
-    return runner
-
-
-def _require_same_features(checkpoint: str | Path, runner: PERunner) -> None:
-    """Features of another network, or of another input, mean nothing to a model."""
-    trust = runner.cfg.get("trust_checkpoint", False)
-    meta = load_checkpoint_safely(checkpoint, trust).get("meta") or {}
-    dataset = runner.test_dataloader.dataset
-    expected, given = meta.get("features"), features_key(dataset)
-    if expected and given and expected != given:
-        raise ConfigError(
-            f"{checkpoint} was trained on features {expected}, but {dataset.store.folder} holds "
-            f"{given}, of another network or input; name the folder features-{expected}"
-        )
+    return PERunner.from_cfg(cfg)
 
 
 def _serves_tests(hook: Mapping[str, Any]) -> bool:
@@ -165,6 +154,7 @@ def write_metrics(path: Path, evaluation: Evaluation, **provenance: Any) -> None
         "metrics": evaluation.metrics,
         "thresholds": evaluation.thresholds,
         "warnings": warnings_of(evaluation.tables),
+        "notice": evaluation.notice,
     }
     write_json(path, {**provenance, **found})
 

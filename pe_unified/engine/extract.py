@@ -16,14 +16,14 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from pe_unified.datasets.exam_dataset import PEExamDataset
-from pe_unified.datasets.feature_store import FeatureStore, Recipe, digest_of_tensors
+from pe_unified.datasets.feature_store import FeatureSource, FeatureStore, digest_of_tensors
 from pe_unified.datasets.slice_dataset import Draw
 from pe_unified.engine.config import ConfigError, annotation_files
 from pe_unified.engine.loaders import loaders_tell, watch_loader
 from pe_unified.engine.part_errors import building
 from pe_unified.engine.runner import save_atomically
 from pe_unified.errors import UserError
-from pe_unified.models.exam_steps import STEPS_AT_ONCE, encode_steps
+from pe_unified.models.exam_batches import STEPS_AT_ONCE, encode_steps
 from pe_unified.models.weights import (
     load_checkpoint_safely,
     names_of_rule,
@@ -43,15 +43,13 @@ class Extraction:
     """What an extraction leaves.
 
     Fields:
-        store: the features.
-        checkpoint: the network that made them, with its config.
+        store: the features, with the network that made them.
         parents: where its weights come from, as ``reused`` of a summary.
         exams: of which features are there now.
         seconds: that it took, now.
     """
 
     store: FeatureStore
-    checkpoint: Path
     parents: list[dict[str, Any]]
     exams: int
     seconds: float
@@ -66,7 +64,7 @@ def extract(cfg: Config, folder: Path, checkpoint: str | Path | None = None) -> 
 
     Args:
         cfg: of an exam model with an encoder; ``reuse`` says where its weights come from.
-        folder: gets ``iter_0.pth``, the network, and the store.
+        folder: gets the store.
         checkpoint: weights of the whole model, in place of ``reuse``.
 
     Raises:
@@ -76,31 +74,28 @@ def extract(cfg: Config, folder: Path, checkpoint: str | Path | None = None) -> 
     started = time.monotonic()
     model, parents, trained_on = _model(cfg, checkpoint)
     dataset = cfg.test_dataloader.dataset
-    weights = folder / "iter_0.pth"
-    recipe = Recipe(
+    source = FeatureSource(
         encoder=cfg.model.encoder.to_dict(),
         weights=digest_of_tensors(model.encoder.state_dict()),
         pipeline=[dict(step) for step in dataset.pipeline],
         steps=dict(dataset.get("steps") or {"type": "SliceSteps"}),
         normalisation=dict(cfg.model.get("data_preprocessor") or {}),
-        checkpoint=f"../{weights.name}",
     )
     if is_main_process():
-        FeatureStore.create(folder, recipe)
+        store = FeatureStore.create(folder, source)
         meta = dict(pe_unified=__version__, cfg=cfg.to_dict(), iter=0, parents=parents)
         meta |= dict(step=cfg.get("step"), trained_on=trained_on, validated={})
-        save_atomically({"meta": meta, "state_dict": model.state_dict()}, weights)
+        save_atomically({"meta": meta, "state_dict": model.state_dict()}, store.encoder)
     barrier()
-    store = FeatureStore(folder / f"features-{recipe.key}")
+    store = FeatureStore(folder / f"features-{source.key}")
     sets = [_exams_of(cfg, split) for split in annotation_files(cfg, "train", "val", "test")]
     failed = [line for exams in sets for line in _extract_set(cfg, model, exams, store)]
     barrier()
     if failed:
         more = f" (and {len(failed) - 1} more exams)" if len(failed) > 1 else ""
         raise UserError(f"{failed[0]}{more}; the features of all other exams are in {store.folder}")
-    return Extraction(
-        store, weights, parents, sum(map(len, sets)), round(time.monotonic() - started, 1)
-    )
+    seconds = round(time.monotonic() - started, 1)
+    return Extraction(store, parents, sum(map(len, sets)), seconds)
 
 
 def _model(cfg: Config, checkpoint: str | Path | None) -> tuple[nn.Module, list[dict], list[dict]]:

@@ -251,12 +251,27 @@ class PERunner(Runner):
         """Load weights, strictly; keys that do not fit are an error that lists them."""
         checkpoint = load_checkpoint_safely(filename, trust=self.cfg.get("trust_checkpoint", False))
         checkpoint.setdefault("state_dict", tensors_of(checkpoint))
+        self._require_same_features(checkpoint, filename)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         take_over(self.network, checkpoint["state_dict"], "the config's model", str(filename))
         self._has_loaded = True
         self.inherited += training_data(checkpoint)
         self.logger.info(f"weights of {filename} loaded")
         return checkpoint
+
+    def _require_same_features(self, checkpoint: Mapping[str, Any], filename: str) -> None:
+        """Features of another network, or of another input, mean nothing to a model."""
+        expected = (checkpoint.get("meta") or {}).get("features")
+        for loop in (self._train_loop, self._test_loop):
+            if isinstance(loop, BaseLoop) and expected:
+                dataset: Any = loop.dataloader.dataset
+                given = features_key(dataset)
+                if given and given != expected:
+                    raise ConfigError(
+                        f"{filename} was trained on features {expected}, but "
+                        f"{dataset.store.folder} holds others, of another network or input; name "
+                        f"the folder features-{expected}"
+                    )
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Go on as if nothing had happened: weights, optimiser, schedule, random state.

@@ -50,26 +50,25 @@ def with_encoder(
         CheckpointError: the weights of the encoder are not there, or are others by now.
     """
     store = FeatureStore(settings["features"])
-    recipe = store.recipe
-    path = (store.folder / recipe.checkpoint).resolve()
-    stored = load_checkpoint_safely(path, trust)
+    source = store.source
+    stored = load_checkpoint_safely(store.encoder, trust)
     encoder = {
         name: value for name, value in tensors_of(stored).items() if name.startswith("encoder.")
     }
     bare = {name.removeprefix("encoder."): value for name, value in encoder.items()}
-    if digest_of_tensors(bare) != recipe.weights:
+    if digest_of_tensors(bare) != source.weights:
         raise CheckpointError(
-            f"{path}: not the weights that made the features of {store.folder}; extract them "
+            f"{store.encoder}: not the weights that made the features beside it; extract them "
             "again, and train again on these"
         )
     whole = copy.deepcopy(dict(settings))
-    whole["model"] = {**whole["model"], "encoder": dict(recipe.encoder)}
-    whole["model"]["data_preprocessor"] = dict(recipe.normalisation)
+    whole["model"] = {**whole["model"], "encoder": dict(source.encoder)}
+    whole["model"]["data_preprocessor"] = dict(source.normalisation)
     whole["model"].pop("in_channels")
     for split in _SPLITS:
         dataset = (whole.get(f"{split}_dataloader") or {}).get("dataset")
         if dataset:
-            dataset |= {"pipeline": recipe.pipeline, "steps": dict(recipe.steps), "features": None}
+            dataset |= {"pipeline": source.pipeline, "steps": dict(source.steps), "features": None}
     whole.pop("features")
     own = (stored.get("meta") or {}).get("cfg") or {}
     whole |= {name: own[name] for name in _OF_THE_INPUT if name in own}

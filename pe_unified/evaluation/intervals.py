@@ -110,8 +110,12 @@ def standard_error(value: FloatArray, left_out: FloatArray) -> tuple[FloatArray,
     return np.sqrt((subsets - 1) / subsets * total), freedom
 
 
+#: Names of what is no share: above 0, and of any size.
+LOSSES = ("weighted_bce",)
+
+
 def interval_ends(
-    value: FloatArray, left_out: FloatArray, level: float = LEVEL
+    value: FloatArray, left_out: FloatArray, level: float = LEVEL, share: bool = True
 ) -> tuple[FloatArray, FloatArray]:
     """Ends of the interval of ``value`` (...,); NaN where undefined.
 
@@ -120,9 +124,14 @@ def interval_ends(
     Args:
         left_out: (subsets, ...), the value without each patient.
         level: coverage.
+        share: else the value is a loss, of which the ends are found on the logarithmic scale, where
+            they stay above 0.
     """
     error, freedom = standard_error(value, left_out)
     reach = stats.t.ppf((1 + level) / 2, freedom) * error
+    if not share:
+        factor = np.exp(ratio(reach, value))
+        return value / factor, value * factor
     inside = (value > 0) & (value < 1)
     within = np.where(inside, value, 0.5)
     centre, stretched = logit(within), reach / (within * (1 - within))
@@ -150,7 +159,7 @@ def estimate(
     """
     found = {}
     for name, values in _evaluated(statistic, subset_weights(patients, resamples, seed)).items():
-        low, high = interval_ends(values[0], values[1:], level)
+        low, high = interval_ends(values[0], values[1:], level, name not in LOSSES)
         found[name] = Estimate(float(values[0]), float(low), float(high))
     return found
 

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from pe_unified.ct.exam_labels import EXAM_TARGETS
 from pe_unified.datasets.exam_sample import PEExamSample
-from pe_unified.models.exam_steps import (
+from pe_unified.models.exam_batches import (
     STEPS_AT_ONCE,
     encode_steps,
-    exam_targets,
-    step_targets,
+    stacked_exam_targets,
+    stacked_step_targets,
 )
 from pe_unified.models.partly_frozen import PartlyFrozen
 from pe_unified.models.protocols import Aggregator, Encoder
@@ -133,7 +133,7 @@ class PEExam(PartlyFrozen):
 
         Args:
             inputs, mask: as of :meth:`forward`.
-            at_once: see :func:`~pe_unified.models.exam_steps.encode_steps`.
+            at_once: see :func:`~pe_unified.models.exam_batches.encode_steps`.
         """
         if self.encoder is None:
             return inputs.float()
@@ -157,7 +157,10 @@ class PEExam(PartlyFrozen):
     ) -> dict[str, Tensor]:
         """Losses of every head, each from the labels that are known."""
         found, read = self.outputs(self.encode(inputs, mask), mask)
-        exams, steps = exam_targets(data_samples, mask.device), step_targets(data_samples, mask)
+        exams, steps = (
+            stacked_exam_targets(data_samples, mask.device),
+            stacked_step_targets(data_samples, mask),
+        )
         if self.labels_from == "exam":
             steps = exams[:, _POSITIVE, None].expand(mask.shape).masked_fill(~mask, torch.nan)
         losses: dict[str, dict[str, Tensor]] = {}

@@ -4,7 +4,6 @@ import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ from pe_unified.evaluation import PATIENT_METRICS
 from pe_unified.evaluation.figures import (
     curve_figure,
     difference_figure,
-    exam_roc_figure,
+    draw_exams,
     precision_recall_figure,
-    reliability_figure,
     roc_figure,
     seed_figure,
     step_figure,
@@ -194,9 +192,7 @@ def draw_summary(
         if (table := first.table(record["name"], "exam")) is not None
     }
     if exams:
-        reliability_figure(exams, folder / "reliability.png", note=_of_seed(note, runs))
-        with suppress(ValueError):  # no label of both classes
-            exam_roc_figure(exams, folder / "exam_roc.png", note=_of_seed(note, runs))
+        draw_exams(exams, folder, _of_seed(note, runs))
     for task in TASKS.values():
         name = f"{task.figure_name}_by_step.png"
         metrics = [task.key(metric) for metric in task.figure]

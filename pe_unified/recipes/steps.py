@@ -261,7 +261,7 @@ class StepRun:
         record = {
             "name": self.step.name,
             "config": _short_path(self.step.config),
-            "checkpoint": os.path.relpath(found.checkpoint, self.folder),
+            "checkpoint": os.path.relpath(found.store.encoder, self.folder),
             "features": os.path.relpath(found.store.folder, self.folder),
             "reused": found.parents,
             "iterations": 0,

@@ -228,7 +228,7 @@ def summary_table(summary: Mapping[str, Any]) -> RichTable:
 def metrics_table(evaluation: Evaluation) -> RichTable:
     """One evaluation as a table for the terminal."""
     metrics, thresholds = evaluation.metrics, evaluation.thresholds
-    told = "\n".join(warnings_of(evaluation.tables))
+    told = "\n".join(filter(None, (evaluation.notice, *warnings_of(evaluation.tables))))
     table = RichTable(title="test split, 95 % intervals over patients", caption=told)
     table.add_column("metric")
     table.add_column("value", justify="right")

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +12,7 @@ from typing import Any
 from pe_unified.ct.opening import open_study
 from pe_unified.ct.study import CTStudy
 from pe_unified.errors import DataError
+from pe_unified.inference.exam import predict_exam
 from pe_unified.inference.lesions import find_lesions, judge_study
 from pe_unified.inference.lung_sources import lung_source
 from pe_unified.inference.predictor import StudyPredictor
@@ -103,7 +104,7 @@ def analyse_study(
     Args:
         path: whatever :func:`~pe_unified.ct.opening.open_study` opens.
         out: folder; gets the files of :func:`~pe_unified.reports.files.write_files`.
-        predictor: holds the model.
+        predictor: holds the model, and the exam model where one is asked too.
         options: see :class:`AnalysisOptions`.
         progress: called with the slices done and their number.
         opened: called with the study once it is chosen.
@@ -120,7 +121,7 @@ def analyse_study(
     settings = {"gate": predictor.wants_gate, **options.as_dict()}
     require_apart(out, path)
     require_writable(out)
-    watch = _Watch()
+    watch = _Watch([each for each in _STAGES if predictor.exam_model or each != "exam_model"])
     # Of the files as they are read: what comes later is another study.
     files = ""
     with suppress(OSError, DataError):  # opening it says it better
@@ -141,6 +142,13 @@ def analyse_study(
         step_mm = study.known_spacing()[2]
         verdict, lesions = judge_study(predictions, candidates, step_mm, predictor.model)
         watch.lap("lesions")
+        answer = None
+        if predictor.exam_model is not None:
+            asked = partial(tell, _STAGES["exam_model"])
+            answer = predict_exam(
+                predictor.exam_model, reader, first_look, asked, predictor.batch_size
+            )
+            watch.lap("exam_model")
         give_back_freed_memory()  # the network's, before the files take theirs
         report = build_report(
             study,
@@ -151,6 +159,7 @@ def analyse_study(
             verdict,
             predictor,
             settings,
+            answer,
         )
         report["input"]["fingerprint"] = files
         renamed: Callable[[str], str] | None = None
@@ -201,14 +210,20 @@ _STAGES = {
     "quality": "judging the quality",
     "network": "running the network",
     "lesions": "describing lesions",
+    "exam_model": "running the exam model",
     "files": "writing the report",
 }
 
 
 class _Watch:
-    """Seconds by stage; tells which is under way."""
+    """Seconds by stage; tells which is under way.
 
-    def __init__(self) -> None:
+    Args:
+        stages: in the order in which they end.
+    """
+
+    def __init__(self, stages: Sequence[str]) -> None:
+        self.stages = stages
         self.seconds: dict[str, float] = {}
         self._start = self._last = time.perf_counter()
         tell(_STAGES["opening"])
@@ -219,7 +234,6 @@ class _Watch:
         self._last = now
         self.seconds["total"] = round(now - self._start, 3)
         drop(_STAGES[stage])
-        stages = list(_STAGES)
-        following = stages.index(stage) + 1
-        if following < len(stages):
-            tell(_STAGES[stages[following]])
+        following = self.stages.index(stage) + 1
+        if following < len(self.stages):
+            tell(_STAGES[self.stages[following]])

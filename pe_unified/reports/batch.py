@@ -22,6 +22,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from pe_unified.csv_files import csv_text
+from pe_unified.ct.exam_labels import EXAM_WEIGHTS
 from pe_unified.ct.patients import SeveralStudies
 from pe_unified.errors import DataError, one_line, shown
 from pe_unified.files import write_text
@@ -32,6 +33,7 @@ from pe_unified.paths import require_apart
 from pe_unified.progress import track
 from pe_unified.reports.analysis import AnalysisOptions, analyse_study
 from pe_unified.reports.case_list import find_studies, skipped_files
+from pe_unified.reports.exam_block import exam_call_in_words
 from pe_unified.reports.files import (
     LUNGS,
     REPORT,
@@ -49,10 +51,15 @@ from pe_unified.version import __version__
 from pe_unified.workers import Task, as_they_end, open_executor
 
 _UID = re.compile(r"\d+(\.\d+)*")
+_EXAM_COLUMNS = (
+    *("exam_model", "exam_model_probability", "exam_model_positive", "exam_model_agrees"),
+    *EXAM_WEIGHTS,
+    "exam_model_training",
+)
 _COLUMNS = (
     *("study", "status", "reason", "exam_probability", "positive", "verdict", "abstain", "flags"),
     *("lesions", "candidates", "volume_ml", "slices", "study_uid", "seconds", "report"),
-    "training",
+    *("training", *_EXAM_COLUMNS),
 )
 
 #: Threads of a Dask worker share its model, which answers one study at a time.
@@ -141,13 +148,13 @@ def analyse_many(
     require_apart(out, root)
     studies = find_studies(root)
     lung_source(options.lungs_from)
-    sha256 = model.predictor().model.lineage["sha256"]
+    digests = model.predictor().digests
     require_writable(out)
     lock = FileLock(out / ".lock")
     try:
         with lock.acquire(blocking=False):
             jobs = _jobs(studies, out, model, options, threads)
-            summary = _analyse(jobs, out, sha256, workers, scheduler, progress)
+            summary = _analyse(jobs, out, digests, workers, scheduler, progress)
     except Timeout as error:
         reason = "another run is writing into it"
         raise DataError(out, reason, "wait for it, or choose another --out") from error
@@ -171,7 +178,7 @@ def _jobs(
 def _analyse(
     jobs: Sequence[StudyJob],
     out: Path,
-    sha256: str,
+    digests: tuple[str, str | None],
     workers: int,
     scheduler: str | None,
     progress: Progress | None,
@@ -179,7 +186,7 @@ def _analyse(
     rows: dict[str, list[dict[str, Any]]] = {}
     waiting: list[StudyJob] = []
     for job in track(jobs, "comparing with earlier reports"):
-        report = _report_before(job, sha256)
+        report = _report_before(job, digests)
         if report is None:
             waiting.append(job)
         else:
@@ -280,8 +287,8 @@ def run_job(job: StudyJob) -> list[dict[str, Any]]:
     try:
         with _ONE_AT_A_TIME:
             predictor = _predictor(job.model)
-            sha256 = predictor.model.lineage["sha256"]
-            report = _report_before(job, sha256) if job.options.study_uid else None  # of several
+            # Of several studies, some may be done.
+            report = _report_before(job, predictor.digests) if job.options.study_uid else None
             report = report or analyse_study(job.study, job.out, predictor, job.options)
     except SeveralStudies as several:
         remove_report(job.out)  # of the one study that lay here before
@@ -314,8 +321,8 @@ def _reason(error: Exception, options: AnalysisOptions) -> str:
     return kind if hidden else one_line(f"{kind}: {error}")
 
 
-def _report_before(job: StudyJob, sha256: str) -> dict[str, Any] | None:
-    """The report of an earlier run on the same files by the same model in the same way, or None.
+def _report_before(job: StudyJob, digests: tuple[str, str | None]) -> dict[str, Any] | None:
+    """The report of an earlier run on the same files by the same models in the same way, or None.
 
     What is left to the machine that does the work, such as its device, may differ.
     """
@@ -327,7 +334,6 @@ def _report_before(job: StudyJob, sha256: str) -> dict[str, Any] | None:
     wanted: dict[tuple[str, str], Any] = {
         ("input", "fingerprint"): files,
         ("software", "version"): __version__,
-        ("model", "sha256"): sha256,
         ("model", "backend"): settings.backend,
         ("model", "device"): settings.device and settings.device.partition(":")[0],
         ("model", "precision"): settings.precision,
@@ -341,6 +347,7 @@ def _report_before(job: StudyJob, sha256: str) -> dict[str, Any] | None:
         same = (
             report["schema_version"] == SCHEMA_VERSION
             and (job.out / LUNGS).exists() == options.lung_mask
+            and _digests(report) == digests
             and all(
                 value is None or report[part][name] == value
                 for (part, name), value in wanted.items()
@@ -351,6 +358,12 @@ def _report_before(job: StudyJob, sha256: str) -> dict[str, Any] | None:
     return report if same else None
 
 
+def _digests(report: Mapping[str, Any]) -> tuple[str, str | None]:
+    """As :attr:`StudyPredictor.digests`, of the models that a report is of."""
+    exam = report["exam_model"]
+    return report["model"]["sha256"], exam and exam["model"]["sha256"]
+
+
 def _tabled(name: str) -> str:
     """A file's name for the summary: any letter, but no bytes that are none."""
     return "".join("?" if unicodedata.category(each) in ("Cc", "Cs") else each for each in name)
@@ -358,7 +371,7 @@ def _tabled(name: str) -> str:
 
 def _row(job: StudyJob, report: Mapping[str, Any]) -> dict[str, Any]:
     listed = [lesion for lesion in report["lesions"] if is_listed(lesion)]
-    volumes = [lesion["volume_ml"] or 0.0 for lesion in listed]
+    volume = report["measurements"]["clot_volume_ml"]
     # What the model does not look for is not nothing.
     looks = looks_for_lesions(report)
     return {
@@ -372,12 +385,27 @@ def _row(job: StudyJob, report: Mapping[str, Any]) -> dict[str, Any]:
         "flags": " ".join(flag["name"] for flag in report["quality"]["flags"]),
         "lesions": len(listed) if looks else None,
         "candidates": len(report["lesions"]) - len(listed) if looks else None,
-        "volume_ml": round(sum(volumes), 3) if "seg" in report["model"]["tasks"] else None,
+        "volume_ml": None if volume is None else round(volume, 3),
         "slices": report["input"]["slices"],
         "study_uid": report["input"]["study_uid"],
         "seconds": report["seconds"]["total"],
         "report": f"{_tabled(job.folder)}/{REPORT}",
         "training": report["model"]["training_notice"],
+        **_exam_columns(report["exam_model"]),
+    }
+
+
+def _exam_columns(block: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Of the exam model's answer; empty without one."""
+    if block is None:
+        return dict.fromkeys(_EXAM_COLUMNS)
+    return {
+        "exam_model": exam_call_in_words(block),
+        "exam_model_probability": block["probability"],
+        "exam_model_positive": block["positive"],
+        "exam_model_agrees": block["agrees"],
+        **block["labels"],
+        "exam_model_training": block["model"]["training_notice"],
     }
 
 

@@ -23,6 +23,7 @@ from pe_unified.ct.dicom_file import open_dicom
 from pe_unified.ct.study import CTStudy
 from pe_unified.inference.lesions import Lesion
 from pe_unified.memory import sparse_zeros
+from pe_unified.reports.exam_block import WORDS, disagreement, exam_call_in_words
 from pe_unified.reports.frame_references import refer_to_frames, stand_in
 from pe_unified.reports.report import verdict_in_words
 from pe_unified.version import __version__
@@ -46,6 +47,20 @@ _READ = ("SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID")
 _MILLILITRE = Code("ml", "UCUM", "milliliter")
 #: Segments of one SEG at most; a table of more lesions is noise.
 MOST_SEGMENTS = 200
+
+#: Labels of an exam by the codes that stand for them, of at most 16 letters.
+_LABELS = {
+    "positive_exam_for_pe": "pe-positive",
+    "negative_exam_for_pe": "pe-negative",
+    "indeterminate": "pe-indeterminate",
+    "chronic_pe": "pe-chronic",
+    "acute_and_chronic_pe": "pe-acute-chronic",
+    "central_pe": "pe-central",
+    "leftsided_pe": "pe-left",
+    "rightsided_pe": "pe-right",
+    "rv_lv_ratio_gte_1": "rv-lv-from-1",
+    "rv_lv_ratio_lt_1": "rv-lv-below-1",
+}
 
 #: Gives the pseudonym that stands for a UID or a PatientID.
 Renamed = Callable[[str], str]
@@ -272,6 +287,8 @@ def _structured_report(
                 )
             )
     groups += _exam_group(report)
+    if report["exam_model"] is not None and report["exam_model"]["reason"] is None:
+        groups.append(_exam_model_group(report))
     content = hd.sr.MeasurementReport(
         observation_context=hd.sr.ObservationContext(observer_device_context=device),
         procedure_reported=Code("24627-2", "LN", "CT Chest"),
@@ -380,8 +397,42 @@ def _exam_group(
             for name, value in coded
         ],
     )
+    _say(group, said)
+    return [group]
+
+
+def _exam_model_group(report: Mapping[str, Any]) -> hd.sr.MeasurementsAndQualitativeEvaluations:
+    """What the exam model answers, apart from the verdict, and what it was trained on."""
+    block = report["exam_model"]
+    said = [(Code("exam-model", _SCHEME, "Answer of the exam model"), exam_call_in_words(block))]
+    if disagreement(report):
+        said.append((Code("disagreement", _SCHEME, "Answer and verdict"), disagreement(report)))
+    if block["model"]["training_notice"]:
+        training = Code("exam-training", _SCHEME, "What the exam model was trained on")
+        said.append((training, block["model"]["training_notice"]))
+    values = {"positive_exam_for_pe": block["probability"], **block["labels"]}
+    group = hd.sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.sr.TrackingIdentifier(hd.UID(), "exam model"),
+        finding_type=codes.SCT.PulmonaryEmbolism,
+        measurements=[
+            hd.sr.Measurement(
+                Code(code, _SCHEME, f"Probability of the label: {WORDS[name]}"),
+                values[name],
+                codes.UCUM.NoUnits,
+            )
+            for name, code in _LABELS.items()
+            if values[name] is not None
+        ],
+    )
+    _say(group, said)
+    return group
+
+
+def _say(
+    group: hd.sr.MeasurementsAndQualitativeEvaluations, said: Sequence[tuple[Code, str]]
+) -> None:
+    """Add whole sentences to a group."""
     contains = hd.sr.RelationshipTypeValues.CONTAINS
     group[0].ContentSequence.extend(
         hd.sr.TextContentItem(name, words, contains) for name, words in said
     )
-    return [group]

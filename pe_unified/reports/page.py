@@ -15,6 +15,8 @@ from pe_unified.ct.windows import WINDOWS, window_to_uint8
 from pe_unified.evaluation.verdict import DIGITS, score_text
 from pe_unified.inference.lesions import Box, Lesion
 from pe_unified.inference.reading import SliceReader
+from pe_unified.reports.exam_block import WORDS, disagreement, exam_call_in_words, percent
+from pe_unified.reports.exam_view import attention_of, in_plain_words, questions
 from pe_unified.reports.report import is_listed, looks_for_lesions, verdict_in_words
 from pe_unified.templates import render
 
@@ -37,11 +39,13 @@ class Curve:
     Attributes:
         runs: neighbouring slices of the report with a probability.
         count: slices of the study.
+        steps: of the exam model, with their probabilities.
         left, right, top, bottom: edges of the part that is drawn in.
     """
 
     runs: Sequence[Sequence[Mapping[str, Any]]]
     count: int
+    steps: Sequence[Mapping[str, Any]] = ()
     width: int = 1040
     height: int = 190
     left: int = 44
@@ -107,7 +111,10 @@ def render_page(
     """
     window, given = WINDOWS[WINDOW], report["input"]
     by_knowledge = groupby(report["slices"], key=lambda each: each["probability"] is not None)
-    curve = Curve([list(run) for known, run in by_knowledge if known], given["slices"])
+    runs = [list(run) for known, run in by_knowledge if known]
+    block = report["exam_model"]
+    steps = [step for step in block["steps"] if step["probability"] is not None] if block else []
+    curve = Curve(runs, given["slices"], steps)
     data = {
         "rows": given["rows"],
         "cols": given["cols"],
@@ -137,7 +144,25 @@ def render_page(
         provenance=_provenance(report),
         left_side=left_side,
         data=data,
+        **_exam_answer(report, curve),
     )
+
+
+def _exam_answer(report: Mapping[str, Any], curve: Curve) -> dict[str, Any]:
+    """What the page says of the exam model's answer, where there is one."""
+    block = report["exam_model"]
+    if block is None:
+        return {"block": None, "disagreement": "", "attention": None}
+    return {
+        "block": block,
+        "disagreement": disagreement(report),
+        "attention": attention_of(block, curve),
+        "exam_call": exam_call_in_words(block),
+        "questions": questions(block),
+        "faults": [in_plain_words(fault) for fault in block["faults"]],
+        "percent": percent,
+        "words": WORDS,
+    }
 
 
 def _first(report: Mapping[str, Any], count: int) -> int:
@@ -242,17 +267,17 @@ def _key(lesion: Mapping[str, Any], box: Box, reader: SliceReader, marks: Markup
 
 def _provenance(report: Mapping[str, Any]) -> dict[str, Any]:
     model, thresholds = report["model"], report["thresholds"]
-    parents = ", ".join(f"{each['module']} from {each['from']}" for each in model["parents"])
     fixed = ", ".join(
         f"{name} {score_text(thresholds[name])}"
         for name in ("slice", "pixel", "box", "gate", "exam", "lesion")
         if thresholds[name] is not None
     )
+    exam_model = {}
+    if report["exam_model"] is not None:
+        origin = _origin(report["exam_model"]["model"]).items()
+        exam_model = {f"exam model{'' if key == 'model' else f', {key}'}": v for key, v in origin}
     return {
-        "model": f"{model['checkpoint']}, step {model['step']}, {model['iterations']} iterations"
-        + (f"; {parents}" if parents else ""),
-        "trained on": "; ".join(map(_trained_on, model["trained_on"])),
-        "sha256": model["sha256"],
+        **_origin(model),
         "computed with": f"{model['precision']} on {model['device']} by {model['backend']}, "
         f"{report['seconds']['total']:.1f} s until this page was written",
         "thresholds": f"{fixed}; fixed on: {thresholds['origin']}",
@@ -260,4 +285,16 @@ def _provenance(report: Mapping[str, Any]) -> dict[str, Any]:
         if model["gated"]
         else "not used; every slice went through every head",
         "verdict": report["exam"]["rule"],
+        **exam_model,
+    }
+
+
+def _origin(model: Mapping[str, Any]) -> dict[str, str]:
+    """Where a model comes from."""
+    parents = ", ".join(f"{each['module']} from {each['from']}" for each in model["parents"])
+    return {
+        "model": f"{model['checkpoint']}, step {model['step']}, {model['iterations']} iterations"
+        + (f"; {parents}" if parents else ""),
+        "trained on": "; ".join(map(_trained_on, model["trained_on"])),
+        "sha256": model["sha256"],
     }

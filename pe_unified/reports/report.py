@@ -12,14 +12,16 @@ from pe_unified.ct.study import CTStudy
 from pe_unified.disclaimer import RESEARCH_LINE
 from pe_unified.evaluation.exam_score import HEIGHT_MM
 from pe_unified.evaluation.verdict import CLOT_HU, Verdict, can_be_clot
+from pe_unified.inference.exam import ExamAnswer
 from pe_unified.inference.lesions import Lesion
 from pe_unified.inference.model import InferenceModel
 from pe_unified.inference.predictor import SlicePrediction, StudyPredictor
 from pe_unified.inference.quality import Flag
 from pe_unified.inference.survey import Survey
+from pe_unified.reports.exam_block import exam_model_block
 from pe_unified.version import __version__
 
-SCHEMA_VERSION = "1.5"
+SCHEMA_VERSION = "1.6"
 #: How the notes of a study name a series.
 _SERIES = re.compile(r"\bseries ([^\s,:(#]+)")
 
@@ -33,9 +35,13 @@ def build_report(
     verdict: Verdict,
     predictor: StudyPredictor,
     settings: Mapping[str, Any],
+    answer: ExamAnswer | None = None,
 ) -> dict[str, Any]:
     """Everything that is said of a study but the time it took. Carries no file name and no
     patient, UIDs only. The verdict is read here, not made.
+
+    Args:
+        answer: of the predictor's exam model, where it has one.
     """
     model = predictor.model
     return {
@@ -63,6 +69,10 @@ def build_report(
             "box": None if survey.box is None else list(survey.box),
         },
         "exam": _exam(verdict, predictions, model),
+        "exam_model": None
+        if predictor.exam_model is None or answer is None
+        else exam_model_block(predictor.exam_model, answer, verdict.positive),
+        "measurements": _measurements(lesions, model),
         "lesions": [_lesion(lesion, study) for lesion in lesions],
         "slices": _slices(study, predictions, lesions, verdict),
     }
@@ -152,6 +162,19 @@ def _exam(
             for first, last in verdict.stretches
         ],
         "rule": f"{rule}; scores rank, they are not calibrated",
+    }
+
+
+def _measurements(lesions: Sequence[Lesion], model: InferenceModel) -> dict[str, Any]:
+    """What is measured in the images, and why the rest is not."""
+    volumes = [lesion.volume_ml or 0.0 for lesion in lesions if lesion.listed]
+    return {
+        "clot_volume_ml": _rounded(sum(volumes)) if "seg" in model.model.tasks else None,
+        "obstruction": {"percent": None, "reason": "not estimated: no arteries are known"},
+        "rv_lv_ratio": {
+            "ratio": None,
+            "reason": "not measured: no mask of the ventricles is given",
+        },
     }
 
 

@@ -10,7 +10,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from rich.console import Console
-from studies import write_checkpoint
+from studies import write_checkpoint, write_exam_checkpoint
 
 from pe_unified.ct.opening import open_study
 
@@ -51,6 +51,38 @@ def test_scores_and_thresholds_are_shown_in_all_their_digits(load_tool, run, pai
     assert "stretch 0.7598 (from 0.7600), lesion 0.0000 (from 0.0000)" in text
     listed = [lesion for lesion in report["lesions"] if lesion["called"]]
     assert listed and all(f" {lesion['score']:.4f} " in text for lesion in listed)
+
+
+def test_an_exam_model_is_asked_too(load_tool, run, painted_set, tmp_path):
+    folder = sorted((painted_set[1].parent / "CT_scans").iterdir())[0]
+    exam = write_exam_checkpoint(tmp_path / "exam.pth")
+    done = run(folder, tmp_path / "out", "--exam-checkpoint", exam)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    block = report["exam_model"]
+    assert f"(score {block['score']:.4f}, called positive from 0.4000)" in done.stdout
+    assert "the exam model: not known what it was trained on" in done.stdout
+    for positive, verdict in ((True, False), (False, True), (True, True)):
+        block |= {"positive": positive, "agrees": positive == verdict}
+        report["exam"]["positive"] = verdict
+        told = Console(width=200, file=io.StringIO())
+        load_tool("infer").print_report(told, report)
+        words = {True: "positive", False: "negative"}
+        line = f"calls this exam {words[positive]}, the verdict is {words[verdict]}"
+        assert (line in told.file.getvalue()) == (positive != verdict)
+
+
+def test_models_of_the_wrong_kind_are_one_line(command, checkpoint, tmp_path):
+    exam = write_exam_checkpoint(tmp_path / "exam.pth")
+    case = tmp_path / "cases" / "case"
+    case.mkdir(parents=True)
+    for model, other in ((exam, exam), (checkpoint, checkpoint)):
+        words = ["--checkpoint", model, "--exam-checkpoint", other, "--out", tmp_path / "out"]
+        for tool, study in (("infer", case), ("infer_batch", case.parent)):
+            done = command(tool, study, *words)
+            assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+            option = "--exam-checkpoint" if model == exam else "--checkpoint"
+            assert f"is needed; pe-unified infer takes it as {option}" in done.stderr
 
 
 def test_a_coarse_volume_is_analysed(run, tmp_path):

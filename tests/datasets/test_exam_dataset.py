@@ -5,7 +5,7 @@ from tiny_exams import change, exam_labels, write_tiny_exams
 
 from pe_unified.ct.exam_labels import EXAM_TARGETS, exam_targets
 from pe_unified.datasets import DatasetError, Draw, PEExamDataset
-from pe_unified.datasets.feature_store import FeatureError, FeatureStore, Recipe
+from pe_unified.datasets.feature_store import FeatureError, FeatureSource, FeatureStore
 
 TRAIN = [
     dict(type="LoadExamSlices"),
@@ -115,6 +115,20 @@ def test_every_exam_is_kept_or_left_out(data, settings):
         assert reasons == (["passed over by every=2"] * 4 if every == 2 else known)
 
 
+def test_a_study_without_an_entry_is_an_exam_of_which_nothing_is_known(data):
+    def edit(content):
+        del content["exams"][3]
+
+    change(data, "train", edit)
+    dataset = exams(data)
+    assert len(dataset) == 8
+    (sample,) = [
+        item["data_samples"] for item in dataset if item["data_samples"].study_uid == "1.2.3"
+    ]
+    assert sample.gt_exam.isnan().all() and sample.gt_steps.sum() == 4
+    assert len(exams(data, needs=("exam",))) == 7
+
+
 def test_an_indeterminate_exam_has_no_answer_unless_it_counts_as_positive(data):
     def edit(content):
         content["exams"][0].update(negative_exam_for_pe=0, indeterminate=1)
@@ -156,11 +170,11 @@ def test_neither_series_nor_patients_are_mixed(data):
     assert "2 series" in dataset.flow["notes"][0]["reason"]
 
 
-RECIPE = Recipe({"type": "E"}, "w", [{"type": "P"}], {"type": "SliceSteps"}, {}, "a.pth")
+SOURCE = FeatureSource({"type": "E"}, "w", [{"type": "P"}], {"type": "SliceSteps"}, {})
 
 
 def test_features_stand_for_the_slices(data, tmp_path):
-    store = FeatureStore.create(tmp_path, RECIPE)
+    store = FeatureStore.create(tmp_path, SOURCE)
     studies = [f"1.2.{k}" for k in range(8)]
     assert store.missing(studies) == studies
     for k, study in enumerate(studies):
@@ -177,13 +191,13 @@ def test_features_stand_for_the_slices(data, tmp_path):
 
 
 def test_a_store_is_never_that_of_another_network_or_input(tmp_path):
-    first = FeatureStore.create(tmp_path, RECIPE)
+    first = FeatureStore.create(tmp_path, SOURCE)
     first.write("1.2", np.ones((3, 2)))
-    again = FeatureStore.create(tmp_path, Recipe(**{**vars(RECIPE), "checkpoint": "moved.pth"}))
+    again = FeatureStore.create(tmp_path, SOURCE)
     assert again.folder == first.folder and "1.2" in again
     others = dict(weights="v", pipeline=[], steps={}, encoder={}, normalisation={"mean": 1})
     for name, value in others.items():
-        other = FeatureStore.create(tmp_path, Recipe(**{**vars(RECIPE), name: value}))
+        other = FeatureStore.create(tmp_path, FeatureSource(**{**vars(SOURCE), name: value}))
         assert other.folder != first.folder and "1.2" not in other
 
 
@@ -197,7 +211,7 @@ def test_a_store_is_never_that_of_another_network_or_input(tmp_path):
     ],
 )
 def test_features_that_cannot_be_used_name_the_study_and_the_cure(tmp_path, harm, message):
-    store = FeatureStore.create(tmp_path, RECIPE)
+    store = FeatureStore.create(tmp_path, SOURCE)
     store.write("1.2.3", np.ones((12, 5)))
     harm(store.folder / "1.2.3.npy")
     with pytest.raises(FeatureError, match=message):

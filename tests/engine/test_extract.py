@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -64,6 +65,7 @@ def test_it_goes_on_where_it_stopped_and_other_weights_have_a_folder_of_their_ow
     torch.save(stored, tmp_path / "other.pth")
     other = extract(cfg, tmp_path / "out", tmp_path / "other.pth")
     assert other.store.folder != first.store.folder
+    assert first.store.encoder.is_file()  # each keeps its own network
     cfg.test_dataloader.dataset.pipeline[3].windows = ["lung", "lung", "lung"]
     assert extract(cfg, tmp_path / "out", checkpoint).store.key not in (
         first.store.key,
@@ -126,9 +128,7 @@ def test_a_published_model_answers_on_slices_as_it_did_on_features(on_features, 
 
 def test_features_of_another_network_are_refused(on_features, tmp_path):
     cfg, checkpoint, store = on_features
-    other = FeatureStore.create(
-        tmp_path, type(store.recipe)(**{**vars(store.recipe), "weights": "x"})
-    )
+    other = FeatureStore.create(tmp_path, dataclasses.replace(store.source, weights="others"))
     for file in store.folder.glob("*.npy"):
         (other.folder / file.name).write_bytes(file.read_bytes())
     for split in ("val", "test"):
@@ -139,7 +139,7 @@ def test_features_of_another_network_are_refused(on_features, tmp_path):
 
 def test_weights_that_changed_since_are_not_published(on_features, tmp_path):
     cfg, checkpoint, store = on_features
-    made = store.folder.parent / "iter_0.pth"
+    made = store.encoder
     stored = torch.load(made, weights_only=True)
     stored["state_dict"]["encoder.backbone.conv1.weight"] += 1
     torch.save(stored, made)
@@ -153,7 +153,6 @@ def test_exams_of_one_class_teach_nothing(repository, data, tmp_path):
 
     change(data, "train", edit)
     cfg = small_exam_config(repository, data, tmp_path / "w", "semi_weak")
-    cfg.model.encoder.backbone.update(depth=18, base_channels=4)
     cfg.train_dataloader.sampler.type = "SliceSampler"
     with pytest.raises(ConfigError, match="of its 4 exams, none differ in what is known of"):
         PERunner.from_cfg(cfg).train()

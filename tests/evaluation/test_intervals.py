@@ -54,6 +54,16 @@ def test_interval_of_a_share_stays_within_zero_and_one():
     assert 0 < found.low < found.value < found.high < 1
 
 
+def test_the_interval_of_a_loss_stays_above_zero_and_may_pass_one():
+    """On the logarithmic scale, it is that of Student by the error of the logarithm."""
+    values = np.array([0.2, 0.9, 1.6, 0.5])
+    found = estimate(lambda w: {"weighted_bce": mean_of(values)(w)["mean"]}, 4)["weighted_bce"]
+    assert 0 < found.low < found.value < 1 < found.high
+    assert found.low * found.high == pytest.approx(found.value**2)
+    reach = stats.t.ppf(0.975, 3) * stats.sem(values)
+    assert np.log(found.high / found.value) == pytest.approx(reach / values.mean(), rel=0.02)
+
+
 def test_a_few_patients_that_carry_most_widen_the_interval():
     """With as large an error, their number alone tells how sure it is."""
     even, few = np.tile([1.0, -1.0], 10), np.zeros(20)

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from part_testers import AggregatorTester, MirroredAggregatorTester, exam_features
+from exam_part_testers import AggregatorTester, MirroredAggregatorTester, exam_features
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 

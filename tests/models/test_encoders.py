@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from part_testers import EncoderTester
+from exam_part_testers import EncoderTester
 from torch import nn
 
 from pe_unified.models import BackboneEncoder, R3D18Encoder, TimmEncoder, WindowBranches

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from part_testers import by_onnx, exam_features, round_trip, without_gradient
+from exam_part_testers import by_onnx, exam_features
+from part_testers import round_trip, without_gradient
 
 from pe_unified.ct.exam_labels import EXAM_TARGETS
 from pe_unified.models import ExamHead, NoisyOrHead

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from part_testers import exam_features
+from exam_part_testers import exam_features
 
 from pe_unified.models import PairHead
 from pe_unified.models.heads.pairs import contrastive_loss

@@ -1,6 +1,7 @@
 import pytest
 import torch
-from part_testers import exam_features, without_gradient
+from exam_part_testers import exam_features
+from part_testers import without_gradient
 from sklearn.metrics import log_loss
 
 from pe_unified.models import StepHead

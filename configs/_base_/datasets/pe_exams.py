@@ -26,55 +26,43 @@ test_pipeline = [
     dict(type="PackExamInputs"),
 ]
 
+# What the three loaders and their data sets share.
+loader = dict(num_workers=num_workers, persistent_workers=True, timeout=300)
+exams = dict(
+    type="PEExamDataset",
+    data_root=data_root,
+    steps=dict(type="SliceSteps", neighbours=neighbours, span="lungs"),
+    needs=("exam",),
+)
+tested = dict(**exams, test_mode=True, pipeline=test_pipeline)
+in_order = dict(type="DefaultSampler", shuffle=False)
+
 train_dataloader = dict(
+    **loader,
     batch_size=batch_size,
-    num_workers=num_workers,
-    persistent_workers=True,
-    timeout=300,
     drop_last=True,
     sampler=dict(type="ClassBalancedSampler"),
     dataset=dict(
-        type="PEExamDataset",
-        data_root=data_root,
+        **exams,
         ann_file="annotations/train.json",
-        steps=dict(type="SliceSteps", neighbours=neighbours, span="lungs"),
-        needs=("exam",),
         masked_label_portion=masked_label_portion,
         masked_label_mode=masked_label_mode,
         pipeline=train_pipeline,
     ),
 )
 val_dataloader = dict(
+    **loader,
     batch_size=1,
-    num_workers=num_workers,
-    persistent_workers=True,
-    timeout=300,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="PEExamDataset",
-        data_root=data_root,
-        ann_file="annotations/val.json",
-        steps=dict(type="SliceSteps", neighbours=neighbours, span="lungs"),
-        needs=("exam",),
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
+    sampler=in_order,
+    dataset=dict(**tested, ann_file="annotations/val.json"),
 )
 test_dataloader = dict(
+    **loader,
     batch_size=1,
-    num_workers=num_workers,
-    persistent_workers=True,
-    timeout=300,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="PEExamDataset",
-        data_root=data_root,
-        ann_file="annotations/test.json",
-        steps=dict(type="SliceSteps", neighbours=neighbours, span="lungs"),
-        needs=("exam",),
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
+    sampler=in_order,
+    dataset=dict(**tested, ann_file="annotations/test.json"),
 )
+del loader, exams, tested, in_order
+
 val_evaluator = [dict(type="ExamMetric", resamples=0), dict(type="StepMetric", resamples=0)]
 test_evaluator = [dict(type="ExamMetric"), dict(type="StepMetric")]

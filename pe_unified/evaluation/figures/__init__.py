@@ -12,7 +12,7 @@ from pe_unified.evaluation.figures.arms import (
     step_figure,
 )
 from pe_unified.evaluation.figures.curves import froc_figure, precision_recall_figure, roc_figure
-from pe_unified.evaluation.figures.exams import exam_roc_figure, reliability_figure
+from pe_unified.evaluation.figures.exams import draw_exams, exam_roc_figure, reliability_figure
 from pe_unified.evaluation.figures.flow import flow_figure
 from pe_unified.evaluation.figures.heat import HeatView, heat_figure
 from pe_unified.evaluation.figures.overlays import SliceView, montage_figure, overlay_figure
@@ -22,6 +22,7 @@ __all__ = [
     "SliceView",
     "curve_figure",
     "difference_figure",
+    "draw_exams",
     "exam_roc_figure",
     "flow_figure",
     "froc_figure",

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,25 @@ def _draw_bins(axes: Axes, table: SliceTable, style: Mapping[str, Any]) -> None:
     axes.plot(found.probability, found.share, marker="o", ms=4.5, mec="white", mew=0.6, **style)
 
 
+def draw_exams(arms: Mapping[str, ExamTable], folder: str | os.PathLike, note: str = "") -> None:
+    """``reliability.png`` and, where exams of both classes are there, ``exam_roc.png``."""
+    reliability_figure(arms, Path(folder, "reliability.png"), note)
+    if _of_both_classes(arms, EXAM_TARGETS):
+        exam_roc_figure(arms, Path(folder, "exam_roc.png"), note=note)
+
+
+def _of_both_classes(
+    arms: Mapping[str, ExamTable], targets: Sequence[str]
+) -> dict[str, list[SliceTable]]:
+    """Of every target with known and answered exams of both classes, those of each arm."""
+    tables = {target: [arm.of(target) for arm in arms.values()] for target in targets}
+    return {
+        target: own
+        for target, own in tables.items()
+        if any(0 < table.label.sum() < len(table.label) for table in own)
+    }
+
+
 def exam_roc_figure(
     arms: Mapping[str, ExamTable],
     path: str | os.PathLike,
@@ -95,12 +115,7 @@ def exam_roc_figure(
     Raises:
         ValueError: no label is left.
     """
-    tables = {target: [arm.of(target) for arm in arms.values()] for target in targets}
-    shown = {
-        target: own
-        for target, own in tables.items()
-        if any(0 < table.label.sum() < len(table.label) for table in own)
-    }
+    shown = _of_both_classes(arms, targets)
     if not shown:
         raise ValueError(f"no exam of both classes is known and answered of {', '.join(targets)}")
     columns = min(_COLUMNS, len(shown))

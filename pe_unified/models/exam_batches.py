@@ -34,7 +34,7 @@ def encode_steps(
     return rows.new_zeros(*mask.shape, rows.shape[1]).masked_scatter(mask.unsqueeze(-1), rows)
 
 
-def exam_targets(samples: Sequence[BaseDataElement], device: torch.device) -> Tensor:
+def stacked_exam_targets(samples: Sequence[BaseDataElement], device: torch.device) -> Tensor:
     """``gt_exam`` of every sample, float32 (n, 10); NaN where it has none."""
     targets = torch.full((len(samples), len(EXAM_TARGETS)), torch.nan, device=device)
     for row, sample in zip(targets, samples):
@@ -43,7 +43,7 @@ def exam_targets(samples: Sequence[BaseDataElement], device: torch.device) -> Te
     return targets
 
 
-def step_targets(samples: Sequence[BaseDataElement], mask: Tensor) -> Tensor:
+def stacked_step_targets(samples: Sequence[BaseDataElement], mask: Tensor) -> Tensor:
     """``gt_steps`` of every sample, float32 (n, steps); NaN for padding and where it has none."""
     targets = torch.full(mask.shape, torch.nan, device=mask.device)
     for row, sample in zip(targets, samples):

@@ -3,7 +3,7 @@ import torch
 from mmengine.structures import BaseDataElement
 from torch import nn
 
-from pe_unified.models.exam_steps import encode_steps, exam_targets, step_targets
+from pe_unified.models.exam_batches import encode_steps, stacked_exam_targets, stacked_step_targets
 
 MASK = torch.tensor([[True, True, True], [True, False, False]])
 
@@ -32,14 +32,14 @@ def test_steps_go_a_few_at_a_time_where_asked_for():
 def test_targets_are_unknown_where_a_sample_has_none():
     known = BaseDataElement(gt_exam=torch.arange(10.0), gt_steps=torch.tensor([1.0, torch.nan, 0]))
     samples = [known, BaseDataElement()]
-    targets = exam_targets(samples, MASK.device)
+    targets = stacked_exam_targets(samples, MASK.device)
     assert targets[0].tolist() == list(range(10))
     assert targets[1].isnan().all()
-    steps = step_targets(samples, MASK)
+    steps = stacked_step_targets(samples, MASK)
     assert steps[0].tolist() == pytest.approx([1, float("nan"), 0], nan_ok=True)
     assert steps[1].isnan().all()
 
 
 def test_padding_has_no_target():
     samples = [BaseDataElement(gt_steps=torch.ones(3)) for _ in MASK]
-    assert step_targets(samples, MASK).isnan().equal(~MASK)
+    assert stacked_step_targets(samples, MASK).isnan().equal(~MASK)
