@@ -177,6 +177,15 @@ class TestR3DStart:
             found = theirs.fc(ours.eval()(chunk))
             torch.testing.assert_close(found, theirs(chunk), rtol=1e-4, atol=1e-5)
 
+    def test_narrow_is_the_same_network_with_fewer_channels(self):
+        whole, narrow = R3D18Encoder(), R3D18Encoder(base_channels=16)
+        chunk = torch.randn(2, 3, 4, 32, 32)
+        assert narrow(chunk).shape == (2, narrow.out_channels) == (2, 128)
+        sizes = ((a.shape, b.shape) for a, b in zip(whole.parameters(), narrow.parameters()))
+        for one, other in sizes:
+            scaled = [n // 4 if n >= 64 else n for n in one]
+            assert list(other) == scaled
+
     def test_three_channels_are_spread_over_others(self, tmp_path):
         theirs, path = _kinetics(tmp_path)
         wide = R3D18Encoder(in_channels=2, pretrained=path)

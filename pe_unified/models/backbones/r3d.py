@@ -6,36 +6,36 @@ from typing import Any
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torchvision.models.video import r3d_18
+from torchvision.models.video.resnet import BasicBlock, Conv3DSimple
 
 from pe_unified.models.backbones.levels import FeatureInfo, StagedNetwork, check_frozen
 from pe_unified.registry import MODELS
 
 _PARTS = ("stem", "layer1", "layer2", "layer3", "layer4")
+_WIDENING = (1, 2, 4, 8)
 
 
 @MODELS.register_module()
 class R3D18Encoder(StagedNetwork, BaseModule):
-    """ResNet-18 with 3D convolutions (https://arxiv.org/abs/1711.11248), torchvision's.
+    """ResNet-18 with 3D convolutions (https://arxiv.org/abs/1711.11248), of torchvision's blocks.
 
-    It reads chunks, float (n, channels, slices, rows, cols), and gives 512 features of each: the
-    average over the last stage. On a CPU it computes in float32 whatever the precision: in bfloat16
+    It reads chunks, float (n, channels, slices, rows, cols), and gives eight times
+    ``base_channels`` features of each: the average over the last stage. On a CPU it computes in float32 whatever the precision: in bfloat16
     some gradients of 3D convolutions are not finite there (seen with torch 2.13 and AVX-512).
 
     Args:
         in_channels: channels of the input; pretrained weights are spread over them.
+        base_channels: of the first stage; only 64 takes torchvision's weights.
         frozen_stages, norm_eval: see
             :class:`~pe_unified.models.backbones.levels.StagedNetwork`.
         pretrained: None, ``"torchvision://r3d_18"`` (Kinetics-400), a URL, or a file; see
             :func:`~pe_unified.models.backbones.pretrained.load_pretrained`.
     """
 
-    out_channels = 512
-    feature_info = FeatureInfo(channels=(64, 128, 256, 512), strides=(2, 4, 8, 16))
-
     def __init__(
         self,
         in_channels: int = 3,
+        base_channels: int = 64,
         frozen_stages: int = -1,
         norm_eval: bool = False,
         pretrained: str | None = None,
@@ -44,14 +44,20 @@ class R3D18Encoder(StagedNetwork, BaseModule):
         super().__init__(init_cfg)
         self.frozen_stages, self.norm_eval = check_frozen(frozen_stages), norm_eval
         self.pretrained = pretrained
-        net = r3d_18()
-        if in_channels != 3:
-            first = net.stem[0]
-            sizes = (first.kernel_size, first.stride, first.padding)
-            net.stem[0] = nn.Conv3d(in_channels, first.out_channels, *sizes, bias=False)
-            nn.init.kaiming_normal_(net.stem[0].weight, mode="fan_out", nonlinearity="relu")
-        for name in _PARTS:
-            self.add_module(name, net.get_submodule(name))
+        channels = [base_channels * factor for factor in _WIDENING]
+        self.feature_info = FeatureInfo(channels=tuple(channels), strides=(2, 4, 8, 16))
+        self.out_channels = channels[-1]
+        self.stem = nn.Sequential(
+            nn.Conv3d(in_channels, base_channels, (3, 7, 7), (1, 2, 2), (1, 3, 3), bias=False),
+            nn.BatchNorm3d(base_channels),
+            nn.ReLU(inplace=True),
+        )
+        before = [base_channels, *channels]
+        for name, narrow, wide in zip(_PARTS[1:], before, channels):
+            self.add_module(name, _stage(narrow, wide))
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         self._freeze_stages()
 
     def _stages(self) -> list[list[nn.Module]]:
@@ -69,3 +75,15 @@ class R3D18Encoder(StagedNetwork, BaseModule):
             for (stage,) in self._stages():
                 inputs = stage(inputs)
             return inputs.mean(dim=(2, 3, 4))
+
+
+def _stage(narrow: int, wide: int) -> nn.Sequential:
+    """Two blocks; where it widens, the first one halves every side."""
+    if narrow == wide:
+        first = BasicBlock(narrow, wide, Conv3DSimple)
+    else:
+        shortcut = nn.Sequential(
+            nn.Conv3d(narrow, wide, 1, stride=2, bias=False), nn.BatchNorm3d(wide)
+        )
+        first = BasicBlock(narrow, wide, Conv3DSimple, 2, shortcut)
+    return nn.Sequential(first, BasicBlock(wide, wide, Conv3DSimple))
