@@ -5,11 +5,12 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 JOBS   ?= 2
 
-.PHONY: help setup demo comparison test lint slow mutants docs clean
+.PHONY: help setup demo exam-demo comparison test lint slow mutants docs clean
 
 help:
 	@echo "make setup   build $(VENV) (no compiler, no GPU, no sudo)"
 	@echo "make demo    paint studies, convert, train in steps, publish, report on one (minutes)"
+	@echo "make exam-demo   the four exam systems on painted exams, in one table"
 	@echo "make comparison   all nine steps and their controls, with intervals (half an hour on 2 cores with bfloat16)"
 	@echo "make test    run the tests (6 to 7 minutes on a recent CPU with 2 cores)"
 	@echo "make slow    run the longer tests"
@@ -37,6 +38,9 @@ $(READY): pyproject.toml setup.py pe_unified/version.py
 
 demo: $(READY)
 	$(BIN)/python -m pe_unified demo
+
+exam-demo: $(READY)
+	$(BIN)/python -m pe_unified exam-demo
 
 comparison: $(READY)
 	$(BIN)/python -m pe_unified demo --comparison

@@ -20,8 +20,9 @@ class R3D18Encoder(StagedNetwork, BaseModule):
     """ResNet-18 with 3D convolutions (https://arxiv.org/abs/1711.11248), of torchvision's blocks.
 
     It reads chunks, float (n, channels, slices, rows, cols), and gives eight times
-    ``base_channels`` features of each: the average over the last stage. On a CPU it computes in float32 whatever the precision: in bfloat16
-    some gradients of 3D convolutions are not finite there (seen with torch 2.13 and AVX-512).
+    ``base_channels`` features of each: the average over the last stage. On a CPU it computes in
+    float32 whatever the precision: in bfloat16 some gradients of 3D convolutions are not finite
+    there (seen with torch 2.13 and AVX-512).
 
     Args:
         in_channels: channels of the input; pretrained weights are spread over them.

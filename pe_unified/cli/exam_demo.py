@@ -1,0 +1,78 @@
+"""The four exam systems on painted exams: paint, convert, train, publish, report on one study.
+
+Each stage is a command, printed before it runs; the same commands work on real data. Every stage
+keeps what it finished before, so the demo can be repeated or resumed.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from pe_unified.cli.demo import NOTE, SPLIT, report, run
+from pe_unified.command import exit_on_user_error
+from pe_unified.options import positive
+from pe_unified.workers import usable_cores
+
+#: The steps whose models answer for a study: the slices of it, and the whole.
+SLICES, EXAM = "slices_maximum", "winner"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path("data/exam_demo"))
+    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/exam_demo"))
+    parser.add_argument("--recipe", default="demo/exams", help="other steps to train")
+    parser.add_argument("--studies", type=positive, default=150, help="painted exams")
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        default=min(usable_cores(), 4),
+        help="processes that paint and convert, and steps trained at a time",
+    )
+    return parser
+
+
+@exit_on_user_error(goes_on="run the same command again to continue")
+def main() -> None:
+    args = make_parser().parse_args()
+    start = time.monotonic()
+    raw, converted = args.data / "raw", args.data / "rsna"
+    workers = ["--workers", str(args.workers)]
+    paint = ["phantom", raw, "--layout", "rsna", "--studies", str(args.studies), "--seed", "5"]
+    paint += ["--size", "128", "--slices", "40", "--positive-rate", "0.5", *workers]
+    run(f"Paint {args.studies} exams in the rsna layout", paint)
+    run("Convert", ["convert", "rsna", raw, converted, "--split", *SPLIT, *workers])
+    verified = args.data / "rsna.verified"
+    if run("Verify", ["verify", converted], done=verified):
+        verified.touch()
+    train = ["steps", args.recipe, "--data-root", converted, "--work-dir", args.work_dir]
+    run("Train and test every step", [*train, "--note", NOTE, "--jobs", str(args.workers)])
+    summary = json.loads((args.work_dir / "summary.json").read_text(encoding="utf-8"))
+    models = {name: _publish(args, summary, name, converted) for name in (SLICES, EXAM)}
+    page = args.work_dir / "report" / "report.html"
+    study = _test_study(converted, raw)
+    infer = ["infer", study, "--checkpoint", models[SLICES], "--exam-checkpoint", models[EXAM]]
+    run("From an exam of the test split to a report", [*infer, "--out", page.parent], done=page)
+    report(args.work_dir, summary, page, time.monotonic() - start, args.workers)
+
+
+def _publish(args: argparse.Namespace, summary: dict[str, Any], name: str, converted: Path) -> Path:
+    """The published model of a step."""
+    (record,) = [record for record in summary["steps"] if record["name"] == name]
+    checkpoint, model = args.work_dir / record["checkpoint"], args.work_dir / f"{name}.pth"
+    config = checkpoint.with_name(Path(record["config"]).name)
+    run(
+        f"Publish {name}",
+        ["publish", config, checkpoint, model, "--data-root", converted],
+        done=model,
+    )
+    return model
+
+
+def _test_study(converted: Path, raw: Path) -> Path:
+    """The raw slices of a positive exam that no step was trained on."""
+    content = json.loads((converted / "annotations/test.json").read_text(encoding="utf-8"))
+    positive = [each for each in content["exams"] if each["negative_exam_for_pe"] == 0]
+    return raw / "train" / min(each["study_uid"] for each in positive or content["exams"])
