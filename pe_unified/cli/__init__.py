@@ -12,6 +12,7 @@ from pe_unified.version import __version__
 COMMANDS = {
     "doctor": ("pe_unified.cli.doctor", "tell what is installed, what is wrong, how to fix it"),
     "demo": ("pe_unified.cli.demo", "the whole way on painted studies"),
+    "exam-demo": ("pe_unified.cli.exam_demo", "the exam systems on painted exams"),
     "phantom": ("pe_unified.phantom.command", "paint studies in the layouts of the public sets"),
     "convert fumpe": ("pe_unified.converters.raw.fumpe", "convert FUMPE into one COCO data set"),
     "convert rsna": ("pe_unified.converters.raw.rsna", "convert RSNA-STR PE"),

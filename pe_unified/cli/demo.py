@@ -143,19 +143,31 @@ def main() -> None:
         )
     run("Train and test every step", train)
     summary = json.loads((args.work_dir / "summary.json").read_text(encoding="utf-8"))
-    last = summary["steps"][-1]
-    checkpoint, model = args.work_dir / last["checkpoint"], args.work_dir / "model.pth"
-    if model.is_file() and model.stat().st_mtime_ns < checkpoint.stat().st_mtime_ns:
-        model.unlink()
-    config = checkpoint.with_name(Path(last["config"]).name)
-    publish = ["publish", config, checkpoint, model, "--data-root", merged]
-    if run(f"Publish {last['name']}", publish, done=model):
+    model = args.work_dir / "model.pth"
+    if publish(args.work_dir, summary["steps"][-1], model, merged):
         shutil.rmtree(args.work_dir / "report", ignore_errors=True)
     page = args.work_dir / "report" / "report.html"
     study = _test_study(args.data)
     infer = ["infer", study, "--checkpoint", model, "--out", page.parent]
     run(f"From a study of the test split to a report: {study.name}", infer, done=page)
     report(args.work_dir, summary, page, time.monotonic() - start, args.workers)
+
+
+def publish(work_dir: Path, step: Mapping[str, Any], model: Path, data: Path) -> bool:
+    """Publish the checkpoint of a step, unless that was done since it was trained; whether it was.
+
+    Args:
+        work_dir: of the recipe.
+        step: its entry in ``summary.json``.
+        model: the file to write.
+        data: the converted set, on whose validation split thresholds are fixed.
+    """
+    checkpoint = work_dir / step["checkpoint"]
+    if model.is_file() and model.stat().st_mtime_ns < checkpoint.stat().st_mtime_ns:
+        model.unlink()
+    config = checkpoint.with_name(Path(step["config"]).name)
+    command = ["publish", config, checkpoint, model, "--data-root", data]
+    return run(f"Publish {step['name']}", command, done=model)
 
 
 def _test_study(data: Path) -> Path:

@@ -6,11 +6,11 @@ keeps what it finished before, so the demo can be repeated or resumed.
 
 import argparse
 import json
+import shutil
 import time
 from pathlib import Path
-from typing import Any
 
-from pe_unified.cli.demo import NOTE, SPLIT, report, run
+from pe_unified.cli.demo import NOTE, SPLIT, publish, report, run
 from pe_unified.command import exit_on_user_error
 from pe_unified.options import positive
 from pe_unified.workers import usable_cores
@@ -24,12 +24,20 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, default=Path("data/exam_demo"))
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/exam_demo"))
     parser.add_argument("--recipe", default="demo/exams", help="other steps to train")
-    parser.add_argument("--studies", type=positive, default=150, help="painted exams")
+    parser.add_argument("--studies", type=positive, default=150, help="painted exams (150)")
+    parser.add_argument(
+        "--size", type=positive, default=128, help="rows and columns of a slice (128)"
+    )
+    parser.add_argument("--slices", type=positive, default=40, help="slices of an exam (40)")
     parser.add_argument(
         "--workers",
         type=positive,
         default=min(usable_cores(), 4),
-        help="processes that paint and convert, and steps trained at a time",
+        help="processes that paint and convert, and steps trained at a time; by default one per "
+        "core, at most 4",
+    )
+    parser.add_argument(
+        "--cfg-options", nargs="+", default=[], help="override settings in every step"
     )
     return parser
 
@@ -41,34 +49,29 @@ def main() -> None:
     raw, converted = args.data / "raw", args.data / "rsna"
     workers = ["--workers", str(args.workers)]
     paint = ["phantom", raw, "--layout", "rsna", "--studies", str(args.studies), "--seed", "5"]
-    paint += ["--size", "128", "--slices", "40", "--positive-rate", "0.5", *workers]
+    paint += ["--size", str(args.size), "--slices", str(args.slices), *workers]
+    paint += ["--positive-rate", "0.5"]
     run(f"Paint {args.studies} exams in the rsna layout", paint)
     run("Convert", ["convert", "rsna", raw, converted, "--split", *SPLIT, *workers])
     verified = args.data / "rsna.verified"
     if run("Verify", ["verify", converted], done=verified):
         verified.touch()
     train = ["steps", args.recipe, "--data-root", converted, "--work-dir", args.work_dir]
-    run("Train and test every step", [*train, "--note", NOTE, "--jobs", str(args.workers)])
+    train += ["--note", NOTE, "--jobs", str(args.workers)]
+    if args.cfg_options:
+        train += ["--cfg-options", *args.cfg_options]
+    run("Train and test every step", train)
     summary = json.loads((args.work_dir / "summary.json").read_text(encoding="utf-8"))
-    models = {name: _publish(args, summary, name, converted) for name in (SLICES, EXAM)}
+    steps = {step["name"]: step for step in summary["steps"]}
+    models = {name: args.work_dir / f"{name}.pth" for name in (SLICES, EXAM)}
+    made = [publish(args.work_dir, steps[name], models[name], converted) for name in models]
     page = args.work_dir / "report" / "report.html"
-    study = _test_study(converted, raw)
-    infer = ["infer", study, "--checkpoint", models[SLICES], "--exam-checkpoint", models[EXAM]]
-    run("From an exam of the test split to a report", [*infer, "--out", page.parent], done=page)
+    if any(made):
+        shutil.rmtree(page.parent, ignore_errors=True)
+    infer = ["infer", _test_study(converted, raw), "--out", page.parent]
+    infer += ["--checkpoint", models[SLICES], "--exam-checkpoint", models[EXAM]]
+    run("From an exam of the test split to a report", infer, done=page)
     report(args.work_dir, summary, page, time.monotonic() - start, args.workers)
-
-
-def _publish(args: argparse.Namespace, summary: dict[str, Any], name: str, converted: Path) -> Path:
-    """The published model of a step."""
-    (record,) = [record for record in summary["steps"] if record["name"] == name]
-    checkpoint, model = args.work_dir / record["checkpoint"], args.work_dir / f"{name}.pth"
-    config = checkpoint.with_name(Path(record["config"]).name)
-    run(
-        f"Publish {name}",
-        ["publish", config, checkpoint, model, "--data-root", converted],
-        done=model,
-    )
-    return model
 
 
 def _test_study(converted: Path, raw: Path) -> Path:

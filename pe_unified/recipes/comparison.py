@@ -27,7 +27,7 @@ from pe_unified.evaluation.intervals import (
     paired_difference,
 )
 from pe_unified.evaluation.tables import Table
-from pe_unified.recipes.recipe import Recipe
+from pe_unified.recipes.recipe import REUSE_ARMS, Recipe
 from pe_unified.tasks import TASKS
 
 #: What a test leaves of a task.
@@ -171,6 +171,7 @@ def draw_summary(
     comparisons: Sequence[Mapping[str, Any]],
     runs: Sequence[Run],
     note: str,
+    arms_are: tuple[str, str] = REUSE_ARMS,
 ) -> None:
     """ROC, precision and recall, IoU and mAP by step, differences, overlays; as PNG files."""
     first = runs[0]
@@ -208,18 +209,26 @@ def draw_summary(
                 label: Difference(each["difference"], *each["ci"], each["p_value"])
                 for label, each in by_label.items()
             },
-            folder / "reuse_difference.png",
+            folder / "difference.png",
             note=note,
+            title=difference_title(arms_are),
             seeds={label: each["by_seed"] for label, each in by_label.items()}
             if len(runs) > 1
             else None,
-            equal={label: each["equal"] for label, each in by_label.items()},
+            equal={label: each["equal"] for label, each in by_label.items()}
+            if arms_are == REUSE_ARMS
+            else None,
         )
     if comparisons and len(runs) > 1:
         _draw_seeds(folder / "seeds.png", records, comparisons, note)
     overlays = first.folder / records[-1]["name"] / "overlays.png"
     if overlays.is_file():
         shutil.copyfile(overlays, folder / "overlays.png")
+
+
+def difference_title(arms_are: tuple[str, str]) -> str:
+    """What is subtracted from what."""
+    return f"{arms_are[1]} minus {arms_are[0]}".capitalize()
 
 
 def draw_curves(

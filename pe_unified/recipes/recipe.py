@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 from pe_unified.config_files import find_config
 from pe_unified.engine.config import ConfigError, read_python_config, refuse_near, stated_in
 
+#: What the two arms of a comparison are, where a recipe does not say.
+REUSE_ARMS = ("scratch", "reused")
 #: What a recipe may say at its top level, beside names of its own.
-_NAMES = ("steps", "comparisons", "curves", "settings", "step_settings", "backbone")
+_NAMES = ("steps", "comparisons", "arms", "curves", "settings", "step_settings", "backbone")
 
 
 @dataclass(frozen=True)
@@ -76,17 +78,19 @@ class Curve:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Steps in order, and the pairs of arms that answer whether reuse helps.
+    """Steps in order, and the pairs of arms that are compared.
 
     Fields:
         name: of the recipe.
         steps: in the order of training.
+        arms: what the first of each pair is, and the second.
     """
 
     name: str
     steps: tuple[Step, ...]
     comparisons: tuple[Comparison, ...] = ()
     curves: tuple[Curve, ...] = ()
+    arms: tuple[str, str] = REUSE_ARMS
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ class StepEntry:
 
 
 def load_recipe(path: str | Path) -> Recipe:
-    """Read a recipe: ``steps``, a list of :class:`StepEntry`, ``comparisons`` and ``curves``.
+    """Read a recipe: ``steps``, a list of :class:`StepEntry`, ``comparisons``, ``curves``, ``arms``.
 
     ``settings`` of the recipe hold for every step, those of a step for it alone; ``step_settings``
     ``{step: settings}`` gives single steps more of them, for recipes that inherit their table.
@@ -164,7 +168,8 @@ def load_recipe(path: str | Path) -> Recipe:
     for metric, *arms in comparisons:
         for arm in arms:
             _require_step(path, f"the comparison of {metric}", arm, steps)
-    return Recipe(path.stem, tuple(steps.values()), comparisons, curves)
+    first, second = cfg.get("arms", REUSE_ARMS)
+    return Recipe(path.stem, tuple(steps.values()), comparisons, curves, (first, second))
 
 
 def _require_step(path: Path, who: str, name: str, steps: Mapping[str, Step]) -> None:

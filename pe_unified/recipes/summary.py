@@ -18,11 +18,12 @@ from pe_unified.recipes.comparison import (
     TABLES,
     Run,
     compare_arms,
+    difference_title,
     draw_curves,
     draw_summary,
     mean_metrics,
 )
-from pe_unified.recipes.recipe import Recipe
+from pe_unified.recipes.recipe import REUSE_ARMS, Recipe
 from pe_unified.tasks import COLUMNS
 
 _BUDGETS = (
@@ -87,8 +88,8 @@ def _write_one(
         "warnings": warnings,
     }
     write_json(folder / "summary.json", summary)
-    write_text(folder / "summary.md", _markdown(summary, len(runs), note))
-    draw_summary(folder, records, comparisons, runs, note)
+    write_text(folder / "summary.md", _markdown(summary, len(runs), note, recipe.arms))
+    draw_summary(folder, records, comparisons, runs, note, recipe.arms)
     draw_curves(folder, recipe, records, note)
     return summary
 
@@ -129,7 +130,7 @@ def mean_records(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return merged
 
 
-def _markdown(summary: Mapping[str, Any], seeds: int, note: str) -> str:
+def _markdown(summary: Mapping[str, Any], seeds: int, note: str, arms: tuple[str, str]) -> str:
     records, comparisons = summary["steps"], summary["comparisons"]
     of_seeds = f"; means over {seeds} seeds" if seeds > 1 else ""
     columns = _columns(records)
@@ -155,9 +156,10 @@ def _markdown(summary: Mapping[str, Any], seeds: int, note: str) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     if comparisons:
         over = "; interval and p are over these, not over seeds" if seeds > 1 else ""
-        header = ["metric", "scratch", "reused", "iterations", "in all", "difference", "p"]
+        header = ["metric", *arms, "iterations", "in all", "difference", "p"]
         header += ["each seed"] if seeds > 1 else []
-        lines += ["", f"Reused minus scratch, on the same test patients{over}.", _BUDGETS, ""]
+        lines += ["", f"{difference_title(arms)}, on the same test patients{over}."]
+        lines += [_BUDGETS, ""] if arms == REUSE_ARMS else [""]
         lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for each in comparisons:
         cells = [each["metric"], each["scratch"], each["reused"]]

@@ -73,9 +73,18 @@ def test_a_repeat_merges_verifies_and_measures_only_what_changed(stages, tmp_pat
 
 
 @pytest.mark.slow
-def test_demo_runs_through_and_again_at_no_cost(repository, tmp_path):
-    command = [sys.executable, "tools/demo.py", "--data", str(tmp_path / "data")]
-    command += ["--work-dir", str(tmp_path / "run"), "--studies", "12", "12", "--size", "96"]
+@pytest.mark.parametrize(
+    ("tool", "studies", "steps", "stages", "figures"),
+    [
+        ("demo", ["12", "12"], 5, 4, ["roc.png", "iou_by_step.png", "overlays.png"]),
+        ("exam_demo", ["24"], 11, 4, ["exam_auc_by_step.png", "difference.png"]),
+    ],
+)
+def test_demo_runs_through_and_again_at_no_cost(
+    repository, tmp_path, tool, studies, steps, stages, figures
+):
+    command = [sys.executable, f"tools/{tool}.py", "--data", str(tmp_path / "data")]
+    command += ["--work-dir", str(tmp_path / "run"), "--studies", *studies, "--size", "96"]
     command += ["--slices", "16", "--cfg-options", "max_iters=3", "input_size=64"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for attempt in range(2):
@@ -84,10 +93,10 @@ def test_demo_runs_through_and_again_at_no_cost(repository, tmp_path):
         )
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         if attempt:
-            assert done.stdout.count("finished before") == 5
-            assert done.stdout.count(": done before") == 4
+            assert done.stdout.count("finished before") == steps
+            assert done.stdout.count(": done before") == stages
     summary = json.loads((tmp_path / "run/summary.json").read_text())
-    assert len(summary["steps"]) == 5
+    assert len(summary["steps"]) == steps
     assert "Synthetic" in summary["note"]
-    for name in ("roc.png", "iou_by_step.png", "overlays.png", "summary.md"):
+    for name in (*figures, "summary.md"):
         assert (tmp_path / "run" / name).stat().st_size > 0

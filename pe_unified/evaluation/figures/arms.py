@@ -137,7 +137,7 @@ def difference_figure(
     differences: Mapping[str, Difference],
     path: str | os.PathLike,
     note: str = "",
-    title: str = "Reused minus scratch",
+    title: str = "Difference",
     seeds: Mapping[str, Sequence[float]] | None = None,
     equal: Mapping[str, str] | None = None,
 ) -> None:
