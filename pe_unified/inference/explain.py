@@ -10,8 +10,8 @@ from torch import Tensor
 
 from pe_unified.evaluation.exams import POSITIVE
 from pe_unified.models.cam import CamError, grad_cam, level_of
-from pe_unified.models.exam_model import PEExam
 from pe_unified.models.exam_batches import STEPS_AT_ONCE
+from pe_unified.models.exam_model import PEExam
 from pe_unified.models.protocols import Levels
 from pe_unified.models.slice_model import PEUnified
 from pe_unified.options import BATCH_SIZE
