@@ -6,6 +6,7 @@ on where it stopped. ``phantom.json`` in OUT lists every study, its anatomy and 
 
     pe-unified phantom raw/fumpe --layout fumpe --studies 35
     pe-unified phantom raw/rsna --layout rsna --size 128 --slices 48
+    pe-unified phantom raw/exams --layout rsna --preset exams --studies 300 --size 128 --slices 40
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pe_unified.converters.command_line import command
 from pe_unified.options import positive
 from pe_unified.phantom.layouts.dicom_slices import TRANSFER_SYNTAXES
 from pe_unified.phantom.sets import LAYOUTS, PhantomSettings, make_set
+from pe_unified.phantom.study_plan import PRESETS
 
 
 def write_layout(
@@ -31,7 +33,7 @@ def write_layout(
 
     Args:
         settings: of :class:`pe_unified.phantom.sets.PhantomSettings`: seed, size, slices,
-            spacing, positive_rate, transfer_syntax, jpeg, boxes, truth, anatomy, anatomies.
+            spacing, preset, positive_rate, transfer_syntax, jpeg, boxes, truth, anatomy, anatomies.
 
     Returns:
         One record per study, as in ``phantom.json``.
@@ -58,10 +60,17 @@ def make_parser() -> argparse.ArgumentParser:
         help="mm between slices, rows, columns; default: fitted to each chest",
     )
     parser.add_argument(
+        "--preset",
+        choices=sorted(PRESETS),
+        default="reference",
+        help="what studies are drawn from: emboli as in FUMPE (reference), or enough of every exam "
+        "label in a few hundred studies (exams); default: reference",
+    )
+    parser.add_argument(
         "--positive-rate",
         type=float,
         metavar="P",
-        help="share of studies with emboli; default: as in the real set",
+        help="share of studies with emboli; default: as in the real set, 0.5 for --preset exams",
     )
     parser.add_argument(
         "--anatomy",

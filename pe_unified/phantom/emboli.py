@@ -1,20 +1,23 @@
 """Emboli in an arterial tree: where they lodge, how far they run, what they leave open."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
 
+from pe_unified.phantom.acute import acute_tubes
+from pe_unified.phantom.calcium import calcify
+from pe_unified.phantom.chronic import narrowed_beyond, paint_chronic
 from pe_unified.phantom.grid import Grid
 from pe_unified.phantom.labels import Embolus
-from pe_unified.phantom.study_plan import EmbolusPlan, PaintingPlan
+from pe_unified.phantom.study_plan import CHRONIC_SHAPES, EmbolusPlan, PaintingPlan
 from pe_unified.phantom.tree import (
     LEVEL_NAMES,
     MAIN,
     TRUNK,
     VesselTree,
 )
-from pe_unified.phantom.tubes import Tubes, paint_tubes
+from pe_unified.phantom.tubes import paint_tubes
 
 #: The narrowest artery that holds an embolus, mm.
 _NARROWEST = 2.1
@@ -31,7 +34,16 @@ _WITHIN = 158
 #: The smallest part of an embolus in a slice, pixels.
 _SPECK = 3
 #: Share of a vessel's cross-section that each shape takes.
-_SHARE = {"occlusive": 1.0, "polo_mint": 0.46, "mural": 0.52}
+_SHARE = {
+    "occlusive": 1.0,
+    "polo_mint": 0.46,
+    "mural": 0.52,
+    "crescent": 0.42,
+    "web": 0.4,
+    "recanalised": 0.8,
+}
+#: The narrowest artery with a web, pixels of radius: its bands leave lumen open beside them.
+_WEB_PIXELS = 1.6
 
 
 @dataclass(frozen=True)
@@ -41,16 +53,21 @@ class PaintedEmboli:
     Attributes:
         instances: uint8 (slices, rows, cols), 0 = none, else the embolus's number.
         fill: uint8 (slices, rows, cols), 255 where clot takes the lumen, in part between.
-        hu: float32 (number of emboli + 1,), attenuation by number; index 0 is unused.
+        hu: float32 (number of emboli + 1,), attenuation by number, calcium aside; index 0 is
+            unused.
+        calcium: int16 (slices, rows, cols), HU where a clot is calcified, 0 elsewhere.
         emboli: what is in the map.
         nodes: (n,) bool, tree nodes within or near an embolus.
+        tree: the arteries, thinner beyond chronic emboli.
     """
 
     instances: np.ndarray
     fill: np.ndarray
     hu: np.ndarray
+    calcium: np.ndarray
     emboli: tuple[Embolus, ...]
     nodes: np.ndarray
+    tree: VesselTree
 
 
 def _places(
@@ -74,7 +91,7 @@ def _places(
         fork = fork[usable[fork]]
         if len(fork):
             return fork
-    usable = usable & (tree.radius > _NARROWEST) & (tree.level >= MAIN)
+    usable = usable & (tree.level >= MAIN)
     if not strict:
         return np.flatnonzero(usable)
     return np.flatnonzero(usable & (tree.radius > narrow) & (tree.radius < widest))
@@ -98,41 +115,6 @@ def _run(tree: VesselTree, start: int, volume_ml: float, share: float) -> np.nda
             count = int(np.searchsorted(filled, volume_ml)) + 1
             return order[: max(count, 2)]
         start = int(tree.parent[start])
-
-
-def _clot(
-    rng: np.random.Generator, tree: VesselTree, nodes: np.ndarray, shape: str, wide: float
-) -> Tubes:
-    """Tubes of the clot along the chosen nodes, before they are cut by the lumen."""
-    chosen = np.zeros(len(tree), dtype=bool)
-    chosen[nodes] = True
-    chosen[nodes[0]] = False
-    tubes = tree.tubes(chosen)
-    if shape == "occlusive":
-        return tubes.grown(by=0.4, factor=wide)
-    if shape == "polo_mint":
-        share = rng.uniform(0.6, 0.74)
-        sway = rng.normal(0, 0.09, (len(tree), 3)) * tree.radius[:, None]
-        node = np.flatnonzero(chosen & (tree.parent >= 0))
-        up = tree.parent[node]
-        moved = Tubes(
-            tubes.start + sway[up], tubes.end + sway[node], tubes.radius_start, tubes.radius_end
-        )
-        return moved.grown(factor=share)
-    # A wall-adherent clot keeps to one wall: the tube is shifted against it.
-    toward = rng.standard_normal(3)
-    run = tubes.end - tubes.start
-    run /= np.maximum(np.linalg.norm(run, axis=1), 1e-6)[:, None]
-    across = toward - run * (run * toward).sum(1)[:, None]
-    across /= np.maximum(np.linalg.norm(across, axis=1), 1e-6)[:, None]
-    share = rng.uniform(0.45, 0.6)
-    moved = Tubes(
-        tubes.start + across * (tubes.radius_start * share)[:, None],
-        tubes.end + across * (tubes.radius_end * share)[:, None],
-        tubes.radius_start,
-        tubes.radius_end,
-    )
-    return moved.grown(factor=0.85 * max(wide / 1.15, 1.0))
 
 
 def _largest_piece(mask: np.ndarray) -> np.ndarray:
@@ -201,7 +183,11 @@ class _Lodging:
         self.instances = np.zeros(grid.shape, dtype=np.uint8)
         self.fill = np.zeros(grid.shape, dtype=np.uint8)
         self.near = np.zeros(len(tree), dtype=bool)
+        self.taken = np.zeros(len(tree), dtype=bool)
+        self.calcium = np.zeros(grid.shape, dtype=np.int16)
         self.painted: list[Embolus] = []
+        self.soft_hu: list[float] = [0.0]
+        self.chronic: list[int] = []
         inside = grid.index_of(tree.points)
         seen = ((inside > 1) & (inside < np.asarray(grid.shape) - 2)).all(1)
         self.seen = seen & (tree.parent >= 0)
@@ -211,8 +197,11 @@ class _Lodging:
         """Try to paint an embolus; the first ``strict`` attempts keep to where its size fits."""
         tree = self.tree
         share = _SHARE[planned.shape] * self.wide / 1.15
+        narrowest = _NARROWEST
+        if planned.shape == "web" and strict:
+            narrowest = max(narrowest, _WEB_PIXELS * self.grid.pixel)
         for attempt in range(attempts):
-            usable = self.seen & ~self.near
+            usable = self.seen & ~self.near & (tree.radius > narrowest)
             places = _places(self.rng, planned, tree, usable, attempt < strict)
             if not len(places):
                 continue
@@ -220,31 +209,43 @@ class _Lodging:
             nodes = _run(tree, start, planned.volume_ml, share)
             if self.near[nodes].any():
                 continue
-            count, nodes = self._paint(planned, nodes, strict > 0)
-            if count:
-                number = len(self.painted) + 1
-                volume = count * self.voxel_ml
-                self.painted.append(_describe(planned, number, volume, tree, nodes))
+            painted = self._paint(planned, nodes, strict > 0)
+            if painted is not None:
+                embolus, nodes = painted
+                self.painted.append(embolus)
                 self._keep_clear(nodes)
+                if planned.chronic:
+                    self.chronic.append(int(nodes[0]))
                 return True
         return False
 
     def _keep_clear(self, nodes: np.ndarray) -> None:
         """Let no other embolus lodge next to these nodes."""
+        self.taken[nodes] = True
         points = self.tree.points
         away = np.full(len(points), np.inf)
         for node in nodes:
             away = np.minimum(away, ((points - points[node]) ** 2).sum(1))
         self.near |= away < (_APART + self.tree.radius[nodes].max()) ** 2
 
+    def _shape(
+        self, planned: EmbolusPlan, nodes: np.ndarray, part: Grid, lumen: np.ndarray
+    ) -> np.ndarray:
+        """Coverage of a clot along nodes in a part of the grid, before the lumen cuts it."""
+        if planned.shape in CHRONIC_SHAPES:
+            return paint_chronic(self.rng, self.tree, nodes, planned.shape, lumen, part, self.wide)
+        clot = np.zeros(part.shape, dtype=np.uint8)
+        paint_tubes(clot, part, acute_tubes(self.rng, self.tree, nodes, planned.shape, self.wide))
+        return clot
+
     def _paint(
         self, planned: EmbolusPlan, nodes: np.ndarray, bounded: bool
-    ) -> tuple[int, np.ndarray]:
-        """Paint along nodes: how many voxels it got (0 if refused), and the nodes it took."""
+    ) -> tuple[Embolus, np.ndarray] | None:
+        """Paint along nodes: what it became, and the nodes it took; None if refused."""
         tree, grid = self.tree, self.grid
         box = _bounds(grid, tree.points[nodes], 2.0 * float(tree.radius[nodes].max()) + 3)
         if box is None:
-            return 0, nodes
+            return None
         low, high = (tuple(getattr(s, end) for s in box) for end in ("start", "stop"))
         part = Grid(
             (high[0] - low[0], high[1] - low[1], high[2] - low[2]),
@@ -256,11 +257,10 @@ class _Lodging:
         # Lumens are not the round tubes of the tree: shorten the clot until its volume fits.
         for _ in range(6):
             self.rng.bit_generator.state = state
-            clot = np.zeros(part.shape, dtype=np.uint8)
-            paint_tubes(clot, part, _clot(self.rng, tree, nodes, planned.shape, self.wide))
+            clot = self._shape(planned, nodes, part, self.arteries[box])
             mask = (clot >= HALF) & free
             if not mask.any():
-                return 0, nodes
+                return None
             mask = _largest_piece(_without_specks(mask))
             volume = int(mask.sum()) * self.voxel_ml
             excess = volume / planned.volume_ml
@@ -269,13 +269,22 @@ class _Lodging:
             nodes = nodes[: max(int(len(nodes) / min(excess, 2.5)), 2)]
         most = max(2.2 * planned.volume_ml, 6 * self.voxel_ml) if bounded else np.inf
         if mask.sum() < _SPECK or not 0.25 * planned.volume_ml < volume < most:
-            return 0, nodes
-        self.instances[box][mask] = len(self.painted) + 1
+            return None
+        number = len(self.painted) + 1
+        self.instances[box][mask] = number
         # Keep the soft edge of the clot only next to its mask: no loose flecks without truth.
         close = ndimage.binary_dilation(mask, np.ones((1, 3, 3)))
         soft = np.where(mask, np.maximum(clot, HALF), np.where(close, clot, 0)).astype(np.uint8)
         self.fill[box] = np.maximum(self.fill[box], soft)
-        return int(mask.sum()), nodes
+        embolus = _describe(planned, number, volume, tree, nodes)
+        if planned.calcified:
+            calcium, hu = calcify(self.rng, mask, part)
+            self.calcium[box][calcium] = hu
+            share = float(calcium.sum() / mask.sum())
+            mean = (1 - share) * embolus.hu + share * hu
+            embolus = replace(embolus, hu=mean)
+        self.soft_hu.append(planned.hu)
+        return embolus, nodes
 
 
 def paint_emboli(
@@ -299,7 +308,10 @@ def paint_emboli(
     for planned in plan.emboli:
         lodging.lodge(planned, attempts=8, strict=5)
     for planned in plan.emboli if not lodging.painted else ():
-        # A positive study shows one, if need be larger than planned.
+        # A positive study shows one, if need be larger than planned, and of an old one without
+        # what makes it look old.
+        if planned.chronic:
+            planned = replace(planned, shape="occlusive")
         if lodging.lodge(planned, attempts=60, strict=0):
             break
     if plan.emboli and not lodging.painted:
@@ -308,5 +320,12 @@ def paint_emboli(
             f"{tuple(round(s, 2) for s in grid.spacing)} mm can show an embolus; "
             "take finer spacing or cover more of the chest"
         )
-    hu = np.array([0.0, *(embolus.hu for embolus in lodging.painted)], dtype=np.float32)
-    return PaintedEmboli(lodging.instances, lodging.fill, hu, tuple(lodging.painted), lodging.near)
+    return PaintedEmboli(
+        lodging.instances,
+        lodging.fill,
+        np.array(lodging.soft_hu, dtype=np.float32),
+        lodging.calcium,
+        tuple(lodging.painted),
+        lodging.near,
+        narrowed_beyond(tree, lodging.chronic, lodging.taken) if lodging.chronic else tree,
+    )

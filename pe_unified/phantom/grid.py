@@ -4,11 +4,16 @@ Positions are (x, y, z) in millimetres, x to the patient's left, y to the back, 
 (LPS). Arrays are (slices, rows, cols), so slice k lies at ``origin[2] + k * spacing[0]``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 from scipy import ndimage
+
+#: Slices evaluated at once: few enough to stay in the processor's cache.
+_SLAB = 8
 
 
 @dataclass(frozen=True)
@@ -71,13 +76,17 @@ class Field:
     values: np.ndarray
     grid: Grid
 
-    def plane(self, z: float, target: Grid) -> np.ndarray:
-        """The field on the pixels of ``target`` at height ``z``: float32 (rows, cols)."""
+    def _between(self, z: float) -> tuple[int, int, np.float32]:
+        """The samples below and above a height, and which part of the way between them it is."""
         place = (z - self.grid.origin[2]) / self.grid.spacing[0]
         place = min(max(place, 0.0), self.grid.shape[0] - 1.0)
         below = min(int(place), max(self.grid.shape[0] - 2, 0))
         above = min(below + 1, self.grid.shape[0] - 1)
-        part = np.float32(place - below)
+        return below, above, np.float32(place - below)
+
+    def plane(self, z: float, target: Grid) -> np.ndarray:
+        """The field on the pixels of ``target`` at height ``z``: float32 (rows, cols)."""
+        below, above, part = self._between(z)
         source = self.values[below] * (1 - part) + self.values[above] * part
         scale_x, scale_y = (target.spacing[2 - i] / self.grid.spacing[2 - i] for i in (0, 1))
         shift_x, shift_y = (
@@ -90,6 +99,17 @@ class Field:
             flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
+
+    @cached_property
+    def _lowest(self) -> np.ndarray:
+        return self.values.min((1, 2))
+
+    def reaches(self, level: float, z: float) -> bool:
+        """Whether a distance, in mm, may fall to ``level`` anywhere at height ``z``."""
+        below, above, _ = self._between(z)
+        # The cubic between samples overshoots by less than four of them are apart.
+        least = min(self._lowest[below], self._lowest[above])
+        return bool(least < level + 4 * max(self.grid.spacing))
 
     def at(self, points: np.ndarray) -> np.ndarray:
         """The field at points (n, 3), linear between samples: float32 (n,)."""
@@ -105,6 +125,25 @@ def coverage(distance: np.ndarray, width: float) -> np.ndarray:
     return np.clip(np.float32(0.5) - distance * np.float32(1 / width), 0, 1)
 
 
+def in_slabs(function: Callable[..., np.ndarray], *fields: np.ndarray) -> np.ndarray:
+    """``function(*fields)``, a few slices of the fields at a time.
+
+    Writing large intermediate arrays to memory takes longer than what is computed.
+
+    Args:
+        fields: with the same number of slices, or one slice for all.
+    """
+    count = max(len(field) for field in fields)
+    out = np.empty(0)
+    for k in range(0, count, _SLAB):
+        slab = slice(k, k + _SLAB)
+        part = function(*(field if len(field) == 1 else field[slab] for field in fields))
+        if not k:
+            out = np.empty((count, *part.shape[1:]), dtype=part.dtype)
+        out[slab] = part
+    return out
+
+
 def ellipsoid(
     axes: tuple[np.ndarray, np.ndarray, np.ndarray],
     centre: np.ndarray,
@@ -116,25 +155,40 @@ def ellipsoid(
     Args:
         frame: (3, 3), the directions of the three radii as rows; the axes of space by default.
     """
-    offset = [axis - np.float32(c) for axis, c in zip(axes, centre)]
-    if frame is not None:
-        ox, oy, oz = offset
-        offset = [np.float32(u) * ox + np.float32(v) * oy + np.float32(w) * oz for u, v, w in frame]
-    (ox, oy, oz), (rx, ry, rz) = offset, (np.float32(r) for r in radii)
-    near = np.sqrt((ox / rx) ** 2 + (oy / ry) ** 2 + (oz / rz) ** 2)
-    steep = (ox / rx**2) ** 2 + (oy / ry**2) ** 2 + (oz / rz**2) ** 2
-    return near * (near - 1) / np.sqrt(np.maximum(steep, np.float32(1e-8)))
+
+    def distance(*axes: np.ndarray) -> np.ndarray:
+        offset = [axis - np.float32(c) for axis, c in zip(axes, centre)]
+        if frame is not None:
+            x, y, z = offset
+            offset = [
+                np.float32(u) * x + np.float32(v) * y + np.float32(w) * z for u, v, w in frame
+            ]
+        (x, y, z), (rx, ry, rz) = offset, (np.float32(r) for r in radii)
+        near = np.sqrt((x / rx) ** 2 + (y / ry) ** 2 + (z / rz) ** 2)
+        steep = (x / rx**2) ** 2 + (y / ry**2) ** 2 + (z / rz**2) ** 2
+        return near * (near - 1) / np.sqrt(np.maximum(steep, np.float32(1e-8)))
+
+    return in_slabs(distance, *axes)
 
 
 def smooth_union(a: np.ndarray, b: np.ndarray, blend: float) -> np.ndarray:
     """The nearer of two signed distances, with the crease rounded over ``blend`` mm."""
-    part = np.clip(np.float32(0.5) + (b - a) * np.float32(0.5 / blend), 0, 1)
-    return b + (a - b) * part - np.float32(blend) * part * (1 - part)
+
+    def union(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        part = np.clip(np.float32(0.5) + (b - a) * np.float32(0.5 / blend), 0, 1)
+        return b + (a - b) * part - np.float32(blend) * part * (1 - part)
+
+    return in_slabs(union, a, b)
 
 
 def smooth_difference(a: np.ndarray, b: np.ndarray, blend: float) -> np.ndarray:
     """What of ``a`` is outside ``b``, with the crease rounded over ``blend`` mm."""
-    return -smooth_union(-a, b, blend)
+
+    def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        part = np.clip(np.float32(0.5) + (a + b) * np.float32(0.5 / blend), 0, 1)
+        return (a + b) * part - b + np.float32(blend) * part * (1 - part)
+
+    return in_slabs(difference, a, b)
 
 
 def random_field(rng: np.random.Generator, grid: Grid, size: float) -> Field:

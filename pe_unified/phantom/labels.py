@@ -15,9 +15,10 @@ class Embolus:
         volume_ml: of its voxels.
         level: the most proximal level it reaches, a name of ``painting.tree.LEVEL_NAMES``.
         left, right, central: where it lies; central is the trunk or a main artery.
-        shape: "occlusive", "polo_mint" or "mural".
-        chronic: an old, wall-adherent clot rather than a fresh one.
-        hu: its mean attenuation before noise, HU.
+        shape: "occlusive", "polo_mint" or "mural"; of a chronic one "crescent", "web" or
+            "recanalised", but "occlusive" where slices are too coarse to show any of these.
+        chronic: what is left of an old clot rather than a fresh one.
+        hu: its mean attenuation before noise, HU, calcium included.
     """
 
     number: int

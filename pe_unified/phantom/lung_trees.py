@@ -6,14 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from pe_unified.phantom.grid import Field
+from pe_unified.phantom.growth import GrowthRule, grow
 from pe_unified.phantom.tree import (
     LOBAR,
     MAIN,
     TRUNK,
-    GrowthRule,
     TreeBuilder,
     VesselTree,
-    grow,
 )
 from pe_unified.phantom.tubes import Tubes, no_tubes, smooth_line
 

@@ -17,7 +17,8 @@ from pe_unified.phantom.labelmap import list_anatomies, read_label_map
 from pe_unified.phantom.layouts import cadpe, fumpe, read, rsna
 from pe_unified.phantom.layouts.dicom_slices import TRANSFER_SYNTAXES
 from pe_unified.phantom.layouts.folders import remove_unfinished
-from pe_unified.phantom.study import PhantomParams, PhantomStudy, paint_study
+from pe_unified.phantom.study import PhantomStudy, paint_study
+from pe_unified.phantom.study_plan import PRESETS
 from pe_unified.progress import quietly, track
 from pe_unified.workers import in_order, open_executor
 
@@ -28,7 +29,7 @@ LAYOUTS: dict[str, Any] = {
     "read": read,
 }
 #: Changes when the same settings paint something else.
-_MODEL_VERSION = 2
+_MODEL_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class PhantomSettings:
         size: rows and columns.
         slices: per study.
         spacing: mm between slices, rows, columns; fitted to the chest by default.
-        positive_rate: share of studies with emboli; as in the real set by default.
+        preset: a key of ``PRESETS``, the distributions that studies are drawn from.
+        positive_rate: share of studies with emboli; by default as in the real set, or that of
+            ``preset`` where that is not the reference.
         transfer_syntax: a key of ``TRANSFER_SYNTAXES``.
         jpeg, boxes: for the RSNA layout, the JPEG-256 edition and Augmented RSPECT's boxes; both
             together on slices of 512 x 512 only.
@@ -56,6 +59,7 @@ class PhantomSettings:
     size: int = 256
     slices: int = 150
     spacing: tuple[float, float, float] | None = None
+    preset: str = "reference"
     positive_rate: float | None = None
     transfer_syntax: str = "explicit"
     jpeg: bool = False
@@ -72,6 +76,8 @@ class PhantomSettings:
                 f"unknown transfer syntax '{self.transfer_syntax}'; "
                 f"known: {', '.join(TRANSFER_SYNTAXES)}"
             )
+        if self.preset not in PRESETS:
+            raise ValueError(f"unknown preset '{self.preset}'; known: {', '.join(PRESETS)}")
         if self.positive_rate is not None and not 0 <= self.positive_rate <= 1:
             raise ValueError(f"positive_rate is a share, 0 to 1, got {self.positive_rate}")
         if self.anatomies is not None and self.anatomy is None:
@@ -116,10 +122,13 @@ def anatomy_of(settings: PhantomSettings, number: int) -> tuple[str, Path] | Non
 
 
 def _positive(settings: PhantomSettings, number: int) -> bool:
-    if settings.positive_rate is None and settings.layout == "fumpe":
-        return fumpe.is_positive(number)
     rate = settings.positive_rate
-    rate = getattr(LAYOUTS[settings.layout], "POSITIVE_RATE", 1.0) if rate is None else rate
+    if rate is None and settings.preset != "reference":
+        rate = PRESETS[settings.preset].positive_rate
+    elif rate is None and settings.layout == "fumpe":
+        return fumpe.is_positive(number)
+    elif rate is None:
+        rate = getattr(LAYOUTS[settings.layout], "POSITIVE_RATE", 1.0)
     draw = np.random.Generator(np.random.PCG64(np.random.SeedSequence([settings.seed, number, 1])))
     return bool(draw.random() < rate)
 
@@ -133,7 +142,7 @@ def paint_number(settings: PhantomSettings, number: int) -> PhantomStudy:
         settings.spacing,
         anatomy=None if source is None else read_label_map(source[1], source[0]),
         positive=_positive(settings, number),
-        params=PhantomParams(),
+        params=PRESETS[settings.preset],
     )
 
 

@@ -7,6 +7,7 @@ different people. Nothing here is a patient, and nothing learnt from it is a cli
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from pe_unified.phantom.anatomy import Anatomy
 from pe_unified.phantom.confounders import draw_confounders
@@ -136,6 +137,10 @@ def paint_study(
     emboli = paint_emboli(
         plan, body.arteries, arteries, grid, 1.15 if body.artery_field is None else 1.5
     )
+    if emboli.tree is not body.arteries and body.artery_field is None:
+        # Beside the emboli the lumen stays as it was when they lodged in it.
+        kept = ndimage.binary_dilation(emboli.instances > 0, np.ones((3, 3, 3)))
+        arteries = np.where(kept, arteries, vessel_coverage(grid, emboli.tree, None))
     confounders = draw_confounders(plan, body, emboli.nodes)
     heart = build_heart(plan, body)
     outside_lungs = None if gas is None else draw_gas(gas, plan, body)

@@ -4,7 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+#: Of acute emboli.
 SHAPES = ("occlusive", "polo_mint", "mural")
+#: Of chronic ones.
+CHRONIC_SHAPES = ("crescent", "web", "recanalised")
+#: Volume of a web by that of the clot it is left of, and its range, ml.
+_WEB_SHARE, _WEB_RANGE_ML = 0.25, (0.15, 1.0)
 
 
 @dataclass(frozen=True)
@@ -14,6 +19,14 @@ class PhantomParams:
     Numbers and sizes of emboli follow the 35 reference masks of FUMPE (Masoudi et al. 2018):
     95 emboli in 33 patients, volume median 1.05 ml with quartiles 0.30 and 4.9.
     Noise is meant at pixels of 0.75 mm; larger ones average some of it.
+
+    Attributes:
+        chronic_rate, acute_and_chronic_rate: of studies with emboli; the second of those with two
+            or more.
+        calcified_rate: of chronic emboli but webs.
+        strain_rate: how often the right ventricle is the wider one, where there is next to no
+            clot and where there is very much.
+        indeterminate_rate: of studies without emboli.
     """
 
     positive_rate: float = 33 / 35
@@ -24,6 +37,8 @@ class PhantomParams:
     embolus_hu: tuple[float, float] = (56.0, 14.0)
     chronic_rate: float = 0.12
     acute_and_chronic_rate: float = 0.05
+    calcified_rate: float = 0.3
+    strain_rate: tuple[float, float] = (0.12, 0.62)
     artery_hu: tuple[float, float] = (300.0, 62.0)
     artery_hu_range: tuple[float, float] = (210.0, 490.0)
     poor_artery_hu_range: tuple[float, float] = (155.0, 205.0)
@@ -38,14 +53,35 @@ class PhantomParams:
     effusion_rate: float = 0.15
 
 
+#: Distributions to choose from by name: as in FUMPE, and for sets of exams, where each exam label
+#: is frequent and shows at the size that a few hundred exams are painted at: of all exams half are
+#: positive, a fifth has chronic emboli only, and a tenth both kinds.
+PRESETS = {
+    "reference": PhantomParams(),
+    "exams": PhantomParams(
+        positive_rate=0.5,
+        embolus_count_weights=(5, 4, 2, 1),
+        embolus_volume_median_ml=4.5,
+        embolus_volume_sigma=1.4,
+        embolus_volume_range_ml=(0.5, 45.0),
+        chronic_rate=0.4,
+        acute_and_chronic_rate=0.36,
+        calcified_rate=0.6,
+        strain_rate=(0.3, 0.7),
+        indeterminate_rate=0.1,
+    ),
+}
+
+
 @dataclass(frozen=True)
 class EmbolusPlan:
-    """An embolus to paint: its volume in ml, shape, attenuation in HU and age."""
+    """An embolus to paint: volume in ml, shape, attenuation in HU without calcium, age, calcium."""
 
     volume_ml: float
     shape: str
     hu: float
     chronic: bool
+    calcified: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +124,10 @@ class PaintingPlan:
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
 
 
-def _plan_emboli(rng: np.random.Generator, params: PhantomParams) -> tuple[EmbolusPlan, ...]:
+def _plan_emboli(
+    rng: np.random.Generator, old_rng: np.random.Generator, params: PhantomParams
+) -> tuple[EmbolusPlan, ...]:
+    """Draw the emboli; what only chronic ones have is drawn from a stream of its own."""
     weights = np.asarray(params.embolus_count_weights, dtype=float)
     count = 1 + int(rng.choice(len(weights), p=weights / weights.sum()))
     age = rng.random()
@@ -102,11 +141,20 @@ def _plan_emboli(rng: np.random.Generator, params: PhantomParams) -> tuple[Embol
             np.clip(params.embolus_volume_median_ml * np.exp(size), *params.embolus_volume_range_ml)
         )
         chronic = all_chronic or (mixed and number % 2 == 1)
-        shares = (0.15, 0.05, 0.8) if chronic else (0.5, 0.28, 0.22)
-        shape = SHAPES[int(rng.choice(3, p=shares))]
-        hu = rng.normal(*params.embolus_hu) + (22 if chronic else 0)
-        emboli.append(EmbolusPlan(volume, shape, float(np.clip(hu, 26, 104)), chronic))
+        shapes = CHRONIC_SHAPES if chronic else SHAPES
+        shares = (0.5, 0.2, 0.3) if chronic else (0.5, 0.28, 0.22)
+        shape = shapes[int(rng.choice(3, p=shares))]
+        hu = float(np.clip(rng.normal(*params.embolus_hu) + (22 if chronic else 0), 26, 104))
+        calcified = chronic and bool(old_rng.random() < params.calcified_rate)
+        if shape == "web":
+            volume = float(np.clip(_WEB_SHARE * volume, *_WEB_RANGE_ML))
+        emboli.append(EmbolusPlan(volume, shape, hu, chronic, calcified and shape != "web"))
     return tuple(sorted(emboli, key=lambda plan: -plan.volume_ml))
+
+
+def _strain_rate(params: PhantomParams, load_ml: float) -> float:
+    least, most = params.strain_rate
+    return most - (most - least) * float(np.exp(-load_ml / 15))
 
 
 def plan_study(
@@ -128,9 +176,10 @@ def plan_study(
     artery = float(np.clip(rng.normal(*params.artery_hu), *params.artery_hu_range))
     artery = float(rng.uniform(*params.poor_artery_hu_range)) if poor else artery
     vein = artery * rng.uniform(*params.vein_to_artery)
-    emboli = _plan_emboli(rng, params) if has_pe else ()
+    old_rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([int(seed), 7, 1])))
+    emboli = _plan_emboli(rng, old_rng, params) if has_pe else ()
     load = sum(embolus.volume_ml for embolus in emboli)
-    strained = rng.random() < (0.12 + 0.5 * (1 - np.exp(-load / 15)) if has_pe else 0.06)
+    strained = rng.random() < (_strain_rate(params, load) if has_pe else 0.06)
     ratio = rng.uniform(1.08, 1.5) if strained else rng.uniform(0.68, 0.92)
     indeterminate = bool(not has_pe and rng.random() < params.indeterminate_rate)
     motion = bool(rng.random() < params.motion_rate)

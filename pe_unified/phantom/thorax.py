@@ -15,9 +15,9 @@ from pe_unified.phantom.grid import (
     smooth_difference,
     smooth_union,
 )
+from pe_unified.phantom.growth import GrowthRule
 from pe_unified.phantom.lung_trees import grow_tree, lobe_of, stem_tubes
 from pe_unified.phantom.study_plan import PaintingPlan
-from pe_unified.phantom.tree import GrowthRule
 from pe_unified.phantom.tubes import Tubes, line_tubes, no_tubes, paint_tubes, smooth_line
 
 #: Coarse grid of the shapes, mm.
@@ -205,11 +205,13 @@ def procedural_anatomy(plan: PaintingPlan) -> Anatomy:
     vein_lines = stem_tubes(rng, build.place, scale, "veins")
     cavity = _cavity(grid, rng, build, height)
     central = np.zeros(grid.shape, dtype=np.uint8)
+    around = no_tubes()
     for name, tubes in courses.items():
         outlying = name in ("subclavian", "brachiocephalic_right", "brachiocephalic_left")
-        paint_tubes(central, grid, tubes.grown(1.0 if outlying else 4.5))
+        around += tubes.grown(1.0 if outlying else 4.5)
     for name, line in (artery_lines | vein_lines).items():
-        paint_tubes(central, grid, line_tubes(line).grown(3.0 if name in _CENTRAL else 0.5))
+        around += line_tubes(line).grown(3.0 if name in _CENTRAL else 0.5)
+    paint_tubes(central, grid, around)
     middle = planar_distance(central >= 128, grid)
     middle = smooth_union(middle, _column(grid, build, height), 9)
     middle = smooth_union(

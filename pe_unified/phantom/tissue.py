@@ -104,6 +104,9 @@ class Painter:
         self.veins = vessel_coverage(grid, anatomy.veins, anatomy.vein_field)
         self.dim = np.zeros(grid.shape, dtype=np.uint8)
         paint_tubes(self.dim, grid, scene.confounders.dimmed)
+        self.table = self._table()
+        self.planes: dict[int, np.ndarray] = {}
+        self.planes_z = float("nan")
         self.pitch = (anatomy.apex_z - anatomy.base_z) / 11.5
         self.hu_spread = rng.normal(0, 1, 12)
 
@@ -111,11 +114,22 @@ class Painter:
         plane = self.parts[name][k]
         return plane * np.float32(1 / 255) if plane.any() else None
 
-    def _field(self, field: Field, z: float, width: float | None = None) -> np.ndarray:
-        return coverage(field.plane(z, self.grid), width or self.grid.pixel)
+    def _plane(self, field: Field, z: float) -> np.ndarray:
+        """The field on the pixels of a slice; those of the slice at hand are kept."""
+        if z != self.planes_z:
+            self.planes, self.planes_z = {}, z
+        if id(field) not in self.planes:
+            self.planes[id(field)] = field.plane(z, self.grid)
+        return self.planes[id(field)]
 
-    def _table(self, plane: np.ndarray) -> None:
-        """The scanner's couch: two thin shells with foam between them."""
+    def _fill(self, plane: np.ndarray, field: Field, z: float, value: np.ndarray | float) -> None:
+        """Let what is inside a surface take ``value``, in place."""
+        if field.reaches(self.grid.pixel, z):
+            _mix(plane, coverage(self._plane(field, z), self.grid.pixel), value)
+
+    def _table(self) -> np.ndarray:
+        """Air with the scanner's couch, two thin shells with foam between them: any slice."""
+        plane = np.full(self.grid.shape[1:], _AIR, dtype=np.float32)
         x, y, _ = self.grid.axes()
         away = x[0] - np.float32(self.scene.wall.middle_x)
         if self.scene.gas is not None and self.scene.gas.table_gap_mm:
@@ -126,29 +140,29 @@ class Painter:
             _mix(plane, inside & (depth < 40), -945.0)
             for at in (3.0, 37.0):
                 _mix(plane, inside * coverage(np.abs(depth - at) - 3, self.grid.pixel), 120.0)
-            return
+            return plane
         depth = y[0] - np.float32(self.scene.wall.back_y + 3) + away**2 / 1500
         inside = (np.abs(away) < 205) & (depth > 0)
         _mix(plane, inside & (depth < 34), -940.0)
         for at, value in ((1.0, -480.0), (33.0, -380.0)):
             _mix(plane, inside * coverage(np.abs(depth - at) - 0.9, self.grid.pixel), value)
+        return plane
 
     def _outside(self, z: float) -> tuple[np.ndarray, np.ndarray]:
         """Skin, fat and muscle; returns the plane and the noise it was textured with."""
         wall, spread = self.scene.wall, self.hu_spread
-        grain, cloud = self.strand.plane(z, self.grid), self.cloud.plane(z, self.grid)
-        plane = np.full(self.grid.shape[1:], _AIR, dtype=np.float32)
-        self._table(plane)
-        body = wall.body.plane(z, self.grid)
+        grain, cloud = self._plane(self.strand, z), self._plane(self.cloud, z)
+        plane = self.table.copy()
+        body = self._plane(wall.body, z)
         _mix(plane, coverage(body, self.grid.pixel), 35.0)
         fat = -104 + 5 * grain + 3 * spread[0]
         _mix(plane, coverage(body + 1.8, self.grid.pixel), fat)
         septa = np.clip(1 - np.abs(grain + 0.4 * cloud) / 0.13, 0, 1) * 0.4
         _mix(plane, septa * coverage(body + 4, 3.0), -40.0)
         if self.scene.plan.sex == "F":
-            gland = np.maximum(wall.breast.plane(z, self.grid) + 9 * cloud + 4 * grain, body + 6)
+            gland = np.maximum(self._plane(wall.breast, z) + 9 * cloud + 4 * grain, body + 6)
             _mix(plane, coverage(gland, 4.0) * 0.85, 25.0)
-        muscle = wall.muscle.plane(z, self.grid) + 1.2 * cloud
+        muscle = self._plane(wall.muscle, z) + 1.2 * cloud
         tissue = 56 + 4 * spread[1] + 5 * grain
         _mix(plane, coverage(muscle, self.grid.pixel), tissue)
         # Fat planes between the layers of muscle run roughly along the chest wall.
@@ -161,23 +175,23 @@ class Painter:
     def _organs(self, plane: np.ndarray, z: float, grain: np.ndarray, k: int) -> None:
         """Fat of the mediastinum, organs below the diaphragm, heart, great vessels."""
         scene, plan, spread = self.scene, self.scene.plan, self.hu_spread
-        cavity = self._field(scene.anatomy.cavity, z)
+        cavity = coverage(self._plane(scene.anatomy.cavity, z), self.grid.pixel)
         _mix(plane, cavity, -92 + 9 * grain)
-        paraspinal = self.scene.wall.paraspinal.plane(z, self.grid) + 3
+        paraspinal = self._plane(self.scene.wall.paraspinal, z) + 3
         _mix(plane, cavity * coverage(paraspinal, self.grid.pixel), 54 + 4 * spread[1] + 5 * grain)
         self._abdomen(plane, z, grain)
         if scene.gas is not None:
             self._gas(scene.gas, plane, z, grain, k)
         heart = scene.heart
-        _mix(plane, self._field(heart.muscle, z), 92 + 6 * spread[4] + 3 * grain)
+        self._fill(plane, heart.muscle, z, 92 + 6 * spread[4] + 3 * grain)
         right = plan.right_heart_hu * (1 + 0.05 * grain)
         for field, value in (
             (heart.right_ventricle, right),
-            (heart.right_atrium, right * (1 - 0.13 * np.abs(self.cloud.plane(z, self.grid)))),
+            (heart.right_atrium, right * (1 - 0.13 * np.abs(self._plane(self.cloud, z)))),
             (heart.left_ventricle, plan.left_heart_hu * (1 + 0.02 * grain)),
             (heart.left_atrium, plan.vein_hu * (1 + 0.02 * grain)),
         ):
-            _mix(plane, self._field(field, z), value)
+            self._fill(plane, field, z, value)
         for name, value in (
             ("oesophagus", 42.0),
             ("arch_branches", plan.aorta_hu),
@@ -195,7 +209,10 @@ class Painter:
 
     def _abdomen(self, plane: np.ndarray, z: float, grain: np.ndarray) -> None:
         """Liver on the right; spleen behind and stomach in front on the left."""
-        distance = self.scene.anatomy.abdomen.plane(z, self.grid)
+        abdomen = self.scene.anatomy.abdomen
+        if not abdomen.reaches(self.grid.pixel, z):
+            return
+        distance = self._plane(abdomen, z)
         if distance.min() > self.grid.pixel:
             return
         spread, width = self.hu_spread, self.grid.pixel
@@ -203,7 +220,7 @@ class Painter:
         x = x[0] - np.float32(np.median(self.scene.anatomy.spine[:, 0]))
         y = y[0] - np.float32(self.scene.anatomy.heart.centre[1])
         inside = coverage(distance, width)
-        cloud = self.cloud.plane(z, self.grid)
+        cloud = self._plane(self.cloud, z)
         _mix(plane, coverage(distance, 3.0), -98 + 8 * grain)
         # The left lobe of the liver reaches across the midline in front.
         edge = x - (22 - 0.55 * np.clip(y, -70, 10) + 7 * cloud)
@@ -224,7 +241,7 @@ class Painter:
     def _gas(self, gas: Gas, plane: np.ndarray, z: float, grain: np.ndarray, k: int) -> None:
         """Stomach and bowel that were asked for."""
         x, y, _ = self.grid.axes()
-        distance = self.scene.anatomy.abdomen.plane(z, self.grid) + np.float32(1)
+        distance = self._plane(self.scene.anatomy.abdomen, z) + np.float32(1)
         if gas.stomach is not None:
             centre, radii = gas.stomach
             outer = np.maximum(
@@ -242,10 +259,10 @@ class Painter:
                 _mix(plane, np.minimum(share, within), value)
 
     def _lungs(self, plane: np.ndarray, z: float, grain: np.ndarray, k: int) -> np.ndarray:
-        distance = self.scene.anatomy.lung.plane(z, self.grid)
+        distance = self._plane(self.scene.anatomy.lung, z)
         lung = coverage(distance, self.grid.pixel)
         y = self.grid.axes()[1][0]
-        mottle = self.mottle.plane(z, self.grid)
+        mottle = self._plane(self.mottle, z)
         air = -872 + 0.45 * (y - self.scene.anatomy.heart.centre[1]) + 9 * grain + 11 * mottle
         value = self.scene.confounders.in_lung(air, distance, z, self.grid, grain)
         _mix(plane, lung, value)
@@ -267,7 +284,7 @@ class Painter:
         if not artery.any():
             return
         inside = plan.artery_hu * (1 + 0.03 * grain)
-        bolus = np.clip(self.scene.confounders.bolus.plane(z, self.grid) - 0.06 * grain, 0.2, 1.1)
+        bolus = np.clip(self._plane(self.scene.confounders.bolus, z) - 0.06 * grain, 0.2, 1.1)
         inside = np.maximum(inside * bolus, 45.0)
         if self.dim[k].any():
             soft = cv2.GaussianBlur(self.dim[k] / np.float32(255), (0, 0), 1.8 / self.grid.pixel)
@@ -276,6 +293,9 @@ class Painter:
             near = cv2.dilate(emboli.instances[k], np.ones((3, 3), np.uint8))
             clot = emboli.fill[k] * np.float32(1 / 255)
             inside = inside + clot * (emboli.hu[near] + 9 * grain - inside)
+            calcium = emboli.calcium[k]
+            if calcium.any():
+                inside = np.where(calcium > 0, calcium, inside)
         _mix(plane, artery, inside)
 
     def _bones(self, plane: np.ndarray, z: float, grain: np.ndarray, k: int) -> None:
@@ -288,7 +308,7 @@ class Painter:
         )
         if patch is not None:
             area = plane[patch.window]
-            rough = self.mottle.plane(z, self.grid)[patch.window]
+            rough = self._plane(self.mottle, z)[patch.window]
             _mix(area, patch.bone, 610.0)
             _mix(area, patch.marrow, 205 + 45 * rough)
             _mix(area, patch.disc, 92 + 4 * rough)
@@ -316,7 +336,8 @@ class Painter:
             ("vein", heart.left_atrium),
         )
         for name, field in fields:
-            out[field.plane(z, self.grid) < 0] = STRUCTURES[name]
+            if field.reaches(0, z):
+                out[self._plane(field, z) < 0] = STRUCTURES[name]
         for name, volume in (
             ("aorta", self.parts["aorta"]),
             ("svc", self.parts["svc"]),

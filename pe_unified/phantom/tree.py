@@ -1,7 +1,7 @@
-"""Branching vessels: the tree as data, and one that grows until it fills a lobe."""
+"""Branching vessels as data."""
 
-import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -45,15 +45,26 @@ class VesselTree:
         up = np.where(self.parent < 0, np.arange(len(self)), self.parent)
         return np.linalg.norm(self.points - self.points[up], axis=1)
 
+    @cached_property
+    def _below(self) -> tuple[list[list[int]], list[float]]:
+        """Nodes right below each node, and the way to each node from the one above it, mm."""
+        children: list[list[int]] = [[] for _ in range(len(self))]
+        for node, up in enumerate(self.parent.tolist()):
+            if up >= 0:
+                children[up].append(node)
+        return children, self.lengths().tolist()
+
     def distance_below(self, start: int) -> np.ndarray:
         """(n,) path length downstream from node ``start``, mm; inf elsewhere."""
-        length, parent = self.lengths().tolist(), self.parent.tolist()
-        far = [math.inf] * len(self)
-        far[start] = 0.0
-        for node in range(start + 1, len(self)):
-            if parent[node] >= 0:
-                far[node] = far[parent[node]] + length[node]
-        return np.array(far)
+        children, length = self._below
+        nodes, ways = [start], [0.0]
+        for node, way in zip(nodes, ways):
+            for child in children[node]:
+                nodes.append(child)
+                ways.append(way + length[child])
+        far = np.full(len(self), np.inf)
+        far[nodes] = ways
+        return far
 
     def pushed_out(self, field: Field, margin: float, first: int = 0) -> "VesselTree":
         """The tree with nodes from ``first`` on moved to where ``field`` is at least ``margin``.
@@ -87,6 +98,9 @@ class TreeBuilder:
         self.level: list[int] = []
         self.side: list[int] = []
 
+    def __len__(self) -> int:
+        return len(self.radius)
+
     def add(self, point: np.ndarray, radius: float, parent: int, level: int, side: int) -> int:
         self.points.append(np.asarray(point, dtype=np.float64))
         self.radius.append(float(radius))
@@ -94,6 +108,21 @@ class TreeBuilder:
         self.level.append(level)
         self.side.append(side)
         return len(self.radius) - 1
+
+    def add_all(
+        self,
+        points: np.ndarray,
+        radius: np.ndarray,
+        parent: np.ndarray,
+        level: np.ndarray,
+        side: int,
+    ) -> None:
+        """Append nodes (n, 3) of one side, whose parents may be among them."""
+        self.points.extend(points)
+        self.radius.extend(radius.tolist())
+        self.parent.extend(parent.tolist())
+        self.level.extend(level.tolist())
+        self.side.extend([side] * len(points))
 
     def add_line(self, line: np.ndarray, parent: int, level: int, side: int) -> int:
         """Append a curve (m, 4) below ``parent``; returns its last node."""
@@ -109,85 +138,3 @@ class TreeBuilder:
             np.array(self.level, dtype=np.int8),
             np.array(self.side, dtype=np.int8),
         )
-
-
-@dataclass(frozen=True)
-class GrowthRule:
-    """How a tree fills a region.
-
-    Attributes:
-        reach: share of the way to the centre of its region that a branch runs;
-            ``last_reach`` of one that divides no further.
-        fewest: seed points at which a branch stops dividing.
-        exponent: of Murray's law, parent^e = child_1^e + child_2^e.
-        smallest: radius, mm, at which branches end.
-        step: mm between nodes.
-        wobble: sideways bow of a branch, as a share of its length.
-    """
-
-    reach: float = 0.45
-    last_reach: float = 0.95
-    fewest: int = 4
-    exponent: float = 3.0
-    smallest: float = 0.45
-    step: float = 4.0
-    wobble: float = 0.07
-
-
-def _branch(
-    rng: np.random.Generator, begin: np.ndarray, end: np.ndarray, rule: GrowthRule
-) -> np.ndarray:
-    """Positions after ``begin`` on a slightly bowed way to ``end``: (m, 3)."""
-    run = end - begin
-    (rx, ry, rz), (vx, vy, vz) = run.tolist(), rng.standard_normal(3).tolist()
-    bx, by, bz = ry * vz - rz * vy, rz * vx - rx * vz, rx * vy - ry * vx
-    length, size = math.hypot(rx, ry, rz), math.hypot(bx, by, bz)
-    count = max(int(length / rule.step), 1)
-    part = np.arange(1, count + 1)[:, None] / count
-    bow = np.array([bx, by, bz]) * (length * rule.wobble / max(size, 1e-9))
-    return begin + run * part + bow * np.sin(np.pi * part)
-
-
-def grow(
-    rng: np.random.Generator,
-    builder: TreeBuilder,
-    root: int,
-    seeds: np.ndarray,
-    rule: GrowthRule,
-    side: int,
-) -> None:
-    """Let a tree grow from node ``root`` of ``builder`` until it fills a cloud of points.
-
-    Each branch runs part of the way to the centre of its points, which a plane along the
-    branch then halves for its two children (Tawhai et al., J Appl Physiol 2004); radii follow
-    Murray's law by the number of points supplied. The first branch is lobar, the four
-    generations after it are segmental.
-
-    Args:
-        seeds: (n, 3) positions, mm, spread evenly over the region to fill.
-    """
-    work = [(root, seeds, builder.radius[root], 0)]
-    while work:
-        parent, cloud, radius, generation = work.pop()
-        begin = builder.points[parent]
-        centre = cloud.mean(0)
-        last = len(cloud) < 2 * rule.fewest
-        end = begin + (centre - begin) * (rule.last_reach if last else rule.reach)
-        level = SEGMENTAL if generation < 5 else SUBSEGMENTAL
-        level = LOBAR if generation == 0 else level
-        for point in _branch(rng, begin, end, rule):
-            parent = builder.add(point, radius, parent, level, side)
-        if last:
-            continue
-        run = centre - begin
-        run = run / max(math.hypot(*run.tolist()), 1e-6)
-        spread = cloud - centre
-        spread = spread - (spread * run).sum(1)[:, None] * run
-        widest = np.linalg.eigh(np.einsum("ni,nj->ij", spread, spread))[1][:, 2]
-        widest = widest * np.sign(widest[np.argmax(np.abs(widest))])
-        order = np.argsort((spread * widest).sum(1), kind="stable")
-        cut = int(len(cloud) * rng.uniform(0.32, 0.68))
-        for half in (cloud[order[:cut]], cloud[order[cut:]]):
-            thinner = radius * (len(half) / len(cloud)) ** (1 / rule.exponent)
-            if len(half) >= 2 and thinner >= rule.smallest:
-                work.append((parent, half, thinner, generation + 1))

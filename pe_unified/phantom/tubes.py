@@ -1,5 +1,6 @@
 """Painting tubes (vessels, airways, ribs) into a volume, each within its own small box."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,38 +95,52 @@ def _pieces(tubes: Tubes, longest: float) -> Tubes:
     )
 
 
-def _box_coverage(piece: Tubes, centre: np.ndarray, half: np.ndarray, grid: Grid) -> tuple:
+def _boxes(tubes: Tubes, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """First voxel (n, 3) and size (n, 3) of a box within the grid around each piece.
+
+    Sizes are rounded up, so that many boxes share one; 0 where a piece lies outside.
+    """
+    middle = grid.index_of((tubes.start + tubes.end) / 2)
+    reach = np.abs(tubes.end - tubes.start)[:, ::-1] / 2
+    reach = reach + (np.maximum(tubes.radius_start, tubes.radius_end) + grid.pixel / 2)[:, None]
+    reach = reach / np.asarray(grid.spacing)
+    shape = np.asarray(grid.shape)
+    first = np.maximum(np.ceil(middle - reach).astype(np.int64), 0)
+    last = np.minimum(np.floor(middle + reach).astype(np.int64), shape - 1)
+    size = np.maximum(last - first + 1, 0)
+    size = np.where(size > 1, (size + 2) // 3 * 3, size)
+    size = np.minimum(size, shape) * (size > 0).all(1)[:, None]
+    return np.minimum(first, shape - size), size
+
+
+def _box_coverage(
+    piece: Tubes, first: np.ndarray, size: np.ndarray, grid: Grid
+) -> tuple[np.ndarray, np.ndarray]:
     """Voxel indices and coverage of pieces that share a box size, flattened."""
-    offsets = [np.arange(-h, h + 1) for h in half]
-    slices = centre[:, 0, None] + offsets[0]
-    rows = centre[:, 1, None] + offsets[1]
-    cols = centre[:, 2, None] + offsets[2]
-    inside = (
-        ((slices >= 0) & (slices < grid.shape[0]))[:, :, None, None]
-        & ((rows >= 0) & (rows < grid.shape[1]))[:, None, :, None]
-        & ((cols >= 0) & (cols < grid.shape[2]))[:, None, None, :]
-    )
+    index = [first[:, axis, None] + np.arange(size[axis]) for axis in range(3)]
+    slices, rows, cols = index
     flat = (slices[:, :, None, None] * grid.shape[1] + rows[:, None, :, None]) * grid.shape[
         2
     ] + cols[:, None, None, :]
-    space = (
-        (cols * grid.spacing[2] + grid.origin[0]).astype(np.float32)[:, None, None, :],
-        (rows * grid.spacing[1] + grid.origin[1]).astype(np.float32)[:, None, :, None],
-        (slices * grid.spacing[0] + grid.origin[2]).astype(np.float32)[:, :, None, None],
-    )
     wide = (-1, 1, 1, 1)
-    start = [piece.start[:, i].astype(np.float32).reshape(wide) for i in range(3)]
-    run = [(piece.end - piece.start)[:, i].astype(np.float32).reshape(wide) for i in range(3)]
-    away = [space[i] - start[i] for i in range(3)]
-    length = np.maximum(sum(r * r for r in run), np.float32(1e-6))
-    along = np.clip(sum(a * r for a, r in zip(away, run)) / length, 0, 1)
-    distance = np.sqrt(sum((a - along * r) ** 2 for a, r in zip(away, run)))
+    start = [piece.start[:, i].astype(np.float32)[:, None] for i in range(3)]
+    rx, ry, rz = (
+        (piece.end - piece.start)[:, i].astype(np.float32).reshape(wide) for i in range(3)
+    )
+    ax, ay, az = (
+        (places * grid.spacing[2 - i] + grid.origin[i]).astype(np.float32) - start[i]
+        for i, places in enumerate((cols, rows, slices))
+    )
+    ax, ay, az = ax[:, None, None, :], ay[:, None, :, None], az[:, :, None, None]
+    length = np.maximum(rx * rx + ry * ry + rz * rz, np.float32(1e-6))
+    along = np.clip((ax * rx + ay * ry + az * rz) / length, 0, 1)
+    distance = np.sqrt((ax - along * rx) ** 2 + (ay - along * ry) ** 2 + (az - along * rz) ** 2)
     thin = piece.radius_start.astype(np.float32).reshape(wide)
     radius = thin + along * (piece.radius_end.astype(np.float32).reshape(wide) - thin)
     width = np.float32(grid.pixel)
     filled = np.clip((radius - distance) / width + np.float32(0.5), 0, 1)
     filled *= np.minimum(np.float32(np.pi) * (radius / width) ** 2, 1)
-    seen = inside & (filled > 0)
+    seen = filled > 0
     return flat[seen], filled[seen]
 
 
@@ -140,19 +155,17 @@ def paint_tubes(volume: np.ndarray, grid: Grid, tubes: Tubes) -> None:
     if not len(tubes):
         return
     tubes = _pieces(tubes, 2.5 * grid.pixel)
-    middle = np.rint(grid.index_of((tubes.start + tubes.end) / 2)).astype(np.int64)
-    reach = np.abs(tubes.end - tubes.start)[:, ::-1] / 2
-    reach = reach + (np.maximum(tubes.radius_start, tubes.radius_end) + grid.pixel / 2)[:, None]
-    half = np.ceil(reach / np.asarray(grid.spacing) + 0.5).astype(np.int64)
-    near = ((middle + half >= 0) & (middle - half < np.asarray(grid.shape))).all(1)
-    tubes, middle, half = tubes.where(near), middle[near], half[near]
+    first, size = _boxes(tubes, grid)
+    near = np.flatnonzero(size.all(1))
+    tubes, first, size = tubes.where(near), first[near], size[near]
     flat_volume = volume.reshape(-1)
-    sizes, group = np.unique(half, axis=0, return_inverse=True)
-    order = np.argsort(group.ravel(), kind="stable")
-    bounds = np.searchsorted(group.ravel()[order], np.arange(len(sizes) + 1))
-    for size, low, high in zip(sizes, bounds[:-1], bounds[1:]):
-        batch = max(int(_BATCH // np.prod(2 * size + 1)), 1)
-        for first in range(low, high, batch):
-            chosen = order[first : min(first + batch, high)]
-            flat, filled = _box_coverage(tubes.where(chosen), middle[chosen], size, grid)
+    kind = np.ravel_multi_index(tuple(size.T), tuple(n + 1 for n in grid.shape))
+    order = np.argsort(kind, kind="stable")
+    bounds = np.flatnonzero(np.diff(kind[order], prepend=-1, append=-1))
+    for low, high in itertools.pairwise(bounds):
+        box = size[order[low]]
+        batch = max(_BATCH // int(box.prod()), 1)
+        for begin in range(low, high, batch):
+            chosen = order[begin : min(begin + batch, high)]
+            flat, filled = _box_coverage(tubes.where(chosen), first[chosen], box, grid)
             np.maximum.at(flat_volume, flat, np.rint(filled * 255).astype(np.uint8))

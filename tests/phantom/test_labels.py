@@ -1,10 +1,18 @@
 """Exam labels follow from the findings, and never break the rules of the RSNA data."""
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pe_unified.phantom.labels import EXAM_LABELS, Embolus, exam_labels, label_faults
-from pe_unified.phantom.study_plan import SHAPES, PhantomParams, plan_study
+from pe_unified.phantom.study_plan import (
+    CHRONIC_SHAPES,
+    PRESETS,
+    SHAPES,
+    PhantomParams,
+    plan_study,
+)
 
 
 @st.composite
@@ -18,7 +26,7 @@ def emboli(draw: st.DrawFn) -> Embolus:
         left=left,
         right=right,
         central=central,
-        shape=draw(st.sampled_from(SHAPES)),
+        shape=draw(st.sampled_from(SHAPES + CHRONIC_SHAPES)),
         chronic=draw(st.booleans()),
         hu=50.0,
     )
@@ -104,6 +112,41 @@ def test_plans_resemble_the_reference_set() -> None:
     volumes = sorted(e.volume_ml for plan in positive for e in plan.emboli)
     # The vessels do not hold all that is planned: painted emboli have a median of 1.5 to 1.7 ml.
     assert 1.7 < volumes[len(volumes) // 2] < 2.7
+
+
+def test_exams_of_each_kind_are_frequent() -> None:
+    plans = [plan_study(seed, PRESETS["exams"]) for seed in range(2000)]
+    chronic = [[embolus.chronic for embolus in plan.emboli] for plan in plans]
+    shares = {
+        "positive": sum(plan.positive for plan in plans),
+        "chronic": sum(bool(ages) and all(ages) for ages in chronic),
+        "both": sum(any(ages) and not all(ages) for ages in chronic),
+        "strained": sum(plan.positive and plan.rv_lv_ratio > 1 for plan in plans),
+        "calcified": sum(any(e.calcified for e in plan.emboli) for plan in plans),
+    }
+    # Of 2000: three standard deviations are 0.034 at most.
+    wanted = {"positive": 0.5, "chronic": 0.2, "both": 0.105, "strained": 0.22, "calcified": 0.18}
+    for name, share in wanted.items():
+        assert abs(shares[name] / 2000 - share) < 0.035, (name, shares[name] / 2000)
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 2**32 - 1))
+def test_age_decides_how_a_clot_may_look(seed: int) -> None:
+    for embolus in plan_study(seed, PRESETS["exams"], positive=True).emboli:
+        assert embolus.shape in (CHRONIC_SHAPES if embolus.chronic else SHAPES)
+        assert not embolus.calcified or (embolus.chronic and embolus.shape != "web")
+
+
+@settings(max_examples=100)
+@given(st.integers(0, 2**32 - 1))
+def test_calcium_changes_nothing_else_of_a_plan(seed: int) -> None:
+    """What only chronic emboli have is drawn from a stream of its own."""
+    never, always = (
+        plan_study(seed, PhantomParams(calcified_rate=rate), positive=True) for rate in (0.0, 1.0)
+    )
+    bare = tuple(replace(embolus, calcified=False) for embolus in always.emboli)
+    assert replace(always, emboli=bare) == never
 
 
 def test_streams_of_different_purposes_differ() -> None:

@@ -334,11 +334,22 @@ def test_positive_rate_and_truth(tmp_path: Path) -> None:
     assert truth["structures"].max() > 1
 
 
+def test_a_preset_has_its_own_share_of_positive_studies() -> None:
+    def share(**settings) -> float:
+        chosen = PhantomSettings("fumpe", seed=2, **settings)
+        return np.mean([phantom_set._positive(chosen, number) for number in range(1, 401)])
+
+    assert share() > 0.9
+    assert share(preset="exams") == pytest.approx(0.5, abs=0.08)
+    assert share(preset="exams", positive_rate=0.9) == pytest.approx(0.9, abs=0.05)
+
+
 def test_settings_are_checked() -> None:
     for wrong in (
         {"layout": "nifti"},
         {"layout": "fumpe", "transfer_syntax": "mp3"},
         {"layout": "fumpe", "boxes": True},
+        {"layout": "rsna", "preset": "every"},
         {"layout": "fumpe", "slices": 2},
     ):
         with pytest.raises(ValueError):

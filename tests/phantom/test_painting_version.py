@@ -16,19 +16,19 @@ from pe_unified.phantom.study import (
     plan_study,
 )
 
-#: A study with three emboli (each shape, old and fresh), motion, a flow artefact, consolidation
-#: and effusion.
+#: A study with three emboli (two fresh ones and a recanalised one), motion, a flow artefact,
+#: consolidation and effusion.
 SEED, SHAPE = 1406, (24, 96, 96)
 #: Of the version: the digest of the plans, and (voxels, mean HU) of every part of the study.
 GOLDEN: dict[int, tuple[str, dict[str, tuple[int, float]]]] = {
-    2: (
-        "e9498b24c04102a6",
+    3: (
+        "0ca9bebeef18a93d",
         {
             "other": (170454, -488.6),
-            "lung": (36769, -755.2),
-            "artery": (2376, 117.5),
-            "vein": (1619, 104.3),
-            "airway": (988, -740.7),
+            "lung": (36830, -756.7),
+            "artery": (2306, 119.9),
+            "vein": (1625, 103.4),
+            "airway": (991, -741.3),
             "right_ventricle": (998, 368.4),
             "left_ventricle": (475, 228.4),
             "right_atrium": (322, 235.5),
@@ -37,7 +37,7 @@ GOLDEN: dict[int, tuple[str, dict[str, tuple[int, float]]]] = {
             "bone": (4886, 368.2),
             "embolus 1": (392, 39.5),
             "embolus 2": (21, 96.5),
-            "embolus 3": (19, 90.4),
+            "embolus 3": (7, -72.6),
         },
     ),
 }

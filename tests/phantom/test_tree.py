@@ -13,9 +13,7 @@ from pe_unified.phantom.tree import (
     MAIN,
     SEGMENTAL,
     TRUNK,
-    GrowthRule,
     TreeBuilder,
-    grow,
 )
 from pe_unified.phantom.tubes import Tubes, paint_tubes
 
@@ -23,21 +21,6 @@ from pe_unified.phantom.tubes import Tubes, paint_tubes
 @pytest.fixture(scope="module")
 def anatomy():
     return procedural_anatomy(plan_study(8))
-
-
-def test_a_grown_tree_fills_its_cloud() -> None:
-    rng = np.random.default_rng(0)
-    cloud = rng.uniform(-30, 30, (800, 3)) + np.array([0, 0, 60])
-    builder = TreeBuilder()
-    root = builder.add(np.zeros(3), 6.0, -1, LOBAR, 1)
-    grow(rng, builder, root, cloud, GrowthRule(), 1)
-    tree = builder.build()
-    assert (tree.parent < np.arange(len(tree))).all()
-    nearest = np.sqrt(((cloud[:, None] - tree.points[None]) ** 2).sum(2)).min(1)
-    assert np.percentile(nearest, 90) < 8
-    below = tree.parent >= 0
-    assert (tree.radius[below] <= tree.radius[tree.parent[below]] + 1e-9).all()
-    assert (tree.side == 1).all()
 
 
 def test_distance_below_adds_up_along_the_branches() -> None:

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pe_unified.phantom.grid import Field, Grid, coverage, ellipsoid, random_field, smooth_union
+from pe_unified.phantom.grid import (
+    Field,
+    Grid,
+    coverage,
+    ellipsoid,
+    random_field,
+    smooth_difference,
+    smooth_union,
+)
 from pe_unified.phantom.tubes import Tubes, line_tubes, no_tubes, paint_tubes, smooth_line
 
 GRID = Grid((40, 48, 44), (1.5, 1.0, 1.0), (-20.0, -24.0, -30.0))
@@ -58,6 +66,18 @@ def test_tubes_outside_the_grid_paint_nothing() -> None:
     assert _painted(_tube((-40, 0, 0), (0, 0, 0), 3)).any()
 
 
+def test_the_border_cuts_tubes_and_moves_none() -> None:
+    """The same tubes on a part of the grid."""
+    rng = np.random.default_rng(5)
+    start, end = rng.uniform(-22, 22, (2, 40, 3))
+    tubes = Tubes(start, end, rng.uniform(0.3, 5, 40), rng.uniform(0.3, 5, 40))
+    part = Grid((9, 17, 30), GRID.spacing, tuple(GRID.point_of(np.array([12, 20, 8]))))
+    volume = np.zeros(part.shape, dtype=np.uint8)
+    paint_tubes(volume, part, tubes)
+    assert volume.any()
+    assert (volume == _painted(tubes)[12:21, 20:37, 8:38]).all()
+
+
 def test_a_line_goes_through_its_points() -> None:
     points = np.array([[0.0, 0, 0], [10, 5, 0], [20, 0, 5]])
     line = smooth_line(points, np.array([3.0, 2.0, 1.0]))
@@ -85,6 +105,19 @@ def test_a_field_is_read_where_it_was_written() -> None:
     assert field.at(points)[0] == pytest.approx(2 * 1.3 + 2.1 + 2.2, abs=1e-3)
 
 
+@settings(max_examples=30)
+@given(st.integers(0, 1000), st.floats(-35, 45), st.floats(-3, 6))
+def test_what_a_field_cannot_reach_is_nowhere_in_its_planes(
+    seed: int, z: float, level: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    grid = Grid((20, 20, 20), (2.0, 2.0, 2.0), (-20.0, -20.0, -20.0))
+    field = Field(ellipsoid(grid.axes(), rng.uniform(-9, 9, 3), rng.uniform(3, 12, 3)), grid)
+    lowest = field.plane(z, GRID).min()
+    assert field.reaches(level, z) or lowest > level
+    assert not field.reaches(lowest - 30, z)
+
+
 def test_an_ellipsoid_is_zero_on_its_surface() -> None:
     frame = np.linalg.qr(np.random.default_rng(2).standard_normal((3, 3)))[0]
     centre, radii = np.array([1.0, 2, 3]), np.array([9.0, 6, 4])
@@ -101,6 +134,7 @@ def test_union_and_coverage() -> None:
     a, b = np.array([-3.0, 5, 5]), np.array([4.0, -2, 5])
     union = smooth_union(a, b, 1.0)
     assert (union <= np.minimum(a, b) + 1e-6).all()
+    np.testing.assert_allclose(smooth_difference(a, b, 1.0), -smooth_union(-a, b, 1.0))
     assert coverage(np.array([-9.0, 0, 9]), 1.0).tolist() == [1.0, 0.5, 0.0]
 
 
