@@ -48,9 +48,9 @@ def main() -> None:
     start = time.monotonic()
     raw, converted = args.data / "raw", args.data / "rsna"
     workers = ["--workers", str(args.workers)]
-    paint = ["phantom", raw, "--layout", "rsna", "--studies", str(args.studies), "--seed", "5"]
-    paint += ["--size", str(args.size), "--slices", str(args.slices), *workers]
-    paint += ["--positive-rate", "0.5"]
+    paint = ["phantom", raw, "--layout", "rsna", "--preset", "exams", "--seed", "5", *workers]
+    paint += ["--studies", str(args.studies), "--size", str(args.size)]
+    paint += ["--slices", str(args.slices)]
     run(f"Paint {args.studies} exams in the rsna layout", paint)
     run("Convert", ["convert", "rsna", raw, converted, "--split", *SPLIT, *workers])
     verified = args.data / "rsna.verified"
