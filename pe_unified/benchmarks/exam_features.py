@@ -41,11 +41,12 @@ def features(args: argparse.Namespace) -> list[dict[str, Any]]:
         root = Path(scratch)
         store = _generate(root, args)
         seconds = _speed(args, root, store)
-        private, resident = _memory(args, root, store)
+        loading, private, resident = _memory(args, root, store)
     size = f"{args.exams} exams of {args.slices} x {args.width}"
     print(
         f"{size}: training and its workers hold {private:.2f} GB of their own at most, "
-        f"{resident:.2f} GB with the files that they map"
+        f"{resident:.2f} GB with the files that they map; before, the annotations take it to "
+        f"{loading:.2f} GB"
     )
     return [
         {
@@ -133,12 +134,12 @@ class _InMemory(FeatureStore):
 
 
 def _overrides(args: argparse.Namespace, store: FeatureStore) -> dict[str, Any]:
-    return {
+    chosen = {
         "features": str(store.folder),
         "batch_size": args.batch_size,
-        "num_workers": args.workers,
         "model.in_channels": args.width,
     }
+    return chosen if args.workers is None else {**chosen, "num_workers": args.workers}
 
 
 def _speed(args: argparse.Namespace, root: Path, store: FeatureStore) -> tuple[float, float]:
@@ -187,38 +188,48 @@ def _forget_files(folder: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _memory(args: argparse.Namespace, root: Path, store: FeatureStore) -> tuple[float, float]:
-    """Peaks of pe-unified train with its workers, GB: memory of its own, and all that is resident.
+def _memory(
+    args: argparse.Namespace, root: Path, store: FeatureStore
+) -> tuple[float, float, float]:
+    """Peaks of pe-unified train, GB: before it has workers; with them; all that is resident then.
 
-    Memory of its own is anonymous or shared with its workers, each page counted once; resident are
-    also the pages of the files that it maps, which the system may take back.
+    The first two are memory of its own: anonymous or shared among processes, each page counted
+    once. Resident are also the pages of the files that they map, which the system may take back.
     """
     options = {**_overrides(args, store), "max_iters": args.warmup + args.iterations}
     options["warmup_iters"] = 1
     words = [f"{key}={value}" for key, value in options.items()]
     command = [sys.executable, "-m", "pe_unified", "train", _CONFIG, "--data-root", str(root)]
     command += ["--work-dir", str(root / "memory"), "--cfg-options", *words]
-    private = resident = 0.0
+    loading = private = resident = 0.0
     environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment, cwd=root) as process:
         while process.poll() is None:
-            own, whole = _held_by(process.pid)
-            private, resident = max(private, own), max(resident, whole)
+            own, whole, alone = _held_by(process.pid)
+            if alone and not private:
+                loading = max(loading, own)
+            else:
+                private, resident = max(private, own), max(resident, whole)
             time.sleep(0.1)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed")
-    return private, resident
+    return loading, private, resident
 
 
-def _held_by(pid: int) -> tuple[float, float]:
-    """Of a process and its children, GB: memory of their own, and all that is resident."""
+def _held_by(pid: int) -> tuple[float, float, bool]:
+    """Of a process and its children, GB: memory of their own, and all that is resident.
+
+    Third, whether there are no children.
+    """
     own = whole = 0
+    children: list[psutil.Process] = []
     with suppress(psutil.Error, OSError):  # it may just have ended
         process = psutil.Process(pid)
-        for each in (process, *process.children(recursive=True)):
+        children = process.children(recursive=True)
+        for each in (process, *children):
             with suppress(OSError):
                 text = Path(f"/proc/{each.pid}/smaps_rollup").read_text(encoding="utf-8")
                 kib = {name: int(value) for name, value in re.findall(r"(\w+):\s+(\d+) kB", text)}
                 own += kib["Pss_Anon"] + kib["Pss_Shmem"]
                 whole += kib["Pss"]
-    return own * 1024 / 1e9, whole * 1024 / 1e9
+    return own * 1024 / 1e9, whole * 1024 / 1e9, not children

@@ -48,7 +48,9 @@ def _data(args: argparse.Namespace) -> Iterator[Path]:
 
 
 def _config(args: argparse.Namespace, name: str, root: Path) -> Config:
-    overrides = {"pretrained": None, "num_workers": args.workers}
+    overrides: dict[str, Any] = {"pretrained": None}
+    if args.workers is not None:
+        overrides["num_workers"] = args.workers
     if args.input_size:
         overrides["input_size"] = args.input_size
     return load_config(name, overrides, str(root))
@@ -64,7 +66,7 @@ def waiting(args: argparse.Namespace) -> list[dict[str, Any]]:
             rows.append(
                 {
                     "case": f"{name}, {cfg.input_size} x {cfg.input_size}, batch "
-                    f"{cfg.batch_size}, {args.workers} workers: wait for data / iteration",
+                    f"{cfg.batch_size}, {cfg.num_workers} workers: wait for data / iteration",
                     "ours": wait,
                     "reference": whole,
                     "unit": "s",
@@ -94,7 +96,7 @@ def extract(args: argparse.Namespace) -> list[dict[str, Any]]:
     return [
         {
             "case": f"{_EXTRACTED}, {cfg.input_size} x {cfg.input_size}, {len(exams)} exams, "
-            f"{args.workers} workers: extraction / network on batches in memory",
+            f"{cfg.num_workers} workers: extraction / network on batches in memory",
             "ours": seconds[0] / slices,
             "reference": seconds[1] / slices,
             "unit": "s per slice",
