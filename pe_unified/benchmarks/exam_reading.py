@@ -23,6 +23,7 @@ from pe_unified.datasets.feature_store import FeatureSource, FeatureStore
 from pe_unified.datasets.slice_dataset import Draw
 from pe_unified.engine import load_config
 from pe_unified.engine.extract import exams_of, extract_set
+from pe_unified.memory import keep_freed_memory
 from pe_unified.models.exam_batches import STEPS_AT_ONCE, encode_steps
 from pe_unified.precision import autocast
 from pe_unified.registry import MODELS
@@ -77,6 +78,7 @@ def waiting(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def extract(args: argparse.Namespace) -> list[dict[str, Any]]:
     """The row of extraction."""
+    keep_freed_memory()  # as the command does
     with _data(args) as root, tempfile.TemporaryDirectory() as scratch:
         cfg = _config(args, _EXTRACTED, root)
         with DefaultScope.overwrite_default_scope("pe_unified"):

@@ -23,6 +23,7 @@ from pe_unified.engine.loaders import loaders_tell, watch_loader
 from pe_unified.engine.part_errors import building
 from pe_unified.engine.runner import save_atomically
 from pe_unified.errors import UserError
+from pe_unified.memory import keep_freed_memory
 from pe_unified.models.exam_batches import STEPS_AT_ONCE, encode_steps
 from pe_unified.models.weights import (
     load_checkpoint_safely,
@@ -72,6 +73,7 @@ def extract(cfg: Config, folder: Path, checkpoint: str | Path | None = None) -> 
         UserError: exams could not be read; the features of all others are stored.
     """
     started = time.monotonic()
+    keep_freed_memory()
     model, parents, trained_on = _model(cfg, checkpoint)
     dataset = cfg.test_dataloader.dataset
     source = FeatureSource(
