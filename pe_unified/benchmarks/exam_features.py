@@ -195,25 +195,24 @@ def _memory(
 
     The first two are memory of its own: anonymous or shared among processes, each page counted
     once. Resident are also the pages of the files that they map, which the system may take back.
+    Without workers all of it counts as with them.
     """
     options = {**_overrides(args, store), "max_iters": args.warmup + args.iterations}
     options["warmup_iters"] = 1
     words = [f"{key}={value}" for key, value in options.items()]
     command = [sys.executable, "-m", "pe_unified", "train", _CONFIG, "--data-root", str(root)]
     command += ["--work-dir", str(root / "memory"), "--cfg-options", *words]
-    loading = private = resident = 0.0
+    held = []
     environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment, cwd=root) as process:
         while process.poll() is None:
-            own, whole, alone = _held_by(process.pid)
-            if alone and not private:
-                loading = max(loading, own)
-            else:
-                private, resident = max(private, own), max(resident, whole)
+            held.append(_held_by(process.pid))
             time.sleep(0.1)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed")
-    return loading, private, resident
+    first = next((at for at, (*_, alone) in enumerate(held) if not alone), 0)
+    own, whole, _ = zip(*held[first:], strict=True)
+    return max((each[0] for each in held[:first]), default=own[0]), max(own), max(whole)
 
 
 def _held_by(pid: int) -> tuple[float, float, bool]:
