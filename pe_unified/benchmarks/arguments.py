@@ -8,6 +8,7 @@ from pe_unified.options import BATCH_SIZE, positive
 from pe_unified.tasks import SLICE_TASKS
 
 BACKBONES = ("R50", "Swin-T")
+EXAM_PARTS = ("features", "extract", "waiting", "study")
 #: Backend and precision, with the gate or without.
 WAYS = tuple(
     f"{way}{gate}"
@@ -93,6 +94,29 @@ def _study(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _exam(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--parts", nargs="+", default=list(EXAM_PARTS), choices=EXAM_PARTS)
+    features = parser.add_argument_group("stored features")
+    features.add_argument("--exams", type=positive, default=700, help="as many as are stored")
+    features.add_argument("--slices", type=positive, default=128, help="of such an exam")
+    features.add_argument("--width", type=positive, default=2048, help="features of a slice")
+    features.add_argument("--in-memory", type=positive, default=200, help="exams of the reference")
+    features.add_argument("--batch-size", type=positive, default=16, help="exams per iteration")
+    reading = parser.add_argument_group("extracting, waiting")
+    reading.add_argument("--data-root", type=Path, help="a converted set; painted if not given")
+    reading.add_argument("--studies", type=positive, default=8, help="of the painted set")
+    reading.add_argument("--study-slices", type=positive, default=24, help="of such a study")
+    study = parser.add_argument_group("a study")
+    study.add_argument("--study", type=Path, help="a DICOM folder; painted if not given")
+    study.add_argument("--long", type=positive, default=300, help="slices of the painted one")
+    parser.add_argument("--input-size", type=positive, help="that of the configs if not given")
+    parser.add_argument("--workers", type=int, help="that of the configs if not given")
+    parser.add_argument("--iterations", type=positive, default=10)
+    parser.add_argument("--warmup", type=int, default=5)
+    parser.add_argument("--repeats", type=positive, default=3, help="median reported")
+    parser.add_argument("--threads", type=positive, default=2, help="CPU threads of torch")
+
+
 #: By the kind of benchmark.
 ADD_ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "convert": _convert,
@@ -100,4 +124,5 @@ ADD_ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "train": _train,
     "infer": _infer,
     "study": _study,
+    "exam": _exam,
 }

@@ -47,13 +47,25 @@ def side_by_side(
     for _ in range(warmup):
         ours()
         reference()
+    return in_turn(lambda: seconds_of(ours), lambda: seconds_of(reference), repeats)
+
+
+def seconds_of(call: Callable[[], Any]) -> float:
+    """What a call takes."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def in_turn(
+    ours: Callable[[], float], reference: Callable[[], float], repeats: int
+) -> tuple[float, float]:
+    """Medians of what each gives, called in turn."""
     times: tuple[list[float], list[float]] = ([], [])
     for repeat in track(range(repeats), "timing"):
         order = ((0, ours), (1, reference)) if repeat % 2 == 0 else ((1, reference), (0, ours))
         for slot, call in order:
-            start = time.perf_counter()
-            call()
-            times[slot].append(time.perf_counter() - start)
+            times[slot].append(call())
     return statistics.median(times[0]), statistics.median(times[1])
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
 from mmengine.hooks import Hook
 
 from pe_unified.engine import PERunner, load_config
@@ -44,6 +45,26 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         return [_measure(args, name, root) for name in args.configs]
 
 
+def share_of_waiting(cfg: Config, warmup: int, iterations: int) -> tuple[float, float]:
+    """Mean seconds that an iteration waits for its batch, and that it takes.
+
+    Args:
+        cfg: of a training; its validation is left out.
+        warmup: iterations before those that are measured.
+        iterations: that are measured.
+    """
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.console_level = "WARNING"
+    cfg.train_cfg.max_iters = warmup + iterations
+    with tempfile.TemporaryDirectory() as work_dir:
+        cfg.work_dir = work_dir
+        runner = PERunner.from_cfg(cfg)
+        stopwatch = Stopwatch(warmup)
+        runner.register_hook(stopwatch)
+        runner.train()
+    return statistics.mean(stopwatch.waits), statistics.mean(stopwatch.iterations)
+
+
 @contextmanager
 def _data(given: Path | None) -> Iterator[Path]:
     if given is not None:
@@ -65,21 +86,13 @@ def _measure(args: argparse.Namespace, name: str, root: Path) -> dict[str, Any]:
         "input_size": args.input_size,
         "batch_size": args.batch_size,
         "num_workers": args.workers,
-        "max_iters": args.iterations + args.warmup,
     }
     cfg = load_config(name, overrides, str(root))
-    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    cfg.console_level = "WARNING"
-    with tempfile.TemporaryDirectory() as work_dir:
-        cfg.work_dir = work_dir
-        runner = PERunner.from_cfg(cfg)
-        stopwatch = Stopwatch(args.warmup)
-        runner.register_hook(stopwatch)
-        runner.train()
+    wait, whole = share_of_waiting(cfg, args.warmup, args.iterations)
     return {
         "case": f"{name}, {args.input_size} x {args.input_size}, batch {args.batch_size}, "
         f"{args.workers} workers: wait for data / iteration",
-        "ours": statistics.mean(stopwatch.waits),
-        "reference": statistics.mean(stopwatch.iterations),
+        "ours": wait,
+        "reference": whole,
         "unit": "s",
     }

@@ -55,9 +55,9 @@ class PEExamDataset(BaseDataset):
     An item is the pipeline's output. A transform gets a dict with ``study_uid``, ``patient_id``,
     ``group``, ``targets`` (ten numbers in the order of EXAM_TARGETS, NaN where unknown),
     ``step_labels``, ``step_ids`` and ``z_mm`` of every step, ``planes`` (for every step, its planes
-    as lists of paths with their shares), ``volumes`` (whether a step is a volume), ``steps`` (how
-    many the whole exam has), ``rows`` (which of these they are), ``lung_box``, ``spacing_mm``,
-    ``rng`` (one for the whole exam), and ``store`` where there is one.
+    as lists of paths with their shares; absent where there is a store), ``volumes`` (whether a step
+    is a volume), ``steps`` (how many the whole exam has), ``rows`` (which of these they are),
+    ``lung_box``, ``spacing_mm``, ``rng`` (one for the whole exam), and ``store``.
 
     Attributes:
         flow: ``file``; how many ``exams`` it has; those ``left_out`` and ``notes`` on others, each
@@ -198,10 +198,30 @@ class PEExamDataset(BaseDataset):
         exam["steps"], exam["rows"] = len(steps), spread(len(steps), self.max_steps)
         steps = [steps[row] for row in exam["rows"]]
         if self.unit == "exam":
-            return [{**exam, **_seen(steps, slices, labels)}]
-        items = [{**exam, **_seen([step], slices, labels)} for step in steps]
+            return [{**exam, **self._seen(steps, slices, labels)}]
+        items = [{**exam, **self._seen([step], slices, labels)} for step in steps]
         known = "steps" in self.needs
         return [item for item in items if not known or not np.isnan(item["step_labels"][0])]
+
+    def _seen(
+        self, steps: Sequence[Step], slices: Sequence[dict], labels: Sequence[int | None]
+    ) -> dict[str, Any]:
+        """What transforms need to know of some steps of an exam."""
+        middles = [slices[step.middle] for step in steps]
+        seen: dict[str, Any] = {
+            "step_labels": [step_label(step, labels) for step in steps],
+            "step_ids": [each["sop_uid"] for each in middles],
+            "z_mm": [float("nan") if each["z_mm"] is None else each["z_mm"] for each in middles],
+        }
+        if self.store is None:  # of features, paths would be most of what a set holds in memory
+            seen["planes"] = [
+                [
+                    [(slices[index]["img_path"], share) for index, share in plane]
+                    for plane in step.planes
+                ]
+                for step in steps
+            ]
+        return seen
 
     def labels(self) -> np.ndarray:
         """float (n,): of an exam whether it is positive, of a step whether it shows embolism."""
@@ -217,25 +237,6 @@ class PEExamDataset(BaseDataset):
     def __getitem__(self, draw: "int | Draw") -> dict:
         item, rng = seeded(self, draw)
         return self.pipeline({**item, "rng": rng, "store": self.store})
-
-
-def _seen(
-    steps: Sequence[Step], slices: Sequence[dict], labels: Sequence[int | None]
-) -> dict[str, Any]:
-    """What transforms need to know of some steps of an exam."""
-    middles = [slices[step.middle] for step in steps]
-    return {
-        "planes": [
-            [
-                [(slices[index]["img_path"], share) for index, share in plane]
-                for plane in step.planes
-            ]
-            for step in steps
-        ],
-        "step_labels": [step_label(step, labels) for step in steps],
-        "step_ids": [each["sop_uid"] for each in middles],
-        "z_mm": [float("nan") if each["z_mm"] is None else each["z_mm"] for each in middles],
-    }
 
 
 def _classes(exams: Sequence[Mapping[str, Any]]) -> dict[str, int]:

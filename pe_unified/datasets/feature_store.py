@@ -1,4 +1,4 @@
-"""Features of a whole set on disk: one array per exam, read without loading it all.
+"""Features of a whole set on disk: one array per exam, read when its exam is.
 
 A folder holds ``store.json``, which says what the features are, ``encoder.pth``, the network that
 made them, and ``<study>.npy`` per exam, float16 (steps, width). Its name ends in a key made of the
@@ -109,7 +109,7 @@ class FeatureStore:
             np.save(file, np.ascontiguousarray(features, dtype=np.float16), allow_pickle=False)
 
     def read(self, study_uid: str, steps: int) -> np.ndarray:
-        """Features of an exam, float16 (steps, width), mapped from the file.
+        """Features of an exam, float16 (steps, width).
 
         Raises:
             FeatureError: there are none, the file is damaged, or the exam has other steps now.
@@ -117,7 +117,8 @@ class FeatureStore:
         path = self._path(study_uid)
         cure = "run the extraction again; it makes what is missing"
         try:
-            features = np.load(path, mmap_mode="r", allow_pickle=False)
+            # Read at once: of a mapped file the system fetches page after page.
+            features = np.load(path, allow_pickle=False)
         except FileNotFoundError as error:
             raise FeatureError(f"{path}: no features of study {study_uid}; {cure}") from error
         except (ValueError, OSError, EOFError) as error:

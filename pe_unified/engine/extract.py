@@ -23,6 +23,7 @@ from pe_unified.engine.loaders import loaders_tell, watch_loader
 from pe_unified.engine.part_errors import building
 from pe_unified.engine.runner import save_atomically
 from pe_unified.errors import UserError
+from pe_unified.memory import keep_freed_memory
 from pe_unified.models.exam_batches import STEPS_AT_ONCE, encode_steps
 from pe_unified.models.weights import (
     load_checkpoint_safely,
@@ -72,6 +73,7 @@ def extract(cfg: Config, folder: Path, checkpoint: str | Path | None = None) -> 
         UserError: exams could not be read; the features of all others are stored.
     """
     started = time.monotonic()
+    keep_freed_memory()
     model, parents, trained_on = _model(cfg, checkpoint)
     dataset = cfg.test_dataloader.dataset
     source = FeatureSource(
@@ -88,8 +90,8 @@ def extract(cfg: Config, folder: Path, checkpoint: str | Path | None = None) -> 
         save_atomically({"meta": meta, "state_dict": model.state_dict()}, store.encoder)
     barrier()
     store = FeatureStore(folder / f"features-{source.key}")
-    sets = [_exams_of(cfg, split) for split in annotation_files(cfg, "train", "val", "test")]
-    failed = [line for exams in sets for line in _extract_set(cfg, model, exams, store)]
+    sets = [exams_of(cfg, split) for split in annotation_files(cfg, "train", "val", "test")]
+    failed = [line for exams in sets for line in extract_set(cfg, model, exams, store)]
     barrier()
     if failed:
         more = f" (and {len(failed) - 1} more exams)" if len(failed) > 1 else ""
@@ -129,7 +131,7 @@ def _model(cfg: Config, checkpoint: str | Path | None) -> tuple[nn.Module, list[
     return model, [report.as_dict() for report in reports], trained_on
 
 
-def _exams_of(cfg: Config, split: str) -> PEExamDataset:
+def exams_of(cfg: Config, split: str) -> PEExamDataset:
     """All exams of a split, labelled or not, as a test sees them."""
     tested = cfg.test_dataloader.dataset
     own = {key: tested[key] for key in ("type", "pipeline", "steps") if key in tested}
@@ -156,7 +158,7 @@ class _Readable(Dataset):
             return UserError(str(error))
 
 
-def _extract_set(
+def extract_set(
     cfg: Config, model: nn.Module, exams: PEExamDataset, store: FeatureStore
 ) -> list[str]:
     """Store what is missing of these exams; what could not be read, a line each."""

@@ -30,6 +30,7 @@ from pe_unified.engine.logs import with_stores
 from pe_unified.engine.part_errors import building, require_labels
 from pe_unified.engine.random_state import gather_random_states, restore_random_state
 from pe_unified.files import appearing
+from pe_unified.memory import give_back_freed_memory
 from pe_unified.models.image_network import image_network
 from pe_unified.models.weights import (
     load_checkpoint_safely,
@@ -136,6 +137,7 @@ class PERunner(Runner):
         with building("train_dataloader or train_cfg"):
             built = super().build_train_loop(loop)
         require_labels(self.network, built.dataloader.dataset)
+        give_back_freed_memory()  # annotations as they were read take more than all that is kept
         return built
 
     def build_val_loop(self, loop: Any) -> BaseLoop:

@@ -41,6 +41,7 @@ class ExamModel:
         calibration: of the probability that the exam is positive.
         precision: ``"bf16"`` or ``"fp32"``.
         lineage: what the report says of the model: file, digest, step, parents, version.
+        key: see :func:`~pe_unified.inference.sharing.key_of_levels`.
     """
 
     model: PEExam
@@ -51,6 +52,7 @@ class ExamModel:
     calibration: Calibration
     precision: str
     lineage: dict[str, Any]
+    key: str | None = None
 
     @property
     def device(self) -> torch.device:
@@ -105,6 +107,7 @@ def load_exam_model(
         calibration=Calibration.of(chosen),
         precision=precision or fastest_precision(usable),
         lineage=stored.lineage,
+        key=stored.key,
     )
 
 
@@ -152,6 +155,7 @@ def predict_exam(
     survey: Survey,
     progress: Progress | None = None,
     at_once: int = BATCH_SIZE,
+    known: Mapping[int, torch.Tensor] | None = None,
 ) -> ExamAnswer:
     """The answer for a study, from the same steps through the same transforms as in training.
 
@@ -163,6 +167,8 @@ def predict_exam(
         survey: gives the lungs, from which steps and crop follow; without them nothing is answered.
         progress: called with the steps done and their number.
         at_once: steps in one pass.
+        known: by slice, (width,), what the encoder gives of the step that is this slice; steps of
+            other slices are encoded.
 
     Raises:
         DataError: a slice that cannot be read.
@@ -170,16 +176,21 @@ def predict_exam(
     if survey.lungs is None:
         return ExamAnswer("no lungs were found, so it is not known which slices to look at")
     steps = steps_of_study(model, reader, survey)
-    batches = [steps[start : start + at_once] for start in range(0, len(steps), at_once)]
-    features: list[torch.Tensor] = []
+    known = known or {}
+    rows: dict[int, torch.Tensor] = {
+        row: known[step.middle] for row, step in enumerate(steps) if step.middle in known
+    }
+    left = [row for row in range(len(steps)) if row not in rows]
+    batches = [left[start : start + at_once] for start in range(0, len(left), at_once)]
     prepare = partial(_prepare, model, reader, survey)
     with model.arithmetic():
-        for number, packed in enumerate(ahead(prepare, batches)):
+        for numbers, packed in ahead(lambda b: (b, prepare([steps[row] for row in b])), batches):
             batch = model.model.data_preprocessor({"inputs": [packed["inputs"]]})
-            features.append(model.model.encode(batch["inputs"], batch["mask"]))
+            (found,) = model.model.encode(batch["inputs"], batch["mask"])
+            rows |= zip(numbers, found, strict=True)
             if progress is not None:
-                progress(min((number + 1) * at_once, len(steps)), len(steps))
-        joined = torch.cat(features, dim=1)
+                progress(len(rows), len(steps))
+        joined = torch.stack([rows[row] for row in range(len(steps))])[None]
         mask = torch.ones(joined.shape[:2], dtype=torch.bool, device=joined.device)
         (found,) = model.model.answer(joined, mask)
     return _answer(model, found, steps, reader)

@@ -52,6 +52,7 @@ class InferenceModel:
         precision: ``"bf16"`` or ``"fp32"``.
         engine: computes the dense part of the network.
         lineage: what the report says of the model: file, digest, step, parents, version.
+        key: see :func:`~pe_unified.inference.sharing.key_of_levels`.
     """
 
     model: PEUnified
@@ -61,6 +62,7 @@ class InferenceModel:
     precision: str
     engine: Engine
     lineage: dict[str, Any]
+    key: str | None = None
 
     @property
     def backend(self) -> str:
@@ -128,11 +130,12 @@ def load_model(
     return InferenceModel(
         model=model,
         transforms=stored.transforms,
-        neighbours=int(stored.dataset.get("neighbours", 0)),
+        neighbours=stored.neighbours,
         thresholds=_thresholds(stored.validated, model.tasks),
         precision=arithmetic,
         engine=open_engine(backend, model, arithmetic, folder, stored.lineage["sha256"]),
         lineage={**stored.lineage, "tasks": list(model.tasks)},
+        key=stored.key,
     )
 
 

@@ -32,6 +32,8 @@ class SlicePrediction:
         pixel_probability: float32 (n,), of those pixels.
         boxes: float32 (k, 4), x1 y1 x2 y2 in pixels of the slice.
         scores: float32 (k,), of the boxes.
+        features: (width,), what the exam model's encoder gives of the slice; None where it does
+            not share the backbone.
     """
 
     index: int
@@ -41,6 +43,7 @@ class SlicePrediction:
     pixel_probability: np.ndarray
     boxes: np.ndarray
     scores: np.ndarray
+    features: torch.Tensor | None = None
 
 
 _NO_PIXELS = (np.empty(0, np.int32), np.empty(0, np.float32))
@@ -55,7 +58,8 @@ class StudyPredictor:
         batch_size: slices in one pass.
         gate: leave segmentation and detection out on slices whose probability of embolism lies
             below the model's gate. Without a gate in the checkpoint every slice is examined.
-        exam_model: answers for the whole exam, beside this one; None for no such answer.
+        exam_model: answers for the whole exam, beside this one; None for no such answer. Where its
+            backbone and all that goes before it are this model's, slices go through it once.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class StudyPredictor:
             raise ValueError(f"batch_size is at least 1, got {batch_size}")
         self.model = model
         self.exam_model = exam_model
+        self.shares_backbone = exam_model is not None and _shares(model, exam_model)
         self.batch_size = batch_size
         self.wants_gate = gate
         #: Whether there is anything that a gate could spare.
@@ -157,6 +162,7 @@ class StudyPredictor:
         )
         inputs, samples = batch["inputs"], batch["data_samples"]
         logits, levels = self.model.engine.trunk(inputs)
+        features = self._features(levels[-1], len(samples))
         probabilities: list[float | None] = [None] * len(samples)
         if logits is not None:
             classification: Any = network.head("cls")
@@ -174,11 +180,19 @@ class StudyPredictor:
                 inputs = inputs[examined]
             self._examine(levels, inputs, [samples[row] for row in examined])
         return [
-            self._collect(number, sample, probability, row in examined)
-            for row, (number, sample, probability) in enumerate(
-                zip(numbers, samples, probabilities, strict=True)
+            self._collect(number, sample, probability, row in examined, own)
+            for row, (number, sample, probability, own) in enumerate(
+                zip(numbers, samples, probabilities, features, strict=True)
             )
         ]
+
+    def _features(self, level: torch.Tensor, slices: int) -> Sequence[torch.Tensor | None]:
+        """What the exam model takes of the backbone's last level, per slice."""
+        if self.exam_model is None or not self.shares_backbone:
+            return [None] * slices
+        encoder: Any = self.exam_model.model.encoder
+        with self.exam_model.arithmetic():
+            return encoder.pooled(level).unbind()
 
     def _examine(
         self, levels: Sequence[torch.Tensor], inputs: torch.Tensor, samples: Sequence[PEDataSample]
@@ -195,7 +209,12 @@ class StudyPredictor:
                 detection.set_boxes(dense.pyramid, dense.rpn_scores, dense.rpn_offsets, samples)
 
     def _collect(
-        self, number: int, sample: PEDataSample, probability: float | None, examined: bool
+        self,
+        number: int,
+        sample: PEDataSample,
+        probability: float | None,
+        examined: bool,
+        features: torch.Tensor | None,
     ) -> SlicePrediction:
         pixels, boxes = _NO_PIXELS, _NO_BOXES
         if "seg_prob" in sample:
@@ -206,7 +225,13 @@ class StudyPredictor:
             found = sample.pred_instances
             kept = found.scores >= self.box_threshold
             boxes = (found.bboxes[kept].cpu().numpy(), found.scores[kept].cpu().numpy())
-        return SlicePrediction(number, probability, examined, *pixels, *boxes)
+        return SlicePrediction(number, probability, examined, *pixels, *boxes, features)
+
+
+def _shares(model: InferenceModel, exam: ExamModel) -> bool:
+    """Whether the exam model's backbone would compute what the model's computes, as it does."""
+    same = (model.key, model.precision, model.device) == (exam.key, exam.precision, exam.device)
+    return same and model.key is not None and model.backend == "torch"
 
 
 @dataclass(frozen=True)

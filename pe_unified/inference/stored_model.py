@@ -16,6 +16,7 @@ from torch import nn
 from pe_unified.disclaimer import training_notice
 from pe_unified.errors import one_line
 from pe_unified.inference.fusing import fuse_batch_norms
+from pe_unified.inference.sharing import key_of_levels, neighbours_of
 from pe_unified.models.exam_model import PEExam
 from pe_unified.models.image_network import without_start
 from pe_unified.models.known_parts import for_answers
@@ -47,6 +48,8 @@ class StoredModel(Generic[Model]):
         model: in evaluation mode, with its weights.
         transforms: from Hounsfield units to the packed input.
         steps: what an exam is made of, for models of exams.
+        neighbours: slices on each side that the network sees with a slice, for models of slices.
+        key: see :func:`~pe_unified.inference.sharing.key_of_levels`.
         dataset: config of the set that it is tested on.
         validated: what was chosen and measured on the validation split.
         lineage: what the report says of the model: file, digest, step, parents, version.
@@ -55,6 +58,8 @@ class StoredModel(Generic[Model]):
     model: Model
     transforms: tuple[Any, ...]
     steps: Any
+    neighbours: int
+    key: str | None
     dataset: Mapping[str, Any]
     validated: Mapping[str, Any]
     lineage: dict[str, Any]
@@ -97,11 +102,16 @@ def read_model(path: Path, kind: type[Model], trust: bool = False) -> StoredMode
             transforms = tuple(TRANSFORMS.build(step) for step in pipeline)
             built_steps = TASK_UTILS.build(steps)
         model.load_state_dict(stored["state_dict"], strict=True)
+        neighbours = int(dataset.get("neighbours", 0))
+        looked_at = neighbours_of(built_steps) if kind is PEExam else neighbours
+        key = key_of_levels(model, cfg.model, pipeline, looked_at)
         fuse_batch_norms(model.eval())
     return StoredModel(
         model=model,
         transforms=transforms,
         steps=built_steps,
+        neighbours=neighbours,
+        key=key,
         dataset=dataset,
         validated=meta.get("validated") or {},
         lineage=_lineage(path, stored),

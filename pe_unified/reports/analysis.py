@@ -145,8 +145,9 @@ def analyse_study(
         answer = None
         if predictor.exam_model is not None:
             asked = partial(tell, _STAGES["exam_model"])
+            known = {each.index: each.features for each in predictions if each.features is not None}
             answer = predict_exam(
-                predictor.exam_model, reader, first_look, asked, predictor.batch_size
+                predictor.exam_model, reader, first_look, asked, predictor.batch_size, known
             )
             watch.lap("exam_model")
         give_back_freed_memory()  # the network's, before the files take theirs

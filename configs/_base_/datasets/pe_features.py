@@ -3,7 +3,7 @@
 data_root = "data/pe"
 features = None
 batch_size = 64
-num_workers = 2
+num_workers = 1  # reading features is copying them
 masked_label_portion = 0.0
 masked_label_mode = "even"
 

@@ -4,8 +4,6 @@ Features are float (n, steps, channels), masks bool (n, steps), True where a ste
 padding follows the real steps.
 """
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -27,11 +25,15 @@ def with_differences(features: Tensor, mask: Tensor, later: bool = True) -> Tens
         step's; without the last of these if ``later`` is False. A step without that neighbour has
         zeros.
     """
+    count, steps, channels = features.shape
+    # Filled in place: parts put together would take the memory of all of them twice.
+    seen = features.new_zeros(count, steps, channels * (3 if later else 2))
+    seen[..., :channels] = features
     rise = (features[:, 1:] - features[:, :-1]).masked_fill(~mask[:, 1:, None], 0)
-    parts = [features, F.pad(rise, (0, 0, 1, 0))]
+    seen[:, 1:, channels : 2 * channels] = rise
     if later:
-        parts.append(F.pad(-rise, (0, 0, 0, 1)))
-    return torch.cat(parts, dim=2)
+        seen[:, :-1, 2 * channels :] = -rise
+    return seen
 
 
 class StepBatchNorm(nn.Module):

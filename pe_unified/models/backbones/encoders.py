@@ -56,7 +56,10 @@ class BackboneEncoder(BaseModule):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """See :class:`~pe_unified.models.protocols.Encoder`; inputs (n, channels, rows, cols)."""
-        level = self.backbone(inputs)[-1]
+        return self.pooled(self.backbone(inputs)[-1])
+
+    def pooled(self, level: Tensor) -> Tensor:
+        """The vectors of a backbone's last level (n, channels, rows, cols)."""
         pooled = level.mean(dim=(2, 3))
         if self.with_max:
             pooled = torch.cat([pooled, level.amax(dim=(2, 3))], dim=1)

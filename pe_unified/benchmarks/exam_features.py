@@ -1,0 +1,234 @@
+"""Phase two on features that lie on disk: its speed, and the memory that it takes."""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from mmengine.config import Config
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from pe_unified.benchmarks.common import in_turn, seconds_of
+from pe_unified.converters.contract.schema import exam_entry
+from pe_unified.ct.exam_labels import EXAM_LABELS
+from pe_unified.ct.hu import HU_OFFSET
+from pe_unified.datasets.feature_store import FeatureSource, FeatureStore
+from pe_unified.engine import PERunner, load_config
+from pe_unified.progress import track
+
+_CONFIG = "exam/shared_gru"
+#: Of training and its workers together.
+_MOST_GB = 1.0
+#: Exams of the splits that training does not look at.
+_FEW = 8
+
+
+def features(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Rows of speed and of memory."""
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        store = _generate(root, args)
+        seconds = _speed(args, root, store)
+        loading, private, resident = _memory(args, root, store)
+    size = f"{args.exams} exams of {args.slices} x {args.width}"
+    print(
+        f"{size}: training and its workers hold {private:.2f} GB of their own at most, "
+        f"{resident:.2f} GB with the files that they map; before, the annotations take it to "
+        f"{loading:.2f} GB"
+    )
+    return [
+        {
+            "case": f"{size}, features on disk / {min(args.in_memory, args.exams)} in memory",
+            "ours": seconds[0],
+            "reference": seconds[1],
+            "unit": "s per iteration",
+        },
+        {
+            "case": f"{size}, memory of training and its workers / {_MOST_GB:.0f} GB",
+            "ours": private,
+            "reference": _MOST_GB,
+            "unit": "GB",
+        },
+    ]
+
+
+def _generate(root: Path, args: argparse.Namespace) -> FeatureStore:
+    """A converted set without pictures, and the features of its exams."""
+    (root / "annotations").mkdir()
+    parts = {"train": args.exams, "part": min(args.in_memory, args.exams), "val": _FEW}
+    for split, exams in {**parts, "test": _FEW}.items():
+        _annotate(root / "annotations" / f"{split}.json", min(exams, args.exams), args.slices)
+    source = FeatureSource({}, "", [], {"type": "SliceSteps"}, {})
+    store = FeatureStore.create(root / "features", source)
+    rng = np.random.default_rng(0)
+    block = rng.standard_normal((2 * args.slices, args.width)).astype(np.float16)
+    for number in track(range(args.exams), "features"):
+        shift = number % args.slices
+        store.write(_study(number), block[shift : shift + args.slices])
+    return store
+
+
+def _study(number: int) -> str:
+    return f"1.2.{number}"
+
+
+def _annotate(path: Path, exams: int, slices: int) -> None:
+    """Written slice by slice: as one object it would take more memory than is measured."""
+    entries = []
+    with path.open("w", encoding="utf-8") as file:
+        info = {"description": "features alone", "hu_offset": HU_OFFSET, "split_seed": 0}
+        file.write(f'{{"info": {json.dumps(info)}, "annotations": [], "categories": [], ')
+        file.write('"images": [')
+        for number in range(exams):
+            on = {"rightsided_pe", "rv_lv_ratio_lt_1"} if number % 2 else {"negative_exam_for_pe"}
+            labels = {name: int(name in on) for name in EXAM_LABELS}
+            entries.append(exam_entry(_study(number), f"PAT{number:05d}", labels))
+            for index in range(slices):
+                file.write("," if number or index else "")
+                json.dump(_slice(number, index), file)
+        file.write(f'], "exams": {json.dumps(entries)}}}')
+
+
+def _slice(number: int, index: int) -> dict[str, Any]:
+    study = _study(number)
+    return {
+        "id": number * 10_000 + index,
+        "file_name": f"images/PAT{number:05d}/{index:04d}.png",
+        "width": 512,
+        "height": 512,
+        "patient_id": f"PAT{number:05d}",
+        "study_uid": study,
+        "series_uid": f"{study}.1",
+        "sop_uid": f"{study}.1.{index}",
+        "slice_index": index,
+        "z_mm": 2.5 * index,
+        "spacing_mm": [0.7, 0.7, 2.5],
+        "pe_present": number % 2,
+        "labels_known": ["slice"],
+        "lung_box": [40, 80, 430, 340],
+        "lung_share": 0.3,
+    }
+
+
+class _InMemory(FeatureStore):
+    """Of some exams, all features in memory."""
+
+    def __init__(self, store: FeatureStore, studies: Sequence[str], steps: int) -> None:
+        super().__init__(store.folder)
+        self._kept = {study: np.array(store.read(study, steps)) for study in studies}
+
+    def read(self, study_uid: str, steps: int) -> np.ndarray:
+        return self._kept[study_uid]
+
+
+def _overrides(args: argparse.Namespace, store: FeatureStore) -> dict[str, Any]:
+    chosen = {
+        "features": str(store.folder),
+        "batch_size": args.batch_size,
+        "model.in_channels": args.width,
+    }
+    return chosen if args.workers is None else {**chosen, "num_workers": args.workers}
+
+
+def _speed(args: argparse.Namespace, root: Path, store: FeatureStore) -> tuple[float, float]:
+    """Seconds of an iteration with features on disk, and with all in memory."""
+    cfg = load_config(_CONFIG, _overrides(args, store), str(root))
+    cfg.console_level, cfg.work_dir = "WARNING", str(root / "speed")
+    runner = PERunner.from_cfg(cfg)
+    loaders = []
+    for split in ("train", "part"):
+        place = Config(cfg.train_dataloader.to_dict())
+        place.dataset.ann_file = f"annotations/{split}.json"
+        # Those of one side would fetch ahead while the other is timed.
+        place.persistent_workers = False
+        loaders.append(PERunner.build_dataloader(place, seed=0))
+    stored, kept = loaders
+    number = range(min(args.in_memory, args.exams))
+    kept.dataset.store = _InMemory(store, [_study(each) for each in number], args.slices)
+    runner.optim_wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
+    runner.model.train()
+
+    def stretch(loader: DataLoader) -> float:
+        batches = iter(loader)
+        _train(runner, batches, args.warmup)
+        seconds = seconds_of(lambda: _train(runner, batches, args.iterations))
+        return seconds / args.iterations
+
+    def from_disk() -> float:
+        _forget_files(store.folder)
+        return stretch(stored)
+
+    return in_turn(from_disk, lambda: stretch(kept), args.repeats)
+
+
+def _train(runner: Runner, batches: Any, iterations: int) -> None:
+    for batch in islice(batches, iterations):
+        runner.model.train_step(batch, runner.optim_wrapper)
+
+
+def _forget_files(folder: Path) -> None:
+    """Take the files out of the system's cache, as a set larger than memory is."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    os.sync()  # what waits to be written stays in it
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _memory(
+    args: argparse.Namespace, root: Path, store: FeatureStore
+) -> tuple[float, float, float]:
+    """Peaks of pe-unified train, GB: before it has workers; with them; all that is resident then.
+
+    The first two are memory of its own: anonymous or shared among processes, each page counted
+    once. Resident are also the pages of the files that they map, which the system may take back.
+    Without workers all of it counts as with them.
+    """
+    options = {**_overrides(args, store), "max_iters": args.warmup + args.iterations}
+    options["warmup_iters"] = 1
+    words = [f"{key}={value}" for key, value in options.items()]
+    command = [sys.executable, "-m", "pe_unified", "train", _CONFIG, "--data-root", str(root)]
+    command += ["--work-dir", str(root / "memory"), "--cfg-options", *words]
+    held = []
+    environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment, cwd=root) as process:
+        while process.poll() is None:
+            held.append(_held_by(process.pid))
+            time.sleep(0.1)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} failed")
+    first = next((at for at, (*_, alone) in enumerate(held) if not alone), 0)
+    own, whole, _ = zip(*held[first:], strict=True)
+    return max((each[0] for each in held[:first]), default=own[0]), max(own), max(whole)
+
+
+def _held_by(pid: int) -> tuple[float, float, bool]:
+    """Of a process and its children, GB: memory of their own, and all that is resident.
+
+    Third, whether there are no children.
+    """
+    own = whole = 0
+    children: list[psutil.Process] = []
+    with suppress(psutil.Error, OSError):  # it may just have ended
+        process = psutil.Process(pid)
+        children = process.children(recursive=True)
+        for each in (process, *children):
+            with suppress(OSError):
+                text = Path(f"/proc/{each.pid}/smaps_rollup").read_text(encoding="utf-8")
+                kib = {name: int(value) for name, value in re.findall(r"(\w+):\s+(\d+) kB", text)}
+                own += kib["Pss_Anon"] + kib["Pss_Shmem"]
+                whole += kib["Pss"]
+    return own * 1024 / 1e9, whole * 1024 / 1e9, not children
