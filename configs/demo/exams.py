@@ -7,14 +7,18 @@ Result: not known.
 """
 
 network = dict(depth=18, base_channels=24)
-images = dict(model=dict(encoder=dict(backbone=network)))
+images = dict(model=dict(encoder=dict(backbone=network, evidence_channels=32)))
 # The highest slice of an exam is its answer.
 of_exams = dict(type="SlicesToExamMetric", score="max")
 slices = dict(
     max_iters=600,
     batch_size=16,
     lr=2e-3,
-    model=dict(backbone=network, cls_head=dict(levels=(-2, -1), dropout=0.0)),
+    model=dict(
+        backbone=network,
+        # The masks, where they are known, also teach the classification where to look.
+        cls_head=dict(levels=(-4, -3, -2, -1), dropout=0.0, evidence_channels=32, mask_weight=1.0),
+    ),
     val_evaluator=[dict(type="SliceMetric", resamples=0), dict(**of_exams, resamples=0)],
     test_evaluator=[dict(type="SliceMetric"), of_exams],
 )
@@ -22,8 +26,11 @@ chunks = dict(max_iters=300, batch_size=8, lr=2e-3, model=dict(encoder=dict(base
 whole_exams = dict(max_iters=160, batch_size=3, accumulate=1, lr=2e-3)
 on_features = dict(max_iters=200, batch_size=16, lr=2e-3, warmup_iters=20)
 of_chunks = dict(**on_features, model=dict(in_channels=128))
-of_slices = dict(**on_features, model=dict(in_channels=192, aggregator=dict(width=64)))
-from_slices = {"encoder.backbone:backbone": "slices_maximum"}
+of_slices = dict(**on_features, model=dict(in_channels=194, aggregator=dict(width=64)))
+from_slices = {
+    "encoder.backbone:backbone": "slices_maximum",
+    "encoder.evidence:cls_head.evidence": "slices_maximum",
+}
 
 settings = dict(
     pretrained=None,

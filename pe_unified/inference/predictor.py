@@ -162,7 +162,7 @@ class StudyPredictor:
         )
         inputs, samples = batch["inputs"], batch["data_samples"]
         logits, levels = self.model.engine.trunk(inputs)
-        features = self._features(levels[-1], len(samples))
+        features = self._features(levels, len(samples))
         probabilities: list[float | None] = [None] * len(samples)
         if logits is not None:
             classification: Any = network.head("cls")
@@ -186,13 +186,15 @@ class StudyPredictor:
             )
         ]
 
-    def _features(self, level: torch.Tensor, slices: int) -> Sequence[torch.Tensor | None]:
-        """What the exam model takes of the backbone's last level, per slice."""
+    def _features(
+        self, levels: Sequence[torch.Tensor], slices: int
+    ) -> Sequence[torch.Tensor | None]:
+        """What the exam model takes of the backbone's levels, per slice."""
         if self.exam_model is None or not self.shares_backbone:
             return [None] * slices
         encoder: Any = self.exam_model.model.encoder
         with self.exam_model.arithmetic():
-            return encoder.pooled(level).unbind()
+            return encoder.pooled(levels).unbind()
 
     def _examine(
         self, levels: Sequence[torch.Tensor], inputs: torch.Tensor, samples: Sequence[PEDataSample]

@@ -7,7 +7,7 @@ import torchvision
 from exam_part_testers import EncoderTester
 from torch import nn
 
-from pe_unified.models import BackboneEncoder, R3D18Encoder, TimmEncoder, WindowBranches
+from pe_unified.models import BackboneEncoder, PEClsHead, R3D18Encoder, TimmEncoder, WindowBranches
 from pe_unified.models.backbones.pretrained import load_pretrained
 from pe_unified.models.weights import CheckpointError, reuse_weights
 from pe_unified.registry import MODELS
@@ -69,6 +69,22 @@ def test_pooled_as_the_name_says():
         torch.testing.assert_close(mean(image), golden[:, :64])
     with pytest.raises(ValueError, match="pool is one of"):
         BackboneEncoder(RESNET, pool="max")
+
+
+def test_evidence_is_that_of_a_slice_models_head():
+    torch.manual_seed(0)
+    encoder, image = BackboneEncoder(RESNET, evidence_channels=8).eval(), torch.randn(2, 3, 64, 96)
+    assert all(parameter.requires_grad for parameter in encoder.parameters())
+    head = PEClsHead(encoder.backbone.feature_info.channels, evidence_channels=8).eval()
+    head.evidence.load_state_dict(encoder.evidence.state_dict())
+    with torch.no_grad():
+        levels = encoder.backbone(image)
+        cells = head.evidence(levels).flatten(1)
+        golden = torch.stack([cells.amax(1), cells.exp().mean(1).log()], dim=1)
+        found = encoder(image)
+    assert found.shape == (2, encoder.out_channels) == (2, 66)
+    torch.testing.assert_close(found[:, 64:], golden)
+    torch.testing.assert_close(found[:, :64], levels[-1].mean(dim=(2, 3)))
 
 
 def test_projection_by_hand():
@@ -141,6 +157,7 @@ def test_timm_encoders_refuse_what_timm_has_not():
 
 
 def test_branches_share_nothing_and_see_their_own_window():
+    torch.manual_seed(0)
     encoder = WindowBranches(widths=(4, 5, 6, 7, 8), out_channels=9).eval()
     image = torch.randn(1, 3, 32, 32, requires_grad=True)
     encoder.branches[1](image[:, 1:2]).sum().backward()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from part_testers import LEVELS, levels_for
 
-from pe_unified.models.heads.evidence_map import EvidenceMap, pool_evidence
+from pe_unified.models.evidence_map import EvidenceMap, pool_evidence
 
 
 def test_the_map_has_the_cells_of_the_finest_level():

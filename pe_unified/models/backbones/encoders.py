@@ -1,6 +1,6 @@
 """Encoders of slices: a backbone, or a network of timm, pooled to one vector."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pe_unified.models.backbones.levels import FeatureInfo
 from pe_unified.models.backbones.timm import require_known, take_weights
+from pe_unified.models.evidence_map import EvidenceMap, pool_evidence
 from pe_unified.registry import MODELS
 
 _POOLS = ("avg", "avg+max")
@@ -16,15 +17,19 @@ _POOLS = ("avg", "avg+max")
 
 @MODELS.register_module()
 class BackboneEncoder(BaseModule):
-    """The last level of a backbone, pooled.
+    """The last level of a backbone, pooled, and what shows in a few pixels only.
 
-    Parameters that no other level needs are frozen, as nothing would teach them.
+    The average over a slice dilutes an embolus of a few pixels. ``evidence_channels`` adds the two
+    numbers of an :class:`~pe_unified.models.evidence_map.EvidenceMap` over all levels, which a
+    slice model's ``cls_head.evidence`` teaches where its config has as many. Parameters that no
+    level in use needs are frozen, as nothing would teach them.
 
     Args:
         backbone: config of a :class:`~pe_unified.models.protocols.Backbone`.
         pool: ``"avg"``, or ``"avg+max"``, which appends the maximum of every channel.
         projection: channels of a linear layer behind GELU and dropout; None for none.
         dropout: probability of dropping a pooled feature before it.
+        evidence_channels: width of the evidence map; 0 for none.
     """
 
     def __init__(
@@ -33,16 +38,19 @@ class BackboneEncoder(BaseModule):
         pool: str = "avg",
         projection: int | None = None,
         dropout: float = 0.0,
+        evidence_channels: int = 0,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
         if pool not in _POOLS:
             raise ValueError(f"pool is one of {_POOLS}, got {pool!r}")
         self.backbone = MODELS.build(dict(backbone))
-        for parameter in self.backbone.parameters_behind({0, 1, 2}):
+        channels = self.backbone.feature_info.channels
+        self.evidence = EvidenceMap(channels, evidence_channels) if evidence_channels else None
+        for parameter in self.backbone.parameters_behind(set() if self.evidence else {0, 1, 2}):
             parameter.requires_grad_(False)
         self.with_max = pool == "avg+max"
-        width = self.backbone.feature_info.channels[-1] * (2 if self.with_max else 1)
+        width = channels[-1] * (2 if self.with_max else 1) + (2 if self.evidence else 0)
         self.out_channels = projection or width
         self.projection = _projection(width, projection, dropout)
 
@@ -56,14 +64,16 @@ class BackboneEncoder(BaseModule):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """See :class:`~pe_unified.models.protocols.Encoder`; inputs (n, channels, rows, cols)."""
-        return self.pooled(self.backbone(inputs)[-1])
+        return self.pooled(self.backbone(inputs))
 
-    def pooled(self, level: Tensor) -> Tensor:
-        """The vectors of a backbone's last level (n, channels, rows, cols)."""
-        pooled = level.mean(dim=(2, 3))
+    def pooled(self, levels: Sequence[Tensor]) -> Tensor:
+        """The vectors of a backbone's levels, each (n, channels, rows, cols), finest first."""
+        pooled = [levels[-1].mean(dim=(2, 3))]
         if self.with_max:
-            pooled = torch.cat([pooled, level.amax(dim=(2, 3))], dim=1)
-        return self.projection(pooled)
+            pooled.append(levels[-1].amax(dim=(2, 3)))
+        if self.evidence is not None:
+            pooled.append(pool_evidence(self.evidence(levels)))
+        return self.projection(torch.cat(pooled, dim=1))
 
 
 @MODELS.register_module()

@@ -9,7 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from pe_unified.datasets.data_sample import PEDataSample
-from pe_unified.models.heads.evidence_map import EvidenceMap, pool_evidence
+from pe_unified.models.evidence_map import EvidenceMap, pool_evidence
 from pe_unified.models.losses import WeightedLosses, binary_cross_entropy, pooled_dice_loss
 from pe_unified.models.masks import stacked_masks
 from pe_unified.registry import MODELS
@@ -25,7 +25,7 @@ class PEClsHead(BaseModule):
     ``LinearClsHead``. Averaging dilutes an embolus of a few pixels; ``"avg+max"`` appends the
     maximum of every channel, which a small finding can raise by itself. Slice labels alone teach
     little about where to look: ``evidence_channels`` adds an
-    :class:`~pe_unified.models.heads.evidence_map.EvidenceMap`, pooled like the levels, which also
+    :class:`~pe_unified.models.evidence_map.EvidenceMap`, pooled like the levels, which also
     learns from the masks of the samples that carry them where ``mask_weight`` is above 0.
 
     Args:
