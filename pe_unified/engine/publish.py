@@ -109,7 +109,8 @@ def publish(cfg: Config, checkpoint: Path, out: Path) -> dict[str, Any]:
         meta["trained_on"] = unique([*made.trained_on, *meta["trained_on"]])
     meta = _without_places({**meta, "cfg": _for_others(settings)})
     published = {"meta": {**meta, "validated": validated}, "state_dict": tensors}
-    if kind_of(cfg.model) != "PEUnified":
+    of_lung = whole.val_dataloader.dataset.get("label", "pe") != "pe"
+    if of_lung or kind_of(cfg.model) != "PEUnified":
         save_atomically(published, out)
         return validated
     candidate = out.with_name(f".{out.name}.candidate")
