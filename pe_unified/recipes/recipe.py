@@ -124,7 +124,7 @@ class StepEntry:
 
 
 def load_recipe(path: str | Path) -> Recipe:
-    """Read a recipe: ``steps`` (a list of :class:`StepEntry`), ``comparisons``, ``curves``, ``arms``.
+    """Read a recipe: ``steps`` (of :class:`StepEntry`), ``comparisons``, ``curves``, ``arms``.
 
     ``settings`` of the recipe hold for every step, those of a step for it alone; ``step_settings``
     ``{step: settings}`` gives single steps more of them, for recipes that inherit their table.
