@@ -32,8 +32,8 @@ _PLACES = ("data_root", "work_dir", "load_from")
 _OF_ONE_RUN = ("console_level", "launcher", "resume", "trust_checkpoint", "reuse")
 #: Logs that need neither an account nor another package.
 _COMMON_LOGS = ("LocalVisBackend", "TensorboardVisBackend")
-#: What names a file, a URL, or (``from``) a step.
-_FILES = ("pretrained", "checkpoint", "from")
+#: What names a file, a folder, a URL, or (``from``) a step.
+_FILES = ("pretrained", "checkpoint", "from", "lung_scores", "scores")
 
 
 def _for_others(settings: dict[str, Any]) -> dict[str, Any]:
