@@ -143,3 +143,5 @@ METRIC_NAMES = {
 COLUMNS = {
     task.key(metric): title for task in TASKS.values() for metric, title in task.columns.items()
 }
+#: Whether a slice shows lung is asked of a classifier of its own, by the same head.
+COLUMNS["lung/auc"] = "lung AUC"

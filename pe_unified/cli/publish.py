@@ -43,7 +43,7 @@ def main() -> None:
     cfg.work_dir = args.work_dir or f"work_dirs/{Path(args.config).stem}/publish"
     cfg.console_level = "WARNING"
     validated = publish(cfg, args.checkpoint, args.out)
-    keys = ("cls/threshold", "cls/gate", "seg/threshold", "det/threshold")
+    keys = ("cls/threshold", "cls/gate", "seg/threshold", "det/threshold", "lung/threshold")
     for key in (*keys, "exam/threshold", "exam/lesion_threshold"):
         if key in validated:
             how = " by default, not chosen" if f"{key}_by_default" in validated else ""

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
+from pe_unified.datasets.feature_store import FeatureError, FeatureStore
 from pe_unified.registry import TASK_UTILS
 
 #: Of the largest share of lung in an exam, the least that a slice between the lungs' ends has.
@@ -41,7 +43,7 @@ def span_of(slices: Sequence[Mapping[str, Any]], span: Span) -> tuple[int, int]:
         span: ``"lungs"``: from the lowest to the highest slice with lung; ``"heart"``: the part
             of them in which the heart lies in most people.
     """
-    shares = np.array([each.get("lung_share") or 0.0 for each in slices])
+    shares = _shares(slices)
     if span == "all" or not shares.any():
         return 0, len(slices) - 1
     inside = np.flatnonzero(shares >= _LUNG_SHARE * shares.max())
@@ -50,6 +52,11 @@ def span_of(slices: Sequence[Mapping[str, Any]], span: Span) -> tuple[int, int]:
         return first, last
     low, high = (first + share * (last - first) for share in _HEART)
     return round(low), round(high)
+
+
+def _shares(slices: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """How much of every slice is lung, float (slices,); 0 where unknown."""
+    return np.array([each.get("lung_share") or 0.0 for each in slices])
 
 
 def spread(steps: int, most: int | None) -> list[int]:
@@ -106,17 +113,41 @@ class LungSlices(SliceSteps):
     Args:
         count: of them; all slices of a shorter exam.
         neighbours: as of :class:`SliceSteps`.
+        scores: folder of a :class:`~pe_unified.datasets.feature_store.FeatureStore` with one score
+            per slice, of a classifier of lung (``configs/exam/lung_scores.py``): its highest are
+            taken. None takes the slices with the largest ``lung_share``, measured from Hounsfield
+            units; so does a study that is no exam of a set, which has no stored scores.
     """
 
-    def __init__(self, count: int = 20, neighbours: int = 0) -> None:
+    def __init__(self, count: int = 20, neighbours: int = 0, scores: str | None = None) -> None:
         super().__init__(neighbours)
         self.count = count
+        self.scores = scores
 
     def steps_of(self, slices: Sequence[Mapping[str, Any]]) -> list[Step]:
-        """``slices``: of one exam, from feet to head, with ``lung_share``."""
-        shares = np.array([each.get("lung_share") or 0.0 for each in slices])
-        most = np.argsort(-shares, kind="stable")[: self.count]
+        """``slices``: of one exam, from feet to head, with ``lung_share``; of a set: ``study_uid``.
+
+        Raises:
+            FeatureError: there are no scores of this exam.
+        """
+        stored = self.scores and "study_uid" in slices[0]
+        lung = self._stored(slices) if stored else _shares(slices)
+        most = np.argsort(-lung, kind="stable")[: self.count]
         return [self.step_at(place, len(slices)) for place in sorted(most.tolist())]
+
+    @cached_property
+    def _store(self) -> FeatureStore:
+        return FeatureStore(self.scores or "")
+
+    def _stored(self, slices: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """Scores, float32 (slices,)."""
+        scores = self._store.read(slices[0]["study_uid"], len(slices))
+        if scores.shape[1] != 1:
+            raise FeatureError(
+                f"{self.scores}: features of {scores.shape[1]} numbers per slice, where one score "
+                "of lung is needed; name the folder that pe-unified extract exam/lung_scores made"
+            )
+        return np.asarray(scores[:, 0], dtype=np.float32)
 
 
 @TASK_UTILS.register_module()

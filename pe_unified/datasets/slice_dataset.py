@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -17,6 +17,10 @@ from pe_unified.registry import DATASETS, TRANSFORMS
 
 #: What may be known about a slice.
 LABEL_KINDS = ("slice", "boxes", "masks")
+#: What a slice is labelled for.
+Finding = Literal["pe", "lung"]
+#: In words, for what people read.
+FINDINGS: Mapping[Finding, str] = {"pe": "embolism", "lung": "lung"}
 
 
 class DatasetError(UserError, ValueError):
@@ -47,6 +51,9 @@ class PESliceDataset(BaseDataset):
             without masks needs ``("masks",)``.
         neighbours: slices on each side that the loader stacks with this one (2.5D).
         every: keep one slice in this many of each study, for quick looks.
+        label: what a slice is labelled for: ``"pe"``, embolism; ``"lung"``, whether it shows lung,
+            as its ``lung_share`` says, in which case masks and boxes of emboli are unknown.
+        lung_from: of the largest share of lung in its series, the least of a slice that shows lung.
 
     Each item is the pipeline's output. A transform gets a dict with ``img_path``, the
     meta information of :class:`~pe_unified.datasets.PEDataSample`, ``label`` (0, 1 or
@@ -73,6 +80,8 @@ class PESliceDataset(BaseDataset):
         needs: Sequence[str] = (),
         neighbours: int = 0,
         every: int = 1,
+        label: Finding = "pe",
+        lung_from: float = 0.5,
         **kwargs: Any,
     ) -> None:
         unknown = set(needs) - set(LABEL_KINDS)
@@ -80,6 +89,13 @@ class PESliceDataset(BaseDataset):
             raise ValueError(f"needs={sorted(unknown)}: label kinds are {LABEL_KINDS}")
         if neighbours < 0 or every < 1:
             raise ValueError(f"neighbours >= 0 and every >= 1, got {neighbours} and {every}")
+        if label not in get_args(Finding) or not 0 < lung_from <= 1:
+            raise ValueError(
+                f"label is one of {get_args(Finding)}, lung_from above 0 and at most 1; got "
+                f"{label!r} and {lung_from}"
+            )
+        self.label: Finding = label
+        self.lung_from = lung_from
         self.needs = tuple(needs)
         self.neighbours = neighbours
         self.every = every
@@ -97,6 +113,8 @@ class PESliceDataset(BaseDataset):
             for image in sorted(coco["images"], key=_reading_order)
         ]
         self._paths = self._index_series(slices)
+        if self.label == "lung":
+            _label_by_lung(slices, self.lung_from)
         self._exams = {
             entry["study_uid"]: {name: entry.get(name) for name in EXAM_LABELS}
             for entry in coco.get("exams") or ()
@@ -217,6 +235,23 @@ def parse_slice(image: Mapping[str, Any], annotations: Sequence[dict], root: Pat
         boxes=boxes if "boxes" in known else None,
         masks=[a["segmentation"] for a in annotations] if "masks" in known else None,
     )
+
+
+def _label_by_lung(slices: Sequence[dict], least: float) -> None:
+    """Label slices by whether they show ``least`` of the largest share of lung in their series.
+
+    Where shares are unknown, as in a study in which no lungs were found, so is the label.
+    """
+    largest: dict[tuple, float] = defaultdict(float)
+    for item in slices:
+        series = _series_of(item)
+        largest[series] = max(largest[series], item["lung_share"] or 0.0)
+    for item in slices:
+        share = item["lung_share"]
+        known = share is not None
+        shown = int(0 < share >= least * largest[_series_of(item)]) if known else None
+        labels = ["slice"] if known else []
+        item.update(label=shown, labels_known=labels, boxes=None, masks=None)
 
 
 def in_series(slices: Sequence[dict]) -> list[list[dict]]:

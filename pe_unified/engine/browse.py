@@ -12,6 +12,7 @@ from mmengine.registry import init_default_scope
 
 from pe_unified.ct.windows import resolve_window
 from pe_unified.datasets import Draw, PESliceDataset
+from pe_unified.datasets.slice_dataset import FINDINGS
 from pe_unified.disclaimer import RESEARCH_LINE
 from pe_unified.engine.config import ConfigError
 from pe_unified.engine.knobs import kind_of
@@ -89,8 +90,11 @@ def labels_follow(pipeline: Sequence[dict]) -> bool:
     return "LoadPELabels" in kinds and kinds.index("LoadPELabels") < min(moves)
 
 
-def read_item(output: dict, follow: bool) -> Item:
-    """Bring one output of the pipeline into the geometry of its picture."""
+def read_item(output: dict, follow: bool, finding: str) -> Item:
+    """Bring one output of the pipeline into the geometry of its picture.
+
+    ``finding``: in words, what the slice is labelled for.
+    """
     sample = output["data_samples"]
     picture = output["inputs"].numpy()
     rows, cols = picture.shape[1:]
@@ -112,7 +116,7 @@ def read_item(output: dict, follow: bool) -> Item:
     caption = {
         "patient": str(sample.patient_id),
         "file": "/".join(path.parts[-3:]),
-        "label": {None: "unknown", 0: "no embolism", 1: "embolism"}[known],
+        "label": {None: "unknown", 0: f"no {finding}", 1: finding}[known],
         "mask": "unknown" if mask is None else f"{int(mask.sum())} pixels",
         "boxes": "unknown" if boxes is None else str(len(boxes)),
         "crop": f"x {x0} to {x1}, y {y0} to {y1} of {sample.ori_shape[1]} x {sample.ori_shape[0]}",
@@ -182,18 +186,18 @@ def browse(cfg: Config, title: str, out: Path, split: str, number: int, seed: in
     require_apart(out, Path(settings.data_root))
     channels = channel_names(settings.pipeline, settings.get("neighbours", 0))
     follow = labels_follow(settings.pipeline)
-    labels = dataset.labels()
+    labels, finding = dataset.labels(), FINDINGS[settings.get("label", "pe")]
     (out / "slices").mkdir(parents=True, exist_ok=True)
     articles = []
     for index in track(choose_slices(labels, number, seed), "drawing slices"):
-        item = read_item(dataset[Draw(index, seed)], follow)
+        item = read_item(dataset[Draw(index, seed)], follow, finding)
         picture = cv2.cvtColor(full_picture(item), cv2.COLOR_RGB2BGR)
         write_bytes(out / "slices" / item.name, cv2.imencode(".png", picture)[1].tobytes())
         articles.append(draw_article(item, channels))
     facts = [
         f"{settings.data_root}, {settings.ann_file}: {len(dataset)} slices of "
-        f"{len(set(dataset.patients()))} patients, {int(np.sum(labels == 1))} with embolism",
-        f"{len(articles)} shown, with and without embolism in equal parts where there are enough; "
+        f"{len(set(dataset.patients()))} patients, {int(np.sum(labels == 1))} with {finding}",
+        f"{len(articles)} shown, with and without {finding} in equal parts where there are enough; "
         f"seed {seed}",
         "pipeline: " + ", ".join(step["type"] for step in settings.pipeline),
     ]

@@ -19,7 +19,7 @@ from typing import Any
 from mmengine.config import Config
 
 from pe_unified.config_files import SCOPE, find_config
-from pe_unified.datasets.slice_dataset import annotations_at
+from pe_unified.datasets.slice_dataset import FINDINGS, annotations_at
 from pe_unified.engine.knobs import KNOBS, apply_knobs, governed, kind_of
 from pe_unified.engine.parameters import parameters_of
 from pe_unified.errors import UserError, one_line
@@ -27,6 +27,9 @@ from pe_unified.tasks import TASKS
 
 #: The head that gives what a metric measures.
 HEAD_OF_METRIC = {task.metric: task.head for task in TASKS.values()}
+HEAD_OF_METRIC["LungMetric"] = TASKS["cls"].head
+#: Knobs of the network's start, which a checkpoint's network brings along.
+_OF_THE_NETWORK = ("pretrained", "frozen_stages")
 #: What mmengine's builders take out of a part's dictionary before they build it.
 _OF_THE_BUILDER = {
     "optim_wrapper": ("constructor", "paramwise_cfg"),
@@ -131,14 +134,25 @@ def _take_network_and_input(cfg: Config, other: Config) -> None:
     for split in ("val", "test"):
         ours = cfg.get(f"{split}_dataloader")
         if ours and theirs:
+            _require_same_label(cfg, ours.dataset, theirs.dataset)
             for part in ("pipeline", "neighbours", "steps"):
                 if part in theirs.dataset:
                     ours.dataset[part] = theirs.dataset[part]
-    for knob in ("input_size", "windows", "neighbours", "pretrained", "frozen_stages"):
+    for knob in ("input_size", "windows", "neighbours", "lung_scores", *_OF_THE_NETWORK):
         if knob in other:
             cfg[knob] = other[knob]
         else:
             cfg.pop(knob, None)
+
+
+def _require_same_label(cfg: Config, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    """A classifier of lung is no classifier of embolism, though their networks are the same."""
+    own, learned = (FINDINGS[each.get("label", "pe")] for each in (ours, theirs))
+    if own != learned:
+        raise ConfigError(
+            f"{cfg.filename}: asks whether a slice shows {own}, but the checkpoint learned whether "
+            f"it shows {learned}"
+        )
 
 
 def _refuse_other_kinds(cfg: Config) -> None:

@@ -124,6 +124,14 @@ def _of_neighbours(cfg: Config) -> Iterator[Place]:
             yield Place(holder, "neighbours", f"{path}.{inner}.neighbours")
 
 
+def _of_lung_scores(cfg: Config) -> Iterator[Place]:
+    """Of steps that choose by them."""
+    for path, loader in _splits(cfg):
+        steps = loader.dataset.get("steps")
+        if steps and _takes(steps, "scores"):
+            yield Place(steps, "scores", f"{path}.dataset.steps.scores")
+
+
 def _takes(part: Mapping[str, Any], key: str) -> bool:
     """Whether a part has a setting, or its class takes it."""
     return key in part or key in parameters_of(part.get("type"))
@@ -222,6 +230,7 @@ KNOBS: dict[str, Knob] = {
     "windows": Knob(_of_transforms("windows", "CTWindows").places, _input_channels, _as_list),
     "neighbours": Knob(_of_neighbours, _input_channels),
     "features": _of_datasets("features"),
+    "lung_scores": Knob(_of_lung_scores),
     "batch_size": _of_loaders("batch_size", ("train",)),
     "num_workers": Knob(_of_loaders("num_workers").places, _loaders_persist),
     "masked_label_portion": Knob(_at("train_dataloader", "dataset", "masked_label_portion")),

@@ -32,8 +32,8 @@ _PLACES = ("data_root", "work_dir", "load_from")
 _OF_ONE_RUN = ("console_level", "launcher", "resume", "trust_checkpoint", "reuse")
 #: Logs that need neither an account nor another package.
 _COMMON_LOGS = ("LocalVisBackend", "TensorboardVisBackend")
-#: What names a file, a URL, or (``from``) a step.
-_FILES = ("pretrained", "checkpoint", "from")
+#: What names a file, a folder, a URL, or (``from``) a step.
+_FILES = ("pretrained", "checkpoint", "from", "lung_scores", "scores")
 
 
 def _for_others(settings: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +109,8 @@ def publish(cfg: Config, checkpoint: Path, out: Path) -> dict[str, Any]:
         meta["trained_on"] = unique([*made.trained_on, *meta["trained_on"]])
     meta = _without_places({**meta, "cfg": _for_others(settings)})
     published = {"meta": {**meta, "validated": validated}, "state_dict": tensors}
-    if kind_of(cfg.model) != "PEUnified":
+    of_lung = whole.val_dataloader.dataset.get("label", "pe") != "pe"
+    if of_lung or kind_of(cfg.model) != "PEUnified":
         save_atomically(published, out)
         return validated
     candidate = out.with_name(f".{out.name}.candidate")

@@ -3,6 +3,7 @@
 from pe_unified.evaluation.exam_metric import ExamMetric, SlicesToExamMetric, StepMetric
 from pe_unified.evaluation.metrics import (
     DetMetric,
+    LungMetric,
     PatientMetric,
     SegMetric,
     SliceMetric,
@@ -17,6 +18,7 @@ __all__ = [
     "PATIENT_METRICS",
     "DetMetric",
     "ExamMetric",
+    "LungMetric",
     "SegMetric",
     "SliceMetric",
     "SlicesToExamMetric",

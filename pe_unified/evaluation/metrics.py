@@ -212,6 +212,24 @@ class SliceMetric(PatientMetric[slices.SliceTable]):
 
 
 @METRICS.register_module()
+class LungMetric(SliceMetric):
+    """``lung/accuracy, auc, ...`` over slices that are labelled for lung.
+
+    As :class:`SliceMetric`, under a name that nobody takes for embolism.
+    """
+
+    default_prefix = "lung"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(TASKS["cls"].metrics)
+
+    def further_choices(self, table: slices.SliceTable, threshold: float) -> dict[str, float]:
+        """No gate: nothing is looked for in what shows no lung."""
+        return {}
+
+
+@METRICS.register_module()
 class SegMetric(PatientMetric[segmentation.SegTable]):
     """``seg/dice, iou, dice_positive, iou_positive`` over slices with ``gt_sem_seg``.
 

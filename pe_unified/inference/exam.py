@@ -277,7 +277,13 @@ def _named(names: Sequence[str], values: FloatArray) -> dict[str, float | None]:
 
 
 def _notes(model: ExamModel, steps: Sequence[Step]) -> list[str]:
+    notes = []
     planes = steps[0].planes
     if model.steps.volumes and len(steps) == 1 and len(set(planes)) < len(planes):
-        return ["the lungs are shorter than one chunk, which is filled up with its last plane"]
-    return []
+        notes.append("the lungs are shorter than one chunk, which is filled up with its last plane")
+    if getattr(model.steps, "scores", None):
+        notes.append(
+            "slices are those with most lung by their Hounsfield units; in training, a classifier "
+            "of lung chose them"
+        )
+    return notes

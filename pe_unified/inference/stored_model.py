@@ -13,6 +13,7 @@ from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings
 from torch import nn
 
+from pe_unified.datasets.slice_dataset import FINDINGS
 from pe_unified.disclaimer import training_notice
 from pe_unified.errors import one_line
 from pe_unified.inference.fusing import fuse_batch_norms
@@ -76,8 +77,8 @@ def read_model(path: Path, kind: type[Model], trust: bool = False) -> StoredMode
         trust: unpickle code that the file may hold, and build types that are not registered.
 
     Raises:
-        CheckpointError: unreadable, without a config, unsafe, of another kind, or weights that do
-            not fit.
+        CheckpointError: unreadable, without a config, unsafe, of another kind or another finding,
+            or weights that do not fit.
     """
     stored = load_checkpoint_safely(path, trust)
     own = config_of(stored)
@@ -92,6 +93,7 @@ def read_model(path: Path, kind: type[Model], trust: bool = False) -> StoredMode
         if trust and cfg.get("custom_imports"):
             import_modules_from_strings(**cfg.custom_imports)
         dataset = cfg.test_dataloader.dataset
+        _require_embolism(path, dataset)
         pipeline = [step for step in dataset.pipeline if step["type"] not in _LOADERS]
         steps = dict(dataset.get("steps") or {"type": "SliceSteps"})
         for_answers(path, cfg.model, pipeline, steps, trust=trust)
@@ -132,6 +134,17 @@ def _told_as_of_another_version(path: Path, meta: Mapping[str, Any]) -> Iterator
             f"({type(error).__name__}: {text}); it was written by pe_unified "
             f"{meta.get('pe_unified', 'of unknown version')}"
         ) from error
+
+
+def _require_embolism(path: Path, dataset: Mapping[str, Any]) -> None:
+    """A classifier of lung has the network of one of embolism, and would be taken for it."""
+    label = dataset.get("label", "pe")
+    if label != "pe":
+        raise CheckpointError(
+            f"{path}: answers whether a slice shows {FINDINGS.get(label, label)}, not whether it "
+            "shows embolism; take a model that learned emboli (pe-unified extract exam/lung_scores "
+            "takes this one)"
+        )
 
 
 def _require_kind(path: Path, model: nn.Module, kind: type[nn.Module]) -> None:

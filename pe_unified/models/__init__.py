@@ -3,7 +3,7 @@
 from pe_unified.models.aggregators.attention_lstm import AttentionLSTMAggregator
 from pe_unified.models.aggregators.gru import GRUAggregator
 from pe_unified.models.aggregators.tcn import TCNAggregator
-from pe_unified.models.backbones.encoders import BackboneEncoder, TimmEncoder
+from pe_unified.models.backbones.encoders import BackboneEncoder, ClassifierEncoder, TimmEncoder
 from pe_unified.models.backbones.levels import FeatureInfo
 from pe_unified.models.backbones.r3d import R3D18Encoder
 from pe_unified.models.backbones.resnet import PEResNet
@@ -27,6 +27,7 @@ from pe_unified.models.slice_model import PEUnified
 __all__ = [
     "AttentionLSTMAggregator",
     "BackboneEncoder",
+    "ClassifierEncoder",
     "ExamBCELoss",
     "ExamHead",
     "FeatureInfo",

@@ -54,7 +54,7 @@ def with_totals(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         name, batch_size = record["name"], record["batch_size"]
         chain = {name: record["iterations"] * batch_size}
         sources = [each["from"] for each in record["reused"]]
-        for source in (*sources, record.get("features_from")):
+        for source in (*sources, record.get("features_from"), record.get("lung_scores_from")):
             if source in budgets:  # else weights from elsewhere
                 chain |= budgets[source].chain
         budgets[name] = Budget(chain)

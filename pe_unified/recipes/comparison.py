@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pe_unified.evaluation import PATIENT_METRICS
+from pe_unified.evaluation import PATIENT_METRICS, LungMetric
 from pe_unified.evaluation.figures import (
     curve_figure,
     difference_figure,
@@ -30,8 +30,8 @@ from pe_unified.evaluation.tables import Table
 from pe_unified.recipes.recipe import REUSE_ARMS, Recipe
 from pe_unified.tasks import TASKS
 
-#: What a test leaves of a task.
-TABLES = {each.default_prefix: each.table_type for each in PATIENT_METRICS}
+#: What a test leaves of a task, or of lung.
+TABLES = {each.default_prefix: each.table_type for each in (*PATIENT_METRICS, LungMetric)}
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ class Step:
         extract: whether it stores features of the whole set, by an encoder that it takes from
             earlier steps, in place of training.
         features: an earlier step whose features stand for the slices.
+        lung_scores: an earlier step whose features, one score of lung per slice, choose the slices.
     """
 
     name: str
@@ -37,11 +38,18 @@ class Step:
     as_long_as: str = ""
     extract: bool = False
     features: str = ""
+    lung_scores: str = ""
 
     @property
     def parents(self) -> tuple[str, ...]:
         """The steps that it starts from, each once."""
-        return tuple(dict.fromkeys(filter(None, (*self.reuse.values(), self.features))))
+        return tuple(dict.fromkeys((*self.reuse.values(), *self.stores.values())))
+
+    @property
+    def stores(self) -> dict[str, str]:
+        """The steps whose features it reads, by the knob that names their folder."""
+        given = {"features": self.features, "lung_scores": self.lung_scores}
+        return {knob: source for knob, source in given.items() if source}
 
 
 class Comparison(NamedTuple):
@@ -101,7 +109,7 @@ class StepEntry:
         config: relative to the folder of the file that lists the steps; ``{backbone}`` in it is the
             recipe's ``backbone``.
         like: in place of ``config``, an earlier step, of which this one has config and settings.
-        name, reuse, settings, as_long_as, extract, features: as in :class:`Step`.
+        name, reuse, settings, as_long_as, extract, features, lung_scores: as in :class:`Step`.
     """
 
     name: str
@@ -112,6 +120,7 @@ class StepEntry:
     as_long_as: str = ""
     extract: bool = False
     features: str = ""
+    lung_scores: str = ""
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -140,13 +149,15 @@ def load_recipe(path: str | Path) -> Recipe:
     folder = stated_in(path, "steps").parent
     steps: dict[str, Step] = {}
     for entry in entries:
-        named = (entry.like, entry.as_long_as, entry.features, *entry.reuse.values())
+        stores = tuple(filter(None, (entry.features, entry.lung_scores)))
+        named = (entry.like, entry.as_long_as, *stores, *entry.reuse.values())
         for name in filter(None, named):
             _require_step(path, f"step {entry.name}", name, steps)
-        if entry.features and not steps[entry.features].extract:
-            raise ConfigError(
-                f"{path}: step {entry.name} takes features of {entry.features}, which extracts none"
-            )
+        for store in stores:
+            if not steps[store].extract:
+                raise ConfigError(
+                    f"{path}: step {entry.name} takes features of {store}, which extracts none"
+                )
         if entry.name in steps:
             raise ConfigError(f"{path}: two steps are called {entry.name}")
         if entry.like:
@@ -162,6 +173,7 @@ def load_recipe(path: str | Path) -> Recipe:
             as_long_as=entry.as_long_as,
             extract=entry.extract,
             features=entry.features,
+            lung_scores=entry.lung_scores,
         )
     for name in single:
         _require_step(path, "step_settings", name, steps)

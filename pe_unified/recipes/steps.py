@@ -138,7 +138,7 @@ def _steps_of(recipe: Recipe, prefix: str, common: Mapping[str, Any]) -> list["S
         begun = bool(checkpoints_of(common["folder"] / step.name))
         require_weights(step, configs, begun)
         require_test(step, cfg)
-        sources = {**step.reuse, **({"features": step.features} if step.features else {})}
+        sources = {**step.reuse, **step.stores}
         parents = {module: fingerprints[source] for module, source in sources.items()}
         fingerprints[step.name] = _fingerprint(cfg, step.name, parents)
         run = StepRun(
@@ -237,13 +237,15 @@ class StepRun:
             for prefix, table in evaluation.tables.items():
                 table.save(result.parent / f"{prefix}.npz")
             who = f"Step {self.step.name}, seed {cfg.randomness.seed}. "
-            keeper.draw(result.parent / "overlays.png", evaluation.thresholds, who + self.note)
+            if cfg.test_dataloader.dataset.get("label", "pe") == "pe":  # they are of emboli
+                keeper.draw(result.parent / "overlays.png", evaluation.thresholds, who + self.note)
             record = {
                 "name": self.step.name,
                 "config": _short_path(self.step.config),
                 "checkpoint": os.path.relpath(checkpoint, self.folder),
                 "reused": runner.parents,
                 "features_from": self.step.features or None,
+                "lung_scores_from": self.step.lung_scores or None,
                 "iterations": runner.iter,
                 "batch_size": cfg.train_dataloader.batch_size,
                 "seconds": round(runner.seconds, 1),
@@ -316,10 +318,10 @@ class StepRun:
             module: [source, self._checkpoint(source)] for module, source in step.reuse.items()
         }
         cfg.reuse = {**(cfg.get("reuse") or {}), **earlier}
-        if step.features:
-            kept = json.loads((self.folder / step.features / "metrics.json").read_text("utf-8"))
-            cfg.features = str(self.folder / kept["record"]["features"])
-            apply_knobs(cfg)
+        for knob, source in step.stores.items():
+            kept = json.loads((self.folder / source / "metrics.json").read_text("utf-8"))
+            cfg[knob] = str(self.folder / kept["record"]["features"])
+        apply_knobs(cfg)
         return cfg
 
     def _checkpoint(self, step_name: str) -> str:

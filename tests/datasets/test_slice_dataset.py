@@ -238,3 +238,32 @@ def test_a_damaged_slice_is_named_with_its_patient(tmp_path):
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(DatasetError, match=r"patient PAT000: .*0001\.png cannot be decoded"):
         data[1]
+
+
+def test_slices_are_labelled_by_the_largest_share_of_lung_in_their_series(tmp_path):
+    """Shares of another patient do not bear on it; emboli are forgotten with their masks."""
+    root = write_tiny_dataset(tmp_path)
+
+    def give_shares(coco):
+        shares = [0.2, 0.1, 0.099, 0.0, None, 0.01, *[0.4, 0.2, 0.1, 0.0, 0.0, 0.0]]
+        for image, share in zip(coco["images"], [*shares, *[0.0] * 6], strict=True):
+            image["lung_share"] = share
+
+    edit(root, "test", give_shares)
+    data = dataset(root, "test", label="lung", test_mode=True)
+    expected = [1, 1, 0, 0, np.nan, 0, *[1, 1, 0, 0, 0, 0], *[0] * 6]
+    np.testing.assert_array_equal(data.labels(), expected)
+    samples = [item["data_samples"] for item in data]
+    assert all("gt_sem_seg" not in each and "gt_instances" not in each for each in samples)
+    assert [int(each.gt_label) for each in samples if "gt_label" in each] == [
+        label for label in expected if label == label
+    ]
+    assert len(dataset(root, "test", label="lung", needs=("slice",))) == 17
+    lower = dataset(root, "test", label="lung", lung_from=0.05)
+    assert lower.labels()[:4].tolist() == [1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("wrong", [dict(label="lungs"), dict(label="lung", lung_from=0.0)])
+def test_labels_that_there_are_not(tiny_dataset, wrong):
+    with pytest.raises(ValueError, match=r"label is one of .*'pe', 'lung'.* lung_from above 0"):
+        dataset(tiny_dataset, **wrong)

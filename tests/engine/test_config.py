@@ -260,3 +260,23 @@ def test_a_checkpoint_without_validation_gives_its_input_to_that_split_too(path)
     trained["val_dataloader"] = None
     cfg = load_config(path, trained_with=trained)
     assert cfg.val_dataloader.dataset.pipeline == cfg.test_dataloader.dataset.pipeline
+
+
+def test_a_classifier_of_lung_is_tested_for_lung_alone(path, repository):
+    trained = load_config(repository / "configs/exam/lung_slices.py").to_dict()
+    with pytest.raises(ConfigError, match="shows embolism, but the checkpoint learned"):
+        load_config(path, trained_with=trained)
+    cfg = load_config(repository / "configs/exam/lung_slices.py", trained_with=trained)
+    assert cfg.test_dataloader.dataset.label == "lung"
+
+
+def test_scores_of_a_checkpoint_hold_until_others_are_named(repository):
+    path = repository / "configs/exam/siamese_scored.py"
+    trained = load_config(path, {"lung_scores": "first"}).to_dict()
+    places = [f"{split}_dataloader" for split in ("train", "val", "test")]
+    kept = load_config(path, trained_with=trained)
+    assert {kept[place].dataset.steps.scores for place in places} == {"first"}
+    other = load_config(path, {"lung_scores": "second"}, trained_with=trained)
+    assert {other[place].dataset.steps.scores for place in places} == {"second"}
+    kept = load_config(repository / "configs/exam/siamese.py", trained_with=trained)
+    assert kept.test_dataloader.dataset.steps.scores == "first"

@@ -152,3 +152,11 @@ def test_a_decoder_that_sees_no_image_is_told_of_no_channels(repository):
     assert "image_channels" not in cfg.model.seg_head.decoder
     usual = load_config(repository / "configs/pe_seg_r50.py", {"windows": ["pe"]})
     assert usual.model.seg_head.decoder.image_channels == 1
+
+
+def test_the_folder_of_scores_reaches_steps_that_choose_by_them(repository):
+    for name, expected in (("siamese", {"there"}), ("shared_features", {None})):
+        settings = [{"lung_scores": "there"}]
+        cfg = load_config(repository / f"configs/exam/{name}.py", settings=settings)
+        steps = [cfg[f"{split}_dataloader"].dataset.steps for split in ("train", "val", "test")]
+        assert {each.get("scores") for each in steps} == expected

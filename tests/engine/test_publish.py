@@ -3,15 +3,16 @@ import shutil
 import pytest
 import torch
 from mmengine.config import Config
-from tiny_run import small_config
+from tiny_exams import write_tiny_exams
+from tiny_run import small_config, small_settings
 
-from pe_unified.engine import PERunner
+from pe_unified.engine import PERunner, load_config
 from pe_unified.engine.publish import _for_others, _without_places, publish
 from pe_unified.evaluation import as_json
 from pe_unified.evaluation.verdict import Verdict
 from pe_unified.inference.converted import whole_exams
 from pe_unified.inference.model import load_model
-from pe_unified.models.weights import load_checkpoint_safely
+from pe_unified.models.weights import CheckpointError, load_checkpoint_safely
 
 
 def test_a_published_model_has_every_threshold_and_nothing_to_spare(
@@ -137,3 +138,18 @@ def test_exams_and_lesions_get_their_thresholds_together(
     assert thresholds.exam == validated["exam/threshold"]
     assert thresholds.lesion == validated["exam/lesion_threshold"] > 0.1
     assert [path.name for path in tmp_path.glob("*model*")] == ["model.pth"]
+
+
+def test_a_classifier_of_lung_is_published_without_thresholds_of_embolism(repository, tmp_path):
+    data = write_tiny_exams(tmp_path / "data")
+    settings = {**small_settings("cls"), "input_size": 32}
+    path = repository / "configs/exam/lung_slices.py"
+    cfg = load_config(path, {"max_iters": 2}, str(data), settings=[settings])
+    cfg.work_dir = str(tmp_path / "run")
+    PERunner.from_cfg(cfg).train()
+    cfg.work_dir = str(tmp_path / "publish")
+    validated = publish(cfg, tmp_path / "run/iter_2.pth", tmp_path / "model.pth")
+    assert "lung/threshold" in validated
+    assert not [key for key in validated if key.startswith(("cls/", "exam/"))]
+    with pytest.raises(CheckpointError, match="shows lung, not whether it shows embolism"):
+        load_model(tmp_path / "model.pth")

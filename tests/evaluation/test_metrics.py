@@ -317,3 +317,16 @@ def test_a_runner_validates_logs_and_tests(tmp_path):
     assert any("det/mAP" in line for line in logged)
     (tested,) = [path for path in tmp_path.rglob("2*.json") if path.parent.name != "vis_data"]
     assert json.loads(tested.read_text())["seg/dice_ci"] == metrics["seg/dice_ci"]
+
+
+def test_lung_is_measured_as_embolism_is_under_its_own_name():
+    samples = [answered_slice(index, index % 3 == 0, good=index != 4) for index in range(12)]
+    found = {}
+    for kind in ("Slice", "Lung"):
+        evaluator = Evaluator([dict(type=f"pe_unified.{kind}Metric")])
+        evaluator.process(samples)
+        found[kind] = evaluator.evaluate(len(samples))
+    gate = found["Slice"].pop("cls/gate")
+    assert gate > 0
+    renamed = {key.replace("cls/", "lung/"): value for key, value in found["Slice"].items()}
+    assert found["Lung"] == renamed and 0.5 < renamed["lung/auc"] < 1

@@ -306,3 +306,16 @@ def test_shares_of_lung_are_those_of_the_search_grid(model):
     coarse = replace(first_look, lungs=lungs, cell=(2, 1, 1))
     steps = steps_of_study(model, SliceReader(study), coarse)
     assert [step.middle for step in steps] == [3, 4, 5]
+
+
+def test_a_study_chooses_by_its_own_lung_where_training_chose_by_a_classifier(tmp_path):
+    """The folder of scores need not be there, as it says nothing of a new study."""
+    steps = dict(type="LungSlices", count=4)
+    config = exam_model_config(planes=1)
+    plain = load_exam_model(write_exam_checkpoint(tmp_path / "m.pth", config, steps=steps))
+    steps = {**steps, "scores": "work_dirs/none/features-0"}
+    scored = load_exam_model(write_exam_checkpoint(tmp_path / "n.pth", config, steps=steps))
+    expected, found = (answer(model, painted()) for model in (plain, scored))
+    assert found.slices == expected.slices and found.probability == expected.probability
+    assert not any("Hounsfield" in note for note in expected.notes)
+    assert [note for note in found.notes if "in training, a classifier of lung chose them" in note]

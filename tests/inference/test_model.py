@@ -130,3 +130,10 @@ def test_parts_of_ones_own_are_built_where_the_file_is_trusted(tmp_path, monkeyp
         load_model(tmp_path / "own.pth", precision="fp32")
     model = load_model(tmp_path / "own.pth", trust=True, precision="fp32").model
     assert type(model.seg_head.decoder).__name__ == "MyDecoder"
+
+
+def test_a_classifier_of_lung_is_not_taken_for_one_of_embolism(tmp_path):
+    dataset = {"pipeline": PIPELINE, "neighbours": 0, "label": "lung"}
+    path = write_checkpoint(tmp_path / "m.pth", ("cls",), test_dataloader={"dataset": dataset})
+    with pytest.raises(CheckpointError, match=r"m\.pth: answers whether a slice shows lung, not"):
+        load_model(path)

@@ -7,7 +7,14 @@ import torchvision
 from exam_part_testers import EncoderTester
 from torch import nn
 
-from pe_unified.models import BackboneEncoder, PEClsHead, R3D18Encoder, TimmEncoder, WindowBranches
+from pe_unified.models import (
+    BackboneEncoder,
+    ClassifierEncoder,
+    PEClsHead,
+    R3D18Encoder,
+    TimmEncoder,
+    WindowBranches,
+)
 from pe_unified.models.backbones.pretrained import load_pretrained
 from pe_unified.models.weights import CheckpointError, reuse_weights
 from pe_unified.registry import MODELS
@@ -43,6 +50,11 @@ class TestViTOfTimm(EncoderTester):
 class TestEfficientNetOfTimm(EncoderTester):
     def build(self, **options):
         return TimmEncoder("test_efficientnet")
+
+
+class TestClassifier(EncoderTester):
+    def build(self, **options):
+        return ClassifierEncoder(RESNET, dict(type="pe_unified.PEClsHead", levels=(-2, -1)))
 
 
 class TestWindowBranches(EncoderTester):
@@ -271,3 +283,14 @@ def test_chunks_are_read_in_float32_on_a_cpu():
     assert found.dtype == torch.float32
     found.sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in encoder.parameters())
+
+
+def test_a_classifier_gives_the_log_odds_of_its_probability():
+    encoder = TestClassifier().build().eval()
+    torch.nn.init.normal_(encoder.cls_head.fc.weight, std=0.5)
+    inputs = torch.randn(4, 3, 64, 64)
+    with torch.no_grad():
+        found = encoder(inputs)[:, 0]
+        probability = encoder.cls_head(encoder.backbone(inputs)).softmax(dim=1)[:, 1]
+    assert probability.std() > 0.01
+    torch.testing.assert_close(found, probability.logit(), rtol=1e-3, atol=1e-4)

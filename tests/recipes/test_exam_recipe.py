@@ -2,12 +2,18 @@
 
 import json
 
+import numpy as np
 import pytest
-from tiny_exam_run import small_exam_recipe
+import torch
+from mmengine.registry import DefaultScope
+from tiny_exam_run import BACKBONE, small_exam_recipe, small_exam_settings
 from tiny_exams import write_tiny_exams
 
+from pe_unified.datasets import FeatureStore
 from pe_unified.engine import ConfigError
+from pe_unified.models.weights import load_checkpoint_safely
 from pe_unified.recipes import load_recipe, run_recipe
+from pe_unified.registry import DATASETS, MODELS
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +77,84 @@ def test_features_come_from_a_step_that_extracts(recipe, tmp_path):
     wrong.write_text(text)
     with pytest.raises(ConfigError, match="takes features of s1_cls, which extracts none"):
         load_recipe(wrong)
+
+
+TWO_STAGES = """
+_base_ = {recipe!r}
+settings = {settings!r}
+step_settings = dict(
+    lungs=dict(max_iters=4, model=dict(backbone={backbone!r})),
+    scores=dict(model=dict(encoder=dict(backbone={backbone!r}))),
+    measured={exams!r},
+    scored={exams!r},
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def two_stages(repository, data, tmp_path_factory):
+    """The recipe of the siamese system, small."""
+    folder = tmp_path_factory.mktemp("two_stages")
+    steps = dict(dataset=dict(steps=dict(count=3)))
+    loaders = {f"{split}_dataloader": steps for split in ("train", "val", "test")}
+    exams = dict(max_iters=2, model=dict(encoder=dict(backbone=BACKBONE)), **loaders)
+    given = dict(
+        recipe=str(repository / "configs/exam/siamese_two_stage.py"),
+        settings=small_exam_settings(),
+        backbone=BACKBONE,
+        exams=exams,
+    )
+    path = folder / "recipe.py"
+    path.write_text(TWO_STAGES.format(**given))
+    return folder / "run", run_recipe(path, folder / "run", str(data), report=lambda _: None)
+
+
+def test_a_classifier_of_lung_chooses_the_slices_of_the_second_stage(two_stages, data):
+    work_dir, summary = two_stages
+    lungs, scores, measured, scored = summary["steps"]
+    assert {"lung/auc", "lung/auc_ci"} <= lungs["metrics"].keys()
+    assert not any(key.startswith("cls/") for key in lungs["metrics"])
+    assert scored["lung_scores_from"] == "scores" and measured["lung_scores_from"] is None
+    # The scored arm rests on what the classifier has seen, too.
+    assert scored["total_slices"] - measured["total_slices"] == lungs["total_slices"] == 16
+    store = FeatureStore(work_dir / scores["features"])
+    cfg = load_checkpoint_safely(work_dir / scored["checkpoint"])["meta"]["cfg"]
+    settings = {**cfg["test_dataloader"]["dataset"], "data_root": str(data), "pipeline": []}
+    with DefaultScope.overwrite_default_scope("pe_unified"):
+        exams = DATASETS.build(settings)
+    for number in range(len(exams)):
+        exam = exams.get_data_info(number)
+        stored = store.read(exam["study_uid"], 12)[:, 0]
+        highest = sorted(np.argsort(-stored, kind="stable")[:3])
+        assert exam["step_ids"] == [f"{exam['study_uid']}.1.{place}" for place in highest]
+    assert "lung AUC" in (work_dir / "summary.md").read_text()
+    assert not (work_dir / "lungs/overlays.png").exists()  # which would be of emboli
+
+
+def test_a_stored_score_is_what_the_classifier_says_of_the_slice(two_stages, data):
+    work_dir, summary = two_stages
+    lungs, scores = summary["steps"][:2]
+    trained = load_checkpoint_safely(work_dir / lungs["checkpoint"])
+    cfg = trained["meta"]["cfg"]
+    with DefaultScope.overwrite_default_scope("pe_unified"):
+        model = MODELS.build(cfg["model"]).eval()
+        slices = DATASETS.build({**cfg["test_dataloader"]["dataset"], "data_root": str(data)})
+    model.load_state_dict(trained["state_dict"])
+    store = FeatureStore(work_dir / scores["features"])
+    for study in ("1.2.12", "1.2.15"):
+        own = [n for n in range(len(slices)) if slices.get_data_info(n)["study_uid"] == study]
+        batch = [slices[number] for number in own]
+        with torch.no_grad():
+            samples = model.test_step({key: [each[key] for each in batch] for key in batch[0]})
+        odds = [float(sample.pred_score[1].logit()) for sample in samples]
+        np.testing.assert_allclose(store.read(study, 12)[:, 0], odds, rtol=2e-3, atol=2e-3)
+
+
+def test_scores_come_from_a_step_that_extracts(repository, tmp_path):
+    text = (repository / "configs/exam/siamese_two_stage.py").read_text()
+    text = text.replace('lung_scores="scores"', 'lung_scores="lungs"')
+    folder = repository / "configs/exam"
+    text = text.replace('config="', f'config="{folder}/')
+    (tmp_path / "wrong.py").write_text(text)
+    with pytest.raises(ConfigError, match="step scored takes features of lungs, which extracts"):
+        load_recipe(tmp_path / "wrong.py")

@@ -141,6 +141,45 @@ class TimmEncoder(BaseModule):
         self._is_init = True
 
 
+@MODELS.register_module()
+class ClassifierEncoder(BaseModule):
+    """A slice classifier's answer: the log-odds of its second class, as the only feature.
+
+    Log-odds, unlike probabilities, still differ where the classifier is sure.
+
+    Args:
+        backbone: config of a :class:`~pe_unified.models.protocols.Backbone`.
+        cls_head: config of a :class:`~pe_unified.models.heads.cls.PEClsHead` of two classes.
+    """
+
+    out_channels = 1
+
+    def __init__(
+        self,
+        backbone: Mapping[str, Any],
+        cls_head: Mapping[str, Any],
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.backbone = MODELS.build(dict(backbone))
+        levels = self.backbone.feature_info
+        given = {"in_channels": levels.channels, "in_strides": levels.strides}
+        self.cls_head = MODELS.build({**given, **cls_head})
+
+    @property
+    def feature_info(self) -> FeatureInfo:
+        return self.backbone.feature_info
+
+    def level_modules(self) -> list[tuple[nn.Module, ...]]:
+        """See :class:`~pe_unified.models.protocols.Levels`."""
+        return self.backbone.level_modules()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """See :class:`~pe_unified.models.protocols.Encoder`; inputs (n, channels, rows, cols)."""
+        logits = self.cls_head(self.backbone(inputs))
+        return logits[:, 1:] - logits[:, :1]
+
+
 def _projection(width: int, projection: int | None, dropout: float) -> nn.Module:
     if projection is None:
         return nn.Identity()
