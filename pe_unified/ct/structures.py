@@ -28,6 +28,8 @@ ARTERIES = ("pulmonary_artery", "lung_arteries")
 #: What is read; all else in a folder or a label map is passed over.
 STRUCTURES = (RIGHT_VENTRICLE, LEFT_VENTRICLE, *ARTERIES)
 
+#: Of an extension of a NIfTI header that TotalSegmentator writes.
+_XML = 0
 #: Two grids are one where no voxel of one lies further from its own in the other, voxels.
 _SAME = 0.1
 #: A mask of which less lies within the study is noted.
@@ -46,6 +48,16 @@ class Structure:
 
     mask: np.ndarray
     start: tuple[int, int, int]
+
+    @classmethod
+    def cut(cls, mask: np.ndarray, start: tuple[int, int, int] = (0, 0, 0)) -> "Structure":
+        """What a mask (slices, rows, cols) holds, whose first voxel is ``start`` of the study."""
+        spans = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+        if not len(spans[0]):
+            return cls(np.zeros((0, 0, 0), dtype=bool), (0, 0, 0))
+        part = mask[tuple(slice(span[0], span[-1] + 1) for span in spans)]
+        first, row, col = (int(span[0]) + at for span, at in zip(spans, start, strict=True))
+        return cls(part.copy(), (first, row, col))
 
     def on(self, start: tuple[int, int, int], shape: tuple[int, int, int]) -> np.ndarray:
         """The part of the study that begins at ``start``: bool of ``shape``, which holds it."""
@@ -107,7 +119,7 @@ def _stored(path: Path) -> Iterator[tuple[str, Path, np.ndarray, np.ndarray]]:
         files = {
             name: file
             for name in STRUCTURES
-            for ending in reversed(NIFTI)
+            for ending in NIFTI
             if (file := path / f"{name}{ending}").is_file()
         }
         if not files:
@@ -136,11 +148,13 @@ def _labels(path: Path) -> dict[str, int]:
         if beside.is_file():
             named = json.loads(beside.read_text("utf-8"))
             return {str(name): int(value) for name, value in named.items()}
-        for extension in nibabel.Nifti1Image.from_filename(path).header.extensions:
-            table = ElementTree.fromstring(extension.content.strip(b"\0 \n"))
+        header = nibabel.Nifti1Image.from_filename(path).header
+        tables = [each for each in header.extensions if each.get_code() == _XML]
+        for table in tables:
+            parsed = ElementTree.fromstring(table.get_content().strip(b"\0 \n"))
             return {
                 (label.text or "").strip(): int(label.attrib["Key"])
-                for label in table.iter("Label")
+                for label in parsed.iter("Label")
             }
     except (OSError, ValueError, KeyError, AttributeError, ElementTree.ParseError) as error:
         cure = 'correct it, as {"heart_ventricle_left": 3}'
@@ -156,7 +170,7 @@ def _laid_over(
     own = turned_affine(affine, turn, stored.shape)
     mask = turn.apply(stored)
     if not mask.any():
-        return Structure(np.zeros((0, 0, 0), dtype=bool), (0, 0, 0)), []
+        return Structure.cut(mask), []
     to_mask = np.linalg.inv(own)
     same = mask.shape == study.shape and _is_same(study, to_mask)
     whole = mask if same else _nearest(mask, to_mask, study)
@@ -173,16 +187,15 @@ def _laid_over(
         inside /= mask.sum() * abs(np.linalg.det(own[:3, :3]))
         if inside < _MOST_INSIDE:
             notes.append(f"{name}: {100 * (1 - inside):.0f} % of its volume lies outside the study")
-    spans = [np.flatnonzero(whole.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    part = whole[tuple(slice(span[0], span[-1] + 1) for span in spans)]
-    first, row, col = (int(span[0]) for span in spans)
-    return Structure(np.ascontiguousarray(part), (first, row, col)), notes
+    return Structure.cut(whole), notes
 
 
 def _is_same(study: CTStudy, to_mask: np.ndarray) -> bool:
     """Whether the corners of every slice lie where a mask of the study's shape has them."""
     count, rows, cols = study.shape
-    corners = [(k, row, col) for k in range(count) for row in (0, rows - 1) for col in (0, cols - 1)]
+    corners = [
+        (k, row, col) for k in range(count) for row in (0, rows - 1) for col in (0, cols - 1)
+    ]
     points = np.array(corners, dtype=np.float64)
     found = study.positions_mm(points) @ to_mask[:3, :3].T + to_mask[:3, 3]
     return bool(np.abs(found - points[:, ::-1]).max() <= _SAME)

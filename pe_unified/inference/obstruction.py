@@ -27,11 +27,7 @@ _SECTION_MM = 4.0
 _BEGIN_MM = 3.0
 #: Half of a voxel's neighbours; the other half are their opposites.
 _NEIGHBOURS = [
-    (i, j, k)
-    for i in (-1, 0, 1)
-    for j in (-1, 0, 1)
-    for k in (-1, 0, 1)
-    if (i, j, k) > (0, 0, 0)
+    (i, j, k) for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1) if (i, j, k) > (0, 0, 0)
 ]
 
 
