@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -193,10 +194,8 @@ def _laid_over(
 def _is_same(study: CTStudy, to_mask: np.ndarray) -> bool:
     """Whether the corners of every slice lie where a mask of the study's shape has them."""
     count, rows, cols = study.shape
-    corners = [
-        (k, row, col) for k in range(count) for row in (0, rows - 1) for col in (0, cols - 1)
-    ]
-    points = np.array(corners, dtype=np.float64)
+    corners = product(range(count), (0, rows - 1), (0, cols - 1))
+    points = np.array(list(corners), dtype=np.float64)
     found = study.positions_mm(points) @ to_mask[:3, :3].T + to_mask[:3, 3]
     return bool(np.abs(found - points[:, ::-1]).max() <= _SAME)
 

@@ -12,7 +12,7 @@ scan is not gated to the heartbeat, the widths are of no one phase. Axial slices
 a slant; four-chamber views give other numbers. RV/LV >= 1 is common without embolism, too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -119,7 +119,7 @@ def _septum(right: np.ndarray, left: np.ndarray, spacing_mm: tuple[float, float]
     return np.argwhere(between)[:, ::-1] * spacing_mm[::-1]
 
 
-def _across(septum: Iterator[np.ndarray]) -> np.ndarray:
+def _across(septum: Iterable[np.ndarray]) -> np.ndarray:
     """Unit vector (x, y) at right angles to the septum."""
     centred = np.concatenate([points - points.mean(axis=0) for points in septum if len(points)])
     return np.linalg.eigh(centred.T @ centred)[1][:, 0]

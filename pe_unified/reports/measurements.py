@@ -68,10 +68,8 @@ def obstruction_in_words(report: Mapping[str, Any]) -> str:
 
 
 def _ratio(study: CTStudy, structures: Structures) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        **{"ratio": None, "reason": None, "right": None, "left": None},
-        "notes": [],
-    }
+    found: dict[str, Any] = dict.fromkeys(("ratio", "reason", "right", "left"))
+    found["notes"] = []
     sides = {"right": RIGHT_VENTRICLE, "left": LEFT_VENTRICLE}
     missing = [side for side, name in sides.items() if name not in structures.masks]
     if missing:
@@ -81,8 +79,8 @@ def _ratio(study: CTStudy, structures: Structures) -> dict[str, Any]:
     start, shape = _around(list(both.values()))
     row_mm, col_mm, _ = study.known_spacing()
     try:
-        masks = (both[side].on(start, shape) for side in sides)
-        measured = measure_ventricles(*masks, (row_mm, col_mm))
+        right, left = (both[side].on(start, shape) for side in ("right", "left"))
+        measured = measure_ventricles(right, left, (row_mm, col_mm))
     except NotMeasurable as reason:
         return found | {"reason": f"not measured: {reason}"}
     ends = [
@@ -110,12 +108,8 @@ def _diameter(diameter: Diameter, start: _Shape) -> dict[str, Any]:
 def _obstruction(
     study: CTStudy, lesions: Sequence[Lesion], tasks: Collection[str], structures: Structures
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "percent": None,
-        "reason": None,
-        "clot_reached_percent": None,
-        "arteries_ml": None,
-    }
+    names = ("percent", "reason", "clot_reached_percent", "arteries_ml")
+    found: dict[str, Any] = dict.fromkeys(names)
     arteries = [structures.masks[name] for name in ARTERIES if name in structures.masks]
     if not arteries:
         return found | {"reason": "not estimated: no arteries are known"}
