@@ -49,7 +49,7 @@ class Obstruction:
 
 @dataclass(frozen=True, eq=False)
 class _Sections:
-    """Cross-sections of a tree by falling distance from its root, mm, one row each.
+    """Cross-sections of a tree by distance from its root, one row each; the root is the first.
 
     Attributes:
         parent: number of the section before it; -1 at the root.
@@ -154,27 +154,22 @@ def _sections(
     _, piece = connected_components(coo_array((np.ones(len(same)), same.T), shape=shape), False)
     # The root is one, though it may be in pieces.
     piece[shell == 0] = piece[shell == 0].max()
-    ordered = reached[np.argsort(-way[reached], kind="stable")]
-    names, first, owner = np.unique(piece[ordered][::-1], return_index=True, return_inverse=True)
-    foremost = ordered[::-1][first]
-    order = np.argsort(-way[foremost], kind="stable")
-    rank = np.empty(len(order), int)
-    rank[order] = np.arange(len(order))
+    ordered = reached[np.argsort(way[reached], kind="stable")]
+    _, first, owner = np.unique(piece[ordered], return_index=True, return_inverse=True)
     section = np.full(len(way), -1)
-    section[ordered[::-1]] = rank[owner]
-    count = np.bincount(section[reached], minlength=len(names))
-    parent = np.array([section[before[v]] if before[v] >= 0 else -1 for v in foremost[order]])
-    start = way[foremost[order]]
-    end = np.zeros(len(names))
+    section[ordered] = np.argsort(np.argsort(first))[owner]
+    foremost = ordered[np.sort(first)]
+    parent = np.array([section[before[each]] if before[each] >= 0 else -1 for each in foremost])
+    count = np.bincount(section[reached])
+    end = np.zeros(len(parent))
     np.maximum.at(end, section[reached], way[reached])
-    for own, upper in enumerate(parent):
-        if upper >= 0:
-            end[upper] = max(end[upper], end[own])
+    for own in range(len(parent) - 1, 0, -1):
+        end[parent[own]] = max(end[parent[own]], end[own])
     return _Sections(
         parent=parent,
         area=count * voxel_mm3 / thick,
-        filled=np.bincount(section[reached], weights=clot[reached], minlength=len(names)) / count,
-        start=start,
+        filled=np.bincount(section[reached], weights=clot[reached]) / count,
+        start=way[foremost],
         end=end,
     )
 
@@ -185,7 +180,7 @@ def _obstructed(sections: _Sections) -> float:
     for own, upper in enumerate(sections.parent):
         following.setdefault(int(upper), []).append(own)
     lost = 0.0
-    waiting = [(own, 1.0, 0.0) for own in following[-1]]
+    waiting = [(0, 1.0, 0.0)]
     while waiting:
         own, flow, blocked = waiting.pop()
         blocked = max(blocked, float(sections.filled[own]))

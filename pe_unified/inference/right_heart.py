@@ -21,7 +21,8 @@ from scipy import ndimage
 
 #: The septum lies no further than this from both ventricles, mm.
 _NEAR_MM = 12.0
-#: Slices count that show at least this share of the longest septum; others show outflow or apex.
+#: Slices count on which both ventricles lie side by side for at least this share of the longest
+#: way on which they do; others show the outflow tract, or an apex.
 _SEPTUM_SHARE = 0.5
 
 
@@ -68,8 +69,8 @@ def measure_ventricles(
 
         d(M, k) = max over p of the length of the longest run of {t : p + t n in M(k)}, mm
 
-    and RV/LV = max_k d(RV, k) / max_k d(LV, k), over the slices that show half the longest
-    septum or more.
+    and RV/LV = max_k d(RV, k) / max_k d(LV, k), over the slices on which both ventricles lie
+    side by side along u for at least half as long as where they do so longest.
 
     Args:
         right, left: bool (slices, rows, cols) of one grid, the insides of the ventricles.
@@ -86,12 +87,15 @@ def measure_ventricles(
         raise NotMeasurable("no slice shows both ventricles")
     rows, cols = (_span((right | left).any(axis=axes)) for axes in ((0, 2), (0, 1)))
     cut = {int(k): (right[k, rows, cols], left[k, rows, cols]) for k in shared}
-    septum = {k: _septum(*both, spacing_mm) for k, both in cut.items()}
-    longest = max(len(points) for points in septum.values())
-    if longest < 2:
+    septum = [_septum(*both, spacing_mm) for both in cut.values()]
+    if max(len(points) for points in septum) < 2:
         raise NotMeasurable("no septum lies between the masks of the ventricles")
-    across = _across(septum.values())
-    seen = [k for k, points in septum.items() if len(points) >= _SEPTUM_SHARE * longest]
+    across = _across(septum)
+    beside = {k: _beside(*both, across, spacing_mm) for k, both in cut.items()}
+    longest = max(beside.values())
+    if longest <= 0:
+        raise NotMeasurable("the masks of the ventricles do not lie side by side")
+    seen = [k for k, mm in beside.items() if mm >= _SEPTUM_SHARE * longest]
     corner = (cols.start, rows.start)
     widest = (
         max((_chord(k, cut[k][side], across, spacing_mm, corner) for k in seen), key=_millimetres)
@@ -125,6 +129,15 @@ def _across(septum: Iterable[np.ndarray]) -> np.ndarray:
     return np.linalg.eigh(centred.T @ centred)[1][:, 0]
 
 
+def _beside(
+    right: np.ndarray, left: np.ndarray, across: np.ndarray, spacing_mm: tuple[float, float]
+) -> float:
+    """How long a way along the septum both ventricles share on a slice, mm; negative for none."""
+    along = np.array([-across[1], across[0]]) * spacing_mm[::-1]
+    ways = [np.argwhere(mask)[:, ::-1] @ along for mask in (right, left)]
+    return float(min(way.max() for way in ways) - max(way.min() for way in ways))
+
+
 def _chord(
     index: int,
     mask: np.ndarray,
@@ -151,7 +164,8 @@ def _chord(
     (lines, first), (_, beyond) = np.nonzero(edges > 0), np.nonzero(edges < 0)
     if not len(first):
         return Diameter(0.0, index, ((0.0, 0.0), (0.0, 0.0)))
-    best = int(np.argmax(beyond - first))
+    longest = np.flatnonzero(beyond - first == (beyond - first).max())
+    best = int(longest[len(longest) // 2])
     ends = []
     for at in (first[best] - 0.5, beyond[best] - 0.5):
         x, y = to_pixel @ (at, lines[best]) + start + corner + 0.5

@@ -48,7 +48,7 @@ def ratio_in_words(report: Mapping[str, Any]) -> str:
         return found["reason"]
     right, left = found["right"], found["left"]
     said = (
-        f"measured in the masks given, {found['ratio']:.2f} "
+        f"{found['ratio']:.2f}, measured in the masks given "
         f"(right {right['diameter_mm']:.1f} mm on slice {right['slice']}, "
         f"left {left['diameter_mm']:.1f} mm on slice {left['slice']})"
     )
