@@ -131,7 +131,7 @@ def _stored(path: Path) -> Iterator[tuple[str, Path, np.ndarray, np.ndarray]]:
             yield name, file, array > 0.5, affine
         return
     if not path.name.lower().endswith(NIFTI):
-        raise DataError(path, "neither a folder nor NIFTI", "give masks as TotalSegmentator does")
+        raise DataError(path, "neither a folder nor NIfTI", "give masks as TotalSegmentator does")
     array, affine = read_nifti(path)
     labels = _labels(path)
     known = [name for name in STRUCTURES if name in labels]

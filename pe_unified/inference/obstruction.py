@@ -77,8 +77,9 @@ def estimate_obstruction(
     The arteries, clots included, are followed from where they are nearest to the right
     ventricle, along the shortest ways inside them. What lies 4 mm of way apart is cut into
     pieces that hang together: cross-sections s of area A(s), of which clots fill the share f(s).
-    Every section goes on in the sections that follow it; among several, those that go on for
-    less than the artery is wide are none. Of the flow w, 1 at the root, each gets its part::
+    Every section goes on in the sections that follow it; among several, those that end within
+    half the width of the artery are its wall, and no branches. Of the flow w, 1 at the root, each
+    branch gets its part::
 
         w(s) = w(parent) A(s) / (sum of A over the sections that follow the parent)
         b(s) = max(b(parent), f(s)),  0 before the root
@@ -110,7 +111,7 @@ def estimate_obstruction(
     thick = max(_SECTION_MM, 1.5 * max(spacing_mm))
     sections = _sections(way, before, edges, clot, thick, voxel_mm3)
     return Obstruction(
-        percent=100 * _obstructed(sections),
+        percent=float(100 * _obstructed(sections)),
         clot_reached=float(clot[reached].sum() / clot.sum()) if clot.any() else None,
         arteries_ml=float(reached.sum()) * voxel_mm3 / 1000,
     )
@@ -188,8 +189,8 @@ def _obstructed(sections: _Sections) -> float:
         if not after:
             lost += flow * blocked
             continue
-        wide = 2 * np.sqrt(sections.area[own] / np.pi)
-        long = [each for each in after if sections.end[each] - sections.start[each] >= wide]
+        radius = np.sqrt(sections.area[own] / np.pi)
+        long = [each for each in after if sections.end[each] - sections.start[each] >= radius]
         kept = long or [max(after, key=lambda each: float(sections.end[each]))]
         total = sections.area[kept].sum()
         waiting += [(each, flow * sections.area[each] / total, blocked) for each in kept]

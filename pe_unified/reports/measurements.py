@@ -63,7 +63,9 @@ def obstruction_in_words(report: Mapping[str, Any]) -> str:
     said = f"{found['percent']:.0f} %: an estimate from masks, not the Qanadli score by a reader"
     reached = found["clot_reached_percent"]
     if reached is not None and reached < 99.5:
-        said += f"; {100 - reached:.0f} % of the lesions' volume lies beyond the arteries given"
+        said += (
+            f"; {100 - reached:.0f} % of the volume of the lesions lies outside the arteries given"
+        )
     return said
 
 
