@@ -9,7 +9,9 @@ cross-sections for their number, and the filled share of a cross-section for "in
 
 Limits. Arteries beyond the mask are not known: where it ends at the hila, as TotalSegmentator's
 pulmonary_artery does, clots beyond it count only as far as they touch it. Arteries that touch in
-the mask are one. A clot that the model misses, or that was no clot, is one here, too.
+the mask are one. Sections need not stand upright in their artery, so that a clot shorter than the
+artery is wide reads low. What the model misses, or takes for a clot, is so here, too. How near a
+reader's score this comes is not known.
 """
 
 from dataclasses import dataclass

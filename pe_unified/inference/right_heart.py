@@ -9,7 +9,8 @@ https://doi.org/10.1016/j.jcmg.2011.04.013).
 
 Limits. The masks decide: trabeculae and papillary muscles count as they were drawn. Where the
 scan is not gated to the heartbeat, the widths are of no one phase. Axial slices cut the heart at
-a slant; four-chamber views give other numbers. RV/LV >= 1 is common without embolism, too.
+a slant; four-chamber views give other numbers. RV/LV >= 1 is common without embolism, too. A
+single chord is measured, so that a spike of a mask widens its ventricle.
 """
 
 from collections.abc import Iterable
