@@ -16,11 +16,15 @@ from pe_unified.recipes import load_recipe
 from pe_unified.recipes.budget import Budget, budget_of, stretched
 
 ROOT = Path(__file__).resolve().parents[1] / "configs"
+SMALL_EXAMS = sorted(ROOT.glob("*/exams.py"))
 RECIPES = sorted(
-    path for room in ("steps", "demo", "results") for path in (ROOT / room).glob("*.py")
+    path
+    for room in ("steps", "demo", "results")
+    for path in (ROOT / room).glob("*.py")
+    if path not in SMALL_EXAMS
 )
 #: Of exams: recipes list steps, all others are configs.
-EXAMS = sorted((ROOT / "exam").glob("*.py"))
+EXAMS = sorted([*(ROOT / "exam").glob("*.py"), *SMALL_EXAMS])
 EXAM_RECIPES = [
     path for path in EXAMS if "\nsteps = [" in path.read_text() or "_shares" in path.stem
 ]

@@ -11,6 +11,7 @@ Examples:
   pe-unified infer /data/case7 --checkpoint model.pth --out reports/case7
   pe-unified infer case.zip --checkpoint model.pth --out reports/case --pseudonymise
   pe-unified infer /data/case7 --checkpoint model.pth --exam-checkpoint exam.pth --out reports/case7
+  pe-unified infer /data/case7 --checkpoint model.pth --structures masks/case7 --out reports/case7
 """
 
 import argparse
@@ -57,6 +58,15 @@ def make_parser() -> argparse.ArgumentParser:
         dest="study_uid",
         help="of several studies in the folder take this one, by its UID or its patient's ID; "
         "newest: that of the latest date",
+    )
+    parser.add_argument(
+        "--structures",
+        type=Path,
+        metavar="PATH",
+        help="masks of the ventricles and the pulmonary arteries, in which the report measures: "
+        "what TotalSegmentator wrote for this study, a folder of NIfTI files "
+        "(heart_ventricle_left.nii.gz, heart_ventricle_right.nii.gz, pulmonary_artery.nii.gz, "
+        "lung_arteries.nii.gz) or one label map with its names",
     )
     return parser
 
@@ -161,6 +171,7 @@ def main() -> None:
         pseudonym_key=key,
         lungs_from=args.lungs,
         lung_mask=args.lung_mask,
+        structures=args.structures,
     )
     with phase("loading the model"):
         predictor = predictor_settings(args).predictor()
@@ -234,12 +245,22 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
         )
     if listed:
         console.print(table)
+    _print_measurements(console, report)
     candidates = len(report["lesions"]) - len(listed)
     if candidates:
         console.print(f"{candidates} candidates, not called", highlight=False)
     seconds = report["seconds"]
     stages = ", ".join(f"{k} {v:.1f}" for k, v in seconds.items() if k != "total")
     console.print(f"{seconds['total']:.1f} s ({stages}). {RESEARCH_LINE}.", highlight=False)
+
+
+def _print_measurements(console: Console, report: dict[str, Any]) -> None:
+    """What is measured in masks of structures, where they were given."""
+    from pe_unified.reports.measurements import obstruction_in_words, ratio_in_words
+
+    if report["measurements"]["structures"]:
+        console.print(f"RV/LV: {ratio_in_words(report)}", highlight=False)
+        console.print(f"arteries: {obstruction_in_words(report)}", highlight=False)
 
 
 def _print_exam_answer(console: Console, report: dict[str, Any]) -> None:

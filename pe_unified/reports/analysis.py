@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pe_unified.ct.opening import open_study
+from pe_unified.ct.structures import Structures, read_structures
 from pe_unified.ct.study import CTStudy
 from pe_unified.errors import DataError
 from pe_unified.inference.exam import predict_exam
@@ -31,6 +32,7 @@ from pe_unified.reports.files import (
 )
 from pe_unified.reports.fingerprint import fingerprint
 from pe_unified.reports.mask_file import write_lungs
+from pe_unified.reports.measurements import measure
 from pe_unified.reports.report import build_report, pseudonym, pseudonymised
 
 #: Fewer slices are no study of the chest, more are not a single scan.
@@ -56,6 +58,8 @@ class AnalysisOptions:
             objects tell the patient.
         lungs_from: of :data:`~pe_unified.options.LUNG_SOURCES`.
         lung_mask: also write the lungs, as ``lungs.nii.gz``.
+        structures: masks of ventricles and arteries of this one study, see
+            :func:`~pe_unified.ct.structures.read_structures`.
     """
 
     series_uid: str | None = None
@@ -64,6 +68,7 @@ class AnalysisOptions:
     pseudonym_key: str | None = None
     lungs_from: str = "auto"
     lung_mask: bool = False
+    structures: Path | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As the report gives them, without the secret."""
@@ -114,7 +119,8 @@ def analyse_study(
 
     Raises:
         SeveralStudies: of several patients or dates, and none is asked for.
-        DataError: the study cannot be read or is none, or ``out`` cannot be written or lies in it.
+        DataError: the study or its masks cannot be read or are none, or ``out`` cannot be written
+            or lies in it.
         CheckpointError: the source of the lungs cannot be used.
     """
     options = options or AnalysisOptions()
@@ -130,6 +136,9 @@ def analyse_study(
         _require_study(study)
         if opened is not None:
             opened(study)
+        structures = Structures()
+        if options.structures is not None:
+            structures = read_structures(options.structures, study)
         watch.lap("opening")
         reader = SliceReader(study)
         first_look = survey(reader, options.every_slice, options.lungs_from)
@@ -141,6 +150,7 @@ def analyse_study(
         candidates = find_lesions(predictions, reader, first_look)
         step_mm = study.known_spacing()[2]
         verdict, lesions = judge_study(predictions, candidates, step_mm, predictor.model)
+        measured = measure(study, lesions, predictor.model.model.tasks, structures)
         watch.lap("lesions")
         answer = None
         if predictor.exam_model is not None:
@@ -160,8 +170,10 @@ def analyse_study(
             verdict,
             predictor,
             settings,
+            measured,
             answer,
         )
+        report["input"]["notes"] += structures.notes
         report["input"]["fingerprint"] = files
         renamed: Callable[[str], str] | None = None
         if options.pseudonym_key is not None:

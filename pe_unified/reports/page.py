@@ -1,7 +1,7 @@
 """The report as one page that needs nothing but a browser: curve, lesions, slices."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -17,6 +17,7 @@ from pe_unified.inference.lesions import Box, Lesion
 from pe_unified.inference.reading import SliceReader
 from pe_unified.reports.exam_block import WORDS, disagreement, exam_call_in_words, percent
 from pe_unified.reports.exam_view import attention_of, in_plain_words, questions
+from pe_unified.reports.measurements import obstruction_in_words, ratio_in_words
 from pe_unified.reports.report import is_listed, looks_for_lesions, verdict_in_words
 from pe_unified.templates import render
 
@@ -77,11 +78,12 @@ def write_page(
         lesions: as in the report, with their pixels.
     """
     count, _, cols = reader.study.shape
-    marks = [_marks(index, lesions, cols) for index in range(count)]
+    chords = _chords(report)
+    marks = [_marks(index, lesions, cols, chords) for index in range(count)]
     first = _first(report, count)
     slices = [
         _entry(report["slices"][index], reader.hu(index), marks[index])
-        for index in _shown(count, lesions, first)
+        for index in _shown(count, lesions, first, {chord["slice"] for chord in chords})
     ]
     listed = [lesion for lesion in lesions if lesion.listed]
     keys = [
@@ -144,6 +146,8 @@ def render_page(
         provenance=_provenance(report),
         left_side=left_side,
         data=data,
+        ratio=ratio_in_words(report),
+        obstruction=obstruction_in_words(report),
         **_exam_answer(report, curve),
     )
 
@@ -176,11 +180,14 @@ def _first(report: Mapping[str, Any], count: int) -> int:
     return report["lesions"][0]["key_slice"] if report["lesions"] else count // 2
 
 
-def _shown(count: int, lesions: Sequence[Lesion], first: int) -> list[int]:
-    """Every slice, or an even part of them, all key slices and the one to begin with."""
+def _shown(
+    count: int, lesions: Sequence[Lesion], first: int, measured: Collection[int] = ()
+) -> list[int]:
+    """Every slice, or an even part of them, all key slices, those in which something is measured
+    and the one to begin with."""
     every = -(-count // _MOST_SLICES)
     keys = {lesion.key_slice for lesion in lesions[:50]}
-    return sorted(set(range(0, count, every)) | keys | {first})
+    return sorted(set(range(0, count, every)) | keys | {first, *measured})
 
 
 def _entry(slice_report: Mapping[str, Any], hu: np.ndarray, marks: str) -> dict[str, Any]:
@@ -206,10 +213,19 @@ def _jpeg(hu: np.ndarray, side: int, quality: int) -> str:
     return base64.b64encode(data.tobytes()).decode()
 
 
-def _marks(index: int, lesions: Sequence[Lesion], cols: int) -> Markup:
-    """Outlines of masks and boxes on a slice, as SVG in pixels of the slice."""
+def _chords(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The measured diameters of the ventricles."""
+    found = report["measurements"]["rv_lv_ratio"]
+    return [found[side] for side in ("right", "left") if found[side] is not None]
+
+
+def _marks(
+    index: int, lesions: Sequence[Lesion], cols: int, chords: Sequence[Mapping[str, Any]]
+) -> Markup:
+    """Outlines of masks, boxes and diameters on a slice, as SVG in pixels of the slice."""
     values = {"index": index, "lesions": lesions, "cols": cols, "outline": _outline}
-    return Markup(render("reports/marks.svg", **values))
+    own = [chord["ends"] for chord in chords if chord["slice"] == index]
+    return Markup(render("reports/marks.svg", **values, chords=own))
 
 
 def _outline(pixels: np.ndarray, cols: int) -> str:

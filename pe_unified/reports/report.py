@@ -21,7 +21,7 @@ from pe_unified.inference.survey import Survey
 from pe_unified.reports.exam_block import exam_model_block
 from pe_unified.version import __version__
 
-SCHEMA_VERSION = "1.6"
+SCHEMA_VERSION = "1.7"
 #: How the notes of a study name a series.
 _SERIES = re.compile(r"\bseries ([^\s,:(#]+)")
 
@@ -35,12 +35,14 @@ def build_report(
     verdict: Verdict,
     predictor: StudyPredictor,
     settings: Mapping[str, Any],
+    measurements: Mapping[str, Any],
     answer: ExamAnswer | None = None,
 ) -> dict[str, Any]:
     """Everything that is said of a study but the time it took. Carries no file name and no
     patient, UIDs only. The verdict is read here, not made.
 
     Args:
+        measurements: of :func:`~pe_unified.reports.measurements.measure`.
         answer: of the predictor's exam model, where it has one.
     """
     model = predictor.model
@@ -72,7 +74,7 @@ def build_report(
         "exam_model": None
         if predictor.exam_model is None or answer is None
         else exam_model_block(predictor.exam_model, answer, verdict.positive),
-        "measurements": _measurements(lesions, model),
+        "measurements": dict(measurements),
         "lesions": [_lesion(lesion, study) for lesion in lesions],
         "slices": _slices(study, predictions, lesions, verdict),
     }
@@ -162,19 +164,6 @@ def _exam(
             for first, last in verdict.stretches
         ],
         "rule": f"{rule}; scores rank, they are not calibrated",
-    }
-
-
-def _measurements(lesions: Sequence[Lesion], model: InferenceModel) -> dict[str, Any]:
-    """What is measured in the images, and why the rest is not."""
-    volumes = [lesion.volume_ml or 0.0 for lesion in lesions if lesion.listed]
-    return {
-        "clot_volume_ml": _rounded(sum(volumes)) if "seg" in model.model.tasks else None,
-        "obstruction": {"percent": None, "reason": "not estimated: no arteries are known"},
-        "rv_lv_ratio": {
-            "ratio": None,
-            "reason": "not measured: no mask of the ventricles is given",
-        },
     }
 
 

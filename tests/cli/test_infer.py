@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 
+import nibabel
 import numpy as np
 import pydicom
 import pytest
@@ -176,3 +177,19 @@ def test_what_is_not_there_is_named_first(command, checkpoint, tmp_path):
         done = command("infer", study, "--checkpoint", checkpoint, "--out", result)
         assert done.stderr == f"error: {none}: no such file or folder; check the path\n"
         assert not result.exists()
+
+
+def test_masks_of_structures_are_read_and_wrong_ones_refused(run, painted_set, tmp_path):
+    folder = sorted((painted_set[1].parent / "CT_scans").iterdir())[0]
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    refused = run(folder, tmp_path / "out", "--structures", masks)
+    assert refused.returncode == 1 and "none of heart_ventricle_right.nii.gz" in refused.stderr
+    with open_study(folder) as study:
+        affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ study.affine_lps()
+        empty = np.zeros(study.shape[::-1], np.uint8)
+    nibabel.save(nibabel.Nifti1Image(empty, affine), masks / "heart_ventricle_left.nii.gz")
+    done = run(folder, tmp_path / "out", "--structures", masks)
+    assert done.returncode == 0, done.stderr
+    assert "RV/LV: not measured: no mask of the right ventricle is given" in done.stdout
+    assert "arteries: not estimated: no arteries are known" in done.stdout

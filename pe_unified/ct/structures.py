@@ -1,0 +1,223 @@
+"""Masks of structures that another program found in a study, laid over its slices.
+
+They are read as TotalSegmentator (Wasserthal et al. 2023, https://doi.org/10.1148/ryai.230024)
+writes them: a folder with one NIfTI per structure, or with ``--ml`` one label map, whose header
+names the labels.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from xml.etree import ElementTree
+
+import nibabel
+import numpy as np
+
+from pe_unified.ct.grids import turn_of, turned_affine
+from pe_unified.ct.study import CTStudy
+from pe_unified.ct.volume_files import read_nifti
+from pe_unified.errors import DataError
+from pe_unified.options import NIFTI
+
+RIGHT_VENTRICLE, LEFT_VENTRICLE = "heart_ventricle_right", "heart_ventricle_left"
+#: Pulmonary arteries: those of the mediastinum (task heartchambers_highres, or total of its first
+#: version), and those of the lungs (task lung_vessels).
+ARTERIES = ("pulmonary_artery", "lung_arteries")
+#: What is read; all else in a folder or a label map is passed over.
+STRUCTURES = (RIGHT_VENTRICLE, LEFT_VENTRICLE, *ARTERIES)
+
+#: Of an extension of a NIfTI header that TotalSegmentator writes.
+_XML = 0
+#: Two grids are one where no voxel of one lies further from its own in the other, voxels.
+_SAME = 0.1
+#: A mask of which less lies within the study is noted.
+_MOST_INSIDE = 0.98
+_CURE = "give the masks of this study, or leave --structures out"
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """A mask on the grid of a study, cut to what it holds.
+
+    Attributes:
+        mask: bool (slices, rows, cols); empty where the mask is.
+        start: (slice, row, col) of its first voxel in the study.
+    """
+
+    mask: np.ndarray
+    start: tuple[int, int, int]
+
+    @classmethod
+    def cut(cls, mask: np.ndarray, start: tuple[int, int, int] = (0, 0, 0)) -> "Structure":
+        """What a mask (slices, rows, cols) holds, whose first voxel is ``start`` of the study."""
+        spans = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+        if not len(spans[0]):
+            return cls(np.zeros((0, 0, 0), dtype=bool), (0, 0, 0))
+        part = mask[tuple(slice(span[0], span[-1] + 1) for span in spans)]
+        first, row, col = (int(span[0]) + at for span, at in zip(spans, start, strict=True))
+        return cls(part.copy(), (first, row, col))
+
+    def on(self, start: tuple[int, int, int], shape: tuple[int, int, int]) -> np.ndarray:
+        """The part of the study that begins at ``start``: bool of ``shape``, which holds it."""
+        whole = np.zeros(shape, dtype=bool)
+        where = tuple(
+            slice(own - first, own - first + size)
+            for own, first, size in zip(self.start, start, self.mask.shape, strict=True)
+        )
+        whole[where] = self.mask
+        return whole
+
+    @property
+    def stop(self) -> tuple[int, int, int]:
+        """(slice, row, col) beyond its last voxel."""
+        first, row, col = (a + n for a, n in zip(self.start, self.mask.shape, strict=True))
+        return first, row, col
+
+
+@dataclass(frozen=True, eq=False)
+class Structures:
+    """Those that were given, by name, and in words what had to be done to them."""
+
+    masks: Mapping[str, Structure] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def read_structures(path: Path, study: CTStudy) -> Structures:
+    """Read those of :data:`STRUCTURES` that a folder or a label map holds.
+
+    A mask on the grid of the study is taken as it is; of any other the nearest voxel is taken,
+    and noted.
+
+    Args:
+        path: a folder of NIfTI files named after their structures, or a NIfTI label map. Its
+            labels are named by TotalSegmentator in its header, or in a JSON file beside it of
+            the same name, as ``{"heart_ventricle_left": 3}``.
+        study: over which they are laid.
+
+    Raises:
+        DataError: nothing there, unreadable, none of the structures, no names for the labels, a
+            mask that does not overlap the study, or a study that does not say where it lies.
+    """
+    if not study.placed:
+        reason = "the study does not say where it lies, so no mask can be laid over it"
+        raise DataError(path, reason, "leave --structures out, or export the study again")
+    masks, notes = {}, []
+    for name, file, stored, affine in _stored(path):
+        structure, said = _laid_over(study, name, file, stored, affine)
+        masks[name] = structure
+        notes += said
+    return Structures(masks, tuple(notes))
+
+
+def _stored(path: Path) -> Iterator[tuple[str, Path, np.ndarray, np.ndarray]]:
+    """Name, file, bool array (i, j, k) and affine to LPS mm of each structure."""
+    if not path.exists():
+        raise DataError(path, "no such file or folder", "check --structures")
+    if path.is_dir():
+        files = {
+            name: file
+            for name in STRUCTURES
+            for ending in NIFTI
+            if (file := path / f"{name}{ending}").is_file()
+        }
+        if not files:
+            reason = f"none of {', '.join(f'{name}.nii.gz' for name in STRUCTURES)}"
+            raise DataError(path, reason, "run TotalSegmentator's task heartchambers_highres")
+        for name, file in files.items():
+            array, affine = read_nifti(file)
+            yield name, file, array > 0.5, affine
+        return
+    if not path.name.lower().endswith(NIFTI):
+        raise DataError(path, "neither a folder nor NIfTI", "give masks as TotalSegmentator does")
+    array, affine = read_nifti(path)
+    labels = _labels(path)
+    known = [name for name in STRUCTURES if name in labels]
+    if not known:
+        reason = f"names none of {', '.join(STRUCTURES)}"
+        raise DataError(path, reason, "name its labels in a JSON file beside it")
+    for name in known:
+        yield name, path, array == labels[name], affine
+
+
+def _labels(path: Path) -> dict[str, int]:
+    """Labels of a map by name: of the JSON beside it, else of its header."""
+    beside = path.with_name(re.sub(r"\.nii(\.gz)?$", ".json", path.name, flags=re.IGNORECASE))
+    try:
+        if beside.is_file():
+            named = json.loads(beside.read_text("utf-8"))
+            return {str(name): int(value) for name, value in named.items()}
+        header = nibabel.Nifti1Image.from_filename(path).header
+        tables = [each for each in header.extensions if each.get_code() == _XML]
+        for table in tables:
+            parsed = ElementTree.fromstring(table.get_content().strip(b"\0 \n"))
+            return {
+                (label.text or "").strip(): int(label.attrib["Key"])
+                for label in parsed.iter("Label")
+            }
+    except (OSError, ValueError, KeyError, AttributeError, ElementTree.ParseError) as error:
+        cure = 'correct it, as {"heart_ventricle_left": 3}'
+        raise DataError(path, "unreadable names of labels", cure, error) from error
+    return {}
+
+
+def _laid_over(
+    study: CTStudy, name: str, file: Path, stored: np.ndarray, affine: np.ndarray
+) -> tuple[Structure, list[str]]:
+    """A stored mask on the grid of a study, and notes on it."""
+    turn = turn_of(affine)
+    own = turned_affine(affine, turn, stored.shape)
+    mask = turn.apply(stored)
+    if not mask.any():
+        return Structure.cut(mask), []
+    to_mask = np.linalg.inv(own)
+    same = mask.shape == study.shape and _is_same(study, to_mask)
+    whole = mask if same else _nearest(mask, to_mask, study)
+    if not whole.any():
+        raise DataError(file, f"{name} does not overlap the study", _CURE)
+    notes = []
+    if not same:
+        col, row, step = np.linalg.norm(own[:3, :3], axis=0)
+        notes.append(
+            f"{name}: nearest voxels of a mask of {mask.shape[0]} x {mask.shape[1]} x "
+            f"{mask.shape[2]} voxels of {step:.2f} x {row:.2f} x {col:.2f} mm"
+        )
+        inside = whole.sum() * abs(np.linalg.det(study.affine_lps()[:3, :3]))
+        inside /= mask.sum() * abs(np.linalg.det(own[:3, :3]))
+        if inside < _MOST_INSIDE:
+            notes.append(f"{name}: {100 * (1 - inside):.0f} % of its volume lies outside the study")
+    return Structure.cut(whole), notes
+
+
+def _is_same(study: CTStudy, to_mask: np.ndarray) -> bool:
+    """Whether the corners of every slice lie where a mask of the study's shape has them."""
+    count, rows, cols = study.shape
+    corners = product(range(count), (0, rows - 1), (0, cols - 1))
+    points = np.array(list(corners), dtype=np.float64)
+    found = study.positions_mm(points) @ to_mask[:3, :3].T + to_mask[:3, 3]
+    return bool(np.abs(found - points[:, ::-1]).max() <= _SAME)
+
+
+def _nearest(mask: np.ndarray, to_mask: np.ndarray, study: CTStudy) -> np.ndarray:
+    """The voxel of a mask nearest to each of the study: bool of the study's shape."""
+    count, rows, cols = study.shape
+    starts = study.positions_mm(np.array([[k, 0, 0] for k in range(count)], dtype=np.float64))
+    starts = starts @ to_mask[:3, :3].T + to_mask[:3, 3]
+    along_col, along_row = (to_mask[:3, :3] @ study.affine_lps()[:3, :2]).T
+    in_slice = (
+        np.arange(rows)[:, None, None] * along_row + np.arange(cols)[None, :, None] * along_col
+    )
+    limits = np.array(mask.shape[::-1])
+    found = np.zeros(study.shape, dtype=bool)
+    reach = in_slice.reshape(-1, 3)
+    low, high = reach.min(axis=0), reach.max(axis=0)
+    for index, start in enumerate(starts):
+        if (start + high < -0.5).any() or (start + low > limits - 0.5).any():
+            continue
+        at = np.rint(start + in_slice).astype(np.int64)
+        inside = ((at >= 0) & (at < limits)).all(axis=-1)
+        col, row, level = at[inside].T
+        found[index][inside] = mask[level, row, col]
+    return found
