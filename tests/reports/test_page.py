@@ -125,7 +125,11 @@ def test_the_browser_shows_it_and_runs_without_an_error(page, tmp_path):
 def test_keys_marks_and_lesions_move_the_scroller(page, tmp_path):
     """The page's own script, driven by events."""
     path, report = page
+    keys = [lesion["key_slice"] for lesion in report["lesions"]]
+    first = max(keys)
     probe = """<script>
+    document.querySelectorAll("tr.jump")[LESION].click();
+    document.activeElement.blur();
     const seen = [];
     const viewer = document.getElementById("picture");
     const note = () => seen.push(document.getElementById("where").textContent.split(",")[0]);
@@ -145,17 +149,17 @@ def test_keys_marks_and_lesions_move_the_scroller(page, tmp_path):
     scrolls.push(press(viewer, "PageDown"), press(viewer, "PageDown"), press(viewer, "ArrowUp"));
     scrolls.push(turn(), press(viewer, "Home"));
     seen.push(scrolls.map(Number).join(""));
-    document.querySelector("tr.jump").click(); note();
+    document.querySelectorAll("tr.jump")[LESION].click(); note();
     const box = document.getElementById("labels");
     box.checked = false; box.dispatchEvent(new Event("change"));
     seen.push(document.getElementById("scroller").className);
     document.title = seen.join("|");
     </script></body>"""
     copy = tmp_path / "probe.html"
+    probe = probe.replace("LESION", str(keys.index(first)))
     copy.write_text(path.read_text().replace("</body>", probe))
     done = browser(f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", copy.as_uri())
     title = html.unescape(re.search(r"<title>(.*?)</title>", done.stdout)[1]).split("|")
-    first = report["lesions"][0]["key_slice"]
     once, twice = max(first - 10, 0), max(first - 20, 0)
     assert title[:3] == [f"Slice {first}"] * 3 and once < first
     moved = (once, twice, twice + 1, twice + 2, twice + 2)
