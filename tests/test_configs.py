@@ -26,7 +26,9 @@ RECIPES = sorted(
 #: Of exams: recipes list steps, all others are configs.
 EXAMS = sorted([*(ROOT / "exam").glob("*.py"), *SMALL_EXAMS])
 EXAM_RECIPES = [
-    path for path in EXAMS if "\nsteps = [" in path.read_text() or "_shares" in path.stem
+    path
+    for path in EXAMS
+    if path in SMALL_EXAMS or "\nsteps = [" in path.read_text() or "_shares" in path.stem
 ]
 CONFIGS = sorted(
     [*ROOT.glob("*.py"), *(ROOT / "ablations").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]

@@ -1,5 +1,7 @@
 """The four exam systems, small, on one set, beside the highest slice of the core's classifier.
 
+Networks of slices start from the classifier's backbone; the forms "as published" from scratch.
+
 pe-unified steps demo/exams --data-root data/exam_demo/rsna --jobs 2
 
 Time: not measured.
@@ -7,7 +9,7 @@ Result: not known.
 """
 
 network = dict(depth=18, base_channels=24)
-images = dict(model=dict(encoder=dict(backbone=network, evidence_channels=32)))
+images = dict(backbone=network, evidence_channels=32)
 # The highest slice of an exam is its answer.
 of_exams = dict(type="SlicesToExamMetric", score="max")
 slices = dict(
@@ -16,17 +18,23 @@ slices = dict(
     lr=2e-3,
     model=dict(
         backbone=network,
-        # The masks, where they are known, also teach the classification where to look.
-        cls_head=dict(levels=(-4, -3, -2, -1), dropout=0.0, evidence_channels=32, mask_weight=1.0),
+        cls_head=dict(levels=(-4, -3, -2, -1), dropout=0.0, evidence_channels=32),
     ),
     val_evaluator=[dict(type="SliceMetric", resamples=0), dict(**of_exams, resamples=0)],
     test_evaluator=[dict(type="SliceMetric"), of_exams],
 )
-chunks = dict(max_iters=300, batch_size=8, lr=2e-3, model=dict(encoder=dict(base_channels=16)))
-whole_exams = dict(max_iters=160, batch_size=3, accumulate=1, lr=2e-3)
-on_features = dict(max_iters=200, batch_size=16, lr=2e-3, warmup_iters=20)
+chunks = dict(
+    input_size=(72, 96),
+    max_iters=200,
+    batch_size=8,
+    lr=2e-3,
+    model=dict(encoder=dict(base_channels=16)),
+)
+whole_exams = dict(max_iters=120, batch_size=3, accumulate=1, lr=1e-3)
+on_features = dict(max_iters=200, batch_size=16, accumulate=1, lr=2e-3)
 of_chunks = dict(**on_features, model=dict(in_channels=128))
 of_slices = dict(**on_features, model=dict(in_channels=194, aggregator=dict(width=64)))
+few_slices = dict(train_dataloader=dict(dataset=dict(max_steps=24)))
 from_slices = {
     "encoder.backbone:backbone": "slices_maximum",
     "encoder.evidence:cls_head.evidence": "slices_maximum",
@@ -35,6 +43,8 @@ from_slices = {
 settings = dict(
     pretrained=None,
     input_size=(96, 128),
+    windows=["embolus", "pe", "lung"],
+    neighbours=0,
     num_workers=0,
     warmup_iters=20,
     default_hooks=dict(checkpoint=dict(interval=100)),
@@ -62,23 +72,45 @@ steps = [
         features="chunk_features",
         settings=of_chunks,
     ),
-    # Half of the exams have no slice labels.
+    # Labels of slices and of exams together.
+    dict(
+        name="semi_weak_published",
+        config="../exam/semi_weak_published.py",
+        settings=dict(
+            **whole_exams,
+            **few_slices,
+            frozen_stages=-1,
+            model=dict(
+                encoder=dict(
+                    _delete_=True,
+                    type="BackboneEncoder",
+                    backbone=dict(type="PEResNet", **network),
+                    projection=64,
+                )
+            ),
+        ),
+    ),
     dict(
         name="semi_weak",
         config="../exam/semi_weak.py",
-        settings=dict(
-            **whole_exams,
-            **images,
-            train_dataloader=dict(dataset=dict(max_steps=24)),
-            masked_label_portion=0.5,
-            masked_label_mode="exams",
-        ),
+        reuse=from_slices,
+        settings=dict(**whole_exams, **few_slices, model=dict(encoder=images)),
     ),
     # Pairs of the slices with most lung.
     dict(
+        name="siamese_published",
+        config="../exam/siamese_published.py",
+        settings=dict(
+            **whole_exams,
+            windows=["lung", "pe", "mediastinal"],
+            model=dict(encoder=dict(widths=(8, 16, 16, 32, 64), out_channels=64)),
+        ),
+    ),
+    dict(
         name="siamese",
         config="../exam/siamese.py",
-        settings=dict(**whole_exams, **images),
+        reuse=from_slices,
+        settings=dict(**whole_exams, model=dict(encoder=images)),
     ),
     # Winner-style: features of the slice model, exams from these, and the heart apart.
     dict(
@@ -86,7 +118,7 @@ steps = [
         config="../exam/winner_features.py",
         extract=True,
         reuse=from_slices,
-        settings=images,
+        settings=dict(model=dict(encoder=images)),
     ),
     dict(
         name="winner",
@@ -99,7 +131,7 @@ steps = [
         config="../exam/winner_heart_features.py",
         extract=True,
         reuse=from_slices,
-        settings=images,
+        settings=dict(windows=[(50, 350)] * 3, model=dict(encoder=images)),
     ),
     dict(
         name="winner_heart",
@@ -114,5 +146,7 @@ comparisons = [
     ("exam/auc", "slices_maximum", "siamese"),
     ("exam/auc", "slices_maximum", "winner"),
     ("exam/auc", "two_phase_published", "two_phase_gru"),
+    ("exam/auc", "semi_weak_published", "semi_weak"),
+    ("exam/auc", "siamese_published", "siamese"),
 ]
 arms = ("reference", "system")
