@@ -92,11 +92,11 @@ def read_config(args: argparse.Namespace, of_checkpoint: bool = False) -> "Confi
     Args:
         of_checkpoint: with the network and the input that ``args.checkpoint`` was trained with.
     """
+    from pe_unified.checkpoints import config_of, load_checkpoint_safely
     from pe_unified.config_files import find_config
     from pe_unified.engine import load_config
     from pe_unified.engine.config import read_python_config
     from pe_unified.models.known_parts import for_answers
-    from pe_unified.models.weights import config_of, load_checkpoint_safely
 
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     overrides = dict(args.cfg_options or {})

@@ -12,6 +12,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
+from pe_unified.checkpoints import load_checkpoint_safely, training_data
 from pe_unified.disclaimer import training_notice
 from pe_unified.engine.config import HEAD_OF_METRIC, ConfigError, listed_metrics
 from pe_unified.engine.knobs import kind_of
@@ -20,7 +21,6 @@ from pe_unified.evaluation.metrics import PatientMetric, as_json, fix_thresholds
 from pe_unified.evaluation.tables import Table
 from pe_unified.files import write_text
 from pe_unified.models.image_network import without_start
-from pe_unified.models.weights import load_checkpoint_safely, training_data
 from pe_unified.registry import HOOKS
 
 

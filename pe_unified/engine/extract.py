@@ -15,24 +15,22 @@ from mmengine.logging import print_log
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from pe_unified.checkpoints import (
+    load_checkpoint_safely,
+    save_atomically,
+    tensors_of,
+    training_data,
+)
 from pe_unified.datasets.exam_dataset import PEExamDataset
 from pe_unified.datasets.feature_store import FeatureSource, FeatureStore, digest_of_tensors
 from pe_unified.datasets.slice_dataset import Draw
 from pe_unified.engine.config import ConfigError, annotation_files
 from pe_unified.engine.loaders import loaders_tell, watch_loader
 from pe_unified.engine.part_errors import building
-from pe_unified.engine.runner import save_atomically
 from pe_unified.errors import UserError
 from pe_unified.memory import keep_freed_memory
 from pe_unified.models.exam_batches import STEPS_AT_ONCE, encode_steps
-from pe_unified.models.weights import (
-    load_checkpoint_safely,
-    names_of_rule,
-    reuse_weights,
-    take_over,
-    tensors_of,
-    training_data,
-)
+from pe_unified.models.weights import names_of_rule, reuse_weights, take_over
 from pe_unified.precision import autocast
 from pe_unified.progress import track
 from pe_unified.registry import DATASETS, MODELS

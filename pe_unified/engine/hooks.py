@@ -1,7 +1,6 @@
 """What happens around the iterations: checkpoints, the mean loss, a guard against NaN."""
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,20 +11,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
+from pe_unified.checkpoints import checkpoints_of
 from pe_unified.engine.config import ConfigError
 from pe_unified.registry import HOOKS
-
-_ITERATION = re.compile(r"iter_(\d+)\.pth")
-
-
-def checkpoints_of(work_dir: str | Path) -> list[Path]:
-    """The regular checkpoints of a run, oldest first; a copy of another name is none of them."""
-    found = {
-        path: int(match.group(1))
-        for path in Path(work_dir).glob("iter_*.pth")
-        if (match := _ITERATION.fullmatch(path.name))
-    }
-    return sorted(found, key=lambda path: found[path])
 
 
 @HOOKS.register_module()

@@ -9,21 +9,21 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from pe_unified.checkpoints import (
+    CheckpointError,
+    config_of,
+    load_checkpoint_safely,
+    save_atomically,
+    training_data,
+)
 from pe_unified.disclaimer import unique
 from pe_unified.engine.evaluate import validate_checkpoint
 from pe_unified.engine.knobs import kind_of
-from pe_unified.engine.runner import save_atomically
 from pe_unified.engine.whole_exam_model import with_encoder
 from pe_unified.evaluation.verdict import choose_exam_thresholds
 from pe_unified.inference.converted import judge_exams, whole_exams
 from pe_unified.inference.model import load_model
 from pe_unified.inference.predictor import StudyPredictor
-from pe_unified.models.weights import (
-    CheckpointError,
-    config_of,
-    load_checkpoint_safely,
-    training_data,
-)
 from pe_unified.registry import DATASETS
 
 #: What the config says of the machine that it ran on.

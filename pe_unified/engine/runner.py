@@ -2,9 +2,7 @@
 
 import itertools
 import logging
-import os
 import time
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,26 +17,26 @@ from mmengine.runner.checkpoint import weights_to_cpu
 from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
+from pe_unified.checkpoints import (
+    checkpoints_of,
+    load_checkpoint_safely,
+    newest_checkpoint,
+    save_atomically,
+    tensors_of,
+    training_data,
+)
 from pe_unified.datasets import training_sources
 from pe_unified.disclaimer import unique
 from pe_unified.engine.config import ConfigError
-from pe_unified.engine.hooks import checkpoints_of
 from pe_unified.engine.knobs import changed_knobs
 from pe_unified.engine.launchers import join_processes
 from pe_unified.engine.loaders import loaders_tell, watch_loader
 from pe_unified.engine.logs import with_stores
 from pe_unified.engine.part_errors import building, require_labels
 from pe_unified.engine.random_state import gather_random_states, restore_random_state
-from pe_unified.files import appearing
 from pe_unified.memory import give_back_freed_memory
 from pe_unified.models.image_network import image_network
-from pe_unified.models.weights import (
-    load_checkpoint_safely,
-    reuse_weights,
-    take_over,
-    tensors_of,
-    training_data,
-)
+from pe_unified.models.weights import reuse_weights, take_over
 from pe_unified.version import __version__
 
 _RUN_NUMBERS = itertools.count(1)
@@ -351,27 +349,6 @@ def features_key(dataset: Any) -> str | None:
     return store.key if store else None
 
 
-def save_atomically(checkpoint: dict, path: Path) -> None:
-    """Write beside ``path``, flush to disk, rename: the file is whole or not there."""
-    for left in path.parent.glob(".*.pth.*.part"):  # by a run that was killed
-        left.unlink()
-    with appearing(path) as partial, partial.open("wb") as file:
-        torch.save(checkpoint, file)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def newest_checkpoint(work_dir: str | Path) -> str | None:
-    """The ``iter_*.pth`` with the highest number that is whole, or None.
-
-    A file cut short (by a full disk, or a copy that broke off) is passed over.
-    """
-    for path in reversed(checkpoints_of(work_dir)):
-        if is_whole(path):
-            return str(path)
-    return None
-
-
 def refuse_used(work_dir: str | Path) -> None:
     """A new run among the checkpoints of an earlier one would lose its own to theirs."""
     found = checkpoints_of(work_dir)
@@ -380,12 +357,3 @@ def refuse_used(work_dir: str | Path) -> None:
             f"{work_dir} holds {found[-1].name} of an earlier run; go on with it by --resume, "
             "name another --work-dir, or remove the folder"
         )
-
-
-def is_whole(path: str | Path) -> bool:
-    """Whether every part of a checkpoint file reads back with its checksum."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, OSError):
-        return False

@@ -7,13 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
-from pe_unified.datasets.feature_store import FeatureStore, digest_of_tensors
-from pe_unified.models.weights import (
+from pe_unified.checkpoints import (
     CheckpointError,
     load_checkpoint_safely,
     tensors_of,
     training_data,
 )
+from pe_unified.datasets.feature_store import FeatureStore, digest_of_tensors
 
 _SPLITS = ("train", "val", "test")
 #: What the top level of a config says of the input.
@@ -43,7 +43,7 @@ def with_encoder(
     Args:
         settings: config of the model, with the folder of its ``features``.
         tensors: its weights, by name.
-        trust: see :func:`~pe_unified.models.weights.load_checkpoint_safely`.
+        trust: see :func:`~pe_unified.checkpoints.load_checkpoint_safely`.
 
     Raises:
         FeatureError: the features are not there.

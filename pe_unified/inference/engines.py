@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pe_unified.checkpoints import CheckpointError
 from pe_unified.models.slice_model import PEUnified
-from pe_unified.models.weights import CheckpointError
 from pe_unified.options import BACKENDS
 from pe_unified.precision import autocast
 from pe_unified.version import __version__

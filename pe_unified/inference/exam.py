@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pe_unified.checkpoints import CheckpointError
 from pe_unified.ct.exam_labels import EXAM_TARGETS, EXAM_WEIGHTS, with_sides_exchanged
 from pe_unified.ct.lungs import share_of_every_slice
 from pe_unified.datasets.exam_loading import with_stack
@@ -22,7 +23,6 @@ from pe_unified.inference.reading import Progress, SliceReader, ahead
 from pe_unified.inference.stored_model import read_model, usable_device
 from pe_unified.inference.survey import Survey
 from pe_unified.models.exam_model import PEExam
-from pe_unified.models.weights import CheckpointError
 from pe_unified.options import BATCH_SIZE
 from pe_unified.precision import autocast, fastest_precision
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pe_unified.checkpoints import CheckpointError
 from pe_unified.files import write_text
 from pe_unified.inference.engines import (
     MANIFEST,
@@ -23,7 +24,6 @@ from pe_unified.inference.engines import (
     part_names,
 )
 from pe_unified.inference.model import InferenceModel
-from pe_unified.models.weights import CheckpointError
 from pe_unified.version import __version__
 
 #: Logits may differ by this much in fp32, relative to their size (at least 1).

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from skimage.measure import block_reduce
 
+from pe_unified.checkpoints import CheckpointError
 from pe_unified.ct.lungs import search_grid
 from pe_unified.inference.reading import SliceReader
-from pe_unified.models.weights import CheckpointError
 from pe_unified.options import LUNG_SOURCES
 
 #: The model for lungs of any pathology, as lungmask's releases name it.

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
+from pe_unified.checkpoints import CheckpointError
 from pe_unified.datasets.slice_transforms import ResizeSlice
 from pe_unified.evaluation.verdict import threshold_as_written
 from pe_unified.inference.engines import Engine, exported_folder, open_engine
 from pe_unified.inference.stored_model import read_model, usable_device
 from pe_unified.models.slice_model import PEUnified
-from pe_unified.models.weights import CheckpointError
 from pe_unified.precision import autocast, fastest_precision
 from pe_unified.tasks import TASKS
 

@@ -13,6 +13,7 @@ from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings
 from torch import nn
 
+from pe_unified.checkpoints import CheckpointError, config_of, load_checkpoint_safely, training_data
 from pe_unified.datasets.slice_dataset import FINDINGS
 from pe_unified.disclaimer import training_notice
 from pe_unified.errors import one_line
@@ -22,12 +23,6 @@ from pe_unified.models.exam_model import PEExam
 from pe_unified.models.image_network import without_start
 from pe_unified.models.known_parts import for_answers
 from pe_unified.models.slice_model import PEUnified
-from pe_unified.models.weights import (
-    CheckpointError,
-    config_of,
-    load_checkpoint_safely,
-    training_data,
-)
 from pe_unified.registry import MODELS, TASK_UTILS, TRANSFORMS
 
 Model = TypeVar("Model", bound=nn.Module)

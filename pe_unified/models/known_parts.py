@@ -8,7 +8,7 @@ from typing import Any
 import mmdet.registry
 import mmengine.registry
 
-from pe_unified.models.weights import CheckpointError
+from pe_unified.checkpoints import CheckpointError
 from pe_unified.registry import MODELS, TASK_UTILS, TRANSFORMS
 
 _SCOPED = re.compile(r"^((pe_unified|mmengine|mmdet)\.)?\w+$")

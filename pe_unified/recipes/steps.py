@@ -12,14 +12,14 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 
+from pe_unified.checkpoints import checkpoints_of, newest_checkpoint
 from pe_unified.engine.config import ConfigError, absent_head, annotation_files, load_config
 from pe_unified.engine.evaluate import evaluate_checkpoint, write_json, write_metrics
 from pe_unified.engine.extract import extract
-from pe_unified.engine.hooks import checkpoints_of
 from pe_unified.engine.knobs import apply_knobs, changed_knobs
 from pe_unified.engine.launchers import join_processes
 from pe_unified.engine.overlays import KeepViewsHook
-from pe_unified.engine.runner import PERunner, newest_checkpoint
+from pe_unified.engine.runner import PERunner
 from pe_unified.files import write_text
 from pe_unified.jobs import Job, Report, run_jobs
 from pe_unified.progress import phase

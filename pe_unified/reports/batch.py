@@ -21,6 +21,7 @@ import cv2
 import torch
 from filelock import FileLock, Timeout
 
+from pe_unified.checkpoints import CheckpointError
 from pe_unified.csv_files import csv_text
 from pe_unified.ct.exam_labels import EXAM_WEIGHTS
 from pe_unified.ct.patients import SeveralStudies
@@ -28,7 +29,6 @@ from pe_unified.errors import DataError, one_line, shown
 from pe_unified.files import write_text
 from pe_unified.inference.lung_sources import lung_source
 from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
-from pe_unified.models.weights import CheckpointError
 from pe_unified.paths import require_apart
 from pe_unified.progress import track
 from pe_unified.reports.analysis import AnalysisOptions, analyse_study

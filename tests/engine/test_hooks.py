@@ -5,11 +5,9 @@ import torch
 from mmengine.hooks import Hook
 from tiny_run import small_config
 
+from pe_unified.checkpoints import load_checkpoint_safely, newest_checkpoint
 from pe_unified.engine import ConfigError, PERunner, WholeCheckpointHook
 from pe_unified.engine.evaluate import evaluate_checkpoint
-from pe_unified.engine.hooks import checkpoints_of
-from pe_unified.engine.runner import newest_checkpoint
-from pe_unified.models.weights import load_checkpoint_safely
 
 
 class BreakLoss(Hook):
@@ -75,12 +73,6 @@ def test_a_run_that_stops_early_keeps_its_last_weights(repository, tiny_dataset,
     longer = PERunner.from_cfg(cfg)
     longer.train()
     assert longer.iter == 9
-
-
-def test_a_copy_of_a_checkpoint_is_left_alone(tmp_path):
-    for name in ("iter_9.pth", "iter_10.pth", "iter_9_keep.pth", "iter_best.pth", "best.pth"):
-        (tmp_path / name).write_bytes(b"")
-    assert [path.name for path in checkpoints_of(tmp_path)] == ["iter_9.pth", "iter_10.pth"]
 
 
 def test_without_validation_there_are_no_thresholds(repository, tiny_dataset, tmp_path):

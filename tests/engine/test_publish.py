@@ -6,13 +6,13 @@ from mmengine.config import Config
 from tiny_exams import write_tiny_exams
 from tiny_run import small_config, small_settings
 
+from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
 from pe_unified.engine import PERunner, load_config
 from pe_unified.engine.publish import _for_others, _without_places, publish
 from pe_unified.evaluation import as_json
 from pe_unified.evaluation.verdict import Verdict
 from pe_unified.inference.converted import whole_exams
 from pe_unified.inference.model import load_model
-from pe_unified.models.weights import CheckpointError, load_checkpoint_safely
 
 
 def test_a_published_model_has_every_threshold_and_nothing_to_spare(

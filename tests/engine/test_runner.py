@@ -11,15 +11,16 @@ import torch
 from mmengine.hooks import Hook
 from tiny_run import small_config
 
-from pe_unified.engine import PERunner
-from pe_unified.engine.evaluate import evaluate_checkpoint
-from pe_unified.engine.runner import (
-    is_whole,
+from pe_unified.checkpoints import (
+    CheckpointError,
+    load_checkpoint_safely,
     newest_checkpoint,
     save_atomically,
 )
+from pe_unified.engine import PERunner
+from pe_unified.engine.evaluate import evaluate_checkpoint
 from pe_unified.evaluation import as_json
-from pe_unified.models.weights import CheckpointError, ReuseError, load_checkpoint_safely
+from pe_unified.models.weights import ReuseError
 
 KILLED = """
 import os, signal, sys
@@ -196,43 +197,6 @@ def test_resuming_with_other_settings_is_told(repository, tiny_dataset, tmp_path
     train(cfg)
     log = max(tmp_path.glob("*/*.log"), key=os.path.getmtime).read_text()
     assert "lr was 0.001, is 0.5" in log and "max_iters was 2, is 3" in log
-
-
-def test_half_written_checkpoint_is_passed_over(tmp_path):
-    save_atomically({"state_dict": {"x": torch.ones(1000)}}, tmp_path / "iter_2.pth")
-    whole = (tmp_path / "iter_2.pth").read_bytes()
-    (tmp_path / "iter_4.pth").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "iter_3.pth").write_bytes(b"")
-    assert newest_checkpoint(tmp_path) == str(tmp_path / "iter_2.pth")
-    assert not is_whole(tmp_path / "iter_4.pth")
-
-
-def test_flipped_bit_is_noticed(tmp_path):
-    save_atomically({"state_dict": {"x": torch.ones(1000)}}, tmp_path / "iter_2.pth")
-    content = bytearray((tmp_path / "iter_2.pth").read_bytes())
-    content[len(content) // 2] ^= 1
-    (tmp_path / "iter_2.pth").write_bytes(content)
-    assert newest_checkpoint(tmp_path) is None
-
-
-def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
-    path = tmp_path / "iter_2.pth"
-    save_atomically({"state_dict": {"x": torch.zeros(3)}}, path)
-    script = (
-        "import torch, pathlib\n"
-        "from pe_unified.engine.runner import save_atomically\n"
-        "big = {'state_dict': {str(k): torch.rand(1_000_000) for k in range(60)}}\n"
-        "print('writing', flush=True)\n"
-        f"while True: save_atomically(big, pathlib.Path({str(path)!r}))\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
-    process.stdout.readline()
-    while not any(1e6 < file.stat().st_size < 2e8 for file in tmp_path.iterdir()):
-        time.sleep(0.001)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-    assert is_whole(path)
 
 
 def test_resume_with_nothing_to_resume_starts_anew(repository, tiny_dataset, tmp_path):

@@ -7,11 +7,11 @@ import pytest
 import torch
 from tiny_run import small_config
 
+from pe_unified.checkpoints import load_checkpoint_safely
 from pe_unified.disclaimer import SYNTHETIC_LINE, UNKNOWN_LINE
 from pe_unified.engine import PERunner
 from pe_unified.engine.publish import publish
 from pe_unified.inference.model import load_model
-from pe_unified.models.weights import load_checkpoint_safely
 
 
 @pytest.fixture(scope="module")

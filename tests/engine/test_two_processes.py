@@ -13,7 +13,7 @@ import torch
 from processes import run
 from tiny_run import small_settings
 
-from pe_unified.models.weights import load_checkpoint_safely
+from pe_unified.checkpoints import load_checkpoint_safely
 
 SCRIPT = """
 import os, sys

@@ -15,6 +15,7 @@ from studies import (
     write_exam_checkpoint,
 )
 
+from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
 from pe_unified.converters.pipeline.run import RunOptions, convert
 from pe_unified.converters.raw.rsna import Rsna
 from pe_unified.ct.exam_labels import EXAM_TARGETS, EXAM_WEIGHTS
@@ -24,7 +25,6 @@ from pe_unified.evaluation.consistency import check
 from pe_unified.inference.exam import load_exam_model, predict_exam, steps_of_study
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey
-from pe_unified.models.weights import CheckpointError, load_checkpoint_safely
 from pe_unified.phantom.command import write_layout
 from pe_unified.registry import MODELS
 

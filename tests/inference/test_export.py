@@ -6,10 +6,10 @@ import torch
 from mmengine.registry import DefaultScope
 from studies import PIPELINE, write_checkpoint
 
+from pe_unified.checkpoints import CheckpointError
 from pe_unified.inference import StudyPredictor, load_model
 from pe_unified.inference.engines import MANIFEST, TorchEngine, exported_folder, open_engine
 from pe_unified.inference.export import export_model
-from pe_unified.models.weights import CheckpointError
 from pe_unified.registry import MODELS
 from pe_unified.reports import analyse_study
 from pe_unified.testing import tiny_model_config

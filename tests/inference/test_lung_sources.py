@@ -6,10 +6,10 @@ import torch
 from lungmask.resunet import UNet
 from studies import study_of
 
+from pe_unified.checkpoints import CheckpointError
 from pe_unified.inference.lung_sources import lung_source, weights_file
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey
-from pe_unified.models.weights import CheckpointError
 from pe_unified.phantom.study import paint_study
 
 

@@ -5,8 +5,8 @@ import timm
 import torch
 from part_testers import BackboneTester
 
+from pe_unified.checkpoints import CheckpointError
 from pe_unified.models import PEResNet, PESwin, PETimm
-from pe_unified.models.weights import CheckpointError
 
 SMALL_SWIN = dict(embed_dims=16, depths=(1, 1, 2, 1), num_heads=(1, 2, 2, 4), window_size=4)
 

@@ -7,6 +7,7 @@ import torchvision
 from exam_part_testers import EncoderTester
 from torch import nn
 
+from pe_unified.checkpoints import CheckpointError
 from pe_unified.models import (
     BackboneEncoder,
     ClassifierEncoder,
@@ -16,7 +17,7 @@ from pe_unified.models import (
     WindowBranches,
 )
 from pe_unified.models.backbones.pretrained import load_pretrained
-from pe_unified.models.weights import CheckpointError, reuse_weights
+from pe_unified.models.weights import reuse_weights
 from pe_unified.registry import MODELS
 from pe_unified.testing import tiny_model_config
 

@@ -9,9 +9,9 @@ from mmengine.registry import DefaultScope
 from tiny_exam_run import BACKBONE, small_exam_recipe, small_exam_settings
 from tiny_exams import write_tiny_exams
 
+from pe_unified.checkpoints import load_checkpoint_safely
 from pe_unified.datasets import FeatureStore
 from pe_unified.engine import ConfigError
-from pe_unified.models.weights import load_checkpoint_safely
 from pe_unified.recipes import load_recipe, run_recipe
 from pe_unified.registry import DATASETS, MODELS
 

@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from pe_unified.checkpoints import CheckpointError
 from pe_unified.models.backbones.levels import (
     FeatureInfo,
     LevelsBackbone,
     check_frozen,
     refuse_other,
 )
-from pe_unified.models.weights import CheckpointError
 from pe_unified.registry import MODELS
 
 _STRIDES = (4, 8, 16, 32)
