@@ -60,7 +60,7 @@ VALIDATED = {
     "cls/gate": 0.2,
     "seg/threshold": 0.85,
     "det/threshold": 0.58,
-    "exam/threshold": 0.5,
+    "exam/stretch_threshold": 0.5,
     "exam/lesion_threshold": 0.58,
 }
 

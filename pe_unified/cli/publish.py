@@ -44,7 +44,7 @@ def main() -> None:
     cfg.console_level = "WARNING"
     validated = publish(cfg, args.checkpoint, args.out)
     keys = ("cls/threshold", "cls/gate", "seg/threshold", "det/threshold", "lung/threshold")
-    for key in (*keys, "exam/threshold", "exam/lesion_threshold"):
+    for key in (*keys, "exam/threshold", "exam/stretch_threshold", "exam/lesion_threshold"):
         if key in validated:
             how = " by default, not chosen" if f"{key}_by_default" in validated else ""
             print(f"{key}: {validated[key]:.4f}{how}")

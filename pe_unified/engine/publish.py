@@ -139,8 +139,8 @@ def exam_thresholds(cfg: Config, checkpoint: Path) -> dict[str, float]:
         checkpoint: carries all other thresholds.
 
     Returns:
-        ``exam/threshold`` (of a stretch), ``exam/lesion_threshold``; fewer where the split cannot
-        choose them.
+        ``exam/stretch_threshold``, ``exam/lesion_threshold``; fewer where the split cannot choose
+        them. ``exam/threshold`` is that of a metric, which scores exams otherwise.
     """
     settings = {**cfg.val_dataloader.dataset, "needs": (), "every": 1, "pipeline": []}
     labels, exams = whole_exams(DATASETS.build(settings))
@@ -153,7 +153,7 @@ def exam_thresholds(cfg: Config, checkpoint: Path) -> dict[str, float]:
     if chosen is None:
         _warn("on the validation split, no rule is better than chance")
         return {}
-    found = {"exam/threshold": chosen.stretch, "exam/lesion_threshold": chosen.lesion}
+    found = {"exam/stretch_threshold": chosen.stretch, "exam/lesion_threshold": chosen.lesion}
     return {key: value for key, value in found.items() if value is not None}
 
 

@@ -149,7 +149,7 @@ def _thresholds(chosen: Mapping[str, Any], tasks: Collection[str]) -> Thresholds
         pixel=chosen.get("seg/threshold"),
         box=chosen.get("det/threshold"),
         gate=chosen.get("cls/gate"),
-        exam=threshold_as_written(chosen.get("exam/threshold")),
+        exam=threshold_as_written(chosen.get("exam/stretch_threshold")),
         lesion=threshold_as_written(chosen.get("exam/lesion_threshold")),
         origin=origin,
     )

@@ -133,9 +133,9 @@ def test_exams_and_lesions_get_their_thresholds_together(
     cfg = small_config(repository, tiny_dataset, tmp_path / "run", max_iters=1)
     PERunner.from_cfg(cfg).train()
     validated = publish(cfg, tmp_path / "run/iter_1.pth", tmp_path / "model.pth")
-    assert validated["exam/threshold"] == pytest.approx(0.55)
+    assert validated["exam/stretch_threshold"] == pytest.approx(0.55)
     thresholds = load_model(tmp_path / "model.pth").thresholds
-    assert thresholds.exam == validated["exam/threshold"]
+    assert thresholds.exam == validated["exam/stretch_threshold"]
     assert thresholds.lesion == validated["exam/lesion_threshold"] > 0.1
     assert [path.name for path in tmp_path.glob("*model*")] == ["model.pth"]
 

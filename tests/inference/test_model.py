@@ -24,10 +24,17 @@ def test_a_checkpoint_says_all_there_is_to_know(tmp_path):
 
 def test_thresholds_have_the_digits_of_a_score(tmp_path):
     """Those that were published with more are rounded up, which calls the same scores."""
-    validated = {**VALIDATED, "exam/threshold": 0.76005, "exam/lesion_threshold": 0.58}
+    validated = {**VALIDATED, "exam/stretch_threshold": 0.76005, "exam/lesion_threshold": 0.58}
     path = write_checkpoint(tmp_path / "m.pth", validated=validated)
     thresholds = load_model(path).thresholds
     assert (thresholds.exam, thresholds.lesion) == (0.7601, 0.58)
+
+
+def test_the_threshold_of_a_metric_calls_no_stretch(tmp_path):
+    """SlicesToExamMetric chooses one of the highest slice, under the name that ExamMetric has."""
+    validated = {"cls/threshold": 0.4, "exam/threshold": 0.9}
+    path = write_checkpoint(tmp_path / "m.pth", ("cls",), validated=validated)
+    assert load_model(path).thresholds.exam is None
 
 
 def test_never_validated(tmp_path):
