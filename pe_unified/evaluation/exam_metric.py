@@ -35,7 +35,8 @@ class ExamMetric(PatientMetric[ExamTable]):
     Args:
         calibration: what is fitted to this probability where the split chooses the threshold,
             "platt" or "temperature"; returned as ``calibration_slope`` and
-            ``calibration_intercept`` for :meth:`Calibration.of`. None fits nothing.
+            ``calibration_intercept`` for :meth:`Calibration.of`, which are absent where probabilities
+            are best left as they are. None fits nothing.
     """
 
     default_prefix, table_type = "exam", ExamTable
@@ -75,6 +76,7 @@ class ExamMetric(PatientMetric[ExamTable]):
         fitted = fit_calibration(positive.label, positive.score, self.calibration)
         if fitted.kept:
             self._say(f"probabilities stay as they are: {fitted.kept}", True)
+            return {}
         return fitted.as_floats()
 
     def statistic(self, table: ExamTable, threshold: float) -> Statistic:

@@ -87,7 +87,7 @@ def test_calibration_is_as_asked_for(said):
     said.clear()
     perfect = [answered_exam(index, index % 2 == 0, 0.8) for index in range(12)]
     metrics, _ = evaluate(perfect, "ExamMetric")
-    assert metrics["exam/calibration_slope"] == 1
+    assert Calibration.of(metrics).kept
     assert any("stay as they are: the classes are parted perfectly" in line for line in said)
 
 
