@@ -77,5 +77,6 @@ def main() -> None:
 def _test_study(converted: Path, raw: Path) -> Path:
     """The raw slices of a positive exam that no step was trained on."""
     content = json.loads((converted / "annotations/test.json").read_text(encoding="utf-8"))
-    positive = [each for each in content["exams"] if each["negative_exam_for_pe"] == 0]
-    return raw / "train" / min(each["study_uid"] for each in positive or content["exams"])
+    exams = content["exams"]
+    positive = [e for e in exams if not (e["negative_exam_for_pe"] or e["indeterminate"])]
+    return raw / "train" / min(each["study_uid"] for each in positive or exams)

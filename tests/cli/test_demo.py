@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pe_unified.cli import main
+from pe_unified.cli import exam_demo, main
 from pe_unified.converters import command_line as cli
 
 #: What a repeat of the demo looks at: what is finished there is kept by the stages themselves.
@@ -70,6 +70,19 @@ def test_a_repeat_merges_verifies_and_measures_only_what_changed(stages, tmp_pat
     os.utime(tmp_path / "run/s9/iter_1.pth")
     assert stages() == [*RESUMED, "publish", "infer"]
     assert stages() == RESUMED
+
+
+def test_the_report_of_the_exam_demo_is_on_a_positive_exam(tmp_path):
+    """An indeterminate exam is not negative, and not positive either."""
+    (tmp_path / "annotations").mkdir()
+    rows = [("1", 1, 0), ("2", 0, 1), ("4", 0, 0), ("3", 0, 0)]
+    names = ("study_uid", "negative_exam_for_pe", "indeterminate")
+    exams = [dict(zip(names, row)) for row in rows]
+    file = tmp_path / "annotations/test.json"
+    file.write_text(json.dumps({"exams": exams}))
+    assert exam_demo._test_study(tmp_path, tmp_path / "raw") == tmp_path / "raw/train/3"
+    file.write_text(json.dumps({"exams": exams[:2]}))
+    assert exam_demo._test_study(tmp_path, tmp_path / "raw") == tmp_path / "raw/train/1"
 
 
 @pytest.mark.slow
