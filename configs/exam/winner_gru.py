@@ -1,4 +1,4 @@
-"""Exam labels in the winner's way: features with their differences, GRU of 512, one attention.
+"""Exam labels in the winner's way: features with their differences, GRU of 512, attention.
 
 pe-unified train exam/winner_gru --data-root data/pe --cfg-options features=FOLDER
 

@@ -163,8 +163,6 @@ def _chord(
     )
     edges = np.diff(np.pad((picture >= 128).astype(np.int8), ((0, 0), (1, 1))), axis=1)
     (lines, first), (_, beyond) = np.nonzero(edges > 0), np.nonzero(edges < 0)
-    if not len(first):
-        return Diameter(0.0, index, ((0.0, 0.0), (0.0, 0.0)))
     longest = np.flatnonzero(beyond - first == (beyond - first).max())
     best = int(longest[len(longest) // 2])
     ends = []
