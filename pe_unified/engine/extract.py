@@ -85,7 +85,9 @@ def extract(cfg: Config, folder: Path, checkpoint: str | Path | None = None) -> 
         store = FeatureStore.create(folder, source)
         meta = dict(pe_unified=__version__, cfg=cfg.to_dict(), iter=0, parents=parents)
         meta |= dict(step=cfg.get("step"), trained_on=trained_on, validated={})
-        save_atomically({"meta": meta, "state_dict": model.state_dict()}, store.encoder)
+        # Without heads, which nobody taught: their answers would look like any others.
+        tensors = {k: v for k, v in model.state_dict().items() if k.startswith("encoder.")}
+        save_atomically({"meta": meta, "state_dict": tensors}, store.encoder)
     barrier()
     store = FeatureStore(folder / f"features-{source.key}")
     sets = [exams_of(cfg, split) for split in annotation_files(cfg, "train", "val", "test")]
