@@ -21,8 +21,18 @@ SLICES, EXAM = "slices_maximum", "winner"
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path("data/exam_demo"))
-    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/exam_demo"))
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("data/exam_demo"),
+        help="exams and slices; default: data/exam_demo",
+    )
+    parser.add_argument(
+        "--work-dir",
+        type=Path,
+        default=Path("work_dirs/exam_demo"),
+        help="results; default: work_dirs/exam_demo",
+    )
     parser.add_argument("--recipe", default="demo/exams", help="other steps to train")
     parser.add_argument("--studies", type=positive, default=150, help="painted exams (150)")
     parser.add_argument(

@@ -1,8 +1,9 @@
 """Show what a model's answers rest on: Grad-CAM over slices of a converted set.
 
-Writes one PNG per patient: slices in the PE window, plain and with heat, true masks outlined. Of a
-slice model they are the slices most likely to show embolism. Of an exam model they are the steps
-with most attention for --label, or with --label step those most likely to show embolism.
+Writes one PNG per patient, or per exam for an exam model: slices in the PE window, plain and with
+heat, true masks outlined. Of a slice model they are the slices most likely to show embolism. Of an
+exam model they are the steps with most attention for --label, or with --label step those most
+likely to show embolism.
 
 Examples:
   pe-unified explain model.pth --data-root data/pe --out work_dirs/explained

@@ -45,7 +45,7 @@ def explain_set(
     precision: str | None = None,
     trust: bool = False,
 ) -> list[Path]:
-    """Write one picture per patient: slices with the heat of the model's answer.
+    """Write a picture per patient, or per exam: slices with the heat of the model's answer.
 
     Of a slice model these are the slices most likely to show embolism; of an exam model see
     :meth:`~pe_unified.inference.explain.ExamExplainer.explain`.
