@@ -157,7 +157,14 @@ def _labels(path: Path) -> dict[str, int]:
                 (label.text or "").strip(): int(label.attrib["Key"])
                 for label in parsed.iter("Label")
             }
-    except (OSError, ValueError, KeyError, AttributeError, ElementTree.ParseError) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        ElementTree.ParseError,
+    ) as error:
         cure = 'correct it, as {"heart_ventricle_left": 3}'
         raise DataError(path, "unreadable names of labels", cure, error) from error
     return {}

@@ -35,8 +35,8 @@ class ExamMetric(PatientMetric[ExamTable]):
     Args:
         calibration: what is fitted to this probability where the split chooses the threshold,
             "platt" or "temperature"; returned as ``calibration_slope`` and
-            ``calibration_intercept`` for :meth:`Calibration.of`, which are absent where probabilities
-            are best left as they are. None fits nothing.
+            ``calibration_intercept`` for :meth:`Calibration.of`, absent where no line is best. None
+            fits nothing.
     """
 
     default_prefix, table_type = "exam", ExamTable

@@ -188,7 +188,13 @@ def test_what_cannot_be_read_is_refused(study, tmp_path):
         read_structures(tmp_path, replace(study, placed=False))
 
 
-@pytest.mark.parametrize("names", ["[1]", "{", '{"heart_ventricle_left": "x"}', "absent", "other"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        *("[1]", "{", '{"heart_ventricle_left": "x"}', '{"heart_ventricle_left": null}'),
+        *("absent", "other"),
+    ],
+)
 def test_labels_without_names_are_refused(study, tmp_path, names):
     save(tmp_path / "map.nii.gz", LEFT, study.affine_lps(), "<a>" if names == "absent" else None)
     if names == "other":
