@@ -189,12 +189,3 @@ def _widest(index: np.ndarray, grid: Grid, frame: HeartFrame) -> float:
     np.minimum.at(low, owner, local[:, 1])
     np.maximum.at(high, owner, local[:, 1])
     return float(np.percentile(high - low, 98))
-
-
-def measure_rv_lv(right: np.ndarray, left: np.ndarray, grid: Grid, frame: HeartFrame) -> float:
-    """Ratio of the ventricles' widest diameters across the septum, from label masks.
-
-    Args:
-        right, left: bool (slices, rows, cols) of ``grid``.
-    """
-    return _widest(np.argwhere(right), grid, frame) / _widest(np.argwhere(left), grid, frame)

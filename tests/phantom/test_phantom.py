@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pe_unified.phantom.heart import measure_rv_lv
+from pe_unified.inference.right_heart import measure_ventricles
 from pe_unified.phantom.labelmap import LabelMap, list_anatomies, read_label_map
 from pe_unified.phantom.labels import label_faults
 from pe_unified.phantom.study import STRUCTURES, GasParams, PhantomStudy, paint_study, plan_study
@@ -113,12 +113,10 @@ def test_labels_keep_the_rules(study: PhantomStudy) -> None:
 @pytest.mark.parametrize("seed", [3, *(pytest.param(k, marks=pytest.mark.slow) for k in (41, 57))])
 def test_ventricles_are_drawn_to_the_ratio(seed: int) -> None:
     study = paint_study(seed, (64, 112, 112), positive=True)
-    measured = measure_rv_lv(
-        study.structures == STRUCTURES["right_ventricle"],
-        study.structures == STRUCTURES["left_ventricle"],
-        study.grid,
-        study.anatomy.heart,
+    right, left = (
+        study.structures == STRUCTURES[f"{side}_ventricle"] for side in ("right", "left")
     )
+    measured = measure_ventricles(right, left, study.grid.spacing[1:]).ratio
     assert measured == pytest.approx(study.rv_lv_ratio, abs=0.12)
     assert study.rv_lv_ratio == pytest.approx(study.plan.rv_lv_ratio, abs=0.1)
     assert study.labels["rv_lv_ratio_gte_1"] == int(study.rv_lv_ratio >= 1)
