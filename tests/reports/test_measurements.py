@@ -16,9 +16,11 @@ from pe_unified.ct.opening import open_study
 from pe_unified.ct.structures import LEFT_VENTRICLE, RIGHT_VENTRICLE, Structure, Structures
 from pe_unified.errors import DataError
 from pe_unified.inference import StudyPredictor, load_exam_model, load_model
+from pe_unified.inference.exam import ExamAnswer
 from pe_unified.inference.lesions import Lesion
 from pe_unified.phantom.study import STRUCTURES
 from pe_unified.reports import AnalysisOptions, analyse_study
+from pe_unified.reports.exam_block import exam_model_block
 from pe_unified.reports.measurements import measure, obstruction_in_words, ratio_in_words
 
 _PAINTED = {
@@ -91,6 +93,16 @@ def test_the_page_has_the_ratio_beside_the_answer_of_an_exam_model(
     assert "RV/LV" not in answer
     section = re.search(r'<section id="exam-labels">(.*?)</section>', text, re.S)[1]
     assert f"It is {ratio_in_words(found)}." in section
+
+
+def test_the_page_has_the_ratio_where_an_exam_model_answers_nothing(measured, tmp_path):
+    found = copy.deepcopy(measured[1])
+    checkpoint = write_exam_checkpoint(tmp_path / "exam.pth")
+    model = load_exam_model(checkpoint, device="cpu", precision="fp32")
+    found["exam_model"] = exam_model_block(model, ExamAnswer("no lungs were found"), None)
+    answer = re.search(r'<section class="answer">(.*?)</section>', page_of(found), re.S)[1]
+    assert f"<b>{found['measurements']['rv_lv_ratio']['ratio']:.2f}</b>RV/LV" in answer
+    assert page_of(found).count(ratio_in_words(found)) == 1
 
 
 def test_an_estimate_is_called_so(measured):
