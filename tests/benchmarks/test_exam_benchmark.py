@@ -51,6 +51,7 @@ def test_features_on_disk_and_the_memory_of_training(module, capsys, monkeypatch
     assert memory["ours"] == pytest.approx(max(own for own, _, _ in seen))
 
 
+@pytest.mark.slow
 def test_memory_that_processes_share_counts_once():
     """In a process of its own, which has no other children."""
     program = """
