@@ -1,5 +1,6 @@
 """Labels of a whole exam as the probability that any step shows them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,7 +40,7 @@ class NoisyOrHead(ExamAnswers):
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(in_channels, len(self.labels))
         nn.init.normal_(self.fc.weight, std=0.01)
-        nn.init.constant_(self.fc.bias, torch.logit(torch.tensor(prior)).item())
+        nn.init.constant_(self.fc.bias, math.log(prior / (1 - prior)))
 
     def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits, float32 (n, labels), and the steps' shares of -log(1 - p), (n, labels, steps)."""
