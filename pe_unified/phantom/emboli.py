@@ -11,12 +11,7 @@ from pe_unified.phantom.chronic import narrowed_beyond, paint_chronic
 from pe_unified.phantom.grid import Grid
 from pe_unified.phantom.labels import Embolus
 from pe_unified.phantom.study_plan import CHRONIC_SHAPES, EmbolusPlan, PaintingPlan
-from pe_unified.phantom.tree import (
-    LEVEL_NAMES,
-    MAIN,
-    TRUNK,
-    VesselTree,
-)
+from pe_unified.phantom.tree import LEVEL_NAMES, MAIN, TRUNK, VesselTree
 from pe_unified.phantom.tubes import paint_tubes
 
 #: The narrowest artery that holds an embolus, mm.

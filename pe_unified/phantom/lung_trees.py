@@ -7,13 +7,7 @@ import numpy as np
 
 from pe_unified.phantom.grid import Field
 from pe_unified.phantom.growth import GrowthRule, grow
-from pe_unified.phantom.tree import (
-    LOBAR,
-    MAIN,
-    TRUNK,
-    TreeBuilder,
-    VesselTree,
-)
+from pe_unified.phantom.tree import LOBAR, MAIN, TRUNK, TreeBuilder, VesselTree
 from pe_unified.phantom.tubes import Tubes, no_tubes, smooth_line
 
 Course = list[tuple[float, float, float, float]]

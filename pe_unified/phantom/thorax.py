@@ -8,13 +8,7 @@ from scipy.interpolate import PchipInterpolator
 
 from pe_unified.phantom.anatomy import Anatomy, HeartFrame
 from pe_unified.phantom.distance import planar_distance
-from pe_unified.phantom.grid import (
-    Field,
-    Grid,
-    ellipsoid,
-    smooth_difference,
-    smooth_union,
-)
+from pe_unified.phantom.grid import Field, Grid, ellipsoid, smooth_difference, smooth_union
 from pe_unified.phantom.growth import GrowthRule
 from pe_unified.phantom.lung_trees import grow_tree, lobe_of, stem_tubes
 from pe_unified.phantom.study_plan import PaintingPlan

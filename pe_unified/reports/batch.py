@@ -5,7 +5,6 @@ import json
 import os
 import re
 import threading
-import unicodedata
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,46 +21,21 @@ import torch
 from filelock import FileLock, Timeout
 
 from pe_unified.checkpoints import CheckpointError
-from pe_unified.csv_files import csv_text
-from pe_unified.ct.exam_labels import EXAM_WEIGHTS
 from pe_unified.ct.patients import SeveralStudies
 from pe_unified.errors import DataError, one_line, shown
-from pe_unified.files import write_text
 from pe_unified.inference.lung_sources import lung_source
 from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
 from pe_unified.paths import require_apart
 from pe_unified.progress import track
 from pe_unified.reports.analysis import AnalysisOptions, analyse_study
+from pe_unified.reports.batch_table import row_of_failure, row_of_report, write_summary
 from pe_unified.reports.case_list import find_studies, skipped_files
-from pe_unified.reports.exam_block import exam_call_in_words
-from pe_unified.reports.files import (
-    LUNGS,
-    REPORT,
-    remove_partial,
-    remove_report,
-    require_writable,
-)
-from pe_unified.reports.report import (
-    SCHEMA_VERSION,
-    is_listed,
-    looks_for_lesions,
-    verdict_in_words,
-)
+from pe_unified.reports.files import LUNGS, REPORT, remove_partial, remove_report, require_writable
+from pe_unified.reports.report import SCHEMA_VERSION
 from pe_unified.version import __version__
 from pe_unified.workers import Task, as_they_end, open_executor
 
 _UID = re.compile(r"\d+(\.\d+)*")
-_EXAM_COLUMNS = (
-    *("exam_model", "exam_model_probability", "exam_model_positive", "exam_model_agrees"),
-    *EXAM_WEIGHTS,
-    "exam_model_training",
-)
-_COLUMNS = (
-    *("study", "status", "reason", "exam_probability", "positive", "verdict", "abstain", "flags"),
-    *("lesions", "candidates", "volume_ml", "slices", "study_uid", "seconds", "report"),
-    *("training", *_EXAM_COLUMNS),
-)
-
 #: Threads of a Dask worker share its model, which answers one study at a time.
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -190,7 +164,7 @@ def _analyse(
         if report is None:
             waiting.append(job)
         else:
-            rows[job.name] = [_row(job, report)]
+            rows[job.name] = [row_of_report(job.folder, report)]
     summary = BatchSummary()
     try:
         for job, found in _run(waiting, workers, scheduler):
@@ -200,7 +174,7 @@ def _analyse(
                 progress(len(rows), len(jobs), f"{shown(job.folder)}: {reasons or 'done'}")
     finally:
         summary.rows = [row for job in jobs for row in rows.get(job.name, ())]
-        _write_summary(out, summary.rows)
+        write_summary(out, summary.rows)
     return summary
 
 
@@ -295,7 +269,7 @@ def run_job(job: StudyJob) -> list[dict[str, Any]]:
         return [row for one in _jobs_of_studies(job, several.names) for row in run_job(one)]
     except Exception as error:  # one study must not stop the others
         return [_failed(job, _reason(error, job.options))]
-    return [_row(job, report)]
+    return [row_of_report(job.folder, report)]
 
 
 @lru_cache(maxsize=1)
@@ -364,64 +338,7 @@ def _digests(report: Mapping[str, Any]) -> tuple[str, str | None]:
     return report["model"]["sha256"], exam and exam["model"]["sha256"]
 
 
-def _tabled(name: str) -> str:
-    """A file's name for the summary: any letter, but no bytes that are none."""
-    return "".join("?" if unicodedata.category(each) in ("Cc", "Cs") else each for each in name)
-
-
-def _row(job: StudyJob, report: Mapping[str, Any]) -> dict[str, Any]:
-    listed = [lesion for lesion in report["lesions"] if is_listed(lesion)]
-    volume = report["measurements"]["clot_volume_ml"]
-    # What the model does not look for is not nothing.
-    looks = looks_for_lesions(report)
-    return {
-        "study": _tabled(job.folder),
-        "status": "done",
-        "reason": "",
-        "exam_probability": report["exam"]["probability"],
-        "positive": report["exam"]["positive"],
-        "verdict": verdict_in_words(report),
-        "abstain": report["quality"]["abstain"],
-        "flags": " ".join(flag["name"] for flag in report["quality"]["flags"]),
-        "lesions": len(listed) if looks else None,
-        "candidates": len(report["lesions"]) - len(listed) if looks else None,
-        "volume_ml": None if volume is None else round(volume, 3),
-        "slices": report["input"]["slices"],
-        "study_uid": report["input"]["study_uid"],
-        "seconds": report["seconds"]["total"],
-        "report": f"{_tabled(job.folder)}/{REPORT}",
-        "training": report["model"]["training_notice"],
-        **_exam_columns(report["exam_model"]),
-    }
-
-
-def _exam_columns(block: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Of the exam model's answer; empty without one."""
-    if block is None:
-        return dict.fromkeys(_EXAM_COLUMNS)
-    return {
-        "exam_model": exam_call_in_words(block),
-        "exam_model_probability": block["probability"],
-        "exam_model_positive": block["positive"],
-        "exam_model_agrees": block["agrees"],
-        **block["labels"],
-        "exam_model_training": block["model"]["training_notice"],
-    }
-
-
 def _failed(job: StudyJob, reason: str) -> dict[str, Any]:
     if (job.out / REPORT).exists():
         reason += "; the report of an earlier run stays in its folder"
-    return {
-        **dict.fromkeys(_COLUMNS),
-        "study": _tabled(job.folder),
-        "status": "failed",
-        "reason": reason,
-    }
-
-
-def _write_summary(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    try:
-        write_text(out / "summary.csv", csv_text(_COLUMNS, rows))
-    except OSError as error:
-        raise DataError(out, "cannot be written to", "make room", error) from error
+    return row_of_failure(job.folder, reason)

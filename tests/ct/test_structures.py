@@ -9,12 +9,7 @@ import pytest
 import SimpleITK as sitk
 from studies import study_of
 
-from pe_unified.ct.structures import (
-    LEFT_VENTRICLE,
-    RIGHT_VENTRICLE,
-    Structure,
-    read_structures,
-)
+from pe_unified.ct.structures import LEFT_VENTRICLE, RIGHT_VENTRICLE, Structure, read_structures
 from pe_unified.errors import DataError
 
 SHAPE = (9, 12, 14)  # slices, rows, cols

@@ -6,13 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pe_unified.phantom.labels import EXAM_LABELS, Embolus, exam_labels, label_faults
-from pe_unified.phantom.study_plan import (
-    CHRONIC_SHAPES,
-    PRESETS,
-    SHAPES,
-    PhantomParams,
-    plan_study,
-)
+from pe_unified.phantom.study_plan import CHRONIC_SHAPES, PRESETS, SHAPES, PhantomParams, plan_study
 
 
 @st.composite

@@ -8,13 +8,7 @@ from pe_unified.phantom.lung_trees import bronchi_beside
 from pe_unified.phantom.skeleton import tree_from_mask
 from pe_unified.phantom.study_plan import plan_study
 from pe_unified.phantom.thorax import procedural_anatomy
-from pe_unified.phantom.tree import (
-    LOBAR,
-    MAIN,
-    SEGMENTAL,
-    TRUNK,
-    TreeBuilder,
-)
+from pe_unified.phantom.tree import LOBAR, MAIN, SEGMENTAL, TRUNK, TreeBuilder
 from pe_unified.phantom.tubes import Tubes, paint_tubes
 
 

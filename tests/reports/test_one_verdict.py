@@ -13,9 +13,8 @@ from dicom_files import texts_of
 from studies import VALIDATED, write_checkpoint
 
 from pe_unified.inference import StudyPredictor, load_model
-from pe_unified.inference.predictor import PredictorSettings
-from pe_unified.reports import AnalysisOptions, analyse_study
-from pe_unified.reports.batch import StudyJob, _row
+from pe_unified.reports import analyse_study
+from pe_unified.reports.batch_table import row_of_report
 
 #: Exam and lesion thresholds: everything, nothing, one kind alone, undecided.
 CASES = [
@@ -97,8 +96,7 @@ def test_nothing_contradicts(folder, predictors, tmp_path, heads, exam, lesion):
     assert tracked == {f"lesion {each['number']}" for each in listed}
 
     # The words on the page, in the SR and in the summary.
-    job = StudyJob(folder, "s", tmp_path, "study", PredictorSettings("m.pth"), AnalysisOptions())
-    row = _row(job, report)
+    row = row_of_report("study", report)
     word = {
         True: "called positive",
         False: "called negative: nothing is called",
