@@ -14,6 +14,10 @@ as painted.
 paints studies of 1 mm slices with gas in stomach and bowel and over the table, every second one
 moving, and makes others of them: of thicker slices, of larger voxels, with their ends or sides cut
 off, without air, without contrast. It counts the flags, and compares the lungs with the truth.
+
+    python tools/check_findings.py --hearts 40 --step 5
+
+measures RV/LV in the masks of painted ventricles, as a report does in masks that are given.
 """
 
 import argparse
@@ -38,6 +42,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--faults", type=positive, metavar="N", help="studies with faults to paint instead"
     )
+    parser.add_argument("--hearts", type=positive, metavar="N", help="hearts to measure instead")
+    parser.add_argument(
+        "--step", type=float, default=1.0, help="mm between their slices; default 1"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the first study; default 0")
     parser.add_argument("--slices", type=positive, default=100, help="of a study; default 100")
     parser.add_argument("--size", type=positive, default=256, help="rows and columns; default 256")
@@ -50,6 +58,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from pe_unified.benchmarks.painted_faults import check_faults, summarise_faults
+    from pe_unified.benchmarks.painted_hearts import check_heart, summarise_hearts
     from pe_unified.benchmarks.painted_truth import check_study, summarise
     from pe_unified.engine.evaluate import write_json
     from pe_unified.phantom.labelmap import list_anatomies, read_label_map
@@ -57,18 +66,27 @@ def main(argv: list[str] | None = None) -> int:
 
     console = Console()
     anatomies = list(list_anatomies(args.anatomy).items()) if args.anatomy else [("", None)]
-    checked = []
-    count = args.faults or args.studies
+    checked: list[Any] = []
+    count = args.hearts or args.faults or args.studies
     for number in track(range(count), "painting and checking"):
         name, path = anatomies[number % len(anatomies)]
         body = None if path is None else read_label_map(path, name)
         seed = args.seed + number
+        if args.hearts:
+            checked.append(check_heart(seed, args.step, body))
+            continue
         if args.faults:
             checked.append(check_faults(seed, args.size, body))
             continue
         painted = paint_study(seed, (args.slices, args.size, args.size), anatomy=body)
         checked.append(check_study(f"{name or 'made up'}, seed {seed}", painted))
-    summary = summarise_faults(checked) if args.faults else summarise(checked)
+    summary = (
+        summarise_hearts(checked)
+        if args.hearts
+        else summarise_faults(checked)
+        if args.faults
+        else summarise(checked)
+    )
     table = Table("", "", "", title="painted studies: found against painted")
     for about, figures in summary.items():
         for name, value in figures.items():
@@ -77,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     console.print(table)
     if args.out:
         found: dict[str, Any] = {"summary": summary}
-        if not args.faults:
+        if not (args.hearts or args.faults):
             found["studies"] = [asdict(each) for each in checked]
         write_json(args.out, found)
     return 0

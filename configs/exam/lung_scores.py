@@ -13,13 +13,13 @@ _base_ = [
     "../_base_/default_runtime.py",
     "../_base_/datasets/pe_exams.py",
     "../_base_/schedules/adamw_cosine.py",
+    "../_base_/models/exam_r50.py",
 ]
 
 input_size = 224
 windows = ["lung", "pe", "mediastinal"]
 neighbours = 0
 pretrained = None
-frozen_stages = -1
 
 whole_slices = [
     dict(type="LoadExamSlices"),
@@ -32,13 +32,9 @@ train_dataloader = dict(dataset=dict(steps=every_slice, pipeline=whole_slices))
 val_dataloader = dict(dataset=dict(steps=every_slice, pipeline=whole_slices))
 test_dataloader = dict(dataset=dict(steps=every_slice, pipeline=whole_slices))
 model = dict(
-    type="PEExam",
-    data_preprocessor=dict(type="PEExamPreprocessor"),
     encoder=dict(
         type="ClassifierEncoder",
-        backbone=dict(
-            type="PEResNet", depth=18, pretrained=pretrained, frozen_stages=frozen_stages
-        ),
+        backbone=dict(depth=18),
         cls_head=dict(type="PEClsHead", pool="avg+max", levels=(-1,)),
     ),
     step_head=dict(type="StepHead"),

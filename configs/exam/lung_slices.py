@@ -15,7 +15,7 @@ pe-unified train exam/lung_slices --data-root data/pe
 The metric is lung/auc: of slices with lung against slices without, not of embolism.
 
 Time: not measured.
-Result: not known on a public set; on painted ones, made small: docs/exams.md.
+Result: not known.
 """
 
 _base_ = "../pe_cls_r50.py"

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pe_unified.cli import exam_demo, main
+from pe_unified.cli import demo_stages, exam_demo, main
 from pe_unified.converters import command_line as cli
 
 #: What a repeat of the demo looks at: what is finished there is kept by the stages themselves.
@@ -51,7 +51,7 @@ def stages(load_tool, monkeypatch, tmp_path):
         demo.main()
         return list(called)
 
-    monkeypatch.setattr(demo, "run_command", call)
+    monkeypatch.setattr(demo_stages, "run_command", call)
     monkeypatch.setattr(cli, "usable_cores", lambda: 1)
     return run
 

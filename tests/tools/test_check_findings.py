@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from pe_unified.benchmarks.painted_hearts import summarise_hearts
 from pe_unified.phantom.study import paint_study
 
 
@@ -109,3 +110,18 @@ def test_faults_are_found_in_a_painted_study(truth, load_tool, tmp_path):
             "others": 1,
             "flagged of the others": 0,
         }
+
+
+def test_ratios_of_hearts_are_measured_beside_the_painted_ones(load_tool, tmp_path):
+    out = tmp_path / "hearts.json"
+    assert (
+        load_tool("check_findings").main(["--hearts", "2", "--step", "3", "--out", str(out)]) == 0
+    )
+    (found,) = json.loads(out.read_text())["summary"].values()
+    assert found["hearts"] == 2 and 0 < found["largest"] < 0.2
+
+
+def test_hearts_are_summarised_by_hand():
+    (found,) = summarise_hearts([(0.9, 0.8), (1.1, 1.2), (0.98, 1.01)]).values()
+    assert found["mean"] == pytest.approx(0.01) and found["largest"] == pytest.approx(0.1)
+    assert found["on the same side of 1"] == 2

@@ -15,8 +15,24 @@ from pe_unified.registry import MODELS
 _POOLS = ("avg", "avg+max")
 
 
+class _OnBackbone(BaseModule):
+    """What an encoder tells of its backbone."""
+
+    def __init__(self, backbone: Mapping[str, Any], init_cfg: dict | None) -> None:
+        super().__init__(init_cfg)
+        self.backbone = MODELS.build(dict(backbone))
+
+    @property
+    def feature_info(self) -> FeatureInfo:
+        return self.backbone.feature_info
+
+    def level_modules(self) -> list[tuple[nn.Module, ...]]:
+        """See :class:`~pe_unified.models.protocols.Levels`."""
+        return self.backbone.level_modules()
+
+
 @MODELS.register_module()
-class BackboneEncoder(BaseModule):
+class BackboneEncoder(_OnBackbone):
     """The last level of a backbone, pooled, and what shows in a few pixels only.
 
     The average over a slice dilutes an embolus of a few pixels. ``evidence_channels`` adds the two
@@ -41,10 +57,9 @@ class BackboneEncoder(BaseModule):
         evidence_channels: int = 0,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__(backbone, init_cfg)
         if pool not in _POOLS:
             raise ValueError(f"pool is one of {_POOLS}, got {pool!r}")
-        self.backbone = MODELS.build(dict(backbone))
         channels = self.backbone.feature_info.channels
         self.evidence = EvidenceMap(channels, evidence_channels) if evidence_channels else None
         for parameter in self.backbone.parameters_behind(set() if self.evidence else {0, 1, 2}):
@@ -53,14 +68,6 @@ class BackboneEncoder(BaseModule):
         width = channels[-1] * (2 if self.with_max else 1) + (2 if self.evidence else 0)
         self.out_channels = projection or width
         self.projection = _projection(width, projection, dropout)
-
-    @property
-    def feature_info(self) -> FeatureInfo:
-        return self.backbone.feature_info
-
-    def level_modules(self) -> list[tuple[nn.Module, ...]]:
-        """See :class:`~pe_unified.models.protocols.Levels`."""
-        return self.backbone.level_modules()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """See :class:`~pe_unified.models.protocols.Encoder`; inputs (n, channels, rows, cols)."""
@@ -142,7 +149,7 @@ class TimmEncoder(BaseModule):
 
 
 @MODELS.register_module()
-class ClassifierEncoder(BaseModule):
+class ClassifierEncoder(_OnBackbone):
     """A slice classifier's answer: the log-odds of its second class, as the only feature.
 
     Log-odds, unlike probabilities, still differ where the classifier is sure.
@@ -160,19 +167,10 @@ class ClassifierEncoder(BaseModule):
         cls_head: Mapping[str, Any],
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg)
-        self.backbone = MODELS.build(dict(backbone))
+        super().__init__(backbone, init_cfg)
         levels = self.backbone.feature_info
         given = {"in_channels": levels.channels, "in_strides": levels.strides}
         self.cls_head = MODELS.build({**given, **cls_head})
-
-    @property
-    def feature_info(self) -> FeatureInfo:
-        return self.backbone.feature_info
-
-    def level_modules(self) -> list[tuple[nn.Module, ...]]:
-        """See :class:`~pe_unified.models.protocols.Levels`."""
-        return self.backbone.level_modules()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """See :class:`~pe_unified.models.protocols.Encoder`; inputs (n, channels, rows, cols)."""
