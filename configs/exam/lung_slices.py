@@ -2,9 +2,8 @@
 
 A slice shows lung where it has at least half of the largest share of lung in its exam
 (lung_from). A low threshold calls nearly every slice of a chest positive, and a classifier that is
-sure of all of them puts them in no useful order: on painted exams its choice of 20 of 40 slices
-agreed with the measured one no better than chance (docs/exams.md). Shares are compared within an
-exam, as they depend on the field of view.
+sure of all of them puts them in no useful order. Shares are compared within an exam, as they depend
+on the field of view.
 
 The network sees whole slices: a crop to the lungs would give the answer away. What it learned from
 sets with Hounsfield units it can tell of pictures without them; where there are Hounsfield units,
