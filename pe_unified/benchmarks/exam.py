@@ -8,24 +8,17 @@ same backbone, report included, against the slice model alone.
 """
 
 import argparse
-import importlib
 from typing import Any
 
 import torch
 
-#: By the part, the module that measures it.
-_MODULES = {
-    "features": "exam_features",
-    "extract": "exam_reading",
-    "waiting": "exam_reading",
-    "study": "exam_study",
-}
+from pe_unified.benchmarks.exam_features import features
+from pe_unified.benchmarks.exam_reading import extract, waiting
+from pe_unified.benchmarks.exam_study import study
+
+_PARTS = {"features": features, "extract": extract, "waiting": waiting, "study": study}
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     torch.set_num_threads(args.threads)
-    rows = []
-    for part in args.parts:
-        module = importlib.import_module(f"pe_unified.benchmarks.{_MODULES[part]}")
-        rows += getattr(module, part)(args)
-    return rows
+    return [row for part in args.parts for row in _PARTS[part](args)]
