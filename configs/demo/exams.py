@@ -35,6 +35,7 @@ on_features = dict(max_iters=200, batch_size=16, accumulate=1, lr=2e-3)
 of_chunks = dict(**on_features, model=dict(in_channels=128))
 of_slices = dict(**on_features, model=dict(in_channels=194, aggregator=dict(width=64)))
 few_slices = dict(train_dataloader=dict(dataset=dict(max_steps=24)))
+all_exams = dict(dataset=dict(indeterminate="unknown"))
 from_slices = {
     "encoder.backbone:backbone": "slices_maximum",
     "encoder.evidence:cls_head.evidence": "slices_maximum",
@@ -80,6 +81,9 @@ steps = [
             **whole_exams,
             **few_slices,
             frozen_stages=-1,
+            # Tested on the exams of the others, as a comparison needs.
+            val_dataloader=all_exams,
+            test_dataloader=all_exams,
             model=dict(
                 encoder=dict(
                     _delete_=True,

@@ -133,11 +133,6 @@ class SlicesToExamMetric(ExamMetric):
 
     counted = "slices"
 
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """No exam label but the one is answered."""
-        return ("auc", "sensitivity", "specificity", "ece", "brier")
-
     def __init__(
         self,
         score: Score = "window",

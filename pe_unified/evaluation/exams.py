@@ -140,9 +140,12 @@ class ExamTable(Table):
         ``weighted_bce``, the challenge's loss, less is better; not named so, as mmengine sums every
         key that has "loss" in it.
 
-        An AUC is undefined where its exams are of one class, the loss where no exam is complete.
-        It is the challenge's where steps are slices: fewer, longer steps weigh less.
+        What the model answers for no exam is left out, and the loss with any of its nine labels. An
+        AUC is undefined where its exams are of one class, the loss where no exam is complete. It is
+        the challenge's where steps are slices: fewer, longer steps weigh less.
         """
+        columns = ~np.isnan(self.probability).T
+        answered = {name: each.any() for name, each in zip(EXAM_TARGETS, columns, strict=True)}
         positive = self.of(POSITIVE)
         calls = positive.statistic(threshold)
         calibration = calibration_statistic(
@@ -153,20 +156,19 @@ class ExamTable(Table):
         )
         areas = {}
         for name in EXAM_WEIGHTS:
-            cases = self.of(name)
-            areas[f"auc_{name}"] = WeightedAuc(cases.score, cases.label, cases.patient)
+            if answered[name]:
+                cases = self.of(name)
+                areas[f"auc_{name}"] = WeightedAuc(cases.score, cases.label, cases.patient)
 
         def statistic(weights: FloatArray) -> dict[str, FloatArray]:
-            called = calls(weights)
-            numerator, denominator = (weights @ by_patient).T
-            return {
-                "auc": called["auc"],
-                "weighted_bce": ratio(numerator, denominator),
-                "sensitivity": called["sensitivity"],
-                "specificity": called["specificity"],
-                **calibration(weights),
-                **{name: auc(weights) for name, auc in areas.items()},
-            }
+            found = {name: auc(weights) for name, auc in areas.items()}
+            if len(areas) == len(EXAM_WEIGHTS):
+                found["weighted_bce"] = ratio(*(weights @ by_patient).T)
+            if answered[POSITIVE]:
+                called = calls(weights)
+                found |= {name: called[name] for name in ("auc", "sensitivity", "specificity")}
+                found |= calibration(weights)
+            return found
 
         return statistic
 

@@ -131,11 +131,12 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
         )
         if self.resamples and (few := few_patients(table)):
             self._say(few, True)
-        undefined = [key for key in self.keys if math.isnan(estimates[key].value)]
+        measured = [key for key in self.keys if key in estimates]
+        undefined = [key for key in measured if math.isnan(estimates[key].value)]
         if undefined:
             self._say(f"undefined on this split: {', '.join(undefined)}", True)
         metrics: dict[str, Any] = {}
-        for key in self.keys:
+        for key in measured:
             metrics[key] = estimates[key].value
             if self.resamples:
                 metrics[f"{key}_ci"] = [estimates[key].low, estimates[key].high]

@@ -171,7 +171,7 @@ def draw_summary(
     comparisons: Sequence[Mapping[str, Any]],
     runs: Sequence[Run],
     note: str,
-    arms_are: tuple[str, str] = REUSE_ARMS,
+    arms_are: Sequence[str] = REUSE_ARMS,
 ) -> None:
     """ROC, precision and recall, IoU and mAP by step, differences, overlays; as PNG files."""
     first = runs[0]
@@ -226,7 +226,7 @@ def draw_summary(
         shutil.copyfile(overlays, folder / "overlays.png")
 
 
-def difference_title(arms_are: tuple[str, str]) -> str:
+def difference_title(arms_are: Sequence[str]) -> str:
     """What is subtracted from what."""
     return f"{arms_are[1]} minus {arms_are[0]}".capitalize()
 

@@ -26,6 +26,10 @@ from pe_unified.recipes.comparison import (
 from pe_unified.recipes.recipe import REUSE_ARMS, Recipe
 from pe_unified.tasks import COLUMNS
 
+_IN_ALL = (
+    " In all: iterations of the step and of all that it takes weights from, in batches of its own "
+    "size."
+)
 _BUDGETS = (
     "Bold: equal in both arms. At equal iterations of the step the reused arm has had more in all, "
     "at equal iterations in all it has not."
@@ -80,6 +84,7 @@ def _write_one(
     warnings = _warnings(records, runs[0])
     summary = {
         "recipe": recipe.name,
+        "arms": list(recipe.arms),
         "environment": environment(),
         "note": footer(note),
         "seeds": [run.seed for run in runs],
@@ -88,7 +93,7 @@ def _write_one(
         "warnings": warnings,
     }
     write_json(folder / "summary.json", summary)
-    write_text(folder / "summary.md", _markdown(summary, len(runs), note, recipe.arms))
+    write_text(folder / "summary.md", _markdown(summary, len(runs), note))
     draw_summary(folder, records, comparisons, runs, note, recipe.arms)
     draw_curves(folder, recipe, records, note)
     return summary
@@ -130,19 +135,19 @@ def mean_records(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return merged
 
 
-def _markdown(summary: Mapping[str, Any], seeds: int, note: str, arms: tuple[str, str]) -> str:
+def _markdown(summary: Mapping[str, Any], seeds: int, note: str) -> str:
     records, comparisons = summary["steps"], summary["comparisons"]
     of_seeds = f"; means over {seeds} seeds" if seeds > 1 else ""
     columns = _columns(records)
-    header = ["step", "reused", *columns.values()]
-    header += ["iterations", "in all", "seconds"]
+    counts, of_reuse = _counts(summary), _is_of_reuse(summary)
+    header = ["step", "reused", *columns.values(), *counts.values(), "seconds"]
     lines = [
         f"# Recipe {summary['recipe']}",
         "",
         footer(note),
         "",
-        f"Test patients only; [95 % interval over patients]{of_seeds}. In all: iterations of the "
-        "step and of all that it takes weights from, in batches of its own size.",
+        f"Test patients only; [95 % interval over patients]{of_seeds}."
+        + (_IN_ALL if of_reuse else ""),
         "",
         *(line for each in summary["warnings"] for line in (f"**Note. {each}.**", "")),
         "| " + " | ".join(header) + " |",
@@ -151,19 +156,19 @@ def _markdown(summary: Mapping[str, Any], seeds: int, note: str, arms: tuple[str
     for record in records:
         cells = [record["name"], _reused(record)]
         cells += [_with_interval(record["metrics"], key) for key in columns]
-        cells += [str(record["iterations"]), str(record["total_iterations"])]
-        cells += [f"{record['seconds']:.0f}"]
+        cells += [*(str(record[key]) for key in counts), f"{record['seconds']:.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
     if comparisons:
         over = "; interval and p are over these, not over seeds" if seeds > 1 else ""
-        header = ["metric", *arms, "iterations", "in all", "difference", "p"]
-        header += ["each seed"] if seeds > 1 else []
-        lines += ["", f"{difference_title(arms)}, on the same test patients{over}."]
-        lines += [_BUDGETS, ""] if arms == REUSE_ARMS else [""]
+        header = ["metric", *summary["arms"], *(counts.values() if of_reuse else ())]
+        header += ["difference", "p", *(["each seed"] if seeds > 1 else [])]
+        lines += ["", f"{difference_title(summary['arms'])}, on the same test patients{over}."]
+        lines += [_BUDGETS, ""] if of_reuse else [""]
         lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for each in comparisons:
         cells = [each["metric"], each["scratch"], each["reused"]]
-        cells += [_pair(each, "iterations", "step"), _pair(each, "total_iterations", "total")]
+        if of_reuse:
+            cells += [_pair(each, "iterations", "step"), _pair(each, "total_iterations", "total")]
         cells += _difference(each)
         cells += [" / ".join(_signed(value) for value in each["by_seed"])] if seeds > 1 else []
         lines.append("| " + " | ".join(cells) + " |")
@@ -174,6 +179,21 @@ def _columns(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The columns that some step fills, by the key of their metric."""
     filled = {key for record in records for key in record["metrics"]}
     return {key: title for key, title in COLUMNS.items() if key in filled}
+
+
+def _counts(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Columns of how much a step was trained, by their key.
+
+    Where reuse is compared with training from scratch, also in all; elsewhere batches may be of
+    slices, of chunks or of exams, which do not add up.
+    """
+    counts = {"iterations": "iterations"}
+    return {**counts, "total_iterations": "in all"} if _is_of_reuse(summary) else counts
+
+
+def _is_of_reuse(summary: Mapping[str, Any]) -> bool:
+    """Whether it compares reuse with training from scratch."""
+    return tuple(summary["arms"]) == REUSE_ARMS
 
 
 def _pair(comparison: Mapping[str, Any], key: str, equal: str) -> str:
@@ -216,12 +236,13 @@ def summary_table(summary: Mapping[str, Any]) -> RichTable:
     columns = _columns(summary["steps"])
     for name in columns.values():
         table.add_column(name, justify="right")
-    table.add_column("iters, in all", justify="right")
+    counts = _counts(summary)
+    table.add_column(", ".join(counts.values()), justify="right")
     for record in summary["steps"]:
         table.add_row(
             record["name"],
             *(_with_interval(record["metrics"], key) for key in columns),
-            f"{record['iterations']}, {record['total_iterations']}",
+            ", ".join(str(record[key]) for key in counts),
             style="bold" if record["reused"] else None,
         )
     return table

@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import brier_score_loss, log_loss, recall_score, roc_auc_score
 from weights import drawn_weights
 
+from pe_unified.ct.exam_labels import EXAM_TARGETS
 from pe_unified.evaluation.calibration import expected_calibration_error
 from pe_unified.evaluation.exams import (
     EXAM_WEIGHTS,
@@ -134,7 +135,24 @@ def test_the_loss_is_of_complete_exams(missing):
     expected = exam_loss_parts(labels[1, 1:], probabilities[1, 1:], slices[1], found[1])
     assert table.loss_parts[1] == pytest.approx(expected)
     only = ExamTable.build(["a"], labels[:1], probabilities[:1], slices[:1], found[:1])
-    assert np.isnan(only.statistic(0.5)(np.ones((1, 1)))["weighted_bce"])
+    found = only.statistic(0.5)(np.ones((1, 1)))
+    if missing == "probability":
+        assert "weighted_bce" not in found, "a label that is answered for no exam"
+    else:
+        assert np.isnan(found["weighted_bce"])
+
+
+def test_what_is_not_answered_is_not_measured():
+    _, labels, probabilities, slices, found = random_exams(0, 30)
+    probabilities[:, 4:] = NAN
+    table = ExamTable.build([f"P{n}" for n in range(30)], labels, probabilities, slices, found)
+    measured = table.statistic(0.5)(np.ones((1, 30)))
+    answered = [f"auc_{name}" for name in EXAM_TARGETS[1:4]]
+    assert [name for name in measured if name.startswith("auc_")] == answered
+    assert "auc" in measured and "weighted_bce" not in measured
+    probabilities[:, :2] = NAN  # nothing says whether the exam is positive
+    table = ExamTable.build([f"P{n}" for n in range(30)], labels, probabilities, slices, found)
+    assert list(table.statistic(0.5)(np.ones((1, 30)))) == answered[1:]
 
 
 def test_what_negative_and_indeterminate_leave_is_positive():
