@@ -53,8 +53,7 @@ def with_totals(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for record in records:
         name, batch_size = record["name"], record["batch_size"]
         chain = {name: record["iterations"] * batch_size}
-        sources = [each["from"] for each in record["reused"]]
-        for source in (*sources, record.get("features_from"), record.get("lung_scores_from")):
+        for source in (each["from"] for each in record["reused"]):
             if source in budgets:  # else weights from elsewhere
                 chain |= budgets[source].chain
         budgets[name] = Budget(chain)

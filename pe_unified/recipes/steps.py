@@ -243,9 +243,7 @@ class StepRun:
                 "name": self.step.name,
                 "config": _short_path(self.step.config),
                 "checkpoint": os.path.relpath(checkpoint, self.folder),
-                "reused": runner.parents,
-                "features_from": self.step.features or None,
-                "lung_scores_from": self.step.lung_scores or None,
+                "reused": [*runner.parents, *self._read()],
                 "iterations": runner.iter,
                 "batch_size": cfg.train_dataloader.batch_size,
                 "seconds": round(runner.seconds, 1),
@@ -255,6 +253,11 @@ class StepRun:
         barrier()
         report(f"{self.title}: {headline(evaluation.metrics)} after {runner.seconds:.0f} s")
         return json.loads(result.read_text(encoding="utf-8"))["record"]
+
+    def _read(self) -> list[dict[str, str]]:
+        """What it reads of earlier steps' answers, and of which."""
+        stored = {"features": self.step.features, "lung_scores": self.step.lung_scores}
+        return [{"module": what, "from": step} for what, step in stored.items() if step]
 
     def _extract(self, cfg: Config, report: Report) -> dict[str, Any]:
         """Store features in place of training; the record."""

@@ -43,7 +43,7 @@ def test_features_of_all_exams_are_stored_by_the_backbone_that_was_trained(finis
     assert features["iterations"] == 0 and features["metrics"] == {}
     stored = list((work_dir / features["features"]).glob("*.npy"))
     assert len(stored) == 16
-    assert exams["features_from"] == "features"
+    assert exams["reused"] == [{"module": "features", "from": "features"}]
     assert {"exam/auc", "exam/weighted_bce", "cls/auc"} <= exams["metrics"].keys()
     # Exams have seen what the slices' network has, and what it was trained on.
     assert exams["total_slices"] == exams["iterations"] * 4 + slices["iterations"] * 4
@@ -114,7 +114,8 @@ def test_a_classifier_of_lung_chooses_the_slices_of_the_second_stage(two_stages,
     lungs, scores, measured, scored = summary["steps"]
     assert {"lung/auc", "lung/auc_ci"} <= lungs["metrics"].keys()
     assert not any(key.startswith("cls/") for key in lungs["metrics"])
-    assert scored["lung_scores_from"] == "scores" and measured["lung_scores_from"] is None
+    assert scored["reused"] == [{"module": "lung_scores", "from": "scores"}]
+    assert measured["reused"] == []
     # The scored arm rests on what the classifier has seen, too.
     assert scored["total_slices"] - measured["total_slices"] == lungs["total_slices"] == 16
     store = FeatureStore(work_dir / scores["features"])
