@@ -22,9 +22,14 @@ from pe_unified.models.heads.noisy_or import NoisyOrHead
 from pe_unified.models.heads.pairs import PairHead
 from pe_unified.models.heads.seg import PESegHead
 from pe_unified.models.heads.step import StepHead
+from pe_unified.models.nets.aanet3d import AANet3D
 from pe_unified.models.slice_model import PEUnified
+from pe_unified.models.volume_losses import VolumeTverskyLoss
+from pe_unified.models.volume_model import PEVolume
+from pe_unified.models.volume_preprocessor import PEVolumePreprocessor
 
 __all__ = [
+    "AANet3D",
     "AttentionLSTMAggregator",
     "BackboneEncoder",
     "ClassifierEncoder",
@@ -43,6 +48,8 @@ __all__ = [
     "PESwin",
     "PETimm",
     "PEUnified",
+    "PEVolume",
+    "PEVolumePreprocessor",
     "PairHead",
     "R3D18Encoder",
     "RSNAExamLoss",
@@ -50,5 +57,6 @@ __all__ = [
     "TCNAggregator",
     "TimmEncoder",
     "UNetDecoder",
+    "VolumeTverskyLoss",
     "WindowBranches",
 ]
