@@ -27,6 +27,7 @@ COMMANDS = {
     "extract": ("pe_unified.cli.extract", "store the features that an exam model reads"),
     "test": ("pe_unified.cli.test", "evaluate a checkpoint: AUC, Dice, IoU, mAP"),
     "explain": ("pe_unified.cli.explain", "show what a model's answers rest on, as heat"),
+    "marks": ("pe_unified.cli.marks", "mark emboli in volumes of a converted set"),
     "publish": ("pe_unified.cli.publish", "fix all thresholds and make a checkpoint for use"),
     "export": ("pe_unified.cli.export", "write a model for ONNX Runtime or OpenVINO"),
     "infer": ("pe_unified.cli.infer", "from a CT study to a report"),

@@ -36,7 +36,7 @@ class PEVolumeDataset(BaseDataset):
         step_mm: of the grid.
         structures: folder with masks of arteries as TotalSegmentator writes them (names
             ``lung_arteries``, ``pulmonary_artery``), one folder or label map per patient or study,
-            by its name; relative to ``data_root``. Studies without one have arteries unknown.
+            by its name. Studies without one have arteries unknown.
         store: folder where resampled volumes are kept, relative to ``data_root``.
         needs: what a study must have known: ``"masks"``, ``"arteries"``.
         every: keep one study in this many, for quick looks.
@@ -71,13 +71,13 @@ class PEVolumeDataset(BaseDataset):
         if step_mm <= 0 or every < 1:
             raise ValueError(f"step_mm > 0 and every >= 1, got {step_mm} and {every}")
         root = Path(data_root)
-        folder = None if structures is None else root / structures
+        folder = None if structures is None else Path(structures)
         if folder is not None and not folder.is_dir():
             raise DatasetError(f"{folder}: no folder of structures; check structures=FOLDER")
         if "arteries" in needs and folder is None:
             raise DatasetError("arteries are needed, but no masks are given; set structures=FOLDER")
         self.needs, self.every = tuple(needs), every
-        self.store = VolumeStore(root / store, step_mm, folder)
+        self.volumes = VolumeStore(root / store, step_mm, folder)
         transforms = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
         super().__init__(ann_file=ann_file, data_root=data_root, pipeline=transforms, **kwargs)
 
@@ -89,14 +89,14 @@ class PEVolumeDataset(BaseDataset):
         for record in records:
             known = {
                 "masks": record.masks_known,
-                "arteries": self.store.structures_of(record) is not None,
+                "arteries": self.volumes.structures_of(record) is not None,
             }
             missing = [NEEDS[need] for need in self.needs if not known[need]]
             told = {"study_uid": record.study_uid, "patient_id": record.patient_id}
             if missing:
                 left_out.append({**told, "reason": missing[0]})
                 continue
-            if self.store.structures is not None and not known["arteries"]:
+            if self.volumes.structures is not None and not known["arteries"]:
                 notes.append({**told, "reason": NEEDS["arteries"]})
             kept.append(record)
         for number, record in enumerate(kept):
@@ -137,11 +137,11 @@ class PEVolumeDataset(BaseDataset):
     def knows_arteries(self) -> bool:
         """Whether there are arteries of any study."""
         infos = (self.get_data_info(index) for index in range(len(self)))
-        return any(self.store.structures_of(info["record"]) is not None for info in infos)
+        return any(self.volumes.structures_of(info["record"]) is not None for info in infos)
 
     def __getitem__(self, draw: "int | Draw") -> dict:
         item, rng = seeded(self, draw)
-        return self.pipeline({**item, "rng": rng, "store": self.store})
+        return self.pipeline({**item, "rng": rng, "store": self.volumes})
 
 
 def _shows_embolus(record: VolumeRecord) -> bool | None:

@@ -23,16 +23,18 @@ from pe_unified.models.exam_model import PEExam
 from pe_unified.models.image_network import without_start
 from pe_unified.models.known_parts import for_answers
 from pe_unified.models.slice_model import PEUnified
+from pe_unified.models.volume_model import PEVolume
 from pe_unified.registry import MODELS, TASK_UTILS, TRANSFORMS
 
 Model = TypeVar("Model", bound=nn.Module)
 
 #: Read files or labels; a study brings its own slices and has no labels.
-_LOADERS = ("LoadCTSlice", "LoadPELabels", "LoadExamSlices")
-#: In words, and where pe-unified infer takes it.
+_LOADERS = ("LoadCTSlice", "LoadPELabels", "LoadExamSlices", "LoadVolume")
+#: In words, and where pe-unified infer takes it; empty where it does not.
 _KINDS: Mapping[type, tuple[str, str]] = {
     PEUnified: ("a model of slices", "--checkpoint"),
     PEExam: ("a model of whole exams", "--exam-checkpoint"),
+    PEVolume: ("a model of volumes", ""),
 }
 
 

@@ -7,6 +7,7 @@ four channels per group and, where nothing is added to it, ReLU.
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -80,7 +81,7 @@ class ResidualBlock(nn.Module):
 
 def _stage(blocks: int, inside: int, outside: int) -> nn.Sequential:
     widths = [inside, *(outside for _ in range(blocks))]
-    return nn.Sequential(*(ResidualBlock(*pair) for pair in zip(widths, widths[1:])))
+    return nn.Sequential(*(ResidualBlock(*pair) for pair in pairwise(widths)))
 
 
 class Pyramid(nn.Module):
@@ -122,7 +123,7 @@ class Trunk(nn.Module):
         )
         self.shrink = nn.ModuleList(
             _normed(StandardisedConv3d(fine, coarse, 2, stride=2), coarse)
-            for fine, coarse in zip(channels, channels[1:])
+            for fine, coarse in pairwise(channels)
         )
         widths = (fused, *channels[1:])
         self.grow, self.skips, self.joins = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()

@@ -1,0 +1,28 @@
+"""AANet-3D, small, on painted studies at 2 mm: from an artery head that was trained before.
+
+pe-unified phantom raw/cadpe --layout cadpe --studies 24 --size 192 --slices 96 --structures
+pe-unified convert cadpe raw/cadpe data/volumes/cadpe
+pe-unified steps demo/volumes --data-root data/volumes/cadpe \\
+  --cfg-options structures=$PWD/raw/cadpe/structures
+
+Time: not measured.
+Result: not known.
+"""
+
+settings = dict(
+    step_mm=2.0,
+    patch_size=48,
+    batch_size=4,
+    num_workers=0,
+    warmup_iters=10,
+    model=dict(network=dict(width=0.25), windows=dict(size=64, stride=48, ramp=16)),
+)
+steps = [
+    dict(name="artery", config="../volumes/aanet3d_artery.py", settings=dict(max_iters=60)),
+    dict(
+        name="aanet3d",
+        config="../volumes/aanet3d.py",
+        reuse={"network.trunk": "artery", "network.artery_head": "artery"},
+        settings=dict(max_iters=120),
+    ),
+]
