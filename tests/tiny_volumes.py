@@ -92,7 +92,7 @@ def _write_study(root: Path, number: int, images: list[dict], annotations: list[
                 "file_index": SHAPE[0] - 1 - index,
                 "z_mm": ORIGIN[2] + step * index,
                 "spacing_mm": [row_mm, col_mm, step],
-                "position_mm": (ORIGIN + [0, 0, step * index]).tolist(),
+                "position_mm": (ORIGIN + np.array([0, 0, step * index])).tolist(),
                 "orientation": [1, 0, 0, 0, 1, 0],
                 "pe_present": int(clot[index].any()),
                 "labels_known": ["slice", "boxes", "masks"],

@@ -21,12 +21,15 @@ class VolumeGrid:
         levels, rows, cols: float64, rising: slice, row and column index of every level, row and
             column of the grid; fractions lie between two.
         step_mm: between neighbouring points, along every axis.
+        slices: float64 (slices of the study,), the level on which each lies, below 0 or above the
+            last one where the grid does not reach it.
     """
 
     levels: np.ndarray
     rows: np.ndarray
     cols: np.ndarray
     step_mm: float
+    slices: np.ndarray
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -72,6 +75,7 @@ def grid_over(
         rows=y + _steps((height - 1) * row_mm, step_mm) / row_mm,
         cols=x + _steps((width - 1) * col_mm, step_mm) / col_mm,
         step_mm=step_mm,
+        slices=(heights - heights[first]) / step_mm,
     )
 
 
@@ -128,10 +132,9 @@ class SpreadMap:
     def slice(self, index: int) -> np.ndarray:
         """One slice of the study: float32 (rows, cols), 0 beyond the grid."""
         found = np.zeros(self.shape[1:], dtype=np.float32)
-        levels = self.grid.levels
-        if not levels[0] <= index <= levels[-1]:
+        at = float(self.grid.slices[index])
+        if not 0 <= at <= len(self.values) - 1:
             return found
-        at = float(np.interp(index, levels, np.arange(len(levels))))
         low = int(at)
         level = self.values[low].astype(np.float32)
         if at > low:

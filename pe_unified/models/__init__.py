@@ -22,6 +22,7 @@ from pe_unified.models.heads.noisy_or import NoisyOrHead
 from pe_unified.models.heads.pairs import PairHead
 from pe_unified.models.heads.seg import PESegHead
 from pe_unified.models.heads.step import StepHead
+from pe_unified.models.heads.volume import VolumeHead
 from pe_unified.models.nets.aanet3d import AANet3D
 from pe_unified.models.slice_model import PEUnified
 from pe_unified.models.volume_losses import VolumeTverskyLoss
@@ -57,6 +58,7 @@ __all__ = [
     "TCNAggregator",
     "TimmEncoder",
     "UNetDecoder",
+    "VolumeHead",
     "VolumeTverskyLoss",
     "WindowBranches",
 ]

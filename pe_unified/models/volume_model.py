@@ -7,13 +7,10 @@ import torch
 from torch import Tensor
 
 from pe_unified.datasets.volume_sample import PEVolumeSample
-from pe_unified.models.losses import WeightedLosses
 from pe_unified.models.partly_frozen import PartlyFrozen
 from pe_unified.models.volume_marks import find_marks
 from pe_unified.models.volume_windows import Windows
 from pe_unified.registry import MODELS
-
-_LOSSES = (dict(type="pe_unified.VolumeTverskyLoss"),)
 
 
 @MODELS.register_module()
@@ -23,8 +20,8 @@ class PEVolume(PartlyFrozen):
     Args:
         network: config of what gives logits of emboli and of arteries, either None, such as
             :class:`~pe_unified.models.nets.aanet3d.AANet3D`.
-        lesion_head: ``dict(losses=[...])``, what the map of emboli learns from; None where the
-            network gives none.
+        lesion_head: config of a :class:`~pe_unified.models.heads.volume.VolumeHead`, what the map
+            of emboli learns from; None where the network gives none.
         artery_head: likewise of arteries.
         windows: settings of :class:`~pe_unified.models.volume_windows.Windows`.
         marks: settings of :func:`~pe_unified.models.volume_marks.find_marks`: ``cut``,
@@ -50,8 +47,8 @@ class PEVolume(PartlyFrozen):
         preprocessor = dict(data_preprocessor or {"type": "pe_unified.PEVolumePreprocessor"})
         super().__init__(MODELS.build(preprocessor), init_cfg)
         self.network = MODELS.build(dict(network))
-        self.lesion_head = _losses(lesion_head)
-        self.artery_head = _losses(artery_head)
+        self.lesion_head = MODELS.build(dict(lesion_head)) if lesion_head else None
+        self.artery_head = MODELS.build(dict(artery_head)) if artery_head else None
         if not self.heads:
             raise ValueError("PEVolume learns nothing: give it lesion_head, artery_head or both")
         self.windows, self.marks = Windows(**(windows or {})), dict(marks or {})
@@ -112,15 +109,12 @@ class PEVolume(PartlyFrozen):
         patches = len(inputs) // len(data_samples)
         losses = {}
         for head, logits in self.logits(inputs).items():
-            own: WeightedLosses = getattr(self, f"{head}_head")
-            field = f"gt_{head}"
+            field, target = f"gt_{head}", None
             known = [index for index, sample in enumerate(data_samples) if field in sample]
             if known:
                 target = torch.cat([data_samples[index].get(field) for index in known])[:, None]
-                of_known = logits.unflatten(0, (-1, patches))[known].flatten(0, 1)
-                found = own(of_known, target.to(logits.device))
-            else:
-                found = dict.fromkeys(own, logits.sum() * 0.0)
+                logits = logits.unflatten(0, (-1, patches))[known].flatten(0, 1)
+            found = getattr(self, f"{head}_head").loss(logits, target)
             losses |= {f"{head}_{name}": value for name, value in found.items()}
         return losses
 
@@ -149,12 +143,3 @@ class PEVolume(PartlyFrozen):
             volume, lambda part: torch.cat(list(self.logits(part).values()), dim=1).sigmoid()
         )
         return dict(zip(self.heads, found, strict=True))
-
-
-def _losses(head: Mapping[str, Any] | None) -> WeightedLosses | None:
-    """What a head learns from; the model in use does without its losses, which then are these."""
-    if head is None:
-        return None
-    if set(head) - {"losses"}:
-        raise ValueError(f"a head of volumes takes losses alone, got {', '.join(sorted(head))}")
-    return WeightedLosses(head.get("losses", _LOSSES))
