@@ -12,6 +12,9 @@ import numpy as np
 
 from pe_unified.ct.study import CTStudy
 
+#: Places that differ by less are the same, steps.
+_ROUNDING = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class VolumeGrid:
@@ -81,7 +84,7 @@ def grid_over(
 
 def _steps(length_mm: float, step_mm: float) -> np.ndarray:
     """From 0 on, as far as ``length_mm``, mm."""
-    return step_mm * np.arange(int(length_mm / step_mm + 1e-6) + 1)
+    return step_mm * np.arange(int(length_mm / step_mm + _ROUNDING) + 1)
 
 
 def levels_of(read: Callable[[int], np.ndarray], grid: VolumeGrid) -> Iterator[np.ndarray]:
@@ -133,8 +136,9 @@ class SpreadMap:
         """One slice of the study: float32 (rows, cols), 0 beyond the grid."""
         found = np.zeros(self.shape[1:], dtype=np.float32)
         at = float(self.grid.slices[index])
-        if not 0 <= at <= len(self.values) - 1:
+        if not -_ROUNDING <= at <= len(self.values) - 1 + _ROUNDING:
             return found
+        at = min(max(at, 0.0), len(self.values) - 1.0)
         low = int(at)
         level = self.values[low].astype(np.float32)
         if at > low:
@@ -148,5 +152,6 @@ class SpreadMap:
 
 def _within(axis: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The pixels that an axis of a grid reaches over, and where they lie on it."""
-    pixels = np.arange(int(np.ceil(axis[0])), min(size - 1, int(np.floor(axis[-1]))) + 1)
+    first, last = np.ceil(axis[0] - _ROUNDING), np.floor(axis[-1] + _ROUNDING)
+    pixels = np.arange(int(first), min(size - 1, int(last)) + 1)
     return pixels, np.interp(pixels, axis, np.arange(len(axis)))

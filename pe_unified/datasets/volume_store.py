@@ -69,7 +69,9 @@ class VolumeStore:
         found = self.structures_of(record)
         digest = record.digest_of_images()
         masks = [each["masks"] for each in record.slices]
-        digest.update(repr((_VERSION, self.step_mm, masks, _told(found))).encode())
+        places = [(each["position_mm"], each["orientation"]) for each in record.slices]
+        laid_over = [_told(found), places] if found else None
+        digest.update(repr((_VERSION, self.step_mm, masks, laid_over)).encode())
 
         def levels(grid: VolumeGrid) -> Iterator[np.ndarray]:
             emboli = dict(record.masks()) if record.masks_known else {}
@@ -129,7 +131,7 @@ class VolumeStore:
         path = self.folder / f"{record.folder.name}-{digest[:_KEY_LENGTH]}.{kind}.npy"
         try:
             return np.load(path, mmap_mode="r", allow_pickle=False)
-        except (FileNotFoundError, ValueError, EOFError):
+        except (FileNotFoundError, NotADirectoryError, ValueError, EOFError):
             grid = self.grid(record)
         try:
             with appearing(path) as partial:
@@ -146,10 +148,8 @@ class VolumeStore:
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def _told(place: Path | None) -> list[tuple[str, int, int]]:
+def _told(place: Path) -> list[tuple[str, int, int]]:
     """What files of structures are, without reading them."""
-    if place is None:
-        return []
     files = sorted(place.iterdir()) if place.is_dir() else [place]
     stats = [(file.name, file.stat()) for file in files if file.is_file()]
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]

@@ -72,7 +72,7 @@ def test_lesions_are_numbered_as_the_set_does_else_by_their_parts(data, tmp_path
     with_clot = [index for index, each in enumerate(record.slices) if each["masks"]]
     for slices, expected in (
         # The middle slice has no mask: two parts.
-        ([{**each, "masks": [], "numbers": []} if k == with_clot[2] else each
+        ([{**each, "masks": [], "numbers": []} if k == with_clot[1] else each
           for k, each in enumerate(record.slices)], 2),
         ([{**each, "numbers": [3] * len(each["masks"])} for each in record.slices], 1),
     ):  # fmt: skip

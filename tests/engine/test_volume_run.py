@@ -57,7 +57,7 @@ def test_training_validates_and_says_what_it_used(trained):
 
 def test_a_resumed_run_ends_with_the_same_weights(repository, data, tmp_path):
     def run(work_dir, iterations, resume=False):
-        cfg = small_volume_config(repository, data, work_dir, **{"max_iters": 2})
+        cfg = small_volume_config(repository, data, work_dir, max_iters=2)
         cfg.resume = resume
         cfg.default_hooks.checkpoint.interval = 1
         runner = PERunner.from_cfg(cfg)
@@ -146,7 +146,7 @@ def test_marks_of_a_split_are_written(published, data, tmp_path, monkeypatch, ca
     image = nibabel.load(out / "PAT005.nii.gz")
     assert image.shape == SHAPE[::-1] and image.get_data_dtype() == np.float32
     values = image.get_fdata()
-    assert 0 <= values.min() and 0.5 < values.max() <= 1
+    assert values.min() >= 0 and 0.5 < values.max() <= 1
     corner = np.diag([-1, -1, 1]) @ image.affine[:3, 3]
     np.testing.assert_allclose(corner, studies["PAT005"].position_mm(0, 0, 0), atol=1e-4)
 

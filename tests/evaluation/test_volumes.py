@@ -15,7 +15,9 @@ EMPTY = np.zeros((2, 256), np.uint32)
 def scan(patient, marks, volumes):
     """``marks``: (confidence, distance to each embolus) of each."""
     confidences = np.array([confidence for confidence, _ in marks], float)
-    distances = np.array([distance for _, distance in marks], float).reshape(-1, len(volumes))
+    distances = np.array([distance for _, distance in marks], float).reshape(
+        len(marks), len(volumes)
+    )
     return ScanMarks(patient, EMPTY, confidences, distances, np.array(volumes, float))
 
 

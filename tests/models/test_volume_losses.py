@@ -42,7 +42,7 @@ def test_without_foreground_half_is_left_and_teaches(drawn):
     logits, target = drawn
     given = torch.from_numpy(logits).requires_grad_()
     found = VolumeTverskyLoss()(given, torch.zeros_like(given))
-    assert float(found) == pytest.approx(reference(logits, np.zeros_like(target)), rel=1e-5)
+    assert found.item() == pytest.approx(reference(logits, np.zeros_like(target)), rel=1e-5)
     found.backward()
     assert (given.grad > 0).all()
 

@@ -40,8 +40,8 @@ def test_masks_lie_on_the_study(painted):
 
 
 def test_what_was_painted_before_stays_as_it_is(painted, tmp_path):
-    """Neither the files nor what is written down of the settings change where none are asked for."""
-    out, patient, layout = painted
+    """Files and what is written down of the settings are the same where none are asked for."""
+    out, _patient, layout = painted
     write_layout(tmp_path, layout, 1, **SETTINGS)
     assert not (tmp_path / "structures").exists()
     plain = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
