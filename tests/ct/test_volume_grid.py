@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pe_unified.ct.lung_crop import find_lung_grid, lung_grid, require_volume
 from pe_unified.ct.study import CTStudy
 from pe_unified.ct.volume_grid import SpreadMap, grid_over, levels_of
 from pe_unified.errors import DataError
+from pe_unified.phantom.study import STRUCTURES, paint_study
 
 
 def study_of(hu, heights, row_mm=1.5, col_mm=1.25):
@@ -55,6 +56,7 @@ def test_values_are_linear_between_voxels_and_lie_where_the_grid_says():
     np.testing.assert_allclose(np.diff(z.reshape(grid.shape)[:, 0, 0]), 1.1)
 
 
+@settings(max_examples=25)
 @given(
     step=st.floats(0.4, 4.0),
     row_mm=st.floats(0.5, 2.0),
@@ -128,6 +130,17 @@ def test_lungs_are_cropped_to_with_a_margin():
     grid = lung_grid(study, (1, 2, 5, 6), shares, 1.0)
     assert (grid.levels[0], grid.levels[-1]) == (4.0, 12.0)  # 6 mm are two slices
     assert (grid.rows[0], grid.cols[0]) == (2.0, 1.0)
+
+
+def test_lungs_that_are_found_lie_in_the_grid():
+    painted = paint_study(4, (16, 96, 96))
+    slice_mm, row_mm, col_mm = painted.spacing
+    study = study_of(painted.hu, np.arange(16.0) * slice_mm, row_mm, col_mm)
+    grid = find_lung_grid(study, 2.0)
+    lungs = np.argwhere(painted.structures == STRUCTURES["lung"])
+    assert grid.held(lungs).mean() > 0.97
+    everything = np.argwhere(painted.hu > -5000)
+    assert grid.held(everything).mean() < 0.75
 
 
 def test_a_study_without_lungs_is_refused():

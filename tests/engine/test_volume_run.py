@@ -116,10 +116,8 @@ def test_a_study_by_itself_is_answered_as_in_the_test(repository, data, trained,
     points = sample.grid.indices(sample.pred_marks.numpy()[:, :3])
     assert len(points)
     np.testing.assert_allclose(found.positions_mm, study.positions_mm(points), atol=1e-6)
-    for point, place, score in zip(found.points, found.positions_mm, found.scores):
-        np.testing.assert_allclose(study.position_mm(*point), place)
-        level = found.maps["lesion"].slice(round(point[0]))
-        assert level[round(point[1]), round(point[2])] == pytest.approx(score, abs=0.35)
+    np.testing.assert_allclose(found.scores, sample.pred_marks[:, 3], atol=1e-5)
+    assert found.maps["artery"].slice(3).shape == study.shape[1:]
 
 
 def test_marks_of_a_split_are_written(published, data, tmp_path, monkeypatch, capsys):
