@@ -87,8 +87,8 @@ def predict_study(
 ) -> VolumePrediction:
     """Look at the lungs of a study.
 
-    In memory are the lungs on the model's grid, not the study: a study of 512 x 512 x 300 voxels
-    at 1 mm takes some 100 MB for each map, and as much for the windows' weights.
+    In memory are the lungs on the model's grid, not the study: those of a study of 512 x 512 x 300
+    voxels take about 1 GB at 1 mm, what the network needs for a window apart.
 
     Args:
         model: of volumes.

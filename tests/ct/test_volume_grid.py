@@ -133,9 +133,9 @@ def test_lungs_are_cropped_to_with_a_margin():
 
 
 def test_lungs_that_are_found_lie_in_the_grid():
-    painted = paint_study(4, (16, 96, 96))
+    painted = paint_study(4, (24, 96, 96))
     slice_mm, row_mm, col_mm = painted.spacing
-    study = study_of(painted.hu, np.arange(16.0) * slice_mm, row_mm, col_mm)
+    study = study_of(painted.hu, np.arange(24.0) * slice_mm, row_mm, col_mm)
     grid = find_lung_grid(study, 2.0)
     lungs = np.argwhere(painted.structures == STRUCTURES["lung"])
     assert grid.held(lungs).mean() > 0.97
