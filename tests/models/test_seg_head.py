@@ -124,6 +124,14 @@ def test_side_outputs_have_losses_of_their_own():
     torch.testing.assert_close(losses["loss_dice"], expected["loss_dice"])
 
 
+def test_side_outputs_start_at_the_share_of_emboli():
+    head = PESegHead(**LEVELS, decoder=NESTED)
+    head.init_weights()
+    with torch.no_grad():
+        _, sides = head.eval().decoder.with_sides(levels_for((64, 64)))
+    assert all(0.003 < side.sigmoid().mean() < 0.1 for side in sides)
+
+
 def test_side_outputs_cost_nothing_where_nothing_is_learned():
     head = PESegHead(**LEVELS, decoder=NESTED).eval()
     for logits in head.decoder.side_logits:

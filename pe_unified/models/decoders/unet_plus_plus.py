@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
 from pe_unified.models.conv_blocks import conv_block, resized
@@ -64,7 +64,7 @@ class UNetPlusPlusDecoder(BaseModule):
             )
             below = widths[1:]
         self.sides = depth - 1 if deep_supervision else 0
-        self.side_logits = nn.ModuleList(LogitConv(widths[0]) for _ in range(self.sides))
+        self.side_logits = ModuleList(LogitConv(widths[0]) for _ in range(self.sides))
         self.out_channels = widths[0]
         self.out_stride = in_strides[0]
         self.levels_read = tuple(range(depth + 1))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from pe_unified.models.conv_blocks import convs, resized
@@ -45,7 +46,7 @@ class NFNPlus(WholeNet):
         self.front = _TwoPoolings(image_channels, widths, (0, 0), dropout)
         self.followed = _TwoPoolings(base, widths, widths[1:], dropout)
         self.sides = 1 if deep_supervision else 0
-        self.side_logits = nn.ModuleList(LogitConv(base) for _ in range(self.sides))
+        self.side_logits = ModuleList(LogitConv(base) for _ in range(self.sides))
         self.out_channels = base
 
     def maps(self, image: Tensor) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from pe_unified.models.conv_blocks import conv, resized
@@ -70,7 +71,7 @@ class U2Net(WholeNet):
             given = ends[-1] + skips.pop()
             self.up.append(ResidualUBlock(height, flat, given, mid * quarter, out * quarter))
             ends.append(out * quarter)
-        self.side_logits = nn.ModuleList(LogitConv(end, kernel_size=3, prior=0.5) for end in ends)
+        self.side_logits = ModuleList(LogitConv(end, kernel_size=3, prior=0.5) for end in ends)
         self.out_channels = len(ends)
         self.sides = len(ends) if deep_supervision else 0
 
