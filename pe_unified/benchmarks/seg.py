@@ -2,8 +2,8 @@
 
 Both sides take the same batch, losses, optimiser, memory format and normalisation. "training" is
 an iteration; "inference" is the answer for one slice, probabilities and mask. "kept" is the memory
-that training keeps between the passes forward and back, counted exactly; "parameters" shows how
-alike the nets are, and the command prints in what they differ.
+that training keeps between the passes forward and back, counted exactly. "operations" of an answer
+and "parameters" show how alike the nets are; the command prints in what they differ.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import pe_unified.models  # noqa: F401  (registers the parts)
 from pe_unified.benchmarks.common import side_by_side
@@ -141,6 +142,7 @@ def _rows(name: str, pair: Pair, args: argparse.Namespace) -> list[dict[str, Any
     training = side_by_side(*steps, args.repeats, warmup=2)
     answers = [_answer(side, single, args.amp) for side in sides]
     inference = side_by_side(*answers, args.repeats, warmup=2)
+    operations = [_operations(answer) for answer in answers]
     counts = [sum(each.numel() for each in side.parameters()) / 1e6 for side in sides]
     return [
         {"case": f"{name}, {case}", "ours": pair_of[0], "reference": pair_of[1], "unit": unit}
@@ -148,6 +150,7 @@ def _rows(name: str, pair: Pair, args: argparse.Namespace) -> list[dict[str, Any
             (f"training, {args.batch_size} x {shown}", training, "s per iteration"),
             (f"inference, {shown}", inference, "s per slice"),
             (f"kept, {args.batch_size} x {shown}", kept, "MiB"),
+            (f"operations, {shown}", operations, "GFLOP per slice"),
             ("parameters", counts, "M"),
         )
     ]
@@ -196,6 +199,13 @@ def _answer(model: nn.Module, batch: dict[str, list], amp: bool) -> Callable[[],
             model(**model.data_preprocessor(dict(batch)), mode="predict")
 
     return once
+
+
+def _operations(answer: Callable[[], None]) -> float:
+    """Of convolutions and matrix products, 1e9."""
+    with FlopCounterMode(display=False) as counter:
+        answer()
+    return counter.get_total_flops() / 1e9
 
 
 def _kept(forward: Callable[[], None]) -> float:
