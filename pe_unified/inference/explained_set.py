@@ -103,6 +103,7 @@ def _of_slices(
     explainer: SliceExplainer, dataset: PESliceDataset, patients: int, count: int
 ) -> Iterator[Picture]:
     for patient, numbers in track(_chosen(dataset.patients(), patients), "explaining patients"):
+        folder = Path(dataset.get_data_info(numbers[0])["img_path"]).parent.name
         studies: dict[str | None, list[int]] = defaultdict(list)
         for number in numbers:
             studies[dataset.get_data_info(number)["study_uid"]].append(number)
@@ -124,7 +125,6 @@ def _of_slices(
                 )
                 for place, each, heat in zip(order, packed, explainer.heat(packed).numpy())
             ]
-            folder = Path(packed[0]["data_samples"].img_path).parent.name
             name = f"{folder}_exam{which}" if len(studies) > 1 else folder
             yield name, f"{patient}: slices most likely to show embolism", views
 
