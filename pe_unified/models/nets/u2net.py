@@ -83,7 +83,7 @@ class U2Net(WholeNet):
         for stage in self.up:
             level = levels.pop()
             ends.append(stage(torch.cat([resized(ends[-1], level), level], dim=1)))
-        logits = [conv(end) for conv, end in zip(self.side_logits, ends)]
+        logits = [layer(end) for layer, end in zip(self.side_logits, ends)]
         return [torch.cat([resized(each, logits[-1]) for each in logits], dim=1), *logits]
 
     def with_sides(self, features: Sequence[Tensor], image: Tensor) -> tuple[Tensor, list[Tensor]]:
