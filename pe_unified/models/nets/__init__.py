@@ -1,1 +1,1 @@
-"""Whole networks, from the image to maps."""
+"""Whole nets: decoders that read the image alone, on a backbone without levels; nets of volumes."""
