@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from pe_unified.evaluation.case_files import System
     from pe_unified.evaluation.rules import Rules
 
+#: Columns of the table where it is written to no terminal.
+_WIDTH = 120
+
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -94,9 +97,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     rules.add_argument(
         "--intervals",
-        choices=["jackknife", "bootstrap"],
-        default="jackknife",
-        help="which hold better, or which others have (1000 draws); docs/intervals.md",
+        choices=["bootstrap", "jackknife"],
+        default="bootstrap",
+        help="1000 draws, as others have them; or which hold better with few scans",
     )
     parser.add_argument("--note", default="", help="said in the figure, such as 'painted data'")
     parser.add_argument(
@@ -131,7 +134,8 @@ def main() -> int:
         args.intervals,
     )
     write_results(result, args.out, args.note)
-    Console().print(terminal_table(result))
+    console = Console()
+    console.print(terminal_table(result), width=None if console.is_terminal else _WIDTH)
     for error in result.damaged.values():
         print(f"not scored: {error}", file=sys.stderr)
     print(f"results written to {args.out}")

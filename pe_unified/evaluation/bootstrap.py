@@ -17,6 +17,8 @@ from pe_unified.evaluation.tables import IntArray
 
 #: Draws.
 DRAWS = 1000
+#: Patients, or groups of them, below which these intervals are plainly too narrow.
+FEW = 20
 
 
 def drawn_weights(units: int | IntArray, draws: int = DRAWS, seed: int = 0) -> FloatArray:

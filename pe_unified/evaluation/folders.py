@@ -20,7 +20,7 @@ from pe_unified.workers import in_order, open_executor
 #: What becomes of a case that a system says nothing of.
 MISSING = ("refuse", "empty", "leave-out")
 #: How intervals are made.
-INTERVALS = {"jackknife": intervals, "bootstrap": bootstrap}
+INTERVALS = {"bootstrap": bootstrap, "jackknife": intervals}
 _PRELOAD = ("pe_unified.evaluation.case_score",)
 #: More marks than this share outside their scans: the coordinates are something else.
 _MOST_OUTSIDE = 0.5
@@ -69,7 +69,7 @@ class FolderResult:
     differences: Mapping[str, Difference] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
     units: int = 0
-    by: str = "jackknife"
+    by: str = "bootstrap"
 
 
 def evaluate_folders(
@@ -79,7 +79,7 @@ def evaluate_folders(
     missing: str = "refuse",
     groups: Mapping[str, str] | None = None,
     workers: int = 1,
-    by: str = "jackknife",
+    by: str = "bootstrap",
 ) -> FolderResult:
     """Score one system, or two on the same cases.
 

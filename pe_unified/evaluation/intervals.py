@@ -145,6 +145,8 @@ def interval_ends(
     centre, stretched = logit(within), reach / (within * (1 - within))
     low = np.where(inside, expit(centre - stretched), value - reach)
     high = np.where(inside, expit(centre + stretched), value + reach)
+    low = np.where(value == 0, np.maximum(low, 0.0), low)
+    high = np.where(value == 1, np.minimum(high, 1.0), high)
     return np.minimum(low, value), np.maximum(high, value)
 
 

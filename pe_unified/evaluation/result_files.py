@@ -15,28 +15,28 @@ from pe_unified.evaluation.case_score import CaseScore
 from pe_unified.evaluation.case_table import lesion_tables
 from pe_unified.evaluation.figures import froc_panels_figure
 from pe_unified.evaluation.folders import INTERVALS, FolderResult, SystemResult
-from pe_unified.evaluation.intervals import FEW, Difference, Estimate
+from pe_unified.evaluation.intervals import Difference, Estimate
 from pe_unified.evaluation.metrics import as_json
 from pe_unified.files import write_text
 
 RESULTS, CASES, SUMMARY, FROC = "results.json", "cases.csv", "results.md", "froc.png"
 _TITLES = {
     "mask/dice": "Dice, mean of cases",
-    "mask/dice_pooled": "Dice, all voxels pooled",
+    "mask/dice_pooled": "Dice, pooled voxels",
     "mask/nsd": "NSD, mean of cases",
-    "mask/nsd_pooled": "NSD, pooled",
+    "mask/nsd_pooled": "NSD, pooled surfaces",
     "mask/assd_mm": "ASSD, mm, mean of cases",
-    "mask/assd_pooled_mm": "ASSD, mm, pooled",
+    "mask/assd_pooled_mm": "ASSD, mm, pooled surfaces",
     "mask/hd95_mm": "HD95, mm, mean of cases",
     "mask/volume_error_ml": "volume error, ml, mean",
-    "mask/volume_error_abs_ml": "volume error without sign, ml, mean",
+    "mask/volume_error_abs_ml": "absolute volume error, ml, mean",
 }
 _LESION_TITLES = {
-    "recall": "recall of lesions",
-    "precision": "precision of lesions",
-    "f1": "F1 of lesions",
-    "false_positives_per_scan": "false positives per scan",
-    "mean_sensitivity": "sensitivity, mean of these",
+    "recall": "recall",
+    "precision": "precision",
+    "f1": "F1",
+    "false_positives_per_scan": "FP per scan",
+    "mean_sensitivity": "sensitivity, mean",
 }
 
 
@@ -45,11 +45,11 @@ def title_of(metric: str) -> str:
     if metric in _TITLES:
         return _TITLES[metric]
     group, _, name = metric.partition("/")
-    where = "by overlap" if group == "overlap" else f"at {group.removesuffix('mm')} mm"
+    what = "overlap" if group == "overlap" else f"marks, {group.removesuffix('mm')} mm"
     rate = name.removeprefix("sensitivity_at_")
     if rate != name:
-        return f"sensitivity at {rate} false positives per scan, {where}"
-    return f"{_LESION_TITLES[name]}, {where}"
+        return f"{what}: sensitivity at {rate} FP per scan"
+    return f"{what}: {_LESION_TITLES[name]}"
 
 
 def counts_of(system: SystemResult) -> dict[str, int]:
@@ -185,12 +185,12 @@ def write_results(result: FolderResult, out: Path, note: str = "") -> None:
 
 
 def said(found: Estimate | Difference | None) -> str:
-    """``0.931 [0.902, 0.954]``."""
+    """``0.931 [0.90, 0.95]``."""
     if found is None or np.isnan(found.value):
         return "undefined"
     sign = "+" if isinstance(found, Difference) else ""
     value = f"{found.value:{sign}.3f}"
-    return value if np.isnan(found.low) else f"{value} [{found.low:.3f}, {found.high:.3f}]"
+    return value if np.isnan(found.low) else f"{value} [{found.low:.2f}, {found.high:.2f}]"
 
 
 def counts_text(result: FolderResult) -> list[str]:
@@ -214,9 +214,11 @@ def counts_text(result: FolderResult) -> list[str]:
         lines.append(line)
     if result.left_out:
         lines.append(f"{len(result.left_out)} cases without a prediction left out")
-    if result.units < FEW:
-        what = "groups" if result.groups else "cases"
-        lines.append(f"{result.units} {what}: intervals over fewer than {FEW} are wide")
+    few = INTERVALS[result.by].FEW
+    if result.units < few:
+        line = f"{result.units} {'groups' if result.groups else 'cases'}: over fewer than {few}, "
+        narrow = "bootstrapped intervals are too narrow; --intervals jackknife holds better"
+        lines.append(line + (narrow if result.by == "bootstrap" else "intervals are wide"))
     return lines
 
 
@@ -227,7 +229,8 @@ def summary_text(result: FolderResult) -> str:
     lines = [
         "# Masks and marks against a reference",
         "",
-        f"Intervals of 95 % over {'groups of cases' if result.groups else 'cases'} ({result.by}). "
+        f"Intervals of 95 % over {'groups of cases' if result.groups else 'cases'} ({result.by}); FP: "
+        "false positives. "
         "Research software, not a medical device.",
         "",
         *(f"- {line}" for line in counts_text(result)),

@@ -182,10 +182,8 @@ def test_a_label_that_lies_elsewhere_is_named(tmp_path):
     raw = tmp_path / "raw"
     write_foreign(raw, ["c1", "c2"])
     image = nibabel.load(raw / "labelsTr" / "c1.nii")
-    nibabel.save(
-        nibabel.Nifti1Image(np.asarray(image.dataobj)[:, :, :-1], image.affine),
-        raw / "labelsTr" / "c1.nii",
-    )
+    short = np.array(image.dataobj)[:, :, :-1]
+    nibabel.save(nibabel.Nifti1Image(short, image.affine), raw / "labelsTr" / "c1.nii")
     with pytest.raises(DataError, match="has no label embolus; choose of background, vein, clot"):
         Nnunet(raw, labels=("embolus",))
     (raw / "labelsTr" / "c2.nii").unlink()

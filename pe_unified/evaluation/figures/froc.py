@@ -14,7 +14,7 @@ from pe_unified.evaluation.froc import LesionTable
 from pe_unified.evaluation.intervals import Estimate, Statistic
 from pe_unified.evaluation.tables import IntArray
 
-#: Left end of the logarithmic axis, its ticks, and points of a curve.
+#: Left end of the logarithmic axis, which is also its first tick, and points of a curve.
 _LEAST, _TICKS, _POINTS = 0.125, (0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32), 120
 
 
@@ -73,7 +73,7 @@ def froc_panels_figure(
                     _draw_curve(axes, tables[epsilon], style, most_false, by)
                 else:
                     _draw_point(axes, tables[epsilon], style, by)
-            _froc_axes(axes, most_false)
+            _froc_axes(axes, most_false, ends=False)
             axes.set_title(f"within {epsilon:g} mm" if epsilon else "inside (0 mm)")
         for axes in panels[1:]:
             axes.set_ylabel("")
@@ -119,9 +119,11 @@ def _reach(found: Estimate) -> list[list[float]]:
     return [[found.value - found.low], [found.high - found.value]]
 
 
-def _froc_axes(axes: Axes, most_false: float) -> None:
+def _froc_axes(axes: Axes, most_false: float, ends: bool = True) -> None:
+    """Axes of a curve; without labels at their ``ends`` where panels stand side by side."""
     axes.set_xscale("log", base=2)
-    ticks = [rate for rate in _TICKS if rate <= most_false]
+    ticks = [rate for rate in _TICKS if rate < most_false or (ends and rate == most_false)]
+    ticks = ticks if ends else ticks[1:]
     axes.set_xticks(ticks, [f"{rate:g}" for rate in ticks])
     axes.minorticks_off()
     axes.set(xlim=(_LEAST, most_false), ylim=(0, 1.02))
