@@ -229,9 +229,8 @@ def summary_text(result: FolderResult) -> str:
     lines = [
         "# Masks and marks against a reference",
         "",
-        f"Intervals of 95 % over {'groups of cases' if result.groups else 'cases'} ({result.by}); FP: "
-        "false positives. "
-        "Research software, not a medical device.",
+        f"Intervals of 95 % over {'groups of cases' if result.groups else 'cases'} ({result.by}). "
+        "FP: false positives. Research software, not a medical device.",
         "",
         *(f"- {line}" for line in counts_text(result)),
         *(f"- damaged: {error}" for error in result.damaged.values()),

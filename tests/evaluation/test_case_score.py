@@ -16,6 +16,7 @@ from painted_masks import SPACING, affine_lps, blocks, save_nifti
 from pe_unified.errors import DataError
 from pe_unified.evaluation.case_files import Predicted
 from pe_unified.evaluation.case_score import score_case
+from pe_unified.evaluation.marks import FileMarks
 from pe_unified.evaluation.rules import Rules
 
 TRUTH = blocks(((1, 2, 3), (3, 5, 6)), ((7, 14, 8), (3, 6, 5)), ((10, 1, 1), (1, 1, 2)))
@@ -167,6 +168,20 @@ def test_instances_are_the_numbers_of_the_reference(tmp_path):
     predicted = save_nifti(tmp_path / "p.nii.gz", blocks(((9, 9, 9), (1, 1, 9))))
     assert scored(reference, predicted, instances=True).mask.found.tolist() == [True, False]
     assert scored(reference, predicted).mask.found.tolist() == [False, True]
+
+
+def test_pixels_of_marks_are_those_of_the_references_file(reference, tmp_path):
+    """The file runs from left to right and from back to front; columns and rows are counted so."""
+    image = nibabel.load(reference)
+    nibabel.save(image.as_reoriented([[0, -1], [1, -1], [2, 1]]), tmp_path / "turned.nii")
+    _, rows, cols = TRUTH.shape
+    middle = (8, 16, 10)  # of the second lesion: slice, row, col
+    places = np.array([[cols - 1 - middle[2], rows - 1 - middle[1], middle[0]]], float)
+    for file, at in ((tmp_path / "turned.nii", places), (reference, places * 0 + middle[::-1])):
+        marks = FileMarks(at, np.array([0.8]), "pixel", scored=True)
+        found = scored(file, Predicted(marks=marks))
+        assert found.mask is None and found.scored and found.outside == 0
+        assert (found.distances_mm == 0).tolist() == [[False, True, False]]
 
 
 def test_a_seg_of_dicom(reference, tmp_path, seg_of):
