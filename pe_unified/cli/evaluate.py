@@ -158,7 +158,7 @@ def _rules(args: argparse.Namespace) -> "Rules":
     given = {
         "epsilons_mm": tuple(sorted(args.epsilon)) if args.epsilon else None,
         "rates": tuple(sorted(args.rates)) if args.rates else None,
-        "mark_threshold": args.mark_threshold or args.threshold,
+        "mark_threshold": (args.threshold if args.mark_threshold is None else args.mark_threshold),
     }
     return Rules(
         connectivity=args.connectivity,

@@ -52,6 +52,11 @@ class EvenSlices:
         col, row, step = (float(side) for side in np.linalg.norm(self.affine[:3, :3], axis=0))
         return step, row, col
 
+    @property
+    def voxel_mm3(self) -> float:
+        """Volume of a voxel."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
 
 def same_grid(slices: Slices, shape: tuple[int, ...], affine: np.ndarray) -> bool:
     """Whether the corners of every slice lie where a mask of ``shape`` and ``affine`` has them."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pe_unified.ct.mask_volumes import read_mask_volume
+from pe_unified.ct.overlay import EvenSlices
 from pe_unified.ct.temporary_folder import scratch_folder
 from pe_unified.evaluation.case_files import Predicted
 from pe_unified.evaluation.components import Lesions, find_lesions
@@ -88,8 +89,9 @@ def score_case(
     with scratch_folder() as scratch:
         truth = read_mask_volume(reference, scratch)
         slices = truth.slices
-        voxel_mm3 = float(abs(np.linalg.det(slices.affine[:3, :3])))
-        lesions = find_lesions(whole_numbers(truth), voxel_mm3, rules.connectivity, rules.instances)
+        lesions = find_lesions(
+            whole_numbers(truth), slices.voxel_mm3, rules.connectivity, rules.instances
+        )
         counted = lesions.volumes_mm3 >= rules.smallest_mm3
         scores = []
         for predicted in predictions:
@@ -103,7 +105,7 @@ def score_case(
                     found.marks.confidences,
                     mark_distances(own, lesions.labels, slices.spacing_mm),
                     found.scored,
-                    _mask_score(found.components, lesions, counted, slices.spacing_mm, rules)
+                    _mask_score(found.components, lesions, counted, slices, rules)
                     if found.components is not None
                     else None,
                     found.outside,
@@ -117,7 +119,7 @@ def _mask_score(
     components: Lesions,
     lesions: Lesions,
     counted: NDArray[np.bool_],
-    spacing_mm: Sequence[float],
+    slices: EvenSlices,
     rules: Rules,
 ) -> MaskScore:
     points = lesions.points()
@@ -131,8 +133,8 @@ def _mask_score(
         intersection=int((hit > 0).sum()),
         predicted=int(components.voxels.sum()),
         reference=int(lesions.voxels.sum()),
-        voxel_ml=float(np.prod(spacing_mm)) / 1000,
-        surface=surface_agreement(*surfaces, spacing_mm, rules.tolerance_mm),
+        voxel_ml=slices.voxel_mm3 / 1000,
+        surface=surface_agreement(*surfaces, slices.spacing_mm, rules.tolerance_mm),
         found=found[1:][counted],
         false=int((~touched[1:]).sum()),
         components=len(components),

@@ -52,10 +52,9 @@ def read_prediction(
     """
     slices = truth.slices
     notes: list[str] = []
-    voxel_mm3 = float(abs(np.linalg.det(slices.affine[:3, :3])))
 
     def components_of(mask: NDArray) -> Lesions:
-        return find_lesions(mask, voxel_mm3, rules.connectivity)
+        return find_lesions(mask, slices.voxel_mm3, rules.connectivity)
 
     mask, probability = None, None
     own = read_mask_volume(predicted.mask, scratch) if predicted.mask else None

@@ -181,6 +181,8 @@ class Nnunet(ListedSet[NnunetReader]):
     def __init__(
         self, raw: Path, labels: tuple[str, ...] = (), fold: int = 0, check_hu: bool = True
     ):
+        if not (raw / DATASET).is_file():
+            raise DataError(raw, f"holds no {DATASET}", "give the folder DatasetXXX_Name")
         self.dataset = read_object(raw / DATASET)
         self.ending = str(self.dataset.get("file_ending", ".nii.gz"))
         if self.ending not in (*NIFTI, *NRRD):
