@@ -134,8 +134,7 @@ def main() -> int:
         args.intervals,
     )
     write_results(result, args.out, args.note)
-    console = Console()
-    console.print(terminal_table(result), width=None if console.is_terminal else _WIDTH)
+    Console(width=None if sys.stdout.isatty() else _WIDTH).print(terminal_table(result))
     for error in result.damaged.values():
         print(f"not scored: {error}", file=sys.stderr)
     print(f"results written to {args.out}")

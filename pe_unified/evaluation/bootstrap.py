@@ -61,7 +61,8 @@ def paired_difference(
 ) -> dict[str, Difference]:
     """As :func:`pe_unified.evaluation.intervals.paired_difference`; both arms have the same draws.
 
-    p is twice the smaller share of draws on one side of zero.
+    p is twice the smaller share of draws on one side of zero, the value found counted among them
+    (Davison and Hinkley 1997, section 4.2), so that it is never 0.
     """
     weights = drawn_weights(patients, resamples, seed)
     ones = np.ones((1, weights.shape[1]))
@@ -70,7 +71,8 @@ def paired_difference(
     for name in values[0].keys() & values[1].keys():
         differences = drawn[1][name] - drawn[0][name]
         defined = differences[~np.isnan(differences)]
-        tail = min(np.mean(defined <= 0), np.mean(defined >= 0)) if len(defined) else np.nan
+        fewer = min((defined <= 0).sum(), (defined >= 0).sum())
+        tail = (1 + fewer) / (1 + len(defined)) if len(defined) else np.nan
         low, high = _ends(differences, level)
         value = float(values[1][name][0] - values[0][name][0])
         found[name] = Difference(value, low, high, float(min(1.0, 2 * tail)))
