@@ -31,7 +31,14 @@ EXAM_RECIPES = [
     if path in SMALL_EXAMS or "\nsteps = [" in path.read_text() or "_shares" in path.stem
 ]
 CONFIGS = sorted(
-    [*ROOT.glob("*.py"), *(ROOT / "ablations").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+    [
+        *ROOT.glob("*.py"),
+        *(
+            path
+            for room in ("ablations", "benchmarks", "unets")
+            for path in (ROOT / room).glob("*.py")
+        ),
+    ]
 )
 #: Those with all steps and their controls.
 WHOLE = [path for path in RECIPES if path.stem != "steps"]
@@ -56,8 +63,8 @@ def types_in(node: Any):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_config_builds(path):
-    cfg = load_config(path, {"pretrained": None} if "pretrained" in path.read_text() else None)
-    cfg.model.backbone.pretrained = None
+    cfg = load_config(path)
+    without_start(cfg.model)
     init_default_scope("pe_unified")
     model = registry.MODELS.build(cfg.model)
     heads = {name for name in ("cls", "seg", "det") if hasattr(model, f"{name}_head")}

@@ -8,6 +8,8 @@ from pe_unified.options import BATCH_SIZE, positive
 from pe_unified.tasks import SLICE_TASKS
 
 BACKBONES = ("R50", "Swin-T")
+#: Nets that have their like in another library.
+NETS = ("unet", "attention_unet", "unet_plus_plus", "resnet34", "smp_unet_plus_plus")
 EXAM_PARTS = ("features", "extract", "waiting", "study")
 #: Backend and precision, with the gate or without.
 WAYS = tuple(
@@ -126,6 +128,17 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=positive, default=1, help="median reported")
 
 
+def _seg(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--nets", nargs="+", default=list(NETS), choices=NETS)
+    parser.add_argument("--size", type=positive, default=256, help="rows and columns of a slice")
+    parser.add_argument("--batch-size", type=positive, default=2, help="slices per iteration")
+    parser.add_argument(
+        "--repeats", type=positive, default=15, help="timed repeats, median reported"
+    )
+    parser.add_argument("--threads", type=positive, default=2, help="CPU threads of torch")
+    parser.add_argument("--amp", action="store_true", help="bfloat16 autocast on both sides")
+
+
 #: By the kind of benchmark.
 ADD_ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "convert": _convert,
@@ -135,4 +148,5 @@ ADD_ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "study": _study,
     "exam": _exam,
     "evaluate": _evaluate,
+    "seg": _seg,
 }

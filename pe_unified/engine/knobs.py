@@ -12,7 +12,7 @@ from mmengine.config import Config, ConfigDict
 
 from pe_unified.engine.parameters import parameters_of
 from pe_unified.models.data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
-from pe_unified.models.image_network import image_network
+from pe_unified.models.image_network import image_network, is_whole_net
 from pe_unified.precision import settled_precision
 
 _SPLITS = ("train", "val", "test")
@@ -195,7 +195,8 @@ def _input_channels(cfg: Config, _: Any) -> None:
     network, _ = image_network(cfg.model)
     if not network:
         return
-    _set_unless_usual(network, "in_channels", channels)
+    if not is_whole_net(cfg.model):
+        _set_unless_usual(network, "in_channels", channels)
     if cfg.model.get("seg_head"):
         decoder = cfg.model.seg_head.setdefault("decoder", {})
         if "image_channels" in parameters_of(decoder.get("type", "UNetDecoder")):
@@ -241,6 +242,7 @@ KNOBS: dict[str, Knob] = {
     "precision": Knob(_at("optim_wrapper", "precision"), _evaluation_precision, settled_precision),
     "pretrained": _of_image_network("pretrained", none_counts=True),
     "frozen_stages": _of_image_network("frozen_stages"),
+    "preset": _of_image_network("preset"),
     "seed": Knob(_at("randomness", "seed")),
     "vis_backends": Knob(_at("visualizer", "vis_backends")),
 }
