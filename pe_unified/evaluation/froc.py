@@ -42,7 +42,7 @@ def mark_distances(
     """
     points = np.asarray(marks, dtype=np.float64).reshape(-1, 3)
     spacing = np.asarray(spacing_mm, dtype=np.float64)
-    boxes = list(enumerate(ndimage.find_objects(instances), start=1))
+    boxes = list(enumerate(ndimage.find_objects(instances) if instances.size else (), start=1))
     present = [(label, box) for label, box in boxes if box is not None]
     distances = np.empty((len(points), len(present)))
     for column, (label, box) in enumerate(present):

@@ -1,6 +1,7 @@
 """A converted set to nnU-Net's raw layout and back: the same pixels, masks, patients and splits."""
 
 import json
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -12,6 +13,7 @@ from test_cadpe import write_case
 from pe_unified.converters.contract.known_splits import KnownSplits
 from pe_unified.converters.contract.schema import decode_mask
 from pe_unified.converters.nnunet_cases import read_cases
+from pe_unified.converters.nnunet_cases import write_case as write_case_of
 from pe_unified.converters.pipeline.run import RunOptions, convert, report_faults
 from pe_unified.converters.raw.cadpe import Cadpe
 from pe_unified.converters.raw.nnunet import Nnunet
@@ -82,6 +84,27 @@ def test_volumes_lie_as_the_slices_do(exported):
     for index in (0, 3):
         own = by_slice(data)[image["patient_id"], index]
         np.testing.assert_array_equal(array[index], read_slice_png(data / own["file_name"]))
+
+
+def test_positions_and_orientation_are_kept_where_the_set_has_them(exported, tmp_path):
+    """Of a patient who lies prone, in slices that lean: ITK finds a voxel where the set has it."""
+    data, _, _ = exported
+    cases, _, _ = read_cases(data, "PE")
+    origin, step = np.array([100.0, 80.0, -300.0]), np.array([0.0, 0.2, 1.2])
+    images = tuple(
+        {
+            **image,
+            "position_mm": [*(origin + step * number)],
+            "orientation": [-1.0, 0, 0, 0, -1.0, 0],
+        }
+        for number, image in enumerate(cases[0].images)
+    )
+    write_case_of(replace(cases[0], images=images), data, tmp_path)
+    (path,) = tmp_path.glob("images*/*.nii.gz")
+    affine = nibabel.load(path).affine
+    row, col, _ = images[0]["spacing_mm"]
+    expected = np.diag([-1.0, -1, 1]) @ (origin + 3 * step - [5 * col, 7 * row, 0])
+    np.testing.assert_allclose(affine[:3] @ [5, 7, 3, 1], expected, rtol=1e-5)
 
 
 def test_there_and_back_all_is_the_same(exported, tmp_path):

@@ -28,8 +28,8 @@ from pe_unified.converters.pipeline.raw_folders import (
 )
 from pe_unified.converters.raw.case_lists import ListedSet
 from pe_unified.converters.raw.mask_orders import choose_turn
-from pe_unified.converters.raw.masked_study import MaskedSlice, heights_of, plan_masked_study
-from pe_unified.ct.grids import turn_of, turned_affine
+from pe_unified.converters.raw.masked_study import MaskedSlice, plan_masked_study
+from pe_unified.ct.grids import Turn, placement_of, turn_of, turned_affine
 from pe_unified.ct.headers import natural_key
 from pe_unified.ct.volume_files import level_to_hu, open_nrrd, volume_shift
 from pe_unified.errors import DataError
@@ -49,7 +49,7 @@ class CadpeReader:
         image, affine = open_nrrd(image_path, scratch)
         labels, label_affine = open_nrrd(label_path, scratch)
         turn = turn_of(affine)
-        z, spacing = heights_of(affine, turn, image.shape)
+        z, spacing = _heights(affine, turn, image.shape)
         stored = turn.apply(image.open())
         shift = volume_shift(stored)
         known = image.placed and labels.placed
@@ -146,6 +146,19 @@ class Cadpe(ListedSet[CadpeReader]):
                 if (name := stem_before(path, ".nrrd")) is not None:
                     found[name].append(path)
         return dict(found)
+
+
+def _heights(
+    affine: np.ndarray | None, turn: Turn, shape: tuple[int, ...]
+) -> tuple[list[float | None], tuple[float | None, float | None, float | None]]:
+    """z of each slice and the spacing (row, col, slice), mm."""
+    count = shape[turn.axes[0]]
+    if affine is None:
+        return [None] * count, (None, None, None)
+    placed = placement_of(affine, turn, shape)
+    start = float(np.dot(placed.origin_mm, placed.direction[:, 2]))
+    step = placed.spacing_mm[2]
+    return [round(start + step * index, 4) for index in range(count)], placed.spacing_mm
 
 
 def _labels(level: np.ndarray, path: Path) -> np.ndarray:

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from pe_unified.converters.contract.schema import (
     ALL_LABELS,
     exam_entry,
@@ -13,7 +11,6 @@ from pe_unified.converters.contract.schema import (
     rounded,
 )
 from pe_unified.converters.pipeline.plan import PatientPlan, SlicePlan, SliceSource, StudyPlan
-from pe_unified.ct.grids import Turn, placement_of
 from pe_unified.ct.stack import Stack
 
 
@@ -91,16 +88,3 @@ def of_stack(
             stack.slices, stack.z_mm, annotations, file_index, strict=True
         )
     ]
-
-
-def heights_of(
-    affine: np.ndarray | None, turn: Turn, shape: tuple[int, ...]
-) -> tuple[list[float | None], tuple[float | None, float | None, float | None]]:
-    """z of each slice of a volume and the spacing (row, col, slice), mm; None where not said."""
-    count = shape[turn.axes[0]]
-    if affine is None:
-        return [None] * count, (None, None, None)
-    placed = placement_of(affine, turn, shape)
-    start = float(np.dot(placed.origin_mm, placed.direction[:, 2]))
-    step = placed.spacing_mm[2]
-    return [round(start + step * index, 4) for index in range(count)], placed.spacing_mm

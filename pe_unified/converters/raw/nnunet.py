@@ -34,12 +34,12 @@ from pe_unified.converters.contract.schema import annotations_of_mask
 from pe_unified.converters.pipeline.plan import PatientPlan, PatientSource, StudyPlan, stamp
 from pe_unified.converters.pipeline.run import RunOptions
 from pe_unified.converters.raw.case_lists import ListedSet
-from pe_unified.converters.raw.masked_study import MaskedSlice, heights_of, plan_masked_study
+from pe_unified.converters.raw.masked_study import MaskedSlice, plan_masked_study
 from pe_unified.ct.archive import unpack_gzip
-from pe_unified.ct.grids import turn_of, turned_affine
+from pe_unified.ct.grids import Turn, placement_of, turn_of
 from pe_unified.ct.headers import natural_key
 from pe_unified.ct.mask_volumes import read_mask_volume
-from pe_unified.ct.overlay import same_grid
+from pe_unified.ct.overlay import EvenSlices, same_grid
 from pe_unified.ct.volume_files import RawArray, level_to_hu, open_nifti, open_nrrd, volume_shift
 from pe_unified.errors import DataError
 from pe_unified.options import NIFTI, NRRD
@@ -63,7 +63,7 @@ class Case:
 
     Attributes:
         instances: numbers of its emboli, which tell touching ones apart.
-        in_hu: written by this package, so that its values are Hounsfield units for certain.
+        in_hu: written by this package, in Hounsfield units for certain.
     """
 
     name: str
@@ -107,19 +107,21 @@ class NnunetReader:
 
     def _plan_case(self, patient_id: str, case: Case, scratch: Path) -> PatientPlan:
         image, shape, affine = _open_image(case.image, scratch)
-        turn = turn_of(affine)
+        # What was exported from here keeps the order of its slices, rows and columns.
+        turn = Turn() if case.in_hu else turn_of(affine)
         labels = read_mask_volume(case.instances or case.label, scratch)
-        count, rows, cols = (shape[axis] for axis in turn.axes)
-        of_image = turned_affine(affine, turn, shape)
-        if not same_grid(labels.slices, (count, rows, cols), of_image):
+        voxels = EvenSlices((shape[2], shape[1], shape[0]), affine)
+        if not same_grid(voxels, labels.array.shape[::-1], labels.affine):
             reason = f"does not lie on {case.image.name}, as nnU-Net wants it"
             raise DataError(labels.path, reason, "save the label with the header of its image")
-        z, spacing = heights_of(affine, turn, shape)
+        placed = placement_of(affine, turn, shape)
+        lowest = float(np.dot(placed.origin_mm, placed.direction[:, 2]))
+        count = shape[turn.axes[0]]
         shift = 0
         if not case.in_hu:
             opened = image.open()
             shift = volume_shift(turn.level(opened, index) for index in range(count))
-        values = labels.values
+        values = turn.apply(labels.array)
         slices = [
             MaskedSlice(
                 source=(case.image, image, turn, shift, index),
@@ -127,14 +129,19 @@ class NnunetReader:
                     self._emboli(level, labels.path), instances=case.instances is not None
                 ),
                 file_index=turn.file_slice(index, len(values)),
-                z_mm=z[index],
+                z_mm=round(lowest + placed.spacing_mm[2] * index, 4),
                 series_uid=case.series_uid,
             )
             for index, level in enumerate(values)
         ]
         notes = [f"no value is negative: {-shift} HU subtracted"] if shift else []
         return plan_masked_study(
-            patient_id, case.study_uid, slices, spacing, notes=notes, check_hu=self.check_hu
+            patient_id,
+            case.study_uid,
+            slices,
+            placed.spacing_mm,
+            notes=notes,
+            check_hu=self.check_hu,
         )
 
     def _emboli(self, level: np.ndarray, path: Path) -> np.ndarray:
