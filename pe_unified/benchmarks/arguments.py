@@ -119,6 +119,15 @@ def _exam(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive, default=2, help="CPU threads of torch")
 
 
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cases", type=positive, default=10)
+    parser.add_argument("--slices", type=positive, default=300, help="of a case")
+    parser.add_argument("--size", type=positive, default=512, help="rows and columns")
+    parser.add_argument("--lesions", type=positive, default=12, help="of a case")
+    parser.add_argument("--workers", type=positive, default=2, help="ours")
+    parser.add_argument("--repeats", type=positive, default=1, help="median reported")
+
+
 def _seg(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nets", nargs="+", default=list(NETS), choices=NETS)
     parser.add_argument("--size", type=positive, default=256, help="rows and columns of a slice")
@@ -138,5 +147,6 @@ ADD_ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "infer": _infer,
     "study": _study,
     "exam": _exam,
+    "evaluate": _evaluate,
     "seg": _seg,
 }
