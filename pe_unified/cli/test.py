@@ -49,7 +49,8 @@ def main() -> None:
     from pe_unified.engine.evaluate import evaluate_checkpoint, write_metrics
     from pe_unified.engine.submission_hook import SubmissionHook
     from pe_unified.evaluation.exam_details import exam_details
-    from pe_unified.evaluation.figures import draw_exams, froc_figure
+    from pe_unified.evaluation.figures import draw_exams, froc_panels_figure
+    from pe_unified.evaluation.froc import EPSILONS_MM
     from pe_unified.recipes.summary import metrics_table
 
     cfg = read_config(args, of_checkpoint=True)
@@ -67,8 +68,9 @@ def main() -> None:
         draw_exams({Path(args.checkpoint).stem: exams}, path.parent, evaluation.notice)
     lesions = evaluation.tables.get("lesion")
     if lesions is not None:
-        marks = {Path(args.checkpoint).stem: lesions.marks()}
-        froc_figure(marks, path.with_name("froc.png"), evaluation.notice)
+        name = Path(args.checkpoint).stem
+        marks = {name: {epsilon: lesions.marks(epsilon) for epsilon in EPSILONS_MM}}
+        froc_panels_figure(marks, path.with_name("froc.png"), [name], evaluation.notice)
     write_metrics(path, evaluation, **told)
     for prefix, table in evaluation.tables.items():
         table.save(path.with_name(f"{prefix}.npz"))

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pe_unified.evaluation.froc import LesionTable
+from pe_unified.evaluation.froc import EPSILONS_MM, LesionTable
 from pe_unified.evaluation.intervals import FloatArray, Statistic
 from pe_unified.evaluation.segmentation import SegTable
 from pe_unified.evaluation.tables import IntArray, Table, index_patients
 
-#: Distances at which a mark finds an embolus, mm.
-EPSILONS_MM = (0.0, 2.0, 5.0)
 #: Smaller emboli are not counted, cubic mm, and a mark on one is neither true nor false.
 SMALLEST_MM3 = 10.0
 
@@ -87,7 +85,7 @@ class VolumeTable(Table):
         )
 
     def marks(self, epsilon_mm: float = 0.0) -> LesionTable:
-        """The marks at one of :data:`EPSILONS_MM`."""
+        """The marks at one of :data:`~pe_unified.evaluation.froc.EPSILONS_MM`."""
         false = self.nearest_mm > epsilon_mm
         return LesionTable(
             patients=self.patients,

@@ -1,7 +1,9 @@
 """Marks in a map of probabilities: one voxel per component, none near a better one."""
 
 import numpy as np
-from scipy import ndimage
+
+from pe_unified.evaluation.components import find_lesions
+from pe_unified.evaluation.marks import marks_of
 
 #: At which a voxel belongs to a component.
 CUT = 0.5
@@ -30,13 +32,11 @@ def find_marks(
     Returns:
         float64 (marks, 4): level, row, column, and score.
     """
-    parts, _ = ndimage.label(probability >= cut, np.ones((3, 3, 3)))
-    where = np.flatnonzero(parts)
-    part, score = parts.ravel()[where], probability.ravel()[where]
-    order = np.lexsort((where, -score))
-    _, first = np.unique(part[order], return_index=True)
-    best = order[np.sort(first)]
-    points = np.stack(np.unravel_index(where[best], probability.shape), axis=1).astype(np.float64)
+    parts = find_lesions(probability >= cut, step_mm**3)
+    box = tuple(slice(a, a + n) for a, n in zip(parts.start, parts.labels.shape, strict=True))
+    found = marks_of(parts, (step_mm,) * 3, probability[box])
+    order = np.argsort(-found.confidences, kind="stable")
+    points, scores = found.points[order], found.confidences[order]
     kept: list[int] = []
     for index, point in enumerate(points):
         away = np.linalg.norm(points[kept] - point, axis=1) * step_mm
@@ -44,4 +44,4 @@ def find_marks(
             kept.append(index)
         if len(kept) == most:
             break
-    return np.column_stack([points[kept], score[best[kept]]])
+    return np.column_stack([points[kept], scores[kept]])

@@ -18,6 +18,7 @@ from pe_unified.engine import ConfigError
 from pe_unified.engine.evaluate import evaluate_checkpoint
 from pe_unified.engine.publish import publish
 from pe_unified.engine.runner import PERunner
+from pe_unified.evaluation.marks import read_marks
 from pe_unified.inference.model import load_model
 from pe_unified.inference.volumes import load_volume_model, predict_study
 
@@ -133,6 +134,11 @@ def test_marks_of_a_split_are_written(published, data, tmp_path, monkeypatch, ca
     assert f"{len(rows)} marks on 2 studies" in said
     challenge = [line.split() for line in (out / "challenge_marks.txt").read_text().splitlines()]
     assert len(challenge) == len(rows)
+    in_mm, in_pixels = read_marks(out / "marks.csv"), read_marks(out / "challenge_marks.txt")
+    assert in_mm.keys() == in_pixels.keys()
+    for name, marks in in_mm.items():
+        assert marks.unit == "lps" and in_pixels[name].unit == "pixel"
+        np.testing.assert_array_equal(marks.confidences, in_pixels[name].confidences)
     _, coco = read_annotations(data / "annotations/test.json")
     studies = {each.patient_id: each.study() for each in records_of(coco, data)[0]}
     for (name, x, y, z, score), mark in zip(rows, challenge, strict=True):
