@@ -17,11 +17,14 @@ from pe_unified.recipes.budget import Budget, budget_of, stretched
 
 ROOT = Path(__file__).resolve().parents[1] / "configs"
 SMALL_EXAMS = sorted(ROOT.glob("*/exams.py"))
+VOLUME_RECIPES = [ROOT / "volumes/steps.py", ROOT / "demo/volumes.py"]
+#: Of volumes.
+VOLUMES = sorted({*(ROOT / "volumes").glob("*.py")} - {*VOLUME_RECIPES})
 RECIPES = sorted(
     path
     for room in ("steps", "demo", "results")
     for path in (ROOT / room).glob("*.py")
-    if path not in SMALL_EXAMS
+    if path not in (*SMALL_EXAMS, *VOLUME_RECIPES)
 )
 #: Of exams: recipes list steps, all others are configs.
 EXAMS = sorted([*(ROOT / "exam").glob("*.py"), *SMALL_EXAMS])
@@ -172,7 +175,7 @@ def names_in(config):
     return set(load_config(config).keys())
 
 
-@pytest.mark.parametrize("path", [*RECIPES, *EXAM_RECIPES], ids=identify)
+@pytest.mark.parametrize("path", [*RECIPES, *EXAM_RECIPES, *VOLUME_RECIPES], ids=identify)
 def test_settings_of_a_recipe_fit_every_step(path):
     """Settings may bring new keys, so only building tells a misspelt one."""
     init_default_scope("pe_unified")
@@ -188,3 +191,17 @@ def test_settings_of_a_recipe_fit_every_step(path):
         for transform in cfg.train_dataloader.dataset.pipeline:
             registry.TRANSFORMS.build(dict(transform))
         assert set(cfg.keys()) <= known, f"{step.name}: {set(cfg.keys()) - known}"
+
+
+@pytest.mark.parametrize("path", VOLUMES, ids=identify)
+def test_volume_config_builds(path):
+    cfg = load_config(path, {"model.network.width": 0.125})
+    init_default_scope("pe_unified")
+    model = registry.MODELS.build(cfg.model)
+    heads = {"LesionMetric": "lesion", "ArteryMetric": "artery"}
+    assert {heads[each.type] for each in cfg.test_evaluator} == set(model.heads)
+    answers = dict(lesion=model.network.embolus_head, artery=model.network.artery_head)
+    assert {name for name, head in answers.items() if head is not None} == set(model.heads)
+    for split in ("train", "val", "test"):
+        for transform in cfg[f"{split}_dataloader"].dataset.pipeline:
+            registry.TRANSFORMS.build(dict(transform))

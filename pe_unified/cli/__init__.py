@@ -30,6 +30,7 @@ COMMANDS = {
     "test": ("pe_unified.cli.test", "evaluate a checkpoint: AUC, Dice, IoU, mAP"),
     "evaluate": ("pe_unified.cli.evaluate", "score anybody's masks or marks: FROC, Dice, ASSD"),
     "explain": ("pe_unified.cli.explain", "show what a model's answers rest on, as heat"),
+    "marks": ("pe_unified.cli.marks", "mark emboli in volumes of a converted set"),
     "publish": ("pe_unified.cli.publish", "fix all thresholds and make a checkpoint for use"),
     "export": ("pe_unified.cli.export", "write a model for ONNX Runtime or OpenVINO"),
     "infer": ("pe_unified.cli.infer", "from a CT study to a report"),

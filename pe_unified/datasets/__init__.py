@@ -21,6 +21,9 @@ from pe_unified.datasets.slice_dataset import (
     training_sources,
 )
 from pe_unified.datasets.slice_transforms import CropToLungs, RandomSliceGeometry, ResizeSlice
+from pe_unified.datasets.volume_dataset import PEVolumeDataset
+from pe_unified.datasets.volume_sample import PEVolumeSample
+from pe_unified.datasets.volume_transforms import LoadVolume, LoadVolumePatches, PackVolumeInputs
 
 __all__ = [
     "CTWindows",
@@ -36,14 +39,19 @@ __all__ = [
     "LoadExamSlices",
     "LoadPELabels",
     "LoadStepFeatures",
+    "LoadVolume",
+    "LoadVolumePatches",
     "LungSlices",
     "PEDataSample",
     "PEExamDataset",
     "PEExamSample",
     "PEOversamplingSampler",
     "PESliceDataset",
+    "PEVolumeDataset",
+    "PEVolumeSample",
     "PackExamInputs",
     "PackPEInputs",
+    "PackVolumeInputs",
     "RandomSliceGeometry",
     "ResizeSlice",
     "SliceSampler",

@@ -135,10 +135,11 @@ def _take_network_and_input(cfg: Config, other: Config) -> None:
         ours = cfg.get(f"{split}_dataloader")
         if ours and theirs:
             _require_same_label(cfg, ours.dataset, theirs.dataset)
-            for part in ("pipeline", "neighbours", "steps"):
+            for part in ("pipeline", "neighbours", "steps", "step_mm"):
                 if part in theirs.dataset:
                     ours.dataset[part] = theirs.dataset[part]
-    for knob in ("input_size", "windows", "neighbours", "lung_scores", *_OF_THE_NETWORK):
+    of_input = ("input_size", "windows", "neighbours", "lung_scores", "step_mm")
+    for knob in (*of_input, *_OF_THE_NETWORK):
         if knob in other:
             cfg[knob] = other[knob]
         else:
@@ -269,7 +270,7 @@ def listed_metrics(cfg: Config, split: str) -> list[Mapping[str, Any]]:
 
 def _require_heads(cfg: Config) -> None:
     """A metric of what the model does not answer would end the first validation."""
-    if kind_of(cfg.get("model") or {}) not in ("PEUnified", "PEExam"):
+    if kind_of(cfg.get("model") or {}) not in ("PEUnified", "PEExam", "PEVolume"):
         return
     for split in ("val", "test"):
         for metric in listed_metrics(cfg, split):

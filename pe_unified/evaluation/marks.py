@@ -182,9 +182,14 @@ def marks_of(
     """
     numbers = np.arange(1, len(lesions) + 1)
     if probability is not None and len(lesions):
-        places = ndimage.maximum_position(probability, lesions.labels, numbers)
-        confidences = ndimage.maximum(probability, lesions.labels, numbers)
-        return Marks(np.array(places, np.float64) + lesions.start, np.array(confidences, float))
+        # Of the voxels of components alone, which are few.
+        where = np.flatnonzero(lesions.labels)
+        part, found = lesions.labels.ravel()[where], probability.ravel()[where]
+        order = np.lexsort((where, -found))
+        _, first = np.unique(part[order], return_index=True)
+        best = order[first]
+        places = np.stack(np.unravel_index(where[best], lesions.labels.shape), axis=1)
+        return Marks(places.astype(np.float64) + lesions.start, found[best].astype(np.float64))
     middles = []
     for number, box in zip(numbers, ndimage.find_objects(lesions.labels)):
         own = np.argwhere(lesions.labels[box] == number)

@@ -23,16 +23,18 @@ from pe_unified.models.exam_model import PEExam
 from pe_unified.models.image_network import without_start
 from pe_unified.models.known_parts import for_answers
 from pe_unified.models.slice_model import PEUnified
+from pe_unified.models.volume_model import PEVolume
 from pe_unified.registry import MODELS, TASK_UTILS, TRANSFORMS
 
 Model = TypeVar("Model", bound=nn.Module)
 
 #: Read files or labels; a study brings its own slices and has no labels.
-_LOADERS = ("LoadCTSlice", "LoadPELabels", "LoadExamSlices")
-#: In words, and where pe-unified infer takes it.
+_LOADERS = ("LoadCTSlice", "LoadPELabels", "LoadExamSlices", "LoadVolume")
+#: In words, and what takes it.
 _KINDS: Mapping[type, tuple[str, str]] = {
-    PEUnified: ("a model of slices", "--checkpoint"),
-    PEExam: ("a model of whole exams", "--exam-checkpoint"),
+    PEUnified: ("a model of slices", "pe-unified infer takes it as --checkpoint"),
+    PEExam: ("a model of whole exams", "pe-unified infer takes it as --exam-checkpoint"),
+    PEVolume: ("a model of volumes", "pe-unified marks takes it"),
 }
 
 
@@ -146,8 +148,8 @@ def _require_kind(path: Path, model: nn.Module, kind: type[nn.Module]) -> None:
     if isinstance(model, kind):
         return
     found = next((each for each in _KINDS if isinstance(model, each)), None)
-    what, option = _KINDS[found] if found else (f"a {type(model).__name__}", "")
-    cure = f"; pe-unified infer takes it as {option}" if option else ""
+    what, taker = _KINDS[found] if found else (f"a {type(model).__name__}", "")
+    cure = f"; {taker}" if taker else ""
     raise CheckpointError(f"{path}: {what}, where {_KINDS[kind][0]} is needed{cure}")
 
 

@@ -27,14 +27,20 @@ from pe_unified.models.heads.noisy_or import NoisyOrHead
 from pe_unified.models.heads.pairs import PairHead
 from pe_unified.models.heads.seg import PESegHead
 from pe_unified.models.heads.step import StepHead
+from pe_unified.models.heads.volume import VolumeHead
+from pe_unified.models.nets.aanet3d import AANet3D
 from pe_unified.models.nets.monai import MONAINet
 from pe_unified.models.nets.nfn_plus import NFNPlus
 from pe_unified.models.nets.smp import SMPNet
 from pe_unified.models.nets.u2net import U2Net
 from pe_unified.models.nets.xnet import XNet
 from pe_unified.models.slice_model import PEUnified
+from pe_unified.models.volume_losses import VolumeTverskyLoss
+from pe_unified.models.volume_model import PEVolume
+from pe_unified.models.volume_preprocessor import PEVolumePreprocessor
 
 __all__ = [
+    "AANet3D",
     "AttentionLSTMAggregator",
     "AttentionUNetDecoder",
     "BackboneEncoder",
@@ -58,6 +64,8 @@ __all__ = [
     "PESwin",
     "PETimm",
     "PEUnified",
+    "PEVolume",
+    "PEVolumePreprocessor",
     "PairHead",
     "R3D18Encoder",
     "RSNAExamLoss",
@@ -69,6 +77,8 @@ __all__ = [
     "UNetDecoder",
     "UNetEncoder",
     "UNetPlusPlusDecoder",
+    "VolumeHead",
+    "VolumeTverskyLoss",
     "WindowBranches",
     "XNet",
 ]
