@@ -7,8 +7,10 @@ from pe_unified.datasets.exam_sample import PEExamSample
 from pe_unified.datasets.exam_steps import ChunkSteps, LungSlices, SliceSteps
 from pe_unified.datasets.feature_store import FeatureError, FeatureStore
 from pe_unified.datasets.intensity import CTWindows, HUJitter
+from pe_unified.datasets.joining import JoinSlices
 from pe_unified.datasets.loading import LoadCTSlice, LoadPELabels
 from pe_unified.datasets.packing import PackPEInputs
+from pe_unified.datasets.pasting import PasteEmboli
 from pe_unified.datasets.samplers import (
     ClassBalancedSampler,
     PEOversamplingSampler,
@@ -32,6 +34,7 @@ __all__ = [
     "FeatureError",
     "FeatureStore",
     "HUJitter",
+    "JoinSlices",
     "LoadCTSlice",
     "LoadExamSlices",
     "LoadPELabels",
@@ -44,6 +47,7 @@ __all__ = [
     "PESliceDataset",
     "PackExamInputs",
     "PackPEInputs",
+    "PasteEmboli",
     "RandomSliceGeometry",
     "ResizeSlice",
     "SliceSampler",

@@ -22,6 +22,11 @@ from pe_unified.models.heads.noisy_or import NoisyOrHead
 from pe_unified.models.heads.pairs import PairHead
 from pe_unified.models.heads.seg import PESegHead
 from pe_unified.models.heads.step import StepHead
+from pe_unified.models.imbalance_losses import (
+    FocalTverskyLoss,
+    SymmetricCrossEntropyLoss,
+    TwoClassLoss,
+)
 from pe_unified.models.slice_model import PEUnified
 
 __all__ = [
@@ -31,6 +36,7 @@ __all__ = [
     "ExamBCELoss",
     "ExamHead",
     "FeatureInfo",
+    "FocalTverskyLoss",
     "GRUAggregator",
     "NoisyOrHead",
     "PEClsHead",
@@ -47,8 +53,10 @@ __all__ = [
     "R3D18Encoder",
     "RSNAExamLoss",
     "StepHead",
+    "SymmetricCrossEntropyLoss",
     "TCNAggregator",
     "TimmEncoder",
+    "TwoClassLoss",
     "UNetDecoder",
     "WindowBranches",
 ]
