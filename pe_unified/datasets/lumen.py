@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+#: Lung and airways are darker.
+_AIR_HU = -500
 #: Light smoothing before the threshold, pixels.
 _SIGMA = 0.8
 
@@ -36,6 +38,23 @@ def lumen_mask(hu: NDArray[np.int16], low: float, high: float, spread: float) ->
         variance = np.bincount(number, (seen - mean[number]) ** 2, minlength=count) / pixels
         even &= variance <= spread**2
     return even[regions]
+
+
+def among_lungs(hu: NDArray[np.int16], reach: float) -> NDArray[np.bool_]:
+    """Lungs, and what lies between them and their branches: gaps of air up to two ``reach`` wide.
+
+    A morphological closing. The vessels of the lungs and of their hila are in it, heart, aorta and
+    spine are not.
+
+    Args:
+        hu: (rows, cols, slices); of several slices the middle one.
+        reach: radius of the closing, pixels.
+    """
+    air = hu[..., hu.shape[-1] // 2] < _AIR_HU
+    if not air.any():
+        return air
+    near = distance_to(air) <= reach
+    return near if near.all() else distance_to(~near) > reach
 
 
 def distance_inside(mask: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -1,5 +1,6 @@
 """Emboli of other slices, pasted into vessels."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -8,6 +9,7 @@ from mmcv.transforms import BaseTransform
 from numpy.typing import NDArray
 
 from pe_unified.datasets.lumen import (
+    among_lungs,
     distance_inside,
     distance_to,
     lumen_mask,
@@ -24,7 +26,7 @@ BLOOD_HU = 40.0
 _NEAREST = 30
 #: An embolus is darker than its lumen by as much, HU.
 _LEAST_CONTRAST = 30.0
-#: What is darker than the median of an embolus by more is not its own but the lung behind it, HU.
+#: What is darker than blood without contrast medium by more is lung, in pixels at a wall, HU.
 _OWN_RANGE = 60.0
 
 
@@ -41,6 +43,12 @@ class CutOut:
     mask: NDArray[np.bool_]
     darkness: NDArray[np.float32]
 
+    def turned(self, quarters: int, mirrored: bool) -> "CutOut":
+        mask, darkness = np.rot90(self.mask, quarters), np.rot90(self.darkness, quarters)
+        if mirrored:
+            mask, darkness = mask[:, ::-1], darkness[:, ::-1]
+        return CutOut(np.ascontiguousarray(mask), darkness)
+
 
 @TRANSFORMS.register_module()
 class PasteEmboli(BaseTransform):
@@ -51,8 +59,10 @@ class PasteEmboli(BaseTransform):
     and mirrored at random, and its size in pixels. It lies within the lumen of a vessel of a
     fitting width, away from other emboli, and is as dark between the vessel's blood and blood
     without contrast medium as it was in its own vessel. Its rim is blended over a pixel to each
-    side, inside the lumen. With ``neighbours`` it is pasted into all slices of the stack, with the
-    HU of its own stack, where the vessel is in all of them.
+    side, inside the lumen. With ``neighbours`` it is pasted into all slices of the stack at one
+    place, where the vessel is in all of them, as dark in each as its place was in its own stack.
+
+    HU tell vessels of the lungs from heart, aorta and bone, but not arteries from veins.
 
     Mask, boxes and label follow. A slice whose masks are unknown is left alone, and so is one that
     has no room.
@@ -64,6 +74,8 @@ class PasteEmboli(BaseTransform):
         widest: a vessel is at most as many times as wide as the embolus.
         lumen: HU of vessels with contrast medium, from and to.
         spread: largest standard deviation of HU in a vessel; bone has more.
+        hilum_mm: a vessel lies among the lungs and their branches, within gaps of twice as much, as
+            heart and aorta do not; taken as pixels of 0.7 mm where spacing is unknown.
     """
 
     def __init__(
@@ -74,6 +86,7 @@ class PasteEmboli(BaseTransform):
         widest: float = 3.0,
         lumen: tuple[float, float] = (150.0, 600.0),
         spread: float = 60.0,
+        hilum_mm: float = 10.0,
     ) -> None:
         if not 0 <= probability <= 1 or most < 1 or widest < 1:
             raise ValueError(
@@ -81,7 +94,7 @@ class PasteEmboli(BaseTransform):
                 f"{probability}, {most} and {widest}"
             )
         self.probability, self.most, self.sizes, self.widest = probability, most, sizes, widest
-        self.lumen, self.spread = lumen, spread
+        self.lumen, self.spread, self.hilum_mm = lumen, spread, hilum_mm
 
     def draw_others(self, results: dict, with_emboli: NDArray[np.intp]) -> list[Draw]:
         # A generator of its own, so that what comes after is the same with and without.
@@ -99,43 +112,28 @@ class PasteEmboli(BaseTransform):
         if not donors:
             return results
         lumen = lumen_mask(results["hu"], *self.lumen, self.spread)
+        spacing = results["spacing_mm"][1] if results.get("spacing_mm") else None
+        lumen &= among_lungs(results["hu"], self.hilum_mm / (spacing or 0.7))
         for donor in donors:
-            embolus = self._cut(donor, rng)
-            if embolus is not None:
-                self._paste(results, lumen, embolus, rng)
+            for embolus in self._cut(donor, rng):
+                if self._paste(results, lumen, embolus, rng):
+                    break
         return results
 
-    def _cut(self, donor: dict, rng: np.random.Generator) -> CutOut | None:
-        """One of the donor's emboli; None where none is fit to be seen elsewhere."""
+    def _cut(self, donor: dict, rng: np.random.Generator) -> Iterator[CutOut]:
+        """The donor's emboli that are fit to be seen elsewhere, in random order."""
         instances, hu = donor["instance_map"], donor["hu"]
         areas = np.bincount(instances.ravel())
+        areas[0] = 0
         numbers = np.flatnonzero((areas >= self.sizes[0]) & (areas <= self.sizes[1]))
-        numbers = numbers[numbers > 0]
-        if not len(numbers):
-            return None
-        mask = instances == rng.choice(numbers)
         lumen = lumen_mask(hu, *self.lumen, self.spread) & (instances == 0)
         inner = np.flatnonzero(distance_inside(lumen) > 1)
         if len(inner) < _NEAREST:
-            return None
-        away = distance_to(mask).ravel()[inner]
-        nearest = inner[np.argpartition(away, _NEAREST - 1)[:_NEAREST]]
-        blood = np.median(hu.reshape(-1, hu.shape[-1])[nearest], axis=0)
-        middle = np.median(hu[mask], axis=0)
-        if (middle > blood - _LEAST_CONTRAST).any():
-            return None
-        own = np.clip(hu[mask], middle - _OWN_RANGE, blood)
-        rows, cols = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-        box = np.ix_(range(rows[0], rows[-1] + 1), range(cols[0], cols[-1] + 1))
-        mask = np.pad(mask[box], 1)
-        values = np.broadcast_to(middle, (*mask.shape, len(middle))).astype(np.float32)
-        values[mask] = own
-        darkness = (blood - values) / (blood - BLOOD_HU)
-        turns, mirror = rng.integers(4), rng.integers(2)
-        mask, darkness = np.rot90(mask, turns), np.rot90(darkness, turns)
-        if mirror:
-            mask, darkness = mask[:, ::-1], darkness[:, ::-1]
-        return CutOut(np.ascontiguousarray(mask), darkness.astype(np.float32))
+            return
+        for number in rng.permutation(numbers):
+            embolus = _cut_out(hu, instances == number, inner)
+            if embolus is not None:
+                yield embolus.turned(int(rng.integers(4)), bool(rng.integers(2)))
 
     def _paste(
         self,
@@ -143,7 +141,8 @@ class PasteEmboli(BaseTransform):
         lumen: NDArray[np.bool_],
         embolus: CutOut,
         rng: np.random.Generator,
-    ) -> None:
+    ) -> bool:
+        """Whether there was room for it."""
         instances = results["instance_map"]
         taken = cv2.dilate((instances > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         radius = self.widest * float(distance_inside(embolus.mask).max())
@@ -151,7 +150,7 @@ class PasteEmboli(BaseTransform):
         # The room ends with the slice, but the free pixel around the mask need not lie in it.
         places = places_for(embolus.mask[1:-1, 1:-1], room)
         if not len(places):
-            return
+            return False
         hu = np.pad(results["hu"], ((1, 1), (1, 1), (0, 0)), mode="edge")
         free = np.pad(lumen & (instances == 0), 1)
         corner = places[rng.integers(len(places))]
@@ -167,6 +166,31 @@ class PasteEmboli(BaseTransform):
         results["label"] = 1
         if results["boxes"] is not None:
             results["boxes"] = boxes_of_instances(results["instance_map"])
+        return True
+
+
+def _cut_out(
+    hu: NDArray[np.int16], mask: NDArray[np.bool_], lumen: NDArray[np.intp]
+) -> CutOut | None:
+    """An embolus, beside the blood that is nearest; None where it hardly differs from that.
+
+    Args:
+        hu: (rows, cols, slices) of its slice.
+        mask: (rows, cols).
+        lumen: flat indices of pixels of blood with contrast medium.
+    """
+    nearest = lumen[np.argpartition(distance_to(mask).ravel()[lumen], _NEAREST - 1)[:_NEAREST]]
+    blood = np.median(hu.reshape(-1, hu.shape[-1])[nearest], axis=0)
+    own = np.clip(hu[mask], BLOOD_HU - _OWN_RANGE, blood)
+    middle = np.median(own, axis=0)
+    if (middle > blood - _LEAST_CONTRAST)[len(blood) // 2]:
+        return None
+    rows, cols = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    box = np.s_[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+    inside = np.pad(mask[box], 1)
+    values = np.tile(middle, (*inside.shape, 1))
+    values[inside] = own
+    return CutOut(inside, ((blood - values) / (blood - BLOOD_HU)).astype(np.float32))
 
 
 def _soft(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
