@@ -1,6 +1,7 @@
 """Every config builds, and every name in it is the class it seems to be."""
 
 import ast
+import copy
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
@@ -20,12 +21,14 @@ SMALL_EXAMS = sorted(ROOT.glob("*/exams.py"))
 VOLUME_RECIPES = [ROOT / "volumes/steps.py", ROOT / "demo/volumes.py"]
 #: Of volumes.
 VOLUMES = sorted({*(ROOT / "volumes").glob("*.py")} - {*VOLUME_RECIPES})
-RECIPES = sorted(
+IMBALANCE = ROOT / "ablations/imbalance.py"
+STEPS = sorted(
     path
     for room in ("steps", "demo", "results")
     for path in (ROOT / room).glob("*.py")
     if path not in (*SMALL_EXAMS, *VOLUME_RECIPES)
 )
+RECIPES = [*STEPS, IMBALANCE]
 #: Of exams: recipes list steps, all others are configs.
 EXAMS = sorted([*(ROOT / "exam").glob("*.py"), *SMALL_EXAMS])
 EXAM_RECIPES = [
@@ -34,17 +37,13 @@ EXAM_RECIPES = [
     if path in SMALL_EXAMS or "\nsteps = [" in path.read_text() or "_shares" in path.stem
 ]
 CONFIGS = sorted(
-    [
-        *ROOT.glob("*.py"),
-        *(
-            path
-            for room in ("ablations", "benchmarks", "unets")
-            for path in (ROOT / room).glob("*.py")
-        ),
-    ]
+    path
+    for pattern in ("*.py", "ablations/*.py", "benchmarks/*.py", "unets/*.py")
+    for path in ROOT.glob(pattern)
+    if path != IMBALANCE
 )
 #: Those with all steps and their controls.
-WHOLE = [path for path in RECIPES if path.stem != "steps"]
+WHOLE = [path for path in STEPS if path.stem != "steps"]
 #: All that a user runs.
 RUN = sorted(path for path in ROOT.rglob("*.py") if "_base_" not in path.parts)
 
@@ -64,13 +63,22 @@ def types_in(node: Any):
             yield from types_in(value)
 
 
+def heads_of(model: dict, built: list = []) -> set[str]:  # noqa: B006
+    """The heads of a model that can be built; those that several configs share are built once."""
+    heads = {name for name in ("cls", "seg", "det") if model.get(f"{name}_head")}
+    if model not in built:
+        network = registry.MODELS.build(copy.deepcopy(model))
+        assert heads == {name for name in ("cls", "seg", "det") if hasattr(network, f"{name}_head")}
+        built.append(model)
+    return heads
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_config_builds(path):
     cfg = load_config(path)
     without_start(cfg.model)
     init_default_scope("pe_unified")
-    model = registry.MODELS.build(cfg.model)
-    heads = {name for name in ("cls", "seg", "det") if hasattr(model, f"{name}_head")}
+    heads = heads_of(cfg.model.to_dict())
     metrics = {"SliceMetric": "cls", "SegMetric": "seg", "DetMetric": "det"}
     assert {metrics[each.type] for each in cfg.test_evaluator} == heads
     for transform in cfg.train_dataloader.dataset.pipeline:

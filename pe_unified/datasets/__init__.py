@@ -7,8 +7,10 @@ from pe_unified.datasets.exam_sample import PEExamSample
 from pe_unified.datasets.exam_steps import ChunkSteps, LungSlices, SliceSteps
 from pe_unified.datasets.feature_store import FeatureError, FeatureStore
 from pe_unified.datasets.intensity import CTWindows, HUJitter
+from pe_unified.datasets.joining import JoinSlices
 from pe_unified.datasets.loading import LoadCTSlice, LoadPELabels
 from pe_unified.datasets.packing import PackPEInputs
+from pe_unified.datasets.pasting import PasteEmboli
 from pe_unified.datasets.samplers import (
     ClassBalancedSampler,
     PEOversamplingSampler,
@@ -35,6 +37,7 @@ __all__ = [
     "FeatureError",
     "FeatureStore",
     "HUJitter",
+    "JoinSlices",
     "LoadCTSlice",
     "LoadExamSlices",
     "LoadPELabels",
@@ -52,6 +55,7 @@ __all__ = [
     "PackExamInputs",
     "PackPEInputs",
     "PackVolumeInputs",
+    "PasteEmboli",
     "RandomSliceGeometry",
     "ResizeSlice",
     "SliceSampler",

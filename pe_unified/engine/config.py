@@ -30,6 +30,8 @@ HEAD_OF_METRIC = {task.metric: task.head for task in TASKS.values()}
 HEAD_OF_METRIC["LungMetric"] = TASKS["cls"].head
 #: Knobs of the network's start, which a checkpoint's network brings along.
 _OF_THE_NETWORK = ("pretrained", "frozen_stages")
+#: Knobs of what slices go through, which belong to it as well.
+_OF_THE_INPUT = ("input_size", "lung_crop", "windows", "neighbours", "lung_scores", "step_mm")
 #: What mmengine's builders take out of a part's dictionary before they build it.
 _OF_THE_BUILDER = {
     "optim_wrapper": ("constructor", "paramwise_cfg"),
@@ -138,8 +140,7 @@ def _take_network_and_input(cfg: Config, other: Config) -> None:
             for part in ("pipeline", "neighbours", "steps", "step_mm"):
                 if part in theirs.dataset:
                     ours.dataset[part] = theirs.dataset[part]
-    of_input = ("input_size", "windows", "neighbours", "lung_scores", "step_mm")
-    for knob in (*of_input, *_OF_THE_NETWORK):
+    for knob in (*_OF_THE_INPUT, *_OF_THE_NETWORK):
         if knob in other:
             cfg[knob] = other[knob]
         else:

@@ -28,6 +28,11 @@ from pe_unified.models.heads.pairs import PairHead
 from pe_unified.models.heads.seg import PESegHead
 from pe_unified.models.heads.step import StepHead
 from pe_unified.models.heads.volume import VolumeHead
+from pe_unified.models.imbalance_losses import (
+    FocalTverskyLoss,
+    SymmetricCrossEntropyLoss,
+    TwoClassLoss,
+)
 from pe_unified.models.nets.aanet3d import AANet3D
 from pe_unified.models.nets.monai import MONAINet
 from pe_unified.models.nets.nfn_plus import NFNPlus
@@ -49,6 +54,7 @@ __all__ = [
     "ExamBCELoss",
     "ExamHead",
     "FeatureInfo",
+    "FocalTverskyLoss",
     "GRUAggregator",
     "MONAINet",
     "NFNPlus",
@@ -71,8 +77,10 @@ __all__ = [
     "RSNAExamLoss",
     "SMPNet",
     "StepHead",
+    "SymmetricCrossEntropyLoss",
     "TCNAggregator",
     "TimmEncoder",
+    "TwoClassLoss",
     "U2Net",
     "UNetDecoder",
     "UNetEncoder",
