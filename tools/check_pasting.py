@@ -19,19 +19,18 @@ from pe_unified.phantom.tissue import STRUCTURES
 from pe_unified.progress import track
 
 
-def count_places(data: Path, truth: Path, every: int = 1) -> dict[str, Any]:
+def count_places(data: Path, truth: Path) -> dict[str, Any]:
     """How many slices got an embolus, and how many pasted pixels lie in each structure.
 
     Args:
         data: the converted set.
         truth: folder of one file per patient.
-        every: one slice in this many of each study.
     """
     from pe_unified.datasets import Draw, PESliceDataset
 
     steps = [dict(type=name) for name in ("LoadCTSlice", "LoadPELabels", "CropToLungs")]
     slices, pasted = (
-        PESliceDataset("annotations/train.json", str(data), pipeline, every=every)
+        PESliceDataset("annotations/train.json", str(data), pipeline, needs=("masks",))
         for pipeline in (steps, [*steps, dict(type="PasteEmboli", probability=1.0)])
     )
     names = {0: "other", **{number: name for name, number in STRUCTURES.items()}}
