@@ -49,6 +49,8 @@ class StoredModel(Generic[Model]):
         dataset: config of the set that it is tested on.
         validated: what was chosen and measured on the validation split.
         lineage: what the report says of the model: file, digest, step, parents, version.
+        fusion: how lesions get their score, see
+            :class:`~pe_unified.evaluation.lesion_fusion.LesionFusion`; None without.
     """
 
     model: Model
@@ -59,12 +61,16 @@ class StoredModel(Generic[Model]):
     dataset: Mapping[str, Any]
     validated: Mapping[str, Any]
     lineage: dict[str, Any]
+    fusion: Mapping[str, Any] | None = None
+
+
+def is_ensemble(stored: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint holds several models, as ``pe-unified ensemble`` writes them."""
+    return "members" in stored
 
 
 def read_model(path: Path, kind: type[Model], trust: bool = False) -> StoredModel[Model]:
     """Build the model that a checkpoint describes, with its weights.
-
-    Convolutions take in the batch norm that follows them.
 
     Args:
         path: written by training or by ``pe-unified publish``; it carries its config.
@@ -73,9 +79,32 @@ def read_model(path: Path, kind: type[Model], trust: bool = False) -> StoredMode
 
     Raises:
         CheckpointError: unreadable, without a config, unsafe, of another kind or another finding,
-            or weights that do not fit.
+            an ensemble, or weights that do not fit.
     """
-    stored = load_checkpoint_safely(path, trust)
+    return model_of(path, load_checkpoint_safely(path, trust), kind, trust)
+
+
+def model_of(
+    path: Path | str,
+    stored: Mapping[str, Any],
+    kind: type[Model],
+    trust: bool = False,
+    lineage: dict[str, Any] | None = None,
+) -> StoredModel[Model]:
+    """As :func:`read_model`, of a checkpoint that is read already.
+
+    Convolutions take in the batch norm that follows them.
+
+    Args:
+        path: of the file, for messages; of one within another, in words.
+        stored: what it holds.
+        lineage: of the model; from the file by default.
+    """
+    if is_ensemble(stored):
+        raise CheckpointError(
+            f"{path}: an ensemble, where a single model is needed; take one of those that it was "
+            "made of"
+        )
     own = config_of(stored)
     if own is None:
         raise CheckpointError(
@@ -111,12 +140,13 @@ def read_model(path: Path, kind: type[Model], trust: bool = False) -> StoredMode
         key=key,
         dataset=dataset,
         validated=meta.get("validated") or {},
-        lineage=_lineage(path, stored),
+        lineage=lineage or lineage_of(Path(path).name, digest_of(Path(path)), stored),
+        fusion=meta.get("fusion"),
     )
 
 
 @contextmanager
-def _told_as_of_another_version(path: Path, meta: Mapping[str, Any]) -> Iterator[None]:
+def _told_as_of_another_version(path: Path | str, meta: Mapping[str, Any]) -> Iterator[None]:
     """Whatever goes wrong within, the config does not give a model here."""
     try:
         yield
@@ -131,7 +161,7 @@ def _told_as_of_another_version(path: Path, meta: Mapping[str, Any]) -> Iterator
         ) from error
 
 
-def _require_embolism(path: Path, dataset: Mapping[str, Any]) -> None:
+def _require_embolism(path: Path | str, dataset: Mapping[str, Any]) -> None:
     """A classifier of lung has the network of one of embolism, and would be taken for it."""
     label = dataset.get("label", "pe")
     if label != "pe":
@@ -142,7 +172,7 @@ def _require_embolism(path: Path, dataset: Mapping[str, Any]) -> None:
         )
 
 
-def _require_kind(path: Path, model: nn.Module, kind: type[nn.Module]) -> None:
+def _require_kind(path: Path | str, model: nn.Module, kind: type[nn.Module]) -> None:
     if isinstance(model, kind):
         return
     found = next((each for each in _KINDS if isinstance(model, each)), None)
@@ -151,12 +181,23 @@ def _require_kind(path: Path, model: nn.Module, kind: type[nn.Module]) -> None:
     raise CheckpointError(f"{path}: {what}, where {_KINDS[kind][0]} is needed{cure}")
 
 
-def _lineage(path: Path, stored: Mapping[str, Any]) -> dict[str, Any]:
-    meta = stored["meta"]
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def lineage_of(name: str, digest: str, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """What reports say of a checkpoint.
+
+    Args:
+        name: of its file.
+        digest: SHA-256 of it.
+        stored: what it holds.
+    """
+    meta = stored["meta"]
     return {
-        "checkpoint": path.name,
+        "checkpoint": name,
         "sha256": digest,
         "pe_unified": str(meta.get("pe_unified")),
         "step": meta.get("step"),
@@ -165,7 +206,10 @@ def _lineage(path: Path, stored: Mapping[str, Any]) -> dict[str, Any]:
             {**parent, "from": PureWindowsPath(str(parent.get("from"))).name}
             for parent in meta.get("parents") or ()
         ],
-        "trained_on": training_data(stored),
+        "trained_on": [
+            {key: value for key, value in each.items() if key != "studies"}
+            for each in training_data(stored)
+        ],
         "training_notice": training_notice(training_data(stored)),
     }
 
