@@ -6,6 +6,8 @@ import argparse
 BACKENDS = ("torch", "onnx", "openvino")
 #: What finds the lungs.
 LUNG_SOURCES = ("auto", "classical", "lungmask")
+#: How the answers of several models become one.
+ENSEMBLE_RULES = ("mean", "vote")
 #: Slices in one pass; more are no faster on a CPU and take more memory.
 BATCH_SIZE = 4
 #: Endings of files that are a study by themselves, by what they hold.

@@ -115,7 +115,6 @@ def _stock_seconds(
         firsts = range(0, len(opened), rung.batch_size)
         batches = [range(first, min(first + rung.batch_size, len(opened))) for first in firsts]
 
-
         def prepare(batch: range) -> list[dict]:
             slices = [slice_of_study(reader, each, ours.neighbours, box) for each in batch]
             return [pipeline.prepare(each) for each in slices]

@@ -28,6 +28,7 @@ COMMANDS = {
     "test": ("pe_unified.cli.test", "evaluate a checkpoint: AUC, Dice, IoU, mAP"),
     "explain": ("pe_unified.cli.explain", "show what a model's answers rest on, as heat"),
     "publish": ("pe_unified.cli.publish", "fix all thresholds and make a checkpoint for use"),
+    "ensemble": ("pe_unified.cli.ensemble", "make one model of several, thresholds fixed anew"),
     "export": ("pe_unified.cli.export", "write a model for ONNX Runtime or OpenVINO"),
     "infer": ("pe_unified.cli.infer", "from a CT study to a report"),
     "batch": ("pe_unified.cli.infer_batch", "from a folder of studies to a report of each"),

@@ -1,5 +1,6 @@
 """CT slices with whatever labels their set gives."""
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -62,8 +63,8 @@ class PESliceDataset(BaseDataset):
     ``exam_labels`` (of its exam, by the names of EXAM_LABELS), and ``rng``, a NumPy generator
     seeded by the draw.
 
-    ``sources`` says what its slices are: dicts of ``set``, ``source``, ``patients``, ``slices`` and
-    ``synthetic`` (None where the set does not say).
+    ``sources`` says what its slices are: dicts of ``set``, ``source``, ``patients``, ``slices``,
+    ``synthetic`` (None where the set does not say) and ``studies`` (:func:`study_digest` of each).
 
     Raises:
         FileNotFoundError: no annotation file; names the converter command.
@@ -290,9 +291,15 @@ def sources_of(coco: dict, images: Sequence[dict]) -> list[dict[str, Any]]:
             "patients": len({image["patient_id"] for image in own}),
             "slices": len(own),
             "synthetic": synthetic,
+            "studies": sorted({study_digest(image["study_uid"] or "") for image in own}),
         }
         for (name, source, synthetic), own in found.items()
     ]
+
+
+def study_digest(uid: str) -> str:
+    """Stands for a study in checkpoints: tells whether it is the same, and not which."""
+    return hashlib.blake2b(uid.encode(), digest_size=8).hexdigest()
 
 
 def training_sources(dataset: Any) -> list[dict[str, Any]]:

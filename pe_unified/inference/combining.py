@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,12 +58,12 @@ def combine(answers: Sequence[SliceAnswer], ballots: Sequence[Ballot], rule: str
             those that say yes by their own thresholds.
     """
     votes = rule == "vote"
-    probabilities = [
+    probabilities: list[tuple[float, Any]] = [
         (ballot.weight, float(each.probability >= ballot.slice) if votes else each.probability)
         for each, ballot in zip(answers, ballots, strict=True)
         if each.probability is not None
     ]
-    pixels = [
+    pixels: list[tuple[float, Any]] = [
         (ballot.weight, (each.pixels >= ballot.pixel).float() if votes else each.pixels)
         for each, ballot in zip(answers, ballots, strict=True)
         if each.pixels is not None
@@ -74,7 +75,7 @@ def combine(answers: Sequence[SliceAnswer], ballots: Sequence[Ballot], rule: str
     )
 
 
-def _mean(weighted: list) -> float | Tensor | None:
+def _mean(weighted: Sequence[tuple[float, Any]]) -> Any:
     """Weighted mean of numbers or maps. A single one stays as it is, bit by bit."""
     if len(weighted) == 1:
         return weighted[0][1]

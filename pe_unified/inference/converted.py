@@ -39,12 +39,13 @@ class WholeExam:
 
         None where some slice may hold emboli of which neither masks nor boxes are known.
         """
-        truth = []
+        truth: list[SlicePrediction] = []
         for item in self.slices:
             pixels, boxes = np.empty(0, np.int32), np.empty((0, 4), np.float32)
             if item["masks"] is not None:
                 masks = [coco_mask.decode(rle).astype(bool) for rle in item["masks"]]
-                pixels = np.flatnonzero(np.any(masks, axis=0) if masks else np.zeros(0, bool))
+                whole = np.any(masks, axis=0) if masks else np.zeros(0, dtype=bool)
+                pixels = np.flatnonzero(whole).astype(np.int32)
             elif item["boxes"] is not None:
                 boxes = item["boxes"]
             elif item["label"] != 0:
@@ -55,7 +56,7 @@ class WholeExam:
                     index=len(truth),
                     probability=None,
                     examined=True,
-                    pixels=pixels.astype(np.int32),
+                    pixels=pixels,
                     pixel_probability=one[: len(pixels)],
                     boxes=boxes,
                     scores=one[: len(boxes)],

@@ -89,9 +89,7 @@ def read_exams(
                 score=score if model.looks_for_lesions else None,
                 mean_hu=[lesion.mean_hu for lesion in lesions],
                 answers=np.array([lesion.answers for lesion in lesions]).reshape(-1, 5),
-                hits=None
-                if emboli is None
-                else touching(lesions, emboli, exam.study.shape[1:]),
+                hits=None if emboli is None else touching(lesions, emboli, exam.study.shape[1:]),
             )
         )
     return readings

@@ -83,8 +83,8 @@ class Lesion:
 
     @property
     def answers(self) -> FloatArray:
-        """What a fusion takes of it, see :func:`~pe_unified.evaluation.lesion_fusion.answers_row`.
-        """
+        """What a fusion takes of it, see
+        :func:`~pe_unified.evaluation.lesion_fusion.answers_row`."""
         scores = (self.mask_score, self.box_score, self.slice_score, self.mark_score)
         return answers_row(*scores, self.volume_ml)
 

@@ -246,7 +246,7 @@ def ready(
         model=model,
         transforms=stored.transforms,
         neighbours=stored.neighbours,
-        thresholds=_thresholds(stored.validated, model.tasks),
+        thresholds=thresholds_of(stored.validated, model.tasks),
         precision=arithmetic,
         engine=open_engine(backend, model, arithmetic, exported, stored.lineage["sha256"]),
         lineage={**stored.lineage, "tasks": list(model.tasks)},
@@ -261,13 +261,15 @@ def ensemble_of(
     trust: bool = False,
     device: str | None = None,
     precision: str | None = None,
+    digest: str | None = None,
 ) -> Ensemble:
     """The ensemble that a file of ``pe-unified ensemble`` holds.
 
     Args:
-        path: of the file, for messages and for its digest.
+        path: of the file, for messages.
         stored: what it holds.
         trust, device, precision: as of :func:`load_model`.
+        digest: SHA-256 of the file; computed by default.
     """
     meta = stored["meta"]
     members = []
@@ -276,10 +278,10 @@ def ensemble_of(
         lineage = lineage_of(each["checkpoint"], each["sha256"], each["model"])
         single = model_of(place, each["model"], PEUnified, trust, lineage)
         members.append(Member(each["name"], each["weight"], ready(single, device, precision)))
-    lineage = lineage_of(path.name, digest_of(path), stored)
+    lineage = lineage_of(path.name, digest or digest_of(path), stored)
     whole = Ensemble(tuple(members), meta["rule"], Thresholds(), lineage, _fusion(meta["fusion"]))
     tasks = whole.tasks
-    thresholds = _thresholds(meta["validated"], tasks)
+    thresholds = thresholds_of(meta["validated"], tasks)
     return replace(whole, thresholds=thresholds, lineage={**lineage, "tasks": list(tasks)})
 
 
@@ -287,7 +289,8 @@ def _fusion(stored: Mapping[str, Any] | None) -> LesionFusion | None:
     return None if stored is None else LesionFusion.from_dict(stored)
 
 
-def _thresholds(chosen: Mapping[str, Any], tasks: Collection[str]) -> Thresholds:
+def thresholds_of(chosen: Mapping[str, Any], tasks: Collection[str]) -> Thresholds:
+    """What validation fixed for a model of these tasks, ``chosen`` as a checkpoint holds it."""
     origin = "validation split" if chosen else "none: the checkpoint was never validated"
     defaults = [TASKS[task].threshold for task in tasks if chosen and _by_default(task, chosen)]
     if defaults:

@@ -135,4 +135,3 @@ def slice_of_study(
         "boxes": None,
         "instance_map": None,
     }
-
