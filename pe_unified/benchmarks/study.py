@@ -26,8 +26,8 @@ from pe_unified.benchmarks.whole_study import predictor_of, tell_memory, whole_s
 from pe_unified.ct.opening import open_study
 from pe_unified.datasets.slice_transforms import ResizeSlice
 from pe_unified.inference.model import InferenceModel, load_network
-from pe_unified.inference.network_pass import NetworkPass, slice_of_study
-from pe_unified.inference.reading import SliceReader, ahead
+from pe_unified.inference.network_pass import NetworkPass
+from pe_unified.inference.reading import SliceReader, ahead, slice_of_study
 from pe_unified.inference.survey import survey
 from pe_unified.memory import keep_freed_memory
 from pe_unified.precision import fastest_precision

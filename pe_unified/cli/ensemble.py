@@ -52,6 +52,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--marks", help="marks of a model in 3D on the validation studies, .csv: id,x,y,z,prob"
     )
     parser.add_argument(
+        "--lungs", metavar="FILE", help="a detector of lungs, to whose boxes studies are cropped"
+    )
+    parser.add_argument(
         "--test", type=Path, metavar="DIR", help="also test it; metrics.json goes there"
     )
     add_trust(parser)
@@ -116,4 +119,5 @@ def _wanted(args: argparse.Namespace) -> "EnsembleList":
         rule=args.rule or found.rule,
         fuse=args.fuse or found.fuse,
         marks=args.marks or found.marks,
+        lungs=args.lungs or found.lungs,
     )

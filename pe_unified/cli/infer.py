@@ -102,7 +102,14 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--lungs",
         choices=LUNG_SOURCES,
         default="auto",
-        help="what finds the lungs; auto takes lungmask where it is installed with its weights",
+        help="what finds the lungs; auto takes the detector where there is one, else lungmask "
+        "where it is installed with its weights",
+    )
+    parser.add_argument(
+        "--lung-checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="a detector of lungs (cascade/lung_detector), to whose boxes slices are cropped",
     )
     parser.add_argument(
         "--lung-mask", action="store_true", help="also write the lungs, as lungs.nii.gz"
@@ -152,6 +159,7 @@ def predictor_settings(args: argparse.Namespace) -> "PredictorSettings":
         backend=args.backend,
         exported=args.exported and args.exported.resolve(),
         exam_checkpoint=args.exam_checkpoint and str(args.exam_checkpoint.resolve()),
+        lung_checkpoint=args.lung_checkpoint and str(args.lung_checkpoint.resolve()),
     )
 
 

@@ -7,7 +7,7 @@ from pe_unified.datasets.exam_sample import PEExamSample
 from pe_unified.datasets.exam_steps import ChunkSteps, LungSlices, SliceSteps
 from pe_unified.datasets.feature_store import FeatureError, FeatureStore
 from pe_unified.datasets.intensity import CTWindows, HUJitter
-from pe_unified.datasets.loading import LoadCTSlice, LoadPELabels
+from pe_unified.datasets.loading import LoadCTSlice, LoadLungBox, LoadPELabels
 from pe_unified.datasets.packing import PackPEInputs
 from pe_unified.datasets.samplers import (
     ClassBalancedSampler,
@@ -34,6 +34,7 @@ __all__ = [
     "HUJitter",
     "LoadCTSlice",
     "LoadExamSlices",
+    "LoadLungBox",
     "LoadPELabels",
     "LoadStepFeatures",
     "LungSlices",

@@ -53,7 +53,8 @@ class PESliceDataset(BaseDataset):
         neighbours: slices on each side that the loader stacks with this one (2.5D).
         every: keep one slice in this many of each study, for quick looks.
         label: what a slice is labelled for: ``"pe"``, embolism; ``"lung"``, whether it shows lung,
-            as its ``lung_share`` says, in which case masks and boxes of emboli are unknown.
+            as its ``lung_share`` says, in which case masks and boxes of emboli are unknown to
+            training; ``emboli`` holds the masks, to measure what a crop to the lungs leaves.
         lung_from: of the largest share of lung in its series, the least of a slice that shows lung.
 
     Each item is the pipeline's output. A transform gets a dict with ``img_path``, the
@@ -252,7 +253,7 @@ def _label_by_lung(slices: Sequence[dict], least: float) -> None:
         known = share is not None
         shown = int(0 < share >= least * largest[_series_of(item)]) if known else None
         labels = ["slice"] if known else []
-        item.update(label=shown, labels_known=labels, boxes=None, masks=None)
+        item.update(label=shown, labels_known=labels, boxes=None, masks=None, emboli=item["masks"])
 
 
 def in_series(slices: Sequence[dict]) -> list[list[dict]]:

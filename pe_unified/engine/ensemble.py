@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.logging import print_log
+from torch import nn
 
 from pe_unified.checkpoints import (
     CheckpointError,
@@ -26,6 +27,7 @@ from pe_unified.inference.lesion_marks import read_marks
 from pe_unified.inference.model import ensemble_of, thresholds_of
 from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.inference.stored_model import digest_of, read_model
+from pe_unified.models.lung_detector import LungDetector
 from pe_unified.models.slice_model import PEUnified
 from pe_unified.options import ENSEMBLE_RULES
 from pe_unified.version import __version__
@@ -59,12 +61,14 @@ class EnsembleList:
         rule: ``"mean"`` or ``"vote"``, see :func:`~pe_unified.inference.combining.combine`.
         fuse: fit how lesions get their score, on validation lesions.
         marks: file of marks of a model in 3D on the validation studies, which the fit may use.
+        lungs: checkpoint of a detector of lungs, to whose boxes studies are cropped.
     """
 
     members: Sequence[MemberEntry]
     rule: str = "mean"
     fuse: bool = False
     marks: str = ""
+    lungs: str = ""
 
 
 def entry_of(word: str) -> MemberEntry:
@@ -91,7 +95,9 @@ def read_list(path: Path) -> EnsembleList:
     placed = [
         dataclasses.replace(each, checkpoint=str(path.parent / each.checkpoint)) for each in entries
     ]
-    return replace(found, members=placed, marks=found.marks and str(path.parent / found.marks))
+    others = {name: getattr(found, name) for name in ("marks", "lungs")}
+    others = {name: str(path.parent / file) for name, file in others.items() if file}
+    return replace(found, members=placed, **others)
 
 
 def make_ensemble(
@@ -121,7 +127,10 @@ def make_ensemble(
             these splits.
     """
     _require_usable(wanted)
-    members = [_embedded(entry, trust) for entry in wanted.members]
+    members = [_embedded(entry, PEUnified, trust) for entry in wanted.members]
+    lungs = None
+    if wanted.lungs:
+        lungs = _embedded(MemberEntry(wanted.lungs, "the detector of lungs"), LungDetector, trust)
     marks: Marks = read_marks(Path(wanted.marks)) if wanted.marks else {}
     meta: dict[str, Any] = {
         "pe_unified": __version__,
@@ -131,7 +140,7 @@ def make_ensemble(
         "validated": {},
         "fusion": None,
     }
-    stored = {"meta": meta, "members": members}
+    stored = {"meta": meta, "members": members, "lungs": lungs}
     require_unseen(stored, *filter(None, (validation, tested)))
     model = ensemble_of(out, stored, trust, digest="not written yet")
     predictor = StudyPredictor(model)
@@ -160,10 +169,10 @@ def _require_usable(wanted: EnsembleList) -> None:
         raise ConfigError(f"the rule of an ensemble is one of {known}, not '{wanted.rule}'")
 
 
-def _embedded(entry: MemberEntry, trust: bool) -> dict[str, Any]:
-    """A member as an ensemble holds it."""
+def _embedded(entry: MemberEntry, kind: type[nn.Module], trust: bool) -> dict[str, Any]:
+    """A member as an ensemble holds it; ``kind`` of model it must be."""
     path = Path(entry.checkpoint)
-    read_model(path, PEUnified, trust)  # told now, with the member's file
+    read_model(path, kind, trust)  # told now, with the member's file
     return {
         "name": entry.called,
         "weight": float(entry.weight),
@@ -183,7 +192,7 @@ def require_unseen(stored: Mapping[str, Any], *splits: Mapping[str, Any]) -> Non
     Raises:
         CheckpointError: one did; names it and the patient.
     """
-    for member in stored["members"]:
+    for member in filter(None, (*stored["members"], stored["lungs"])):
         sources = training_data(member["model"])
         if any("studies" not in each for each in sources):
             print_log(

@@ -20,6 +20,8 @@ from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.registry import DATASETS
 from pe_unified.tasks import TASKS
 
+#: Prefixes of what is measured of lesions.
+LESION_TABLES = ("lesion", "lesion_plain")
 #: Of the answers on a lesion, those of which the highest one is its score without a fusion.
 _PLAIN = [ANSWERS.index(name) for name in ("mask", "box", "mark")]
 
@@ -55,8 +57,8 @@ def evaluate_studies(
     exams = whole_exams(DATASETS.build(settings))
     readings = read_exams(predictor, exams, "reading test studies", marks)
     metrics, tables = dict(found.metrics), dict(found.tables)
-    scored = {"lesion": readings, "lesion_plain": [_plain(each) for each in readings]}
-    for prefix, own_readings in scored.items():
+    scored = (readings, [_plain(each) for each in readings])
+    for prefix, own_readings in zip(LESION_TABLES, scored, strict=True):
         table = lesion_table(own_readings)
         if table is None:
             continue

@@ -73,7 +73,7 @@ def read_exams(
     model = predictor.model
     for exam in track(exams, title):
         reader = SliceReader(exam.study)
-        first_look = survey(reader)
+        first_look = survey(reader, finder=predictor.lungs)
         predictions = predictor.predict(reader, first_look)
         own = marks_of(marks or {}, exam.study)
         lesions = find_lesions(predictions, reader, first_look, marks=own, fusion=model.fusion)

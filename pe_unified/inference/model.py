@@ -14,6 +14,7 @@ from pe_unified.evaluation.slices import DEFAULT_THRESHOLD
 from pe_unified.evaluation.verdict import threshold_as_written
 from pe_unified.inference.combining import Ballot
 from pe_unified.inference.engines import Engine, exported_folder, open_engine
+from pe_unified.inference.lung_finder import LungFinder, lung_finder_of
 from pe_unified.inference.stored_model import (
     StoredModel,
     digest_of,
@@ -23,6 +24,7 @@ from pe_unified.inference.stored_model import (
     read_model,
     usable_device,
 )
+from pe_unified.models.lung_detector import LungDetector
 from pe_unified.models.slice_model import PEUnified
 from pe_unified.precision import autocast, fastest_precision
 from pe_unified.tasks import TASKS
@@ -77,6 +79,7 @@ class InferenceModel:
     key: str | None = None
     fusion: LesionFusion | None = None
     rule = "mean"  # of one
+    lungs = None
 
     @property
     def backend(self) -> str:
@@ -150,6 +153,7 @@ class Ensemble:
         thresholds: of what they say together, fixed on validation.
         lineage: as of an :class:`InferenceModel`.
         fusion: gives lesions their score; None for the highest of their answers.
+        lungs: finds the lungs, to which slices are cropped; None for the usual sources.
     """
 
     members: tuple[Member, ...]
@@ -157,6 +161,7 @@ class Ensemble:
     thresholds: Thresholds
     lineage: dict[str, Any]
     fusion: LesionFusion | None = None
+    lungs: LungFinder | None = None
     backend = "torch"
 
     @property
@@ -278,8 +283,15 @@ def ensemble_of(
         lineage = lineage_of(each["checkpoint"], each["sha256"], each["model"])
         single = model_of(place, each["model"], PEUnified, trust, lineage)
         members.append(Member(each["name"], each["weight"], ready(single, device, precision)))
+    lungs = None
+    if stored.get("lungs") is not None:
+        each = stored["lungs"]
+        lineage = lineage_of(each["checkpoint"], each["sha256"], each["model"])
+        place = f"{path}, its detector of lungs"
+        lungs = lung_finder_of(model_of(place, each["model"], LungDetector, trust, lineage), device)
     lineage = lineage_of(path.name, digest or digest_of(path), stored)
-    whole = Ensemble(tuple(members), meta["rule"], Thresholds(), lineage, _fusion(meta["fusion"]))
+    fusion = _fusion(meta["fusion"])
+    whole = Ensemble(tuple(members), meta["rule"], Thresholds(), lineage, fusion, lungs)
     tasks = whole.tasks
     thresholds = thresholds_of(meta["validated"], tasks)
     return replace(whole, thresholds=thresholds, lineage={**lineage, "tasks": list(tasks)})

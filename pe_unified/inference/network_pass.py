@@ -10,7 +10,6 @@ from torch import Tensor
 from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.inference.combining import SliceAnswer
 from pe_unified.inference.model import InferenceModel
-from pe_unified.inference.reading import SliceReader
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +45,8 @@ class NetworkPass:
         """A slice as the network takes it, by the transforms that it was trained with.
 
         Args:
-            results: of :func:`slice_of_study` or of a converted set, not changed; ``hu`` may hold
-                more neighbours than the network sees.
+            results: of :func:`~pe_unified.inference.reading.slice_of_study` or of a converted
+                set, not changed; ``hu`` may hold more neighbours than the network sees.
         """
         hu, extra = results["hu"], results["hu"].shape[-1] // 2 - self.model.neighbours
         results = {**results, "hu": hu[..., extra : hu.shape[-1] - extra]}
@@ -108,30 +107,3 @@ def _answer(sample: PEDataSample, probability: float | None) -> SliceAnswer:
         found = sample.pred_instances
         boxes, scores = (each.cpu().numpy() for each in (found.bboxes, found.scores))
     return SliceAnswer(probability, pixels, boxes, scores)
-
-
-def slice_of_study(
-    reader: SliceReader, number: int, neighbours: int, box: tuple[int, int, int, int] | None
-) -> dict[str, Any]:
-    """A slice of a study as transforms take it.
-
-    Args:
-        reader: of the study.
-        number: of the slice, from the feet.
-        neighbours: slices on each side, stacked with it.
-        box: (x, y, w, h) around the lungs, in pixels of the slice; None for no crop.
-    """
-    rows, cols = reader.study.shape[1:]
-    return {
-        "hu": reader.stack(number, neighbours),
-        "ori_shape": (rows, cols),
-        "img_shape": (rows, cols),
-        "crop_box": (0, 0, cols, rows),
-        "scale_factor": (1.0, 1.0),
-        "lung_box": box,
-        "spacing_mm": reader.study.spacing_mm,
-        "slice_index": number,
-        "label": None,
-        "boxes": None,
-        "instance_map": None,
-    }

@@ -12,9 +12,10 @@ from pe_unified.evaluation.segmentation import BINS, threshold_bin
 from pe_unified.evaluation.slices import DEFAULT_THRESHOLD
 from pe_unified.inference.combining import SliceAnswer, combine, pixel_votes
 from pe_unified.inference.exam import ExamModel, load_exam_model
+from pe_unified.inference.lung_finder import LungFinder, load_lung_finder
 from pe_unified.inference.model import InferenceModel, Model, load_model
-from pe_unified.inference.network_pass import Classified, NetworkPass, slice_of_study
-from pe_unified.inference.reading import Progress, SliceReader, ahead
+from pe_unified.inference.network_pass import Classified, NetworkPass
+from pe_unified.inference.reading import Progress, SliceReader, ahead, slice_of_study
 from pe_unified.inference.survey import Survey
 from pe_unified.memory import keep_freed_memory
 from pe_unified.options import BATCH_SIZE
@@ -69,6 +70,7 @@ class StudyPredictor:
         exam_model: answers for the whole exam, beside this one; None for no such answer. Where its
             backbone and all that goes before it are those of a network here, slices go through it
             once.
+        lungs: finds them for the crop; by default the model's own, where it has one.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class StudyPredictor:
         batch_size: int = BATCH_SIZE,
         gate: bool = True,
         exam_model: ExamModel | None = None,
+        lungs: LungFinder | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is at least 1, got {batch_size}")
@@ -87,6 +90,7 @@ class StudyPredictor:
         #: The networks that look for lesions; what each found is told where there are several.
         self.finders = [k for k, each in enumerate(model.members) if each.model.looks_for_lesions]
         self.exam_model = exam_model
+        self.lungs = lungs or model.lungs
         self._sharing = [
             exam_model is not None and _shares(each.model, exam_model) for each in model.members
         ]
@@ -107,10 +111,11 @@ class StudyPredictor:
         return any(self._sharing)
 
     @property
-    def digests(self) -> tuple[str, str | None]:
-        """SHA-256 of the checkpoints of the model and of the exam model."""
-        exam = self.exam_model
-        return self.model.lineage["sha256"], exam.lineage["sha256"] if exam else None
+    def digests(self) -> tuple[str, str | None, str | None]:
+        """SHA-256 of the checkpoints of the model, of the exam model and of the lungs' detector."""
+        exam, lungs = self.exam_model, self.lungs
+        others = (each and each.lineage["sha256"] for each in (exam, lungs))
+        return self.model.lineage["sha256"], *others
 
     def predict(
         self, reader: SliceReader, survey: Survey, progress: Progress | None = None
@@ -235,7 +240,8 @@ class PredictorSettings:
 
     Fields as the arguments of :func:`~pe_unified.inference.model.load_model` and of
     :class:`StudyPredictor`; ``exam_checkpoint`` of
-    :func:`~pe_unified.inference.exam.load_exam_model`.
+    :func:`~pe_unified.inference.exam.load_exam_model`, ``lung_checkpoint`` of
+    :func:`~pe_unified.inference.lung_finder.load_lung_finder`.
     """
 
     checkpoint: str
@@ -247,6 +253,7 @@ class PredictorSettings:
     backend: str = "torch"
     exported: Path | None = None
     exam_checkpoint: str | None = None
+    lung_checkpoint: str | None = None
 
     def predictor(self) -> StudyPredictor:
         """The models loaded in this process, which keeps freed memory from now on."""
@@ -262,4 +269,7 @@ class PredictorSettings:
         exam = None
         if self.exam_checkpoint is not None:
             exam = load_exam_model(self.exam_checkpoint, self.trust, self.device, self.precision)
-        return StudyPredictor(model, self.batch_size, self.gate, exam)
+        lungs = None
+        if self.lung_checkpoint is not None:
+            lungs = load_lung_finder(Path(self.lung_checkpoint), self.trust, self.device)
+        return StudyPredictor(model, self.batch_size, self.gate, exam, lungs)

@@ -22,17 +22,19 @@ from pe_unified.inference.sharing import key_of_levels, neighbours_of
 from pe_unified.models.exam_model import PEExam
 from pe_unified.models.image_network import without_start
 from pe_unified.models.known_parts import for_answers
+from pe_unified.models.lung_detector import LungDetector
 from pe_unified.models.slice_model import PEUnified
 from pe_unified.registry import MODELS, TASK_UTILS, TRANSFORMS
 
 Model = TypeVar("Model", bound=nn.Module)
 
 #: Read files or labels; a study brings its own slices and has no labels.
-_LOADERS = ("LoadCTSlice", "LoadPELabels", "LoadExamSlices")
+_LOADERS = ("LoadCTSlice", "LoadPELabels", "LoadLungBox", "LoadExamSlices")
 #: In words, and where pe-unified infer takes it.
 _KINDS: Mapping[type, tuple[str, str]] = {
     PEUnified: ("a model of slices", "--checkpoint"),
     PEExam: ("a model of whole exams", "--exam-checkpoint"),
+    LungDetector: ("a detector of lungs", "--lung-checkpoint"),
 }
 
 
@@ -117,7 +119,8 @@ def model_of(
         if trust and cfg.get("custom_imports"):
             import_modules_from_strings(**cfg.custom_imports)
         dataset = cfg.test_dataloader.dataset
-        _require_embolism(path, dataset)
+        if kind is not LungDetector:
+            _require_embolism(path, dataset)
         pipeline = [step for step in dataset.pipeline if step["type"] not in _LOADERS]
         steps = dict(dataset.get("steps") or {"type": "SliceSteps"})
         for_answers(path, cfg.model, pipeline, steps, trust=trust)

@@ -22,6 +22,7 @@ from pe_unified.models.heads.noisy_or import NoisyOrHead
 from pe_unified.models.heads.pairs import PairHead
 from pe_unified.models.heads.seg import PESegHead
 from pe_unified.models.heads.step import StepHead
+from pe_unified.models.lung_detector import LungDetector
 from pe_unified.models.slice_model import PEUnified
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "ExamHead",
     "FeatureInfo",
     "GRUAggregator",
+    "LungDetector",
     "NoisyOrHead",
     "PEClsHead",
     "PEDataPreprocessor",

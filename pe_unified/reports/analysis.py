@@ -74,12 +74,13 @@ class AnalysisOptions:
     structures: Path | None = None
     marks: Path | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """As the report gives them, without the secret."""
+    def as_dict(self, detector: bool = False) -> dict[str, Any]:
+        """As the report gives them, without the secret; ``detector``: whether there is one of
+        lungs."""
         return {
             "every_slice": self.every_slice,
             "pseudonymised": self.pseudonym_key is not None,
-            "lungs_from": lung_source(self.lungs_from),
+            "lungs_from": lung_source(self.lungs_from, detector),
             "series_named": self.series_uid is not None or self.study_uid is not None,
         }
 
@@ -128,7 +129,7 @@ def analyse_study(
         CheckpointError: the source of the lungs cannot be used.
     """
     options = options or AnalysisOptions()
-    settings = {"gate": predictor.wants_gate, **options.as_dict()}
+    settings = {"gate": predictor.wants_gate, **options.as_dict(predictor.lungs is not None)}
     require_apart(out, path)
     require_writable(out)
     marks = {} if options.marks is None else read_marks(options.marks)
@@ -146,7 +147,7 @@ def analyse_study(
             structures = read_structures(options.structures, study)
         watch.lap("opening")
         reader = SliceReader(study)
-        first_look = survey(reader, options.every_slice, options.lungs_from)
+        first_look = survey(reader, options.every_slice, options.lungs_from, predictor.lungs)
         watch.lap("survey")
         flags = check_quality(reader, first_look)
         watch.lap("quality")

@@ -131,6 +131,7 @@ def describe_model(predictor: StudyPredictor) -> dict[str, Any]:
         "precision": model.precision,
         "gated": predictor.gate is not None,
         "ensemble": _ensemble(model) if isinstance(model, Ensemble) else None,
+        "lung_detector": predictor.lungs and predictor.lungs.lineage,
         "lesion_fusion": None
         if model.fusion is None
         else {
