@@ -14,8 +14,8 @@ settings = dict(
     windows=["embolus", "pe", "lung"],
     batch_size=12,
     num_workers=0,
-    max_iters=110,
-    warmup_iters=10,
+    max_iters=250,
+    warmup_iters=20,
     lr=4e-3,
     default_hooks=dict(checkpoint=dict(interval=50)),
 )
@@ -49,6 +49,7 @@ step_settings = dict(
         ),
     ),
     det=dict(
+        max_iters=400,
         lr=2e-3,
         train_dataloader=dict(
             sampler=dict(_delete_=True, type="PEOversamplingSampler", factor=12.0)

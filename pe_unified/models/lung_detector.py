@@ -1,5 +1,6 @@
 """Where the lungs are on a slice: a small single-stage detector of mmdet's parts."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ from torch import Tensor
 from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.models.slice_geometry import SliceGeometry
 from pe_unified.registry import MODELS
+
+# Of mmdet's grids of points, which torch will read as it does now where it is told to.
+warnings.filterwarnings("ignore", message=r"torch\.meshgrid", module="torch")
 
 
 @MODELS.register_module()
