@@ -201,3 +201,18 @@ def test_it_is_tested_by_slices_and_by_lesions(tiny_dataset, trained, tmp_path):
         found.metrics["lesion/mean_sensitivity"] == found.metrics["lesion_plain/mean_sensitivity"]
     )
     assert len(found.metrics["lesion/mean_sensitivity_ci"]) == 2
+
+
+def test_the_command(tiny_dataset, trained, tmp_path, command):
+    one, two = trained / "one.pth", trained / "two.pth"
+    words = ["--data-root", tiny_dataset, "--out", tmp_path / "e.pth", "--rule", "vote"]
+    done = command("ensemble", f"first={one}", two, *words, "--weights", 2, 1)
+    assert done.returncode == 0, done.stderr
+    assert "cls/threshold: " in done.stdout and "e.pth: " in done.stdout
+    model = load_model(tmp_path / "e.pth")
+    assert [(each.name, each.weight) for each in model.members] == [("first", 2.0), ("two", 1.0)]
+    assert model.rule == "vote"
+    again = command("ensemble", one, *words)
+    assert again.returncode == 1 and "e.pth exists" in again.stderr
+    few = command("ensemble", one, two, *words[:3], tmp_path / "f.pth", "--weights", 2)
+    assert few.stderr == "error: 1 weights for 2 members\n"
