@@ -5,12 +5,12 @@ a detection make a cascade. Each question is answered by those members that answ
 per pixel by their weighted mean, per box by weighted boxes fusion; --rule vote counts those that
 say yes by their own thresholds. The validation split of --data-root gives the thresholds, as for
 pe-unified publish; members that were trained on one of its studies are refused. OUT holds the
-members, so that pe-unified infer needs that file alone.
+members, so that pe-unified infer needs that file alone; pe-unified test takes it, too.
 
 Examples:
   pe-unified ensemble r50.pth swin.pth --data-root data/pe --out both.pth
   pe-unified ensemble cls=a.pth seg=b.pth det=c.pth --data-root data/pe --fuse --out cascade.pth
-  pe-unified ensemble members.json --data-root data/pe --out both.pth --test work_dirs/both
+  pe-unified ensemble members.json --data-root data/pe --out both.pth
 
 members.json, or a Python file with the same names:
   {"members": [{"checkpoint": "r50.pth", "weight": 2}, {"checkpoint": "swin.pth", "name": "swin"}],
@@ -54,9 +54,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--lungs", metavar="FILE", help="a detector of lungs, to whose boxes studies are cropped"
     )
-    parser.add_argument(
-        "--test", type=Path, metavar="DIR", help="also test it; metrics.json goes there"
-    )
     add_trust(parser)
     return parser
 
@@ -64,37 +61,20 @@ def make_parser() -> argparse.ArgumentParser:
 @exit_on_user_error()
 def main() -> None:
     args = make_parser().parse_args()
-    from rich.console import Console
-
     from pe_unified.engine import ConfigError
     from pe_unified.engine.ensemble import make_ensemble
-    from pe_unified.engine.evaluate import write_metrics
-    from pe_unified.engine.study_test import evaluate_studies
-    from pe_unified.recipes.summary import metrics_table
 
     if args.out.exists():
         raise ConfigError(f"{args.out} exists; remove it or choose another name")
-    splits = {
-        split: dict(
-            type="PESliceDataset", data_root=args.data_root, ann_file=f"annotations/{split}.json"
-        )
-        for split in ("val", "test")
-    }
-    trust = args.trust_checkpoint
-    tested = splits["test"] if args.test else None
-    validated = make_ensemble(_wanted(args), splits["val"], args.out, trust, tested=tested)
+    validation = dict(
+        type="PESliceDataset", data_root=args.data_root, ann_file="annotations/val.json"
+    )
+    validated = make_ensemble(_wanted(args), validation, args.out, args.trust_checkpoint)
     for key in sorted(validated):
         if key.endswith(("threshold", "gate")):
             how = " by default, not chosen" if f"{key}_by_default" in validated else ""
             print(f"{key}: {validated[key]:.4f}{how}")
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.0f} MB")
-    if tested is not None:
-        evaluation = evaluate_studies(args.out, tested, trust)
-        args.test.mkdir(parents=True, exist_ok=True)
-        write_metrics(args.test / "metrics.json", evaluation, checkpoint=str(args.out))
-        for prefix, table in evaluation.tables.items():
-            table.save(args.test / f"{prefix}.npz")
-        Console().print(metrics_table(evaluation))
 
 
 def _wanted(args: argparse.Namespace) -> "EnsembleList":

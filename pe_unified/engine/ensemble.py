@@ -106,7 +106,6 @@ def make_ensemble(
     out: Path,
     trust: bool = False,
     step: str | None = None,
-    tested: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write an ensemble, and fix on validation all that it goes by.
 
@@ -116,7 +115,6 @@ def make_ensemble(
         out: the new file; appears whole or not at all.
         trust: load checkpoints that contain pickled code.
         step: of a recipe.
-        tested: config of a split that it will be tested on.
 
     Returns:
         the metrics and thresholds of the validation split, as the file holds them.
@@ -124,7 +122,7 @@ def make_ensemble(
     Raises:
         ConfigError: no members, two of one name, a weight that is none, or no such rule.
         CheckpointError: a member that cannot be read or used, or that learned from a study of
-            these splits.
+            the validation split.
     """
     _require_usable(wanted)
     members = [_embedded(entry, PEUnified, trust) for entry in wanted.members]
@@ -141,7 +139,7 @@ def make_ensemble(
         "fusion": None,
     }
     stored = {"meta": meta, "members": members, "lungs": lungs}
-    require_unseen(stored, *filter(None, (validation, tested)))
+    require_unseen(stored, validation)
     model = ensemble_of(out, stored, trust, digest="not written yet")
     predictor = StudyPredictor(model)
     evaluator = measure_slices(predictor, validation, "validation slices", resamples=0)
@@ -182,16 +180,18 @@ def _embedded(entry: MemberEntry, kind: type[nn.Module], trust: bool) -> dict[st
     }
 
 
-def require_unseen(stored: Mapping[str, Any], *splits: Mapping[str, Any]) -> None:
+def require_unseen(stored: Mapping[str, Any], split: Mapping[str, Any]) -> None:
     """No member learned from a study on which thresholds are fixed, or which tests.
 
     Args:
         stored: an ensemble, as its file holds it.
-        splits: configs of the splits.
+        split: config of the studies.
 
     Raises:
         CheckpointError: one did; names it and the patient.
     """
+    place = Path(split["data_root"]) / split["ann_file"]
+    images = read_annotations(place)[1]["images"]
     for member in filter(None, (*stored["members"], stored["lungs"])):
         sources = training_data(member["model"])
         if any("studies" not in each for each in sources):
@@ -202,13 +202,10 @@ def require_unseen(stored: Mapping[str, Any], *splits: Mapping[str, Any]) -> Non
                 level=logging.WARNING,
             )
         learned = {study for each in sources for study in each.get("studies") or ()}
-        for split in splits:
-            place = Path(split["data_root"]) / split["ann_file"]
-            for image in read_annotations(place)[1]["images"] if learned else ():
-                if study_digest(image["study_uid"] or "") in learned:
-                    raise CheckpointError(
-                        f"{member['name']} ({member['checkpoint']}) was trained on patient "
-                        f"{image['patient_id']}, who is in {place}: an ensemble is judged by "
-                        "patients whom no member knows; take members trained on the training "
-                        "split of this set"
-                    )
+        for image in images if learned else ():
+            if study_digest(image["study_uid"] or "") in learned:
+                raise CheckpointError(
+                    f"{member['name']} ({member['checkpoint']}) was trained on patient "
+                    f"{image['patient_id']}, who is in {place}: an ensemble is judged by patients "
+                    "whom no member knows; take members trained on the training split of this set"
+                )

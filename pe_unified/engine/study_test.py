@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
+from pe_unified.checkpoints import load_checkpoint_safely
+from pe_unified.engine.ensemble import require_unseen
 from pe_unified.engine.evaluate import Evaluation
 from pe_unified.engine.slice_answers import measure_slices
 from pe_unified.evaluation.intervals import estimate
@@ -17,6 +19,7 @@ from pe_unified.inference.converted import whole_exams
 from pe_unified.inference.exam_readings import ExamReading, Marks, lesion_table, read_exams
 from pe_unified.inference.model import load_model
 from pe_unified.inference.predictor import StudyPredictor
+from pe_unified.inference.stored_model import is_ensemble
 from pe_unified.registry import DATASETS
 from pe_unified.tasks import TASKS
 
@@ -44,7 +47,13 @@ def evaluate_studies(
         trust: load pickled code.
         marks: of a model in 3D, by study.
         resamples: for intervals, at most.
+
+    Raises:
+        CheckpointError: a member of the ensemble learned from a study of the split.
     """
+    stored = load_checkpoint_safely(checkpoint, trust)
+    if is_ensemble(stored):
+        require_unseen(stored, dataset)
     model = load_model(checkpoint, trust)
     own = model.thresholds
     by_task = {"cls": own.slice, "seg": own.pixel, "det": own.box}

@@ -32,7 +32,7 @@ def join_steps(
     made_of = EnsembleList(entries, wanted.rule, wanted.fuse, lungs=lungs)
     val, test = (cfg[f"{split}_dataloader"].dataset.to_dict() for split in ("val", "test"))
     trust = cfg.get("trust_checkpoint", False)
-    make_ensemble(made_of, val, folder / ENSEMBLE, trust, cfg.step, test)
+    make_ensemble(made_of, val, folder / ENSEMBLE, trust, cfg.step)
     evaluation = evaluate_studies(folder / ENSEMBLE, test, trust)
     for prefix, table in evaluation.tables.items():
         table.save(folder / f"{prefix}.npz")

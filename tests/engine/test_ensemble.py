@@ -109,16 +109,11 @@ def test_members_must_not_know_who_judges_them(repository, tiny_dataset, trained
     wanted = EnsembleList(entries(trained, "one", "two"))
     with pytest.raises(CheckpointError, match=r"one \(one\.pth\) was trained on patient PAT002"):
         make_ensemble(wanted, split(other, "val"), tmp_path / "e.pth")
-    # The same of those who test it.
-    (other / "annotations/test.json").write_text(json.dumps(coco["val"]))
-    with pytest.raises(CheckpointError, match=r"PAT002, who is in .*test\.json"):
-        make_ensemble(
-            wanted,
-            split(tiny_dataset, "val"),
-            tmp_path / "e.pth",
-            tested=split(other, "test"),
-        )
     assert not (tmp_path / "e.pth").exists()
+    # The same of those who test it.
+    make_ensemble(wanted, split(tiny_dataset, "val"), tmp_path / "e.pth")
+    with pytest.raises(CheckpointError, match=r"PAT002, who is in .*val\.json"):
+        evaluate_studies(tmp_path / "e.pth", split(other, "val"))
     # An older checkpoint does not tell, which is said and no fault.
     stored = torch.load(trained / "two.pth", weights_only=False)
     for each in stored["meta"]["trained_on"]:
@@ -205,7 +200,8 @@ def test_it_is_tested_by_slices_and_by_lesions(tiny_dataset, trained, tmp_path):
 
 def test_the_command(tiny_dataset, trained, tmp_path, command):
     one, two = trained / "one.pth", trained / "two.pth"
-    words = ["--data-root", tiny_dataset, "--out", tmp_path / "e.pth", "--rule", "vote"]
+    out = ["--data-root", tiny_dataset, "--out"]
+    words = [*out, tmp_path / "e.pth", "--rule", "vote"]
     done = command("ensemble", f"first={one}", two, *words, "--weights", 2, 1)
     assert done.returncode == 0, done.stderr
     assert "cls/threshold: " in done.stdout and "e.pth: " in done.stdout
@@ -214,5 +210,10 @@ def test_the_command(tiny_dataset, trained, tmp_path, command):
     assert model.rule == "vote"
     again = command("ensemble", one, *words)
     assert again.returncode == 1 and "e.pth exists" in again.stderr
-    few = command("ensemble", one, two, *words[:3], tmp_path / "f.pth", "--weights", 2)
+    words = ["test", "pe_unified_r50", tmp_path / "e.pth", "--data-root", tiny_dataset]
+    tested = command(*words, "--work-dir", tmp_path / "test")
+    assert tested.returncode == 0, tested.stderr
+    metrics = json.loads((tmp_path / "test/metrics.json").read_text())["metrics"]
+    assert {"cls/auc", "seg/dice", "det/mAP_50", "lesion/mean_sensitivity"} <= set(metrics)
+    few = command("ensemble", one, two, *out, tmp_path / "f.pth", "--weights", 2)
     assert few.stderr == "error: 1 weights for 2 members\n"
