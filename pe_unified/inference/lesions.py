@@ -1,6 +1,6 @@
 """Lesions in three dimensions, joined from the masks and the boxes of the slices."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -121,28 +121,17 @@ def find_lesions(
     ]
     if fusion is not None and kept:
         scores = fusion.score(np.stack([lesion.answers for lesion in kept]))
-        kept = with_scores(kept, scores)
-    return in_order(kept)
-
-
-def with_scores(lesions: Sequence[Lesion], scores: Sequence[float] | FloatArray) -> list[Lesion]:
-    """The lesions with these scores."""
-    pairs = zip(lesions, scores, strict=True)
-    return [replace(lesion, score=float(score)) for lesion, score in pairs]
-
-
-def in_order(lesions: Iterable[Lesion]) -> list[Lesion]:
-    """The lesions by falling score, numbered."""
-    ordered = sorted(
-        lesions,
+        pairs = zip(kept, scores, strict=True)
+        kept = [replace(lesion, score=float(score)) for lesion, score in pairs]
+    kept.sort(
         key=lambda lesion: (
             not can_be_clot(lesion.mean_hu),
             -lesion.score,
             lesion.slices,
             lesion.box,
-        ),
+        )
     )
-    return [replace(lesion, number=number) for number, lesion in enumerate(ordered, start=1)]
+    return [replace(lesion, number=number) for number, lesion in enumerate(kept, start=1)]
 
 
 def judge_study(
@@ -246,9 +235,10 @@ def _found_by(
         if votes is None:
             continue
         told = True
-        here = np.isin(own.pixels, part.pixels)
         if part.is_box:
             here = np.all(own.boxes == np.array(part.box, dtype=own.boxes.dtype), axis=1)
+        else:
+            here = np.isin(own.pixels, part.pixels)
         found.update(np.flatnonzero(votes[:, here].any(axis=1)).tolist())
     return tuple(sorted(found)) if told else None
 

@@ -10,7 +10,6 @@ import torch
 from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
 from pe_unified.datasets.slice_transforms import ResizeSlice
 from pe_unified.evaluation.lesion_fusion import LesionFusion
-from pe_unified.evaluation.slices import DEFAULT_THRESHOLD
 from pe_unified.evaluation.verdict import threshold_as_written
 from pe_unified.inference.combining import Ballot
 from pe_unified.inference.engines import Engine, exported_folder, open_engine
@@ -140,7 +139,7 @@ class Member:
     def ballot(self) -> Ballot:
         own = self.model.thresholds
         chosen = {"slice": own.slice, "pixel": own.pixel, "box": own.box}
-        return Ballot(self.weight, **{k: v or DEFAULT_THRESHOLD for k, v in chosen.items()})
+        return Ballot(self.weight, **{k: v for k, v in chosen.items() if v is not None})
 
 
 @dataclass(frozen=True)
