@@ -11,8 +11,8 @@ Result: not known.
 _base_ = "two_phase_gru.py"
 
 # Features are four times as wide as those of chunks: 16 exams at once, four times as often.
-batch_size = 16
-accumulate = 4
+batch_size = 8
+accumulate = 8
 max_iters = 24000
 warmup_iters = 2000
 train_cfg = dict(val_interval=8000)

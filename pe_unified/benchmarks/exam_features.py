@@ -191,14 +191,13 @@ def _forget_files(folder: Path) -> None:
 def _memory(
     args: argparse.Namespace, root: Path, store: FeatureStore
 ) -> tuple[float, float, float]:
-    """Peaks of pe-unified train, GB: before it has workers; with them; all that is resident then.
+    """Peaks of pe-unified train, GB: before it trains; while it does; all that is resident then.
 
     The first two are memory of its own: anonymous or shared among processes, each page counted
     once. Resident are also the pages of the files that they map, which the system may take back.
-    Without workers all of it counts as with them.
     """
     options = {**_overrides(args, store), "max_iters": args.warmup + args.iterations}
-    options["warmup_iters"] = 1
+    options |= {"warmup_iters": 1, "default_hooks.logger.interval": 1}
     words = [f"{key}={value}" for key, value in options.items()]
     command = [sys.executable, "-m", "pe_unified", "train", _CONFIG, "--data-root", str(root)]
     command += ["--work-dir", str(root / "memory"), "--cfg-options", *words]
@@ -206,29 +205,25 @@ def _memory(
     environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment, cwd=root) as process:
         while process.poll() is None:
-            held.append(_held_by(process.pid))
+            trains = any(root.glob("memory/*/vis_data/scalars.json"))  # the first iteration's log
+            held.append((*_held_by(process.pid), trains))
             time.sleep(0.1)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed")
-    first = next((at for at, (*_, alone) in enumerate(held) if not alone), 0)
+    first = next((at for at, (*_, trains) in enumerate(held) if trains), 0)
     own, whole, _ = zip(*held[first:], strict=True)
     return max((each[0] for each in held[:first]), default=own[0]), max(own), max(whole)
 
 
-def _held_by(pid: int) -> tuple[float, float, bool]:
-    """Of a process and its children, GB: memory of their own, and all that is resident.
-
-    Third, whether there are no children.
-    """
+def _held_by(pid: int) -> tuple[float, float]:
+    """Of a process and its children, GB: memory of their own, and all that is resident."""
     own = whole = 0
-    children: list[psutil.Process] = []
     with suppress(psutil.Error, OSError):  # it may just have ended
         process = psutil.Process(pid)
-        children = process.children(recursive=True)
-        for each in (process, *children):
+        for each in (process, *process.children(recursive=True)):
             with suppress(OSError):
                 text = Path(f"/proc/{each.pid}/smaps_rollup").read_text(encoding="utf-8")
                 kib = {name: int(value) for name, value in re.findall(r"(\w+):\s+(\d+) kB", text)}
                 own += kib["Pss_Anon"] + kib["Pss_Shmem"]
                 whole += kib["Pss"]
-    return own * 1024 / 1e9, whole * 1024 / 1e9, not children
+    return own * 1024 / 1e9, whole * 1024 / 1e9

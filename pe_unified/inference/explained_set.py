@@ -102,26 +102,31 @@ def explain_set(
 def _of_slices(
     explainer: SliceExplainer, dataset: PESliceDataset, patients: int, count: int
 ) -> Iterator[Picture]:
-    for patient, own in track(_chosen(dataset.patients(), patients), "explaining patients"):
-        parts = [own[start : start + BATCH_SIZE] for start in range(0, len(own), BATCH_SIZE)]
-        found = [explainer.probabilities([dataset[number] for number in part]) for part in parts]
-        probability = torch.cat(found)
-        infos = [dataset.get_data_info(number) for number in own]
-        z_mm = [math.nan if each["z_mm"] is None else each["z_mm"] for each in infos]
-        order = leading(probability, z_mm, count)
-        packed = [dataset[own[place]] for place in order]
-        views = [
-            _view(
-                infos[place],
-                each["data_samples"],
-                heat,
-                explainer.stride,
-                probability=float(probability[place]),
-            )
-            for place, each, heat in zip(order, packed, explainer.heat(packed).numpy())
-        ]
-        folder = Path(packed[0]["data_samples"].img_path).parent.name
-        yield folder, f"{patient}: slices most likely to show embolism", views
+    for patient, numbers in track(_chosen(dataset.patients(), patients), "explaining patients"):
+        folder = Path(dataset.get_data_info(numbers[0])["img_path"]).parent.name
+        studies: dict[str | None, list[int]] = defaultdict(list)
+        for number in numbers:
+            studies[dataset.get_data_info(number)["study_uid"]].append(number)
+        for which, own in enumerate(studies.values(), start=1):
+            parts = [own[start : start + BATCH_SIZE] for start in range(0, len(own), BATCH_SIZE)]
+            found = [explainer.probabilities([dataset[each] for each in part]) for part in parts]
+            probability = torch.cat(found)
+            infos = [dataset.get_data_info(number) for number in own]
+            z_mm = [math.nan if each["z_mm"] is None else each["z_mm"] for each in infos]
+            order = leading(probability, z_mm, count)
+            packed = [dataset[own[place]] for place in order]
+            views = [
+                _view(
+                    infos[place],
+                    each["data_samples"],
+                    heat,
+                    explainer.stride,
+                    probability=float(probability[place]),
+                )
+                for place, each, heat in zip(order, packed, explainer.heat(packed).numpy())
+            ]
+            name = f"{folder}_exam{which}" if len(studies) > 1 else folder
+            yield name, f"{patient}: slices most likely to show embolism", views
 
 
 def _of_exams(

@@ -11,6 +11,7 @@ from pe_unified.evaluation.calibration import Calibration
 from pe_unified.reports.exam_block import QUESTIONS, WORDS
 
 _POSITIVE = EXAM_TARGETS[0]
+_NEGATIVE = "negative_exam_for_pe"
 #: A label above it says yes.
 _YES = 0.5
 
@@ -57,7 +58,8 @@ def _bar(block: Mapping[str, Any], name: str, words: str) -> Bar:
             mark = float(line.apply(block["threshold"]))
         return Bar(words, block["probability"], mark, bool(block["positive"]))
     value, before = block["labels"][name], block["as_answered"][name]
-    yes = value is not None and value > _YES
+    # A label near one half after contradictions were removed says nothing against the call.
+    yes = value is not None and value > _YES and not (name == _NEGATIVE and block["positive"])
     return Bar(words, value, _YES, yes, None if before == value else before)
 
 

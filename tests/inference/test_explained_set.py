@@ -75,6 +75,13 @@ def test_slices_most_likely_to_show_embolism(slice_model, tiny_dataset, tmp_path
     assert found.view.caption.endswith(f"predicted {found.view.probability:.2f}")
 
 
+def test_slices_of_two_studies_are_no_neighbours(slice_model, exams, tmp_path, seen):
+    run(slice_model, exams, tmp_path / "out", patients=1, slices=12)
+    first, second = seen
+    assert first.removesuffix("_exam1.png") == second.removesuffix("_exam2.png")
+    assert all(views for _, views, _ in seen.values())
+
+
 def test_cells_lie_where_the_network_saw_them(slice_model, tiny_dataset, tmp_path, seen):
     """The lungs' box with its margin, 48 + 2 * 10 / 1.5 pixels wide, become 64 of the input."""
     for level, cells in ((0, 16), (-1, 2)):

@@ -106,11 +106,21 @@ def test_the_page_has_a_bar_for_every_label(answered):
         for name in question
     ]
     assert widths == pytest.approx([100 * value for value in shown], abs=0.06)
-    assert section.count('class="label yes"') == sum(
-        value > 0.5 for value in block["labels"].values()
-    ) + bool(block["positive"])
+    said = [name for name, value in block["labels"].items() if value > 0.5]
+    if block["positive"]:
+        said = [name for name in said if name != "negative_exam_for_pe"] + ["positive"]
+    assert section.count('class="label yes"') == len(said)
     assert "The exam model: <b>not known what it was trained on</b>." in text
     assert "exam model, sha256" in text and block["model"]["sha256"] in text
+
+
+@pytest.mark.parametrize("called", [True, False, None])
+def test_embolism_and_its_absence_are_not_both_said(answered, called):
+    block = copy.deepcopy(answered[1]["exam_model"])
+    block["positive"], block["labels"]["negative_exam_for_pe"] = called, 0.51
+    bars = {bar.words: bar for bar in questions(block)["Is there embolism?"]}
+    assert bars["embolism"].yes is (called is True)
+    assert bars["no embolism"].yes is (called is not True)
 
 
 @pytest.mark.parametrize("verdict", [True, False, None])

@@ -3,7 +3,7 @@
 data_root = "data/pe"
 features = None
 batch_size = 64
-num_workers = 1  # reading features is copying them
+num_workers = 0  # reading features is copying them; a worker takes 0.1 GB and saves little
 masked_label_portion = 0.0
 masked_label_mode = "even"
 
