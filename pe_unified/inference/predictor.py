@@ -118,7 +118,7 @@ class StudyPredictor:
     def digests(self) -> tuple[str | None, ...]:
         """SHA-256 of the checkpoints: model, exam model, lungs' detector, model of volumes."""
         models = (self.model, self.exam_model, self.lungs, self.volume_model)
-        return tuple(each and each.lineage["sha256"] for each in models)
+        return tuple(None if each is None else each.lineage["sha256"] for each in models)
 
     def predict(
         self, reader: SliceReader, survey: Survey, progress: Progress | None = None
