@@ -17,7 +17,7 @@ class Task:
         columns: of these, what tables show, by key: title of the column.
         figure: of these, what is drawn by step.
         threshold: what an operating threshold is called in a report.
-        of_slices: whether it is a question about a slice, else about the whole exam.
+        of_slices: whether it is a question about a slice, else about a whole exam or volume.
     """
 
     name: str
@@ -128,6 +128,49 @@ TASKS: dict[str, Task] = {
             },
             figure=("auc",),
             threshold="exam",
+            of_slices=False,
+        ),
+        Task(
+            name="lesion",
+            field="gt_lesions",
+            labels="emboli",
+            metric="LesionMetric",
+            metrics={
+                "sensitivity_at_1": "Emboli found at 1 false positive per scan",
+                "sensitivity_at_2": "Emboli found at 2 false positives per scan",
+                "sensitivity_at_4": "Emboli found at 4 false positives per scan",
+                "mean_sensitivity": "Emboli found, mean",
+                **{
+                    f"{name}_{epsilon}mm": f"{title}, within {epsilon} mm"
+                    for epsilon in (2, 5)
+                    for name, title in (
+                        ("sensitivity_at_1", "Emboli found at 1"),
+                        ("sensitivity_at_2", "Emboli found at 2"),
+                        ("sensitivity_at_4", "Emboli found at 4"),
+                        ("mean_sensitivity", "Emboli found, mean"),
+                    )
+                },
+                "dice": "Dice of volumes, pooled",
+            },
+            columns={
+                "sensitivity_at_1": "found at 1 FP",
+                "sensitivity_at_2": "found at 2 FP",
+                "sensitivity_at_4": "found at 4 FP",
+                "dice": "volume Dice",
+            },
+            figure=("sensitivity_at_2", "dice"),
+            threshold="voxel",
+            of_slices=False,
+        ),
+        Task(
+            name="artery",
+            field="gt_artery",
+            labels="arteries",
+            metric="ArteryMetric",
+            metrics={"dice": "Dice of arteries, pooled", "iou": "IoU of arteries, pooled"},
+            columns={"dice": "artery Dice"},
+            figure=("dice",),
+            threshold="artery",
             of_slices=False,
         ),
     )

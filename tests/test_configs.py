@@ -1,6 +1,7 @@
 """Every config builds, and every name in it is the class it seems to be."""
 
 import ast
+import copy
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
@@ -17,12 +18,17 @@ from pe_unified.recipes.budget import Budget, budget_of, stretched
 
 ROOT = Path(__file__).resolve().parents[1] / "configs"
 SMALL_EXAMS = sorted(ROOT.glob("*/exams.py"))
-RECIPES = sorted(
+VOLUME_RECIPES = [ROOT / "volumes/steps.py", ROOT / "demo/volumes.py"]
+#: Of volumes.
+VOLUMES = sorted({*(ROOT / "volumes").glob("*.py")} - {*VOLUME_RECIPES})
+IMBALANCE = ROOT / "ablations/imbalance.py"
+STEPS = sorted(
     path
     for room in ("steps", "demo", "results")
     for path in (ROOT / room).glob("*.py")
-    if path not in SMALL_EXAMS
+    if path not in (*SMALL_EXAMS, *VOLUME_RECIPES)
 )
+RECIPES = [*STEPS, IMBALANCE]
 #: Of exams: recipes list steps, all others are configs.
 EXAMS = sorted([*(ROOT / "exam").glob("*.py"), *SMALL_EXAMS])
 EXAM_RECIPES = [
@@ -31,10 +37,13 @@ EXAM_RECIPES = [
     if path in SMALL_EXAMS or "\nsteps = [" in path.read_text() or "_shares" in path.stem
 ]
 CONFIGS = sorted(
-    [*ROOT.glob("*.py"), *(ROOT / "ablations").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+    path
+    for pattern in ("*.py", "ablations/*.py", "benchmarks/*.py", "unets/*.py")
+    for path in ROOT.glob(pattern)
+    if path != IMBALANCE
 )
 #: Those with all steps and their controls.
-WHOLE = [path for path in RECIPES if path.stem not in ("steps", "cascade")]
+WHOLE = [path for path in STEPS if path.stem not in ("steps", "cascade")]
 #: What the cascade has beyond the core.
 CASCADE = ROOT / "cascade"
 #: All that a user runs.
@@ -56,13 +65,22 @@ def types_in(node: Any):
             yield from types_in(value)
 
 
+def heads_of(model: dict, built: list = []) -> set[str]:  # noqa: B006
+    """The heads of a model that can be built; those that several configs share are built once."""
+    heads = {name for name in ("cls", "seg", "det") if model.get(f"{name}_head")}
+    if model not in built:
+        network = registry.MODELS.build(copy.deepcopy(model))
+        assert heads == {name for name in ("cls", "seg", "det") if hasattr(network, f"{name}_head")}
+        built.append(model)
+    return heads
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_config_builds(path):
-    cfg = load_config(path, {"pretrained": None} if "pretrained" in path.read_text() else None)
-    cfg.model.backbone.pretrained = None
+    cfg = load_config(path)
+    without_start(cfg.model)
     init_default_scope("pe_unified")
-    model = registry.MODELS.build(cfg.model)
-    heads = {name for name in ("cls", "seg", "det") if hasattr(model, f"{name}_head")}
+    heads = heads_of(cfg.model.to_dict())
     metrics = {"SliceMetric": "cls", "SegMetric": "seg", "DetMetric": "det"}
     assert {metrics[each.type] for each in cfg.test_evaluator} == heads
     for transform in cfg.train_dataloader.dataset.pipeline:
@@ -171,7 +189,9 @@ def names_in(config):
     return set(load_config(config).keys())
 
 
-@pytest.mark.parametrize("path", [*RECIPES, *EXAM_RECIPES, CASCADE / "cascade.py"], ids=identify)
+@pytest.mark.parametrize(
+    "path", [*RECIPES, *EXAM_RECIPES, *VOLUME_RECIPES, CASCADE / "cascade.py"], ids=identify
+)
 def test_settings_of_a_recipe_fit_every_step(path):
     """Settings may bring new keys, so only building tells a misspelt one."""
     init_default_scope("pe_unified")
@@ -187,3 +207,17 @@ def test_settings_of_a_recipe_fit_every_step(path):
         for transform in cfg.train_dataloader.dataset.pipeline:
             registry.TRANSFORMS.build(dict(transform))
         assert set(cfg.keys()) <= known, f"{step.name}: {set(cfg.keys()) - known}"
+
+
+@pytest.mark.parametrize("path", VOLUMES, ids=identify)
+def test_volume_config_builds(path):
+    cfg = load_config(path, {"model.network.width": 0.125})
+    init_default_scope("pe_unified")
+    model = registry.MODELS.build(cfg.model)
+    heads = {"LesionMetric": "lesion", "ArteryMetric": "artery"}
+    assert {heads[each.type] for each in cfg.test_evaluator} == set(model.heads)
+    answers = dict(lesion=model.network.embolus_head, artery=model.network.artery_head)
+    assert {name for name, head in answers.items() if head is not None} == set(model.heads)
+    for split in ("train", "val", "test"):
+        for transform in cfg[f"{split}_dataloader"].dataset.pipeline:
+            registry.TRANSFORMS.build(dict(transform))

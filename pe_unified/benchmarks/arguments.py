@@ -8,6 +8,8 @@ from pe_unified.options import BATCH_SIZE, positive
 from pe_unified.tasks import SLICE_TASKS
 
 BACKBONES = ("R50", "Swin-T")
+#: Nets that have their like in another library.
+NETS = ("unet", "attention_unet", "unet_plus_plus", "resnet34", "smp_unet_plus_plus")
 EXAM_PARTS = ("features", "extract", "waiting", "study")
 #: Backend and precision, with the gate or without.
 WAYS = tuple(
@@ -117,6 +119,26 @@ def _exam(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive, default=2, help="CPU threads of torch")
 
 
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cases", type=positive, default=10)
+    parser.add_argument("--slices", type=positive, default=300, help="of a case")
+    parser.add_argument("--size", type=positive, default=512, help="rows and columns")
+    parser.add_argument("--lesions", type=positive, default=12, help="of a case")
+    parser.add_argument("--workers", type=positive, default=2, help="ours")
+    parser.add_argument("--repeats", type=positive, default=1, help="median reported")
+
+
+def _seg(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--nets", nargs="+", default=list(NETS), choices=NETS)
+    parser.add_argument("--size", type=positive, default=256, help="rows and columns of a slice")
+    parser.add_argument("--batch-size", type=positive, default=2, help="slices per iteration")
+    parser.add_argument(
+        "--repeats", type=positive, default=15, help="timed repeats, median reported"
+    )
+    parser.add_argument("--threads", type=positive, default=2, help="CPU threads of torch")
+    parser.add_argument("--amp", action="store_true", help="bfloat16 autocast on both sides")
+
+
 #: By the kind of benchmark.
 ADD_ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "convert": _convert,
@@ -125,4 +147,6 @@ ADD_ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "infer": _infer,
     "study": _study,
     "exam": _exam,
+    "evaluate": _evaluate,
+    "seg": _seg,
 }

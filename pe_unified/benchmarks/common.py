@@ -13,7 +13,15 @@ from rich.table import Table
 
 from pe_unified.progress import track
 
-_PACKAGES = ("torch", "onedl-mmengine", "onedl-mmdetection", "opencv-python-headless", "pydicom")
+_PACKAGES = (
+    "torch",
+    "onedl-mmengine",
+    "onedl-mmdetection",
+    "opencv-python-headless",
+    "pydicom",
+    "monai",
+    "segmentation-models-pytorch",
+)
 
 
 def environment() -> tuple[str, dict[str, str]]:

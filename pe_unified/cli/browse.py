@@ -1,10 +1,12 @@
 """Show what a config's pipeline gives the network: windowed slices, masks and boxes.
 
-Writes one self-contained page, DIR/index.html, and a full-size PNG per slice.
+Writes one self-contained page, DIR/index.html, and a full-size PNG per slice. Slices into which
+emboli were pasted, or which were joined with others, are shown before and after.
 
 Examples:
   pe-unified browse pe_unified_r50 --data-root data/pe --out work_dirs/browse
   pe-unified browse pe_seg_r50 --split val --number 40 --out work_dirs/browse_val
+  pe-unified browse ablations/seg_r50_pasting --out work_dirs/browse_pasting
 """
 
 import argparse

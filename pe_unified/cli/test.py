@@ -8,7 +8,8 @@ was fixed before. Writes metrics.json into the work dir. The network and its inp
 An ensemble is tested by slices and by lesions, with the thresholds that were fixed when it was
 made; the config gives the data.
 
-Of exams it also writes ROC curves and a reliability plot, and DeLong's intervals into metrics.json.
+Of exams it also writes ROC curves and a reliability plot, and DeLong's intervals into metrics.json;
+of volumes the curve of emboli found against false positives (FROC).
 
 Examples:
   pe-unified test pe_cls_swin work_dirs/pe_cls_swin/iter_20000.pth --data-root data/pe
@@ -54,7 +55,8 @@ def main() -> None:
     from pe_unified.engine.study_test import evaluate_studies
     from pe_unified.engine.submission_hook import SubmissionHook
     from pe_unified.evaluation.exam_details import exam_details
-    from pe_unified.evaluation.figures import draw_exams
+    from pe_unified.evaluation.figures import draw_exams, froc_panels_figure
+    from pe_unified.evaluation.froc import EPSILONS_MM
     from pe_unified.inference.stored_model import is_ensemble
     from pe_unified.recipes.summary import metrics_table
 
@@ -75,6 +77,11 @@ def main() -> None:
     if exams is not None:
         told["exam"] = exam_details(exams, evaluation.metrics, args.prevalence)
         draw_exams({Path(args.checkpoint).stem: exams}, path.parent, evaluation.notice)
+    lesions = evaluation.tables.get("lesion")
+    if lesions is not None:
+        name = Path(args.checkpoint).stem
+        marks = {name: {epsilon: lesions.marks(epsilon) for epsilon in EPSILONS_MM}}
+        froc_panels_figure(marks, path.with_name("froc.png"), [name], evaluation.notice)
     write_metrics(path, evaluation, **told)
     for prefix, table in evaluation.tables.items():
         table.save(path.with_name(f"{prefix}.npz"))

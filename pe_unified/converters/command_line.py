@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pe_unified.command import exit_on_user_error
 from pe_unified.converters.contract.known_splits import read_splits
@@ -175,8 +176,13 @@ def main(
     make: Callable[[argparse.Namespace], Converter],
     parser: argparse.ArgumentParser,
     is_part: Callable[[argparse.Namespace], bool] = lambda args: False,
+    settle: Callable[[Any, RunOptions], RunOptions] = lambda converter, options: options,
 ) -> int:
-    """Run a converter's command line; returns the exit status."""
+    """Run a converter's command line; returns the exit status.
+
+    Args:
+        settle: what the raw set says itself of splits and groups, put into the options.
+    """
     args = parser.parse_args()
     args.raw = args.raw.resolve()
     if args.quiet:
@@ -187,7 +193,7 @@ def main(
     options = run_options(args, is_part(args))
     with phase("listing the raw set"):
         converter = make(args)
-    report = convert(converter, args.out, options)
+    report = convert(converter, args.out, settle(converter, options))
     totals = report["totals"]
     painted = totals["synthetic_patients"]
     print(

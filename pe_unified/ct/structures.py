@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import product
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,6 +16,7 @@ import nibabel
 import numpy as np
 
 from pe_unified.ct.grids import turn_of, turned_affine
+from pe_unified.ct.overlay import nearest_voxels, same_grid
 from pe_unified.ct.study import CTStudy
 from pe_unified.ct.volume_files import read_nifti
 from pe_unified.errors import DataError
@@ -31,8 +31,6 @@ STRUCTURES = (RIGHT_VENTRICLE, LEFT_VENTRICLE, *ARTERIES)
 
 #: Of an extension of a NIfTI header that TotalSegmentator writes.
 _XML = 0
-#: Two grids are one where no voxel of one lies further from its own in the other, voxels.
-_SAME = 0.1
 #: A mask of which less lies within the study is noted.
 _MOST_INSIDE = 0.98
 _CURE = "give the masks of this study, or leave --structures out"
@@ -179,9 +177,8 @@ def _laid_over(
     mask = turn.apply(stored)
     if not mask.any():
         return Structure.cut(mask), []
-    to_mask = np.linalg.inv(own)
-    same = mask.shape == study.shape and _is_same(study, to_mask)
-    whole = mask if same else _nearest(mask, to_mask, study)
+    same = same_grid(study, mask.shape, own)
+    whole = mask if same else nearest_voxels(mask, own, study)
     if not whole.any():
         raise DataError(file, f"{name} does not overlap the study", _CURE)
     notes = []
@@ -196,35 +193,3 @@ def _laid_over(
         if inside < _MOST_INSIDE:
             notes.append(f"{name}: {100 * (1 - inside):.0f} % of its volume lies outside the study")
     return Structure.cut(whole), notes
-
-
-def _is_same(study: CTStudy, to_mask: np.ndarray) -> bool:
-    """Whether the corners of every slice lie where a mask of the study's shape has them."""
-    count, rows, cols = study.shape
-    corners = product(range(count), (0, rows - 1), (0, cols - 1))
-    points = np.array(list(corners), dtype=np.float64)
-    found = study.positions_mm(points) @ to_mask[:3, :3].T + to_mask[:3, 3]
-    return bool(np.abs(found - points[:, ::-1]).max() <= _SAME)
-
-
-def _nearest(mask: np.ndarray, to_mask: np.ndarray, study: CTStudy) -> np.ndarray:
-    """The voxel of a mask nearest to each of the study: bool of the study's shape."""
-    count, rows, cols = study.shape
-    starts = study.positions_mm(np.array([[k, 0, 0] for k in range(count)], dtype=np.float64))
-    starts = starts @ to_mask[:3, :3].T + to_mask[:3, 3]
-    along_col, along_row = (to_mask[:3, :3] @ study.affine_lps()[:3, :2]).T
-    in_slice = (
-        np.arange(rows)[:, None, None] * along_row + np.arange(cols)[None, :, None] * along_col
-    )
-    limits = np.array(mask.shape[::-1])
-    found = np.zeros(study.shape, dtype=bool)
-    reach = in_slice.reshape(-1, 3)
-    low, high = reach.min(axis=0), reach.max(axis=0)
-    for index, start in enumerate(starts):
-        if (start + high < -0.5).any() or (start + low > limits - 0.5).any():
-            continue
-        at = np.rint(start + in_slice).astype(np.int64)
-        inside = ((at >= 0) & (at < limits)).all(axis=-1)
-        col, row, level = at[inside].T
-        found[index][inside] = mask[level, row, col]
-    return found

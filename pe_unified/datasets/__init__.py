@@ -7,8 +7,10 @@ from pe_unified.datasets.exam_sample import PEExamSample
 from pe_unified.datasets.exam_steps import ChunkSteps, LungSlices, SliceSteps
 from pe_unified.datasets.feature_store import FeatureError, FeatureStore
 from pe_unified.datasets.intensity import CTWindows, HUJitter
+from pe_unified.datasets.joining import JoinSlices
 from pe_unified.datasets.loading import LoadCTSlice, LoadLungBox, LoadPELabels
 from pe_unified.datasets.packing import PackPEInputs
+from pe_unified.datasets.pasting import PasteEmboli
 from pe_unified.datasets.samplers import (
     ClassBalancedSampler,
     PEOversamplingSampler,
@@ -21,6 +23,9 @@ from pe_unified.datasets.slice_dataset import (
     training_sources,
 )
 from pe_unified.datasets.slice_transforms import CropToLungs, RandomSliceGeometry, ResizeSlice
+from pe_unified.datasets.volume_dataset import PEVolumeDataset
+from pe_unified.datasets.volume_sample import PEVolumeSample
+from pe_unified.datasets.volume_transforms import LoadVolume, LoadVolumePatches, PackVolumeInputs
 
 __all__ = [
     "CTWindows",
@@ -32,19 +37,26 @@ __all__ = [
     "FeatureError",
     "FeatureStore",
     "HUJitter",
+    "JoinSlices",
     "LoadCTSlice",
     "LoadExamSlices",
     "LoadLungBox",
     "LoadPELabels",
     "LoadStepFeatures",
+    "LoadVolume",
+    "LoadVolumePatches",
     "LungSlices",
     "PEDataSample",
     "PEExamDataset",
     "PEExamSample",
     "PEOversamplingSampler",
     "PESliceDataset",
+    "PEVolumeDataset",
+    "PEVolumeSample",
     "PackExamInputs",
     "PackPEInputs",
+    "PackVolumeInputs",
+    "PasteEmboli",
     "RandomSliceGeometry",
     "ResizeSlice",
     "SliceSampler",

@@ -1,7 +1,7 @@
-"""Endless samplers over slices, balanced by label, resumable at no cost."""
+"""Endless samplers over slices, balanced by label and by area of emboli, resumable at no cost."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from mmengine.dist import get_dist_info
@@ -15,20 +15,26 @@ from pe_unified.registry import DATA_SAMPLERS
 class SliceSampler(Sampler):
     """Slices in a seeded random order, for ever.
 
-    Without ``positive_fraction`` every slice comes once a round. With it, that share of
-    all draws shows embolism; positives and the others (labelled 0 or unknown) each go
-    through rounds of their own, so that no slice is drawn twice before its like were
-    drawn once.
+    Without ``positive_fraction`` and ``ratio_edges`` every slice comes once a round. With them,
+    slices form pools: positives, by the area of their emboli if asked for, and the others
+    (labelled 0 or unknown). Each pool has its share of all draws and goes through rounds of its
+    own, so that no slice is drawn twice before its like were drawn once.
 
     Ranks take turns: together they see the same global batches whatever their number.
 
     Args:
-        dataset: the dataset, for its labels.
+        dataset: the dataset, for its labels and masks.
         positive_fraction: share of positive draws in (0, 1); None keeps the natural share.
         seed: of the order and of the augmentations.
+        ratio_edges: rising target ratios (pixels of emboli over all pixels of a slice, such as
+            0.0005) at which positives part into classes; ``(a, b)`` makes three. Positives whose
+            masks are unknown are a class of their own, which keeps its natural share of the
+            positive draws.
+        ratio_shares: how often each class comes, smallest ratios first, relative to each other;
+            None: equally often.
 
     Raises:
-        DatasetError: a share was asked for and the set lacks positives or others.
+        DatasetError: a share was asked for and the set has no slice for it.
     """
 
     def __init__(
@@ -36,23 +42,33 @@ class SliceSampler(Sampler):
         dataset: PESliceDataset,
         positive_fraction: float | None = None,
         seed: int | None = 0,
+        ratio_edges: Sequence[float] = (),
+        ratio_shares: Sequence[float] | None = None,
     ) -> None:
         self.rank, self.world_size = get_dist_info()
         self.seed = 0 if seed is None else seed
         self.size = len(dataset)
         self.start = 0
-        self.positive_fraction = positive_fraction
-        self.pools = [np.arange(self.size)]
-        if positive_fraction is not None:
-            if not 0 < positive_fraction < 1:
-                raise ValueError(f"positive_fraction lies in (0, 1), got {positive_fraction}")
+        self.pools, shares = [np.arange(self.size)], [1.0]
+        if positive_fraction is not None and not 0 < positive_fraction < 1:
+            raise ValueError(f"positive_fraction lies in (0, 1), got {positive_fraction}")
+        if positive_fraction is not None or ratio_edges:
             positive = dataset.labels() == 1
-            self.pools = [np.flatnonzero(positive), np.flatnonzero(~positive)]
-            if any(len(pool) == 0 for pool in self.pools):
+            fraction = positive.mean() if positive_fraction is None else positive_fraction
+            classes, weights = [np.flatnonzero(positive)], [1.0]
+            if ratio_edges:
+                classes, weights = _by_ratio(dataset, positive, ratio_edges, ratio_shares)
+            self.pools = [*classes, np.flatnonzero(~positive)]
+            shares = [*(fraction * weight for weight in weights), 1 - fraction]
+            if any(len(pool) == 0 and share for pool, share in zip(self.pools, shares)):
+                counts = ", ".join(str(len(pool)) for pool in self.pools)
                 raise DatasetError(
-                    f"positive_fraction={positive_fraction} needs positive and other slices; "
-                    f"{dataset.ann_file} has {len(self.pools[0])} and {len(self.pools[1])}"
+                    f"positive_fraction={positive_fraction}, ratio_edges={tuple(ratio_edges)}: "
+                    f"each pool of positives and the others need slices; {dataset.ann_file} has "
+                    f"{counts}"
                 )
+        #: At which draws out of [0, 1) each pool ends; the last takes what rounding leaves.
+        self.ends = np.cumsum(shares)[:-1]
 
     def skip(self, num_samples: int) -> None:
         """Begin after ``num_samples`` draws of this rank (counted from the very start)."""
@@ -75,14 +91,38 @@ class SliceSampler(Sampler):
         choose = np.random.default_rng((self.seed, 0xC401CE))
         for count in itertools.count():
             pool = 0
-            if len(rounds) == 2:
-                pool = int(choose.random() >= self.positive_fraction)
+            if len(rounds) > 1:
+                pool = int(np.searchsorted(self.ends, choose.random(), side="right"))
             yield Draw(next(rounds[pool]), seed=(self.seed << 40) + count)
 
     def _rounds(self, number: int) -> Iterator[int]:
         for turn in itertools.count():
             rng = np.random.default_rng((self.seed, number, turn))
             yield from rng.permutation(self.pools[number]).tolist()
+
+
+def _by_ratio(
+    dataset: PESliceDataset,
+    positive: np.ndarray,
+    edges: Sequence[float],
+    shares: Sequence[float] | None,
+) -> tuple[list[np.ndarray], list[float]]:
+    """Positive slices by class of target ratio, and the share of positive draws of each."""
+    shares = (1.0,) * (len(edges) + 1) if shares is None else tuple(shares)
+    if len(shares) != len(edges) + 1 or min(shares) < 0 or sum(shares) == 0:
+        raise ValueError(
+            f"ratio_shares has one share per class, none below 0: {len(edges) + 1} of them for "
+            f"ratio_edges={tuple(edges)}, got {shares}"
+        )
+    if any(low >= high for low, high in itertools.pairwise(edges)):
+        raise ValueError(f"ratio_edges rise, got {tuple(edges)}")
+    ratios = dataset.target_ratios()
+    known = positive & ~np.isnan(ratios)
+    place = np.searchsorted(edges, ratios, side="right")
+    classes = [np.flatnonzero(known & (place == k)) for k in range(len(shares))]
+    measured = known.sum() / positive.sum() if positive.any() else 1.0
+    weights = [measured * share / sum(shares) for share in shares]
+    return [*classes, np.flatnonzero(positive & ~known)], [*weights, 1 - measured]
 
 
 @DATA_SAMPLERS.register_module()

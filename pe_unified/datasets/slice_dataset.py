@@ -3,13 +3,15 @@
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
+from pycocotools import mask as coco_mask
 
 from pe_unified.ct.exam_labels import EXAM_LABELS
 from pe_unified.ct.hu import HU_OFFSET
@@ -37,6 +39,25 @@ class Draw(NamedTuple):
 
     index: int
     seed: int
+
+
+@runtime_checkable
+class MixesSlices(Protocol):
+    """A transform that takes other slices of the set into this one, as mmdet's mosaic does.
+
+    It finds them in ``mix_results``, each after the transforms that stand before this one.
+    """
+
+    def draw_others(self, results: dict, with_emboli: np.ndarray) -> list[Draw]:
+        """Which slices, by the random numbers of ``results``; none leaves the slice alone.
+
+        Args:
+            results: the slice, after the transforms before this one.
+            with_emboli: indices of the set's slices with masks of emboli.
+        """
+        ...
+
+    def __call__(self, results: dict) -> dict: ...
 
 
 @DATASETS.register_module()
@@ -150,6 +171,10 @@ class PESliceDataset(BaseDataset):
         values = [self.get_data_info(i)["label"] for i in range(len(self))]
         return np.array([np.nan if value is None else value for value in values])
 
+    def target_ratios(self) -> np.ndarray:
+        """float (n,): pixels of emboli over all of the slice, NaN where masks are unknown."""
+        return np.array([_target_ratio(self.get_data_info(i)) for i in range(len(self))])
+
     def patients(self) -> list[str]:
         """The patient of every item, in order."""
         return [self.get_data_info(i)["patient_id"] for i in range(len(self))]
@@ -168,11 +193,27 @@ class PESliceDataset(BaseDataset):
         return [*reversed(below[1:]), *above]
 
     def __getitem__(self, draw: "int | Draw") -> dict:
+        return self._processed(draw, self.pipeline.transforms)
+
+    def _processed(self, draw: "int | Draw", transforms: Sequence[Callable]) -> dict:
+        """A slice after some transforms, from the first on."""
         item, rng = seeded(self, draw)
         item["rng"] = rng
         item["slice_paths"] = self.neighbour_paths(item)
         item["exam_labels"] = self._exams.get(item["study_uid"])
-        return self.pipeline(item)
+        for number, transform in enumerate(transforms):
+            if isinstance(transform, MixesSlices):
+                others = transform.draw_others(item, self.with_emboli)
+                item["mix_results"] = [
+                    self._processed(other, transforms[:number]) for other in others
+                ]
+            item = transform(item)
+        return item
+
+    @cached_property
+    def with_emboli(self) -> np.ndarray:
+        """Indices of the slices with masks of emboli."""
+        return np.flatnonzero(self.target_ratios() > 0)
 
 
 def annotations_at(path: str | Path) -> Path:
@@ -237,6 +278,13 @@ def parse_slice(image: Mapping[str, Any], annotations: Sequence[dict], root: Pat
         boxes=boxes if "boxes" in known else None,
         masks=[a["segmentation"] for a in annotations] if "masks" in known else None,
     )
+
+
+def _target_ratio(item: dict) -> float:
+    if item["masks"] is None:
+        return float("nan")
+    areas = coco_mask.area(item["masks"]) if item["masks"] else [0]
+    return float(np.sum(areas)) / (item["height"] * item["width"])
 
 
 def _label_by_lung(slices: Sequence[dict], least: float) -> None:

@@ -8,6 +8,7 @@ from pe_unified.engine.logs import LocalVisBackend
 from pe_unified.engine.optim_wrapper import PrecisionOptimWrapper
 from pe_unified.engine.progress_hook import ProgressHook
 from pe_unified.engine.runner import PERunner
+from pe_unified.engine.swa_hook import SWAHook
 
 __all__ = [
     "ConfigError",
@@ -19,6 +20,7 @@ __all__ = [
     "PERunner",
     "PrecisionOptimWrapper",
     "ProgressHook",
+    "SWAHook",
     "WholeCheckpointHook",
     "apply_knobs",
     "load_config",

@@ -1,8 +1,9 @@
 """Pictures of what a pipeline gives the network, on one self-contained page."""
 
 import base64
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -28,6 +29,8 @@ MASK_RGB, BOX_RGB = (86, 180, 233), (245, 160, 0)
 THUMBNAIL = 390
 #: Transforms that move the image; labels loaded after them stay in the stored slice.
 _GEOMETRY = ("CropToLungs", "ResizeSlice", "RandomSliceGeometry")
+#: Transforms that take other slices in; a slice is shown before and after.
+_MIXING = ("PasteEmboli", "JoinSlices")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,26 @@ def build_dataset(cfg: Config, split: str) -> PESliceDataset:
         raise ConfigError(f"the config has no {split}_dataloader")
     init_default_scope(SCOPE)
     return DATASETS.build(loader.dataset)
+
+
+def without_mixing(cfg: Config, split: str) -> tuple[list[str], PESliceDataset | None]:
+    """The transforms of a split that take other slices in, and its data set without them.
+
+    They draw random numbers of their own, so that all else comes out the same.
+    """
+    cfg = copy.deepcopy(cfg)
+    dataset = cfg[f"{split}_dataloader"].dataset
+    mixing = [
+        step for step in dataset.pipeline if kind_of(step) in _MIXING and step.get("probability", 1)
+    ]
+    if not mixing:
+        return [], None
+    dataset.pipeline = [step for step in dataset.pipeline if step not in mixing]
+    return [kind_of(step) for step in mixing], build_dataset(cfg, split)
+
+
+def _called(item: Item, name: str) -> Item:
+    return replace(item, caption={"shown": name, **item.caption})
 
 
 def choose_slices(labels: np.ndarray, number: int, seed: int) -> list[int]:
@@ -140,17 +163,19 @@ def draw_labels(item: Item, scale: float) -> np.ndarray:
     return layer
 
 
-def full_picture(item: Item) -> np.ndarray:
+def full_picture(item: Item, before: Item | None = None) -> np.ndarray:
     """Channels side by side, without labels above and with labels below: RGB.
 
-    Small inputs are enlarged by a whole factor, so that outlines stay thin beside pixels.
+    On the left those of ``before``, as the slice was without what others gave to it. Small inputs
+    are enlarged by a whole factor, so that outlines stay thin beside pixels.
     """
     factor = max(1, round(512 / max(item.picture.shape[1:])))
     layer = draw_labels(item, factor)
     sharp = item.picture.repeat(factor, axis=1).repeat(factor, axis=2)
     plain = [cv2.cvtColor(channel, cv2.COLOR_GRAY2RGB) for channel in sharp]
     drawn = [np.where(layer[..., 3:] > 0, layer[..., :3], channel) for channel in plain]
-    return np.vstack([np.hstack(plain), np.hstack(drawn)])
+    picture = np.vstack([np.hstack(plain), np.hstack(drawn)])
+    return picture if before is None else np.hstack([full_picture(before), picture])
 
 
 def embed(picture: np.ndarray, kind: str) -> str:
@@ -188,19 +213,32 @@ def browse(cfg: Config, title: str, out: Path, split: str, number: int, seed: in
     follow = labels_follow(settings.pipeline)
     labels, finding = dataset.labels(), FINDINGS[settings.get("label", "pe")]
     (out / "slices").mkdir(parents=True, exist_ok=True)
-    articles = []
-    for index in track(choose_slices(labels, number, seed), "drawing slices"):
-        item = read_item(dataset[Draw(index, seed)], follow, finding)
-        picture = cv2.cvtColor(full_picture(item), cv2.COLOR_RGB2BGR)
+    mixing, plain = without_mixing(cfg, split)
+    articles, changed = [], 0
+    indices = choose_slices(labels, number, seed)
+    for index in track(indices, "drawing slices"):
+        draw = Draw(index, seed)
+        item = read_item(dataset[draw], follow, finding)
+        before = read_item(plain[draw], follow, finding) if plain else None
+        if before is None or np.array_equal(before.picture, item.picture):
+            before = None
+        else:
+            changed += 1
+            steps = " and ".join(mixing)
+            articles.append(draw_article(_called(before, f"before {steps}"), channels))
+            item = _called(item, f"after {steps}")
+        picture = cv2.cvtColor(full_picture(item, before), cv2.COLOR_RGB2BGR)
         write_bytes(out / "slices" / item.name, cv2.imencode(".png", picture)[1].tobytes())
         articles.append(draw_article(item, channels))
     facts = [
         f"{settings.data_root}, {settings.ann_file}: {len(dataset)} slices of "
         f"{len(set(dataset.patients()))} patients, {int(np.sum(labels == 1))} with {finding}",
-        f"{len(articles)} shown, with and without {finding} in equal parts where there are enough; "
+        f"{len(indices)} shown, with and without {finding} in equal parts where there are enough; "
         f"seed {seed}",
         "pipeline: " + ", ".join(step["type"] for step in settings.pipeline),
     ]
+    if mixing:
+        facts.append(f"{changed} changed by {' and '.join(mixing)}, shown before and after")
     page = out / "index.html"
     text = render(
         "engine/browse.html",

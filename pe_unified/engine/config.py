@@ -31,6 +31,8 @@ HEAD_OF_METRIC["LungMetric"] = TASKS["cls"].head
 HEAD_OF_METRIC["LungBoxMetric"] = "bbox_head"
 #: Knobs of the network's start, which a checkpoint's network brings along.
 _OF_THE_NETWORK = ("pretrained", "frozen_stages")
+#: Knobs of what slices go through, which belong to it as well.
+_OF_THE_INPUT = ("input_size", "lung_crop", "windows", "neighbours", "lung_scores", "step_mm")
 #: What mmengine's builders take out of a part's dictionary before they build it.
 _OF_THE_BUILDER = {
     "optim_wrapper": ("constructor", "paramwise_cfg"),
@@ -136,10 +138,10 @@ def _take_network_and_input(cfg: Config, other: Config) -> None:
         ours = cfg.get(f"{split}_dataloader")
         if ours and theirs:
             _require_same_label(cfg, ours.dataset, theirs.dataset)
-            for part in ("pipeline", "neighbours", "steps"):
+            for part in ("pipeline", "neighbours", "steps", "step_mm"):
                 if part in theirs.dataset:
                     ours.dataset[part] = theirs.dataset[part]
-    for knob in ("input_size", "windows", "neighbours", "lung_scores", *_OF_THE_NETWORK):
+    for knob in (*_OF_THE_INPUT, *_OF_THE_NETWORK):
         if knob in other:
             cfg[knob] = other[knob]
         else:
@@ -270,7 +272,7 @@ def listed_metrics(cfg: Config, split: str) -> list[Mapping[str, Any]]:
 
 def _require_heads(cfg: Config) -> None:
     """A metric of what the model does not answer would end the first validation."""
-    if kind_of(cfg.get("model") or {}) not in ("PEUnified", "PEExam"):
+    if kind_of(cfg.get("model") or {}) not in ("PEUnified", "PEExam", "PEVolume"):
         return
     for split in ("val", "test"):
         for metric in listed_metrics(cfg, split):

@@ -12,7 +12,7 @@ from mmengine.config import Config, ConfigDict
 
 from pe_unified.engine.parameters import parameters_of
 from pe_unified.models.data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
-from pe_unified.models.image_network import image_network
+from pe_unified.models.image_network import image_network, is_whole_net
 from pe_unified.precision import settled_precision
 
 _SPLITS = ("train", "val", "test")
@@ -162,10 +162,17 @@ def _loaders_persist(cfg: Config, workers: int) -> None:
         loader.persistent_workers = workers > 0
 
 
+def _without_lung_crop(cfg: Config, crop: bool) -> None:
+    for _, loader in _splits(cfg) if not crop else ():
+        pipeline = loader.dataset.pipeline
+        loader.dataset.pipeline = [step for step in pipeline if kind_of(step) != "CropToLungs"]
+
+
 def _schedule_length(cfg: Config, iterations: int) -> None:
     """A warm-up and what follows keep their shape; warm-up its length, up to half of the run.
 
-    A schedule of other parts is left as it is written.
+    A schedule of other parts is left as it is written. Weights that are averaged at the end
+    (``swa_share``) come from a constant rate, so that the schedule ends before.
     """
     if cfg.get("train_cfg"):
         cfg.train_cfg.val_interval = min(cfg.train_cfg.val_interval, iterations)
@@ -183,8 +190,25 @@ def _schedule_length(cfg: Config, iterations: int) -> None:
     follows = schedulers[-1]
     follows.begin = warmup
     follows.end = iterations
+    if cfg.get("swa_share"):
+        follows.end = max(iterations - round(cfg.swa_share * iterations), warmup + 1)
+        if "eta_min_ratio" in follows:
+            follows.eta_min_ratio = cfg.get("swa_lr_ratio", follows.eta_min_ratio)
     if "T_max" in follows:
-        follows.T_max = iterations - warmup
+        follows.T_max = follows.end - warmup
+
+
+def _of_swa(cfg: Config) -> Iterator[Place]:
+    """Of the hook that averages weights, where it is this one."""
+    average = (cfg.get("default_hooks") or {}).get("average")
+    if average and cfg.get("swa_share") and kind_of(average) == "SWAHook":
+        yield Place(average, "share", "default_hooks.average.share")
+
+
+def _average_at_the_end(cfg: Config, share: float | None) -> None:
+    """Takes the place of the running average."""
+    if share and not any(_of_swa(cfg)):
+        cfg.default_hooks.average = {"type": "SWAHook", "share": share}
 
 
 def _input_channels(cfg: Config, _: Any) -> None:
@@ -195,7 +219,8 @@ def _input_channels(cfg: Config, _: Any) -> None:
     network, _ = image_network(cfg.model)
     if not network:
         return
-    _set_unless_usual(network, "in_channels", channels)
+    if not is_whole_net(cfg.model):
+        _set_unless_usual(network, "in_channels", channels)
     if cfg.model.get("seg_head"):
         decoder = cfg.model.seg_head.setdefault("decoder", {})
         if "image_channels" in parameters_of(decoder.get("type", "UNetDecoder")):
@@ -227,20 +252,28 @@ def _evaluation_precision(cfg: Config, precision: str) -> None:
 KNOBS: dict[str, Knob] = {
     "data_root": _of_datasets("data_root"),
     "input_size": _of_transforms("size", "CropToLungs", "ResizeSlice"),
+    "lung_crop": Knob(lambda cfg: iter(()), _without_lung_crop),
+    "paste_emboli": _of_transforms("probability", "PasteEmboli"),
+    "join_slices": _of_transforms("probability", "JoinSlices"),
     "windows": Knob(_of_transforms("windows", "CTWindows").places, _input_channels, _as_list),
     "neighbours": Knob(_of_neighbours, _input_channels),
     "features": _of_datasets("features"),
+    "structures": _of_datasets("structures"),
+    "step_mm": _of_datasets("step_mm"),
+    "patch_size": _of_transforms("size", "LoadVolumePatches"),
     "lung_scores": Knob(_of_lung_scores),
     "batch_size": _of_loaders("batch_size", ("train",)),
     "num_workers": Knob(_of_loaders("num_workers").places, _loaders_persist),
     "masked_label_portion": Knob(_at("train_dataloader", "dataset", "masked_label_portion")),
     "masked_label_mode": Knob(_at("train_dataloader", "dataset", "masked_label_mode")),
+    "swa_share": Knob(_of_swa, _average_at_the_end),
     "max_iters": Knob(_at("train_cfg", "max_iters"), _schedule_length),
     "lr": Knob(_at("optim_wrapper", "optimizer", "lr")),
     "accumulate": Knob(_at("optim_wrapper", "accumulative_counts")),
     "precision": Knob(_at("optim_wrapper", "precision"), _evaluation_precision, settled_precision),
     "pretrained": _of_image_network("pretrained", none_counts=True),
     "frozen_stages": _of_image_network("frozen_stages"),
+    "preset": _of_image_network("preset"),
     "seed": Knob(_at("randomness", "seed")),
     "vis_backends": Knob(_at("visualizer", "vis_backends")),
 }

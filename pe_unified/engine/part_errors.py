@@ -10,10 +10,12 @@ from torch import nn
 from pe_unified.ct.exam_labels import EXAM_TARGETS
 from pe_unified.datasets.exam_dataset import PEExamDataset
 from pe_unified.datasets.slice_dataset import PESliceDataset
+from pe_unified.datasets.volume_dataset import PEVolumeDataset
 from pe_unified.engine.config import ConfigError
 from pe_unified.errors import UserError, one_line
 from pe_unified.models.exam_model import PEExam
 from pe_unified.models.slice_model import PEUnified
+from pe_unified.models.volume_model import PEVolume
 from pe_unified.tasks import TASKS
 
 #: What parts raise when they are given a value or a name that they do not take.
@@ -44,6 +46,8 @@ def require_labels(model: nn.Module, dataset: Any) -> None:
     """
     if isinstance(model, PEExam) and isinstance(dataset, PEExamDataset):
         _require_both_classes(model, dataset)
+    if isinstance(model, PEVolume) and isinstance(dataset, PEVolumeDataset):
+        _require_volumes(model, dataset)
     if not isinstance(model, PEUnified) or not isinstance(dataset, PESliceDataset):
         return
     for task in (TASKS[name] for name in model.tasks):
@@ -75,6 +79,20 @@ def _require_both_classes(model: PEExam, dataset: PEExamDataset) -> None:
                 f"{dataset.ann_file}: the labels of its steps are all {known or 'unknown'}, so the "
                 "step_head would learn nothing; train on exams of both kinds"
             )
+
+
+def _require_volumes(model: PEVolume, dataset: PEVolumeDataset) -> None:
+    """Volumes without any embolus, or without arteries, teach nothing of them."""
+    if model.lesion_head is not None and not (dataset.labels() == 1).any():
+        raise ConfigError(
+            f"{dataset.ann_file}: none of its {len(dataset)} studies is known to show embolism, so "
+            "the lesion_head would learn nothing; merge a set with masks into this one"
+        )
+    if model.artery_head is not None and not dataset.knows_arteries():
+        raise ConfigError(
+            f"{dataset.ann_file}: there are no masks of arteries, so the artery_head would learn "
+            "nothing; name their folder (structures=FOLDER), or take volumes/aanet3d_no_artery"
+        )
 
 
 def _shows_embolus(label: Any) -> bool:

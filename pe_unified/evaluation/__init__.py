@@ -11,14 +11,20 @@ from pe_unified.evaluation.metrics import (
     as_json,
     fix_thresholds,
 )
+from pe_unified.evaluation.volume_metric import ArteryMetric, LesionMetric
 
 #: The metric of each task.
-PATIENT_METRICS: tuple[type[PatientMetric], ...] = (SliceMetric, SegMetric, DetMetric, ExamMetric)
+PATIENT_METRICS: tuple[type[PatientMetric], ...] = (
+    *(SliceMetric, SegMetric, DetMetric),
+    *(ExamMetric, LesionMetric, ArteryMetric),
+)
 
 __all__ = [
     "PATIENT_METRICS",
+    "ArteryMetric",
     "DetMetric",
     "ExamMetric",
+    "LesionMetric",
     "LungBoxMetric",
     "LungMetric",
     "SegMetric",

@@ -1,8 +1,9 @@
 """Lesion-level FROC as in the CAD-PE challenge.
 
-A mark finds an embolus when it lies within epsilon (0, 2 or 5 mm) of it; a mark near none is
-a false positive; further marks on a found embolus count as nothing. Sensitivity over emboli
-is reported against false positives per scan (data and rules: doi 10.21227/9bw7-6823).
+A mark finds every embolus that lies within epsilon (0, 2 or 5 mm) of it; a mark near none is a
+false positive; further marks on a found embolus count as nothing, and so does a mark near emboli
+that are not counted (too small) alone. Sensitivity over emboli is reported against false positives
+per scan (data and rules: doi 10.21227/9bw7-6823).
 """
 
 from collections.abc import Sequence
@@ -10,12 +11,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 
+from pe_unified.evaluation.components import values_at
 from pe_unified.evaluation.intervals import FloatArray, Statistic, ratio
+from pe_unified.evaluation.surfaces import surface_voxels
 from pe_unified.evaluation.tables import IntArray, Table, index_patients
 
 #: False positives per scan at which sensitivity is reported.
-FALSE_POSITIVE_RATES = (0.5, 1.0, 2.0, 4.0, 8.0)
+FALSE_POSITIVE_RATES = (0.5, 1.0, 2.0, 4.0, 6.0)
+#: Distances, mm, at which a mark finds an embolus.
+EPSILONS_MM = (0.0, 2.0, 5.0)
+#: Pairs of a mark and a voxel that are looked at together.
+_PAIRS = 1 << 20
 
 
 def mark_distances(
@@ -34,14 +42,22 @@ def mark_distances(
     """
     points = np.asarray(marks, dtype=np.float64).reshape(-1, 3)
     spacing = np.asarray(spacing_mm, dtype=np.float64)
-    labels = np.unique(instances)
-    labels = labels[labels != 0]
-    distances = np.empty((len(points), len(labels)))
-    for column, label in enumerate(labels):
-        voxels = np.argwhere(instances == label)
-        for row, point in enumerate(points):
-            beyond = np.clip(np.abs(voxels - point) - 0.5, 0.0, None) * spacing
-            distances[row, column] = np.sqrt((beyond**2).sum(axis=1).min())
+    boxes = list(enumerate(ndimage.find_objects(instances) if instances.size else (), start=1))
+    present = [(label, box) for label, box in boxes if box is not None]
+    distances = np.empty((len(points), len(present)))
+    for column, (label, box) in enumerate(present):
+        own = instances[box] == label
+        start = np.array([side.start for side in box])
+        inside = values_at(own, tuple(start), np.rint(points).astype(np.int64))
+        # Outside, the nearest voxel is one of the surface.
+        voxels = surface_voxels(own) + start
+        step = max(1, _PAIRS // len(voxels))
+        for first in range(0, len(points), step):
+            some = points[first : first + step, None]
+            beyond = np.clip(np.abs(voxels - some) - 0.5, 0.0, None) * spacing
+            nearest = np.sqrt((beyond**2).sum(axis=2).min(axis=1))
+            distances[first : first + step, column] = nearest
+        distances[inside, column] = 0.0
     return distances
 
 
@@ -70,18 +86,31 @@ class LesionTable(Table):
         confidences: list[FloatArray],
         distances: list[FloatArray],
         epsilon_mm: float,
+        counted: list[NDArray[np.bool_]] | None = None,
     ) -> "LesionTable":
-        """Args, one entry per scan: its patient, confidences (marks,), :func:`mark_distances`."""
+        """Sort out marks.
+
+        Args, one entry per scan:
+            patient_ids: its patient.
+            confidences: (marks,).
+            distances: (marks, emboli), of :func:`mark_distances`.
+            epsilon_mm: the same for all scans.
+            counted: (emboli,); a mark near others alone is neither true nor false. All by default.
+        """
         patients, scan_patient = index_patients(patient_ids)
         best, false, embolus_patient, false_patient = [], [], [], []
-        for patient, confidence, distance in zip(scan_patient, confidences, distances, strict=True):
+        if counted is None:
+            counted = [np.ones(each.shape[1], dtype=bool) for each in distances]
+        for patient, confidence, distance, kept in zip(
+            scan_patient, confidences, distances, counted, strict=True
+        ):
             if len(confidence) != len(distance):
                 raise ValueError(
                     f"patient {patients[patient]}: {len(confidence)} confidences for "
                     f"{len(distance)} marks"
                 )
             near = distance <= epsilon_mm
-            reach = np.where(near, np.asarray(confidence)[:, None], -np.inf)
+            reach = np.where(near, np.asarray(confidence)[:, None], -np.inf)[:, kept]
             best.append(reach.max(axis=0, initial=-np.inf))
             false.append(np.asarray(confidence, dtype=np.float64)[~near.any(axis=1)])
             embolus_patient.append(np.full(len(best[-1]), patient))
@@ -116,6 +145,28 @@ class LesionTable(Table):
             sensitivity = ratio(found, emboli[:, None])
             named = {f"sensitivity_at_{rate:g}": sensitivity[:, i] for i, rate in enumerate(rates)}
             return {**named, "mean_sensitivity": sensitivity.mean(axis=1)}
+
+        return statistic
+
+    def totals(self) -> Statistic:
+        """Of all marks, whatever their confidence.
+
+        ``recall`` (found emboli of all), ``precision`` (found emboli of those and the false
+        positives), their harmonic mean ``f1``, and ``false_positives_per_scan``.
+        """
+        patients = len(self.patients)
+        emboli = np.bincount(self.embolus_patient, minlength=patients)
+        found = np.bincount(self.embolus_patient[np.isfinite(self.best)], minlength=patients)
+        false = np.bincount(self.false_patient, minlength=patients)
+
+        def statistic(weights: FloatArray) -> dict[str, FloatArray]:
+            hits, wrong, all_emboli = weights @ found, weights @ false, weights @ emboli
+            return {
+                "recall": ratio(hits, all_emboli),
+                "precision": ratio(hits, hits + wrong),
+                "f1": ratio(2 * hits, hits + wrong + all_emboli),
+                "false_positives_per_scan": ratio(wrong, weights @ self.scans),
+            }
 
         return statistic
 

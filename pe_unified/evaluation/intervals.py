@@ -12,6 +12,7 @@ them from the fourth moment. How often such intervals hold: docs/intervals.md.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,26 +111,33 @@ def standard_error(value: FloatArray, left_out: FloatArray) -> tuple[FloatArray,
     return np.sqrt((subsets - 1) / subsets * total), freedom
 
 
-#: Names of what is no share: above 0, and of any size.
-LOSSES = ("weighted_bce",)
+#: A share lies between 0 and 1, an amount above 0, a difference anywhere.
+Scale = Literal["share", "amount", "difference"]
+
+
+def scale_of(name: str) -> Scale:
+    """The scale of a metric, by its name: a share, but for losses, lengths, numbers and errors."""
+    if name.endswith(("weighted_bce", "_mm", "abs_ml", "per_scan")):
+        return "amount"
+    return "difference" if name.endswith("_ml") else "share"
 
 
 def interval_ends(
-    value: FloatArray, left_out: FloatArray, level: float = LEVEL, share: bool = True
+    value: FloatArray, left_out: FloatArray, level: float = LEVEL, scale: Scale = "share"
 ) -> tuple[FloatArray, FloatArray]:
     """Ends of the interval of ``value`` (...,); NaN where undefined.
-
-    A value in (0, 1) is taken for a share: its ends are found on the logit scale and stay there.
 
     Args:
         left_out: (subsets, ...), the value without each patient.
         level: coverage.
-        share: else the value is a loss, of which the ends are found on the logarithmic scale, where
-            they stay above 0.
+        scale: the ends of a share in (0, 1) are found on the logit scale and stay there, those of
+            an amount on the logarithmic scale, where they stay above 0.
     """
     error, freedom = standard_error(value, left_out)
     reach = stats.t.ppf((1 + level) / 2, freedom) * error
-    if not share:
+    if scale == "difference":
+        return value - reach, value + reach
+    if scale == "amount":
         factor = np.exp(ratio(reach, value))
         return value / factor, value * factor
     inside = (value > 0) & (value < 1)
@@ -137,6 +145,8 @@ def interval_ends(
     centre, stretched = logit(within), reach / (within * (1 - within))
     low = np.where(inside, expit(centre - stretched), value - reach)
     high = np.where(inside, expit(centre + stretched), value + reach)
+    low = np.where(value == 0, np.maximum(low, 0.0), low)
+    high = np.where(value == 1, np.minimum(high, 1.0), high)
     return np.minimum(low, value), np.maximum(high, value)
 
 
@@ -159,7 +169,7 @@ def estimate(
     """
     found = {}
     for name, values in _evaluated(statistic, subset_weights(patients, resamples, seed)).items():
-        low, high = interval_ends(values[0], values[1:], level, name not in LOSSES)
+        low, high = interval_ends(values[0], values[1:], level, scale_of(name))
         found[name] = Estimate(float(values[0]), float(low), float(high))
     return found
 

@@ -6,7 +6,9 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import expit
 
+from pe_unified.evaluation import bootstrap
 from pe_unified.evaluation.detection import IOU_THRESHOLDS, DetTable
+from pe_unified.evaluation.froc import LesionTable
 from pe_unified.evaluation.intervals import FloatArray, Statistic, estimate, paired_difference
 from pe_unified.evaluation.segmentation import BINS, SegTable
 from pe_unified.evaluation.slices import SliceTable
@@ -89,10 +91,29 @@ def box_ap(patients: int, gain: float, rng: Rng) -> tuple[Statistic, Statistic]:
     return arms[0], arms[1]
 
 
+def froc(patients: int, gain: float, rng: Rng) -> tuple[Statistic, Statistic]:
+    """Marks on emboli, and false ones; one embolus in seven has no mark."""
+    emboli = rng.poisson(np.exp(rng.normal(1.0, 0.7, patients))) * (rng.random(patients) < 0.65)
+    of_embolus, ease = np.repeat(np.arange(patients), emboli), rng.normal(size=patients)
+    arms = []
+    for better in (0.0, gain):
+        skill = 0.8 * ease + 0.6 * rng.normal(size=patients) + better
+        false = rng.poisson(np.exp(1.2 + 0.6 * rng.normal(size=patients)))
+        of_false = np.repeat(np.arange(patients), false)
+        best = 1.0 + 0.5 * skill[of_embolus] + rng.normal(size=len(of_embolus))
+        best[rng.random(len(best)) < 1 / 7] = -np.inf
+        confidence = 0.4 * rng.normal(size=patients)[of_false] + rng.normal(size=len(of_false))
+        scans = np.ones(patients, dtype=np.int64)
+        table = LesionTable(_names(patients), of_embolus, best, of_false, confidence, scans)
+        arms.append(table.statistic((1.0,)))
+    return arms[0], arms[1]
+
+
 SIMULATIONS: dict[str, tuple[str, Simulation]] = {
     "pooled Dice": ("dice", pooled_dice),
     "slice AUC": ("auc", slice_auc),
     "mAP at IoU 0.5": ("mAP_50", box_ap),
+    "sensitivity at 1 false positive per scan": ("sensitivity_at_1", froc),
 }
 
 
@@ -106,18 +127,6 @@ def true_values(key: str, simulate: Simulation, rng: Rng) -> tuple[float, float]
     arms = [simulate(TRUE_PATIENTS, GAIN, rng) for _ in range(TRUE_SPLITS)]
     plain, better = np.mean([[arm(ones)[key][0] for arm in both] for both in arms], axis=0)
     return float(plain), float(better)
-
-
-def percentiles(arms: tuple[Statistic, ...], key: str, patients: int, seed: int) -> tuple:
-    """The percentile bootstrap's interval of an arm, or of two arms' difference, and its p."""
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(patients, np.full(patients, 1 / patients), DRAWS).astype(float)
-    values = [arm(weights)[key] for arm in arms]
-    drawn = values[0] if len(arms) == 1 else values[1] - values[0]
-    drawn = drawn[~np.isnan(drawn)]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    tail = min(np.mean(drawn <= 0), np.mean(drawn >= 0))
-    return low, high, 2 * tail
 
 
 def count(
@@ -144,9 +153,10 @@ def count(
         note("unequal arms", held, not np.isnan(gain.low))
         note("gain seen", gain.p_value < 0.05, not np.isnan(gain.low))
         if turn < reference and not np.isnan([one.low, null.low, gain.low]).any():
-            low, high, _ = percentiles(equal[:1], key, patients, turn)
-            note("one arm, percentiles", low <= plain <= high)
-            note("equal arms, percentiles", percentiles(equal, key, patients, turn)[2] < 0.05)
-            low, high, _ = percentiles(unequal, key, patients, turn)
-            note("unequal arms, percentiles", low <= better - plain <= high)
+            one = bootstrap.estimate(equal[0], patients, DRAWS, turn)[key]
+            note("one arm, percentiles", one.low <= plain <= one.high)
+            null = bootstrap.paired_difference(*equal, patients, DRAWS, turn)[key]
+            note("equal arms, percentiles", null.p_value < 0.05)
+            gain = bootstrap.paired_difference(*unequal, patients, DRAWS, turn)[key]
+            note("unequal arms, percentiles", gain.low <= better - plain <= gain.high)
     return {name: hits[name] / tried[name] for name in tried if tried[name]}

@@ -1,7 +1,8 @@
 """What runs the network: torch, ONNX Runtime or OpenVINO, behind one pair of calls.
 
 The network is cut where the gate is: the trunk is the backbone with classification, the heads are
-the decoder and the pyramid with the RPN. What comes after, the boxes, stays in torch.
+the decoder and the pyramid with the RPN. What comes after, the boxes, stays in torch. A net without
+a backbone has no trunk.
 """
 
 import json
@@ -134,16 +135,20 @@ class Heads(nn.Module):
 
 
 class ExportedEngine:
-    """An exported model; ``run`` of either part takes and gives arrays."""
+    """An exported model; either part takes arrays by name and gives arrays.
+
+    A part holds those of its inputs alone that bear on its answer.
+    """
 
     def __init__(self, name: str, model: PEUnified, folder: Path, precision: str) -> None:
         self.name = name
         self.parts = Trunk(model), Heads(model)
         open_part = {"onnx": _open_onnx, "openvino": _open_openvino}[name]
         try:
-            self._run = [
-                open_part(folder / f"{part}{SUFFIX[name]}", precision) for part in part_names(model)
-            ]
+            self._run = {
+                part: open_part(folder / f"{part}{SUFFIX[name]}", precision)
+                for part in part_names(model)
+            }
         except ImportError as error:
             raise CheckpointError(
                 f"--backend {name}: {error.name} is not installed; pip install -e '.[export]'"
@@ -157,16 +162,28 @@ class ExportedEngine:
                     weight.data = weight.data.new_empty(0)
 
     def trunk(self, inputs: Tensor) -> tuple[Tensor | None, tuple[Tensor, ...]]:
-        return self.parts[0].unpack(_as_tensors(self._run[0]([inputs.contiguous().numpy()])))
+        if "trunk" not in self._run:
+            return None, ()
+        return self.parts[0].unpack(self._computed("trunk", inputs))
 
     def heads(self, levels: Sequence[Tensor], inputs: Tensor) -> DenseHeads:
-        arrays = [each.contiguous().numpy() for each in (inputs, *levels)]
-        return self.parts[1].unpack(_as_tensors(self._run[1](arrays)))
+        return self.parts[1].unpack(self._computed("heads", inputs, *levels))
+
+    def _computed(self, part: str, *given: Tensor) -> list[Tensor]:
+        arrays = (each.contiguous().numpy() for each in given)
+        return _as_tensors(self._run[part](dict(zip(input_names(len(given) - 1), arrays))))
+
+
+def input_names(levels: int) -> list[str]:
+    """Of a part that takes the network's input and so many levels."""
+    return ["inputs", *(f"level{k}" for k in range(levels))]
 
 
 def part_names(model: PEUnified) -> list[str]:
     """Files that an exported model consists of."""
-    return ["trunk", "heads"] if set(model.tasks) - {"cls"} else ["trunk"]
+    has_trunk = bool(model.backbone.feature_info.channels)
+    has_heads = bool(set(model.tasks) - {"cls"})
+    return ["trunk"] * has_trunk + ["heads"] * has_heads
 
 
 def _as_tensors(arrays: Sequence[np.ndarray]) -> list[Tensor]:
@@ -180,7 +197,7 @@ def _open_onnx(path: Path, precision: str) -> Any:
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_inputs()]
-    return lambda arrays: session.run(None, dict(zip(names, arrays, strict=True)))
+    return lambda arrays: session.run(None, {name: arrays[name] for name in names})
 
 
 def _open_openvino(path: Path, precision: str) -> Any:
@@ -195,8 +212,11 @@ def _open_openvino(path: Path, precision: str) -> Any:
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         },
     )
+    names = [each.any_name for each in compiled.inputs]
     # Without a copy of the outputs, which are larger than the network.
-    return lambda arrays: list(compiled(arrays, share_outputs=True).values())
+    return lambda arrays: list(
+        compiled([arrays[name] for name in names], share_outputs=True).values()
+    )
 
 
 def exported_folder(checkpoint: Path, backend: str) -> Path:

@@ -21,6 +21,7 @@ from pe_unified.inference.engines import (
     Heads,
     TorchEngine,
     Trunk,
+    input_names,
     part_names,
 )
 from pe_unified.inference.model import InferenceModel
@@ -59,13 +60,8 @@ def export_model(model: InferenceModel, backend: str, folder: Path) -> dict[str,
             levels = trunk.unpack(trunk(inputs))[1]
         write = {"onnx": _write_onnx, "openvino": _write_openvino}[backend]
         parts: dict[str, tuple[nn.Module, Sequence[Tensor], list[str], list[str]]] = {
-            "trunk": (trunk, (inputs,), ["inputs"], trunk.names()),
-            "heads": (
-                heads,
-                (inputs, *levels),
-                ["inputs", *(f"level{k}" for k in range(len(levels)))],
-                heads.names(),
-            ),
+            "trunk": (trunk, (inputs,), input_names(0), trunk.names()),
+            "heads": (heads, (inputs, *levels), input_names(len(levels)), heads.names()),
         }
         for name in part_names(network):
             module, examples, given, found = parts[name]

@@ -24,17 +24,19 @@ from pe_unified.models.image_network import without_start
 from pe_unified.models.known_parts import for_answers
 from pe_unified.models.lung_detector import LungDetector
 from pe_unified.models.slice_model import PEUnified
+from pe_unified.models.volume_model import PEVolume
 from pe_unified.registry import MODELS, TASK_UTILS, TRANSFORMS
 
 Model = TypeVar("Model", bound=nn.Module)
 
 #: Read files or labels; a study brings its own slices and has no labels.
-_LOADERS = ("LoadCTSlice", "LoadPELabels", "LoadLungBox", "LoadExamSlices")
-#: In words, and where pe-unified infer takes it.
+_LOADERS = ("LoadCTSlice", "LoadPELabels", "LoadLungBox", "LoadExamSlices", "LoadVolume")
+#: In words, and what takes it.
 _KINDS: Mapping[type, tuple[str, str]] = {
-    PEUnified: ("a model of slices", "--checkpoint"),
-    PEExam: ("a model of whole exams", "--exam-checkpoint"),
-    LungDetector: ("a detector of lungs", "--lung-checkpoint"),
+    PEUnified: ("a model of slices", "pe-unified infer takes it as --checkpoint"),
+    PEExam: ("a model of whole exams", "pe-unified infer takes it as --exam-checkpoint"),
+    PEVolume: ("a model of volumes", "pe-unified marks takes it"),
+    LungDetector: ("a detector of lungs", "pe-unified infer takes it as --lung-checkpoint"),
 }
 
 
@@ -179,8 +181,8 @@ def _require_kind(path: Path | str, model: nn.Module, kind: type[nn.Module]) -> 
     if isinstance(model, kind):
         return
     found = next((each for each in _KINDS if isinstance(model, each)), None)
-    what, option = _KINDS[found] if found else (f"a {type(model).__name__}", "")
-    cure = f"; pe-unified infer takes it as {option}" if option else ""
+    what, taker = _KINDS[found] if found else (f"a {type(model).__name__}", "")
+    cure = f"; {taker}" if taker else ""
     raise CheckpointError(f"{path}: {what}, where {_KINDS[kind][0]} is needed{cure}")
 
 

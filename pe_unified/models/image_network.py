@@ -8,9 +8,12 @@ def image_network(model: Mapping[str, Any]) -> tuple[Any, str]:
     """The config of the network that takes images, and its place in the model's.
 
     Returns:
-        ``model["backbone"]`` of a slice model; of an exam model its encoder, or the backbone in
-        it. ``(None, "")`` where stored features come in.
+        ``model["backbone"]`` of a slice model, or the decoder in its place where there is none; of
+        an exam model its encoder, or the backbone in it. ``(None, "")`` where stored features come
+        in.
     """
+    if is_whole_net(model):
+        return model["seg_head"]["decoder"], "seg_head.decoder"
     if model.get("backbone"):
         return model["backbone"], "backbone"
     encoder = model.get("encoder")
@@ -19,6 +22,13 @@ def image_network(model: Mapping[str, Any]) -> tuple[Any, str]:
     if encoder.get("backbone"):
         return encoder["backbone"], "encoder.backbone"
     return encoder, "encoder"
+
+
+def is_whole_net(model: Mapping[str, Any]) -> bool:
+    """Whether a slice model has no backbone: its decoder reads the image alone."""
+    kind = (model.get("backbone") or {}).get("type")
+    name = kind.__name__ if isinstance(kind, type) else str(kind).rpartition(".")[2]
+    return name == "NoBackbone"
 
 
 def without_start(model: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 A head takes a list of them from its config, with any other module that is called with logits and
 target: ``losses=[dict(type="PooledDiceLoss"), dict(type="monai.losses.TverskyLoss", sigmoid=True,
-loss_weight=0.5)]``.
+loss_weight=0.5)]``. ``imbalance_losses.py`` has more of them.
 """
 
 import re
@@ -34,7 +34,7 @@ class WeightedLosses(nn.ModuleDict):
             options = dict(config)
             weight, name = options.pop("loss_weight", 1.0), options.pop("loss_name", None)
             loss = MODELS.build(options)
-            name = name or f"loss_{getattr(loss, 'name', None) or _spoken(type(loss).__name__)}"
+            name = name or f"loss_{spoken_name(loss)}"
             if not name.startswith("loss"):  # mmengine adds up what is called so
                 raise ValueError(f"losses: a loss_name begins with loss_, got '{name}'")
             if name in self:
@@ -45,13 +45,25 @@ class WeightedLosses(nn.ModuleDict):
             raise ValueError("losses is empty: nothing to learn")
 
     def forward(self, *given: Any) -> dict[str, Tensor]:
-        """Weighted losses by name, each called with what is given: logits, target, what else."""
-        return {name: self.weights[name] * loss(*given) for name, loss in self.items()}
+        """Weighted losses by name, each called with what is given: logits, target, what else.
+
+        In float32 whatever the precision of training: losses of other packages add up pixels in the
+        type that they get.
+        """
+        given = tuple(_in_float32(each) for each in given)
+        kind = next((each.device.type for each in given if isinstance(each, Tensor)), "cpu")
+        with torch.autocast(kind, enabled=False):
+            return {name: self.weights[name] * loss(*given) for name, loss in self.items()}
 
 
-def _spoken(name: str) -> str:
-    """``FocalTverskyLoss`` as ``focal_tversky``."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.removesuffix("Loss")).lower()
+def _in_float32(given: Any) -> Any:
+    return given.float() if isinstance(given, Tensor) and given.is_floating_point() else given
+
+
+def spoken_name(loss: nn.Module) -> str:
+    """The name a loss gives itself, else its class: ``FocalTverskyLoss`` as ``focal_tversky``."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(loss).__name__.removesuffix("Loss"))
+    return getattr(loss, "name", None) or words.lower()
 
 
 @MODELS.register_module()

@@ -76,7 +76,7 @@ class Decoder(Protocol):
 
     #: Channels of the map.
     out_channels: int
-    #: Indices of the levels that it uses.
+    #: Indices of the levels that it uses; none of a whole net, which reads the image alone.
     levels_read: tuple[int, ...]
 
     def __call__(self, features: Sequence[Tensor], image: Tensor | None = None) -> Tensor:
@@ -86,6 +86,21 @@ class Decoder(Protocol):
             features: levels, finest first.
             image: (n, channels, rows, cols), the network's input.
         """
+
+
+class SupervisedDecoder(Decoder, Protocol):
+    """A decoder that training looks into: it has logits of its own on the way to the map.
+
+    A call computes none of them, unless the map is made of them.
+    """
+
+    #: How many; 0 where deep supervision is off.
+    sides: int
+
+    def with_sides(
+        self, features: Sequence[Tensor], image: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The map of a call, and the side outputs: logits (n, 1, rows, cols), of any strides."""
 
 
 class Head(Protocol):

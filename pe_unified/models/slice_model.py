@@ -54,6 +54,11 @@ class PEUnified(PartlyFrozen):
         self.task_weights = _checked_weights(task_weights or {})
         self.backbone = MODELS.build(dict(backbone))
         levels = self.backbone.feature_info
+        if not levels.channels and self.tasks != ("seg",):
+            raise ValueError(
+                f"{type(self.backbone).__name__} has no levels, which only a seg_head can do "
+                "without; leave the other heads out, or take a backbone"
+            )
         for task in self.tasks:
             head = {"in_channels": levels.channels, "in_strides": levels.strides, **configs[task]}
             setattr(self, f"{task}_head", MODELS.build(head))

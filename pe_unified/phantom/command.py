@@ -33,7 +33,8 @@ def write_layout(
 
     Args:
         settings: of :class:`pe_unified.phantom.sets.PhantomSettings`: seed, size, slices,
-            spacing, preset, positive_rate, transfer_syntax, jpeg, boxes, truth, anatomy, anatomies.
+            spacing, preset, positive_rate, transfer_syntax, jpeg, boxes, truth, structures,
+            anatomy, anatomies.
 
     Returns:
         One record per study, as in ``phantom.json``.
@@ -96,6 +97,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--truth", action="store_true", help="also truth/PATIENT.npz: emboli and structures"
+    )
+    parser.add_argument(
+        "--structures",
+        action="store_true",
+        help="also structures/PATIENT with lung_arteries.nii.gz and lung_veins.nii.gz, named as "
+        "TotalSegmentator does",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress")
     return parser

@@ -17,6 +17,7 @@ from pe_unified.phantom.labelmap import list_anatomies, read_label_map
 from pe_unified.phantom.layouts import cadpe, fumpe, read, rsna
 from pe_unified.phantom.layouts.dicom_slices import TRANSFER_SYNTAXES
 from pe_unified.phantom.layouts.folders import remove_unfinished
+from pe_unified.phantom.structure_masks import write_structures
 from pe_unified.phantom.study import PhantomStudy, paint_study
 from pe_unified.phantom.study_plan import PRESETS
 from pe_unified.progress import quietly, track
@@ -49,6 +50,7 @@ class PhantomSettings:
         jpeg, boxes: for the RSNA layout, the JPEG-256 edition and Augmented RSPECT's boxes; both
             together on slices of 512 x 512 only.
         truth: also write ``truth/<patient>.npz``.
+        structures: also write ``structures/<patient>``, masks of arteries and veins.
         anatomy: folder of label maps (or a TotalSegmentator output) to paint on; study k takes
             the k-th patient, and round again.
         anatomies: names of the patients to take, all by default.
@@ -65,6 +67,7 @@ class PhantomSettings:
     jpeg: bool = False
     boxes: bool = False
     truth: bool = False
+    structures: bool = False
     anatomy: str | None = None
     anatomies: tuple[str, ...] | None = None
 
@@ -163,6 +166,8 @@ def _make_one(out: str, settings: PhantomSettings, number: int) -> int:
     record = LAYOUTS[settings.layout].write_study(folder, number, study, **options)
     if settings.truth:
         _write_truth(folder / "truth" / f"{record['patient_id']}.npz", study)
+    if settings.structures:
+        write_structures(folder / "structures" / record["patient_id"], study)
     record = {
         "number": number,
         "seed": study.plan.seed,
@@ -191,12 +196,21 @@ def _write_truth(path: Path, study: PhantomStudy) -> None:
     write_bytes(path, buffer.getvalue())
 
 
+def _told(settings: PhantomSettings) -> dict[str, Any]:
+    """What is written down of the settings.
+
+    Where the anatomies lie may change between runs; which are taken may not.
+    """
+    told = asdict(settings) | {"anatomy": settings.anatomy is not None}
+    if not settings.structures:  # nothing more to tell from sets that know of none
+        del told["structures"]
+    return told
+
+
 def _claim(out: Path, settings: PhantomSettings) -> None:
     """Refuse a folder that holds a set made with other settings."""
     path = out / ".phantom" / "settings.json"
-    # Where the anatomies lie may change between runs; which are taken may not.
-    told = {"model": _MODEL_VERSION, **asdict(settings), "anatomy": settings.anatomy is not None}
-    text = json.dumps(told, indent=1)
+    text = json.dumps({"model": _MODEL_VERSION, **_told(settings)}, indent=1)
     if not path.is_file():
         write_text(path, text)
     elif path.read_text(encoding="utf-8") != text:
@@ -256,7 +270,7 @@ def make_set(
     manifest = {
         "description": "Painted CT pulmonary angiograms, not patients",
         "synthetic": True,
-        "settings": asdict(settings) | {"anatomy": settings.anatomy is not None},
+        "settings": _told(settings),
         "studies": [{k: v for k, v in r.items() if k not in bulky} for r in records],
     }
     write_text(out / MANIFEST, json.dumps(manifest, indent=1))

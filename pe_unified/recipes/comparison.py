@@ -14,6 +14,7 @@ from pe_unified.evaluation.figures import (
     curve_figure,
     difference_figure,
     draw_exams,
+    froc_figure,
     precision_recall_figure,
     roc_figure,
     seed_figure,
@@ -179,7 +180,7 @@ def draw_summary(
     note: str,
     arms_are: Sequence[str] = REUSE_ARMS,
 ) -> None:
-    """ROC, precision and recall, IoU and mAP by step, differences, overlays; as PNG files."""
+    """ROC, FROC, precision and recall, metrics by step, differences, overlays; as PNG files."""
     first = runs[0]
     for task, name, draw in (
         ("cls", "roc.png", roc_figure),
@@ -200,6 +201,13 @@ def draw_summary(
     }
     if exams:
         draw_exams(exams, folder, _of_seed(note, runs))
+    marks = {
+        record["name"]: table.marks()
+        for record in records
+        if (table := first.table(record["name"], "lesion")) is not None
+    }
+    if marks:
+        froc_figure(marks, folder / "froc.png", note=_of_seed(note, runs))
     for task in TASKS.values():
         name = f"{task.figure_name}_by_step.png"
         metrics = [task.key(metric) for metric in task.figure]

@@ -1,4 +1,4 @@
-"""The masks of a study as NIfTI, in the geometry of the input."""
+"""Masks and maps of a study as NIfTI, in the geometry of the input."""
 
 import gzip
 from collections.abc import Callable, Mapping
@@ -76,19 +76,38 @@ def write_lungs(path: Path, reader: SliceReader, survey: Survey) -> None:
         _write(path, study, grid, plane_of)
 
 
+def write_map(path: Path, study: CTStudy, slice_of: Callable[[int], np.ndarray]) -> None:
+    """Write a map of a study: float32, axes columns, rows and slices from feet to head.
+
+    Written slice by slice, so that the map is never whole in memory.
+
+    Args:
+        path: ends in ``.nii.gz``.
+        study: gives the geometry.
+        slice_of: slice index to float (rows, cols).
+    """
+    count, rows, cols = study.shape
+    grid = FileGrid((cols, rows, count), study.affine_lps(), Turn())
+    _write(path, study, grid, lambda index: slice_of(index).astype(np.float32), np.float32)
+
+
 def _grid_of(study: CTStudy) -> FileGrid:
     count, rows, cols = study.shape
     return study.grid or FileGrid((cols, rows, count), study.affine_lps(), Turn())
 
 
 def _write(
-    path: Path, study: CTStudy, grid: FileGrid, plane_of: Callable[[int], np.ndarray]
+    path: Path,
+    study: CTStudy,
+    grid: FileGrid,
+    plane_of: Callable[[int], np.ndarray],
+    dtype: type = np.uint8,
 ) -> None:
-    """A NIfTI file of uint8, plane by plane; ``plane_of`` gives (j, i) for an index k."""
+    """A NIfTI file, plane by plane; ``plane_of`` gives (j, i) for an index k."""
     affine = study.affine_lps() if grid.affine_lps is None else grid.affine_lps
     upright = affine if study.grid is not None else _upright(study)
     header = nibabel.Nifti1Header()
-    header.set_data_dtype(np.uint8)
+    header.set_data_dtype(dtype)
     header.set_data_shape(grid.shape)
     header.set_xyzt_units("mm")
     header.set_sform(_LPS_TO_RAS @ affine, code=1)

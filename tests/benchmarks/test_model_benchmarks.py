@@ -2,11 +2,12 @@
 
 import argparse
 import importlib
+from dataclasses import replace
 
 import pytest
 import torch
 
-from pe_unified.benchmarks.arguments import ADD_ARGUMENTS
+from pe_unified.benchmarks.arguments import ADD_ARGUMENTS, NETS
 from pe_unified.testing import tiny_model_config
 
 
@@ -58,3 +59,43 @@ def test_infer_times_nothing_that_differs(monkeypatch):
     monkeypatch.setattr(module, "copy_to_stock", lambda *args: [])
     with pytest.raises(SystemExit, match="outputs differ from the stock models"):
         module.run(_arguments(module))
+
+
+def test_seg(monkeypatch, capsys):
+    module = importlib.import_module("pe_unified.benchmarks.seg")
+    small = dict(model=dict(backbone=dict(base_channels=4)))
+    options = dict(features=(4, 8, 16, 32, 64, 4), norm="batch", upsample="nontrainable")
+    pair = replace(module.PAIRS["unet"], settings=small, options=options)
+    monkeypatch.setitem(module.PAIRS, "unet", pair)
+    parser = argparse.ArgumentParser()
+    ADD_ARGUMENTS["seg"](parser)
+    rows = module.run(
+        parser.parse_args(["--nets", "unet", "--size", "64", "--repeats", "1", "--threads", "1"])
+    )
+    timed = ("training, 2 x 64 x 64", "inference, 64 x 64")
+    counted = ("kept, 2 x 64 x 64", "operations, 64 x 64", "parameters")
+    _check(rows, [f"unet, {case}" for case in (*timed, *counted)])
+    assert "halves the channels" in capsys.readouterr().out
+    assert rows[4]["ours"] == pytest.approx(0.123, abs=0.002)
+
+
+def test_every_net_has_its_like():
+    module = importlib.import_module("pe_unified.benchmarks.seg")
+    assert tuple(module.PAIRS) == NETS
+    with torch.device("meta"):
+        for name in NETS[1:3]:
+            counts = [
+                sum(each.numel() for each in net.parameters())
+                for net in (module.PAIRS[name].ours(), module.PAIRS[name].theirs())
+            ]
+            assert counts[0] == pytest.approx(counts[1], rel=0.12)
+
+
+def test_memory_that_training_keeps():
+    module = importlib.import_module("pe_unified.benchmarks.seg")
+    weight, x = torch.nn.Parameter(torch.ones(1024, 256)), torch.ones(512, 1024)
+
+    def forward():
+        (x @ weight).exp().sum()
+
+    assert module._kept(forward) == (512 * 1024 + 512 * 256) * 4 / 2**20

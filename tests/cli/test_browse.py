@@ -19,8 +19,8 @@ input_size = {size}
 windows = [{windows}]
 train_pipeline = [
     dict(type="LoadCTSlice"), dict(type="LoadPELabels"), dict(type="CropToLungs", margin_mm=0),
-    dict(type="ResizeSlice", size=input_size), dict(type="CTWindows", windows=windows),
-    dict(type="PackPEInputs"),
+    dict(type="ResizeSlice", size=input_size), {mixing}
+    dict(type="CTWindows", windows=windows), dict(type="PackPEInputs"),
 ]
 test_pipeline = [
     dict(type="LoadCTSlice"), dict(type="CropToLungs", margin_mm=0),
@@ -87,9 +87,10 @@ def data(tmp_path_factory) -> Path:
     return root
 
 
-def run(browse, monkeypatch, tmp_path, data, *options, size=40, windows="'pe'", neighbours=0):
+def run(browse, monkeypatch, tmp_path, data, *options, **settings):
     config = tmp_path / "tiny.py"
-    config.write_text(CONFIG.format(size=size, windows=windows, neighbours=neighbours))
+    usual = dict(size=40, windows="'pe'", neighbours=0, mixing="")
+    config.write_text(CONFIG.format(**{**usual, **settings}))
     out = tmp_path / "out"
     command = ["browse.py", str(config), "--out", str(out), "--data-root", str(data), *options]
     monkeypatch.setattr(sys, "argv", command)
@@ -158,6 +159,33 @@ def test_neighbours_are_named(browse, monkeypatch, tmp_path, data):
     out = run(browse, monkeypatch, tmp_path, data, "--number", "2", neighbours=1)
     page = (out / "index.html").read_text()
     assert all(f"slice {offset}, pe 100 / 700 HU" in page for offset in ("-1", "+0", "+1"))
+
+
+@pytest.mark.parametrize("probability", [1, 0])
+def test_slices_that_others_gave_to_are_shown_before_and_after(
+    browse, monkeypatch, tmp_path, data, probability
+):
+    """Of eight slices three have masks of emboli; each is a crop with an embolus of 30 pixels."""
+    joining = f"dict(type='JoinSlices', probability={probability}, below=1.0),"
+    out = run(browse, monkeypatch, tmp_path, data, "--number", "8", mixing=joining)
+    page = (out / "index.html").read_text()
+    changed = 3 * probability
+    assert page.count("<article>") == 8 + changed
+    for when in ("before", "after"):
+        assert page.count(f"<dt>shown</dt><dd>{when} JoinSlices</dd>") == changed
+    assert ("3 changed by JoinSlices, shown before and after" in page) is bool(probability)
+    wide = []
+    for path in sorted((out / "slices").iterdir()):
+        rows, cols = cv2.imread(str(path)).shape[:2]
+        wide += [path.stem] if cols == rows else []
+        assert cols in (rows, rows // 2)
+    assert wide == (["P0_0001", "P0_0003", "P1_0001"] if probability else [])
+    if probability:
+        picture = cv2.imread(str(out / "slices/P0_0001.png"))
+        rows, cols = picture.shape[:2]
+        before, after = picture[rows // 2 :, : cols // 2], picture[rows // 2 :, cols // 2 :]
+        outlined = [colour_pixels(each, MASK_RGB).sum() for each in (before, after)]
+        assert outlined[1] > 1.5 * outlined[0] > 0
 
 
 def test_choice_is_balanced_seeded_and_complete():

@@ -83,7 +83,7 @@ def test_a_config_of_ones_own_starts_from_one_of_the_package(call, tmp_path):
     (tmp_path / "mine.py").write_text('_base_ = "pe_unified::pe_cls_swin.py"\ninput_size = 96\n')
     cfg = load_config(tmp_path / "mine.py")
     assert cfg.model.backbone.type == "PESwin"
-    assert cfg.train_dataloader.dataset.pipeline[3]["size"] == 96
+    assert cfg.train_dataloader.dataset.pipeline[4]["size"] == 96
     done = call("config", tmp_path / "mine.py", "--cfg-options", "batch_size=3")
     assert done.returncode == 0 and "batch_size = 3" in done.stdout
 

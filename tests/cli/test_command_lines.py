@@ -31,7 +31,7 @@ def call(repository, *words):
     "tool",
     [
         *("train", "test", "train_steps", "demo", "doctor", "benchmark", "browse", "explain"),
-        *("infer", "infer_batch", "publish", "export", "check_findings"),
+        *("infer", "infer_batch", "publish", "export", "evaluate", "check_findings"),
     ],
 )
 def test_help_explains_the_tool(command, tool):

@@ -15,7 +15,10 @@ from pe_unified.converters.command_line import manifest_groups, read_groups
 from pe_unified.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("fumpe_to_coco", "rsna_to_coco", "cadpe_to_coco", "read_to_coco", "merge", "verify")
+COMMANDS = (
+    *("fumpe_to_coco", "rsna_to_coco", "cadpe_to_coco", "read_to_coco", "nnunet_to_coco"),
+    *("to_nnunet", "merge", "verify"),
+)
 
 
 @pytest.fixture
@@ -42,6 +45,36 @@ def test_help(run, name, tmp_path):
     if name.endswith("_to_coco"):
         options = "--workers --seed --split --folds --groups --splits-of --allow-skips --scheduler"
         assert all(option in done.stdout for option in options.split())
+
+
+def test_to_nnunet_and_back(unified, tmp_path):
+    for k in (1, 2, 3):
+        write_fumpe_patient(tmp_path / "raw", f"PAT{k:03d}", count=6)
+    data, back = tmp_path / "data", tmp_path / "back"
+    assert unified("convert", "fumpe", tmp_path / "raw", data, "--workers", 1).returncode == 0
+    words = (data, tmp_path / "nn", "--id", 7, "--name", "PE", "--workers", 1)
+    done = unified("to-nnunet", *words)
+    assert done.returncode == 0, done.stderr
+    assert "Dataset007_PE: 2 cases to train and validate on, 1 to test" in done.stdout
+    done = unified("to-nnunet", *words)
+    assert done.returncode == 2 and "is there already; remove it" in done.stderr
+    done = unified("convert", "nnunet", tmp_path / "nn" / "Dataset007_PE", back, "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    splits = [
+        {name: {i["patient_id"] for i in content["images"]} for name, content in each.items()}
+        for each in (load_splits(data), load_splits(back))
+    ]
+    assert splits[0] == splits[1]
+    train = data / "annotations" / "train.json"
+    content = json.loads(train.read_text())
+    for image in content["images"]:
+        image["z_mm"] = None
+    train.write_text(json.dumps(content))
+    words = (data, tmp_path / "few", *words[2:])
+    done = unified("to-nnunet", *words)
+    assert done.returncode == 1 and "its spacing is not known" in done.stderr
+    done = unified("convert", "nnunet", tmp_path / "nn", back)
+    assert done.returncode == 2 and "give the folder DatasetXXX_Name" in done.stderr
 
 
 def test_exit_status_and_messages(run, unified, tmp_path):

@@ -96,3 +96,73 @@ def test_balance_without_positives_is_an_error():
 def test_oversampling_never_thins():
     with pytest.raises(ValueError, match="factor"):
         PEOversamplingSampler(Labels(2, 9), factor=0.5)
+
+
+class Areas(Labels):
+    """Positives with target ratios of 0.001, 0.002, ...; of some, masks are unknown."""
+
+    def __init__(self, positives, others, unknown=0):
+        super().__init__(positives, others)
+        ratios = np.arange(1, positives + 1) / 1000
+        ratios[positives - unknown :] = np.nan
+        self.ratios = np.concatenate([ratios, np.zeros(others)])
+
+    def target_ratios(self):
+        return self.ratios
+
+
+BY_AREA = dict(positive_fraction=0.5, ratio_edges=(0.0025, 0.0105), ratio_shares=(3, 1, 1))
+
+
+def test_small_emboli_come_as_often_as_asked_for():
+    """Of 20 positives 2 are small, 8 middling, 10 large."""
+    draws = [draw.index for draw in take(SliceSampler(Areas(20, 80), **BY_AREA), 20000)]
+    counts = np.bincount(draws, minlength=100)
+    shares = [counts[part].sum() / 20000 for part in np.split(np.arange(100), [2, 10, 20])]
+    assert shares == pytest.approx([0.3, 0.1, 0.1, 0.5], abs=0.012)
+    for part in np.split(counts, [2, 10, 20]):
+        assert part.max() - part.min() <= 1, "each class goes through rounds of its own"
+
+
+def test_a_ratio_on_an_edge_is_of_the_class_above():
+    sampler = SliceSampler(Areas(4, 4), ratio_edges=(0.002,))
+    assert [pool.tolist() for pool in sampler.pools[:2]] == [[0], [1, 2, 3]]
+
+
+def test_positives_without_masks_keep_their_share_of_the_positives():
+    """A quarter of the positives is unknown; classes part the rest evenly."""
+    dataset = Areas(20, 20, unknown=5)
+    draws = [
+        draw.index
+        for draw in take(SliceSampler(dataset, positive_fraction=0.8, ratio_edges=(0.0105,)), 20000)
+    ]
+    counts = np.bincount(draws, minlength=40)
+    shares = [counts[part].sum() / 20000 for part in np.split(np.arange(40), [10, 15, 20])]
+    assert shares == pytest.approx([0.3, 0.3, 0.2, 0.2], abs=0.012)
+
+
+def test_without_a_fraction_positives_are_as_frequent_as_they_are():
+    draws = take(SliceSampler(Areas(10, 90), ratio_edges=(0.0015,), ratio_shares=(1, 0)), 20000)
+    counts = np.bincount([draw.index for draw in draws], minlength=100)
+    assert counts[0] / 20000 == pytest.approx(0.1, abs=0.01) and counts[1:10].sum() == 0
+
+
+def test_draws_by_area_are_resumed():
+    whole = take(SliceSampler(Areas(20, 80), seed=3, **BY_AREA), 60)
+    resumed = SliceSampler(Areas(20, 80), seed=3, **BY_AREA)
+    resumed.skip(25)
+    assert take(resumed, 35) == whole[25:]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        (dict(ratio_edges=(0.5,)), DatasetError, "has 20, 0, 0, 80"),
+        (dict(ratio_edges=(0.01, 0.001)), ValueError, "rise"),
+        (dict(ratio_edges=(0.01,), ratio_shares=(1, 1, 1)), ValueError, "2 of them"),
+        (dict(ratio_edges=(0.01,), ratio_shares=(1, -1)), ValueError, "none below 0"),
+    ],
+)
+def test_classes_that_there_are_not_are_refused(options, error, said):
+    with pytest.raises(error, match=said):
+        SliceSampler(Areas(20, 80), **options)

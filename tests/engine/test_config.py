@@ -63,7 +63,7 @@ def test_misspelt_override_is_refused_with_a_hint(path, key, hint):
         ("pe_seg_r50", {"model.seg_head.losses.1.loss_weight": 0.5}),
         ("pe_det_r50", {"model.det_head.neck.out_channels": 64}),
         ("pe_seg_r50", {"model.seg_head.decoder.skip_channels": 8}),
-        ("pe_cls_r50", {"train_dataloader.dataset.pipeline.4.elastic_amplitude": 6.0}),
+        ("pe_cls_r50", {"train_dataloader.dataset.pipeline.6.elastic_amplitude": 6.0}),
         ("pe_cls_r50", {"train_dataloader.dataset.indices": 9}),  # of a base class
         ("pe_cls_r50", {"optim_wrapper.optimizer.betas": (0.9, 0.95)}),
         (
@@ -96,7 +96,7 @@ def test_an_override_may_set_what_the_part_takes(repository, config, overrides):
         ("model.det_head.neck.out_chanels", "out_channels"),
         ("model.seg_head.decoder.chanels", "channels"),
         ("model.cls_head.loss_weight", "mask_weight"),
-        ("train_dataloader.dataset.pipeline.4.elastic_amplitud", "elastic_amplitude"),
+        ("train_dataloader.dataset.pipeline.6.elastic_amplitud", "elastic_amplitude"),
         ("optim_wrapper.constructr", "constructor"),
         ("optim_wrapper.optimizer.momentum", ""),  # of SGD, not of AdamW
         ("model.constructor", ""),

@@ -70,6 +70,18 @@ def test_froc_by_hand():
     )
 
 
+def test_marks_on_emboli_that_are_not_counted_are_neither_true_nor_false():
+    """The first embolus is too small; a mark near both finds the second."""
+    distances = np.array([[1.0, 9.0], [2.0, 2.0], [9.0, 9.0]])
+    confidences = np.array([0.9, 0.8, 0.7])
+    table = LesionTable.build(["a"], [confidences], [distances], 3.0, [np.array([False, True])])
+    assert table.best.tolist() == [0.8] and table.false_confidence.tolist() == [0.7]
+    totals = {name: float(v[0]) for name, v in table.totals()(np.ones((1, 1))).items()}
+    assert totals == pytest.approx(
+        {"recall": 1, "precision": 0.5, "f1": 2 / 3, "false_positives_per_scan": 1}
+    )
+
+
 def test_epsilon_decides_what_is_found():
     for epsilon, at_one, false in ((0.0, 0.5, 5), (2.0, 0.5, 4), (5.0, 1.0, 3)):
         table = two_scans(epsilon)

@@ -1,13 +1,22 @@
 """What every part of a kind must do; a test class inherits and names its part."""
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from pe_unified.datasets.data_sample import PEDataSample
+from pe_unified.engine import load_config
+from pe_unified.inference import load_model
+from pe_unified.inference.export import export_model
+from pe_unified.models.image_network import without_start
+from pe_unified.models.logit_conv import LogitConv
+from pe_unified.registry import MODELS
 from pe_unified.testing import tiny_batch
 
 LEVELS = dict(in_channels=(8, 12, 16, 24), in_strides=(4, 8, 16, 32))
@@ -232,3 +241,81 @@ class HeadTester(OnLevelsTester):
         samples = self.samples(size, positive=[False, False])
         losses = self.build().train().loss(levels_for(size), samples, torch.randn(2, 3, *size))
         assert all(torch.isfinite(value) for value in losses.values())
+
+
+class SegmentationNetTester:
+    """Of whole models for masks: ``config`` names one, ``small`` makes it so.
+
+    ``millions`` is the published number of parameters, for two classes, as it is printed;
+    ``sides`` counts the side outputs.
+    """
+
+    config: str
+    small: Mapping[str, Any]
+    millions: str = ""
+    sides: int = 0
+    widens: bool = True
+    device: str = "meta"
+
+    def settings(self, *changes: Mapping[str, Any]) -> Config:
+        cfg = load_config(self.config, {"input_size": 32}, settings=changes)
+        without_start(cfg.model)
+        return cfg
+
+    def build(self, cfg: Config | None = None) -> nn.Module:
+        torch.manual_seed(0)
+        with DefaultScope.overwrite_default_scope("pe_unified"):
+            return MODELS.build((cfg or self.settings(self.small)).model)
+
+    def test_learns_and_answers_at_odd_sizes(self):
+        """As the data preprocessor pads them."""
+        model = self.build().train()
+        batch = tiny_batch((37, 53), labels=("seg",))
+        losses = model(**model.data_preprocessor(batch, True), mode="loss")
+        names = {f"seg_{name}" for name in model.head("seg").loss_names}
+        assert losses.keys() == names
+        assert len(names) == (4 if self.sides else 2)
+        assert all(torch.isfinite(value) and value.ndim == 0 for value in losses.values())
+        sum(losses.values()).backward()
+        assert without_gradient(model) == []
+        with torch.no_grad():
+            samples = model.eval()(**model.data_preprocessor(batch), mode="predict")
+        assert {sample.seg_prob.data.shape for sample in samples} == {(1, 37, 53)}
+
+    def test_answers_alike_from_a_file_and_exported(self, tmp_path):
+        """A file of whoever it be: saved, loaded, its norms fused, then in ONNX."""
+        pytest.importorskip("onnxruntime")
+        cfg = self.settings(self.small)
+        model = self.build(cfg).train()
+        inputs = torch.randn(4, 3, 64, 64)
+        with torch.no_grad():
+            model(inputs)  # norms that have seen something
+            expected = model.eval()(inputs)["seg"]
+        meta = {"cfg": cfg.to_dict(), "pe_unified": "0"}
+        torch.save({"meta": meta, "state_dict": model.state_dict()}, tmp_path / "m.pth")
+        loaded = load_model(tmp_path / "m.pth", device="cpu", precision="fp32")
+        with torch.no_grad():
+            _, levels = loaded.engine.trunk(inputs)
+            found = loaded.engine.heads(levels, inputs).seg
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+        differences = export_model(loaded, "onnx", tmp_path / "exported")
+        assert differences["seg"] < 1e-3
+        written = {path.name for path in (tmp_path / "exported").iterdir()}
+        assert ("trunk.onnx" in written) == bool(levels)
+
+    def test_has_as_many_parameters_as_published(self):
+        if not self.millions:
+            pytest.skip("there is no published number")
+        digits = len(self.millions.partition(".")[2])
+        assert f"{self.count('seed') / 1e6:.{digits}f}" == self.millions
+
+    def test_both_presets_build(self):
+        seed, paper = self.count("seed"), self.count("paper")
+        assert (3.9 < paper / seed < 4.1) if self.widens else seed == paper
+
+    def count(self, preset: str) -> int:
+        """Parameters with a second logit in every layer that ends in one."""
+        with torch.device(self.device):
+            model = self.build(self.settings({"preset": preset}))
+        logits = [module for module in model.modules() if isinstance(module, LogitConv)]
+        return sum(p.numel() for module in (model, *logits) for p in module.parameters())

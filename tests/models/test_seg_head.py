@@ -97,3 +97,49 @@ def test_losses_are_told_apart():
     tversky = dict(type="monai.losses.TverskyLoss", sigmoid=True)
     head = PESegHead(**LEVELS, decoder=SMALL, losses=[*twice, tversky])
     assert head.loss_names == ("loss_dice", "loss_sharp_dice", "loss_tversky")
+
+
+NESTED = dict(type="UNetPlusPlusDecoder", channels=(6, 5, 4))
+
+
+class TestDeepSupervision(TestDiceAndCrossEntropy):
+    def build(self, **options):
+        return PESegHead(**LEVELS, decoder=NESTED, side_weights=(0.5, 0.25), **options)
+
+
+def test_side_outputs_have_losses_of_their_own():
+    head = PESegHead(**LEVELS, decoder=NESTED, side_weights=(0.5, 0.25)).eval()
+    levels, image = levels_for((64, 64)), torch.randn(2, 3, 64, 64)
+    samples = tiny_batch(labels=("seg",))["data_samples"]
+    target = torch.stack([sample.gt_sem_seg.data for sample in samples])
+    losses = head.loss(levels, samples, image)
+    _, sides = head.decoder.with_sides(levels)
+    full = [F.interpolate(side, size=(64, 64), mode="bilinear") for side in sides]
+    one, two = (binary_cross_entropy(each, target) for each in full)
+    torch.testing.assert_close(losses["loss_bce_sides"], 0.5 * one + 0.25 * two)
+    plain = PESegHead(**LEVELS, decoder={**NESTED, "deep_supervision": False}).eval()
+    plain.load_state_dict(head.state_dict(), strict=False)
+    assert plain.loss_names == ("loss_dice", "loss_bce")
+    expected = plain.loss(levels, samples, image)
+    torch.testing.assert_close(losses["loss_dice"], expected["loss_dice"])
+
+
+def test_side_outputs_start_at_the_share_of_emboli():
+    head = PESegHead(**LEVELS, decoder=NESTED)
+    head.init_weights()
+    with torch.no_grad():
+        _, sides = head.eval().decoder.with_sides(levels_for((64, 64)))
+    assert all(0.003 < side.sigmoid().mean() < 0.1 for side in sides)
+
+
+def test_side_outputs_cost_nothing_where_nothing_is_learned():
+    head = PESegHead(**LEVELS, decoder=NESTED).eval()
+    for logits in head.decoder.side_logits:
+        logits.register_forward_hook(lambda *_: pytest.fail("a side output was computed"))
+    head(levels_for((64, 64)), torch.randn(2, 3, 64, 64))
+
+
+def test_every_side_output_has_a_weight():
+    with pytest.raises(ValueError, match="side_weights: 3 for a decoder with 2 side outputs"):
+        PESegHead(**LEVELS, decoder=NESTED, side_weights=(1.0, 1.0, 1.0))
+    assert PESegHead(**LEVELS, decoder=SMALL, side_weights=(1.0, 1.0)).side_weights == ()

@@ -14,7 +14,7 @@ from pe_unified.recipes.recipe import Step
 @pytest.mark.parametrize(
     ("change", "overrides", "message"),
     [
-        (("cls/auc", "cls/acc"), {}, "no such metric; known: cls/accuracy"),
+        (("cls/auc", "cls/acc"), {}, "no such metric; known: .*cls/accuracy"),
         (("cls/auc", "seg/iou"), {}, "takes step s1_cls, whose test measures no seg"),
         (("pe_cls_r50", "ablations/seg_r50_pe_pretrained"), {}, "no such checkpoint"),
         (("cls/auc", "cls/auc"), {"seed": 7}, "--seeds"),

@@ -1,9 +1,16 @@
-"""A converted data set: three windows as channels, cropped to the lungs."""
+"""A converted data set: three windows as channels, cropped to the lungs.
+
+paste_emboli and join_slices are the probabilities of PasteEmboli and of JoinSlices in training;
+lung_crop=False keeps whole slices.
+"""
 
 data_root = "data/pe"
 input_size = 512
 windows = ["lung", "pe", "mediastinal"]
 neighbours = 0
+lung_crop = True
+paste_emboli = 0.0
+join_slices = 0.0
 batch_size = 8
 num_workers = 2
 
@@ -11,7 +18,9 @@ train_pipeline = [
     dict(type="LoadCTSlice"),
     dict(type="LoadPELabels"),
     dict(type="CropToLungs", margin_mm=10.0, jitter=0.05, size=input_size),
+    dict(type="PasteEmboli", probability=paste_emboli),
     dict(type="ResizeSlice", size=input_size),
+    dict(type="JoinSlices", probability=join_slices),
     dict(type="RandomSliceGeometry", flip=0.5, rotate=10.0, scale=(0.9, 1.1), elastic=0.2),
     dict(type="HUJitter"),
     dict(type="CTWindows", windows=windows),

@@ -1,9 +1,15 @@
-"""AdamW, linear warm-up, cosine decay."""
+"""AdamW, linear warm-up, cosine decay.
+
+With swa_share=0.25, the weights of the last quarter of training are averaged (SWA), at a constant
+rate of swa_lr_ratio * lr, to which the cosine falls before; None: a running average of all.
+"""
 
 max_iters = 20000
 warmup_iters = 500
 lr = 2e-4
 accumulate = 1
+swa_share = None
+swa_lr_ratio = 0.25
 precision = "auto"
 
 optim_wrapper = dict(

@@ -97,6 +97,7 @@ class PatientSource:
         signature: changes when the patient's files change, so that it is converted again.
         problem: set where the patient can be named and not be converted.
         slices: the folder or file of its slices.
+        painted: known to be no patient, but painted.
     """
 
     patient_id: str
@@ -104,6 +105,7 @@ class PatientSource:
     signature: str = ""
     problem: DataError | None = None
     slices: Path | None = None
+    painted: bool = False
 
 
 class Reader(Protocol):

@@ -110,7 +110,10 @@ class _Run:
         painted = painted_folders(self.converter.raw)
         for source in self.converter.patients():
             folder = own_folder(source.patient_id, folders)
-            if source.slices is not None and any(map(source.slices.is_relative_to, painted)):
+            in_painted = source.slices is not None and any(
+                map(source.slices.is_relative_to, painted)
+            )
+            if source.painted or in_painted:
                 self.painted.add(folder)
             if not _is_text(source.patient_id):
                 problem = DataError(source.patient_id, "a name that is no UTF-8", "rename it")

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from pe_unified.converters.contract.schema import (
     ALL_LABELS,
     exam_entry,
@@ -20,6 +22,7 @@ class MaskedSlice:
 
     Attributes:
         file_index: the slice's place in the raw set's own order.
+        place: where it lies in the patient; None where the files do not say.
     """
 
     source: SliceSource
@@ -28,6 +31,26 @@ class MaskedSlice:
     z_mm: float | None
     series_uid: str | None = None
     sop_uid: str | None = None
+    place: "SlicePlace | None" = None
+
+
+@dataclass(frozen=True)
+class SlicePlace:
+    """Where a slice lies in the patient, LPS.
+
+    Attributes:
+        position_mm: of the centre of its first pixel.
+        orientation: unit vectors along the columns and down the rows, six numbers.
+    """
+
+    position_mm: tuple[float, ...]
+    orientation: tuple[float, ...]
+
+    @classmethod
+    def of(cls, position_mm: np.ndarray, direction: np.ndarray) -> "SlicePlace":
+        """``direction``: 3 x 3, whose first two columns are the unit vectors."""
+        along = (*direction[:, 0].tolist(), *direction[:, 1].tolist())
+        return cls(tuple(position_mm.tolist()), along)
 
 
 def plan_masked_study(
@@ -52,6 +75,8 @@ def plan_masked_study(
             "file_index": item.file_index,
             "z_mm": item.z_mm,
             "spacing_mm": rounded(spacing_mm, 6),
+            "position_mm": rounded(item.place.position_mm) if item.place else None,
+            "orientation": rounded(item.place.orientation, 6) if item.place else None,
             "pe_present": int(bool(item.annotations)),
             "labels_known": list(ALL_LABELS),
         }
@@ -75,6 +100,9 @@ def of_stack(
     stack: Stack, annotations: Sequence[list[dict[str, Any]]], file_index: Sequence[int]
 ) -> list[MaskedSlice]:
     """DICOM slices in the stack's order, with annotations and file indices in that order."""
+    places: Sequence[SlicePlace | None] = [None] * len(stack.slices)
+    if stack.placed and stack.places_mm is not None:
+        places = [SlicePlace.of(place, stack.direction) for place in stack.places_mm]
     return [
         MaskedSlice(
             source=(header.path, stack.rescale),
@@ -83,8 +111,9 @@ def of_stack(
             z_mm=z,
             series_uid=header.series_uid or None,
             sop_uid=header.sop_uid or None,
+            place=place,
         )
-        for header, z, found, k in zip(
-            stack.slices, stack.z_mm, annotations, file_index, strict=True
+        for header, z, found, k, place in zip(
+            stack.slices, stack.z_mm, annotations, file_index, places, strict=True
         )
     ]

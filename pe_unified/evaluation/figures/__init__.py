@@ -11,9 +11,10 @@ from pe_unified.evaluation.figures.arms import (
     seed_figure,
     step_figure,
 )
-from pe_unified.evaluation.figures.curves import froc_figure, precision_recall_figure, roc_figure
+from pe_unified.evaluation.figures.curves import precision_recall_figure, roc_figure
 from pe_unified.evaluation.figures.exams import draw_exams, exam_roc_figure, reliability_figure
 from pe_unified.evaluation.figures.flow import flow_figure
+from pe_unified.evaluation.figures.froc import froc_figure, froc_panels_figure
 from pe_unified.evaluation.figures.heat import HeatView, heat_figure
 from pe_unified.evaluation.figures.overlays import SliceView, montage_figure, overlay_figure
 
@@ -26,6 +27,7 @@ __all__ = [
     "exam_roc_figure",
     "flow_figure",
     "froc_figure",
+    "froc_panels_figure",
     "heat_figure",
     "montage_figure",
     "overlay_figure",

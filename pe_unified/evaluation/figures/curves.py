@@ -1,4 +1,4 @@
-"""Curves over all thresholds: ROC, precision-recall and FROC."""
+"""Curves over all thresholds: ROC and precision-recall."""
 
 import math
 import os
@@ -16,7 +16,6 @@ from pe_unified.evaluation.figures.style import (
     unit_axes,
     with_interval,
 )
-from pe_unified.evaluation.froc import LesionTable
 from pe_unified.evaluation.intervals import (
     LEVEL,
     RESAMPLES,
@@ -135,49 +134,6 @@ def precision_recall_figure(
         unit_axes(axes, "Recall", "Precision")
         axes.set_title(title)
         axes.legend(loc="upper right", handlelength=2.6)
-
-
-def froc_figure(
-    arms: Mapping[str, LesionTable],
-    path: str | os.PathLike,
-    note: str = "",
-    title: str = "Emboli found",
-    most_false: float = 16.0,
-    resamples: int = RESAMPLES,
-) -> None:
-    """Sensitivity over emboli against false positives per scan, with interval bands.
-
-    The legend gives the mean sensitivity at 0.5, 1, 2, 4 and 8 false positives per scan.
-
-    Args:
-        arms: name to the marks of its test split, all at one epsilon.
-        most_false: right end of the logarithmic axis.
-    """
-    rates = np.geomspace(0.125, most_false, 200)
-    with new_figure(path, 5.0, 3.8, note) as figure:
-        axes = figure.add_subplot()
-        for index, (name, table) in enumerate(arms.items()):
-            style = arm_style(index)
-            found = estimate(table.statistic(rates.tolist()), table.units, resamples)
-            curve = [found[f"sensitivity_at_{rate:g}"] for rate in rates]
-            axes.fill_between(
-                rates,
-                [point.low for point in curve],
-                [point.high for point in curve],
-                color=style["color"],
-                alpha=0.15,
-                linewidth=0,
-            )
-            mean = estimate(table.statistic(), table.units, resamples)["mean_sensitivity"]
-            label = f"{name}: mean {with_interval(mean)}"
-            axes.plot(rates, [point.value for point in curve], label=label, **style)
-        axes.set_xscale("log", base=2)
-        ticks = [rate for rate in (0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32) if rate <= most_false]
-        axes.set_xticks(ticks, [f"{rate:g}" for rate in ticks])
-        axes.set(xlim=(rates[0], most_false), ylim=(0, 1.02))
-        axes.set(xlabel="False positives per scan", ylabel="Sensitivity over emboli")
-        axes.set_title(title)
-        axes.legend(loc="lower right", handlelength=2.6)
 
 
 def _mark(

@@ -1,4 +1,4 @@
-"""What every backbone does: declare its four levels, freeze, start from given weights.
+"""What every backbone does: declare its levels, freeze, start from given weights.
 
 All give their levels as a tuple of (n, channels, rows, cols), finest first.
 """
@@ -26,10 +26,10 @@ class FeatureInfo:
 
 
 class StagedNetwork:
-    """A stem and four stages: freezing, and the start from given weights.
+    """A stem and stages, mostly four: freezing, and the start from given weights.
 
-    ``frozen_stages``: -1 freezes nothing, 0 the stem, k the stem and the first k stages, 4
-    the whole backbone. A frozen part has no gradients, and its batch-norm statistics, dropout
+    ``frozen_stages``: -1 freezes nothing, 0 the stem, k the stem and the first k stages, all of
+    them the whole backbone. A frozen part has no gradients, and its batch-norm statistics, dropout
     and drop-path stand still through every later ``train()``. ``norm_eval`` keeps the
     statistics of every batch-norm still while its scale and shift go on learning; a backbone
     without batch-norm is not touched by it.
@@ -75,9 +75,11 @@ class StagedNetwork:
 class LevelsBackbone(StagedNetwork):
     """What backbones share beside their layers."""
 
+    feature_info: FeatureInfo
+
     def _output_layers(self) -> list[list[nn.Module]]:
         """Layers between each stage and its output, which no later stage sees."""
-        return [[], [], [], []]
+        return [[] for _ in self.feature_info.channels]
 
     def _to_next_stage(self, stage: int) -> list[nn.Module]:
         """Layers of a stage that lead to the next one only."""
@@ -89,12 +91,13 @@ class LevelsBackbone(StagedNetwork):
         Args:
             levels: indices of levels that nothing reads.
         """
-        read = [level for level in range(4) if level not in levels]
+        count = len(self.feature_info.channels)
+        read = [level for level in range(count) if level not in levels]
         deepest = max(read, default=-1)
         modules = [module for stage in self._stages()[deepest + 2 :] for module in stage]
         if not read:
             modules += self._stages()[0]
-        elif deepest < 3:
+        elif deepest < count - 1:
             modules += self._to_next_stage(deepest)
         for level in range(deepest):
             if level in levels:
@@ -102,10 +105,10 @@ class LevelsBackbone(StagedNetwork):
         return [parameter for module in modules for parameter in module.parameters()]
 
 
-def check_frozen(frozen_stages: int) -> int:
-    if not -1 <= frozen_stages <= 4:
+def check_frozen(frozen_stages: int, stages: int = 4) -> int:
+    if not -1 <= frozen_stages <= stages:
         raise ValueError(
-            f"frozen_stages is -1 (none), 0 (stem) or 1 to 4 (that many stages), "
+            f"frozen_stages is -1 (none), 0 (stem) or 1 to {stages} (that many stages), "
             f"got {frozen_stages}"
         )
     return frozen_stages

@@ -19,7 +19,7 @@ from pe_unified.registry import MODELS
 
 _STRIDES = (4, 8, 16, 32)
 #: Arguments of timm that name files, which a stranger's config could.
-_FILES = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
+FILES = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
 #: In front of a name in place of a file: timm's own weights, which are downloaded.
 _DOWNLOADED = "timm://"
 
@@ -131,7 +131,7 @@ def require_known(model_name: str, options: Mapping[str, Any]) -> None:
     """
     import timm
 
-    for name in sorted(_FILES & options.keys()):
+    for name in sorted(FILES & options.keys()):
         raise ValueError(f"{name}: give the file of weights as pretrained")
     if not timm.is_model(model_name):
         near = ", ".join(timm.list_models(f"*{model_name.split('_')[0]}*")[:5])

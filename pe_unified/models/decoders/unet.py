@@ -1,7 +1,6 @@
 """A UNet decoder that takes its sizes from what the backbone declares."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from pe_unified.models.conv_blocks import conv_block, convs, resized
 from pe_unified.registry import MODELS
 
 
@@ -23,36 +23,48 @@ class UNetDecoder(BaseModule):
     beyond the finest level go on to ``out_stride``, and a shallow look at the image itself
     (``detail_channels``) brings back the edges that the backbone's stem smooths away.
 
+    The published decoder is ``UNetDecoder(channels=None, skip_channels=None, out_stride=1,
+    upsample="bilinear")`` on a :class:`~pe_unified.models.backbones.unet_encoder.UNetEncoder`.
+
     Args:
         in_channels: channels of the levels, finest first.
         in_strides: their strides.
         channels: width of each block, coarsest first: one block per finer level, then one per
-            doubling from the finest level to ``out_stride``.
+            doubling from the finest level to ``out_stride``; None for those of the finer levels.
         out_stride: input pixels per output pixel: 1, 2 or the finest level's stride.
         skip_channels: every level is squeezed to this width; None joins them whole.
         detail_channels: channels of the image's own skip connection at ``out_stride``; 0 for
             none. Needs ``out_stride`` finer than the finest level.
-        convs_per_block: 3x3 convolutions in each block.
+        convs_per_block: 3x3 convolutions in each block; of ``block="double"``.
         norm_cfg: normalisation layers, as in mmcv.
         image_channels: channels of the image, for ``detail_channels``.
+        block: ``"double"``, or ``"recurrent"`` for those of R2U-Net; see
+            :func:`~pe_unified.models.conv_blocks.conv_block`.
+        upsample: ``"nearest"`` or ``"bilinear"``.
     """
 
     def __init__(
         self,
         in_channels: Sequence[int],
         in_strides: Sequence[int] = (4, 8, 16, 32),
-        channels: Sequence[int] = (128, 96, 64, 32),
+        channels: Sequence[int] | None = (128, 96, 64, 32),
         out_stride: int = 2,
         skip_channels: int | None = 64,
         detail_channels: int = 0,
         convs_per_block: int = 2,
         norm_cfg: Mapping[str, Any] = dict(type="BN"),
         image_channels: int = 3,
+        block: str = "double",
+        upsample: str = "nearest",
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg or dict(type="Kaiming", layer="Conv2d"))
         beyond = _doublings(in_strides[0], out_stride)
         blocks = len(in_channels) - 1 + beyond
+        if channels is None:
+            channels = list(in_channels[-2::-1])
+        if upsample not in ("nearest", "bilinear"):
+            raise ValueError(f"upsample is 'nearest' or 'bilinear', got {upsample!r}")
         if len(channels) != blocks:
             raise ValueError(
                 f"{len(in_channels)} levels down to stride {in_strides[0]} and out_stride "
@@ -78,20 +90,20 @@ class UNetDecoder(BaseModule):
             )
         else:
             self.detail = None
+        given = [widths[-1], *channels]
+        #: Of every level that is joined, coarsest first: its channels, and those of what joins it.
+        self.joins = list(zip(widths[-2::-1], given))
         joined = widths[-2::-1] + [0] * beyond
         joined[-1] += detail_channels
-        self.blocks = nn.ModuleList()
-        width = widths[-1]
-        for skip, out in zip(joined, channels):
-            sizes = [width + skip, *[out] * convs_per_block]
-            self.blocks.append(
-                nn.Sequential(
-                    *(ConvModule(a, b, 3, padding=1, **layer) for a, b in pairwise(sizes))
-                )
-            )
-            width = out
-        self.out_channels = width
+        self.blocks = nn.ModuleList(
+            convs((width + skip, *[out] * convs_per_block), norm_cfg)
+            if block == "double"
+            else conv_block(block, width + skip, out, norm_cfg)
+            for width, skip, out in zip(given, joined, channels)
+        )
+        self.out_channels = given[-1]
         self.out_stride = out_stride
+        self.upsample = upsample
         self.levels_read = tuple(range(len(in_channels)))
 
     def forward(self, features: Sequence[Tensor], image: Tensor | None = None) -> Tensor:
@@ -109,18 +121,27 @@ class UNetDecoder(BaseModule):
         x = levels.pop()
         last = len(self.blocks) - 1
         for index, block in enumerate(self.blocks):
-            joined = [levels.pop()] if levels else []
+            joined = [self.skip(index, levels.pop(), x)] if levels else []
             if index == last and self.detail is not None:
                 if image is None:
                     raise ValueError("detail_channels needs the image beside the features")
                 joined.append(self.detail(image))
             if joined:
-                x = F.interpolate(x, size=joined[0].shape[-2:], mode="nearest")
-                x = torch.cat([x, *joined], dim=1)
+                x = torch.cat([resized(x, joined[0], self.upsample), *joined], dim=1)
             else:
-                x = F.interpolate(x, scale_factor=2, mode="nearest")
+                x = F.interpolate(x, scale_factor=2, mode=self.upsample)
             x = block(x)
         return x
+
+    def skip(self, index: int, level: Tensor, coarse: Tensor) -> Tensor:
+        """What is joined of a level: all of it.
+
+        Args:
+            index: of the join, coarsest first.
+            level: (n, channels, rows, cols).
+            coarse: (n, channels, rows, cols) of half the size, what is to join it.
+        """
+        return level
 
 
 def _doublings(finest: int, out_stride: int) -> int:

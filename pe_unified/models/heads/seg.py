@@ -1,6 +1,5 @@
 """Segmentation of emboli: a decoder and one logit per pixel."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmengine.structures import PixelData
-from torch import Tensor, nn
+from torch import Tensor
 
 from pe_unified.datasets.data_sample import PEDataSample
+from pe_unified.models.logit_conv import LogitConv
 from pe_unified.models.losses import WeightedLosses
 from pe_unified.models.masks import stacked_masks
 from pe_unified.models.slice_geometry import SliceGeometry
@@ -28,6 +28,8 @@ class PESegHead(BaseModule):
         losses: configs, see :class:`~pe_unified.models.losses.WeightedLosses`.
         threshold: probability above which a pixel is called embolus.
         prior: probability that an untrained head gives every pixel; emboli are rare.
+        side_weights: of the losses of a decoder's side outputs, one for all or one for each;
+            without effect on a decoder that has none.
     """
 
     def __init__(
@@ -41,24 +43,16 @@ class PESegHead(BaseModule):
         ),
         threshold: float = 0.5,
         prior: float = 0.01,
+        side_weights: float | Sequence[float] = 1.0,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
         levels = {"in_channels": in_channels, "in_strides": in_strides}
         self.decoder = MODELS.build({"type": "pe_unified.UNetDecoder", **levels, **(decoder or {})})
-        self.conv_seg = nn.Conv2d(self.decoder.out_channels, 1, 1)
-        self.prior = prior
-        self._start_at_prior()
+        self.conv_seg = LogitConv(self.decoder.out_channels, prior=prior)
         self.losses = WeightedLosses(losses)
         self.threshold = threshold
-
-    def _start_at_prior(self) -> None:
-        self.conv_seg.reset_parameters()  # weights near 0 would keep some seeds from ever learning
-        nn.init.constant_(self.conv_seg.bias, math.log(self.prior / (1 - self.prior)))
-
-    def init_weights(self) -> None:
-        super().init_weights()
-        self._start_at_prior()
+        self.side_weights = _one_each(side_weights, getattr(self.decoder, "sides", 0))
 
     @property
     def levels_read(self) -> tuple[int, ...]:
@@ -66,7 +60,8 @@ class PESegHead(BaseModule):
 
     @property
     def loss_names(self) -> tuple[str, ...]:
-        return tuple(self.losses)
+        sides = [_of_sides(name) for name in self.losses] if self.side_weights else []
+        return (*self.losses, *sides)
 
     def forward(self, features: Sequence[Tensor], image: Tensor | None = None) -> Tensor:
         """Logits (n, 1, rows, cols) at the decoder's ``out_stride``."""
@@ -83,15 +78,26 @@ class PESegHead(BaseModule):
     ) -> dict[str, Tensor]:
         """Losses over all pixels of samples that all carry ``gt_sem_seg``.
 
+        Those of the side outputs, each with its weight, are added up under names of their own
+        (Lee et al., deeply-supervised nets, https://arxiv.org/abs/1409.5185).
+
         Args:
             features: the backbone's levels.
             samples: one per row of the batch; masks at most as large as ``image``, the rest
                 of the padded image counts as background.
             image: (n, channels, rows, cols), the network's input.
         """
-        logits = self._full_size(self(features, image), image.shape[-2:])
-        target = stacked_masks(samples, image.shape[-2:]).to(logits.device)
-        return self.losses(logits, target)
+        size = image.shape[-2:]
+        target = stacked_masks(samples, size).to(image.device)
+        if not self.side_weights:
+            return self.losses(self._full_size(self(features, image), size), target)
+        decoded, sides = self.decoder.with_sides(features, image)
+        losses = self.losses(self._full_size(self.conv_seg(decoded), size), target)
+        found = [self.losses(self._full_size(side, size), target) for side in sides]
+        for name in self.losses:
+            weighted = zip(self.side_weights, found, strict=True)
+            losses[_of_sides(name)] = sum(weight * each[name] for weight, each in weighted)
+        return losses
 
     def predict(
         self, features: Sequence[Tensor], samples: Sequence[PEDataSample], image: Tensor
@@ -115,3 +121,16 @@ class PESegHead(BaseModule):
             mask = (in_slice > self.threshold).to(torch.uint8)
             sample.set_field(PixelData(data=in_slice), "seg_prob")
             sample.set_field(PixelData(data=mask), "pred_sem_seg")
+
+
+def _one_each(weights: float | Sequence[float], sides: int) -> tuple[float, ...]:
+    """The weight of every side output."""
+    if isinstance(weights, int | float):
+        return (float(weights),) * sides
+    if sides and len(weights) != sides:
+        raise ValueError(f"side_weights: {len(weights)} for a decoder with {sides} side outputs")
+    return tuple(weights[:sides])
+
+
+def _of_sides(name: str) -> str:
+    return f"{name}_sides"

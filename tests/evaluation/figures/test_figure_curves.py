@@ -38,6 +38,14 @@ def test_precision_recall(tmp_path, texts):
 
 
 def test_froc(tmp_path, texts):
-    figures.froc_figure({"reused": lesion_table()}, tmp_path / "froc.png", resamples=20)
+    figures.froc_figure({"reused": lesion_table()}, tmp_path / "froc.png")
     assert_picture(tmp_path / "froc.png")
     assert any(text.startswith("reused: mean 1.000") for text in texts)
+
+
+def test_froc_panels_of_a_curve_and_a_point(tmp_path, texts):
+    tables = {epsilon: lesion_table() for epsilon in (0.0, 2.0)}
+    systems = {"scored": tables, "plain": tables}
+    figures.froc_panels_figure(systems, tmp_path / "froc.png", ["scored"], note="Painted data")
+    assert_picture(tmp_path / "froc.png")
+    assert {"inside (0 mm)", "within 2 mm", "scored", "plain"} <= set(texts)

@@ -1,0 +1,11 @@
+"""Sampler: slices as frequent as they are, against as many positive as others.
+
+pe-unified train ablations/seg_r50_natural --data-root data/pe
+
+Time: as pe_seg_r50, about 29 h on 2 CPU cores with bfloat16; no GPU was measured.
+Result: docs/imbalance.md, on painted data made small.
+"""
+
+_base_ = "../pe_seg_r50.py"
+
+train_dataloader = dict(sampler=dict(_delete_=True, type="SliceSampler"))

@@ -1,0 +1,31 @@
+"""AANet-3D, small, on painted studies at 2 mm: from an artery head that was trained before.
+
+pe-unified phantom raw/cadpe --layout cadpe --studies 32 --size 192 --slices 96 --structures
+pe-unified convert cadpe raw/cadpe data/volumes/cadpe
+pe-unified steps demo/volumes --data-root data/volumes/cadpe \\
+  --cfg-options structures=raw/cadpe/structures
+
+Time: not measured.
+Result: not known.
+"""
+
+settings = dict(
+    # On the CPU, weight gradients of maps of a few voxels are now and then wrong in bfloat16.
+    precision="fp32",
+    step_mm=2.0,
+    patch_size=48,
+    batch_size=2,
+    num_workers=0,
+    warmup_iters=10,
+    model=dict(network=dict(width=0.25), windows=dict(size=64, stride=48, ramp=16)),
+    default_hooks=dict(checkpoint=dict(interval=50)),
+)
+steps = [
+    dict(name="artery", config="../volumes/aanet3d_artery.py", settings=dict(max_iters=150)),
+    dict(
+        name="aanet3d",
+        config="../volumes/aanet3d.py",
+        reuse={"network.trunk": "artery", "network.artery_head": "artery"},
+        settings=dict(max_iters=400),
+    ),
+]

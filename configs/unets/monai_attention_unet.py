@@ -1,0 +1,22 @@
+"""Which pixels are embolus? A net of MONAI: any class of monai.networks.nets.
+
+pe-unified train unets/monai_attention_unet --data-root data/pe
+
+Time: not measured.
+Result: not measured.
+"""
+
+_base_ = "unet.py"
+
+model = dict(
+    backbone=dict(_delete_=True, type="NoBackbone"),
+    seg_head=dict(
+        decoder=dict(
+            _delete_=True,
+            type="MONAINet",
+            arch="AttentionUnet",
+            channels=(32, 64, 128, 256, 512),
+            strides=(2, 2, 2, 2),
+        ),
+    ),
+)

@@ -1,0 +1,24 @@
+"""Which pixels are embolus? A net of segmentation_models_pytorch: any arch, any encoder.
+
+pe-unified train unets/smp_unet_plus_plus --data-root data/pe
+
+Time: not measured.
+Result: not measured.
+"""
+
+_base_ = "unet.py"
+
+pretrained = "smp://imagenet"
+
+model = dict(
+    backbone=dict(_delete_=True, type="NoBackbone"),
+    seg_head=dict(
+        decoder=dict(
+            _delete_=True,
+            type="SMPNet",
+            arch="UnetPlusPlus",
+            encoder="resnet34",
+            pretrained=pretrained,
+        ),
+    ),
+)

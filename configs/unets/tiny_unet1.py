@@ -1,0 +1,11 @@
+"""Which pixels are embolus? A UNet of one pooling.
+
+pe-unified train unets/tiny_unet1 --data-root data/pe
+
+Time: not measured.
+Result: not measured.
+"""
+
+_base_ = "unet.py"
+
+model = dict(backbone=dict(poolings=1))

@@ -1,0 +1,11 @@
+"""Which pixels are embolus? A UNet of two poolings.
+
+pe-unified train unets/tiny_unet2 --data-root data/pe
+
+Time: not measured.
+Result: not measured.
+"""
+
+_base_ = "unet.py"
+
+model = dict(backbone=dict(poolings=2))

@@ -1,0 +1,14 @@
+"""Which pixels are embolus? X-Net, two encoder-decoders in a row (Bullock et al. 2018).
+
+pe-unified train unets/xnet --data-root data/pe
+
+Time: not measured.
+Result: not measured.
+"""
+
+_base_ = "unet.py"
+
+model = dict(
+    backbone=dict(_delete_=True, type="NoBackbone"),
+    seg_head=dict(decoder=dict(_delete_=True, type="XNet")),
+)

@@ -1,0 +1,13 @@
+"""AANet-3D without arteries, for sets that have no masks of them: emboli alone.
+
+pe-unified train volumes/aanet3d_no_artery --data-root data/cadpe
+
+Time: not measured.
+Result: not known.
+"""
+
+_base_ = "aanet3d.py"
+
+model = dict(network=dict(artery=False), artery_head=None)
+val_evaluator = [dict(type="LesionMetric", resamples=0)]
+test_evaluator = [dict(type="LesionMetric")]

@@ -1,0 +1,11 @@
+"""AANet-3D without its gate: arteries are learned beside emboli, and tell nothing.
+
+pe-unified train volumes/aanet3d_no_gate --data-root data/cadpe --cfg-options structures=STRUCTURES
+
+Time: not measured.
+Result: not known.
+"""
+
+_base_ = "aanet3d.py"
+
+model = dict(network=dict(gate=False))

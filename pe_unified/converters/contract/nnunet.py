@@ -1,0 +1,51 @@
+"""The raw layout of nnU-Net v2: names of folders and files, and what is written beside them.
+
+``DatasetXXX_Name/{imagesTr,labelsTr,imagesTs,labelsTs}``, ``dataset.json`` and
+``splits_final.json``, as nnU-Net's own documentation has them (documentation/dataset_format.md and
+manual_data_splits.md at https://github.com/MIC-DKFZ/nnUNet). ``instancesTr`` and ``instancesTs``
+hold the numbers of emboli where a set has them, and ``pe_unified.json`` the patient, the study and
+the split of each case; nnU-Net looks at neither.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pe_unified.errors import DataError
+
+DATASET, SPLITS_FINAL, CASES = "dataset.json", "splits_final.json", "pe_unified.json"
+ENDING = ".nii.gz"
+#: What nnU-Net calls the training cases, validation included, and the others.
+TRAINING, TESTING = "Tr", "Ts"
+
+
+def part_of(split: str) -> str:
+    """``Tr`` or ``Ts``, by the split of a converted set."""
+    return TESTING if split == "test" else TRAINING
+
+
+def image_path(root: Path, part: str, case: str, ending: str = ENDING) -> Path:
+    return root / f"images{part}" / f"{case}_0000{ending}"
+
+
+def label_path(root: Path, part: str, case: str, ending: str = ENDING) -> Path:
+    return root / f"labels{part}" / f"{case}{ending}"
+
+
+def instance_path(root: Path, part: str, case: str) -> Path:
+    return root / f"instances{part}" / f"{case}{ENDING}"
+
+
+def read_object(path: Path, kind: type = dict) -> Any:
+    """A JSON file that holds an object, or a list.
+
+    Raises:
+        DataError: it cannot be read, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise DataError(path, "cannot be read", "export or download it again", error) from error
+    if not isinstance(content, kind):
+        raise DataError(path, f"is no {kind.__name__} of JSON", "export or download it again")
+    return content

@@ -1,0 +1,143 @@
+"""Masks and maps of probabilities that any program has written: NIfTI, NRRD, DICOM SEG, nnU-Net."""
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from pe_unified.ct.grids import Turn, turn_of, turned_affine
+from pe_unified.ct.overlay import EvenSlices
+from pe_unified.ct.volume_files import nifti_is_placed, open_nrrd, read_nifti
+from pe_unified.errors import COPY_AGAIN, DataError
+from pe_unified.options import NIFTI, NRRD
+
+#: DICOM SEG, and what ``nnUNetv2_predict --save_probabilities`` writes.
+SEG, PROBABILITIES = (".dcm",), (".npz",)
+MASK_FILES = (*NIFTI, *NRRD, *SEG)
+
+
+@dataclass(frozen=True, eq=False)
+class MaskVolume:
+    """What a file holds, and how it lies.
+
+    Attributes:
+        array: (i, j, k), as stored.
+        affine: 4 x 4, (i, j, k, 1) to LPS mm.
+        placed: whether the file says how it lies, not only how far apart voxels are.
+    """
+
+    path: Path
+    array: np.ndarray
+    affine: np.ndarray
+    placed: bool = True
+
+    @property
+    def turn(self) -> Turn:
+        return turn_of(self.affine)
+
+    @property
+    def values(self) -> np.ndarray:
+        """A view (slices, rows, cols)."""
+        return self.turn.apply(self.array)
+
+    @property
+    def slices(self) -> EvenSlices:
+        """Where the slices lie."""
+        count, rows, cols = self.values.shape
+        affine = turned_affine(self.affine, self.turn, self.array.shape)
+        return EvenSlices((count, rows, cols), affine)
+
+
+def read_mask_volume(path: Path, scratch: Path) -> MaskVolume:
+    """Read a file by its ending.
+
+    Args:
+        path: ends as one of :data:`MASK_FILES`.
+        scratch: folder where a packed NRRD is unpacked.
+
+    Raises:
+        DataError: unreadable, cut short, not three axes, or of unknown voxel size.
+    """
+    name = path.name.lower()
+    if name.endswith(NIFTI):
+        array, affine = read_nifti(path)
+        return MaskVolume(path, array, affine, nifti_is_placed(path))
+    if name.endswith(NRRD):
+        raw, own = open_nrrd(path, scratch)
+        if own is None:
+            reason = "does not say how far apart its voxels are"
+            raise DataError(path, reason, "save it with its spacing")
+        return MaskVolume(path, raw.open(), own, raw.placed)
+    if name.endswith(SEG):
+        return MaskVolume(path, *_read_seg(path))
+    raise DataError(path, "no mask by its ending", f"save it as {' or '.join(MASK_FILES)}")
+
+
+def _read_seg(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The segments of a DICOM SEG by their numbers: (i, j, k), and the affine to LPS mm.
+
+    The volume reaches from the first to the last slice that has a frame. Where segments overlap,
+    the higher number stays.
+    """
+    import highdicom as hd  # takes a second to load, and few masks come so
+
+    try:
+        segmentation = hd.seg.segread(path)
+        if segmentation.segmentation_type == hd.seg.SegmentationTypeValues.FRACTIONAL:
+            raise DataError(path, "a fractional SEG", "save it as a binary one, or as NIfTI")
+        volume = segmentation.get_volume(combine_segments=True, skip_overlap_checks=True)
+    except DataError:
+        raise
+    except Exception as error:  # the reader lets through what a damaged file causes
+        raise DataError(path, "no readable DICOM SEG", COPY_AGAIN, error) from error
+    affine = volume.affine.astype(np.float64)
+    affine[:3, :3] = affine[:3, 2::-1]  # its axes are (slice, row, col)
+    return volume.array.transpose(2, 1, 0), affine
+
+
+def read_nnunet_probabilities(path: Path) -> np.ndarray:
+    """The probability of anything but background, as nnU-Net v2 stores it beside its mask.
+
+    The file's ``probabilities`` are (classes, z, y, x), axes in reverse order of the NIfTI, at the
+    input's own resolution; class 0 is background. Read slice by slice: never all classes at once.
+
+    Returns:
+        float32 (i, j, k) in the order of the NIfTI's axes.
+
+    Raises:
+        DataError: unreadable, or not laid out so.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("probabilities.npy") as file:
+            shape, dtype = _npy_header(file)
+            if len(shape) != 4 or shape[0] < 2 or dtype.kind != "f":
+                raise ValueError(f"probabilities of shape {shape} and type {dtype}")
+            total = np.zeros(shape[1:], np.float32)
+            plane = int(np.prod(shape[2:])) * dtype.itemsize
+            for channel in range(shape[0]):
+                for level in range(shape[1]):
+                    data = file.read(plane)
+                    if len(data) < plane:
+                        raise EOFError("cut short")
+                    if channel:
+                        total[level] += np.frombuffer(data, dtype).reshape(shape[2:])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        cure = "predict again with --save_probabilities"
+        raise DataError(path, "no probabilities of nnU-Net", cure, error) from error
+    return total.transpose(2, 1, 0)
+
+
+def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    version = np.lib.format.read_magic(file)
+    read = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    shape, columns_first, dtype = read(file)
+    if columns_first:
+        raise ValueError("stored by columns")
+    return shape, dtype

@@ -1,0 +1,23 @@
+"""One study as a volume, or patches of it, with whatever is known about it."""
+
+from mmengine.structures import BaseDataElement
+
+
+class PEVolumeSample(BaseDataElement):
+    """Labels and predictions of a volume (levels, rows, cols), or of patches of one.
+
+    A field that is absent is *unknown*: no head learns from it and no metric counts it.
+
+    Fields:
+        gt_lesion: uint8 (patches, levels, rows, cols), 1 = embolus; of a whole volume one patch.
+        gt_artery: likewise; veins are background.
+        gt_lesions: :class:`~pe_unified.datasets.volume_records.LesionMap` of a whole study, in its
+            own voxels.
+        pred_lesion, pred_artery: float32 (levels, rows, cols), probabilities.
+        pred_marks: float64 (marks, 4): level, row and column on the grid, and probability.
+
+    Meta information:
+        patient_id, group, study_uid, img_path (of the folder of slices);
+        grid: :class:`~pe_unified.ct.volume_grid.VolumeGrid`, where a whole volume lies;
+        starts: of patches, the first voxel of each before it was turned, (patches, 3).
+    """

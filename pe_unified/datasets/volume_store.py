@@ -1,0 +1,155 @@
+"""Volumes on an even grid over the lungs, kept on disk: a patch reads only what it shows.
+
+Resampling a study takes seconds, a patch of it milliseconds. A folder holds two arrays per study,
+made when the study is first asked for: ``<patient>-<key>.hu.npy``, int16 Hounsfield units, and
+``<patient>-<key>.labels.npy``, uint8, of which a bit stands for embolus and one for artery. Keys
+change with anything that the array depends on. All may be removed at any time.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pe_unified.ct.lung_crop import lung_grid
+from pe_unified.ct.structures import ARTERIES, read_structures
+from pe_unified.ct.volume_grid import VolumeGrid, levels_of
+from pe_unified.datasets.volume_records import VolumeRecord
+from pe_unified.errors import DataError
+from pe_unified.files import appearing
+from pe_unified.options import NIFTI
+
+#: Bits of the labels.
+EMBOLUS, ARTERY = 1, 2
+#: Changes when the same study gives other arrays.
+_VERSION = 1
+_KEY_LENGTH = 16
+#: A voxel carries a label from this share on.
+_HALF = 0.5
+
+
+@dataclass(frozen=True)
+class VolumeStore:
+    """Arrays of the studies of a set, by study.
+
+    Attributes:
+        folder: where they are kept.
+        step_mm: of the grid.
+        structures: folder with masks of arteries, one folder or label map per patient or study;
+            None where there are none.
+    """
+
+    folder: Path
+    step_mm: float
+    structures: Path | None = None
+
+    def grid(self, record: VolumeRecord) -> VolumeGrid:
+        """The grid over the lungs of a study."""
+        shares = [each["lung_share"] or 0.0 for each in record.slices]
+        return lung_grid(record.study(), record.slices[0]["lung_box"], shares, self.step_mm)
+
+    def hu(self, record: VolumeRecord) -> np.ndarray:
+        """int16 (levels, rows, cols), Hounsfield units, read as it is indexed."""
+        digest = record.digest_of_images()
+        digest.update(repr((_VERSION, self.step_mm)).encode())
+
+        def levels(grid: VolumeGrid) -> Iterator[np.ndarray]:
+            for level in levels_of(record.study().slice_hu, grid):
+                yield np.rint(level).astype(np.int16)
+
+        return self._stored(record, digest.hexdigest(), "hu", np.int16, levels)
+
+    def labels(self, record: VolumeRecord) -> np.ndarray:
+        """uint8 (levels, rows, cols), likewise: :data:`EMBOLUS` and :data:`ARTERY`, added up.
+
+        Raises:
+            DataError: masks of arteries that are not of this study.
+        """
+        found = self.structures_of(record)
+        digest = record.digest_of_images()
+        masks = [each["masks"] for each in record.slices]
+        places = [(each["position_mm"], each["orientation"]) for each in record.slices]
+        laid_over = [_told(found), places] if found else None
+        digest.update(repr((_VERSION, self.step_mm, masks, laid_over)).encode())
+
+        def levels(grid: VolumeGrid) -> Iterator[np.ndarray]:
+            emboli = dict(record.masks()) if record.masks_known else {}
+            nothing = np.zeros(record.study().shape[1:], dtype=np.uint8)
+            arteries = self._arteries(record, found) if found else None
+            of_emboli = levels_of(lambda index: emboli.get(index, nothing) > 0, grid)
+            of_arteries = levels_of(arteries or (lambda index: nothing), grid)
+            for embolus, artery in zip(of_emboli, of_arteries, strict=True):
+                yield (EMBOLUS * (embolus >= _HALF) + ARTERY * (artery >= _HALF)).astype(np.uint8)
+
+        return self._stored(record, digest.hexdigest(), "labels", np.uint8, levels)
+
+    def structures_of(self, record: VolumeRecord) -> Path | None:
+        """Where the masks of a study's structures lie; None where there are none."""
+        if self.structures is None:
+            return None
+        for name in (record.folder.name, record.patient_id, record.study_uid):
+            places = [self.structures / f"{name}{ending}" for ending in ("", *NIFTI)]
+            for place in places if name else ():
+                if place.exists():
+                    return place
+        return None
+
+    @staticmethod
+    def _arteries(record: VolumeRecord, place: Path) -> Callable[[int], np.ndarray]:
+        """Slice index to the mask of the arteries, bool (rows, cols)."""
+        study = record.study()
+        if not study.placed:
+            cure = "convert the set again, with this version"
+            raise DataError(record.folder, "the set does not say where its slices lie", cure)
+        masks = read_structures(place, study).masks
+        arteries = [masks[name] for name in ARTERIES if name in masks]
+        if not arteries:
+            reason = f"holds none of {', '.join(ARTERIES)}"
+            raise DataError(place, reason, "give masks of arteries, or leave the folder out")
+
+        def level(index: int) -> np.ndarray:
+            found = np.zeros(study.shape[1:], dtype=bool)
+            for mask in arteries:
+                first, row, col = mask.start
+                if first <= index < mask.stop[0]:
+                    own = mask.mask[index - first]
+                    found[row : row + own.shape[0], col : col + own.shape[1]] |= own
+            return found
+
+        return level
+
+    def _stored(
+        self,
+        record: VolumeRecord,
+        digest: str,
+        kind: str,
+        dtype: type,
+        levels: Callable[[VolumeGrid], Iterator[np.ndarray]],
+    ) -> np.ndarray:
+        """The array of a key, made where it is not there or is damaged."""
+        path = self.folder / f"{record.folder.name}-{digest[:_KEY_LENGTH]}.{kind}.npy"
+        try:
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        except (FileNotFoundError, NotADirectoryError, ValueError, EOFError):
+            grid = self.grid(record)
+        try:
+            with appearing(path) as partial:
+                whole = np.lib.format.open_memmap(partial, "w+", dtype, grid.shape)
+                for index, level in enumerate(levels(grid)):
+                    whole[index] = level
+                whole.flush()
+                del whole
+        except DataError:
+            raise
+        except OSError as error:
+            cure = "give the data set a folder to keep volumes in, store=FOLDER, with room in it"
+            raise DataError(self.folder, "volumes cannot be kept there", cure, error) from error
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _told(place: Path) -> list[tuple[str, int, int]]:
+    """What files of structures are, without reading them."""
+    files = sorted(place.iterdir()) if place.is_dir() else [place]
+    stats = [(file.name, file.stat()) for file in files if file.is_file()]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]

@@ -1,0 +1,87 @@
+"""Intervals as the percentiles of the bootstrap, which published FROC curves mostly have.
+
+Cases, or groups of them, are drawn with replacement. With few cases these intervals are too narrow
+(docs/intervals.md); those of :mod:`~pe_unified.evaluation.intervals` hold better.
+"""
+
+import numpy as np
+
+from pe_unified.evaluation.intervals import (
+    LEVEL,
+    Difference,
+    Estimate,
+    FloatArray,
+    Statistic,
+)
+from pe_unified.evaluation.tables import IntArray
+
+#: Draws.
+DRAWS = 1000
+#: Patients, or groups of them, below which these intervals are plainly too narrow.
+FEW = 20
+
+
+def drawn_weights(units: int | IntArray, draws: int = DRAWS, seed: int = 0) -> FloatArray:
+    """How often each patient is drawn, whole groups at a time: (draws, patients).
+
+    Args:
+        units: the number of patients; or int64 (patients,), the group of each, from 0.
+    """
+    group = np.arange(units) if isinstance(units, int) else units
+    groups = int(group.max(initial=-1)) + 1
+    rng = np.random.default_rng(seed)
+    times = rng.multinomial(groups, np.full(groups, 1 / groups), draws)
+    return times[:, group].astype(np.float64)
+
+
+def estimate(
+    statistic: Statistic,
+    patients: int | IntArray,
+    resamples: int = DRAWS,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> dict[str, Estimate]:
+    """As :func:`pe_unified.evaluation.intervals.estimate`; draws without a value have no part."""
+    found = {}
+    weights = drawn_weights(patients, resamples, seed)
+    drawn = statistic(weights)
+    for name, value in statistic(np.ones((1, weights.shape[1]))).items():
+        low, high = _ends(drawn[name], level)
+        found[name] = Estimate(float(value[0]), low, high)
+    return found
+
+
+def paired_difference(
+    first: Statistic,
+    second: Statistic,
+    patients: int | IntArray,
+    resamples: int = DRAWS,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> dict[str, Difference]:
+    """As :func:`pe_unified.evaluation.intervals.paired_difference`; both arms have the same draws.
+
+    p is twice the smaller share of draws on one side of zero, the value found counted among them
+    (Davison and Hinkley 1997, section 4.2), so that it is never 0.
+    """
+    weights = drawn_weights(patients, resamples, seed)
+    ones = np.ones((1, weights.shape[1]))
+    drawn, values = (first(weights), second(weights)), (first(ones), second(ones))
+    found = {}
+    for name in values[0].keys() & values[1].keys():
+        differences = drawn[1][name] - drawn[0][name]
+        defined = differences[~np.isnan(differences)]
+        fewer = min((defined <= 0).sum(), (defined >= 0).sum())
+        tail = (1 + fewer) / (1 + len(defined)) if len(defined) else np.nan
+        low, high = _ends(differences, level)
+        value = float(values[1][name][0] - values[0][name][0])
+        found[name] = Difference(value, low, high, float(min(1.0, 2 * tail)))
+    return {name: found[name] for name in values[0] if name in found}
+
+
+def _ends(drawn: FloatArray, level: float) -> tuple[float, float]:
+    defined = drawn[~np.isnan(drawn)]
+    if not len(defined):
+        return float("nan"), float("nan")
+    low, high = np.percentile(defined, [50 * (1 - level), 50 * (1 + level)])
+    return float(low), float(high)

@@ -1,0 +1,193 @@
+"""Which files of two folders belong to one case."""
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pe_unified.ct.headers import natural_key
+from pe_unified.ct.mask_volumes import MASK_FILES, PROBABILITIES
+from pe_unified.errors import DataError
+from pe_unified.evaluation.marks import FileMarks, read_marks
+
+#: What names of files have behind the name of the case: the channel of nnU-Net, the reference of
+#: CAD-PE, and common words.
+_BEHIND = re.compile(
+    r"(_0000|RefStd|[-_.](mask|seg|segmentation|label|labels|prob|probs|pred|prediction))$", re.I
+)
+#: The mask in a folder that is a case by itself, as ``pe-unified batch`` writes it; first is best.
+_IN_A_FOLDER = ("mask.nii.gz", "mask.seg.dcm")
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """What a system says of one case; without any of them an empty mask.
+
+    Attributes:
+        mask: a mask or a map of probabilities.
+        probabilities: of nnU-Net, beside its mask or alone.
+        marks: of a file of marks.
+    """
+
+    mask: Path | None = None
+    probabilities: Path | None = None
+    marks: FileMarks | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """All that one system predicts.
+
+    Attributes:
+        predicted: by the name of the case.
+        nothing: what an empty answer of this system is.
+    """
+
+    name: str
+    predicted: Mapping[str, Predicted]
+    nothing: Predicted
+
+
+def case_name(path: Path) -> str:
+    """The name of the case of a file: without its ending; of a mask in a folder of its own, the
+    folder's name."""
+    if path.name in _IN_A_FOLDER:
+        return path.parent.name
+    lowered = path.name.lower()
+    endings = [end for end in (*MASK_FILES, *PROBABILITIES) if lowered.endswith(end)]
+    return path.name[: -len(max(endings, key=len))] if endings else path.stem
+
+
+def plain_name(name: str) -> str:
+    """A name without what is often put behind it, and without zeros in front of a number."""
+    while (shorter := _BEHIND.sub("", name)) not in (name, ""):
+        name = shorter
+    return name.lstrip("0") or name if name.isdigit() else name
+
+
+def find_files(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
+    """The files of a folder by the name of their case, in natural order.
+
+    Raises:
+        DataError: two files of one name.
+    """
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(folder.iterdir(), key=lambda each: natural_key(each.name)):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            inside = [path / name for name in _IN_A_FOLDER if name.endswith(tuple(endings))]
+            found[path.name] += [each for each in inside if each.is_file()][:1]
+        elif path.name.lower().endswith(tuple(endings)):
+            found[case_name(path)].append(path)
+    for name, paths in found.items():
+        if len(paths) > 1:
+            reason = f"two files of case {name}: {', '.join(path.name for path in paths)}"
+            raise DataError(folder, reason, "keep one of them")
+    return {name: paths[0] for name, paths in found.items() if paths}
+
+
+def find_references(folder: Path) -> dict[str, Path]:
+    """The reference masks of a folder by the name of their case.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not folder.is_dir():
+        raise DataError(folder, "no folder", "give the folder of the reference masks")
+    found = find_files(folder, MASK_FILES)
+    if not found:
+        raise DataError(folder, f"no file ends in {', '.join(MASK_FILES)}", "check the path")
+    return found
+
+
+def find_system(
+    path: Path, cases: Iterable[str], marks: Path | None, unit: str | None, pairs: Path | None
+) -> System:
+    """What a system predicts of the cases of a reference.
+
+    Args:
+        path: its folder; or its file of marks.
+        cases: names of the cases.
+        marks: a file or a folder of marks, in place of those made of masks.
+        unit: of their coordinates.
+        pairs: a CSV ``case,prediction`` where names do not tell; else names are compared, then
+            names without what is often put behind them.
+
+    Raises:
+        DataError: nothing there, or names that do not tell.
+    """
+    cases = list(cases)
+    table = _read_pairs(pairs) if pairs else None
+    name = path.stem if path.is_file() else path.resolve().name
+    if path.is_file():
+        path, marks = path.parent, path
+        masks: dict[str, Path] = {}
+        probabilities: dict[str, Path] = {}
+    elif path.is_dir():
+        masks = find_files(path, MASK_FILES)
+        probabilities = find_files(path, PROBABILITIES)
+        if not masks and not probabilities and marks is None:
+            endings = ", ".join((*MASK_FILES, *PROBABILITIES))
+            raise DataError(path, f"no file ends in {endings}", "check the path")
+    else:
+        raise DataError(path, "no such file or folder", "check the path")
+    own_marks = read_marks(marks, unit) if marks else {}
+    found: dict[str, dict] = defaultdict(dict)
+    for kind, named in (("mask", masks), ("probabilities", probabilities), ("marks", own_marks)):
+        for case, own in _matched(cases, named, path, table).items():
+            found[case][kind] = named[own]
+    if not found:
+        reason = f"none of its names is one of the {len(cases)} cases of the reference"
+        raise DataError(marks or path, reason, "pair them by --pairs FILE.csv (case,prediction)")
+    no_marks = None
+    if marks is not None:
+        no_marks = FileMarks.none(scored=any(each.scored for each in own_marks.values()))
+        if marks.is_file():  # which names no scan without marks
+            for case in cases:
+                found[case].setdefault("marks", no_marks)
+    masked = bool(masks or probabilities)
+    predicted = {
+        case: Predicted(**kinds)
+        for case, kinds in found.items()
+        if not masked or "mask" in kinds or "probabilities" in kinds
+    }
+    return System(name, predicted, Predicted(marks=None if masked else no_marks))
+
+
+def _matched(
+    cases: Sequence[str], named: Mapping[str, object], where: Path, pairs: Mapping[str, str] | None
+) -> dict[str, str]:
+    """Case to the name of what belongs to it."""
+    if pairs is not None:
+        return {case: pairs[case] for case in cases if pairs.get(case) in named}
+    exact = {case: case for case in cases if case in named}
+    rest: dict[str, list[str]] = defaultdict(list)
+    for name in named:
+        if name not in exact:
+            rest[plain_name(name)].append(name)
+    open_cases: dict[str, list[str]] = defaultdict(list)
+    for case in cases:
+        if case not in exact:
+            open_cases[plain_name(case)].append(case)
+    for plain, own in open_cases.items():
+        if plain in rest and len(own) + len(rest[plain]) > 2:
+            names = ", ".join([*own, *rest[plain]])
+            raise DataError(where, f"names that do not tell: {names}", "pair them by --pairs")
+    return exact | {own[0]: rest[plain][0] for plain, own in open_cases.items() if plain in rest}
+
+
+def _read_pairs(path: Path) -> dict[str, str]:
+    """Case to prediction, both without folder and ending."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return {
+            case_name(Path(row["case"].strip())): case_name(Path(row["prediction"].strip()))
+            for row in rows
+        }
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, AttributeError) as error:
+        cure = "write a header case,prediction and a line for every case"
+        raise DataError(path, "no table of pairs", cure, error) from error

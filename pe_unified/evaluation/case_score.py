@@ -1,0 +1,141 @@
+"""One case of a reference, compared with what systems predict of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pe_unified.ct.mask_volumes import read_mask_volume
+from pe_unified.ct.overlay import EvenSlices
+from pe_unified.ct.temporary_folder import scratch_folder
+from pe_unified.evaluation.case_files import Predicted
+from pe_unified.evaluation.components import Lesions, find_lesions
+from pe_unified.evaluation.froc import mark_distances
+from pe_unified.evaluation.intervals import FloatArray
+from pe_unified.evaluation.prediction import read_prediction, whole_numbers
+from pe_unified.evaluation.rules import Rules
+from pe_unified.evaluation.surfaces import SurfaceAgreement, surface_agreement
+
+
+@dataclass(frozen=True, eq=False)
+class MaskScore:
+    """A predicted mask against the reference.
+
+    Attributes:
+        intersection, predicted, reference: voxels.
+        voxel_ml: volume of one.
+        found: bool (counted lesions,), whether a predicted voxel lies in it.
+        false: predicted components that share no voxel with any lesion.
+        components: predicted ones.
+    """
+
+    intersection: int
+    predicted: int
+    reference: int
+    voxel_ml: float
+    surface: SurfaceAgreement
+    found: NDArray[np.bool_]
+    false: int
+    components: int
+
+    @property
+    def dice(self) -> float:
+        """NaN where both are empty, 0 where one is."""
+        total = self.predicted + self.reference
+        return 2 * self.intersection / total if total else float("nan")
+
+    @property
+    def volume_error_ml(self) -> float:
+        """Predicted minus reference."""
+        return (self.predicted - self.reference) * self.voxel_ml
+
+
+@dataclass(frozen=True, eq=False)
+class CaseScore:
+    """What a system gives for one case.
+
+    Attributes:
+        volumes_mm3: float64 (lesions,), of the reference, small ones included.
+        counted: bool (lesions,), not too small.
+        confidences: float64 (marks,).
+        distances_mm: float64 (marks, lesions).
+        scored: confidences are known, not 1 for every mark.
+        mask: None where a system gives marks alone.
+        outside: marks beyond the scan.
+        notes: in words, what had to be done to read it.
+    """
+
+    case: str
+    volumes_mm3: FloatArray
+    counted: NDArray[np.bool_]
+    confidences: FloatArray
+    distances_mm: FloatArray
+    scored: bool
+    mask: MaskScore | None
+    outside: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def score_case(
+    case: str, reference: Path, predictions: Sequence[Predicted], rules: Rules
+) -> list[CaseScore]:
+    """Compare what several systems predict of a case with its reference.
+
+    Raises:
+        DataError: a file cannot be read or laid over the reference; names it.
+    """
+    with scratch_folder() as scratch:
+        truth = read_mask_volume(reference, scratch)
+        slices = truth.slices
+        lesions = find_lesions(
+            whole_numbers(truth), slices.voxel_mm3, rules.connectivity, rules.instances
+        )
+        counted = lesions.volumes_mm3 >= rules.smallest_mm3
+        scores = []
+        for predicted in predictions:
+            found = read_prediction(predicted, truth, scratch, rules)
+            own = found.marks.points - lesions.start
+            scores.append(
+                CaseScore(
+                    case,
+                    lesions.volumes_mm3,
+                    counted,
+                    found.marks.confidences,
+                    mark_distances(own, lesions.labels, slices.spacing_mm),
+                    found.scored,
+                    _mask_score(found.components, lesions, counted, slices, rules)
+                    if found.components is not None
+                    else None,
+                    found.outside,
+                    tuple(found.notes),
+                )
+            )
+        return scores
+
+
+def _mask_score(
+    components: Lesions,
+    lesions: Lesions,
+    counted: NDArray[np.bool_],
+    slices: EvenSlices,
+    rules: Rules,
+) -> MaskScore:
+    points = lesions.points()
+    hit = components.at(points)
+    touched = np.zeros(len(components) + 1, dtype=bool)
+    touched[hit] = True
+    found = np.zeros(len(lesions) + 1, dtype=bool)
+    found[lesions.at(points[hit > 0])] = True
+    surfaces = components.surface(), lesions.surface()
+    return MaskScore(
+        intersection=int((hit > 0).sum()),
+        predicted=int(components.voxels.sum()),
+        reference=int(lesions.voxels.sum()),
+        voxel_ml=slices.voxel_mm3 / 1000,
+        surface=surface_agreement(*surfaces, slices.spacing_mm, rules.tolerance_mm),
+        found=found[1:][counted],
+        false=int((~touched[1:]).sum()),
+        components=len(components),
+    )

@@ -1,0 +1,187 @@
+"""Whole folders of predictions against a folder of references."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pe_unified.errors import DataError, UserError
+from pe_unified.evaluation import bootstrap, intervals
+from pe_unified.evaluation.case_files import Predicted, System
+from pe_unified.evaluation.case_score import CaseScore, score_case
+from pe_unified.evaluation.case_table import metrics_of
+from pe_unified.evaluation.intervals import Difference, Estimate
+from pe_unified.evaluation.rules import Rules
+from pe_unified.evaluation.tables import index_patients
+from pe_unified.progress import track
+from pe_unified.workers import in_order, open_executor
+
+#: What becomes of a case that a system says nothing of.
+MISSING = ("refuse", "empty", "leave-out")
+#: How intervals are made.
+INTERVALS = {"bootstrap": bootstrap, "jackknife": intervals}
+_PRELOAD = ("pe_unified.evaluation.case_score",)
+#: More marks than this share outside their scans: the coordinates are something else.
+_MOST_OUTSIDE = 0.5
+#: Names of cases in a message.
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class SystemResult:
+    """What one system gives.
+
+    Attributes:
+        scores: by rising name of the case.
+        missing: cases that it says nothing of, scored as empty.
+        metrics: with intervals over cases.
+    """
+
+    name: str
+    scores: Sequence[CaseScore]
+    missing: Sequence[str]
+    metrics: Mapping[str, Estimate]
+
+    @property
+    def scored(self) -> bool:
+        """Marks have confidences, so that there is a curve."""
+        return any(score.scored for score in self.scores)
+
+
+@dataclass(frozen=True)
+class FolderResult:
+    """What one system gives, or two.
+
+    Attributes:
+        left_out: cases without a prediction that were not scored.
+        damaged: cases of which a file cannot be used, with the error; not scored, for no system.
+        differences: second system minus first; empty with one.
+        groups: case to group, as given.
+        units: cases, or groups of them, that intervals rest on.
+        by: how these were made.
+    """
+
+    rules: Rules
+    systems: Sequence[SystemResult]
+    left_out: Sequence[str]
+    damaged: Mapping[str, DataError]
+    differences: Mapping[str, Difference] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
+    units: int = 0
+    by: str = "bootstrap"
+
+
+def evaluate_folders(
+    references: Mapping[str, Path],
+    systems: Sequence[System],
+    rules: Rules,
+    missing: str = "refuse",
+    groups: Mapping[str, str] | None = None,
+    workers: int = 1,
+    by: str = "bootstrap",
+) -> FolderResult:
+    """Score one system, or two on the same cases.
+
+    Args:
+        references: file of each case.
+        missing: one of :data:`MISSING`.
+        groups: case to group; intervals rest on groups.
+        workers: processes.
+        by: one of :data:`INTERVALS`.
+
+    Raises:
+        UserError: a prediction is missing, no case can be scored, or most marks lie outside.
+    """
+    groups = groups or {}
+    absent = {s.name: [case for case in references if case not in s.predicted] for s in systems}
+    if missing == "refuse":
+        _refuse_missing(absent, len(references))
+    left_out: set[str] = set()
+    if missing == "leave-out":
+        left_out = {case for cases in absent.values() for case in cases}
+    cases = sorted(case for case in references if case not in left_out)
+    tasks = [
+        (case, references[case], [s.predicted.get(case, s.nothing) for s in systems], rules)
+        for case in cases
+    ]
+    scores: dict[str, list[CaseScore]] = {}
+    damaged: dict[str, DataError] = {}
+    with open_executor(min(workers, len(tasks)), preload=_PRELOAD) as (executor, slots):
+        answers = in_order(executor, slots, _score, tasks)
+        for case, answer in zip(cases, track(answers, "scoring cases", len(tasks)), strict=True):
+            if isinstance(answer, DataError):
+                damaged[case] = answer
+            else:
+                scores[case] = answer
+    if not scores:
+        first = next(iter(damaged.values()), None)
+        raise first or UserError("no case is left to score; see --missing")
+    units = index_patients(groups.get(case, case) for case in scores)[1]
+    results, statistics = [], []
+    for number, system in enumerate(systems):
+        own = [scores[case][number] for case in scores]
+        _refuse_outside(system.name, own)
+        statistics.append(metrics_of(own, rules, groups))
+        empty = [] if missing == "leave-out" else [c for c in absent[system.name] if c in scores]
+        metrics = INTERVALS[by].estimate(statistics[-1], units)
+        results.append(SystemResult(system.name, own, empty, metrics))
+    count = len(set(units.tolist()))
+    differences = {}
+    if len(statistics) > 1 and count > 1:
+        differences = INTERVALS[by].paired_difference(*statistics, units)
+    return FolderResult(rules, results, sorted(left_out), damaged, differences, groups, count, by)
+
+
+def _score(
+    case: str, reference: Path, predictions: Sequence[Predicted], rules: Rules
+) -> list[CaseScore] | DataError:
+    """In a worker: what is wrong with a file is an answer."""
+    try:
+        return score_case(case, reference, predictions, rules)
+    except DataError as error:
+        return error
+
+
+def _refuse_missing(absent: Mapping[str, Sequence[str]], count: int) -> None:
+    for name, cases in absent.items():
+        if cases:
+            shown = ", ".join(cases[:_SHOWN]) + (", ..." if len(cases) > _SHOWN else "")
+            raise UserError(
+                f"{name}: no prediction for {len(cases)} of {count} cases ({shown}); put them "
+                "there, or say what they are: --missing empty (nothing was found there) or "
+                "--missing leave-out (not scored)"
+            )
+
+
+def _refuse_outside(name: str, scores: Sequence[CaseScore]) -> None:
+    marks = sum(len(score.confidences) for score in scores)
+    outside = sum(score.outside for score in scores)
+    if outside > _MOST_OUTSIDE * marks:
+        raise UserError(
+            f"{name}: {outside} of {marks} marks lie outside their scans; say what their "
+            "coordinates are: --mark-unit lps (mm) or --mark-unit pixel"
+        )
+
+
+def read_groups(path: Path, cases: Mapping[str, Path]) -> dict[str, str]:
+    """Case to group: a CSV ``case,group``, or a JSON object as converters take it.
+
+    Raises:
+        DataError: unreadable, or names a case that is not there.
+    """
+    try:
+        if path.suffix.lower() == ".json":
+            found = json.loads(path.read_text(encoding="utf-8-sig"))
+            groups = {str(case): str(group) for case, group in found.items()}
+        else:
+            with open(path, encoding="utf-8-sig", newline="") as file:
+                groups = {row["case"].strip(): row["group"].strip() for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, AttributeError, csv.Error) as error:
+        cure = "write a header case,group and a line for every case"
+        raise DataError(path, "no table of groups", cure, error) from error
+    unknown = sorted(groups.keys() - cases.keys())
+    if unknown:
+        reason = f"names {', '.join(unknown[:_SHOWN])}, no case of the reference"
+        raise DataError(path, reason, "name cases as the files of the reference, without endings")
+    return groups

@@ -1,0 +1,179 @@
+"""A prediction of any kind on the grid of its reference: components, and marks."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pe_unified.ct.mask_volumes import (
+    MaskVolume,
+    read_mask_volume,
+    read_nnunet_probabilities,
+)
+from pe_unified.ct.overlay import EvenSlices, nearest_voxels, same_grid
+from pe_unified.errors import DataError
+from pe_unified.evaluation.case_files import Predicted
+from pe_unified.evaluation.components import Lesions, find_lesions
+from pe_unified.evaluation.marks import Marks, marks_of
+from pe_unified.evaluation.rules import Rules
+
+#: Grids of as many voxels whose spacings differ by more are not one scan's: a header was lost.
+_SAME_SPACING = 0.01
+#: Of a mask beside probabilities of nnU-Net, so much at least has a probability of a half.
+_AGREES, _HALF = 0.99, 0.499
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What is predicted of one case.
+
+    Attributes:
+        components: of the mask; None where there are marks alone.
+        scored: confidences of marks are known.
+        outside: marks beyond the scan.
+        notes: what had to be done to lay it over the reference.
+    """
+
+    components: Lesions | None
+    marks: Marks
+    scored: bool = False
+    outside: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+def read_prediction(
+    predicted: Predicted, truth: MaskVolume, scratch: Path, rules: Rules
+) -> Prediction:
+    """Read a prediction and lay it over its reference.
+
+    Raises:
+        DataError: unreadable, or does not lie over the reference.
+    """
+    slices = truth.slices
+    notes: list[str] = []
+
+    def components_of(mask: NDArray) -> Lesions:
+        return find_lesions(mask, slices.voxel_mm3, rules.connectivity)
+
+    mask, probability = None, None
+    own = read_mask_volume(predicted.mask, scratch) if predicted.mask else None
+    if own is not None:
+        values = _laid_over(own, truth, rules.by_index, notes)
+        if is_probability(own):
+            probability = values
+        else:
+            mask = values
+    if predicted.probabilities is not None:
+        array = read_nnunet_probabilities(predicted.probabilities)
+        beside = own or truth
+        if array.shape != beside.array.shape:
+            reason = f"probabilities of {array.shape} voxels, {beside.path.name} has others"
+            raise DataError(predicted.probabilities, reason, "put the mask of nnU-Net beside them")
+        as_mask = MaskVolume(predicted.probabilities, array, beside.affine, beside.placed)
+        if mask is not None:
+            _require_agreement(as_mask, own)
+        probability = _laid_over(as_mask, truth, rules.by_index, notes if own is None else [])
+    parts_are_mask = mask is None and rules.mark_threshold == rules.threshold
+    if mask is None and probability is not None:
+        mask = probability >= rules.threshold
+    components = None
+    if mask is not None:
+        components = components_of(mask)
+    elif predicted.marks is None:
+        components = components_of(np.zeros((1, 1, 1), dtype=bool))
+    if predicted.marks is not None:
+        marks = predicted.marks.on(slices, truth.affine)
+        outside = _outside(marks, slices)
+        if outside:
+            notes.append(f"{outside} of {len(marks)} marks lie outside the scan")
+        return Prediction(components, marks, predicted.marks.scored, outside, notes)
+    if probability is None:
+        assert components is not None
+        return Prediction(components, marks_of(components, slices.spacing_mm), notes=notes)
+    parts = components
+    if parts is None or not parts_are_mask:
+        parts = components_of(probability >= rules.mark_threshold)
+    box = tuple(slice(a, a + n) for a, n in zip(parts.start, parts.labels.shape, strict=True))
+    marks = marks_of(parts, slices.spacing_mm, probability[box])
+    return Prediction(components, marks, scored=True, notes=notes)
+
+
+def is_probability(volume: MaskVolume) -> bool:
+    """Whether a file holds fractions: a map of probabilities.
+
+    Raises:
+        DataError: fractions beyond 0 and 1.
+    """
+    array = volume.array
+    if array.dtype.kind != "f" or all((level == np.rint(level)).all() for level in volume.values):
+        return False
+    if not (array.min() >= 0 and array.max() <= 1):
+        reason = f"neither labels nor probabilities: from {array.min():.4g} to {array.max():.4g}"
+        raise DataError(volume.path, reason, "save labels, or probabilities from 0 to 1")
+    return True
+
+
+def whole_numbers(volume: MaskVolume) -> NDArray:
+    """The labels of a reference (slices, rows, cols).
+
+    Raises:
+        DataError: they are no whole numbers, or below 0.
+    """
+    values = volume.values
+    if values.dtype.kind == "f":
+        if not all((level == np.rint(level)).all() for level in values):
+            reason = "a reference with fractions"
+            raise DataError(volume.path, reason, "save labels; were the folders exchanged?")
+        values = np.rint(values).astype(np.int32)
+    if values.size and values.min() < 0:
+        raise DataError(volume.path, "negative labels", "save 0 for background")
+    return values
+
+
+def _laid_over(volume: MaskVolume, truth: MaskVolume, by_index: bool, notes: list[str]) -> NDArray:
+    """Values (slices, rows, cols) on the grid of a reference; what was done goes to ``notes``."""
+    slices, own = truth.slices, volume.slices
+    alike = volume.array.shape == truth.array.shape
+    if by_index and alike:
+        return truth.turn.apply(volume.array)
+    if not (volume.placed and truth.placed):
+        if not alike:
+            reason = f"{volume.array.shape} voxels that no header places on {truth.array.shape}"
+            raise DataError(volume.path, reason, "save it with the header of the scan")
+        notes.append("paired by index: a header does not say how it lies")
+        return truth.turn.apply(volume.array)
+    if same_grid(slices, own.shape, own.affine):
+        return volume.values
+    ours, theirs = np.array(slices.spacing_mm), np.array(own.spacing_mm)
+    if own.shape == slices.shape and (np.abs(theirs / ours - 1) > _SAME_SPACING).any():
+        reason = (
+            f"as many voxels as the reference, and {_mm(theirs)} mm between them, not {_mm(ours)}"
+        )
+        cure = "save it with the header of the scan, or give --by-index if voxels belong together"
+        raise DataError(volume.path, reason, cure)
+    found = nearest_voxels(volume.values, own.affine, slices)
+    if not found.any() and volume.array.any():
+        raise DataError(volume.path, "does not overlap the reference", "check which case it is of")
+    shape = " x ".join(map(str, own.shape))
+    notes.append(f"nearest voxels of another grid, {shape} of {_mm(theirs)} mm")
+    return found
+
+
+def _mm(spacing: NDArray) -> str:
+    return " x ".join(f"{each:.3g}" for each in spacing)
+
+
+def _require_agreement(probabilities: MaskVolume, mask: MaskVolume | None) -> None:
+    """Refuse probabilities that lie otherwise than the mask beside them."""
+    assert mask is not None
+    where = mask.array != 0
+    likely = probabilities.array[where] >= _HALF
+    if len(likely) and likely.mean() < _AGREES:
+        reason = f"only {likely.mean():.0%} of {mask.path.name} has a probability of a half"
+        raise DataError(probabilities.path, reason, "put the mask of the same run beside it")
+
+
+def _outside(marks: Marks, slices: EvenSlices) -> int:
+    last = np.array(slices.shape) - 0.5
+    return int(((marks.points < -0.5) | (marks.points > last)).any(axis=1).sum())

@@ -1,0 +1,67 @@
+"""The rules of an evaluation of masks and marks; they move a result more than a network does."""
+
+from dataclasses import dataclass
+
+from pe_unified.evaluation.froc import EPSILONS_MM, FALSE_POSITIVE_RATES
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What counts as what. All of it is printed with the result.
+
+    Attributes:
+        connectivity: 6, 18 or 26, of the components of masks.
+        instances: the numbers of the reference are its lesions, in however many parts they lie.
+        smallest_mm3: smaller lesions of the reference are not counted: missing them costs nothing,
+            and what lies on them alone is neither true nor false.
+        epsilons_mm: a mark so near to a lesion finds it.
+        rates: false positives per scan at which sensitivity is reported.
+        threshold: probabilities from here on are mask.
+        mark_threshold: components of probabilities from here on are marks.
+        tolerance_mm: of NSD.
+        by_index: masks of the reference's shape are laid on it voxel by voxel, whatever their
+            headers say.
+    """
+
+    connectivity: int = 26
+    instances: bool = False
+    smallest_mm3: float = 10.0
+    epsilons_mm: tuple[float, ...] = EPSILONS_MM
+    rates: tuple[float, ...] = FALSE_POSITIVE_RATES
+    threshold: float = 0.5
+    mark_threshold: float = 0.5
+    tolerance_mm: float = 1.0
+    by_index: bool = False
+
+    def in_words(self) -> list[str]:
+        """Each rule as a sentence."""
+        lesion = (
+            "every number of the reference, in however many parts it lies"
+            if self.instances
+            else f"a {self.connectivity}-connected part of the reference"
+        )
+        near = ", ".join(f"{each:g}" for each in self.epsilons_mm)
+        return [
+            f"A lesion is {lesion}.",
+            f"Lesions smaller than {self.smallest_mm3:g} mm3 are not counted; marks and components "
+            "on them alone are neither true nor false.",
+            f"A mark finds every lesion within epsilon ({near} mm): 0 inside a voxel, else the way "
+            "to the nearest face of a voxel of the lesion. A mark near no lesion is false; a "
+            "second mark on a found lesion is neither.",
+            "Marks of a file are taken as they are. Else each "
+            f"{self.connectivity}-connected component of a prediction is one: of probabilities "
+            f"from {self.mark_threshold:g} the voxel of the maximum, with it as confidence; of a "
+            "plain mask the voxel nearest to the centroid, with confidence 1.",
+            "Sensitivity at a number of false positives per scan is that at the lowest confidence "
+            "with no more of them; beyond its last mark a system stays where it is.",
+            "By overlap, a lesion is found that shares a voxel with the prediction, and a "
+            f"{self.connectivity}-connected component that shares none with any lesion is false. "
+            "Precision is found / (found + false), recall found / lesions, F1 their harmonic mean.",
+            "Dice, distances and volumes are of all voxels of both masks, small lesions included; "
+            f"a mask of probabilities begins at {self.threshold:g}.",
+            "Surfaces are voxels with a face outside the mask. ASSD is the mean distance of all "
+            "surface voxels of both masks; HD95 the larger of the two directed 95th percentiles; "
+            f"NSD the share of them within {self.tolerance_mm:g} mm of the other surface.",
+            "A case with both masks empty is left out of averages and counted apart; with one "
+            "empty, Dice and NSD are 0, and its distances are undefined and counted.",
+        ]

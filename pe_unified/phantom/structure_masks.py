@@ -1,0 +1,34 @@
+"""Masks of a painted study's arteries and veins, as TotalSegmentator writes those it finds."""
+
+import gzip
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from pe_unified.files import write_bytes
+from pe_unified.phantom.layouts.folders import fresh_folder, move_into_place
+from pe_unified.phantom.study import STRUCTURES, PhantomStudy
+
+#: Names of the files, and of what they hold; trunk and left atrium with them.
+_MASKS = {"lung_arteries": "artery", "lung_veins": "vein"}
+
+
+def write_structures(folder: Path, study: PhantomStudy) -> None:
+    """One NIfTI per structure, on the grid of the study; emboli count as artery."""
+    partial = fresh_folder(folder)
+    for name, structure in _MASKS.items():
+        mask = study.structures == STRUCTURES[structure]
+        write_bytes(partial / f"{name}.nii.gz", _nifti(mask, study))
+    move_into_place(partial, folder)
+
+
+def _nifti(mask: np.ndarray, study: PhantomStudy) -> bytes:
+    """A mask (slices, rows, cols): columns first, RAS."""
+    array = np.asfortranarray(mask.astype(np.uint8).transpose(2, 1, 0))
+    z, y, x = study.spacing
+    affine = np.diag([-x, -y, z, 1.0])
+    affine[:3, 3] = (-study.origin[0], -study.origin[1], study.origin[2])
+    image = nibabel.Nifti1Image(array, affine)
+    image.header.set_xyzt_units("mm")
+    return gzip.compress(image.to_bytes(), 6, mtime=0)
