@@ -5,7 +5,9 @@ import argparse
 #: What computes the network.
 BACKENDS = ("torch", "onnx", "openvino")
 #: What finds the lungs.
-LUNG_SOURCES = ("auto", "classical", "lungmask")
+LUNG_SOURCES = ("auto", "classical", "lungmask", "detector")
+#: How the answers of several models become one.
+ENSEMBLE_RULES = ("mean", "vote")
 #: Slices in one pass; more are no faster on a CPU and take more memory.
 BATCH_SIZE = 4
 #: Endings of files that are a study by themselves, by what they hold.

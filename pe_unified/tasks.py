@@ -186,5 +186,18 @@ METRIC_NAMES = {
 COLUMNS = {
     task.key(metric): title for task in TASKS.values() for metric, title in task.columns.items()
 }
-#: Whether a slice shows lung is asked of a classifier of its own, by the same head.
-COLUMNS["lung/auc"] = "lung AUC"
+#: Whether a slice shows lung is asked of a classifier of its own, by the same head; where lungs
+#: are, of a detector; and lesions are what studies make of masks and boxes together.
+COLUMNS |= {
+    "lung/auc": "lung AUC",
+    "lung_box/mAP_50": "lung mAP_50",
+    "lung_box/embolus_share": "emboli in crop",
+    "lesion/mean_sensitivity": "lesion FROC",
+    "lesion_plain/mean_sensitivity": "lesion FROC, unfused",
+}
+METRIC_NAMES |= {
+    "lung_box/mAP_50": "mAP of lung boxes at IoU 0.5",
+    "lung_box/embolus_share": "Share of emboli in the crop",
+    "lesion/mean_sensitivity": "Mean sensitivity over lesion FROC",
+    "lesion_plain/mean_sensitivity": "Mean sensitivity over lesion FROC, unfused",
+}

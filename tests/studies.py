@@ -1,5 +1,6 @@
 """Small studies in memory, and a checkpoint that any machine writes in a moment."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -145,4 +146,29 @@ def write_exam_checkpoint(
     torch.save(
         {"meta": {**meta, "validated": dict(validated)}, "state_dict": built.state_dict()}, path
     )
+    return path
+
+
+def write_ensemble(path, members, rule="mean", validated=VALIDATED, fusion=None, weights=None):
+    """An ensemble of checkpoints, by name, as ``pe-unified ensemble`` writes it."""
+    stored = {
+        "meta": {
+            "pe_unified": "0",
+            "rule": rule,
+            "validated": dict(validated),
+            "fusion": fusion,
+            "trained_on": [],
+        },
+        "members": [
+            {
+                "name": name,
+                "weight": (weights or {}).get(name, 1.0),
+                "checkpoint": member.name,
+                "sha256": hashlib.sha256(name.encode()).hexdigest(),
+                "model": torch.load(member, weights_only=False),
+            }
+            for name, member in members.items()
+        ],
+    }
+    torch.save(stored, path)
     return path

@@ -43,7 +43,9 @@ CONFIGS = sorted(
     if path != IMBALANCE
 )
 #: Those with all steps and their controls.
-WHOLE = [path for path in STEPS if path.stem != "steps"]
+WHOLE = [path for path in STEPS if path.stem not in ("steps", "cascade")]
+#: What the cascade has beyond the core.
+CASCADE = ROOT / "cascade"
 #: All that a user runs.
 RUN = sorted(path for path in ROOT.rglob("*.py") if "_base_" not in path.parts)
 
@@ -95,7 +97,11 @@ def test_config_builds(path):
             assert homes <= expected, f"{path.name}: '{name}' is {homes}'s; say so"
 
 
-@pytest.mark.parametrize("path", sorted({*EXAMS} - {*EXAM_RECIPES}), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted({*EXAMS, CASCADE / "lung_detector.py"} - {*EXAM_RECIPES}),
+    ids=lambda path: path.stem,
+)
 def test_exam_config_builds(path):
     cfg = load_config(path)
     without_start(cfg.model)
@@ -183,7 +189,9 @@ def names_in(config):
     return set(load_config(config).keys())
 
 
-@pytest.mark.parametrize("path", [*RECIPES, *EXAM_RECIPES, *VOLUME_RECIPES], ids=identify)
+@pytest.mark.parametrize(
+    "path", [*RECIPES, *EXAM_RECIPES, *VOLUME_RECIPES, CASCADE / "cascade.py"], ids=identify
+)
 def test_settings_of_a_recipe_fit_every_step(path):
     """Settings may bring new keys, so only building tells a misspelt one."""
     init_default_scope("pe_unified")

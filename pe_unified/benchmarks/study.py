@@ -25,9 +25,9 @@ from pe_unified.benchmarks.studies import lengthened, painted
 from pe_unified.benchmarks.whole_study import predictor_of, tell_memory, whole_studies
 from pe_unified.ct.opening import open_study
 from pe_unified.datasets.slice_transforms import ResizeSlice
-from pe_unified.inference import StudyPredictor, load_model
-from pe_unified.inference.model import InferenceModel
-from pe_unified.inference.reading import SliceReader, ahead
+from pe_unified.inference.model import InferenceModel, load_network
+from pe_unified.inference.network_pass import NetworkPass
+from pe_unified.inference.reading import SliceReader, ahead, slice_of_study
 from pe_unified.inference.survey import survey
 from pe_unified.memory import keep_freed_memory
 from pe_unified.precision import fastest_precision
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         backbone = BACKBONES[args.backbone]
         checkpoint = args.checkpoint or untrained_checkpoint(backbone, folder)
         fastest = fastest_precision(torch.device("cpu"))
-        ours = load_model(checkpoint, device="cpu", precision=fastest)
+        ours = load_network(checkpoint, device="cpu", precision=fastest)
         rungs = {rung.name: rung for rung in build_rungs(backbone, ours, args.batch_size)}
         whole, cropped = _some_slices(args, ours, study)
         rows, references = [], {}
@@ -72,13 +72,13 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         return rows
 
 
-def _pipeline(args: argparse.Namespace, ours: InferenceModel, cropped: bool) -> StudyPredictor:
+def _pipeline(args: argparse.Namespace, ours: InferenceModel, cropped: bool) -> NetworkPass:
     """Prepares slices as ours are, or whole ones at the stock models' size."""
     size = ours.size if cropped else (args.size, args.size)
     steps = [
         ResizeSlice(size) if isinstance(each, ResizeSlice) else each for each in ours.transforms
     ]
-    return StudyPredictor(replace(ours, transforms=tuple(steps)))
+    return NetworkPass(replace(ours, transforms=tuple(steps)))
 
 
 def _some_slices(
@@ -91,7 +91,10 @@ def _some_slices(
         count = min(len(looked.slices), (args.ladder_slices or _FEW) + args.batch_size)
         places = np.linspace(0, len(looked.slices) - 1, count).round().astype(int)
         whole, cropped = (
-            [pipeline.prepare_slice(looked.slices[place], reader, box) for place in places]
+            [
+                pipeline.prepare(slice_of_study(reader, looked.slices[place], ours.neighbours, box))
+                for place in places
+            ]
             for pipeline, box in (
                 (_pipeline(args, ours, cropped=False), None),
                 (_pipeline(args, ours, cropped=True), looked.box),
@@ -111,9 +114,12 @@ def _stock_seconds(
         pipeline = _pipeline(args, ours, rung.cropped)
         firsts = range(0, len(opened), rung.batch_size)
         batches = [range(first, min(first + rung.batch_size, len(opened))) for first in firsts]
-        for packed in ahead(
-            lambda batch: [pipeline.prepare_slice(each, reader, box) for each in batch], batches
-        ):
+
+        def prepare(batch: range) -> list[dict]:
+            slices = [slice_of_study(reader, each, ours.neighbours, box) for each in batch]
+            return [pipeline.prepare(each) for each in slices]
+
+        for packed in ahead(prepare, batches):
             rung.run(packed)
     return time.perf_counter() - start
 

@@ -15,9 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pe_unified.benchmarks.studies import first_half
 from pe_unified.ct.opening import open_study
-from pe_unified.inference import SlicePrediction, StudyPredictor, load_model
+from pe_unified.inference import SlicePrediction, StudyPredictor
 from pe_unified.inference.engines import exported_folder
 from pe_unified.inference.export import export_model
+from pe_unified.inference.model import load_network
 from pe_unified.inference.predictor import PredictorSettings
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey
@@ -77,7 +78,7 @@ def predictor_of(args: argparse.Namespace, way: str) -> StudyPredictor:
         place = exported_folder(args.checkpoint, backend)
         if not place.is_dir():
             export_model(
-                load_model(args.checkpoint, device="cpu", precision="fp32"), backend, place
+                load_network(args.checkpoint, device="cpu", precision="fp32"), backend, place
             )
     return PredictorSettings(
         str(args.checkpoint),
@@ -163,7 +164,7 @@ def tell_memory(args: argparse.Namespace, way: str, study: Path, folder: Path) -
 
 def _flops(args: argparse.Namespace, trunk: int, heads: int) -> float:
     """Floating-point operations of the dense network for so many slices."""
-    model = load_model(args.checkpoint, device="cpu", precision="fp32")
+    model = load_network(args.checkpoint, device="cpu", precision="fp32")
     channels = model.model.data_preprocessor.mean.numel()
     inputs = torch.zeros(1, channels, *model.size)
     with torch.inference_mode():

@@ -32,6 +32,7 @@ COMMANDS = {
     "explain": ("pe_unified.cli.explain", "show what a model's answers rest on, as heat"),
     "marks": ("pe_unified.cli.marks", "mark emboli in volumes of a converted set"),
     "publish": ("pe_unified.cli.publish", "fix all thresholds and make a checkpoint for use"),
+    "ensemble": ("pe_unified.cli.ensemble", "make one model of several, thresholds fixed anew"),
     "export": ("pe_unified.cli.export", "write a model for ONNX Runtime or OpenVINO"),
     "infer": ("pe_unified.cli.infer", "from a CT study to a report"),
     "batch": ("pe_unified.cli.infer_batch", "from a folder of studies to a report of each"),

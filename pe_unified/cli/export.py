@@ -34,10 +34,10 @@ def main() -> None:
     args = make_parser().parse_args()
     from pe_unified.inference.engines import exported_folder
     from pe_unified.inference.export import TOLERANCE, export_model
-    from pe_unified.inference.model import load_model
+    from pe_unified.inference.model import load_network
 
     with phase("loading the model"):
-        model = load_model(args.checkpoint, args.trust_checkpoint, "cpu", "fp32")
+        model = load_network(args.checkpoint, args.trust_checkpoint, "cpu", "fp32")
     folder = args.out or exported_folder(args.checkpoint, args.backend)
     with phase("exporting, and comparing with torch"):
         differences = export_model(model, args.backend, folder)

@@ -68,12 +68,21 @@ def make_parser() -> argparse.ArgumentParser:
         "(heart_ventricle_left.nii.gz, heart_ventricle_right.nii.gz, pulmonary_artery.nii.gz, "
         "lung_arteries.nii.gz) or one label map with its names",
     )
+    parser.add_argument(
+        "--marks",
+        type=Path,
+        metavar="FILE",
+        help="marks of a model in 3D, .csv with id,x,y,z,prob: the UID of the study or its series, "
+        "LPS coordinates in mm, a probability; they join the lesions that they lie in",
+    )
     return parser
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """What the commands for one study and for many share."""
-    parser.add_argument("--checkpoint", type=Path, required=True, help="the trained model")
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, help="the trained model, or an ensemble"
+    )
     parser.add_argument(
         "--exam-checkpoint",
         type=Path,
@@ -93,7 +102,14 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--lungs",
         choices=LUNG_SOURCES,
         default="auto",
-        help="what finds the lungs; auto takes lungmask where it is installed with its weights",
+        help="what finds the lungs; auto takes the detector where there is one, else lungmask "
+        "where it is installed with its weights",
+    )
+    parser.add_argument(
+        "--lung-checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="a detector of lungs (cascade/lung_detector), to whose boxes slices are cropped",
     )
     parser.add_argument(
         "--lung-mask", action="store_true", help="also write the lungs, as lungs.nii.gz"
@@ -143,6 +159,7 @@ def predictor_settings(args: argparse.Namespace) -> "PredictorSettings":
         backend=args.backend,
         exported=args.exported and args.exported.resolve(),
         exam_checkpoint=args.exam_checkpoint and str(args.exam_checkpoint.resolve()),
+        lung_checkpoint=args.lung_checkpoint and str(args.lung_checkpoint.resolve()),
     )
 
 
@@ -172,6 +189,7 @@ def main() -> None:
         lungs_from=args.lungs,
         lung_mask=args.lung_mask,
         structures=args.structures,
+        marks=args.marks,
     )
     with phase("loading the model"):
         predictor = predictor_settings(args).predictor()

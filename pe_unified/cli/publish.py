@@ -26,6 +26,11 @@ def make_parser() -> argparse.ArgumentParser:
     add_config_arguments(parser)
     parser.add_argument("checkpoint", type=Path, help="written by pe-unified train or steps")
     parser.add_argument("out", type=Path, help="the new file, .pth")
+    parser.add_argument(
+        "--fuse",
+        action="store_true",
+        help="fit how a lesion's score follows from mask, box, slice and volume (docs/cascade.md)",
+    )
     return parser
 
 
@@ -42,7 +47,7 @@ def main() -> None:
     cfg = read_config(args, of_checkpoint=True)
     cfg.work_dir = args.work_dir or f"work_dirs/{Path(args.config).stem}/publish"
     cfg.console_level = "WARNING"
-    validated = publish(cfg, args.checkpoint, args.out)
+    validated = publish(cfg, args.checkpoint, args.out, args.fuse)
     keys = ("cls/threshold", "cls/gate", "seg/threshold", "det/threshold", "lung/threshold")
     for key in (*keys, "exam/threshold", "exam/stretch_threshold", "exam/lesion_threshold"):
         if key in validated:

@@ -5,11 +5,15 @@ split first) and are only applied here; --cfg-options test_evaluator.0.threshold
 was fixed before. Writes metrics.json into the work dir. The network and its input (size, windows,
 ...) are those that the checkpoint was trained with, unless --cfg-options names what differs.
 
+An ensemble is tested by slices and by lesions, with the thresholds that were fixed when it was
+made; the config gives the data.
+
 Of exams it also writes ROC curves and a reliability plot, and DeLong's intervals into metrics.json;
 of volumes the curve of emboli found against false positives (FROC).
 
 Examples:
   pe-unified test pe_cls_swin work_dirs/pe_cls_swin/iter_20000.pth --data-root data/pe
+  pe-unified test pe_unified_r50 ensemble.pth --data-root data/pe
   pe-unified test exam/semi_weak CHECKPOINT --data-root data/pe --prevalence 0.15
 """
 
@@ -46,18 +50,25 @@ def main() -> None:
     args = make_parser().parse_args()
     from mmengine.dist import is_main_process
 
+    from pe_unified.checkpoints import load_checkpoint_safely
     from pe_unified.engine.evaluate import evaluate_checkpoint, write_metrics
+    from pe_unified.engine.study_test import evaluate_studies
     from pe_unified.engine.submission_hook import SubmissionHook
     from pe_unified.evaluation.exam_details import exam_details
     from pe_unified.evaluation.figures import draw_exams, froc_panels_figure
     from pe_unified.evaluation.froc import EPSILONS_MM
+    from pe_unified.inference.stored_model import is_ensemble
     from pe_unified.recipes.summary import metrics_table
 
     cfg = read_config(args, of_checkpoint=True)
     cfg.work_dir = args.work_dir or f"work_dirs/{Path(args.config).stem}/test"
     cfg.launcher = args.launcher
     hooks: list = [SubmissionHook(args.submission)] if args.submission else []
-    evaluation = evaluate_checkpoint(cfg, args.checkpoint, hooks)
+    if is_ensemble(load_checkpoint_safely(args.checkpoint, args.trust_checkpoint)):
+        dataset = cfg.test_dataloader.dataset.to_dict()
+        evaluation = evaluate_studies(Path(args.checkpoint), dataset, args.trust_checkpoint)
+    else:
+        evaluation = evaluate_checkpoint(cfg, args.checkpoint, hooks)
     if not is_main_process():
         return
     path = Path(cfg.work_dir) / "metrics.json"

@@ -69,7 +69,7 @@ class ExportedCase:
             step = (np.array(last["position_mm"]) - origin) / steps
             if first is last:
                 step = direction[:, 2] * between
-        return affine_of((row, col, between), direction, step, origin)
+        return affine_of((row, col, between), direction, step.tolist(), origin.tolist())
 
 
 def read_cases(root: Path, name: str) -> tuple[list[ExportedCase], dict[str, str], dict]:

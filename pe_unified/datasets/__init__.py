@@ -8,7 +8,7 @@ from pe_unified.datasets.exam_steps import ChunkSteps, LungSlices, SliceSteps
 from pe_unified.datasets.feature_store import FeatureError, FeatureStore
 from pe_unified.datasets.intensity import CTWindows, HUJitter
 from pe_unified.datasets.joining import JoinSlices
-from pe_unified.datasets.loading import LoadCTSlice, LoadPELabels
+from pe_unified.datasets.loading import LoadCTSlice, LoadLungBox, LoadPELabels
 from pe_unified.datasets.packing import PackPEInputs
 from pe_unified.datasets.pasting import PasteEmboli
 from pe_unified.datasets.samplers import (
@@ -40,6 +40,7 @@ __all__ = [
     "JoinSlices",
     "LoadCTSlice",
     "LoadExamSlices",
+    "LoadLungBox",
     "LoadPELabels",
     "LoadStepFeatures",
     "LoadVolume",

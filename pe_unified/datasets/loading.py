@@ -7,6 +7,7 @@ from mmcv.transforms import BaseTransform
 from pycocotools import mask as coco_mask
 
 from pe_unified.ct.hu import read_slice_png
+from pe_unified.ct.lung_boxes import lung_box_of_slice
 from pe_unified.datasets.slice_dataset import DatasetError
 from pe_unified.registry import TRANSFORMS
 
@@ -75,4 +76,25 @@ class LoadPELabels(BaseTransform):
                 )
             instances[coco_mask.decode(rle).astype(bool)] = number
         results["instance_map"] = instances
+        return results
+
+
+@TRANSFORMS.register_module()
+class LoadLungBox(BaseTransform):
+    """The box around the lungs on a slice, from its Hounsfield units, as its only box.
+
+    For a set with ``label="lung"``. Sets ``boxes``: float32 (1, 4) x1 y1 x2 y2, (0, 4) on a slice
+    without lung; None where the set does not say, or where too little lung is seen to tell.
+    """
+
+    def transform(self, results: dict) -> dict:
+        share, within = results["lung_share"], results["lung_box"]
+        results["boxes"] = None
+        if share == 0:
+            results["boxes"] = np.empty((0, 4), np.float32)
+        elif share is not None and within is not None:
+            middle = results["hu"][..., results["hu"].shape[-1] // 2]
+            box = lung_box_of_slice(middle, results["spacing_mm"] or (None,) * 3, within)
+            if box is not None:
+                results["boxes"] = np.array([box], dtype=np.float32)
         return results

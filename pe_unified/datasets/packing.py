@@ -24,6 +24,7 @@ META_KEYS = (
     "crop_box",
     "img_shape",
     "scale_factor",
+    "emboli",
 )
 
 

@@ -1,5 +1,6 @@
 """CT slices with whatever labels their set gives."""
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -73,7 +74,8 @@ class PESliceDataset(BaseDataset):
         neighbours: slices on each side that the loader stacks with this one (2.5D).
         every: keep one slice in this many of each study, for quick looks.
         label: what a slice is labelled for: ``"pe"``, embolism; ``"lung"``, whether it shows lung,
-            as its ``lung_share`` says, in which case masks and boxes of emboli are unknown.
+            as its ``lung_share`` says, in which case masks and boxes of emboli are unknown to
+            training; ``emboli`` holds the masks, to measure what a crop to the lungs leaves.
         lung_from: of the largest share of lung in its series, the least of a slice that shows lung.
 
     Each item is the pipeline's output. A transform gets a dict with ``img_path``, the
@@ -83,8 +85,8 @@ class PESliceDataset(BaseDataset):
     ``exam_labels`` (of its exam, by the names of EXAM_LABELS), and ``rng``, a NumPy generator
     seeded by the draw.
 
-    ``sources`` says what its slices are: dicts of ``set``, ``source``, ``patients``, ``slices`` and
-    ``synthetic`` (None where the set does not say).
+    ``sources`` says what its slices are: dicts of ``set``, ``source``, ``patients``, ``slices``,
+    ``synthetic`` (None where the set does not say) and ``studies`` (:func:`study_digest` of each).
 
     Raises:
         FileNotFoundError: no annotation file; names the converter command.
@@ -299,7 +301,7 @@ def _label_by_lung(slices: Sequence[dict], least: float) -> None:
         known = share is not None
         shown = int(0 < share >= least * largest[_series_of(item)]) if known else None
         labels = ["slice"] if known else []
-        item.update(label=shown, labels_known=labels, boxes=None, masks=None)
+        item.update(label=shown, labels_known=labels, boxes=None, masks=None, emboli=item["masks"])
 
 
 def in_series(slices: Sequence[dict]) -> list[list[dict]]:
@@ -338,9 +340,15 @@ def sources_of(coco: dict, images: Sequence[dict]) -> list[dict[str, Any]]:
             "patients": len({image["patient_id"] for image in own}),
             "slices": len(own),
             "synthetic": synthetic,
+            "studies": sorted({study_digest(image["study_uid"] or "") for image in own}),
         }
         for (name, source, synthetic), own in found.items()
     ]
+
+
+def study_digest(uid: str) -> str:
+    """Stands for a study in checkpoints: tells whether it is the same, and not which."""
+    return hashlib.blake2b(uid.encode(), digest_size=8).hexdigest()
 
 
 def training_sources(dataset: Any) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ from pe_unified.tasks import TASKS
 #: The head that gives what a metric measures.
 HEAD_OF_METRIC = {task.metric: task.head for task in TASKS.values()}
 HEAD_OF_METRIC["LungMetric"] = TASKS["cls"].head
+HEAD_OF_METRIC["LungBoxMetric"] = "bbox_head"
 #: Knobs of the network's start, which a checkpoint's network brings along.
 _OF_THE_NETWORK = ("pretrained", "frozen_stages")
 #: Knobs of what slices go through, which belong to it as well.

@@ -67,7 +67,7 @@ def evaluate_checkpoint(
     chosen: Mapping[str, Any] = (stored.get("meta") or {}).get("validated", {})
     needed = [
         f"{metric.prefix}/threshold"
-        for metric in _metrics(runner.test_evaluator)
+        for metric in metrics_in(runner.test_evaluator)
         if metric.threshold is None
     ]
     if any(chosen.get(key) is None for key in needed):
@@ -80,7 +80,7 @@ def evaluate_checkpoint(
     metrics = runner.test()
     tables = {
         metric.prefix: metric.table
-        for metric in _metrics(runner.test_evaluator)
+        for metric in metrics_in(runner.test_evaluator)
         if metric.table is not None
     }
     kept = {key: value for key, value in metrics.items() if key not in thresholds}
@@ -143,7 +143,7 @@ def _serves_tests(hook: Mapping[str, Any]) -> bool:
     return kind is None or any(getattr(kind, name) is not getattr(Hook, name) for name in names)
 
 
-def _metrics(evaluator: Evaluator) -> list[PatientMetric]:
+def metrics_in(evaluator: Evaluator) -> list[PatientMetric]:
     """Ours: another library's may stand beside them, and choose nothing."""
     return [metric for metric in evaluator.metrics if isinstance(metric, PatientMetric)]
 

@@ -1,13 +1,11 @@
 """A checkpoint for others to use: the weights alone, with every threshold fixed on validation."""
 
 import copy
-import logging
 from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.logging import print_log
 
 from pe_unified.checkpoints import (
     CheckpointError,
@@ -19,12 +17,9 @@ from pe_unified.checkpoints import (
 from pe_unified.disclaimer import unique
 from pe_unified.engine.evaluate import validate_checkpoint
 from pe_unified.engine.knobs import kind_of
+from pe_unified.engine.study_choices import choose_on_exams, numbers_of
 from pe_unified.engine.whole_exam_model import with_encoder
-from pe_unified.evaluation.verdict import choose_exam_thresholds
-from pe_unified.inference.converted import judge_exams, whole_exams
 from pe_unified.inference.model import load_model
-from pe_unified.inference.predictor import StudyPredictor
-from pe_unified.registry import DATASETS
 
 #: What the config says of the machine that it ran on.
 _PLACES = ("data_root", "work_dir", "load_from")
@@ -70,13 +65,33 @@ def _tells_a_folder(text: str, key: str) -> bool:
     return key in _FILES and "://" not in text
 
 
-def publish(cfg: Config, checkpoint: Path, out: Path) -> dict[str, Any]:
+def for_others(stored: Mapping[str, Any], settings: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A checkpoint with weights and lineage alone, which tells nothing of its maker's machine.
+
+    Args:
+        stored: what training wrote.
+        settings: the config that it keeps; its own by default.
+
+    Returns:
+        ``meta`` and ``state_dict``.
+    """
+    keys = ("iter", "pe_unified", "step", "parents", "seed", "dataset_meta")
+    meta = {key: stored["meta"].get(key) for key in keys}
+    meta["trained_on"] = training_data(stored)
+    settings = dict(config_of(stored) or {}) if settings is None else settings
+    kept = _without_places({**meta, "cfg": _for_others(settings)})
+    fixed = {key: stored["meta"].get(key) for key in ("validated", "fusion")}
+    return {"meta": {**kept, **fixed}, "state_dict": stored["state_dict"]}
+
+
+def publish(cfg: Config, checkpoint: Path, out: Path, fuse: bool = False) -> dict[str, Any]:
     """Validate a checkpoint and write it with what was chosen there.
 
     Args:
         cfg: that it was trained with, with the data root to validate on.
         checkpoint: written by training.
         out: the new file; appears whole or not at all.
+        fuse: also fit how lesions get their score.
 
     Returns:
         the metrics and thresholds of the validation split, as the file holds them.
@@ -84,7 +99,8 @@ def publish(cfg: Config, checkpoint: Path, out: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file holds weights alone.
     """
-    stored = load_checkpoint_safely(checkpoint, trust=cfg.get("trust_checkpoint", False))
+    trust = cfg.get("trust_checkpoint", False)
+    stored = load_checkpoint_safely(checkpoint, trust)
     own = config_of(stored)
     if own is None or "state_dict" not in stored:
         raise CheckpointError(
@@ -92,23 +108,16 @@ def publish(cfg: Config, checkpoint: Path, out: Path) -> dict[str, Any]:
         )
     whole = copy.deepcopy(cfg)
     whole.val_dataloader.dataset.every = 1
-    validated = {
-        key: value
-        for key, value in validate_checkpoint(whole, checkpoint).items()
-        if isinstance(value, float | int)
-    }
-    meta = {
-        key: stored["meta"].get(key)
-        for key in ("iter", "pe_unified", "step", "parents", "seed", "dataset_meta")
-    }
-    meta["trained_on"] = training_data(stored)
-    settings, tensors = _with_losses(cfg.to_dict(), own), stored["state_dict"]
+    validated = numbers_of(validate_checkpoint(whole, checkpoint))
+    settings = _with_losses(cfg.to_dict(), own)
     if settings.get("features"):
-        made = with_encoder(settings, tensors, cfg.get("trust_checkpoint", False))
-        settings, tensors = made.settings, made.tensors
-        meta["trained_on"] = unique([*made.trained_on, *meta["trained_on"]])
-    meta = _without_places({**meta, "cfg": _for_others(settings)})
-    published = {"meta": {**meta, "validated": validated}, "state_dict": tensors}
+        made = with_encoder(settings, stored["state_dict"], trust)
+        settings = made.settings
+        trained_on = unique([*made.trained_on, *training_data(stored)])
+        meta = {**stored["meta"], "trained_on": trained_on}
+        stored = {**stored, "meta": meta, "state_dict": made.tensors}
+    published = for_others(stored, settings)
+    published["meta"] |= {"validated": validated, "fusion": None}
     of_lung = whole.val_dataloader.dataset.get("label", "pe") != "pe"
     if of_lung or kind_of(cfg.model) != "PEUnified":
         save_atomically(published, out)
@@ -116,9 +125,12 @@ def publish(cfg: Config, checkpoint: Path, out: Path) -> dict[str, Any]:
     candidate = out.with_name(f".{out.name}.candidate")
     try:
         save_atomically(published, candidate)
-        validated |= exam_thresholds(whole, candidate)
+        model = load_model(candidate, trust)
     finally:
         candidate.unlink(missing_ok=True)
+    chosen = choose_on_exams(model, whole.val_dataloader.dataset, fuse)
+    validated |= chosen.thresholds
+    published["meta"]["fusion"] = chosen.fusion and chosen.fusion.as_dict()
     save_atomically(published, out)
     return validated
 
@@ -129,33 +141,3 @@ def _with_losses(settings: dict[str, Any], own: Mapping[str, Any]) -> dict[str, 
         if isinstance(head, Mapping) and "losses" in head and settings["model"].get(name):
             settings["model"][name]["losses"] = head["losses"]
     return settings
-
-
-def exam_thresholds(cfg: Config, checkpoint: Path) -> dict[str, float]:
-    """Thresholds of whole exams, chosen on what reports of the validation studies would say.
-
-    Args:
-        cfg: with the validation split.
-        checkpoint: carries all other thresholds.
-
-    Returns:
-        ``exam/stretch_threshold``, ``exam/lesion_threshold``; fewer where the split cannot choose
-        them. ``exam/threshold`` is that of a metric, which scores exams otherwise.
-    """
-    settings = {**cfg.val_dataloader.dataset, "needs": (), "every": 1, "pipeline": []}
-    labels, exams = whole_exams(DATASETS.build(settings))
-    if len(set(labels)) < 2:
-        _warn("whole studies of both classes are not in the validation split")
-        return {}
-    model = load_model(checkpoint, cfg.get("trust_checkpoint", False))
-    print_log(f"reading {len(exams)} validation studies as for a report", logger="current")
-    chosen = choose_exam_thresholds(labels, judge_exams(StudyPredictor(model), exams))
-    if chosen is None:
-        _warn("on the validation split, no rule is better than chance")
-        return {}
-    found = {"exam/stretch_threshold": chosen.stretch, "exam/lesion_threshold": chosen.lesion}
-    return {key: value for key, value in found.items() if value is not None}
-
-
-def _warn(reason: str) -> None:
-    print_log(f"no threshold for exams: {reason}", logger="current", level=logging.WARNING)

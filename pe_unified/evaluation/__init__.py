@@ -1,6 +1,7 @@
 """Slice, segmentation, detection, lesion and exam metrics, with intervals over patients."""
 
 from pe_unified.evaluation.exam_metric import ExamMetric, SlicesToExamMetric, StepMetric
+from pe_unified.evaluation.lung_boxes import LungBoxMetric
 from pe_unified.evaluation.metrics import (
     DetMetric,
     LungMetric,
@@ -24,6 +25,7 @@ __all__ = [
     "DetMetric",
     "ExamMetric",
     "LesionMetric",
+    "LungBoxMetric",
     "LungMetric",
     "SegMetric",
     "SliceMetric",

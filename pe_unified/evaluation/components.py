@@ -19,13 +19,13 @@ class Lesions:
     """Lesions of one scan, cut to the box that holds them.
 
     Attributes:
-        labels: int32 (slices, rows, cols); 0 background, 1 ... n.
+        labels: (slices, rows, cols), of the smallest type of whole numbers; 0 background, 1 ... n.
         start: (slice, row, col) of the first voxel of ``labels`` in the scan.
         voxels: int64 (n,).
         volumes_mm3: float64 (n,).
     """
 
-    labels: NDArray[np.int32]
+    labels: NDArray[np.integer]
     start: tuple[int, int, int]
     voxels: IntArray
     volumes_mm3: FloatArray
@@ -33,7 +33,7 @@ class Lesions:
     def __len__(self) -> int:
         return len(self.voxels)
 
-    def at(self, points: NDArray[np.integer]) -> NDArray[np.int32]:
+    def at(self, points: NDArray[np.integer]) -> NDArray[np.integer]:
         """The labels at voxels (n, 3) of the scan; 0 beyond the box."""
         return values_at(self.labels, self.start, points)
 
@@ -80,19 +80,20 @@ def find_lesions(
     """
     box = box_of(values != 0)
     if box is None:
-        return Lesions(np.zeros((1, 1, 1), np.int32), (0, 0, 0), np.zeros(0, np.int64), np.zeros(0))
+        return Lesions(np.zeros((1, 1, 1), np.uint8), (0, 0, 0), np.zeros(0, np.int64), np.zeros(0))
     part = values[box]
+    inside = part != 0
     if numbered:
-        numbers, labels = np.unique(part, return_inverse=True)
-        labels = labels.reshape(part.shape) + int(numbers[0] != 0)
+        numbers, own = np.unique(part[inside], return_inverse=True)
+        count, own = len(numbers), own + 1
     else:
         structure = ndimage.generate_binary_structure(3, CONNECTIVITIES[connectivity])
-        labels = ndimage.label(part != 0, structure)[0]
-    voxels = np.bincount(labels.ravel())[1:].astype(np.int64)
+        found, count = ndimage.label(inside, structure)
+        own = found[inside]
+        del found
+    # Mostly a quarter of the memory of those found.
+    labels = np.zeros(part.shape, np.min_scalar_type(count))
+    labels[inside] = own
+    voxels = np.bincount(own)[1:].astype(np.int64)
     start = (box[0].start, box[1].start, box[2].start)
-    return Lesions(
-        labels.astype(np.int32, copy=False),
-        start,
-        voxels,
-        np.multiply(voxels, voxel_mm3, dtype=np.float64),
-    )
+    return Lesions(labels, start, voxels, np.multiply(voxels, voxel_mm3, dtype=np.float64))

@@ -180,20 +180,15 @@ def marks_of(
             of the maximum, which is its confidence. Without it, the voxel of the component that is
             nearest to its centroid, with confidence 1.
     """
-    numbers = np.arange(1, len(lesions) + 1)
-    if probability is not None and len(lesions):
-        # Of the voxels of components alone, which are few.
-        where = np.flatnonzero(lesions.labels)
-        part, found = lesions.labels.ravel()[where], probability.ravel()[where]
-        order = np.lexsort((where, -found))
-        _, first = np.unique(part[order], return_index=True)
-        best = order[first]
-        places = np.stack(np.unravel_index(where[best], lesions.labels.shape), axis=1)
-        return Marks(places.astype(np.float64) + lesions.start, found[best].astype(np.float64))
-    middles = []
-    for number, box in zip(numbers, ndimage.find_objects(lesions.labels)):
+    places, confidences = [], []
+    for number, box in enumerate(ndimage.find_objects(lesions.labels), start=1):
         own = np.argwhere(lesions.labels[box] == number)
-        away = ((own - own.mean(axis=0)) * spacing_mm) ** 2
-        corner = [side.start for side in box]
-        middles.append(own[away.sum(axis=1).argmin()] + corner + lesions.start)
-    return Marks(np.array(middles, np.float64).reshape(-1, 3), np.ones(len(middles)))
+        if probability is None:
+            away = ((own - own.mean(axis=0)) * spacing_mm) ** 2
+            chosen, confidence = away.sum(axis=1).argmin(), 1.0
+        else:
+            values = probability[box][tuple(own.T)]
+            chosen, confidence = values.argmax(), float(values.max())
+        places.append(own[chosen] + [side.start for side in box] + lesions.start)
+        confidences.append(confidence)
+    return Marks(np.array(places, np.float64).reshape(-1, 3), np.array(confidences, np.float64))

@@ -280,9 +280,9 @@ class DetMetric(PatientMetric[detection.DetTable]):
             return UNKNOWN
         predicted = prediction_of(sample, "pred_instances")
         matches = detection.match_slice(
-            _array(sample["gt_instances"]["bboxes"]),
-            _array(predicted["bboxes"]),
-            _array(predicted["scores"]),
+            boxes_as_array(sample["gt_instances"]["bboxes"]),
+            boxes_as_array(predicted["bboxes"]),
+            boxes_as_array(predicted["scores"]),
         )
         return patient_of(sample), matches
 
@@ -380,6 +380,7 @@ def _name(sample: Mapping[str, Any]) -> str:
     return f"{name} of patient {sample.get('patient_id')}"
 
 
-def _array(boxes: Any) -> np.ndarray:
+def boxes_as_array(boxes: Any) -> np.ndarray:
+    """Boxes or scores of a sample, float64."""
     tensor = getattr(boxes, "tensor", boxes)
     return torch.as_tensor(tensor).detach().cpu().double().numpy()

@@ -74,6 +74,7 @@ def read_prediction(
         if mask is not None:
             _require_agreement(as_mask, own)
         probability = _laid_over(as_mask, truth, rules.by_index, notes if own is None else [])
+    parts_are_mask = mask is None and rules.mark_threshold == rules.threshold
     if mask is None and probability is not None:
         mask = probability >= rules.threshold
     components = None
@@ -90,7 +91,9 @@ def read_prediction(
     if probability is None:
         assert components is not None
         return Prediction(components, marks_of(components, slices.spacing_mm), notes=notes)
-    parts = components_of(probability >= rules.mark_threshold)
+    parts = components
+    if parts is None or not parts_are_mask:
+        parts = components_of(probability >= rules.mark_threshold)
     box = tuple(slice(a, a + n) for a, n in zip(parts.start, parts.labels.shape, strict=True))
     marks = marks_of(parts, slices.spacing_mm, probability[box])
     return Prediction(components, marks, scored=True, notes=notes)

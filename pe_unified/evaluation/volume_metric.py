@@ -60,7 +60,7 @@ class LesionMetric(PatientMetric[VolumeTable]):
             counts=counts,
             confidences=marks[:, 3],
             distances=mark_distances(points, lesions.instances, lesions.spacing_mm),
-            volumes_mm3=voxels[voxels > 0] * voxel_mm3,
+            volumes_mm3=voxels[voxels > 0].astype(np.float64) * voxel_mm3,
         )
         return scan.patient, scan
 

@@ -112,7 +112,7 @@ class VolumeTable(Table):
         of_voxels = self.voxels().statistic(threshold)
 
         def statistic(weights: FloatArray) -> dict[str, FloatArray]:
-            found = {}
+            found: dict[str, FloatArray] = {}
             for epsilon, each in of_marks.items():
                 ending = f"_{epsilon:g}mm" if epsilon else ""
                 found |= {f"{name}{ending}": value for name, value in each(weights).items()}

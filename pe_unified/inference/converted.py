@@ -1,26 +1,72 @@
-"""Studies of a converted set, read and judged by the same code as for a report."""
+"""Studies of a converted set as a report takes them, and where their emboli are."""
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from pe_unified.ct.hu import read_slice_png
 from pe_unified.ct.study import CTStudy
 from pe_unified.datasets import PESliceDataset
-from pe_unified.evaluation.verdict import Verdict
-from pe_unified.inference.lesions import find_lesions, judge_study
-from pe_unified.inference.predictor import StudyPredictor
-from pe_unified.inference.reading import SliceReader
-from pe_unified.inference.survey import survey
-from pe_unified.progress import track
+from pe_unified.inference.joining import Part, belong, join_parts
+from pe_unified.inference.lesions import Lesion
+from pe_unified.inference.predictor import SlicePrediction
 
 
-def whole_exams(dataset: PESliceDataset) -> tuple[list[bool], list[CTStudy]]:
-    """The studies of a set whose label is known, and whether they show embolism.
+@dataclass(frozen=True, eq=False)
+class WholeExam:
+    """A study of a set whose label is known.
+
+    Attributes:
+        positive: whether it shows embolism.
+        study: its slices.
+        patient: whose it is.
+        slices: their records in the set, from feet to head.
+    """
+
+    positive: bool
+    study: CTStudy
+    patient: str
+    slices: Sequence[dict[str, Any]]
+
+    def emboli(self) -> list[list[Part]] | None:
+        """The true emboli, each as its parts on single slices, joined as lesions are.
+
+        None where some slice may hold emboli of which neither masks nor boxes are known.
+        """
+        truth: list[SlicePrediction] = []
+        for item in self.slices:
+            pixels, boxes = np.empty(0, np.int32), np.empty((0, 4), np.float32)
+            if item["masks"] is not None:
+                masks = [coco_mask.decode(rle).astype(bool) for rle in item["masks"]]
+                whole = np.any(masks, axis=0) if masks else np.zeros(0, dtype=bool)
+                pixels = np.flatnonzero(whole).astype(np.int32)
+            elif item["boxes"] is not None:
+                boxes = item["boxes"]
+            elif item["label"] != 0:
+                return None
+            one = np.ones(max(len(pixels), len(boxes)), np.float32)
+            truth.append(
+                SlicePrediction(
+                    index=len(truth),
+                    probability=None,
+                    examined=True,
+                    pixels=pixels,
+                    pixel_probability=one[: len(pixels)],
+                    boxes=boxes,
+                    scores=one[: len(boxes)],
+                )
+            )
+        return join_parts(truth, self.study.shape[1:])
+
+
+def whole_exams(dataset: PESliceDataset) -> list[WholeExam]:
+    """The studies of a set whose label is known.
 
     Left out are studies with an unknown label and no positive slice, and those of which slices are
     missing, whose neighbours in the set are none in the body.
@@ -32,16 +78,55 @@ def whole_exams(dataset: PESliceDataset) -> tuple[list[bool], list[CTStudy]]:
     for number in range(len(dataset)):
         item = dataset.get_data_info(number)
         series[item["patient_id"], item["study_uid"], item["series_uid"]].append(item)
-    labels, studies = [], []
-    for items in series.values():
+    exams = []
+    for (patient, *_), items in series.items():
         items.sort(key=lambda item: item["slice_index"])
         known = [item["label"] for item in items]
         gaps = np.diff([item["slice_index"] for item in items]) != 1
         if gaps.any() or (1 not in known and None in known):
             continue
-        labels.append(1 in known)
-        studies.append(_as_study(items))
-    return labels, studies
+        exams.append(WholeExam(1 in known, _as_study(items), patient, items))
+    return exams
+
+
+def touching(
+    lesions: Sequence[Lesion], emboli: Sequence[Sequence[Part]], shape: tuple[int, int]
+) -> np.ndarray:
+    """bool (lesions, emboli): whether a lesion touches an embolus.
+
+    As parts of one lesion do on one slice: masks by a pixel, a box by holding enough of the mask,
+    boxes by their overlap; a lesion that is marks alone, by their discs.
+
+    Args:
+        lesions: of a study.
+        emboli: its true ones, from :meth:`WholeExam.emboli`.
+        shape: (rows, cols) of a slice.
+    """
+    found = np.zeros((len(lesions), len(emboli)), dtype=bool)
+    for row, lesion in enumerate(lesions):
+        own = _parts_of(lesion, shape[1])
+        for column, embolus in enumerate(emboli):
+            found[row, column] = any(
+                one.index == other.index and belong(one, other, shape)
+                for one in own
+                for other in embolus
+            )
+    return found
+
+
+def _parts_of(lesion: Lesion, cols: int) -> list[Part]:
+    masks = [(index, pixels) for index, pixels in lesion.pixels.items()]
+    empty = np.empty(0, np.int32)
+    boxes = [Part(index, empty, score, box, is_box=True) for index, box, score in lesion.boxes]
+    if not masks and not boxes:
+        masks = list(lesion.discs.items())
+    return [_part(index, pixels, cols) for index, pixels in masks] + boxes
+
+
+def _part(index: int, pixels: np.ndarray, cols: int) -> Part:
+    down, along = np.divmod(pixels, cols)
+    box = float(along.min()), float(down.min()), float(along.max()) + 1, float(down.max()) + 1
+    return Part(index, pixels, 1.0, box, is_box=False)
 
 
 def _as_study(items: Sequence[dict[str, Any]]) -> CTStudy:
@@ -58,21 +143,10 @@ def _as_study(items: Sequence[dict[str, Any]]) -> CTStudy:
         step_mm=(0.0, 0.0, spacing[2] or 1.0),
         z_mm=tuple(item["z_mm"] for item in items),
         read=partial(_read, paths),
+        study_uid=first["study_uid"] or "",
+        series_uid=first["series_uid"] or "",
     )
 
 
 def _read(paths: Sequence[Path], index: int) -> np.ndarray:
     return read_slice_png(paths[index])
-
-
-def judge_exams(predictor: StudyPredictor, studies: Sequence[CTStudy]) -> list[Verdict]:
-    """What a report of each study would say."""
-    verdicts = []
-    for study in track(studies, "reading validation studies"):
-        reader = SliceReader(study)
-        first_look = survey(reader)
-        predictions = predictor.predict(reader, first_look)
-        lesions = find_lesions(predictions, reader, first_look)
-        step_mm = study.known_spacing()[2]
-        verdicts.append(judge_study(predictions, lesions, step_mm, predictor.model)[0])
-    return verdicts

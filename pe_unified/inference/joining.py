@@ -1,4 +1,4 @@
-"""Which parts of neighbouring slices, pixels of masks and boxes, belong to one lesion."""
+"""Which parts of neighbouring slices, pixels of masks, boxes and marks, belong to one lesion."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from skimage.draw import ellipse
 
+from pe_unified.ct.study import CTStudy
 from pe_unified.evaluation.detection import box_iou
 from pe_unified.inference.predictor import SlicePrediction
 
@@ -16,17 +18,20 @@ from pe_unified.inference.predictor import SlicePrediction
 _SHARE_IN_BOX = 0.3
 #: Boxes of neighbouring slices belong together from this overlap (IoU).
 _SAME_BOX = 0.3
+#: A mark stands for what lies this near to it, mm.
+_MARK_MM = 5.0
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A component of a mask, or a box, on one slice."""
+    """A component of a mask, a box, or the disc around a mark in 3D, on one slice."""
 
     index: int
     pixels: np.ndarray
     score: float
     box: tuple[float, float, float, float]
     is_box: bool
+    is_mark: bool = False
 
     @property
     def area(self) -> float:
@@ -36,15 +41,19 @@ class Part:
         return (x2 - x1) * (y2 - y1)
 
 
-def join_parts(predictions: Sequence[SlicePrediction], shape: tuple[int, int]) -> list[list[Part]]:
+def join_parts(
+    predictions: Sequence[SlicePrediction], shape: tuple[int, int], marks: Sequence[Part] = ()
+) -> list[list[Part]]:
     """The parts of all slices, in groups that belong together.
 
     Pixels join where they touch (26 neighbours); a box joins the masks that lie in it, on its own
-    slice and on the next ones, and boxes of neighbouring slices that overlap.
+    slice and on the next ones, and boxes of neighbouring slices that overlap. The disc of a mark
+    joins what a mask in its place would, and what it touches on its own slice.
 
     Args:
         predictions: of the slices, in order.
         shape: (rows, cols) of a slice.
+        marks: of :func:`mark_part`; those on other slices are left out.
     """
     parts: list[Part] = []
     pairs: list[tuple[int, int]] = []
@@ -53,11 +62,14 @@ def join_parts(predictions: Sequence[SlicePrediction], shape: tuple[int, int]) -
     for prediction in predictions:
         first = len(parts)
         parts += _parts_of(prediction, shape)
+        parts += [mark for mark in marks if mark.index == prediction.index]
         here = list(range(first, len(parts)))
         boxes = [number for number in here if parts[number].is_box]
         masks = [number for number in here if not parts[number].is_box]
+        marked = [number for number in here if parts[number].is_mark]
         # On one slice masks do not touch, and boxes that overlap are different findings.
         pairs += _pairs(parts, product(masks, boxes), shape)
+        pairs += _pairs(parts, product(marked, masks), shape)
         if last is not None and prediction.index == last + 1:
             pairs += _pairs(parts, product(here, below), shape)
         below, last = here, prediction.index
@@ -99,6 +111,19 @@ def _parts_of(prediction: SlicePrediction, shape: tuple[int, int]) -> list[Part]
     return parts
 
 
+def mark_part(
+    index: int, row: float, col: float, probability: float, study: CTStudy
+) -> Part | None:
+    """A mark as the disc of 2 x :data:`_MARK_MM` around it; None where it lies off the slice."""
+    shape, (row_mm, col_mm, _) = study.shape[1:], study.known_spacing()
+    rows, cols = ellipse(row, col, _MARK_MM / row_mm, _MARK_MM / col_mm, shape=shape)
+    if not len(rows):
+        return None
+    box = (cols.min(), rows.min(), cols.max() + 1, rows.max() + 1)
+    pixels = np.sort(rows * shape[1] + cols).astype(np.int32)
+    return Part(index, pixels, probability, _floats(box), is_box=False, is_mark=True)
+
+
 def _floats(box: Sequence[float]) -> tuple[float, float, float, float]:
     x1, y1, x2, y2 = (float(edge) for edge in box)
     return x1, y1, x2, y2
@@ -109,10 +134,11 @@ def _pairs(
     candidates: Iterable[tuple[int, int]],
     shape: tuple[int, int],
 ) -> list[tuple[int, int]]:
-    return [(one, other) for one, other in candidates if _belong(parts[one], parts[other], shape)]
+    return [(one, other) for one, other in candidates if belong(parts[one], parts[other], shape)]
 
 
-def _belong(one: Part, other: Part, shape: tuple[int, int]) -> bool:
+def belong(one: Part, other: Part, shape: tuple[int, int]) -> bool:
+    """Whether two parts of one slice, or of neighbouring ones, are of one lesion."""
     if not _near(one.box, other.box):
         return False
     if one.is_box and other.is_box:

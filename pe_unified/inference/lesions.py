@@ -1,15 +1,18 @@
 """Lesions in three dimensions, joined from the masks and the boxes of the slices."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from pe_unified.ct.study import CTStudy
+from pe_unified.evaluation.intervals import FloatArray
+from pe_unified.evaluation.lesion_fusion import LesionFusion, answers_row
 from pe_unified.evaluation.verdict import ExamThresholds, Verdict, can_be_clot, judge
-from pe_unified.inference.joining import Part, join_parts
+from pe_unified.inference.joining import Part, join_parts, mark_part
+from pe_unified.inference.lesion_marks import LesionMark, voxel_of
 from pe_unified.inference.measures import diameter_mm, mean_hu, volume_ml
-from pe_unified.inference.model import InferenceModel
+from pe_unified.inference.model import Model
 from pe_unified.inference.predictor import SlicePrediction
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import Survey
@@ -30,9 +33,11 @@ class Lesion:
 
     Attributes:
         number: from 1, by falling score; those that cannot be clots come last.
-        score: the higher of ``mask_score`` and ``box_score``.
+        score: by the model's fusion, where it has one; else the highest of the next three.
         mask_score: mean probability of its pixels; None without a mask.
         box_score: highest score of a box; None without one.
+        mark_score: highest probability of a mark in 3D; None without one.
+        slice_score: highest probability of its slices; None where the model does not classify.
         slices: (first, last) slice, both included.
         key_slice: where most of it is seen.
         box: (x1, y1, x2, y2) on the key slice, pixels.
@@ -43,6 +48,9 @@ class Lesion:
         volume_ml, diameter_mm, mean_hu: of the mask; None without one.
         pixels: by slice, row-major numbers of its pixels.
         boxes: slice, box and score of each of its boxes.
+        discs: by slice, the pixels around its marks.
+        found_by: numbers of the networks that found it by themselves; None where fewer than two
+            look for lesions.
         called: see :class:`~pe_unified.evaluation.verdict.Verdict`.
     """
 
@@ -62,6 +70,10 @@ class Lesion:
     mean_hu: float | None
     pixels: dict[int, np.ndarray]
     boxes: tuple[tuple[int, Box, float], ...] = ()
+    mark_score: float | None = None
+    slice_score: float | None = None
+    discs: dict[int, np.ndarray] = field(default_factory=dict)
+    found_by: tuple[int, ...] | None = None
     called: bool | None = None
 
     @property
@@ -69,12 +81,21 @@ class Lesion:
         """Whether it is a finding; what is looked at and not called is a candidate only."""
         return self.called is not False
 
+    @property
+    def answers(self) -> FloatArray:
+        """What a fusion takes of it, see
+        :func:`~pe_unified.evaluation.lesion_fusion.answers_row`."""
+        scores = (self.mask_score, self.box_score, self.slice_score, self.mark_score)
+        return answers_row(*scores, self.volume_ml)
+
 
 def find_lesions(
     predictions: Sequence[SlicePrediction],
     reader: SliceReader,
     survey: Survey,
     smallest_ml: float = SMALLEST_ML,
+    marks: Sequence[LesionMark] = (),
+    fusion: LesionFusion | None = None,
 ) -> list[Lesion]:
     """Join what the slices show into lesions, by falling score.
 
@@ -82,15 +103,26 @@ def find_lesions(
         predictions: of the slices, in order.
         reader: gives the Hounsfield units under the masks.
         survey: gives sides and lungs.
-        smallest_ml: smaller lesions that no box supports are left out.
+        smallest_ml: smaller lesions that no box and no mark supports are left out.
+        marks: of a model in 3D.
+        fusion: gives the score; None for the highest one of mask, boxes and marks.
     """
-    shape = reader.study.shape[1:]
-    found = [_describe(parts, reader, survey) for parts in join_parts(predictions, shape)]
+    study = reader.study
+    places = [(voxel_of(mark, study), mark.probability) for mark in marks]
+    discs = [mark_part(*place, probability, study) for place, probability in places]
+    groups = join_parts(predictions, study.shape[1:], [disc for disc in discs if disc is not None])
+    seen = {each.index: each for each in predictions}
+    found = [_describe(parts, reader, survey, seen) for parts in groups]
     kept = [
         lesion
         for lesion in found
-        if lesion.box_score is not None or (lesion.volume_ml or 0.0) >= smallest_ml
+        if (lesion.box_score, lesion.mark_score) != (None, None)
+        or (lesion.volume_ml or 0.0) >= smallest_ml
     ]
+    if fusion is not None and kept:
+        scores = fusion.score(np.stack([lesion.answers for lesion in kept]))
+        pairs = zip(kept, scores, strict=True)
+        kept = [replace(lesion, score=float(score)) for lesion, score in pairs]
     kept.sort(
         key=lambda lesion: (
             not can_be_clot(lesion.mean_hu),
@@ -106,7 +138,7 @@ def judge_study(
     predictions: Sequence[SlicePrediction],
     lesions: Sequence[Lesion],
     step_mm: float,
-    model: InferenceModel,
+    model: Model,
 ) -> tuple[Verdict, list[Lesion]]:
     """The verdict on a study, and its lesions, which know whether they are called.
 
@@ -127,16 +159,24 @@ def judge_study(
     return verdict, [replace(lesion, called=answer) for lesion, answer in called]
 
 
-def _describe(parts: Sequence[Part], reader: SliceReader, survey: Survey) -> Lesion:
+def _describe(
+    parts: Sequence[Part],
+    reader: SliceReader,
+    survey: Survey,
+    predictions: Mapping[int, SlicePrediction],
+) -> Lesion:
     study = reader.study
-    masks = [part for part in parts if not part.is_box]
+    marks = [part for part in parts if part.is_mark]
+    masks = [part for part in parts if not part.is_box and not part.is_mark]
     boxes = [part for part in parts if part.is_box]
-    weighted = masks or boxes
+    weighted = masks or boxes or marks
     points = _points(weighted, study)
     mask_score = None
     if masks:
         mask_score = float(np.average([p.score for p in masks], weights=[p.area for p in masks]))
     box_score = max((part.score for part in boxes), default=None)
+    mark_score = max((part.score for part in marks), default=None)
+    on_slices = [predictions[index].probability for index in {part.index for part in parts}]
     index, row, col = points.mean(axis=0)
     x, y, z = (float(along) for along in study.positions_mm(points).mean(axis=0))
     by_slice: dict[int, float] = {}
@@ -144,15 +184,16 @@ def _describe(parts: Sequence[Part], reader: SliceReader, survey: Survey) -> Les
         by_slice[part.index] = by_slice.get(part.index, 0.0) + part.area
     key = max(by_slice, key=lambda number: (by_slice[number], -number))
     on_key = [part.box for part in weighted if part.index == key]
-    pixels: dict[int, np.ndarray] = {}
-    for part in masks:
-        joined = np.concatenate([pixels.get(part.index, part.pixels[:0]), part.pixels])
-        pixels[part.index] = np.sort(joined)
+    pixels = _by_slice(masks)
     return Lesion(
         number=0,
-        score=max(score for score in (mask_score, box_score) if score is not None),
+        score=max(each for each in (mask_score, box_score, mark_score) if each is not None),
         mask_score=mask_score,
         box_score=box_score,
+        mark_score=mark_score,
+        slice_score=max((each for each in on_slices if each is not None), default=None),
+        discs=_by_slice(marks),
+        found_by=_found_by(masks, boxes, predictions),
         slices=(min(part.index for part in parts), max(part.index for part in parts)),
         key_slice=key,
         box=(
@@ -171,6 +212,35 @@ def _describe(parts: Sequence[Part], reader: SliceReader, survey: Survey) -> Les
         pixels=pixels,
         boxes=tuple((part.index, part.box, part.score) for part in boxes),
     )
+
+
+def _by_slice(parts: Sequence[Part]) -> dict[int, np.ndarray]:
+    """Their pixels, in order."""
+    pixels: dict[int, np.ndarray] = {}
+    for part in parts:
+        joined = np.concatenate([pixels.get(part.index, part.pixels[:0]), part.pixels])
+        pixels[part.index] = np.unique(joined)
+    return pixels
+
+
+def _found_by(
+    masks: Sequence[Part], boxes: Sequence[Part], predictions: Mapping[int, SlicePrediction]
+) -> tuple[int, ...] | None:
+    """The networks that call a pixel of the masks, or one of the boxes, by themselves."""
+    found: set[int] = set()
+    told = False
+    for part in (*masks, *boxes):
+        own = predictions[part.index]
+        votes = own.box_votes if part.is_box else own.pixel_votes
+        if votes is None:
+            continue
+        told = True
+        if part.is_box:
+            here = np.all(own.boxes == np.array(part.box, dtype=own.boxes.dtype), axis=1)
+        else:
+            here = np.isin(own.pixels, part.pixels)
+        found.update(np.flatnonzero(votes[:, here].any(axis=1)).tolist())
+    return tuple(sorted(found)) if told else None
 
 
 def _points(parts: Sequence[Part], study: CTStudy) -> np.ndarray:

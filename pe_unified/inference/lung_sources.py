@@ -1,4 +1,4 @@
-"""Where the lungs of a study come from: thresholds, or a learned model where one is installed.
+"""Where the lungs of a study come from: thresholds, or a learned model where there is one.
 
 lungmask (Hofmanninger et al. 2020, https://doi.org/10.1186/s41747-020-00173-2) was trained on lungs
 with many diseases, so that it also finds those that hold fluid instead of air. It is used when it
@@ -29,19 +29,28 @@ def weights_file() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS
 
 
-def lung_source(wanted: str) -> str:
-    """Which of the sources is used: ``"classical"`` or ``"lungmask"``.
+def lung_source(wanted: str, detector: bool = False) -> str:
+    """Which of the sources is used: ``"classical"``, ``"lungmask"`` or ``"detector"``.
 
     Args:
-        wanted: of :data:`~pe_unified.options.LUNG_SOURCES`; ``"auto"`` takes lungmask where
-            it is installed with weights.
+        wanted: of :data:`~pe_unified.options.LUNG_SOURCES`; ``"auto"`` takes the detector where
+            there is one, else lungmask where it is installed with weights.
+        detector: whether there is one.
 
     Raises:
-        CheckpointError: lungmask was asked for and is not installed, or has no weights.
+        CheckpointError: lungmask was asked for and is not installed, or has no weights; or a
+            detector, and there is none.
         ValueError: no such source.
     """
     if wanted not in LUNG_SOURCES:
         raise ValueError(f"lungs come from {', '.join(LUNG_SOURCES)}, not '{wanted}'")
+    if wanted == "detector" and not detector:
+        raise CheckpointError(
+            "--lungs detector: there is none; name one with --lung-checkpoint, or take an "
+            "ensemble that holds one"
+        )
+    if detector and wanted in ("auto", "detector"):
+        return "detector"
     installed = importlib.util.find_spec("lungmask") is not None
     if wanted == "lungmask" and not installed:
         raise CheckpointError("--lungs lungmask: not installed; pip install -e '.[lungs]'")

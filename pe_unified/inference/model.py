@@ -1,17 +1,29 @@
-"""A model of slices made ready to answer: network, preprocessing and thresholds out of one file."""
+"""What answers for a study, out of one file: a network with its preprocessing, or several."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pe_unified.checkpoints import CheckpointError
+from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
 from pe_unified.datasets.slice_transforms import ResizeSlice
+from pe_unified.evaluation.lesion_fusion import LesionFusion
 from pe_unified.evaluation.verdict import threshold_as_written
+from pe_unified.inference.combining import Ballot
 from pe_unified.inference.engines import Engine, exported_folder, open_engine
-from pe_unified.inference.stored_model import read_model, usable_device
+from pe_unified.inference.lung_finder import LungFinder, lung_finder_of
+from pe_unified.inference.stored_model import (
+    StoredModel,
+    digest_of,
+    is_ensemble,
+    lineage_of,
+    model_of,
+    read_model,
+    usable_device,
+)
+from pe_unified.models.lung_detector import LungDetector
 from pe_unified.models.slice_model import PEUnified
 from pe_unified.precision import autocast, fastest_precision
 from pe_unified.tasks import TASKS
@@ -53,6 +65,7 @@ class InferenceModel:
         engine: computes the dense part of the network.
         lineage: what the report says of the model: file, digest, step, parents, version.
         key: see :func:`~pe_unified.inference.sharing.key_of_levels`.
+        fusion: gives lesions their score; None for the highest of their answers.
     """
 
     model: PEUnified
@@ -63,15 +76,28 @@ class InferenceModel:
     engine: Engine
     lineage: dict[str, Any]
     key: str | None = None
+    fusion: LesionFusion | None = None
+    rule = "mean"  # of one
+    lungs = None
 
     @property
     def backend(self) -> str:
         return self.engine.name
 
     @property
+    def tasks(self) -> tuple[str, ...]:
+        """What it answers."""
+        return self.model.tasks
+
+    @property
     def looks_for_lesions(self) -> bool:
         """Whether it outlines lesions or boxes them."""
-        return not {"seg", "det"}.isdisjoint(self.model.tasks)
+        return not {"seg", "det"}.isdisjoint(self.tasks)
+
+    @property
+    def members(self) -> tuple["Member", ...]:
+        """Itself alone."""
+        return (Member("", 1.0, self),)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -95,6 +121,72 @@ class InferenceModel:
         return autocast(self.precision, self.device.type)
 
 
+@dataclass(frozen=True)
+class Member:
+    """One network of an ensemble.
+
+    Attributes:
+        name: in reports.
+        weight: of its answers among those of the others.
+        model: with thresholds of its own, by which it votes.
+    """
+
+    name: str
+    weight: float
+    model: InferenceModel
+
+    @property
+    def ballot(self) -> Ballot:
+        own = self.model.thresholds
+        chosen = {"slice": own.slice, "pixel": own.pixel, "box": own.box}
+        return Ballot(self.weight, **{k: v for k, v in chosen.items() if v is not None})
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Several networks that answer as one; see :mod:`~pe_unified.inference.combining`.
+
+    Attributes:
+        members: each answers some questions or all.
+        rule: ``"mean"`` or ``"vote"``.
+        thresholds: of what they say together, fixed on validation.
+        lineage: as of an :class:`InferenceModel`.
+        fusion: gives lesions their score; None for the highest of their answers.
+        lungs: finds the lungs, to which slices are cropped; None for the usual sources.
+    """
+
+    members: tuple[Member, ...]
+    rule: str
+    thresholds: Thresholds
+    lineage: dict[str, Any]
+    fusion: LesionFusion | None = None
+    lungs: LungFinder | None = None
+    backend = "torch"
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What some member answers, in the order of :data:`~pe_unified.tasks.TASKS`."""
+        answered = {task for member in self.members for task in member.model.tasks}
+        return tuple(task for task in TASKS if task in answered)
+
+    @property
+    def looks_for_lesions(self) -> bool:
+        """Whether a member outlines lesions or boxes them."""
+        return not {"seg", "det"}.isdisjoint(self.tasks)
+
+    @property
+    def device(self) -> torch.device:
+        return self.members[0].model.device
+
+    @property
+    def precision(self) -> str:
+        return self.members[0].model.precision
+
+
+#: What a study is given to.
+Model = InferenceModel | Ensemble
+
+
 def load_model(
     checkpoint: str | Path,
     trust: bool = False,
@@ -102,11 +194,11 @@ def load_model(
     precision: str | None = None,
     backend: str = "torch",
     exported: Path | None = None,
-) -> InferenceModel:
-    """Build the model of slices that a checkpoint describes, with its weights.
+) -> Model:
+    """Build what a checkpoint describes, with its weights: a network of slices, or several.
 
     Args:
-        checkpoint: written by training or by ``pe-unified publish``; it carries its config.
+        checkpoint: written by training, by ``pe-unified publish`` or by ``pe-unified ensemble``.
         trust: unpickle code that the file may hold, and build types that are not registered.
         device: ``"cpu"``, ``"cuda"``...; the GPU where there is one by default.
         precision: ``"bf16"`` or ``"fp32"``; by default bf16 where the device computes in it.
@@ -115,10 +207,38 @@ def load_model(
 
     Raises:
         CheckpointError: unreadable, without a config, unsafe, of another kind, or weights that do
-            not fit; or the device cannot be used.
+            not fit (an ensemble's message names the member); or the device or the backend cannot
+            be used.
     """
     path = Path(checkpoint)
-    stored = read_model(path, PEUnified, trust)
+    stored = load_checkpoint_safely(path, trust)
+    if not is_ensemble(stored):
+        single = model_of(path, stored, PEUnified, trust)
+        folder = exported or exported_folder(path, backend)
+        return ready(single, device, precision, backend, folder)
+    if backend != "torch":
+        raise CheckpointError(f"{path}: an ensemble computes in torch, not by --backend {backend}")
+    return ensemble_of(path, stored, trust, device, precision)
+
+
+def load_network(
+    checkpoint: str | Path,
+    trust: bool = False,
+    device: str | None = None,
+    precision: str | None = None,
+) -> InferenceModel:
+    """As :func:`load_model`, of a single network; an ensemble is refused."""
+    return ready(read_model(Path(checkpoint), PEUnified, trust), device, precision)
+
+
+def ready(
+    stored: StoredModel[PEUnified],
+    device: str | None,
+    precision: str | None,
+    backend: str = "torch",
+    exported: Path = Path(),
+) -> InferenceModel:
+    """A model out of a checkpoint on its device; arguments as of :func:`load_model`."""
     chosen = usable_device(device or ("cpu" if backend != "torch" else None))
     if backend != "torch" and chosen.type != "cpu":
         raise CheckpointError(f"--backend {backend} computes on the CPU, not on '{chosen}'")
@@ -126,20 +246,62 @@ def load_model(
         raise CheckpointError("--backend onnx computes in fp32; --backend openvino supports bf16")
     arithmetic = precision or ("fp32" if backend == "onnx" else fastest_precision(chosen))
     model = stored.model.to(chosen)
-    folder = exported or exported_folder(path, backend)
     return InferenceModel(
         model=model,
         transforms=stored.transforms,
         neighbours=stored.neighbours,
-        thresholds=_thresholds(stored.validated, model.tasks),
+        thresholds=thresholds_of(stored.validated, model.tasks),
         precision=arithmetic,
-        engine=open_engine(backend, model, arithmetic, folder, stored.lineage["sha256"]),
+        engine=open_engine(backend, model, arithmetic, exported, stored.lineage["sha256"]),
         lineage={**stored.lineage, "tasks": list(model.tasks)},
         key=stored.key,
+        fusion=_fusion(stored.fusion),
     )
 
 
-def _thresholds(chosen: Mapping[str, Any], tasks: Collection[str]) -> Thresholds:
+def ensemble_of(
+    path: Path,
+    stored: Mapping[str, Any],
+    trust: bool = False,
+    device: str | None = None,
+    precision: str | None = None,
+    digest: str | None = None,
+) -> Ensemble:
+    """The ensemble that a file of ``pe-unified ensemble`` holds.
+
+    Args:
+        path: of the file, for messages.
+        stored: what it holds.
+        trust, device, precision: as of :func:`load_model`.
+        digest: SHA-256 of the file; computed by default.
+    """
+    meta = stored["meta"]
+    members = []
+    for each in stored["members"]:
+        place = f"{path}, member {each['name']}"
+        lineage = lineage_of(each["checkpoint"], each["sha256"], each["model"])
+        single = model_of(place, each["model"], PEUnified, trust, lineage)
+        members.append(Member(each["name"], each["weight"], ready(single, device, precision)))
+    lungs = None
+    if stored.get("lungs") is not None:
+        each = stored["lungs"]
+        lineage = lineage_of(each["checkpoint"], each["sha256"], each["model"])
+        place = f"{path}, its detector of lungs"
+        lungs = lung_finder_of(model_of(place, each["model"], LungDetector, trust, lineage), device)
+    lineage = lineage_of(path.name, digest or digest_of(path), stored)
+    fusion = _fusion(meta["fusion"])
+    whole = Ensemble(tuple(members), meta["rule"], Thresholds(), lineage, fusion, lungs)
+    tasks = whole.tasks
+    thresholds = thresholds_of(meta["validated"], tasks)
+    return replace(whole, thresholds=thresholds, lineage={**lineage, "tasks": list(tasks)})
+
+
+def _fusion(stored: Mapping[str, Any] | None) -> LesionFusion | None:
+    return None if stored is None else LesionFusion.from_dict(stored)
+
+
+def thresholds_of(chosen: Mapping[str, Any], tasks: Collection[str]) -> Thresholds:
+    """What validation fixed for a model of these tasks, ``chosen`` as a checkpoint holds it."""
     origin = "validation split" if chosen else "none: the checkpoint was never validated"
     defaults = [TASKS[task].threshold for task in tasks if chosen and _by_default(task, chosen)]
     if defaults:

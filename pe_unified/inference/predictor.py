@@ -2,19 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.evaluation.segmentation import BINS, threshold_bin
 from pe_unified.evaluation.slices import DEFAULT_THRESHOLD
+from pe_unified.inference.combining import SliceAnswer, combine, pixel_votes
 from pe_unified.inference.exam import ExamModel, load_exam_model
-from pe_unified.inference.model import InferenceModel, load_model
-from pe_unified.inference.reading import Progress, SliceReader, ahead
+from pe_unified.inference.lung_finder import LungFinder, load_lung_finder
+from pe_unified.inference.model import InferenceModel, Model, load_model
+from pe_unified.inference.network_pass import Classified, NetworkPass
+from pe_unified.inference.reading import Progress, SliceReader, ahead, slice_of_study
 from pe_unified.inference.survey import Survey
 from pe_unified.memory import keep_freed_memory
 from pe_unified.options import BATCH_SIZE
@@ -34,6 +35,9 @@ class SlicePrediction:
         scores: float32 (k,), of the boxes.
         features: (width,), what the exam model's encoder gives of the slice; None where it does
             not share the backbone.
+        pixel_votes: bool (networks, n), which network calls each pixel embolus by itself; None
+            where fewer than two networks look for lesions.
+        box_votes: bool (networks, k), the same of boxes.
     """
 
     index: int
@@ -44,6 +48,8 @@ class SlicePrediction:
     boxes: np.ndarray
     scores: np.ndarray
     features: torch.Tensor | None = None
+    pixel_votes: np.ndarray | None = None
+    box_votes: np.ndarray | None = None
 
 
 _NO_PIXELS = (np.empty(0, np.int32), np.empty(0, np.float32))
@@ -53,32 +59,46 @@ _NO_BOXES = (np.empty((0, 4), np.float32), np.empty(0, np.float32))
 class StudyPredictor:
     """Runs a model over the slices of a study.
 
+    The networks of an ensemble run one after the other on each batch, so that memory does not grow
+    with the study.
+
     Args:
         model: from :func:`~pe_unified.inference.model.load_model`.
         batch_size: slices in one pass.
         gate: leave segmentation and detection out on slices whose probability of embolism lies
             below the model's gate. Without a gate in the checkpoint every slice is examined.
         exam_model: answers for the whole exam, beside this one; None for no such answer. Where its
-            backbone and all that goes before it are this model's, slices go through it once.
+            backbone and all that goes before it are those of a network here, slices go through it
+            once.
+        lungs: finds them for the crop; by default the model's own, where it has one.
     """
 
     def __init__(
         self,
-        model: InferenceModel,
+        model: Model,
         batch_size: int = BATCH_SIZE,
         gate: bool = True,
         exam_model: ExamModel | None = None,
+        lungs: LungFinder | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is at least 1, got {batch_size}")
         self.model = model
+        self.networks = [NetworkPass(member.model) for member in model.members]
+        self.ballots = [member.ballot for member in model.members]
+        self.neighbours = max(member.model.neighbours for member in model.members)
+        #: The networks that look for lesions; what each found is told where there are several.
+        self.finders = [k for k, each in enumerate(model.members) if each.model.looks_for_lesions]
         self.exam_model = exam_model
-        self.shares_backbone = exam_model is not None and _shares(model, exam_model)
+        self.lungs = lungs or model.lungs
+        self._sharing = [
+            exam_model is not None and _shares(each.model, exam_model) for each in model.members
+        ]
         self.batch_size = batch_size
         self.wants_gate = gate
         #: Whether there is anything that a gate could spare.
-        self.has_heads = bool(set(model.model.tasks) - {"cls"})
-        usable = gate and "cls" in model.model.tasks and model.thresholds.gate is not None
+        self.has_heads = any(network.has_heads for network in self.networks)
+        usable = gate and "cls" in model.tasks and model.thresholds.gate is not None
         self.gate = model.thresholds.gate if usable else None
         pixel = model.thresholds.pixel
         self.pixel_threshold = threshold_bin(DEFAULT_THRESHOLD if pixel is None else pixel) / BINS
@@ -86,17 +106,23 @@ class StudyPredictor:
         self.box_threshold = DEFAULT_THRESHOLD if box is None else box
 
     @property
-    def digests(self) -> tuple[str, str | None]:
-        """SHA-256 of the checkpoints of the model and of the exam model."""
-        exam = self.exam_model
-        return self.model.lineage["sha256"], exam.lineage["sha256"] if exam else None
+    def shares_backbone(self) -> bool:
+        """Whether the exam model takes the features of a network here."""
+        return any(self._sharing)
+
+    @property
+    def digests(self) -> tuple[str, str | None, str | None]:
+        """SHA-256 of the checkpoints of the model, of the exam model and of the lungs' detector."""
+        exam, lungs = self.exam_model, self.lungs
+        others = (each and each.lineage["sha256"] for each in (exam, lungs))
+        return self.model.lineage["sha256"], *others
 
     def predict(
         self, reader: SliceReader, survey: Survey, progress: Progress | None = None
     ) -> list[SlicePrediction]:
         """Predictions for ``survey.slices``, in order.
 
-        Slices are read and prepared in a thread while the network computes.
+        Slices are read and prepared in a thread while the networks compute.
 
         Args:
             reader: of the study.
@@ -112,122 +138,94 @@ class StudyPredictor:
             for start in range(0, len(wanted), self.batch_size)
         ]
         found: list[SlicePrediction] = []
-        prepare = partial(self.prepare_slice, reader=reader, box=survey.box)
-        for numbers, packed in ahead(lambda b: (b, [prepare(each) for each in b]), batches):
+
+        def prepare(numbers: range) -> tuple[range, list[list[dict[str, Any]]]]:
+            box = survey.box
+            slices = [slice_of_study(reader, number, self.neighbours, box) for number in numbers]
+            return numbers, self.prepare(slices)
+
+        for numbers, packed in ahead(prepare, batches):
             found += self.predict_batch(numbers, packed)
             if progress is not None:
                 progress(len(found), len(wanted))
         return found
 
-    def prepare_slice(
-        self, number: int, reader: SliceReader, box: tuple[int, int, int, int] | None
-    ) -> dict:
-        """One slice as the network takes it, by the transforms that the model was trained with.
+    def prepare(self, slices: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+        """Slices as each network takes them: (networks, slices)."""
+        return [[network.prepare(each) for each in slices] for network in self.networks]
 
-        Args:
-            number: of the slice, from the feet.
-            reader: of the study.
-            box: (x, y, w, h) around the lungs, in pixels of the slice; None for no crop.
-        """
-        study = reader.study
-        rows, cols = study.shape[1:]
-        results = {
-            "hu": reader.stack(number, self.model.neighbours),
-            "ori_shape": (rows, cols),
-            "img_shape": (rows, cols),
-            "crop_box": (0, 0, cols, rows),
-            "scale_factor": (1.0, 1.0),
-            "lung_box": box,
-            "spacing_mm": study.spacing_mm,
-            "slice_index": number,
-            "label": None,
-            "boxes": None,
-            "instance_map": None,
-        }
-        for transform in self.model.transforms:
-            results = transform(results)
-        return results
-
-    @torch.inference_mode()
     def predict_batch(
-        self, numbers: Sequence[int], packed: Sequence[dict]
+        self, numbers: Sequence[int], packed: Sequence[Sequence[dict[str, Any]]]
     ) -> list[SlicePrediction]:
-        """Predictions for slices prepared by :meth:`prepare_slice`."""
-        network = self.model.model
-        batch = network.data_preprocessor(
-            {
-                "inputs": [each["inputs"] for each in packed],
-                "data_samples": [each["data_samples"] for each in packed],
-            }
-        )
-        inputs, samples = batch["inputs"], batch["data_samples"]
-        logits, levels = self.model.engine.trunk(inputs)
-        features = self._features(levels, len(samples))
-        probabilities: list[float | None] = [None] * len(samples)
-        if logits is not None:
-            classification: Any = network.head("cls")
-            classification.set_scores(logits, samples)
-            probabilities = [float(sample.pred_score[1]) for sample in samples]
+        """Predictions for slices made ready by :meth:`prepare`."""
+        classified = [net.classify(own) for net, own in zip(self.networks, packed, strict=True)]
+        features = self._features(classified, len(numbers))
+        probabilities = [
+            combine([SliceAnswer(each) for each in said], self.ballots, self.model.rule).probability
+            for said in zip(*(own.probabilities for own in classified), strict=True)
+        ]
         examined = [
             row
             for row, probability in enumerate(probabilities)
             if self.has_heads
             and (self.gate is None or probability is None or probability >= self.gate)
         ]
-        if examined:
-            if len(examined) < len(samples):
-                levels = tuple(level[examined] for level in levels)
-                inputs = inputs[examined]
-            self._examine(levels, inputs, [samples[row] for row in examined])
+        answers = self._answers(classified, examined)
         return [
-            self._collect(number, sample, probability, row in examined, own)
-            for row, (number, sample, probability, own) in enumerate(
-                zip(numbers, samples, probabilities, features, strict=True)
-            )
+            self._collect(number, own, row in examined, features[row])
+            for row, (number, own) in enumerate(zip(numbers, answers, strict=True))
         ]
 
+    def answer(self, packed: Sequence[Sequence[dict[str, Any]]]) -> list[SliceAnswer]:
+        """What is said of slices from :meth:`prepare`, without a gate or any threshold."""
+        classified = [net.classify(own) for net, own in zip(self.networks, packed, strict=True)]
+        answers = self._answers(classified, range(len(packed[0])))
+        return [combine(own, self.ballots, self.model.rule) for own in answers]
+
+    def _answers(
+        self, classified: Sequence[Classified], rows: Sequence[int]
+    ) -> list[tuple[SliceAnswer, ...]]:
+        """Of every slice, what each network says; of pixels and boxes in those at ``rows``."""
+        said = [
+            network.answers(own, list(rows))
+            for network, own in zip(self.networks, classified, strict=True)
+        ]
+        return list(zip(*said, strict=True))
+
+    @torch.inference_mode()
     def _features(
-        self, levels: Sequence[torch.Tensor], slices: int
+        self, classified: Sequence[Classified], slices: int
     ) -> Sequence[torch.Tensor | None]:
-        """What the exam model takes of the backbone's levels, per slice."""
+        """What the exam model takes of a backbone's levels, per slice."""
         if self.exam_model is None or not self.shares_backbone:
             return [None] * slices
         encoder: Any = self.exam_model.model.encoder
         with self.exam_model.arithmetic():
-            return encoder.pooled(levels).unbind()
-
-    def _examine(
-        self, levels: Sequence[torch.Tensor], inputs: torch.Tensor, samples: Sequence[PEDataSample]
-    ) -> None:
-        """Segmentation and detection of slices that passed the gate, set on the samples."""
-        network = self.model.model
-        dense = self.model.engine.heads(levels, inputs)
-        if dense.seg is not None:
-            segmentation: Any = network.head("seg")
-            segmentation.set_masks(dense.seg, samples, inputs.shape[-2:])
-        if dense.pyramid:
-            detection: Any = network.head("det")
-            with self.model.arithmetic():
-                detection.set_boxes(dense.pyramid, dense.rpn_scores, dense.rpn_offsets, samples)
+            return encoder.pooled(classified[self._sharing.index(True)].levels).unbind()
 
     def _collect(
         self,
         number: int,
-        sample: PEDataSample,
-        probability: float | None,
+        answers: Sequence[SliceAnswer],
         examined: bool,
         features: torch.Tensor | None,
     ) -> SlicePrediction:
-        pixels, boxes = _NO_PIXELS, _NO_BOXES
-        if "seg_prob" in sample:
-            flat = sample.seg_prob.data.flatten()
+        """What passes the thresholds."""
+        whole = combine(answers, self.ballots, self.model.rule)
+        several = len(self.finders) > 1
+        pixels, boxes, of_pixels, of_boxes = _NO_PIXELS, _NO_BOXES, None, None
+        if whole.pixels is not None:
+            flat = whole.pixels.flatten()
             where = torch.nonzero(flat >= self.pixel_threshold).flatten()
             pixels = (where.to(torch.int32).cpu().numpy(), flat[where].float().cpu().numpy())
-        if "pred_instances" in sample:
-            found = sample.pred_instances
-            kept = found.scores >= self.box_threshold
-            boxes = (found.bboxes[kept].cpu().numpy(), found.scores[kept].cpu().numpy())
-        return SlicePrediction(number, probability, examined, *pixels, *boxes, features)
+            of_pixels = pixel_votes(answers, self.ballots, where) if several else None
+        if whole.boxes is not None and whole.scores is not None and whole.box_votes is not None:
+            kept = whole.scores >= self.box_threshold
+            boxes = (whole.boxes[kept], whole.scores[kept])
+            of_boxes = whole.box_votes[:, kept] if several else None
+        return SlicePrediction(
+            number, whole.probability, examined, *pixels, *boxes, features, of_pixels, of_boxes
+        )
 
 
 def _shares(model: InferenceModel, exam: ExamModel) -> bool:
@@ -242,7 +240,8 @@ class PredictorSettings:
 
     Fields as the arguments of :func:`~pe_unified.inference.model.load_model` and of
     :class:`StudyPredictor`; ``exam_checkpoint`` of
-    :func:`~pe_unified.inference.exam.load_exam_model`.
+    :func:`~pe_unified.inference.exam.load_exam_model`, ``lung_checkpoint`` of
+    :func:`~pe_unified.inference.lung_finder.load_lung_finder`.
     """
 
     checkpoint: str
@@ -254,6 +253,7 @@ class PredictorSettings:
     backend: str = "torch"
     exported: Path | None = None
     exam_checkpoint: str | None = None
+    lung_checkpoint: str | None = None
 
     def predictor(self) -> StudyPredictor:
         """The models loaded in this process, which keeps freed memory from now on."""
@@ -269,4 +269,7 @@ class PredictorSettings:
         exam = None
         if self.exam_checkpoint is not None:
             exam = load_exam_model(self.exam_checkpoint, self.trust, self.device, self.precision)
-        return StudyPredictor(model, self.batch_size, self.gate, exam)
+        lungs = None
+        if self.lung_checkpoint is not None:
+            lungs = load_lung_finder(Path(self.lung_checkpoint), self.trust, self.device)
+        return StudyPredictor(model, self.batch_size, self.gate, exam, lungs)

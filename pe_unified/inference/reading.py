@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from threading import Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -85,3 +85,30 @@ def ahead(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def slice_of_study(
+    reader: SliceReader, number: int, neighbours: int, box: tuple[int, int, int, int] | None
+) -> dict[str, Any]:
+    """A slice of a study as transforms take it.
+
+    Args:
+        reader: of the study.
+        number: of the slice, from the feet.
+        neighbours: slices on each side, stacked with it.
+        box: (x, y, w, h) around the lungs, in pixels of the slice; None for no crop.
+    """
+    rows, cols = reader.study.shape[1:]
+    return {
+        "hu": reader.stack(number, neighbours),
+        "ori_shape": (rows, cols),
+        "img_shape": (rows, cols),
+        "crop_box": (0, 0, cols, rows),
+        "scale_factor": (1.0, 1.0),
+        "lung_box": box,
+        "spacing_mm": reader.study.spacing_mm,
+        "slice_index": number,
+        "label": None,
+        "boxes": None,
+        "instance_map": None,
+    }

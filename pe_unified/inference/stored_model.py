@@ -22,6 +22,7 @@ from pe_unified.inference.sharing import key_of_levels, neighbours_of
 from pe_unified.models.exam_model import PEExam
 from pe_unified.models.image_network import without_start
 from pe_unified.models.known_parts import for_answers
+from pe_unified.models.lung_detector import LungDetector
 from pe_unified.models.slice_model import PEUnified
 from pe_unified.models.volume_model import PEVolume
 from pe_unified.registry import MODELS, TASK_UTILS, TRANSFORMS
@@ -29,12 +30,13 @@ from pe_unified.registry import MODELS, TASK_UTILS, TRANSFORMS
 Model = TypeVar("Model", bound=nn.Module)
 
 #: Read files or labels; a study brings its own slices and has no labels.
-_LOADERS = ("LoadCTSlice", "LoadPELabels", "LoadExamSlices", "LoadVolume")
+_LOADERS = ("LoadCTSlice", "LoadPELabels", "LoadLungBox", "LoadExamSlices", "LoadVolume")
 #: In words, and what takes it.
 _KINDS: Mapping[type, tuple[str, str]] = {
     PEUnified: ("a model of slices", "pe-unified infer takes it as --checkpoint"),
     PEExam: ("a model of whole exams", "pe-unified infer takes it as --exam-checkpoint"),
     PEVolume: ("a model of volumes", "pe-unified marks takes it"),
+    LungDetector: ("a detector of lungs", "pe-unified infer takes it as --lung-checkpoint"),
 }
 
 
@@ -51,6 +53,8 @@ class StoredModel(Generic[Model]):
         dataset: config of the set that it is tested on.
         validated: what was chosen and measured on the validation split.
         lineage: what the report says of the model: file, digest, step, parents, version.
+        fusion: how lesions get their score, see
+            :class:`~pe_unified.evaluation.lesion_fusion.LesionFusion`; None without.
     """
 
     model: Model
@@ -61,12 +65,16 @@ class StoredModel(Generic[Model]):
     dataset: Mapping[str, Any]
     validated: Mapping[str, Any]
     lineage: dict[str, Any]
+    fusion: Mapping[str, Any] | None = None
+
+
+def is_ensemble(stored: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint holds several models, as ``pe-unified ensemble`` writes them."""
+    return "members" in stored
 
 
 def read_model(path: Path, kind: type[Model], trust: bool = False) -> StoredModel[Model]:
     """Build the model that a checkpoint describes, with its weights.
-
-    Convolutions take in the batch norm that follows them.
 
     Args:
         path: written by training or by ``pe-unified publish``; it carries its config.
@@ -75,9 +83,32 @@ def read_model(path: Path, kind: type[Model], trust: bool = False) -> StoredMode
 
     Raises:
         CheckpointError: unreadable, without a config, unsafe, of another kind or another finding,
-            or weights that do not fit.
+            an ensemble, or weights that do not fit.
     """
-    stored = load_checkpoint_safely(path, trust)
+    return model_of(path, load_checkpoint_safely(path, trust), kind, trust)
+
+
+def model_of(
+    path: Path | str,
+    stored: Mapping[str, Any],
+    kind: type[Model],
+    trust: bool = False,
+    lineage: dict[str, Any] | None = None,
+) -> StoredModel[Model]:
+    """As :func:`read_model`, of a checkpoint that is read already.
+
+    Convolutions take in the batch norm that follows them.
+
+    Args:
+        path: of the file, for messages; of one within another, in words.
+        stored: what it holds.
+        lineage: of the model; from the file by default.
+    """
+    if is_ensemble(stored):
+        raise CheckpointError(
+            f"{path}: an ensemble, where a single model is needed; take one of those that it was "
+            "made of"
+        )
     own = config_of(stored)
     if own is None:
         raise CheckpointError(
@@ -90,7 +121,8 @@ def read_model(path: Path, kind: type[Model], trust: bool = False) -> StoredMode
         if trust and cfg.get("custom_imports"):
             import_modules_from_strings(**cfg.custom_imports)
         dataset = cfg.test_dataloader.dataset
-        _require_embolism(path, dataset)
+        if kind is not LungDetector:
+            _require_embolism(path, dataset)
         pipeline = [step for step in dataset.pipeline if step["type"] not in _LOADERS]
         steps = dict(dataset.get("steps") or {"type": "SliceSteps"})
         for_answers(path, cfg.model, pipeline, steps, trust=trust)
@@ -113,12 +145,13 @@ def read_model(path: Path, kind: type[Model], trust: bool = False) -> StoredMode
         key=key,
         dataset=dataset,
         validated=meta.get("validated") or {},
-        lineage=_lineage(path, stored),
+        lineage=lineage or lineage_of(Path(path).name, digest_of(Path(path)), stored),
+        fusion=meta.get("fusion"),
     )
 
 
 @contextmanager
-def _told_as_of_another_version(path: Path, meta: Mapping[str, Any]) -> Iterator[None]:
+def _told_as_of_another_version(path: Path | str, meta: Mapping[str, Any]) -> Iterator[None]:
     """Whatever goes wrong within, the config does not give a model here."""
     try:
         yield
@@ -133,7 +166,7 @@ def _told_as_of_another_version(path: Path, meta: Mapping[str, Any]) -> Iterator
         ) from error
 
 
-def _require_embolism(path: Path, dataset: Mapping[str, Any]) -> None:
+def _require_embolism(path: Path | str, dataset: Mapping[str, Any]) -> None:
     """A classifier of lung has the network of one of embolism, and would be taken for it."""
     label = dataset.get("label", "pe")
     if label != "pe":
@@ -144,7 +177,7 @@ def _require_embolism(path: Path, dataset: Mapping[str, Any]) -> None:
         )
 
 
-def _require_kind(path: Path, model: nn.Module, kind: type[nn.Module]) -> None:
+def _require_kind(path: Path | str, model: nn.Module, kind: type[nn.Module]) -> None:
     if isinstance(model, kind):
         return
     found = next((each for each in _KINDS if isinstance(model, each)), None)
@@ -153,12 +186,23 @@ def _require_kind(path: Path, model: nn.Module, kind: type[nn.Module]) -> None:
     raise CheckpointError(f"{path}: {what}, where {_KINDS[kind][0]} is needed{cure}")
 
 
-def _lineage(path: Path, stored: Mapping[str, Any]) -> dict[str, Any]:
-    meta = stored["meta"]
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def lineage_of(name: str, digest: str, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """What reports say of a checkpoint.
+
+    Args:
+        name: of its file.
+        digest: SHA-256 of it.
+        stored: what it holds.
+    """
+    meta = stored["meta"]
     return {
-        "checkpoint": path.name,
+        "checkpoint": name,
         "sha256": digest,
         "pe_unified": str(meta.get("pe_unified")),
         "step": meta.get("step"),
@@ -167,7 +211,10 @@ def _lineage(path: Path, stored: Mapping[str, Any]) -> dict[str, Any]:
             {**parent, "from": PureWindowsPath(str(parent.get("from"))).name}
             for parent in meta.get("parents") or ()
         ],
-        "trained_on": training_data(stored),
+        "trained_on": [
+            {key: value for key, value in each.items() if key != "studies"}
+            for each in training_data(stored)
+        ],
         "training_notice": training_notice(training_data(stored)),
     }
 

@@ -17,6 +17,7 @@ from pe_unified.ct.lungs import (
     shrink_slice,
 )
 from pe_unified.ct.study import CTStudy
+from pe_unified.inference.lung_finder import LungFinder, crop_to
 from pe_unified.inference.lung_sources import learned_lungs, lung_source
 from pe_unified.inference.reading import SliceReader
 from pe_unified.progress import track
@@ -39,7 +40,7 @@ class Survey:
         slices: the slices worth looking at, those of the lungs and some beyond them.
         to_left: see :attr:`~pe_unified.ct.study.CTStudy.columns_to_left`.
         gas: bool, gas that is no lung: trachea, main bronchi, stomach, bowel.
-        source: where the lungs come from.
+        source: where the lungs come from, or the crop to them.
     """
 
     hu: np.ndarray
@@ -98,7 +99,7 @@ class Survey:
         """
         if self.lungs is None:
             return np.zeros(hu.shape, dtype=bool)
-        if self.source != "classical":
+        if self.source == "lungmask":
             return self.lungs_on(index, hu.shape)
         chest = ChestGrid(self.body, self.lungs, self.gas)
         return lungs_of_slice(hu, index, chest, self.cell[0], spacing_mm)
@@ -109,18 +110,25 @@ class Survey:
         return self.lungs[min(index // self.cell[0], len(self.lungs) - 1)]
 
 
-def survey(reader: SliceReader, every_slice: bool = False, lungs_from: str = "auto") -> Survey:
+def survey(
+    reader: SliceReader,
+    every_slice: bool = False,
+    lungs_from: str = "auto",
+    finder: LungFinder | None = None,
+) -> Survey:
     """Read every slice of the search grid and find the lungs.
 
     Args:
         reader: of the study.
         every_slice: count slices far beyond the lungs as worth looking at, too.
         lungs_from: of :data:`~pe_unified.options.LUNG_SOURCES`.
+        finder: of lungs; where it is the source, crop and slices are those of its boxes, and the
+            lungs, from which sides follow, those of the thresholds.
 
     Raises:
         CheckpointError: the source of the lungs cannot be used.
     """
-    source = lung_source(lungs_from)
+    source = lung_source(lungs_from, finder is not None)
     study = reader.study
     shape = study.shape[1:]
     row, col, step = search_grid(shape, study.spacing_mm)
@@ -138,8 +146,14 @@ def survey(reader: SliceReader, every_slice: bool = False, lungs_from: str = "au
     box, slices = None, range(len(study))
     if cropped_to is not None:
         box = box_of_lungs(cropped_to, chest.body, shape, study.spacing_mm, LUNG_MARGIN_MM)
-    if lungs is not None:
-        slices = slices if every_slice else _slices_of(lungs, step, study)
+    levels = np.empty(0, int) if lungs is None else np.flatnonzero(lungs.any(axis=(1, 2)))
+    if source == "detector" and finder is not None:
+        boxes = finder.boxes(reader, looked_at)
+        shown = np.flatnonzero(~np.isnan(boxes[:, 0]))
+        if len(shown):
+            box, levels = crop_to(boxes[shown], reader), shown
+    if len(levels) and not every_slice:
+        slices = _slices_of(levels, step, study)
     return Survey(
         hu=coarse,
         body=chest.body,
@@ -154,8 +168,8 @@ def survey(reader: SliceReader, every_slice: bool = False, lungs_from: str = "au
     )
 
 
-def _slices_of(lungs: np.ndarray, step: int, study: CTStudy) -> range:
-    levels = np.flatnonzero(lungs.any(axis=(1, 2)))
+def _slices_of(levels: np.ndarray, step: int, study: CTStudy) -> range:
+    """Those of the levels of the grid that show lung, and some beyond."""
     beyond = round(_BEYOND_MM / study.known_spacing()[2])
     first = int(levels[0]) * step - beyond
     last = (int(levels[-1]) + 1) * step + beyond

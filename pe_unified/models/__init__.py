@@ -33,6 +33,7 @@ from pe_unified.models.imbalance_losses import (
     SymmetricCrossEntropyLoss,
     TwoClassLoss,
 )
+from pe_unified.models.lung_detector import LungDetector
 from pe_unified.models.nets.aanet3d import AANet3D
 from pe_unified.models.nets.monai import MONAINet
 from pe_unified.models.nets.nfn_plus import NFNPlus
@@ -56,6 +57,7 @@ __all__ = [
     "FeatureInfo",
     "FocalTverskyLoss",
     "GRUAggregator",
+    "LungDetector",
     "MONAINet",
     "NFNPlus",
     "NoBackbone",

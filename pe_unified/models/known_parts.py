@@ -17,8 +17,11 @@ _OPERATORS = ("RoIAlign", "nms")
 _OF_MMDET = (mmdet.registry.MODELS, mmdet.registry.TASK_UTILS)
 #: Rooms of mmdet whose parts hold layers only; others hold some that load files.
 _LAYERS_OF_MMDET = tuple(
-    f"mmdet.models.{room}."
-    for room in ("necks", "dense_heads", "roi_heads", "losses", "task_modules")
+    f"mmdet.models.{room}"
+    for room in (
+        *("necks.", "dense_heads.", "roi_heads.", "losses.", "task_modules."),
+        "backbones.cspnext",
+    )
 )
 
 

@@ -35,7 +35,7 @@ class Budget:
 
 def budget_of(step: Step, cfg: Config, earlier: Mapping[str, Budget]) -> Budget:
     """What a step of this config trains with; ``earlier``: budgets of those it may start from."""
-    own = 0 if step.extract else cfg.max_iters * cfg.train_dataloader.batch_size
+    own = 0 if step.extract or step.ensemble else cfg.max_iters * cfg.train_dataloader.batch_size
     chain = {step.name: own}
     for source in step.parents:
         chain |= earlier[source].chain

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pe_unified.evaluation import PATIENT_METRICS, LungMetric
+from pe_unified.engine.study_test import LESION_TABLES
+from pe_unified.evaluation import PATIENT_METRICS, LungBoxMetric, LungMetric
 from pe_unified.evaluation.figures import (
     curve_figure,
     difference_figure,
@@ -19,6 +20,7 @@ from pe_unified.evaluation.figures import (
     seed_figure,
     step_figure,
 )
+from pe_unified.evaluation.froc import LesionTable
 from pe_unified.evaluation.intervals import (
     Difference,
     Estimate,
@@ -31,8 +33,10 @@ from pe_unified.evaluation.tables import Table
 from pe_unified.recipes.recipe import REUSE_ARMS, Recipe
 from pe_unified.tasks import TASKS
 
-#: What a test leaves of a task, or of lung.
-TABLES = {each.default_prefix: each.table_type for each in (*PATIENT_METRICS, LungMetric)}
+#: What a test leaves of a task, of lungs, or of lesions.
+TABLES = {
+    each.default_prefix: each.table_type for each in (*PATIENT_METRICS, LungMetric, LungBoxMetric)
+} | dict.fromkeys(LESION_TABLES, LesionTable)
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class Run:
         table = self.table(step, task)
         if table is None:
             raise FileNotFoundError(f"{self.folder / step} holds no {task} results to compare")
+        if isinstance(table, LesionTable):  # at every threshold
+            return table, table.statistic()
         return table, table.statistic(self.threshold(step, task))
 
 

@@ -1,6 +1,6 @@
 """What only the end of a recipe would show, looked at before its first step trains."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from mmengine.config import Config
@@ -8,6 +8,7 @@ from mmengine.config import Config
 from pe_unified.engine.config import HEAD_OF_METRIC, ConfigError, listed_metrics, require_part
 from pe_unified.engine.evaluate import require_thresholds
 from pe_unified.engine.knobs import kind_of
+from pe_unified.engine.study_test import LESION_TABLES
 from pe_unified.evaluation.intervals import LEVEL
 from pe_unified.models.weights import names_of_rule
 from pe_unified.recipes.recipe import Comparison, Step
@@ -30,6 +31,17 @@ def require_weights(step: Step, configs: Mapping[str, Config], begun: bool) -> N
             raise FileNotFoundError(f"step {step.name}: {module} from {file}: no such checkpoint")
 
 
+def require_members(step: Step, configs: Mapping[str, Config]) -> None:
+    """An ensemble joins models of slices, and crops to what a detector of lungs finds."""
+    for what, source in step.ensemble.steps.items() if step.ensemble else ():
+        wanted = "LungDetector" if what == "lungs" else "PEUnified"
+        found = kind_of(configs[source].model)
+        if found != wanted:
+            raise ConfigError(
+                f"step {step.name} takes {source} as {what}, which is a {found}, not a {wanted}"
+            )
+
+
 def require_test(step: Step, cfg: Config) -> None:
     """Every step is tested, at known thresholds, and its intervals are those of the summary."""
     for part in ("test_dataloader", "test_cfg", "test_evaluator"):
@@ -41,8 +53,13 @@ def require_test(step: Step, cfg: Config) -> None:
             raise ConfigError(f"step {step.name}: a summary is of {LEVEL:.0%} intervals, no others")
 
 
-def require_comparison(comparison: Comparison, configs: Mapping[str, Config]) -> None:
-    """What the end compares is a metric that both steps have."""
+def require_comparison(
+    comparison: Comparison, configs: Mapping[str, Config], ensembles: Collection[str] = ()
+) -> None:
+    """What the end compares is a metric that both steps have.
+
+    ``ensembles``: names of steps that are, of which lesions are measured, too.
+    """
     metric, *arms = comparison
     if metric not in METRIC_NAMES:
         known = ", ".join(sorted(METRIC_NAMES))
@@ -50,6 +67,8 @@ def require_comparison(comparison: Comparison, configs: Mapping[str, Config]) ->
     task = metric.split("/")[0]
     for arm in arms:
         kinds = [METRICS.get(each["type"]) for each in listed_metrics(configs[arm], "test")]
+        if task in LESION_TABLES and arm in ensembles:
+            continue
         if task not in {getattr(kind, "default_prefix", None) for kind in kinds}:
             raise ConfigError(
                 f"the comparison of '{metric}' takes step {arm}, whose test measures no {task}"

@@ -29,6 +29,8 @@ class Step:
             earlier steps, in place of training.
         features: an earlier step whose features stand for the slices.
         lung_scores: an earlier step whose features, one score of lung per slice, choose the slices.
+        ensemble: what an ensemble is made of, in place of training; None of other steps. Its config
+            gives the data.
     """
 
     name: str
@@ -39,17 +41,48 @@ class Step:
     extract: bool = False
     features: str = ""
     lung_scores: str = ""
+    ensemble: "EnsembleStep | None" = None
 
     @property
     def parents(self) -> tuple[str, ...]:
         """The steps that it starts from, each once."""
-        return tuple(dict.fromkeys((*self.reuse.values(), *self.stores.values())))
+        joined = self.ensemble.steps.values() if self.ensemble else ()
+        return tuple(dict.fromkeys((*self.reuse.values(), *self.stores.values(), *joined)))
 
     @property
     def stores(self) -> dict[str, str]:
         """The steps whose features it reads, by the knob that names their folder."""
         given = {"features": self.features, "lung_scores": self.lung_scores}
         return {knob: source for knob, source in given.items() if source}
+
+
+@dataclass(frozen=True)
+class EnsembleStep:
+    """An ensemble of earlier steps.
+
+    Fields:
+        members: steps and the weights of their answers; or steps alone, of equal weight.
+        rule, fuse: as in :class:`~pe_unified.engine.ensemble.EnsembleList`.
+        lungs: an earlier step that trains a detector of lungs; empty for the usual crop.
+    """
+
+    members: Mapping[str, float] | Sequence[str]
+    rule: str = "mean"
+    fuse: bool = False
+    lungs: str = ""
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of the members, by step."""
+        if isinstance(self.members, Mapping):
+            return dict(self.members)
+        return dict.fromkeys(self.members, 1.0)
+
+    @property
+    def steps(self) -> dict[str, str]:
+        """The steps that it is made of, by what they are to it."""
+        found = {f"member {name}": name for name in self.weights}
+        return {**found, "lungs": self.lungs} if self.lungs else found
 
 
 class Comparison(NamedTuple):
@@ -110,6 +143,7 @@ class StepEntry:
             recipe's ``backbone``.
         like: in place of ``config``, an earlier step, of which this one has config and settings.
         name, reuse, settings, as_long_as, extract, features, lung_scores: as in :class:`Step`.
+        ensemble: fields of an :class:`EnsembleStep`.
     """
 
     name: str
@@ -121,6 +155,7 @@ class StepEntry:
     extract: bool = False
     features: str = ""
     lung_scores: str = ""
+    ensemble: Mapping[str, Any] | None = None
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -141,6 +176,11 @@ def load_recipe(path: str | Path) -> Recipe:
     refuse_near(path, cfg.keys(), _NAMES)
     try:
         entries = [StepEntry(**entry) for entry in cfg.steps]
+        ensembles = {
+            entry.name: EnsembleStep(**entry.ensemble)
+            for entry in entries
+            if entry.ensemble is not None
+        }
         comparisons = tuple(Comparison(*each) for each in cfg.get("comparisons", ()))
         curves = tuple(Curve(**each) for each in cfg.get("curves", ()))
     except TypeError as error:
@@ -150,7 +190,9 @@ def load_recipe(path: str | Path) -> Recipe:
     steps: dict[str, Step] = {}
     for entry in entries:
         stores = tuple(filter(None, (entry.features, entry.lung_scores)))
-        named = (entry.like, entry.as_long_as, *stores, *entry.reuse.values())
+        own = ensembles.get(entry.name)
+        joined = own.steps.values() if own else ()
+        named = (entry.like, entry.as_long_as, *stores, *entry.reuse.values(), *joined)
         for name in filter(None, named):
             _require_step(path, f"step {entry.name}", name, steps)
         for store in stores:
@@ -174,6 +216,7 @@ def load_recipe(path: str | Path) -> Recipe:
             extract=entry.extract,
             features=entry.features,
             lung_scores=entry.lung_scores,
+            ensemble=own,
         )
     for name in single:
         _require_step(path, "step_settings", name, steps)

@@ -4,8 +4,9 @@ import functools
 import hashlib
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,14 @@ from pe_unified.jobs import Job, Report, run_jobs
 from pe_unified.progress import phase
 from pe_unified.recipes.budget import Budget, budget_of, seed_of_draws, stretched, with_totals
 from pe_unified.recipes.comparison import Run
-from pe_unified.recipes.preflight import require_comparison, require_test, require_weights
-from pe_unified.recipes.recipe import Recipe, Step, load_recipe
+from pe_unified.recipes.joined import ENSEMBLE, join_steps
+from pe_unified.recipes.preflight import (
+    require_comparison,
+    require_members,
+    require_test,
+    require_weights,
+)
+from pe_unified.recipes.recipe import EnsembleStep, Recipe, Step, load_recipe
 from pe_unified.recipes.summary import headline, write_summary
 
 #: Settings that change where and how a step runs and what it tells, not its result.
@@ -137,21 +144,24 @@ def _steps_of(recipe: Recipe, prefix: str, common: Mapping[str, Any]) -> list["S
         configs[step.name] = cfg
         begun = bool(checkpoints_of(common["folder"] / step.name))
         require_weights(step, configs, begun)
+        require_members(step, configs)
         require_test(step, cfg)
-        sources = {**step.reuse, **step.stores}
+        joined = step.ensemble.steps if step.ensemble else {}
+        sources = {**step.reuse, **step.stores, **joined}
         parents = {module: fingerprints[source] for module, source in sources.items()}
-        fingerprints[step.name] = _fingerprint(cfg, step.name, parents)
+        fingerprints[step.name] = _fingerprint(cfg, step, parents)
         run = StepRun(
             step=step,
             title=titles[step.name],
             needs=tuple(titles[source] for source in step.parents),
-            iterations=0 if step.extract else cfg.max_iters,
+            iterations=0 if step.extract or step.ensemble else cfg.max_iters,
             fingerprint=fingerprints[step.name],
             **own,
         )
         runs.append(run)
+    ensembles = [step.name for step in recipe.steps if step.ensemble]
     for comparison in recipe.comparisons:
-        require_comparison(comparison, configs)
+        require_comparison(comparison, configs, ensembles)
     if idle:
         raise ConfigError(f"override '{min(idle)}': no step of the recipe has that head")
     return runs
@@ -165,10 +175,12 @@ def _config_of(step: Step, overrides: Mapping[str, Any], data_root: str | None) 
     return cfg
 
 
-def _fingerprint(cfg: Config, step_name: str, parents: Mapping[str, str]) -> str:
+def _fingerprint(cfg: Config, step: Step, parents: Mapping[str, str]) -> str:
     """Changes with anything that bears on the result: settings, annotations, earlier steps."""
     reuse = {**(cfg.get("reuse") or {}), **parents}
-    relevant = {**cfg.to_dict(), "step": step_name, "reuse": reuse}
+    relevant = {**cfg.to_dict(), "step": step.name, "reuse": reuse}
+    if step.ensemble:
+        relevant["ensemble"] = asdict(step.ensemble)
     for key in _WITHOUT_EFFECT:
         relevant.pop(key, None)
     splits = ("train", "val", "test")
@@ -223,6 +235,8 @@ class StepRun:
             write_text(_mark_of(result.parent), self.fingerprint)
         if self.step.extract:
             return self._extract(cfg, report)
+        if self.step.ensemble:
+            return self._ensemble(cfg, self.step.ensemble, report)
         report(f"{self.title}: {self.iterations} iterations of {self.step.config.name}")
         runner = PERunner.from_cfg(cfg)
         runner.train()
@@ -278,6 +292,29 @@ class StepRun:
             write_json(self.result, {"fingerprint": self.fingerprint, "record": record})
         barrier()
         report(f"{self.title}: {found.exams} exams after {found.seconds:.0f} s")
+        return record
+
+    def _ensemble(self, cfg: Config, wanted: EnsembleStep, report: Report) -> dict[str, Any]:
+        """Join earlier steps in place of training, and test them; the record."""
+        report(f"{self.title}: {', '.join(wanted.weights)} together")
+        if is_main_process():
+            started = time.monotonic()
+            files = {name: self._checkpoint(name) for name in wanted.steps.values()}
+            evaluation = join_steps(wanted, files, cfg, self.result.parent)
+            record = {
+                "name": self.step.name,
+                "config": _short_path(self.step.config),
+                "checkpoint": os.path.relpath(self.result.with_name(ENSEMBLE), self.folder),
+                "reused": [{"module": what, "from": name} for what, name in wanted.steps.items()],
+                "iterations": 0,
+                "batch_size": 1,
+                "seconds": round(time.monotonic() - started, 1),
+                "metrics": evaluation.metrics,
+            }
+            write_metrics(self.result, evaluation, fingerprint=self.fingerprint, record=record)
+        barrier()
+        record = json.loads(self.result.read_text(encoding="utf-8"))["record"]
+        report(f"{self.title}: {headline(record['metrics'])} after {record['seconds']:.0f} s")
         return record
 
     @property

@@ -14,6 +14,7 @@ from pe_unified.ct.structures import Structures, read_structures
 from pe_unified.ct.study import CTStudy
 from pe_unified.errors import DataError
 from pe_unified.inference.exam import predict_exam
+from pe_unified.inference.lesion_marks import marks_of, read_marks
 from pe_unified.inference.lesions import find_lesions, judge_study
 from pe_unified.inference.lung_sources import lung_source
 from pe_unified.inference.predictor import StudyPredictor
@@ -60,6 +61,8 @@ class AnalysisOptions:
         lung_mask: also write the lungs, as ``lungs.nii.gz``.
         structures: masks of ventricles and arteries of this one study, see
             :func:`~pe_unified.ct.structures.read_structures`.
+        marks: file of marks of a model in 3D, see
+            :func:`~pe_unified.inference.lesion_marks.read_marks`.
     """
 
     series_uid: str | None = None
@@ -69,13 +72,15 @@ class AnalysisOptions:
     lungs_from: str = "auto"
     lung_mask: bool = False
     structures: Path | None = None
+    marks: Path | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """As the report gives them, without the secret."""
+    def as_dict(self, detector: bool = False) -> dict[str, Any]:
+        """As the report gives them, without the secret; ``detector``: whether there is one of
+        lungs."""
         return {
             "every_slice": self.every_slice,
             "pseudonymised": self.pseudonym_key is not None,
-            "lungs_from": lung_source(self.lungs_from),
+            "lungs_from": lung_source(self.lungs_from, detector),
             "series_named": self.series_uid is not None or self.study_uid is not None,
         }
 
@@ -119,14 +124,15 @@ def analyse_study(
 
     Raises:
         SeveralStudies: of several patients or dates, and none is asked for.
-        DataError: the study or its masks cannot be read or are none, or ``out`` cannot be written
-            or lies in it.
+        DataError: the study, its masks or marks cannot be read or are none, or ``out`` cannot be
+            written or lies in it.
         CheckpointError: the source of the lungs cannot be used.
     """
     options = options or AnalysisOptions()
-    settings = {"gate": predictor.wants_gate, **options.as_dict()}
+    settings = {"gate": predictor.wants_gate, **options.as_dict(predictor.lungs is not None)}
     require_apart(out, path)
     require_writable(out)
+    marks = {} if options.marks is None else read_marks(options.marks)
     watch = _Watch([each for each in _STAGES if predictor.exam_model or each != "exam_model"])
     # Of the files as they are read: what comes later is another study.
     files = ""
@@ -141,16 +147,18 @@ def analyse_study(
             structures = read_structures(options.structures, study)
         watch.lap("opening")
         reader = SliceReader(study)
-        first_look = survey(reader, options.every_slice, options.lungs_from)
+        first_look = survey(reader, options.every_slice, options.lungs_from, predictor.lungs)
         watch.lap("survey")
         flags = check_quality(reader, first_look)
         watch.lap("quality")
         predictions = predictor.predict(reader, first_look, progress)
         watch.lap("network")
-        candidates = find_lesions(predictions, reader, first_look)
+        own_marks = marks_of(marks, study)
+        fusion = predictor.model.fusion
+        candidates = find_lesions(predictions, reader, first_look, marks=own_marks, fusion=fusion)
         step_mm = study.known_spacing()[2]
         verdict, lesions = judge_study(predictions, candidates, step_mm, predictor.model)
-        measured = measure(study, lesions, predictor.model.model.tasks, structures)
+        measured = measure(study, lesions, predictor.model.tasks, structures)
         watch.lap("lesions")
         answer = None
         if predictor.exam_model is not None:
@@ -174,6 +182,8 @@ def analyse_study(
             answer,
         )
         report["input"]["notes"] += structures.notes
+        if options.marks is not None and not own_marks:
+            report["input"]["notes"].append("the file of marks holds none of this study")
         report["input"]["fingerprint"] = files
         renamed: Callable[[str], str] | None = None
         if options.pseudonym_key is not None:

@@ -121,8 +121,10 @@ def analyse_many(
         raise ValueError(f"workers is at least 1, got {workers}")
     require_apart(out, root)
     studies = find_studies(root)
-    lung_source(options.lungs_from)
-    digests = model.predictor().digests
+    predictor = model.predictor()
+    lung_source(options.lungs_from, predictor.lungs is not None)
+    digests = predictor.digests
+    del predictor  # each worker has one of its own
     require_writable(out)
     lock = FileLock(out / ".lock")
     try:
@@ -152,7 +154,7 @@ def _jobs(
 def _analyse(
     jobs: Sequence[StudyJob],
     out: Path,
-    digests: tuple[str, str | None],
+    digests: tuple[str, str | None, str | None],
     workers: int,
     scheduler: str | None,
     progress: Progress | None,
@@ -295,7 +297,9 @@ def _reason(error: Exception, options: AnalysisOptions) -> str:
     return kind if hidden else one_line(f"{kind}: {error}")
 
 
-def _report_before(job: StudyJob, digests: tuple[str, str | None]) -> dict[str, Any] | None:
+def _report_before(
+    job: StudyJob, digests: tuple[str, str | None, str | None]
+) -> dict[str, Any] | None:
     """The report of an earlier run on the same files by the same models in the same way, or None.
 
     What is left to the machine that does the work, such as its device, may differ.
@@ -332,10 +336,11 @@ def _report_before(job: StudyJob, digests: tuple[str, str | None]) -> dict[str, 
     return report if same else None
 
 
-def _digests(report: Mapping[str, Any]) -> tuple[str, str | None]:
+def _digests(report: Mapping[str, Any]) -> tuple[str, str | None, str | None]:
     """As :attr:`StudyPredictor.digests`, of the models that a report is of."""
-    exam = report["exam_model"]
-    return report["model"]["sha256"], exam and exam["model"]["sha256"]
+    model, exam = report["model"], report["exam_model"]
+    lungs = model["lung_detector"]
+    return model["sha256"], exam and exam["model"]["sha256"], lungs and lungs["sha256"]
 
 
 def _failed(job: StudyJob, reason: str) -> dict[str, Any]:

@@ -138,6 +138,7 @@ def render_page(
         score=score_text,
         curve=curve,
         looks_for_lesions=looks_for_lesions(report),
+        finders=_finders(report["model"]),
         is_listed=is_listed,
         listed=[lesion for lesion in report["lesions"] if is_listed(lesion)],
         candidates=[lesion for lesion in report["lesions"] if not is_listed(lesion)],
@@ -150,6 +151,13 @@ def render_page(
         obstruction=obstruction_in_words(report),
         **_exam_answer(report, curve),
     )
+
+
+def _finders(model: Mapping[str, Any]) -> int:
+    """How many networks look for lesions, where what each found is told; else 0."""
+    members = model["ensemble"]["members"] if model["ensemble"] else []
+    count = sum(not {"seg", "det"}.isdisjoint(each["tasks"]) for each in members)
+    return count if count > 1 else 0
 
 
 def _exam_answer(report: Mapping[str, Any], curve: Curve) -> dict[str, Any]:
@@ -301,16 +309,52 @@ def _provenance(report: Mapping[str, Any]) -> dict[str, Any]:
         if model["gated"]
         else "not used; every slice went through every head",
         "verdict": report["exam"]["rule"],
+        "score of a lesion": _score_in_words(model),
+        **_lungs_in_words(model["lung_detector"]),
         **exam_model,
     }
 
 
+def _lungs_in_words(detector: Mapping[str, Any] | None) -> dict[str, str]:
+    """The detector to whose boxes slices are cropped, where there is one."""
+    if detector is None:
+        return {}
+    trained_on = "; ".join(map(_trained_on, detector["trained_on"]))
+    return {"lungs for the crop": f"{_file_in_words(detector)}; trained on {trained_on}"}
+
+
+def _score_in_words(model: Mapping[str, Any]) -> str:
+    fusion = model["lesion_fusion"]
+    if fusion is None:
+        return "the highest of mask, box and mark"
+    answers = ", ".join(fusion["answers"])
+    return (
+        f"a logistic model of {answers}, fitted on {fusion['lesions']} lesions of validation "
+        f"patients, of which {fusion['true']} touch an embolus"
+    )
+
+
 def _origin(model: Mapping[str, Any]) -> dict[str, str]:
-    """Where a model comes from."""
-    parents = ", ".join(f"{each['module']} from {each['from']}" for each in model["parents"])
+    """Where a model comes from, and the members of an ensemble."""
+    if model.get("ensemble"):
+        block = model["ensemble"]
+        rule = {"mean": "their weighted mean", "vote": "their votes"}[block["rule"]]
+        members = "; ".join(
+            f"{each['name']} (weight {each['weight']:g}): {_file_in_words(each)}"
+            for each in block["members"]
+        )
+        said = f"{model['checkpoint']}, {len(block['members'])} models by {rule}: {members}"
+    else:
+        said = _file_in_words(model)
     return {
-        "model": f"{model['checkpoint']}, step {model['step']}, {model['iterations']} iterations"
-        + (f"; {parents}" if parents else ""),
+        "model": said,
         "trained on": "; ".join(map(_trained_on, model["trained_on"])),
         "sha256": model["sha256"],
     }
+
+
+def _file_in_words(model: Mapping[str, Any]) -> str:
+    """The checkpoint of a single model."""
+    parents = ", ".join(f"{each['module']} from {each['from']}" for each in model["parents"])
+    said = f"{model['checkpoint']}, step {model['step']}, {model['iterations']} iterations"
+    return f"{said}; {parents}" if parents else said

@@ -14,14 +14,14 @@ from pe_unified.evaluation.exam_score import HEIGHT_MM
 from pe_unified.evaluation.verdict import CLOT_HU, Verdict, can_be_clot
 from pe_unified.inference.exam import ExamAnswer
 from pe_unified.inference.lesions import Lesion
-from pe_unified.inference.model import InferenceModel
+from pe_unified.inference.model import Ensemble, Model
 from pe_unified.inference.predictor import SlicePrediction, StudyPredictor
 from pe_unified.inference.quality import Flag
 from pe_unified.inference.survey import Survey
 from pe_unified.reports.exam_block import exam_model_block
 from pe_unified.version import __version__
 
-SCHEMA_VERSION = "1.7"
+SCHEMA_VERSION = "1.8"
 #: How the notes of a study name a series.
 _SERIES = re.compile(r"\bseries ([^\s,:(#]+)")
 
@@ -57,8 +57,8 @@ def build_report(
         "settings": dict(settings),
         "thresholds": asdict(model.thresholds)
         | {
-            "pixel": predictor.pixel_threshold if "seg" in model.model.tasks else None,
-            "box": predictor.box_threshold if "det" in model.model.tasks else None,
+            "pixel": predictor.pixel_threshold if "seg" in model.tasks else None,
+            "box": predictor.box_threshold if "det" in model.tasks else None,
         },
         "quality": {
             "abstain": any(flag.abstain for flag in flags),
@@ -75,7 +75,7 @@ def build_report(
         if predictor.exam_model is None or answer is None
         else exam_model_block(predictor.exam_model, answer, verdict.positive),
         "measurements": dict(measurements),
-        "lesions": [_lesion(lesion, study) for lesion in lesions],
+        "lesions": [_lesion(lesion, study, model) for lesion in lesions],
         "slices": _slices(study, predictions, lesions, verdict),
     }
 
@@ -130,7 +130,29 @@ def describe_model(predictor: StudyPredictor) -> dict[str, Any]:
         "backend": model.backend,
         "precision": model.precision,
         "gated": predictor.gate is not None,
+        "ensemble": _ensemble(model) if isinstance(model, Ensemble) else None,
+        "lung_detector": predictor.lungs and predictor.lungs.lineage,
+        "lesion_fusion": None
+        if model.fusion is None
+        else {
+            "answers": [term.answer for term in model.fusion.terms],
+            "lesions": model.fusion.lesions,
+            "true": model.fusion.true,
+        },
     }
+
+
+def _ensemble(model: Ensemble) -> dict[str, Any]:
+    told = ("checkpoint", "sha256", "pe_unified", "step", "iterations", "parents", "tasks")
+    members = [
+        {
+            "name": member.name,
+            "weight": member.weight,
+            **{key: member.model.lineage[key] for key in told},
+        }
+        for member in model.members
+    ]
+    return {"rule": model.rule, "members": members}
 
 
 def _flag(flag: Flag) -> dict[str, Any]:
@@ -140,12 +162,10 @@ def _flag(flag: Flag) -> dict[str, Any]:
     return values
 
 
-def _exam(
-    verdict: Verdict, predictions: Sequence[SlicePrediction], model: InferenceModel
-) -> dict[str, Any]:
+def _exam(verdict: Verdict, predictions: Sequence[SlicePrediction], model: Model) -> dict[str, Any]:
     seen = [each.index for each in predictions if each.probability is not None]
     thresholds, kinds = model.thresholds, []
-    if "cls" in model.model.tasks and thresholds.exam is not None:
+    if "cls" in model.tasks and thresholds.exam is not None:
         kinds.append(f"a stretch of {HEIGHT_MM:g} mm by the mean probability of its slices")
     if model.looks_for_lesions and thresholds.lesion is not None:
         low, high = CLOT_HU
@@ -167,7 +187,10 @@ def _exam(
     }
 
 
-def _lesion(lesion: Lesion, study: CTStudy) -> dict[str, Any]:
+def _lesion(lesion: Lesion, study: CTStudy, model: Model) -> dict[str, Any]:
+    found_by = None
+    if lesion.found_by is not None:
+        found_by = [model.members[number].name for number in lesion.found_by]
     return {
         "number": lesion.number,
         "called": lesion.called,
@@ -175,6 +198,9 @@ def _lesion(lesion: Lesion, study: CTStudy) -> dict[str, Any]:
         "score": _rounded(lesion.score),
         "mask_score": _rounded(lesion.mask_score),
         "box_score": _rounded(lesion.box_score),
+        "mark_score": _rounded(lesion.mark_score),
+        "slice_score": _rounded(lesion.slice_score),
+        "found_by": found_by,
         "first_slice": lesion.slices[0],
         "last_slice": lesion.slices[1],
         "key_slice": lesion.key_slice,

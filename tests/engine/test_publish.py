@@ -1,5 +1,7 @@
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -10,8 +12,8 @@ from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
 from pe_unified.engine import PERunner, load_config
 from pe_unified.engine.publish import _for_others, _without_places, publish
 from pe_unified.evaluation import as_json
-from pe_unified.evaluation.verdict import Verdict
 from pe_unified.inference.converted import whole_exams
+from pe_unified.inference.exam_readings import ExamReading
 from pe_unified.inference.model import load_model
 
 
@@ -121,15 +123,19 @@ def test_exams_and_lesions_get_their_thresholds_together(
     """Every patient of the tiny set is positive; here every other one is said to be negative."""
 
     def two_classes(dataset):
-        exams = whole_exams(dataset)[1]
-        return [number % 2 == 0 for number in range(len(exams))], exams
+        exams = whole_exams(dataset)
+        return [replace(exam, positive=number % 2 == 0) for number, exam in enumerate(exams)]
 
-    def scored(predictor, exams):
+    def scored(predictor, exams, title, marks):
         assert predictor.model.thresholds.pixel is not None
-        return [Verdict(None, 0.9, 0.0, (), ()), Verdict(None, 0.2, 0.1, (), ())][: len(exams)]
+        rest = dict(mean_hu=[None], answers=np.zeros((1, 5)), hits=None)
+        return [
+            ExamReading(True, "a", 3.0, [0.9] * 9, np.array([0.0]), **rest),
+            ExamReading(False, "b", 3.0, [0.2] * 9, np.array([0.1]), **rest),
+        ]
 
-    monkeypatch.setattr("pe_unified.engine.publish.whole_exams", two_classes)
-    monkeypatch.setattr("pe_unified.engine.publish.judge_exams", scored)
+    monkeypatch.setattr("pe_unified.engine.study_choices.whole_exams", two_classes)
+    monkeypatch.setattr("pe_unified.engine.study_choices.read_exams", scored)
     cfg = small_config(repository, tiny_dataset, tmp_path / "run", max_iters=1)
     PERunner.from_cfg(cfg).train()
     validated = publish(cfg, tmp_path / "run/iter_1.pth", tmp_path / "model.pth")

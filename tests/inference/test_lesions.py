@@ -115,7 +115,7 @@ def test_places_are_those_of_the_slices():
 def test_masks_of_one_slice_are_not_compared(monkeypatch):
     """They never belong together, and of thousands of specks there are millions of pairs."""
     compared = []
-    monkeypatch.setattr(joining, "_belong", lambda *pair: compared.append(pair))
+    monkeypatch.setattr(joining, "belong", lambda *pair: compared.append(pair))
     probability = np.zeros((2, 16, 16))
     probability[0, ::2, ::2] = 0.9
     assert len(lesions_of(probability)) == 8 * 8

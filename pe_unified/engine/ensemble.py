@@ -1,0 +1,211 @@
+"""Several models in one file: embedded with their lineage, thresholds fixed anew on validation."""
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mmengine.logging import print_log
+from torch import nn
+
+from pe_unified.checkpoints import (
+    CheckpointError,
+    load_checkpoint_safely,
+    save_atomically,
+    training_data,
+)
+from pe_unified.datasets.slice_dataset import read_annotations, study_digest
+from pe_unified.disclaimer import unique
+from pe_unified.engine.config import ConfigError, read_python_config
+from pe_unified.engine.publish import for_others
+from pe_unified.engine.slice_answers import measure_slices
+from pe_unified.engine.study_choices import choose_on_exams, numbers_of
+from pe_unified.inference.exam_readings import Marks
+from pe_unified.inference.lesion_marks import read_marks
+from pe_unified.inference.model import ensemble_of, thresholds_of
+from pe_unified.inference.predictor import StudyPredictor
+from pe_unified.inference.stored_model import digest_of, read_model
+from pe_unified.models.lung_detector import LungDetector
+from pe_unified.models.slice_model import PEUnified
+from pe_unified.options import ENSEMBLE_RULES
+from pe_unified.version import __version__
+
+
+@dataclass(frozen=True)
+class MemberEntry:
+    """A model of an ensemble as a list of them gives it.
+
+    Fields:
+        checkpoint: a file of ``pe-unified train``, ``steps`` or ``publish``.
+        name: in reports; the file's by default.
+        weight: of its answers among those of the others.
+    """
+
+    checkpoint: str
+    name: str = ""
+    weight: float = 1.0
+
+    @property
+    def called(self) -> str:
+        return self.name or Path(self.checkpoint).stem
+
+
+@dataclass(frozen=True)
+class EnsembleList:
+    """What an ensemble is made of.
+
+    Fields:
+        members: at least one.
+        rule: ``"mean"`` or ``"vote"``, see :func:`~pe_unified.inference.combining.combine`.
+        fuse: fit how lesions get their score, on validation lesions.
+        marks: file of marks of a model in 3D on the validation studies, which the fit may use.
+        lungs: checkpoint of a detector of lungs, to whose boxes studies are cropped.
+    """
+
+    members: Sequence[MemberEntry]
+    rule: str = "mean"
+    fuse: bool = False
+    marks: str = ""
+    lungs: str = ""
+
+
+def entry_of(word: str) -> MemberEntry:
+    """``CHECKPOINT`` or ``NAME=CHECKPOINT``."""
+    name, separator, checkpoint = word.partition("=")
+    if not separator or Path(word).is_file():
+        return MemberEntry(word)
+    return MemberEntry(checkpoint, name)
+
+
+def read_list(path: Path) -> EnsembleList:
+    """A list of members in a file, Python or JSON; its paths are relative to its folder.
+
+    Raises:
+        ConfigError: it is no such list.
+    """
+    cfg = read_python_config(path)
+    try:
+        entries = [MemberEntry(**each) for each in cfg.get("members") or ()]
+        rest = {key: value for key, value in cfg.items() if key != "members"}
+        found = EnsembleList(entries, **rest)
+    except TypeError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    placed = [
+        dataclasses.replace(each, checkpoint=str(path.parent / each.checkpoint)) for each in entries
+    ]
+    others = {name: getattr(found, name) for name in ("marks", "lungs")}
+    others = {name: str(path.parent / file) for name, file in others.items() if file}
+    return replace(found, members=placed, **others)
+
+
+def make_ensemble(
+    wanted: EnsembleList,
+    validation: Mapping[str, Any],
+    out: Path,
+    trust: bool = False,
+    step: str | None = None,
+) -> dict[str, Any]:
+    """Write an ensemble, and fix on validation all that it goes by.
+
+    Args:
+        wanted: its members and how they answer together.
+        validation: config of the validation split.
+        out: the new file; appears whole or not at all.
+        trust: load checkpoints that contain pickled code.
+        step: of a recipe.
+
+    Returns:
+        the metrics and thresholds of the validation split, as the file holds them.
+
+    Raises:
+        ConfigError: no members, two of one name, a weight that is none, or no such rule.
+        CheckpointError: a member that cannot be read or used, or that learned from a study of
+            the validation split.
+    """
+    _require_usable(wanted)
+    members = [_embedded(entry, PEUnified, trust) for entry in wanted.members]
+    lungs = None
+    if wanted.lungs:
+        lungs = _embedded(MemberEntry(wanted.lungs, "the detector of lungs"), LungDetector, trust)
+    marks: Marks = read_marks(Path(wanted.marks)) if wanted.marks else {}
+    meta: dict[str, Any] = {
+        "pe_unified": __version__,
+        "rule": wanted.rule,
+        "step": step,
+        "trained_on": unique(each for one in members for each in training_data(one["model"])),
+        "validated": {},
+        "fusion": None,
+    }
+    stored = {"meta": meta, "members": members, "lungs": lungs}
+    require_unseen(stored, validation)
+    model = ensemble_of(out, stored, trust, digest="not written yet")
+    predictor = StudyPredictor(model)
+    evaluator = measure_slices(predictor, validation, "validation slices", resamples=0)
+    meta["validated"] = numbers_of(evaluator.metrics)
+    model = replace(model, thresholds=thresholds_of(meta["validated"], model.tasks))
+    chosen = choose_on_exams(model, validation, wanted.fuse, marks)
+    meta["validated"] |= chosen.thresholds
+    meta["fusion"] = chosen.fusion and chosen.fusion.as_dict()
+    save_atomically(stored, out)
+    return meta["validated"]
+
+
+def _require_usable(wanted: EnsembleList) -> None:
+    names = [entry.called for entry in wanted.members]
+    if not names:
+        raise ConfigError("an ensemble has members; name their checkpoints")
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"two members are called {name}; give them names, NAME=CHECKPOINT")
+    for entry in wanted.members:
+        if not 0 < entry.weight < float("inf"):
+            raise ConfigError(f"member {entry.called}: weight {entry.weight} is not above 0")
+    if wanted.rule not in ENSEMBLE_RULES:
+        known = ", ".join(ENSEMBLE_RULES)
+        raise ConfigError(f"the rule of an ensemble is one of {known}, not '{wanted.rule}'")
+
+
+def _embedded(entry: MemberEntry, kind: type[nn.Module], trust: bool) -> dict[str, Any]:
+    """A member as an ensemble holds it; ``kind`` of model it must be."""
+    path = Path(entry.checkpoint)
+    read_model(path, kind, trust)  # told now, with the member's file
+    return {
+        "name": entry.called,
+        "weight": float(entry.weight),
+        "checkpoint": path.name,
+        "sha256": digest_of(path),
+        "model": for_others(load_checkpoint_safely(path, trust)),
+    }
+
+
+def require_unseen(stored: Mapping[str, Any], split: Mapping[str, Any]) -> None:
+    """No member learned from a study on which thresholds are fixed, or which tests.
+
+    Args:
+        stored: an ensemble, as its file holds it.
+        split: config of the studies.
+
+    Raises:
+        CheckpointError: one did; names it and the patient.
+    """
+    place = Path(split["data_root"]) / split["ann_file"]
+    images = read_annotations(place)[1]["images"]
+    for member in filter(None, (*stored["members"], stored["lungs"])):
+        sources = training_data(member["model"])
+        if any("studies" not in each for each in sources):
+            print_log(
+                f"{member['name']}: its checkpoint does not tell what studies it was trained on, "
+                "so nobody checks that they are not among those that it is judged by",
+                logger="current",
+                level=logging.WARNING,
+            )
+        learned = {study for each in sources for study in each.get("studies") or ()}
+        for image in images if learned else ():
+            if study_digest(image["study_uid"] or "") in learned:
+                raise CheckpointError(
+                    f"{member['name']} ({member['checkpoint']}) was trained on patient "
+                    f"{image['patient_id']}, who is in {place}: an ensemble is judged by patients "
+                    "whom no member knows; take members trained on the training split of this set"
+                )

@@ -1,0 +1,77 @@
+"""What is fixed for studies on whole exams of the validation split."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mmengine.logging import print_log
+
+from pe_unified.evaluation.lesion_fusion import LesionFusion
+from pe_unified.evaluation.verdict import choose_exam_thresholds
+from pe_unified.inference.converted import whole_exams
+from pe_unified.inference.exam_readings import Marks, fuse_lesions, read_exams
+from pe_unified.inference.model import Model
+from pe_unified.inference.predictor import StudyPredictor
+from pe_unified.registry import DATASETS
+
+
+@dataclass(frozen=True)
+class StudyChoices:
+    """What the exams fix.
+
+    Fields:
+        thresholds: ``exam/stretch_threshold``, ``exam/lesion_threshold``; fewer where the split
+            cannot choose them. ``exam/threshold`` is that of a metric, which scores exams
+            otherwise.
+        fusion: gives lesions their score; None where it was not asked for, or could not be fitted.
+    """
+
+    thresholds: dict[str, float]
+    fusion: LesionFusion | None = None
+
+
+def choose_on_exams(
+    model: Model, dataset: Mapping[str, Any], fuse: bool = False, marks: Marks | None = None
+) -> StudyChoices:
+    """Choose on what reports of the validation studies would say.
+
+    Args:
+        model: with all other thresholds.
+        dataset: config of the validation split.
+        fuse: fit how lesions get their score, first.
+        marks: of a model in 3D, by study.
+    """
+    settings = {**dataset, "needs": (), "every": 1, "pipeline": []}
+    exams = whole_exams(DATASETS.build(settings))
+    both = len({exam.positive for exam in exams}) == 2
+    if not both:
+        _warn("threshold for exams", "whole studies of both classes are not in the split")
+        if not (fuse and exams):
+            return StudyChoices({})
+    print_log(f"reading {len(exams)} validation studies as for a report", logger="current")
+    readings = read_exams(StudyPredictor(model), exams, "reading validation studies", marks)
+    fusion = None
+    if fuse:
+        fusion, readings = fuse_lesions(readings)
+        if fusion is None:
+            _warn("fusion of lesions", "too few lesions of which the truth is known")
+    if not both:
+        return StudyChoices({}, fusion)
+    labels = [exam.positive for exam in exams]
+    chosen = choose_exam_thresholds(labels, [reading.verdict() for reading in readings])
+    if chosen is None:
+        _warn("threshold for exams", "on the validation split, no rule is better than chance")
+        return StudyChoices({}, fusion)
+    found = {"exam/stretch_threshold": chosen.stretch, "exam/lesion_threshold": chosen.lesion}
+    known = {key: value for key, value in found.items() if value is not None}
+    return StudyChoices(known, fusion)
+
+
+def numbers_of(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics and thresholds without the rest, as a checkpoint keeps them."""
+    return {key: value for key, value in metrics.items() if isinstance(value, float | int)}
+
+
+def _warn(what: str, reason: str) -> None:
+    print_log(f"no {what}: {reason}", logger="current", level=logging.WARNING)

@@ -1,0 +1,174 @@
+"""Answers of several networks on one slice as one: by their mean, or by their votes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pe_unified.evaluation.detection import box_iou
+from pe_unified.evaluation.slices import DEFAULT_THRESHOLD
+
+#: Boxes of different networks are one from this overlap (IoU), as in ensemble-boxes.
+SAME_BOX = 0.55
+
+
+@dataclass(frozen=True, eq=False)
+class SliceAnswer:
+    """What is said of a slice before any threshold; None for what is not answered.
+
+    Attributes:
+        probability: of embolism.
+        pixels: float (rows, cols), probability of embolus in the pixels of the slice.
+        boxes: float32 (k, 4), x1 y1 x2 y2 in pixels of the slice, and ``scores`` (k,).
+        box_votes: bool (networks, k), which networks found each box.
+    """
+
+    probability: float | None = None
+    pixels: Tensor | None = None
+    boxes: np.ndarray | None = None
+    scores: np.ndarray | None = None
+    box_votes: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """How a network takes part.
+
+    Attributes:
+        weight: of its answers among those of the others.
+        slice, pixel, box: from where on it says yes by itself.
+    """
+
+    weight: float = 1.0
+    slice: float = DEFAULT_THRESHOLD
+    pixel: float = DEFAULT_THRESHOLD
+    box: float = DEFAULT_THRESHOLD
+
+
+def combine(answers: Sequence[SliceAnswer], ballots: Sequence[Ballot], rule: str) -> SliceAnswer:
+    """One answer of several networks; each question by those that answer it.
+
+    Args:
+        answers: of the networks, on one slice.
+        ballots: in the same order.
+        rule: ``"mean"``, the weighted mean of what they say; ``"vote"``, the weighted share of
+            those that say yes by their own thresholds.
+    """
+    votes = rule == "vote"
+    probabilities: list[tuple[float, Any]] = [
+        (ballot.weight, float(each.probability >= ballot.slice) if votes else each.probability)
+        for each, ballot in zip(answers, ballots, strict=True)
+        if each.probability is not None
+    ]
+    pixels: list[tuple[float, Any]] = [
+        (ballot.weight, (each.pixels >= ballot.pixel).float() if votes else each.pixels)
+        for each, ballot in zip(answers, ballots, strict=True)
+        if each.pixels is not None
+    ]
+    return SliceAnswer(
+        _mean(probabilities) if probabilities else None,
+        _mean(pixels) if pixels else None,
+        *_boxes(answers, ballots, votes),
+    )
+
+
+def _mean(weighted: Sequence[tuple[float, Any]]) -> Any:
+    """Weighted mean of numbers or maps. A single one stays as it is, bit by bit."""
+    if len(weighted) == 1:
+        return weighted[0][1]
+    return sum(weight * value for weight, value in weighted) / sum(w for w, _ in weighted)
+
+
+def _boxes(
+    answers: Sequence[SliceAnswer], ballots: Sequence[Ballot], votes: bool
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    found, scores, network = [], [], []
+    total = 0.0
+    for number, (each, ballot) in enumerate(zip(answers, ballots, strict=True)):
+        if each.boxes is None or each.scores is None:
+            continue
+        total += ballot.weight
+        kept = each.scores >= ballot.box if votes else np.ones(len(each.scores), dtype=bool)
+        found.append(each.boxes[kept])
+        scores.append(np.ones(kept.sum()) if votes else each.scores[kept])
+        network.append(np.full(int(kept.sum()), number))
+    if not found:
+        return None, None, None
+    boxes, weighed, by = fuse_boxes(
+        np.concatenate(found),
+        np.concatenate(scores),
+        np.concatenate(network),
+        [ballot.weight for ballot in ballots],
+        total,
+    )
+    own = np.array([ballot.box for ballot in ballots])
+    return boxes, weighed, by >= own[:, None]
+
+
+def fuse_boxes(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    network: np.ndarray,
+    weights: Sequence[float],
+    total: float | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weighted boxes fusion (Solovyev et al. 2021, https://arxiv.org/abs/1910.13302).
+
+    From the best on, a box joins the fused one that it overlaps most, from :data:`SAME_BOX`, or
+    begins a new one. A fused box lies at the mean of its boxes, each counting by its score and its
+    network's weight; its score is the weighted mean over all networks, 0 of those without a box.
+    Other than there, boxes of one network never join: its own suppression has parted them.
+
+    Args:
+        boxes: (n, 4), x1 y1 x2 y2.
+        scores: (n,).
+        network: int (n,), which network each is of.
+        weights: of the networks.
+        total: sum of the weights of networks that look for boxes; of all by default.
+
+    Returns:
+        float32 boxes (k, 4) and scores (k,), best first, and the score that each network gave,
+        (networks, k), -inf where it has no box there.
+    """
+    weight = np.asarray(weights, dtype=np.float64)
+    total = float(weight.sum()) if total is None else total
+    given = weight[network] * scores
+    members: list[list[int]] = []
+    fused = np.empty((0, 4))
+    for row in np.argsort(-given, kind="stable"):
+        overlap = box_iou(boxes[row : row + 1].astype(np.float64), fused)[0]
+        taken = [network[row] in network[each] for each in members]
+        overlap = np.where(taken, 0.0, overlap)
+        best = int(overlap.argmax()) if len(overlap) else -1
+        if best >= 0 and overlap[best] >= SAME_BOX:
+            members[best].append(row)
+            rows = members[best]
+            fused[best] = np.average(boxes[rows], axis=0, weights=np.maximum(given[rows], 1e-9))
+        else:
+            members.append([row])
+            fused = np.concatenate([fused, boxes[row : row + 1]])
+    said = np.full((len(weight), len(members)), -np.inf)
+    for column, rows in enumerate(members):
+        said[network[rows], column] = scores[rows]
+    joined = np.array([given[rows].sum() for rows in members]) / total
+    order = np.argsort(-joined, kind="stable")
+    return (
+        fused[order].astype(np.float32),
+        joined[order].astype(np.float32),
+        said[:, order],
+    )
+
+
+def pixel_votes(
+    answers: Sequence[SliceAnswer], ballots: Sequence[Ballot], where: Tensor
+) -> np.ndarray:
+    """bool (networks, n): which networks call the pixels ``where`` (row-major numbers) embolus."""
+    none = torch.zeros(len(where), dtype=torch.bool, device=where.device)
+    rows = [
+        none if each.pixels is None else each.pixels.flatten()[where] >= ballot.pixel
+        for each, ballot in zip(answers, ballots, strict=True)
+    ]
+    return torch.stack(rows).cpu().numpy()

@@ -1,0 +1,148 @@
+"""What a model says of whole exams of a converted set, kept small, beside the truth."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pe_unified.evaluation.froc import LesionTable
+from pe_unified.evaluation.intervals import FloatArray
+from pe_unified.evaluation.lesion_fusion import LesionFusion, fit_fusion, scores_out_of_fold
+from pe_unified.evaluation.verdict import ExamThresholds, Verdict, can_be_clot, judge
+from pe_unified.inference.converted import WholeExam, touching
+from pe_unified.inference.lesion_marks import LesionMark, marks_of
+from pe_unified.inference.lesions import find_lesions
+from pe_unified.inference.predictor import StudyPredictor
+from pe_unified.inference.reading import SliceReader
+from pe_unified.inference.survey import survey
+from pe_unified.progress import track
+
+Marks = Mapping[str, Sequence[LesionMark]]
+
+
+@dataclass(frozen=True, eq=False)
+class ExamReading:
+    """One exam, and what a report of it would say.
+
+    Attributes:
+        positive: whether it shows embolism.
+        patient: whose it is.
+        step_mm: between slices.
+        probability: (slices,), of those looked at; empty where the model does not classify.
+        score: float64 (lesions,), by falling score; None where the model looks for none.
+        mean_hu: (lesions,), None where unknown.
+        answers: float64 (lesions, 5), what a fusion takes.
+        hits: bool (lesions, emboli), which true emboli each touches; None where these are unknown.
+    """
+
+    positive: bool
+    patient: str
+    step_mm: float
+    probability: Sequence[float]
+    score: FloatArray | None
+    mean_hu: Sequence[float | None]
+    answers: FloatArray
+    hits: np.ndarray | None
+
+    def verdict(self, thresholds: ExamThresholds | None = None) -> Verdict:
+        """Without thresholds nothing is called; its scores are there."""
+        pairs = None
+        if self.score is not None:
+            pairs = list(zip(self.score.tolist(), self.mean_hu, strict=True))
+        return judge(self.probability, self.step_mm, pairs, thresholds or ExamThresholds())
+
+    @property
+    def possible(self) -> np.ndarray:
+        """bool (lesions,): which have the attenuation of a clot; no other is ever called."""
+        return np.array([can_be_clot(each) for each in self.mean_hu], dtype=bool)
+
+
+def read_exams(
+    predictor: StudyPredictor, exams: Sequence[WholeExam], title: str, marks: Marks | None = None
+) -> list[ExamReading]:
+    """What a report of each exam would say.
+
+    Args:
+        predictor: holds the model.
+        exams: of a converted set.
+        title: of the progress.
+        marks: of a model in 3D, by study; their coordinates count from the first pixel of the first
+            slice of the set.
+    """
+    readings = []
+    model = predictor.model
+    for exam in track(exams, title):
+        reader = SliceReader(exam.study)
+        first_look = survey(reader, finder=predictor.lungs)
+        predictions = predictor.predict(reader, first_look)
+        own = marks_of(marks or {}, exam.study)
+        lesions = find_lesions(predictions, reader, first_look, marks=own, fusion=model.fusion)
+        emboli = exam.emboli() if model.looks_for_lesions else None
+        known = [each.probability for each in predictions if each.probability is not None]
+        score = np.array([lesion.score for lesion in lesions])
+        readings.append(
+            ExamReading(
+                positive=exam.positive,
+                patient=exam.patient,
+                step_mm=exam.study.known_spacing()[2],
+                probability=known,
+                score=score if model.looks_for_lesions else None,
+                mean_hu=[lesion.mean_hu for lesion in lesions],
+                answers=np.array([lesion.answers for lesion in lesions]).reshape(-1, 5),
+                hits=None if emboli is None else touching(lesions, emboli, exam.study.shape[1:]),
+            )
+        )
+    return readings
+
+
+def fuse_lesions(
+    readings: Sequence[ExamReading],
+) -> tuple[LesionFusion | None, list[ExamReading]]:
+    """A fusion of the answers on lesions, fitted on these exams.
+
+    Args:
+        readings: of validation exams.
+
+    Returns:
+        The fusion and the readings with its scores, each from a fit on other patients. None, and
+        the readings as they are, where there are too few lesions of which the truth is known.
+    """
+    known = [each for each in readings if each.hits is not None]
+    rows = [each.answers[each.possible] for each in known]
+    true = [each.hits[each.possible].any(axis=1) for each in known if each.hits is not None]
+    if not rows:
+        return None, list(readings)
+    design, label = np.concatenate(rows), np.concatenate(true)
+    fusion = fit_fusion(design, label)
+    if fusion is None:
+        return None, list(readings)
+    patients = [each.patient for each, own in zip(known, rows, strict=True) for _ in own]
+    scores = iter(scores_out_of_fold(design, label, patients, fusion))
+    fused = []
+    for each in readings:
+        score = fusion.score(each.answers)
+        if each.hits is not None:
+            score[each.possible] = [next(scores) for _ in range(int(each.possible.sum()))]
+        fused.append(replace(each, score=score if each.score is not None else None))
+    return fusion, fused
+
+
+def lesion_table(readings: Sequence[ExamReading]) -> LesionTable | None:
+    """Lesions as marks: one that touches an embolus finds it, one that touches none is false.
+
+    Lesions that cannot be clots are left out, as no report calls them. None where the emboli of no
+    exam are known.
+    """
+    known = [each for each in readings if each.hits is not None and each.score is not None]
+    if not known:
+        return None
+    return LesionTable.build(
+        [each.patient for each in known],
+        [each.score[each.possible] for each in known if each.score is not None],
+        [
+            np.where(each.hits[each.possible], 0.0, np.inf)
+            for each in known
+            if each.hits is not None
+        ],
+        epsilon_mm=0.0,
+    )

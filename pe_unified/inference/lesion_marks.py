@@ -1,0 +1,74 @@
+"""Marks of a model in 3D: points of a study with the probability of embolism there."""
+
+import csv
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pe_unified.ct.study import CTStudy
+from pe_unified.errors import DataError
+
+#: Of a file of marks.
+COLUMNS = ("id", "x", "y", "z", "prob")
+
+
+class LesionMark(NamedTuple):
+    """A point that may lie in an embolus.
+
+    Attributes:
+        position_mm: x, y, z, LPS coordinates, mm.
+        probability: of embolism there.
+    """
+
+    position_mm: tuple[float, float, float]
+    probability: float
+
+
+def read_marks(path: Path) -> dict[str, list[LesionMark]]:
+    """The marks in a CSV file with the columns ``id,x,y,z,prob``, by ``id``.
+
+    Args:
+        path: of the file. ``id`` is the UID of a study or of a series, or the name of the study's
+            folder or file; ``x,y,z`` are LPS coordinates, mm.
+
+    Raises:
+        DataError: it cannot be read, or a row has no such values.
+    """
+    found: dict[str, list[LesionMark]] = defaultdict(list)
+    cure = f"a header and rows of {','.join(COLUMNS)}: LPS coordinates in mm, a probability"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            if not set(COLUMNS) <= set(rows.fieldnames or ()):
+                raise DataError(path, "no table of marks", cure)
+            for number, row in enumerate(rows, start=2):
+                try:
+                    x, y, z, probability = (float(row[name]) for name in COLUMNS[1:])
+                except (TypeError, ValueError) as error:
+                    raise DataError(path, f"line {number} is no mark", cure) from error
+                if not all(map(math.isfinite, (x, y, z))) or not 0 <= probability <= 1:
+                    raise DataError(path, f"line {number} is no mark", cure)
+                found[row["id"]].append(LesionMark((x, y, z), probability))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(path, f"cannot be read ({error})", cure) from error
+    return dict(found)
+
+
+def marks_of(marks: Mapping[str, Sequence[LesionMark]], study: CTStudy) -> list[LesionMark]:
+    """Those of a study, by whichever name they go."""
+    names = (study.study_uid, study.series_uid, study.source.name, study.source.name.split(".")[0])
+    return [mark for name in dict.fromkeys(filter(None, names)) for mark in marks.get(name, ())]
+
+
+def voxel_of(mark: LesionMark, study: CTStudy) -> tuple[int, float, float]:
+    """Slice, row and column of a mark; those of a point outside lie outside."""
+    starts = study.positions_mm(np.array([[k, 0, 0] for k in range(len(study))], dtype=np.float64))
+    away = np.asarray(mark.position_mm) - starts
+    index = int(np.abs(away @ study.direction[:, 2]).argmin())
+    row_mm, col_mm, _ = study.known_spacing()
+    col, row = away[index] @ study.direction[:, :2] / (col_mm, row_mm)
+    return index, float(row), float(col)

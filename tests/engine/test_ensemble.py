@@ -1,0 +1,219 @@
+"""Making one model of several: who may be in it, and what validation fixes."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_run import small_config
+
+from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
+from pe_unified.engine import ConfigError, PERunner
+from pe_unified.engine.ensemble import EnsembleList, MemberEntry, make_ensemble, read_list
+from pe_unified.engine.publish import publish
+from pe_unified.engine.study_test import evaluate_studies
+from pe_unified.inference.exam_readings import ExamReading
+from pe_unified.inference.model import load_model
+
+NEEDED = {"cls/threshold", "cls/gate", "seg/threshold", "det/threshold"}
+
+
+def split(data, name):
+    return dict(type="PESliceDataset", data_root=str(data), ann_file=f"annotations/{name}.json")
+
+
+@pytest.fixture(scope="module")
+def trained(repository, tiny_dataset, tmp_path_factory):
+    """Two models of the training split of the tiny set, and a folder to publish into."""
+    root = tmp_path_factory.mktemp("trained")
+    for name, task in (("one", "unified"), ("two", "cls_seg")):
+        cfg = small_config(
+            repository, tiny_dataset, root / name, task=task, max_iters=1, seed=len(name)
+        )
+        PERunner.from_cfg(cfg).train()
+        (root / name / "iter_1.pth").rename(root / f"{name}.pth")
+    return root
+
+
+def entries(trained, *names):
+    return [MemberEntry(str(trained / f"{name}.pth")) for name in names]
+
+
+def test_an_ensemble_of_one_is_validated_as_published(repository, tiny_dataset, trained, tmp_path):
+    cfg = small_config(repository, tiny_dataset, tmp_path / "run")
+    cfg.work_dir = str(tmp_path / "publish")
+    published = publish(cfg, trained / "one.pth", tmp_path / "model.pth")
+    wanted = EnsembleList(entries(trained, "one"))
+    validated = make_ensemble(wanted, split(tiny_dataset, "val"), tmp_path / "e.pth")
+    assert validated.keys() == published.keys() and validated.keys() >= NEEDED
+    for key, value in published.items():
+        # The norms of a study's network are taken into its convolutions.
+        assert validated[key] == pytest.approx(value, abs=2e-3, nan_ok=True), key
+
+
+def test_the_file_is_whole_by_itself_and_tells_where_it_comes_from(tiny_dataset, trained, tmp_path):
+    members = [replace(each, weight=2.0) for each in entries(trained, "one", "two")]
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for each in members:
+        shutil.copy(each.checkpoint, moved)
+    members = [replace(each, checkpoint=str(moved / f"{each.called}.pth")) for each in members]
+    out = tmp_path / "e.pth"
+    validated = make_ensemble(EnsembleList(members), split(tiny_dataset, "val"), out)
+    shutil.rmtree(moved)
+    model = load_model(out, device="cpu", precision="fp32")
+    assert [each.name for each in model.members] == ["one", "two"]
+    assert [each.weight for each in model.members] == [2.0, 2.0]
+    assert model.tasks == ("cls", "seg", "det") and validated.keys() >= NEEDED
+    assert model.thresholds.slice == validated["cls/threshold"]
+    assert model.thresholds.pixel == validated["seg/threshold"]
+    stored = load_checkpoint_safely(out)
+    assert str(tmp_path) not in str(stored["meta"]) and str(tiny_dataset) not in str(
+        [each["model"]["meta"] for each in stored["members"]]
+    )
+    assert all(set(each["model"]) == {"meta", "state_dict"} for each in stored["members"])
+    assert len(stored["meta"]["trained_on"]) == 1  # both by the same set
+    assert "studies" not in model.lineage["trained_on"][0]
+
+
+def test_thresholds_are_of_what_they_say_together(tiny_dataset, trained, tmp_path):
+    """Fixed on validation, and not one of the members'."""
+    both = EnsembleList(entries(trained, "one", "two"))
+    val = split(tiny_dataset, "val")
+    found = make_ensemble(both, val, tmp_path / "mean.pth")
+    votes = make_ensemble(replace(both, rule="vote"), val, tmp_path / "vote.pth")
+    single = {
+        name: make_ensemble(EnsembleList(entries(trained, name)), val, tmp_path / f"{name}.pth")
+        for name in ("one", "two")
+    }
+    assert found["cls/threshold"] not in [each["cls/threshold"] for each in single.values()]
+    assert votes["cls/threshold"] != found["cls/threshold"]
+
+
+def test_members_must_not_know_who_judges_them(repository, tiny_dataset, trained, tmp_path):
+    """A validation patient of the ensemble among the training patients of a member."""
+    other = tmp_path / "other"
+    (other / "annotations").mkdir(parents=True)
+    (other / "images").symlink_to(tiny_dataset / "images")
+    coco = {
+        name: json.loads((tiny_dataset / f"annotations/{name}.json").read_text())
+        for name in ("train", "val", "test")
+    }
+    coco["val"]["images"] += [
+        image for image in coco["train"]["images"] if image["patient_id"] == "PAT002"
+    ]
+    for name, content in coco.items():
+        (other / f"annotations/{name}.json").write_text(json.dumps(content))
+    wanted = EnsembleList(entries(trained, "one", "two"))
+    with pytest.raises(CheckpointError, match=r"one \(one\.pth\) was trained on patient PAT002"):
+        make_ensemble(wanted, split(other, "val"), tmp_path / "e.pth")
+    assert not (tmp_path / "e.pth").exists()
+    # The same of those who test it.
+    make_ensemble(wanted, split(tiny_dataset, "val"), tmp_path / "e.pth")
+    with pytest.raises(CheckpointError, match=r"PAT002, who is in .*val\.json"):
+        evaluate_studies(tmp_path / "e.pth", split(other, "val"))
+    # An older checkpoint does not tell, which is said and no fault.
+    stored = torch.load(trained / "two.pth", weights_only=False)
+    for each in stored["meta"]["trained_on"]:
+        del each["studies"]
+    torch.save(stored, tmp_path / "old.pth")
+    old = EnsembleList([MemberEntry(str(tmp_path / "old.pth"))])
+    make_ensemble(old, split(other, "val"), tmp_path / "old_e.pth")
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (dict(members=[]), "has members"),
+        (dict(rule="best"), "one of mean, vote, not 'best'"),
+        (dict(members=["one", "one"]), "two members are called one"),
+        (dict(weight=0.0), "member one: weight 0.0 is not above 0"),
+        (dict(members=["none"]), r"none\.pth: no such checkpoint"),
+        (dict(members=["broken"]), r"broken\.pth: not a whole checkpoint"),
+    ],
+)
+def test_what_is_no_ensemble_is_told(tiny_dataset, trained, tmp_path, change, fault):
+    broken = trained / "broken.pth"
+    broken.write_bytes((trained / "one.pth").read_bytes()[:-5000])
+    change = dict(change)
+    members = entries(trained, *change.pop("members", ["one"]))
+    if "weight" in change:
+        members = [replace(members[0], weight=change.pop("weight"))]
+    with pytest.raises((ConfigError, CheckpointError), match=fault):
+        make_ensemble(
+            EnsembleList(members, **change), split(tiny_dataset, "val"), tmp_path / "e.pth"
+        )
+
+
+def test_a_list_of_members_is_read_beside_its_files(tmp_path):
+    (tmp_path / "list.json").write_text(
+        '{"members": [{"checkpoint": "a.pth", "weight": 2}, {"checkpoint": "/b.pth", "name": "b"}],'
+        ' "rule": "vote"}'
+    )
+    (tmp_path / "list.py").write_text("members = [dict(checkpoint='a.pth')]\nfuse = True\n")
+    found = read_list(tmp_path / "list.json")
+    assert [each.checkpoint for each in found.members] == [str(tmp_path / "a.pth"), "/b.pth"]
+    assert [(each.called, each.weight) for each in found.members] == [("a", 2), ("b", 1.0)]
+    assert found.rule == "vote" and read_list(tmp_path / "list.py").fuse
+    (tmp_path / "list.py").write_text("members = [dict(file='a.pth')]\n")
+    with pytest.raises(ConfigError, match=r"list\.py: .*'file'"):
+        read_list(tmp_path / "list.py")
+
+
+def test_a_fusion_is_fitted_stored_and_used(tiny_dataset, trained, tmp_path, monkeypatch):
+    """With enough lesions of which the truth is known; readings stand in for them."""
+    rng = np.random.default_rng(0)
+    hits = rng.random((30, 1)) < 0.5
+    answers = np.where(hits, 1.0, -1.0) + rng.normal(size=(30, 5))
+
+    def read(predictor, exams, title, marks):
+        rest = dict(step_mm=1.0, probability=[0.5] * 9, mean_hu=[20.0] * 30)
+        return [
+            ExamReading(True, f"p{k}", score=np.full(30, 0.5), answers=answers, hits=hits, **rest)
+            for k in range(4)
+        ]
+
+    monkeypatch.setattr("pe_unified.engine.study_choices.read_exams", read)
+    wanted = EnsembleList(entries(trained, "one"), fuse=True)
+    make_ensemble(wanted, split(tiny_dataset, "val"), tmp_path / "e.pth")
+    fusion = load_model(tmp_path / "e.pth").fusion
+    assert (fusion.lesions, fusion.true) == (120, 4 * hits.sum())
+    assert fusion.score(answers)[hits[:, 0]].mean() > fusion.score(answers)[~hits[:, 0]].mean()
+
+
+def test_it_is_tested_by_slices_and_by_lesions(tiny_dataset, trained, tmp_path):
+    wanted = EnsembleList(entries(trained, "one", "two"))
+    make_ensemble(wanted, split(tiny_dataset, "val"), tmp_path / "e.pth")
+    found = evaluate_studies(tmp_path / "e.pth", split(tiny_dataset, "test"), resamples=9)
+    chosen = load_model(tmp_path / "e.pth").thresholds
+    assert found.thresholds["seg/threshold"] == chosen.pixel
+    assert {"cls", "seg", "det", "lesion", "lesion_plain"} == set(found.tables)
+    table = found.tables["lesion"]
+    assert table.scans.tolist() == [1, 1, 1] and len(table.best) > 0
+    assert (
+        found.metrics["lesion/mean_sensitivity"] == found.metrics["lesion_plain/mean_sensitivity"]
+    )
+    assert len(found.metrics["lesion/mean_sensitivity_ci"]) == 2
+
+
+def test_the_command(tiny_dataset, trained, tmp_path, command):
+    one, two = trained / "one.pth", trained / "two.pth"
+    out = ["--data-root", tiny_dataset, "--out"]
+    words = [*out, tmp_path / "e.pth", "--rule", "vote"]
+    done = command("ensemble", f"first={one}", two, *words, "--weights", 2, 1)
+    assert done.returncode == 0, done.stderr
+    assert "cls/threshold: " in done.stdout and "e.pth: " in done.stdout
+    model = load_model(tmp_path / "e.pth")
+    assert [(each.name, each.weight) for each in model.members] == [("first", 2.0), ("two", 1.0)]
+    assert model.rule == "vote"
+    again = command("ensemble", one, *words)
+    assert again.returncode == 1 and "e.pth exists" in again.stderr
+    words = ["test", "pe_unified_r50", tmp_path / "e.pth", "--data-root", tiny_dataset]
+    tested = command(*words, "--work-dir", tmp_path / "test")
+    assert tested.returncode == 0, tested.stderr
+    metrics = json.loads((tmp_path / "test/metrics.json").read_text())["metrics"]
+    assert {"cls/auc", "seg/dice", "det/mAP_50", "lesion/mean_sensitivity"} <= set(metrics)
+    few = command("ensemble", one, two, *out, tmp_path / "f.pth", "--weights", 2)
+    assert few.stderr == "error: 1 weights for 2 members\n"

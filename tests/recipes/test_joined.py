@@ -1,0 +1,148 @@
+"""A detector of lungs, a classifier and a segmentation, joined by a step of a recipe."""
+
+import json
+
+import pytest
+from tiny_run import small_settings
+
+from pe_unified.engine import ConfigError
+from pe_unified.engine.config import load_config
+from pe_unified.inference import StudyPredictor, load_model
+from pe_unified.inference.converted import whole_exams
+from pe_unified.inference.reading import SliceReader
+from pe_unified.inference.survey import survey
+from pe_unified.recipes import load_recipe, run_recipe
+from pe_unified.recipes.preflight import require_comparison, require_members
+from pe_unified.registry import DATASETS
+
+_RECIPE = """
+_base_ = "{configs}/demo/cascade.py"
+settings = {settings!r}
+step_settings = dict(
+    _delete_=True,
+    lungs=dict(model={thin!r}),
+    cls=dict(model={cls!r}),
+    seg_r50=dict(model={seg!r}),
+)
+steps = [
+    dict(name="lungs", config="{configs}/cascade/lung_detector.py"),
+    dict(name="cls", config="{configs}/pe_cls_r50.py"),
+    dict(name="seg_r50", config="{configs}/pe_seg_r50.py"),
+    dict(
+        name="together",
+        config="{configs}/pe_cls_seg_r50.py",
+        ensemble=dict(members=dict(cls=1.0, seg_r50=2.0), lungs="lungs", fuse=True),
+    ),
+]
+comparisons = [("seg/dice", "seg_r50", "together")]
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(repository, tmp_path_factory):
+    settings = {key: value for key, value in small_settings().items() if key != "model"}
+    settings |= {"max_iters": 2, "input_size": 64, "windows": ["lung", "pe", "mediastinal"]}
+    thin = dict(
+        backbone=dict(deepen_factor=0.1, widen_factor=0.125),
+        neck=dict(in_channels=[32, 64, 128], out_channels=32),
+        bbox_head=dict(in_channels=32, feat_channels=32),
+    )
+    parts = {name: small_settings(name)["model"] for name in ("cls", "seg")}
+    path = tmp_path_factory.mktemp("recipe") / "recipe.py"
+    configs = repository / "configs"
+    path.write_text(_RECIPE.format(configs=configs, settings=settings, thin=thin, **parts))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(recipe, painted_in_three, tmp_path_factory):
+    work = tmp_path_factory.mktemp("work")
+    return work, run_recipe(recipe, work, data_root=str(painted_in_three), report=lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def painted_in_three(tmp_path_factory):
+    from pe_unified.converters.pipeline.run import RunOptions, convert
+    from pe_unified.converters.raw.fumpe import Fumpe
+    from pe_unified.phantom.command import write_layout
+
+    root = tmp_path_factory.mktemp("painted")
+    write_layout(root / "raw", "fumpe", 3, seed=5, size=64, slices=16)
+    convert(Fumpe(root / "raw"), root / "set", RunOptions(quiet=True, split=(0.34, 0.33, 0.33)))
+    return root / "set"
+
+
+def test_the_joined_step_is_tested_by_slices_and_lesions(run):
+    work, summary = run
+    record = summary["steps"][-1]
+    assert record["checkpoint"] == "together/ensemble.pth" and record["iterations"] == 0
+    assert [(each["module"], each["from"]) for each in record["reused"]] == [
+        ("member cls", "cls"),
+        ("member seg_r50", "seg_r50"),
+        ("lungs", "lungs"),
+    ]
+    metrics = record["metrics"]
+    for key in ("cls/auc", "seg/dice", "lesion/mean_sensitivity", "lesion_plain/mean_sensitivity"):
+        assert key in metrics and f"{key}_ci" in metrics
+    assert "lung_box/embolus_share" in summary["steps"][0]["metrics"]
+    assert summary["comparisons"][0]["reused"] == "together"
+    assert "lesion FROC" in (work / "summary.md").read_text()
+    stored = json.loads((work / "together/metrics.json").read_text())
+    assert stored["thresholds"].keys() == {"cls/threshold", "seg/threshold"}
+
+
+def test_its_file_finds_lungs_and_lesions(run, painted_in_three):
+    """The crop is that of the detector's boxes, at the set's threshold."""
+    model = load_model(run[0] / "together/ensemble.pth", device="cpu", precision="fp32")
+    assert [(each.name, each.weight) for each in model.members] == [("cls", 1.0), ("seg_r50", 2.0)]
+    predictor = StudyPredictor(model)
+    assert predictor.lungs is model.lungs is not None
+    dataset = dict(
+        type="PESliceDataset",
+        data_root=str(painted_in_three),
+        ann_file="annotations/test.json",
+        test_mode=True,
+    )
+    exam = whole_exams(DATASETS.build(dataset))[0]
+    reader = SliceReader(exam.study)
+    looked = survey(reader, finder=predictor.lungs)
+    assert looked.source == "detector" and looked.lungs is not None
+    assert predictor.predict(reader, looked)
+
+
+def test_a_finished_step_is_kept_until_what_it_joins_changes(run, recipe, painted_in_three):
+    work, _ = run
+    told = []
+    run_recipe(recipe, work, data_root=str(painted_in_three), report=told.append)
+    assert [line for line in told if "finished before" not in line] == []
+    other = recipe.with_name("other.py")
+    other.write_text(recipe.read_text().replace("seg_r50=2.0", "seg_r50=3.0"))
+    with pytest.raises(ConfigError, match="together was begun with other settings"):
+        run_recipe(other, work, data_root=str(painted_in_three), report=told.append)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("seg_r50=2.0", "seg_swin=2.0", "step together names seg_swin"),
+        ('lungs="lungs"', 'lung="lungs"', "unexpected keyword argument 'lung'"),
+    ],
+)
+def test_what_is_misspelt_is_told(recipe, old, new, fault):
+    other = recipe.with_name("misspelt.py")
+    other.write_text(recipe.read_text().replace(old, new))
+    with pytest.raises(ConfigError, match=fault):
+        load_recipe(other)
+
+
+def test_only_models_of_slices_are_joined_and_only_lesions_of_ensembles_compared(recipe):
+    steps = {step.name: step for step in load_recipe(recipe).steps}
+    configs = {name: load_config(step.config) for name, step in steps.items()}
+    require_members(steps["together"], configs)
+    swapped = {**configs, "lungs": configs["cls"]}
+    with pytest.raises(ConfigError, match="takes lungs as lungs, which is a PEUnified"):
+        require_members(steps["together"], swapped)
+    lesions = ("lesion/mean_sensitivity", "together", "together")
+    require_comparison(lesions, configs, ["together"])
+    with pytest.raises(ConfigError, match="whose test measures no lesion"):
+        require_comparison(lesions, configs)
