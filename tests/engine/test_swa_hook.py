@@ -104,9 +104,8 @@ def test_a_resumed_run_is_bit_equal(run, repository, tiny_dataset, tmp_path):
     assert one["meta"]["validated"] == other["meta"]["validated"]
 
 
-def test_the_mean_is_published(run, repository, tiny_dataset, tmp_path, monkeypatch):
+def test_the_mean_is_published(run, repository, tiny_dataset, tmp_path):
     work_dir, weights = run
-    monkeypatch.setattr("pe_unified.engine.publish.exam_thresholds", lambda *_: {})
     cfg = config(repository, tiny_dataset, tmp_path)
     publish.publish(cfg, work_dir / "iter_6.pth", tmp_path / "model.pth")
     published = load_checkpoint_safely(tmp_path / "model.pth")["state_dict"]
