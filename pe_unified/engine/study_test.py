@@ -23,7 +23,8 @@ from pe_unified.inference.stored_model import is_ensemble
 from pe_unified.registry import DATASETS
 from pe_unified.tasks import TASKS
 
-#: Prefixes of what is measured of lesions.
+#: Prefixes of what is measured of findings, the lesions that reports list: by their own scores, and
+#: by the highest of their answers.
 LESION_TABLES = ("findings", "findings_plain")
 #: Of the answers on a lesion, those of which the highest one is its score without a fusion.
 _PLAIN = [ANSWERS.index(name) for name in ("mask", "box", "mark")]

@@ -27,8 +27,8 @@ def read_marks(path: Path) -> dict[str, list[LesionMark]]:
     """The marks in a CSV file with the columns ``id,x,y,z,prob``, by ``id``.
 
     Args:
-        path: of the file. ``id`` is the UID of a study or of a series, or the name of the study's
-            folder or file; ``x,y,z`` are LPS coordinates, mm.
+        path: of the file. ``id`` is the UID of a study or of a series, the ID of a patient, or the
+            name of the study's folder or file; ``x,y,z`` are LPS coordinates, mm.
 
     Raises:
         DataError: it cannot be read, or does not hold coordinates in mm with probabilities.
@@ -46,7 +46,8 @@ def read_marks(path: Path) -> dict[str, list[LesionMark]]:
 
 def marks_of(marks: Mapping[str, Sequence[LesionMark]], study: CTStudy) -> list[LesionMark]:
     """Those of a study, by whichever name they go."""
-    names = (study.study_uid, study.series_uid, study.source.name, study.source.name.split(".")[0])
+    named = study.source.name
+    names = (study.study_uid, study.series_uid, study.patient_id, named, named.split(".")[0])
     return [mark for name in dict.fromkeys(filter(None, names)) for mark in marks.get(name, ())]
 
 
