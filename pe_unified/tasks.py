@@ -192,12 +192,12 @@ COLUMNS |= {
     "lung/auc": "lung AUC",
     "lung_box/mAP_50": "lung mAP_50",
     "lung_box/embolus_share": "emboli in crop",
-    "lesion/mean_sensitivity": "lesion FROC",
-    "lesion_plain/mean_sensitivity": "lesion FROC, unfused",
+    "findings/mean_sensitivity": "lesion FROC",
+    "findings_plain/mean_sensitivity": "lesion FROC, unfused",
 }
 METRIC_NAMES |= {
     "lung_box/mAP_50": "mAP of lung boxes at IoU 0.5",
     "lung_box/embolus_share": "Share of emboli in the crop",
-    "lesion/mean_sensitivity": "Mean sensitivity over lesion FROC",
-    "lesion_plain/mean_sensitivity": "Mean sensitivity over lesion FROC, unfused",
+    "findings/mean_sensitivity": "Mean sensitivity over lesion FROC",
+    "findings_plain/mean_sensitivity": "Mean sensitivity over lesion FROC, unfused",
 }

@@ -10,20 +10,21 @@ paper's). Nothing is downloaded. Nets without presets are told once.
 
 import argparse
 
-from mmengine.registry import DefaultScope
-
 from pe_unified.cli.arguments import add_overrides
 from pe_unified.command import exit_on_user_error
 from pe_unified.config_files import config_names
-from pe_unified.engine import load_config
-from pe_unified.models.image_network import image_network, without_start
-from pe_unified.registry import MODELS
 
 PRESETS = ("seed", "paper")
 
 
 def parameters_in(config: str, preset: str, overrides: dict | None = None) -> int:
     """Parameters of a config's model."""
+    from mmengine.registry import DefaultScope
+
+    from pe_unified.engine import load_config
+    from pe_unified.models.image_network import without_start
+    from pe_unified.registry import MODELS
+
     model = load_config(config, overrides, settings=[{"preset": preset}]).model
     without_start(model)
     with DefaultScope.overwrite_default_scope("pe_unified"):
@@ -32,6 +33,9 @@ def parameters_in(config: str, preset: str, overrides: dict | None = None) -> in
 
 def row(config: str, overrides: dict | None = None) -> str:
     """Of the table: the config, and its millions of parameters by preset."""
+    from pe_unified.engine import load_config
+    from pe_unified.models.image_network import image_network
+
     network, _ = image_network(load_config(config, settings=[{"preset": "seed"}]).model)
     has_presets = "preset" in network
     counts = [parameters_in(config, preset, overrides) for preset in PRESETS[: 1 + has_presets]]

@@ -32,6 +32,6 @@ steps = [
 ]
 comparisons = [
     ("seg/dice", "seg_r50", "cascade"),
-    ("lesion/mean_sensitivity", "single", "cascade"),
+    ("findings/mean_sensitivity", "single", "cascade"),
 ]
 arms = ("single", "cascade")

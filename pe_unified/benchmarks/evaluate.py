@@ -21,10 +21,10 @@ import psutil
 
 from pe_unified.benchmarks.common import seconds_of
 from pe_unified.errors import UserError
-from pe_unified.evaluation.case_files import find_references, find_system
-from pe_unified.evaluation.folders import evaluate_folders
-from pe_unified.evaluation.result_files import write_results
-from pe_unified.evaluation.rules import Rules
+from pe_unified.evaluation.masks.case_files import find_references, find_system
+from pe_unified.evaluation.masks.folders import evaluate_folders
+from pe_unified.evaluation.masks.result_files import write_results
+from pe_unified.evaluation.masks.rules import Rules
 from pe_unified.progress import track
 
 SPACING = (0.7, 0.7, 1.0)  # col, row, slice, mm

@@ -31,8 +31,8 @@ from pe_unified.options import positive, share
 from pe_unified.workers import usable_cores
 
 if TYPE_CHECKING:
-    from pe_unified.evaluation.case_files import System
-    from pe_unified.evaluation.rules import Rules
+    from pe_unified.evaluation.masks.case_files import System
+    from pe_unified.evaluation.masks.rules import Rules
 
 #: Columns of the table where it is written to no terminal.
 _WIDTH = 120
@@ -111,9 +111,9 @@ def make_parser() -> argparse.ArgumentParser:
 @exit_on_user_error()
 def main() -> int:
     args = make_parser().parse_args()
-    from pe_unified.evaluation.case_files import find_references, find_system
-    from pe_unified.evaluation.folders import evaluate_folders, read_groups
-    from pe_unified.evaluation.result_files import terminal_table, write_results
+    from pe_unified.evaluation.masks.case_files import find_references, find_system
+    from pe_unified.evaluation.masks.folders import evaluate_folders, read_groups
+    from pe_unified.evaluation.masks.result_files import terminal_table, write_results
     from pe_unified.paths import require_apart
 
     paths = [args.pred, *([args.against] if args.against else [])]
@@ -152,7 +152,7 @@ def _named(systems: list["System"], names: list[str] | None) -> list["System"]:
 
 
 def _rules(args: argparse.Namespace) -> "Rules":
-    from pe_unified.evaluation.rules import Rules
+    from pe_unified.evaluation.masks.rules import Rules
 
     given = {
         "epsilons_mm": tuple(sorted(args.epsilon)) if args.epsilon else None,

@@ -112,6 +112,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="a detector of lungs (cascade/lung_detector), to whose boxes slices are cropped",
     )
     parser.add_argument(
+        "--volume-checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="a model of volumes (volumes/aanet3d), whose marks join the lesions",
+    )
+    parser.add_argument(
         "--lung-mask", action="store_true", help="also write the lungs, as lungs.nii.gz"
     )
     parser.add_argument(
@@ -160,6 +166,7 @@ def predictor_settings(args: argparse.Namespace) -> "PredictorSettings":
         exported=args.exported and args.exported.resolve(),
         exam_checkpoint=args.exam_checkpoint and str(args.exam_checkpoint.resolve()),
         lung_checkpoint=args.lung_checkpoint and str(args.lung_checkpoint.resolve()),
+        volume_checkpoint=args.volume_checkpoint and str(args.volume_checkpoint.resolve()),
     )
 
 

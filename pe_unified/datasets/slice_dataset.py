@@ -269,6 +269,8 @@ def parse_slice(image: Mapping[str, Any], annotations: Sequence[dict], root: Pat
         slice_index=image["slice_index"],
         z_mm=image["z_mm"],
         spacing_mm=image["spacing_mm"],
+        position_mm=image.get("position_mm"),
+        orientation=image.get("orientation"),
         height=image["height"],
         width=image["width"],
         lung_box=image.get("lung_box"),

@@ -11,9 +11,9 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
-from pe_unified.ct.hu import read_slice_png
 from pe_unified.ct.lung_crop import require_volume
 from pe_unified.ct.study import CTStudy
+from pe_unified.datasets.converted_study import converted_study, is_placed
 from pe_unified.datasets.slice_dataset import DatasetError, in_series, parse_slice
 from pe_unified.errors import DataError
 
@@ -49,7 +49,7 @@ class VolumeRecord:
 
     Attributes:
         slices: as :func:`~pe_unified.datasets.slice_dataset.parse_slice` gives them, with
-            ``position_mm``, ``orientation``, ``file_index`` and ``numbers`` of its masks.
+            ``file_index`` and ``numbers`` of its masks.
     """
 
     slices: tuple[Mapping[str, Any], ...]
@@ -74,37 +74,11 @@ class VolumeRecord:
     @property
     def placed(self) -> bool:
         """Whether the set says where the slices lie in the patient."""
-        return all(each["position_mm"] and each["orientation"] for each in self.slices)
+        return is_placed(self.slices)
 
     def study(self) -> CTStudy:
         """The series as a study, read slice by slice."""
-        first, paths = self.slices[0], [each["img_path"] for each in self.slices]
-        direction, origin, step = np.eye(3), np.zeros(3), np.zeros(3)
-        places = None
-        spacing = tuple(first["spacing_mm"] or (None, None, None))
-        if self.placed:
-            along, down = np.reshape(first["orientation"], (2, 3))
-            direction = np.column_stack([along, down, np.cross(along, down)])
-            places = np.array([each["position_mm"] for each in self.slices], dtype=np.float64)
-            origin = places[0]
-            step = (places[-1] - places[0]) / max(1, len(places) - 1)
-        if not step.any():
-            step = direction[:, 2] * (spacing[2] or 1.0)
-        return CTStudy(
-            source=self.folder,
-            shape=(len(paths), first["height"], first["width"]),
-            spacing_mm=spacing,
-            origin_mm=tuple(map(float, origin)),
-            direction=direction,
-            step_mm=tuple(map(float, step)),
-            z_mm=tuple(each["z_mm"] for each in self.slices),
-            read=lambda index: read_slice_png(paths[index]),
-            study_uid=self.study_uid or "",
-            series_uid=first["series_uid"] or "",
-            patient_id=self.patient_id,
-            places_mm=places,
-            placed=self.placed,
-        )
+        return converted_study(self.slices)
 
     def masks(self) -> Iterator[tuple[int, np.ndarray]]:
         """Every slice that has emboli, by its index: int32 (rows, cols), 0 background.
@@ -171,9 +145,11 @@ def records_of(coco: Mapping[str, Any], root: Path) -> tuple[list[VolumeRecord],
     studies: dict[tuple, list[dict]] = defaultdict(list)
     for image in coco["images"]:
         own = annotations[image["id"]]
-        extra = {name: image.get(name) for name in ("position_mm", "orientation", "file_index")}
-        numbers = [each.get("instance_id") for each in own]
-        record = {**parse_slice(image, own, root), **extra, "numbers": numbers}
+        extra = {
+            "file_index": image.get("file_index"),
+            "numbers": [each.get("instance_id") for each in own],
+        }
+        record = {**parse_slice(image, own, root), **extra}
         studies[image["patient_id"], image["study_uid"]].append(record)
     records, left_out = [], []
     for (patient, study), slices in studies.items():

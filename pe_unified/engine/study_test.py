@@ -24,7 +24,7 @@ from pe_unified.registry import DATASETS
 from pe_unified.tasks import TASKS
 
 #: Prefixes of what is measured of lesions.
-LESION_TABLES = ("lesion", "lesion_plain")
+LESION_TABLES = ("findings", "findings_plain")
 #: Of the answers on a lesion, those of which the highest one is its score without a fusion.
 _PLAIN = [ANSWERS.index(name) for name in ("mask", "box", "mark")]
 
@@ -38,8 +38,8 @@ def evaluate_studies(
 ) -> Evaluation:
     """Metrics of slices, and FROC of lesions as reports would list them.
 
-    ``lesion/sensitivity_at_<rate>`` and ``lesion/mean_sensitivity`` are of the lesions' scores;
-    ``lesion_plain/...`` of the highest of their answers, which is the same without a fusion.
+    ``findings/sensitivity_at_<rate>`` and ``findings/mean_sensitivity`` are of the lesions' scores;
+    ``findings_plain/...`` of the highest of their answers, which is the same without a fusion.
 
     Args:
         checkpoint: of a single model or of an ensemble, with thresholds from validation.

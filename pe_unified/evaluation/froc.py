@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from pe_unified.evaluation.components import values_at
 from pe_unified.evaluation.intervals import FloatArray, Statistic, ratio
-from pe_unified.evaluation.surfaces import surface_voxels
+from pe_unified.evaluation.masks.components import values_at
+from pe_unified.evaluation.masks.surfaces import surface_voxels
 from pe_unified.evaluation.tables import IntArray, Table, index_patients
 
 #: False positives per scan at which sensitivity is reported.

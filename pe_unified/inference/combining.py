@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -58,28 +57,37 @@ def combine(answers: Sequence[SliceAnswer], ballots: Sequence[Ballot], rule: str
             those that say yes by their own thresholds.
     """
     votes = rule == "vote"
-    probabilities: list[tuple[float, Any]] = [
+    pairs = list(zip(answers, ballots, strict=True))
+    probabilities = [
         (ballot.weight, float(each.probability >= ballot.slice) if votes else each.probability)
-        for each, ballot in zip(answers, ballots, strict=True)
+        for each, ballot in pairs
         if each.probability is not None
     ]
-    pixels: list[tuple[float, Any]] = [
-        (ballot.weight, (each.pixels >= ballot.pixel).float() if votes else each.pixels)
-        for each, ballot in zip(answers, ballots, strict=True)
-        if each.pixels is not None
-    ]
+    total = sum(weight for weight, _ in probabilities)
     return SliceAnswer(
-        _mean(probabilities) if probabilities else None,
-        _mean(pixels) if pixels else None,
+        sum(weight / total * value for weight, value in probabilities) if probabilities else None,
+        _pixels([pair for pair in pairs if pair[0].pixels is not None], votes),
         *_boxes(answers, ballots, votes),
     )
 
 
-def _mean(weighted: Sequence[tuple[float, Any]]) -> Any:
-    """Weighted mean of numbers or maps. A single one stays as it is, bit by bit."""
-    if len(weighted) == 1:
-        return weighted[0][1]
-    return sum(weight * value for weight, value in weighted) / sum(w for w, _ in weighted)
+def _pixels(pairs: Sequence[tuple[SliceAnswer, Ballot]], votes: bool) -> Tensor | None:
+    """Weighted mean of the maps. A single one stays as it is.
+
+    It is summed up in place: maps that come and go between what is kept of a slice would leave
+    holes in memory, one per slice.
+    """
+    total = sum(ballot.weight for _, ballot in pairs)
+    mean: Tensor | None = None
+    for each, ballot in pairs:
+        assert each.pixels is not None
+        said = (each.pixels >= ballot.pixel).float() if votes else each.pixels
+        if len(pairs) == 1:
+            return said
+        if mean is None:
+            mean = torch.zeros_like(said)
+        mean.add_(said, alpha=ballot.weight / total)
+    return mean
 
 
 def _boxes(

@@ -3,16 +3,14 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from pe_unified.ct.hu import read_slice_png
 from pe_unified.ct.study import CTStudy
 from pe_unified.datasets import PESliceDataset
+from pe_unified.datasets.converted_study import converted_study
 from pe_unified.inference.joining import Part, belong, join_parts
 from pe_unified.inference.lesions import Lesion
 from pe_unified.inference.predictor import SlicePrediction
@@ -85,7 +83,7 @@ def whole_exams(dataset: PESliceDataset) -> list[WholeExam]:
         gaps = np.diff([item["slice_index"] for item in items]) != 1
         if gaps.any() or (1 not in known and None in known):
             continue
-        exams.append(WholeExam(1 in known, _as_study(items), patient, items))
+        exams.append(WholeExam(1 in known, converted_study(items), patient, items))
     return exams
 
 
@@ -127,26 +125,3 @@ def _part(index: int, pixels: np.ndarray, cols: int) -> Part:
     down, along = np.divmod(pixels, cols)
     box = float(along.min()), float(down.min()), float(along.max()) + 1, float(down.max()) + 1
     return Part(index, pixels, 1.0, box, is_box=False)
-
-
-def _as_study(items: Sequence[dict[str, Any]]) -> CTStudy:
-    """Converted sets keep no position within the slice, and no verdict depends on it."""
-    first = items[0]
-    spacing = tuple(first["spacing_mm"] or (None, None, None))
-    paths = tuple(Path(item["img_path"]) for item in items)
-    return CTStudy(
-        source=paths[0].parent,
-        shape=(len(items), first["height"], first["width"]),
-        spacing_mm=spacing,
-        origin_mm=(0.0, 0.0, 0.0),
-        direction=np.eye(3),
-        step_mm=(0.0, 0.0, spacing[2] or 1.0),
-        z_mm=tuple(item["z_mm"] for item in items),
-        read=partial(_read, paths),
-        study_uid=first["study_uid"] or "",
-        series_uid=first["series_uid"] or "",
-    )
-
-
-def _read(paths: Sequence[Path], index: int) -> np.ndarray:
-    return read_slice_png(paths[index])

@@ -66,8 +66,8 @@ def read_exams(
         predictor: holds the model.
         exams: of a converted set.
         title: of the progress.
-        marks: of a model in 3D, by study; their coordinates count from the first pixel of the first
-            slice of the set.
+        marks: of a model in 3D, by study, in the coordinates of
+            :func:`~pe_unified.datasets.converted_study.converted_study`.
     """
     readings = []
     model = predictor.model

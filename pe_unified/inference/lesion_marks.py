@@ -1,8 +1,5 @@
 """Marks of a model in 3D: points of a study with the probability of embolism there."""
 
-import csv
-import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,9 +8,7 @@ import numpy as np
 
 from pe_unified.ct.study import CTStudy
 from pe_unified.errors import DataError
-
-#: Of a file of marks.
-COLUMNS = ("id", "x", "y", "z", "prob")
+from pe_unified.evaluation.masks.marks import read_marks as marks_by_scan
 
 
 class LesionMark(NamedTuple):
@@ -36,26 +31,17 @@ def read_marks(path: Path) -> dict[str, list[LesionMark]]:
             folder or file; ``x,y,z`` are LPS coordinates, mm.
 
     Raises:
-        DataError: it cannot be read, or a row has no such values.
+        DataError: it cannot be read, or does not hold coordinates in mm with probabilities.
     """
-    found: dict[str, list[LesionMark]] = defaultdict(list)
-    cure = f"a header and rows of {','.join(COLUMNS)}: LPS coordinates in mm, a probability"
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = csv.DictReader(file)
-            if not set(COLUMNS) <= set(rows.fieldnames or ()):
-                raise DataError(path, "no table of marks", cure)
-            for number, row in enumerate(rows, start=2):
-                try:
-                    x, y, z, probability = (float(row[name]) for name in COLUMNS[1:])
-                except (TypeError, ValueError) as error:
-                    raise DataError(path, f"line {number} is no mark", cure) from error
-                if not all(map(math.isfinite, (x, y, z))) or not 0 <= probability <= 1:
-                    raise DataError(path, f"line {number} is no mark", cure)
-                found[row["id"]].append(LesionMark((x, y, z), probability))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(path, f"cannot be read ({error})", cure) from error
-    return dict(found)
+    found: dict[str, list[LesionMark]] = {}
+    for name, marks in marks_by_scan(path).items():
+        inside = (marks.confidences >= 0) & (marks.confidences <= 1)
+        if marks.unit != "lps" or not marks.scored or not inside.all():
+            cure = "a header and rows of id,x,y,z,prob: LPS coordinates in mm, a probability"
+            raise DataError(path, "no marks in mm with probabilities", cure)
+        pairs = zip(marks.places.tolist(), marks.confidences.tolist(), strict=True)
+        found[name] = [LesionMark((x, y, z), probability) for (x, y, z), probability in pairs]
+    return found
 
 
 def marks_of(marks: Mapping[str, Sequence[LesionMark]], study: CTStudy) -> list[LesionMark]:

@@ -17,6 +17,7 @@ from pe_unified.inference.model import InferenceModel, Model, load_model
 from pe_unified.inference.network_pass import Classified, NetworkPass
 from pe_unified.inference.reading import Progress, SliceReader, ahead, slice_of_study
 from pe_unified.inference.survey import Survey
+from pe_unified.inference.volumes import VolumeModel, load_volume_model
 from pe_unified.memory import keep_freed_memory
 from pe_unified.options import BATCH_SIZE
 
@@ -71,6 +72,7 @@ class StudyPredictor:
             backbone and all that goes before it are those of a network here, slices go through it
             once.
         lungs: finds them for the crop; by default the model's own, where it has one.
+        volume_model: marks places in three dimensions, which join the lesions; None for none.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class StudyPredictor:
         gate: bool = True,
         exam_model: ExamModel | None = None,
         lungs: LungFinder | None = None,
+        volume_model: VolumeModel | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is at least 1, got {batch_size}")
@@ -91,6 +94,7 @@ class StudyPredictor:
         self.finders = [k for k, each in enumerate(model.members) if each.model.looks_for_lesions]
         self.exam_model = exam_model
         self.lungs = lungs or model.lungs
+        self.volume_model = volume_model
         self._sharing = [
             exam_model is not None and _shares(each.model, exam_model) for each in model.members
         ]
@@ -111,11 +115,10 @@ class StudyPredictor:
         return any(self._sharing)
 
     @property
-    def digests(self) -> tuple[str, str | None, str | None]:
-        """SHA-256 of the checkpoints of the model, of the exam model and of the lungs' detector."""
-        exam, lungs = self.exam_model, self.lungs
-        others = (each and each.lineage["sha256"] for each in (exam, lungs))
-        return self.model.lineage["sha256"], *others
+    def digests(self) -> tuple[str | None, ...]:
+        """SHA-256 of the checkpoints: model, exam model, lungs' detector, model of volumes."""
+        models = (self.model, self.exam_model, self.lungs, self.volume_model)
+        return tuple(None if each is None else each.lineage["sha256"] for each in models)
 
     def predict(
         self, reader: SliceReader, survey: Survey, progress: Progress | None = None
@@ -241,7 +244,8 @@ class PredictorSettings:
     Fields as the arguments of :func:`~pe_unified.inference.model.load_model` and of
     :class:`StudyPredictor`; ``exam_checkpoint`` of
     :func:`~pe_unified.inference.exam.load_exam_model`, ``lung_checkpoint`` of
-    :func:`~pe_unified.inference.lung_finder.load_lung_finder`.
+    :func:`~pe_unified.inference.lung_finder.load_lung_finder`, ``volume_checkpoint`` of
+    :func:`~pe_unified.inference.volumes.load_volume_model`.
     """
 
     checkpoint: str
@@ -254,6 +258,7 @@ class PredictorSettings:
     exported: Path | None = None
     exam_checkpoint: str | None = None
     lung_checkpoint: str | None = None
+    volume_checkpoint: str | None = None
 
     def predictor(self) -> StudyPredictor:
         """The models loaded in this process, which keeps freed memory from now on."""
@@ -272,4 +277,9 @@ class PredictorSettings:
         lungs = None
         if self.lung_checkpoint is not None:
             lungs = load_lung_finder(Path(self.lung_checkpoint), self.trust, self.device)
-        return StudyPredictor(model, self.batch_size, self.gate, exam, lungs)
+        volumes = None
+        if self.volume_checkpoint is not None:
+            volumes = load_volume_model(
+                self.volume_checkpoint, self.trust, self.device, self.precision
+            )
+        return StudyPredictor(model, self.batch_size, self.gate, exam, lungs, volumes)

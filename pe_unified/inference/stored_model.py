@@ -121,8 +121,6 @@ def model_of(
         if trust and cfg.get("custom_imports"):
             import_modules_from_strings(**cfg.custom_imports)
         dataset = cfg.test_dataloader.dataset
-        if kind is not LungDetector:
-            _require_embolism(path, dataset)
         pipeline = [step for step in dataset.pipeline if step["type"] not in _LOADERS]
         steps = dict(dataset.get("steps") or {"type": "SliceSteps"})
         for_answers(path, cfg.model, pipeline, steps, trust=trust)
@@ -130,6 +128,8 @@ def model_of(
         with DefaultScope.overwrite_default_scope("pe_unified"):
             model = MODELS.build(cfg.model)
             _require_kind(path, model, kind)
+            if kind is not LungDetector:
+                _require_embolism(path, dataset)
             transforms = tuple(TRANSFORMS.build(step) for step in pipeline)
             built_steps = TASK_UTILS.build(steps)
         model.load_state_dict(stored["state_dict"], strict=True)

@@ -10,6 +10,7 @@ import torch
 from pe_unified.ct.lung_crop import find_lung_grid
 from pe_unified.ct.study import CTStudy
 from pe_unified.ct.volume_grid import SpreadMap, VolumeGrid, levels_of
+from pe_unified.inference.lesion_marks import LesionMark
 from pe_unified.inference.stored_model import read_model, usable_device
 from pe_unified.models.volume_marks import find_marks
 from pe_unified.models.volume_model import PEVolume
@@ -80,6 +81,11 @@ class VolumePrediction:
     points: np.ndarray
     positions_mm: np.ndarray
     scores: np.ndarray
+
+    def lesion_marks(self) -> list[LesionMark]:
+        """The marks, as lesions take them."""
+        pairs = zip(self.positions_mm.tolist(), self.scores.tolist(), strict=True)
+        return [LesionMark((x, y, z), probability) for (x, y, z), probability in pairs]
 
 
 def predict_study(

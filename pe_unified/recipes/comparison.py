@@ -201,11 +201,15 @@ def draw_summary(
     }
     if exams:
         draw_exams(exams, folder, _of_seed(note, runs))
-    marks = {
-        record["name"]: table.marks()
-        for record in records
-        if (table := first.table(record["name"], "lesion")) is not None
-    }
+    volumes, studies = (
+        {
+            record["name"]: table
+            for record in records
+            if (table := first.table(record["name"], prefix)) is not None
+        }
+        for prefix in ("lesion", LESION_TABLES[0])
+    )
+    marks = {**{name: table.marks() for name, table in volumes.items()}, **studies}
     if marks:
         froc_figure(marks, folder / "froc.png", note=_of_seed(note, runs))
     for task in TASKS.values():

@@ -21,6 +21,7 @@ from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.inference.quality import check_quality
 from pe_unified.inference.reading import Progress, SliceReader
 from pe_unified.inference.survey import survey
+from pe_unified.inference.volumes import predict_study
 from pe_unified.memory import give_back_freed_memory
 from pe_unified.paths import require_apart
 from pe_unified.progress import drop, tell
@@ -133,7 +134,8 @@ def analyse_study(
     require_apart(out, path)
     require_writable(out)
     marks = {} if options.marks is None else read_marks(options.marks)
-    watch = _Watch([each for each in _STAGES if predictor.exam_model or each != "exam_model"])
+    optional = {"exam_model": predictor.exam_model, "volume_model": predictor.volume_model}
+    watch = _Watch([each for each in _STAGES if optional.get(each, True) is not None])
     # Of the files as they are read: what comes later is another study.
     files = ""
     with suppress(OSError, DataError):  # opening it says it better
@@ -153,7 +155,14 @@ def analyse_study(
         watch.lap("quality")
         predictions = predictor.predict(reader, first_look, progress)
         watch.lap("network")
-        own_marks = marks_of(marks, study)
+        own_marks, no_volume = marks_of(marks, study), ""
+        given = bool(own_marks)
+        if predictor.volume_model is not None:
+            try:
+                own_marks += predict_study(predictor.volume_model, study).lesion_marks()
+            except DataError as error:
+                no_volume = f"the model of volumes says nothing of this study: {error.reason}"
+            watch.lap("volume_model")
         fusion = predictor.model.fusion
         candidates = find_lesions(predictions, reader, first_look, marks=own_marks, fusion=fusion)
         step_mm = study.known_spacing()[2]
@@ -182,7 +191,8 @@ def analyse_study(
             answer,
         )
         report["input"]["notes"] += structures.notes
-        if options.marks is not None and not own_marks:
+        report["input"]["notes"] += [no_volume] if no_volume else []
+        if options.marks is not None and not given:
             report["input"]["notes"].append("the file of marks holds none of this study")
         report["input"]["fingerprint"] = files
         renamed: Callable[[str], str] | None = None
@@ -232,6 +242,7 @@ _STAGES = {
     "survey": "looking for the lungs",
     "quality": "judging the quality",
     "network": "running the network",
+    "volume_model": "running the model of volumes",
     "lesions": "describing lesions",
     "exam_model": "running the exam model",
     "files": "writing the report",

@@ -154,7 +154,7 @@ def _jobs(
 def _analyse(
     jobs: Sequence[StudyJob],
     out: Path,
-    digests: tuple[str, str | None, str | None],
+    digests: tuple[str | None, ...],
     workers: int,
     scheduler: str | None,
     progress: Progress | None,
@@ -297,9 +297,7 @@ def _reason(error: Exception, options: AnalysisOptions) -> str:
     return kind if hidden else one_line(f"{kind}: {error}")
 
 
-def _report_before(
-    job: StudyJob, digests: tuple[str, str | None, str | None]
-) -> dict[str, Any] | None:
+def _report_before(job: StudyJob, digests: tuple[str | None, ...]) -> dict[str, Any] | None:
     """The report of an earlier run on the same files by the same models in the same way, or None.
 
     What is left to the machine that does the work, such as its device, may differ.
@@ -336,11 +334,11 @@ def _report_before(
     return report if same else None
 
 
-def _digests(report: Mapping[str, Any]) -> tuple[str, str | None, str | None]:
+def _digests(report: Mapping[str, Any]) -> tuple[str | None, ...]:
     """As :attr:`StudyPredictor.digests`, of the models that a report is of."""
     model, exam = report["model"], report["exam_model"]
-    lungs = model["lung_detector"]
-    return model["sha256"], exam and exam["model"]["sha256"], lungs and lungs["sha256"]
+    models = (model, exam and exam["model"], model["lung_detector"], model["volume_model"])
+    return tuple(each and each["sha256"] for each in models)
 
 
 def _failed(job: StudyJob, reason: str) -> dict[str, Any]:

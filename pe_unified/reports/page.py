@@ -310,17 +310,18 @@ def _provenance(report: Mapping[str, Any]) -> dict[str, Any]:
         else "not used; every slice went through every head",
         "verdict": report["exam"]["rule"],
         "score of a lesion": _score_in_words(model),
-        **_lungs_in_words(model["lung_detector"]),
+        **_other_in_words("lungs for the crop", model["lung_detector"]),
+        **_other_in_words("marks in three dimensions", model["volume_model"]),
         **exam_model,
     }
 
 
-def _lungs_in_words(detector: Mapping[str, Any] | None) -> dict[str, str]:
-    """The detector to whose boxes slices are cropped, where there is one."""
-    if detector is None:
+def _other_in_words(what: str, model: Mapping[str, Any] | None) -> dict[str, str]:
+    """What another model gave to the answer, where there is one."""
+    if model is None:
         return {}
-    trained_on = "; ".join(map(_trained_on, detector["trained_on"]))
-    return {"lungs for the crop": f"{_file_in_words(detector)}; trained on {trained_on}"}
+    trained_on = "; ".join(map(_trained_on, model["trained_on"]))
+    return {what: f"{_file_in_words(model)}; trained on {trained_on}"}
 
 
 def _score_in_words(model: Mapping[str, Any]) -> str:

@@ -132,6 +132,7 @@ def describe_model(predictor: StudyPredictor) -> dict[str, Any]:
         "gated": predictor.gate is not None,
         "ensemble": _ensemble(model) if isinstance(model, Ensemble) else None,
         "lung_detector": predictor.lungs and predictor.lungs.lineage,
+        "volume_model": predictor.volume_model and predictor.volume_model.lineage,
         "lesion_fusion": None
         if model.fusion is None
         else {

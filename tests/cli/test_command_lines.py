@@ -155,7 +155,7 @@ def test_a_strangers_checkpoint_runs_no_command(command, tmp_path, part):
 
 
 def test_publish_tells_thresholds_by_default(command, tmp_path, monkeypatch):
-    def published(cfg, checkpoint, out):
+    def published(cfg, checkpoint, out, fuse):
         out.write_bytes(b"weights")
         return {"cls/threshold": 0.4, "seg/threshold": 0.5, "seg/threshold_by_default": 1.0}
 

@@ -189,13 +189,14 @@ def test_it_is_tested_by_slices_and_by_lesions(tiny_dataset, trained, tmp_path):
     found = evaluate_studies(tmp_path / "e.pth", split(tiny_dataset, "test"), resamples=9)
     chosen = load_model(tmp_path / "e.pth").thresholds
     assert found.thresholds["seg/threshold"] == chosen.pixel
-    assert {"cls", "seg", "det", "lesion", "lesion_plain"} == set(found.tables)
-    table = found.tables["lesion"]
+    assert {"cls", "seg", "det", "findings", "findings_plain"} == set(found.tables)
+    table = found.tables["findings"]
     assert table.scans.tolist() == [1, 1, 1] and len(table.best) > 0
     assert (
-        found.metrics["lesion/mean_sensitivity"] == found.metrics["lesion_plain/mean_sensitivity"]
+        found.metrics["findings/mean_sensitivity"]
+        == found.metrics["findings_plain/mean_sensitivity"]
     )
-    assert len(found.metrics["lesion/mean_sensitivity_ci"]) == 2
+    assert len(found.metrics["findings/mean_sensitivity_ci"]) == 2
 
 
 def test_the_command(tiny_dataset, trained, tmp_path, command):
@@ -214,6 +215,6 @@ def test_the_command(tiny_dataset, trained, tmp_path, command):
     tested = command(*words, "--work-dir", tmp_path / "test")
     assert tested.returncode == 0, tested.stderr
     metrics = json.loads((tmp_path / "test/metrics.json").read_text())["metrics"]
-    assert {"cls/auc", "seg/dice", "det/mAP_50", "lesion/mean_sensitivity"} <= set(metrics)
+    assert {"cls/auc", "seg/dice", "det/mAP_50", "findings/mean_sensitivity"} <= set(metrics)
     few = command("ensemble", one, two, *out, tmp_path / "f.pth", "--weights", 2)
     assert few.stderr == "error: 1 weights for 2 members\n"

@@ -11,6 +11,7 @@ from tiny_run import small_config
 
 from pe_unified.checkpoints import load_checkpoint_safely
 from pe_unified.engine import ConfigError, PERunner, SWAHook, load_config, publish
+from pe_unified.engine.study_choices import StudyChoices
 from pe_unified.registry import MODELS
 
 SETTINGS = {
@@ -106,7 +107,7 @@ def test_a_resumed_run_is_bit_equal(run, repository, tiny_dataset, tmp_path):
 
 def test_the_mean_is_published(run, repository, tiny_dataset, tmp_path, monkeypatch):
     work_dir, weights = run
-    monkeypatch.setattr("pe_unified.engine.publish.exam_thresholds", lambda *_: {})
+    monkeypatch.setattr("pe_unified.engine.publish.choose_on_exams", lambda *_: StudyChoices({}))
     cfg = config(repository, tiny_dataset, tmp_path)
     publish.publish(cfg, work_dir / "iter_6.pth", tmp_path / "model.pth")
     published = load_checkpoint_safely(tmp_path / "model.pth")["state_dict"]

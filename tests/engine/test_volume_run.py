@@ -18,7 +18,7 @@ from pe_unified.engine import ConfigError
 from pe_unified.engine.evaluate import evaluate_checkpoint
 from pe_unified.engine.publish import publish
 from pe_unified.engine.runner import PERunner
-from pe_unified.evaluation.marks import read_marks
+from pe_unified.evaluation.masks.marks import read_marks
 from pe_unified.inference.model import load_model
 from pe_unified.inference.volumes import load_volume_model, predict_study
 

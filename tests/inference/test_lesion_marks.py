@@ -24,11 +24,12 @@ def test_marks_of_a_study_go_by_its_uid_or_its_name(tmp_path):
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("id,x,y,z\n", "no table"),
-        ("id,x,y,z,prob\na,1,2,3,1.5\n", "line 2"),
+        ("id,x,y,z\na,1,2,3\n", "no marks in mm with probabilities"),
+        ("a 1 2 3 0.5\n", "no marks in mm with probabilities"),
+        ("id,x,y,z,prob\na,1,2,3,1.5\n", "no marks in mm with probabilities"),
         ("id,x,y,z,prob\na,1,2,3,0.5\na,1,2,,0.5\n", "line 3"),
         ("id,x,y,z,prob\na,nan,2,3,0.5\n", "line 2"),
-        (None, "cannot be read"),
+        (None, "no readable text"),
     ],
 )
 def test_what_is_no_table_of_marks_is_told(tmp_path, text, fault):

@@ -83,6 +83,8 @@ def test_from_training_to_a_finder_of_lungs(cfg, repository, tmp_path):
     assert "lung_box/threshold" in validated
     finder = load_lung_finder(tmp_path / "lungs.pth", device="cpu")
     assert finder.threshold == validated["lung_box/threshold"] and finder.neighbours == 0
-    with pytest.raises(CheckpointError, match="lung, not whether it shows embolism"):
+    with pytest.raises(
+        CheckpointError, match=r"a detector of lungs, where .* takes it as --lung-checkpoint"
+    ):
         load_model(tmp_path / "lungs.pth")
     assert np.isfinite(finder.threshold)

@@ -82,7 +82,12 @@ def test_the_joined_step_is_tested_by_slices_and_lesions(run):
         ("lungs", "lungs"),
     ]
     metrics = record["metrics"]
-    for key in ("cls/auc", "seg/dice", "lesion/mean_sensitivity", "lesion_plain/mean_sensitivity"):
+    for key in (
+        "cls/auc",
+        "seg/dice",
+        "findings/mean_sensitivity",
+        "findings_plain/mean_sensitivity",
+    ):
         assert key in metrics and f"{key}_ci" in metrics
     assert "lung_box/embolus_share" in summary["steps"][0]["metrics"]
     assert summary["comparisons"][0]["reused"] == "together"
@@ -142,7 +147,7 @@ def test_only_models_of_slices_are_joined_and_only_lesions_of_ensembles_compared
     swapped = {**configs, "lungs": configs["cls"]}
     with pytest.raises(ConfigError, match="takes lungs as lungs, which is a PEUnified"):
         require_members(steps["together"], swapped)
-    lesions = ("lesion/mean_sensitivity", "together", "together")
+    lesions = ("findings/mean_sensitivity", "together", "together")
     require_comparison(lesions, configs, ["together"])
-    with pytest.raises(ConfigError, match="whose test measures no lesion"):
+    with pytest.raises(ConfigError, match="whose test measures no findings"):
         require_comparison(lesions, configs)

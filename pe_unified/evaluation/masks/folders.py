@@ -8,11 +8,11 @@ from pathlib import Path
 
 from pe_unified.errors import DataError, UserError
 from pe_unified.evaluation import bootstrap, intervals
-from pe_unified.evaluation.case_files import Predicted, System
-from pe_unified.evaluation.case_score import CaseScore, score_case
-from pe_unified.evaluation.case_table import metrics_of
 from pe_unified.evaluation.intervals import Difference, Estimate
-from pe_unified.evaluation.rules import Rules
+from pe_unified.evaluation.masks.case_files import Predicted, System
+from pe_unified.evaluation.masks.case_score import CaseScore, score_case
+from pe_unified.evaluation.masks.case_table import metrics_of
+from pe_unified.evaluation.masks.rules import Rules
 from pe_unified.evaluation.tables import index_patients
 from pe_unified.progress import track
 from pe_unified.workers import in_order, open_executor
@@ -21,7 +21,7 @@ from pe_unified.workers import in_order, open_executor
 MISSING = ("refuse", "empty", "leave-out")
 #: How intervals are made.
 INTERVALS = {"bootstrap": bootstrap, "jackknife": intervals}
-_PRELOAD = ("pe_unified.evaluation.case_score",)
+_PRELOAD = ("pe_unified.evaluation.masks.case_score",)
 #: More marks than this share outside their scans: the coordinates are something else.
 _MOST_OUTSIDE = 0.5
 #: Names of cases in a message.

@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 from monai.metrics import HausdorffDistanceMetric, SurfaceDiceMetric, SurfaceDistanceMetric
 from scipy import ndimage
 
-from pe_unified.evaluation.surfaces import surface_agreement, surface_distances, surface_voxels
+from pe_unified.evaluation.masks.surfaces import (
+    surface_agreement,
+    surface_distances,
+    surface_voxels,
+)
 
 
 def blobs(seed, shape=(9, 14, 12)):

@@ -11,11 +11,11 @@ import numpy as np
 from rich.table import Table as RichTable
 
 from pe_unified.csv_files import csv_text
-from pe_unified.evaluation.case_score import CaseScore
-from pe_unified.evaluation.case_table import lesion_tables
 from pe_unified.evaluation.figures import froc_panels_figure
-from pe_unified.evaluation.folders import INTERVALS, FolderResult, SystemResult
 from pe_unified.evaluation.intervals import Difference, Estimate
+from pe_unified.evaluation.masks.case_score import CaseScore
+from pe_unified.evaluation.masks.case_table import lesion_tables
+from pe_unified.evaluation.masks.folders import INTERVALS, FolderResult, SystemResult
 from pe_unified.evaluation.metrics import as_json
 from pe_unified.files import write_text
 

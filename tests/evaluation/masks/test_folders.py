@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from painted_masks import SPACING, blocks, save_nifti
 
 from pe_unified.errors import UserError
-from pe_unified.evaluation.case_files import find_references, find_system
-from pe_unified.evaluation.case_score import CaseScore
-from pe_unified.evaluation.case_table import lesion_tables, metrics_of
-from pe_unified.evaluation.folders import evaluate_folders, read_groups
-from pe_unified.evaluation.result_files import as_record, summary_text, write_results
-from pe_unified.evaluation.rules import Rules
+from pe_unified.evaluation.masks.case_files import find_references, find_system
+from pe_unified.evaluation.masks.case_score import CaseScore
+from pe_unified.evaluation.masks.case_table import lesion_tables, metrics_of
+from pe_unified.evaluation.masks.folders import evaluate_folders, read_groups
+from pe_unified.evaluation.masks.result_files import as_record, summary_text, write_results
+from pe_unified.evaluation.masks.rules import Rules
 
 BOX = ((2, 4, 5), (3, 6, 6))
 SHIFTED = ((2, 5, 5), (3, 6, 6))

@@ -2,7 +2,7 @@ import pytest
 from painted_masks import blocks, save_nifti
 
 from pe_unified.errors import DataError
-from pe_unified.evaluation.case_files import find_references, find_system, plain_name
+from pe_unified.evaluation.masks.case_files import find_references, find_system, plain_name
 
 MASK = blocks(((1, 1, 1), (2, 2, 2)))
 

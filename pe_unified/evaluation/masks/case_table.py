@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pe_unified.evaluation.case_score import CaseScore
 from pe_unified.evaluation.froc import LesionTable
 from pe_unified.evaluation.intervals import FloatArray, Statistic, ratio
-from pe_unified.evaluation.rules import Rules
+from pe_unified.evaluation.masks.case_score import CaseScore
+from pe_unified.evaluation.masks.rules import Rules
 from pe_unified.evaluation.tables import Table
 
 

@@ -1,0 +1,1 @@
+"""Masks and marks of scans, whoever made them, against reference masks."""
