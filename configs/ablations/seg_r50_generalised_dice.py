@@ -3,7 +3,7 @@
 pe-unified train ablations/seg_r50_generalised_dice --data-root data/pe
 
 Time: as pe_seg_r50, about 29 h on 2 CPU cores with bfloat16; no GPU was measured.
-Result: docs/imbalance.md, on painted data made small.
+Result: not measured.
 """
 
 _base_ = "../pe_seg_r50.py"

@@ -2,7 +2,7 @@
 
 pe-unified steps demo/steps --data-root data/demo/pe --jobs 2
 
-Time: 2 minutes on 2 CPU cores with bfloat16, of 2.9 for all of `make demo` after set-up.
+Time: 2 minutes on 2 CPU cores with bfloat16, of 2.7 for all of `make demo` after set-up.
 Result: docs/demo.md.
 """
 

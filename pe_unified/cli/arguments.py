@@ -78,6 +78,16 @@ def add_launcher(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """What computes the network, and in which precision."""
+    parser.add_argument("--device", help="cpu, cuda, ...; the GPU where there is one by default")
+    parser.add_argument(
+        "--precision",
+        choices=["bf16", "fp32"],
+        help="default: bf16 where the processor computes in it",
+    )
+
+
 def add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-checkpoint",

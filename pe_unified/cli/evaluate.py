@@ -72,9 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
     rules.add_argument(
         "--instances", action="store_true", help="the numbers in REF are its lesions, as in CAD-PE"
     )
-    rules.add_argument(
-        "--smallest", type=float, default=10.0, metavar="MM3", help="lesion counted (default: 10)"
-    )
+    rules.add_argument("--smallest", type=float, metavar="MM3", help="lesion counted (default: 10)")
     rules.add_argument(
         "--epsilon", type=float, nargs="+", metavar="MM", help="of marks (default: 0 2 5)"
     )
@@ -156,13 +154,13 @@ def _rules(args: argparse.Namespace) -> "Rules":
 
     given = {
         "epsilons_mm": tuple(sorted(args.epsilon)) if args.epsilon else None,
+        "smallest_mm3": args.smallest,
         "rates": tuple(sorted(args.rates)) if args.rates else None,
         "mark_threshold": (args.threshold if args.mark_threshold is None else args.mark_threshold),
     }
     return Rules(
         connectivity=args.connectivity,
         instances=args.instances,
-        smallest_mm3=args.smallest,
         threshold=args.threshold,
         tolerance_mm=args.tolerance,
         by_index=args.by_index,

@@ -13,7 +13,7 @@ Examples:
 import argparse
 from pathlib import Path
 
-from pe_unified.cli.arguments import add_trust
+from pe_unified.cli.arguments import add_device, add_trust
 from pe_unified.command import exit_on_user_error
 from pe_unified.options import positive
 
@@ -44,12 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="of an exam model: a label such as central_pe, or step; by default whether the exam "
         "is positive",
     )
-    parser.add_argument("--device", help="cpu, cuda, ...; the GPU where there is one by default")
-    parser.add_argument(
-        "--precision",
-        choices=["bf16", "fp32"],
-        help="default: bf16 where the processor computes in it",
-    )
+    add_device(parser)
     add_trust(parser)
     return parser
 

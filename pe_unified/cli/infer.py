@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pe_unified.cli.arguments import add_trust
+from pe_unified.cli.arguments import add_device, add_trust
 from pe_unified.command import exit_on_user_error
 from pe_unified.disclaimer import RESEARCH_LINE
 from pe_unified.options import BACKENDS, BATCH_SIZE, LUNG_SOURCES, STUDY_ENDINGS, positive
@@ -131,12 +131,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         default=BATCH_SIZE,
         help=f"slices in one pass; default {BATCH_SIZE}, a GPU may like more",
     )
-    parser.add_argument("--device", help="cpu, cuda, ...; the GPU where there is one by default")
-    parser.add_argument(
-        "--precision",
-        choices=["bf16", "fp32"],
-        help="default: bf16 where the processor computes in it",
-    )
+    add_device(parser)
     parser.add_argument(
         "--backend",
         choices=BACKENDS,

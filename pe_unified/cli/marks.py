@@ -14,7 +14,7 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from pe_unified.cli.arguments import add_trust
+from pe_unified.cli.arguments import add_device, add_trust
 from pe_unified.command import exit_on_user_error
 
 
@@ -27,12 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where it goes")
     parser.add_argument("--split", choices=["train", "val", "test"], default="test")
     parser.add_argument("--maps", action="store_true", help="write maps of probability, too")
-    parser.add_argument("--device", help="cpu, cuda, ...; the GPU where there is one by default")
-    parser.add_argument(
-        "--precision",
-        choices=["bf16", "fp32"],
-        help="default: bf16 where the processor computes in it",
-    )
+    add_device(parser)
     add_trust(parser)
     return parser
 

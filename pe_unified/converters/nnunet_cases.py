@@ -13,7 +13,7 @@ from pe_unified.converters.contract.annotations import SplitFile, load_split_fil
 from pe_unified.converters.contract.nnunet import image_path, instance_path, label_path, part_of
 from pe_unified.converters.contract.schema import decode_mask
 from pe_unified.converters.contract.splits import SPLITS
-from pe_unified.ct.grids import affine_of
+from pe_unified.ct.converted_study import converted_study, is_placed
 from pe_unified.ct.hu import read_slice_png
 from pe_unified.errors import DataError
 
@@ -46,6 +46,7 @@ class ExportedCase:
             "synthetic": bool(first.get("synthetic")),
             "set": first.get("set"),
             "instances": self.has_instances,
+            "placed": is_placed(self.images),
         }
 
     @property
@@ -53,23 +54,9 @@ class ExportedCase:
         return any("instance_id" in each for own in self.annotations for each in own)
 
     def affine_lps(self) -> np.ndarray:
-        """4 x 4, (col, row, slice, 1) to LPS mm.
-
-        Of a set that does not keep where its slices lie in the patient (``position_mm`` and
-        ``orientation`` of an image), the first pixel lies at x = y = 0.
-        """
-        first, last, steps = self.images[0], self.images[-1], max(1, len(self.images) - 1)
-        row, col, between = first["spacing_mm"]
-        direction, origin = np.eye(3), np.array([0.0, 0.0, first["z_mm"]])
-        step = np.array([0.0, 0.0, (last["z_mm"] - first["z_mm"]) / steps or between])
-        if all(image.get("position_mm") and image.get("orientation") for image in (first, last)):
-            along, down = np.reshape(first["orientation"], (2, 3))
-            direction = np.column_stack([along, down, np.cross(along, down)])
-            origin = np.array(first["position_mm"], dtype=np.float64)
-            step = (np.array(last["position_mm"]) - origin) / steps
-            if first is last:
-                step = direction[:, 2] * between
-        return affine_of((row, col, between), direction, step.tolist(), origin.tolist())
+        """4 x 4, (col, row, slice, 1) to LPS mm."""
+        slices = [{**image, "img_path": image["file_name"]} for image in self.images]
+        return converted_study(slices).affine_lps()
 
 
 def read_cases(root: Path, name: str) -> tuple[list[ExportedCase], dict[str, str], dict]:

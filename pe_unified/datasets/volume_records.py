@@ -11,9 +11,9 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
+from pe_unified.ct.converted_study import converted_study, is_placed
 from pe_unified.ct.lung_crop import require_volume
 from pe_unified.ct.study import CTStudy
-from pe_unified.datasets.converted_study import converted_study, is_placed
 from pe_unified.datasets.slice_dataset import DatasetError, in_series, parse_slice
 from pe_unified.errors import DataError
 

@@ -13,15 +13,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from pe_unified.evaluation.components import values_at
 from pe_unified.evaluation.intervals import FloatArray, Statistic, ratio
-from pe_unified.evaluation.masks.components import values_at
-from pe_unified.evaluation.masks.surfaces import surface_voxels
+from pe_unified.evaluation.surfaces import surface_voxels
 from pe_unified.evaluation.tables import IntArray, Table, index_patients
 
 #: False positives per scan at which sensitivity is reported.
 FALSE_POSITIVE_RATES = (0.5, 1.0, 2.0, 4.0, 6.0)
 #: Distances, mm, at which a mark finds an embolus.
 EPSILONS_MM = (0.0, 2.0, 5.0)
+#: Smaller emboli are not counted, cubic mm, and a mark on one is neither true nor false.
+SMALLEST_MM3 = 10.0
 #: Pairs of a mark and a voxel that are looked at together.
 _PAIRS = 1 << 20
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from pe_unified.evaluation import segmentation
-from pe_unified.evaluation.froc import mark_distances
+from pe_unified.evaluation.froc import SMALLEST_MM3, mark_distances
 from pe_unified.evaluation.intervals import Statistic
 from pe_unified.evaluation.metrics import (
     UNKNOWN,
@@ -16,7 +16,7 @@ from pe_unified.evaluation.metrics import (
     patient_of,
     prediction_of,
 )
-from pe_unified.evaluation.volumes import SMALLEST_MM3, ScanMarks, VolumeTable
+from pe_unified.evaluation.volumes import ScanMarks, VolumeTable
 from pe_unified.registry import METRICS
 
 

@@ -6,13 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pe_unified.evaluation.froc import EPSILONS_MM, LesionTable
+from pe_unified.evaluation.froc import EPSILONS_MM, SMALLEST_MM3, LesionTable
 from pe_unified.evaluation.intervals import FloatArray, Statistic
 from pe_unified.evaluation.segmentation import SegTable
 from pe_unified.evaluation.tables import IntArray, Table, index_patients
-
-#: Smaller emboli are not counted, cubic mm, and a mark on one is neither true nor false.
-SMALLEST_MM3 = 10.0
 
 
 @dataclass(frozen=True)

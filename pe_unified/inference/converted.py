@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from pe_unified.ct.converted_study import converted_study
 from pe_unified.ct.study import CTStudy
 from pe_unified.datasets import PESliceDataset
-from pe_unified.datasets.converted_study import converted_study
 from pe_unified.inference.joining import Part, belong, join_parts
 from pe_unified.inference.lesions import Lesion
 from pe_unified.inference.predictor import SlicePrediction

@@ -7,7 +7,12 @@ import numpy as np
 
 from pe_unified.evaluation.froc import LesionTable
 from pe_unified.evaluation.intervals import FloatArray
-from pe_unified.evaluation.lesion_fusion import LesionFusion, fit_fusion, scores_out_of_fold
+from pe_unified.evaluation.lesion_fusion import (
+    ANSWERS,
+    LesionFusion,
+    fit_fusion,
+    scores_out_of_fold,
+)
 from pe_unified.evaluation.verdict import ExamThresholds, Verdict, can_be_clot, judge
 from pe_unified.inference.converted import WholeExam, touching
 from pe_unified.inference.lesion_marks import LesionMark, marks_of
@@ -31,7 +36,7 @@ class ExamReading:
         probability: (slices,), of those looked at; empty where the model does not classify.
         score: float64 (lesions,), by falling score; None where the model looks for none.
         mean_hu: (lesions,), None where unknown.
-        answers: float64 (lesions, 5), what a fusion takes.
+        answers: float64 (lesions, answers), what a fusion takes.
         hits: bool (lesions, emboli), which true emboli each touches; None where these are unknown.
     """
 
@@ -67,7 +72,7 @@ def read_exams(
         exams: of a converted set.
         title: of the progress.
         marks: of a model in 3D, by study, in the coordinates of
-            :func:`~pe_unified.datasets.converted_study.converted_study`.
+            :func:`~pe_unified.ct.converted_study.converted_study`.
     """
     readings = []
     model = predictor.model
@@ -88,7 +93,7 @@ def read_exams(
                 probability=known,
                 score=score if model.looks_for_lesions else None,
                 mean_hu=[lesion.mean_hu for lesion in lesions],
-                answers=np.array([lesion.answers for lesion in lesions]).reshape(-1, 5),
+                answers=np.array([lesion.answers for lesion in lesions]).reshape(-1, len(ANSWERS)),
                 hits=None if emboli is None else touching(lesions, emboli, exam.study.shape[1:]),
             )
         )

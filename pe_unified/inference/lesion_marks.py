@@ -8,7 +8,7 @@ import numpy as np
 
 from pe_unified.ct.study import CTStudy
 from pe_unified.errors import DataError
-from pe_unified.evaluation.masks.marks import read_marks as marks_by_scan
+from pe_unified.evaluation.marks import read_marks as marks_by_scan
 
 
 class LesionMark(NamedTuple):

@@ -35,7 +35,7 @@ _LOADERS = ("LoadCTSlice", "LoadPELabels", "LoadLungBox", "LoadExamSlices", "Loa
 _KINDS: Mapping[type, tuple[str, str]] = {
     PEUnified: ("a model of slices", "pe-unified infer takes it as --checkpoint"),
     PEExam: ("a model of whole exams", "pe-unified infer takes it as --exam-checkpoint"),
-    PEVolume: ("a model of volumes", "pe-unified marks takes it"),
+    PEVolume: ("a model of volumes", "pe-unified marks and infer --volume-checkpoint take it"),
     LungDetector: ("a detector of lungs", "pe-unified infer takes it as --lung-checkpoint"),
 }
 

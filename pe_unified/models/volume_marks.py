@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from pe_unified.evaluation.masks.components import find_lesions
-from pe_unified.evaluation.masks.marks import marks_of
+from pe_unified.evaluation.components import find_lesions
+from pe_unified.evaluation.marks import marks_of
 
 #: At which a voxel belongs to a component.
 CUT = 0.5

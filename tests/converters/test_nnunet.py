@@ -125,6 +125,8 @@ def test_there_and_back_all_is_the_same(exported, tmp_path):
         assert image.get("group") == other.get("group")
         assert other["spacing_mm"] == pytest.approx(image["spacing_mm"], rel=1e-5)
         assert other["z_mm"] == pytest.approx(image["z_mm"], abs=1e-3)
+        assert other["position_mm"] == pytest.approx(image["position_mm"], abs=1e-3)
+        assert other["orientation"] == pytest.approx(image["orientation"], abs=1e-5)
         for one, two in zip(image["annotations"], other["annotations"], strict=True):
             assert one["instance_id"] == two["instance_id"] and one["bbox"] == two["bbox"]
             assert one["segmentation"] == two["segmentation"]

@@ -18,7 +18,7 @@ from pe_unified.engine import ConfigError
 from pe_unified.engine.evaluate import evaluate_checkpoint
 from pe_unified.engine.publish import publish
 from pe_unified.engine.runner import PERunner
-from pe_unified.evaluation.masks.marks import read_marks
+from pe_unified.evaluation.marks import read_marks
 from pe_unified.inference.model import load_model
 from pe_unified.inference.volumes import load_volume_model, predict_study
 
@@ -95,7 +95,10 @@ def test_a_published_model_carries_thresholds_and_no_folders(published):
 
 
 def test_a_model_of_volumes_is_none_of_slices(published):
-    with pytest.raises(CheckpointError, match=r"a model of volumes, .* pe-unified marks takes it"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"a model of volumes, .* pe-unified marks and infer --volume-checkpoint take it",
+    ):
         load_model(published[0])
 
 

@@ -28,8 +28,12 @@ from pe_unified.converters.pipeline.raw_folders import (
 )
 from pe_unified.converters.raw.case_lists import ListedSet
 from pe_unified.converters.raw.mask_orders import choose_turn
-from pe_unified.converters.raw.masked_study import MaskedSlice, SlicePlace, plan_masked_study
-from pe_unified.ct.grids import Turn, placement_of, turn_of, turned_affine
+from pe_unified.converters.raw.masked_study import (
+    MaskedSlice,
+    heights_and_places,
+    plan_masked_study,
+)
+from pe_unified.ct.grids import turn_of, turned_affine
 from pe_unified.ct.headers import natural_key
 from pe_unified.ct.volume_files import level_to_hu, open_nrrd, volume_shift
 from pe_unified.errors import DataError
@@ -49,7 +53,7 @@ class CadpeReader:
         image, affine = open_nrrd(image_path, scratch)
         labels, label_affine = open_nrrd(label_path, scratch)
         turn = turn_of(affine)
-        z, places, spacing = _heights(affine, turn, image.shape)
+        z, places, spacing = heights_and_places(affine, turn, image.shape)
         stored = turn.apply(image.open())
         shift = volume_shift(stored)
         known = image.placed and labels.placed
@@ -147,23 +151,6 @@ class Cadpe(ListedSet[CadpeReader]):
                 if (name := stem_before(path, ".nrrd")) is not None:
                     found[name].append(path)
         return dict(found)
-
-
-def _heights(
-    affine: np.ndarray | None, turn: Turn, shape: tuple[int, ...]
-) -> tuple[
-    list[float | None], list[SlicePlace | None], tuple[float | None, float | None, float | None]
-]:
-    """z and place of each slice, and the spacing (row, col, slice), mm."""
-    count = shape[turn.axes[0]]
-    if affine is None:
-        return [None] * count, [None] * count, (None, None, None)
-    placed = placement_of(affine, turn, shape)
-    start = float(np.dot(placed.origin_mm, placed.direction[:, 2]))
-    step = placed.spacing_mm[2]
-    origin, between = np.array(placed.origin_mm), np.array(placed.step_mm)
-    places = [SlicePlace.of(origin + between * k, placed.direction) for k in range(count)]
-    return [round(start + step * k, 4) for k in range(count)], [*places], placed.spacing_mm
 
 
 def _labels(level: np.ndarray, path: Path) -> np.ndarray:

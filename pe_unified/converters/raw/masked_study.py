@@ -13,6 +13,7 @@ from pe_unified.converters.contract.schema import (
     rounded,
 )
 from pe_unified.converters.pipeline.plan import PatientPlan, SlicePlan, SliceSource, StudyPlan
+from pe_unified.ct.grids import Turn, placement_of
 from pe_unified.ct.stack import Stack
 
 
@@ -51,6 +52,29 @@ class SlicePlace:
         """``direction``: 3 x 3, whose first two columns are the unit vectors."""
         along = (*direction[:, 0].tolist(), *direction[:, 1].tolist())
         return cls(tuple(position_mm.tolist()), along)
+
+
+def heights_and_places(
+    affine: np.ndarray | None, turn: Turn, shape: tuple[int, ...]
+) -> tuple[
+    list[float | None], list[SlicePlace | None], tuple[float | None, float | None, float | None]
+]:
+    """z and place of each slice of a volume file, and the spacing (row, col, slice), mm.
+
+    Args:
+        affine: 4 x 4, (i, j, k, 1) to LPS mm; None where the file does not say.
+        turn: brings its array into slices, rows and columns.
+        shape: of the array, (i, j, k).
+    """
+    count = shape[turn.axes[0]]
+    if affine is None:
+        return [None] * count, [None] * count, (None, None, None)
+    placed = placement_of(affine, turn, shape)
+    start = float(np.dot(placed.origin_mm, placed.direction[:, 2]))
+    step = placed.spacing_mm[2]
+    origin, between = np.array(placed.origin_mm), np.array(placed.step_mm)
+    places = [SlicePlace.of(origin + between * k, placed.direction) for k in range(count)]
+    return [round(start + step * k, 4) for k in range(count)], [*places], placed.spacing_mm
 
 
 def plan_masked_study(

@@ -34,9 +34,13 @@ from pe_unified.converters.contract.schema import annotations_of_mask
 from pe_unified.converters.pipeline.plan import PatientPlan, PatientSource, StudyPlan, stamp
 from pe_unified.converters.pipeline.run import RunOptions
 from pe_unified.converters.raw.case_lists import ListedSet
-from pe_unified.converters.raw.masked_study import MaskedSlice, plan_masked_study
+from pe_unified.converters.raw.masked_study import (
+    MaskedSlice,
+    heights_and_places,
+    plan_masked_study,
+)
 from pe_unified.ct.archive import unpack_gzip
-from pe_unified.ct.grids import Turn, placement_of, turn_of
+from pe_unified.ct.grids import Turn, turn_of
 from pe_unified.ct.headers import natural_key
 from pe_unified.ct.mask_volumes import read_mask_volume
 from pe_unified.ct.overlay import EvenSlices, same_grid
@@ -64,6 +68,7 @@ class Case:
     Attributes:
         instances: numbers of its emboli, which tell touching ones apart.
         in_hu: written by this package, in Hounsfield units for certain.
+        placed: its file says where it lies in the patient.
     """
 
     name: str
@@ -73,6 +78,7 @@ class Case:
     study_uid: str
     series_uid: str | None
     in_hu: bool
+    placed: bool
 
 
 @dataclass(frozen=True)
@@ -114,13 +120,11 @@ class NnunetReader:
         if not same_grid(voxels, labels.array.shape[::-1], labels.affine):
             reason = f"does not lie on {case.image.name}, as nnU-Net wants it"
             raise DataError(labels.path, reason, "save the label with the header of its image")
-        placed = placement_of(affine, turn, shape)
-        lowest = float(np.dot(placed.origin_mm, placed.direction[:, 2]))
-        count = shape[turn.axes[0]]
+        z, places, spacing = heights_and_places(affine, turn, shape)
         shift = 0
         if not case.in_hu:
             opened = image.open()
-            shift = volume_shift(turn.level(opened, index) for index in range(count))
+            shift = volume_shift(turn.level(opened, index) for index in range(len(z)))
         values = turn.apply(labels.array)
         slices = [
             MaskedSlice(
@@ -129,8 +133,9 @@ class NnunetReader:
                     self._emboli(level, labels.path), instances=case.instances is not None
                 ),
                 file_index=turn.file_slice(index, len(values)),
-                z_mm=round(lowest + placed.spacing_mm[2] * index, 4),
+                z_mm=z[index],
                 series_uid=case.series_uid,
+                place=places[index] if case.placed else None,
             )
             for index, level in enumerate(values)
         ]
@@ -139,7 +144,7 @@ class NnunetReader:
             patient_id,
             case.study_uid,
             slices,
-            placed.spacing_mm,
+            spacing,
             notes=notes,
             check_hu=self.check_hu,
         )
@@ -286,6 +291,7 @@ class Nnunet(ListedSet[NnunetReader]):
                     str(record.get("study_uid") or f"nnunet-{name}"),
                     record.get("series_uid"),
                     in_hu=bool(record),
+                    placed=bool(record.get("placed", not record)),
                 )
                 if not case.label.is_file():
                     cure = "put its label there, or remove the image"

@@ -10,7 +10,7 @@ from pathlib import Path
 from pe_unified.ct.headers import natural_key
 from pe_unified.ct.mask_volumes import MASK_FILES, PROBABILITIES
 from pe_unified.errors import DataError
-from pe_unified.evaluation.masks.marks import FileMarks, read_marks
+from pe_unified.evaluation.marks import FileMarks, read_marks
 
 #: What names of files have behind the name of the case: the channel of nnU-Net, the reference of
 #: CAD-PE, and common words.

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from pe_unified.ct.mask_volumes import read_mask_volume
 from pe_unified.ct.overlay import EvenSlices
 from pe_unified.ct.temporary_folder import scratch_folder
+from pe_unified.evaluation.components import Lesions, find_lesions
 from pe_unified.evaluation.froc import mark_distances
 from pe_unified.evaluation.intervals import FloatArray
 from pe_unified.evaluation.masks.case_files import Predicted
-from pe_unified.evaluation.masks.components import Lesions, find_lesions
 from pe_unified.evaluation.masks.prediction import read_prediction, whole_numbers
 from pe_unified.evaluation.masks.rules import Rules
-from pe_unified.evaluation.masks.surfaces import SurfaceAgreement, surface_agreement
+from pe_unified.evaluation.surfaces import SurfaceAgreement, surface_agreement
 
 
 @dataclass(frozen=True, eq=False)

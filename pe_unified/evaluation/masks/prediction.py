@@ -13,9 +13,9 @@ from pe_unified.ct.mask_volumes import (
 )
 from pe_unified.ct.overlay import EvenSlices, nearest_voxels, same_grid
 from pe_unified.errors import DataError
+from pe_unified.evaluation.components import Lesions, find_lesions
+from pe_unified.evaluation.marks import Marks, marks_of
 from pe_unified.evaluation.masks.case_files import Predicted
-from pe_unified.evaluation.masks.components import Lesions, find_lesions
-from pe_unified.evaluation.masks.marks import Marks, marks_of
 from pe_unified.evaluation.masks.rules import Rules
 
 #: Grids of as many voxels whose spacings differ by more are not one scan's: a header was lost.

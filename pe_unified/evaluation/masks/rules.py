@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pe_unified.evaluation.froc import EPSILONS_MM, FALSE_POSITIVE_RATES
+from pe_unified.evaluation.froc import EPSILONS_MM, FALSE_POSITIVE_RATES, SMALLEST_MM3
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Rules:
 
     connectivity: int = 26
     instances: bool = False
-    smallest_mm3: float = 10.0
+    smallest_mm3: float = SMALLEST_MM3
     epsilons_mm: tuple[float, ...] = EPSILONS_MM
     rates: tuple[float, ...] = FALSE_POSITIVE_RATES
     threshold: float = 0.5

@@ -14,9 +14,9 @@ from monai.metrics import DiceMetric
 from painted_masks import SPACING, affine_lps, blocks, save_nifti
 
 from pe_unified.errors import DataError
+from pe_unified.evaluation.marks import FileMarks
 from pe_unified.evaluation.masks.case_files import Predicted
 from pe_unified.evaluation.masks.case_score import score_case
-from pe_unified.evaluation.masks.marks import FileMarks
 from pe_unified.evaluation.masks.rules import Rules
 
 TRUTH = blocks(((1, 2, 3), (3, 5, 6)), ((7, 14, 8), (3, 6, 5)), ((10, 1, 1), (1, 1, 2)))

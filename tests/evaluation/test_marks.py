@@ -4,8 +4,8 @@ from painted_masks import SHAPE, SPACING, affine_lps, blocks
 
 from pe_unified.ct.overlay import EvenSlices
 from pe_unified.errors import DataError
-from pe_unified.evaluation.masks.components import find_lesions
-from pe_unified.evaluation.masks.marks import marks_of, read_marks
+from pe_unified.evaluation.components import find_lesions
+from pe_unified.evaluation.marks import marks_of, read_marks
 
 GRID = EvenSlices(SHAPE, affine_lps())
 

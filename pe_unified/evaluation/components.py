@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pe_unified.evaluation.intervals import FloatArray
-from pe_unified.evaluation.masks.surfaces import surface_voxels
+from pe_unified.evaluation.surfaces import surface_voxels
 from pe_unified.evaluation.tables import IntArray
 
 #: Voxels that touch: by faces; by faces and edges; by faces, edges and corners.

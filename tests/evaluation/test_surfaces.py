@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from monai.metrics import HausdorffDistanceMetric, SurfaceDiceMetric, SurfaceDistanceMetric
 from scipy import ndimage
 
-from pe_unified.evaluation.masks.surfaces import (
+from pe_unified.evaluation.surfaces import (
     surface_agreement,
     surface_distances,
     surface_voxels,

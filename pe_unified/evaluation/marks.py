@@ -20,8 +20,8 @@ from scipy import ndimage
 
 from pe_unified.ct.overlay import EvenSlices
 from pe_unified.errors import DataError
+from pe_unified.evaluation.components import Lesions
 from pe_unified.evaluation.intervals import FloatArray
-from pe_unified.evaluation.masks.components import Lesions
 
 #: What the coordinates of a file of marks are.
 UNITS = ("lps", "pixel")

@@ -13,18 +13,18 @@ from pe_unified.ct.study import CTStudy
 
 def is_placed(slices: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the set says where the slices lie in the patient."""
-    return all(each["position_mm"] and each["orientation"] for each in slices)
+    return all(each.get("position_mm") and each.get("orientation") for each in slices)
 
 
 def converted_study(slices: Sequence[Mapping[str, Any]]) -> CTStudy:
     """The slices as a study, read one by one.
 
-    Where the set does not say how they lie, coordinates count from the first pixel of the lowest
-    slice, and rows and columns are taken to run as usual.
+    Where the set does not say how they lie, rows and columns are taken to run as usual, and x and y
+    count from the first pixel.
 
     Args:
-        slices: of one series, from feet to head, as
-            :func:`~pe_unified.datasets.slice_dataset.parse_slice` gives them.
+        slices: of one series, from feet to head: their entries in the JSON of the set, and
+            ``img_path``.
     """
     first, paths = slices[0], tuple(each["img_path"] for each in slices)
     direction, origin, step = np.eye(3), np.zeros(3), np.zeros(3)
@@ -37,15 +37,18 @@ def converted_study(slices: Sequence[Mapping[str, Any]]) -> CTStudy:
         places = np.array([each["position_mm"] for each in slices], dtype=np.float64)
         origin = places[0]
         step = (places[-1] - places[0]) / max(1, len(places) - 1)
+    elif None not in (first["z_mm"], slices[-1]["z_mm"]):
+        origin[2] = first["z_mm"]
+        step[2] = (slices[-1]["z_mm"] - first["z_mm"]) / max(1, len(slices) - 1)
     if not step.any():
         step = direction[:, 2] * (spacing[2] or 1.0)
     return CTStudy(
         source=Path(paths[0]).parent,
         shape=(len(paths), first["height"], first["width"]),
         spacing_mm=spacing,
-        origin_mm=tuple(map(float, origin)),
+        origin_mm=(float(origin[0]), float(origin[1]), float(origin[2])),
         direction=direction,
-        step_mm=tuple(map(float, step)),
+        step_mm=(float(step[0]), float(step[1]), float(step[2])),
         z_mm=tuple(each["z_mm"] for each in slices),
         read=partial(_read, paths),
         study_uid=first["study_uid"] or "",

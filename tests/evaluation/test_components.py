@@ -4,7 +4,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pe_unified.evaluation.masks.components import find_lesions
+from pe_unified.evaluation.components import find_lesions
 
 
 def test_connectivity_decides_what_touches():
