@@ -17,7 +17,6 @@ print([MODELS.get(name).__name__ for name in names])
 """
 
 
-@pytest.mark.slow
 def test_other_libraries_load_when_their_parts_are_named():
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

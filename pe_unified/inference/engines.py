@@ -8,6 +8,7 @@ a backbone has no trunk.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -200,11 +201,21 @@ def _open_onnx(path: Path, precision: str) -> Any:
     return lambda arrays: session.run(None, {name: arrays[name] for name in names})
 
 
-def _open_openvino(path: Path, precision: str) -> Any:
+@cache
+def openvino_core() -> Any:
+    """OpenVINO's one core of the process.
+
+    A core sets a stack for signal handlers and frees it at its end. Of two cores that overlap in
+    time, the second to end brings back the freed stack of the first, and the next signal that a
+    Python handler waits for ends the process.
+    """
     import openvino
 
-    core = openvino.Core()
-    compiled = core.compile_model(
+    return openvino.Core()
+
+
+def _open_openvino(path: Path, precision: str) -> Any:
+    compiled = openvino_core().compile_model(
         path,
         "CPU",
         {

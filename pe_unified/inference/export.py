@@ -22,6 +22,7 @@ from pe_unified.inference.engines import (
     TorchEngine,
     Trunk,
     input_names,
+    openvino_core,
     part_names,
 )
 from pe_unified.inference.model import InferenceModel
@@ -175,5 +176,5 @@ def _write_openvino(
 
     onnx = path.with_suffix(".onnx")
     _write_onnx(module, examples, given, found, onnx)
-    openvino.save_model(openvino.Core().read_model(onnx), path, compress_to_fp16=False)
+    openvino.save_model(openvino_core().read_model(onnx), path, compress_to_fp16=False)
     onnx.unlink()

@@ -1,4 +1,6 @@
+import gc
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -39,6 +41,17 @@ def test_computes_what_torch_computes(tmp_path, backend, heads):
     expected = {"level", *(("cls",) if "cls" in heads else ())}
     assert expected <= set(differences) and ("seg" in differences) == ("seg" in heads)
     assert ("rpn_offsets" in differences) == ("det" in heads)
+
+
+def test_a_signal_is_handled_after_openvino(tmp_path):
+    """Each part opens a network; a broken stack of signal handlers would end the process."""
+    exported(write_checkpoint(tmp_path / "m.pth"), "openvino")
+    gc.collect()
+    handled = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: handled.append(True))
+    signal.raise_signal(signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, before)
+    assert handled
 
 
 def with_model(path, config):
