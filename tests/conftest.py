@@ -10,11 +10,12 @@ import sys
 from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import settings
+from mmengine.dataset import base_dataset
 from mmengine.registry import DefaultScope
 
 from pe_unified.converters.pipeline.run import RunOptions, convert
@@ -36,7 +37,9 @@ from tiny_dataset import write_tiny_dataset  # noqa: E402
 
 def pytest_collection_finish() -> None:
     """What every test of a long run would pay for anew."""
-    gc.freeze()  # every data set collects garbage, half a second each time with all that is loaded
+    gc.freeze()
+    # Every data set collects garbage: up to half a second with all that tests have loaded.
+    base_dataset.gc = SimpleNamespace(collect=lambda: 0)
     if "PYTEST_XDIST_WORKER" in os.environ:  # workers that have loaded what they need start at once
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["pe_unified.reports.batch", "pe_unified.recipes"])

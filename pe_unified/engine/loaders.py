@@ -52,6 +52,16 @@ def watch_loader(loader: DataLoader) -> None:
         loader.timeout = 0  # torch takes no other without processes
 
 
+def end_loader(loader: DataLoader) -> None:
+    """End the processes that wait for the loader's next pass.
+
+    The garbage collector may close their queues first and then wait 5 s for each of them.
+    """
+    if loader._iterator is not None:
+        loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
+        loader._iterator = None
+
+
 @contextmanager
 def loaders_tell() -> Iterator[None]:
     """What torch says of a loader's processes, in the user's words.

@@ -30,7 +30,7 @@ from pe_unified.disclaimer import unique
 from pe_unified.engine.config import ConfigError
 from pe_unified.engine.knobs import changed_knobs
 from pe_unified.engine.launchers import join_processes
-from pe_unified.engine.loaders import loaders_tell, watch_loader
+from pe_unified.engine.loaders import end_loader, loaders_tell, watch_loader
 from pe_unified.engine.logs import with_stores
 from pe_unified.engine.part_errors import building, require_labels
 from pe_unified.engine.random_state import gather_random_states, restore_random_state
@@ -93,10 +93,19 @@ class PERunner(Runner):
                 return super().train()
         finally:
             self._seconds_before, self._started = self.seconds, None
+            self._end_loaders()
 
     def test(self) -> dict[str, float]:
-        with loaders_tell():
-            return super().test()
+        try:
+            with loaders_tell():
+                return super().test()
+        finally:
+            self._end_loaders()
+
+    def _end_loaders(self) -> None:
+        for loop in (self._train_loop, self._val_loop, self._test_loop):
+            if isinstance(loop, BaseLoop):
+                end_loader(loop.dataloader)
 
     def dump_config(self) -> None:
         """Into the work dir; a run that only tests leaves the config of the training alone."""

@@ -1,4 +1,5 @@
 import copy
+import multiprocessing
 import os
 import shutil
 import signal
@@ -337,6 +338,7 @@ def test_workers_do_not_change_the_result(repository, tiny_dataset, tmp_path):
             num_workers=workers,
         )
         train(cfg)
+        assert not multiprocessing.active_children()
         weights.append(load_checkpoint_safely(tmp_path / f"{workers}/iter_3.pth")["state_dict"])
     assert states_equal(*weights)
 
