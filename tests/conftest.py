@@ -38,6 +38,7 @@ from tiny_dataset import write_tiny_dataset  # noqa: E402
 def pytest_collection_finish() -> None:
     """What every test of a long run would pay for anew."""
     gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     # Every data set collects garbage: up to half a second with all that tests have loaded.
     base_dataset.gc = SimpleNamespace(collect=lambda: 0)
     if "PYTEST_XDIST_WORKER" in os.environ:  # workers that have loaded what they need start at once

@@ -1,7 +1,7 @@
 """Data loaders that cannot hand over a batch end with one line, and do not hang."""
 
 import gc
-import threading
+import time
 from collections import namedtuple
 
 import pytest
@@ -13,13 +13,13 @@ from pe_unified.engine.loaders import LoaderError, loaders_tell, watch_loader
 
 
 class Stuck(Dataset):
-    """Its process never comes back."""
+    """Its process comes back long after it is waited for."""
 
     def __len__(self):
         return 4
 
     def __getitem__(self, index):
-        threading.Event().wait()
+        time.sleep(2)
 
 
 class Full(Dataset):
