@@ -127,16 +127,18 @@ def check_folder(
             (each.problems, f"wrong: {of}"),
             ([str(each.error)] if each.error else [], f"wrong: {of}"),
         ]
-    for said, start in lines:
-        for line in said:
+    for texts, start in lines:
+        for line in texts:
             console.print(f"{start}{line}".replace(f"{raw}/", ""), soft_wrap=True)
     wrong = sum(bool(each.error or each.problems) for each in told)
     patients = {each.patient for each in told}
     masked = sum(each.emboli.startswith("mask") for each in told)
     silent = sum(each.exam == "unknown" for each in told if not each.error)
+    said = "Nothing is wrong"
+    if wrong or problems:
+        said = f"Wrong: {wrong} studies, {len(problems)} other things"
     console.print(
         f"{len(told)} studies of {len(patients)} patients; {masked} with masks, "
-        f"{silent} of unknown embolism; wrong: {wrong} studies and {len(problems)} "
-        "things beside. Nothing was written."
+        f"{silent} of unknown embolism. {said}. Nothing was written."
     )
     return 1 if wrong or problems or not told else 0

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pe_unified.converters.contract.hu_check import HuStatistics, doubts, measure
+from pe_unified.converters.contract.hu_check import (
+    FEW_PIXELS,
+    REVERSED_GAIN,
+    REVERSED_GAIN_OF_FEW,
+    HuStatistics,
+    doubts,
+    measure,
+)
 from pe_unified.converters.own.placing import MIRROR_IMAGES, MIRRORED, Placing
 from pe_unified.ct.study import CTStudy
 
@@ -26,7 +33,10 @@ class Fit:
 
 
 def fit_of(values: np.ndarray, study: CTStudy) -> Fit:
-    """Check a mask, and its mirror images if it fails.
+    """Check a mask, by itself and beside its mirror images.
+
+    On 28 painted studies (96 to 160 pixels, 4 to 4,000 of them in emboli) every true mask passed;
+    so did 9 of their 196 mirror images by the rules for one mask alone, and none beside the others.
 
     Args:
         values: (slices, rows, cols), above 0 in emboli.
@@ -44,14 +54,18 @@ def fit_of(values: np.ndarray, study: CTStudy) -> Fit:
             if level.any():
                 _, rows, cols = (slice(None, None, -1 if flip else 1) for flip in image.flips)
                 statistics.add(measure(hu, (level[rows, cols] > 0).astype(np.uint8)))
-    reasons = doubts_of(found, Placing())
-    if not reasons:
-        return Fit()
-    good = [image for image in MIRROR_IMAGES[1:] if not doubts_of(found, image)]
-    return Fit(tuple(reasons), good[0] if good else None)
+    as_laid = found[Placing()]
+    reasons = _doubts_of(found, Placing())
+    good = [image for image in MIRROR_IMAGES[1:] if not _doubts_of(found, image)]
+    best = max(good, key=lambda image: found[image].share, default=None)
+    gain = REVERSED_GAIN_OF_FEW if as_laid.pixels < FEW_PIXELS else REVERSED_GAIN
+    if best is not None and not reasons and found[best].share > as_laid.share + gain:
+        ours, theirs = as_laid.share, found[best].share
+        reasons = [f"{theirs:.0%} of its mirror image look like emboli, {ours:.0%} of itself"]
+    return Fit(tuple(reasons), best) if reasons else Fit()
 
 
-def doubts_of(found: Mapping[Placing, HuStatistics], image: Placing) -> list[str]:
+def _doubts_of(found: Mapping[Placing, HuStatistics], image: Placing) -> list[str]:
     """Doubts of one image, beside the one with its slices reversed."""
-    up, *others = image.flips
-    return doubts(found[image].against(found[Placing(flips=(not up, *others))]))  # type: ignore[arg-type]
+    up, front, left = image.flips
+    return doubts(found[image].against(found[Placing(flips=(not up, front, left))]))

@@ -1,7 +1,7 @@
 """Boxes and labels of slices: tables with a line for each, and COCO."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -146,19 +146,18 @@ def _coco_mark(
 
 
 def marks_of(
-    marks: Sequence[Mark], study: CTStudy, names: Sequence[str], complete: bool
+    marks: Sequence[Mark], study: CTStudy, names: Collection[str], complete: bool
 ) -> SliceMarks:
     """The marks of a study on its slices.
 
     Args:
         marks: of all studies.
-        names: by which the study is meant; marks that name no study belong to it if they name one
-            of its slices by UID, or if all marks are its own.
+        names: by which the study is meant, casefolded; marks that name no study belong to it if
+            they name one of its slices by UID, or if all marks are its own.
         complete: whether every box that belongs there is drawn: other slices are negative.
     """
     found = SliceMarks()
-    wanted = {name.casefold() for name in names}
-    own = [mark for mark in marks if not mark.study or mark.study.casefold() in wanted]
+    own = [mark for mark in marks if not mark.study or mark.study.casefold() in names]
     finder = _Slices(study, any(mark.instance is not None for mark in own))
     lost, left = [], []
     for mark in own:

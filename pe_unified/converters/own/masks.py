@@ -1,7 +1,7 @@
 """The masks of a study on its slices, checked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +70,7 @@ def lay_masks(
     notes: list[str] = []
     read = [_read(path, study, labels, scratch, notes) for path in paths]
     if not asked.by_index and not _are_placed(read, study):
-        asked = Placing(True, asked.flips)
+        asked = replace(asked, by_index=True)
         notes.append("the headers do not say how mask or scan lie: laid voxel on voxel")
     better: tuple[str, np.ndarray | None] | None
     try:
@@ -81,7 +81,7 @@ def lay_masks(
             raise
         empty = np.zeros(study.shape, np.uint16)
         return LaidMasks(empty, tuple(notes), (error.reason,), *better)
-    fit = fit_of(values, study) if check_hu else Fit()
+    fit = fit_of(values, study) if check_hu and not asked.unchecked else Fit()
     if fit.better is not None:
         better = asked.mirrored(fit.better).words, fit.better.turned(values)
     else:

@@ -22,6 +22,7 @@ class StudyPlace:
     Attributes:
         name: as the table has it, else its UID, else its file or folder.
         patient: who counts as its patient.
+        names: by which it can be meant, casefolded.
         found: its files.
         masks: files of masks.
         marks: files of boxes and labels of slices.
@@ -31,6 +32,7 @@ class StudyPlace:
     name: str
     patient: str
     found: FoundStudy
+    names: frozenset[str] = frozenset()
     series: str = ""
     masks: tuple[Path, ...] = ()
     marks: tuple[Path, ...] = ()
@@ -69,7 +71,7 @@ def match(tree: Tree, rows: Sequence[StudyRow] | None, raw: Path) -> Matched:
     masks = [mask for mask in tree.masks if mask.path not in named]
     keys = _Keys(studies, raw)
     if rows is None:
-        found.places = [_place(StudyRow(0, keys.name(study)), study) for study in studies]
+        found.places = [_place(StudyRow(0, keys.name(study)), study, keys) for study in studies]
     else:
         _match_rows(found, rows, studies, keys, raw)
         masks = [
@@ -90,7 +92,9 @@ def match(tree: Tree, rows: Sequence[StudyRow] | None, raw: Path) -> Matched:
     return found
 
 
-def _place(row: StudyRow, study: FoundStudy, problem: DataError | None = None) -> StudyPlace:
+def _place(
+    row: StudyRow, study: FoundStudy, keys: "_Keys", problem: DataError | None = None
+) -> StudyPlace:
     marks = tuple(dict.fromkeys((*(row.boxes or ()), *(row.slices or ()))))
     missing = next((path for path in (*(row.masks or ()), *marks) if not path.is_file()), None)
     if missing is not None and problem is None:
@@ -100,6 +104,7 @@ def _place(row: StudyRow, study: FoundStudy, problem: DataError | None = None) -
         row.study,
         row.patient,
         study,
+        frozenset((row.study.casefold(), *keys.of(study))),
         row.series,
         row.masks or (),
         marks,
@@ -129,11 +134,18 @@ class _Keys:
         }
 
     def find(self, name: str) -> FoundStudy | None:
-        return self._owner.get(name.casefold()) or self._owner.get(bare_name(name))
+        names = (name.casefold(), bare_name(name).casefold())
+        return next((self._owner[each] for each in names if each in self._owner), None)
+
+    def of(self, study: FoundStudy) -> list[str]:
+        """All names that mean a study alone."""
+        return [name for name, owner in self._owner.items() if owner is study]
 
     def name(self, study: FoundStudy) -> str:
         """What a study is called where no table names it."""
-        return study.uid or study.path.relative_to(self._raw).as_posix()
+        bare = bare_name(study.path.name)
+        short = bare if self.find(bare) is study else study.path.relative_to(self._raw).as_posix()
+        return study.uid or short
 
 
 def _match_rows(
@@ -151,10 +163,10 @@ def _match_rows(
             reason = f"study {row.study}: the same files as study {other.study}"
             study = DataError(study.path, reason, "give each its own path, or its UID as study")
         if isinstance(study, DataError):
-            found.places.append(_place(row, FoundStudy(row.path or raw), study))
+            found.places.append(_place(row, FoundStudy(row.path or raw), keys, study))
         else:
             taken[study] = row
-            found.places.append(_place(row, study))
+            found.places.append(_place(row, study, keys))
     left = [study.path for study in studies if study not in taken]
     if left:
         found.problems.append(
@@ -221,8 +233,8 @@ def _match_masks(
             found.places[number] = replace(place, masks=tuple(own))
     if unclear:
         found.problems.append(
-            f"{_named(unclear, raw)}: a mask, of no study that its name or folder tells; name it in "
-            "the column mask of the table, put it beside its study, or remove it"
+            f"{_named(unclear, raw)}: a mask, of no study that its name or folder tells; name it "
+            "in the column mask of the table, put it beside its study, or remove it"
         )
 
 
@@ -277,7 +289,7 @@ def _name_patients(found: Matched) -> None:
     if alone:
         listed = ", ".join(alone[:_NAMED]) + (" ..." if alone[_NAMED:] else "")
         found.notes.append(
-            f"{len(alone)} studies name no patient ({listed}); each counts as a patient of its own: "
+            f"{len(alone)} studies name no patient ({listed}); each counts as one of its own: "
             "where one patient has several, name patients in the table"
         )
 

@@ -25,7 +25,7 @@ def draw_misfit(
         title: one line.
     """
     shown = [values] if better is None else [values, better]
-    panels = [int((each > 0).sum(axis=(1, 2)).argmax()) for each in shown]
+    panels = list(dict.fromkeys(int((each > 0).sum(axis=(1, 2)).argmax()) for each in shown))
     aspect = (study.known_spacing()[0] * study.shape[1]) / (
         study.known_spacing()[1] * study.shape[2]
     )

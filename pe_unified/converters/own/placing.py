@@ -12,8 +12,8 @@ from pe_unified.ct.overlay import nearest_voxels, same_grid
 from pe_unified.ct.study import CTStudy
 from pe_unified.errors import DataError
 
-#: In the words of the column ``placed``; the axes are slices, rows, columns.
-BY_INDEX = "index"
+#: Words of the column ``placed``; the axes of mirrored ones are slices, rows, columns.
+BY_INDEX, UNCHECKED = "index", "unchecked"
 MIRRORED = ("up-down", "front-back", "left-right")
 #: A mask of which a larger share lies outside the scan belongs to another one.
 _MOST_OUTSIDE = 0.1
@@ -28,25 +28,26 @@ class Placing:
     Attributes:
         by_index: voxel on voxel, whatever the headers say.
         flips: whether slices, rows and columns run the other way than they should.
+        unchecked: whatever the HU say.
     """
 
     by_index: bool = False
     flips: tuple[bool, bool, bool] = (False, False, False)
+    unchecked: bool = False
 
     @classmethod
     def of_words(cls, text: str, where: str) -> "Placing":
         """From the words of the table.
 
         Raises:
-            DataError: a word that is none of :data:`BY_INDEX` and :data:`MIRRORED`.
+            DataError: an unknown word.
         """
-        words = text.casefold().split()
-        unknown = [word for word in words if word not in (BY_INDEX, *MIRRORED)]
-        if unknown:
-            cure = f"write any of {', '.join((BY_INDEX, *MIRRORED))}, or nothing"
+        words, known = text.casefold().split(), (BY_INDEX, *MIRRORED, UNCHECKED)
+        if not set(words) <= set(known):
+            cure = f"write any of {', '.join(known)}, or nothing"
             raise DataError(where, f"placed is '{text}'", cure)
         up, front, left = (name in words for name in MIRRORED)
-        return cls(BY_INDEX in words, (up, front, left))
+        return cls(BY_INDEX in words, (up, front, left), UNCHECKED in words)
 
     @property
     def words(self) -> str:

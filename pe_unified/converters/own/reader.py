@@ -134,7 +134,7 @@ class OwnReader:
             masks = lay_masks(place.masks, study, place.placed, self.labels, self.check_hu, packed)
             self._require_fit(place, study, masks)
             shutil.rmtree(packed)
-        names = [name for name in (place.name, study.study_uid, place.found.uid) if name]
+        names = place.names | {study.study_uid.casefold()}
         lines = [mark for path in place.marks for mark in read_marks(path)]
         marks = marks_of(lines, study, names, self.boxes_complete)
         annotations = None
@@ -181,7 +181,8 @@ class OwnReader:
                 "of the table"
             )
         else:
-            cure = "find the mask of this study; --no-hu-check converts regardless"
+            cure = "find the mask of this study"
+        cure += "; if it is right as it lies, write unchecked in the column placed"
         if picture is not None:
             from pe_unified.converters.own.picture import draw_misfit  # matplotlib, for few studies
 

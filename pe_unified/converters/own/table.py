@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from pe_unified.csv_files import CsvTable, read_csv
 from pe_unified.ct.exam_labels import EXAM_LABELS
+from pe_unified.ct.headers import list_files
 from pe_unified.errors import DataError
 
 #: Looked for in RAW.
@@ -131,7 +132,7 @@ def _row(
     if not study:
         raise DataError(path, f"line {line} names no study and no path", "fill in one of them")
     files = {
-        name: tuple(_paths(said[name], raw, path.parent)) if name in said else None
+        name: tuple(_paths(said[name], raw, path.parent, True)) if name in said else None
         for name in ("mask", "boxes", "slices")
     }
     labels = {}
@@ -157,13 +158,15 @@ def _row(
     )
 
 
-def _paths(text: str, raw: Path, beside: Path) -> Iterator[Path]:
-    """The files or folders that a field names; those that are not there as if they lay in RAW."""
+def _paths(text: str, raw: Path, beside: Path, files: bool = False) -> Iterator[Path]:
+    """What a field names, as if it lay in RAW where it is not there; ``files``: those in a folder
+    instead of the folder, as archives export a SEG."""
     for name in (part.strip() for part in text.split(_AND)):
         if name:
             parts = PurePosixPath(name.replace("\\", "/"))
             places = [raw / parts, beside / parts]
-            yield next((place for place in places if place.exists()), places[0])
+            place = next((place for place in places if place.exists()), places[0])
+            yield from [place] if not files or not place.is_dir() else list_files(place)
 
 
 def yes_or_no(text: str) -> int | None:

@@ -29,7 +29,8 @@ _MASK = re.compile(rf"(?:^|[\W_])(?:{_MASK_WORDS.replace(' ?', '.?').replace(' '
 #: Words around the name of a study in the name of its file.
 _AROUND = re.compile(
     rf"(?:^|[\W_]+)(?:{_MASK_WORDS.replace(' ?', '.?').replace(' ', '|')}|ct|cta|ctpa|img|image"
-    r"|scan|series|dicom|pe|0000|boxes|slices)(?![a-z])"
+    r"|scan|series|dicom|pe|0000|boxes|slices)(?![a-z])",
+    re.IGNORECASE,
 )
 #: Of a header in an archive, bytes.
 _HEADER = 1 << 20
@@ -134,14 +135,13 @@ def _is_mask(path: Path, raw: Path) -> bool:
 
 def bare_name(name: str) -> str:
     """The name of a study in the name of a file or folder: without ending, ``mask``, ``CT``..."""
-    lowered = name.casefold()
     for ending in (".seg.nrrd", *VOLUMES, *ARCHIVES, ".dcm", ".csv", ".json"):
-        if lowered.endswith(ending):
-            lowered = lowered[: -len(ending)]
+        if name.lower().endswith(ending):
+            name = name[: -len(ending)]
             break
-    while (shorter := _AROUND.sub("", lowered).strip("_-. ")) and shorter != lowered:
-        lowered = shorter
-    return lowered
+    while (shorter := _AROUND.sub("", name).strip("_-. ")) and shorter != name:
+        name = shorter
+    return name
 
 
 def _in_archive(path: Path) -> FoundStudy:

@@ -121,7 +121,7 @@ class OwnFolder:
                     users[path].append(place)
         found = []
         for path, places in users.items():
-            names = {name.casefold() for each in places for name in (each.name, each.found.uid)}
+            names = {name for place in places for name in place.names}
             lost = []
             for mark in read_marks(path):
                 if not mark.study and not mark.sop and len(places) > 1:
