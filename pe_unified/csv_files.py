@@ -100,7 +100,8 @@ def read_csv(path: Path) -> CsvTable:
                 if any(field.strip() for field in fields[len(columns) :]):
                     reason = f"line {line} has {len(fields)} fields, the first line {len(columns)}"
                     raise DataError(path, reason, "put fields with separators into quotes")
-                row = {name: field.strip() for name, field in zip(columns, fields) if name}
+                whole = [*fields, *[""] * (len(columns) - len(fields))]
+                row = {name: field.strip() for name, field in zip(columns, whole) if name}
                 rows.append((line, row))
     except csv.Error as error:
         raise DataError(path, "no table", "save it as CSV (UTF-8)", error) from error

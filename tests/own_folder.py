@@ -1,8 +1,9 @@
-"""A hospital's folder: painted studies in a strange layout, with masks of every kind."""
+"""A hospital's folder: small studies, and masks of every kind on them."""
 
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from zlib import crc32
 
 import highdicom as hd
 import nibabel
@@ -10,33 +11,59 @@ import nrrd
 import numpy as np
 import pydicom
 import SimpleITK as sitk
+from dicom_files import write_hu
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+from raw_sets import painted
 from skimage.measure import find_contours
 
-from pe_unified.converters.raw.mat import open_mat
-from pe_unified.ct.headers import natural_key
-from pe_unified.ct.opening import open_study
 from pe_unified.ct.study import CTStudy
-from pe_unified.phantom.command import write_layout
 
 _RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def painted_studies(root: Path, count: int, **settings) -> dict[str, tuple[Path, np.ndarray]]:
-    """Painted patients: folder of DICOM slices, and the mask (slices, rows, cols), feet first."""
-    write_layout(root, "fumpe", count, **settings)
-    found = {}
-    for folder in sorted((root / "CT_scans").iterdir()):
-        with open_mat(root / "GroundTruth" / f"{folder.name}.mat", "Mask") as stored:
-            mask = np.stack(list(stored.slices()))
-        files = sorted(folder.iterdir(), key=natural_key)
-        with open_study(folder) as study:
-            order = [files.index(path) for path in study.files]
-        found[folder.name] = folder, mask[order].astype(np.uint8)
-    return found
+def write_study(
+    folder: Path,
+    name: str,
+    mask: np.ndarray | None = None,
+    size: int = 48,
+    count: int = 8,
+    **elements,
+) -> np.ndarray:
+    """DICOM slices of a patient, named against their order; the mask (slices, rows, cols).
+
+    Emboli lie at the lower slices, right of the middle and in front, so that no mirror image fits.
+    """
+    number = crc32(name.encode())
+    rng = np.random.default_rng(number)
+    if mask is None:
+        mask = np.zeros((count, size, size), np.uint8)
+        for index in (1, 2, 3):
+            top, left = rng.integers(4, size // 2 - 9, 2)
+            mask[index, top : top + 7, left : left + 8] = 1
+            mask[index, top : top + 2, left : left + 2] = 0
+    hu = painted(np.moveaxis(mask, 0, 2), rng)
+    unsaid = ("PatientName", "PatientBirthDate", "PatientSex", "StudyID", "AccessionNumber")
+    for index in range(len(mask)):
+        values = {
+            **dict.fromkeys((*unsaid, "StudyDate", "StudyTime", "ReferringPhysicianName"), ""),
+            "SeriesNumber": 1,
+            "SliceThickness": 2.5,
+            "PositionReferenceIndicator": "",
+            "FrameOfReferenceUID": f"1.2.3.{number}.9",
+            "PatientID": f"P-{name}",
+            "InstanceNumber": len(mask) - index,
+            "StudyInstanceUID": f"1.2.3.{number}",
+            "SeriesInstanceUID": f"1.2.3.{number}.1",
+            "SOPInstanceUID": f"1.2.3.{number}.1.{index + 1}",
+            "PixelSpacing": [0.8, 0.7],
+        }
+        write_hu(
+            folder / f"IM{len(mask) - index:03d}", hu[index], 2.5 * index, **(values | elements)
+        )
+    return mask
 
 
 def save_nifti(path: Path, values: np.ndarray, study: CTStudy, ras: bool = False) -> Path:

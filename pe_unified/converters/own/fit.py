@@ -5,14 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pe_unified.converters.contract.hu_check import (
-    FEW_PIXELS,
-    REVERSED_GAIN,
-    REVERSED_GAIN_OF_FEW,
-    HuStatistics,
-    doubts,
-    measure,
-)
+from pe_unified.converters.contract.hu_check import REVERSED_GAIN, HuStatistics, doubts, measure
 from pe_unified.converters.own.placing import MIRROR_IMAGES, MIRRORED, Placing
 from pe_unified.ct.study import CTStudy
 
@@ -58,7 +51,7 @@ def fit_of(values: np.ndarray, study: CTStudy) -> Fit:
     reasons = _doubts_of(found, Placing())
     good = [image for image in MIRROR_IMAGES[1:] if not _doubts_of(found, image)]
     best = max(good, key=lambda image: found[image].share, default=None)
-    gain = REVERSED_GAIN_OF_FEW if as_laid.pixels < FEW_PIXELS else REVERSED_GAIN
+    gain = REVERSED_GAIN + 1 / np.sqrt(as_laid.pixels)  # two standard errors of a share
     if best is not None and not reasons and found[best].share > as_laid.share + gain:
         ours, theirs = as_laid.share, found[best].share
         reasons = [f"{theirs:.0%} of its mirror image look like emboli, {ours:.0%} of itself"]

@@ -68,7 +68,10 @@ def lay_masks(
     """
     asked = Placing.of_words(placed, str(paths[0]))
     notes: list[str] = []
-    read = [_read(path, study, labels, scratch, notes) for path in paths]
+    read = [
+        _read(path, study, labels, scratch / str(number), notes)
+        for number, path in enumerate(paths)
+    ]
     if not asked.by_index and not _are_placed(read, study):
         asked = replace(asked, by_index=True)
         notes.append("the headers do not say how mask or scan lie: laid voxel on voxel")
@@ -93,11 +96,15 @@ def _read(
     path: Path, study: CTStudy, labels: Sequence[str], scratch: Path, notes: list[str]
 ) -> _Read:
     if is_dicom_mask(path):
-        modality = open_dicom(path, stop_before_pixels=True).get("Modality")
-        if modality == "RTSTRUCT":
+        dataset = open_dicom(path, stop_before_pixels=True)
+        drawn_on = str(dataset.get("StudyInstanceUID") or "")
+        if study.study_uid and drawn_on not in ("", study.study_uid):
+            notes.append(f"the mask says that it was drawn on another study, {drawn_on}")
+        if dataset.get("Modality") == "RTSTRUCT":
             drawn, found = read_contours(path, study, labels)
             notes += found
             return drawn
+    scratch.mkdir()  # files of one name may lie in several folders
     return read_emboli(path, scratch, labels)
 
 

@@ -29,7 +29,7 @@ from pe_unified.ct.opening import open_into, open_slices
 from pe_unified.ct.study import CTStudy
 from pe_unified.errors import DataError
 
-#: A scan whose middle slice spans fewer Hounsfield units is no scan.
+#: Slices that span fewer Hounsfield units are those of a mask.
 _LEAST_SPAN_HU = 256
 #: Of the files of a study that cannot be read, those that are named.
 _NAMED = 5
@@ -206,13 +206,18 @@ def _open(place: StudyPlace, scratch: Path) -> CTStudy:
         unpacked = scratch / "study"
         unpacked.mkdir(exist_ok=True)
         study = open_into(found.path, unpacked, series, study_uid=_uid(place.name))
-    if not study.sop_uids:
-        middle = study.slice_hu(len(study) // 2)
-        if int(middle.max()) - int(middle.min()) < _LEAST_SPAN_HU:
-            reason = f"values from {middle.min()} to {middle.max()} in the middle slice, no CT"
-            cure = "if it is a mask, name it in the column mask of the table, or <study>_mask"
-            raise DataError(found.path, reason, cure)
+    if not study.sop_uids and not _is_scan(study):
+        reason = f"no slice spans {_LEAST_SPAN_HU} Hounsfield units, so it is no CT"
+        cure = "if it is a mask, name it in the column mask of the table, or <study>_mask"
+        raise DataError(found.path, reason, cure)
     return study
+
+
+def _is_scan(study: CTStudy) -> bool:
+    """Whether a volume is a CT, which its middle slice tells, rather than a mask."""
+    indices = sorted(range(len(study)), key=lambda index: abs(index - len(study) // 2))
+    levels = (study.slice_hu(index) for index in indices)
+    return any(int(level.max()) - int(level.min()) >= _LEAST_SPAN_HU for level in levels)
 
 
 def _uid(name: str) -> str | None:
