@@ -205,9 +205,8 @@ def test_studies_that_are_wrong_are_named_and_the_others_go_on(changed):
     raw, rewrite, run = changed
     wrong = [
         ("ja;Masken/A1", "nein;Masken/A1", "A1.nii.gz: study A1: a negative exam with an embolus"),
-        ("zip/A2.zip", "zip/A9.zip", "A9.zip: study A2: no such file or folder; correct the path"),
         ("Masken/A3.mha", "Masken/A9.mha", "A9.mha: study A3: no such file, though line 4"),
-        ("Masken/A4_seg", "Masken/A5_rs", "A5_rs: study A4: the mask does not fit the HU"),
+        ("Masken/A4_seg", "Masken/A5_rs", "and 1 more studies of this patient, see --check"),
         ("Export 1\\B1\\CT\\Thorax", "Export 1", "study B1: 2 studies lie in this folder"),
     ]
     for old, new, _ in wrong:
@@ -215,7 +214,7 @@ def test_studies_that_are_wrong_are_named_and_the_others_go_on(changed):
     faults = report_faults(run())
     for _, _, said in wrong:
         assert any(said in fault and "; " in fault for fault in faults), said
-    assert set(by_study(raw.parent / "out")) == {"A5", "B2"}
+    assert set(by_study(raw.parent / "out")) == {"A2", "A5", "B2"}
 
 
 @pytest.mark.parametrize(
@@ -339,10 +338,17 @@ def test_check_writes_nothing_and_tells_all(changed, called):
     assert "column dosis is not used" in done.stdout and "Nothing is wrong" in done.stdout
     assert "B2 (patient Müller 3): nothing is known of it" in done.stdout
     rewrite("Masken/A1.nii.gz", "Masken/A3.mha")
+    rewrite("zip/A2.zip", "zip/A9.zip")
+    rewrite("Masken/A4_seg", "Masken/A5_rs")
     before = tree(raw.parent)
     done = unified("--check", "--quiet")
-    assert done.returncode == 1 and "Wrong: 1 studies" in done.stdout
-    assert "study A1: the mask does not fit" in done.stdout
+    assert done.returncode == 1 and "Wrong: 3 studies" in done.stdout
+    for said in (
+        "A3.mha: study A1: the mask does not fit",
+        "A9.zip: study A2: no such file or folder; correct the path in line 3",
+        "A5_rs: study A4: the mask does not fit",
+    ):
+        assert said in done.stdout
     assert tree(raw.parent) == before
     done = unified()
     assert done.returncode == 2 and "give OUT" in done.stderr

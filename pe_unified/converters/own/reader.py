@@ -95,7 +95,9 @@ class OwnReader:
             plan.warnings += [name + each for each in reading.warnings]
             plan.problems += [name + each for each in reading.problems]
         if not plan.studies:
-            raise errors[0]
+            first, more = errors[0], len(errors) - 1
+            also = f" (and {more} more studies of this patient, see --check)" if more else ""
+            raise DataError(first.where, first.reason, first.cure + also)
         plan.problems += [f"left out: {error}" for error in errors]
         plan.has_pe = True if any(known) else (None if None in known else False)
         return plan
