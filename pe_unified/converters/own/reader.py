@@ -89,7 +89,7 @@ class OwnReader:
                 errors.append(error)
                 continue
             plan.studies.append(_study_plan(reading, number))
-            known.append(reading.labels.positive)
+            known.append(reading.labels.positive if reading.labels.known_slices else None)
             name = f"study {place.name}: "
             plan.notes += [name + each for each in reading.notes]
             plan.warnings += [name + each for each in reading.warnings]
