@@ -21,6 +21,7 @@ from pe_unified.reports.dicom_objects import FINDINGS, MOST_SEGMENTS, SEGMENTATI
 from pe_unified.reports.mask_file import write_mask
 from pe_unified.reports.page import write_page
 from pe_unified.reports.report import is_listed
+from pe_unified.reports.structured_report import Correction
 
 _COLUMNS = (
     *("index", "sop_uid", "frame", "z_mm", "probability", "examined", "called", "embolus_pixels"),
@@ -118,7 +119,9 @@ def write_files(
     listed = [lesion for lesion in lesions if lesion.listed]
     write_slices(folder / SLICES, report)
     if study.sop_uids:
-        report["input"]["notes"] += _write_dicom(folder, report, study, listed, renamed)
+        report["input"]["notes"] += write_dicom_where_possible(
+            folder, report, study, listed, renamed
+        )
     if "seg" in report["model"]["tasks"]:
         write_mask(folder / MASK, study, {lesion.number: lesion.pixels for lesion in listed})
     else:
@@ -126,21 +129,27 @@ def write_files(
     write_page(folder / PAGE, report, reader, lesions)
 
 
-def _write_dicom(
+def write_dicom_where_possible(
     folder: Path,
     report: Mapping[str, Any],
     study: CTStudy,
     lesions: Sequence[Lesion],
     renamed: Callable[[str], str] | None,
+    correction: Correction | None = None,
 ) -> list[str]:
-    """SEG and SR where the headers allow them; notes on what is missing."""
+    """SEG and SR where the headers allow them; notes on what is missing.
+
+    Args:
+        folder, report, study, lesions, renamed, correction: as
+            :func:`~pe_unified.reports.dicom_objects.write_dicom` takes them.
+    """
     missing = _what_is_missing(study)
     if missing:
         return [f"no SEG and no SR: {missing}"]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they quote the patient's name
-            write_dicom(folder, report, study, lesions, renamed)
+            write_dicom(folder, report, study, lesions, renamed, correction)
     except OSError:
         raise
     except Exception as error:  # whatever a header holds, it must not cost the report
