@@ -51,7 +51,7 @@ def read_mask(path: Path, study: CTStudy) -> np.ndarray:
     """
     grid = _grid_of(study)
     try:
-        array = np.asarray(nibabel.load(path).dataobj)
+        array = np.asarray(nibabel.Nifti1Image.from_filename(path).dataobj)
     except Exception as error:  # a damaged file fails in many ways
         raise DataError(path, "no readable mask", "analyse the study again", error) from error
     if array.shape != grid.shape:

@@ -81,14 +81,14 @@ def write_agreement(out: Path, store: ReviewStore) -> None:
     text = [
         "# What readers decided",
         "",
-        "Counts are of decisions that stand. `share kept`: of the model's lesions with a verdict, those",
-        "accepted or redrawn.",
+        "Counts are of decisions that stand. `share kept`: of the model's lesions with a",
+        "verdict, those accepted or redrawn.",
         "",
         *_markdown(_READER_COLUMNS, readers),
         "",
-        "Cohen's kappa of two readers. Exam: the verdicts on studies that both finished. Lesion: whether a",
-        "lesion of the model stays, of those on which both decided; added lesions have no part in it.",
-        "Intervals are of 95 %, over studies (jackknife).",
+        "Cohen's kappa of two readers. Exam: the verdicts on studies that both finished. Lesion:",
+        "whether a lesion of the model stays, of those on which both decided; added lesions have",
+        "no part in it. Intervals are of 95 %, over studies (jackknife).",
         "",
         *_markdown(_PAIR_COLUMNS, pairs),
     ]
@@ -126,7 +126,7 @@ def _reader_row(name: str, own: Mapping[str, Reading]) -> dict[str, object]:
     kept = np.array([[sum(r.kept.values()), len(r.kept)] for r in own.values()], np.float64)
     weights = np.concatenate([np.ones((1, len(kept))), subset_weights(len(kept))])
     shares = ratio((weights @ kept)[:, 0], (weights @ kept)[:, 1])
-    low, high = interval_ends(shares[0], shares[1:])
+    low, high = (float(end) for end in interval_ends(shares[0], shares[1:]))
     return {
         "reader": name,
         "studies_done": sum(reading.verdict is not None for reading in own.values()),
@@ -150,7 +150,7 @@ def _pair_rows(
         shared = first.kept.keys() & second.kept.keys()
         if shared:
             lesions.append([(str(first.kept[n]), str(second.kept[n])) for n in shared])
-    rows = []
+    rows: list[dict[str, object]] = []
     for level, answers in (("exam", exams), ("lesion", lesions)):
         kinds = sorted({answer for own in answers for pair in own for answer in pair})
         tables = np.zeros((len(answers), len(kinds), len(kinds)))

@@ -52,7 +52,8 @@ class ReviewedReader:
                 item.file_name = f"{number}-{item.file_name}"
             studies += plan.studies
         present = [label.present for each in source.place for label in each.slices]
-        return PatientPlan(source.patient_id, studies, has_pe=1 in present)
+        has_pe = True if 1 in present else None if None in present else False
+        return PatientPlan(source.patient_id, studies, has_pe=has_pe)
 
     def _plan_study(self, patient: str, labelled: LabelledStudy, copy: Path) -> PatientPlan:
         asked = labelled.source

@@ -35,13 +35,15 @@ def label_slices(corrected: CorrectedStudy, shape: tuple[int, int, int]) -> list
 
     Lesions that stay without a mask are known by their boxes: on a slice with such a box all
     masks become boxes. Where a lesion has neither, its key slice is known to be positive, and
-    nothing of the others that it reaches to.
+    nothing of the others that it reaches to. Of an exam that cannot be decided nothing is known.
 
     Args:
         corrected: the study.
         shape: (slices, rows, cols).
     """
     count, *size = shape
+    if corrected.verdict == "indeterminate":
+        return [SliceLabels((), (), None)] * count
     masks: list[dict[int, np.ndarray]] = [{} for _ in range(count)]
     boxes: list[list[tuple[int, Any]]] = [[] for _ in range(count)]
     positive: set[int] = set()
@@ -56,10 +58,9 @@ def label_slices(corrected: CorrectedStudy, shape: tuple[int, int, int]) -> list
         if not lesion.boxes:
             positive.add(lesion.key_slice)
         unknown.update(_without_box(lesion))
+    plane = (size[0], size[1])
     return [
-        _labels_of(
-            masks[index], boxes[index], (size[0], size[1]), index in positive, index in unknown
-        )
+        _labels_of(masks[index], boxes[index], plane, index in positive, index in unknown)
         for index in range(count)
     ]
 
