@@ -12,6 +12,7 @@ from pe_unified.csv_files import csv_text
 from pe_unified.evaluation.intervals import (
     Estimate,
     FloatArray,
+    Scale,
     interval_ends,
     ratio,
     subset_weights,
@@ -88,7 +89,8 @@ def write_agreement(out: Path, store: ReviewStore) -> None:
         "",
         "Cohen's kappa of two readers. Exam: the verdicts on studies that both finished. Lesion:",
         "whether a lesion of the model stays, of those on which both decided; added lesions have",
-        "no part in it. Intervals are of 95 %, over studies (jackknife).",
+        "no part in it. Intervals are of 95 %, over studies (jackknife); there is none where",
+        "leaving out a study changes nothing.",
         "",
         *_markdown(_PAIR_COLUMNS, pairs),
     ]
@@ -112,8 +114,15 @@ def cohens_kappa(tables: FloatArray) -> Estimate:
     observed = ratio(np.trace(sums, axis1=1, axis2=2), total)
     chance = ratio((sums.sum(axis=1) * sums.sum(axis=2)).sum(axis=1), total**2)
     values = ratio(observed - chance, 1 - chance)
-    low, high = interval_ends(values[0], values[1:], scale="difference")
-    return Estimate(float(values[0]), max(-1.0, float(low)), min(1.0, float(high)))
+    low, high = _ends(values, "difference")
+    return Estimate(float(values[0]), float(np.maximum(-1, low)), float(np.minimum(1, high)))
+
+
+def _ends(values: FloatArray, scale: Scale) -> tuple[float, float]:
+    """Of the interval of the first value, the others without each study; NaN where leaving a study
+    out changes nothing, which says nothing about other studies."""
+    low, high = interval_ends(values[0], values[1:], scale=scale)
+    return (np.nan, np.nan) if low == high else (float(low), float(high))
 
 
 def _reader_row(name: str, own: Mapping[str, Reading]) -> dict[str, object]:
@@ -126,7 +135,7 @@ def _reader_row(name: str, own: Mapping[str, Reading]) -> dict[str, object]:
     kept = np.array([[sum(r.kept.values()), len(r.kept)] for r in own.values()], np.float64)
     weights = np.concatenate([np.ones((1, len(kept))), subset_weights(len(kept))])
     shares = ratio((weights @ kept)[:, 0], (weights @ kept)[:, 1])
-    low, high = (float(end) for end in interval_ends(shares[0], shares[1:]))
+    low, high = _ends(shares, "share")
     return {
         "reader": name,
         "studies_done": sum(reading.verdict is not None for reading in own.values()),
