@@ -17,6 +17,7 @@ from pe_unified.errors import DataError
 from pe_unified.files import write_text
 from pe_unified.inference.lesions import Lesion
 from pe_unified.inference.reading import SliceReader
+from pe_unified.options import REPORT
 from pe_unified.reports.dicom_objects import FINDINGS, MOST_SEGMENTS, SEGMENTATION, write_dicom
 from pe_unified.reports.mask_file import write_mask
 from pe_unified.reports.page import write_page
@@ -29,8 +30,6 @@ _COLUMNS = (
 )
 #: Begins the names of folders that are being written, which takes less than this.
 _PARTIAL, _ABANDONED_S = ".part-", 3600.0
-#: Written last: where it is, the rest is whole.
-REPORT = "report.json"
 #: Written where it is asked for.
 LUNGS = "lungs.nii.gz"
 #: Written by models that outline lesions.
