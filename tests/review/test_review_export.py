@@ -309,3 +309,38 @@ def test_pseudonyms_stay_pseudonyms(predictor, folder, tmp_path):
     for path in written:
         content = path.read_bytes()
         assert not [name for name in names if name.encode() in content], path
+
+
+def test_a_volume_file_is_found_by_its_name_and_keeps_its_grid(predictor, folder, tmp_path):
+    """Its file runs from left to right and from head to feet; the mask comes back in that grid."""
+    with open_study(folder) as study:
+        hu, affine = study.all_hu(), np.diag([-1.0, -1.0, 1.0, 1.0]) @ study.affine_lps()
+    turned = nibabel.Nifti1Image(hu.transpose(2, 1, 0), affine).slicer[::-1, :, ::-1]
+    (tmp_path / "ct").mkdir()
+    nibabel.save(turned, tmp_path / "ct" / "case.nii.gz")
+    nibabel.save(turned.slicer[:, :, :-1], tmp_path / "ct" / "other.nii.gz")
+    analyse_study(tmp_path / "ct" / "case.nii.gz", tmp_path / "case.nii.gz", predictor)
+    reading = Reading(tmp_path, tmp_path / "case.nii.gz", tmp_path / "ct" / "case.nii.gz")
+    assert reading.study == "case.nii.gz"
+    for number in reading.called:
+        reading.say("accept", number)
+    reading.say("add", None, reading.draw((5, 40, 44, 8, 12)))
+    reading.say("done")
+    assert not reading.export().left_out
+    given, stored = (
+        np.asarray(nibabel.load(tmp_path / place / "mask.nii.gz").dataobj)
+        for place in ("case.nii.gz", "out/studies/case.nii.gz")
+    )
+    drawn = stored == len(reading.lesions) + 1
+    np.testing.assert_array_equal(np.where(drawn, 0, stored), np.where(drawn, 0, given))
+    # Columns and slices run the other way in the file.
+    count, _, cols = hu.shape
+    expected = np.zeros_like(drawn)
+    expected[cols - 12 : cols - 8, 40:44, count - 1 - 5] = True
+    np.testing.assert_array_equal(drawn, expected)
+    assert not list((tmp_path / "out").rglob("*.dcm"))
+    part = load_split_file(tmp_path / "out" / "set" / "annotations" / "train.json")
+    image = part.images[5]
+    masks = [coco_mask.decode(e["segmentation"]) for e in part.annotations[image["id"]]]
+    assert np.any(masks, axis=0)[40:44, 8:12].all()
+    np.testing.assert_array_equal(read_slice_png(tmp_path / "out/set" / image["file_name"]), hu[5])
