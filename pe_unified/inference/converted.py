@@ -1,7 +1,7 @@
 """Studies of a converted set as a report takes them, and where their emboli are."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from pe_unified.datasets import PESliceDataset
 from pe_unified.inference.joining import Part, belong, join_parts
 from pe_unified.inference.lesions import Lesion
 from pe_unified.inference.predictor import SlicePrediction
+from pe_unified.registry import DATASETS
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +86,12 @@ def whole_exams(dataset: PESliceDataset) -> list[WholeExam]:
             continue
         exams.append(WholeExam(1 in known, converted_study(items), patient, items))
     return exams
+
+
+def exams_of_split(dataset: Mapping[str, Any]) -> list[WholeExam]:
+    """:func:`whole_exams` of a split, whatever slices and labels its config asks for."""
+    settings = {**dataset, "needs": (), "every": 1, "pipeline": []}
+    return whole_exams(DATASETS.build(settings))
 
 
 def touching(

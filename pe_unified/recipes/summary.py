@@ -140,7 +140,7 @@ def _markdown(summary: Mapping[str, Any], seeds: int, note: str) -> str:
     of_seeds = f"; means over {seeds} seeds" if seeds > 1 else ""
     columns = _columns(records)
     counts, of_reuse = _counts(summary), _is_of_reuse(summary)
-    header = ["step", "reused", *columns.values(), *counts.values(), "seconds"]
+    header = ["step", "reused", *columns.values(), "parameters", *counts.values(), "seconds"]
     lines = [
         f"# Recipe {summary['recipe']}",
         "",
@@ -156,6 +156,8 @@ def _markdown(summary: Mapping[str, Any], seeds: int, note: str) -> str:
     for record in records:
         cells = [record["name"], _reused(record)]
         cells += [_with_interval(record["metrics"], key) for key in columns]
+        size = record.get("parameters")
+        cells += ["" if size is None else f"{size / 1e6:.2f} M"]
         cells += [*(str(record[key]) for key in counts), f"{record['seconds']:.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
     if comparisons:
