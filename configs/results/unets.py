@@ -14,7 +14,7 @@ settings = dict(
     windows=["embolus", "pe", "lung"],
     batch_size=8,
     num_workers=0,
-    max_iters=250,
+    max_iters=200,
     warmup_iters=20,
     lr=2e-3,
     default_hooks=dict(checkpoint=dict(interval=50, max_keep=1)),
@@ -33,6 +33,7 @@ steps = [
 
 # What the others add to a net for masks: a classifier and boxes before it, a model in 3D beside it.
 volume = dict(
+    structures="data/unets/raw/cadpe/structures",
     # On the CPU, weight gradients of maps of a few voxels are now and then wrong in bfloat16.
     precision="fp32",
     step_mm=2.0,
