@@ -237,14 +237,14 @@ def summary_table(summary: Mapping[str, Any]) -> RichTable:
     Where it would be too wide to read, each kind of answer has its first column alone.
     """
     told = ["bold: starts from the weights of earlier steps", *summary["warnings"]]
-    title = f"{summary['recipe']}: test patients"
-    table = RichTable(title=title, caption="\n".join(told))
-    table.add_column("step", no_wrap=True)
     columns = _columns(summary["steps"])
     if len(columns) > _IN_TERMINAL:
         firsts = {key.split("/")[0]: key for key in reversed(columns)}
         columns = {key: name for key, name in columns.items() if key in firsts.values()}
         told.append("more columns in summary.md")
+    title = f"{summary['recipe']}: test patients"
+    table = RichTable(title=title, caption="\n".join(told))
+    table.add_column("step", no_wrap=True)
     for name in columns.values():
         table.add_column(name, justify="right")
     counts = _counts(summary)
