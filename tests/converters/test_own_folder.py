@@ -199,6 +199,8 @@ def test_a_mirrored_mask_is_refused_with_a_picture_and_the_others_go_on(changed)
     rewrite("Dosis", "placed")
     assert report_faults(run()) == []
     assert not (raw.parent / "out" / "check" / "A1.png").exists()
+    rewrite(";left-right", ";unchecked")
+    assert report_faults(run()) == [] and verify(raw.parent / "out") == []
 
 
 def test_studies_that_are_wrong_are_named_and_the_others_go_on(changed):
@@ -317,8 +319,22 @@ def test_marks_of_nothing_are_told(changed):
     raw, _, run = changed
     (raw / "slices.csv").write_text("study,slice,pe\nB1,80,0\nZ9,1,0\n")
     faults = report_faults(run())
-    assert "slices.csv, line 3 (study Z9): no such study here" in faults[0]
+    assert "slices.csv, line 3 (study Z9): no such study or slice here" in faults[0]
     assert "study B1: slices.csv, line 2: no such slice" in faults[1]
+
+
+def test_a_slice_of_an_archive_that_is_damaged_is_named_there(changed):
+    raw, _, run = changed
+    inner = raw / "inner"
+    shutil.unpack_archive(raw / "zip" / "A2.zip", inner)
+    path = inner / "IM004"
+    path.write_bytes(path.read_bytes()[:-400])
+    zipped(inner, raw / "zip" / "A2.zip")
+    shutil.rmtree(inner)
+    (raw / "Masken" / "A2.seg.nrrd").unlink()
+    (raw / "studies.csv").unlink()
+    (fault,) = report_faults(run())
+    assert fault.startswith("P-A2: zip/A2.zip: slice 4: the pixels cannot be decoded")
 
 
 def test_a_changed_label_is_converted_anew(changed):

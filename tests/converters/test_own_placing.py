@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from own_folder import save_nifti, save_slicer, write_study
 from scipy import ndimage
+from studies import study_of
 
 from pe_unified.converters.own.fit import fit_of
 from pe_unified.converters.own.masks import lay_masks
@@ -104,6 +105,20 @@ def test_words_name_a_placing_and_back():
         assert Placing.of_words(words, "").words == words
     turned = Placing.of_words("up-down", "").mirrored(Placing.of_words("left-right up-down", ""))
     assert turned.words == "left-right"
+
+
+def test_a_mask_that_could_be_right_is_refused_for_a_better_mirror_image():
+    """Two thirds of the mask lie in tissue between contrast, all of its mirror image."""
+    hu = np.full((6, 40, 40), 50, np.int16)
+    hu[:, 10:30] = 320
+    mask = np.zeros(hu.shape, np.uint8)
+    mask[2:4, 14:26, 4:13] = 1
+    hu[mask > 0] = 60
+    hu[:, 14:26, 27:33] = 60
+    ct = study_of(hu)
+    assert fit_of(mask, ct).reasons == ()
+    fit = fit_of(mask[:, :, ::-1], ct)
+    assert fit.better.words == "left-right" and "100% of its mirror image" in fit.reasons[0]
 
 
 def test_no_mask_fits(study):

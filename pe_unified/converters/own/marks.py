@@ -44,6 +44,12 @@ class Mark:
     box: tuple[float, float, float, float] | None = None
     pe: int | None = None
 
+    @property
+    def slices(self) -> tuple[str, str, str]:
+        """What ``sop`` may mean: a UID, a file, a file with another ending."""
+        name = PurePosixPath(self.sop.replace("\\", "/")).name
+        return self.sop, name, name.rsplit(".", 1)[0]
+
 
 @dataclass
 class SliceMarks:
@@ -194,8 +200,9 @@ class _Slices:
     def __init__(self, study: CTStudy, by_instance: bool):
         self._study = study
         self._index: dict[str, int] = {}
-        for index, path in enumerate(study.files if study.sop_uids else ()):
-            for name in (path.name, path.stem, study.sop_uids[index]):
+        for index, uid in enumerate(study.sop_uids):
+            path = study.files[index]
+            for name in (path.name, path.stem, uid) if study.frames[index] is None else ():
                 self._index.setdefault(name, index)
         self._instance: dict[int, int] = {}
         if by_instance and study.sop_uids:
@@ -206,10 +213,7 @@ class _Slices:
 
     def find(self, mark: Mark) -> int | None:
         if mark.sop:
-            name = PurePosixPath(mark.sop.replace("\\", "/")).name
-            return self._index.get(
-                mark.sop, self._index.get(name, self._index.get(name.rsplit(".", 1)[0]))
-            )
+            return next((self._index[name] for name in mark.slices if name in self._index), None)
         if mark.instance is not None:
             return self._instance.get(mark.instance)
         count = len(self._study)

@@ -33,6 +33,7 @@ class LaidMasks:
         reasons: why they cannot lie so; none where they can.
         better: how they would, in the words of the table; empty where no way is known.
         better_values: ``values``, laid so.
+        unchecked: the user says that they lie right, whatever the HU say.
     """
 
     values: np.ndarray
@@ -40,6 +41,7 @@ class LaidMasks:
     reasons: tuple[str, ...] = ()
     better: str = ""
     better_values: np.ndarray | None = None
+    unchecked: bool = False
 
 
 #: A file of masks, read: contours lie on the slices already.
@@ -89,7 +91,8 @@ def lay_masks(
         better = asked.mirrored(fit.better).words, fit.better.turned(values)
     else:
         better = _other_way(read, study, not asked.by_index, paths) if fit.reasons else None
-    return LaidMasks(values, tuple(notes), fit.reasons, *(better or ("", None)))
+    words, fitting = better or ("", None)
+    return LaidMasks(values, tuple(notes), fit.reasons, words, fitting, asked.unchecked)
 
 
 def _read(

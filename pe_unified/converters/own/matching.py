@@ -1,6 +1,6 @@
 """Which files belong together: studies with lines of the table, masks with studies."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -265,10 +265,10 @@ def _name_patients(found: Matched) -> None:
     """Whose study each is: as the table says, else its PatientID, else a patient of its own."""
     alone = []
     by_identifier: dict[str, set[str]] = defaultdict(set)
-    identifiers = [place.found.patient_id for place in found.places]
+    counts = Counter(place.found.patient_id for place in found.places)
     for number, place in enumerate(found.places):
         identifier = place.found.patient_id
-        real = not is_placeholder(identifier, identifiers.count(identifier))
+        real = not is_placeholder(identifier, counts[identifier])
         patient = place.patient or (identifier if real else "")
         if not patient:
             alone.append(place.name)

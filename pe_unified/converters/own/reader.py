@@ -103,8 +103,12 @@ class OwnReader:
         return plan
 
     def read_slice(self, source: tuple[Any, ...]) -> np.ndarray:
-        _, read, index = source
-        return read(index)
+        where, read, index = source
+        try:
+            return read(index)
+        except DataError as error:
+            # An archive's files lie where its owner never put them.
+            raise DataError(where, f"slice {index}: {error.reason}", error.cure) from error
 
     def read_study(self, place: StudyPlace, scratch: Path) -> StudyReading:
         """Open a study and all that is said of it.
@@ -234,13 +238,16 @@ def _study_plan(reading: StudyReading, number: int) -> StudyPlan:
     if study.placed:
         at = np.array([[index, 0, 0] for index in range(len(study))], dtype=np.float64)
         places = [SlicePlace.of(start, study.direction) for start in study.positions_mm(at)]
+    one_each = study.sop_uids and not any(study.frames)  # frames share the UID of their file
+    sops = study.sop_uids if one_each else [""] * len(study)
+    unchecked = {"hu_unchecked": True} if reading.masks and reading.masks.unchecked else {}
     prefix = f"{number}-" if number else ""
     slices = []
     for index, (known, place) in enumerate(zip(labels.slices, places, strict=True)):
         image = {
             "study_uid": reading.uid,
             "series_uid": study.series_uid or None,
-            "sop_uid": (study.sop_uids[index] or None) if study.sop_uids else None,
+            "sop_uid": sops[index] or None,
             "slice_index": index,
             "z_mm": study.z_mm[index],
             "spacing_mm": rounded(study.spacing_mm, 6),
@@ -248,8 +255,9 @@ def _study_plan(reading: StudyReading, number: int) -> StudyPlan:
             "orientation": rounded(place.orientation, 6) if place else None,
             "pe_present": known.pe_present,
             "labels_known": known.known,
+            **unchecked,
         }
-        path = study.files[index] if study.sop_uids else study.source
+        path = study.files[index] if reading.place.found.files else reading.place.found.path
         source = (str(path), study.read, index)
         slices.append(SlicePlan(source, f"{prefix}{index:04d}.png", image, known.annotations))
     return StudyPlan(exam, slices, study.spacing_mm)

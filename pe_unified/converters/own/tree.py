@@ -65,14 +65,14 @@ class Tree:
     """What lies in a folder.
 
     Attributes:
-        sops: UIDs of all slices that are no part of an archive.
+        slices: UIDs and files of all slices that are no part of an archive.
         broken: errors of files that should be slices and cannot be read.
         others: how many DICOM files of each modality are neither CT nor masks.
     """
 
     studies: list[FoundStudy] = field(default_factory=list)
     masks: list[FoundMask] = field(default_factory=list)
-    sops: set[str] = field(default_factory=set)
+    slices: set[str] = field(default_factory=set)
     broken: list[DataError] = field(default_factory=list)
     others: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
@@ -121,7 +121,7 @@ def _note_dicom(path: Path, tree: Tree, slices: dict[str, list[SliceHeader]]) ->
         tree.masks.append(FoundMask(path, first.study_uid))
     elif first.modality in ("", "CT") and first.rows:
         slices[first.study_uid or f"{path.parent}{os.sep}"] += headers
-        tree.sops.update(header.sop_uid for header in headers)
+        tree.slices.update((path.name, path.stem, *(header.sop_uid for header in headers)))
     elif first.modality:
         tree.others[first.modality] += 1
 

@@ -27,7 +27,7 @@ from pe_unified.converters.own.marks import BOXES, COCO, SLICES, read_marks
 from pe_unified.converters.own.matching import StudyPlace, match
 from pe_unified.converters.own.reader import OwnReader
 from pe_unified.converters.own.table import STUDIES, StudyRow, read_studies
-from pe_unified.converters.own.tree import look_through
+from pe_unified.converters.own.tree import Tree, look_through
 from pe_unified.converters.pipeline.plan import PatientSource, stamp
 from pe_unified.converters.pipeline.run import RunOptions
 from pe_unified.ct.headers import natural_key
@@ -57,7 +57,8 @@ class OwnFolder:
         notes: list[str] = []
         if table is not None or (raw / STUDIES).is_file():
             rows, notes = read_studies(table or raw / STUDIES, raw)
-        self._matched = match(look_through(raw), rows, raw)
+        tree = look_through(raw)
+        self._matched = match(tree, rows, raw)
         self.notes = [*notes, *self._matched.notes]
         places = self._matched.places
         for number, row in enumerate(rows or [None] * len(places)):  # type: ignore[list-item]
@@ -68,7 +69,7 @@ class OwnFolder:
             ]
             common = [raw / name for name in names if (raw / name).is_file()]
             places[number] = replace(own, marks=(*own.marks, *common))
-        self._matched.problems += self._orphans()
+        self._matched.problems += self._orphans(tree)
         self._patients: dict[str, list[StudyPlace]] = defaultdict(list)
         for place in sorted(places, key=lambda each: natural_key(each.name)):
             self._patients[place.patient].append(place)
@@ -108,7 +109,7 @@ class OwnFolder:
         """Patients with one PatientID are one group."""
         return replace(options, groups={**self._matched.groups, **options.groups})
 
-    def _orphans(self) -> list[str]:
+    def _orphans(self, tree: Tree) -> list[str]:
         """Marks of no study here, which would be lost without a word.
 
         Raises:
@@ -119,6 +120,7 @@ class OwnFolder:
             for path in place.marks:
                 if path.is_file():
                     users[path].append(place)
+        packed = any(not place.found.files for place in self._matched.places)
         found = []
         for path, places in users.items():
             names = {name for place in places for name in place.names}
@@ -129,11 +131,12 @@ class OwnFolder:
                     raise DataError(path, reason, "add a column study, or UIDs of slices (sop)")
                 if mark.study and mark.study.casefold() not in names:
                     lost.append(f"{mark.where} (study {mark.study})")
+                elif not mark.study and not packed and tree.slices.isdisjoint(mark.slices):
+                    lost.append(f"{mark.where} ({mark.sop})")
             if lost:
-                more = f" and {len(lost) - _NAMED} more" if lost[_NAMED:] else ""
-                found.append(
-                    f"{'; '.join(lost[:_NAMED])}{more}: no such study here; correct the name"
-                )
+                listed = "; ".join(lost[:_NAMED])
+                listed += f" and {len(lost) - _NAMED} more" if lost[_NAMED:] else ""
+                found.append(f"{listed}: no such study or slice here; correct the name")
         return found
 
 
