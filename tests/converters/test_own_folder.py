@@ -9,6 +9,7 @@ from zlib import crc32
 import nibabel
 import numpy as np
 import pytest
+from dicom_files import write_enhanced
 from own_folder import (
     save_metaimage,
     save_nifti,
@@ -385,3 +386,32 @@ def test_a_study_of_files_is_opened_as_its_folder_is(hospital):
     with open_study(folder) as one:
         other = open_slices(sorted(folder.iterdir()), folder)
         assert np.array_equal(one.all_hu(), other.all_hu()) and one.z_mm == other.z_mm
+
+
+def test_one_folder_of_several_studies_and_a_file_of_many_frames(tmp_path):
+    """As some archives export: everything flat, without endings; or one Enhanced CT."""
+    raw = tmp_path / "raw"
+    masks = {}
+    for name in ("A1", "A2"):
+        masks[name] = write_study(tmp_path / name, name)
+        study = open_slices(sorted((tmp_path / name).iterdir()), tmp_path)
+        save_seg(tmp_path / name / "seg", {"PE": masks[name]}, study.files)
+        raw.mkdir(exist_ok=True)
+        for path in (tmp_path / name).iterdir():
+            path.rename(raw / f"{name}{path.name}")
+    masks["E1"] = write_study(tmp_path / "E1", "E1")
+    study = open_slices(sorted((tmp_path / "E1").iterdir()), tmp_path)
+    frames = [{"ImagePositionPatient": [-100, -100, 2.5 * index]} for index in range(len(study))]
+    shared = {"PixelSpacing": [0.8, 0.7], "SliceThickness": 2.5}
+    uids = {"StudyInstanceUID": f"1.2.3.{_number('E1')}", "PatientID": "E1"}
+    write_enhanced(raw / "multi" / "ct", study.all_hu(), frames, shared=shared, **uids)
+    save_rtstruct(raw / "multi" / "rs", {"PE": masks["E1"]}, study)
+    report = convert(OwnFolder(raw), tmp_path / "out", OPTIONS)
+    assert report_faults(report) == [] and verify(tmp_path / "out") == []
+    names = {f"1.2.3.{_number(name)}": name for name in masks}
+    found = {}
+    for image in sorted(all_images(tmp_path / "out"), key=lambda each: each["slice_index"]):
+        found.setdefault(names[image["study_uid"]], []).append(image)
+    for name, mask in masks.items():
+        assert np.array_equal(masks_in(found[name]), mask), name
+    assert {image["sop_uid"] for image in found["E1"]} == {None}
