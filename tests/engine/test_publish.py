@@ -24,7 +24,7 @@ def test_a_published_model_has_every_threshold_and_nothing_to_spare(
     PERunner.from_cfg(cfg).train()
     trained = tmp_path / "run/iter_2.pth"
     cfg.work_dir = str(tmp_path / "publish")
-    validated = publish(cfg, trained, tmp_path / "model.pth")
+    validated = publish(cfg, trained, tmp_path / "model.pth").validated
     stored = load_checkpoint_safely(tmp_path / "model.pth")
     assert set(stored) == {"meta", "state_dict"}
     assert as_json(stored["meta"]["validated"]) == as_json(validated)
@@ -138,7 +138,7 @@ def test_exams_and_lesions_get_their_thresholds_together(
     monkeypatch.setattr("pe_unified.engine.study_choices.read_exams", scored)
     cfg = small_config(repository, tiny_dataset, tmp_path / "run", max_iters=1)
     PERunner.from_cfg(cfg).train()
-    validated = publish(cfg, tmp_path / "run/iter_1.pth", tmp_path / "model.pth")
+    validated = publish(cfg, tmp_path / "run/iter_1.pth", tmp_path / "model.pth").validated
     assert validated["exam/stretch_threshold"] == pytest.approx(0.55)
     thresholds = load_model(tmp_path / "model.pth").thresholds
     assert thresholds.exam == validated["exam/stretch_threshold"]
@@ -154,7 +154,7 @@ def test_a_classifier_of_lung_is_published_without_thresholds_of_embolism(reposi
     cfg.work_dir = str(tmp_path / "run")
     PERunner.from_cfg(cfg).train()
     cfg.work_dir = str(tmp_path / "publish")
-    validated = publish(cfg, tmp_path / "run/iter_2.pth", tmp_path / "model.pth")
+    validated = publish(cfg, tmp_path / "run/iter_2.pth", tmp_path / "model.pth").validated
     assert "lung/threshold" in validated
     assert not [key for key in validated if key.startswith(("cls/", "exam/"))]
     with pytest.raises(CheckpointError, match="shows lung, not whether it shows embolism"):
