@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def describe_data(root: Path) -> dict[str, Any]:
         if path.is_file():
             _, coco = read_annotations(path)
             info = info or coco.get("info") or {}
-            splits[split] = _describe_split(coco)
+            splits[split] = describe_split(coco["images"], len(coco["annotations"]))
     if not splits:
         read_annotations(root / "annotations" / "train.json")  # says what to do
     members = info.get("sets")
@@ -51,8 +51,8 @@ def describe_data(root: Path) -> dict[str, Any]:
     return {"info": told, "splits": splits, "exclusions": _exclusions(root)}
 
 
-def _describe_split(coco: Mapping[str, Any]) -> dict[str, Any]:
-    images = coco["images"]
+def describe_split(images: Sequence[Mapping[str, Any]], emboli: int) -> dict[str, Any]:
+    """A split in numbers, by its slices' entries and the number of its annotations."""
     positive = [image for image in images if image["pe_present"] == 1]
     steps = sorted(
         step for image in images if (step := (image.get("spacing_mm") or [None] * 3)[2]) is not None
@@ -65,7 +65,7 @@ def _describe_split(coco: Mapping[str, Any]) -> dict[str, Any]:
         "positive_patients": len({image["patient_id"] for image in positive}),
         "positive_slices": len(positive),
         "unlabelled_slices": sum(image["pe_present"] is None for image in images),
-        "emboli": len(coco["annotations"]),
+        "emboli": emboli,
         "spacing_mm": ends,
     }
 

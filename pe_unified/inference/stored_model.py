@@ -222,7 +222,7 @@ def lineage_of(name: str, digest: str, stored: Mapping[str, Any]) -> dict[str, A
 
 def _in_short(card: Mapping[str, Any] | None) -> dict[str, str] | None:
     """What a report shows of a model's card; None of a model that was published without one."""
-    return card and {"name": str(card["name"]), "summary": str(card["summary"])}
+    return {key: str(card[key]) for key in ("name", "summary")} if card else None
 
 
 def usable_device(name: str | None) -> torch.device:
