@@ -80,10 +80,15 @@ def audit(root: Path, out: Path, workers: int = 1) -> dict[str, Any]:
 
 def _verdict(errors: int, warnings: int) -> str:
     if errors:
-        return f"{errors} errors: results on this set cannot be trusted; {warnings} warnings"
+        said = _counted(errors, "error"), _counted(warnings, "warning")
+        return f"{said[0]}: results on this set cannot be trusted; {said[1]}"
     if warnings:
-        return f"no error, {warnings} warnings: look whether they are right"
+        return f"no error, {_counted(warnings, 'warning')}: look whether they are right"
     return "nothing was found"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _from_inspection(seen: Inspection) -> Iterator[Finding]:

@@ -75,17 +75,16 @@ def _rows(splits: Mapping[str, Mapping[str, Any]]) -> dict[str, list[object]]:
     """The table of the splits, row by row."""
     words = {
         "patients": "patients",
-        "positive_patients": "with embolism",
+        "positive_patients": "patients with embolism",
         "studies": "studies",
         "slices": "slices",
-        "positive_slices": "with embolism",
-        "unlabelled_slices": "not labelled",
+        "positive_slices": "slices with embolism",
+        "unlabelled_slices": "slices not labelled",
         "emboli": "annotated components",
     }
     rows: dict[str, list[object]] = {}
     for key, name in words.items():
-        shown = f"slices {name}" if key.endswith("_slices") else name
-        rows[shown] = [each[key] for each in splits.values()]
+        rows[name] = [each[key] for each in splits.values()]
     labels = dict.fromkeys(label for each in splits.values() for label in each["exam_labels"])
     for label in labels:
         counts = [each["exam_labels"].get(label) for each in splits.values()]

@@ -22,6 +22,15 @@ BY_SPACING, BY_CONTRAST, BY_SIZE = SUBGROUPS = (
     "opacification of heart and great vessels",
     "diameter of the largest embolus on the slice",
 )
+#: Answers of a model, in words.
+ANSWERS = {
+    "cls": "whether a slice shows embolism",
+    "seg": "which pixels are embolus",
+    "det": "boxes around emboli",
+    "exam": "labels of the whole exam",
+    "lesion": "emboli in volumes",
+    "artery": "arteries in volumes",
+}
 #: What no test on a converted set can tell.
 _NEVER_TESTED = (
     "hospitals, scanners and protocols other than those of the sets named here",
@@ -31,7 +40,7 @@ _NEVER_TESTED = (
 #: What of a config a card repeats.
 _SETTINGS = (
     *("input_size", "windows", "neighbours", "lung_crop", "step_mm", "patch_size"),
-    *("lr", "batch_size", "max_iters", "precision", "seed", "frozen_stages"),
+    *("lr", "batch_size", "max_iters", "precision", "seed", "pretrained", "frozen_stages"),
 )
 
 
@@ -87,6 +96,7 @@ def make_card(
             ],
             "settings": {key: settings[key] for key in _SETTINGS if key in settings},
             "frozen": list(model.get("frozen") or ()),
+            "training_pipeline": _steps(settings.get("train_dataloader") or {}),
         },
         "trained_on": trained_on,
         "training_notice": training_notice(trained_on),
@@ -96,6 +106,11 @@ def make_card(
         "not_tested": _not_tested(validated, tested),
     }
     return as_json({**card, "summary": _summary(card)})
+
+
+def _steps(loader: Mapping[str, Any]) -> list[str | None]:
+    """The transforms of a data loader."""
+    return [_name(step["type"]) for step in (loader.get("dataset") or {}).get("pipeline") or ()]
 
 
 def _name(kind: Any) -> str | None:
@@ -150,11 +165,14 @@ def set_in_words(each: Mapping[str, Any]) -> str:
     """A set that a model was trained on."""
     if each["slices"] is None:
         return "a set that nobody knows"
-    painted = {True: ", painted", False: "", None: ", not known whether painted"}
-    return (
-        f"{each['set']} ({each['patients']} patients, {each['slices']} slices"
-        f"{painted[each['synthetic']]})"
-    )
+    painted = painted_in_words(each["synthetic"])
+    return f"{each['set']} ({each['patients']} patients, {each['slices']} slices{painted})"
+
+
+def painted_in_words(synthetic: bool | str | None) -> str:
+    """Whether a set is painted, to stand behind its name; empty where it is not."""
+    words = {True: ", painted", False: "", None: ", not known whether painted"}
+    return ", painted in part" if isinstance(synthetic, str) else words[synthetic]
 
 
 def with_interval(metrics: Mapping[str, Any], key: str) -> str:

@@ -3,8 +3,15 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pe_unified.cards.card import SUBGROUPS, interval_in_words, positives_in_words, with_interval
-from pe_unified.tasks import METRIC_NAMES, TASKS
+from pe_unified.cards.card import (
+    ANSWERS,
+    SUBGROUPS,
+    interval_in_words,
+    painted_in_words,
+    positives_in_words,
+    with_interval,
+)
+from pe_unified.tasks import METRIC_NAMES
 
 #: Of every task, what is shown of subgroups.
 _OF_SUBGROUPS = (
@@ -47,7 +54,7 @@ def model_facts(model: Mapping[str, Any]) -> dict[str, str]:
     size = f"{model['parameters'] / 1e6:.1f} million parameters"
     facts = {
         "network": f"{model['network']} in {model['kind']}, {size}",
-        "answers": ", ".join(TASKS[name].labels for name in model["answers"]),
+        "answers": ", ".join(ANSWERS[name] for name in model["answers"]),
         "training": f"{model['iterations']} iterations"
         + (f", step {model['step']}" if model["step"] else ""),
     }
@@ -85,6 +92,8 @@ def _data(data: Mapping[str, Any] | None) -> list[str]:
     info = data["info"]
     lines = ["## Validation and test set", ""]
     lines += [f"- {key}: {_or_unknown(info.get(key))}" for key in ("source", "licence")]
+    painted = painted_in_words(info["synthetic"]).removeprefix(", ")
+    lines += [f"- {painted}"] if painted else []
     lines += [f"- {each}" for each in positives_in_words(data["splits"])]
     lines.append(
         f"- splits by patient, seed {_or_unknown(info.get('split_seed'))}; converted by "

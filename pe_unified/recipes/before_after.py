@@ -16,6 +16,8 @@ from pe_unified.tasks import METRIC_NAMES
 
 #: Endings of metrics of which less is better.
 _LESS_IS_BETTER = ("weighted_bce", "ece", "brier")
+#: Smaller differences are told as 0.000.
+_NOTHING = 0.0005
 
 
 def write_comparison(
@@ -90,7 +92,7 @@ def _worse(key: str, difference: Difference) -> str:
     ends = (sign * difference.low, sign * difference.high)
     if max(ends) < 0:
         return "surely"
-    return "perhaps" if sign * difference.value < 0 else ""
+    return "perhaps" if sign * difference.value < -_NOTHING else ""
 
 
 def _in_words(difference: Mapping[str, Any] | Difference | None) -> str:

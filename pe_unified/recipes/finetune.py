@@ -14,6 +14,7 @@ from pe_unified.checkpoints import (
     config_of,
     load_checkpoint_safely,
     newest_checkpoint,
+    tensors_of,
 )
 from pe_unified.engine.config import ConfigError, annotation_files, load_config
 from pe_unified.engine.evaluate import Evaluation, evaluate_checkpoint, write_metrics
@@ -136,14 +137,15 @@ def finetune_config(
     path = work_dir / "finetune.py"
     bases = [f"pe_unified::_base_/{name}" for name in _BASES]
     write_text(path, f"_base_ = {bases!r}\n{Config(parts).pretty_text}")
-    overrides = {"load_from": str(model), **_frozen(parts, options.freeze, model)}
-    overrides |= dict(options.overrides or {})
+    overrides = {**_frozen(parts, options.freeze, model), **(options.overrides or {})}
     cfg = load_config(path, overrides, str(data))
     annotation_files(cfg, "train", "val", "test")
     init_default_scope(SCOPE)
     items = len(DATASETS.build(cfg.train_dataloader.dataset))
     schedule = _schedule(own, cfg, items, options)
     cfg = load_config(path, {**schedule, **overrides}, str(data))
+    modules = sorted({name.partition(".")[0] for name in tensors_of(stored)})
+    cfg.reuse = {module: str(model) for module in modules}
     cfg.work_dir, cfg.resume = str(work_dir), options.resume
     cfg.trust_checkpoint = options.trust
     return cfg
