@@ -180,7 +180,11 @@ def _frozen(parts: Mapping[str, Any], freeze: str, model: Path) -> dict[str, Any
         return found
     if not freeze.isdecimal():
         if not parts["model"].get(freeze):
-            known = ", ".join(key for key, part in parts["model"].items() if isinstance(part, dict))
+            known = ", ".join(
+                key
+                for key, part in parts["model"].items()
+                if isinstance(part, Mapping) and "type" in part and key != "data_preprocessor"
+            )
             raise ConfigError(f"--freeze {freeze}: {model} has no such part; it has {known}")
         return {**found, "model.frozen": [freeze]}
     network, place = image_network(parts["model"])
