@@ -44,12 +44,12 @@ def audit(root: Path, out: Path, workers: int = 1) -> dict[str, Any]:
     entries = [image for image, _, _ in images.values()]
     series = series_of(entries)
     numbers = describe_splits(seen.parts, splits)
-    alike, crowded = find_alike(root, seen.prints, owners_of(entries))
+    pairs = find_alike(root, seen.prints, owners_of(entries))
     split_of = {image["patient_id"]: name for image, _, name in images.values()}
     group_of = {image["patient_id"]: image.get("group") for image in entries}
     findings = [
         *_from_inspection(seen),
-        *duplicate_findings(alike, split_of, group_of),
+        *duplicate_findings(pairs.alike, split_of, group_of),
         *hu_findings(seen.statistics),
         *gap_findings(seen.parts, splits),
         *geometry_findings(series),
@@ -58,9 +58,11 @@ def audit(root: Path, out: Path, workers: int = 1) -> dict[str, Any]:
     findings.sort(key=lambda finding: finding.severity != "error")
     errors = sum(finding.severity == "error" for finding in findings)
     blank = sum(each.look < 0 for each in seen.prints)
-    compared = f"{len(seen.prints) - blank} slices compared with those of other patients"
+    compared = f"{pairs.slices} slices compared with those of other patients"
+    left = len(seen.prints) - blank - pairs.slices
+    compared += f", {left} more by equal pixels only" if left else ""
     compared += f", {blank} blank ones were not" if blank else ""
-    compared += f"; {crowded} looks are too common to be compared" if crowded else ""
+    compared += f"; {pairs.crowded} looks are too common to be compared" if pairs.crowded else ""
     found = {
         "set": root.resolve().name,
         "verdict": _verdict(errors, len(findings) - errors),

@@ -21,6 +21,8 @@ _SIDE = 64
 #: Pairs of slices of two patients that are looked at in pixels, and groups of equal parts of prints
 #: that are compared; larger ones are told as not compared.
 _MOST_PAIRS, _MOST_EQUAL = 20, 4000
+#: Prints that are compared; of larger sets an even part.
+_MOST_PRINTS = 60_000
 #: So many slices alike are no chance.
 SEVERAL = 3
 
@@ -42,18 +44,28 @@ class Alike:
         return [*self.same, *((one, other) for one, other, _ in self.near)]
 
 
-def find_alike(
-    root: Path, prints: Sequence[SlicePrint], owners: Mapping[str, str]
-) -> tuple[dict[tuple[str, str], Alike], int]:
+@dataclass(frozen=True)
+class Compared:
+    """What came of a comparison.
+
+    Fields:
+        alike: by pair of patients, sorted.
+        slices: that were compared; fewer than there are, evenly chosen, of very large sets.
+        crowded: of these, how many looks were too common to be compared.
+    """
+
+    alike: dict[tuple[str, str], Alike]
+    slices: int
+    crowded: int
+
+
+def find_alike(root: Path, prints: Sequence[SlicePrint], owners: Mapping[str, str]) -> Compared:
     """Patients with slices that are alike.
 
     Args:
         root: of the set.
         prints: of its slices.
         owners: patient of each file.
-
-    Returns:
-        By pair of patients, sorted; and how many slices were too common to be compared.
     """
     found: dict[tuple[str, str], Alike] = defaultdict(Alike)
     seen = [each for each in prints if each.look >= 0]
@@ -64,25 +76,31 @@ def find_alike(
         first = files[0]
         for other in files[1:]:
             if owners[first] != owners[other]:
-                key = _key(owners, first, other)
-                found[key].same.append(_ordered(owners, first, other))
-    candidates: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
-    pairs, crowded = _near_prints(seen, owners)
-    for one, other in sorted(pairs, key=lambda pair: (pairs[pair], pair)):
-        files = seen[one].file_name, seen[other].file_name
-        if seen[one].digest != seen[other].digest:
-            candidates[_key(owners, *files)].append(_ordered(owners, *files))
+                pair = _ordered(owners, first, other)
+                found[owners[pair[0]], owners[pair[1]]].same.append(pair)
+    some = _thinned(seen, owners)
+    candidates, crowded = _candidates(some, owners)
     for key, own in track(candidates.items(), "comparing slices that look alike", len(candidates)):
         for one, other in _best(own):
             correlation = correlation_of(root / one, root / other)
             if correlation >= LEAST_CORRELATION:
                 found[key].near.append((one, other, correlation))
-    return {key: found[key] for key in sorted(found)}, crowded
+    return Compared({key: found[key] for key in sorted(found)}, len(some), crowded)
 
 
-def _key(owners: Mapping[str, str], one: str, other: str) -> tuple[str, str]:
-    first, second = sorted((owners[one], owners[other]))
-    return first, second
+def _thinned(prints: Sequence[SlicePrint], owners: Mapping[str, str]) -> list[SlicePrint]:
+    """All prints, or of very many an even part of each patient's."""
+    if len(prints) <= _MOST_PRINTS:
+        return list(prints)
+    of_patient: dict[str, list[SlicePrint]] = defaultdict(list)
+    for each in prints:
+        of_patient[owners[each.file_name]].append(each)
+    share = max(SEVERAL, _MOST_PRINTS // len(of_patient))
+    return [
+        own[place]
+        for own in of_patient.values()
+        for place in np.unique(np.linspace(0, len(own) - 1, share).round().astype(int))
+    ]
 
 
 def _ordered(owners: Mapping[str, str], one: str, other: str) -> tuple[str, str]:
@@ -100,15 +118,22 @@ def _best(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     return chosen
 
 
-def _near_prints(
+def _candidates(
     prints: Sequence[SlicePrint], owners: Mapping[str, str]
-) -> tuple[dict[tuple[int, int], int], int]:
-    """Pairs of slices of different patients whose looks differ by few bits, with these; and the
-    number of slices whose part of a print is shared by too many."""
+) -> tuple[dict[tuple[str, str], list[tuple[str, str]]], int]:
+    """Pairs of slices whose looks differ by few bits, the nearest first, of patients with several.
+
+    Chests resemble each other, so that a single pair tells nothing.
+
+    Returns:
+        Files by pair of patients; and the number of slices part of whose print is shared by too
+        many.
+    """
     looks = np.array([each.look for each in prints], dtype=np.uint64)
-    names = {name: number for number, name in enumerate(sorted(set(owners.values())))}
-    patient = np.array([names[owners[each.file_name]] for each in prints], dtype=np.int64)
-    pairs: dict[tuple[int, int], int] = {}
+    names = sorted({owners[each.file_name] for each in prints})
+    number = {name: place for place, name in enumerate(names)}
+    patient = np.array([number[owners[each.file_name]] for each in prints], dtype=np.int64)
+    pairs = [np.empty((0, 3), dtype=np.int64)]
     crowded = 0
     width = np.uint64(64 // _PARTS)
     for part in range(_PARTS):
@@ -118,12 +143,23 @@ def _near_prints(
         for group in np.split(order, starts[1:]):
             if len(group) > _MOST_EQUAL:
                 crowded += len(group)
-            elif len(group) > 1 and len(set(patient[group])) > 1:
+            elif len(group) > 1:
                 apart = np.bitwise_count(looks[group][:, None] ^ looks[group][None, :])
                 near = (apart <= _MOST_BITS) & (patient[group][:, None] < patient[group][None, :])
-                for i, j in zip(*np.nonzero(near)):
-                    pairs[int(group[i]), int(group[j])] = int(apart[i, j])
-    return pairs, crowded
+                one, other = np.nonzero(near)
+                pairs.append(np.stack([group[one], group[other], apart[one, other]], axis=1))
+    every = np.unique(np.concatenate(pairs), axis=0)
+    every = every[np.argsort(every[:, 2], kind="stable")]
+    whose = patient[every[:, 0]] * len(names) + patient[every[:, 1]]
+    both, counts = np.unique(whose, return_counts=True)
+    several = np.isin(whose, both[counts >= SEVERAL])
+    found: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+    for one, other, _ in every[several]:
+        first, second = prints[one], prints[other]
+        if first.digest != second.digest:
+            key = owners[first.file_name], owners[second.file_name]
+            found[key].append((first.file_name, second.file_name))
+    return found, crowded
 
 
 def correlation_of(one: Path, other: Path) -> float:

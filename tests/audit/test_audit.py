@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from pe_unified.audit import audit
-from pe_unified.audit.duplicates import find_alike
+from pe_unified.audit.duplicates import LEAST_CORRELATION, Compared, find_alike
 from pe_unified.audit.geometry import geometry_findings, series_of
 from pe_unified.audit.labels import balance_findings, gap_findings, hu_findings
 from pe_unified.cli import audit as audit_command
 from pe_unified.converters.contract.annotations import SplitFile
-from pe_unified.converters.contract.fingerprint import slice_print
+from pe_unified.converters.contract.fingerprint import slice_print, thumbnail
 from pe_unified.converters.contract.hu_check import HuStatistics
+from pe_unified.converters.inspection import inspect_set
 from pe_unified.ct.hu import read_slice_png, write_slice_png
 
 
@@ -118,10 +119,34 @@ def test_prints_follow_the_look_not_the_noise():
     assert slice_print("", np.full((64, 64), -1024, np.int16)).look == -1
 
 
+def test_different_chests_are_less_alike_than_a_noisy_copy(sound):
+    files = sorted((sound / "images").glob("*/*.png"))
+    small = np.stack([thumbnail(read_slice_png(file), 64).ravel() for file in files])
+    noise = np.random.default_rng(0).normal(0, 40, (len(files), 64, 64))
+    copies = [
+        thumbnail((read_slice_png(file) + own).round().astype(np.int16), 64).ravel()
+        for file, own in zip(files, noise)
+    ]
+    same = [np.corrcoef(one, copy)[0, 1] for one, copy in zip(small, copies)]
+    apart = np.array([one.parent != other.parent for one in files for other in files])
+    assert np.corrcoef(small).ravel()[apart].max() < 0.99
+    assert np.median(same) > LEAST_CORRELATION
+
+
 def test_blank_slices_are_no_copies(tmp_path):
     air = slice_print("a", np.full((64, 64), -1024, np.int16))
     prints = [air, slice_print("b", np.full((64, 64), -1024, np.int16))]
-    assert find_alike(tmp_path, prints, {"a": "p", "b": "q"}) == ({}, 0)
+    assert find_alike(tmp_path, prints, {"a": "p", "b": "q"}) == Compared({}, 0, 0)
+
+
+def test_of_very_many_slices_an_even_part_is_compared(own, monkeypatch):
+    test, train = of_split(own, "test")[0], of_split(own, "train")[0]
+    copy_slices(own, test, train, noise=5.0)
+    seen = inspect_set(own, prints=True)
+    owners = {each.file_name: each.file_name.split("/")[1] for each in seen.prints}
+    monkeypatch.setattr("pe_unified.audit.duplicates._MOST_PRINTS", 32)
+    found = find_alike(own, seen.prints, owners)
+    assert found.slices == 32 and sorted((test, train)) == list(*found.alike)
 
 
 def image(patient, index, **more):
