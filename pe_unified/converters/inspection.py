@@ -101,7 +101,10 @@ def inspect_set(root: str | os.PathLike, workers: int = 1, prints: bool = False)
     for split in SPLITS:
         if split in found.parts:
             doubts += [Found("exam labels", text) for text in exam_warnings(found.parts[split])]
-    found.warnings = list(dict.fromkeys(doubts))
+    by_text: dict[str, Found] = {}
+    for doubt in doubts:  # the conversion warned of the same exams
+        by_text.setdefault(doubt.text, doubt)
+    found.warnings = list(by_text.values())
     return found
 
 
