@@ -10,6 +10,7 @@ from tiny_dataset import write_tiny_dataset
 from tiny_run import small_config
 
 from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
+from pe_unified.cli import reporting as reporting_command
 from pe_unified.engine import PERunner
 from pe_unified.engine.config import ConfigError
 from pe_unified.engine.evaluate import Evaluation
@@ -155,3 +156,16 @@ def test_what_got_worse_is_said_plainly(tmp_path):
     maybe = write_comparison(tmp_path, {"before": arm(good), "after": arm(hardly)}, said)
     assert maybe["metrics"]["cls/auc"]["worse"] in ("perhaps", "")
     assert not [each for each in maybe["metrics"].values() if each["worse"] == "surely"]
+
+
+def test_a_run_and_a_model_fill_in_the_checklists(tuned, called, tmp_path):
+    for source, said in (
+        (tuned[0], "not tested: a test split: published without --test"),
+        (tuned[0] / "finetuned.pth", "| 37 | Performance with its uncertainty | Test split, 3 "),
+    ):
+        done = called(reporting_command.main, "reporting", source, "--out", tmp_path / "page.md")
+        assert done.returncode == 0, done.stderr
+        page = (tmp_path / "page.md").read_text()
+        assert said in page and "train: 4 patients (4 with embolism), 4 studies, 24 slices" in page
+    done = called(reporting_command.main, "reporting", tmp_path)
+    assert done.returncode == 1 and "no checkpoint of a training" in done.stderr
