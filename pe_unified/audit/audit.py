@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pe_unified.audit.duplicates import duplicate_findings, find_alike, owners_of
+from pe_unified.audit.duplicates import duplicate_findings, find_alike, owners_of, series_findings
 from pe_unified.audit.findings import Finding
 from pe_unified.audit.geometry import describe_geometry, geometry_findings, series_of
 from pe_unified.audit.labels import (
@@ -49,6 +49,7 @@ def audit(root: Path, out: Path, workers: int = 1) -> dict[str, Any]:
     group_of = {image["patient_id"]: image.get("group") for image in entries}
     findings = [
         *_from_inspection(seen),
+        *series_findings((image, name) for image, _, name in images.values()),
         *duplicate_findings(pairs.alike, split_of, group_of),
         *hu_findings(seen.statistics),
         *gap_findings(seen.parts, splits),

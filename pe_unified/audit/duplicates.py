@@ -199,6 +199,30 @@ def duplicate_findings(
         )
 
 
+def series_findings(images: Iterable[tuple[Mapping[str, Any], str]]) -> Iterator[Finding]:
+    """Series of one UID in several splits; ``images``: entries of slices with their split.
+
+    ``verify`` leaves them alone, as some programs that remove names give one UID to many series.
+    """
+    where: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for image, split in images:
+        if image["series_uid"] is not None:
+            where[image["series_uid"]][split].add(image["patient_id"])
+    shared = {uid: splits for uid, splits in where.items() if len(splits) > 1}
+    if shared:
+        items = [
+            f"{uid}: {', '.join(f'{p} ({split})' for split in splits for p in sorted(splits[split]))}"
+            for uid, splits in shared.items()
+        ]
+        yield Finding(
+            "leaks between splits",
+            "error",
+            f"{len(shared)} series UIDs stand in several splits: one scan under several names, or "
+            "UIDs that are not unique",
+            items=items,
+        )
+
+
 def _at_least(pairs: Sequence[object]) -> str:
     return f"{len(pairs)} or more" if len(pairs) == _MOST_PAIRS else str(len(pairs))
 

@@ -1,8 +1,8 @@
 """Look whether a converted set can be trusted: one page with pictures, and audit.json.
 
-Errors: all that pe-unified verify calls a fault (patients, groups, studies, series or slices in two
-splits; labels that contradict each other; masks on tissue that is no embolus), and slices of two
-patients in different splits that are the same picture. Warnings, which may be right: likely slips
+Errors: all that pe-unified verify calls a fault (patients, groups, studies or slices in two splits;
+labels that contradict each other; masks on tissue that is no embolus), series in two splits, and
+slices of two patients in different splits that are the same picture. Warnings, which may be right: likely slips
 of labels, patients that may be one, odd spacing or orientation, splits without a class. Exits with
 1 where there is an error.
 

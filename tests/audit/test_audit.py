@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from pe_unified.audit import audit
-from pe_unified.audit.duplicates import LEAST_CORRELATION, Compared, find_alike
+from pe_unified.audit.duplicates import (
+    LEAST_CORRELATION,
+    Compared,
+    find_alike,
+    series_findings,
+)
 from pe_unified.audit.geometry import geometry_findings, series_of
 from pe_unified.audit.labels import balance_findings, gap_findings, hu_findings
 from pe_unified.cli import audit as audit_command
@@ -156,6 +161,14 @@ def image(patient, index, **more):
         **dict(spacing_mm=[0.7, 0.7, 2.0], orientation=[1, 0, 0, 0, 1, 0], pe_present=0),
         **more,
     }
+
+
+def test_a_series_in_two_splits_is_a_leak():
+    one, other = image("a", 0, series_uid="1.2"), image("b", 0, series_uid="1.2")
+    assert list(series_findings([(one, "train"), (other, "train")])) == []
+    assert list(series_findings([(image("a", 0), "train"), (image("b", 0), "test")])) == []
+    (found,) = series_findings([(one, "train"), (other, "test")])
+    assert found.severity == "error" and list(found.items) == ["1.2: a (train), b (test)"]
 
 
 @pytest.mark.parametrize(

@@ -288,7 +288,7 @@ def _differences(
 
 def _overlap(one: SplitFile, other: SplitFile, shared_ids: bool = True) -> Iterator[str]:
     names = f"{one.name} and {other.name}"
-    for key in ("patient_id", "study_uid", "series_uid", "sop_uid", "file_name", "group"):
+    for key in ("patient_id", "study_uid", "sop_uid", "file_name", "group"):
         both = {image.get(key) for image in one.images} & {image.get(key) for image in other.images}
         shared = sorted(str(value) for value in both if value is not None)
         if shared:
