@@ -210,10 +210,10 @@ def series_findings(images: Iterable[tuple[Mapping[str, Any], str]]) -> Iterator
             where[image["series_uid"]][split].add(image["patient_id"])
     shared = {uid: splits for uid, splits in where.items() if len(splits) > 1}
     if shared:
-        items = [
-            f"{uid}: {', '.join(f'{p} ({split})' for split in splits for p in sorted(splits[split]))}"
-            for uid, splits in shared.items()
-        ]
+        items = []
+        for uid, splits in shared.items():
+            owners = [f"{each} ({split})" for split in splits for each in sorted(splits[split])]
+            items.append(f"{uid}: {', '.join(owners)}")
         yield Finding(
             "leaks between splits",
             "error",

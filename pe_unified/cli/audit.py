@@ -2,9 +2,9 @@
 
 Errors: all that pe-unified verify calls a fault (patients, groups, studies or slices in two splits;
 labels that contradict each other; masks on tissue that is no embolus), series in two splits, and
-slices of two patients in different splits that are the same picture. Warnings, which may be right: likely slips
-of labels, patients that may be one, odd spacing or orientation, splits without a class. Exits with
-1 where there is an error.
+slices of two patients in different splits that are the same picture. Warnings, which may be right:
+likely slips of labels, patients that may be one, odd spacing or orientation, splits without a
+class. Exits with 1 where there is an error.
 
 Examples:
   pe-unified audit data/pe
