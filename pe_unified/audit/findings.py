@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Severity = Literal["error", "warning"]
-#: Items that a finding names.
-SHOWN = 20
 
 
 @dataclass(frozen=True)
