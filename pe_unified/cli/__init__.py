@@ -37,6 +37,7 @@ COMMANDS = {
     "infer": ("pe_unified.cli.infer", "from a CT study to a report"),
     "batch": ("pe_unified.cli.infer_batch", "from a folder of studies to a report of each"),
     "baseline": ("pe_unified.cli.threshold_baseline", "a plain HU threshold, for comparison"),
+    "serve": ("pe_unified.cli.serve", "read studies in a browser and keep the decisions"),
     "benchmark": ("pe_unified.cli.benchmark", "measure speed beside a reference"),
 }
 

@@ -2,10 +2,9 @@
 
 import csv
 import hashlib
-import json
-import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,12 @@ from typing import Any
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-from pe_unified.errors import DataError, shown
+from pe_unified.errors import shown
 from pe_unified.reports.dicom_objects import FINDINGS
 from pe_unified.reports.files import REPORT
 from pe_unified.reports.report import is_listed, looks_for_lesions, verdict_in_words
+from pe_unified.review.reports import StudyReport, find_reports
 
-#: Reports lie in the folder itself, or in folders of studies of places below it.
-_DEPTH = 2
 _PATIENT_TAGS = ("PatientName", "PatientID", "StudyDate")
 
 
@@ -29,51 +27,25 @@ class Entry:
 
     Attributes:
         key: what pages and addresses call it; tells no name.
-        folder: of the report.
-        name: the folder's, as it lies below the root; may hold a patient's name.
-        study: what decisions are filed under: the study's UID, or the folder's name.
+        name: of the folder as it lies below the root; may hold a patient's name.
+        found: where the report lies, and what its decisions are filed under.
         row: what the worklist shows of the report, without names.
         stamp: changes when the report is written anew.
     """
 
     key: str
-    folder: Path
     name: str
-    study: str
+    found: StudyReport
     row: Mapping[str, Any]
     stamp: tuple[int, int]
-
-    def report(self) -> dict[str, Any]:
-        """What ``report.json`` holds.
-
-        Raises:
-            DataError: it is gone or damaged.
-        """
-        return read_report(self.folder)
-
-
-def read_report(folder: Path) -> dict[str, Any]:
-    """What ``report.json`` of a folder holds.
-
-    Raises:
-        DataError: it cannot be read, or is no report.
-    """
-    path, cure = folder / REPORT, "analyse the study again"
-    try:
-        report = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(path, "cannot be read", cure, error) from error
-    if not isinstance(report, dict) or report.get("schema") != "pe_unified.report":
-        raise DataError(path, "is no report", cure)
-    return report
 
 
 class Worklist:
     """The reports of one folder; reads again only what has changed.
 
     Args:
-        root: folder of a report, or of folders of reports. Nothing outside it is read: links that
-            lead out of it are left alone.
+        root: what ``pe-unified infer`` or ``pe-unified batch`` wrote into. Nothing outside it is
+            read: links that lead out of it are left alone.
     """
 
     def __init__(self, root: Path) -> None:
@@ -82,78 +54,53 @@ class Worklist:
         self._lock = threading.Lock()
 
     def entries(self) -> dict[str, Entry]:
-        """All reports that are whole, by key."""
+        """All reports, by key.
+
+        Raises:
+            DataError: see :func:`~pe_unified.review.reports.find_reports`.
+        """
         with self._lock:
-            found = {}
-            for folder in self._folders():
-                entry = self._entry(folder)
-                if entry is not None:
-                    found[entry.key] = entry
-            self._entries = found
-            return dict(found)
+            entries = {}
+            for found in find_reports(self.root).values():
+                if (found.folder / REPORT).resolve().is_relative_to(self.root):
+                    entry = self._entry(found)
+                    entries[entry.key] = entry
+            self._entries = entries
+            return dict(entries)
 
     def entry(self, key: str) -> Entry | None:
-        """The report of a key; None where there is none."""
-        known = self._entries.get(key)
-        if known is not None and (known.folder / REPORT).is_file():
-            return known
+        """The report of a key as it is now; None where there is none."""
         return self.entries().get(key)
 
     def failures(self) -> list[dict[str, str]]:
         """Studies of a batch that could not be analysed, ``name`` and ``reason``; both may hold a
         patient's name."""
         path = self.root / "summary.csv"
-        try:
-            if not _within(path, self.root):
-                return []
+        # Not there after a single study; or another program's table.
+        with suppress(OSError, ValueError, KeyError, csv.Error):
             rows = csv.DictReader(path.read_text("utf-8-sig").splitlines())
             return [
                 {"name": row["study"], "reason": row["reason"]}
                 for row in rows
-                if row.get("status") == "failed"
+                if row["status"] == "failed"
             ]
-        except (OSError, ValueError, KeyError, csv.Error):  # no batch, or another program's table
-            return []
+        return []
 
-    def _folders(self) -> Iterator[Path]:
-        for place, names, files in os.walk(self.root):
-            folder = Path(place)
-            depth = len(folder.relative_to(self.root).parts)
-            names[:] = sorted(each for each in names if not each.startswith("."))
-            if depth >= _DEPTH:
-                names.clear()
-            if REPORT in files and _within(folder / REPORT, self.root):
-                yield folder
-
-    def _entry(self, folder: Path) -> Entry | None:
-        name = folder.relative_to(self.root).as_posix()
-        key = hashlib.blake2b(os.fsencode(name), digest_size=8).hexdigest()
-        known = self._entries.get(key)
-        try:
-            stat = (folder / REPORT).stat()
-            stamp = (stat.st_mtime_ns, stat.st_size)
-            if known is not None and known.stamp == stamp:
-                return known
-            report = read_report(folder)
-            row = row_of(report)
-        except (OSError, DataError, KeyError, TypeError):  # is being written, or of another version
+    def _entry(self, found: StudyReport) -> Entry:
+        name = found.folder.relative_to(self.root).as_posix()
+        key = hashlib.blake2b(found.study.encode(), digest_size=8).hexdigest()
+        stat = (found.folder / REPORT).stat()
+        known, stamp = self._entries.get(key), (stat.st_mtime_ns, stat.st_size)
+        if known is not None and (known.stamp, known.found) == (stamp, found):
             return known
-        name = self.root.name if name == "." else name
-        study = report["input"]["study_uid"] or name
-        return Entry(key, folder, shown(name), study, row, stamp)
-
-
-def _within(path: Path, root: Path) -> bool:
-    """Whether a file lies in a folder, wherever links lead."""
-    return path.resolve().is_relative_to(root)
+        own = self.root.name if name == "." else name
+        return Entry(key, own, found, row_of(found.read()), stamp)
 
 
 def row_of(report: Mapping[str, Any]) -> dict[str, Any]:
     """What the worklist shows of a report; no names."""
     exam, looks = report["exam"], looks_for_lesions(report)
-    scores = [
-        score for score in (exam["probability"], exam["lesion_score"]) if score is not None
-    ]
+    scores = [score for score in (exam["probability"], exam["lesion_score"]) if score is not None]
     listed = sum(map(is_listed, report["lesions"]))
     return {
         "created": report["created"],
@@ -177,7 +124,7 @@ def row_of(report: Mapping[str, Any]) -> dict[str, Any]:
 def patient_of(entry: Entry) -> dict[str, str]:
     """Name, ID and date of the patient as the report's DICOM file gives them; empty without."""
     try:
-        read = pydicom.dcmread(entry.folder / FINDINGS, specific_tags=list(_PATIENT_TAGS))
+        read = pydicom.dcmread(entry.found.folder / FINDINGS, specific_tags=list(_PATIENT_TAGS))
     except (OSError, InvalidDicomError):
         return {}
     values = {tag: str(read.get(tag, "") or "") for tag in _PATIENT_TAGS}
