@@ -63,7 +63,7 @@ class Chromium:
         theirs_in, self._to = os.pipe()
         self._from, theirs_out = os.pipe()
         # The browser reads from 3 and writes to 4.
-        script = 'exec "$0" "$@" 3<&{} 4>&{}'.format(theirs_in, theirs_out)
+        script = f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}'
         command = ["bash", "-c", script, CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu"]
         command += ["--remote-debugging-pipe", f"--user-data-dir={self._profile}"]
         command += [f"--window-size={width},{height}", "--hide-scrollbars", "about:blank"]
@@ -130,8 +130,8 @@ class Chromium:
             raise PageError(_thrown(done["exceptionDetails"]))
         return done["result"].get("value")
 
-    def wait_for(self, condition: str, seconds: float = 20.0) -> Any:
-        """Wait until an expression is true; its value.
+    def wait_for(self, condition: str, seconds: float = 20.0) -> None:
+        """Wait until an expression is true.
 
         Raises:
             PageError: it did not become so.
@@ -139,9 +139,8 @@ class Chromium:
         end = time.monotonic() + seconds
         while True:
             with suppress(PageError):  # between two pages nothing can be asked
-                value = self.run(condition)
-                if value:
-                    return value
+                if self.run(f"Boolean({condition})"):
+                    return
             if time.monotonic() > end:
                 raise PageError(f"not in {seconds:g} s: {condition}; {self.errors}")
             time.sleep(0.02)
@@ -153,9 +152,11 @@ class Chromium:
         self.mouse("mouseReleased", x, y)
 
     def middle_of(self, selector: str) -> tuple[float, float]:
-        """CSS pixels of the middle of an element."""
-        box = f"document.querySelector({json.dumps(selector)}).getBoundingClientRect()"
-        code = f"(b => [b.x + b.width / 2, b.y + b.height / 2])({box})"
+        """CSS pixels of the middle of an element, which is scrolled into sight."""
+        code = (
+            "(e => { e.scrollIntoView({block: 'nearest'}); const b = e.getBoundingClientRect();"
+            f"return [b.x + b.width / 2, b.y + b.height / 2]; }})({_element(selector)})"
+        )
         x, y = self.run(code)
         return x, y
 
@@ -216,6 +217,10 @@ class Chromium:
             self._left += piece
         message, _, self._left = self._left.partition(b"\0")
         return json.loads(message)
+
+
+def _element(selector: str) -> str:
+    return f"document.querySelector({json.dumps(selector)})"
 
 
 def _note(event: dict[str, Any], add: Callable[[str], None]) -> None:
