@@ -76,6 +76,7 @@ function openImages(scene, geometry, act) {
     (first, count) => {
       const slice = scene.at.slice;
       if (slice >= first && slice < first + count) scene.views[0].touch();
+      if (!scene.volume.missing) scene.mark("all slices");
       // Coronal and sagittal pictures fill up a few times a second.
       if (performance.now() - late < 250 && scene.volume.missing) return;
       late = performance.now();

@@ -33,6 +33,11 @@ export class Scene {
     this.decide(study);
   }
 
+  // When something was there for the first time, for those who measure.
+  mark(name) {
+    if (!performance.getEntriesByName(name).length) performance.mark(name);
+  }
+
   // Ask for the next frame to draw whatever has changed.
   redraw() {
     if (this.waiting) return;
@@ -67,9 +72,10 @@ export class Scene {
     return `${name ? `${name[0]} ` : ""}L ${level}  W ${width}`;
   }
 
-  caption(plane, index) {
+  caption(plane, index, width) {
     if (plane.name !== "axial") return `${plane.name} ${index}`;
     const { z_mm: z, probability } = this.study.slices[index];
+    if (width < 480) return `slice ${index}`;
     const place = z === null ? "" : `   z ${z.toFixed(1)} mm`;
     const told = probability === null ? "" : `   p ${probability.toFixed(3)}`;
     return `slice ${index} of ${plane.count - 1}${place}${told}`;

@@ -112,6 +112,7 @@ export class View {
     ctx.fillRect(0, 0, this.width, this.height);
     const ready = plane.name !== "axial" || scene.volume.has(this.index);
     if (ready) this.drawPicture();
+    if (ready && plane.name === "axial") scene.mark("first slice");
     this.drawMarks();
     this.drawCrosshair();
     ctx.font = "13px system-ui, sans-serif";
@@ -209,7 +210,7 @@ export class View {
     ctx.font = "13px system-ui, sans-serif";
     ctx.textAlign = "left";
     const small = plane.name !== "axial";
-    written(ctx, scene.caption(plane, this.index), 10, 20, "#e6e9ee");
+    written(ctx, scene.caption(plane, this.index, this.width), 10, 20, "#e6e9ee");
     if (!small) written(ctx, scene.windowWords(), 10, 38, QUIET);
     if (!ready) written(ctx, scene.trouble || "loading ...", 10, 60, "#ffb454");
     if (this.cursor && ready) written(ctx, this.cursorWords(), 10, this.height - 12, "#e6e9ee");
