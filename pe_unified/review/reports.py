@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pe_unified.errors import DataError
-from pe_unified.reports.files import REPORT
+from pe_unified.options import REPORT
 
 #: A report lies in the folder itself, in a study's folder, or below it where one place holds
 #: several studies.

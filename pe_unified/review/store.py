@@ -132,9 +132,11 @@ class ReviewStore:
             study: of which.
             reader: whose decisions; None for all readers', of which the newest stands.
         """
-        return standing(
-            each for each in self._of_now(study) if reader is None or each.reader == reader
-        )
+        return standing(self._of_now(study, reader))
+
+    def state(self, study: str, reader: str | None = None) -> str:
+        """``"unread"``, ``"in work"`` or ``"done"``; of all readers without ``reader``."""
+        return state(self._of_now(study, reader))
 
     def readers(self, study: str) -> list[str]:
         """Who decided anything that stands, by name."""
@@ -235,10 +237,14 @@ class ReviewStore:
             raise DataError(path, "no readable mask", "draw it again", error) from error
         return bits.reshape(shape).astype(bool)
 
-    def _of_now(self, study: str) -> list[Decision]:
+    def _of_now(self, study: str, reader: str | None = None) -> list[Decision]:
         """The history, of the model that made the report that is there."""
         model = self.report(study).model
-        return [each for each in self.history(study) if each.model == model]
+        return [
+            each
+            for each in self.history(study)
+            if each.model == model and reader in (None, each.reader)
+        ]
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
