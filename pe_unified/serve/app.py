@@ -284,8 +284,8 @@ class Desk:
         if known is not None:
             return known
         report = entry.found.read()
-        path = self.sources.find(entry, report)
-        return self.images.get(entry.key, entry.stamp, path, report)
+        sources = self.sources.find(entry.found, report)
+        return self.images.get(entry.key, entry.stamp, sources, report)
 
     def _label(self, entry: Entry) -> str:
         return shown(entry.name) if self.options.show_names else f"Study {entry.key[:6]}"

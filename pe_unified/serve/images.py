@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 from pe_unified.ct.opening import open_study
 from pe_unified.ct.study import CTStudy
 from pe_unified.errors import DataError
+from pe_unified.review.sources import Source
 
 #: Studies kept unpacked; one of 600 slices takes 300 MB of disk.
 _KEPT = 8
@@ -24,19 +25,20 @@ class StudyImages:
     """One study, whose slices are unpacked in the background, those asked for first.
 
     Args:
-        path: whatever :func:`~pe_unified.ct.opening.open_study` opens.
-        report: what was made from it; says which of several series it is.
+        source: where it lies, and which series it is.
+        report: what was made from it.
         scratch: folder for the unpacked slices.
 
     Raises:
         DataError: it cannot be read, or is not what the report was made from.
     """
 
-    def __init__(self, path: Path, report: Mapping[str, Any], scratch: Path) -> None:
+    def __init__(self, source: Source, report: Mapping[str, Any], scratch: Path) -> None:
         self._closing = ExitStack()
         self._lock = threading.Lock()
         self._closed = False
-        self.study = self._closing.enter_context(_opened(path, report))
+        opening = open_study(source.path, source.series_uid, study_uid=source.study_uid)
+        self.study = self._closing.enter_context(opening)
         try:
             _require_same(self.study, report)
             handle, name = tempfile.mkstemp(suffix=".i16", dir=scratch)
@@ -113,13 +115,19 @@ class ImageCache:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def get(
-        self, key: str, stamp: tuple[int, int], path: Path, report: Mapping[str, Any]
+        self,
+        key: str,
+        stamp: tuple[int, int],
+        sources: Iterable[Source],
+        report: Mapping[str, Any],
     ) -> StudyImages:
         """The images of a report, opened if they are not.
 
         Args:
             key: of the report.
             stamp: of the report; another one means another report.
+            sources: where the study may lie; the first that is the report's is taken.
+            report: what was made from it.
 
         Raises:
             DataError: see :class:`StudyImages`.
@@ -132,7 +140,7 @@ class ImageCache:
                 if whole in self._open:
                     self._open.move_to_end(whole)
                     return self._open[whole]
-            images = StudyImages(path, report, self._scratch)
+            images = self._first(sources, report)
             with self._lock:
                 self._open[whole] = images
                 leaving = self._open.popitem(last=False)[1] if len(self._open) > _KEPT else None
@@ -140,17 +148,23 @@ class ImageCache:
             leaving.close()
         return images
 
+    def _first(self, sources: Iterable[Source], report: Mapping[str, Any]) -> StudyImages:
+        failure: DataError | None = None
+        try:
+            for source in sources:
+                try:
+                    return StudyImages(source, report, self._scratch)
+                except DataError as error:
+                    failure = failure or error
+        except DataError as error:  # nowhere; a place that was likely tells more
+            raise failure or error from error
+        assert failure is not None
+        raise failure
+
     def known(self, key: str, stamp: tuple[int, int]) -> StudyImages | None:
         """The images of a report if they are open."""
         with self._lock:
             return self._open.get((key, stamp))
-
-
-def _opened(path: Path, report: Mapping[str, Any]) -> Any:
-    given = report["input"]
-    if report["settings"]["pseudonymised"] or given["kind"] != "DICOM":
-        return open_study(path)
-    return open_study(path, given["series_uid"], study_uid=given["study_uid"])
 
 
 def _require_same(study: CTStudy, report: Mapping[str, Any]) -> None:

@@ -31,8 +31,8 @@ def analysed(studies: Sequence[Path], reports: Path, model: Path) -> Iterator[No
 
 
 def _watch(folder: Path, reports: Path, model: Path, stop: threading.Event) -> None:
-    command = [sys.executable, "-m", "pe_unified", "batch", folder, "--checkpoint", model]
-    command += ["--out", reports, "--workers", "1"]
+    command = [sys.executable, "-m", "pe_unified", "batch", str(folder), "--workers", "1"]
+    command += ["--checkpoint", str(model), "--out", str(reports)]
     done, before = "", ""
     while not stop.is_set():
         now = _state(folder)

@@ -70,7 +70,7 @@ def read_report_mask(path: Path, report: Mapping[str, Any]) -> np.ndarray:
     """
     given = report["input"]
     try:
-        image = nibabel.load(path)
+        image = nibabel.Nifti1Image.from_filename(path)
         stored = np.asarray(image.dataobj, dtype=np.uint8)
     except (OSError, ValueError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
         raise DataError(path, "cannot be read", COPY_AGAIN, error) from error

@@ -1,16 +1,14 @@
-"""Where the images of a report lie: a report names no file, so they are looked for."""
+"""Where the images of a report lie: guessed first, as comparing UIDs takes as long as opening."""
 
-import os
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pe_unified.errors import DataError
-from pe_unified.reports.case_list import find_studies
 from pe_unified.reports.fingerprint import fingerprint
-from pe_unified.serve.worklist import Entry
+from pe_unified.review.reports import StudyReport
+from pe_unified.review.sources import Source, candidates, find_source
 
 
 class Sources:
@@ -22,45 +20,27 @@ class Sources:
     """
 
     def __init__(self, folders: Sequence[Path], key: str | None = None) -> None:
-        self.folders = [folder.resolve() for folder in folders]
-        self._keys = ("",) if key is None else ("", key)
-        self._known: dict[str, Path] = {}
-        self._lock = threading.Lock()
+        self.folders, self.key = folders, key
 
-    def find(self, entry: Entry, report: Mapping[str, Any]) -> Path:
-        """Where the study of a report lies: under the name that its report's folder has, or
-        wherever the files are that the report was made from.
+    def find(self, found: StudyReport, report: Mapping[str, Any]) -> Iterator[Source]:
+        """Where the study of a report may lie, the likeliest first; the last is compared with it.
 
         Raises:
             DataError: nowhere.
         """
         if not self.folders:
-            raise DataError(entry.name, "no folder of studies is given", "serve with --studies DIR")
-        wanted = report["input"].get("fingerprint", "")
-        if wanted in self._known:
-            return self._known[wanted]
-        place = entry.name.partition("/")[0]
-        for folder in self.folders:
-            for path in (folder / place, *folder.glob(f"{_literal(place)}.*")):
-                if path.exists() and path.resolve().is_relative_to(folder):
-                    return path
-        with self._lock:
-            for path in self._candidates():
+            reason = "no folder of studies is given"
+            raise DataError(found.folder, reason, "serve with --studies DIR")
+        paths = candidates(self.folders)
+        given, settings = report["input"], report["settings"]
+        uids = given["study_uid"], given["series_uid"]
+        if not settings["pseudonymised"]:
+            own = (found.folder.name, found.folder.parent.name)
+            yield from (Source(path, *uids, None) for path in paths if path.name in own)
+        if not settings["series_named"]:
+            wanted = given.get("fingerprint")
+            for path in paths:
                 with suppress(OSError, DataError):
-                    for key in self._keys:
-                        self._known[fingerprint(path, key)] = path
-                if wanted in self._known:
-                    return self._known[wanted]
-        reason = "no study in the folders of --studies is the one that the report was made from"
-        raise DataError(entry.name, reason, "name its folder with --studies")
-
-    def _candidates(self) -> Iterator[Path]:
-        for folder in self.folders:
-            yield folder
-            with suppress(DataError, OSError):
-                yield from find_studies(folder)
-
-
-def _literal(name: str) -> str:
-    """A name in a pattern, where no letter means anything else."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in os.fspath(name))
+                    if wanted in (fingerprint(path), fingerprint(path, self.key or "")):
+                        yield Source(path, None, None, None)
+        yield find_source(found, paths, self.key)

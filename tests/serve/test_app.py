@@ -190,18 +190,34 @@ def test_images_that_are_not_the_reports_are_refused(served, reports, folder, tm
     )
 
 
-def test_a_study_is_found_by_its_files_under_another_name(reports, folder, tmp_path):
-    """The report's folder has another name, and the study lies in a folder of its own."""
+def test_a_study_is_found_wherever_it_lies(reports, folder, tmp_path):
+    """By its name, by its files under another name, and by its UIDs where it was copied."""
+    (entry,) = Worklist(reports).entries().values()
+    report = entry.found.read()
+    with pytest.raises(DataError, match="no folder of studies"):
+        list(Sources([]).find(entry.found, report))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no study in --studies"):
+        list(Sources([tmp_path / "empty"]).find(entry.found, report))
+    first = next(Sources([tmp_path / "empty", folder.parent]).find(entry.found, report))
+    assert first.path == folder and first.series_uid == report["input"]["series_uid"]
     (reports / "PAT001").rename(reports / "elsewhere")
     (entry,) = Worklist(reports).entries().values()
-    found = entry.found.read()
-    with pytest.raises(DataError, match="no folder of studies"):
-        Sources([]).find(entry, found)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="is the one"):
-        Sources([tmp_path / "empty"]).find(entry, found)
-    sources = Sources([tmp_path / "empty", folder.parent])
-    assert sources.find(entry, found) == folder.resolve()
+    assert next(Sources([folder.parent]).find(entry.found, report)).path == folder
+    shutil.copytree(folder, tmp_path / "copies" / "x", copy_function=shutil.copyfile)
+    assert next(Sources([tmp_path / "copies"]).find(entry.found, report)).path.name == "x"
+
+
+def test_what_has_the_name_and_is_another_study_is_passed_over(reports, folder, tmp_path):
+    other = tmp_path / "others" / "PAT001"
+    shutil.copytree(folder, other)
+    min(other.iterdir()).unlink()
+    with ImageCache() as images:
+        (entry,) = Worklist(reports).entries().values()
+        report = entry.found.read()
+        sources = Sources([other.parent, folder.parent]).find(entry.found, report)
+        opened = images.get(entry.key, entry.stamp, sources, report)
+        assert opened.study.shape[0] == 16 and opened.study.source == folder
 
 
 def test_unpacked_slices_are_gone_at_the_end(reports, folder, tmp_path):
@@ -209,9 +225,11 @@ def test_unpacked_slices_are_gone_at_the_end(reports, folder, tmp_path):
     cache.mkdir()
     with ImageCache(cache) as images:
         (entry,) = Worklist(reports).entries().values()
-        opened = images.get(entry.key, entry.stamp, folder, entry.found.read())
+        report = entry.found.read()
+        sources = Sources([folder.parent]).find(entry.found, report)
+        opened = images.get(entry.key, entry.stamp, sources, report)
         assert len(opened.slices(0, 16)) == 16 * 64 * 64 * 2
-        assert images.get(entry.key, entry.stamp, folder, {}) is opened
+        assert images.get(entry.key, entry.stamp, [], report) is opened
         assert len(list(cache.rglob("*.i16"))) == 1
     assert list(cache.iterdir()) == []
 
