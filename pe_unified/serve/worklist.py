@@ -63,13 +63,19 @@ class Worklist:
             entries = {}
             for found in find_reports(self.root).values():
                 if (found.folder / REPORT).resolve().is_relative_to(self.root):
-                    entry = self._entry(found)
-                    entries[entry.key] = entry
+                    with suppress(FileNotFoundError):  # it is being written anew
+                        entry = self._entry(found)
+                        entries[entry.key] = entry
             self._entries = entries
             return dict(entries)
 
     def entry(self, key: str) -> Entry | None:
         """The report of a key as it is now; None where there is none."""
+        known = self._entries.get(key)
+        # Slices are asked for many times a second: the others are not looked at.
+        with suppress(FileNotFoundError):
+            if known is not None and known.stamp == _stamp(known.found):
+                return known
         return self.entries().get(key)
 
     def failures(self) -> list[dict[str, str]]:
@@ -89,12 +95,16 @@ class Worklist:
     def _entry(self, found: StudyReport) -> Entry:
         name = found.folder.relative_to(self.root).as_posix()
         key = hashlib.blake2b(found.study.encode(), digest_size=8).hexdigest()
-        stat = (found.folder / REPORT).stat()
-        known, stamp = self._entries.get(key), (stat.st_mtime_ns, stat.st_size)
+        known, stamp = self._entries.get(key), _stamp(found)
         if known is not None and (known.stamp, known.found) == (stamp, found):
             return known
         own = self.root.name if name == "." else name
         return Entry(key, own, found, row_of(found.read()), stamp)
+
+
+def _stamp(found: StudyReport) -> tuple[int, int]:
+    stat = (found.folder / REPORT).stat()
+    return stat.st_mtime_ns, stat.st_size
 
 
 def row_of(report: Mapping[str, Any]) -> dict[str, Any]:

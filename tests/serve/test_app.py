@@ -54,6 +54,7 @@ def test_new_studies_appear_and_failures_are_told(served, reports):
     other["input"]["study_uid"] = "1.2.3"
     (reports / "new").mkdir()
     (reports / "new" / "report.json").write_text(json.dumps(other))
+    shutil.copytree(reports / "new", reports / "new" / ".part-1")  # is being written
     (reports / "summary.csv").write_text("study,status,reason\nMeier_Anna,failed,no slices\n")
     told = ask(served.url, "/api/worklist").json
     assert len(told["studies"]) == 2
