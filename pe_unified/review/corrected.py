@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -141,7 +142,7 @@ def exam_verdict(report: Mapping[str, Any], decisions: Sequence[Decision]) -> st
 
 
 def _as_reported(
-    report: Mapping[str, Any], mask: Any, study: CTStudy, fates: Mapping[int, str]
+    report: Mapping[str, Any], mask: Path, study: CTStudy, fates: Mapping[int, str]
 ) -> list[Lesion]:
     """The accepted lesions, with the pixels of the report's mask."""
     accepted = [number for number, fate in fates.items() if fate == "accepted"]

@@ -1,8 +1,10 @@
 """The images that a report is of: a report holds none, and no path to them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from pe_unified.ct.patients import SeveralStudies
 from pe_unified.ct.study import CTStudy
 from pe_unified.errors import DataError
 from pe_unified.reports.case_list import find_studies
+from pe_unified.reports.fingerprint import fingerprint
 from pe_unified.reports.report import pseudonym
 from pe_unified.review.reports import StudyReport
 
@@ -58,11 +61,12 @@ def candidates(studies: Sequence[Path]) -> list[Path]:
 
 
 def find_source(report: StudyReport, paths: Sequence[Path], key: str | None) -> Source:
-    """The study that a report is of: the same UIDs, or the same name where it has none.
+    """The study that a report is of: the same UIDs; where it has none, the same name or files.
 
     Args:
         report: of which.
-        paths: of :func:`candidates`; those named like the report's folder are tried first.
+        paths: of :func:`candidates`; those named like the report's folder are tried first, then
+            those whose files are as they were.
         key: of the pseudonyms.
 
     Raises:
@@ -75,14 +79,28 @@ def find_source(report: StudyReport, paths: Sequence[Path], key: str | None) -> 
             reason = "its report is pseudonymised, and the key is not given"
             raise DataError(report.folder, reason, "export PE_UNIFIED_KEY as it was then")
         renamed = _Renaming(key)
+    given = content["input"]
     own = {part.name for part in (report.folder, report.folder.parent)}
-    for path in sorted(paths, key=lambda path: path.name not in own):
-        if content["input"]["study_uid"] is None and path.name not in own and len(paths) > 1:
-            continue
-        found = _source_in(path, content["input"], report, renamed)
+    named = [path for path in paths if path.name in own]
+    same = _as_they_were(paths, given["fingerprint"], key if renamed else "")
+    others = paths if given["study_uid"] else ()
+    for path in chain(named, same, others):
+        found = _source_in(path, given, report, renamed)
         if found is not None:
             return found
     raise DataError(report.folder, "no study in --studies has its slices", "name their folder")
+
+
+def _as_they_were(paths: Sequence[Path], files: str, key: str | None) -> Iterator[Path]:
+    """Those whose files have not changed since the report was made."""
+    yield from (path for path in paths if _fingerprint(path, key or "") == files)
+
+
+@lru_cache(maxsize=4096)
+def _fingerprint(path: Path, key: str) -> str:
+    with suppress(OSError, DataError):
+        return fingerprint(path, key)
+    return ""
 
 
 def _source_in(

@@ -326,6 +326,10 @@ def test_a_volume_file_is_found_by_its_name_and_keeps_its_grid(predictor, folder
         reading.say("accept", number)
     reading.say("add", None, reading.draw((5, 40, 44, 8, 12)))
     reading.say("done")
+    place = tmp_path / "ct" / "case.nii.gz"
+    place.rename(tmp_path / "ct" / "renamed.nii.gz")  # with the time that it had
+    assert reading.export("renamed").studies == ["case.nii.gz"]
+    place.with_name("renamed.nii.gz").rename(place)
     assert not reading.export().left_out
     given, stored = (
         np.asarray(nibabel.load(tmp_path / place / "mask.nii.gz").dataobj)
