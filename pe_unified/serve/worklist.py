@@ -84,7 +84,7 @@ class Worklist:
         path = self.root / "summary.csv"
         # Not there after a single study; or another program's table.
         with suppress(OSError, ValueError, KeyError, csv.Error):
-            rows = csv.DictReader(path.read_text("utf-8-sig").splitlines())
+            rows = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
             return [
                 {"name": row["study"], "reason": row["reason"]}
                 for row in rows
