@@ -50,6 +50,7 @@ COMMANDS = {
     "suggest": ("pe_unified.cli.suggest", "which unread studies would teach a model most"),
     "errors": ("pe_unified.cli.errors", "the errors of a model on a test split, as a page"),
     "baseline": ("pe_unified.cli.threshold_baseline", "a plain HU threshold, for comparison"),
+    "serve": ("pe_unified.cli.serve", "read studies in a browser and keep the decisions"),
     "benchmark": ("pe_unified.cli.benchmark", "measure speed beside a reference"),
 }
 
