@@ -10,7 +10,8 @@ from pe_unified.registry import MODELS
 #: Rooms from the ground up: each may import from itself and those before it.
 ROOMS = (
     *("ct", "datasets", "evaluation", "models", "converters", "phantom"),
-    *("inference", "reports", "engine", "recipes", "benchmarks", "review", "cli"),
+    *("inference", "reports", "cards", "engine", "audit", "recipes", "review", "serve"),
+    *("benchmarks", "cli"),
 )
 
 

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -59,8 +60,12 @@ def find_reports(root: Path) -> dict[str, StudyReport]:
     paths = sorted({path for place in _PLACES for path in root.glob(place)})
     found = []
     for path in paths:
-        known = path.stat()
-        found.append(_described(path, root, known.st_mtime_ns, known.st_size))
+        # In a hidden folder lies what is being written; a report that is written anew goes first.
+        if path.parent != root and path.parent.name.startswith("."):
+            continue
+        with suppress(FileNotFoundError):
+            known = path.stat()
+            found.append(_described(path, root, known.st_mtime_ns, known.st_size))
     times = Counter(each.study for each in found)
     for study, number in times.items():
         if number > 1:

@@ -4,7 +4,7 @@ import json
 import re
 from importlib.resources import files
 
-from pe_unified.converters.verify import examine
+from pe_unified.converters.inspection import inspect_set
 
 
 def page(repository):
@@ -42,5 +42,7 @@ def test_the_example_has_no_fault(repository, tmp_path, monkeypatch):
     (example,) = re.findall(r"^```python\n(.*?)^```", page(repository), re.MULTILINE | re.DOTALL)
     monkeypatch.chdir(tmp_path)
     exec(compile(example, "docs/data_format.md", "exec"), {})
-    faults, warnings = examine(tmp_path / "data/by_hand")
-    assert faults == [] and warnings == ["P1: study study of P1: all of its 1 slices are positive"]
+    found = inspect_set(tmp_path / "data/by_hand")
+    assert found.faults == []
+    (warning,) = found.warnings
+    assert warning.text == "P1: study study of P1: all of its 1 slices are positive"
