@@ -31,7 +31,7 @@ $(READY): pyproject.toml setup.py pe_unified/version.py
 	@echo "[setup] uv"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@echo "[setup] torch, the OpenMMLab stack and pe_unified (a few GB on the first run, then from uv's cache)"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[cluster,export,test,lint]'
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[cluster,export,pacs,test,lint]'
 	@# What it loads is compiled and kept, also where the environment keeps nothing else.
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pe_unified doctor
 	@touch $@

@@ -36,6 +36,7 @@ COMMANDS = {
     "export": ("pe_unified.cli.export", "write a model for ONNX Runtime or OpenVINO"),
     "infer": ("pe_unified.cli.infer", "from a CT study to a report"),
     "batch": ("pe_unified.cli.infer_batch", "from a folder of studies to a report of each"),
+    "pacs": ("pe_unified.cli.pacs", "between an archive and the analysis, as a service"),
     "baseline": ("pe_unified.cli.threshold_baseline", "a plain HU threshold, for comparison"),
     "benchmark": ("pe_unified.cli.benchmark", "measure speed beside a reference"),
 }
