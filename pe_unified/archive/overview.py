@@ -1,6 +1,7 @@
 """What the queue tells: counts for metrics, rows for the status page."""
 
-from pe_unified.archive.store import FINAL, STATES, Row, Store
+from pe_unified.archive.database import Row
+from pe_unified.archive.store import FINAL, STATES, Store
 
 
 def counts(store: Store) -> dict[str, int]:

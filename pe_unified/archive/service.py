@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from pe_unified.archive import overview
 from pe_unified.archive.analyst import Analyst, Isolated
 from pe_unified.archive.backoff import Backoff
+from pe_unified.archive.database import Row
 from pe_unified.archive.errors import ArchiveError, in_words
 from pe_unified.archive.loops import Loop
 from pe_unified.archive.metrics import Metrics
@@ -22,15 +23,15 @@ from pe_unified.archive.rules import decide
 from pe_unified.archive.settings import Destination, Poll, Settings
 from pe_unified.archive.spool import Spool
 from pe_unified.archive.status import StatusServer
-from pe_unified.archive.store import Row, Store
+from pe_unified.archive.store import Store
 from pe_unified.archive.web import Poller, store_results
 from pe_unified.archive.work import Answer, Request
 from pe_unified.workers import end_workers
 
 #: Seconds between looks at the queue, and between tidyings.
-_TICK, _TIDY = 0.5, 600.0
+TICK_S, _TIDY_S = 0.5, 600.0
 #: After errors in a loop: an archive that is away is asked again soon, and not too often.
-_PATIENCE = Backoff(first_s=2.0, most_s=120.0)
+PATIENCE = Backoff(first_s=2.0, most_s=120.0)
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Service:
             ) from error
         self.store = Store(settings.database, settings.retry)
         self.metrics = Metrics(self.store, self.spool)
+        self.closed = False
         self.receiver: Receiver | None = None
         self.page: StatusServer | None = None
         self._isolated = run is None
@@ -74,18 +76,18 @@ class Service:
             for _ in range(settings.workers)
         ]
         self.loops = [
-            Loop("decide", self.decide, _TICK, _PATIENCE),
-            Loop("tidy", self.tidy, _TIDY, _PATIENCE),
+            Loop("decide", self.decide, TICK_S, PATIENCE),
+            Loop("tidy", self.tidy, _TIDY_S, PATIENCE),
             *(
-                Loop(f"poll {each.name}", self._look(each), each.every_s, _PATIENCE)
+                Loop(f"poll {each.name}", self._look(each), each.every_s, PATIENCE)
                 for each in settings.poll
             ),
             *(
-                Loop(f"analysis {number}", each.step, _TICK, _PATIENCE)
+                Loop(f"analysis {number}", each.step, TICK_S, PATIENCE)
                 for number, each in enumerate(self.analysts, 1)
             ),
             *(
-                Loop(f"send {each.name}", self._sending(each), _TICK, _PATIENCE)
+                Loop(f"send {each.name}", self._sending(each), TICK_S, PATIENCE)
                 for each in settings.send
             ),
         ]
@@ -130,6 +132,7 @@ class Service:
         self.store.put_back()
         self.store.close()
         self._lock.release()
+        self.closed = True
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Whether it can work, and what each loop says; another machine's absence is told, and is

@@ -49,7 +49,8 @@ class StatusServer:
                 "what listens there, or choose another status.port"
             ) from error
         self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, name="status", daemon=True).start()
+        serve = self._server.serve_forever
+        threading.Thread(target=serve, args=(0.1,), name="status", daemon=True).start()
 
     @property
     def port(self) -> int:

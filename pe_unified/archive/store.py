@@ -7,17 +7,15 @@ carry their UIDs from then on, and a repeated delivery adds no image.
 
 import hashlib
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from json import dumps, loads
 from pathlib import Path
 from typing import Any
 
 from pe_unified.archive.backoff import Backoff
+from pe_unified.archive.database import Database, Row
 
 #: States of a study: images still come; waits for its analysis; is analysed; its results wait to be
 #: sent; all is sent; no rule wants it; it cannot be analysed; its results found no taker.
@@ -27,8 +25,6 @@ STATES = (
 )
 #: Nothing more happens by itself.
 FINAL = ("done", "skipped", "failed", "undelivered")
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class Result:
     sop_uid: str
 
 
-class Store:
+class Store(Database):
     """The queue in one SQLite file, for the threads of one process.
 
     Args:
@@ -60,35 +56,8 @@ class Store:
     def __init__(
         self, path: Path, retry: Backoff | None = None, clock: Callable[[], float] = time.time
     ) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        super().__init__(path, "schema.sql", clock)
         self.retry = retry or Backoff()
-        self.clock = clock
-        self._lock = threading.RLock()
-        self._base = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._base.row_factory = sqlite3.Row
-        # What was answered with success must outlast a power cut, too.
-        self._base.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
-        self._base.executescript(files(__package__).joinpath("schema.sql").read_text("utf-8"))
-
-    def close(self) -> None:
-        with self._lock:
-            self._base.close()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._base.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._base
-            except BaseException:
-                self._base.execute("ROLLBACK")
-                raise
-            self._base.execute("COMMIT")
-
-    def rows(self, query: str, *values: Any) -> list[Row]:
-        """What a query gives; for reading."""
-        with self._lock:
-            return [dict(row) for row in self._base.execute(query, values)]
 
     # What comes in
 
@@ -115,7 +84,7 @@ class Store:
             again: known images make a failed study be tried again.
         """
         now = self.clock()
-        with self._transaction() as base:
+        with self.transaction() as base:
             base.execute(
                 "INSERT OR IGNORE INTO studies (uid, key, source, state, received, changed)"
                 " VALUES (?, ?, ?, 'arriving', ?, ?)",
@@ -179,7 +148,7 @@ class Store:
         It is ``skipped`` without any series. Where the images to analyse are those that its results
         are of, it is as these are, ``done`` as a rule.
         """
-        with self._transaction() as base:
+        with self.transaction() as base:
             base.execute("UPDATE series SET wanted = 0 WHERE study = ?", (study,))
             base.executemany(
                 "UPDATE series SET wanted = 1 WHERE study = ? AND uid = ?",
@@ -207,7 +176,7 @@ class Store:
         """The next study, which is at work from now on."""
         way = {"oldest": "ASC", "newest": "DESC"}[order]
         now = self.clock()
-        with self._transaction() as base:
+        with self.transaction() as base:
             rows = self.rows(
                 "SELECT * FROM studies WHERE state = 'queued' AND not_before <= ?"
                 f" ORDER BY priority DESC, received {way}, uid LIMIT 1",
@@ -242,7 +211,7 @@ class Store:
             seconds: that the analysis took.
         """
         now, uid = self.clock(), study["uid"]
-        with self._transaction() as base:
+        with self.transaction() as base:
             (row,) = self.rows("SELECT changed FROM studies WHERE uid = ?", uid)
             if row["changed"] > study["started"]:
                 base.execute("UPDATE studies SET state = 'arriving' WHERE uid = ?", (uid,))
@@ -260,7 +229,8 @@ class Store:
             )
             base.execute(
                 "UPDATE studies SET state = 'sending', reason = '', done_digest = digest,"
-                " tries = 0, crashes = 0, revision = revision + 1, verdict = ?, seconds = ? WHERE uid = ?",
+                " tries = 0, crashes = 0, revision = revision + 1, verdict = ?, seconds = ?"
+                " WHERE uid = ?",
                 (verdict, seconds, uid),
             )
             return self._finish_if_sent(base, uid)
@@ -282,7 +252,7 @@ class Store:
         ended = study["crashes"] + (crashes > 0)
         over = ended >= crashes if crashes else self.retry.given_up(study["changed"], now)
         state = self._leave(study, "failed" if over else "queued", reason)
-        with self._transaction() as base:
+        with self.transaction() as base:
             base.execute(
                 "UPDATE studies SET tries = ?, crashes = ?, not_before = ? WHERE uid = ?",
                 (tries, ended, now + self.retry.delay_s(tries), study["uid"]),
@@ -292,7 +262,7 @@ class Store:
     def _leave(self, study: Row, state: str, reason: str) -> str:
         """The end of an attempt without results; whatever came meanwhile makes it arrive again."""
         now = self.clock()
-        with self._transaction() as base:
+        with self.transaction() as base:
             (row,) = self.rows("SELECT changed FROM studies WHERE uid = ?", study["uid"])
             if row["changed"] > study["started"]:
                 state, reason = "arriving", ""
@@ -312,18 +282,18 @@ class Store:
         for row in self.rows("SELECT * FROM studies WHERE state = 'running'"):
             reason = "the service ended while it was at this study"
             found.append((row["key"], self.again(row, reason, crashes)))
-            with self._transaction() as base:  # at once, whatever the delay
+            with self.transaction() as base:  # at once, whatever the delay
                 base.execute("UPDATE studies SET not_before = 0 WHERE uid = ?", (row["uid"],))
         return found
 
     def put_back(self) -> None:
         """What is at work is queued as it was: the service ends on purpose."""
-        with self._transaction() as base:
+        with self.transaction() as base:
             base.execute("UPDATE studies SET state = 'queued' WHERE state = 'running'")
 
     def retry_failed(self) -> int:
         """Queue what failed again, and send again what found no taker; how many studies."""
-        with self._transaction() as base:
+        with self.transaction() as base:
             base.execute(
                 "UPDATE results SET state = 'waiting', tries = 0, not_before = 0, made = ?"
                 " WHERE state = 'given up'",
@@ -381,7 +351,7 @@ class Store:
             )
 
     def _settle(self, results: Sequence[Row], change: str, values: tuple) -> None:
-        with self._transaction() as base:
+        with self.transaction() as base:
             for result in results:
                 base.execute(f"UPDATE results SET {change} WHERE id = ?", (*values, result["id"]))
             for study in {result["study"] for result in results}:

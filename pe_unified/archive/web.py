@@ -15,12 +15,13 @@ from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
+from pe_unified.archive.database import Row
 from pe_unified.archive.errors import Unreachable, in_words
 from pe_unified.archive.receiver import IMAGES, take_image
 from pe_unified.archive.rules import facts_of
 from pe_unified.archive.settings import Poll, WebService
 from pe_unified.archive.spool import Spool
-from pe_unified.archive.store import Row, Store
+from pe_unified.archive.store import Store
 
 #: Reasons why an instance was not stored that mean it is there already (PS3.7, Annex C).
 DUPLICATE = 0x0111
