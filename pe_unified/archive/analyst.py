@@ -9,12 +9,12 @@ from typing import Any
 
 from pe_unified.archive.database import Row
 from pe_unified.archive.errors import Unreachable, in_words
+from pe_unified.archive.job import Answer, Request, analyse
 from pe_unified.archive.logs import places
 from pe_unified.archive.settings import Settings
 from pe_unified.archive.spool import Spool
 from pe_unified.archive.store import Store
 from pe_unified.archive.web import fetch
-from pe_unified.archive.work import Answer, Request, analyse
 from pe_unified.workers import WorkerDied, open_executor, usable_cores
 
 _log = logging.getLogger(__name__)

@@ -53,7 +53,9 @@ def _tried(what: str, trial: Callable[[], str]) -> Finding:
 
 
 def _model(settings: Settings) -> str:
-    model = settings.model.predictor().model
+    from pe_unified.inference.predictor import PredictorSettings
+
+    model = PredictorSettings(**settings.model).predictor().model
     tasks = ", ".join(model.tasks)
     if {"seg", "det"}.isdisjoint(model.tasks):
         return f"answers {tasks}; it outlines no lesions, so there will be no SEG"

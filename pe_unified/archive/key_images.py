@@ -114,5 +114,6 @@ def _capture(
     if study.frames and study.frames[index] is not None:
         source.ReferencedFrameNumber = study.frames[index]
     capture.SourceImageSequence = [source]
+    capture.BodyPartExamined = "CHEST"
     capture.BurnedInAnnotation = "NO"  # of the patient's identity there is none
     return capture

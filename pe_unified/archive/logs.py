@@ -29,14 +29,17 @@ class JsonLines(logging.Formatter):
 
 
 def log_to(stream: TextIO = sys.stderr) -> None:
-    """Log what this room does, and nothing of the libraries, which quote what they receive."""
+    """Log what this room does."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
     own = logging.getLogger("pe_unified.archive")
     own.handlers, own.propagate = [handler], False
     own.setLevel(logging.INFO)
+
+
+def hush_libraries() -> None:
+    """Let libraries log nothing: they quote what they receive."""
     for name in ("pynetdicom", "pydicom", "dicomweb_client", "highdicom", "urllib3"):
-        logging.getLogger(name).disabled = True
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 

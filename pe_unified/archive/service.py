@@ -15,6 +15,7 @@ from pe_unified.archive.analyst import Analyst, Isolated
 from pe_unified.archive.backoff import Backoff
 from pe_unified.archive.database import Row
 from pe_unified.archive.errors import ArchiveError, in_words
+from pe_unified.archive.job import Answer, Request
 from pe_unified.archive.loops import Loop
 from pe_unified.archive.metrics import Metrics
 from pe_unified.archive.nodes import TITLE, send_results
@@ -25,7 +26,6 @@ from pe_unified.archive.spool import Spool
 from pe_unified.archive.status import StatusServer
 from pe_unified.archive.store import Store
 from pe_unified.archive.web import Poller, store_results
-from pe_unified.archive.work import Answer, Request
 from pe_unified.workers import end_workers
 
 #: Seconds between looks at the queue, and between tidyings.

@@ -15,13 +15,12 @@ import yaml
 from pe_unified.archive.backoff import Backoff
 from pe_unified.archive.rules import Rule
 from pe_unified.errors import DataError
-from pe_unified.inference.predictor import PredictorSettings
-from pe_unified.reports.analysis import AnalysisOptions
 
 _SCHEMA = json.loads(files(__package__).joinpath("settings.schema.json").read_text("utf-8"))
 _CHECK = fastjsonschema.compile(_SCHEMA, use_default=False)
 _CURE = "compare it with what pe-unified pacs --example prints"
-#: Settings of the model that are files.
+#: Settings of the model that are options of the analysis, and those that are files.
+_OPTIONS = {"every_slice": "every_slice", "lungs": "lungs_from"}
 _FILES = ("checkpoint", "exam_checkpoint", "lung_checkpoint", "volume_checkpoint", "exported")
 
 
@@ -90,7 +89,7 @@ class Destination:
     """Where results go: a DICOM node or a DICOMweb service.
 
     Attributes:
-        objects: of :data:`~pe_unified.archive.work.KINDS`.
+        objects: of :data:`~pe_unified.archive.job.KINDS`.
     """
 
     name: str
@@ -122,6 +121,7 @@ class Settings:
 
     Attributes:
         folder: queue, received images and reports; of one service alone.
+        model, options: see :class:`~pe_unified.archive.job.Request`.
         complete_after_s: a study is complete when nothing new came for so long.
         order: of studies of equal priority, ``oldest`` or ``newest`` first.
         workers: studies at a time.
@@ -131,12 +131,12 @@ class Settings:
     """
 
     folder: Path
-    model: PredictorSettings
+    model: Mapping[str, Any]
     rules: tuple[Rule, ...]
     send: tuple[Destination, ...]
     receive: Receive | None = None
     poll: tuple[Poll, ...] = ()
-    options: AnalysisOptions = field(default_factory=AnalysisOptions)
+    options: Mapping[str, Any] = field(default_factory=dict)
     complete_after_s: float = 60.0
     order: str = "oldest"
     workers: int = 1
@@ -194,10 +194,9 @@ def _settings(found: Mapping[str, Any], base: Path) -> Settings:
     settings = Settings(
         folder=(base / found["folder"]).resolve(),
         model=_model(found["model"], base),
-        options=AnalysisOptions(
-            every_slice=found["model"].get("every_slice", False),
-            lungs_from=found["model"].get("lungs", "auto"),
-        ),
+        options={
+            name: found["model"][own] for own, name in _OPTIONS.items() if own in found["model"]
+        },
         rules=tuple(Rule.of(each) for each in found["rules"]),
         send=tuple(_destination(each, base) for each in found["send"]),
         poll=tuple(
@@ -218,14 +217,14 @@ def _titles(given: str | Sequence[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 
-def _model(found: Mapping[str, Any], base: Path) -> PredictorSettings:
-    values = {k: v for k, v in found.items() if k not in ("every_slice", "lungs")}
+def _model(found: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    values = {name: value for name, value in found.items() if name not in _OPTIONS}
     for name in _FILES:
-        if values.get(name) is not None:
+        if name in values:
             values[name] = str((base / values[name]).resolve())
-    if values.get("exported") is not None:
+    if "exported" in values:
         values["exported"] = Path(values["exported"])
-    return PredictorSettings(**values)
+    return values
 
 
 def _destination(found: Mapping[str, Any], base: Path) -> Destination:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import cv2
 import torch
 from pydicom import dcmread
 
+from pe_unified.archive.job import KEY_IMAGES, Answer, Request
 from pe_unified.archive.key_images import write_key_images
 from pe_unified.archive.store import Result
 from pe_unified.errors import DataError
@@ -18,51 +18,6 @@ from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
 from pe_unified.reports.analysis import AnalysisOptions, analyse_study
 from pe_unified.reports.dicom_objects import FINDINGS, SEGMENTATION
 from pe_unified.reports.files import require_writable
-
-#: Kinds of results.
-KINDS = ("seg", "sr", "key_images")
-#: The folder of pictures in that of the report.
-KEY_IMAGES = "key_images"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to be done.
-
-    Attributes:
-        images: folder of the study.
-        out: folder of the report.
-        study: its UID.
-        key_images: pictures at most; 0 where nobody wants any.
-        threads: of the worker.
-    """
-
-    images: Path
-    out: Path
-    study: str
-    model: PredictorSettings
-    options: AnalysisOptions
-    key_images: int = 0
-    threads: int | None = None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came of it.
-
-    Attributes:
-        results: the objects to send; empty where it failed.
-        reason: why it failed, without any name; empty where it did not.
-        final: another try would fail the same way.
-        verdict: ``positive``, ``negative``, ``not called`` or ``abstained``.
-        seconds: that it took.
-    """
-
-    results: tuple[Result, ...] = ()
-    reason: str = ""
-    final: bool = False
-    verdict: str = ""
-    seconds: float = 0.0
 
 
 def analyse(request: Request) -> Answer:
@@ -74,9 +29,10 @@ def analyse(request: Request) -> Answer:
         require_writable(request.out)
     except DataError:
         return Answer(reason="the folder of reports cannot be written to; make room")
-    options = replace(request.options, study_uid=request.study)
+    options = AnalysisOptions(study_uid=request.study, **request.options)
+    predictor = _predictor(PredictorSettings(**request.model))
     try:
-        report = analyse_study(request.images, request.out, _predictor(request.model), options)
+        report = analyse_study(request.images, request.out, predictor, options)
         if request.key_images:
             write_key_images(request.out / KEY_IMAGES, request.images, report, request.key_images)
     except DataError as error:

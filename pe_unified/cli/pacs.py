@@ -62,9 +62,11 @@ def main() -> int:
         parser.error("CONFIG is missing; --example prints one")
     try:
         from pe_unified.archive.check import check
+        from pe_unified.archive.logs import hush_libraries
         from pe_unified.archive.settings import load_settings
     except ImportError as error:
         raise missing_extra(error) from error
+    hush_libraries()
     warnings.filterwarnings("ignore", module="pydicom")
     settings = load_settings(args.config)
     if args.check:

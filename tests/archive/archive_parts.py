@@ -2,7 +2,6 @@
 
 import socket
 import threading
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from json import dumps
@@ -14,8 +13,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from pynetdicom import AE, StoragePresentationContexts, evt
 
+from pe_unified.archive.job import Answer
 from pe_unified.archive.settings import load_settings
-from pe_unified.archive.work import KEY_IMAGES, Answer, results_in
+from pe_unified.archive.work import results_in
 
 
 class DicomArchive:
@@ -220,7 +220,3 @@ def copied(report):
         return Answer(results_in(request.out), verdict="positive", seconds=1.0)
 
     return run, asked
-
-
-def with_pictures(settings, kinds=("seg", "sr", KEY_IMAGES)):
-    return replace(settings, send=tuple(replace(each, objects=kinds) for each in settings.send))

@@ -195,8 +195,6 @@ def test_nothing_tells_a_patient(
     folder, checkpoint, tmp_path, archive, destinations, serving, until
 ):
     stream = StringIO()
-    loggers = [logging.getLogger(name) for name in ("pynetdicom", "pydicom", "highdicom")]
-    before = [(each.disabled, each.level) for each in loggers]
     log_to(stream)
     try:
         service = serving(settings_of(tmp_path, checkpoint, destinations), analyse)
@@ -220,9 +218,6 @@ def test_nothing_tells_a_patient(
                 assert word not in text
         assert key in told[0]
     finally:
-        for each, (disabled, level) in zip(loggers, before):
-            each.disabled = disabled
-            each.setLevel(level)
         own = logging.getLogger("pe_unified.archive")
         own.handlers, own.propagate = [], True
 

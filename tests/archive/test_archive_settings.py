@@ -19,7 +19,7 @@ def test_the_example_is_read_as_it_says(tmp_path):
     path.write_text(example())
     settings = load_settings(path)
     assert settings.folder == tmp_path / "pacs"
-    assert settings.model.checkpoint == str(tmp_path / "model.pth")
+    assert settings.model["checkpoint"] == str(tmp_path / "model.pth")
     assert [(rule.name, rule.analyse, rule.priority) for rule in settings.rules] == [
         ("scouts", False, 0),
         ("urgent CTPA", True, 10),
