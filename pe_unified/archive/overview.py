@@ -38,9 +38,9 @@ def oldest_waiting(store: Store) -> float | None:
 def recent(store: Store, limit: int = 100) -> list[Row]:
     """Studies, those that changed last first, with the number of their images and results."""
     return store.rows(
-        "SELECT *, (SELECT COUNT(*) FROM images WHERE study = uid) AS images,"
-        " (SELECT COUNT(*) FROM results WHERE study = uid AND state = 'sent') AS sent,"
-        " (SELECT COUNT(*) FROM results WHERE study = uid) AS results FROM studies"
+        "SELECT *, (SELECT COUNT(*) FROM images WHERE study = studies.uid) AS images,"
+        " (SELECT COUNT(*) FROM results WHERE study = studies.uid AND state = 'sent') AS sent,"
+        " (SELECT COUNT(*) FROM results WHERE study = studies.uid) AS results FROM studies"
         " ORDER BY MAX(changed, COALESCE(finished, 0), COALESCE(started, 0)) DESC LIMIT ?",
         limit,
     )

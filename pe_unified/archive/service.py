@@ -216,11 +216,10 @@ class Service:
             self.store.sent(taken)
             self.metrics.sendings.labels(destination.name, "sent").inc(len(taken))
             _log.info("results sent", extra={**about, "number": len(taken)})
-        for each in refused:
-            self.store.not_sent([each], failed[each["sop_uid"]])
         if refused:
-            self.metrics.sendings.labels(destination.name, "failed").inc(len(refused))
             reason = failed[refused[0]["sop_uid"]]
+            self.store.not_sent(refused, reason)
+            self.metrics.sendings.labels(destination.name, "failed").inc(len(refused))
             about["reason"] = reason
             tries = refused[0]["tries"] + 1
             _log.warning(

@@ -338,17 +338,18 @@ class Store(Database):
         self._settle(results, "state = 'sent', reason = ''", ())
 
     def not_sent(self, results: Sequence[Row], reason: str) -> None:
-        """Note that results were not taken; they are tried again later, or given up."""
-        now = self.clock()
-        for result in results:
-            tries = result["tries"] + 1
-            over = self.retry.given_up(result["made"], now)
-            values = ("given up" if over else "waiting", reason, tries)
-            self._settle(
-                [result],
-                "state = ?, reason = ?, tries = ?, not_before = ?",
-                (*values, now + self.retry.delay_s(tries)),
-            )
+        """Note that results of one study were not taken; they are tried again later, together, or
+        given up."""
+        now, tries = self.clock(), 1 + max(result["tries"] for result in results)
+        over = self.retry.given_up(min(result["made"] for result in results), now)
+        self._settle(
+            results,
+            "state = ?, reason = ?, tries = ?, not_before = ?",
+            (
+                *("given up" if over else "waiting", reason, tries),
+                now + self.retry.delay_s(tries),
+            ),
+        )
 
     def _settle(self, results: Sequence[Row], change: str, values: tuple) -> None:
         with self.transaction() as base:

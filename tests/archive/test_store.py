@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pe_unified.archive.backoff import Backoff
-from pe_unified.archive.overview import counts, finished_before, oldest_waiting
+from pe_unified.archive.overview import counts, finished_before, oldest_waiting, recent
 from pe_unified.archive.store import Result, Store
 
 ALL = {"archive": ("seg", "sr")}
@@ -60,6 +60,8 @@ def test_the_way_of_a_study(store, clock):
     assert store.analysed(study, results(), ALL, "positive", 1.0) == "sending"
     waiting = store.due("archive")
     assert [row["kind"] for row in waiting] == ["seg", "sr"]
+    (shown,) = recent(store)
+    assert (shown["images"], shown["sent"], shown["results"]) == (1, 0, 2)
     store.sent(waiting[:1])
     assert store.state_of("1.2") == "sending"
     store.sent(waiting[1:])
@@ -205,10 +207,11 @@ def test_once_whatever_happens(tmp_path_factory, events, seed):
             for row in store.due("archive"):
                 archive.append(row["sop_uid"])
             # Killed, or the answer lost, between sending and noting it: sent again.
+            due = store.due("archive")
             if event == "send":
-                store.sent(store.due("archive"))
-            else:
-                store.not_sent(store.due("archive"), "away")
+                store.sent(due)
+            elif due:
+                store.not_sent(due, "away")
 
     for event in events:
         step(event)
