@@ -36,11 +36,14 @@ def oldest_waiting(store: Store) -> float | None:
 
 
 def recent(store: Store, limit: int = 100) -> list[Row]:
-    """Studies, those that changed last first, with the number of their images and results."""
+    """Studies, those that changed last first, with the number of their images and results, and with
+    what keeps results from being sent (``obstacle``)."""
     return store.rows(
         "SELECT *, (SELECT COUNT(*) FROM images WHERE study = studies.uid) AS images,"
         " (SELECT COUNT(*) FROM results WHERE study = studies.uid AND state = 'sent') AS sent,"
-        " (SELECT COUNT(*) FROM results WHERE study = studies.uid) AS results FROM studies"
+        " (SELECT COUNT(*) FROM results WHERE study = studies.uid) AS results,"
+        " (SELECT reason FROM results WHERE study = studies.uid AND state = 'waiting'"
+        " ORDER BY tries DESC LIMIT 1) AS obstacle FROM studies"
         " ORDER BY MAX(changed, COALESCE(finished, 0), COALESCE(started, 0)) DESC LIMIT ?",
         limit,
     )
