@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from pe_unified.archive.database import Row
-from pe_unified.archive.errors import Unreachable, in_words
+from pe_unified.archive.errors import TryLater, in_words
 from pe_unified.archive.job import Answer, Request, analyse
 from pe_unified.archive.logs import places
 from pe_unified.archive.settings import Settings
@@ -88,7 +88,7 @@ class Analyst:
                 return True
             _log.info("analysis begins", extra=about)
             answer = self.run(self._request(study))
-        except Unreachable as error:
+        except TryLater as error:
             state = self.store.again(study, in_words(error))
             _log.warning("study put back", extra={**about, "reason": str(error), "state": state})
             return True
@@ -100,6 +100,8 @@ class Analyst:
         return True
 
     def _fetch(self, study: Row) -> int:
+        if self.settings.poll and self.spool.free_gb() < self.settings.keep.least_free_gb:
+            raise TryLater("no room on the disk for its images; make room")
         polls = sorted(self.settings.poll, key=lambda poll: poll.name != study["source"])
         return fetch(polls, self.spool, self.store, study)
 

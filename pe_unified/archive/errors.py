@@ -10,8 +10,8 @@ class ArchiveError(UserError, RuntimeError):
     """An archive, a port or a setting that does not work; says what to do."""
 
 
-class Unreachable(ArchiveError):
-    """Another machine does not answer, or refuses; worth another try later."""
+class TryLater(ArchiveError):
+    """Another machine does not answer or refuses, or the disk is full: no study's fault."""
 
 
 def missing_extra(error: ImportError) -> ArchiveError:

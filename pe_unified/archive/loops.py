@@ -40,7 +40,8 @@ class Loop:
         self._stop.set()
 
     def join(self, seconds: float) -> None:
-        self._thread.join(seconds)
+        if self._thread.ident is not None:  # it may never have begun
+            self._thread.join(seconds)
 
     @property
     def alive(self) -> bool:

@@ -15,7 +15,7 @@ from pydicom.uid import (
 from pynetdicom import AE
 from pynetdicom.association import Association
 
-from pe_unified.archive.errors import Unreachable
+from pe_unified.archive.errors import TryLater
 from pe_unified.archive.receiver import VERIFICATION
 from pe_unified.archive.settings import DicomNode
 from pe_unified.archive.web import DUPLICATE
@@ -39,7 +39,7 @@ def associated(
     """An association for as long as the context lasts.
 
     Raises:
-        Unreachable: the node does not answer, or refuses.
+        TryLater: the node does not answer, or refuses.
     """
     entity = AE(ae_title=title)
     for each in classes:
@@ -51,8 +51,8 @@ def associated(
     if not found.is_established:
         if found.is_rejected:
             cure = f"let it know {title}, and check its AE title {node.ae_title}"
-            raise Unreachable(f"{where} rejects the association; {cure}")
-        raise Unreachable(f"{where} cannot be reached; check host, port and firewall")
+            raise TryLater(f"{where} rejects the association; {cure}")
+        raise TryLater(f"{where} cannot be reached; check host, port and firewall")
     try:
         yield found
     finally:
@@ -64,7 +64,7 @@ def echo(node: DicomNode, kinds: Sequence[str], title: str = TITLE) -> list[str]
     """Kinds of results that a node that answers C-ECHO does not take.
 
     Raises:
-        Unreachable: it does not answer.
+        TryLater: it does not answer.
     """
     classes = [CLASSES[kind] for kind in kinds]
     with associated(node, [VERIFICATION, *classes], title) as association:
@@ -72,7 +72,7 @@ def echo(node: DicomNode, kinds: Sequence[str], title: str = TITLE) -> list[str]
         if VERIFICATION in accepted:
             answer = association.send_c_echo()
             if "Status" not in answer:
-                raise Unreachable(f"{node.ae_title} does not answer C-ECHO")
+                raise TryLater(f"{node.ae_title} does not answer C-ECHO")
     return [kind for kind in kinds if CLASSES[kind] not in accepted]
 
 
@@ -80,7 +80,7 @@ def send_results(node: DicomNode, paths: Sequence[Path], title: str = TITLE) -> 
     """Send results by C-STORE; of those that were not taken, the reason by UID.
 
     Raises:
-        Unreachable: the node does not answer.
+        TryLater: the node does not answer.
     """
     objects = [dcmread(path) for path in paths]
     failed: dict[str, str] = {}

@@ -165,7 +165,8 @@ class Service:
         return bool(complete)
 
     def tidy(self) -> bool:
-        """Remove files of studies that are long finished; the queue keeps what was done."""
+        """Remove files of studies that are long finished, then the UIDs of their images; the queue
+        keeps what was done."""
         keep, now = self.settings.keep, self.store.clock()
         for days, folder_of in (
             (keep.images_days, self.spool.images),
@@ -175,6 +176,7 @@ class Service:
                 folder = folder_of(key)
                 if folder.exists():
                     self.spool.drop(folder)
+        self.store.forget_images(now - 86400 * keep.reports_days)
         return False
 
     def _look(self, poll: Poll) -> Callable[[], bool]:

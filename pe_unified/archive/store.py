@@ -311,6 +311,17 @@ class Store(Database):
                 ).rowcount
             )
 
+    def forget_images(self, moment: float) -> None:
+        """Drop the UIDs of the images of studies that were finished by then; a whole second
+        delivery is still known by its digest."""
+        marks = ", ".join("?" * len(FINAL))
+        with self.transaction() as base:
+            base.execute(
+                "DELETE FROM images WHERE study IN (SELECT uid FROM studies WHERE state IN"
+                f" ({marks}) AND finished < ? AND changed < ?)",
+                (*FINAL, moment, moment),
+            )
+
     # What goes out
 
     def keep_destinations(self, names: Sequence[str]) -> None:

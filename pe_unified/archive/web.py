@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
 from pe_unified.archive.database import Row
-from pe_unified.archive.errors import Unreachable, in_words
+from pe_unified.archive.errors import TryLater, in_words
 from pe_unified.archive.receiver import IMAGES, take_image
 from pe_unified.archive.rules import facts_of
 from pe_unified.archive.settings import Poll, WebService
@@ -47,18 +47,18 @@ def client_of(web: WebService) -> DICOMwebClient:
 
 @contextmanager
 def reaching(web: WebService) -> Iterator[None]:
-    """Turn what requests raises into :class:`Unreachable`, which quotes no UID."""
+    """Turn what requests raises into :class:`TryLater`, which quotes no UID."""
     try:
         yield
     except requests.HTTPError as error:
         status = "?" if error.response is None else error.response.status_code
         cure = "check user and password" if status in (401, 403) else "see its log"
-        raise Unreachable(f"{web.url} answers with status {status}; {cure}") from error
+        raise TryLater(f"{web.url} answers with status {status}; {cure}") from error
     except requests.Timeout as error:
-        raise Unreachable(f"{web.url} does not answer in {web.timeout_s:g} s") from error
+        raise TryLater(f"{web.url} does not answer in {web.timeout_s:g} s") from error
     except requests.RequestException as error:
         kind = type(error).__name__
-        raise Unreachable(f"{web.url} cannot be reached ({kind}); check url and network") from error
+        raise TryLater(f"{web.url} cannot be reached ({kind}); check url and network") from error
 
 
 class Poller:
@@ -79,7 +79,7 @@ class Poller:
         """Ask once; how many studies have new images.
 
         Raises:
-            Unreachable: the archive does not answer.
+            TryLater: the archive does not answer.
         """
         client, new = client_of(self.poll.web), 0
         with reaching(self.poll.web):
@@ -149,7 +149,7 @@ def fetch(polls: Sequence[Poll], spool: Spool, store: Store, study: Row) -> int:
         study: a row of the queue.
 
     Raises:
-        Unreachable: an archive does not answer.
+        TryLater: an archive does not answer.
     """
     for poll in polls:
         missing = _missing(spool, store, study)
@@ -178,7 +178,7 @@ def store_results(web: WebService, paths: Sequence[Path]) -> dict[str, str]:
     """Send results by STOW; of those that were not stored, the reason by UID.
 
     Raises:
-        Unreachable: none was.
+        TryLater: none was.
     """
     with reaching(web):
         answer = client_of(web).store_instances([dcmread(path) for path in paths])

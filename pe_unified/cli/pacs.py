@@ -113,9 +113,10 @@ def _serve(settings: "Settings") -> int:
     log_to(sys.stderr)
     service = Service(settings)
     ended = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
     try:
         service.start()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: ended.set())
         print(f"{RESEARCH_LINE}.", flush=True)
         ended.wait()
     finally:

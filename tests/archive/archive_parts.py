@@ -171,13 +171,15 @@ def settings_of(folder, checkpoint, send, **changes):
 
 
 def send(paths, port, title="PE_UNIFIED", calling="SCANNER"):
-    """C-STORE of files or data sets; their statuses."""
+    """C-STORE of files or data sets; their statuses, None where the association is rejected."""
     entity = AE(ae_title=calling)
     objects = [dcmread(each) if isinstance(each, Path) else each for each in paths]
     for each in {found.SOPClassUID for found in objects}:
         entity.add_requested_context(each)
     handlers = [(evt.EVT_CONN_OPEN, _at_once)]
     association = entity.associate("127.0.0.1", port, ae_title=title, evt_handlers=handlers)
+    if association.is_rejected:
+        return None
     assert association.is_established
     statuses = [association.send_c_store(each).Status for each in objects]
     association.release()

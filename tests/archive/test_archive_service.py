@@ -121,6 +121,15 @@ def test_a_study_without_uids_is_refused(folder, checkpoint, tmp_path, destinati
     assert states(service) == {}
 
 
+def test_strangers_are_rejected(folder, checkpoint, tmp_path, destinations, serving):
+    receive = {"port": 0, "host": "127.0.0.1", "allow": ["SCANNER"]}
+    service = serving(settings_of(tmp_path, checkpoint, destinations, receive=receive), analyse)
+    first = as_study(folder, "1.2.3")[:1]
+    assert send(first, service.receiver.port, calling="SCANNER") == [0]
+    for names in ({"calling": "STRANGER"}, {"calling": "SCANNER", "title": "OTHER"}):
+        assert send(first, service.receiver.port, **names) is None
+
+
 def test_a_full_disk_refuses_images_and_is_told(
     folder, checkpoint, tmp_path, destinations, serving
 ):

@@ -1,5 +1,6 @@
 """``pe-unified pacs`` as an engineer calls it."""
 
+import logging
 import signal
 import sys
 import urllib.request
@@ -105,6 +106,18 @@ def test_mistakes_are_one_line(pe_unified_pacs, config):
     changed(config, sned=[])
     done = pe_unified_pacs(config)
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "sned" in done.stderr
+
+
+def test_a_port_that_is_taken_is_one_line(pe_unified_pacs, config, archive, capsys):
+    changed(config, receive={"port": archive.port, "host": "127.0.0.1"})
+    try:
+        done = pe_unified_pacs(config)
+    finally:
+        own = logging.getLogger("pe_unified.archive")
+        own.handlers, own.propagate = [], True
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and "choose another receive.port" in last
+    assert "Traceback" not in done.stderr
 
 
 def test_sigterm_ends_it_in_peace(config, tmp_path):

@@ -82,6 +82,17 @@ def test_a_second_delivery_is_not_done_again_and_new_images_are(store):
     assert [row["sop_uid"] for row in store.due("archive")] == ["2.1", "2.2"]
 
 
+def test_a_delivery_long_after_is_known_by_its_whole(store, clock):
+    queue(store, images=("a", "b"))
+    store.analysed(store.take(), results(), ALL, "negative", 1.0)
+    store.sent(store.due("archive"))
+    store.forget_images(clock.now - 100)
+    assert not add(store, images=("a",))
+    store.forget_images(clock.now + 100)
+    assert add(store, images=("a", "b"))
+    assert store.decide("1.2", ["s"], "r", 0) == "done"
+
+
 def test_images_that_come_during_the_analysis_make_it_void(store):
     queue(store)
     study = store.take()
