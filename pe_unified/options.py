@@ -1,4 +1,5 @@
-"""What command lines offer to choose from; light, so that ``--help`` answers at once."""
+"""What command lines offer to choose from, and names of files; light, so that ``--help`` answers
+at once."""
 
 import argparse
 
@@ -16,6 +17,8 @@ TAR = (".tar", ".tar.gz", ".tgz")
 STUDY_FILES = (*NIFTI, *NRRD, *META_IMAGE, ".zip", *TAR)
 #: The same in words.
 STUDY_ENDINGS = f"{', '.join(STUDY_FILES[:-1])} or {STUDY_FILES[-1]}"
+#: A report as data, written last of its files: where it is, the rest is whole.
+REPORT = "report.json"
 
 
 def positive(text: str) -> int:

@@ -192,12 +192,18 @@ COLUMNS |= {
     "lung/auc": "lung AUC",
     "lung_box/mAP_50": "lung mAP_50",
     "lung_box/embolus_share": "emboli in crop",
+    "findings/f1": "lesion F1",
+    "findings/sensitivity_at_1": "lesions at 1 FP",
+    "findings/sensitivity_at_2": "lesions at 2 FP",
     "findings/mean_sensitivity": "lesion FROC",
     "findings_plain/mean_sensitivity": "lesion FROC, unfused",
 }
 METRIC_NAMES |= {
     "lung_box/mAP_50": "mAP of lung boxes at IoU 0.5",
     "lung_box/embolus_share": "Share of emboli in the crop",
+    "findings/f1": "F1 of lesions",
+    "findings/sensitivity_at_1": "Lesions found at 1 false positive per scan",
+    "findings/sensitivity_at_2": "Lesions found at 2 false positives per scan",
     "findings/mean_sensitivity": "Mean sensitivity over lesion FROC",
     "findings_plain/mean_sensitivity": "Mean sensitivity over lesion FROC, unfused",
 }

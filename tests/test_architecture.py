@@ -10,7 +10,17 @@ from pe_unified.registry import MODELS
 #: Rooms from the ground up: each may import from itself and those before it.
 ROOMS = (
     *("ct", "datasets", "evaluation", "models", "converters", "phantom"),
-    *("inference", "reports", "archive", "engine", "recipes", "benchmarks", "cli"),
+    *(
+        "inference",
+        "reports",
+        "archive",
+        "engine",
+        "recipes",
+        "review",
+        "serve",
+        "benchmarks",
+        "cli",
+    ),
 )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from mmengine.registry import init_default_scope
+from torch import nn
 
 from pe_unified import registry
 from pe_unified.engine import load_config
@@ -43,7 +44,7 @@ CONFIGS = sorted(
     if path != IMBALANCE
 )
 #: Those with all steps and their controls.
-WHOLE = [path for path in STEPS if path.stem not in ("steps", "cascade")]
+WHOLE = [path for path in STEPS if path.stem not in ("steps", "cascade", "unets")]
 #: What the cascade has beyond the core.
 CASCADE = ROOT / "cascade"
 #: All that a user runs.
@@ -52,6 +53,13 @@ RUN = sorted(path for path in ROOT.rglob("*.py") if "_base_" not in path.parts)
 OWN_REGISTRIES = [
     value for value in vars(registry).values() if isinstance(value, registry.Registry)
 ]
+
+
+@pytest.fixture(autouse=True)
+def without_weights(monkeypatch):
+    """To draw weights that nobody looks at would take most of the time."""
+    for name in ("uniform_", "normal_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_"):
+        monkeypatch.setattr(nn.init, name, lambda tensor, *_, **__: tensor)
 
 
 def types_in(node: Any):

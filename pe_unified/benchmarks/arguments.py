@@ -139,6 +139,16 @@ def _seg(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--amp", action="store_true", help="bfloat16 autocast on both sides")
 
 
+def _serve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--study", type=Path, help="a DICOM folder; painted if not given")
+    parser.add_argument("--slices", type=positive, default=600, help="of the painted study")
+    parser.add_argument("--studies", type=positive, default=500, help="in the worklist")
+    parser.add_argument(
+        "--input-size", type=positive, default=64, help="of the model that writes the report"
+    )
+    parser.add_argument("--repeats", type=positive, default=3, help="median reported")
+
+
 #: By the kind of benchmark.
 ADD_ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "convert": _convert,
@@ -149,4 +159,5 @@ ADD_ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "exam": _exam,
     "evaluate": _evaluate,
     "seg": _seg,
+    "serve": _serve,
 }

@@ -36,8 +36,12 @@ COMMANDS = {
     "export": ("pe_unified.cli.export", "write a model for ONNX Runtime or OpenVINO"),
     "infer": ("pe_unified.cli.infer", "from a CT study to a report"),
     "batch": ("pe_unified.cli.infer_batch", "from a folder of studies to a report of each"),
+    "review export": ("pe_unified.cli.review_export", "readers' decisions as SEG, SR and a set"),
+    "suggest": ("pe_unified.cli.suggest", "which unread studies would teach a model most"),
+    "errors": ("pe_unified.cli.errors", "the errors of a model on a test split, as a page"),
     "pacs": ("pe_unified.cli.pacs", "between an archive and the analysis, as a service"),
     "baseline": ("pe_unified.cli.threshold_baseline", "a plain HU threshold, for comparison"),
+    "serve": ("pe_unified.cli.serve", "read studies in a browser and keep the decisions"),
     "benchmark": ("pe_unified.cli.benchmark", "measure speed beside a reference"),
 }
 
@@ -68,10 +72,11 @@ def main() -> NoReturn:
             sys.argv = [f"pe-unified {name}", *words[count:]]
             run(COMMANDS[name][0])
     asked = {"-h", "--help"}
-    if set(words) - asked and (words[0] != "convert" or set(words[1:]) - asked):
+    groups = {name.split()[0] for name in COMMANDS if " " in name}
+    if set(words) - asked and (words[0] not in groups or set(words[1:]) - asked):
         import difflib
 
-        typed = " ".join(words[: 2 if words[0] == "convert" else 1])
+        typed = " ".join(words[: 2 if words[0] in groups else 1])
         near = difflib.get_close_matches(typed, COMMANDS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         print(f"pe-unified: there is no command '{typed}'{hint}\n", file=sys.stderr)

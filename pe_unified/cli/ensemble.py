@@ -52,6 +52,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--marks", help="marks of a model in 3D on the validation studies, .csv: id,x,y,z,prob"
     )
     parser.add_argument(
+        "--volume-checkpoint", metavar="FILE", help="a model in 3D, in place of its marks"
+    )
+    parser.add_argument(
         "--lungs", metavar="FILE", help="a detector of lungs, to whose boxes studies are cropped"
     )
     add_trust(parser)
@@ -100,4 +103,5 @@ def _wanted(args: argparse.Namespace) -> "EnsembleList":
         fuse=args.fuse or found.fuse,
         marks=args.marks or found.marks,
         lungs=args.lungs or found.lungs,
+        volumes=args.volume_checkpoint or found.volumes,
     )

@@ -9,6 +9,7 @@ and overrides are merged is carried to all its places, and no other value may st
 import ast
 import copy
 import difflib
+import itertools
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -58,21 +59,35 @@ Config._get_cfg_path = staticmethod(_path_of_base)
 
 
 def read_python_config(path: str | Path) -> Config:
-    """A config or a recipe as mmengine reads it.
+    """A config or a recipe as mmengine reads it; parsed once for as long as no file changes.
 
     Raises:
         ConfigError: the file is no valid Python, or fails when it is run; says why.
     """
     try:
-        cfg = Config.fromfile(path)
+        return copy.deepcopy(_parsed(str(path), _versions(Path(path))))
     except (OSError, UserError):
         raise
     except Exception as error:  # a config is code, which may raise anything
         said = one_line(f"{type(error).__name__}: {error}")
         raise ConfigError(f"{path} cannot be read as a config: {said}") from error
+
+
+@lru_cache(maxsize=256)
+def _parsed(path: str, versions: tuple[tuple[str, int], ...]) -> Config:
+    cfg = Config.fromfile(path)
     # Written as mmengine indents it: yapf would take a quarter of the time of a short run.
     object.__setattr__(cfg, "_format_python_code", False)
     return cfg
+
+
+def _versions(path: Path) -> tuple[tuple[str, int], ...]:
+    """A config and all that it inherits from, and when each was changed, ns."""
+    if not path.exists():
+        return ()
+    modified = path.stat().st_mtime_ns
+    inherited = (_versions(parent) for parent in _bases_of(str(path), modified))
+    return (str(path.resolve()), modified), *itertools.chain(*inherited)
 
 
 def load_config(
@@ -296,18 +311,12 @@ def refuse_near(path: Path, names: Iterable[str], known: Iterable[str]) -> None:
             raise ConfigError(f"{path}: '{name}' means nothing; did you mean '{near[0]}'?")
 
 
-def _family(path: str) -> tuple[Config, ...]:
+def _family(path: str) -> list[Config]:
     """The config and all that it inherits from, each by itself."""
-    return _read_family(path, Path(path).stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _read_family(path: str, modified: int) -> tuple[Config, ...]:
-    """The family of a file as it was ``modified``, ns; read once."""
-    found = [read_python_config(path)]
+    found = [_parsed(path, _versions(Path(path)))]
     for parent in _parents(Path(path)):
         found += _family(str(parent))
-    return tuple(found)
+    return found
 
 
 def stated_in(path: Path, name: str) -> Path:
@@ -322,8 +331,14 @@ def stated_in(path: Path, name: str) -> Path:
 
 def _parents(path: Path) -> list[Path]:
     """The files that a config inherits from."""
-    bases = Config._get_base_files(str(path))
-    return [Path(Config._get_cfg_path(base, str(path))[0]) for base in bases]
+    return list(_bases_of(str(path), path.stat().st_mtime_ns))
+
+
+@lru_cache(maxsize=1024)
+def _bases_of(path: str, modified: int) -> tuple[Path, ...]:
+    """Of a file as it was ``modified``, ns."""
+    bases = Config._get_base_files(path)
+    return tuple(Path(Config._get_cfg_path(base, path)[0]) for base in bases)
 
 
 def _assigns(path: Path, name: str) -> bool:

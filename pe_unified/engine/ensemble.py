@@ -22,11 +22,13 @@ from pe_unified.engine.config import ConfigError, read_python_config
 from pe_unified.engine.publish import for_others
 from pe_unified.engine.slice_answers import measure_slices
 from pe_unified.engine.study_choices import choose_on_exams, numbers_of
-from pe_unified.inference.exam_readings import Marks
+from pe_unified.inference.converted import exams_of_split
+from pe_unified.inference.exam_readings import Marks, mark_exams
 from pe_unified.inference.lesion_marks import read_marks
 from pe_unified.inference.model import ensemble_of, thresholds_of
 from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.inference.stored_model import digest_of, read_model
+from pe_unified.inference.volumes import load_volume_model
 from pe_unified.models.lung_detector import LungDetector
 from pe_unified.models.slice_model import PEUnified
 from pe_unified.options import ENSEMBLE_RULES
@@ -62,6 +64,7 @@ class EnsembleList:
         fuse: fit how lesions get their score, on validation lesions.
         marks: file of marks of a model in 3D on the validation studies, which the fit may use.
         lungs: checkpoint of a detector of lungs, to whose boxes studies are cropped.
+        volumes: checkpoint of a model of volumes, whose marks the fit may use, in place of a file.
     """
 
     members: Sequence[MemberEntry]
@@ -69,6 +72,7 @@ class EnsembleList:
     fuse: bool = False
     marks: str = ""
     lungs: str = ""
+    volumes: str = ""
 
 
 def entry_of(word: str) -> MemberEntry:
@@ -95,7 +99,7 @@ def read_list(path: Path) -> EnsembleList:
     placed = [
         dataclasses.replace(each, checkpoint=str(path.parent / each.checkpoint)) for each in entries
     ]
-    others = {name: getattr(found, name) for name in ("marks", "lungs")}
+    others = {name: getattr(found, name) for name in ("marks", "lungs", "volumes")}
     others = {name: str(path.parent / file) for name, file in others.items() if file}
     return replace(found, members=placed, **others)
 
@@ -130,6 +134,8 @@ def make_ensemble(
     if wanted.lungs:
         lungs = _embedded(MemberEntry(wanted.lungs, "the detector of lungs"), LungDetector, trust)
     marks: Marks = read_marks(Path(wanted.marks)) if wanted.marks else {}
+    if wanted.volumes:
+        marks = marks_on(wanted.volumes, validation, trust)
     meta: dict[str, Any] = {
         "pe_unified": __version__,
         "rule": wanted.rule,
@@ -150,6 +156,11 @@ def make_ensemble(
     meta["fusion"] = chosen.fusion and chosen.fusion.as_dict()
     save_atomically(stored, out)
     return meta["validated"]
+
+
+def marks_on(checkpoint: str, dataset: Mapping[str, Any], trust: bool = False) -> Marks:
+    """Marks of a model of volumes on the studies of a split."""
+    return mark_exams(load_volume_model(checkpoint, trust), exams_of_split(dataset))
 
 
 def _require_usable(wanted: EnsembleList) -> None:

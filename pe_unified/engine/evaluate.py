@@ -42,6 +42,16 @@ class Evaluation:
     notice: str = ""
 
 
+def merged(one: Evaluation, other: Evaluation) -> Evaluation:
+    """What two evaluations of one model measured; the notice is that of the first."""
+    return Evaluation(
+        one.metrics | other.metrics,
+        one.thresholds | other.thresholds,
+        one.tables | other.tables,
+        one.notice,
+    )
+
+
 def evaluate_checkpoint(
     cfg: Config,
     checkpoint: str | Path,

@@ -9,11 +9,10 @@ from mmengine.logging import print_log
 
 from pe_unified.evaluation.lesion_fusion import LesionFusion
 from pe_unified.evaluation.verdict import choose_exam_thresholds
-from pe_unified.inference.converted import whole_exams
-from pe_unified.inference.exam_readings import Marks, fuse_lesions, read_exams
+from pe_unified.inference.converted import exams_of_split
+from pe_unified.inference.exam_readings import Marks, fuse_lesions, lesion_table, read_exams
 from pe_unified.inference.model import Model
 from pe_unified.inference.predictor import StudyPredictor
-from pe_unified.registry import DATASETS
 
 
 @dataclass(frozen=True)
@@ -21,8 +20,9 @@ class StudyChoices:
     """What the exams fix.
 
     Fields:
-        thresholds: ``exam/stretch_threshold``, ``exam/lesion_threshold``; fewer where the split
-            cannot choose them. ``exam/threshold`` is that of a metric, which scores exams
+        thresholds: ``exam/stretch_threshold``, ``exam/lesion_threshold``, and
+            ``findings/threshold``, from which on lesions have their highest F1; fewer where the
+            split cannot choose them. ``exam/threshold`` is that of a metric, which scores exams
             otherwise.
         fusion: gives lesions their score; None where it was not asked for, or could not be fitted.
     """
@@ -42,12 +42,11 @@ def choose_on_exams(
         fuse: fit how lesions get their score, first.
         marks: of a model in 3D, by study.
     """
-    settings = {**dataset, "needs": (), "every": 1, "pipeline": []}
-    exams = whole_exams(DATASETS.build(settings))
+    exams = exams_of_split(dataset)
     both = len({exam.positive for exam in exams}) == 2
     if not both:
         _warn("threshold for exams", "whole studies of both classes are not in the split")
-        if not (fuse and exams):
+        if not (model.looks_for_lesions and exams):
             return StudyChoices({})
     print_log(f"reading {len(exams)} validation studies as for a report", logger="current")
     readings = read_exams(StudyPredictor(model), exams, "reading validation studies", marks)
@@ -56,16 +55,19 @@ def choose_on_exams(
         fusion, readings = fuse_lesions(readings)
         if fusion is None:
             _warn("fusion of lesions", "too few lesions of which the truth is known")
+    table = lesion_table(readings)
+    cut = None if table is None else table.best_f1_threshold()
+    found = {} if cut is None else {"findings/threshold": cut}
     if not both:
-        return StudyChoices({}, fusion)
+        return StudyChoices(found, fusion)
     labels = [exam.positive for exam in exams]
     chosen = choose_exam_thresholds(labels, [reading.verdict() for reading in readings])
     if chosen is None:
         _warn("threshold for exams", "on the validation split, no rule is better than chance")
-        return StudyChoices({}, fusion)
-    found = {"exam/stretch_threshold": chosen.stretch, "exam/lesion_threshold": chosen.lesion}
-    known = {key: value for key, value in found.items() if value is not None}
-    return StudyChoices(known, fusion)
+        return StudyChoices(found, fusion)
+    of_exams = {"exam/stretch_threshold": chosen.stretch, "exam/lesion_threshold": chosen.lesion}
+    found |= {key: value for key, value in of_exams.items() if value is not None}
+    return StudyChoices(found, fusion)
 
 
 def numbers_of(metrics: Mapping[str, Any]) -> dict[str, float]:

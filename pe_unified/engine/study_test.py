@@ -10,17 +10,16 @@ from scipy.special import expit
 
 from pe_unified.checkpoints import load_checkpoint_safely
 from pe_unified.engine.ensemble import require_unseen
-from pe_unified.engine.evaluate import Evaluation
+from pe_unified.engine.evaluate import Evaluation, merged
 from pe_unified.engine.slice_answers import measure_slices
 from pe_unified.evaluation.intervals import estimate
 from pe_unified.evaluation.lesion_fusion import ANSWERS
 from pe_unified.evaluation.metrics import RESAMPLES
-from pe_unified.inference.converted import whole_exams
+from pe_unified.inference.converted import exams_of_split
 from pe_unified.inference.exam_readings import ExamReading, Marks, lesion_table, read_exams
 from pe_unified.inference.model import load_model
 from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.inference.stored_model import is_ensemble
-from pe_unified.registry import DATASETS
 from pe_unified.tasks import TASKS
 
 #: Prefixes of what is measured of findings, the lesions that reports list: by their own scores, and
@@ -39,8 +38,10 @@ def evaluate_studies(
 ) -> Evaluation:
     """Metrics of slices, and FROC of lesions as reports would list them.
 
-    ``findings/sensitivity_at_<rate>`` and ``findings/mean_sensitivity`` are of the lesions' scores;
-    ``findings_plain/...`` of the highest of their answers, which is the same without a fusion.
+    ``findings/sensitivity_at_<rate>`` and ``findings/mean_sensitivity`` are of the lesions' scores,
+    ``findings/f1``, ``precision`` and ``recall`` of the lesions from a score on that validation
+    fixed; ``findings_plain/...`` are of the highest of their answers, which is the same without a
+    fusion.
 
     Args:
         checkpoint: of a single model or of an ensemble, with thresholds from validation.
@@ -63,20 +64,39 @@ def evaluate_studies(
     found = measure_slices(predictor, dataset, "test slices", chosen, resamples=resamples)
     if not model.looks_for_lesions:
         return found
-    settings = {**dataset, "needs": (), "every": 1, "pipeline": []}
-    exams = whole_exams(DATASETS.build(settings))
+    threshold = stored["meta"].get("validated", {}).get("findings/threshold")
+    lesions = measure_lesions(predictor, dataset, threshold, marks, resamples)
+    return merged(found, lesions)
+
+
+def measure_lesions(
+    predictor: StudyPredictor,
+    dataset: Mapping[str, Any],
+    threshold: float | None = None,
+    marks: Marks | None = None,
+    resamples: int = RESAMPLES,
+) -> Evaluation:
+    """Metrics ``findings/...`` and ``findings_plain/...`` alone, see :func:`evaluate_studies`.
+
+    Args:
+        threshold: from which score on a lesion counts for ``findings/f1``; None leaves it out.
+    """
+    exams = exams_of_split(dataset)
     readings = read_exams(predictor, exams, "reading test studies", marks)
-    metrics, tables = dict(found.metrics), dict(found.tables)
+    thresholds = {} if threshold is None else {"findings/threshold": threshold}
+    found = Evaluation({}, thresholds, {})
     scored = (readings, [_plain(each) for each in readings])
-    for prefix, own_readings in zip(LESION_TABLES, scored, strict=True):
+    cuts = (threshold, None)
+    for prefix, own_readings, cut in zip(LESION_TABLES, scored, cuts, strict=True):
         table = lesion_table(own_readings)
         if table is None:
             continue
-        tables[prefix] = table
-        for name, each in estimate(table.statistic(), table.units, resamples).items():
-            metrics[f"{prefix}/{name}"] = each.value
-            metrics[f"{prefix}/{name}_ci"] = [each.low, each.high]
-    return Evaluation(metrics, found.thresholds, tables, found.notice)
+        found.tables[prefix] = table
+        statistic = table.statistic(threshold=cut)
+        for name, each in estimate(statistic, table.units, resamples).items():
+            found.metrics[f"{prefix}/{name}"] = each.value
+            found.metrics[f"{prefix}/{name}_ci"] = [each.low, each.high]
+    return found
 
 
 def _plain(reading: ExamReading) -> ExamReading:

@@ -7,7 +7,7 @@ per scan (data and rules: doi 10.21227/9bw7-6823).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -126,11 +126,15 @@ class LesionTable(Table):
             scans=np.bincount(scan_patient, minlength=len(patients)).astype(np.int64),
         )
 
-    def statistic(self, rates: Sequence[float] = FALSE_POSITIVE_RATES) -> Statistic:
+    def statistic(
+        self, rates: Sequence[float] = FALSE_POSITIVE_RATES, threshold: float | None = None
+    ) -> Statistic:
         """``sensitivity_at_<rate>`` at most that many false positives per scan, and their mean.
 
-        ``mean_sensitivity`` sums the curve up in one number. Undefined without an embolus.
+        ``mean_sensitivity`` sums the curve up in one number. Undefined without an embolus. With a
+        threshold also :meth:`totals` of the marks from there on.
         """
+        totals = None if threshold is None else self.above(threshold).totals()
         order = np.argsort(-self.false_confidence, kind="stable")
         false_patient, confidence = self.false_patient[order], self.false_confidence[order]
 
@@ -146,9 +150,32 @@ class LesionTable(Table):
             emboli = weights @ np.bincount(self.embolus_patient, minlength=len(self.patients))
             sensitivity = ratio(found, emboli[:, None])
             named = {f"sensitivity_at_{rate:g}": sensitivity[:, i] for i, rate in enumerate(rates)}
-            return {**named, "mean_sensitivity": sensitivity.mean(axis=1)}
+            found_at = {} if totals is None else totals(weights)
+            return {**named, "mean_sensitivity": sensitivity.mean(axis=1), **found_at}
 
         return statistic
+
+    def above(self, threshold: float) -> "LesionTable":
+        """Of marks alone whose confidence is ``threshold`` or more."""
+        kept = self.false_confidence >= threshold
+        return replace(
+            self,
+            best=np.where(self.best >= threshold, self.best, -np.inf),
+            false_patient=self.false_patient[kept],
+            false_confidence=self.false_confidence[kept],
+        )
+
+    def best_f1_threshold(self) -> float | None:
+        """The confidence from which on marks have the highest F1; None where none finds anything.
+
+        The lower of equal ones.
+        """
+        cuts = np.unique(self.best[np.isfinite(self.best)])
+        if not len(cuts):
+            return None
+        found = (self.best >= cuts[:, None]).sum(axis=1)
+        false = (self.false_confidence >= cuts[:, None]).sum(axis=1)
+        return float(cuts[np.argmax(2 * found / (found + false + len(self.best)))])
 
     def totals(self) -> Statistic:
         """Of all marks, whatever their confidence.

@@ -1,7 +1,7 @@
 """Studies of a converted set as a report takes them, and where their emboli are."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from pe_unified.datasets import PESliceDataset
 from pe_unified.inference.joining import Part, belong, join_parts
 from pe_unified.inference.lesions import Lesion
 from pe_unified.inference.predictor import SlicePrediction
+from pe_unified.registry import DATASETS
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,13 +88,25 @@ def whole_exams(dataset: PESliceDataset) -> list[WholeExam]:
     return exams
 
 
+def exams_of_split(dataset: Mapping[str, Any]) -> list[WholeExam]:
+    """:func:`whole_exams` of a split, whatever slices and labels its config asks for."""
+    settings = {**dataset, "needs": (), "every": 1, "pipeline": []}
+    return whole_exams(DATASETS.build(settings))
+
+
+#: Share of a lesion's mask that lies in emboli where it finds one. One mask over everything, as of
+#: a network that has hardly learned, touches every embolus.
+TRUE_SHARE = 0.1
+
+
 def touching(
     lesions: Sequence[Lesion], emboli: Sequence[Sequence[Part]], shape: tuple[int, int]
 ) -> np.ndarray:
-    """bool (lesions, emboli): whether a lesion touches an embolus.
+    """bool (lesions, emboli): whether a lesion finds an embolus, which is to touch it.
 
     As parts of one lesion do on one slice: masks by a pixel, a box by holding enough of the mask,
-    boxes by their overlap; a lesion that is marks alone, by their discs.
+    boxes by their overlap; a lesion that is marks alone, by their discs. A mask of which less than
+    :data:`TRUE_SHARE` lies in emboli finds none.
 
     Args:
         lesions: of a study.
@@ -101,7 +114,11 @@ def touching(
         shape: (rows, cols) of a slice.
     """
     found = np.zeros((len(lesions), len(emboli)), dtype=bool)
+    truth = [part for embolus in emboli for part in embolus]
+    by_masks = not any(part.is_box for part in truth)
     for row, lesion in enumerate(lesions):
+        if by_masks and lesion.pixels and _share_within(lesion, truth) < TRUE_SHARE:
+            continue
         own = _parts_of(lesion, shape[1])
         for column, embolus in enumerate(emboli):
             found[row, column] = any(
@@ -110,6 +127,16 @@ def touching(
                 for other in embolus
             )
     return found
+
+
+def _share_within(lesion: Lesion, parts: Sequence[Part]) -> float:
+    """Of the lesion's mask, what lies in the masks of these parts."""
+    inside = sum(
+        len(np.intersect1d(part.pixels, lesion.pixels[part.index]))
+        for part in parts
+        if part.index in lesion.pixels
+    )
+    return inside / sum(map(len, lesion.pixels.values()))
 
 
 def _parts_of(lesion: Lesion, cols: int) -> list[Part]:

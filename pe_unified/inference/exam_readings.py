@@ -1,10 +1,12 @@
 """What a model says of whole exams of a converted set, kept small, beside the truth."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pe_unified.errors import DataError
 from pe_unified.evaluation.froc import LesionTable
 from pe_unified.evaluation.intervals import FloatArray
 from pe_unified.evaluation.lesion_fusion import (
@@ -20,6 +22,7 @@ from pe_unified.inference.lesions import find_lesions
 from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey
+from pe_unified.inference.volumes import VolumeModel, predict_study
 from pe_unified.progress import track
 
 Marks = Mapping[str, Sequence[LesionMark]]
@@ -98,6 +101,15 @@ def read_exams(
             )
         )
     return readings
+
+
+def mark_exams(model: VolumeModel, exams: Sequence[WholeExam]) -> Marks:
+    """Marks of a model in 3D on exams, by study; none on those that are no volume with lungs."""
+    marks = {}
+    for exam in track(exams, "marking studies in 3D"):
+        with suppress(DataError):
+            marks[exam.study.study_uid] = predict_study(model, exam.study).lesion_marks()
+    return marks
 
 
 def fuse_lesions(

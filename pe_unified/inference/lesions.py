@@ -134,6 +134,22 @@ def find_lesions(
     return [replace(lesion, number=number) for number, lesion in enumerate(kept, start=1)]
 
 
+def describe_drawn(parts: Sequence[Part], reader: SliceReader, survey: Survey) -> Lesion:
+    """One lesion of what somebody drew, also where its parts do not touch.
+
+    Args:
+        parts: on single slices, at least one.
+        reader: gives the Hounsfield units under the masks.
+        survey: gives side and lungs.
+    """
+    none = (np.empty(0, np.int32), np.empty(0, np.float32))
+    no_boxes = (np.empty((0, 4), np.float32), np.empty(0, np.float32))
+    unseen = {
+        part.index: SlicePrediction(part.index, None, True, *none, *no_boxes) for part in parts
+    }
+    return _describe(parts, reader, survey, unseen)
+
+
 def judge_study(
     predictions: Sequence[SlicePrediction],
     lesions: Sequence[Lesion],

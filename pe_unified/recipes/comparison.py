@@ -52,18 +52,18 @@ class Run:
         path = self.folder / step / f"{task}.npz"
         return TABLES[task].load(path) if path.is_file() else None
 
-    def threshold(self, step: str, task: str) -> float:
-        """The operating threshold that validation fixed."""
+    def threshold(self, step: str, task: str) -> float | None:
+        """The operating threshold that validation fixed; None where it fixed none."""
         stored = json.loads((self.folder / step / "metrics.json").read_text(encoding="utf-8"))
-        return stored["thresholds"][f"{task}/threshold"]
+        return stored["thresholds"].get(f"{task}/threshold")
 
     def statistic(self, step: str, task: str) -> tuple[Table, Statistic]:
         """The test table of a step, and its metrics as a function of patient weights."""
         table = self.table(step, task)
         if table is None:
             raise FileNotFoundError(f"{self.folder / step} holds no {task} results to compare")
-        if isinstance(table, LesionTable):  # at every threshold
-            return table, table.statistic()
+        if isinstance(table, LesionTable):
+            return table, table.statistic(threshold=self.threshold(step, task))
         return table, table.statistic(self.threshold(step, task))
 
 

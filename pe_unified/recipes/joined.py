@@ -1,13 +1,16 @@
-"""A step that joins earlier ones to an ensemble, in place of training."""
+"""A step that joins earlier ones to an ensemble, and the lesions of a step by itself."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
-from pe_unified.engine.ensemble import EnsembleList, MemberEntry, make_ensemble
+from pe_unified.engine.ensemble import EnsembleList, MemberEntry, make_ensemble, marks_on
 from pe_unified.engine.evaluate import Evaluation
-from pe_unified.engine.study_test import evaluate_studies
+from pe_unified.engine.study_test import evaluate_studies, measure_lesions
+from pe_unified.inference.model import load_model
+from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.recipes.recipe import EnsembleStep
 
 #: The file in the step's folder, which ``pe-unified infer`` takes.
@@ -28,12 +31,36 @@ def join_steps(
     entries = [
         MemberEntry(checkpoints[name], name, weight) for name, weight in wanted.weights.items()
     ]
-    lungs = checkpoints[wanted.lungs] if wanted.lungs else ""
-    made_of = EnsembleList(entries, wanted.rule, wanted.fuse, lungs=lungs)
-    val, test = (cfg[f"{split}_dataloader"].dataset.to_dict() for split in ("val", "test"))
-    trust = cfg.get("trust_checkpoint", False)
-    make_ensemble(made_of, val, folder / ENSEMBLE, trust, cfg.step)
-    evaluation = evaluate_studies(folder / ENSEMBLE, test, trust)
+    lungs, volumes = (checkpoints.get(name, "") for name in (wanted.lungs, wanted.volumes))
+    made_of = EnsembleList(entries, wanted.rule, wanted.fuse, lungs=lungs, volumes=volumes)
+    _, test, trust = _join(made_of, cfg, folder)
+    marks = marks_on(volumes, test, trust) if volumes else None
+    evaluation = evaluate_studies(folder / ENSEMBLE, test, trust, marks)
     for prefix, table in evaluation.tables.items():
         table.save(folder / f"{prefix}.npz")
     return evaluation
+
+
+def measure_step(name: str, checkpoint: str, cfg: Config, folder: Path) -> Evaluation:
+    """The lesions that reports by the model of a step would list, on the test split.
+
+    Args:
+        name: of the step.
+        checkpoint: that it trained.
+        cfg: of the step; gives the data.
+        folder: gets the model with its thresholds, as an ensemble of one.
+    """
+    alone = EnsembleList([MemberEntry(checkpoint, name)])
+    validated, test, trust = _join(alone, cfg, folder)
+    predictor = StudyPredictor(load_model(folder / ENSEMBLE, trust))
+    return measure_lesions(predictor, test, validated.get("findings/threshold"))
+
+
+def _join(
+    made_of: EnsembleList, cfg: Config, folder: Path
+) -> tuple[dict[str, Any], dict[str, Any], bool]:
+    """Write the file; its thresholds, the test split, and whether pickled code is trusted."""
+    val, test = (cfg[f"{split}_dataloader"].dataset.to_dict() for split in ("val", "test"))
+    trust = cfg.get("trust_checkpoint", False)
+    validated = make_ensemble(made_of, val, folder / ENSEMBLE, trust, cfg.step)
+    return validated, test, trust

@@ -32,9 +32,9 @@ def require_weights(step: Step, configs: Mapping[str, Config], begun: bool) -> N
 
 
 def require_members(step: Step, configs: Mapping[str, Config]) -> None:
-    """An ensemble joins models of slices, and crops to what a detector of lungs finds."""
+    """An ensemble joins models of slices, a detector of lungs and a model of volumes."""
     for what, source in step.ensemble.steps.items() if step.ensemble else ():
-        wanted = "LungDetector" if what == "lungs" else "PEUnified"
+        wanted = {"lungs": "LungDetector", "volumes": "PEVolume"}.get(what, "PEUnified")
         found = kind_of(configs[source].model)
         if found != wanted:
             raise ConfigError(
@@ -54,11 +54,11 @@ def require_test(step: Step, cfg: Config) -> None:
 
 
 def require_comparison(
-    comparison: Comparison, configs: Mapping[str, Config], ensembles: Collection[str] = ()
+    comparison: Comparison, configs: Mapping[str, Config], by_lesions: Collection[str] = ()
 ) -> None:
     """What the end compares is a metric that both steps have.
 
-    ``ensembles``: names of steps that are, of which lesions are measured, too.
+    ``by_lesions``: names of steps of which lesions are measured, too.
     """
     metric, *arms = comparison
     if metric not in METRIC_NAMES:
@@ -67,7 +67,7 @@ def require_comparison(
     task = metric.split("/")[0]
     for arm in arms:
         kinds = [METRICS.get(each["type"]) for each in listed_metrics(configs[arm], "test")]
-        if task in LESION_TABLES and arm in ensembles:
+        if task in LESION_TABLES and arm in by_lesions:
             continue
         if task not in {getattr(kind, "default_prefix", None) for kind in kinds}:
             raise ConfigError(

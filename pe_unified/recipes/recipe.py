@@ -31,6 +31,7 @@ class Step:
         lung_scores: an earlier step whose features, one score of lung per slice, choose the slices.
         ensemble: what an ensemble is made of, in place of training; None of other steps. Its config
             gives the data.
+        lesions: whether its test is of lesions, too, as reports list them; that of an ensemble is.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Step:
     features: str = ""
     lung_scores: str = ""
     ensemble: "EnsembleStep | None" = None
+    lesions: bool = False
 
     @property
     def parents(self) -> tuple[str, ...]:
@@ -64,12 +66,14 @@ class EnsembleStep:
         members: steps and the weights of their answers; or steps alone, of equal weight.
         rule, fuse: as in :class:`~pe_unified.engine.ensemble.EnsembleList`.
         lungs: an earlier step that trains a detector of lungs; empty for the usual crop.
+        volumes: an earlier step that trains a model of volumes, whose marks join the lesions.
     """
 
     members: Mapping[str, float] | Sequence[str]
     rule: str = "mean"
     fuse: bool = False
     lungs: str = ""
+    volumes: str = ""
 
     @property
     def weights(self) -> dict[str, float]:
@@ -82,7 +86,8 @@ class EnsembleStep:
     def steps(self) -> dict[str, str]:
         """The steps that it is made of, by what they are to it."""
         found = {f"member {name}": name for name in self.weights}
-        return {**found, "lungs": self.lungs} if self.lungs else found
+        others = {"lungs": self.lungs, "volumes": self.volumes}
+        return found | {what: name for what, name in others.items() if name}
 
 
 class Comparison(NamedTuple):
@@ -142,7 +147,8 @@ class StepEntry:
         config: relative to the folder of the file that lists the steps; ``{backbone}`` in it is the
             recipe's ``backbone``.
         like: in place of ``config``, an earlier step, of which this one has config and settings.
-        name, reuse, settings, as_long_as, extract, features, lung_scores: as in :class:`Step`.
+        name, reuse, settings, as_long_as, extract, features, lung_scores, lesions: as in
+            :class:`Step`.
         ensemble: fields of an :class:`EnsembleStep`.
     """
 
@@ -156,6 +162,7 @@ class StepEntry:
     features: str = ""
     lung_scores: str = ""
     ensemble: Mapping[str, Any] | None = None
+    lesions: bool = False
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -217,6 +224,7 @@ def load_recipe(path: str | Path) -> Recipe:
             features=entry.features,
             lung_scores=entry.lung_scores,
             ensemble=own,
+            lesions=entry.lesions,
         )
     for name in single:
         _require_step(path, "step_settings", name, steps)

@@ -15,7 +15,7 @@ from mmengine.dist import barrier, is_main_process
 
 from pe_unified.checkpoints import checkpoints_of, newest_checkpoint
 from pe_unified.engine.config import ConfigError, absent_head, annotation_files, load_config
-from pe_unified.engine.evaluate import evaluate_checkpoint, write_json, write_metrics
+from pe_unified.engine.evaluate import evaluate_checkpoint, merged, write_json, write_metrics
 from pe_unified.engine.extract import extract
 from pe_unified.engine.knobs import apply_knobs, changed_knobs
 from pe_unified.engine.launchers import join_processes
@@ -26,7 +26,7 @@ from pe_unified.jobs import Job, Report, run_jobs
 from pe_unified.progress import phase
 from pe_unified.recipes.budget import Budget, budget_of, seed_of_draws, stretched, with_totals
 from pe_unified.recipes.comparison import Run
-from pe_unified.recipes.joined import ENSEMBLE, join_steps
+from pe_unified.recipes.joined import ENSEMBLE, join_steps, measure_step
 from pe_unified.recipes.preflight import (
     require_comparison,
     require_members,
@@ -159,9 +159,9 @@ def _steps_of(recipe: Recipe, prefix: str, common: Mapping[str, Any]) -> list["S
             **own,
         )
         runs.append(run)
-    ensembles = [step.name for step in recipe.steps if step.ensemble]
+    by_lesions = [step.name for step in recipe.steps if step.ensemble or step.lesions]
     for comparison in recipe.comparisons:
-        require_comparison(comparison, configs, ensembles)
+        require_comparison(comparison, configs, by_lesions)
     if idle:
         raise ConfigError(f"override '{min(idle)}': no step of the recipe has that head")
     return runs
@@ -248,6 +248,9 @@ class StepRun:
         keeper = KeepViewsHook()
         evaluation = evaluate_checkpoint(cfg, checkpoint, hooks=[keeper])
         if is_main_process():
+            if self.step.lesions:
+                lesions = measure_step(self.step.name, checkpoint, cfg, result.parent)
+                evaluation = merged(evaluation, lesions)
             for prefix, table in evaluation.tables.items():
                 table.save(result.parent / f"{prefix}.npz")
             who = f"Step {self.step.name}, seed {cfg.randomness.seed}. "
@@ -261,6 +264,7 @@ class StepRun:
                 "iterations": runner.iter,
                 "batch_size": cfg.train_dataloader.batch_size,
                 "seconds": round(runner.seconds, 1),
+                "parameters": sum(each.numel() for each in runner.network.parameters()),
                 "metrics": evaluation.metrics,
             }
             write_metrics(result, evaluation, fingerprint=self.fingerprint, record=record)

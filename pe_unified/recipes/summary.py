@@ -26,6 +26,8 @@ from pe_unified.recipes.comparison import (
 from pe_unified.recipes.recipe import REUSE_ARMS, Recipe
 from pe_unified.tasks import COLUMNS
 
+#: Columns that a terminal shows.
+_IN_TERMINAL = 5
 _IN_ALL = (
     " In all: iterations of the step and of all that it takes weights from, in batches of its own "
     "size."
@@ -140,7 +142,7 @@ def _markdown(summary: Mapping[str, Any], seeds: int, note: str) -> str:
     of_seeds = f"; means over {seeds} seeds" if seeds > 1 else ""
     columns = _columns(records)
     counts, of_reuse = _counts(summary), _is_of_reuse(summary)
-    header = ["step", "reused", *columns.values(), *counts.values(), "seconds"]
+    header = ["step", "reused", *columns.values(), "parameters", *counts.values(), "seconds"]
     lines = [
         f"# Recipe {summary['recipe']}",
         "",
@@ -156,6 +158,8 @@ def _markdown(summary: Mapping[str, Any], seeds: int, note: str) -> str:
     for record in records:
         cells = [record["name"], _reused(record)]
         cells += [_with_interval(record["metrics"], key) for key in columns]
+        size = record.get("parameters")
+        cells += ["" if size is None else f"{size / 1e6:.2f} M"]
         cells += [*(str(record[key]) for key in counts), f"{record['seconds']:.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
     if comparisons:
@@ -228,12 +232,19 @@ def headline(metrics: Mapping[str, Any]) -> str:
 
 
 def summary_table(summary: Mapping[str, Any]) -> RichTable:
-    """The summary as a table for the terminal, the arms that reuse weights in bold."""
+    """The summary as a table for the terminal, the arms that reuse weights in bold.
+
+    Where it would be too wide to read, each kind of answer has its first column alone.
+    """
     told = ["bold: starts from the weights of earlier steps", *summary["warnings"]]
+    columns = _columns(summary["steps"])
+    if len(columns) > _IN_TERMINAL:
+        firsts = {key.split("/")[0]: key for key in reversed(columns)}
+        columns = {key: name for key, name in columns.items() if key in firsts.values()}
+        told.append("more columns in summary.md")
     title = f"{summary['recipe']}: test patients"
     table = RichTable(title=title, caption="\n".join(told))
     table.add_column("step", no_wrap=True)
-    columns = _columns(summary["steps"])
     for name in columns.values():
         table.add_column(name, justify="right")
     counts = _counts(summary)

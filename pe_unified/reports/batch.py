@@ -25,12 +25,13 @@ from pe_unified.ct.patients import SeveralStudies
 from pe_unified.errors import DataError, one_line, shown
 from pe_unified.inference.lung_sources import lung_source
 from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
+from pe_unified.options import REPORT
 from pe_unified.paths import require_apart
 from pe_unified.progress import track
 from pe_unified.reports.analysis import AnalysisOptions, analyse_study
 from pe_unified.reports.batch_table import row_of_failure, row_of_report, write_summary
 from pe_unified.reports.case_list import find_studies, skipped_files
-from pe_unified.reports.files import LUNGS, REPORT, remove_partial, remove_report, require_writable
+from pe_unified.reports.files import LUNGS, remove_partial, remove_report, require_writable
 from pe_unified.reports.report import SCHEMA_VERSION
 from pe_unified.version import __version__
 from pe_unified.workers import Task, as_they_end, open_executor

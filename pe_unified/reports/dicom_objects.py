@@ -21,7 +21,7 @@ from pe_unified.ct.study import CTStudy
 from pe_unified.inference.lesions import Lesion
 from pe_unified.memory import sparse_zeros
 from pe_unified.reports.frame_references import refer_to_frames, stand_in
-from pe_unified.reports.structured_report import MAKER, structured_report
+from pe_unified.reports.structured_report import MAKER, Correction, structured_report
 from pe_unified.version import __version__
 
 #: The files written here.
@@ -40,6 +40,7 @@ _HANDED_ON = (
 _READ = ("SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID")
 #: Segments of one SEG at most; a table of more lesions is noise.
 MOST_SEGMENTS = 200
+_BY_HAND = hd.seg.SegmentAlgorithmTypeValues.MANUAL
 
 #: Gives the pseudonym that stands for a UID or a PatientID.
 Renamed = Callable[[str], str]
@@ -51,6 +52,7 @@ def write_dicom(
     study: CTStudy,
     lesions: Sequence[Lesion],
     renamed: Renamed | None = None,
+    correction: Correction | None = None,
 ) -> None:
     """Write ``findings.sr.dcm``, and ``mask.seg.dcm`` where a lesion has a mask.
 
@@ -60,6 +62,7 @@ def write_dicom(
         study: a DICOM series.
         lesions: the findings among those of the report, with their pixels.
         renamed: of a study that is pseudonymised; patient and study stay as they are without.
+        correction: whose findings these are; None for the model's.
     """
     kept = list(lesions[:MOST_SEGMENTS])
     masked = [lesion for lesion in kept if lesion.pixels]
@@ -72,8 +75,8 @@ def write_dicom(
         for index in indices
     }
     frames = stand_in(study, sources)
-    segmentation = _segmentation(study, masked, sources) if masked else None
-    structured = structured_report(report, kept, segmentation, sources)
+    segmentation = _segmentation(study, masked, sources, correction) if masked else None
+    structured = structured_report(report, kept, segmentation, sources, correction)
     if segmentation is not None:
         refer_to_frames(segmentation, frames)
         segmentation.save_as(folder / SEGMENTATION)
@@ -167,7 +170,10 @@ def _source(
 
 
 def _segmentation(
-    study: CTStudy, lesions: Sequence[Lesion], sources: Mapping[int, Dataset]
+    study: CTStudy,
+    lesions: Sequence[Lesion],
+    sources: Mapping[int, Dataset],
+    correction: Correction | None,
 ) -> hd.seg.Segmentation:
     """One segment per lesion, numbered in their order; frames only where there is a lesion."""
     indices = sorted({index for lesion in lesions for index in lesion.pixels})
@@ -184,8 +190,8 @@ def _segmentation(
             segment_label=f"Lesion {lesion.number}",
             segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
             segmented_property_type=codes.SCT.Embolus,
-            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-            algorithm_identification=algorithm,
+            algorithm_type=(kind := _algorithm_type(lesion, correction)),
+            algorithm_identification=None if kind == _BY_HAND else algorithm,
             tracking_uid=hd.UID(),
             tracking_id=f"lesion {lesion.number}",
             anatomic_regions=[codes.SCT.PulmonaryArtery],
@@ -204,6 +210,17 @@ def _segmentation(
         series_description="pe_unified: emboli (research)",
         **_equipment(),
     )
+
+
+def _algorithm_type(
+    lesion: Lesion, correction: Correction | None
+) -> hd.seg.SegmentAlgorithmTypeValues:
+    """Who drew a lesion: the model, a reader over the model's answer, or a reader alone."""
+    if correction is not None and lesion.number in correction.added:
+        return _BY_HAND
+    if correction is not None and lesion.number in correction.redrawn:
+        return hd.seg.SegmentAlgorithmTypeValues.SEMIAUTOMATIC
+    return hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC
 
 
 def _equipment() -> dict[str, Any]:

@@ -17,10 +17,12 @@ from pe_unified.errors import DataError
 from pe_unified.files import write_text
 from pe_unified.inference.lesions import Lesion
 from pe_unified.inference.reading import SliceReader
+from pe_unified.options import REPORT
 from pe_unified.reports.dicom_objects import FINDINGS, MOST_SEGMENTS, SEGMENTATION, write_dicom
 from pe_unified.reports.mask_file import write_mask
 from pe_unified.reports.page import write_page
 from pe_unified.reports.report import is_listed
+from pe_unified.reports.structured_report import Correction
 
 _COLUMNS = (
     *("index", "sop_uid", "frame", "z_mm", "probability", "examined", "called", "embolus_pixels"),
@@ -28,8 +30,6 @@ _COLUMNS = (
 )
 #: Begins the names of folders that are being written, which takes less than this.
 _PARTIAL, _ABANDONED_S = ".part-", 3600.0
-#: Written last: where it is, the rest is whole.
-REPORT = "report.json"
 #: Written where it is asked for.
 LUNGS = "lungs.nii.gz"
 #: Written by models that outline lesions.
@@ -118,7 +118,9 @@ def write_files(
     listed = [lesion for lesion in lesions if lesion.listed]
     write_slices(folder / SLICES, report)
     if study.sop_uids:
-        report["input"]["notes"] += _write_dicom(folder, report, study, listed, renamed)
+        report["input"]["notes"] += write_dicom_where_possible(
+            folder, report, study, listed, renamed
+        )
     if "seg" in report["model"]["tasks"]:
         write_mask(folder / MASK, study, {lesion.number: lesion.pixels for lesion in listed})
     else:
@@ -126,21 +128,27 @@ def write_files(
     write_page(folder / PAGE, report, reader, lesions)
 
 
-def _write_dicom(
+def write_dicom_where_possible(
     folder: Path,
     report: Mapping[str, Any],
     study: CTStudy,
     lesions: Sequence[Lesion],
     renamed: Callable[[str], str] | None,
+    correction: Correction | None = None,
 ) -> list[str]:
-    """SEG and SR where the headers allow them; notes on what is missing."""
+    """SEG and SR where the headers allow them; notes on what is missing.
+
+    Args:
+        folder, report, study, lesions, renamed, correction: as
+            :func:`~pe_unified.reports.dicom_objects.write_dicom` takes them.
+    """
     missing = _what_is_missing(study)
     if missing:
         return [f"no SEG and no SR: {missing}"]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they quote the patient's name
-            write_dicom(folder, report, study, lesions, renamed)
+            write_dicom(folder, report, study, lesions, renamed, correction)
     except OSError:
         raise
     except Exception as error:  # whatever a header holds, it must not cost the report

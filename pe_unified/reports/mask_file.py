@@ -9,6 +9,7 @@ import numpy as np
 
 from pe_unified.ct.grids import Turn
 from pe_unified.ct.study import CTStudy, FileGrid
+from pe_unified.errors import DataError
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import Survey
 
@@ -40,6 +41,23 @@ def write_mask(path: Path, study: CTStudy, pixels: Mapping[int, Mapping[int, np.
         return plane
 
     _write(path, study, grid, plane_of)
+
+
+def read_mask(path: Path, study: CTStudy) -> np.ndarray:
+    """What :func:`write_mask` wrote of a study: uint8 (slices, rows, cols).
+
+    Raises:
+        DataError: it cannot be read, or is not of this study.
+    """
+    grid = _grid_of(study)
+    try:
+        array = np.asarray(nibabel.Nifti1Image.from_filename(path).dataobj)
+    except Exception as error:  # a damaged file fails in many ways
+        raise DataError(path, "no readable mask", "analyse the study again", error) from error
+    if array.shape != grid.shape:
+        reason = f"{array.shape} voxels, the study {grid.shape}"
+        raise DataError(path, reason, "analyse the study again")
+    return grid.turn.apply(array)
 
 
 def write_lungs(path: Path, reader: SliceReader, survey: Survey) -> None:

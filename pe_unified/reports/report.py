@@ -46,6 +46,7 @@ def build_report(
         answer: of the predictor's exam model, where it has one.
     """
     model = predictor.model
+    members = [member.name for member in model.members]
     return {
         "schema": "pe_unified.report",
         "schema_version": SCHEMA_VERSION,
@@ -75,7 +76,7 @@ def build_report(
         if predictor.exam_model is None or answer is None
         else exam_model_block(predictor.exam_model, answer, verdict.positive),
         "measurements": dict(measurements),
-        "lesions": [_lesion(lesion, study, model) for lesion in lesions],
+        "lesions": [lesion_entry(lesion, study, members) for lesion in lesions],
         "slices": _slices(study, predictions, lesions, verdict),
     }
 
@@ -188,10 +189,15 @@ def _exam(verdict: Verdict, predictions: Sequence[SlicePrediction], model: Model
     }
 
 
-def _lesion(lesion: Lesion, study: CTStudy, model: Model) -> dict[str, Any]:
+def lesion_entry(lesion: Lesion, study: CTStudy, members: Sequence[str] = ()) -> dict[str, Any]:
+    """What a report holds of a lesion.
+
+    Args:
+        members: names of the networks of an ensemble.
+    """
     found_by = None
     if lesion.found_by is not None:
-        found_by = [model.members[number].name for number in lesion.found_by]
+        found_by = [members[number] for number in lesion.found_by]
     return {
         "number": lesion.number,
         "called": lesion.called,

@@ -1,6 +1,8 @@
 """The findings as a DICOM structured report (SR, TID 1500)."""
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -34,11 +36,35 @@ _LABELS = {
 }
 
 
+@dataclass(frozen=True)
+class Correction:
+    """What a reader made of the findings of a model.
+
+    Attributes:
+        reader: who.
+        verdict: on the exam, one of ``"positive"``, ``"negative"``, ``"indeterminate"``.
+        words: what was decided, in one line.
+        redrawn, added: numbers of lesions that the reader drew.
+    """
+
+    reader: str
+    verdict: str
+    words: str
+    redrawn: frozenset[int] = frozenset()
+    added: frozenset[int] = frozenset()
+
+    @property
+    def person(self) -> str:
+        """The reader as DICOM writes names: at most 64 letters, none that divides names."""
+        return re.sub(r"[\\^=\s]+", " ", self.reader).strip()[:62] + "^"
+
+
 def structured_report(
     report: Mapping[str, Any],
     lesions: Sequence[Lesion],
     segmentation: hd.seg.Segmentation | None,
     sources: Mapping[int, Dataset],
+    correction: Correction | None = None,
 ) -> hd.sr.Comprehensive3DSR:
     """The report, which refers to its sources and to the segments of its lesions.
 
@@ -47,6 +73,7 @@ def structured_report(
         lesions: the findings that it tells.
         segmentation: of those that have a mask, in their order.
         sources: by slice, what it refers to.
+        correction: whose findings these are; None for the model's.
     """
     device = hd.sr.ObserverContext(
         observer_type=codes.DCM.Device,
@@ -64,7 +91,7 @@ def structured_report(
         shared = {
             "finding_type": codes.SCT.PulmonaryEmbolism,
             "finding_sites": [_site(lesion)],
-            "measurements": _measurements(words),
+            "measurements": _measurements(words) or None,
         }
         if lesion.pixels and segmentation is not None:
             segment += 1
@@ -92,11 +119,13 @@ def structured_report(
                     **shared,
                 )
             )
-    groups += _exam_group(report)
+    groups += _exam_group(report, correction)
     if report["exam_model"] is not None and report["exam_model"]["reason"] is None:
         groups.append(_exam_model_group(report))
     content = hd.sr.MeasurementReport(
-        observation_context=hd.sr.ObservationContext(observer_device_context=device),
+        observation_context=hd.sr.ObservationContext(
+            observer_person_context=_person(correction), observer_device_context=device
+        ),
         procedure_reported=Code("24627-2", "LN", "CT Chest"),
         imaging_measurements=groups or None,
         title=codes.DCM.ImagingMeasurementReport,
@@ -116,6 +145,17 @@ def structured_report(
         is_complete=True,
         is_verified=False,
         series_description="pe_unified: findings (research)",
+    )
+
+
+def _person(correction: Correction | None) -> hd.sr.ObserverContext | None:
+    if correction is None:
+        return None
+    return hd.sr.ObserverContext(
+        observer_type=codes.DCM.Person,
+        observer_identifying_attributes=hd.sr.PersonObserverIdentifyingAttributes(
+            name=correction.person
+        ),
     )
 
 
@@ -147,13 +187,17 @@ def _region(lesion: Lesion, source: Dataset) -> hd.sr.ImageRegion:
 
 
 def _measurements(words: Mapping[str, Any]) -> list[hd.sr.Measurement]:
-    found = [
-        hd.sr.Measurement(
-            name=Code("score", _SCHEME, "Score of the finding, not calibrated"),
-            value=words["score"],
-            unit=codes.UCUM.NoUnits,
-        )
-    ]
+    found = (
+        []
+        if words["score"] is None
+        else [
+            hd.sr.Measurement(
+                name=Code("score", _SCHEME, "Score of the finding, not calibrated"),
+                value=words["score"],
+                unit=codes.UCUM.NoUnits,
+            )
+        ]
+    )
     if words["volume_ml"] is not None:
         found += [
             hd.sr.Measurement(codes.SCT.Volume, words["volume_ml"], _MILLILITRE),
@@ -170,7 +214,7 @@ def _measurements(words: Mapping[str, Any]) -> list[hd.sr.Measurement]:
 
 
 def _exam_group(
-    report: Mapping[str, Any],
+    report: Mapping[str, Any], correction: Correction | None
 ) -> list[hd.sr.MeasurementsAndQualitativeEvaluations]:
     """The verdict, the scores, and why not to rely on them: as codes, and in whole sentences, for
     which a code has no room."""
@@ -184,6 +228,10 @@ def _exam_group(
         if flag["abstain"]:
             coded.append((quality, flag["name"]))
             said.append((quality, flag["reason"]))
+    if correction is not None:
+        read = Code("verdict-reader", _SCHEME, "Verdict on the exam, by a reader")
+        coded.append((read, correction.verdict))
+        said.append((read, correction.words))
     if report["model"]["training_notice"]:
         said.append((training, report["model"]["training_notice"]))
     measurements = [

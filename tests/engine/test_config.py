@@ -1,6 +1,9 @@
+import os
+
 import pytest
 
 from pe_unified.engine import ConfigError, load_config
+from pe_unified.engine.config import read_python_config
 from pe_unified.recipes import load_recipe
 
 
@@ -280,3 +283,15 @@ def test_scores_of_a_checkpoint_hold_until_others_are_named(repository):
     assert {other[place].dataset.steps.scores for place in places} == {"second"}
     kept = load_config(repository / "configs/exam/siamese.py", trained_with=trained)
     assert kept.test_dataloader.dataset.steps.scores == "first"
+
+
+def test_a_config_is_read_anew_once_what_it_inherits_from_changed(tmp_path):
+    base, child = tmp_path / "base.py", tmp_path / "child.py"
+    base.write_text("lr = 1.0\n")
+    child.write_text('_base_ = "base.py"\n')
+    first = read_python_config(child)
+    first.lr = 7.0
+    assert read_python_config(child).lr == 1.0
+    base.write_text("lr = 2.0\n")
+    os.utime(base, ns=(1, 1))
+    assert read_python_config(child).lr == 2.0

@@ -12,7 +12,7 @@ from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
 from pe_unified.engine import PERunner, load_config
 from pe_unified.engine.publish import _for_others, _without_places, publish
 from pe_unified.evaluation import as_json
-from pe_unified.inference.converted import whole_exams
+from pe_unified.inference.converted import exams_of_split
 from pe_unified.inference.exam_readings import ExamReading
 from pe_unified.inference.model import load_model
 
@@ -123,7 +123,7 @@ def test_exams_and_lesions_get_their_thresholds_together(
     """Every patient of the tiny set is positive; here every other one is said to be negative."""
 
     def two_classes(dataset):
-        exams = whole_exams(dataset)
+        exams = exams_of_split(dataset)
         return [replace(exam, positive=number % 2 == 0) for number, exam in enumerate(exams)]
 
     def scored(predictor, exams, title, marks):
@@ -134,7 +134,7 @@ def test_exams_and_lesions_get_their_thresholds_together(
             ExamReading(False, "b", 3.0, [0.2] * 9, np.array([0.1]), **rest),
         ]
 
-    monkeypatch.setattr("pe_unified.engine.study_choices.whole_exams", two_classes)
+    monkeypatch.setattr("pe_unified.engine.study_choices.exams_of_split", two_classes)
     monkeypatch.setattr("pe_unified.engine.study_choices.read_exams", scored)
     cfg = small_config(repository, tiny_dataset, tmp_path / "run", max_iters=1)
     PERunner.from_cfg(cfg).train()

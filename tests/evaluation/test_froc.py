@@ -112,6 +112,32 @@ def test_curve_rises_and_weights_equal_repeated_scans(seed):
             assert weighted[name][row] == pytest.approx(value, nan_ok=True)
 
 
+@settings(max_examples=20)
+@given(st.integers(0, 10_000))
+def test_the_best_f1_is_that_of_every_cut_tried(seed):
+    generator = np.random.default_rng(seed)
+    confidences = [generator.integers(0, 6, 8) / 5 for _ in range(3)]
+    distances = [np.where(generator.random((8, 2)) < 0.3, 0.0, 9.0) for _ in range(3)]
+    table = LesionTable.build(["a", "b", "c"], confidences, distances, 1.0)
+
+    def f1(cut):
+        found = false = 0
+        for confidence, near in zip(confidences, distances, strict=True):
+            marks = near[confidence >= cut] == 0
+            found += marks.any(axis=0).sum()
+            false += (~marks.any(axis=1)).sum()
+        return 2 * found / (found + false + 6)
+
+    best = table.best_f1_threshold()
+    if best is None:
+        assert f1(-1) == 0
+        return
+    assert f1(best) == pytest.approx(max(f1(cut / 5) for cut in range(6)))
+    values = table.statistic(threshold=best)(np.ones((1, 3)))
+    assert values["f1"][0] == pytest.approx(f1(best))
+    assert table.above(best).statistic([1])(np.ones((1, 3))).keys() >= {"sensitivity_at_1"}
+
+
 def test_no_marks_and_no_emboli():
     silent = LesionTable.build(["a"], [np.zeros(0)], [np.zeros((0, 2))], 5.0)
     assert at_unit_weights(silent, [1])["sensitivity_at_1"] == 0

@@ -126,6 +126,14 @@ def test_a_lesion_touches_what_it_shares_a_slice_and_a_pixel_or_a_box_with(paint
     alone = [True] + [False] * (len(emboli) - 1)
     assert touched(lesions(pixels=part.pixels[:1])) == [alone]
     assert touched(lesions(boxes=[part.box])) == [alone]
+    for times, finds in ((9, True), (12, False)):  # 10 and 7.7 % of it in the embolus
+        truth = np.concatenate([each.pixels for each in emboli[0] if each.index == part.index])
+        rows, cols = np.divmod(np.arange(shape[0] * shape[1]), shape[1])
+        row, col = np.divmod(truth[0], shape[1])
+        nearest = np.argsort(np.hypot(rows - row, cols - col), kind="stable")
+        around = nearest[~np.isin(nearest, truth)][: times * len(truth)]
+        sprawling = np.sort(np.concatenate([truth, around]))
+        assert touched(lesions(pixels=sprawling))[0][0] is finds
     far = [0, 0, 3, 3]
     assert not np.any(touched(lesions(boxes=[far])))
     row, col = np.divmod(part.pixels[0], shape[1])

@@ -27,7 +27,7 @@ step_settings = dict(
 steps = [
     dict(name="lungs", config="{configs}/cascade/lung_detector.py"),
     dict(name="cls", config="{configs}/pe_cls_r50.py"),
-    dict(name="seg_r50", config="{configs}/pe_seg_r50.py"),
+    dict(name="seg_r50", config="{configs}/pe_seg_r50.py", lesions=True),
     dict(
         name="together",
         config="{configs}/pe_cls_seg_r50.py",
@@ -93,7 +93,19 @@ def test_the_joined_step_is_tested_by_slices_and_lesions(run):
     assert summary["comparisons"][0]["reused"] == "together"
     assert "lesion FROC" in (work / "summary.md").read_text()
     stored = json.loads((work / "together/metrics.json").read_text())
-    assert stored["thresholds"].keys() == {"cls/threshold", "seg/threshold"}
+    assert stored["thresholds"].keys() >= {"cls/threshold", "seg/threshold"}
+    assert summary["steps"][0].keys() >= {"parameters"}
+
+
+def test_a_step_is_tested_by_lesions_where_it_says_so(run, recipe):
+    _, summary = run
+    metrics = {record["name"]: record["metrics"] for record in summary["steps"]}
+    assert "findings/mean_sensitivity" in metrics["seg_r50"]
+    assert "findings/mean_sensitivity" not in metrics["cls"]
+    steps = load_recipe(recipe).steps
+    configs = {step.name: load_config(step.config) for step in steps}
+    lesions = ("findings/f1", "seg_r50", "together")
+    require_comparison(lesions, configs, ["seg_r50", "together"])
 
 
 def test_its_file_finds_lungs_and_lesions(run, painted_in_three):

@@ -87,7 +87,7 @@ def test_two_steps_leave_a_summary(finished, tmp_path):
         assert (work_dir / name).stat().st_size > 0
     written = (work_dir / "summary.md").read_text()
     assert NOTE in written
-    assert "| step | reused | slice AUC | iterations |" in written
+    assert "| step | reused | slice AUC | parameters | iterations |" in written
     # The folder of a step holds its config as it was trained, fit for tools/publish.py.
     cfg = load_config(work_dir / "s4_cls_reused/pe_cls_r50.py", {}, str(finished.data))
     cfg.work_dir = str(tmp_path / "publish")

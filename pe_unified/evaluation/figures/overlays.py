@@ -52,6 +52,7 @@ class SliceView:
         label: True where the slice shows embolism.
         probability: predicted, of embolism on the slice.
         region: x0 y0 x1 y1 of the part to show, the whole slice by default.
+        focus: x0 y0 x1 y1 of what is enlarged; the largest embolus by default.
     """
 
     hu: NDArray[np.int16]
@@ -65,6 +66,7 @@ class SliceView:
     label: bool | None = None
     probability: float | None = None
     region: tuple[int, int, int, int] | None = None
+    focus: tuple[float, float, float, float] | None = None
 
     @classmethod
     def of_sample(
@@ -225,7 +227,7 @@ def _surroundings(
     view: SliceView, region: tuple[float, float, float, float]
 ) -> tuple[float, float, float, float] | None:
     """A square around the largest true embolus, else the best prediction; None for neither."""
-    focus = None
+    focus = view.focus
     for mask, boxes, rank in (
         (view.truth_mask, view.truth_boxes, _areas(view.truth_boxes)),
         (view.predicted_mask, view.predicted_boxes, view.box_scores),

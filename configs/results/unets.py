@@ -1,0 +1,76 @@
+"""All nets for masks with one budget: the same slices, as many, from scratch.
+
+pe-unified steps results/unets --data-root data/unets/cadpe --seeds 0 --jobs 2 \\
+  --cfg-options structures=data/unets/raw/cadpe/structures
+
+Time: not measured.
+Result: not measured.
+"""
+
+settings = dict(
+    pretrained=None,
+    # The painted slices have 256 columns, the lungs about 200 of them.
+    input_size=(144, 192),
+    windows=["embolus", "pe", "lung"],
+    batch_size=8,
+    num_workers=0,
+    max_iters=200,
+    warmup_iters=20,
+    lr=2e-3,
+    default_hooks=dict(checkpoint=dict(interval=50, max_keep=1)),
+)
+nets = (
+    *("unet", "attention_unet", "r2unet", "attention_r2unet"),
+    *("tiny_unet3", "tiny_unet2", "tiny_unet1", "tiny_attention_r2unet"),
+    *("unet_plus_plus", "xnet", "nfn_plus", "u2net", "u2netp", "unet_resnet34"),
+    *("smp_unet_plus_plus", "monai_attention_unet", "attention_unet_r50", "unet_plus_plus_r50"),
+)
+steps = [
+    *[dict(name=net, config=f"../unets/{net}.py", lesions=True) for net in nets],
+    dict(name="seg_r50", config="../pe_seg_r50.py", lesions=True),
+    dict(name="seg_swin", config="../pe_seg_swin.py", lesions=True),
+]
+
+# What the others add to a net for masks: a classifier and boxes before it, a model in 3D beside it.
+volume = dict(
+    structures="data/unets/raw/cadpe/structures",
+    # On the CPU, weight gradients of maps of a few voxels are now and then wrong in bfloat16.
+    precision="fp32",
+    step_mm=2.0,
+    patch_size=48,
+    batch_size=2,
+    num_workers=0,
+    warmup_iters=10,
+    lr=1e-3,
+    model=dict(network=dict(width=0.25), windows=dict(size=64, stride=48, ramp=16)),
+)
+steps += [
+    dict(name="cls", config="../pe_cls_r50.py"),
+    dict(
+        name="det",
+        config="../pe_det_r50.py",
+        reuse=dict(backbone="cls"),
+        settings=dict(
+            max_iters=400,
+            train_dataloader=dict(
+                sampler=dict(_delete_=True, type="PEOversamplingSampler", factor=12.0)
+            ),
+        ),
+    ),
+    dict(
+        name="artery",
+        config="../volumes/aanet3d_artery.py",
+        settings=dict(**volume, max_iters=150),
+    ),
+    dict(
+        name="aanet3d",
+        config="../volumes/aanet3d.py",
+        reuse={"network.trunk": "artery", "network.artery_head": "artery"},
+        settings=dict(**volume, max_iters=400),
+    ),
+    dict(
+        name="with_3d",
+        config="../pe_seg_r50.py",
+        ensemble=dict(members=["seg_r50"], volumes="aanet3d", fuse=True),
+    ),
+]

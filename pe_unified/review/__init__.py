@@ -1,0 +1,1 @@
+"""What readers decide about reports, and what becomes of it."""

@@ -1,0 +1,149 @@
+"""What a reader can say about a study, and what of it stands."""
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pe_unified.errors import UserError
+from pe_unified.review.reports import StudyReport
+
+#: What a lesion, or the verdict on the study, is found to be. The newest of one reader stands.
+VERDICTS = ("accept", "reject", "redraw")
+#: What another reader may not overwrite unseen.
+DECIDING = (*VERDICTS, "relabel")
+KINDS = (*DECIDING, "add", "comment", "done", "undo")
+#: What ``relabel`` can say: of the study, and of a lesion.
+STUDY_LABELS = ("positive", "negative", "indeterminate")
+LESION_LABELS = ("acute", "chronic", "indeterminate")
+
+
+class DecisionError(UserError, ValueError):
+    """A decision that does not fit to its report."""
+
+
+class ConflictError(UserError):
+    """Another reader, or another report, came in between; the page has to be loaded again."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What one reader said about one study, at one time.
+
+    Attributes:
+        study: StudyInstanceUID; where there is none, the report's folder.
+        reader: who.
+        kind: of :data:`KINDS`.
+        lesion: its number in ``report.json``; None for the study.
+        value: ``relabel``: ``{"label": "chronic"}``. ``redraw`` and ``add``: ``{"mask": name}``,
+            of :meth:`~pe_unified.review.store.ReviewStore.save_mask`, or ``{"box": [x, y, w, h],
+            "slice": index}`` in pixels. ``comment``: ``{"text": ...}``. ``undo``:
+            ``{"of": number}``.
+        model: SHA-256 of the checkpoint that made the report.
+        made: UTC, ISO 8601; set by the store.
+        number: rising; set by the store.
+    """
+
+    study: str
+    reader: str
+    kind: str
+    lesion: int | None
+    value: Mapping[str, Any]
+    model: str
+    made: str = ""
+    number: int = 0
+
+
+def in_force(history: Iterable[Decision]) -> list[Decision]:
+    """Those that are not undone, without the undoing ones; in order.
+
+    What undoes can be undone itself.
+    """
+    undone: set[int] = set()
+    kept = []
+    for decision in sorted(history, key=lambda each: each.number, reverse=True):
+        if decision.number in undone:
+            continue
+        if decision.kind == "undo":
+            undone.add(decision.value["of"])
+        else:
+            kept.append(decision)
+    return kept[::-1]
+
+
+def standing(decisions: Iterable[Decision]) -> list[Decision]:
+    """Those in force that no newer one replaces; in order.
+
+    Of verdicts on a lesion the newest stands, of labels the newest, and of ``done``; whoever
+    gave them. Added lesions and comments stand side by side.
+    """
+    newest: dict[Hashable, Decision] = {}
+    for decision in in_force(decisions):
+        slot: Hashable = decision.number
+        if decision.kind in VERDICTS:
+            slot = ("verdict", decision.lesion)
+        elif decision.kind in ("relabel", "done"):
+            slot = (decision.kind, decision.lesion)
+        newest[slot] = decision
+    return sorted(newest.values(), key=lambda each: each.number)
+
+
+def state(decisions: Iterable[Decision]) -> str:
+    """``"unread"``, ``"in work"`` or ``"done"``, of one study.
+
+    Done: each reader who decided anything said so last. Comments change nothing.
+    """
+    last: dict[str, str] = {}
+    for decision in in_force(decisions):
+        if decision.kind != "comment":
+            last[decision.reader] = decision.kind
+    if not last:
+        return "unread"
+    return "done" if set(last.values()) == {"done"} else "in work"
+
+
+def require_fitting(decision: Decision, report: StudyReport) -> None:
+    """Refuse what says nothing about this report.
+
+    Raises:
+        DecisionError: an unknown kind, lesion, slice, label or value, or no reader.
+        ConflictError: the report was made by another model.
+    """
+    kind, value, where = decision.kind, decision.value, f"study {decision.study}"
+    if kind not in KINDS:
+        raise DecisionError(f"{where}: no decision '{kind}'; one of {', '.join(KINDS)}")
+    if not decision.reader.strip():
+        raise DecisionError(f"{where}: a decision without a reader; give your name")
+    if decision.model != report.model:
+        raise ConflictError(f"{where}: the report was made anew by another model; load it again")
+    if decision.lesion is not None and not 1 <= decision.lesion <= report.lesions:
+        raise DecisionError(
+            f"{where}: no lesion {decision.lesion}; the report has {report.lesions}"
+        )
+    if kind == "redraw" and decision.lesion is None:
+        raise DecisionError(f"{where}: redraw which lesion? A new one is an 'add'")
+    if kind in ("add", "done") and decision.lesion is not None:
+        raise DecisionError(f"{where}: '{kind}' is said of the study, not of a lesion")
+    if kind == "relabel":
+        labels = STUDY_LABELS if decision.lesion is None else LESION_LABELS
+        if value.get("label") not in labels:
+            raise DecisionError(
+                f"{where}: no label '{value.get('label')}'; one of {', '.join(labels)}"
+            )
+    if kind == "comment" and not isinstance(value.get("text"), str):
+        raise DecisionError(f"{where}: a comment without text")
+    if kind == "undo" and not isinstance(value.get("of"), int):
+        raise DecisionError(f"{where}: undo which decision? Name its number")
+    if kind in ("redraw", "add") and "mask" not in value:
+        _require_box(value, report.shape, where)
+
+
+def _require_box(value: Mapping[str, Any], shape: tuple[int, int, int], where: str) -> None:
+    count, rows, cols = shape
+    try:
+        x, y, width, height = (float(edge) for edge in value["box"])
+        index = int(value["slice"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DecisionError(f"{where}: neither a mask nor a box [x, y, w, h] on a slice") from error
+    inside = min(x, y) >= 0 and x + width <= cols and y + height <= rows
+    if not (inside and min(width, height) > 0 and 0 <= index < count):
+        raise DecisionError(f"{where}: the box lies outside of the study's {shape} pixels")

@@ -1,0 +1,159 @@
+"""What readers decided, as files for archives, for training, and for the statistics."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pe_unified.converters.pipeline.run import RunOptions, convert, report_faults
+from pe_unified.csv_files import csv_text
+from pe_unified.ct.opening import open_study
+from pe_unified.ct.study import CTStudy
+from pe_unified.errors import DataError
+from pe_unified.files import write_text
+from pe_unified.paths import require_apart
+from pe_unified.progress import track
+from pe_unified.reports.files import MASK, output_folder, write_dicom_where_possible
+from pe_unified.reports.mask_file import write_mask
+from pe_unified.review.agreement import write_agreement
+from pe_unified.review.corrected import CorrectedStudy, correct
+from pe_unified.review.reports import StudyReport, find_reports
+from pe_unified.review.reviewed_set import LabelledStudy, ReviewedSet
+from pe_unified.review.slice_labels import exam_labels, label_slices
+from pe_unified.review.sources import Source, candidates, find_source
+from pe_unified.review.store import ReviewStore
+
+#: Beside the masks of one study: what is told of its lesions.
+CORRECTED = "corrected.json"
+#: Folders of the export.
+STUDIES, SET = "studies", "set"
+_COLUMNS = ("number", "study", "reader", "kind", "lesion", "value", "model", "made")
+
+
+@dataclass
+class Exported:
+    """What an export came to.
+
+    Attributes:
+        studies: names of those that were corrected.
+        left_out: in words, which studies were not, and why.
+        faults: of the converted set.
+    """
+
+    studies: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+def export_review(
+    reports: Path,
+    out: Path,
+    studies: Sequence[Path] = (),
+    reader: str | None = None,
+    key: str | None = None,
+    options: RunOptions | None = None,
+) -> Exported:
+    """Write what readers decided.
+
+    ``out`` gets ``decisions.csv`` (the history), ``readers.csv``, ``agreement.csv`` and
+    ``agreement.md``; where the images are given, a folder per finished study in ``studies``
+    (``mask.seg.dcm``, ``findings.sr.dcm``, ``mask.nii.gz``, ``corrected.json``) and all of them
+    as one converted set in ``set``.
+
+    Args:
+        reports: what ``pe-unified infer`` or ``pe-unified batch`` wrote, and readers worked on.
+        out: another folder.
+        studies: where the images lie.
+        reader: whose decisions; None for the newest of all readers.
+        key: of pseudonyms, where reports are pseudonymised.
+        options: how the set is converted and divided.
+
+    Raises:
+        DataError: no reports, no such reader, or a folder that cannot be read or written.
+    """
+    require_apart(out, reports, *studies)
+    store = ReviewStore(reports)
+    found = find_reports(reports)
+    every = [each for study in found for each in store.history(study)]
+    if reader is not None and reader not in {each.reader for each in every}:
+        names = ", ".join(sorted({each.reader for each in every})) or "nobody"
+        raise DataError(reports, f"nothing is decided by '{reader}'", f"readers here: {names}")
+    rows = [asdict(each) | {"value": json.dumps(each.value)} for each in every]
+    write_text(out / "decisions.csv", csv_text(_COLUMNS, rows))
+    write_agreement(out, store)
+    exported = Exported()
+    if not studies:
+        return exported
+    paths, labelled = candidates(studies), []
+    touched = {each.study for each in every}
+    for name, report in track([each for each in found.items() if each[0] in touched], "studies"):
+        try:
+            labelled.append(_export_study(store, name, report, out, paths, reader, key))
+        except DataError as error:
+            exported.left_out.append(str(error))
+    exported.studies = [each.name for each in labelled]
+    if labelled:
+        settings = options or RunOptions(split=(1.0, 0.0, 0.0))
+        report_of_set = convert(ReviewedSet(reports, labelled, studies), out / SET, settings)
+        exported.faults = report_faults(report_of_set)
+    return exported
+
+
+def _export_study(
+    store: ReviewStore,
+    name: str,
+    report: StudyReport,
+    out: Path,
+    paths: Sequence[Path],
+    reader: str | None,
+    key: str | None,
+) -> LabelledStudy:
+    """Write the files of one study; its labels."""
+    if store.state(name, reader) != "done":
+        raise DataError(name, "is not done", "finish reading it")
+    source = find_source(report, paths, key)
+    with open_study(source.path, source.series_uid, study_uid=source.study_uid) as study:
+        corrected = correct(store, name, study, reader)
+        place = report.folder.relative_to(store.path)
+        with output_folder(out / STUDIES / place) as folder:
+            _write_study(folder, corrected, study, source)
+        patient = study.patient_id or name
+        if source.renamed is not None:
+            patient = source.renamed(study.patient_id) if study.patient_id else name
+        slices = label_slices(corrected, study.shape)
+    return LabelledStudy(name, patient, source, tuple(slices), exam_labels(corrected))
+
+
+def _write_study(folder: Path, corrected: CorrectedStudy, study: CTStudy, source: Source) -> None:
+    pixels = {lesion.number: lesion.pixels for lesion in corrected.lesions if lesion.pixels}
+    write_mask(folder / MASK, study, pixels)
+    notes: list[str] = []
+    if study.sop_uids:
+        notes = write_dicom_where_possible(
+            folder,
+            corrected.report,
+            study,
+            corrected.lesions,
+            source.renamed,
+            corrected.correction,
+        )
+    kept = {lesion.number for lesion in corrected.lesions}
+    told: dict[str, Any] = {
+        "study": corrected.decisions[0].study,
+        "model": corrected.report["model"]["sha256"],
+        "readers": corrected.readers,
+        "verdict": corrected.verdict,
+        "lesions": [
+            {
+                "number": number,
+                "fate": fate,
+                "label": corrected.labels.get(number),
+                **({"found": corrected.report["lesions"][number - 1]} if number in kept else {}),
+            }
+            for number, fate in sorted(corrected.fates.items())
+        ],
+        "decisions": [asdict(each) for each in corrected.decisions],
+        "notes": notes,
+    }
+    write_text(folder / CORRECTED, json.dumps(told, indent=1) + "\n")

@@ -1,0 +1,102 @@
+"""The reports in a folder, of one study or of a batch, by the names that decisions go by."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pe_unified.errors import DataError
+from pe_unified.options import REPORT
+
+#: A report lies in the folder itself, in a study's folder, or below it where one place holds
+#: several studies.
+_PLACES = (REPORT, f"*/{REPORT}", f"*/*/{REPORT}")
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """Where a report lies, and what decisions have to fit to.
+
+    Attributes:
+        study: its StudyInstanceUID; without one its folder, as seen from the reports.
+        folder: of its files.
+        model: SHA-256 of the checkpoint that made it.
+        lesions: their number, candidates included.
+        shape: slices, rows and cols.
+        sop_uids: by slice; None in a study that came as a file.
+    """
+
+    study: str
+    folder: Path
+    model: str
+    lesions: int
+    shape: tuple[int, int, int]
+    sop_uids: tuple[str | None, ...]
+
+    def read(self) -> dict[str, Any]:
+        """What ``report.json`` holds.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        return _read(self.folder / REPORT)
+
+
+def find_reports(root: Path) -> dict[str, StudyReport]:
+    """All reports by study, in the order of their folders.
+
+    Args:
+        root: what ``pe-unified infer`` or ``pe-unified batch`` wrote into.
+
+    Raises:
+        DataError: a report is damaged, or two are of the same study; or no such folder.
+    """
+    if not root.is_dir():
+        raise DataError(root, "no such folder", "name the folder that holds the reports")
+    paths = sorted({path for place in _PLACES for path in root.glob(place)})
+    found = []
+    for path in paths:
+        # In a hidden folder lies what is being written; a report that is written anew goes first.
+        if path.parent != root and path.parent.name.startswith("."):
+            continue
+        with suppress(FileNotFoundError):
+            known = path.stat()
+            found.append(_described(path, root, known.st_mtime_ns, known.st_size))
+    times = Counter(each.study for each in found)
+    for study, number in times.items():
+        if number > 1:
+            one, other = [each.folder for each in found if each.study == study][:2]
+            reason = f"holds a report of the same study as '{other}'"
+            raise DataError(one, reason, "keep one of them here")
+    return {each.study: each for each in found}
+
+
+@lru_cache(maxsize=4096)
+def _described(path: Path, root: Path, time_ns: int, size: int) -> StudyReport:
+    """Read once for as long as the file stays as it is."""
+    report, folder = _read(path), path.parent
+    own = root.resolve().name if folder == root else folder.relative_to(root).as_posix()
+    given = report["input"]
+    return StudyReport(
+        study=given["study_uid"] or own,
+        folder=folder,
+        model=report["model"]["sha256"],
+        lesions=len(report["lesions"]),
+        shape=(given["slices"], given["rows"], given["cols"]),
+        sop_uids=tuple(each["sop_uid"] for each in report["slices"]),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    cure = "analyse the study again"
+    try:
+        report = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(path, "no readable report", cure, error) from error
+    if not isinstance(report, Mapping) or report.get("schema") != "pe_unified.report":
+        raise DataError(path, "no report of pe_unified", cure)
+    return dict(report)

@@ -1,0 +1,308 @@
+"""What the pages of the reader's screen ask the server, and what it answers."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+from starlette.applications import Starlette
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from pe_unified.ct.windows import WINDOWS
+from pe_unified.disclaimer import RESEARCH_LINE
+from pe_unified.errors import DataError, UserError, shown
+from pe_unified.reports.files import MASK
+from pe_unified.reports.report import verdict_in_words
+from pe_unified.review.decisions import LESION_LABELS, STUDY_LABELS, in_force
+from pe_unified.review.store import ConflictError, Decision, ReviewStore
+from pe_unified.serve.guard import guards
+from pe_unified.serve.images import ImageCache, StudyImages
+from pe_unified.serve.mask_runs import mask_of, read_report_mask, runs_of
+from pe_unified.serve.sources import Sources
+from pe_unified.serve.worklist import Entry, Worklist, patient_of
+
+STATIC = Path(__file__).parent / "static"
+#: Slices that one request may ask for.
+_MOST_SLICES = 32
+_LONGEST_NAME, _LONGEST_TEXT = 60, 4000
+#: What a page is told of a report, of its input and of a slice; no UIDs.
+_TOLD = ("created", "thresholds", "quality", "exam", "lesions")
+_OF_INPUT = ("slices", "rows", "cols", "spacing_mm", "notes")
+_OF_SLICE = ("index", "z_mm", "probability", "called", "boxes")
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """How reports are served.
+
+    Attributes:
+        reports: folder of reports.
+        studies: folders of the studies that they were made from.
+        hosts: names that the server is called by.
+        token: that pages must bring; None without.
+        remote: other machines ask too: what is sent is packed, and they may ask only so often.
+        show_names: patients' names and those of folders are shown.
+        blind: no reader is told what others decided.
+        cache: folder for unpacked slices.
+        key: the secret that reports were pseudonymised with.
+    """
+
+    reports: Path
+    studies: tuple[Path, ...] = ()
+    hosts: tuple[str, ...] = ("localhost", "127.0.0.1")
+    token: str | None = None
+    remote: bool = False
+    show_names: bool = False
+    blind: bool = False
+    cache: Path | None = None
+    key: str | None = None
+
+
+class _Refused(Exception):
+    """An answer that is no success: its status, and words for the reader."""
+
+    def __init__(self, status: int, words: str) -> None:
+        self.status, self.words = status, words
+        super().__init__(words)
+
+
+def make_app(options: ServeOptions, images: ImageCache) -> Starlette:
+    """The application.
+
+    Raises:
+        DataError: the reports, or the decisions on them, cannot be read.
+    """
+    desk = Desk(options, images)
+    routes = [
+        Route("/", partial(_page, name="worklist.html")),
+        Route("/read/{key}", partial(_page, name="reader.html")),
+        Route("/api/worklist", desk.worklist),
+        Route("/api/studies/{key}", desk.study),
+        Route("/api/studies/{key}/images", desk.geometry),
+        Route("/api/studies/{key}/slices/{first:int}/{count:int}", desk.slices),
+        Route("/api/studies/{key}/mask", desk.mask),
+        Route("/api/studies/{key}/masks/{number:int}", desk.redrawn),
+        Route("/api/studies/{key}/decisions", desk.decide, methods=["POST"]),
+        Mount("/static", StaticFiles(directory=STATIC)),
+    ]
+    app = Starlette(
+        routes=routes,
+        middleware=guards(options.hosts, options.token, options.remote),
+        exception_handlers={_Refused: _refused, UserError: desk.told},
+    )
+    if options.remote:
+        app.add_middleware(GZipMiddleware, minimum_size=2000, compresslevel=1)
+    return app
+
+
+async def _page(_: Request, name: str) -> Response:
+    return FileResponse(STATIC / name, headers={"Cache-Control": "no-cache"})
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, _Refused)
+    return JSONResponse({"error": error.words}, error.status)
+
+
+class Desk:
+    """Reports, decisions and images, as pages ask for them."""
+
+    def __init__(self, options: ServeOptions, images: ImageCache) -> None:
+        self.options, self.images = options, images
+        self.list = Worklist(options.reports)
+        self.sources = Sources(options.studies, options.key)
+        self.list.entries()
+        self.store = ReviewStore(self.list.root)
+
+    def worklist(self, request: Request) -> Response:
+        """All rows; nothing where the page has them already."""
+        reader = request.query_params.get("reader") if self.options.blind else None
+        states = self.store.states(reader)
+        rows = [
+            {
+                **entry.row,
+                "key": entry.key,
+                "label": self._label(entry),
+                "state": states.get(entry.found.study, "unread"),
+                **({"patient": patient_of(entry)} if self.options.show_names else {}),
+            }
+            for entry in self.list.entries().values()
+        ]
+        failures = self.list.failures()
+        if not self.options.show_names:
+            failures = [{"name": "", "reason": ""} for _ in failures]
+        told = {"studies": rows, "failures": failures, "notice": RESEARCH_LINE}
+        content = json.dumps(told, separators=(",", ":")).encode()
+        tag = f'"{hashlib.blake2b(content, digest_size=8).hexdigest()}"'
+        headers = {"ETag": tag, "Cache-Control": "no-cache"}
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
+        return Response(content, media_type="application/json", headers=headers)
+
+    def study(self, request: Request) -> Response:
+        """A report, and what was decided."""
+        entry = self._entry(request)
+        report = entry.found.read()
+        reader = request.query_params.get("reader", "")
+        windows = {name: [each.level, each.width] for name, each in WINDOWS.items()}
+        return JSONResponse(
+            {
+                **{part: report[part] for part in _TOLD},
+                "input": {part: report["input"][part] for part in _OF_INPUT},
+                "slices": [{part: each[part] for part in _OF_SLICE} for each in report["slices"]],
+                "key": entry.key,
+                "label": self._label(entry),
+                "patient": patient_of(entry) if self.options.show_names else {},
+                "verdict": verdict_in_words(report),
+                "model": {part: report["model"][part] for part in ("checkpoint", "sha256")},
+                "notice": report["model"]["training_notice"],
+                "has_mask": (entry.found.folder / MASK).is_file(),
+                "windows": windows,
+                "labels": {"lesion": LESION_LABELS, "study": STUDY_LABELS},
+                "blind": self.options.blind,
+                **self._decided(entry, reader),
+            }
+        )
+
+    def geometry(self, request: Request) -> Response:
+        """How the images lie."""
+        study = self._images(self._entry(request)).study
+        return JSONResponse(
+            {
+                "shape": study.shape,
+                "spacing_mm": study.known_spacing(),
+                # Towards where columns, rows and slices run.
+                "towards": [_letter(study.direction[:, axis]) for axis in range(3)],
+                "placed": study.placed,
+            }
+        )
+
+    def slices(self, request: Request) -> Response:
+        """Some slices, int16."""
+        images = self._images(self._entry(request))
+        first, count = request.path_params["first"], request.path_params["count"]
+        if not (first + count <= len(images.study) and 0 < count <= _MOST_SLICES):
+            raise _Refused(404, "no such slices")
+        return Response(images.slices(first, first + count), media_type="application/octet-stream")
+
+    def mask(self, request: Request) -> Response:
+        """The mask of a report as runs of lesions' numbers."""
+        entry = self._entry(request)
+        path = entry.found.folder / MASK
+        if not path.is_file() or not path.resolve().is_relative_to(self.list.root):
+            return JSONResponse({})
+        return JSONResponse(runs_of(read_report_mask(path, entry.found.read())))
+
+    def redrawn(self, request: Request) -> Response:
+        """The mask of a decision as runs."""
+        study, number = self._entry(request).found.study, request.path_params["number"]
+        for decision in self.store.history(study):
+            if decision.number == number and "mask" in decision.value:
+                return JSONResponse(runs_of(self.store.load_mask(study, decision.value["mask"])))
+        raise _Refused(404, "no such mask")
+
+    async def decide(self, request: Request) -> Response:
+        """Keep a decision."""
+        try:
+            asked = json.loads(await request.body())
+            assert isinstance(asked, dict)
+        except (ValueError, AssertionError):
+            raise _Refused(400, "no decision") from None
+        return await anyio.to_thread.run_sync(self._keep, request, asked)
+
+    def _keep(self, request: Request, asked: Mapping[str, Any]) -> Response:
+        entry = self._entry(request)
+        study, reader = entry.found.study, _text(asked.get("reader"), _LONGEST_NAME).strip()
+        value, seen = asked.get("value", {}), asked.get("seen")
+        fine = isinstance(value, dict) and isinstance(asked.get("lesion"), int | None)
+        if not fine or not isinstance(seen, int):
+            raise _Refused(400, "no decision")
+        if "text" in value:
+            _text(value["text"], _LONGEST_TEXT)
+        if "runs" in asked:
+            try:
+                mask = mask_of(asked["runs"], entry.found.shape)
+            except (ValueError, TypeError, AttributeError, OverflowError):
+                raise _Refused(400, "no mask of this study") from None
+            uids = {int(index): entry.found.sop_uids[int(index)] for index in asked["runs"]}
+            value = {"mask": self.store.save_mask(study, reader, mask, uids)}
+        decision = Decision(
+            study=study,
+            reader=reader,
+            kind=str(asked.get("kind")),
+            lesion=asked.get("lesion"),
+            value=value,
+            model=str(asked.get("model")),
+        )
+        kept = self.store.add(decision, None if self.options.blind else seen)
+        return JSONResponse({"number": kept.number, **self._decided(entry, reader)})
+
+    def _decided(self, entry: Entry, reader: str) -> dict[str, Any]:
+        """What this reader said and, unless readers are blind, what others did.
+
+        ``newest``: number of the newest decision that the page now knows of.
+        """
+        study = entry.found.study
+        history = self.store.history(study)
+        others = [] if self.options.blind else self.store.readers(study)
+        return {
+            "newest": history[-1].number if history else 0,
+            "decisions": [_plain(each) for each in self.store.current(study, reader)],
+            "undoable": [each.number for each in in_force(history) if each.reader == reader][-50:],
+            "others": {
+                name: [_plain(each) for each in self.store.current(study, name)]
+                for name in others
+                if name != reader
+            },
+        }
+
+    async def told(self, request: Request, error: Exception) -> Response:
+        """Errors of files and decisions, without the names of files, which may be a patient's."""
+        words = error.without_names() if isinstance(error, DataError) else shown(str(error))
+        entry = self.list.entry(request.path_params.get("key", ""))
+        if entry is not None:
+            words = words.replace(f"study {entry.found.study}", "this study")
+        status = 409 if isinstance(error, ConflictError) else 422
+        return JSONResponse({"error": words}, status)
+
+    def _entry(self, request: Request) -> Entry:
+        entry = self.list.entry(request.path_params["key"])
+        if entry is None:
+            raise _Refused(404, "no such study")
+        return entry
+
+    def _images(self, entry: Entry) -> StudyImages:
+        known = self.images.known(entry.key, entry.stamp)
+        if known is not None:
+            return known
+        report = entry.found.read()
+        sources = self.sources.find(entry.found, report)
+        return self.images.get(entry.key, entry.stamp, sources, report)
+
+    def _label(self, entry: Entry) -> str:
+        return shown(entry.name) if self.options.show_names else f"Study {entry.key[:6]}"
+
+
+def _plain(decision: Decision) -> dict[str, Any]:
+    told = asdict(decision)
+    return {part: told[part] for part in ("number", "kind", "lesion", "value", "made")}
+
+
+def _text(given: Any, longest: int) -> str:
+    if not isinstance(given, str) or len(given) > longest:
+        raise _Refused(400, f"text of at most {longest} letters, please")
+    return given
+
+
+def _letter(direction: Any) -> str:
+    """Which side of the patient a unit vector (LPS) points to."""
+    axis = int(abs(direction).argmax())
+    return ("LR", "PA", "HF")[axis][int(direction[axis] < 0)]

@@ -1,0 +1,59 @@
+"""Studies that come in while the server runs, analysed one after the other."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pe_unified.errors import DataError
+from pe_unified.progress import say
+from pe_unified.reports.case_list import find_studies
+from pe_unified.reports.fingerprint import fingerprint
+
+#: A folder that changed within this time may still be copied into, s.
+_QUIET_S = 10.0
+
+
+@contextmanager
+def analysed(studies: Sequence[Path], reports: Path, model: Path) -> Iterator[None]:
+    """``pe-unified batch`` over a folder, again whenever something in it has changed and then been
+    left alone for a while; studies that have their report are not done again."""
+    stop = threading.Event()
+    thread = threading.Thread(target=_watch, args=(studies[0], reports, model, stop))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _watch(folder: Path, reports: Path, model: Path, stop: threading.Event) -> None:
+    command = [sys.executable, "-m", "pe_unified", "batch", str(folder), "--workers", "1"]
+    command += ["--checkpoint", str(model), "--out", str(reports)]
+    done, before = "", ""
+    while not stop.is_set():
+        now = _state(folder)
+        if now and now != done and now == before:
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            while process.poll() is None:
+                if stop.wait(0.5):
+                    process.terminate()
+                    process.wait()
+                    return
+            # 1: of some studies there is no report; the worklist tells.
+            if process.returncode not in (0, 1):
+                say(f"pe-unified batch ended with status {process.returncode}")
+            done = now
+        before = now
+        stop.wait(_QUIET_S)
+
+
+def _state(folder: Path) -> str:
+    """Changes with the files of the studies; empty without any."""
+    try:
+        return " ".join(fingerprint(path) for path in find_studies(folder))
+    except (OSError, DataError):
+        return ""

@@ -1,0 +1,65 @@
+"""The server as a process: its socket, its address, its end."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+
+from pe_unified.errors import UserError
+
+
+def listen(address: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        UserError: the port is taken, or the address is none of this machine's.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        return socket.create_server((address, port), family=family)
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"cannot listen at {address}, port {port}: {why}; try --port 0") from error
+
+
+def make_server(app: Starlette, certificate: Path | None, key: Path | None) -> uvicorn.Server:
+    """The server of an application, by TLS where there is a certificate.
+
+    Raises:
+        UserError: certificate or key cannot be used.
+    """
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,  # addresses of studies are no one's business
+        server_header=False,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
+        timeout_graceful_shutdown=2,
+        lifespan="off",
+    )
+    try:
+        config.load()
+    except OSError as error:  # of the ssl module too
+        reason = error.strerror or error
+        raise UserError(f"{certificate}, {key}: no usable pair for TLS ({reason})") from error
+    return uvicorn.Server(config)
+
+
+@contextmanager
+def running(app: Starlette) -> Iterator[str]:
+    """The application served on a free port of this machine, in a thread; its address."""
+    place = listen("127.0.0.1", 0)
+    server = make_server(app, None, None)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [place]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{place.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        place.close()

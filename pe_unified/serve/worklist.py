@@ -1,0 +1,141 @@
+"""The reports below one folder, as rows of a worklist that is kept up to date."""
+
+import csv
+import hashlib
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from pe_unified.errors import shown
+from pe_unified.reports.dicom_objects import FINDINGS
+from pe_unified.reports.files import REPORT
+from pe_unified.reports.report import is_listed, looks_for_lesions, verdict_in_words
+from pe_unified.review.reports import StudyReport, find_reports
+
+_PATIENT_TAGS = ("PatientName", "PatientID", "StudyDate")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One report.
+
+    Attributes:
+        key: what pages and addresses call it; tells no name.
+        name: of the folder as it lies below the root; may hold a patient's name.
+        found: where the report lies, and what its decisions are filed under.
+        row: what the worklist shows of the report, without names.
+        stamp: changes when the report is written anew.
+    """
+
+    key: str
+    name: str
+    found: StudyReport
+    row: Mapping[str, Any]
+    stamp: tuple[int, int]
+
+
+class Worklist:
+    """The reports of one folder; reads again only what has changed.
+
+    Args:
+        root: what ``pe-unified infer`` or ``pe-unified batch`` wrote into. Nothing outside it is
+            read: links that lead out of it are left alone.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self._entries: dict[str, Entry] = {}
+        self._lock = threading.Lock()
+
+    def entries(self) -> dict[str, Entry]:
+        """All reports, by key.
+
+        Raises:
+            DataError: see :func:`~pe_unified.review.reports.find_reports`.
+        """
+        with self._lock:
+            entries = {}
+            for found in find_reports(self.root).values():
+                if (found.folder / REPORT).resolve().is_relative_to(self.root):
+                    with suppress(FileNotFoundError):  # it is being written anew
+                        entry = self._entry(found)
+                        entries[entry.key] = entry
+            self._entries = entries
+            return dict(entries)
+
+    def entry(self, key: str) -> Entry | None:
+        """The report of a key as it is now; None where there is none."""
+        known = self._entries.get(key)
+        # Slices are asked for many times a second: the others are not looked at.
+        with suppress(FileNotFoundError):
+            if known is not None and known.stamp == _stamp(known.found):
+                return known
+        return self.entries().get(key)
+
+    def failures(self) -> list[dict[str, str]]:
+        """Studies of a batch that could not be analysed, ``name`` and ``reason``; both may hold a
+        patient's name."""
+        path = self.root / "summary.csv"
+        # Not there after a single study; or another program's table.
+        with suppress(OSError, ValueError, KeyError, csv.Error):
+            rows = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+            return [
+                {"name": row["study"], "reason": row["reason"]}
+                for row in rows
+                if row["status"] == "failed"
+            ]
+        return []
+
+    def _entry(self, found: StudyReport) -> Entry:
+        name = found.folder.relative_to(self.root).as_posix()
+        key = hashlib.blake2b(found.study.encode(), digest_size=8).hexdigest()
+        known, stamp = self._entries.get(key), _stamp(found)
+        if known is not None and (known.stamp, known.found) == (stamp, found):
+            return known
+        own = self.root.name if name == "." else name
+        return Entry(key, own, found, row_of(found.read()), stamp)
+
+
+def _stamp(found: StudyReport) -> tuple[int, int]:
+    stat = (found.folder / REPORT).stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
+def row_of(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What the worklist shows of a report; no names."""
+    exam, looks = report["exam"], looks_for_lesions(report)
+    scores = [score for score in (exam["probability"], exam["lesion_score"]) if score is not None]
+    listed = sum(map(is_listed, report["lesions"]))
+    return {
+        "created": report["created"],
+        "positive": exam["positive"],
+        "verdict": verdict_in_words(report),
+        "score": max(scores, default=None),
+        "lesions": listed if looks else None,
+        "candidates": len(report["lesions"]) - listed if looks else None,
+        "volume_ml": report["measurements"]["clot_volume_ml"],
+        "slices": report["input"]["slices"],
+        "abstain": report["quality"]["abstain"],
+        "flags": [
+            {"name": flag["name"], "reason": flag["reason"], "abstain": flag["abstain"]}
+            for flag in report["quality"]["flags"]
+        ],
+        "model": report["model"]["checkpoint"],
+        "notice": report["model"]["training_notice"],
+    }
+
+
+def patient_of(entry: Entry) -> dict[str, str]:
+    """Name, ID and date of the patient as the report's DICOM file gives them; empty without."""
+    try:
+        read = pydicom.dcmread(entry.found.folder / FINDINGS, specific_tags=list(_PATIENT_TAGS))
+    except (OSError, InvalidDicomError):
+        return {}
+    values = {tag: str(read.get(tag, "") or "") for tag in _PATIENT_TAGS}
+    return {tag: shown(value) for tag, value in values.items() if value}

@@ -1,0 +1,28 @@
+"""What a recipe prints at its end can be read."""
+
+from rich.console import Console
+
+from pe_unified.recipes.summary import summary_table
+
+
+def printed(metrics, width=100):
+    record = dict(name="s1_cls", metrics=metrics, reused=[], iterations=5)
+    summary = dict(recipe="r", steps=[record], warnings=[], arms=["a", "b"])
+    console = Console(width=width)
+    with console.capture() as capture:
+        console.print(summary_table(summary))
+    return " ".join(capture.get().split())
+
+
+def test_few_columns_are_shown_with_their_intervals():
+    text = printed({"cls/auc": 0.9, "cls/auc_ci": [0.8, 0.95], "seg/dice": 0.5, "seg/iou": 0.3})
+    assert "0.900 [0.80, 0.95]" in text and "IoU" in text and "summary.md" not in text
+
+
+def test_of_many_columns_each_kind_of_answer_has_its_first():
+    many = ["seg/dice", "seg/iou", "findings/f1", "findings/sensitivity_at_1", "cls/auc"]
+    many += ["findings/sensitivity_at_2", "findings/mean_sensitivity"]
+    metrics = {key: number / 10 for number, key in enumerate(many)}
+    text = printed(metrics)
+    assert "Dice" in text and "lesion F1" in text and "slice AUC" in text
+    assert "IoU" not in text and "FP" not in text and "more columns in summary.md" in text

@@ -1,0 +1,49 @@
+"""The command lines around readers' decisions: what they print, and their exit status."""
+
+import sys
+
+from review_reports import decision, write_report
+
+from pe_unified import cli
+from pe_unified.review.store import ReviewStore
+
+
+def call(called, *words):
+    return called(cli.main, "pe-unified", *words)
+
+
+def test_an_export_that_leaves_nothing_out(called, tmp_path):
+    write_report(tmp_path / "reports" / "one")
+    ReviewStore(tmp_path / "reports").add(decision("accept", 1))
+    done = call(called, "review", "export", tmp_path / "reports", "--out", tmp_path / "out")
+    assert done.returncode == 0 and "--studies adds what needs images" in done.stdout
+    assert "accept" in (tmp_path / "out" / "decisions.csv").read_text()
+
+
+def test_an_export_says_what_it_leaves_out(called, tmp_path):
+    write_report(tmp_path / "reports" / "one")
+    ReviewStore(tmp_path / "reports").add(decision("accept", 1))
+    (tmp_path / "ct" / "one").mkdir(parents=True)
+    words = ("--studies", tmp_path / "ct", "--out", tmp_path / "out")
+    done = call(called, "review", "export", tmp_path / "reports", *words)
+    assert done.returncode == 1 and "0 studies corrected, 1 left out" in done.stdout
+    assert "1.2.3: is not done; finish reading it" in done.stderr
+
+
+def test_errors_end_in_one_line(called, tmp_path):
+    for words in (
+        ("review", "export", tmp_path / "nowhere", "--out", tmp_path / "out"),
+        ("suggest", tmp_path / "nowhere"),
+        ("errors", "m.pth", "--data-root", tmp_path / "nowhere", "--out", tmp_path / "out"),
+    ):
+        done = call(called, *words)
+        assert done.returncode == 1 and done.stderr.startswith("error: "), words
+        assert "nowhere" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_group_of_commands_is_explained(called, monkeypatch):
+    assert "review export" in call(called, "review").stdout
+    assert call(called, "review", "--help").returncode == 0
+    typo = call(called, "review", "exprt")
+    assert typo.returncode == 2 and "did you mean review export?" in typo.stderr
+    assert sys.argv[0] == "pe-unified"

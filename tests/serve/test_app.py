@@ -1,0 +1,255 @@
+"""What the server answers to the pages of the reader's screen."""
+
+import json
+import shutil
+import zlib
+from types import SimpleNamespace
+
+import nibabel
+import numpy as np
+import pytest
+from serving import OWN, ask, serving
+
+from pe_unified.ct.opening import open_study
+from pe_unified.errors import DataError
+from pe_unified.reports.report import is_listed
+from pe_unified.review.store import ReviewStore
+from pe_unified.serve.app import ServeOptions, make_app
+from pe_unified.serve.images import ImageCache
+from pe_unified.serve.sources import Sources
+from pe_unified.serve.worklist import Worklist
+
+
+def decide(served, reader="Ada", seen=0, **decision):
+    told = ask(served.url, served.study).json
+    body = {"reader": reader, "seen": seen, "model": told["model"]["sha256"], **decision}
+    content = json.dumps(body)
+    return ask(served.url, f"{served.study}/decisions", "POST", content, **OWN)
+
+
+def test_a_row_says_what_the_report_says(asked_only, report):
+    (row,) = ask(asked_only.url, "/api/worklist").json["studies"]
+    found = report[1]
+    scores = (found["exam"]["probability"], found["exam"]["lesion_score"])
+    assert row["score"] == max(score for score in scores if score is not None)
+    assert row["lesions"] == sum(is_listed(lesion) for lesion in found["lesions"])
+    assert row["lesions"] + row["candidates"] == len(found["lesions"])
+    assert row["state"] == "unread" and row["slices"] == 16
+
+
+def test_an_unchanged_list_is_not_sent_again(served, reports):
+    first = ask(served.url, "/api/worklist")
+    tag = first.headers["etag"]
+    assert ask(served.url, "/api/worklist", If_None_Match=tag).status == 304
+    assert decide(served, kind="comment", value={"text": "seen"}).status == 200
+    assert ask(served.url, "/api/worklist", If_None_Match=tag).status == 304
+    assert decide(served, kind="done").status == 200
+    again = ask(served.url, "/api/worklist", If_None_Match=tag)
+    assert again.status == 200 and again.json["studies"][0]["state"] == "done"
+
+
+def test_new_studies_appear_and_failures_are_told(served, reports):
+    path = reports / "PAT001" / "report.json"
+    other = json.loads(path.read_text())
+    other["input"]["study_uid"] = "1.2.3"
+    (reports / "new").mkdir()
+    (reports / "new" / "report.json").write_text(json.dumps(other))
+    shutil.copytree(reports / "new", reports / "new" / ".part-1")  # is being written
+    (reports / "summary.csv").write_text("study,status,reason\nMeier_Anna,failed,no slices\n")
+    told = ask(served.url, "/api/worklist").json
+    assert len(told["studies"]) == 2
+    assert told["failures"] == [{"name": "", "reason": ""}]
+
+
+def test_slices_are_those_of_the_study(asked_only, folder):
+    got = ask(asked_only.url, f"{asked_only.study}/slices/5/3")
+    hu = np.frombuffer(got.body, "<i2").reshape(3, 64, 64)
+    with open_study(folder) as study:
+        assert np.array_equal(hu, np.stack([study.slice_hu(k) for k in (5, 6, 7)]))
+        towards = ["L", "P", "H"]
+        place = ask(asked_only.url, f"{asked_only.study}/images").json
+        assert place["shape"] == list(study.shape) and place["towards"] == towards
+    for wrong in ("15/2", "0/33", "99/1"):
+        assert ask(asked_only.url, f"{asked_only.study}/slices/{wrong}").status == 404
+
+
+def test_the_mask_is_that_of_the_report(asked_only, report):
+    runs = ask(asked_only.url, f"{asked_only.study}/mask").json
+    stored = np.asarray(nibabel.load(report[0] / "mask.nii.gz").dataobj).T  # slices, rows, cols
+    mask = np.zeros_like(stored)
+    for index, told in runs.items():
+        for start, length, value in np.reshape(told, (-1, 3)):
+            mask[int(index)].ravel()[start : start + length] = value
+    assert mask.any() and np.array_equal(mask, stored)
+    counts = {str(each["index"]): each["embolus_pixels"] for each in report[1]["slices"]}
+    assert {index: int((mask[int(index)] > 0).sum()) for index in runs} == {
+        index: count for index, count in counts.items() if count
+    }
+
+
+def test_a_decision_is_kept_and_taken_back(served, reports):
+    kept = decide(served, kind="reject", lesion=1)
+    assert kept.status == 200 and [each["kind"] for each in kept.json["decisions"]] == ["reject"]
+    (stored,) = ReviewStore(reports).history(_study(reports))
+    assert (stored.reader, stored.kind, stored.lesion) == ("Ada", "reject", 1)
+    assert kept.json["undoable"] == [stored.number]
+    undone = decide(served, kind="undo", value={"of": stored.number}, seen=kept.json["newest"])
+    assert (
+        undone.json["decisions"] == [] and len(ReviewStore(reports).history(_study(reports))) == 2
+    )
+
+
+def test_a_redrawn_mask_comes_back_as_it_was_drawn(served, reports):
+    runs = {"3": [70, 5, 1, 134, 4, 1], "4": [4095, 1, 1]}
+    kept = decide(served, kind="redraw", lesion=1, runs=runs)
+    assert kept.status == 200
+    number = kept.json["number"]
+    assert ask(served.url, f"{served.study}/masks/{number}").json == runs
+    name = kept.json["decisions"][0]["value"]["mask"]
+    mask = ReviewStore(reports).load_mask(_study(reports), name)
+    assert np.flatnonzero(mask[3]).tolist() == [*range(70, 75), *range(134, 138)]
+    assert np.argwhere(mask[4]).tolist() == [[63, 63]] and mask.sum() == 10
+    added = decide(served, kind="add", value={"box": [1, 2, 3, 4], "slice": 5}, seen=number)
+    assert added.status == 200
+    assert ask(served.url, f"{served.study}/masks/{added.json['number']}").status == 404
+
+
+def test_who_decides_unseen_is_told(served):
+    first = decide(served, kind="accept", lesion=1)
+    late = decide(served, reader="Bela", kind="reject", lesion=1, seen=0)
+    assert late.status == 409 and "Ada has decided on lesion 1" in late.json["error"]
+    assert decide(served, reader="Bela", kind="reject", lesion=2, seen=0).status == 200
+    seen = decide(served, reader="Bela", kind="reject", lesion=1, seen=first.json["number"])
+    assert seen.status == 200
+    told = ask(served.url, f"{served.study}?reader=Ada").json
+    assert [each["lesion"] for each in told["others"]["Bela"]] == [2, 1]
+
+
+def test_blind_readers_hear_nothing_of_each_other(reports, folder):
+    with serving(reports, studies=(folder.parent,), blind=True) as url:
+        (row,) = ask(url, "/api/worklist").json["studies"]
+        served = SimpleNamespace(url=url, study=f"/api/studies/{row['key']}")
+        assert decide(served, kind="done").status == 200
+        assert decide(served, reader="Bela", kind="accept", lesion=1, seen=0).status == 200
+        assert ask(url, f"{served.study}?reader=Bela").json["others"] == {}
+        states = [
+            ask(url, f"/api/worklist?reader={reader}").json["studies"][0]["state"]
+            for reader in ("Ada", "Bela", "Cleo")
+        ]
+        assert states == ["done", "in work", "unread"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "accept", "lesion": 999},
+        {"kind": "explode"},
+        {"kind": "accept", "lesion": "1"},
+        {"kind": "redraw", "lesion": 1, "runs": {"16": [0, 1, 1]}},
+        {"kind": "redraw", "lesion": 1, "runs": {"0": [4090, 10, 1]}},
+        {"kind": "redraw", "lesion": 1, "runs": {"0": [-1, 2, 1]}},
+        {"kind": "redraw", "lesion": 1, "runs": {"../0": [0, 2, 1]}},
+        {"kind": "redraw", "lesion": 1, "runs": [1]},
+        {"kind": "redraw", "lesion": 1, "value": {"mask": "../../report.json"}},
+        {"kind": "comment", "value": {"text": "x" * 5000}},
+        {"kind": "comment", "value": "text"},
+        {"kind": "accept", "lesion": 1, "reader": " "},
+        {"kind": "accept", "lesion": 1, "seen": None},
+        {"kind": "accept", "lesion": 1, "model": "0" * 64},
+    ],
+)
+def test_what_is_no_decision_is_refused_and_not_kept(asked_only, wrong):
+    answer = decide(asked_only, **wrong)
+    assert answer.status in (400, 409, 422) and answer.json["error"]
+    assert ask(asked_only.url, asked_only.study).json["newest"] == 0
+
+
+def test_no_name_leaves_unless_asked(report, folder, tmp_path):
+    """Neither a folder's name nor the patient's, whatever the page asks."""
+    root = tmp_path / "reports"
+    shutil.copytree(report[0], root / "Meier_Anna")
+    texts = {}
+    for shows in (False, True):
+        with serving(root, studies=(folder.parent,), show_names=shows) as url:
+            (row,) = ask(url, "/api/worklist").json["studies"]
+            path = f"/api/studies/{row['key']}"
+            asked = ["/api/worklist", path, f"{path}/images", f"{path}/nothing"]
+            texts[shows] = b"".join(ask(url, each).body for each in asked)
+    hidden = (b"Meier", b"PAT0", str(tmp_path).encode(), report[1]["input"]["study_uid"].encode())
+    assert not any(word in texts[False] for word in hidden)
+    assert b"Meier_Anna" in texts[True] and b"PatientID" in texts[True]
+
+
+def test_images_that_are_not_the_reports_are_refused(served, reports, folder, tmp_path):
+    path = reports / "PAT001" / "report.json"
+    report = json.loads(path.read_text())
+    report["slices"][3]["sop_uid"] += ".1"
+    path.write_text(json.dumps(report))
+    answer = ask(served.url, f"{served.study}/slices/0/1")
+    assert (
+        answer.status == 422 and "not those that the report was made from" in answer.json["error"]
+    )
+
+
+def test_a_study_is_found_wherever_it_lies(reports, folder, tmp_path):
+    """By its name, by its files under another name, and by its UIDs where it was copied."""
+    (entry,) = Worklist(reports).entries().values()
+    report = entry.found.read()
+    with pytest.raises(DataError, match="no folder of studies"):
+        list(Sources([]).find(entry.found, report))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no study in --studies"):
+        list(Sources([tmp_path / "empty"]).find(entry.found, report))
+    first = next(Sources([tmp_path / "empty", folder.parent]).find(entry.found, report))
+    assert first.path == folder and first.series_uid == report["input"]["series_uid"]
+    (reports / "PAT001").rename(reports / "elsewhere")
+    (entry,) = Worklist(reports).entries().values()
+    assert next(Sources([folder.parent]).find(entry.found, report)).path == folder
+    shutil.copytree(folder, tmp_path / "copies" / "x", copy_function=shutil.copyfile)
+    assert next(Sources([tmp_path / "copies"]).find(entry.found, report)).path.name == "x"
+
+
+def test_what_has_the_name_and_is_another_study_is_passed_over(reports, folder, tmp_path):
+    other = tmp_path / "others" / "PAT001"
+    shutil.copytree(folder, other)
+    min(other.iterdir()).unlink()
+    with ImageCache() as images:
+        (entry,) = Worklist(reports).entries().values()
+        report = entry.found.read()
+        sources = Sources([other.parent, folder.parent]).find(entry.found, report)
+        opened = images.get(entry.key, entry.stamp, sources, report)
+        assert opened.study.shape[0] == 16 and opened.study.source == folder
+
+
+def test_unpacked_slices_are_gone_at_the_end(reports, folder, tmp_path):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    with ImageCache(cache) as images:
+        (entry,) = Worklist(reports).entries().values()
+        report = entry.found.read()
+        sources = Sources([folder.parent]).find(entry.found, report)
+        opened = images.get(entry.key, entry.stamp, sources, report)
+        assert len(opened.slices(0, 16)) == 16 * 64 * 64 * 2
+        assert images.get(entry.key, entry.stamp, [], report) is opened
+        assert len(list(cache.rglob("*.i16"))) == 1
+    assert list(cache.iterdir()) == []
+
+
+def test_other_machines_get_what_is_packed(reports, folder):
+    with serving(reports, studies=(folder.parent,), remote=True) as url:
+        plain = ask(url, "/api/worklist")
+        packed = ask(url, "/static/reader.js", Accept_Encoding="gzip")
+        assert packed.headers["content-encoding"] == "gzip"
+        assert b"The page of one study" in zlib.decompress(packed.body, 31)
+        assert plain.status == 200
+
+
+def test_a_damaged_report_is_told(reports):
+    (reports / "PAT001" / "report.json").write_text("{")
+    with ImageCache() as images, pytest.raises(DataError, match=r"report\.json"):
+        make_app(ServeOptions(reports), images)
+
+
+def _study(reports):
+    (study,) = ReviewStore(reports).states()
+    return study
