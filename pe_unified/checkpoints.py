@@ -134,7 +134,8 @@ def training_data(checkpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What the weights of a checkpoint were trained on, steps before it included.
 
     One entry per set and step: ``set``, ``source``, ``patients``, ``slices``, ``synthetic`` (None
-    where nobody knows), ``step``, and ``studies``, their digests, which older checkpoints lack.
+    where nobody knows), ``step``, and ``licence`` and ``studies``, their digests, which older
+    checkpoints lack.
     Other programs' weights, such as ImageNet's, have none.
     """
     meta = checkpoint.get("meta")

@@ -36,6 +36,11 @@ def shown(name: str | os.PathLike) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in os.fspath(name))
 
 
+def unnamed(text: str) -> str:
+    """What is said without the names that are quoted in it."""
+    return _QUOTED.sub("'...'", text)
+
+
 class DataError(UserError, ValueError):
     """A file or a patient that cannot be used.
 
@@ -64,7 +69,7 @@ class DataError(UserError, ValueError):
     def without_names(self) -> str:
         """Reason and cure without the name of any file, folder or patient."""
         # Before anything is cut off, and with it the last quote.
-        return "; ".join(one_line(_QUOTED.sub("'...'", said)) for said in (self._plain, self.cure))
+        return "; ".join(one_line(unnamed(said)) for said in (self._plain, self.cure))
 
     def __reduce__(self) -> tuple:
         # The default would call the class with the one formatted message.

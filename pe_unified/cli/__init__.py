@@ -21,6 +21,10 @@ COMMANDS = {
     "convert nnunet": ("pe_unified.converters.raw.nnunet", "convert a raw dataset of nnU-Net v2"),
     "to-nnunet": ("pe_unified.converters.to_nnunet", "write a converted set for nnU-Net v2"),
     "verify": ("pe_unified.converters.verify", "check a converted set"),
+    "audit": (
+        "pe_unified.cli.audit",
+        "look for leaks and doubtful labels, as a page with pictures",
+    ),
     "merge": ("pe_unified.converters.merge", "merge converted sets into one"),
     "browse": ("pe_unified.cli.browse", "show what a config's pipeline gives the network"),
     "config": ("pe_unified.cli.config", "list the ready configs, or print one whole"),
@@ -32,6 +36,12 @@ COMMANDS = {
     "explain": ("pe_unified.cli.explain", "show what a model's answers rest on, as heat"),
     "marks": ("pe_unified.cli.marks", "mark emboli in volumes of a converted set"),
     "publish": ("pe_unified.cli.publish", "fix all thresholds and make a checkpoint for use"),
+    "finetune": (
+        "pe_unified.cli.finetune",
+        "go on training a published model on a set of your own",
+    ),
+    "card": ("pe_unified.cli.card", "print the card of a model"),
+    "reporting": ("pe_unified.cli.reporting", "fill in CLAIM 2024 and TRIPOD+AI as far as known"),
     "ensemble": ("pe_unified.cli.ensemble", "make one model of several, thresholds fixed anew"),
     "export": ("pe_unified.cli.export", "write a model for ONNX Runtime or OpenVINO"),
     "infer": ("pe_unified.cli.infer", "from a CT study to a report"),

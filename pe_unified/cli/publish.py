@@ -6,6 +6,9 @@ are then read as for a report, which gives the thresholds of exams and of lesion
 pe-unified infer takes the file. A step of a recipe has its config in its folder. The network and
 its input are those that the checkpoint was trained with, unless --cfg-options names what differs.
 
+The model's card goes into the file and beside it, as OUT.card.md and OUT.card.json. With --test it
+holds metrics of the test split, with intervals and subgroups; without, it says that nobody tested.
+
 Examples:
   pe-unified publish pe_unified_r50 work_dirs/pe_unified_r50/iter_20000.pth model.pth
   pe-unified publish work_dirs/steps_r50/s9_unified/pe_unified_r50.py \
@@ -31,6 +34,9 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="fit how a lesion's score follows from mask, box, slice and volume (docs/cascade.md)",
     )
+    parser.add_argument(
+        "--test", action="store_true", help="measure on the test split, for the model's card"
+    )
     return parser
 
 
@@ -47,10 +53,11 @@ def main() -> None:
     cfg = read_config(args, of_checkpoint=True)
     cfg.work_dir = args.work_dir or f"work_dirs/{Path(args.config).stem}/publish"
     cfg.console_level = "WARNING"
-    validated = publish(cfg, args.checkpoint, args.out, args.fuse)
+    validated = publish(cfg, args.checkpoint, args.out, args.fuse, args.test).validated
     keys = ("cls/threshold", "cls/gate", "seg/threshold", "det/threshold", "lung/threshold")
     for key in (*keys, "exam/threshold", "exam/stretch_threshold", "exam/lesion_threshold"):
         if key in validated:
             how = " by default, not chosen" if f"{key}_by_default" in validated else ""
             print(f"{key}: {validated[key]:.4f}{how}")
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.0f} MB")
+    print(f"its card: {args.out.with_suffix('.card.md')}")

@@ -85,8 +85,9 @@ class PESliceDataset(BaseDataset):
     ``exam_labels`` (of its exam, by the names of EXAM_LABELS), and ``rng``, a NumPy generator
     seeded by the draw.
 
-    ``sources`` says what its slices are: dicts of ``set``, ``source``, ``patients``, ``slices``,
-    ``synthetic`` (None where the set does not say) and ``studies`` (:func:`study_digest` of each).
+    ``sources`` says what its slices are: dicts of ``set``, ``source``, ``licence``, ``patients``,
+    ``slices``, ``synthetic`` (None where the set does not say) and ``studies``
+    (:func:`study_digest` of each).
 
     Raises:
         FileNotFoundError: no annotation file; names the converter command.
@@ -339,6 +340,7 @@ def sources_of(coco: dict, images: Sequence[dict]) -> list[dict[str, Any]]:
         {
             "set": name,
             "source": source,
+            "licence": members.get(name, info).get("licence"),
             "patients": len({image["patient_id"] for image in own}),
             "slices": len(own),
             "synthetic": synthetic,

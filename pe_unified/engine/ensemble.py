@@ -16,12 +16,12 @@ from pe_unified.checkpoints import (
     save_atomically,
     training_data,
 )
-from pe_unified.datasets.slice_dataset import read_annotations, study_digest
 from pe_unified.disclaimer import unique
 from pe_unified.engine.config import ConfigError, read_python_config
 from pe_unified.engine.publish import for_others
 from pe_unified.engine.slice_answers import measure_slices
 from pe_unified.engine.study_choices import choose_on_exams, numbers_of
+from pe_unified.engine.unseen import annotations_of, learned_patients, tells_its_studies
 from pe_unified.inference.converted import exams_of_split
 from pe_unified.inference.exam_readings import Marks, mark_exams
 from pe_unified.inference.lesion_marks import read_marks
@@ -201,22 +201,19 @@ def require_unseen(stored: Mapping[str, Any], split: Mapping[str, Any]) -> None:
     Raises:
         CheckpointError: one did; names it and the patient.
     """
-    place = Path(split["data_root"]) / split["ann_file"]
-    images = read_annotations(place)[1]["images"]
+    place = annotations_of(split)
     for member in filter(None, (*stored["members"], stored["lungs"])):
-        sources = training_data(member["model"])
-        if any("studies" not in each for each in sources):
+        if not tells_its_studies(member["model"]):
             print_log(
                 f"{member['name']}: its checkpoint does not tell what studies it was trained on, "
                 "so nobody checks that they are not among those that it is judged by",
                 logger="current",
                 level=logging.WARNING,
             )
-        learned = {study for each in sources for study in each.get("studies") or ()}
-        for image in images if learned else ():
-            if study_digest(image["study_uid"] or "") in learned:
-                raise CheckpointError(
-                    f"{member['name']} ({member['checkpoint']}) was trained on patient "
-                    f"{image['patient_id']}, who is in {place}: an ensemble is judged by patients "
-                    "whom no member knows; take members trained on the training split of this set"
-                )
+        known = learned_patients(member["model"], split)
+        if known:
+            raise CheckpointError(
+                f"{member['name']} ({member['checkpoint']}) was trained on patient {known[0]}, "
+                f"who is in {place}: an ensemble is judged by patients whom no member knows; take "
+                "members trained on the training split of this set"
+            )

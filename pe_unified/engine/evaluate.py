@@ -56,6 +56,7 @@ def evaluate_checkpoint(
     cfg: Config,
     checkpoint: str | Path,
     hooks: list[Hook] | None = None,
+    chosen: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Evaluate on the test split, with the thresholds that validation chose.
 
@@ -68,13 +69,14 @@ def evaluate_checkpoint(
             the input are those that the checkpoint was trained with (``trained_with``).
         checkpoint: weights to evaluate.
         hooks: further hooks of the test loop, for instance to keep some predictions.
+        chosen: thresholds of validation, in place of those of the checkpoint.
 
     Raises:
         ConfigError: nothing chooses a threshold.
     """
     stored = load_checkpoint_safely(checkpoint, trust=cfg.get("trust_checkpoint", False))
     runner = _test_runner(cfg, checkpoint, "test")
-    chosen: Mapping[str, Any] = (stored.get("meta") or {}).get("validated", {})
+    chosen = (stored.get("meta") or {}).get("validated", {}) if chosen is None else chosen
     needed = [
         f"{metric.prefix}/threshold"
         for metric in metrics_in(runner.test_evaluator)

@@ -2,11 +2,15 @@
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from mmengine.config import Config
 
+from pe_unified.cards.card import make_card
+from pe_unified.cards.data import describe_data
+from pe_unified.cards.markdown import card_markdown
 from pe_unified.checkpoints import (
     CheckpointError,
     config_of,
@@ -15,10 +19,18 @@ from pe_unified.checkpoints import (
     training_data,
 )
 from pe_unified.disclaimer import unique
-from pe_unified.engine.evaluate import validate_checkpoint
+from pe_unified.engine.evaluate import (
+    Evaluation,
+    evaluate_checkpoint,
+    validate_checkpoint,
+    write_json,
+)
 from pe_unified.engine.knobs import kind_of
 from pe_unified.engine.study_choices import choose_on_exams, numbers_of
+from pe_unified.engine.subgroups import subgroups_of
 from pe_unified.engine.whole_exam_model import with_encoder
+from pe_unified.evaluation.metrics import warnings_of
+from pe_unified.files import write_text
 from pe_unified.inference.model import load_model
 
 #: What the config says of the machine that it ran on.
@@ -84,17 +96,32 @@ def for_others(stored: Mapping[str, Any], settings: dict[str, Any] | None = None
     return {"meta": {**kept, **fixed}, "state_dict": stored["state_dict"]}
 
 
-def publish(cfg: Config, checkpoint: Path, out: Path, fuse: bool = False) -> dict[str, Any]:
-    """Validate a checkpoint and write it with what was chosen there.
+@dataclass(frozen=True)
+class Published:
+    """What publishing found.
+
+    Fields:
+        validated: metrics and thresholds of the validation split, as the file holds them.
+        tested: of the test split; None where it was not asked for.
+    """
+
+    validated: dict[str, Any]
+    tested: Evaluation | None = None
+
+
+def publish(
+    cfg: Config, checkpoint: Path, out: Path, fuse: bool = False, test: bool = False
+) -> Published:
+    """Validate a checkpoint and write it with what was chosen there, and with its card.
+
+    Beside it appear ``<name>.card.md`` and ``<name>.card.json``.
 
     Args:
         cfg: that it was trained with, with the data root to validate on.
         checkpoint: written by training.
         out: the new file; appears whole or not at all.
         fuse: also fit how lesions get their score.
-
-    Returns:
-        the metrics and thresholds of the validation split, as the file holds them.
+        test: measure the model on the test split, for the card.
 
     Raises:
         CheckpointError: the file holds weights alone.
@@ -119,20 +146,43 @@ def publish(cfg: Config, checkpoint: Path, out: Path, fuse: bool = False) -> dic
     published = for_others(stored, settings)
     published["meta"] |= {"validated": validated, "fusion": None}
     of_lung = whole.val_dataloader.dataset.get("label", "pe") != "pe"
-    if of_lung or kind_of(cfg.model) != "PEUnified":
-        save_atomically(published, out)
-        return validated
-    candidate = out.with_name(f".{out.name}.candidate")
-    try:
-        save_atomically(published, candidate)
-        model = load_model(candidate, trust)
-    finally:
-        candidate.unlink(missing_ok=True)
-    chosen = choose_on_exams(model, whole.val_dataloader.dataset, fuse)
-    validated |= chosen.thresholds
-    published["meta"]["fusion"] = chosen.fusion and chosen.fusion.as_dict()
+    if not of_lung and kind_of(cfg.model) == "PEUnified":
+        candidate = out.with_name(f".{out.name}.candidate")
+        try:
+            save_atomically(published, candidate)
+            model = load_model(candidate, trust)
+        finally:
+            candidate.unlink(missing_ok=True)
+        chosen = choose_on_exams(model, whole.val_dataloader.dataset, fuse)
+        validated |= chosen.thresholds
+        published["meta"]["fusion"] = chosen.fusion and chosen.fusion.as_dict()
+    tested = _test(cfg, checkpoint, validated) if test else None
+    data = describe_data(Path(whole.val_dataloader.dataset.data_root))
+    card = make_card(out.stem, published, data, tested and _for_card(cfg, tested))
+    published["meta"]["card"] = card
     save_atomically(published, out)
-    return validated
+    write_text(out.with_suffix(".card.md"), card_markdown(card))
+    write_json(out.with_suffix(".card.json"), card)
+    return Published(validated, tested)
+
+
+def _test(cfg: Config, checkpoint: Path, validated: Mapping[str, Any]) -> Evaluation:
+    """On the test split, at the thresholds of the published file."""
+    cfg = copy.deepcopy(cfg)
+    cfg.test_dataloader.dataset.every = 1
+    return evaluate_checkpoint(cfg, checkpoint, chosen=validated)
+
+
+def _for_card(cfg: Config, tested: Evaluation) -> dict[str, Any]:
+    """What a card holds of a test."""
+    patients = {name for table in tested.tables.values() for name in table.patients}
+    return {
+        "patients": len(patients),
+        "metrics": tested.metrics,
+        "thresholds": tested.thresholds,
+        "warnings": warnings_of(tested.tables),
+        "subgroups": subgroups_of(tested, cfg.test_dataloader.dataset),
+    }
 
 
 def _with_losses(settings: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class StoredModel(Generic[Model]):
         key: see :func:`~pe_unified.inference.sharing.key_of_levels`.
         dataset: config of the set that it is tested on.
         validated: what was chosen and measured on the validation split.
-        lineage: what the report says of the model: file, digest, step, parents, version.
+        lineage: what the report says of the model: file, digest, step, parents, version, card.
         fusion: how lesions get their score, see
             :class:`~pe_unified.evaluation.lesion_fusion.LesionFusion`; None without.
     """
@@ -212,11 +212,17 @@ def lineage_of(name: str, digest: str, stored: Mapping[str, Any]) -> dict[str, A
             for parent in meta.get("parents") or ()
         ],
         "trained_on": [
-            {key: value for key, value in each.items() if key != "studies"}
+            {key: value for key, value in each.items() if key not in ("studies", "licence")}
             for each in training_data(stored)
         ],
+        "card": _in_short(meta.get("card")),
         "training_notice": training_notice(training_data(stored)),
     }
+
+
+def _in_short(card: Mapping[str, Any] | None) -> dict[str, str] | None:
+    """What a report shows of a model's card; None of a model that was published without one."""
+    return {key: str(card[key]) for key in ("name", "summary")} if card else None
 
 
 def usable_device(name: str | None) -> torch.device:

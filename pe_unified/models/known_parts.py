@@ -9,12 +9,24 @@ import mmdet.registry
 import mmengine.registry
 
 from pe_unified.checkpoints import CheckpointError
-from pe_unified.registry import MODELS, TASK_UTILS, TRANSFORMS
+from pe_unified.registry import (
+    DATA_SAMPLERS,
+    DATASETS,
+    METRICS,
+    MODELS,
+    TASK_UTILS,
+    TRANSFORMS,
+)
 
 _SCOPED = re.compile(r"^((pe_unified|mmengine|mmdet)\.)?\w+$")
 #: mmcv's, which mmdet's parts call by name.
 _OPERATORS = ("RoIAlign", "nms")
 _OF_MMDET = (mmdet.registry.MODELS, mmdet.registry.TASK_UTILS)
+#: Own parts, and the layers and samplers of mmengine.
+_KNOWN = (
+    *(MODELS, TRANSFORMS, TASK_UTILS, DATASETS, DATA_SAMPLERS, METRICS),
+    *(mmengine.registry.MODELS, mmengine.registry.DATA_SAMPLERS),
+)
 #: Rooms of mmdet whose parts hold layers only; others hold some that load files.
 _LAYERS_OF_MMDET = tuple(
     f"mmdet.models.{room}"
@@ -44,6 +56,24 @@ def for_answers(path: str | Path, model: dict, *others: Any, trust: bool) -> Non
             part.pop("losses", None)
     if not trust:
         for each in (model, *others):
+            _require_registered(path, each)
+
+
+def for_training(path: str | Path, *parts: Any, trust: bool) -> None:
+    """Refuse what a stored model's config would build for training, where it is not known.
+
+    Losses stay, so that any of other packages is refused.
+
+    Args:
+        path: of the checkpoint, for the message.
+        parts: the model, its data loaders and metrics.
+        trust: build whatever else is named.
+
+    Raises:
+        CheckpointError: names a part that is not known.
+    """
+    if not trust:
+        for each in parts:
             _require_registered(path, each)
 
 
@@ -80,5 +110,4 @@ def _registered(name: str) -> bool:
     if scope == "mmdet":
         found = (registry.module_dict.get(bare) for registry in _OF_MMDET)
         return any(part and part.__module__.startswith(_LAYERS_OF_MMDET) for part in found)
-    registries = (MODELS, TRANSFORMS, TASK_UTILS, mmengine.registry.MODELS)
-    return bare in _OPERATORS or any(bare in registry.module_dict for registry in registries)
+    return bare in _OPERATORS or any(bare in registry.module_dict for registry in _KNOWN)

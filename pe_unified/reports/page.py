@@ -347,8 +347,10 @@ def _origin(model: Mapping[str, Any]) -> dict[str, str]:
         said = f"{model['checkpoint']}, {len(block['members'])} models by {rule}: {members}"
     else:
         said = _file_in_words(model)
+    card = model["card"]
     return {
         "model": said,
+        **({"card": f"{card['name']}: {card['summary']}"} if card else {}),
         "trained on": "; ".join(map(_trained_on, model["trained_on"])),
         "sha256": model["sha256"],
     }

@@ -21,7 +21,7 @@ from pe_unified.inference.survey import Survey
 from pe_unified.reports.exam_block import exam_model_block
 from pe_unified.version import __version__
 
-SCHEMA_VERSION = "1.8"
+SCHEMA_VERSION = "1.9"
 #: How the notes of a study name a series.
 _SERIES = re.compile(r"\bseries ([^\s,:(#]+)")
 

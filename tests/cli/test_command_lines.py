@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_dataset import write_tiny_dataset
 
+from pe_unified.engine.publish import Published
 from pe_unified.inference import load_model
 
 SMALL = [
@@ -32,6 +33,7 @@ def call(repository, *words):
     [
         *("train", "test", "train_steps", "demo", "doctor", "benchmark", "browse", "explain"),
         *("infer", "infer_batch", "publish", "export", "evaluate", "check_findings"),
+        *("finetune", "audit", "card", "reporting"),
     ],
 )
 def test_help_explains_the_tool(command, tool):
@@ -155,9 +157,10 @@ def test_a_strangers_checkpoint_runs_no_command(command, tmp_path, part):
 
 
 def test_publish_tells_thresholds_by_default(command, tmp_path, monkeypatch):
-    def published(cfg, checkpoint, out, fuse):
+    def published(cfg, checkpoint, out, fuse, test):
         out.write_bytes(b"weights")
-        return {"cls/threshold": 0.4, "seg/threshold": 0.5, "seg/threshold_by_default": 1.0}
+        chosen = {"cls/threshold": 0.4, "seg/threshold": 0.5, "seg/threshold_by_default": 1.0}
+        return Published(chosen)
 
     monkeypatch.setattr("pe_unified.engine.publish.publish", published)
     torch.save({"state_dict": {}}, tmp_path / "iter_1.pth")

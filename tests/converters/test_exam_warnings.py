@@ -6,10 +6,10 @@ import sys
 import pytest
 from raw_sets import rsna_row, write_csv, write_rsna_study
 
+from pe_unified.converters.inspection import inspect_set
 from pe_unified.converters.pipeline.run import RunOptions, convert, report_faults, report_warnings
 from pe_unified.converters.raw.rsna import Rsna, main
 from pe_unified.converters.raw.rsna_subset import Subset
-from pe_unified.converters.verify import examine
 from pe_unified.converters.verify import main as verify_main
 from pe_unified.ct.exam_labels import EXAM_LABELS, exam_doubts
 
@@ -71,7 +71,7 @@ def test_verify_looks_for_itself(raw, tmp_path):
             if exam["study_uid"] == "sound":
                 exam.update(chronic_pe=1, acute_and_chronic_pe=1)
         path.write_text(json.dumps(content))
-    _, warnings = examine(out)
+    warnings = [each.text for each in inspect_set(out).warnings]
     both = "sound: study sound: both of chronic_pe and acute_and_chronic_pe"
     assert set(warnings) == WARNED | {both}
 
@@ -82,7 +82,7 @@ def test_a_subset_is_judged_by_all_its_slices(raw, tmp_path):
     out = tmp_path / "out"
     report = convert(Rsna(raw, subset=subset), out, QUIET)
     assert set(report_warnings(report)) <= WARNED
-    assert examine(out)[1] == report_warnings(report)
+    assert [each.text for each in inspect_set(out).warnings] == report_warnings(report)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def entries(trained, *names):
 def test_an_ensemble_of_one_is_validated_as_published(repository, tiny_dataset, trained, tmp_path):
     cfg = small_config(repository, tiny_dataset, tmp_path / "run")
     cfg.work_dir = str(tmp_path / "publish")
-    published = publish(cfg, trained / "one.pth", tmp_path / "model.pth")
+    published = publish(cfg, trained / "one.pth", tmp_path / "model.pth").validated
     wanted = EnsembleList(entries(trained, "one"))
     validated = make_ensemble(wanted, split(tiny_dataset, "val"), tmp_path / "e.pth")
     assert validated.keys() == published.keys() and validated.keys() >= NEEDED

@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import replace
 
@@ -8,6 +9,8 @@ from mmengine.config import Config
 from tiny_exams import write_tiny_exams
 from tiny_run import small_config, small_settings
 
+from pe_unified.cards.card import BY_CONTRAST, BY_SIZE
+from pe_unified.cards.markdown import card_markdown
 from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
 from pe_unified.engine import PERunner, load_config
 from pe_unified.engine.publish import _for_others, _without_places, publish
@@ -24,7 +27,8 @@ def test_a_published_model_has_every_threshold_and_nothing_to_spare(
     PERunner.from_cfg(cfg).train()
     trained = tmp_path / "run/iter_2.pth"
     cfg.work_dir = str(tmp_path / "publish")
-    validated = publish(cfg, trained, tmp_path / "model.pth")
+    published = publish(cfg, trained, tmp_path / "model.pth", test=True)
+    validated = published.validated
     stored = load_checkpoint_safely(tmp_path / "model.pth")
     assert set(stored) == {"meta", "state_dict"}
     assert as_json(stored["meta"]["validated"]) == as_json(validated)
@@ -35,6 +39,31 @@ def test_a_published_model_has_every_threshold_and_nothing_to_spare(
     assert None not in (thresholds.slice, thresholds.pixel, thresholds.box, thresholds.gate)
     assert thresholds.exam is None  # every patient of the set is positive
     assert thresholds.gate <= thresholds.slice
+    _require_card(stored["meta"]["card"], published, tmp_path)
+
+
+def _require_card(card, published, folder):
+    """In the file and beside it; the test at the thresholds of validation, and by subgroups."""
+    assert json.loads((folder / "model.card.json").read_text()) == card
+    assert (folder / "model.card.md").read_text() == card_markdown(card)
+    tested, metrics = card["tested"], published.tested.metrics
+    for task in ("cls", "seg", "det"):
+        key = f"{task}/threshold"
+        assert published.tested.thresholds[key] == pytest.approx(published.validated[key])
+    assert tested["patients"] == 3 and tested["metrics"] == as_json(metrics)
+    assert card["data"]["splits"]["train"]["slices"] == 24
+    by = {each["by"]: each for each in tested["subgroups"]}
+    # All slices of the tiny set are 1 mm apart, and no lungs are found to measure contrast between.
+    spacing, size = by["distance between slices"], by[BY_SIZE]
+    assert spacing["group"] == "up to 1 mm" and spacing["patients"] == 3
+    for key in ("cls/auc", "seg/dice", "det/recall"):
+        assert spacing["metrics"][key]["value"] == pytest.approx(metrics[key], nan_ok=True)
+    # Discs of 4 pixels of 1.5 mm: all emboli are of one class, which is then the whole test.
+    assert size["group"] == "over 8 mm" and size["patients"] == 3
+    for key in ("cls/auc", "cls/sensitivity", "seg/dice_positive"):
+        assert size["metrics"][key]["value"] == pytest.approx(metrics[key], nan_ok=True)
+    assert BY_CONTRAST not in by
+    assert any("opacification" in each for each in card["not_tested"])
 
 
 def test_a_published_model_tells_no_folder_of_the_machine(repository, tiny_dataset, tmp_path):
@@ -138,12 +167,13 @@ def test_exams_and_lesions_get_their_thresholds_together(
     monkeypatch.setattr("pe_unified.engine.study_choices.read_exams", scored)
     cfg = small_config(repository, tiny_dataset, tmp_path / "run", max_iters=1)
     PERunner.from_cfg(cfg).train()
-    validated = publish(cfg, tmp_path / "run/iter_1.pth", tmp_path / "model.pth")
+    validated = publish(cfg, tmp_path / "run/iter_1.pth", tmp_path / "model.pth").validated
     assert validated["exam/stretch_threshold"] == pytest.approx(0.55)
     thresholds = load_model(tmp_path / "model.pth").thresholds
     assert thresholds.exam == validated["exam/stretch_threshold"]
     assert thresholds.lesion == validated["exam/lesion_threshold"] > 0.1
-    assert [path.name for path in tmp_path.glob("*model*")] == ["model.pth"]
+    left = sorted(path.name for path in tmp_path.glob("*model*"))
+    assert left == ["model.card.json", "model.card.md", "model.pth"]
 
 
 def test_a_classifier_of_lung_is_published_without_thresholds_of_embolism(repository, tmp_path):
@@ -154,7 +184,7 @@ def test_a_classifier_of_lung_is_published_without_thresholds_of_embolism(reposi
     cfg.work_dir = str(tmp_path / "run")
     PERunner.from_cfg(cfg).train()
     cfg.work_dir = str(tmp_path / "publish")
-    validated = publish(cfg, tmp_path / "run/iter_2.pth", tmp_path / "model.pth")
+    validated = publish(cfg, tmp_path / "run/iter_2.pth", tmp_path / "model.pth").validated
     assert "lung/threshold" in validated
     assert not [key for key in validated if key.startswith(("cls/", "exam/"))]
     with pytest.raises(CheckpointError, match="shows lung, not whether it shows embolism"):

@@ -46,7 +46,7 @@ def trained(repository, data, tmp_path_factory):
 def published(repository, data, trained, tmp_path_factory):
     out = tmp_path_factory.mktemp("published") / "model.pth"
     cfg = small_volume_config(repository, data, out.parent)
-    return out, publish(cfg, trained, out)
+    return out, publish(cfg, trained, out).validated
 
 
 def test_training_validates_and_says_what_it_used(trained):

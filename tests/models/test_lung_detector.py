@@ -79,7 +79,7 @@ def test_from_training_to_a_finder_of_lungs(cfg, repository, tmp_path):
     own.work_dir = str(tmp_path / "run")
     PERunner.from_cfg(own).train()
     own.work_dir = str(tmp_path / "publish")
-    validated = publish(own, tmp_path / "run/iter_2.pth", tmp_path / "lungs.pth")
+    validated = publish(own, tmp_path / "run/iter_2.pth", tmp_path / "lungs.pth").validated
     assert "lung_box/threshold" in validated
     finder = load_lung_finder(tmp_path / "lungs.pth", device="cpu")
     assert finder.threshold == validated["lung_box/threshold"] and finder.neighbours == 0

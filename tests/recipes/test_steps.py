@@ -91,7 +91,10 @@ def test_two_steps_leave_a_summary(finished, tmp_path):
     # The folder of a step holds its config as it was trained, fit for tools/publish.py.
     cfg = load_config(work_dir / "s4_cls_reused/pe_cls_r50.py", {}, str(finished.data))
     cfg.work_dir = str(tmp_path / "publish")
-    assert publish(cfg, work_dir / reused["checkpoint"], tmp_path / "model.pth")["cls/gate"] <= 1
+    assert (
+        publish(cfg, work_dir / reused["checkpoint"], tmp_path / "model.pth").validated["cls/gate"]
+        <= 1
+    )
 
 
 def test_a_control_trains_as_long_as_the_whole_chain(recipe, tiny_dataset, tmp_path):

@@ -204,6 +204,14 @@ def test_long_studies_are_thinned_but_keep_their_key_slices():
     assert _shown(300, [], 0) == list(range(300))
 
 
+def test_the_card_of_the_model_is_told_in_short(report):
+    found = copy.deepcopy(report[1])
+    assert "<dt>card</dt>" not in render_page(found, [], keys=[], first=0, left_side="right")
+    found["model"]["card"] = {"name": "mine", "summary": "Slice AUC 0.8 on 9 patients."}
+    text = render_page(found, [], keys=[], first=0, left_side="right")
+    assert "<dt>card</dt><dd>mine: Slice AUC 0.8 on 9 patients.</dd>" in text
+
+
 def test_texts_cannot_break_out(report):
     """Markup in a UID, a note, a reason or a name stays text."""
     found = copy.deepcopy(report[1])
@@ -211,7 +219,8 @@ def test_texts_cannot_break_out(report):
     flag = {"reason": hostile, "value": 1.5, "limit": 1, "unit": hostile, "abstain": True}
     found["quality"] = {"flags": [flag], "abstain": True}
     found["input"] |= {"study_uid": hostile, "series_uid": hostile, "notes": [hostile]}
-    found["model"] |= {"checkpoint": hostile, "training_notice": hostile}
+    card = {"name": hostile, "summary": hostile}
+    found["model"] |= {"checkpoint": hostile, "training_notice": hostile, "card": card}
     entry = {"index": 0, "z": 0.0, "probability": None, "examined": True, "jpeg": hostile}
     slices = [entry | {"marks": hostile}]
     text = render_page(found, slices, keys=[], first=0, left_side="right")

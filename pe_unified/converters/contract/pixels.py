@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from pe_unified.converters.contract import hu_check
+from pe_unified.converters.contract.fingerprint import SlicePrint, slice_print
 from pe_unified.converters.contract.schema import decode_mask, union_mask
 from pe_unified.ct.hu import read_slice_png
 
@@ -23,10 +24,13 @@ class PixelFindings:
     patient_id: str
     faults: list[str] = field(default_factory=list)
     statistics: hu_check.HuStatistics = field(default_factory=hu_check.HuStatistics)
+    prints: list[SlicePrint] = field(default_factory=list)
 
 
-def check_slices(root: Path, patient_id: str, slices: Sequence[Checked]) -> PixelFindings:
-    """Decode each slice and each of its masks."""
+def check_slices(
+    root: Path, patient_id: str, slices: Sequence[Checked], prints: bool = False
+) -> PixelFindings:
+    """Decode each slice and each of its masks; ``prints``: also take the prints of the slices."""
     cv2.setNumThreads(1)
     found = PixelFindings(patient_id)
     for image, annotations, mirrored in slices:
@@ -42,6 +46,8 @@ def check_slices(root: Path, patient_id: str, slices: Sequence[Checked]) -> Pixe
             size = f"{image['height']} x {image['width']}"
             found.faults.append(f"{where}: {hu.shape[0]} x {hu.shape[1]} pixels, listed as {size}")
             continue
+        if prints:
+            found.prints.append(slice_print(where, hu))
         union = np.zeros(hu.shape, dtype=np.uint8)
         for annotation in annotations:
             if annotation["segmentation"]:

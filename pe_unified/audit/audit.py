@@ -1,0 +1,108 @@
+"""The audit of a converted set: all checks, ``audit.json`` and ``index.html``."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pe_unified.audit.duplicates import duplicate_findings, find_alike, owners_of, series_findings
+from pe_unified.audit.findings import Finding
+from pe_unified.audit.geometry import describe_geometry, geometry_findings, series_of
+from pe_unified.audit.labels import (
+    balance_findings,
+    describe_hu,
+    describe_splits,
+    gap_findings,
+    hu_findings,
+)
+from pe_unified.audit.page import audit_page
+from pe_unified.converters.contract.splits import SPLITS
+from pe_unified.converters.inspection import Found, Inspection, inspect_set
+from pe_unified.engine.evaluate import write_json
+from pe_unified.files import write_text
+
+
+def audit(root: Path, out: Path, workers: int = 1) -> dict[str, Any]:
+    """Look through a converted set; what breaks its contract is an error, as for ``verify``.
+
+    Args:
+        root: of the set.
+        out: gets ``audit.json`` and ``index.html``.
+        workers: processes that decode the pixels.
+
+    Returns:
+        what ``audit.json`` holds: ``set``, ``verdict`` in words, ``errors`` and ``warnings``
+        (numbers), ``findings``, ``splits``, ``geometry``, ``hu_under_masks`` by patient,
+        ``compared``, and ``info`` of the set.
+    """
+    seen = inspect_set(root, workers, prints=True)
+    splits = [name for name in SPLITS if name in seen.parts]
+    images = {
+        image["file_name"]: (image, seen.parts[name].annotations.get(image["id"], []), name)
+        for name in splits
+        for image in seen.parts[name].images
+    }
+    entries = [image for image, _, _ in images.values()]
+    series = series_of(entries)
+    numbers = describe_splits(seen.parts, splits)
+    pairs = find_alike(root, seen.prints, owners_of(entries))
+    split_of = {image["patient_id"]: name for image, _, name in images.values()}
+    group_of = {image["patient_id"]: image.get("group") for image in entries}
+    findings = [
+        *_from_inspection(seen),
+        *series_findings((image, name) for image, _, name in images.values()),
+        *duplicate_findings(pairs.alike, split_of, group_of),
+        *hu_findings(seen.statistics),
+        *gap_findings(seen.parts, splits),
+        *geometry_findings(series),
+        *balance_findings(numbers),
+    ]
+    findings.sort(key=lambda finding: finding.severity != "error")
+    errors = sum(finding.severity == "error" for finding in findings)
+    blank = sum(each.look < 0 for each in seen.prints)
+    compared = f"{pairs.slices} slices compared with those of other patients"
+    left = len(seen.prints) - blank - pairs.slices
+    compared += f", {left} more by equal pixels only" if left else ""
+    compared += f", {blank} blank ones were not" if blank else ""
+    compared += f"; {pairs.crowded} looks are too common to be compared" if pairs.crowded else ""
+    found = {
+        "set": root.resolve().name,
+        "verdict": _verdict(errors, len(findings) - errors),
+        "errors": errors,
+        "warnings": len(findings) - errors,
+        "findings": [finding.as_dict() for finding in findings],
+        "splits": numbers,
+        "geometry": describe_geometry(series),
+        "hu_under_masks": describe_hu(seen.statistics),
+        "compared": compared,
+        "info": seen.parts[splits[0]].info if splits else {},
+    }
+    write_json(out / "audit.json", found)
+    write_text(out / "index.html", audit_page(root, found, images))
+    return found
+
+
+def _verdict(errors: int, warnings: int) -> str:
+    if errors:
+        said = _counted(errors, "error"), _counted(warnings, "warning")
+        return f"{said[0]}: results on this set cannot be trusted; {said[1]}"
+    if warnings:
+        return f"no error, {_counted(warnings, 'warning')}: look whether they are right"
+    return "nothing was found"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _from_inspection(seen: Inspection) -> Iterator[Finding]:
+    """What ``verify`` tells, those of a kind together."""
+    kinds: tuple[tuple[Any, Sequence[Found]], ...] = (
+        ("error", seen.faults),
+        ("warning", seen.warnings),
+    )
+    for severity, every in kinds:
+        for check in dict.fromkeys(each.check for each in every):
+            texts = [each.text for each in every if each.check == check]
+            name = "leaks between splits" if check == "splits" else check
+            more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
+            yield Finding(name, severity, f"{texts[0]}{more}", items=texts)

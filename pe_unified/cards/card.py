@@ -1,0 +1,203 @@
+"""The card of a model: made from its checkpoint, its set and its tests; nothing is typed in."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pe_unified.checkpoints import config_of, tensors_of, training_data
+from pe_unified.disclaimer import RESEARCH_LINE, training_notice
+from pe_unified.evaluation.metrics import as_json
+from pe_unified.models.image_network import image_network
+from pe_unified.tasks import COLUMNS, TASKS
+from pe_unified.version import __version__
+
+SCHEMA_VERSION = "1.0"
+INTENDED_USE = (
+    "Research on computer-aided reading of CT pulmonary angiograms, by people who check every "
+    "finding. Not for decisions on patients."
+)
+#: By what a test is divided.
+BY_SPACING, BY_CONTRAST, BY_SIZE = SUBGROUPS = (
+    "distance between slices",
+    "opacification of heart and great vessels",
+    "diameter of the largest embolus on the slice",
+)
+#: Answers of a model, in words.
+ANSWERS = {
+    "cls": "whether a slice shows embolism",
+    "seg": "which pixels are embolus",
+    "det": "boxes around emboli",
+    "exam": "labels of the whole exam",
+    "lesion": "emboli in volumes",
+    "artery": "arteries in volumes",
+}
+#: What no test on a converted set can tell.
+_NEVER_TESTED = (
+    "hospitals, scanners and protocols other than those of the sets named here",
+    "differences between patients of other age, sex or origin: converted sets do not carry them",
+    "use by readers, and prospective use",
+)
+#: What of a config a card repeats.
+_SETTINGS = (
+    *("input_size", "windows", "neighbours", "lung_crop", "step_mm", "patch_size"),
+    *("lr", "batch_size", "max_iters", "precision", "seed", "pretrained", "frozen_stages"),
+)
+
+
+def make_card(
+    name: str,
+    stored: Mapping[str, Any],
+    data: Mapping[str, Any] | None = None,
+    tested: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What is known of a model.
+
+    Args:
+        name: of the model.
+        stored: its checkpoint, with ``validated`` in ``meta``.
+        data: of :func:`~pe_unified.cards.data.describe_data`: the set on which thresholds were
+            fixed and which tests; None where nobody knows.
+        tested: ``metrics`` with ``<key>_ci``, ``thresholds``, ``patients``, ``warnings`` and
+            ``subgroups`` of the test split; None where it was not tested.
+
+    Returns:
+        plain data that JSON takes.
+    """
+    meta = stored.get("meta") or {}
+    settings = config_of(stored) or {}
+    model = settings.get("model") or {}
+    trained_on = [
+        {
+            "licence": None,
+            **{key: value for key, value in each.items() if key != "studies"},
+            "studies": len(each["studies"]) if "studies" in each else None,
+        }
+        for each in training_data(stored)
+    ]
+    validated = dict(meta.get("validated") or {})
+    card: dict[str, Any] = {
+        "schema": "pe_unified.card",
+        "schema_version": SCHEMA_VERSION,
+        "name": name,
+        "notice": RESEARCH_LINE,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "intended_use": INTENDED_USE,
+        "model": {
+            "pe_unified": meta.get("pe_unified") or __version__,
+            "kind": _name(model.get("type")),
+            "network": _network(model),
+            "answers": [task.name for task in TASKS.values() if model.get(task.head)],
+            "parameters": sum(each.numel() for each in tensors_of(stored).values()),
+            "iterations": meta.get("iter"),
+            "step": meta.get("step"),
+            "started_from": [
+                {key: parent.get(key) for key in ("module", "from")}
+                for parent in meta.get("parents") or ()
+            ],
+            "settings": {key: settings[key] for key in _SETTINGS if key in settings},
+            "frozen": list(model.get("frozen") or ()),
+            "training_pipeline": _steps(settings.get("train_dataloader") or {}),
+        },
+        "trained_on": trained_on,
+        "training_notice": training_notice(trained_on),
+        "data": None if data is None else dict(data),
+        "validated": validated,
+        "tested": None if tested is None else dict(tested),
+        "not_tested": _not_tested(validated, tested),
+    }
+    return as_json({**card, "summary": _summary(card)})
+
+
+def _steps(loader: Mapping[str, Any]) -> list[str | None]:
+    """The transforms of a data loader."""
+    return [_name(step["type"]) for step in (loader.get("dataset") or {}).get("pipeline") or ()]
+
+
+def _name(kind: Any) -> str | None:
+    return kind.__name__ if isinstance(kind, type) else kind
+
+
+def _network(model: Mapping[str, Any]) -> str | None:
+    network, _ = image_network(model)
+    if not network:
+        return None
+    said = [str(_name(network.get("type"))).rpartition(".")[2]]
+    said += [str(network[key]) for key in ("depth", "model_name", "preset") if network.get(key)]
+    return " ".join(said)
+
+
+def _not_tested(validated: Mapping[str, Any], tested: Mapping[str, Any] | None) -> list[str]:
+    lacking = []
+    if tested is None:
+        lacking.append("a test split: published without --test")
+    else:
+        seen = {each["by"] for each in tested["subgroups"]}
+        lacking += [
+            f"subgroups by {by}: the test split does not tell it"
+            for by in SUBGROUPS
+            if by not in seen
+        ]
+    if not {"exam/threshold", "exam/stretch_threshold", "exam/lesion_threshold"} & set(validated):
+        lacking.append("verdicts on whole exams: no threshold was fixed for them")
+    return [*lacking, *_NEVER_TESTED]
+
+
+def _summary(card: Mapping[str, Any]) -> str:
+    """In one line: what it is, what it learned from, how it did."""
+    model = card["model"]
+    what = ", ".join([model["network"] or "no network", *model["answers"]])
+    sets = "; ".join(map(set_in_words, card["trained_on"])) or "nobody knows what"
+    said = f"{what}. Trained on {sets}."
+    tested = card["tested"]
+    if tested is None:
+        return f"{said} Not tested by its publisher."
+    shown = [
+        f"{title} {with_interval(tested['metrics'], key)}"
+        for key, title in COLUMNS.items()
+        if tested["metrics"].get(key) is not None
+    ]
+    return (
+        f"{said} Test on {tested['patients']} patients: {', '.join(shown) or 'nothing measured'}."
+    )
+
+
+def set_in_words(each: Mapping[str, Any]) -> str:
+    """A set that a model was trained on."""
+    if each["slices"] is None:
+        return "a set that nobody knows"
+    painted = painted_in_words(each["synthetic"])
+    return f"{each['set']} ({each['patients']} patients, {each['slices']} slices{painted})"
+
+
+def painted_in_words(synthetic: bool | str | None) -> str:
+    """Whether a set is painted, to stand behind its name; empty where it is not."""
+    words = {True: ", painted", False: "", None: ", not known whether painted"}
+    return ", painted in part" if isinstance(synthetic, str) else words[synthetic]
+
+
+def with_interval(metrics: Mapping[str, Any], key: str) -> str:
+    """``0.812 [0.70, 0.89]``."""
+    value = metrics.get(key)
+    if value is None or value != value:
+        return "undefined"
+    low, high = metrics.get(f"{key}_ci") or (None, None)
+    return interval_in_words(value, low, high)
+
+
+def interval_in_words(value: float | None, low: float | None, high: float | None) -> str:
+    """A number with its interval, where it has one."""
+    if value is None or value != value:
+        return "undefined"
+    if low is None or high is None or low != low:
+        return f"{value:.3f}"
+    return f"{value:.3f} [{low:.2f}, {high:.2f}]"
+
+
+def positives_in_words(splits: Mapping[str, Any]) -> Sequence[str]:
+    """Patients, studies and slices of every split."""
+    return [
+        f"{name}: {each['patients']} patients ({each['positive_patients']} with embolism), "
+        f"{each['studies']} studies, {each['slices']} slices ({each['positive_slices']} with "
+        "embolism)"
+        for name, each in splits.items()
+    ]

@@ -1,0 +1,341 @@
+"""A page of answers to CLAIM 2024 and TRIPOD+AI, as far as the software knows them."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pe_unified.cards.card import (
+    SUBGROUPS,
+    painted_in_words,
+    positives_in_words,
+    set_in_words,
+    with_interval,
+)
+from pe_unified.cards.checklists import CLAIM_2024, TRIPOD_AI, Item
+from pe_unified.cards.markdown import exclusions_in_words, model_facts, table
+from pe_unified.tasks import METRIC_NAMES
+
+#: What stands where the software knows nothing.
+BLANK = "**not known to the software: to be filled by the authors**"
+_INTERVALS = (
+    "95 % intervals over patients: jackknife with Student's t, patients of one group left out "
+    "together (docs/intervals.md)"
+)
+
+
+def reporting_page(
+    card: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    flows: Mapping[str, Mapping[str, Any]] | None = None,
+    digest: str = "",
+) -> str:
+    """The page, in Markdown.
+
+    Args:
+        card: of the model.
+        settings: its config.
+        flows: of ``exam_flow.json``, where the run left one.
+        digest: SHA-256 of the file.
+    """
+    answers = known_answers(card, settings, flows, digest)
+    lines = [
+        f"# Reporting of {card['name']}",
+        "",
+        f"{card['notice']}. Made by the software from what it knows; items in short words, the "
+        "wording that counts is that of the checklists. Every answer is to be checked.",
+        "",
+        "## Flow of exclusions",
+        "",
+        *(f"- {line}" for line in _flow(card, flows)),
+    ]
+    for title, items in (
+        ("CLAIM 2024 (Tejani et al., doi 10.1148/ryai.240300)", CLAIM_2024),
+        ("TRIPOD+AI (Collins et al., doi 10.1136/bmj-2023-078378)", TRIPOD_AI),
+    ):
+        whole = sum(bool(answers.get(item.answer)) and not item.lacks for item in items)
+        partly = sum(bool(answers.get(item.answer)) and bool(item.lacks) for item in items)
+        lines += ["", f"## {title}", ""]
+        lines += [
+            f"Of {len(items)} items {whole} are answered, {partly} in part, "
+            f"{len(items) - whole - partly} are blank.",
+            "",
+        ]
+        rows = [(item.number, item.asks, _answered(item, answers)) for item in items]
+        lines += table(("item", "asks for", "answer"), rows)
+    return "\n".join([*lines, ""])
+
+
+def _answered(item: Item, answers: Mapping[str, str]) -> str:
+    known = answers.get(item.answer, "")
+    if not known:
+        return BLANK
+    lacks = item.lacks[:1].upper() + item.lacks[1:]
+    return f"{known.rstrip('.')}. {lacks}: {BLANK}" if lacks else known
+
+
+def known_answers(
+    card: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    flows: Mapping[str, Mapping[str, Any]] | None = None,
+    digest: str = "",
+) -> dict[str, str]:
+    """What the software knows, by the names that items use; empty where it does not."""
+    model, data, tested = card["model"], card["data"], card["tested"]
+    chosen = model["settings"]
+    facts = model_facts(model)
+    tasks = facts["answers"]
+    return {
+        "technology": f"Deep learning: {facts['network']}, trained to tell {tasks}; outcome: "
+        "pulmonary embolism on CT pulmonary angiograms",
+        "intended_use": card["intended_use"],
+        "sources": _sources(card),
+        "flow": "; ".join(_flow(card, flows)),
+        "preprocessing": _preprocessing(chosen, model),
+        "parts": "Slices are cropped to the lungs" if chosen.get("lung_crop") else "",
+        "missing": _missing(data),
+        "acquisition": _acquisition(data),
+        "reference": f"Labels as the sources give them: {_sources(card)}",
+        "partition": _partition(data),
+        "disjoint": "Patients, and groups of patients that are not independent; pe-unified verify "
+        "and audit check it",
+        "sizes": "; ".join(positives_in_words(data["splits"])) if data else "",
+        "model": "; ".join(f"{name}: {fact}" for name, fact in facts.items()),
+        "software": f"pe_unified {model['pe_unified']}, on PyTorch, mmengine and mmdetection",
+        "start": _start(model),
+        "training": _training(model, settings),
+        "selection": _selection(settings),
+        "ensembling": "None: one network",
+        "metrics": _metrics(card),
+        "uncertainty": _INTERVALS,
+        "subgroups": _subgroups(tested),
+        "internal": _internal(card),
+        "external": _external(card),
+        "performance": _performance(tested),
+        "performance_by_group": "; ".join(filter(None, [_performance(tested), _subgroups(tested)])),
+        "diagnostic": _performance(tested, ("cls/", "exam/")),
+        "limitations": _limitations(card),
+        "availability": "Software: pe_unified, Apache-2.0. Model: one file"
+        + (f", SHA-256 {digest}" if digest else "")
+        + f". Data: {_sources(card)}",
+        "predictors": "The pixels of CT slices in Hounsfield units; none is chosen by hand",
+        "predictions": _predictions(tested),
+        "imbalance": _imbalance(settings),
+        "output": _output(card),
+        "poor_input": "A report abstains, with the reason, where contrast is poor, lungs are cut "
+        "off, slices are thick or missing, or motion is strong (docs/report.md)",
+    }
+
+
+def _limitations(card: Mapping[str, Any]) -> str:
+    lacking = [f"not tested: {each}" for each in card["not_tested"]]
+    return "; ".join(filter(None, [card["training_notice"], *lacking]))
+
+
+def _flow(card: Mapping[str, Any], flows: Mapping[str, Mapping[str, Any]] | None) -> list[str]:
+    lines = exclusions_in_words(card["data"]["exclusions"]) if card["data"] else []
+    for split, flow in (flows or {}).items():
+        reasons = Counter(each["reason"] for each in flow["left_out"])
+        gone = len(flow["left_out"])
+        lines.append(f"{split}: {flow['exams']} exams, {gone} left out, {flow['kept']} used")
+        lines += [f"{split}, {count}: {reason}" for reason, count in reasons.most_common()]
+    return lines
+
+
+def _sources(card: Mapping[str, Any]) -> str:
+    told = [
+        f"{set_in_words(each)}, {each['source'] or 'source not known'}, licence "
+        f"{each['licence'] or 'not known'}"
+        for each in card["trained_on"]
+    ]
+    if card["data"]:
+        info = card["data"]["info"]
+        told.append(
+            f"validation and test: {info['converter'] or 'a set'}, "
+            f"{info['source'] or 'source not known'}, licence {info['licence'] or 'not known'}"
+            f"{painted_in_words(info['synthetic'])}"
+        )
+    return "; ".join(told)
+
+
+def _preprocessing(chosen: Mapping[str, Any], model: Mapping[str, Any]) -> str:
+    said = []
+    if chosen.get("windows"):
+        said.append(f"Windows {', '.join(map(str, chosen['windows']))}")
+    if chosen.get("lung_crop"):
+        said.append("cropped to the lungs")
+    if chosen.get("input_size"):
+        said.append(f"resized to {chosen['input_size']}")
+    if chosen.get("neighbours"):
+        said.append(f"{chosen['neighbours']} neighbouring slices on each side")
+    if model["training_pipeline"]:
+        said.append(f"steps of training: {', '.join(model['training_pipeline'])}")
+    return ", ".join(said)
+
+
+def _missing(data: Mapping[str, Any] | None) -> str:
+    rule = "A label that a set does not give stays unknown, and teaches and tests nothing"
+    if not data:
+        return rule
+    counts = ", ".join(
+        f"{name} {each['unlabelled_slices']}" for name, each in data["splits"].items()
+    )
+    return f"{rule}; slices without a label: {counts}"
+
+
+def _acquisition(data: Mapping[str, Any] | None) -> str:
+    known = (
+        {name: each["spacing_mm"] for name, each in data["splits"].items() if each["spacing_mm"]}
+        if data
+        else {}
+    )
+    return (
+        "Distance between slices, mm: "
+        + ", ".join(
+            f"{name} {low:g} to {high:g} (median {middle:g})"
+            for name, (low, middle, high) in known.items()
+        )
+        if known
+        else ""
+    )
+
+
+def _partition(data: Mapping[str, Any] | None) -> str:
+    if not data:
+        return ""
+    seed = data["info"]["split_seed"]
+    drawn = f", drawn with seed {seed} and balanced by embolism" if seed is not None else ""
+    return f"By patient{drawn}: {'; '.join(positives_in_words(data['splits']))}"
+
+
+def _start(model: Mapping[str, Any]) -> str:
+    if model["started_from"]:
+        parts = (f"{each['module']} of {each['from']}" for each in model["started_from"])
+        return f"Weights taken over: {', '.join(parts)}; others at random"
+    if "pretrained" not in model["settings"]:
+        return ""
+    start = model["settings"]["pretrained"]
+    return f"Image network from {start}, others at random" if start else "At random"
+
+
+def _training(model: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    chosen = model["settings"]
+    keys = ("lr", "batch_size", "precision", "seed")
+    optimiser = ((settings.get("optim_wrapper") or {}).get("optimizer") or {}).get("type")
+    said = [f"{model['iterations']} iterations" + (f" of {optimiser}" if optimiser else "")]
+    said += [f"{key} {chosen[key]}" for key in keys if key in chosen]
+    if model["frozen"]:
+        said.append(f"held still: {', '.join(model['frozen'])}")
+    if model["training_pipeline"]:
+        said.append(f"steps: {', '.join(model['training_pipeline'])}")
+    return ", ".join(said)
+
+
+def _selection(settings: Mapping[str, Any]) -> str:
+    hooks = settings.get("default_hooks") or {}
+    best = (hooks.get("checkpoint") or {}).get("save_best")
+    if best:
+        return f"The checkpoint that was published; training kept the best by {best} on validation"
+    averaged = ", as a running average over training" if hooks.get("average") else ""
+    return f"The weights of the iteration that was published{averaged}; thresholds on validation"
+
+
+def _metrics(card: Mapping[str, Any]) -> str:
+    keys = [*(card["tested"] or {}).get("metrics", {}), *card["validated"]]
+    names = dict.fromkeys(METRIC_NAMES[key] for key in keys if key in METRIC_NAMES)
+    return ", ".join(names)
+
+
+def _performance(tested: Mapping[str, Any] | None, prefixes: Sequence[str] = ("",)) -> str:
+    if tested is None:
+        return ""
+    shown = [
+        f"{METRIC_NAMES[key]} {with_interval(tested['metrics'], key)}"
+        for key in tested["metrics"]
+        if key in METRIC_NAMES and key.startswith(tuple(prefixes))
+    ]
+    return f"Test split, {tested['patients']} patients: {', '.join(shown)}" if shown else ""
+
+
+def _predictions(tested: Mapping[str, Any] | None) -> str:
+    if tested is None:
+        return ""
+    return (
+        "By the network on every slice of the test split, through the steps of validation, without "
+        "a gate; thresholds were fixed on validation before"
+    )
+
+
+def _internal(card: Mapping[str, Any]) -> str:
+    shown = [
+        f"{METRIC_NAMES[key]} {value:.3f}"
+        for key, value in card["validated"].items()
+        if key in METRIC_NAMES and value is not None
+    ]
+    said = (
+        [f"Validation split, on which thresholds were chosen: {', '.join(shown)}"] if shown else []
+    )
+    return "; ".join(filter(None, [*said, _performance(card["tested"])]))
+
+
+def _external(card: Mapping[str, Any]) -> str:
+    if card["tested"] is None or not card["data"]:
+        return ""
+    name = card["data"]["info"]["converter"]
+    learned = {each["set"] for each in card["trained_on"]}
+    if name is None or None in learned:
+        return ""
+    if name in learned:
+        return (
+            f"None that the software knows of: the test patients are of {name}, as are others "
+            "that the model learned from"
+        )
+    return (
+        f"The test set, {name}, is none of those that the model learned from "
+        f"({', '.join(sorted(learned))})"
+    )
+
+
+def _subgroups(tested: Mapping[str, Any] | None) -> str:
+    told = []
+    for by in SUBGROUPS:
+        groups = [each for each in (tested or {}).get("subgroups", ()) if each["by"] == by]
+        shown = []
+        for each in groups:
+            key = next(
+                (
+                    key
+                    for key in ("cls/auc", "exam/auc", "seg/dice", "det/mAP_50")
+                    if key in each["metrics"]
+                ),
+                None,
+            )
+            if key is not None:
+                value = each["metrics"][key]["value"]
+                number = "undefined" if value is None else f"{value:.3f}"
+                shown.append(
+                    f"{each['group']} ({each['patients']} patients) {METRIC_NAMES[key]} {number}"
+                )
+        if shown:
+            told.append(f"by {by}: {', '.join(shown)}")
+    return f"Test split {'; '.join(told)}; intervals in the card" if told else ""
+
+
+def _imbalance(settings: Mapping[str, Any]) -> str:
+    kind = ((settings.get("train_dataloader") or {}).get("sampler") or {}).get("type")
+    if kind is None:
+        return ""
+    name = kind if isinstance(kind, str) else kind.__name__
+    drawn = ", which draws as many positive slices as others"
+    balanced = drawn if name.endswith("ClassBalancedSampler") else ""
+    return f"Sampler {name}{balanced}; scores are not recalibrated"
+
+
+def _output(card: Mapping[str, Any]) -> str:
+    thresholds = ", ".join(
+        f"{key} {value:.4f}"
+        for key, value in card["validated"].items()
+        if key.endswith("threshold") and value is not None
+    )
+    tasks = model_facts(card["model"])["answers"]
+    fixed = f"; thresholds, chosen on validation: {thresholds}" if thresholds else ""
+    return f"Scores from 0 to 1 for {tasks}, not calibrated{fixed}"
