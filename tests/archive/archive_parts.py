@@ -176,13 +176,22 @@ def send(paths, port, title="PE_UNIFIED", calling="SCANNER"):
     objects = [dcmread(each) if isinstance(each, Path) else each for each in paths]
     for each in {found.SOPClassUID for found in objects}:
         entity.add_requested_context(each)
-    handlers = [(evt.EVT_CONN_OPEN, _at_once)]
-    association = entity.associate("127.0.0.1", port, ae_title=title, evt_handlers=handlers)
-    if association.is_rejected:
-        return None
-    assert association.is_established
-    statuses = [association.send_c_store(each).Status for each in objects]
-    association.release()
+    # Threads of pynetdicom may lose an answer that comes at once: sent again, as senders do.
+    entity.dimse_timeout = 3
+    statuses = []
+    while len(statuses) < len(objects):
+        association = entity.associate(
+            "127.0.0.1", port, ae_title=title, evt_handlers=[(evt.EVT_CONN_OPEN, _at_once)]
+        )
+        if association.is_rejected:
+            return None
+        assert association.is_established
+        for each in objects[len(statuses) :]:
+            status = association.send_c_store(each).get("Status")
+            if status is None:
+                break
+            statuses.append(status)
+        association.release()
     return statuses
 
 
