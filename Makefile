@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 JOBS   ?= 2
 
-.PHONY: help setup demo exam-demo comparison test lint slow mutants docs clean
+.PHONY: help setup demo exam-demo comparison test lint slow mutants docs wheelhouse sbom clean
 
 help:
 	@echo "make setup   build $(VENV) (no compiler, no GPU, no sudo)"
@@ -17,6 +17,8 @@ help:
 	@echo "make lint    ruff and mypy"
 	@echo "make mutants put faults in, one at a time, and see whether the tests notice (hours)"
 	@echo "make docs    the documentation as a site, in site/index.html"
+	@echo "make wheelhouse  all that an installation without a network needs, in deploy/wheelhouse"
+	@echo "make sbom    the packages it brings, with versions and licences (CycloneDX), in sbom.cdx.json"
 	@echo "make clean   remove $(VENV) and caches; data and work_dirs stay"
 
 setup: $(READY)
@@ -31,7 +33,7 @@ $(READY): pyproject.toml setup.py pe_unified/version.py
 	@echo "[setup] uv"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@echo "[setup] torch, the OpenMMLab stack and pe_unified (a few GB on the first run, then from uv's cache)"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[cluster,export,test,lint]'
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[cluster,export,pacs,test,lint]'
 	@# What it loads is compiled and kept, also where the environment keeps nothing else.
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pe_unified doctor
 	@touch $@
@@ -63,6 +65,12 @@ mutants: $(READY)
 docs: $(READY)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+wheelhouse: $(READY)
+	$(BIN)/python tools/wheelhouse.py
+
+sbom: $(READY)
+	$(BIN)/python tools/sbom.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

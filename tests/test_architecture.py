@@ -10,8 +10,8 @@ from pe_unified.registry import MODELS
 #: Rooms from the ground up: each may import from itself and those before it.
 ROOMS = (
     *("ct", "datasets", "evaluation", "models", "converters", "phantom"),
-    *("inference", "reports", "cards", "engine", "audit", "recipes", "review", "serve"),
-    *("benchmarks", "cli"),
+    *("inference", "reports", "archive", "cards", "engine", "audit", "recipes"),
+    *("review", "serve", "benchmarks", "cli"),
 )
 
 

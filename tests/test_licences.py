@@ -1,12 +1,9 @@
 """Whoever installs the package gets nothing that would bind their own work."""
 
 import re
-import tomllib
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 
 import pytest
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 _PERMISSIVE = re.compile(
     r"\b(MIT|(Free|0)?BSD|Apache|PSF|Python Software Foundation|CNRI-Python|ISCL?|Zlib|HPND|CC0"
@@ -17,10 +14,11 @@ _COPYLEFT = re.compile(r"\b(A?L?GPL|GNU|MPL|Mozilla|EUPL|CeCILL|SSPL)", re.IGNOR
 #: What is not permissive, or does not say so, and why it may be required all the same.
 EXCEPTIONS = {
     "tqdm": "MPL-2.0 binds the changed files of tqdm alone; it is used as it is",
+    "certifi": "MPL-2.0 binds the changed files of certifi alone; it is used as it is",
     "opencv-python": "Apache-2.0, with Qt and FFmpeg under the LGPL; left out by `make setup`",
 }
 #: Extras that `make setup` installs for users; the others are installed by choice.
-SHIPPED = ("cluster", "export")
+SHIPPED = ("cluster", "export", "pacs")
 #: NVIDIA's own licence lets its CUDA libraries, which torch asks for, be passed on unchanged.
 _NVIDIA = re.compile(r"nvidia-|cuda-toolkit$")
 #: Libraries under a copyleft licence within wheels: beginnings of their names, and why they may be
@@ -36,30 +34,6 @@ _COPYLEFT_LIBRARIES = re.compile(
     r"(libgeos|libav(codec|format|util|device|filter)|libsw(scale|resample)|libx26[45]|libgmp"
     r"|libmpfr|libreadline|libfribidi|libQt|libfftw|libpoppler)"
 )
-
-
-def required(lines: list[str]) -> dict[str, Distribution | None]:
-    """All that requirements bring, by canonical name; None where it is not installed."""
-    found: dict[str, Distribution | None] = {}
-    waiting = [(Requirement(line), frozenset()) for line in lines]
-    seen = set()
-    while waiting:
-        requirement, extras_of_owner = waiting.pop()
-        marker = requirement.marker
-        environments = [{"extra": extra} for extra in ("", *extras_of_owner)]
-        if marker is not None and not any(marker.evaluate(each) for each in environments):
-            continue
-        name, extras = canonicalize_name(requirement.name), frozenset(requirement.extras)
-        if (name, extras) in seen:
-            continue
-        seen.add((name, extras))
-        try:
-            found[name] = distribution(name)
-        except PackageNotFoundError:
-            found[name] = None
-            continue
-        waiting += [(Requirement(line), extras) for line in found[name].requires or ()]
-    return found
 
 
 def licence_of(package: Distribution) -> str:
@@ -82,12 +56,18 @@ def is_permissive(licence: str) -> bool:
     )
 
 
+def installed(name: str) -> Distribution | None:
+    try:
+        return distribution(name)
+    except PackageNotFoundError:
+        return None
+
+
 @pytest.fixture(scope="module")
-def packages(repository):
-    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    shipped = [line for name in SHIPPED for line in extras[name]]
-    return required([*project["dependencies"], *shipped])
+def packages(load_tool):
+    """All that the package brings, by canonical name; None where it is not installed."""
+    tool = load_tool("sbom")
+    return {name: installed(name) for name in tool.required(tool.requirements(SHIPPED))}
 
 
 def test_what_is_required_is_permissive(packages):

@@ -17,9 +17,6 @@ from pe_unified.benchmarks.chromium import Chromium
 from pe_unified.command import exit_on_user_error
 from pe_unified.files import write_bytes
 from pe_unified.paths import require_there
-from pe_unified.serve.app import ServeOptions, make_app
-from pe_unified.serve.images import ImageCache
-from pe_unified.serve.server import running
 
 #: Pictures of noise compress badly: colours are given up.
 _COLOURS = 128
@@ -35,6 +32,10 @@ def main() -> None:
     parser.add_argument("--studies", type=Path, nargs="+", required=True, metavar="DIR")
     args = parser.parse_args()
     require_there(args.reports, *args.studies)
+    from pe_unified.serve.app import ServeOptions, make_app
+    from pe_unified.serve.images import ImageCache
+    from pe_unified.serve.server import running
+
     options = ServeOptions(args.reports, tuple(args.studies))
     with (
         ImageCache() as images,

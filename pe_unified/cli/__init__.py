@@ -50,6 +50,7 @@ COMMANDS = {
     "review export": ("pe_unified.cli.review_export", "readers' decisions as SEG, SR and a set"),
     "suggest": ("pe_unified.cli.suggest", "which unread studies would teach a model most"),
     "errors": ("pe_unified.cli.errors", "the errors of a model on a test split, as a page"),
+    "pacs": ("pe_unified.cli.pacs", "between an archive and the analysis, as a service"),
     "baseline": ("pe_unified.cli.threshold_baseline", "a plain HU threshold, for comparison"),
     "serve": ("pe_unified.cli.serve", "read studies in a browser and keep the decisions"),
     "benchmark": ("pe_unified.cli.benchmark", "measure speed beside a reference"),

@@ -1,0 +1,137 @@
+"""Taking images by C-STORE."""
+
+import logging
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+from pydicom.uid import (
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSTransferSyntaxes,
+    LegacyConvertedEnhancedCTImageStorage,
+    RLELossless,
+)
+from pynetdicom import AE, AllStoragePresentationContexts, evt
+
+from pe_unified.archive.errors import ArchiveError
+from pe_unified.archive.rules import FIELDS, facts_of
+from pe_unified.archive.settings import Receive
+from pe_unified.archive.spool import Spool
+from pe_unified.archive.store import Store
+
+#: What is analysed; all else is taken and dropped, since senders send whole studies.
+IMAGES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+#: What the package reads; a sender chooses of it, or converts.
+SYNTAXES = [
+    *(ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian),
+    *(ExplicitVRBigEndian, JPEGLosslessSV1, JPEGLossless, *JPEGLSTransferSyntaxes),
+    *(*JPEG2000TransferSyntaxes, RLELossless),
+]
+#: The class of C-ECHO.
+VERIFICATION = "1.2.840.10008.1.1"
+#: Answers of C-STORE (PS3.4, Annex B.2.3).
+_SUCCESS, _NO_ROOM, _NO_SUCH_CLASS, _CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900, 0xC000
+_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+_READ = [Tag(keyword) for keyword in (*_UIDS, "SpecificCharacterSet", *FIELDS.values())]
+
+_log = logging.getLogger(__name__)
+
+
+class Receiver:
+    """A storage SCP that answers with success once an image is on the disk and in the queue.
+
+    Args:
+        settings: where it listens, and to whom.
+        spool, store: where images go.
+        least_free_gb: with less room, images are refused; senders try again later.
+        count: called with what became of each image: ``kept``, ``dropped`` or ``refused``.
+
+    Raises:
+        ArchiveError: the port cannot be had.
+    """
+
+    def __init__(
+        self,
+        settings: Receive,
+        spool: Spool,
+        store: Store,
+        least_free_gb: float = 0.0,
+        count: Callable[[str], Any] = lambda what: None,
+    ) -> None:
+        self.spool, self.store = spool, store
+        self.least_free_gb, self.count = least_free_gb, count
+        entity = AE(ae_title=settings.ae_title)
+        entity.require_called_aet = True
+        entity.require_calling_aet = list(settings.allow)
+        for context in AllStoragePresentationContexts:
+            entity.add_supported_context(str(context.abstract_syntax), SYNTAXES)
+        entity.add_supported_context(VERIFICATION)
+        entity.maximum_associations = 32
+        place = (settings.host, settings.port)
+        handlers: Any = [(evt.EVT_C_STORE, self._take)]
+        try:
+            self.server: Any = entity.start_server(place, block=False, evt_handlers=handlers)
+        except OSError as error:
+            raise ArchiveError(
+                f"port {settings.port} on {settings.host} cannot be had ({error.strerror}); end "
+                "what listens there, or choose another receive.port"
+            ) from error
+
+    @property
+    def port(self) -> int:
+        return self.server.server_address[1]
+
+    def close(self) -> None:
+        """Take nothing more; associations that are open end."""
+        self.server.shutdown()
+
+    def _take(self, event: Any) -> int:
+        """One image; what comes of it is answered to the sender."""
+        try:
+            if event.request.AffectedSOPClassUID not in IMAGES:
+                self.count("dropped")
+                return _SUCCESS
+            status = self._keep(event)
+        except Exception as error:  # whatever a sender sends
+            _log.error("image refused", extra={"reason": type(error).__name__})
+            status = _CANNOT_UNDERSTAND
+        self.count("kept" if status == _SUCCESS else "refused")
+        return status
+
+    def _keep(self, event: Any) -> int:
+        content = event.encoded_dataset()
+        header = dcmread(BytesIO(content), stop_before_pixels=True, specific_tags=_READ)
+        study, series, image = (str(header.get(name) or "") for name in _UIDS)
+        if not (study and series and image):
+            return _NO_SUCH_CLASS
+        if self.spool.free_gb() < self.least_free_gb:
+            _log.error("no room on the disk")
+            return _NO_ROOM
+        source = str(event.assoc.requestor.ae_title)
+        take_image(self.spool, self.store, header, content, source)
+        return _SUCCESS
+
+
+def take_image(spool: Spool, store: Store, header: Dataset, content: bytes, source: str) -> None:
+    """Put an image on the disk and into the queue.
+
+    One that lies there stays, except in a study that still arrives: a failed one may be delivered
+    again because it was damaged.
+    """
+    study, series, image = (str(header.get(name)) for name in _UIDS)
+    key = spool.key(study)
+    path = spool.image(key, series, image)
+    if not path.exists() or store.state_of(study) in ("arriving", "failed"):
+        spool.keep(path, content)
+    store.add_images(study, key, series, [image], facts_of(header), source, again=True)

@@ -1,0 +1,247 @@
+"""The one file of settings of ``pe-unified pacs``."""
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import fastjsonschema
+import yaml
+
+from pe_unified.archive.backoff import Backoff
+from pe_unified.archive.rules import Rule
+from pe_unified.errors import DataError
+
+_SCHEMA = json.loads(files(__package__).joinpath("settings.schema.json").read_text("utf-8"))
+_CHECK = fastjsonschema.compile(_SCHEMA, use_default=False)
+_CURE = "compare it with what pe-unified pacs --example prints"
+#: Settings of the model that are options of the analysis, and those that are files.
+_OPTIONS = {"every_slice": "every_slice", "lungs": "lungs_from"}
+_FILES = ("checkpoint", "exam_checkpoint", "lung_checkpoint", "volume_checkpoint", "exported")
+
+
+@dataclass(frozen=True)
+class Receive:
+    """How studies are taken by C-STORE.
+
+    Attributes:
+        port: 0 takes any that is free.
+        allow: calling AE titles; empty for everybody.
+    """
+
+    port: int
+    host: str = "0.0.0.0"
+    ae_title: str = "PE_UNIFIED"
+    allow: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DicomNode:
+    """Another application entity."""
+
+    host: str
+    port: int
+    ae_title: str
+    timeout_s: float = 30.0
+
+
+@dataclass(frozen=True)
+class WebService:
+    """A DICOMweb service.
+
+    Attributes:
+        url: root of the service, before ``/studies``.
+        user: for HTTP basic authentication.
+        password_env: environment variable that holds the password.
+        token_env: environment variable that holds a bearer token.
+        ca_file: certificates to trust in place of the system's.
+    """
+
+    url: str
+    user: str | None = None
+    password_env: str | None = None
+    token_env: str | None = None
+    ca_file: str | None = None
+    timeout_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class Poll:
+    """A DICOMweb service that is asked for new studies.
+
+    Attributes:
+        every_s: seconds between questions.
+        days: how far back studies are looked for, by their date.
+    """
+
+    name: str
+    web: WebService
+    every_s: float = 60.0
+    days: int = 2
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where results go: a DICOM node or a DICOMweb service.
+
+    Attributes:
+        objects: of :data:`~pe_unified.archive.job.KINDS`.
+    """
+
+    name: str
+    objects: tuple[str, ...] = ("seg", "sr")
+    dicom: DicomNode | None = None
+    web: WebService | None = None
+
+
+@dataclass(frozen=True)
+class StatusPage:
+    """Where status page, ``/health`` and ``/metrics`` are served."""
+
+    host: str = "127.0.0.1"
+    port: int = 8480
+
+
+@dataclass(frozen=True)
+class Keep:
+    """How long files of finished studies stay, days."""
+
+    images_days: float = 3.0
+    reports_days: float = 90.0
+    least_free_gb: float = 2.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All of them; defaults as in the example.
+
+    Attributes:
+        folder: queue, received images and reports; of one service alone.
+        model, options: see :class:`~pe_unified.archive.job.Request`.
+        complete_after_s: a study is complete when nothing new came for so long.
+        order: of studies of equal priority, ``oldest`` or ``newest`` first.
+        workers: studies at a time.
+        threads: of each worker; None for a fair share of the cores.
+        crashes: a study that ended the service or its worker so often is given up.
+        key_images: pictures of lesions sent with a study at most.
+    """
+
+    folder: Path
+    model: Mapping[str, Any]
+    rules: tuple[Rule, ...]
+    send: tuple[Destination, ...]
+    receive: Receive | None = None
+    poll: tuple[Poll, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    complete_after_s: float = 60.0
+    order: str = "oldest"
+    workers: int = 1
+    threads: int | None = None
+    crashes: int = 5
+    key_images: int = 10
+    retry: Backoff = field(default_factory=Backoff)
+    status: StatusPage = field(default_factory=StatusPage)
+    keep: Keep = field(default_factory=Keep)
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "queue.sqlite"
+
+
+def example() -> str:
+    """A commented file of settings."""
+    return files(__package__).joinpath("example.yaml").read_text("utf-8")
+
+
+def load_settings(path: Path) -> Settings:
+    """Read the settings; paths in them are relative to their file.
+
+    Raises:
+        DataError: no such file, no YAML, an unknown or impossible setting.
+    """
+    try:
+        found = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise DataError(path, "cannot be read", "check the path", error) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(path, f"is no YAML: {error}", _CURE) from error
+    try:
+        _CHECK(found)
+        return _settings(found, path.resolve().parent)
+    except fastjsonschema.JsonSchemaValueException as error:
+        raise DataError(path, _said(error), _CURE) from error
+    except ValueError as error:
+        raise DataError(path, str(error), _CURE) from error
+
+
+def _said(error: fastjsonschema.JsonSchemaValueException) -> str:
+    message = re.sub(r"^data\.?", "", error.message)
+    return message if message.startswith(("must", "cannot")) is False else f"the file {message}"
+
+
+def _settings(found: Mapping[str, Any], base: Path) -> Settings:
+    for group in ("poll", "send"):
+        own = [each["name"] for each in found.get(group, ())]
+        if len(own) != len(set(own)):
+            raise ValueError(f"two of '{group}' have the same name")
+    if "receive" not in found and not found.get("poll"):
+        raise ValueError("neither receive nor poll is there, so no study would come")
+    plain = ("complete_after_s", "order", "workers", "threads", "crashes", "key_images")
+    settings = Settings(
+        folder=(base / found["folder"]).resolve(),
+        model=_model(found["model"], base),
+        options={
+            name: found["model"][own] for own, name in _OPTIONS.items() if own in found["model"]
+        },
+        rules=tuple(Rule.of(each) for each in found["rules"]),
+        send=tuple(_destination(each, base) for each in found["send"]),
+        poll=tuple(
+            Poll(**{**each, "web": _web(each["web"], base)}) for each in found.get("poll", ())
+        ),
+        retry=Backoff(**found.get("retry", {})),
+        status=StatusPage(**found.get("status", {})),
+        keep=Keep(**found.get("keep", {})),
+        **{name: found[name] for name in plain if name in found},
+    )
+    if "receive" in found:
+        allow = _titles(found["receive"].get("allow", ()))
+        settings = replace(settings, receive=Receive(**{**found["receive"], "allow": allow}))
+    return settings
+
+
+def _titles(given: str | Sequence[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _model(found: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    values = {name: value for name, value in found.items() if name not in _OPTIONS}
+    for name in _FILES:
+        if name in values:
+            values[name] = str((base / values[name]).resolve())
+    if "exported" in values:
+        values["exported"] = Path(values["exported"])
+    return values
+
+
+def _destination(found: Mapping[str, Any], base: Path) -> Destination:
+    values = dict(found)
+    if "objects" in values:
+        values["objects"] = tuple(values["objects"])
+    if "dicom" in values:
+        values["dicom"] = DicomNode(**values["dicom"])
+    if "web" in values:
+        values["web"] = _web(values["web"], base)
+    return Destination(**values)
+
+
+def _web(found: Mapping[str, Any], base: Path) -> WebService:
+    web = WebService(**found)
+    for variable in (web.password_env, web.token_env):
+        if variable is not None and variable not in os.environ:
+            raise ValueError(f"the environment has no {variable}, which {web.url} needs")
+    ca_file = web.ca_file and str((base / web.ca_file).resolve())
+    return replace(web, url=web.url.rstrip("/"), ca_file=ca_file)

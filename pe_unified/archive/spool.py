@@ -1,0 +1,72 @@
+"""Where images and reports lie until they are done with, under pseudonyms."""
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from pe_unified.files import appearing, write_text
+
+
+class Spool:
+    """The folder of the service: ``images``, ``reports``, and the secret of its pseudonyms.
+
+    Args:
+        folder: made where it is not there, closed to other users.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder = folder
+        secret = folder / "secret"
+        if not secret.exists():
+            write_text(secret, secrets.token_hex(32))
+            secret.chmod(0o600)
+        self._secret = bytes.fromhex(secret.read_text("utf-8"))
+
+    def key(self, study: str) -> str:
+        """The pseudonym of a study, by its UID: 16 hexadecimal digits."""
+        return hashlib.blake2b(study.encode(), digest_size=8, key=self._secret).hexdigest()
+
+    def images(self, key: str) -> Path:
+        """The folder of a study's images, a sub-folder per series."""
+        return self.folder / "images" / key
+
+    def report(self, key: str) -> Path:
+        """The folder of a study's report and of the objects to send."""
+        return self.folder / "reports" / key
+
+    def image(self, key: str, series: str, uid: str) -> Path:
+        """Where an image lies; the name is a digest, since a UID may be whatever a sender wrote."""
+        return self.images(key) / _digest(series) / f"{_digest(uid)}.dcm"
+
+    def keep(self, path: Path, content: bytes) -> None:
+        """Write an image so that it outlasts a power cut."""
+        with appearing(path) as partial, partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def only(self, key: str, series: Iterable[str]) -> Path:
+        """The folder of a study's images without the series that are not named."""
+        folder, kept = self.images(key), {_digest(each) for each in series}
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.name not in kept:
+                shutil.rmtree(path, ignore_errors=True)
+        return folder
+
+    def drop(self, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def free_gb(self) -> float:
+        """Room that is left on the disk, GB."""
+        return shutil.disk_usage(self.folder).free / 1e9
+
+
+def _digest(uid: str) -> str:
+    return hashlib.blake2b(uid.encode(errors="replace"), digest_size=16).hexdigest()

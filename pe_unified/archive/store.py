@@ -1,0 +1,391 @@
+"""The queue: what was received, what is to be done, what has to go where.
+
+Every step is one transaction of SQLite, so a process that is killed goes on where it stopped. What
+makes a study be done once: results and the state of their study are written together, results
+carry their UIDs from then on, and a repeated delivery adds no image.
+"""
+
+import hashlib
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from json import dumps, loads
+from pathlib import Path
+from typing import Any
+
+from pe_unified.archive.backoff import Backoff
+from pe_unified.archive.database import Database, Row
+
+#: States of a study: images still come; waits for its analysis; is analysed; its results wait to be
+#: sent; all is sent; no rule wants it; it cannot be analysed; its results found no taker.
+STATES = (
+    *("arriving", "queued", "running", "sending"),
+    *("done", "skipped", "failed", "undelivered"),
+)
+#: Nothing more happens by itself.
+FINAL = ("done", "skipped", "failed", "undelivered")
+
+
+@dataclass(frozen=True)
+class Series:
+    """A series as rules see it; ``facts`` also hold the number of its images and its source."""
+
+    uid: str
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A DICOM object that was made of a study."""
+
+    kind: str
+    path: Path
+    sop_uid: str
+
+
+class Store(Database):
+    """The queue in one SQLite file, for the threads of one process.
+
+    Args:
+        path: of the file, which is made.
+        retry: when what failed is tried again.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self, path: Path, retry: Backoff | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        super().__init__(path, "schema.sql", clock)
+        self.retry = retry or Backoff()
+
+    # What comes in
+
+    def add_images(
+        self,
+        study: str,
+        key: str,
+        series: str,
+        images: Iterable[str],
+        facts: Mapping[str, Any],
+        source: str,
+        again: bool = False,
+    ) -> bool:
+        """Note images of one series; whether any of them is new.
+
+        A new one makes a finished or waiting study wait for its quiet time again; one that is at
+        work goes on, and is looked at afterwards.
+
+        Args:
+            study, series, images: UIDs.
+            key: pseudonym of the study.
+            facts: of the series, see :func:`~pe_unified.archive.rules.facts_of`.
+            source: who sent them, or where they were seen.
+            again: known images make a failed study be tried again.
+        """
+        now = self.clock()
+        with self.transaction() as base:
+            base.execute(
+                "INSERT OR IGNORE INTO studies (uid, key, source, state, received, changed)"
+                " VALUES (?, ?, ?, 'arriving', ?, ?)",
+                (study, key, source, now, now),
+            )
+            base.execute(
+                "INSERT OR IGNORE INTO series (study, uid, facts) VALUES (?, ?, ?)",
+                (study, series, dumps(facts)),
+            )
+            added = base.executemany(
+                "INSERT OR IGNORE INTO images (study, series, uid) VALUES (?, ?, ?)",
+                [(study, series, image) for image in images],
+            ).rowcount
+            base.execute(
+                "UPDATE studies SET changed = ?, tries = 0, crashes = 0, state ="
+                " CASE WHEN state IN ('running', 'sending') THEN state ELSE 'arriving' END"
+                " WHERE uid = ? AND (? OR (? AND state IN ('failed', 'arriving')))",
+                (now, study, added > 0, again),
+            )
+        return added > 0
+
+    def quiet(self, seconds: float) -> list[Row]:
+        """Studies of which nothing new came for so long."""
+        before = self.clock() - seconds
+        return self.rows("SELECT * FROM studies WHERE state = 'arriving' AND changed <= ?", before)
+
+    def state_of(self, study: str) -> str | None:
+        """By its UID; None of a study that is not known."""
+        rows = self.rows("SELECT state FROM studies WHERE uid = ?", study)
+        return rows[0]["state"] if rows else None
+
+    def series_of(self, study: str) -> list[Series]:
+        rows = self.rows(
+            "SELECT series.uid, facts, source, COUNT(images.uid) AS images"
+            " FROM series JOIN studies ON studies.uid = series.study"
+            " LEFT JOIN images ON images.study = series.study AND images.series = series.uid"
+            " WHERE series.study = ? GROUP BY series.uid",
+            study,
+        )
+        return [
+            Series(
+                row["uid"],
+                {**loads(row["facts"]), "images": row["images"], "source": row["source"]},
+            )
+            for row in rows
+        ]
+
+    def wanted_images(self, study: str) -> list[tuple[str, str]]:
+        """Series and UID of the images to analyse."""
+        rows = self.rows(
+            "SELECT images.series, images.uid FROM images JOIN series"
+            " ON series.study = images.study AND series.uid = images.series"
+            " WHERE images.study = ? AND wanted ORDER BY images.series, images.uid",
+            study,
+        )
+        return [(row["series"], row["uid"]) for row in rows]
+
+    def decide(self, study: str, wanted: Sequence[str], rule: str, priority: int) -> str:
+        """Queue a study that is complete; the state that it has then.
+
+        It is ``skipped`` without any series. Where the images to analyse are those that its results
+        are of, it is as these are, ``done`` as a rule.
+        """
+        with self.transaction() as base:
+            base.execute("UPDATE series SET wanted = 0 WHERE study = ?", (study,))
+            base.executemany(
+                "UPDATE series SET wanted = 1 WHERE study = ? AND uid = ?",
+                [(study, uid) for uid in wanted],
+            )
+            digest = hashlib.sha256(repr(self.wanted_images(study)).encode()).hexdigest()
+            (row,) = self.rows("SELECT done_digest FROM studies WHERE uid = ?", study)
+            if not wanted:
+                state, reason = "skipped", "no series that a rule wants"
+            elif row["done_digest"] == digest:
+                state, reason = self._state_of_results(study)
+            else:
+                state, reason = "queued", ""
+            finished = self.clock() if state in FINAL else None
+            base.execute(
+                "UPDATE studies SET state = ?, reason = ?, rule = ?, priority = ?, digest = ?,"
+                " not_before = 0, finished = ? WHERE uid = ?",
+                (state, reason, rule, priority, digest, finished, study),
+            )
+        return state
+
+    # The analysis
+
+    def take(self, order: str = "oldest") -> Row | None:
+        """The next study, which is at work from now on."""
+        way = {"oldest": "ASC", "newest": "DESC"}[order]
+        now = self.clock()
+        with self.transaction() as base:
+            rows = self.rows(
+                "SELECT * FROM studies WHERE state = 'queued' AND not_before <= ?"
+                f" ORDER BY priority DESC, received {way}, uid LIMIT 1",
+                now,
+            )
+            if not rows:
+                return None
+            base.execute(
+                "UPDATE studies SET state = 'running', started = ? WHERE uid = ?",
+                (now, rows[0]["uid"]),
+            )
+        return {**rows[0], "state": "running", "started": now}
+
+    def analysed(
+        self,
+        study: Row,
+        results: Sequence[Result],
+        destinations: Mapping[str, Sequence[str]],
+        verdict: str,
+        seconds: float,
+    ) -> str:
+        """Note the results of a study that was taken; the state that it has then.
+
+        Where images came meanwhile, the results are of a part: they go nowhere, and the study waits
+        for its quiet time again.
+
+        Args:
+            study: as taken.
+            results: DICOM objects, which stay where they are until they are sent.
+            destinations: by name, the kinds of results that each gets.
+            verdict: in words, for statistics.
+            seconds: that the analysis took.
+        """
+        now, uid = self.clock(), study["uid"]
+        with self.transaction() as base:
+            (row,) = self.rows("SELECT changed FROM studies WHERE uid = ?", uid)
+            if row["changed"] > study["started"]:
+                base.execute("UPDATE studies SET state = 'arriving' WHERE uid = ?", (uid,))
+                return "arriving"
+            base.execute("DELETE FROM results WHERE study = ?", (uid,))
+            base.executemany(
+                "INSERT INTO results (study, destination, kind, path, sop_uid, made)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (uid, name, each.kind, str(each.path), each.sop_uid, now)
+                    for name, kinds in destinations.items()
+                    for each in results
+                    if each.kind in kinds
+                ],
+            )
+            base.execute(
+                "UPDATE studies SET state = 'sending', reason = '', done_digest = digest,"
+                " tries = 0, crashes = 0, revision = revision + 1, verdict = ?, seconds = ?"
+                " WHERE uid = ?",
+                (verdict, seconds, uid),
+            )
+            return self._finish_if_sent(base, uid)
+
+    def failed(self, study: Row, reason: str) -> None:
+        """Give a study up: another try would give the same."""
+        self._leave(study, "failed", reason)
+
+    def again(self, study: Row, reason: str, crashes: int = 0) -> str:
+        """Put a study back, to be tried later; the state that it has then.
+
+        Args:
+            study: as taken.
+            reason: in words.
+            crashes: the study ended what was at it; so many in all, and it is given up. 0 for what
+                is not its fault, which is tried until its time is over.
+        """
+        now, tries = self.clock(), study["tries"] + 1
+        ended = study["crashes"] + (crashes > 0)
+        over = ended >= crashes if crashes else self.retry.given_up(study["changed"], now)
+        state = self._leave(study, "failed" if over else "queued", reason)
+        with self.transaction() as base:
+            base.execute(
+                "UPDATE studies SET tries = ?, crashes = ?, not_before = ? WHERE uid = ?",
+                (tries, ended, now + self.retry.delay_s(tries), study["uid"]),
+            )
+        return state
+
+    def _leave(self, study: Row, state: str, reason: str) -> str:
+        """The end of an attempt without results; whatever came meanwhile makes it arrive again."""
+        now = self.clock()
+        with self.transaction() as base:
+            (row,) = self.rows("SELECT changed FROM studies WHERE uid = ?", study["uid"])
+            if row["changed"] > study["started"]:
+                state, reason = "arriving", ""
+            base.execute(
+                "UPDATE studies SET state = ?, reason = ?, finished = ? WHERE uid = ?",
+                (state, reason, now if state == "failed" else None, study["uid"]),
+            )
+        return state
+
+    def recover(self, crashes: int) -> list[tuple[str, str]]:
+        """What an earlier process left at work is queued again; keys and states.
+
+        Args:
+            crashes: a study that was at work at the end of so many processes is given up.
+        """
+        found = []
+        for row in self.rows("SELECT * FROM studies WHERE state = 'running'"):
+            reason = "the service ended while it was at this study"
+            found.append((row["key"], self.again(row, reason, crashes)))
+            with self.transaction() as base:  # at once, whatever the delay
+                base.execute("UPDATE studies SET not_before = 0 WHERE uid = ?", (row["uid"],))
+        return found
+
+    def put_back(self) -> None:
+        """What is at work is queued as it was: the service ends on purpose."""
+        with self.transaction() as base:
+            base.execute("UPDATE studies SET state = 'queued' WHERE state = 'running'")
+
+    def retry_failed(self) -> int:
+        """Queue what failed again, and send again what found no taker; how many studies."""
+        with self.transaction() as base:
+            base.execute(
+                "UPDATE results SET state = 'waiting', tries = 0, not_before = 0, made = ?"
+                " WHERE state = 'given up'",
+                (self.clock(),),
+            )
+            again = base.execute(
+                "UPDATE studies SET state = 'sending' WHERE state = 'undelivered'"
+            ).rowcount
+            return (
+                again
+                + base.execute(
+                    "UPDATE studies SET tries = 0, crashes = 0, changed = ?, state = 'arriving'"
+                    " WHERE state = 'failed'",
+                    (self.clock(),),
+                ).rowcount
+            )
+
+    def forget_images(self, moment: float) -> None:
+        """Drop the UIDs of the images of studies that were finished by then; a whole second
+        delivery is still known by its digest."""
+        marks = ", ".join("?" * len(FINAL))
+        with self.transaction() as base:
+            base.execute(
+                "DELETE FROM images WHERE study IN (SELECT uid FROM studies WHERE state IN"
+                f" ({marks}) AND finished < ? AND changed < ?)",
+                (*FINAL, moment, moment),
+            )
+
+    # What goes out
+
+    def keep_destinations(self, names: Sequence[str]) -> None:
+        """Give up what waits for destinations that are not among these any more."""
+        marks = ", ".join("?" * len(names))
+        gone = self.rows(
+            f"SELECT * FROM results WHERE state = 'waiting' AND destination NOT IN ({marks})",
+            *names,
+        )
+        reason = "its destination is not among the settings any more"
+        self._settle(gone, "state = 'given up', reason = ?", (reason,))
+
+    def due(self, destination: str) -> list[Row]:
+        """The results of one study that are to be sent there now; the oldest first."""
+        rows = self.rows(
+            "SELECT results.*, studies.key FROM results JOIN studies ON studies.uid = study"
+            " WHERE destination = ? AND results.state = 'waiting' AND results.not_before <= ?"
+            " ORDER BY made, id",
+            *(destination, self.clock()),
+        )
+        return [row for row in rows if row["study"] == rows[0]["study"]]
+
+    def sent(self, results: Sequence[Row]) -> None:
+        """Note that another machine has taken results."""
+        self._settle(results, "state = 'sent', reason = ''", ())
+
+    def not_sent(self, results: Sequence[Row], reason: str) -> None:
+        """Note that results of one study were not taken; they are tried again later, together, or
+        given up."""
+        now, tries = self.clock(), 1 + max(result["tries"] for result in results)
+        over = self.retry.given_up(min(result["made"] for result in results), now)
+        self._settle(
+            results,
+            "state = ?, reason = ?, tries = ?, not_before = ?",
+            (
+                *("given up" if over else "waiting", reason, tries),
+                now + self.retry.delay_s(tries),
+            ),
+        )
+
+    def _settle(self, results: Sequence[Row], change: str, values: tuple) -> None:
+        with self.transaction() as base:
+            for result in results:
+                base.execute(f"UPDATE results SET {change} WHERE id = ?", (*values, result["id"]))
+            for study in {result["study"] for result in results}:
+                self._finish_if_sent(base, study)
+
+    def _finish_if_sent(self, base: sqlite3.Connection, study: str) -> str:
+        """The state of a study whose results have been tried; new images make it arrive again."""
+        state, reason = self._state_of_results(study)
+        (row,) = self.rows("SELECT changed, started FROM studies WHERE uid = ?", study)
+        if state != "sending" and row["changed"] > (row["started"] or 0):
+            state, reason = "arriving", ""
+        finished = self.clock() if state in FINAL else None
+        base.execute(
+            "UPDATE studies SET state = ?, reason = ?, finished = ? WHERE uid = ?",
+            (state, reason, finished, study),
+        )
+        return state
+
+    def _state_of_results(self, study: str) -> tuple[str, str]:
+        """``sending``, ``undelivered`` or ``done``, and why."""
+        rows = self.rows("SELECT state, reason FROM results WHERE study = ?", study)
+        lost = [row["reason"] for row in rows if row["state"] == "given up"]
+        if any(row["state"] == "waiting" for row in rows):
+            return "sending", ""
+        return ("undelivered", lost[0]) if lost else ("done", "")

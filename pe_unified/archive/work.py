@@ -1,0 +1,68 @@
+"""The analysis of one study of the queue, in a process of its own."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from pydicom import dcmread
+
+from pe_unified.archive.job import KEY_IMAGES, Answer, Request
+from pe_unified.archive.key_images import write_key_images
+from pe_unified.archive.store import Result
+from pe_unified.errors import DataError
+from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
+from pe_unified.reports.analysis import AnalysisOptions, analyse_study
+from pe_unified.reports.dicom_objects import FINDINGS, SEGMENTATION
+from pe_unified.reports.files import require_writable
+
+
+def analyse(request: Request) -> Answer:
+    """Analyse a study and write what is to be sent."""
+    if request.threads:
+        torch.set_num_threads(request.threads)
+    cv2.setNumThreads(1)
+    try:
+        require_writable(request.out)
+    except DataError:
+        return Answer(reason="the folder of reports cannot be written to; make room")
+    options = AnalysisOptions(study_uid=request.study, **request.options)
+    predictor = _predictor(PredictorSettings(**request.model))
+    try:
+        report = analyse_study(request.images, request.out, predictor, options)
+        if request.key_images:
+            write_key_images(request.out / KEY_IMAGES, request.images, report, request.key_images)
+    except DataError as error:
+        return Answer(reason=error.without_names(), final=True)
+    results = results_in(request.out)
+    if not results:
+        notes = [note for note in report["input"]["notes"] if "no SEG" in note]
+        return Answer(reason="; ".join(notes) or "no SEG and no SR", final=True)
+    return Answer(results, verdict=_verdict(report), seconds=report["seconds"]["total"])
+
+
+@lru_cache(maxsize=1)
+def _predictor(settings: PredictorSettings) -> StudyPredictor:
+    """The model, loaded once per process."""
+    return settings.predictor()
+
+
+def results_in(out: Path) -> tuple[Result, ...]:
+    """The DICOM objects of a report, in the order in which they are sent."""
+    found = [("seg", out / SEGMENTATION), ("sr", out / FINDINGS)]
+    found += [("key_images", path) for path in sorted((out / KEY_IMAGES).glob("*.dcm"))]
+    results = []
+    for kind, path in found:
+        with suppress(FileNotFoundError):
+            uid = dcmread(path, stop_before_pixels=True).SOPInstanceUID
+            results.append(Result(kind, path, str(uid)))
+    return tuple(results)
+
+
+def _verdict(report: Mapping[str, Any]) -> str:
+    if report["quality"]["abstain"]:
+        return "abstained"
+    return {True: "positive", False: "negative", None: "not called"}[report["exam"]["positive"]]
