@@ -1,10 +1,18 @@
-"""Tables for spreadsheets, which read some cells as formulas and guess the encoding."""
+"""Tables for spreadsheets, which read some cells as formulas and guess the encoding; and theirs."""
 
+import codecs
 import csv
 import io
+import math
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from pe_unified.errors import DataError
 
 #: A spreadsheet takes a text that begins so for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -36,3 +44,86 @@ def _cell(value: Any) -> Any:
         float(value)
         return value
     return f"'{value}"
+
+
+@dataclass(frozen=True)
+class CsvTable:
+    """A table as a spreadsheet or an information system exports it.
+
+    Attributes:
+        columns: their names, as :func:`column_name` writes them.
+        rows: line of the file, and its texts by column; empty lines are left out.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[tuple[int, Mapping[str, str]], ...]
+
+
+def column_name(text: str) -> str:
+    """One spelling of a column's name: ``Study UID``, ``study-uid`` and ``study_uid`` are one."""
+    return re.sub(r"[\s_-]+", "_", text.strip().casefold())
+
+
+def read_csv(path: Path) -> CsvTable:
+    """Read a table whose first line names its columns.
+
+    Comma, semicolon, tab or bar between fields, whichever parts the first line into most; UTF-8 or
+    UTF-16 with or without a byte order mark, else Windows-1252; Excel's line ``sep=;`` is skipped.
+
+    Raises:
+        DataError: unreadable, empty, two columns of one name, or a line with too many fields.
+    """
+    try:
+        text = _decoded(path.read_bytes())
+    except (OSError, UnicodeError) as error:
+        raise DataError(
+            path, "cannot be read as a table", "save it as CSV (UTF-8)", error
+        ) from error
+    lines = text.splitlines()
+    start = 1 if lines and lines[0].casefold().startswith("sep=") else 0
+    if len(lines) <= start:
+        raise DataError(path, "an empty table", "name the columns in its first line")
+    separator = max(",;\t|", key=lines[start].count)
+    reader = csv.reader(lines[start:], delimiter=separator)
+    columns: tuple[str, ...] = ()
+    rows = []
+    try:
+        for fields in reader:
+            line = start + reader.line_num
+            if not columns:
+                columns = tuple(map(column_name, fields))
+                twice = [name for name, count in Counter(columns).items() if name and count > 1]
+                if twice:
+                    raise DataError(path, f"two columns are named {twice[0]}", "rename one")
+            elif any(field.strip() for field in fields):
+                if any(field.strip() for field in fields[len(columns) :]):
+                    reason = f"line {line} has {len(fields)} fields, the first line {len(columns)}"
+                    raise DataError(path, reason, "put fields with separators into quotes")
+                whole = [*fields, *[""] * (len(columns) - len(fields))]
+                row = {name: field.strip() for name, field in zip(columns, whole) if name}
+                rows.append((line, row))
+    except csv.Error as error:
+        raise DataError(path, "no table", "save it as CSV (UTF-8)", error) from error
+    return CsvTable(path, columns, tuple(rows))
+
+
+def _decoded(content: bytes) -> str:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252")
+
+
+def number_in(text: str) -> float:
+    """A number of a table, with a decimal point or comma.
+
+    Raises:
+        ValueError: it is none, or not finite.
+    """
+    value = float(text.replace(",", "."))
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value

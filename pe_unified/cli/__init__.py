@@ -19,6 +19,7 @@ COMMANDS = {
     "convert cadpe": ("pe_unified.converters.raw.cadpe", "convert CAD-PE"),
     "convert read": ("pe_unified.converters.raw.read", "convert READ"),
     "convert nnunet": ("pe_unified.converters.raw.nnunet", "convert a raw dataset of nnU-Net v2"),
+    "convert folder": ("pe_unified.converters.raw.folder", "convert studies of your own"),
     "to-nnunet": ("pe_unified.converters.to_nnunet", "write a converted set for nnU-Net v2"),
     "verify": ("pe_unified.converters.verify", "check a converted set"),
     "audit": (

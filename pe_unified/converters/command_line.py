@@ -20,7 +20,7 @@ from pe_unified.converters.pipeline.run import (
 )
 from pe_unified.errors import DataError
 from pe_unified.options import positive
-from pe_unified.paths import require_apart
+from pe_unified.paths import require_apart, require_there
 from pe_unified.progress import phase, show_progress_by
 from pe_unified.workers import usable_cores
 
@@ -36,15 +36,32 @@ _PROCEDURAL = "procedural"
 _SHOWN = 20
 
 
-def make_parser(description: str, raw_help: str) -> argparse.ArgumentParser:
-    """A parser with RAW, OUT and the options that every converter has."""
+def make_parser(
+    description: str, raw_help: str, may_check: bool = False
+) -> argparse.ArgumentParser:
+    """A parser with RAW, OUT and the options that every converter has.
+
+    ``may_check``: also ``--check``, with which there need be no OUT.
+    """
     parser = argparse.ArgumentParser(
         description=description,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("raw", metavar="RAW", type=Path, help=raw_help)
-    parser.add_argument("out", metavar="OUT", type=Path, help="the data set's folder; made here")
+    parser.add_argument(
+        "out",
+        metavar="OUT",
+        type=Path,
+        nargs="?" if may_check else None,
+        help="the data set's folder; made here",
+    )
+    if may_check:
+        parser.add_argument(
+            "--check",
+            action="store_true",
+            help="write nothing, print what was understood; exit with 1 if something is wrong",
+        )
     add_workers(parser)
     parser.add_argument(
         "--scheduler",
@@ -177,19 +194,29 @@ def main(
     parser: argparse.ArgumentParser,
     is_part: Callable[[argparse.Namespace], bool] = lambda args: False,
     settle: Callable[[Any, RunOptions], RunOptions] = lambda converter, options: options,
+    check: Callable[[Any, argparse.Namespace], int] | None = None,
 ) -> int:
     """Run a converter's command line; returns the exit status.
 
     Args:
         settle: what the raw set says itself of splits and groups, put into the options.
+        check: instead of converting, where ``--check`` asks for it; gives the exit status.
     """
     args = parser.parse_args()
     args.raw = args.raw.resolve()
     if args.quiet:
         show_progress_by(None)
-    require_apart(args.out, args.raw)
+    dry = check is not None and args.check
+    if args.out is None and not dry:
+        parser.error("give OUT, the data set's folder, or --check")
+    if args.out is None:
+        require_there(args.raw)
+    else:
+        require_apart(args.out, args.raw)
     if not args.raw.is_dir():
         raise DataError(args.raw, "a file, not a folder", "point to the folder of the set")
+    if check is not None and dry:
+        return check(make(args), args)
     options = run_options(args, is_part(args))
     with phase("listing the raw set"):
         converter = make(args)

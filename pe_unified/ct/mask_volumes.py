@@ -1,22 +1,28 @@
-"""Masks and maps of probabilities that any program has written: NIfTI, NRRD, DICOM SEG, nnU-Net."""
+"""Masks and maps of probabilities that any program has written: NIfTI, NRRD, MetaImage, DICOM SEG,
+nnU-Net."""
 
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
+from pe_unified.ct.archive import ArchiveLimits
 from pe_unified.ct.grids import Turn, turn_of, turned_affine
+from pe_unified.ct.meta_image import open_meta
 from pe_unified.ct.overlay import EvenSlices
 from pe_unified.ct.volume_files import nifti_is_placed, open_nrrd, read_nifti
 from pe_unified.errors import COPY_AGAIN, DataError
-from pe_unified.options import NIFTI, NRRD
+from pe_unified.options import META_IMAGE, NIFTI, NRRD
 
 #: DICOM SEG, and what ``nnUNetv2_predict --save_probabilities`` writes.
 SEG, PROBABILITIES = (".dcm",), (".npz",)
-MASK_FILES = (*NIFTI, *NRRD, *SEG)
+MASK_FILES = (*NIFTI, *NRRD, *META_IMAGE, *SEG)
+#: A mask packs far better than a CT.
+_LIMITS = ArchiveLimits(ratio=float(1 << 20))
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +62,7 @@ def read_mask_volume(path: Path, scratch: Path) -> MaskVolume:
 
     Args:
         path: ends as one of :data:`MASK_FILES`.
-        scratch: folder where a packed NRRD is unpacked.
+        scratch: folder where a packed file is unpacked.
 
     Raises:
         DataError: unreadable, cut short, not three axes, or of unknown voxel size.
@@ -71,16 +77,19 @@ def read_mask_volume(path: Path, scratch: Path) -> MaskVolume:
             reason = "does not say how far apart its voxels are"
             raise DataError(path, reason, "save it with its spacing")
         return MaskVolume(path, raw.open(), own, raw.placed)
+    if name.endswith(META_IMAGE):
+        raw, affine = open_meta(path, scratch, _LIMITS)
+        return MaskVolume(path, raw.open(), affine, raw.placed)
     if name.endswith(SEG):
-        return MaskVolume(path, *_read_seg(path))
+        return MaskVolume(path, *read_seg(path))
     raise DataError(path, "no mask by its ending", f"save it as {' or '.join(MASK_FILES)}")
 
 
-def _read_seg(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_seg(path: Path, numbers: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The segments of a DICOM SEG by their numbers: (i, j, k), and the affine to LPS mm.
 
-    The volume reaches from the first to the last slice that has a frame. Where segments overlap,
-    the higher number stays.
+    ``numbers``: of the segments wanted; all by default. The volume reaches from the first to the
+    last slice that has a frame. Where segments overlap, the higher number stays.
     """
     import highdicom as hd  # takes a second to load, and few masks come so
 
@@ -88,7 +97,9 @@ def _read_seg(path: Path) -> tuple[np.ndarray, np.ndarray]:
         segmentation = hd.seg.segread(path)
         if segmentation.segmentation_type == hd.seg.SegmentationTypeValues.FRACTIONAL:
             raise DataError(path, "a fractional SEG", "save it as a binary one, or as NIfTI")
-        volume = segmentation.get_volume(combine_segments=True, skip_overlap_checks=True)
+        volume = segmentation.get_volume(
+            segment_numbers=numbers, combine_segments=True, skip_overlap_checks=True
+        )
     except DataError:
         raise
     except Exception as error:  # the reader lets through what a damaged file causes

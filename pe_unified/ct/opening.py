@@ -18,8 +18,8 @@ from pe_unified.ct.archive import (
     unpack_zip,
 )
 from pe_unified.ct.companions import is_companion
-from pe_unified.ct.dicom import read_hu
-from pe_unified.ct.grids import placement_of, turn_of
+from pe_unified.ct.dicom import Rescale, read_hu
+from pe_unified.ct.grids import Turn, placement_of, turn_of
 from pe_unified.ct.headers import (
     FolderScan,
     SliceHeader,
@@ -69,15 +69,43 @@ def open_study(
         SeveralStudies: of several patients or dates, and none is asked for.
         DataError: nothing there, unreadable, or no axial CT.
     """
-    path = Path(path)
     with scratch_folder() as scratch:
         try:
-            choose = partial(choose_series, series_uid=series_uid, study=study_uid)
-            study = _open(path, choose, scratch, limits)
-            broken = tuple(_as_packed(path, error, scratch) for error in study.broken)
-            yield replace(study, broken=broken)
+            yield open_into(Path(path), scratch, series_uid, limits, study_uid)
         except DataError as error:
-            raise _as_packed(path, error, scratch) from error
+            raise _as_packed(Path(path), error, scratch) from error
+
+
+def open_into(
+    path: Path,
+    scratch: Path,
+    series_uid: str | None = None,
+    limits: ArchiveLimits | None = None,
+    study_uid: str | None = None,
+) -> CTStudy:
+    """As :func:`open_study`; what has to be unpacked lies in ``scratch``, an empty folder of the
+    caller's, for as long as the study is read."""
+    choose = partial(choose_series, series_uid=series_uid, study=study_uid)
+    try:
+        study = _open(path, choose, scratch, limits)
+    except DataError as error:
+        raise _as_packed(path, error, scratch) from error
+    return replace(study, broken=tuple(_as_packed(path, each, scratch) for each in study.broken))
+
+
+def open_slices(files: Sequence[Path], where: Path, series_uid: str | None = None) -> CTStudy:
+    """The scan among DICOM files of one study, wherever they lie.
+
+    Args:
+        files: single slices or multi-frame objects, in the order of their names.
+        where: names the study in errors.
+        series_uid: take this series (see ``choose_series``).
+
+    Raises:
+        DataError: none of them is a slice of an axial CT.
+    """
+    choose = partial(choose_series, series_uid=series_uid)
+    return _from_series(scan_files(files), where, choose)
 
 
 def _as_packed(path: Path, error: DataError, scratch: Path) -> DataError:
@@ -180,14 +208,6 @@ def _from_stack(headers: Sequence[SliceHeader], notes: Sequence[str], where: Pat
     slices = stack.slices
     shape = (len(slices), agreed(slices, "rows"), agreed(slices, "cols"))
 
-    def read(index: int) -> np.ndarray:
-        header = slices[index]
-        level = read_hu(header.path, header.frame, stack.rescale)
-        if level.shape != shape[1:]:
-            reason = f"pixels {level.shape}, the rest of the series {shape[1:]}"
-            raise DataError(header.path, reason, COPY_OR_REMOVE)
-        return level
-
     return CTStudy(
         source=where,
         shape=shape,
@@ -196,7 +216,7 @@ def _from_stack(headers: Sequence[SliceHeader], notes: Sequence[str], where: Pat
         direction=stack.direction,
         step_mm=stack.step_mm,
         z_mm=stack.z_mm,
-        read=read,
+        read=partial(_read_slice, slices, stack.rescale, shape[1:]),
         files=tuple(header.path for header in slices),
         frames=tuple(header.frame.number if header.frame else None for header in slices),
         sop_uids=tuple(header.sop_uid for header in slices),
@@ -213,6 +233,17 @@ def _from_stack(headers: Sequence[SliceHeader], notes: Sequence[str], where: Pat
     )
 
 
+def _read_slice(
+    slices: Sequence[SliceHeader], rescale: Rescale, size: tuple[int, int], index: int
+) -> np.ndarray:
+    header = slices[index]
+    level = read_hu(header.path, header.frame, rescale)
+    if level.shape != size:
+        reason = f"pixels {level.shape}, the rest of the series {size}"
+        raise DataError(header.path, reason, COPY_OR_REMOVE)
+    return level
+
+
 def _from_raw(path: Path, raw: RawArray, affine: np.ndarray | None) -> CTStudy:
     # Mapped anew for every slice: pages that were read do not stay in memory.
     return _from_array(path, raw.shape, affine, raw.dtype, raw.open, raw.placed)
@@ -224,7 +255,12 @@ def _from_nifti(path: Path, scratch: Path, limits: ArchiveLimits) -> CTStudy:
         plain = scratch / "volume.nii"
         unpack_gzip(path, plain, limits)
     proxy, affine, dtype = open_nifti(plain, path)
-    return _from_array(path, proxy.shape, affine, dtype, lambda: proxy, nifti_is_placed(plain))
+    opened = partial(_itself, proxy)
+    return _from_array(path, proxy.shape, affine, dtype, opened, nifti_is_placed(plain))
+
+
+def _itself(array: Any) -> Any:
+    return array
 
 
 def _from_array(
@@ -242,13 +278,7 @@ def _from_array(
     turn = turn_of(affine)
     slices, rows, cols = (shape[axis] for axis in turn.axes)
 
-    def stored(index: int) -> np.ndarray:
-        try:
-            return turn.level(opened(), index)
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(path, f"slice {index} cannot be read", COPY_AGAIN, error) from error
-
-    shift = volume_shift(stored(index) for index in range(slices))
+    shift = volume_shift(_stored(path, opened, turn, index) for index in range(slices))
     notes = [f"no value is negative: {-shift} HU subtracted"] if shift else []
     spacing: Spacing = (None, None, None)
     origin, direction, step = (0.0, 0.0, 0.0), np.eye(3), (0.0, 0.0, 1.0)
@@ -267,9 +297,22 @@ def _from_array(
         direction=direction,
         step_mm=step,
         z_mm=z,
-        read=lambda index: level_to_hu(stored(index), shift),
+        read=partial(_read_level, path, opened, turn, shift),
         files=(path,),
         notes=tuple(notes),
         grid=FileGrid((shape[0], shape[1], shape[2]), affine, turn),
         placed=says_place and affine is not None,
     )
+
+
+def _stored(path: Path, opened: Callable[[], Any], turn: Turn, index: int) -> np.ndarray:
+    try:
+        return turn.level(opened(), index)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(path, f"slice {index} cannot be read", COPY_AGAIN, error) from error
+
+
+def _read_level(
+    path: Path, opened: Callable[[], Any], turn: Turn, shift: int, index: int
+) -> np.ndarray:
+    return level_to_hu(_stored(path, opened, turn, index), shift)

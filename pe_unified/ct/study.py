@@ -51,7 +51,8 @@ class CTStudy:
             slice, mm; None where slices follow each other by ``step_mm``.
         files: one per slice for DICOM, the same for all frames of a multi-frame file; the one
             file else.
-        read: slice index to int16 (rows, cols), Hounsfield units.
+        read: slice index to int16 (rows, cols), Hounsfield units; can be pickled where a file was
+            opened.
         frames: one per slice for DICOM, the number of the frame in its file, from 1; None where the
             file holds one slice.
         sop_uids: one per slice for DICOM; empty else.

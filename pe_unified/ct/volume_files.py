@@ -69,7 +69,10 @@ class RawArray:
 
 
 def open_nrrd(
-    path: Path, scratch: Path | None = None, limits: ArchiveLimits | None = None
+    path: Path,
+    scratch: Path | None = None,
+    limits: ArchiveLimits | None = None,
+    layers: bool = False,
 ) -> tuple[RawArray, np.ndarray | None]:
     """A NRRD volume without holding it in memory.
 
@@ -78,6 +81,8 @@ def open_nrrd(
         scratch: folder where compressed data are unpacked; needed only for those.
         limits: what these may unpack to; by default as much as the header says. A mask packs far
             better than a CT.
+        layers: whether an axis of layers may come before those of space, as in segmentations of
+            3D Slicer.
 
     Returns:
         The array on disk, and the affine to LPS mm, or None where the header has none.
@@ -95,7 +100,7 @@ def open_nrrd(
         encoding = str(header["encoding"]).lower()
     except Exception as error:  # the reader lets through what a damaged header causes
         raise DataError(path, "no readable NRRD file", COPY_AGAIN, error) from error
-    if len(shape) != 3:
+    if len(shape) != 3 and not (layers and len(shape) == 4):
         raise DataError(path, f"{len(shape)} axes, not three", "export the volume as 3D")
     require_sides(path, shape)
     kind = _NRRD_TYPES.get(str(header.get("type")).lower())
@@ -151,9 +156,9 @@ def _nrrd_space(header: dict) -> tuple[np.ndarray, tuple[int, int, int]] | None:
     """Directions of the axes and the signs that turn them into LPS; None where not said."""
     directions = header.get("space directions")
     signs = _NRRD_SPACES.get(str(header.get("space", "")).lower())
-    if directions is None or signs is None or not np.isfinite(directions).all():
+    if directions is None or signs is None or not np.isfinite(directions[-3:]).all():
         return None
-    return np.asarray(directions, dtype=np.float64), signs
+    return np.asarray(directions[-3:], dtype=np.float64), signs  # a layer has no direction
 
 
 def _nrrd_affine(header: dict) -> np.ndarray | None:

@@ -17,6 +17,7 @@ from pe_unified.errors import DataError
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
     *("fumpe_to_coco", "rsna_to_coco", "cadpe_to_coco", "read_to_coco", "nnunet_to_coco"),
+    "folder_to_coco",
     *("to_nnunet", "merge", "verify"),
 )
 

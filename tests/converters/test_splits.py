@@ -30,6 +30,10 @@ def test_every_patient_has_one_split_near_its_share(has_pe, fractions, seed):
             assert abs(counts[name] - len(has_pe) * share / total) <= 2
             if len(has_pe) >= len(wanted):
                 assert counts[name] > 0
+            if sum(value is not None for value in has_pe.values()) >= len(wanted):
+                assert any(
+                    has_pe[patient] is not None for patient in splits if splits[patient] == name
+                )
 
 
 @settings(max_examples=40)

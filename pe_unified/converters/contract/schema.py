@@ -94,6 +94,17 @@ def annotation_of_box(x: float, y: float, width: float, height: float, **extra: 
     }
 
 
+def box_within(
+    box: Sequence[float], size: tuple[int, int]
+) -> tuple[float, float, float, float] | None:
+    """The part of a box (x, y, width, height) within a slice of (rows, cols); None for none."""
+    x, y, width, height = box
+    rows, cols = size
+    left, top = max(0, x), max(0, y)
+    right, bottom = min(cols, x + width), min(rows, y + height)
+    return (left, top, right - left, bottom - top) if right > left and bottom > top else None
+
+
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:
     """A binary mask (rows, cols) as COCO's compressed run lengths, ``counts`` a string."""
     code = rle_tools.encode(np.asfortranarray(mask, dtype=np.uint8))

@@ -27,8 +27,8 @@ def assign_splits(
             others even out what that leaves.
 
     Returns:
-        patient to ``train``, ``val`` or ``test``. No wanted split stays empty while there
-        are groups enough.
+        patient to ``train``, ``val`` or ``test``. No wanted split stays empty, or without a
+        patient of known embolism, while there are groups enough.
     """
     check_division(fractions, 0)
     shares = [fraction / sum(fractions) for fraction in fractions]
@@ -156,6 +156,7 @@ def _divide(
             part_of[name] = part
             missing[part] -= sizes[name]
     _fill_empty(part_of, strata, shares, seed, fixed)
+    _spread_known(part_of, strata, shares, seed, fixed)
     return {patient: part_of[name] for name in members for patient in members[name]}
 
 
@@ -182,6 +183,36 @@ def _fill_empty(
         spare_positive = strata[names[1]] == 0
         free = [name for name in names if name not in fixed]
         part_of[free[0] if spare_positive else free[-1]] = part
+
+
+def _spread_known(
+    part_of: dict[str, int],
+    strata: Mapping[str, int],
+    shares: Sequence[float],
+    seed: int,
+    fixed: Collection[str],
+) -> None:
+    """Give each wanted part that has unknown groups alone a known one for one of these, from the
+    part that has most: with unknown ones alone nothing can be measured."""
+    for part, share in enumerate(shares):
+        own = [name for name, owner in part_of.items() if owner == part]
+        unknown = [name for name in own if name not in fixed]
+        if not share or not unknown or any(strata[name] < 2 for name in own):
+            continue
+        holders: dict[int, list[str]] = defaultdict(list)
+        for name, owner in part_of.items():
+            if strata[name] < 2:
+                holders[owner].append(name)
+        free = {
+            owner: [name for name in names if name not in fixed]
+            for owner, names in holders.items()
+            if len(names) > 1
+        }
+        owner = max(free, key=lambda owner: (len(free[owner]), -owner), default=part)
+        if free.get(owner):
+            given = min(free[owner], key=lambda name: (strata[name], _draw(seed, name)))
+            taken = min(unknown, key=lambda name: _draw(seed, name))
+            part_of[given], part_of[taken] = part, owner
 
 
 def _stratum(values: Sequence[bool | None]) -> int:

@@ -64,7 +64,7 @@ class PatientPlan:
 
     Attributes:
         patient_id: as it stands in the JSON.
-        has_pe: for stratified splits; None where unknown.
+        has_pe: whether its slices show embolism, for stratified splits; None where unknown.
         notes: what was left out on purpose.
         warnings: what is doubtful and may be right.
         problems: what is wrong, with the cure; any problem makes the run fail unless

@@ -302,7 +302,12 @@ def _assemble(
         for split, share in zip(SPLITS, options.split)
         if share and converted and split not in splits.values()
     ]
-    return problems, empty
+    unknown = [
+        f"nothing is known of the slices in {split}, so nothing can be measured there; see --split"
+        for split in SPLITS
+        if {run.has_pe[patient] for patient in splits if splits[patient] == split} == {None}
+    ]
+    return problems, empty + unknown
 
 
 def _record(store: Store, folder: str, groups: Mapping[str, str], painted: bool) -> dict[str, Any]:

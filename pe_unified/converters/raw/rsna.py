@@ -30,6 +30,7 @@ from typing import Any
 from pe_unified.converters import command_line as cli
 from pe_unified.converters.pipeline.plan import PatientSource, folder_stamp
 from pe_unified.converters.pipeline.raw_folders import contents, subfolders
+from pe_unified.converters.raw.identifiers import is_placeholder
 from pe_unified.converters.raw.rsna_reader import JPEG_NAME, RsnaReader, StudyPlace
 from pe_unified.converters.raw.rsna_subset import Subset, choose_slices, choose_studies
 from pe_unified.converters.raw.rsna_table import LabelTable
@@ -39,15 +40,6 @@ from pe_unified.errors import DataError
 from pe_unified.progress import track
 
 EDITIONS = ("dicom", "jpeg256")
-#: What anonymisers write instead of an identifier.
-_PLACEHOLDERS = frozenset(
-    (
-        *("", "0", "1", "-", "n/a", "na", "none", "null", "unknown", "removed"),
-        *("anon", "anonymous", "anonymized", "anonymised", "deidentified", "de-identified"),
-    )
-)
-#: An identifier shared by more studies than this is a placeholder, too.
-_MOST_STUDIES = 20
 
 
 class Rsna:
@@ -173,7 +165,7 @@ class Rsna:
             sharing[identifiers.get(study, "")].append(study)
         patients = {}
         for identifier, members in sharing.items():
-            if identifier.lower() in _PLACEHOLDERS or len(members) > _MOST_STUDIES:
+            if is_placeholder(identifier, len(members)):
                 patients.update({study: [study] for study in members})
             else:
                 patients[identifier] = members

@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from pe_unified.converters.contract.schema import ALL_LABELS, annotation_of_box, exam_entry, rounded
+from pe_unified.converters.contract.schema import (
+    ALL_LABELS,
+    annotation_of_box,
+    box_within,
+    exam_entry,
+    rounded,
+)
 from pe_unified.converters.pipeline.plan import PatientPlan, PatientSource, SlicePlan, StudyPlan
 from pe_unified.converters.pipeline.raw_folders import contents
 from pe_unified.converters.raw.rsna_jpeg import read_jpeg_hu
@@ -206,19 +212,19 @@ def _place_box(
     box: BoxRow, size: tuple[int, int], scale: float
 ) -> tuple[dict[str, Any] | None, str]:
     """The annotation of a box within a slice of (rows, cols), and what is wrong with it."""
-    edges = [box.x, box.y, box.x + box.width, box.y + box.height]
-    left, top, right, bottom = (value * scale for value in edges)
     rows, cols = size
-    x0, y0, x1, y1 = max(0, left), max(0, top), min(cols, right), min(rows, bottom)
+    drawn = tuple(value * scale for value in (box.x, box.y, box.width, box.height))
+    within = box_within(drawn, size)
     fault = ""
-    if (x0, y0, x1, y1) != (left, top, right, bottom):
+    if within is None or not np.allclose(within, drawn, rtol=0, atol=1e-9):
         fault = (
             f"the box {[box.x, box.y, box.width, box.height]} leaves the slice of "
-            f"{rows} x {cols} pixels and was cut; check the boxes' file"
+            f"{rows} x {cols} pixels and {'was cut' if within else 'has no part in it'}; check the "
+            "boxes' file"
         )
-    if x1 <= x0 or y1 <= y0:
-        return None, fault.replace("was cut", "has no part in it")
-    return annotation_of_box(x0, y0, x1 - x0, y1 - y0, artery=box.artery), fault
+    if within is None:
+        return None, fault
+    return annotation_of_box(*within, artery=box.artery), fault
 
 
 def _dicom_series(folder: Path) -> _Series:

@@ -1,0 +1,223 @@
+"""Boxes and labels of slices: tables with a line for each, and COCO."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pe_unified.converters.contract.schema import annotation_of_box, box_within
+from pe_unified.converters.own.table import renamed, yes_or_no
+from pe_unified.csv_files import number_in, read_csv
+from pe_unified.ct.headers import read_headers
+from pe_unified.ct.study import CTStudy
+from pe_unified.errors import DataError
+
+#: Looked for in RAW; each may hold both.
+BOXES, SLICES, COCO = "boxes.csv", "slices.csv", "boxes.json"
+_BOX = ("x", "y", "w", "h")
+_PLACES = ("sop", "slice", "instance")
+#: Lines that a problem names before the rest is counted.
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One line: a box on a slice, or a label of it.
+
+    Attributes:
+        where: of the file, for errors.
+        study: empty where the file does not say.
+        sop: UID of the slice, or the name of its file; empty where it is not said.
+        index: of the slice, from 0, from feet to head or in the order of a volume's file.
+        instance: InstanceNumber of a DICOM slice.
+        box: x, y, width, height in pixels.
+        pe: of the slice.
+    """
+
+    where: str
+    study: str = ""
+    sop: str = ""
+    index: int | None = None
+    instance: int | None = None
+    box: tuple[float, float, float, float] | None = None
+    pe: int | None = None
+
+    @property
+    def slices(self) -> tuple[str, str, str]:
+        """What ``sop`` may mean: a UID, a file, a file with another ending."""
+        name = PurePosixPath(self.sop.replace("\\", "/")).name
+        return self.sop, name, name.rsplit(".", 1)[0]
+
+
+@dataclass
+class SliceMarks:
+    """What marks say of the slices of a study, by index.
+
+    Attributes:
+        boxes: annotations.
+        pe: 1 or 0.
+        problems: marks that could not be used.
+    """
+
+    boxes: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    pe: dict[int, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+@lru_cache(maxsize=8)  # one file for all studies is read once in each process
+def read_marks(path: Path) -> tuple[Mark, ...]:
+    """All marks of a file: CSV, or COCO where it ends in .json.
+
+    Raises:
+        DataError: unreadable, lacks a column, or holds what is no number.
+    """
+    return tuple(_read_coco(path) if path.suffix.lower() == ".json" else _read_table(path))
+
+
+def _read_table(path: Path) -> list[Mark]:
+    table = read_csv(path)
+    named = renamed(table)
+    columns = set(named.values())
+    boxed = [name for name in _BOX if name in columns]
+    if not columns.intersection(_PLACES) or not (len(boxed) == 4 or "pe" in columns):
+        reason = f"has the columns {', '.join(table.columns)}"
+        cure = "name the slice (sop, slice or instance), and x, y, w, h of a box or pe of the slice"
+        raise DataError(path, reason, cure)
+    return [
+        _mark(path, line, {named[name]: text for name, text in values.items()}, len(boxed) == 4)
+        for line, values in table.rows
+    ]
+
+
+def _mark(path: Path, line: int, said: Mapping[str, str], boxed: bool) -> Mark:
+    where = f"{path.name}, line {line}"
+    try:
+        sides = [said[name] for name in _BOX] if boxed else []
+        box = tuple(map(number_in, sides)) if any(sides) else None
+        index, instance = (_whole(said.get(name, "")) for name in ("slice", "instance"))
+        pe = yes_or_no(said.get("pe", ""))
+    except ValueError as error:
+        reason = f"line {line} holds what is no number or label"
+        raise DataError(path, reason, "correct or remove the line", error) from error
+    if not said.get("sop") and index is None and instance is None:
+        raise DataError(path, f"line {line} names no slice", "correct or remove the line")
+    if box is not None and min(box[2:]) <= 0:
+        raise DataError(path, f"line {line} has a box of no size", "correct or remove the line")
+    return Mark(where, said.get("study", ""), said.get("sop", ""), index, instance, box, pe)  # type: ignore[arg-type]
+
+
+def _whole(text: str) -> int | None:
+    if not text:
+        return None
+    value = number_in(text)
+    if value != int(value):
+        raise ValueError(text)
+    return int(value)
+
+
+def _read_coco(path: Path) -> list[Mark]:
+    """Boxes; an image without any is a slice without embolism."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        images = {image["id"]: image for image in content["images"]}
+        boxes = [
+            (each["image_id"], tuple(map(float, each["bbox"]))) for each in content["annotations"]
+        ]
+        marks = [_coco_mark(path, images[image], box, None) for image, box in boxes]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        cure = "export it as COCO: images with id and file_name, annotations with image_id and bbox"
+        raise DataError(path, "no readable COCO file", cure, error) from error
+    boxed = {image for image, _ in boxes}
+    return marks + [
+        _coco_mark(path, image, None, 0) for key, image in images.items() if key not in boxed
+    ]
+
+
+def _coco_mark(
+    path: Path, image: Mapping[str, Any], box: tuple[float, ...] | None, pe: int | None
+) -> Mark:
+    name = PurePosixPath(str(image.get("file_name", "")).replace("\\", "/")).name
+    index = image.get("slice_index")
+    return Mark(
+        f"{path.name}, image {image['id']}",
+        str(image.get("study_uid") or image.get("study") or ""),
+        str(image.get("sop_uid") or ("" if index is not None else name)),
+        None if index is None else int(index),
+        None,
+        box,  # type: ignore[arg-type]
+        pe,
+    )
+
+
+def marks_of(
+    marks: Sequence[Mark], study: CTStudy, names: Collection[str], complete: bool
+) -> SliceMarks:
+    """The marks of a study on its slices.
+
+    Args:
+        marks: of all studies.
+        names: by which the study is meant, casefolded; marks that name no study belong to it if
+            they name one of its slices by UID, or if all marks are its own.
+        complete: whether every box that belongs there is drawn: other slices are negative.
+    """
+    found = SliceMarks()
+    own = [mark for mark in marks if not mark.study or mark.study.casefold() in names]
+    finder = _Slices(study, any(mark.instance is not None for mark in own))
+    lost, left = [], []
+    for mark in own:
+        index = finder.find(mark)
+        if index is None:
+            if mark.study or not mark.sop:
+                lost.append(mark.where)
+            continue
+        if mark.pe is not None and found.pe.setdefault(index, mark.pe) != mark.pe:
+            found.problems.append(f"{mark.where}: slice {index} is positive and negative")
+        if mark.box is not None:
+            within = box_within(mark.box, study.shape[1:])
+            if within is None:
+                left.append(mark.where)
+                continue
+            if within != mark.box:
+                found.problems.append(f"{mark.where}: the box leaves the slice and was cut")
+            found.boxes.setdefault(index, []).append(annotation_of_box(*within))
+    for wheres, what in ((lost, "no such slice"), (left, "the box lies outside the slice")):
+        if wheres:
+            more = f" and {len(wheres) - _NAMED} more" if wheres[_NAMED:] else ""
+            listed = "; ".join(wheres[:_NAMED])
+            found.problems.append(f"{listed}{more}: {what}; correct or remove the lines")
+    if complete and found.boxes:
+        for index in range(len(study)):
+            if index not in found.boxes:
+                found.pe.setdefault(index, 0)
+    return found
+
+
+class _Slices:
+    """Finds slices of a study by what marks call them."""
+
+    def __init__(self, study: CTStudy, by_instance: bool):
+        self._study = study
+        self._index: dict[str, int] = {}
+        for index, uid in enumerate(study.sop_uids):
+            path = study.files[index]
+            for name in (path.name, path.stem, uid) if study.frames[index] is None else ():
+                self._index.setdefault(name, index)
+        self._instance: dict[int, int] = {}
+        if by_instance and study.sop_uids:
+            for index, (path, frame) in enumerate(zip(study.files, study.frames, strict=True)):
+                header = read_headers(path)[frame - 1 if frame else 0]
+                if header.instance_number is not None:
+                    self._instance[header.instance_number] = index
+
+    def find(self, mark: Mark) -> int | None:
+        if mark.sop:
+            return next((self._index[name] for name in mark.slices if name in self._index), None)
+        if mark.instance is not None:
+            return self._instance.get(mark.instance)
+        count = len(self._study)
+        if mark.index is None or not 0 <= mark.index < count:
+            return None
+        grid = self._study.grid
+        return grid.turn.file_slice(mark.index, count) if grid else mark.index

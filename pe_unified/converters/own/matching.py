@@ -1,0 +1,300 @@
+"""Which files belong together: studies with lines of the table, masks with studies."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pe_unified.converters.own.table import StudyRow
+from pe_unified.converters.own.tree import FoundMask, FoundStudy, Tree, bare_name
+from pe_unified.converters.raw.identifiers import is_placeholder
+from pe_unified.ct.headers import natural_key
+from pe_unified.errors import DataError, shown
+
+#: Files that a problem names before the rest is counted.
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class StudyPlace:
+    """One study, where everything about it lies, and what is said of it; goes to the workers.
+
+    Attributes:
+        name: as the table has it, else its UID, else its file or folder.
+        patient: who counts as its patient.
+        names: by which it can be meant, casefolded.
+        found: its files.
+        masks: files of masks.
+        marks: files of boxes and labels of slices.
+        problem: why it cannot be converted, where that is known before it is opened.
+    """
+
+    name: str
+    patient: str
+    found: FoundStudy
+    names: frozenset[str] = frozenset()
+    series: str = ""
+    masks: tuple[Path, ...] = ()
+    marks: tuple[Path, ...] = ()
+    placed: str = ""
+    pe: int | None = None
+    exam: Mapping[str, int] = field(default_factory=dict)
+    problem: DataError | None = None
+
+
+@dataclass
+class Matched:
+    """What a folder and its table say together.
+
+    Attributes:
+        problems: wrong, beyond single studies.
+        notes: worth knowing.
+        groups: patients of other names that are one by their PatientID, with the group's name.
+    """
+
+    places: list[StudyPlace] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    groups: dict[str, str] = field(default_factory=dict)
+
+
+def match(tree: Tree, rows: Sequence[StudyRow] | None, raw: Path) -> Matched:
+    """Put studies, lines of the table and masks together.
+
+    Args:
+        tree: what lies in ``raw``.
+        rows: of the table; None where there is none.
+    """
+    found = Matched()
+    named = {path for row in rows or () for path in (*(row.masks or ()), *(row.boxes or ()))}
+    studies = [study for study in tree.studies if study.path not in named]
+    masks = [mask for mask in tree.masks if mask.path not in named]
+    keys = _Keys(studies, raw)
+    if rows is None:
+        found.places = [_place(StudyRow(0, keys.name(study)), study, keys) for study in studies]
+    else:
+        _match_rows(found, rows, studies, keys, raw)
+        masks = [
+            mask for mask in masks if mask.path not in {place.found.path for place in found.places}
+        ]
+    by_name = [
+        number
+        for number, place in enumerate(found.places)
+        if rows is None or rows[number].masks is None
+    ]
+    _match_masks(found, by_name, masks, raw)
+    _name_patients(found)
+    found.problems += [str(error) for error in tree.broken]
+    found.notes += [
+        f"left out {count} DICOM files of modality {modality}"
+        for modality, count in sorted(tree.others.items())
+    ]
+    return found
+
+
+def _place(
+    row: StudyRow, study: FoundStudy, keys: "_Keys", problem: DataError | None = None
+) -> StudyPlace:
+    marks = tuple(dict.fromkeys((*(row.boxes or ()), *(row.slices or ()))))
+    missing = next((path for path in (*(row.masks or ()), *marks) if not path.is_file()), None)
+    if missing is not None and problem is None:
+        reason = f"study {row.study}: no such file, though line {row.line} of the table names it"
+        problem = DataError(missing, reason, "correct the table, or put the file there")
+    return StudyPlace(
+        row.study,
+        row.patient,
+        study,
+        frozenset((row.study.casefold(), *keys.of(study))),
+        row.series,
+        row.masks or (),
+        marks,
+        row.placed,
+        row.pe,
+        row.exam,
+        problem,
+    )
+
+
+class _Keys:
+    """Names by which a study can be meant: UID, PatientID, and the folders and files it lies in.
+
+    A name that two studies share means neither.
+    """
+
+    def __init__(self, studies: Sequence[FoundStudy], raw: Path):
+        self._raw = raw
+        owners: dict[str, set[int]] = defaultdict(set)
+        for number, study in enumerate(studies):
+            parts = study.path.relative_to(raw).parts
+            for name in (study.uid, study.patient_id, *parts, *map(bare_name, parts)):
+                owners[name.casefold()].add(number)
+        owners.pop("", None)
+        self._owner = {
+            name: studies[next(iter(own))] for name, own in owners.items() if len(own) == 1
+        }
+
+    def find(self, name: str) -> FoundStudy | None:
+        names = (name.casefold(), bare_name(name).casefold())
+        return next((self._owner[each] for each in names if each in self._owner), None)
+
+    def of(self, study: FoundStudy) -> list[str]:
+        """All names that mean a study alone."""
+        return [name for name, owner in self._owner.items() if owner is study]
+
+    def name(self, study: FoundStudy) -> str:
+        """What a study is called where no table names it."""
+        bare = bare_name(study.path.name)
+        short = bare if self.find(bare) is study else study.path.relative_to(self._raw).as_posix()
+        return study.uid or short
+
+
+def _match_rows(
+    found: Matched,
+    rows: Sequence[StudyRow],
+    studies: Sequence[FoundStudy],
+    keys: _Keys,
+    raw: Path,
+) -> None:
+    taken: dict[FoundStudy, StudyRow] = {}
+    for row in rows:
+        study = _study_of(row, studies, keys)
+        if isinstance(study, FoundStudy) and study in taken:
+            other = taken[study]
+            reason = f"study {row.study}: the same files as study {other.study}"
+            study = DataError(study.path, reason, "give each its own path, or its UID as study")
+        if isinstance(study, DataError):
+            found.places.append(_place(row, FoundStudy(row.path or raw), keys, study))
+        else:
+            taken[study] = row
+            found.places.append(_place(row, study, keys))
+    left = [study.path for study in studies if study not in taken]
+    if left:
+        found.problems.append(
+            f"{_named(left, raw)}: not in the table of studies and left out; add "
+            f"{'a line for each' if len(left) > 1 else 'a line'}, or remove what should not count"
+        )
+
+
+def _study_of(row: StudyRow, studies: Sequence[FoundStudy], keys: _Keys) -> FoundStudy | DataError:
+    if row.path is None:
+        study = keys.find(row.study)
+        if study is not None:
+            return study
+        reason = f"no study '{row.study}' by UID, PatientID, folder or file"
+        return DataError(row.study, reason, f"name its path in line {row.line} of the table")
+    if not row.path.exists():
+        reason = f"study {row.study}: no such file or folder"
+        return DataError(row.path, reason, f"correct the path in line {row.line} of the table")
+    if row.path.is_file():
+        beside = [study for study in studies if row.path in (study.path, *study.files)]
+        return beside[0] if beside else FoundStudy(row.path)
+    inside = [
+        study
+        for study in studies
+        if any(path.is_relative_to(row.path) for path in study.files or (study.path,))
+    ]
+    named = [study for study in inside if row.study in (study.uid, study.patient_id)] or inside
+    if len(named) == 1:
+        return named[0]
+    reason = f"study {row.study}: {len(named) or 'no'} studies lie in this folder"
+    cure = f"name the folder or file of the study in line {row.line}"
+    if named:
+        cure += ", or its StudyInstanceUID as study: " + ", ".join(
+            study.uid or study.path.name for study in named[:_NAMED]
+        )
+    return DataError(row.path, reason, cure)
+
+
+def _match_masks(
+    found: Matched, numbers: Sequence[int], masks: Sequence[FoundMask], raw: Path
+) -> None:
+    """Give masks that no line names to the studies that they belong to."""
+    places = [found.places[number] for number in numbers]
+    usable = [place.found for place in places if place.problem is None]
+    keys = _Keys([study for study in usable if study.path.is_relative_to(raw)], raw)
+    of_study: dict[FoundStudy, list[Path]] = defaultdict(list)
+    unclear = []
+    for mask in masks:
+        study = _owner(mask, usable, keys, raw)
+        if study is None:
+            unclear.append(mask.path)
+        else:
+            of_study[study].append(mask.path)
+    for number, place in zip(numbers, places, strict=True):
+        own = sorted(of_study.get(place.found, ()), key=natural_key)
+        if len(own) > 1:
+            reason = f"study {place.name}: several masks: {', '.join(path.name for path in own)}"
+            cure = (
+                "name the one that counts, or all with | between, in the column mask of the table"
+            )
+            problem = DataError(place.found.path, reason, cure)
+            found.places[number] = replace(place, problem=place.problem or problem)
+        elif own:
+            found.places[number] = replace(place, masks=tuple(own))
+    if unclear:
+        found.problems.append(
+            f"{_named(unclear, raw)}: a mask, of no study that its name or folder tells; name it "
+            "in the column mask of the table, put it beside its study, or remove it"
+        )
+
+
+def _owner(
+    mask: FoundMask, studies: Sequence[FoundStudy], keys: _Keys, raw: Path
+) -> FoundStudy | None:
+    """By what the file says, by its name, by the folder that it shares with one study alone, and
+    by the names of its folders."""
+    if mask.uid:
+        same = [study for study in studies if study.uid == mask.uid]
+        if len(same) == 1:
+            return same[0]
+    if (study := keys.find(mask.path.name)) is not None:
+        return study
+    for folder in mask.path.parents:
+        if folder == raw:
+            break
+        inside = [study for study in studies if study.path.is_relative_to(folder)]
+        if inside:
+            if len(inside) == 1:
+                return inside[0]
+            break
+    names = reversed(mask.path.relative_to(raw).parts[:-1])
+    return next((study for name in names if (study := keys.find(name)) is not None), None)
+
+
+def _name_patients(found: Matched) -> None:
+    """Whose study each is: as the table says, else its PatientID, else a patient of its own."""
+    alone = []
+    by_identifier: dict[str, set[str]] = defaultdict(set)
+    counts = Counter(place.found.patient_id for place in found.places)
+    for number, place in enumerate(found.places):
+        identifier = place.found.patient_id
+        real = not is_placeholder(identifier, counts[identifier])
+        patient = place.patient or (identifier if real else "")
+        if not patient:
+            alone.append(place.name)
+            patient = place.name
+        elif real:
+            by_identifier[identifier].add(patient)
+        found.places[number] = replace(place, patient=patient)
+    for patients in by_identifier.values():
+        if len(patients) > 1:
+            names = sorted(patients)
+            units = {found.groups.get(name, name) for name in names}
+            joined = [name for name, group in found.groups.items() if group in units]
+            found.groups.update(dict.fromkeys([*joined, *names], min(units)))
+            found.problems.append(
+                f"patients {', '.join(names)} have one PatientID in their files and are kept in "
+                "one split; give them one name in the column patient"
+            )
+    if alone:
+        listed = ", ".join(alone[:_NAMED]) + (" ..." if alone[_NAMED:] else "")
+        found.notes.append(
+            f"{len(alone)} studies name no patient ({listed}); each counts as one of its own: "
+            "where one patient has several, name patients in the table"
+        )
+
+
+def _named(paths: Iterable[Path], raw: Path) -> str:
+    listed = [shown(path.relative_to(raw) if path.is_relative_to(raw) else path) for path in paths]
+    more = f" and {len(listed) - _NAMED} more" if listed[_NAMED:] else ""
+    return ", ".join(listed[:_NAMED]) + more

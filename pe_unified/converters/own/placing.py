@@ -1,0 +1,142 @@
+"""How a mask lies on its study: where its header says, or voxel on voxel, mirrored or not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from pe_unified.ct.grids import Turn, turned_affine
+from pe_unified.ct.mask_volumes import MaskVolume
+from pe_unified.ct.overlay import nearest_voxels, same_grid
+from pe_unified.ct.study import CTStudy
+from pe_unified.errors import DataError
+
+#: Words of the column ``placed``; the axes of mirrored ones are slices, rows, columns.
+BY_INDEX, UNCHECKED = "index", "unchecked"
+MIRRORED = ("up-down", "front-back", "left-right")
+#: A mask of which a larger share lies outside the scan belongs to another one.
+_MOST_OUTSIDE = 0.1
+#: Grids are one where voxels lie nearer than this to each other, voxels.
+_SAME = 0.1
+
+
+@dataclass(frozen=True)
+class Placing:
+    """A way to lay a mask on a study.
+
+    Attributes:
+        by_index: voxel on voxel, whatever the headers say.
+        flips: whether slices, rows and columns run the other way than they should.
+        unchecked: whatever the HU say.
+    """
+
+    by_index: bool = False
+    flips: tuple[bool, bool, bool] = (False, False, False)
+    unchecked: bool = False
+
+    @classmethod
+    def of_words(cls, text: str, where: str) -> "Placing":
+        """From the words of the table.
+
+        Raises:
+            DataError: an unknown word.
+        """
+        words, known = text.casefold().split(), (BY_INDEX, *MIRRORED, UNCHECKED)
+        if not set(words) <= set(known):
+            cure = f"write any of {', '.join(known)}, or nothing"
+            raise DataError(where, f"placed is '{text}'", cure)
+        up, front, left = (name in words for name in MIRRORED)
+        return cls(BY_INDEX in words, (up, front, left), UNCHECKED in words)
+
+    @property
+    def words(self) -> str:
+        """As the table has them."""
+        names = [name for name, flip in zip(MIRRORED, self.flips, strict=True) if flip]
+        return " ".join([BY_INDEX, *names] if self.by_index else names)
+
+    def mirrored(self, other: "Placing") -> "Placing":
+        """This way, with the flips of the other on top."""
+        up, front, left = (a != b for a, b in zip(self.flips, other.flips, strict=True))
+        return Placing(self.by_index, (up, front, left))
+
+    def turned(self, values: np.ndarray) -> np.ndarray:
+        """A view of values (slices, rows, cols), mirrored."""
+        return values[tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)]
+
+
+#: All mirror images, those with fewer flips first.
+MIRROR_IMAGES = tuple(
+    Placing(flips=(up, front, left))
+    for up, front, left in sorted(product((False, True), repeat=3), key=sum)
+)
+
+
+def laid_by_index(volume: MaskVolume, study: CTStudy) -> np.ndarray | None:
+    """Values (slices, rows, cols), voxel on voxel; None where the shapes differ.
+
+    A mask of a volume has its axes; any other has columns, rows, slices.
+    """
+    if study.grid is not None:
+        if volume.array.shape != study.grid.shape:
+            return None
+        return study.grid.turn.apply(volume.array)
+    turned = Turn().apply(volume.array)
+    return turned if turned.shape == study.shape else None
+
+
+def laid_by_headers(volume: MaskVolume, study: CTStudy) -> tuple[np.ndarray, list[str]]:
+    """Values (slices, rows, cols) where both headers say that they are, and notes.
+
+    Raises:
+        DataError: more of the mask lies outside the study than rounding explains.
+    """
+    values = volume.values
+    affine = turned_affine(volume.affine, volume.turn, volume.array.shape)
+    if same_grid(study, values.shape, affine):
+        return values, []
+    outside = _share_outside(values, affine, study)
+    if outside > _MOST_OUTSIDE:
+        reason = f"{outside:.0%} of the mask lies outside the scan, as both headers say"
+        raise DataError(
+            volume.path,
+            reason,
+            "find the mask of this study, or save it with the header of its scan",
+        )
+    laid = nearest_voxels(values, affine, study)
+    if _is_part(affine, study):
+        return laid, []
+    sides = " x ".join(f"{side:.3g}" for side in np.linalg.norm(affine[:3, :3], axis=0)[::-1])
+    count, rows, cols = values.shape
+    grid = f"{count} x {rows} x {cols} voxels of {sides} mm"
+    return laid, [f"the mask has another grid ({grid}): nearest voxels taken"]
+
+
+def _share_outside(values: np.ndarray, affine: np.ndarray, study: CTStudy) -> float:
+    """Of the voxels of a mask, those that lie beyond the voxels of the study."""
+    points = np.argwhere(values)[:, ::-1]
+    if not len(points):
+        return 0.0
+    to_study = np.linalg.inv(study.affine_lps()) @ affine
+    found = points @ to_study[:3, :3].T + to_study[:3, 3]
+    most = np.array(study.shape[::-1]) - 0.5
+    half = np.maximum(np.abs(to_study[:3, :3]).sum(axis=1) / 2, 0.5)
+    inside = ((found > -half) & (found < most + half - 0.5)).all(axis=1)
+    return 1.0 - float(inside.mean())
+
+
+def _is_part(affine: np.ndarray, study: CTStudy) -> bool:
+    """Whether a grid is that of a study, cut to a part of it."""
+    to_study = np.linalg.inv(study.affine_lps()) @ affine
+    start = to_study[:3, 3]
+    drift = np.abs(to_study[:3, :3] - np.eye(3)) @ study.shape[::-1]
+    return bool(drift.max() <= _SAME and np.abs(start - np.rint(start)).max() <= _SAME)
+
+
+def united(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Several masks as one, uint16 (slices, rows, cols); numbers of later ones follow on."""
+    whole = np.zeros(values[0].shape, np.uint16)
+    for each in values:
+        new = (each > 0) & (whole == 0)
+        whole[new] = each[new] + whole.max()
+    return whole

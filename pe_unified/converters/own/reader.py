@@ -1,0 +1,263 @@
+"""One patient: studies opened, masks laid on them, labels put together, slices planned."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pe_unified.converters.contract.schema import (
+    annotations_of_mask,
+    exam_entry,
+    folder_name,
+    rounded,
+)
+from pe_unified.converters.own.labels import StudyLabels, put_together
+from pe_unified.converters.own.marks import SliceMarks, marks_of, read_marks
+from pe_unified.converters.own.masks import LaidMasks, lay_masks
+from pe_unified.converters.own.matching import StudyPlace
+from pe_unified.converters.pipeline.plan import (
+    PatientPlan,
+    PatientSource,
+    SlicePlan,
+    StudyPlan,
+)
+from pe_unified.converters.raw.masked_study import SlicePlace
+from pe_unified.ct.opening import open_into, open_slices
+from pe_unified.ct.study import CTStudy
+from pe_unified.errors import DataError
+
+#: Slices that span fewer Hounsfield units are those of a mask.
+_LEAST_SPAN_HU = 256
+#: Of the files of a study that cannot be read, those that are named.
+_NAMED = 5
+
+
+@dataclass
+class StudyReading:
+    """What a study turned out to be.
+
+    Attributes:
+        study: the CT; its pixels are not held.
+        labels: of exam and slices.
+        masks: where emboli are; None where no file says it.
+        notes, warnings, problems: as :class:`PatientPlan` has them.
+    """
+
+    place: StudyPlace
+    study: CTStudy
+    labels: StudyLabels
+    masks: LaidMasks | None
+    marks: SliceMarks
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def uid(self) -> str:
+        """Of the study in the set; a name where the files carry none."""
+        return self.study.study_uid or f"own-{self.place.name}"
+
+
+@dataclass(frozen=True)
+class OwnReader:
+    """Reads one patient of a folder.
+
+    Attributes:
+        labels: names or numbers of the structures that are emboli; see ``choose_emboli``.
+        boxes_complete: slices without a box are negative, where a study has boxes.
+        check_hu: refuse masks that cannot lie on emboli.
+        pictures: folder for pictures of masks that do not fit; None for none.
+    """
+
+    labels: tuple[str, ...] = ()
+    boxes_complete: bool = False
+    check_hu: bool = True
+    pictures: Path | None = None
+    whole_patients: bool = False
+
+    def plan(self, source: PatientSource, scratch: Path) -> PatientPlan:
+        plan = PatientPlan(source.patient_id, [], has_pe=None)
+        known: list[bool | None] = []
+        errors: list[DataError] = []
+        for number, place in enumerate(source.place):
+            try:
+                reading = self.read_study(place, scratch / str(number))
+            except DataError as error:
+                errors.append(error)
+                continue
+            plan.studies.append(_study_plan(reading, number))
+            known.append(reading.labels.positive if reading.labels.known_slices else None)
+            name = f"study {place.name}: "
+            plan.notes += [name + each for each in reading.notes]
+            plan.warnings += [name + each for each in reading.warnings]
+            plan.problems += [name + each for each in reading.problems]
+        if not plan.studies:
+            first, more = errors[0], len(errors) - 1
+            also = f" (and {more} more studies of this patient, see --check)" if more else ""
+            raise DataError(first.where, first.reason, first.cure + also)
+        plan.problems += [f"left out: {error}" for error in errors]
+        plan.has_pe = True if any(known) else (None if None in known else False)
+        return plan
+
+    def read_slice(self, source: tuple[Any, ...]) -> np.ndarray:
+        where, read, index = source
+        try:
+            return read(index)
+        except DataError as error:
+            # An archive's files lie where its owner never put them.
+            raise DataError(where, f"slice {index}: {error.reason}", error.cure) from error
+
+    def read_study(self, place: StudyPlace, scratch: Path) -> StudyReading:
+        """Open a study and all that is said of it.
+
+        Args:
+            scratch: folder of its own for what has to be unpacked; made here.
+
+        Raises:
+            DataError: it cannot be opened, its mask does not fit, or its labels contradict each
+                other; names the file, the study, and the cure.
+        """
+        if place.problem is not None:
+            raise place.problem
+        scratch.mkdir(parents=True, exist_ok=True)
+        try:
+            return self._read_study(place, scratch)
+        except DataError as error:
+            if place.name in error.reason:
+                raise
+            reason = f"study {place.name}: {error.reason}"
+            raise DataError(error.where, reason, error.cure) from error
+
+    def _read_study(self, place: StudyPlace, scratch: Path) -> StudyReading:
+        study = _open(place, scratch)
+        masks = None
+        if place.masks:
+            packed = scratch / "masks"
+            packed.mkdir(exist_ok=True)
+            masks = lay_masks(place.masks, study, place.placed, self.labels, self.check_hu, packed)
+            self._require_fit(place, study, masks)
+            shutil.rmtree(packed)
+        names = place.names | {study.study_uid.casefold()}
+        lines = [mark for path in place.marks for mark in read_marks(path)]
+        marks = marks_of(lines, study, names, self.boxes_complete)
+        annotations = None
+        if masks is not None:
+            several = int(masks.values.max()) > 1
+            annotations = [annotations_of_mask(level, several) for level in masks.values]
+        labels = put_together(len(study), place.pe, place.exam, annotations, marks)
+        if labels.contradictions:
+            where = place.masks[0] if place.masks else place.found.path
+            reason = "; ".join(labels.contradictions)
+            raise DataError(where, reason, "correct the label that is wrong")
+        reading = StudyReading(place, study, labels, masks, marks)
+        reading.notes += [*study.notes, *(masks.notes if masks else ())]
+        if masks is not None and marks.boxes:
+            reading.notes.append(
+                "boxes are those of the mask; the ones that were drawn are left out"
+            )
+        if labels.positive is None and not labels.known_slices and not place.exam:
+            reading.warnings.append("nothing is known of it: it teaches nothing")
+        reading.warnings += labels.doubts
+        reading.problems += [*marks.problems, *study.contradictions]
+        reading.problems += [str(error) for error in study.broken[:_NAMED]]
+        if study.broken[_NAMED:]:
+            reading.problems.append(f"{len(study.broken) - _NAMED} more files that cannot be read")
+        return reading
+
+    def _require_fit(self, place: StudyPlace, study: CTStudy, masks: LaidMasks) -> None:
+        """Refuse a mask that does not fit, with a picture.
+
+        Raises:
+            DataError: saying how it would fit.
+        """
+        picture = None
+        if self.pictures is not None:
+            picture = self.pictures / f"{folder_name(place.name)}.png"
+            picture.unlink(missing_ok=True)
+        if not masks.reasons:
+            return
+        said = "; ".join(masks.reasons)
+        if masks.better:
+            said = f"it would if placed '{masks.better}' ({said})"
+            cure = (
+                f"save the mask again on its scan, or write {masks.better} in the column placed "
+                "of the table"
+            )
+        else:
+            cure = "find the mask of this study"
+        cure += "; if it is right as it lies, write unchecked in the column placed"
+        if picture is not None:
+            from pe_unified.converters.own.picture import draw_misfit  # matplotlib, for few studies
+
+            title = (
+                f"{place.name}: {f'would fit {masks.better}' if masks.better else 'does not fit'}"
+            )
+            draw_misfit(picture, study, masks.values, masks.better_values, title)
+            cure += f"; see {picture}"
+        raise DataError(
+            place.masks[0],
+            f"study {place.name}: the mask does not fit the HU under it, {said}",
+            cure,
+        )
+
+
+def _open(place: StudyPlace, scratch: Path) -> CTStudy:
+    found, series = place.found, place.series or None
+    if found.files:
+        study = open_slices(found.files, found.path, series)
+    else:
+        unpacked = scratch / "study"
+        unpacked.mkdir(exist_ok=True)
+        study = open_into(found.path, unpacked, series, study_uid=_uid(place.name))
+    if not study.sop_uids and not _is_scan(study):
+        reason = f"no slice spans {_LEAST_SPAN_HU} Hounsfield units, so it is no CT"
+        cure = "if it is a mask, name it in the column mask of the table, or <study>_mask"
+        raise DataError(found.path, reason, cure)
+    return study
+
+
+def _is_scan(study: CTStudy) -> bool:
+    """Whether a volume is a CT, which its middle slice tells, rather than a mask."""
+    indices = sorted(range(len(study)), key=lambda index: abs(index - len(study) // 2))
+    levels = (study.slice_hu(index) for index in indices)
+    return any(int(level.max()) - int(level.min()) >= _LEAST_SPAN_HU for level in levels)
+
+
+def _uid(name: str) -> str | None:
+    """A name that is the UID of one study of several in an archive."""
+    return name if "." in name and name.replace(".", "").isdecimal() else None
+
+
+def _study_plan(reading: StudyReading, number: int) -> StudyPlan:
+    study, labels = reading.study, reading.labels
+    exam = exam_entry(reading.uid, reading.place.patient, labels.exam)
+    places: Sequence[SlicePlace | None] = [None] * len(study)
+    if study.placed:
+        at = np.array([[index, 0, 0] for index in range(len(study))], dtype=np.float64)
+        places = [SlicePlace.of(start, study.direction) for start in study.positions_mm(at)]
+    one_each = study.sop_uids and not any(study.frames)  # frames share the UID of their file
+    sops = study.sop_uids if one_each else [""] * len(study)
+    unchecked = {"hu_unchecked": True} if reading.masks and reading.masks.unchecked else {}
+    prefix = f"{number}-" if number else ""
+    slices = []
+    for index, (known, place) in enumerate(zip(labels.slices, places, strict=True)):
+        image = {
+            "study_uid": reading.uid,
+            "series_uid": study.series_uid or None,
+            "sop_uid": sops[index] or None,
+            "slice_index": index,
+            "z_mm": study.z_mm[index],
+            "spacing_mm": rounded(study.spacing_mm, 6),
+            "position_mm": rounded(place.position_mm) if place else None,
+            "orientation": rounded(place.orientation, 6) if place else None,
+            "pe_present": known.pe_present,
+            "labels_known": known.known,
+            **unchecked,
+        }
+        path = study.files[index] if reading.place.found.files else reading.place.found.path
+        source = (str(path), study.read, index)
+        slices.append(SlicePlan(source, f"{prefix}{index:04d}.png", image, known.annotations))
+    return StudyPlan(exam, slices, study.spacing_mm)

@@ -1,0 +1,179 @@
+"""What lies in a folder: studies, masks, and files that are neither."""
+
+import io
+import os
+import re
+import tarfile
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pydicom
+
+from pe_unified.ct.companions import is_companion, is_no_slice
+from pe_unified.ct.headers import SliceHeader, list_files, read_headers
+from pe_unified.errors import DataError
+from pe_unified.options import META_IMAGE, NIFTI, NRRD, TAR
+from pe_unified.progress import track
+
+VOLUMES = (*NIFTI, *NRRD, *META_IMAGE)
+ARCHIVES = (".zip", *TAR)
+#: Words in the name of a file or folder that holds masks.
+_MASK_WORDS = (
+    "masks? segs? segmentations? labels? labelmaps? refstd gt ground ?truth truth emboli embolus "
+    "embolie clots? thromb[a-z]* rois? maske[n]? annotations? rtstruct rtss"
+)
+_MASK = re.compile(rf"(?:^|[\W_])(?:{_MASK_WORDS.replace(' ?', '.?').replace(' ', '|')})(?![a-z])")
+#: Words around the name of a study in the name of its file.
+_AROUND = re.compile(
+    rf"(?:^|[\W_]+)(?:{_MASK_WORDS.replace(' ?', '.?').replace(' ', '|')}|ct|cta|ctpa|img|image"
+    r"|scan|series|dicom|pe|0000|boxes|slices)(?![a-z])",
+    re.IGNORECASE,
+)
+#: Of a header in an archive, bytes.
+_HEADER = 1 << 20
+
+
+@dataclass(frozen=True)
+class FoundStudy:
+    """A study.
+
+    Attributes:
+        path: the folder of its slices, a volume, or an archive.
+        files: its DICOM files; none where ``path`` is a file.
+        uid, patient_id: as DICOM says; empty where nothing says it.
+    """
+
+    path: Path
+    files: tuple[Path, ...] = ()
+    uid: str = ""
+    patient_id: str = ""
+
+
+@dataclass(frozen=True)
+class FoundMask:
+    """A file of masks; ``uid``: of the study that it says that it was drawn on."""
+
+    path: Path
+    uid: str = ""
+
+
+@dataclass
+class Tree:
+    """What lies in a folder.
+
+    Attributes:
+        slices: UIDs and files of all slices that are no part of an archive.
+        broken: errors of files that should be slices and cannot be read.
+        others: how many DICOM files of each modality are neither CT nor masks.
+    """
+
+    studies: list[FoundStudy] = field(default_factory=list)
+    masks: list[FoundMask] = field(default_factory=list)
+    slices: set[str] = field(default_factory=set)
+    broken: list[DataError] = field(default_factory=list)
+    others: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+
+def look_through(raw: Path) -> Tree:
+    """Find the studies and masks below a folder; headers are read, no pixels.
+
+    DICOM slices of one study are one study in however many folders; slices that do not name their
+    study are one by folder.
+    """
+    tree = Tree()
+    slices: dict[str, list[SliceHeader]] = defaultdict(list)
+    for path in track(list_files(raw), "looking through the folder"):
+        name = path.name.lower()
+        if name.endswith(VOLUMES):
+            if _is_mask(path, raw):
+                tree.masks.append(FoundMask(path))
+            else:
+                tree.studies.append(FoundStudy(path))
+        elif name.endswith(ARCHIVES):
+            tree.studies.append(_in_archive(path))
+        elif not is_companion(path):
+            _note_dicom(path, tree, slices)
+    for headers in slices.values():
+        files = tuple(dict.fromkeys(header.path for header in headers))
+        folder = Path(os.path.commonpath([path.parent for path in files]))
+        patients = {header.patient_id for header in headers} - {""}
+        patient = min(patients, default="")
+        if len(patients) > 1:
+            reason = f"slices of one study name {len(patients)} patients"
+            tree.broken.append(DataError(folder, reason, "correct their PatientID"))
+        tree.studies.append(FoundStudy(folder, files, headers[0].study_uid, patient))
+    tree.studies.sort(key=lambda study: (study.path, study.uid))
+    return tree
+
+
+def _note_dicom(path: Path, tree: Tree, slices: dict[str, list[SliceHeader]]) -> None:
+    try:
+        headers = read_headers(path)
+    except DataError as error:
+        if not is_no_slice(path):
+            tree.broken.append(error)
+        return
+    first = headers[0]
+    if first.modality in ("SEG", "RTSTRUCT"):
+        tree.masks.append(FoundMask(path, first.study_uid))
+    elif first.modality in ("", "CT") and first.rows:
+        slices[first.study_uid or f"{path.parent}{os.sep}"] += headers
+        tree.slices.update((path.name, path.stem, *(header.sop_uid for header in headers)))
+    elif first.modality:
+        tree.others[first.modality] += 1
+
+
+def _is_mask(path: Path, raw: Path) -> bool:
+    """Whether a volume holds masks, by its name or that of its folder."""
+    parts = path.relative_to(raw).parts[-2:]
+    name = path.name.lower()
+    return name.endswith(".seg.nrrd") or any(_MASK.search(part.lower()) for part in parts)
+
+
+def bare_name(name: str) -> str:
+    """The name of a study in the name of a file or folder: without ending, ``mask``, ``CT``..."""
+    for ending in (".seg.nrrd", *VOLUMES, *ARCHIVES, ".dcm", ".csv", ".json"):
+        if name.lower().endswith(ending):
+            name = name[: -len(ending)]
+            break
+    while (shorter := _AROUND.sub("", name).strip("_-. ")) and shorter != name:
+        name = shorter
+    return name
+
+
+def _in_archive(path: Path) -> FoundStudy:
+    """An archive, with what its first slice says of study and patient."""
+    try:
+        for content in _starts(path):
+            try:
+                found = pydicom.dcmread(
+                    io.BytesIO(content),
+                    stop_before_pixels=True,
+                    specific_tags=["StudyInstanceUID", "PatientID", "Modality"],
+                )
+            except Exception:  # any file may be in an archive
+                continue
+            if found.get("Modality", "CT") == "CT":
+                uid, patient = found.get("StudyInstanceUID", ""), found.get("PatientID", "")
+                return FoundStudy(path, uid=str(uid).strip(), patient_id=str(patient).strip())
+    except Exception:  # it is opened again, and then tells what is wrong with it
+        pass
+    return FoundStudy(path)
+
+
+def _starts(path: Path) -> Iterator[bytes]:
+    """The first bytes of each file in an archive."""
+    if path.name.lower().endswith(".zip"):
+        with zipfile.ZipFile(path) as packed:
+            for item in packed.infolist():
+                if not item.is_dir():
+                    with packed.open(item) as member:
+                        yield member.read(_HEADER)
+    else:
+        with tarfile.open(path) as archive:
+            for entry in archive:
+                if entry.isfile() and (opened := archive.extractfile(entry)):
+                    yield opened.read(_HEADER)

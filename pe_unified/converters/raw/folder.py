@@ -1,0 +1,200 @@
+"""Convert studies of your own: any folders of DICOM, zip, NIfTI, NRRD or MetaImage.
+
+RAW/studies.csv (or --table) says which studies there are and what is known of them, in columns
+study, patient, path, pe, mask, boxes, slices and the labels of exams; without it all studies below
+RAW are taken. Masks (NIfTI, NRRD, MetaImage, DICOM SEG, RTSTRUCT, 3D Slicer) are named there, or
+found beside their study or by its name; RAW/boxes.csv, boxes.json (COCO) and slices.csv hold boxes
+and labels of slices. What nobody says stays unknown. docs/own_data.md tells more.
+
+    pe-unified convert folder RAW --check
+    pe-unified convert folder RAW OUT --workers 8
+
+--check writes nothing: it prints what was understood, study by study, and what is missing or wrong.
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pe_unified.converters import command_line as cli
+from pe_unified.converters.own.check import check_folder
+from pe_unified.converters.own.marks import BOXES, COCO, SLICES, read_marks
+from pe_unified.converters.own.matching import StudyPlace, match
+from pe_unified.converters.own.reader import OwnReader
+from pe_unified.converters.own.table import STUDIES, StudyRow, read_studies
+from pe_unified.converters.own.tree import Tree, look_through
+from pe_unified.converters.pipeline.plan import PatientSource, stamp
+from pe_unified.converters.pipeline.run import RunOptions
+from pe_unified.ct.headers import natural_key
+from pe_unified.errors import DataError
+from pe_unified.progress import say
+
+#: In OUT: pictures of masks that do not fit.
+PICTURES = "check"
+#: Lines that an error names before the rest is counted.
+_NAMED = 3
+
+
+class OwnFolder:
+    """A folder of studies.
+
+    Args:
+        raw: the folder.
+        table: of studies; ``RAW/studies.csv`` by default, where there is one.
+        reader: how studies are read; goes to the workers.
+    """
+
+    name = "folder"
+
+    def __init__(self, raw: Path, table: Path | None = None, reader: OwnReader | None = None):
+        self.raw, self.reader = raw, reader or OwnReader()
+        rows: list[StudyRow] | None = None
+        notes: list[str] = []
+        if table is not None or (raw / STUDIES).is_file():
+            rows, notes = read_studies(table or raw / STUDIES, raw)
+        tree = look_through(raw)
+        self._matched = match(tree, rows, raw)
+        self.notes = [*notes, *self._matched.notes]
+        places = self._matched.places
+        for number, row in enumerate(rows or [None] * len(places)):  # type: ignore[list-item]
+            own = places[number]
+            names = [
+                *((BOXES, COCO) if row is None or row.boxes is None else ()),
+                *((SLICES,) if row is None or row.slices is None else ()),
+            ]
+            common = [raw / name for name in names if (raw / name).is_file()]
+            places[number] = replace(own, marks=(*own.marks, *common))
+        self._matched.problems += self._orphans(tree)
+        self._patients: dict[str, list[StudyPlace]] = defaultdict(list)
+        for place in sorted(places, key=lambda each: natural_key(each.name)):
+            self._patients[place.patient].append(place)
+
+    @property
+    def places(self) -> list[StudyPlace]:
+        """All studies, by patient."""
+        return [place for places in self._patients.values() for place in places]
+
+    def info(self) -> dict[str, str]:
+        return {
+            "description": f"own studies: {self.raw.name}",
+            "source": "own",
+            "licence": "not stated",
+        }
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "hu_check": self.reader.check_hu,
+            "labels": list(self.reader.labels),
+            "boxes_complete": self.reader.boxes_complete,
+        }
+
+    def __len__(self) -> int:
+        return len(self._patients)
+
+    def patients(self) -> Iterator[PatientSource]:
+        for patient, places in self._patients.items():
+            signature = sha256("\n".join(map(_signature, places)).encode()).hexdigest()[:16]
+            alone = places[0].problem if len(places) == 1 else None
+            yield PatientSource(patient, tuple(places), signature, alone, places[0].found.path)
+
+    def problems(self) -> list[str]:
+        return self._matched.problems
+
+    def settle(self, options: RunOptions) -> RunOptions:
+        """Patients with one PatientID are one group."""
+        return replace(options, groups={**self._matched.groups, **options.groups})
+
+    def _orphans(self, tree: Tree) -> list[str]:
+        """Marks of no study here, which would be lost without a word.
+
+        Raises:
+            DataError: a file of several studies, of which a line does not say which.
+        """
+        users: dict[Path, list[StudyPlace]] = defaultdict(list)
+        for place in self._matched.places:
+            for path in place.marks:
+                if path.is_file():
+                    users[path].append(place)
+        packed = any(not place.found.files for place in self._matched.places)
+        found = []
+        for path, places in users.items():
+            names = {name for place in places for name in place.names}
+            lost = []
+            for mark in read_marks(path):
+                if not mark.study and not mark.sop and len(places) > 1:
+                    reason = f"{mark.where} names no study, and {len(places)} studies use the file"
+                    raise DataError(path, reason, "add a column study, or UIDs of slices (sop)")
+                if mark.study and mark.study.casefold() not in names:
+                    lost.append(f"{mark.where} (study {mark.study})")
+                elif not mark.study and not packed and tree.slices.isdisjoint(mark.slices):
+                    lost.append(f"{mark.where} ({mark.sop})")
+            if lost:
+                listed = "; ".join(lost[:_NAMED])
+                listed += f" and {len(lost) - _NAMED} more" if lost[_NAMED:] else ""
+                found.append(f"{listed}: no such study or slice here; correct the name")
+        return found
+
+
+def _signature(place: StudyPlace) -> str:
+    files = place.found.files or (place.found.path,)
+    said = (place.name, place.series, place.placed, place.pe, dict(place.exam))
+    names = [str(path) for path in (*files, *place.masks, *place.marks)]
+    return json.dumps([said, names, stamp(*files, *place.masks, *place.marks)], sort_keys=True)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.make_parser(__doc__, "folder with the studies", may_check=True)
+    parser.add_argument(
+        "--table", type=Path, metavar="FILE.csv", help="of studies (default: RAW/studies.csv)"
+    )
+    parser.add_argument(
+        "--labels",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="structures that are emboli, in files with several; numbers in plain masks (default: "
+        "the only structure, or those named so: embolus, thrombus, clot, PE ...)",
+    )
+    parser.add_argument(
+        "--boxes-complete",
+        action="store_true",
+        help="in studies with boxes, slices without one are negative (default: unknown)",
+    )
+    cli.add_hu_check(parser)
+    return parser
+
+
+def make_converter(args: argparse.Namespace) -> OwnFolder:
+    pictures = None if args.check else args.out.resolve() / PICTURES
+    labels = tuple(args.labels)
+    reader = OwnReader(labels, args.boxes_complete, not args.no_hu_check, pictures)
+    converter = OwnFolder(args.raw, args.table, reader)
+    if not args.check:
+        for note in converter.notes:
+            say(note)
+    return converter
+
+
+def _check(converter: OwnFolder, args: argparse.Namespace) -> int:
+    return check_folder(
+        converter.reader,
+        converter.places,
+        converter.problems(),
+        converter.notes,
+        converter.raw,
+        args.workers,
+    )
+
+
+def main() -> int:
+    return cli.main(
+        make_converter,
+        make_parser(),
+        settle=lambda converter, options: converter.settle(options),
+        check=_check,
+    )
