@@ -18,6 +18,10 @@ off, without air, without contrast. It counts the flags, and compares the lungs 
     python tools/check_findings.py --hearts 40 --step 5
 
 measures RV/LV in the masks of painted ventricles, as a report does in masks that are given.
+
+    python tools/check_findings.py --masks 28 --size 128
+
+lays the masks of painted emboli as they are and mirrored, as masks of own data are checked.
 """
 
 import argparse
@@ -44,6 +48,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--hearts", type=positive, metavar="N", help="hearts to measure instead")
     parser.add_argument(
+        "--masks", type=positive, metavar="N", help="studies whose masks to lay instead"
+    )
+    parser.add_argument(
         "--step", type=float, default=1.0, help="mm between their slices; default 1"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the first study; default 0")
@@ -59,6 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from pe_unified.benchmarks.painted_faults import check_faults, summarise_faults
     from pe_unified.benchmarks.painted_hearts import check_heart, summarise_hearts
+    from pe_unified.benchmarks.painted_placings import check_placings, summarise_placings
     from pe_unified.benchmarks.painted_truth import check_study, summarise
     from pe_unified.engine.evaluate import write_json
     from pe_unified.phantom.labelmap import list_anatomies, read_label_map
@@ -67,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     console = Console()
     anatomies = list(list_anatomies(args.anatomy).items()) if args.anatomy else [("", None)]
     checked: list[Any] = []
-    count = args.hearts or args.faults or args.studies
+    count = args.hearts or args.faults or args.masks or args.studies
     for number in track(range(count), "painting and checking"):
         name, path = anatomies[number % len(anatomies)]
         body = None if path is None else read_label_map(path, name)
@@ -79,12 +87,17 @@ def main(argv: list[str] | None = None) -> int:
             checked.append(check_faults(seed, args.size, body))
             continue
         painted = paint_study(seed, (args.slices, args.size, args.size), anatomy=body)
+        if args.masks:
+            checked.append(check_placings(painted))
+            continue
         checked.append(check_study(f"{name or 'made up'}, seed {seed}", painted))
     summary = (
         summarise_hearts(checked)
         if args.hearts
         else summarise_faults(checked)
         if args.faults
+        else summarise_placings(checked)
+        if args.masks
         else summarise(checked)
     )
     table = Table("", "", "", title="painted studies: found against painted")
@@ -95,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
     console.print(table)
     if args.out:
         found: dict[str, Any] = {"summary": summary}
-        if not (args.hearts or args.faults):
+        if not (args.hearts or args.faults or args.masks):
             found["studies"] = [asdict(each) for each in checked]
         write_json(args.out, found)
     return 0

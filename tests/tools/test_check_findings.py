@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pe_unified.benchmarks.painted_hearts import summarise_hearts
+from pe_unified.benchmarks.painted_placings import check_placings, summarise_placings
 from pe_unified.phantom.study import paint_study
 
 
@@ -125,3 +126,17 @@ def test_hearts_are_summarised_by_hand():
     (found,) = summarise_hearts([(0.9, 0.8), (1.1, 1.2), (0.98, 1.01)]).values()
     assert found["mean"] == pytest.approx(0.01) and found["largest"] == pytest.approx(0.1)
     assert found["on the same side of 1"] == 2
+
+
+def test_masks_are_laid_in_all_eight_ways():
+    painted = paint_study(3, (60, 96, 96), positive=True)
+    right = check_placings(painted)
+    assert (right.refused, right.mirrored, right.caught, right.named) == (False, 7, 7, 7)
+    moved = np.roll(painted.emboli, 30, axis=2)
+    wrong = check_placings(type(painted)(**{**vars(painted), "emboli": moved}))
+    assert wrong.refused and wrong.named == 0
+    found = summarise_placings([right, wrong, None])
+    assert found["true masks"] == {"studies": 2, "fewest pixels": right.pixels, "refused": 1}
+    assert found["mirror images"]["tried"] == 14
+    healthy = paint_study(3, (40, 64, 64), positive=False)
+    assert check_placings(healthy) is None
