@@ -31,9 +31,9 @@ HEAD_OF_METRIC = {task.metric: task.head for task in TASKS.values()}
 HEAD_OF_METRIC["LungMetric"] = TASKS["cls"].head
 HEAD_OF_METRIC["LungBoxMetric"] = "bbox_head"
 #: Knobs of the network's start, which a checkpoint's network brings along.
-_OF_THE_NETWORK = ("pretrained", "frozen_stages")
+OF_THE_NETWORK = ("pretrained", "frozen_stages")
 #: Knobs of what slices go through, which belong to it as well.
-_OF_THE_INPUT = ("input_size", "lung_crop", "windows", "neighbours", "lung_scores", "step_mm")
+OF_THE_INPUT = ("input_size", "lung_crop", "windows", "neighbours", "lung_scores", "step_mm")
 #: What mmengine's builders take out of a part's dictionary before they build it.
 _OF_THE_BUILDER = {
     "optim_wrapper": ("constructor", "paramwise_cfg"),
@@ -156,7 +156,7 @@ def _take_network_and_input(cfg: Config, other: Config) -> None:
             for part in ("pipeline", "neighbours", "steps", "step_mm"):
                 if part in theirs.dataset:
                     ours.dataset[part] = theirs.dataset[part]
-    for knob in (*_OF_THE_INPUT, *_OF_THE_NETWORK):
+    for knob in (*OF_THE_INPUT, *OF_THE_NETWORK):
         if knob in other:
             cfg[knob] = other[knob]
         else:

@@ -19,6 +19,7 @@ from pe_unified.checkpoints import (
     training_data,
 )
 from pe_unified.disclaimer import unique
+from pe_unified.engine.config import OF_THE_INPUT, OF_THE_NETWORK
 from pe_unified.engine.evaluate import (
     Evaluation,
     evaluate_checkpoint,
@@ -39,6 +40,11 @@ _PLACES = ("data_root", "work_dir", "load_from")
 _OF_ONE_RUN = ("console_level", "launcher", "resume", "trust_checkpoint", "reuse")
 #: Logs that need neither an account nor another package.
 _COMMON_LOGS = ("LocalVisBackend", "TensorboardVisBackend")
+#: What answers depend on.
+_OF_ANSWERS = (
+    *("model", "features", *OF_THE_INPUT, *OF_THE_NETWORK),
+    *(f"{split}_{part}" for split in ("val", "test") for part in ("dataloader", "evaluator")),
+)
 #: What names a file, a folder, a URL, or (``from``) a step.
 _FILES = ("pretrained", "checkpoint", "from", "lung_scores", "scores")
 
@@ -136,7 +142,7 @@ def publish(
     whole = copy.deepcopy(cfg)
     whole.val_dataloader.dataset.every = 1
     validated = numbers_of(validate_checkpoint(whole, checkpoint))
-    settings = _with_losses(cfg.to_dict(), own)
+    settings = _as_trained(cfg.to_dict(), own)
     if settings.get("features"):
         made = with_encoder(settings, stored["state_dict"], trust)
         settings = made.settings
@@ -185,9 +191,16 @@ def _for_card(cfg: Config, tested: Evaluation) -> dict[str, Any]:
     }
 
 
-def _with_losses(settings: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """With the losses of training, which validation does without."""
+def _as_trained(settings: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of the training, with what answers depend on as it was validated.
+
+    Args:
+        settings: of the validation.
+        own: of the training; has the losses, which validation does without.
+    """
+    found = {key: value for key, value in own.items() if key not in _OF_ANSWERS}
+    found |= {key: value for key, value in settings.items() if key in _OF_ANSWERS}
     for name, head in own["model"].items():
-        if isinstance(head, Mapping) and "losses" in head and settings["model"].get(name):
-            settings["model"][name]["losses"] = head["losses"]
-    return settings
+        if isinstance(head, Mapping) and "losses" in head and found["model"].get(name):
+            found["model"][name]["losses"] = head["losses"]
+    return found

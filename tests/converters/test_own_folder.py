@@ -24,6 +24,7 @@ from raw_sets import all_images, tree
 from pe_unified.cli import main
 from pe_unified.converters.contract.schema import union_mask
 from pe_unified.converters.own.reader import OwnReader
+from pe_unified.converters.own.tree import bare_name, look_through
 from pe_unified.converters.pipeline.run import RunOptions, convert, report_faults
 from pe_unified.converters.raw.folder import OwnFolder
 from pe_unified.converters.verify import verify
@@ -415,3 +416,16 @@ def test_one_folder_of_several_studies_and_a_file_of_many_frames(tmp_path):
     for name, mask in masks.items():
         assert np.array_equal(masks_in(found[name]), mask), name
     assert {image["sop_uid"] for image in found["E1"]} == {None}
+
+
+@pytest.mark.parametrize(
+    ("name", "study"),
+    [("0007RefStd.nrrd", "0007"), ("case7_mask.nii.gz", "case7"), ("7 clots.nrrd", "7")],
+)
+def test_words_for_masks_may_follow_a_number(tmp_path, name, study):
+    (tmp_path / name).write_bytes(b"")
+    (tmp_path / "0007maskulin.nrrd").write_bytes(b"")
+    found = look_through(tmp_path)
+    assert [mask.path.name for mask in found.masks] == [name]
+    assert [each.path.name for each in found.studies] == ["0007maskulin.nrrd"]
+    assert bare_name(name) == study

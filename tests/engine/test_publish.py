@@ -11,7 +11,7 @@ from tiny_run import small_config, small_settings
 
 from pe_unified.cards.card import BY_CONTRAST, BY_SIZE
 from pe_unified.cards.markdown import card_markdown
-from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
+from pe_unified.checkpoints import CheckpointError, config_of, load_checkpoint_safely
 from pe_unified.engine import PERunner, load_config
 from pe_unified.engine.publish import _for_others, _without_places, publish
 from pe_unified.evaluation import as_json
@@ -40,6 +40,18 @@ def test_a_published_model_has_every_threshold_and_nothing_to_spare(
     assert thresholds.exam is None  # every patient of the set is positive
     assert thresholds.gate <= thresholds.slice
     _require_card(stored["meta"]["card"], published, tmp_path)
+
+
+def test_it_says_how_it_was_trained_whatever_config_publishes(repository, tiny_dataset, tmp_path):
+    cfg = small_config(repository, tiny_dataset, tmp_path / "run", "cls", max_iters=2, lr=0.007)
+    PERunner.from_cfg(cfg).train()
+    other = small_config(repository, tiny_dataset, tmp_path / "publish", "cls", max_iters=9)
+    publish(other, tmp_path / "run/iter_2.pth", tmp_path / "model.pth")
+    stored = load_checkpoint_safely(tmp_path / "model.pth")
+    kept = config_of(stored)
+    assert (kept["lr"], kept["max_iters"], kept["train_cfg"]["max_iters"]) == (0.007, 2, 2)
+    assert kept["model"]["cls_head"]["losses"] == cfg.model.cls_head.losses
+    assert stored["meta"]["card"]["model"]["settings"]["lr"] == 0.007
 
 
 def _require_card(card, published, folder):

@@ -25,11 +25,12 @@ _MASK_WORDS = (
     "masks? segs? segmentations? labels? labelmaps? refstd gt ground ?truth truth emboli embolus "
     "embolie clots? thromb[a-z]* rois? maske[n]? annotations? rtstruct rtss"
 )
-_MASK = re.compile(rf"(?:^|[\W_])(?:{_MASK_WORDS.replace(' ?', '.?').replace(' ', '|')})(?![a-z])")
+_ANY = _MASK_WORDS.replace(" ?", ".?").replace(" ", "|")
+_MASK = re.compile(rf"(?:^|[\W_\d])(?:{_ANY})(?![a-z])")
 #: Words around the name of a study in the name of its file.
 _AROUND = re.compile(
-    rf"(?:^|[\W_]+)(?:{_MASK_WORDS.replace(' ?', '.?').replace(' ', '|')}|ct|cta|ctpa|img|image"
-    r"|scan|series|dicom|pe|0000|boxes|slices)(?![a-z])",
+    rf"(?:^|[\W_]+|(?<=\d))(?:{_ANY}|ct|cta|ctpa|img|image|scan|series|dicom|pe|0000|boxes|slices)"
+    r"(?![a-z])",
     re.IGNORECASE,
 )
 #: Of a header in an archive, bytes.
