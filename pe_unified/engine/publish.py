@@ -42,8 +42,8 @@ _OF_ONE_RUN = ("console_level", "launcher", "resume", "trust_checkpoint", "reuse
 _COMMON_LOGS = ("LocalVisBackend", "TensorboardVisBackend")
 #: What answers depend on.
 _OF_ANSWERS = (
-    *("model", "features", *OF_THE_INPUT, *OF_THE_NETWORK),
-    *(f"{split}_{part}" for split in ("val", "test") for part in ("dataloader", "evaluator")),
+    *("model", "features", "structures", "val_evaluator", "test_evaluator"),
+    *(*OF_THE_INPUT, *OF_THE_NETWORK),
 )
 #: What names a file, a folder, a URL, or (``from``) a step.
 _FILES = ("pretrained", "checkpoint", "from", "lung_scores", "scores")
@@ -200,6 +200,9 @@ def _as_trained(settings: dict[str, Any], own: Mapping[str, Any]) -> dict[str, A
     """
     found = {key: value for key, value in own.items() if key not in _OF_ANSWERS}
     found |= {key: value for key, value in settings.items() if key in _OF_ANSWERS}
+    for loader in ("val_dataloader", "test_dataloader"):
+        if found.get(loader) and settings.get(loader):
+            found[loader] = {**found[loader], "dataset": settings[loader]["dataset"]}
     for name, head in own["model"].items():
         if isinstance(head, Mapping) and "losses" in head and found["model"].get(name):
             found["model"][name]["losses"] = head["losses"]
