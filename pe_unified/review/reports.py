@@ -1,9 +1,7 @@
 """The reports in a folder, of one study or of a batch, by the names that decisions go by."""
 
 import json
-from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -46,33 +44,40 @@ class StudyReport:
         return _read(self.folder / REPORT)
 
 
-def find_reports(root: Path) -> dict[str, StudyReport]:
+def find_reports(root: Path, faults: list[DataError] | None = None) -> dict[str, StudyReport]:
     """All reports by study, in the order of their folders.
 
     Args:
         root: what ``pe-unified infer`` or ``pe-unified batch`` wrote into.
+        faults: gets what is wrong with reports that are left out: damaged ones, and those of a
+            study that another folder holds already. None: the first one is raised.
 
     Raises:
-        DataError: a report is damaged, or two are of the same study; or no such folder.
+        DataError: no such folder; without ``faults`` also what would go there.
     """
     if not root.is_dir():
         raise DataError(root, "no such folder", "name the folder that holds the reports")
     paths = sorted({path for place in _PLACES for path in root.glob(place)})
-    found = []
+    found: dict[str, StudyReport] = {}
     for path in paths:
         # In a hidden folder lies what is being written; a report that is written anew goes first.
         if path.parent != root and path.parent.name.startswith("."):
             continue
-        with suppress(FileNotFoundError):
+        try:
             known = path.stat()
-            found.append(_described(path, root, known.st_mtime_ns, known.st_size))
-    times = Counter(each.study for each in found)
-    for study, number in times.items():
-        if number > 1:
-            one, other = [each.folder for each in found if each.study == study][:2]
-            reason = f"holds a report of the same study as '{other}'"
-            raise DataError(one, reason, "keep one of them here")
-    return {each.study: each for each in found}
+            report = _described(path, root, known.st_mtime_ns, known.st_size)
+            if report.study in found:
+                reason = f"holds a report of the same study as '{found[report.study].folder}'"
+                raise DataError(report.folder, reason, "keep one of them here")
+        except FileNotFoundError:
+            continue
+        except DataError as fault:
+            if faults is None:
+                raise
+            faults.append(fault)
+            continue
+        found[report.study] = report
+    return found
 
 
 @lru_cache(maxsize=4096)

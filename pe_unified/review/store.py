@@ -67,12 +67,12 @@ class ReviewStore:
             decisions lie there in ``reviews.sqlite``.
 
     Raises:
-        DataError: no such folder, a damaged report, or a store that cannot be opened.
+        DataError: no such folder, or a store that cannot be opened. Damaged reports are left out.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        find_reports(self.path)
+        self._reports()
         with self._open() as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version > _VERSION:
@@ -156,7 +156,7 @@ class ReviewStore:
                 said.setdefault(each.study, []).append(each)
         return {
             study: state(each for each in said.get(study, ()) if each.model == report.model)
-            for study, report in find_reports(self.path).items()
+            for study, report in self._reports().items()
         }
 
     def report(self, study: str) -> StudyReport:
@@ -165,7 +165,7 @@ class ReviewStore:
         Raises:
             DecisionError: there is none.
         """
-        found = find_reports(self.path).get(study)
+        found = self._reports().get(study)
         if found is None:
             raise DecisionError(f"{self.path}: no report of study {study}")
         return found
@@ -236,6 +236,9 @@ class ReviewStore:
         except Exception as error:  # a damaged archive fails in many ways
             raise DataError(path, "no readable mask", "draw it again", error) from error
         return bits.reshape(shape).astype(bool)
+
+    def _reports(self) -> dict[str, StudyReport]:
+        return find_reports(self.path, faults=[])
 
     def _of_now(self, study: str, reader: str | None = None) -> list[Decision]:
         """The history, of the model that made the report that is there."""

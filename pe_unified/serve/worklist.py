@@ -12,7 +12,7 @@ from typing import Any
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-from pe_unified.errors import shown
+from pe_unified.errors import DataError, shown
 from pe_unified.reports.dicom_objects import FINDINGS
 from pe_unified.reports.files import REPORT
 from pe_unified.reports.report import is_listed, looks_for_lesions, verdict_in_words
@@ -51,22 +51,24 @@ class Worklist:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self._entries: dict[str, Entry] = {}
+        self._faults: list[DataError] = []
         self._lock = threading.Lock()
 
     def entries(self) -> dict[str, Entry]:
-        """All reports, by key.
+        """All reports that can be read, by key; of the others tells :meth:`failures`.
 
         Raises:
-            DataError: see :func:`~pe_unified.review.reports.find_reports`.
+            DataError: no such folder.
         """
         with self._lock:
-            entries = {}
-            for found in find_reports(self.root).values():
+            entries: dict[str, Entry] = {}
+            faults: list[DataError] = []
+            for found in find_reports(self.root, faults).values():
                 if (found.folder / REPORT).resolve().is_relative_to(self.root):
                     with suppress(FileNotFoundError):  # it is being written anew
                         entry = self._entry(found)
                         entries[entry.key] = entry
-            self._entries = entries
+            self._entries, self._faults = entries, faults
             return dict(entries)
 
     def entry(self, key: str) -> Entry | None:
@@ -79,18 +81,22 @@ class Worklist:
         return self.entries().get(key)
 
     def failures(self) -> list[dict[str, str]]:
-        """Studies of a batch that could not be analysed, ``name`` and ``reason``; both may hold a
-        patient's name."""
+        """Studies of a batch that could not be analysed, and reports that cannot be read, ``name``
+        and ``reason``; both may hold a patient's name."""
+        damaged = [
+            {"name": Path(fault.where).relative_to(self.root).as_posix(), "reason": fault.reason}
+            for fault in self._faults
+        ]
         path = self.root / "summary.csv"
         # Not there after a single study; or another program's table.
         with suppress(OSError, ValueError, KeyError, csv.Error):
             rows = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
-            return [
+            return damaged + [
                 {"name": row["study"], "reason": row["reason"]}
                 for row in rows
                 if row["status"] == "failed"
             ]
-        return []
+        return damaged
 
     def _entry(self, found: StudyReport) -> Entry:
         name = found.folder.relative_to(self.root).as_posix()

@@ -20,6 +20,7 @@ from review_reports import MODEL, SHAPE, decision, write_report
 
 from pe_unified.errors import DataError, UserError
 from pe_unified.review.decisions import in_force, standing
+from pe_unified.review.reports import find_reports
 from pe_unified.review.store import ConflictError, Decision, DecisionError, ReviewStore
 
 #: Waits for a line, then adds decisions, and tells the number of each once it is kept.
@@ -215,12 +216,21 @@ def test_what_cannot_be_opened_is_named(root, tmp_path):
         ReviewStore(root)
     with pytest.raises(DataError, match="no such folder"):
         ReviewStore(tmp_path / "nowhere")
-    (root / "one" / "report.json").write_text("{")
-    with pytest.raises(DataError, match="no readable report"):
-        ReviewStore(root)
-    write_report(root / "one", study="4.5")
-    with pytest.raises(DataError, match="same study"):
-        ReviewStore(root)
+
+
+def test_reports_that_cannot_be_used_are_left_out_and_told(root):
+    every = set(ReviewStore(root).states())
+    for spoil, said in (
+        (lambda: (root / "one" / "report.json").write_text("{"), "no readable report"),
+        (lambda: write_report(root / "one", study="4.5"), "same study"),
+    ):
+        spoil()
+        with pytest.raises(DataError, match=said):
+            find_reports(root)
+        faults = []
+        left = find_reports(root, faults)
+        assert len(faults) == 1 and said in faults[0].reason
+        assert set(ReviewStore(root).states()) == set(left) < every
 
 
 def test_a_newer_store_is_left_alone(store, root):

@@ -14,7 +14,6 @@ from pe_unified.ct.opening import open_study
 from pe_unified.errors import DataError
 from pe_unified.reports.report import is_listed
 from pe_unified.review.store import ReviewStore
-from pe_unified.serve.app import ServeOptions, make_app
 from pe_unified.serve.images import ImageCache
 from pe_unified.serve.sources import Sources
 from pe_unified.serve.worklist import Worklist
@@ -244,10 +243,18 @@ def test_other_machines_get_what_is_packed(reports, folder):
         assert plain.status == 200
 
 
-def test_a_damaged_report_is_told(reports):
-    (reports / "PAT001" / "report.json").write_text("{")
-    with ImageCache() as images, pytest.raises(DataError, match=r"report\.json"):
-        make_app(ServeOptions(reports), images)
+def test_a_damaged_report_is_told_and_the_others_stay(served, reports):
+    before = ask(served.url, "/api/worklist").json
+    (reports / "PAT002").mkdir()
+    (reports / "PAT002" / "report.json").write_text("{")
+    told = ask(served.url, "/api/worklist").json
+    assert len(told["studies"]) == len(before["studies"]) > 0
+    assert len(told["failures"]) == len(before["failures"]) + 1
+    listed = Worklist(reports)
+    listed.entries()
+    assert {"name": "PAT002/report.json", "reason": "no readable report"} in [
+        {**each, "reason": each["reason"].partition(" (")[0]} for each in listed.failures()
+    ]
 
 
 def _study(reports):
