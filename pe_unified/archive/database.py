@@ -37,8 +37,11 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """What is done within is done together, or not at all."""
+        """What is done within is done together, or not at all; one within another is part of it."""
         with self._lock:
+            if self._base.in_transaction:
+                yield self._base
+                return
             self._base.execute("BEGIN IMMEDIATE")
             try:
                 yield self._base
