@@ -16,7 +16,6 @@ import argparse
 import signal
 import sys
 import threading
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,7 +66,6 @@ def main() -> int:
     except ImportError as error:
         raise missing_extra(error) from error
     hush_libraries()
-    warnings.filterwarnings("ignore", module="pydicom")
     settings = load_settings(args.config)
     if args.check:
         wrong = 0
