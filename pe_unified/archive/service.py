@@ -171,6 +171,7 @@ class Service:
         keep, now = self.settings.keep, self.store.clock()
         for days, folder_of in (
             (keep.images_days, self.spool.images),
+            (keep.images_days, self.spool.chosen),
             (keep.reports_days, self.spool.report),
         ):
             for key in overview.finished_before(self.store, now - 86400 * days):
