@@ -16,13 +16,12 @@ class Database:
     """An open file; every change is a transaction, which a killed process leaves whole.
 
     Args:
-        path: of the file, which is made.
+        path: of the file, which is made; its folder is there.
         schema: file beside this one, with the tables.
         clock: seconds since 1970.
     """
 
     def __init__(self, path: Path, schema: str, clock: Callable[[], float] = time.time) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.clock = clock
         self._lock = threading.RLock()
         self._base = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
