@@ -87,6 +87,30 @@ def write_checkpoint(path, heads=("cls", "seg", "det"), validated=VALIDATED, see
     return path
 
 
+VOLUMES = dict(
+    type="PEVolume",
+    network=dict(type="AANet3D", width=0.125),
+    lesion_head=dict(type="VolumeHead", losses=[dict(type="VolumeTverskyLoss")]),
+    artery_head=dict(type="VolumeHead", losses=[dict(type="VolumeTverskyLoss")]),
+    windows=dict(size=32, stride=24, ramp=8),
+    marks=dict(most=3),
+)
+
+
+def write_volume_checkpoint(path):
+    """An untrained model of volumes, which marks every study."""
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope("pe_unified"):
+        model = MODELS.build(VOLUMES)
+    torch.nn.init.normal_(model.network.embolus_head.output.weight)
+    torch.nn.init.constant_(model.network.embolus_head.output.bias, 2.0)
+    dataset = {"pipeline": [], "step_mm": 4.0}
+    meta = {"cfg": {"model": VOLUMES, "test_dataloader": {"dataset": dataset}}, "pe_unified": "0"}
+    meta |= {"step": "aanet3d", "iter": 5, "parents": [], "validated": {"lesion/threshold": 0.5}}
+    torch.save({"meta": meta, "state_dict": model.state_dict()}, path)
+    return path
+
+
 EXAM_PIPELINE = [
     dict(type="LoadExamSlices"),
     dict(type="CropToLungs", margin_mm=10.0, size=32),

@@ -86,7 +86,7 @@ def _versions(path: Path) -> tuple[tuple[str, int], ...]:
     if not path.exists():
         return ()
     modified = path.stat().st_mtime_ns
-    inherited = (_versions(parent) for parent in _bases_of(str(path), modified))
+    inherited = (_versions(parent) for parent in _parents(path))
     return (str(path.resolve()), modified), *itertools.chain(*inherited)
 
 
@@ -313,10 +313,7 @@ def refuse_near(path: Path, names: Iterable[str], known: Iterable[str]) -> None:
 
 def _family(path: str) -> list[Config]:
     """The config and all that it inherits from, each by itself."""
-    found = [_parsed(path, _versions(Path(path)))]
-    for parent in _parents(Path(path)):
-        found += _family(str(parent))
-    return found
+    return [_parsed(each, _versions(Path(each))) for each, _ in _versions(Path(path))]
 
 
 def stated_in(path: Path, name: str) -> Path:
@@ -329,9 +326,9 @@ def stated_in(path: Path, name: str) -> Path:
     return path
 
 
-def _parents(path: Path) -> list[Path]:
+def _parents(path: Path) -> tuple[Path, ...]:
     """The files that a config inherits from."""
-    return list(_bases_of(str(path), path.stat().st_mtime_ns))
+    return _bases_of(str(path), path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=1024)

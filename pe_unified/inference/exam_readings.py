@@ -1,7 +1,6 @@
 """What a model says of whole exams of a converted set, kept small, beside the truth."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +22,7 @@ from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey
 from pe_unified.inference.volumes import VolumeModel, predict_study
-from pe_unified.progress import track
+from pe_unified.progress import say, track
 
 Marks = Mapping[str, Sequence[LesionMark]]
 
@@ -104,11 +103,13 @@ def read_exams(
 
 
 def mark_exams(model: VolumeModel, exams: Sequence[WholeExam]) -> Marks:
-    """Marks of a model in 3D on exams, by study; none on those that are no volume with lungs."""
+    """Marks of a model in 3D on exams, by study; what is no volume with lungs is told."""
     marks = {}
     for exam in track(exams, "marking studies in 3D"):
-        with suppress(DataError):
+        try:
             marks[exam.study.study_uid] = predict_study(model, exam.study).lesion_marks()
+        except DataError as error:
+            say(f"no marks in 3D: {error}")
     return marks
 
 

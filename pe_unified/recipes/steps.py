@@ -329,9 +329,12 @@ class StepRun:
     def kept_record(self) -> dict[str, Any] | None:
         """The record, if these very settings have been trained and tested before.
 
-        An extraction looks for itself what is missing.
+        An extraction looks for itself what is missing; a step that is to be tested by lesions from
+        now on is tested again.
         """
         if self.step.extract or not self.result.is_file():
+            return None
+        if self.step.lesions and not self.result.with_name(ENSEMBLE).is_file():
             return None
         kept = json.loads(self.result.read_text(encoding="utf-8"))
         return kept["record"] if kept.get("fingerprint") == self.fingerprint else None

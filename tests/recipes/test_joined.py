@@ -1,16 +1,24 @@
 """A detector of lungs, a classifier and a segmentation, joined by a step of a recipe."""
 
 import json
+import shutil
 
+import numpy as np
 import pytest
+from studies import write_volume_checkpoint
 from tiny_run import small_settings
 
 from pe_unified.engine import ConfigError
 from pe_unified.engine.config import load_config
+from pe_unified.engine.ensemble import EnsembleList, MemberEntry, make_ensemble, marks_on
+from pe_unified.engine.study_choices import StudyChoices
+from pe_unified.evaluation.lesion_fusion import ANSWERS
 from pe_unified.inference import StudyPredictor, load_model
-from pe_unified.inference.converted import whole_exams
+from pe_unified.inference.converted import exams_of_split, whole_exams
+from pe_unified.inference.exam_readings import read_exams
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey
+from pe_unified.inference.volumes import load_volume_model, predict_study
 from pe_unified.recipes import load_recipe, run_recipe
 from pe_unified.recipes.preflight import require_comparison, require_members
 from pe_unified.registry import DATASETS
@@ -67,7 +75,7 @@ def painted_in_three(tmp_path_factory):
     from pe_unified.phantom.command import write_layout
 
     root = tmp_path_factory.mktemp("painted")
-    write_layout(root / "raw", "fumpe", 3, seed=5, size=64, slices=16)
+    write_layout(root / "raw", "fumpe", 3, seed=5, size=64, slices=32)
     convert(Fumpe(root / "raw"), root / "set", RunOptions(quiet=True, split=(0.34, 0.33, 0.33)))
     return root / "set"
 
@@ -106,6 +114,52 @@ def test_a_step_is_tested_by_lesions_where_it_says_so(run, recipe):
     configs = {step.name: load_config(step.config) for step in steps}
     lesions = ("findings/f1", "seg_r50", "together")
     require_comparison(lesions, configs, ["seg_r50", "together"])
+
+
+def test_a_step_is_tested_by_lesions_from_now_on_without_training_again(
+    run, recipe, painted_in_three, tmp_path
+):
+    work, told = tmp_path / "work", []
+    shutil.copytree(run[0], work)
+    (work / "seg_r50/ensemble.pth").unlink()
+    weights = (work / "seg_r50/iter_2.pth").read_bytes()
+    again = run_recipe(recipe, work, data_root=str(painted_in_three), report=told.append)
+    kept = [line.partition(":")[0] for line in told if "finished before" in line]
+    assert [name.partition(" ")[2] for name in kept] == ["lungs", "cls", "together"]
+    assert (work / "seg_r50/iter_2.pth").read_bytes() == weights
+    metrics = [each["steps"][2]["metrics"] for each in (run[1], again)]
+    assert metrics[0].keys() == metrics[1].keys()
+    assert metrics[0]["seg/dice"] == metrics[1]["seg/dice"]
+
+
+def test_marks_of_a_model_of_volumes_join_the_lesions(run, painted_in_three, tmp_path, monkeypatch):
+    volumes = write_volume_checkpoint(tmp_path / "volumes.pth")
+    val, test = (
+        dict(
+            type="PESliceDataset",
+            data_root=str(painted_in_three),
+            ann_file=f"annotations/{split}.json",
+        )
+        for split in ("val", "test")
+    )
+    (exam,) = exams_of_split(test)
+    marks = marks_on(str(volumes), test)
+    model = load_volume_model(volumes)
+    assert marks == {exam.study.study_uid: predict_study(model, exam.study).lesion_marks()}
+    given = []
+    monkeypatch.setattr(
+        "pe_unified.engine.ensemble.choose_on_exams",
+        lambda model, dataset, fuse, marks: given.append(marks) or StudyChoices({}),
+    )
+    member = MemberEntry(str(run[0] / "seg_r50/iter_2.pth"), "seg_r50")
+    out = tmp_path / "e.pth"
+    make_ensemble(EnsembleList([member], volumes=str(volumes)), val, out)
+    assert given == [marks_on(str(volumes), val)] and all(given[0].values())
+    predictor = StudyPredictor(load_model(out, device="cpu", precision="fp32"))
+    place = ANSWERS.index("mark")
+    for own, joined in ((marks, True), (None, False)):
+        (reading,) = read_exams(predictor, [exam], "reading", own)
+        assert np.isfinite(reading.answers[:, place]).any() == joined
 
 
 def test_its_file_finds_lungs_and_lesions(run, painted_in_three):

@@ -6,43 +6,24 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-import torch
 from jsonschema import Draft202012Validator
-from mmengine.registry import DefaultScope
-from studies import write_checkpoint
+from studies import write_checkpoint, write_volume_checkpoint
 
 import pe_unified.reports
 from pe_unified.ct.opening import open_study
 from pe_unified.inference.predictor import PredictorSettings
 from pe_unified.inference.volumes import load_volume_model, predict_study
-from pe_unified.registry import MODELS
 from pe_unified.reports import analyse_study
 
 SCHEMA = json.loads(Path(pe_unified.reports.__file__).with_name("report.schema.json").read_text())
-VOLUMES = dict(
-    type="PEVolume",
-    network=dict(type="AANet3D", width=0.125),
-    lesion_head=dict(type="VolumeHead", losses=[dict(type="VolumeTverskyLoss")]),
-    artery_head=dict(type="VolumeHead", losses=[dict(type="VolumeTverskyLoss")]),
-    windows=dict(size=32, stride=24, ramp=8),
-    marks=dict(most=3),
-)
 
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
     """Of slices, without lesions of its own, and of volumes, which marks every study."""
     root = tmp_path_factory.mktemp("models")
-    torch.manual_seed(0)
-    with DefaultScope.overwrite_default_scope("pe_unified"):
-        model = MODELS.build(VOLUMES)
-    torch.nn.init.normal_(model.network.embolus_head.output.weight)
-    torch.nn.init.constant_(model.network.embolus_head.output.bias, 2.0)
-    dataset = {"pipeline": [], "step_mm": 4.0}
-    meta = {"cfg": {"model": VOLUMES, "test_dataloader": {"dataset": dataset}}, "pe_unified": "0"}
-    meta |= {"step": "aanet3d", "iter": 5, "parents": [], "validated": {"lesion/threshold": 0.5}}
-    torch.save({"meta": meta, "state_dict": model.state_dict()}, root / "volumes.pth")
-    return write_checkpoint(root / "slices.pth", heads=("cls", "seg")), root / "volumes.pth"
+    volumes = write_volume_checkpoint(root / "volumes.pth")
+    return write_checkpoint(root / "slices.pth", heads=("cls", "seg")), volumes
 
 
 @pytest.fixture(scope="module")
