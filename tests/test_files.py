@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from pe_unified import files
-from pe_unified.files import put_all_in_place, put_in_place, write_bytes, write_text
+from pe_unified.files import appearing, put_all_in_place, put_in_place, write_bytes, write_text
 
 
 def test_text_arrives_in_utf8_and_its_folder_is_made(tmp_path):
@@ -26,6 +27,15 @@ def test_the_same_bytes_leave_the_file_and_its_time(tmp_path):
     assert path.stat().st_mtime_ns == 10**18
     write_bytes(path, b"two")
     assert path.stat().st_mtime_ns != 10**18 and path.read_bytes() == b"two"
+
+
+def test_two_threads_write_the_same_file(tmp_path):
+    with ThreadPoolExecutor() as pool, appearing(tmp_path / "image") as partial:
+        partial.write_bytes(b"in part")
+        pool.submit(write_bytes, tmp_path / "image", b"whole").result()
+        assert (tmp_path / "image").read_bytes() == b"whole"
+        partial.write_bytes(b"later")
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"image": b"later"}
 
 
 def test_a_written_file_takes_the_name(tmp_path):

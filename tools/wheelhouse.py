@@ -43,6 +43,8 @@ def gather(out: Path, extras: list[str]) -> None:
         subprocess.CalledProcessError: an index does not answer, or has no such package.
     """
     out.mkdir(parents=True, exist_ok=True)
+    for old in out.glob("*.whl"):  # of other versions; pip has those that stay in its cache
+        old.unlink()
     beside = Path(sys.executable)
     pip = [str(beside), "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(out)]
     with tempfile.TemporaryDirectory() as folder:

@@ -109,7 +109,7 @@ class Analyst:
         wanted = {series for series, _ in self.store.wanted_images(study["uid"])}
         settings = self.settings
         return Request(
-            images=self.spool.only(study["key"], wanted),
+            images=self.spool.choose(study["key"], wanted),
             out=self.spool.report(study["key"]),
             study=study["uid"],
             model=settings.model,

@@ -16,13 +16,12 @@ class Database:
     """An open file; every change is a transaction, which a killed process leaves whole.
 
     Args:
-        path: of the file, which is made.
+        path: of the file, which is made; its folder is there.
         schema: file beside this one, with the tables.
         clock: seconds since 1970.
     """
 
     def __init__(self, path: Path, schema: str, clock: Callable[[], float] = time.time) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.clock = clock
         self._lock = threading.RLock()
         self._base = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -37,8 +36,11 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """What is done within is done together, or not at all."""
+        """What is done within is done together, or not at all; one within another is part of it."""
         with self._lock:
+            if self._base.in_transaction:
+                yield self._base
+                return
             self._base.execute("BEGIN IMMEDIATE")
             try:
                 yield self._base

@@ -2,9 +2,6 @@
 
 from pe_unified.errors import UserError, one_line
 
-#: What the room needs beyond the package itself.
-EXTRA = "pip install 'pe_unified[pacs]'"
-
 
 class ArchiveError(UserError, RuntimeError):
     """An archive, a port or a setting that does not work; says what to do."""
@@ -16,7 +13,7 @@ class TryLater(ArchiveError):
 
 def missing_extra(error: ImportError) -> ArchiveError:
     """Of a module that the extra ``pacs`` brings."""
-    return ArchiveError(f"pe-unified pacs needs {error.name}: {EXTRA}")
+    return ArchiveError(f"pe-unified pacs needs {error.name}: pip install 'pe_unified[pacs]'")
 
 
 def in_words(error: BaseException) -> str:

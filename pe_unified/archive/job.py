@@ -10,8 +10,6 @@ from typing import Any
 
 from pe_unified.archive.store import Result
 
-#: Kinds of results.
-KINDS = ("seg", "sr", "key_images")
 #: The folder of pictures in that of the report.
 KEY_IMAGES = "key_images"
 

@@ -8,7 +8,6 @@ from typing import Any
 import cv2
 import highdicom as hd
 import numpy as np
-from nibabel.nifti1 import Nifti1Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
@@ -19,6 +18,7 @@ from pe_unified.disclaimer import RESEARCH_LINE
 from pe_unified.evaluation.verdict import score_text
 from pe_unified.reports.dicom_objects import FINDINGS
 from pe_unified.reports.files import MASK
+from pe_unified.reports.mask_file import read_mask
 from pe_unified.reports.page import WINDOW
 from pe_unified.reports.report import is_listed
 from pe_unified.reports.structured_report import MAKER
@@ -37,7 +37,7 @@ def write_key_images(folder: Path, images: Path, report: Mapping[str, Any], most
             the pictures carry. Where the report has no SR, nothing can be filed, and none is made.
         images: the study that the report is of.
         report: what ``report.json`` holds.
-        most: pictures at most, those of the highest scores.
+        most: pictures at most, of the first of these lesions.
     """
     shutil.rmtree(folder, ignore_errors=True)
     lesions = [lesion for lesion in report["lesions"] if is_listed(lesion)][:most]
@@ -45,15 +45,14 @@ def write_key_images(folder: Path, images: Path, report: Mapping[str, Any], most
     if not lesions or not findings.exists():
         return
     filed = dcmread(findings)
-    mask_file = folder.parent / MASK
-    mask = np.asarray(Nifti1Image.from_filename(mask_file).dataobj) if mask_file.exists() else None
-    series = hd.UID()
+    series, mask_file = hd.UID(), folder.parent / MASK
     folder.mkdir()
     with open_study(images, given["series_uid"], study_uid=given["study_uid"]) as study:
+        mask = read_mask(mask_file, study) if mask_file.exists() else None
         for place, lesion in enumerate(lesions, 1):
             index = lesion["key_slice"]
             number = min(lesion["number"], 255)  # the mask has no more
-            inside = None if mask is None else number == mask[:, :, index].T
+            inside = None if mask is None else mask[index] == number
             picture = draw(study.slice_hu(index), inside, lesion)
             capture = _capture(filed, study, index, picture, series, place)
             capture.save_as(folder / f"{place:03}.dcm")

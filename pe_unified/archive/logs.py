@@ -4,6 +4,7 @@ import datetime
 import json
 import logging
 import sys
+import warnings
 from typing import Any, TextIO
 
 #: Of a record, what a line may carry beside time, level and event; the study is a pseudonym.
@@ -38,7 +39,8 @@ def log_to(stream: TextIO = sys.stderr) -> None:
 
 
 def hush_libraries() -> None:
-    """Let libraries log nothing: they quote what they receive."""
+    """Let libraries log nothing and warn of nothing: they quote what they receive."""
+    warnings.simplefilter("ignore")
     for name in ("pynetdicom", "pydicom", "dicomweb_client", "highdicom", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 

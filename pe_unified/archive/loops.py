@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 
 from pe_unified.archive.backoff import Backoff
@@ -27,7 +26,6 @@ class Loop:
     def __init__(self, name: str, step: Callable[[], bool], pause_s: float, retry: Backoff) -> None:
         self.name, self.step, self.pause_s, self.retry = name, step, pause_s, retry
         self.trouble = ""
-        self.last_well = time.monotonic()
         self._failures = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -47,10 +45,6 @@ class Loop:
     def alive(self) -> bool:
         return self._thread.is_alive()
 
-    @property
-    def stopping(self) -> bool:
-        return self._stop.is_set()
-
     def _run(self) -> None:
         while not self._stop.is_set():
             self._stop.wait(self._once())
@@ -67,5 +61,5 @@ class Loop:
                 extra["traceback"] = places(error)
             _log.error("step failed", extra={**extra, "tries": self._failures})
             return self.retry.delay_s(self._failures)
-        self._failures, self.trouble, self.last_well = 0, "", time.monotonic()
+        self._failures, self.trouble = 0, ""
         return 0.0 if busy else self.pause_s

@@ -13,8 +13,8 @@ def counts(store: Store) -> dict[str, int]:
 def waiting_results(store: Store) -> dict[str, int]:
     """Results that wait to be sent, by destination."""
     rows = store.rows(
-        "SELECT destination, COUNT(*) AS number FROM results WHERE state = 'waiting'"
-        " GROUP BY destination"
+        "SELECT destination, COUNT(*) AS number FROM results JOIN studies ON studies.uid = study"
+        " WHERE results.state = 'waiting' AND studies.state = 'sending' GROUP BY destination"
     )
     return {row["destination"]: row["number"] for row in rows}
 

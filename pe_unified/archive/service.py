@@ -150,18 +150,19 @@ class Service:
 
     def decide(self) -> bool:
         """Decide on the studies that are complete; whether there was one."""
-        complete = self.store.quiet(self.settings.complete_after_s)
-        for study in complete:
-            series = self.store.series_of(study["uid"])
-            chosen = {each.uid: decide(self.settings.rules, each.facts) for each in series}
-            wanted = {uid: rule for uid, rule in chosen.items() if rule and rule.analyse}
-            # Of several rules the one of the highest priority names the study.
-            best = max(wanted.values(), key=lambda rule: rule.priority, default=None)
-            name, priority = (best.name, best.priority) if best else ("", 0)
-            state = self.store.decide(study["uid"], list(wanted), name, priority)
-            images = sum(int(each.facts["images"]) for each in series)
-            about = {"study": study["key"], "rule": name, "images": images, "state": state}
-            _log.info("study complete", extra=about)
+        with self.store.transaction():  # no image comes in between
+            complete = self.store.quiet(self.settings.complete_after_s)
+            for study in complete:
+                series = self.store.series_of(study["uid"])
+                chosen = {each.uid: decide(self.settings.rules, each.facts) for each in series}
+                wanted = {uid: rule for uid, rule in chosen.items() if rule and rule.analyse}
+                # Of several rules the one of the highest priority names the study.
+                best = max(wanted.values(), key=lambda rule: rule.priority, default=None)
+                name, priority = (best.name, best.priority) if best else ("", 0)
+                state = self.store.decide(study["uid"], list(wanted), name, priority)
+                images = sum(int(each.facts["images"]) for each in series)
+                about = {"study": study["key"], "rule": name, "images": images, "state": state}
+                _log.info("study complete", extra=about)
         return bool(complete)
 
     def tidy(self) -> bool:
@@ -170,6 +171,7 @@ class Service:
         keep, now = self.settings.keep, self.store.clock()
         for days, folder_of in (
             (keep.images_days, self.spool.images),
+            (keep.images_days, self.spool.chosen),
             (keep.reports_days, self.spool.report),
         ):
             for key in overview.finished_before(self.store, now - 86400 * days):

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
@@ -74,13 +74,13 @@ class Poll:
     """A DICOMweb service that is asked for new studies.
 
     Attributes:
-        every_s: seconds between questions.
+        every_s: seconds between questions; fewer than ``complete_after_s``.
         days: how far back studies are looked for, by their date.
     """
 
     name: str
     web: WebService
-    every_s: float = 60.0
+    every_s: float = 30.0
     days: int = 2
 
 
@@ -89,7 +89,7 @@ class Destination:
     """Where results go: a DICOM node or a DICOMweb service.
 
     Attributes:
-        objects: of :data:`~pe_unified.archive.job.KINDS`.
+        objects: of :data:`~pe_unified.archive.nodes.CLASSES`.
     """
 
     name: str
@@ -152,11 +152,6 @@ class Settings:
         return self.folder / "queue.sqlite"
 
 
-def example() -> str:
-    """A commented file of settings."""
-    return files(__package__).joinpath("example.yaml").read_text("utf-8")
-
-
 def load_settings(path: Path) -> Settings:
     """Read the settings; paths in them are relative to their file.
 
@@ -180,7 +175,7 @@ def load_settings(path: Path) -> Settings:
 
 def _said(error: fastjsonschema.JsonSchemaValueException) -> str:
     message = re.sub(r"^data\.?", "", error.message)
-    return message if message.startswith(("must", "cannot")) is False else f"the file {message}"
+    return f"the file {message}" if message.startswith(("must", "cannot")) else message
 
 
 def _settings(found: Mapping[str, Any], base: Path) -> Settings:
@@ -208,13 +203,15 @@ def _settings(found: Mapping[str, Any], base: Path) -> Settings:
         **{name: found[name] for name in plain if name in found},
     )
     if "receive" in found:
-        allow = _titles(found["receive"].get("allow", ()))
+        allow = tuple(found["receive"].get("allow", ()))
         settings = replace(settings, receive=Receive(**{**found["receive"], "allow": allow}))
+    for poll in settings.poll:
+        if poll.every_s >= settings.complete_after_s:
+            raise ValueError(
+                f"complete_after_s is {settings.complete_after_s:g}, {poll.name} is asked every "
+                f"{poll.every_s:g} s: a study would be complete before its next images are seen"
+            )
     return settings
-
-
-def _titles(given: str | Sequence[str]) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _model(found: Mapping[str, Any], base: Path) -> dict[str, Any]:

@@ -5,13 +5,15 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from pe_unified.files import appearing, write_text
 
 
 class Spool:
-    """The folder of the service: ``images``, ``reports``, and the secret of its pseudonyms.
+    """The folder of the service: ``images``, ``chosen`` ones, ``reports``, and the secret of its
+    pseudonyms.
 
     Args:
         folder: made where it is not there, closed to other users.
@@ -22,6 +24,8 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with suppress(PermissionError):  # a volume may belong to somebody else
+            folder.chmod(0o700)
         self.folder = folder
         secret = folder / "secret"
         if not secret.exists():
@@ -52,12 +56,18 @@ class Spool:
             file.flush()
             os.fsync(file.fileno())
 
-    def only(self, key: str, series: Iterable[str]) -> Path:
-        """The folder of a study's images without the series that are not named."""
-        folder, kept = self.images(key), {_digest(each) for each in series}
-        for path in folder.iterdir() if folder.is_dir() else ():
-            if path.name not in kept:
-                shutil.rmtree(path, ignore_errors=True)
+    def chosen(self, key: str) -> Path:
+        """The folder of those of a study's series that are analysed."""
+        return self.folder / "chosen" / key
+
+    def choose(self, key: str, series: Iterable[str]) -> Path:
+        """Fill :meth:`chosen` with links; :meth:`images` keeps the other series, too, of which
+        more images may come."""
+        folder, partial = self.chosen(key), shutil.ignore_patterns(".*")
+        self.drop(folder)
+        for name in map(_digest, series):
+            own = self.images(key) / name
+            shutil.copytree(own, folder / name, ignore=partial, copy_function=os.link)
         return folder
 
     def drop(self, folder: Path) -> None:

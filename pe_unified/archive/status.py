@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
 from pe_unified.archive import overview
+from pe_unified.archive.database import Row
 from pe_unified.archive.errors import ArchiveError
 from pe_unified.archive.metrics import Metrics
 from pe_unified.archive.settings import StatusPage
@@ -77,7 +78,7 @@ def page(told: Told) -> str:
     )
 
 
-def _shown(row: dict[str, Any] | Any) -> dict[str, Any]:
+def _shown(row: Row) -> dict[str, Any]:
     took = "" if row["seconds"] is None else duration(row["seconds"])
     return {**row, "came": _moment(row["received"]), "took": took}
 

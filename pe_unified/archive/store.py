@@ -73,8 +73,8 @@ class Store(Database):
     ) -> bool:
         """Note images of one series; whether any of them is new.
 
-        A new one makes a finished or waiting study wait for its quiet time again; one that is at
-        work goes on, and is looked at afterwards.
+        A new one makes a study wait for its quiet time again, and keeps results that are not sent
+        yet from being sent; an analysis goes on, and is looked at afterwards.
 
         Args:
             study, series, images: UIDs.
@@ -100,7 +100,7 @@ class Store(Database):
             ).rowcount
             base.execute(
                 "UPDATE studies SET changed = ?, tries = 0, crashes = 0, state ="
-                " CASE WHEN state IN ('running', 'sending') THEN state ELSE 'arriving' END"
+                " CASE WHEN state = 'running' THEN state ELSE 'arriving' END"
                 " WHERE uid = ? AND (? OR (? AND state IN ('failed', 'arriving')))",
                 (now, study, added > 0, again),
             )
@@ -251,13 +251,12 @@ class Store(Database):
         now, tries = self.clock(), study["tries"] + 1
         ended = study["crashes"] + (crashes > 0)
         over = ended >= crashes if crashes else self.retry.given_up(study["changed"], now)
-        state = self._leave(study, "failed" if over else "queued", reason)
         with self.transaction() as base:
             base.execute(
                 "UPDATE studies SET tries = ?, crashes = ?, not_before = ? WHERE uid = ?",
                 (tries, ended, now + self.retry.delay_s(tries), study["uid"]),
             )
-        return state
+            return self._leave(study, "failed" if over else "queued", reason)
 
     def _leave(self, study: Row, state: str, reason: str) -> str:
         """The end of an attempt without results; whatever came meanwhile makes it arrive again."""
@@ -281,35 +280,36 @@ class Store(Database):
         found = []
         for row in self.rows("SELECT * FROM studies WHERE state = 'running'"):
             reason = "the service ended while it was at this study"
-            found.append((row["key"], self.again(row, reason, crashes)))
-            with self.transaction() as base:  # at once, whatever the delay
+            with self.transaction() as base:
+                found.append((row["key"], self.again(row, reason, crashes)))
+                # At once, whatever the delay.
                 base.execute("UPDATE studies SET not_before = 0 WHERE uid = ?", (row["uid"],))
         return found
 
     def put_back(self) -> None:
         """What is at work is queued as it was: the service ends on purpose."""
-        with self.transaction() as base:
-            base.execute("UPDATE studies SET state = 'queued' WHERE state = 'running'")
+        with self.transaction():
+            for row in self.rows("SELECT * FROM studies WHERE state = 'running'"):
+                self._leave(row, "queued", "")
 
     def retry_failed(self) -> int:
         """Queue what failed again, and send again what found no taker; how many studies."""
         with self.transaction() as base:
             base.execute(
                 "UPDATE results SET state = 'waiting', tries = 0, not_before = 0, made = ?"
-                " WHERE state = 'given up'",
+                " WHERE state = 'given up'"
+                " AND study IN (SELECT uid FROM studies WHERE state IN ('sending', 'undelivered'))",
                 (self.clock(),),
             )
             again = base.execute(
                 "UPDATE studies SET state = 'sending' WHERE state = 'undelivered'"
             ).rowcount
-            return (
-                again
-                + base.execute(
-                    "UPDATE studies SET tries = 0, crashes = 0, changed = ?, state = 'arriving'"
-                    " WHERE state = 'failed'",
-                    (self.clock(),),
-                ).rowcount
-            )
+            again += base.execute(
+                "UPDATE studies SET tries = 0, crashes = 0, changed = ?, state = 'arriving'"
+                " WHERE state = 'failed'",
+                (self.clock(),),
+            ).rowcount
+            return again
 
     def forget_images(self, moment: float) -> None:
         """Drop the UIDs of the images of studies that were finished by then; a whole second
@@ -339,6 +339,7 @@ class Store(Database):
         rows = self.rows(
             "SELECT results.*, studies.key FROM results JOIN studies ON studies.uid = study"
             " WHERE destination = ? AND results.state = 'waiting' AND results.not_before <= ?"
+            " AND studies.state = 'sending'"
             " ORDER BY made, id",
             *(destination, self.clock()),
         )
@@ -370,14 +371,12 @@ class Store(Database):
                 self._finish_if_sent(base, study)
 
     def _finish_if_sent(self, base: sqlite3.Connection, study: str) -> str:
-        """The state of a study whose results have been tried; new images make it arrive again."""
+        """The state of a study whose results have been tried; one that arrives again stays so."""
         state, reason = self._state_of_results(study)
-        (row,) = self.rows("SELECT changed, started FROM studies WHERE uid = ?", study)
-        if state != "sending" and row["changed"] > (row["started"] or 0):
-            state, reason = "arriving", ""
         finished = self.clock() if state in FINAL else None
         base.execute(
-            "UPDATE studies SET state = ?, reason = ?, finished = ? WHERE uid = ?",
+            "UPDATE studies SET state = ?, reason = ?, finished = ?"
+            " WHERE uid = ? AND state = 'sending'",
             (state, reason, finished, study),
         )
         return state

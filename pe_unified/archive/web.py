@@ -178,10 +178,20 @@ def store_results(web: WebService, paths: Sequence[Path]) -> dict[str, str]:
     """Send results by STOW; of those that were not stored, the reason by UID.
 
     Raises:
-        TryLater: none was.
+        TryLater: the archive does not answer, or does not say why it stored none.
     """
+    results = [dcmread(path) for path in paths]
     with reaching(web):
-        answer = client_of(web).store_instances([dcmread(path) for path in paths])
+        try:
+            answer = client_of(web).store_instances(results)
+        except requests.HTTPError as error:
+            # Of none that was stored; the archive may have them all.
+            if error.response is None or error.response.status_code != requests.codes.conflict:
+                raise
+            try:
+                answer = Dataset.from_json(error.response.json())
+            except (ValueError, KeyError):
+                raise error from None
     failed: dict[str, str] = {}
     for item in answer.get("FailedSOPSequence") or ():
         reason: Any = item.get("FailureReason", 0)

@@ -12,12 +12,14 @@ from pydicom import dcmread
 
 from pe_unified.archive.job import KEY_IMAGES, Answer, Request
 from pe_unified.archive.key_images import write_key_images
+from pe_unified.archive.logs import hush_libraries
 from pe_unified.archive.store import Result
 from pe_unified.errors import DataError
 from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
 from pe_unified.reports.analysis import AnalysisOptions, analyse_study
 from pe_unified.reports.dicom_objects import FINDINGS, SEGMENTATION
-from pe_unified.reports.files import require_writable
+
+_NO_ROOM = "the folder of reports cannot be written to; make room"
 
 
 def analyse(request: Request) -> Answer:
@@ -25,10 +27,7 @@ def analyse(request: Request) -> Answer:
     if request.threads:
         torch.set_num_threads(request.threads)
     cv2.setNumThreads(1)
-    try:
-        require_writable(request.out)
-    except DataError:
-        return Answer(reason="the folder of reports cannot be written to; make room")
+    hush_libraries()
     options = AnalysisOptions(study_uid=request.study, **request.options)
     predictor = _predictor(PredictorSettings(**request.model))
     try:
@@ -36,7 +35,11 @@ def analyse(request: Request) -> Answer:
         if request.key_images:
             write_key_images(request.out / KEY_IMAGES, request.images, report, request.key_images)
     except DataError as error:
+        if error.where == str(request.out):  # a full disk is no fault of the study
+            return Answer(reason=_NO_ROOM)
         return Answer(reason=error.without_names(), final=True)
+    except OSError:
+        return Answer(reason=_NO_ROOM)
     results = results_in(request.out)
     if not results:
         notes = [note for note in report["input"]["notes"] if "no SEG" in note]

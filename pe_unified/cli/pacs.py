@@ -16,11 +16,10 @@ import argparse
 import signal
 import sys
 import threading
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pe_unified.archive.errors import missing_extra
+from pe_unified.archive.errors import ArchiveError, missing_extra
 from pe_unified.command import exit_on_user_error
 from pe_unified.disclaimer import RESEARCH_LINE
 
@@ -67,7 +66,6 @@ def main() -> int:
     except ImportError as error:
         raise missing_extra(error) from error
     hush_libraries()
-    warnings.filterwarnings("ignore", module="pydicom")
     settings = load_settings(args.config)
     if args.check:
         wrong = 0
@@ -90,6 +88,8 @@ def _ask(settings: "Settings", args: argparse.Namespace) -> int:
     from pe_unified.archive import overview
     from pe_unified.archive.store import Store
 
+    if not settings.database.exists():
+        raise ArchiveError(f"no service has run in {settings.folder} yet; check folder in CONFIG")
     store = Store(settings.database, settings.retry)
     try:
         if args.retry:
@@ -97,8 +97,7 @@ def _ask(settings: "Settings", args: argparse.Namespace) -> int:
             return 0
         found = overview.find(store, args.find)
         if found is None:
-            print(f"error: no study {args.find} is known", file=sys.stderr)
-            return 1
+            raise ArchiveError(f"no study {args.find} is known; the status page lists the newest")
         for name, value in found.items():
             print(f"{name}: {'' if value is None else value}")
         return 0

@@ -48,7 +48,7 @@ class WebArchive:
     """A DICOMweb service of some files; keeps what is stored in ``stored``, by UID.
 
     ``failing``: so many answers from now on have status 503; ``duplicates``: answer STOW as an
-    archive that refuses what it has.
+    archive that refuses what it has, with status 409.
     """
 
     def __init__(self, paths=()):
@@ -135,8 +135,9 @@ class WebArchive:
                 item.ReferencedSOPInstanceUID = found.SOPInstanceUID
                 item.FailureReason = 0x0111
                 answer.FailedSOPSequence.append(item)
+                continue
             self.stored.setdefault(found.SOPInstanceUID, []).append(found)
-        status = 503 if self.failing else 200
+        status = 503 if self.failing else 409 if answer.FailedSOPSequence else 200
         self.failing = max(0, self.failing - 1)
         self._answer(
             request, status, "application/dicom+json", dumps(answer.to_json_dict()).encode()

@@ -109,6 +109,9 @@ def test_rules_decide_and_other_objects_are_taken_and_dropped(
     until(lambda: states(service) == {"done": 1, "skipped": 1})
     (request,) = asked
     assert request.study == "1.1" and len(list(request.images.rglob("*.dcm"))) == len(wanted)
+    # More images may make a rule want the other series as well.
+    kept = list(service.spool.images(service.spool.key("1.1")).rglob("*.dcm"))
+    assert len(kept) == len(wanted) + len(scout)
     assert "urgent" in page_of(service, "/")
     assert 'pe_unified_images_total{outcome="dropped"} 1.0' in page_of(service, "/metrics")
 
@@ -154,7 +157,7 @@ def test_by_dicomweb_there_and_back(folder, checkpoint, tmp_path, serving, until
         checkpoint,
         [{"name": "web", "web": {"url": web.url}}],
         receive=None,
-        poll=[{"name": "pacs", "web": {"url": web.url}, "every_s": 0.1}],
+        poll=[{"name": "pacs", "web": {"url": web.url}, "every_s": 0.05}],
     )
     service = serving(settings, run)
     until(lambda: states(service) == {"done": 1})
@@ -177,6 +180,20 @@ def test_by_dicomweb_there_and_back(folder, checkpoint, tmp_path, serving, until
     web.files.append(late)
     until(lambda: len(asked) == 2 and states(again) == {"done": 1})
     assert len(web.stored) == 4
+
+
+def test_results_are_stored_though_the_answer_was_lost(
+    folder, checkpoint, tmp_path, serving, until, report
+):
+    web = WebArchive()
+    web.failing, web.duplicates = 1, True
+    run, _ = copied(report[0])
+    send_to = [{"name": "web", "web": {"url": web.url}}]
+    service = serving(settings_of(tmp_path, checkpoint, send_to), run)
+    send(as_study(folder, "1.2.3"), service.receiver.port)
+    until(lambda: states(service) == {"done": 1})
+    assert {len(times) for times in web.stored.values()} == {1}
+    assert 'outcome="failed"} 2.0' in page_of(service, "/metrics")
 
 
 def test_through_the_real_analysis_and_only_results_tell_the_patient(
@@ -217,9 +234,13 @@ def test_through_the_real_analysis_and_only_results_tell_the_patient(
             assert word not in text
 
 
-def test_two_services_do_not_share_a_folder(checkpoint, tmp_path, destinations, serving):
+def test_the_folder_is_closed_to_others_and_to_a_second_service(
+    checkpoint, tmp_path, destinations, serving
+):
     settings = settings_of(tmp_path, checkpoint, destinations)
+    settings.folder.mkdir()
     serving(settings, analyse)
+    assert settings.folder.stat().st_mode & 0o777 == 0o700  # of patients
     with pytest.raises(ArchiveError, match="another pe-unified pacs works in"):
         Service(settings, analyse)
 
@@ -235,6 +256,7 @@ def test_files_of_finished_studies_are_cleared_away_and_it_stays_done(
     until(lambda: states(service) == {"done": 1})
     service.tidy()
     key = service.spool.key("1.2.3")
+    assert not asked[0].images.exists()
     assert not service.spool.images(key).exists() and service.spool.report(key).exists()
     send(slices, service.receiver.port)
     assert states(service) == {"done": 1} and len(asked) == 1

@@ -1,14 +1,18 @@
 """The file of settings: the example is whole, and mistakes are named."""
 
+from importlib.resources import files
+
 import pytest
 import yaml
 
-from pe_unified.archive.settings import DicomNode, example, load_settings
+from pe_unified.archive.settings import DicomNode, load_settings
 from pe_unified.errors import DataError
+
+EXAMPLE = files("pe_unified.archive").joinpath("example.yaml").read_text("utf-8")
 
 
 def written(tmp_path, **changes):
-    found = {**yaml.safe_load(example()), **changes}
+    found = {**yaml.safe_load(EXAMPLE), **changes}
     path = tmp_path / "pacs.yaml"
     path.write_text(yaml.safe_dump({k: v for k, v in found.items() if v is not None}))
     return path
@@ -16,7 +20,7 @@ def written(tmp_path, **changes):
 
 def test_the_example_is_read_as_it_says(tmp_path):
     path = tmp_path / "pacs.yaml"
-    path.write_text(example())
+    path.write_text(EXAMPLE)
     settings = load_settings(path)
     assert settings.folder == tmp_path / "pacs"
     assert settings.model["checkpoint"] == str(tmp_path / "model.pth")
@@ -36,7 +40,7 @@ def test_defaults_are_those_of_the_example(tmp_path):
     whole = load_settings(written(tmp_path))
     kept = ("folder", "model", "rules", "send", "receive")
     bare = load_settings(
-        written(tmp_path, **dict.fromkeys(set(yaml.safe_load(example())) - set(kept)))
+        written(tmp_path, **dict.fromkeys(set(yaml.safe_load(EXAMPLE)) - set(kept)))
     )
     for name in ("complete_after_s", "order", "workers", "crashes", "key_images", "retry", "keep"):
         assert getattr(bare, name) == getattr(whole, name), name
@@ -59,6 +63,7 @@ def test_defaults_are_those_of_the_example(tmp_path):
             "no NO_SUCH_TOKEN",
         ),
         ({"send": [{"name": "a", "web": {"url": "http://x"}}] * 2}, "same name"),
+        ({"complete_after_s": 30}, "archive is asked every 30 s"),
     ],
 )
 def test_mistakes_are_named(tmp_path, changes, said):

@@ -67,7 +67,7 @@ def test_check_says_what_is_wrong(pe_unified_pacs, config, archive):
         config,
         model={"checkpoint": "none.pth"},
         receive={"port": archive.port, "host": "127.0.0.1"},
-        poll=[{"name": "web", "web": {"url": web.url}}],
+        poll=[{"name": "web", "web": {"url": web.url}, "every_s": 0.05}],
         send=[
             {"name": "archive", "dicom": archive.node},
             {"name": "nowhere", "dicom": nowhere},
@@ -90,6 +90,8 @@ def test_check_says_what_is_wrong(pe_unified_pacs, config, archive):
 def test_a_study_is_found_by_its_pseudonym_and_failed_ones_are_tried_again(
     pe_unified_pacs, config, tmp_path
 ):
+    assert "no service has run" in pe_unified_pacs(config, "--find", "abc").stderr
+    (tmp_path / "pacs").mkdir()
     store = Store(tmp_path / "pacs/queue.sqlite")
     store.add_images("1.2.3", "abc", "1.2.3.4", ["1"], {}, "SCANNER")
     store.decide("1.2.3", ["1.2.3.4"], "CT", 0)

@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pe_unified.archive.backoff import Backoff
-from pe_unified.archive.overview import counts, finished_before, oldest_waiting, recent
+from pe_unified.archive.overview import (
+    counts,
+    finished_before,
+    oldest_waiting,
+    recent,
+    waiting_results,
+)
 from pe_unified.archive.store import Result, Store
 
 ALL = {"archive": ("seg", "sr")}
@@ -109,9 +115,51 @@ def test_images_that_come_during_the_analysis_make_it_void(store):
 def test_images_that_come_while_results_are_sent(store):
     queue(store)
     store.analysed(store.take(), results(), ALL, "positive", 1.0)
+    under_way = store.due("archive")
     add(store, images=("b",))
-    store.sent(store.due("archive"))
+    assert store.due("archive") == [] and waiting_results(store) == {}
+    store.not_sent(under_way, "away")
     assert store.state_of("1.2") == "arriving"
+    queue(store, images=())
+    store.analysed(store.take(), results(2), ALL, "positive", 1.0)
+    assert [row["sop_uid"] for row in store.due("archive")] == ["2.1", "2.2"]
+
+
+def test_what_was_held_back_for_a_scout_is_sent_after_all(store):
+    queue(store)
+    store.analysed(store.take(), results(), ALL, "positive", 1.0)
+    add(store, images=("scout",), series="other")
+    assert store.decide("1.2", ["s"], "r", 0) == "sending" and len(store.due("archive")) == 2
+
+
+def test_an_end_on_purpose_costs_no_attempt_and_forgets_no_image(store):
+    queue(store, "1")
+    queue(store, "2")
+    store.take(), store.take()
+    add(store, "2", images=("b",))
+    store.put_back()
+    assert store.state_of("1") == "queued" and store.state_of("2") == "arriving"
+    assert store.take()["tries"] == 0
+
+
+def test_what_found_no_taker_waits_for_a_new_analysis(store, clock):
+    queue(store)
+    store.analysed(store.take(), results(), ALL, "positive", 1.0)
+    clock.now += 4000
+    store.not_sent(store.due("archive"), "away")
+    queue(store, images=("b",))
+    study = store.take()
+    assert store.retry_failed() == 0 and store.due("archive") == []
+    store.analysed(study, results(2), ALL, "positive", 1.0)
+    assert [row["sop_uid"] for row in store.due("archive")] == ["2.1", "2.2"]
+
+
+def test_a_delay_holds_from_the_start(store, clock):
+    queue(store)
+    assert store.again(store.take(), "away") == "queued"
+    assert store.take() is None
+    clock.now += 11
+    assert store.take()["tries"] == 1
 
 
 @pytest.mark.parametrize(("order", "expected"), [("oldest", "1324"), ("newest", "1423")])
@@ -177,7 +225,10 @@ def test_what_is_told(store, clock):
     assert finished_before(store, clock.now + 10) == ["k3"]
 
 
-EVENTS = ("deliver", "deliver again", "decide", "take", "analyse", "fail", "kill", "send", "away")
+EVENTS = (
+    *("deliver", "deliver again", "scout", "decide", "take", "analyse", "fail", "kill", "stop"),
+    *("send", "away", "retry"),
+)
 
 
 @settings(max_examples=25, deadline=None)
@@ -198,6 +249,8 @@ def test_once_whatever_happens(tmp_path_factory, events, seed):
             add(store, study, [f"i{images[study]}"])
         elif event == "deliver again" and images[study]:
             add(store, study, ["i1"], again=True)
+        elif event == "scout" and images[study]:
+            add(store, study, [f"scout{clock()}"], "other")
         elif event == "decide":
             for row in store.quiet(0):
                 store.decide(row["uid"], ["s"], "r", 0)
@@ -214,6 +267,11 @@ def test_once_whatever_happens(tmp_path_factory, events, seed):
         elif event == "kill":
             at_work.clear()
             store.recover(10**6)
+        elif event == "stop":
+            at_work.clear()
+            store.put_back()
+        elif event == "retry":
+            store.retry_failed()
         elif event in ("send", "away"):
             for row in store.due("archive"):
                 archive.append(row["sop_uid"])
