@@ -11,15 +11,12 @@ from pe_unified.converters.own.fit import fit_of
 from pe_unified.converters.own.masks import lay_masks
 from pe_unified.converters.own.placing import MIRROR_IMAGES, Placing, laid_by_headers
 from pe_unified.ct.mask_volumes import MaskVolume, read_mask_volume
-from pe_unified.ct.opening import open_slices
 from pe_unified.errors import DataError
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("study")
-    mask = write_study(folder, "S1")
-    return open_slices(sorted(folder.iterdir()), folder), mask
+    return write_study(tmp_path_factory.mktemp("study"), "S1")
 
 
 def lay(path, study, tmp_path, placed="", check=True):
@@ -54,7 +51,6 @@ def test_a_mask_whose_header_was_lost_fits_by_index(study, tmp_path):
     path = tmp_path / "m.nii.gz"
     save_nifti(path, mask, ct)
     volume = read_mask_volume(path, tmp_path)
-
     nibabel.save(nibabel.Nifti1Image(np.asarray(volume.array), np.eye(4)), path)
     laid = lay(path, ct, tmp_path)
     assert "of the mask lies outside the scan" in laid.reasons[0] and laid.better == "index"
@@ -64,7 +60,6 @@ def test_a_mask_whose_header_was_lost_fits_by_index(study, tmp_path):
 
 
 def test_a_mask_that_does_not_say_how_it_lies_is_laid_by_index(study, tmp_path):
-
     ct, mask = study
     image = nibabel.Nifti1Image(np.ascontiguousarray(mask.T), np.eye(4))
     image.set_sform(None, 0)

@@ -16,7 +16,6 @@ from own_folder import (
 
 from pe_unified.ct.contours import read_contours
 from pe_unified.ct.mask_volumes import read_mask_volume
-from pe_unified.ct.opening import open_slices
 from pe_unified.ct.overlay import nearest_voxels
 from pe_unified.ct.segments import choose_emboli, read_emboli
 from pe_unified.errors import DataError
@@ -25,9 +24,7 @@ from pe_unified.errors import DataError
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """A study of DICOM slices, its mask, and a structure beside it that is no embolus."""
-    folder = tmp_path_factory.mktemp("study")
-    mask = write_study(folder, "S1")
-    study = open_slices(sorted(folder.iterdir()), folder)
+    study, mask = write_study(tmp_path_factory.mktemp("study"), "S1")
     lungs = np.zeros_like(mask)
     lungs[2:6, 8:40, 4:44] = 1
     return study, mask, lungs
