@@ -21,6 +21,8 @@ from own_folder import (
     write_study,
     zipped,
 )
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 from raw_sets import all_images, tree
 
 from pe_unified.cli import main
@@ -56,6 +58,8 @@ def test_every_kind_of_scan_and_mask(hospital, converted):
     assert set(studies) == set(masks)
     for name, images in studies.items():
         assert np.array_equal(masks_in(images), masks[name] > 0), name
+        # One structure, whatever its number, does not tell emboli apart.
+        assert not any("instance_id" in each for i in images for each in i["annotations"]), name
         pixels = np.stack([read_slice_png(out / image["file_name"]) for image in images])
         assert np.array_equal(pixels, hu[name]), name
     assert {i["pe_present"] for i in studies["B1"]} == {0}
@@ -276,3 +280,17 @@ def test_words_for_masks_may_follow_a_number(tmp_path, name, study):
     assert [mask.path.name for mask in found.masks] == [name]
     assert [each.path.name for each in found.studies] == ["0007maskulin.nrrd"]
     assert bare_name(name) == study
+
+
+def test_a_directory_of_media_does_not_hide_whose_an_archive_is(tmp_path):
+    write_study(tmp_path / "disc" / "images", "A1")
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    directory = Dataset()
+    directory.file_meta, directory.FileSetID = meta, "DISC"
+    directory.save_as(tmp_path / "disc" / "DICOMDIR", enforce_file_format=True)
+    zipped(tmp_path / "disc", tmp_path / "raw" / "disc.zip")
+    (study,) = look_through(tmp_path / "raw").studies
+    assert (study.uid, study.patient_id) == (uid_of("A1"), "P-A1")

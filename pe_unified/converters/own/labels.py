@@ -75,7 +75,7 @@ def put_together(
         stated = 0
     elif stated is None and negative == 0 and indeterminate == 0:
         stated = 1
-    if pe is not None and (negative == pe or (not pe and indeterminate)):
+    if pe is not None and (negative == pe or indeterminate):
         wrong.append(
             f"pe is {pe}, yet {_NEGATIVE} is {negative} and {_INDETERMINATE} {indeterminate}"
         )

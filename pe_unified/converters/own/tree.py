@@ -33,6 +33,8 @@ _AROUND = re.compile(
     r"(?![a-z])",
     re.IGNORECASE,
 )
+#: Of a file; what follows the last point of a UID is a number.
+_ENDING = re.compile(r"\.[a-z]\w*$", re.IGNORECASE)
 #: Of a header in an archive, bytes.
 _HEADER = 1 << 20
 
@@ -122,7 +124,7 @@ def _note_dicom(path: Path, tree: Tree, slices: dict[str, list[SliceHeader]]) ->
         tree.masks.append(FoundMask(path, first.study_uid))
     elif first.modality in ("", "CT") and first.rows:
         slices[first.study_uid or f"{path.parent}{os.sep}"] += headers
-        tree.slices.update((path.name, path.stem, *(header.sop_uid for header in headers)))
+        tree.slices.update((*names_of(path.name), *(header.sop_uid for header in headers)))
     elif first.modality:
         tree.others[first.modality] += 1
 
@@ -132,6 +134,16 @@ def _is_mask(path: Path, raw: Path) -> bool:
     parts = path.relative_to(raw).parts[-2:]
     name = path.name.lower()
     return name.endswith(".seg.nrrd") or any(_MASK.search(part.lower()) for part in parts)
+
+
+def names_of(file: str) -> tuple[str, str]:
+    """What a slice in a file may be called: its name, and that without ending."""
+    return file, _ENDING.sub("", file)
+
+
+def is_uid(name: str) -> bool:
+    """Whether a name can only be a UID."""
+    return "." in name and name.replace(".", "").isdecimal()
 
 
 def bare_name(name: str) -> str:
@@ -157,8 +169,8 @@ def _in_archive(path: Path) -> FoundStudy:
                 )
             except Exception:  # any file may be in an archive
                 continue
-            if found.get("Modality", "CT") == "CT":
-                uid, patient = found.get("StudyInstanceUID", ""), found.get("PatientID", "")
+            uid, patient = found.get("StudyInstanceUID", ""), found.get("PatientID", "")
+            if found.get("Modality", "CT") == "CT" and (uid or patient):
                 return FoundStudy(path, uid=str(uid).strip(), patient_id=str(patient).strip())
     except Exception:  # it is opened again, and then tells what is wrong with it
         pass

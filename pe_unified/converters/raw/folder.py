@@ -27,7 +27,7 @@ from pe_unified.converters.own.marks import BOXES, COCO, SLICES, read_marks
 from pe_unified.converters.own.matching import StudyPlace, match
 from pe_unified.converters.own.reader import OwnReader
 from pe_unified.converters.own.table import STUDIES, StudyRow, read_studies
-from pe_unified.converters.own.tree import Tree, look_through
+from pe_unified.converters.own.tree import ARCHIVES, Tree, is_uid, look_through
 from pe_unified.converters.pipeline.plan import PatientSource, stamp
 from pe_unified.converters.pipeline.run import RunOptions
 from pe_unified.ct.headers import natural_key
@@ -120,13 +120,14 @@ class OwnFolder:
             for path in place.marks:
                 if path.is_file():
                     users[path].append(place)
-        packed = any(not place.found.files for place in self._matched.places)
+        paths = [place.found.path for place in self._matched.places]
+        packed = any(path.name.lower().endswith(ARCHIVES) for path in paths)
         found = []
         for path, places in users.items():
             names = {name for place in places for name in place.names}
             lost = []
             for mark in read_marks(path):
-                if not mark.study and not mark.sop and len(places) > 1:
+                if not mark.study and not any(map(is_uid, mark.slices)) and len(places) > 1:
                     reason = f"{mark.where} names no study, and {len(places)} studies use the file"
                     raise DataError(path, reason, "add a column study, or UIDs of slices (sop)")
                 if mark.study and mark.study.casefold() not in names:
