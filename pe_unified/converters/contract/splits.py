@@ -111,10 +111,15 @@ def join_by_study(
             f"study {study} is that of {', '.join(patients)}; they are kept in one split: remove "
             "the copies, or give different scans UIDs of their own"
         )
-        names = {joined.get(patient, patient) for patient in patients}
-        members = [patient for patient, group in joined.items() if group in names]
-        joined.update(dict.fromkeys([*members, *patients], min(names)))
+        join(joined, patients)
     return joined, problems
+
+
+def join(groups: dict[str, str], patients: Collection[str]) -> None:
+    """Make one group of those of some patients."""
+    names = {groups.get(patient, patient) for patient in patients}
+    members = [patient for patient, group in groups.items() if group in names]
+    groups.update(dict.fromkeys([*members, *patients], min(names)))
 
 
 def check_division(fractions: Sequence[float], folds: int) -> None:

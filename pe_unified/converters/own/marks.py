@@ -14,14 +14,14 @@ from pe_unified.converters.pipeline.plan import stamp
 from pe_unified.csv_files import number_in, read_csv
 from pe_unified.ct.headers import read_headers
 from pe_unified.ct.study import CTStudy
-from pe_unified.errors import DataError
+from pe_unified.errors import DataError, listed
 
 #: Looked for in RAW; each may hold both.
 BOXES, SLICES, COCO = "boxes.csv", "slices.csv", "boxes.json"
 _BOX = ("x", "y", "w", "h")
 _PLACES = ("sop", "slice", "instance")
 #: Lines that a problem names before the rest is counted.
-_NAMED = 3
+NAMED = 3
 
 
 Box = tuple[float, float, float, float]
@@ -192,9 +192,8 @@ def marks_of(
             found.boxes.setdefault(index, []).append(annotation_of_box(*within))
     for wheres, what in ((lost, "no such slice"), (left, "the box lies outside the slice")):
         if wheres:
-            more = f" and {len(wheres) - _NAMED} more" if wheres[_NAMED:] else ""
-            listed = "; ".join(wheres[:_NAMED])
-            found.problems.append(f"{listed}{more}: {what}; correct or remove the lines")
+            named = listed(wheres, NAMED, "; ")
+            found.problems.append(f"{named}: {what}; correct or remove the lines")
     if complete and found.boxes:
         for index in range(len(study)):
             if index not in found.boxes:

@@ -119,9 +119,9 @@ def _share_outside(values: np.ndarray, affine: np.ndarray, study: CTStudy) -> fl
         return 0.0
     to_study = np.linalg.inv(study.affine_lps()) @ affine
     found = points @ to_study[:3, :3].T + to_study[:3, 3]
-    most = np.array(study.shape[::-1]) - 0.5
+    last = np.array(study.shape[::-1]) - 1
     half = np.maximum(np.abs(to_study[:3, :3]).sum(axis=1) / 2, 0.5)
-    inside = ((found > -half) & (found < most + half - 0.5)).all(axis=1)
+    inside = ((found > -half) & (found < last + half)).all(axis=1)
     return 1.0 - float(inside.mean())
 
 

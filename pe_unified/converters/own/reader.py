@@ -189,7 +189,8 @@ class OwnReader:
             )
         else:
             cure = "find the mask of this study"
-        cure += "; if it is right as it lies, write unchecked in the column placed"
+        if masks.values.any():  # else it could not be laid so at all
+            cure += "; if it is right as it lies, write unchecked in the column placed"
         if picture is not None:
             from pe_unified.converters.own.picture import draw_misfit  # matplotlib, for few studies
 
@@ -200,7 +201,7 @@ class OwnReader:
             cure += f"; see {picture}"
         raise DataError(
             place.masks[0],
-            f"study {place.name}: the mask does not fit the HU under it, {said}",
+            f"study {place.name}: the mask does not fit the scan, {said}",
             cure,
         )
 
