@@ -161,7 +161,8 @@ def save_seg(path: Path, segments: Mapping[str, np.ndarray], files: Sequence[Pat
 def save_rtstruct(
     path: Path, structures: Mapping[str, np.ndarray], study: CTStudy, every: int = 1
 ) -> Path:
-    """Contours half a pixel around the masks, of every n-th slice."""
+    """Contours half a pixel around the masks, of every n-th slice, as if those were thicker ones of
+    another series."""
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -182,6 +183,10 @@ def save_rtstruct(
                 contour.ContourGeometricType = "CLOSED_PLANAR"
                 contour.NumberOfContourPoints = len(points)
                 contour.ContourData = np.round(study.positions_mm(points), 4).ravel().tolist()
+                if every == 1:
+                    image = Dataset()
+                    image.ReferencedSOPInstanceUID = study.sop_uids[index]
+                    contour.ContourImageSequence = DicomSequence([image])
                 contours.append(contour)
         drawn.append(Dataset())
         drawn[-1].ReferencedROINumber = number

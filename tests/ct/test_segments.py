@@ -141,6 +141,14 @@ def test_contours_of_thicker_slices_reach_half_way(study, tmp_path):
     assert found[:, 15, 15].tolist() == [0, 1, 1, 1, 1, 1, 1, 1]
 
 
+def test_contours_of_single_slices_stay_on_them(study, tmp_path):
+    ct, _, lungs = study
+    spots = np.zeros_like(lungs)
+    spots[[2, 5], 10:20, 10:20] = 1
+    found, notes = read_contours(save_rtstruct(tmp_path / "rs.dcm", {"PE": spots}, ct), ct)
+    assert np.array_equal(found, spots) and notes == []
+
+
 def test_damaged_contours_are_refused(study, tmp_path):
     ct, mask, _ = study
     path = save_rtstruct(tmp_path / "rs.dcm", {"PE": mask}, ct)
