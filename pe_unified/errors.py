@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 
 #: What to do about a damaged file, and about one of many.
 COPY_AGAIN = "copy the file again from the source"
@@ -34,6 +35,12 @@ def first_line(error: BaseException) -> str:
 def shown(name: str | os.PathLike) -> str:
     """A file's name as a terminal can show it, whatever bytes it is made of."""
     return "".join(letter if letter.isprintable() else "?" for letter in os.fspath(name))
+
+
+def listed(items: Sequence[object], most: int = 5, between: str = ", ") -> str:
+    """The first of many, and how many more there are."""
+    more = len(items) - most
+    return between.join(map(str, items[:most])) + (f" and {more} more" if more > 0 else "")
 
 
 def unnamed(text: str) -> str:

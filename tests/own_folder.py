@@ -16,12 +16,22 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
-from raw_sets import painted
+from raw_sets import all_images, painted
 from skimage.measure import find_contours
 
+from pe_unified.ct.opening import open_slices
 from pe_unified.ct.study import CTStudy
 
+#: Studies of the hospital with a mask, and its format; and those without.
+MASKED = {"A1": ".nii.gz", "A2": ".seg.nrrd", "A3": ".mha", "A4": "_seg", "A5": "_rs"}
+NAMES = (*MASKED, "B1", "B2")
+EMPTY = np.zeros((8, 48, 48), np.uint8)
 _RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def uid_of(name: str) -> str:
+    """StudyInstanceUID of a study."""
+    return f"1.2.3.{crc32(name.encode())}"
 
 
 def write_study(
@@ -31,13 +41,13 @@ def write_study(
     size: int = 48,
     count: int = 8,
     **elements,
-) -> np.ndarray:
-    """DICOM slices of a patient, named against their order; the mask (slices, rows, cols).
+) -> tuple[CTStudy, np.ndarray]:
+    """DICOM slices of a patient, named against their order; and the mask (slices, rows, cols).
 
     Emboli lie at the lower slices, right of the middle and in front, so that no mirror image fits.
     """
-    number = crc32(name.encode())
-    rng = np.random.default_rng(number)
+    uid = uid_of(name)
+    rng = np.random.default_rng(crc32(name.encode()))
     if mask is None:
         mask = np.zeros((count, size, size), np.uint8)
         for index in (1, 2, 3):
@@ -52,18 +62,18 @@ def write_study(
             "SeriesNumber": 1,
             "SliceThickness": 2.5,
             "PositionReferenceIndicator": "",
-            "FrameOfReferenceUID": f"1.2.3.{number}.9",
+            "FrameOfReferenceUID": f"{uid}.9",
             "PatientID": f"P-{name}",
             "InstanceNumber": len(mask) - index,
-            "StudyInstanceUID": f"1.2.3.{number}",
-            "SeriesInstanceUID": f"1.2.3.{number}.1",
-            "SOPInstanceUID": f"1.2.3.{number}.1.{index + 1}",
+            "StudyInstanceUID": uid,
+            "SeriesInstanceUID": f"{uid}.1",
+            "SOPInstanceUID": f"{uid}.1.{index + 1}",
             "PixelSpacing": [0.8, 0.7],
         }
         write_hu(
             folder / f"IM{len(mask) - index:03d}", hu[index], 2.5 * index, **(values | elements)
         )
-    return mask
+    return open_slices(sorted(folder.iterdir()), folder), mask
 
 
 def save_nifti(path: Path, values: np.ndarray, study: CTStudy, ras: bool = False) -> Path:
@@ -151,7 +161,8 @@ def save_seg(path: Path, segments: Mapping[str, np.ndarray], files: Sequence[Pat
 def save_rtstruct(
     path: Path, structures: Mapping[str, np.ndarray], study: CTStudy, every: int = 1
 ) -> Path:
-    """Contours half a pixel around the masks, of every n-th slice."""
+    """Contours half a pixel around the masks, of every n-th slice, as if those were thicker ones of
+    another series."""
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -172,6 +183,10 @@ def save_rtstruct(
                 contour.ContourGeometricType = "CLOSED_PLANAR"
                 contour.NumberOfContourPoints = len(points)
                 contour.ContourData = np.round(study.positions_mm(points), 4).ravel().tolist()
+                if every == 1:
+                    image = Dataset()
+                    image.ReferencedSOPInstanceUID = study.sop_uids[index]
+                    contour.ContourImageSequence = DicomSequence([image])
                 contours.append(contour)
         drawn.append(Dataset())
         drawn[-1].ReferencedROINumber = number
@@ -187,3 +202,55 @@ def zipped(folder: Path, target: Path) -> Path:
     """A folder as a zip, without its own name."""
     target.parent.mkdir(parents=True, exist_ok=True)
     return Path(shutil.make_archive(str(target.with_suffix("")), "zip", folder))
+
+
+def write_mask(path: Path, ending: str, mask: np.ndarray, study: CTStudy) -> Path:
+    lungs = np.zeros_like(mask)
+    lungs[2:6, 8:30, 4:36] = 1
+    structures = {"Lung": lungs, "PE": mask}
+    target = path.with_name(f"{path.name}{ending}")
+    if ending == ".seg.nrrd":
+        return save_slicer(target, structures, study)
+    if ending == "_seg":
+        return save_seg(target, structures, study.files)
+    if ending == "_rs":
+        return save_rtstruct(target, structures, study)
+    if ending == ".mha":
+        return save_metaimage(target, mask, study)
+    return save_nifti(target, mask, study, ras=True)
+
+
+def write_hospital(raw: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Seven studies: nested folders, a zip, a NIfTI; five kinds of masks; a table with semicolons
+    in Windows' letters. The true masks and HU."""
+    masks, hu, lines = {}, {}, []
+    for number, name in enumerate(NAMES):
+        folder = raw / f"Export {number % 2}" / name / "CT" / "Thorax"
+        study, masks[name] = write_study(folder, name, None if name in MASKED else EMPTY)
+        hu[name] = study.all_hu()
+        path, mask = folder.relative_to(raw).as_posix().replace("/", "\\"), ""
+        if name in MASKED:
+            file = write_mask(raw / "Masken" / name, MASKED[name], masks[name], study)
+            mask = file.relative_to(raw).as_posix()
+        if name == "A2":
+            path = zipped(folder, raw / "zip" / "A2.zip").relative_to(raw).as_posix()
+            shutil.rmtree(raw / "Export 1" / "A2")
+        if name == "A3":
+            path = save_nifti(raw / "volumes" / "A3.nii.gz", hu[name], study, ras=True)
+            path = path.relative_to(raw).as_posix()
+            shutil.rmtree(raw / "Export 0" / "A3")
+        pe = {"B1": "nein", "B2": ""}.get(name, "ja")
+        lines.append(f"{name};Müller {number // 2};{path};{pe};{mask};1,5")
+    text = "Study;Patient;Path;PE;Mask;Dosis\r\n" + "\r\n".join(lines)
+    (raw / "studies.csv").write_text(text, encoding="cp1252")
+    return masks, hu
+
+
+def by_study(root: Path) -> dict[str, list[dict]]:
+    """The slices of each study of a converted set in order, by the name of the study."""
+    found: dict[str, list[dict]] = {}
+    names = {uid_of(name): name for name in (*NAMES, "E1")}
+    for image in sorted(all_images(root), key=lambda each: each["slice_index"]):
+        name = names.get(image["study_uid"], image["study_uid"].removeprefix("own-"))
+        found.setdefault(name, []).append(image)
+    return found

@@ -29,8 +29,9 @@ def read_contours(
     """The emboli of an RTSTRUCT.
 
     A pixel belongs to a structure if its centre lies within an odd number of its contours, or on
-    one: so holes are holes. A slice takes the contours of the nearest plane, as far as half the
-    distance between planes.
+    one: so holes are holes. A slice takes the contours of the nearest plane, as far as half a
+    slice; where they were not drawn on slices of the study, as far as half the distance between
+    planes.
 
     Args:
         path: the file.
@@ -52,6 +53,7 @@ def read_contours(
         names = {int(s.ROINumber): str(s.ROIName) for s in dataset.StructureSetROISequence}
         emboli = choose_emboli(names, asked, path)
         drawn = {number: _contours(dataset, number, path) for number in emboli}
+        drawn_on = _drawn_on(dataset)
     except DataError:
         raise
     except Exception as error:  # a damaged file may lack anything
@@ -70,7 +72,8 @@ def read_contours(
             raise DataError(path, reason, "export the structure as a mask instead")
     along = np.array([float((points @ normal).mean()) for _, points in contours])
     plane_of, planes = _planes(along)
-    thick = float(np.diff(planes).min()) if len(planes) > 1 else step
+    drawn_here = bool(drawn_on) and drawn_on <= set(study.sop_uids)
+    thick = step if drawn_here or len(planes) < 2 else float(np.diff(planes).min())
     reach = max(step, thick) / 2 + _SAME_PLANE
     for index, height in enumerate(heights):
         nearest = int(np.abs(planes - height).argmin())
@@ -113,6 +116,16 @@ def _contours(dataset: pydicom.Dataset, number: int, path: Path) -> Contours:
                 raise DataError(path, reason, "close the contours, or export a mask")
             found.append(np.array(contour.ContourData, dtype=np.float64).reshape(-1, 3))
     return found
+
+
+def _drawn_on(dataset: pydicom.Dataset) -> set[str]:
+    """UIDs of the slices that the contours were drawn on; empty where they do not say."""
+    return {
+        str(image.ReferencedSOPInstanceUID)
+        for structure in dataset.get("ROIContourSequence") or ()
+        for contour in structure.get("ContourSequence") or ()
+        for image in contour.get("ContourImageSequence") or ()
+    }
 
 
 def _filled(contours: Contours, study: CTStudy, start: np.ndarray) -> np.ndarray:

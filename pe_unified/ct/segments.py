@@ -13,7 +13,7 @@ from pe_unified.ct.dicom_file import open_dicom
 from pe_unified.ct.mask_volumes import SEG, MaskVolume, read_mask_volume, read_seg
 from pe_unified.ct.volume_files import open_nrrd
 from pe_unified.errors import COPY_AGAIN, DataError
-from pe_unified.options import NRRD
+from pe_unified.options import META_IMAGE, NIFTI, NRRD
 
 #: What an embolus is called; PE and LAE (German) only as words of their own.
 _EMBOLUS = re.compile(
@@ -76,7 +76,7 @@ def read_emboli(path: Path, scratch: Path, asked: Sequence[str] = ()) -> MaskVol
 def is_dicom_mask(path: Path) -> bool:
     """Whether a file that is known to hold masks can only be DICOM, by its ending."""
     name = path.name.lower()
-    return name.endswith(SEG) or not name.endswith((".nii", ".nii.gz", *NRRD, ".mha", ".mhd"))
+    return name.endswith(SEG) or not name.endswith((*NIFTI, *NRRD, *META_IMAGE))
 
 
 def _plain(volume: MaskVolume, asked: Sequence[str]) -> np.ndarray:

@@ -1,12 +1,16 @@
-"""Converted sets, whole and damaged."""
+"""Converted sets, whole and damaged; and a hospital's folder."""
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
+from own_folder import write_hospital
 from raw_sets import BOX_COLUMNS, write_csv, write_fumpe_patient, write_rsna_study
 
+from pe_unified.converters.own.reader import OwnReader
 from pe_unified.converters.pipeline.run import RunOptions, convert
+from pe_unified.converters.raw.folder import OwnFolder
 from pe_unified.converters.raw.fumpe import Fumpe
 from pe_unified.converters.raw.rsna import Rsna
 from pe_unified.converters.verify import verify
@@ -50,3 +54,28 @@ def damaged(converted, tmp_path):
         return verify(out)
 
     return damage
+
+
+@pytest.fixture(scope="session")
+def hospital(tmp_path_factory):
+    """The folder, and the true masks and HU of its studies."""
+    raw = tmp_path_factory.mktemp("hospital") / "raw"
+    return raw, *write_hospital(raw)
+
+
+@pytest.fixture
+def changed(hospital, tmp_path):
+    """A copy of the folder, to be spoilt; and how to convert it."""
+    raw = shutil.copytree(hospital[0], tmp_path / "raw")
+
+    def rewrite(old, new):
+        text = (raw / "studies.csv").read_text(encoding="cp1252")
+        assert old in text
+        (raw / "studies.csv").write_text(text.replace(old, new), encoding="cp1252")
+
+    def run(**settings):
+        reader = OwnReader(pictures=tmp_path / "out" / "check", **settings)
+        converter = OwnFolder(raw, reader=reader)
+        return convert(converter, tmp_path / "out", converter.settle(replace(OPTIONS, folds=0)))
+
+    return raw, rewrite, run

@@ -163,6 +163,11 @@ def test_datasets_of_others(tmp_path):
     raw = tmp_path / "Dataset007_Clots"
     cases = [f"c{number}" for number in range(1, 7)]
     write_foreign(raw, cases, tests=["t1"])
+    for path in raw.glob("*Ts/t1*"):  # it does not say how the patient lies
+        image = nibabel.load(path)
+        image.set_sform(None, 0)
+        image.set_qform(None, 0)
+        nibabel.save(nibabel.Nifti1Image(np.array(image.dataobj), None, image.header), path)
     splits = [{"train": cases[1:], "val": cases[:1]}, {"train": cases[2:], "val": cases[:2]}]
     (raw / "splits_final.json").write_text(json.dumps(splits))
     converter = Nnunet(raw, labels=("clot",), fold=1)
@@ -178,6 +183,7 @@ def test_datasets_of_others(tmp_path):
     (found,) = images["c1", 2]["annotations"]
     assert found["bbox"] == [6, 5, 6, 6] and decode_mask(found["segmentation"]).sum() == 36
     assert images["c1", 0]["spacing_mm"] == pytest.approx([0.7, 0.8, 1.5])
+    assert images["c1", 0]["position_mm"] and images["t1", 0]["position_mm"] is None
 
 
 def test_without_splits_only_test_cases_are_fixed(tmp_path):

@@ -8,7 +8,6 @@ from own_folder import save_nifti, save_rtstruct, save_seg, save_slicer, write_s
 
 from pe_unified.cli import main
 from pe_unified.converters.verify import verify
-from pe_unified.ct.opening import open_slices
 
 #: Small enough to train in a second or two.
 SMALL = [
@@ -29,8 +28,7 @@ def export(tmp_path):
     raw, lines = tmp_path / "export", ["\ufeffStudyInstanceUID;Patient;PE"]
     for number in range(6):
         folder = raw / f"{2020 + number % 2}" / f"case{number + 2}"
-        mask = write_study(folder, f"case{number + 2}", count=12)
-        study = open_slices(sorted(folder.iterdir()), folder)
+        study, mask = write_study(folder, f"case{number + 2}", count=12)
         kinds = {
             0: lambda: save_nifti(raw / "masks" / "case2.nii.gz", mask, study),  # noqa: B023
             1: lambda: save_seg(folder / "seg.dcm", {"PE": mask}, study.files),  # noqa: B023

@@ -4,26 +4,29 @@ import json
 import pickle
 import shutil
 from functools import partial
-from zlib import crc32
 
 import nibabel
 import numpy as np
 import pytest
 from dicom_files import write_enhanced
 from own_folder import (
+    EMPTY,
+    MASKED,
+    NAMES,
+    by_study,
     save_metaimage,
-    save_nifti,
     save_rtstruct,
     save_seg,
-    save_slicer,
+    uid_of,
     write_study,
     zipped,
 )
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 from raw_sets import all_images, tree
 
 from pe_unified.cli import main
 from pe_unified.converters.contract.schema import union_mask
-from pe_unified.converters.own.reader import OwnReader
 from pe_unified.converters.own.tree import bare_name, look_through
 from pe_unified.converters.pipeline.run import RunOptions, convert, report_faults
 from pe_unified.converters.raw.folder import OwnFolder
@@ -33,92 +36,12 @@ from pe_unified.ct.opening import open_slices, open_study
 from pe_unified.errors import DataError
 
 OPTIONS = RunOptions(quiet=True, split=(0.5, 0.25, 0.25))
-#: Studies with a mask, and its format.
-MASKED = {"A1": ".nii.gz", "A2": ".seg.nrrd", "A3": ".mha", "A4": "_seg", "A5": "_rs"}
-EMPTY = np.zeros((8, 48, 48), np.uint8)
-
-
-def write_mask(path, ending, mask, study):
-    lungs = np.zeros_like(mask)
-    lungs[2:6, 8:30, 4:36] = 1
-    structures = {"Lung": lungs, "PE": mask}
-    target = path.with_name(f"{path.name}{ending}")
-    if ending == ".seg.nrrd":
-        return save_slicer(target, structures, study)
-    if ending == "_seg":
-        return save_seg(target, structures, study.files)
-    if ending == "_rs":
-        return save_rtstruct(target, structures, study)
-    if ending == ".mha":
-        return save_metaimage(target, mask, study)
-    return save_nifti(target, mask, study, ras=True)
-
-
-@pytest.fixture(scope="module")
-def hospital(tmp_path_factory):
-    """Seven studies: nested folders, a zip, a NIfTI; five kinds of masks; a table with semicolons
-    in Windows' letters. The folder, and the true masks and HU."""
-    root = tmp_path_factory.mktemp("hospital")
-    raw, masks, hu, lines = root / "raw", {}, {}, []
-    for number, name in enumerate([*MASKED, "B1", "B2"]):
-        folder = raw / f"Export {number % 2}" / name / "CT" / "Thorax"
-        masks[name] = write_study(folder, name, mask=EMPTY if name.startswith("B") else None)
-        study = open_slices(sorted(folder.iterdir()), folder)
-        hu[name] = study.all_hu()
-        path, mask = folder.relative_to(raw).as_posix().replace("/", "\\"), ""
-        if name in MASKED:
-            file = write_mask(raw / "Masken" / name, MASKED[name], masks[name], study)
-            mask = file.relative_to(raw).as_posix()
-        if name == "A2":
-            path = zipped(folder, raw / "zip" / "A2.zip").relative_to(raw).as_posix()
-            shutil.rmtree(raw / "Export 1" / "A2")
-        if name == "A3":
-            path = save_nifti(raw / "volumes" / "A3.nii.gz", hu[name], study, ras=True)
-            path = path.relative_to(raw).as_posix()
-            shutil.rmtree(raw / "Export 0" / "A3")
-        pe = {"B1": "nein", "B2": ""}.get(name, "ja")
-        lines.append(f"{name};Müller {number // 2};{path};{pe};{mask};1,5")
-    text = "Study;Patient;Path;PE;Mask;Dosis\r\n" + "\r\n".join(lines)
-    (raw / "studies.csv").write_text(text, encoding="cp1252")
-    return raw, masks, hu
 
 
 @pytest.fixture(scope="module")
 def converted(hospital, tmp_path_factory):
     out = tmp_path_factory.mktemp("converted") / "out"
     return out, convert(OwnFolder(hospital[0]), out, OPTIONS)
-
-
-@pytest.fixture
-def changed(hospital, tmp_path):
-    """A copy of the folder, to be spoilt; and how to convert it."""
-    raw = shutil.copytree(hospital[0], tmp_path / "raw")
-
-    def rewrite(old, new):
-        text = (raw / "studies.csv").read_text(encoding="cp1252")
-        assert old in text
-        (raw / "studies.csv").write_text(text.replace(old, new), encoding="cp1252")
-
-    def run(**settings):
-        reader = OwnReader(pictures=tmp_path / "out" / "check", **settings)
-        converter = OwnFolder(raw, reader=reader)
-        return convert(converter, tmp_path / "out", converter.settle(OPTIONS))
-
-    return raw, rewrite, run
-
-
-def by_study(root):
-    """Slices of each study in order, by the table's name."""
-    found = {}
-    names = {f"1.2.3.{_number(name)}": name for name in (*MASKED, "B1", "B2")}
-    for image in all_images(root):
-        name = names.get(image["study_uid"], image["study_uid"].removeprefix("own-"))
-        found.setdefault(name, []).append(image)
-    return {name: sorted(each, key=lambda i: i["slice_index"]) for name, each in found.items()}
-
-
-def _number(name):
-    return crc32(name.encode())
 
 
 def masks_in(images):
@@ -135,6 +58,8 @@ def test_every_kind_of_scan_and_mask(hospital, converted):
     assert set(studies) == set(masks)
     for name, images in studies.items():
         assert np.array_equal(masks_in(images), masks[name] > 0), name
+        # One structure, whatever its number, does not tell emboli apart.
+        assert not any("instance_id" in each for i in images for each in i["annotations"]), name
         pixels = np.stack([read_slice_png(out / image["file_name"]) for image in images])
         assert np.array_equal(pixels, hu[name]), name
     assert {i["pe_present"] for i in studies["B1"]} == {0}
@@ -146,8 +71,7 @@ def test_every_kind_of_scan_and_mask(hospital, converted):
         for exam in json.loads(path.read_text())["exams"]
     ]
     for exam in exams:
-        name = "B2" if exam["study_uid"].endswith(str(_number("B2"))) else ""
-        assert (exam["negative_exam_for_pe"] is None) == (name == "B2")
+        assert (exam["negative_exam_for_pe"] is None) == (exam["study_uid"] == uid_of("B2"))
 
 
 def test_patients_are_those_of_the_table_and_in_one_split(converted):
@@ -178,7 +102,7 @@ def test_without_a_table_all_is_found_by_names(changed):
     report = run()
     assert report_faults(report) == []
     entries = {each["patient_id"]: each for each in report["patients"]}
-    assert set(entries) == {*(f"P-{name}" for name in (*MASKED, "B1", "B2") if name != "A3"), "A3"}
+    assert set(entries) == {*(f"P-{name}" for name in NAMES if name != "A3"), "A3"}
     for name in MASKED:
         entry = entries["A3" if name == "A3" else f"P-{name}"]
         assert entry["positive_slices"] == 3, name
@@ -258,73 +182,6 @@ def test_one_patientid_under_two_names_is_one_group(changed):
     assert len({image["split"] for image in images}) == 1
 
 
-def test_boxes_and_labels_of_slices(changed):
-    raw, rewrite, run = changed
-    rewrite(";nein;", ";;")
-    boxes = "Studie;study;sop;instance;slice;x;y;w;h\n"
-    uid = f"1.2.3.{_number('B1')}.1.3"
-    boxes += f";;{uid};;;2,5;3;4;5\n;B1;;7;;1;1;3;3\n;B1;;;4;46;46;5;5\n"
-    (raw / "boxes.csv").write_text(boxes)
-    (raw / "slices.csv").write_text("study,slice,pe\nB1,5,0\nB2,0,1\n")
-    report = run()
-    (fault,) = report_faults(report)
-    assert "B1: boxes.csv, line 4: the box leaves the slice and was cut" in fault
-    images = by_study(raw.parent / "out")
-    found = {
-        image["slice_index"]: [each["bbox"] for each in image["annotations"]]
-        for image in images["B1"]
-        if image["annotations"]
-    }
-    # InstanceNumber 7 of 8 slices numbered from the head is the second from the feet.
-    assert found == {1: [[1, 1, 3, 3]], 2: [[2.5, 3, 4, 5]], 4: [[46, 46, 2, 2]]}
-    assert [i["pe_present"] for i in images["B1"]] == [None, 1, 1, None, 1, 0, None, None]
-    assert images["B2"][0]["labels_known"] == ["slice"]
-    assert verify(raw.parent / "out") == []
-    run(boxes_complete=True)
-    images = by_study(raw.parent / "out")
-    assert [i["pe_present"] for i in images["B1"]] == [0, 1, 1, 0, 1, 0, 0, 0]
-
-
-def test_boxes_as_coco(changed):
-    raw, rewrite, run = changed
-    rewrite(";nein;", ";;")
-    images = [
-        {"id": 1, "file_name": "B1/IM003", "study": "B1"},
-        {"id": 2, "file_name": "x.png", "slice_index": 0, "study_uid": "B1"},
-    ]
-    boxes = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}]
-    (raw / "boxes.json").write_text(json.dumps({"images": images, "annotations": boxes}))
-    assert report_faults(run()) == []
-    known = [image["pe_present"] for image in by_study(raw.parent / "out")["B1"]]
-    assert known == [0, None, None, None, None, 1, None, None]
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("study,slice,x\nB1,1,2\n", "has the columns study, slice, x; name the slice"),
-        ("slice,pe\n1,0\n", "line 2 names no study, and 7 studies use the file"),
-        ("study,slice,pe\nB1,,0\n", "line 2 names no slice"),
-        ("study,slice,pe\nB1,1.5,0\n", "line 2 holds what is no number or label"),
-        ("study,slice,x,y,w,h\nB1,1,1,1,0,3\n", "line 2 has a box of no size"),
-    ],
-)
-def test_marks_that_are_wrong_are_refused(changed, text, said):
-    raw, _, run = changed
-    (raw / "slices.csv").write_text(text)
-    with pytest.raises(DataError, match=r"slices\.csv") as error:
-        run()
-    assert said in str(error.value)
-
-
-def test_marks_of_nothing_are_told(changed):
-    raw, _, run = changed
-    (raw / "slices.csv").write_text("study,slice,pe\nB1,80,0\nZ9,1,0\n")
-    faults = report_faults(run())
-    assert "slices.csv, line 3 (study Z9): no such study or slice here" in faults[0]
-    assert "study B1: slices.csv, line 2: no such slice" in faults[1]
-
-
 def test_a_slice_of_an_archive_that_is_damaged_is_named_there(changed):
     raw, _, run = changed
     inner = raw / "inner"
@@ -374,8 +231,7 @@ def test_check_writes_nothing_and_tells_all(changed, called):
 
 def test_a_mask_named_as_a_scan_is_told(tmp_path):
     folder = tmp_path / "ct"
-    mask = write_study(folder, "A1")
-    study = open_slices(sorted(folder.iterdir()), folder)
+    study, mask = write_study(folder, "A1")
     save_metaimage(tmp_path / "raw" / "A1b.nrrd", mask.astype(np.int16), study)
     report = convert(OwnFolder(tmp_path / "raw"), tmp_path / "out", OPTIONS)
     assert "so it is no CT; if it is a mask" in report_faults(report)[0]
@@ -394,25 +250,20 @@ def test_one_folder_of_several_studies_and_a_file_of_many_frames(tmp_path):
     raw = tmp_path / "raw"
     masks = {}
     for name in ("A1", "A2"):
-        masks[name] = write_study(tmp_path / name, name)
-        study = open_slices(sorted((tmp_path / name).iterdir()), tmp_path)
+        study, masks[name] = write_study(tmp_path / name, name)
         save_seg(tmp_path / name / "seg", {"PE": masks[name]}, study.files)
         raw.mkdir(exist_ok=True)
         for path in (tmp_path / name).iterdir():
             path.rename(raw / f"{name}{path.name}")
-    masks["E1"] = write_study(tmp_path / "E1", "E1")
-    study = open_slices(sorted((tmp_path / "E1").iterdir()), tmp_path)
+    study, masks["E1"] = write_study(tmp_path / "E1", "E1")
     frames = [{"ImagePositionPatient": [-100, -100, 2.5 * index]} for index in range(len(study))]
     shared = {"PixelSpacing": [0.8, 0.7], "SliceThickness": 2.5}
-    uids = {"StudyInstanceUID": f"1.2.3.{_number('E1')}", "PatientID": "E1"}
+    uids = {"StudyInstanceUID": uid_of("E1"), "PatientID": "E1"}
     write_enhanced(raw / "multi" / "ct", study.all_hu(), frames, shared=shared, **uids)
     save_rtstruct(raw / "multi" / "rs", {"PE": masks["E1"]}, study)
     report = convert(OwnFolder(raw), tmp_path / "out", OPTIONS)
     assert report_faults(report) == [] and verify(tmp_path / "out") == []
-    names = {f"1.2.3.{_number(name)}": name for name in masks}
-    found = {}
-    for image in sorted(all_images(tmp_path / "out"), key=lambda each: each["slice_index"]):
-        found.setdefault(names[image["study_uid"]], []).append(image)
+    found = by_study(tmp_path / "out")
     for name, mask in masks.items():
         assert np.array_equal(masks_in(found[name]), mask), name
     assert {image["sop_uid"] for image in found["E1"]} == {None}
@@ -429,3 +280,17 @@ def test_words_for_masks_may_follow_a_number(tmp_path, name, study):
     assert [mask.path.name for mask in found.masks] == [name]
     assert [each.path.name for each in found.studies] == ["0007maskulin.nrrd"]
     assert bare_name(name) == study
+
+
+def test_a_directory_of_media_does_not_hide_whose_an_archive_is(tmp_path):
+    write_study(tmp_path / "disc" / "images", "A1")
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    directory = Dataset()
+    directory.file_meta, directory.FileSetID = meta, "DISC"
+    directory.save_as(tmp_path / "disc" / "DICOMDIR", enforce_file_format=True)
+    zipped(tmp_path / "disc", tmp_path / "raw" / "disc.zip")
+    (study,) = look_through(tmp_path / "raw").studies
+    assert (study.uid, study.patient_id) == (uid_of("A1"), "P-A1")

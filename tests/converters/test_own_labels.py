@@ -67,6 +67,7 @@ def test_an_indeterminate_exam_is_neither():
         (1, {}, None, {"pe": {0: 0, 1: 0}}, "a positive exam, yet every slice is negative"),
         (1, {"negative_exam_for_pe": 1}, None, {}, "pe is 1, yet negative_exam_for_pe is 1"),
         (0, {"indeterminate": 1}, None, {}, "pe is 0, yet"),
+        (1, {"indeterminate": 1}, None, {}, "pe is 1, yet"),
         (None, {}, None, {"boxes": {0: [BOX]}, "pe": {0: 0}}, "labelled negative, yet have"),
         (None, {}, [[MASK], []], {"pe": {1: 1}}, "slices 1: labelled positive, yet have no"),
     ],

@@ -1,5 +1,7 @@
 """Where masks lie: by headers, by index, as mirror images; and whether the HU agree."""
 
+from dataclasses import replace
+
 import nibabel
 import numpy as np
 import pytest
@@ -11,15 +13,12 @@ from pe_unified.converters.own.fit import fit_of
 from pe_unified.converters.own.masks import lay_masks
 from pe_unified.converters.own.placing import MIRROR_IMAGES, Placing, laid_by_headers
 from pe_unified.ct.mask_volumes import MaskVolume, read_mask_volume
-from pe_unified.ct.opening import open_slices
 from pe_unified.errors import DataError
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("study")
-    mask = write_study(folder, "S1")
-    return open_slices(sorted(folder.iterdir()), folder), mask
+    return write_study(tmp_path_factory.mktemp("study"), "S1")
 
 
 def lay(path, study, tmp_path, placed="", check=True):
@@ -54,7 +53,6 @@ def test_a_mask_whose_header_was_lost_fits_by_index(study, tmp_path):
     path = tmp_path / "m.nii.gz"
     save_nifti(path, mask, ct)
     volume = read_mask_volume(path, tmp_path)
-
     nibabel.save(nibabel.Nifti1Image(np.asarray(volume.array), np.eye(4)), path)
     laid = lay(path, ct, tmp_path)
     assert "of the mask lies outside the scan" in laid.reasons[0] and laid.better == "index"
@@ -64,7 +62,6 @@ def test_a_mask_whose_header_was_lost_fits_by_index(study, tmp_path):
 
 
 def test_a_mask_that_does_not_say_how_it_lies_is_laid_by_index(study, tmp_path):
-
     ct, mask = study
     image = nibabel.Nifti1Image(np.ascontiguousarray(mask.T), np.eye(4))
     image.set_sform(None, 0)
@@ -93,6 +90,26 @@ def test_other_grids_are_laid_by_nearest_voxels(study, tmp_path, factor):
     assert np.array_equal(laid, back) and "another grid" in note
 
 
+def test_slices_above_a_gap_are_no_other_place(study, tmp_path):
+    """Five slices are missing below the emboli, and the mask has them."""
+    ct, mask = study
+    places = ct.places_mm + np.outer(np.arange(8) >= 4, [0, 0, 5 * 2.5])
+    whole = np.insert(mask[::-1], [4] * 5, 0, axis=0)
+    volume = MaskVolume(tmp_path, whole.T, ct.affine_lps())
+    laid, _ = laid_by_headers(volume, replace(ct, places_mm=places, missing_slices=5))
+    assert np.array_equal(laid, mask[::-1])
+
+
+def test_a_turned_grid_is_no_other_grid(study, tmp_path):
+    """The scan of a patient on the belly, whose mask was saved as if on the back."""
+    ct, mask = study
+    prone = replace(ct, direction=ct.direction @ np.diag([-1, -1, 1]))
+    affine = prone.affine_lps() @ np.diag([-1, -1, 1, 1])
+    affine[:3, 3] = prone.position_mm(0, 47, 47)
+    laid, notes = laid_by_headers(MaskVolume(tmp_path, mask[:, ::-1, ::-1].T, affine), prone)
+    assert np.array_equal(laid, mask) and notes == []
+
+
 def test_a_part_of_the_grid_is_no_other_grid(study, tmp_path):
     ct, mask = study
     path = save_slicer(tmp_path / "m.seg.nrrd", {"PE": mask}, ct)
@@ -119,6 +136,14 @@ def test_a_mask_that_could_be_right_is_refused_for_a_better_mirror_image():
     assert fit_of(mask, ct).reasons == ()
     fit = fit_of(mask[:, :, ::-1], ct)
     assert fit.better.words == "left-right" and "100% of its mirror image" in fit.reasons[0]
+
+
+def test_several_masks_are_one_whose_emboli_stay_apart(study, tmp_path):
+    ct, mask = study
+    halves = [np.where(np.arange(8)[:, None, None] < 2, mask, 0), mask]
+    paths = [save_nifti(tmp_path / f"{n}.nii.gz", each, ct) for n, each in enumerate(halves)]
+    laid = lay_masks(paths, ct, "", (), True, tmp_path)
+    assert np.array_equal(laid.values, np.where(halves[0], 1, mask * 2)) and not laid.reasons
 
 
 def test_no_mask_fits(study):

@@ -16,7 +16,6 @@ from own_folder import (
 
 from pe_unified.ct.contours import read_contours
 from pe_unified.ct.mask_volumes import read_mask_volume
-from pe_unified.ct.opening import open_slices
 from pe_unified.ct.overlay import nearest_voxels
 from pe_unified.ct.segments import choose_emboli, read_emboli
 from pe_unified.errors import DataError
@@ -25,9 +24,7 @@ from pe_unified.errors import DataError
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """A study of DICOM slices, its mask, and a structure beside it that is no embolus."""
-    folder = tmp_path_factory.mktemp("study")
-    mask = write_study(folder, "S1")
-    study = open_slices(sorted(folder.iterdir()), folder)
+    study, mask = write_study(tmp_path_factory.mktemp("study"), "S1")
     lungs = np.zeros_like(mask)
     lungs[2:6, 8:40, 4:44] = 1
     return study, mask, lungs
@@ -142,6 +139,14 @@ def test_contours_of_thicker_slices_reach_half_way(study, tmp_path):
     found, (note,) = read_contours(path, ct)
     assert "contours every 5 mm, slices every 2.5 mm" in note
     assert found[:, 15, 15].tolist() == [0, 1, 1, 1, 1, 1, 1, 1]
+
+
+def test_contours_of_single_slices_stay_on_them(study, tmp_path):
+    ct, _, lungs = study
+    spots = np.zeros_like(lungs)
+    spots[[2, 5], 10:20, 10:20] = 1
+    found, notes = read_contours(save_rtstruct(tmp_path / "rs.dcm", {"PE": spots}, ct), ct)
+    assert np.array_equal(found, spots) and notes == []
 
 
 def test_damaged_contours_are_refused(study, tmp_path):

@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pe_unified.errors import DataError
 
 SPLITS = ("train", "val", "test")
+#: The last stratum.
+_UNKNOWN = 2
 
 
 def assign_splits(
@@ -109,10 +111,15 @@ def join_by_study(
             f"study {study} is that of {', '.join(patients)}; they are kept in one split: remove "
             "the copies, or give different scans UIDs of their own"
         )
-        names = {joined.get(patient, patient) for patient in patients}
-        members = [patient for patient, group in joined.items() if group in names]
-        joined.update(dict.fromkeys([*members, *patients], min(names)))
+        join(joined, patients)
     return joined, problems
+
+
+def join(groups: dict[str, str], patients: Collection[str]) -> None:
+    """Make one group of those of some patients."""
+    names = {groups.get(patient, patient) for patient in patients}
+    members = [patient for patient, group in groups.items() if group in names]
+    groups.update(dict.fromkeys([*members, *patients], min(names)))
 
 
 def check_division(fractions: Sequence[float], folds: int) -> None:
@@ -155,71 +162,51 @@ def _divide(
             part = fixed.get(name, max(open_parts, key=lambda part: (missing[part], -part)))
             part_of[name] = part
             missing[part] -= sizes[name]
-    _fill_empty(part_of, strata, shares, seed, fixed)
-    _spread_known(part_of, strata, shares, seed, fixed)
+    _supply(part_of, strata, shares, seed, fixed, last=_UNKNOWN)
+    _supply(part_of, strata, shares, seed, fixed, last=_UNKNOWN - 1)  # to measure something
     return {patient: part_of[name] for name in members for patient in members[name]}
 
 
-def _fill_empty(
+def _supply(
     part_of: dict[str, int],
     strata: Mapping[str, int],
     shares: Sequence[float],
     seed: int,
     fixed: Collection[str],
+    last: int,
 ) -> None:
-    """Give each wanted but empty part one group of the fullest part that has one to give."""
+    """Give each wanted part that has no group of the strata up to ``last`` one from the part that
+    has most of them; an unknown one goes back, where there is one."""
     for part, share in enumerate(shares):
-        if not share or part in part_of.values():
-            continue
         holders: dict[int, list[str]] = defaultdict(list)
         for name, owner in part_of.items():
-            holders[owner].append(name)
-        holders = {owner: names for owner, names in holders.items() if set(names) - set(fixed)}
-        owner = max(holders, key=lambda owner: (len(holders[owner]), -owner), default=part)
-        if len(holders.get(owner, ())) < 2:
+            if strata[name] <= last:
+                holders[owner].append(name)
+        if not share or part in holders:
+            continue
+        able = {
+            owner: names
+            for owner, names in holders.items()
+            if len(names) > 1 and set(names) - set(fixed)
+        }
+        if not able:
             return
-        names = sorted(holders[owner], key=lambda name: (strata[name], _draw(seed, name)))
+        owner = max(able, key=lambda owner: (len(able[owner]), -owner))
+        names = sorted(able[owner], key=lambda name: (strata[name], _draw(seed, name)))
         # One with embolism if the owner keeps another: a split without any measures little.
         spare_positive = strata[names[1]] == 0
         free = [name for name in names if name not in fixed]
+        back = [name for name, own in part_of.items() if own == part and name not in fixed]
         part_of[free[0] if spare_positive else free[-1]] = part
-
-
-def _spread_known(
-    part_of: dict[str, int],
-    strata: Mapping[str, int],
-    shares: Sequence[float],
-    seed: int,
-    fixed: Collection[str],
-) -> None:
-    """Give each wanted part that has unknown groups alone a known one for one of these, from the
-    part that has most: with unknown ones alone nothing can be measured."""
-    for part, share in enumerate(shares):
-        own = [name for name, owner in part_of.items() if owner == part]
-        unknown = [name for name in own if name not in fixed]
-        if not share or not unknown or any(strata[name] < 2 for name in own):
-            continue
-        holders: dict[int, list[str]] = defaultdict(list)
-        for name, owner in part_of.items():
-            if strata[name] < 2:
-                holders[owner].append(name)
-        free = {
-            owner: [name for name in names if name not in fixed]
-            for owner, names in holders.items()
-            if len(names) > 1
-        }
-        owner = max(free, key=lambda owner: (len(free[owner]), -owner), default=part)
-        if free.get(owner):
-            given = min(free[owner], key=lambda name: (strata[name], _draw(seed, name)))
-            taken = min(unknown, key=lambda name: _draw(seed, name))
-            part_of[given], part_of[taken] = part, owner
+        if back:
+            part_of[min(back, key=lambda name: _draw(seed, name))] = owner
 
 
 def _stratum(values: Sequence[bool | None]) -> int:
-    """0 for groups with embolism, 1 for those without, 2 where unknown."""
+    """0 for groups with embolism, 1 for those without, the last where unknown."""
     if any(values):
         return 0
-    return 2 if any(value is None for value in values) else 1
+    return _UNKNOWN if any(value is None for value in values) else 1
 
 
 def _draw(seed: int, name: str) -> str:

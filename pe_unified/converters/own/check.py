@@ -133,7 +133,7 @@ def check_folder(
     wrong = sum(bool(each.error or each.problems) for each in told)
     patients = {each.patient for each in told}
     masked = sum(each.emboli.startswith("mask") for each in told)
-    silent = sum(each.exam == "unknown" for each in told if not each.error)
+    silent = sum(each.exam.startswith("unknown") for each in told if not each.error)
     said = "Nothing is wrong"
     if wrong or problems:
         said = f"Wrong: {wrong} studies, {len(problems)} other things"

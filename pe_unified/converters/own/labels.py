@@ -7,10 +7,9 @@ from typing import Any
 from pe_unified.converters.contract.schema import ALL_LABELS, exam_labels_from_masks
 from pe_unified.converters.own.marks import SliceMarks
 from pe_unified.ct.exam_labels import exam_doubts
+from pe_unified.errors import listed
 
 _NEGATIVE, _INDETERMINATE = "negative_exam_for_pe", "indeterminate"
-#: Slices that a contradiction names.
-_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def put_together(
         stated = 0
     elif stated is None and negative == 0 and indeterminate == 0:
         stated = 1
-    if pe is not None and (negative == pe or (not pe and indeterminate)):
+    if pe is not None and (negative == pe or indeterminate):
         wrong.append(
             f"pe is {pe}, yet {_NEGATIVE} is {negative} and {_INDETERMINATE} {indeterminate}"
         )
@@ -83,7 +82,7 @@ def put_together(
     positives = [index for index, each in enumerate(slices) if each.pe_present]
     all_known = all(each.pe_present is not None for each in slices)
     if stated == 0 and positives:
-        wrong.append(f"a negative exam with an embolus on {_listed(positives)}")
+        wrong.append(f"a negative exam with an embolus on slices {listed(positives)}")
     if stated == 1 and all_known and not positives:
         where = "the mask is empty" if masks is not None else "every slice is negative"
         wrong.append(f"a positive exam, yet {where}")
@@ -129,10 +128,5 @@ def _clashes(slices: Sequence[SliceLabels], marks: SliceMarks) -> list[str]:
             if said == label and slices[index].pe_present == 1 - label
         ]
         if odd:
-            found.append(f"{_listed(odd)}: labelled {what}")
+            found.append(f"slices {listed(odd)}: labelled {what}")
     return found
-
-
-def _listed(indices: Sequence[int]) -> str:
-    more = f" and {len(indices) - _NAMED} more" if len(indices) > _NAMED else ""
-    return f"slices {', '.join(map(str, indices[:_NAMED]))}{more}"

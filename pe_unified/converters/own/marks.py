@@ -1,7 +1,7 @@
 """Boxes and labels of slices: tables with a line for each, and COCO."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -9,17 +9,22 @@ from typing import Any
 
 from pe_unified.converters.contract.schema import annotation_of_box, box_within
 from pe_unified.converters.own.table import renamed, yes_or_no
+from pe_unified.converters.own.tree import names_of
+from pe_unified.converters.pipeline.plan import stamp
 from pe_unified.csv_files import number_in, read_csv
 from pe_unified.ct.headers import read_headers
 from pe_unified.ct.study import CTStudy
-from pe_unified.errors import DataError
+from pe_unified.errors import DataError, listed
 
 #: Looked for in RAW; each may hold both.
 BOXES, SLICES, COCO = "boxes.csv", "slices.csv", "boxes.json"
 _BOX = ("x", "y", "w", "h")
 _PLACES = ("sop", "slice", "instance")
 #: Lines that a problem names before the rest is counted.
-_NAMED = 3
+NAMED = 3
+
+
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -41,14 +46,13 @@ class Mark:
     sop: str = ""
     index: int | None = None
     instance: int | None = None
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
     pe: int | None = None
 
     @property
-    def slices(self) -> tuple[str, str, str]:
-        """What ``sop`` may mean: a UID, a file, a file with another ending."""
-        name = PurePosixPath(self.sop.replace("\\", "/")).name
-        return self.sop, name, name.rsplit(".", 1)[0]
+    def slices(self) -> tuple[str, str]:
+        """What ``sop`` may mean: a UID or a file, a file with another ending."""
+        return names_of(PurePosixPath(self.sop.replace("\\", "/")).name)
 
 
 @dataclass
@@ -66,13 +70,17 @@ class SliceMarks:
     problems: list[str] = field(default_factory=list)
 
 
-@lru_cache(maxsize=8)  # one file for all studies is read once in each process
 def read_marks(path: Path) -> tuple[Mark, ...]:
     """All marks of a file: CSV, or COCO where it ends in .json.
 
     Raises:
         DataError: unreadable, lacks a column, or holds what is no number.
     """
+    return _read(path, stamp(path))
+
+
+@lru_cache(maxsize=8)  # one file for all studies is read once in each process
+def _read(path: Path, state: str) -> tuple[Mark, ...]:
     return tuple(_read_coco(path) if path.suffix.lower() == ".json" else _read_table(path))
 
 
@@ -95,7 +103,7 @@ def _mark(path: Path, line: int, said: Mapping[str, str], boxed: bool) -> Mark:
     where = f"{path.name}, line {line}"
     try:
         sides = [said[name] for name in _BOX] if boxed else []
-        box = tuple(map(number_in, sides)) if any(sides) else None
+        box = _box(sides) if any(sides) else None
         index, instance = (_whole(said.get(name, "")) for name in ("slice", "instance"))
         pe = yes_or_no(said.get("pe", ""))
     except ValueError as error:
@@ -105,7 +113,12 @@ def _mark(path: Path, line: int, said: Mapping[str, str], boxed: bool) -> Mark:
         raise DataError(path, f"line {line} names no slice", "correct or remove the line")
     if box is not None and min(box[2:]) <= 0:
         raise DataError(path, f"line {line} has a box of no size", "correct or remove the line")
-    return Mark(where, said.get("study", ""), said.get("sop", ""), index, instance, box, pe)  # type: ignore[arg-type]
+    return Mark(where, said.get("study", ""), said.get("sop", ""), index, instance, box, pe)
+
+
+def _box(sides: Iterable[Any]) -> Box:
+    x, y, width, height = (number_in(str(side)) for side in sides)
+    return x, y, width, height
 
 
 def _whole(text: str) -> int | None:
@@ -122,22 +135,17 @@ def _read_coco(path: Path) -> list[Mark]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
         images = {image["id"]: image for image in content["images"]}
-        boxes = [
-            (each["image_id"], tuple(map(float, each["bbox"]))) for each in content["annotations"]
+        boxes = [(each["image_id"], _box(each["bbox"])) for each in content["annotations"]]
+        empty = images.keys() - {image for image, _ in boxes}
+        return [_coco_mark(path, images[image], box, None) for image, box in boxes] + [
+            _coco_mark(path, image, None, 0) for key, image in images.items() if key in empty
         ]
-        marks = [_coco_mark(path, images[image], box, None) for image, box in boxes]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         cure = "export it as COCO: images with id and file_name, annotations with image_id and bbox"
         raise DataError(path, "no readable COCO file", cure, error) from error
-    boxed = {image for image, _ in boxes}
-    return marks + [
-        _coco_mark(path, image, None, 0) for key, image in images.items() if key not in boxed
-    ]
 
 
-def _coco_mark(
-    path: Path, image: Mapping[str, Any], box: tuple[float, ...] | None, pe: int | None
-) -> Mark:
+def _coco_mark(path: Path, image: Mapping[str, Any], box: Box | None, pe: int | None) -> Mark:
     name = PurePosixPath(str(image.get("file_name", "")).replace("\\", "/")).name
     index = image.get("slice_index")
     return Mark(
@@ -146,7 +154,7 @@ def _coco_mark(
         str(image.get("sop_uid") or ("" if index is not None else name)),
         None if index is None else int(index),
         None,
-        box,  # type: ignore[arg-type]
+        box,
         pe,
     )
 
@@ -159,7 +167,7 @@ def marks_of(
     Args:
         marks: of all studies.
         names: by which the study is meant, casefolded; marks that name no study belong to it if
-            they name one of its slices by UID, or if all marks are its own.
+            they name one of its slices, by UID where other studies have marks beside them.
         complete: whether every box that belongs there is drawn: other slices are negative.
     """
     found = SliceMarks()
@@ -184,9 +192,8 @@ def marks_of(
             found.boxes.setdefault(index, []).append(annotation_of_box(*within))
     for wheres, what in ((lost, "no such slice"), (left, "the box lies outside the slice")):
         if wheres:
-            more = f" and {len(wheres) - _NAMED} more" if wheres[_NAMED:] else ""
-            listed = "; ".join(wheres[:_NAMED])
-            found.problems.append(f"{listed}{more}: {what}; correct or remove the lines")
+            named = listed(wheres, NAMED, "; ")
+            found.problems.append(f"{named}: {what}; correct or remove the lines")
     if complete and found.boxes:
         for index in range(len(study)):
             if index not in found.boxes:
@@ -200,16 +207,15 @@ class _Slices:
     def __init__(self, study: CTStudy, by_instance: bool):
         self._study = study
         self._index: dict[str, int] = {}
-        for index, uid in enumerate(study.sop_uids):
-            path = study.files[index]
-            for name in (path.name, path.stem, uid) if study.frames[index] is None else ():
-                self._index.setdefault(name, index)
         self._instance: dict[int, int] = {}
-        if by_instance and study.sop_uids:
-            for index, (path, frame) in enumerate(zip(study.files, study.frames, strict=True)):
-                header = read_headers(path)[frame - 1 if frame else 0]
-                if header.instance_number is not None:
-                    self._instance[header.instance_number] = index
+        for index, uid in enumerate(study.sop_uids):
+            if study.frames[index] is not None:  # frames share UID and number of their file
+                continue
+            path = study.files[index]
+            for name in (*names_of(path.name), uid):
+                self._index.setdefault(name, index)
+            if by_instance and (number := read_headers(path)[0].instance_number) is not None:
+                self._instance[number] = index
 
     def find(self, mark: Mark) -> int | None:
         if mark.sop:

@@ -5,14 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pe_unified.converters.contract.splits import join
+from pe_unified.converters.own.marks import BOXES, COCO, SLICES
 from pe_unified.converters.own.table import StudyRow
 from pe_unified.converters.own.tree import FoundMask, FoundStudy, Tree, bare_name
 from pe_unified.converters.raw.identifiers import is_placeholder
 from pe_unified.ct.headers import natural_key
-from pe_unified.errors import DataError, shown
+from pe_unified.errors import DataError, listed, shown
 
-#: Files that a problem names before the rest is counted.
-_NAMED = 5
+_APART = "give each its own path, or in a folder its UID as study; unpack archives of several"
 
 
 @dataclass(frozen=True)
@@ -66,23 +67,19 @@ def match(tree: Tree, rows: Sequence[StudyRow] | None, raw: Path) -> Matched:
         rows: of the table; None where there is none.
     """
     found = Matched()
-    named = {path for row in rows or () for path in (*(row.masks or ()), *(row.boxes or ()))}
+    named = {path for row in rows or () for path in row.masks or ()}
     studies = [study for study in tree.studies if study.path not in named]
-    masks = [mask for mask in tree.masks if mask.path not in named]
     keys = _Keys(studies, raw)
     if rows is None:
-        found.places = [_place(StudyRow(0, keys.name(study)), study, keys) for study in studies]
+        rows = [StudyRow(0, keys.name(study)) for study in studies]
+        found.places = [
+            _place(row, study, keys, raw) for row, study in zip(rows, studies, strict=True)
+        ]
     else:
         _match_rows(found, rows, studies, keys, raw)
-        masks = [
-            mask for mask in masks if mask.path not in {place.found.path for place in found.places}
-        ]
-    by_name = [
-        number
-        for number, place in enumerate(found.places)
-        if rows is None or rows[number].masks is None
-    ]
-    _match_masks(found, by_name, masks, raw)
+    named |= {place.found.path for place in found.places}
+    by_name = [number for number, row in enumerate(rows) if row.masks is None]
+    _match_masks(found, by_name, [mask for mask in tree.masks if mask.path not in named], raw)
     _name_patients(found)
     found.problems += [str(error) for error in tree.broken]
     found.notes += [
@@ -93,9 +90,14 @@ def match(tree: Tree, rows: Sequence[StudyRow] | None, raw: Path) -> Matched:
 
 
 def _place(
-    row: StudyRow, study: FoundStudy, keys: "_Keys", problem: DataError | None = None
+    row: StudyRow, study: FoundStudy, keys: "_Keys", raw: Path, problem: DataError | None = None
 ) -> StudyPlace:
-    marks = tuple(dict.fromkeys((*(row.boxes or ()), *(row.slices or ()))))
+    marks: dict[Path, None] = {}
+    for files, usual in ((row.boxes, (BOXES, COCO)), (row.slices, (SLICES,))):
+        beside = (raw / name for name in usual)
+        marks |= dict.fromkeys(
+            [path for path in beside if path.is_file()] if files is None else files
+        )
     missing = next((path for path in (*(row.masks or ()), *marks) if not path.is_file()), None)
     if missing is not None and problem is None:
         reason = f"study {row.study}: no such file, though line {row.line} of the table names it"
@@ -107,7 +109,7 @@ def _place(
         frozenset((row.study.casefold(), *keys.of(study))),
         row.series,
         row.masks or (),
-        marks,
+        tuple(marks),
         row.placed,
         row.pe,
         row.exam,
@@ -161,12 +163,12 @@ def _match_rows(
         if isinstance(study, FoundStudy) and study in taken:
             other = taken[study]
             reason = f"study {row.study}: the same files as study {other.study}"
-            study = DataError(study.path, reason, "give each its own path, or its UID as study")
+            study = DataError(study.path, reason, _APART)
         if isinstance(study, DataError):
-            found.places.append(_place(row, FoundStudy(row.path or raw), keys, study))
+            found.places.append(_place(row, FoundStudy(row.path or raw), keys, raw, study))
         else:
             taken[study] = row
-            found.places.append(_place(row, study, keys))
+            found.places.append(_place(row, study, keys, raw))
     left = [study.path for study in studies if study not in taken]
     if left:
         found.problems.append(
@@ -199,9 +201,8 @@ def _study_of(row: StudyRow, studies: Sequence[FoundStudy], keys: _Keys) -> Foun
     reason = f"study {row.study}: {len(named) or 'no'} studies lie in this folder"
     cure = f"name the folder or file of the study in line {row.line}"
     if named:
-        cure += ", or its StudyInstanceUID as study: " + ", ".join(
-            study.uid or study.path.name for study in named[:_NAMED]
-        )
+        names = listed([study.uid or study.path.name for study in named])
+        cure += f", or its StudyInstanceUID as study: {names}"
     return DataError(row.path, reason, cure)
 
 
@@ -278,23 +279,19 @@ def _name_patients(found: Matched) -> None:
         found.places[number] = replace(place, patient=patient)
     for patients in by_identifier.values():
         if len(patients) > 1:
-            names = sorted(patients)
-            units = {found.groups.get(name, name) for name in names}
-            joined = [name for name, group in found.groups.items() if group in units]
-            found.groups.update(dict.fromkeys([*joined, *names], min(units)))
+            join(found.groups, patients)
             found.problems.append(
-                f"patients {', '.join(names)} have one PatientID in their files and are kept in "
-                "one split; give them one name in the column patient"
+                f"patients {', '.join(sorted(patients))} have one PatientID in their files and "
+                "are kept in one split; give them one name in the column patient"
             )
     if alone:
-        listed = ", ".join(alone[:_NAMED]) + (" ..." if alone[_NAMED:] else "")
         found.notes.append(
-            f"{len(alone)} studies name no patient ({listed}); each counts as one of its own: "
-            "where one patient has several, name patients in the table"
+            f"{len(alone)} studies name no patient ({listed(alone)}); each counts as one of its "
+            "own: where one patient has several, name patients in the table"
         )
 
 
 def _named(paths: Iterable[Path], raw: Path) -> str:
-    listed = [shown(path.relative_to(raw) if path.is_relative_to(raw) else path) for path in paths]
-    more = f" and {len(listed) - _NAMED} more" if listed[_NAMED:] else ""
-    return ", ".join(listed[:_NAMED]) + more
+    return listed(
+        [shown(path.relative_to(raw) if path.is_relative_to(raw) else path) for path in paths]
+    )

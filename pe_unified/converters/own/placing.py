@@ -117,20 +117,25 @@ def _share_outside(values: np.ndarray, affine: np.ndarray, study: CTStudy) -> fl
     points = np.argwhere(values)[:, ::-1]
     if not len(points):
         return 0.0
-    to_study = np.linalg.inv(study.affine_lps()) @ affine
+    to_index = np.linalg.inv(study.affine_lps())
+    to_study = to_index @ affine
     found = points @ to_study[:3, :3].T + to_study[:3, 3]
-    most = np.array(study.shape[::-1]) - 0.5
+    # Where slices are missing, the last one lies further up than their number says.
+    corner = study.position_mm(*(side - 1 for side in study.shape))
+    last = to_index[:3, :3] @ corner + to_index[:3, 3]
     half = np.maximum(np.abs(to_study[:3, :3]).sum(axis=1) / 2, 0.5)
-    inside = ((found > -half) & (found < most + half - 0.5)).all(axis=1)
+    inside = ((found > -half) & (found < last + half)).all(axis=1)
     return 1.0 - float(inside.mean())
 
 
 def _is_part(affine: np.ndarray, study: CTStudy) -> bool:
-    """Whether a grid is that of a study, cut to a part of it."""
+    """Whether a grid is that of a study, turned, or cut to a part of it."""
     to_study = np.linalg.inv(study.affine_lps()) @ affine
-    start = to_study[:3, 3]
-    drift = np.abs(to_study[:3, :3] - np.eye(3)) @ study.shape[::-1]
-    return bool(drift.max() <= _SAME and np.abs(start - np.rint(start)).max() <= _SAME)
+    whole = np.rint(to_study)
+    off = np.abs(to_study - whole)
+    drift = off[:3, :3] @ study.shape[::-1]
+    turned = round(abs(np.linalg.det(whole))) == 1
+    return bool(turned and drift.max() <= _SAME and off[:3, 3].max() <= _SAME)
 
 
 def united(values: Sequence[np.ndarray]) -> np.ndarray:

@@ -18,6 +18,7 @@ from pe_unified.converters.own.labels import StudyLabels, put_together
 from pe_unified.converters.own.marks import SliceMarks, marks_of, read_marks
 from pe_unified.converters.own.masks import LaidMasks, lay_masks
 from pe_unified.converters.own.matching import StudyPlace
+from pe_unified.converters.own.tree import is_uid
 from pe_unified.converters.pipeline.plan import (
     PatientPlan,
     PatientSource,
@@ -145,7 +146,7 @@ class OwnReader:
         marks = marks_of(lines, study, names, self.boxes_complete)
         annotations = None
         if masks is not None:
-            several = int(masks.values.max()) > 1
+            several = np.unique(masks.values[masks.values > 0]).size > 1  # one tells nothing apart
             annotations = [annotations_of_mask(level, several) for level in masks.values]
         labels = put_together(len(study), place.pe, place.exam, annotations, marks)
         if labels.contradictions:
@@ -188,7 +189,8 @@ class OwnReader:
             )
         else:
             cure = "find the mask of this study"
-        cure += "; if it is right as it lies, write unchecked in the column placed"
+        if masks.values.any():  # else it could not be laid so at all
+            cure += "; if it is right as it lies, write unchecked in the column placed"
         if picture is not None:
             from pe_unified.converters.own.picture import draw_misfit  # matplotlib, for few studies
 
@@ -199,7 +201,7 @@ class OwnReader:
             cure += f"; see {picture}"
         raise DataError(
             place.masks[0],
-            f"study {place.name}: the mask does not fit the HU under it, {said}",
+            f"study {place.name}: the mask does not fit the scan, {said}",
             cure,
         )
 
@@ -211,7 +213,10 @@ def _open(place: StudyPlace, scratch: Path) -> CTStudy:
     else:
         unpacked = scratch / "study"
         unpacked.mkdir(exist_ok=True)
-        study = open_into(found.path, unpacked, series, study_uid=_uid(place.name))
+        # Of several studies in an archive the one whose UID is its name.
+        study = open_into(
+            found.path, unpacked, series, study_uid=place.name if is_uid(place.name) else None
+        )
     if not study.sop_uids and not _is_scan(study):
         reason = f"no slice spans {_LEAST_SPAN_HU} Hounsfield units, so it is no CT"
         cure = "if it is a mask, name it in the column mask of the table, or <study>_mask"
@@ -224,11 +229,6 @@ def _is_scan(study: CTStudy) -> bool:
     indices = sorted(range(len(study)), key=lambda index: abs(index - len(study) // 2))
     levels = (study.slice_hu(index) for index in indices)
     return any(int(level.max()) - int(level.min()) >= _LEAST_SPAN_HU for level in levels)
-
-
-def _uid(name: str) -> str | None:
-    """A name that is the UID of one study of several in an archive."""
-    return name if "." in name and name.replace(".", "").isdecimal() else None
 
 
 def _study_plan(reading: StudyReading, number: int) -> StudyPlan:

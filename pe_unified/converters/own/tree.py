@@ -13,7 +13,7 @@ from pathlib import Path
 import pydicom
 
 from pe_unified.ct.companions import is_companion, is_no_slice
-from pe_unified.ct.headers import SliceHeader, list_files, read_headers
+from pe_unified.ct.headers import list_files, read_headers
 from pe_unified.errors import DataError
 from pe_unified.options import META_IMAGE, NIFTI, NRRD, TAR
 from pe_unified.progress import track
@@ -33,6 +33,10 @@ _AROUND = re.compile(
     r"(?![a-z])",
     re.IGNORECASE,
 )
+#: Of a file; what follows the last point of a UID is a number.
+_ENDING = re.compile(r"\.[a-z]\w*$", re.IGNORECASE)
+#: PatientID of each file of slices, by StudyInstanceUID, or by the folder of those without.
+_Patients = dict[str, dict[Path, str]]
 #: Of a header in an archive, bytes.
 _HEADER = 1 << 20
 
@@ -85,7 +89,7 @@ def look_through(raw: Path) -> Tree:
     study are one by folder.
     """
     tree = Tree()
-    slices: dict[str, list[SliceHeader]] = defaultdict(list)
+    patients: _Patients = defaultdict(dict)
     for path in track(list_files(raw), "looking through the folder"):
         name = path.name.lower()
         if name.endswith(VOLUMES):
@@ -96,21 +100,20 @@ def look_through(raw: Path) -> Tree:
         elif name.endswith(ARCHIVES):
             tree.studies.append(_in_archive(path))
         elif not is_companion(path):
-            _note_dicom(path, tree, slices)
-    for headers in slices.values():
-        files = tuple(dict.fromkeys(header.path for header in headers))
-        folder = Path(os.path.commonpath([path.parent for path in files]))
-        patients = {header.patient_id for header in headers} - {""}
-        patient = min(patients, default="")
-        if len(patients) > 1:
-            reason = f"slices of one study name {len(patients)} patients"
+            _note_dicom(path, tree, patients)
+    for study, by_file in patients.items():
+        folder = Path(os.path.commonpath([path.parent for path in by_file]))
+        named = set(by_file.values()) - {""}
+        if len(named) > 1:
+            reason = f"slices of one study name {len(named)} patients"
             tree.broken.append(DataError(folder, reason, "correct their PatientID"))
-        tree.studies.append(FoundStudy(folder, files, headers[0].study_uid, patient))
+        uid = "" if study.endswith(os.sep) else study
+        tree.studies.append(FoundStudy(folder, tuple(by_file), uid, min(named, default="")))
     tree.studies.sort(key=lambda study: (study.path, study.uid))
     return tree
 
 
-def _note_dicom(path: Path, tree: Tree, slices: dict[str, list[SliceHeader]]) -> None:
+def _note_dicom(path: Path, tree: Tree, patients: _Patients) -> None:
     try:
         headers = read_headers(path)
     except DataError as error:
@@ -121,8 +124,8 @@ def _note_dicom(path: Path, tree: Tree, slices: dict[str, list[SliceHeader]]) ->
     if first.modality in ("SEG", "RTSTRUCT"):
         tree.masks.append(FoundMask(path, first.study_uid))
     elif first.modality in ("", "CT") and first.rows:
-        slices[first.study_uid or f"{path.parent}{os.sep}"] += headers
-        tree.slices.update((path.name, path.stem, *(header.sop_uid for header in headers)))
+        patients[first.study_uid or f"{path.parent}{os.sep}"][path] = first.patient_id
+        tree.slices.update((*names_of(path.name), *(header.sop_uid for header in headers)))
     elif first.modality:
         tree.others[first.modality] += 1
 
@@ -132,6 +135,16 @@ def _is_mask(path: Path, raw: Path) -> bool:
     parts = path.relative_to(raw).parts[-2:]
     name = path.name.lower()
     return name.endswith(".seg.nrrd") or any(_MASK.search(part.lower()) for part in parts)
+
+
+def names_of(file: str) -> tuple[str, str]:
+    """What a slice in a file may be called: its name, and that without ending."""
+    return file, _ENDING.sub("", file)
+
+
+def is_uid(name: str) -> bool:
+    """Whether a name can only be a UID."""
+    return "." in name and name.replace(".", "").isdecimal()
 
 
 def bare_name(name: str) -> str:
@@ -157,8 +170,8 @@ def _in_archive(path: Path) -> FoundStudy:
                 )
             except Exception:  # any file may be in an archive
                 continue
-            if found.get("Modality", "CT") == "CT":
-                uid, patient = found.get("StudyInstanceUID", ""), found.get("PatientID", "")
+            uid, patient = found.get("StudyInstanceUID", ""), found.get("PatientID", "")
+            if found.get("Modality", "CT") == "CT" and (uid or patient):
                 return FoundStudy(path, uid=str(uid).strip(), patient_id=str(patient).strip())
     except Exception:  # it is opened again, and then tells what is wrong with it
         pass

@@ -23,21 +23,19 @@ from typing import Any
 
 from pe_unified.converters import command_line as cli
 from pe_unified.converters.own.check import check_folder
-from pe_unified.converters.own.marks import BOXES, COCO, SLICES, read_marks
+from pe_unified.converters.own.marks import NAMED, read_marks
 from pe_unified.converters.own.matching import StudyPlace, match
 from pe_unified.converters.own.reader import OwnReader
 from pe_unified.converters.own.table import STUDIES, StudyRow, read_studies
-from pe_unified.converters.own.tree import Tree, look_through
+from pe_unified.converters.own.tree import ARCHIVES, Tree, is_uid, look_through
 from pe_unified.converters.pipeline.plan import PatientSource, stamp
 from pe_unified.converters.pipeline.run import RunOptions
 from pe_unified.ct.headers import natural_key
-from pe_unified.errors import DataError
+from pe_unified.errors import DataError, listed
 from pe_unified.progress import say
 
 #: In OUT: pictures of masks that do not fit.
 PICTURES = "check"
-#: Lines that an error names before the rest is counted.
-_NAMED = 3
 
 
 class OwnFolder:
@@ -60,18 +58,9 @@ class OwnFolder:
         tree = look_through(raw)
         self._matched = match(tree, rows, raw)
         self.notes = [*notes, *self._matched.notes]
-        places = self._matched.places
-        for number, row in enumerate(rows or [None] * len(places)):  # type: ignore[list-item]
-            own = places[number]
-            names = [
-                *((BOXES, COCO) if row is None or row.boxes is None else ()),
-                *((SLICES,) if row is None or row.slices is None else ()),
-            ]
-            common = [raw / name for name in names if (raw / name).is_file()]
-            places[number] = replace(own, marks=(*own.marks, *common))
         self._matched.problems += self._orphans(tree)
         self._patients: dict[str, list[StudyPlace]] = defaultdict(list)
-        for place in sorted(places, key=lambda each: natural_key(each.name)):
+        for place in sorted(self._matched.places, key=lambda each: natural_key(each.name)):
             self._patients[place.patient].append(place)
 
     @property
@@ -120,13 +109,14 @@ class OwnFolder:
             for path in place.marks:
                 if path.is_file():
                     users[path].append(place)
-        packed = any(not place.found.files for place in self._matched.places)
+        paths = [place.found.path for place in self._matched.places]
+        packed = any(path.name.lower().endswith(ARCHIVES) for path in paths)
         found = []
         for path, places in users.items():
             names = {name for place in places for name in place.names}
             lost = []
             for mark in read_marks(path):
-                if not mark.study and not mark.sop and len(places) > 1:
+                if not mark.study and not any(map(is_uid, mark.slices)) and len(places) > 1:
                     reason = f"{mark.where} names no study, and {len(places)} studies use the file"
                     raise DataError(path, reason, "add a column study, or UIDs of slices (sop)")
                 if mark.study and mark.study.casefold() not in names:
@@ -134,9 +124,8 @@ class OwnFolder:
                 elif not mark.study and not packed and tree.slices.isdisjoint(mark.slices):
                     lost.append(f"{mark.where} ({mark.sop})")
             if lost:
-                listed = "; ".join(lost[:_NAMED])
-                listed += f" and {len(lost) - _NAMED} more" if lost[_NAMED:] else ""
-                found.append(f"{listed}: no such study or slice here; correct the name")
+                named = listed(lost, NAMED, "; ")
+                found.append(f"{named}: no such study or slice here; correct the name")
         return found
 
 

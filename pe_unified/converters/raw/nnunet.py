@@ -44,7 +44,14 @@ from pe_unified.ct.grids import Turn, turn_of
 from pe_unified.ct.headers import natural_key
 from pe_unified.ct.mask_volumes import read_mask_volume
 from pe_unified.ct.overlay import EvenSlices, same_grid
-from pe_unified.ct.volume_files import RawArray, level_to_hu, open_nifti, open_nrrd, volume_shift
+from pe_unified.ct.volume_files import (
+    RawArray,
+    level_to_hu,
+    nifti_is_placed,
+    open_nifti,
+    open_nrrd,
+    volume_shift,
+)
 from pe_unified.errors import DataError
 from pe_unified.options import NIFTI, NRRD
 from pe_unified.progress import say
@@ -68,7 +75,7 @@ class Case:
     Attributes:
         instances: numbers of its emboli, which tell touching ones apart.
         in_hu: written by this package, in Hounsfield units for certain.
-        placed: its file says where it lies in the patient.
+        placed: nobody said at its export that its place in the patient is not known.
     """
 
     name: str
@@ -112,7 +119,7 @@ class NnunetReader:
         )
 
     def _plan_case(self, patient_id: str, case: Case, scratch: Path) -> PatientPlan:
-        image, shape, affine = _open_image(case.image, scratch)
+        image, shape, affine, placed = _open_image(case.image, scratch)
         # What was exported from here keeps the order of its slices, rows and columns.
         turn = Turn() if case.in_hu else turn_of(affine)
         labels = read_mask_volume(case.instances or case.label, scratch)
@@ -135,7 +142,7 @@ class NnunetReader:
                 file_index=turn.file_slice(index, len(values)),
                 z_mm=z[index],
                 series_uid=case.series_uid,
-                place=places[index] if case.placed else None,
+                place=places[index] if case.placed and placed else None,
             )
             for index, level in enumerate(values)
         ]
@@ -160,19 +167,23 @@ class NnunetReader:
         return level_to_hu(turn.level(image.open(), index), shift)
 
 
-def _open_image(path: Path, scratch: Path) -> tuple[NiftiOnDisk | RawArray, tuple, np.ndarray]:
-    """A volume on disk that is not packed, its shape (i, j, k) and its affine to LPS mm."""
+def _open_image(
+    path: Path, scratch: Path
+) -> tuple[NiftiOnDisk | RawArray, tuple, np.ndarray, bool]:
+    """A volume on disk that is not packed, its shape (i, j, k), its affine to LPS mm, and whether
+    it says how the patient lies."""
     if path.name.lower().endswith(NRRD):
         raw, own = open_nrrd(path, scratch)
         if own is None:
             raise DataError(path, "does not say how far apart its voxels are", "export it again")
-        return raw, raw.shape, own
+        return raw, raw.shape, own, raw.placed
     plain = path
     if path.name.lower().endswith(".gz"):
         plain = scratch / path.name.removesuffix(".gz")
         unpack_gzip(path, plain)
     proxy, affine, _ = open_nifti(plain, path)
-    return NiftiOnDisk(plain), tuple(int(side) for side in proxy.shape), affine
+    shape = tuple(int(side) for side in proxy.shape)
+    return NiftiOnDisk(plain), shape, affine, nifti_is_placed(plain)
 
 
 class Nnunet(ListedSet[NnunetReader]):

@@ -24,7 +24,7 @@ from pe_unified.ct.dicom import read_hu
 from pe_unified.ct.exam_labels import exam_doubts
 from pe_unified.ct.headers import SliceHeader, list_files, natural_key, scan_files
 from pe_unified.ct.stack import Stack, stack_slices
-from pe_unified.errors import DataError
+from pe_unified.errors import DataError, listed
 
 #: Names written out in a problem before the rest is counted.
 _NAMED = 10
@@ -301,6 +301,4 @@ def _spacing(
 
 
 def _names(names: Sequence[str]) -> str:
-    listed = ", ".join(names[:_NAMED])
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{len(names)} ({listed}{more})"
+    return f"{len(names)} ({listed(names, _NAMED)})"
