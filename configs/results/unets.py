@@ -1,7 +1,9 @@
 """All nets for masks with one budget: the same slices, as many, from scratch.
 
-pe-unified steps results/unets --data-root data/unets/cadpe --seeds 0 --jobs 2 \\
-  --cfg-options structures=data/unets/raw/cadpe/structures
+pe-unified phantom data/unets/raw/cadpe --layout cadpe --studies 40 --size 256 --slices 80 \\
+  --structures --anatomy DIR
+pe-unified convert cadpe data/unets/raw/cadpe data/unets/cadpe --split 0.6 0.15 0.25
+pe-unified steps results/unets --data-root data/unets/cadpe
 
 Time: not measured.
 Result: not measured.
@@ -12,7 +14,7 @@ settings = dict(
     # The painted slices have 256 columns, the lungs about 200 of them.
     input_size=(144, 192),
     windows=["embolus", "pe", "lung"],
-    batch_size=8,
+    batch_size=4,
     num_workers=0,
     max_iters=200,
     warmup_iters=20,
