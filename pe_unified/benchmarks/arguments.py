@@ -52,6 +52,24 @@ def _train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--amp", action="store_true", help="bfloat16 autocast on both sides")
 
 
+def _learn(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-root", type=Path, required=True, help="a converted set")
+    parser.add_argument(
+        "--configs",
+        nargs="+",
+        default=["benchmarks/smp_unet_r50", "pe_seg_r50", "pe_cls_r50", "pe_cls_seg_r50"],
+        help="in the order of the table; the first with a metric is its reference",
+    )
+    parser.add_argument("--minutes", type=float, default=20.0, help="of training, each")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--points", type=positive, default=5, help="validations of each")
+    parser.add_argument("--input-size", type=positive, default=256)
+    parser.add_argument("--batch-size", type=positive, default=8, help="slices per iteration")
+    parser.add_argument("--threads", type=positive, default=1, help="CPU threads of torch")
+    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/learn"))
+    parser.add_argument("--note", default="", help="a line that stands under the figure")
+
+
 def _infer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=positive, default=512, help="rows and columns of a slice")
     parser.add_argument(
@@ -152,6 +170,7 @@ def _serve(parser: argparse.ArgumentParser) -> None:
 #: By the kind of benchmark.
 ADD_ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "convert": _convert,
+    "learn": _learn,
     "load": _load,
     "train": _train,
     "infer": _infer,

@@ -17,12 +17,12 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from pe_unified.benchmarks.common import side_by_side
-from pe_unified.benchmarks.load import share_of_waiting
 from pe_unified.datasets.exam_dataset import PEExamDataset
 from pe_unified.datasets.feature_store import FeatureSource, FeatureStore
 from pe_unified.datasets.slice_dataset import Draw
 from pe_unified.engine import load_config
 from pe_unified.engine.extract import exams_of, extract_set
+from pe_unified.engine.pace import pace_of
 from pe_unified.memory import keep_freed_memory
 from pe_unified.models.exam_batches import STEPS_AT_ONCE, encode_steps
 from pe_unified.precision import autocast
@@ -63,13 +63,13 @@ def waiting(args: argparse.Namespace) -> list[dict[str, Any]]:
     with _data(args) as root:
         for name in _TRAINED:
             cfg = _config(args, name, root)
-            wait, whole = share_of_waiting(cfg, args.warmup, args.iterations)
+            pace = pace_of(cfg, args.warmup, args.iterations)
             rows.append(
                 {
                     "case": f"{name}, {cfg.input_size} x {cfg.input_size}, batch "
                     f"{cfg.batch_size}, {cfg.num_workers} workers: wait for data / iteration",
-                    "ours": wait,
-                    "reference": whole,
+                    "ours": pace.waiting,
+                    "reference": pace.iteration,
                     "unit": "s",
                 }
             )

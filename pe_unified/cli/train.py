@@ -2,6 +2,7 @@
 
 Examples:
   pe-unified train pe_cls_swin --data-root data/pe
+  pe-unified train pe_cls_seg_r50 --data-root data/pe --minutes 60
   pe-unified train pe_seg_r50 --reuse backbone=work_dirs/pe_cls_r50/iter_20000.pth
   torchrun --nproc_per_node 2 -m pe_unified train pe_unified_r50 --launcher pytorch
 """
@@ -24,6 +25,13 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="go on from the newest whole checkpoint of the work dir",
     )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        metavar="M",
+        help="train for about so long on this machine, validation not counted: the speed is "
+        "measured first, and the schedule made as long (max_iters)",
+    )
     parser.add_argument("--amp", action="store_true", help="train in bfloat16 mixed precision")
     add_reuse(parser)
     return parser
@@ -34,6 +42,7 @@ def main() -> None:
     args = make_parser().parse_args()
     from pe_unified.engine import PERunner
     from pe_unified.engine.config import annotation_files
+    from pe_unified.engine.pace import fit_into
     from pe_unified.engine.runner import refuse_used
 
     cfg = read_config(args)
@@ -45,4 +54,6 @@ def main() -> None:
     if not args.resume:
         refuse_used(cfg.work_dir)
         require_there(*map(Path, cfg.reuse.values()))
+    if args.minutes:
+        fit_into(cfg, args.minutes)
     PERunner.from_cfg(cfg).train()

@@ -13,6 +13,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from pe_unified.engine.pace import of_length
 from pe_unified.recipes.recipe import Step
 
 
@@ -63,16 +64,9 @@ def with_totals(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def stretched(cfg: Config, goal: Budget) -> dict[str, Any]:
-    """Overrides that make a config train with as many slices as ``goal`` in all.
-
-    Warm-up keeps its share of the run; what follows ends with it.
-    """
-    iterations = math.ceil(goal.slices / cfg.train_dataloader.batch_size)
-    if "warmup_iters" not in cfg:
-        return {"max_iters": iterations}
-    warmup = round(cfg.warmup_iters * iterations / cfg.max_iters)
-    return {"max_iters": iterations, "warmup_iters": warmup}
+def stretched(cfg: Config, goal: Budget) -> dict[str, int]:
+    """Overrides that make a config train with as many slices as ``goal`` in all."""
+    return of_length(cfg, math.ceil(goal.slices / cfg.train_dataloader.batch_size))
 
 
 def seed_of_draws(seed: int, step_name: str) -> int:

@@ -16,6 +16,7 @@ from pe_unified.evaluation.figures.exams import draw_exams, exam_roc_figure, rel
 from pe_unified.evaluation.figures.flow import flow_figure
 from pe_unified.evaluation.figures.froc import froc_figure, froc_panels_figure
 from pe_unified.evaluation.figures.heat import HeatView, heat_figure
+from pe_unified.evaluation.figures.learning import learning_figure
 from pe_unified.evaluation.figures.overlays import SliceView, montage_figure, overlay_figure
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "froc_figure",
     "froc_panels_figure",
     "heat_figure",
+    "learning_figure",
     "montage_figure",
     "overlay_figure",
     "precision_recall_figure",

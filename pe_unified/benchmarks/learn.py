@@ -1,0 +1,128 @@
+"""What configs learn in the same time on the same cores, beside a plain UNet.
+
+Every config trains for so many minutes of training, one after another, on the same patients: a
+trial tells how many iterations that is, and the schedule is made as long. Validation at even
+distances gives curves over the time trained; the test split is measured once, at the end. The
+reference of a metric is the first config that has it; more is better, unlike in other benchmarks.
+A run that was stopped goes on with the configs and seeds that are not finished.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+
+from pe_unified.checkpoints import newest_checkpoint
+from pe_unified.engine import PERunner, load_config
+from pe_unified.engine.evaluate import evaluate_checkpoint, write_json
+from pe_unified.engine.pace import fit_into
+from pe_unified.evaluation.figures import learning_figure
+from pe_unified.tasks import COLUMNS
+
+#: What is compared of each task.
+METRICS = ("seg/dice", "cls/auc", "det/mAP_50")
+
+
+class LearningCurve(Hook):
+    """Keeps what each validation found, and how many seconds of training had passed by then."""
+
+    priority = "VERY_LOW"
+
+    def __init__(self) -> None:
+        self.points: list[dict[str, float]] = []
+        self.seconds = 0.0
+        self._since = 0.0
+
+    def before_train(self, runner: Any) -> None:
+        self._since = time.perf_counter()
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        self.seconds += time.perf_counter() - self._since
+        self._since = time.perf_counter()
+
+    def after_val_epoch(self, runner: Any, metrics: Mapping[str, Any] | None = None) -> None:
+        found = {key: metrics[key] for key in METRICS if key in (metrics or {})}
+        self.points.append({"seconds": self.seconds, **found})
+        self._since = time.perf_counter()
+
+
+def run(args: argparse.Namespace) -> list[dict[str, Any]]:
+    torch.set_num_threads(args.threads)
+    records = [_record(args, name, seed) for seed in args.seeds for name in args.configs]
+    curves = {
+        name: [each["curve"] for each in records if each["config"] == name] for name in args.configs
+    }
+    figure = args.work_dir / "learning.png"
+    learning_figure(curves, METRICS, figure, args.note)
+    print(f"curves: {figure}")
+    return _rows(records, args)
+
+
+def _record(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
+    """What a config learned with a seed; kept in a file, and read from it the next time."""
+    folder = args.work_dir / f"{Path(name).stem}_seed{seed}"
+    file = folder / "record.json"
+    if file.exists():
+        return json.loads(file.read_text(encoding="utf-8"))
+    settings = {
+        "pretrained": None,
+        "input_size": args.input_size,
+        "batch_size": args.batch_size,
+        "num_workers": 0,
+        "seed": seed,
+    }
+    cfg = load_config(name, settings, str(args.data_root), of_recipe=True)
+    cfg.console_level = "WARNING"
+    cfg.step = f"{name}, seed {seed}"
+    cfg.work_dir = str(folder)
+    fit_into(cfg, args.minutes)
+    cfg.train_cfg.val_interval = math.ceil(cfg.max_iters / args.points)
+    cfg.default_hooks.checkpoint.update(interval=cfg.max_iters, max_keep=1)
+    curve = LearningCurve()
+    runner = PERunner.from_cfg(cfg)
+    runner.register_hook(curve)
+    runner.train()
+    metrics = evaluate_checkpoint(cfg, newest_checkpoint(folder)).metrics
+    record = {
+        "config": name,
+        "seed": seed,
+        "iterations": cfg.max_iters,
+        "minutes": curve.seconds / 60,
+        "curve": curve.points,
+        "test": {key: metrics[key] for key in METRICS if key in metrics},
+    }
+    write_json(file, record)
+    return record
+
+
+def _rows(records: list[dict[str, Any]], args: argparse.Namespace) -> list[dict[str, Any]]:
+    rows = []
+    for metric in METRICS:
+        by_config = {
+            name: [
+                e["test"][metric] for e in records if e["config"] == name and metric in e["test"]
+            ]
+            for name in args.configs
+        }
+        measured = {name: values for name, values in by_config.items() if values}
+        reference = next(iter(measured), None)
+        for name in list(measured)[1:]:
+            rows.append(
+                {
+                    "case": f"{name} beside {reference}, {args.minutes:g} min, "
+                    f"{len(args.seeds)} seeds",
+                    "ours": statistics.mean(measured[name]),
+                    "reference": statistics.mean(measured[reference]),
+                    "unit": f"{COLUMNS[metric]}, more is better",
+                }
+            )
+    return rows

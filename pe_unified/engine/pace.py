@@ -1,0 +1,104 @@
+"""How fast a config trains on this machine, and how many iterations fit into a time."""
+
+import copy
+import statistics
+import tempfile
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import all_reduce
+from mmengine.hooks import Hook
+
+from pe_unified.checkpoints import config_of, load_checkpoint_safely, newest_checkpoint
+from pe_unified.engine.knobs import apply_knobs
+from pe_unified.engine.runner import PERunner
+from pe_unified.progress import phase
+
+#: Iterations of a trial that are not measured, and that are.
+_WARMUP, _MEASURED = 4, 8
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Mean seconds of an iteration.
+
+    Fields:
+        iteration: all of it.
+        waiting: for its batch.
+    """
+
+    iteration: float
+    waiting: float
+
+
+def pace_of(cfg: Config, warmup: int = _WARMUP, iterations: int = _MEASURED) -> Pace:
+    """Train a few iterations and throw them away.
+
+    Args:
+        cfg: of a training; it stays as it is, and is not validated.
+        warmup: iterations before those that are measured.
+        iterations: that are measured.
+    """
+    cfg = copy.deepcopy(cfg)
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.console_level = "WARNING"
+    cfg.train_cfg.max_iters = warmup + iterations
+    with tempfile.TemporaryDirectory(prefix="pace-") as work_dir:
+        cfg.work_dir = work_dir
+        cfg.resume = False
+        runner = PERunner.from_cfg(cfg)
+        stopwatch = _Stopwatch(warmup)
+        runner.register_hook(stopwatch)
+        runner.train()
+    measured = torch.tensor(
+        [statistics.mean(stopwatch.iterations), statistics.mean(stopwatch.waits)]
+    )
+    all_reduce(measured, "mean")  # processes that train together need one length
+    return Pace(*measured.tolist())
+
+
+def fit_into(cfg: Config, minutes: float) -> None:
+    """Make a training as long as about so many minutes on this machine, validation not counted.
+
+    One that is resumed keeps the length that it began with.
+    """
+    newest = newest_checkpoint(cfg.work_dir) if cfg.resume else None
+    if newest:
+        iterations = config_of(load_checkpoint_safely(newest))["max_iters"]
+    else:
+        with phase("measuring the speed"):
+            iterations = max(1, round(60 * minutes / pace_of(cfg).iteration))
+    cfg.update(of_length(cfg, iterations))
+    apply_knobs(cfg)
+
+
+def of_length(cfg: Config, iterations: int) -> dict[str, int]:
+    """Overrides that give a training another length.
+
+    Warm-up keeps its share of the run; what follows ends with it.
+    """
+    if "warmup_iters" not in cfg:
+        return {"max_iters": iterations}
+    warmup = round(cfg.warmup_iters * iterations / cfg.max_iters)
+    return {"max_iters": iterations, "warmup_iters": warmup}
+
+
+class _Stopwatch(Hook):
+    """Keeps what mmengine's timer hook measured of every iteration."""
+
+    priority = "LOW"
+
+    def __init__(self, warmup: int) -> None:
+        self.warmup = warmup
+        self.waits: list[float] = []
+        self.iterations: list[float] = []
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        if batch_idx >= self.warmup:
+            hub = runner.message_hub
+            self.waits.append(hub.get_scalar("train/data_time").current())
+            self.iterations.append(hub.get_scalar("train/time").current())

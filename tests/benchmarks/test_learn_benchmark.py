@@ -1,0 +1,71 @@
+"""Learning at equal time: the curves, the reference of a metric, going on after a stop."""
+
+import argparse
+import json
+
+import pytest
+import torch
+from tiny_run import small_settings
+
+from pe_unified.benchmarks import learn
+from pe_unified.benchmarks.arguments import ADD_ARGUMENTS
+from pe_unified.engine.knobs import apply_knobs
+from pe_unified.engine.pace import of_length
+
+#: The reference first.
+NAMES = ("seg", "cls_seg")
+
+
+@pytest.fixture
+def arguments(tiny_dataset, tmp_path):
+    """For the two configs, made small."""
+    for name in NAMES:
+        settings = "".join(
+            f"{key} = {value!r}\n" for key, value in small_settings(*name.split("_")).items()
+        )
+        text = f'_base_ = "pe_unified::pe_{name}_r50"\n{settings}'
+        (tmp_path / f"{name}.py").write_text(text)
+    configs = [str(tmp_path / f"{name}.py") for name in NAMES]
+    before = torch.get_num_threads()
+    parser = argparse.ArgumentParser()
+    ADD_ARGUMENTS["learn"](parser)
+    words = ["--data-root", str(tiny_dataset), "--configs", *configs, "--input-size", "32"]
+    words += ["--batch-size", "2", "--points", "2", "--work-dir", str(tmp_path / "learn")]
+    yield parser.parse_args(words)
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Names of the configs that were trained, of four iterations each."""
+    names = []
+
+    def fit_into(cfg, minutes):
+        names.append(cfg.step)
+        cfg.update(of_length(cfg, 4))
+        apply_knobs(cfg)
+
+    monkeypatch.setattr(learn, "fit_into", fit_into)
+    return names
+
+
+def test_rows_compare_with_the_first_config_that_has_a_metric(arguments, trained):
+    (row,) = learn.run(arguments)  # slices are classified by one config alone
+    assert row["case"].startswith(f"{arguments.configs[1]} beside {arguments.configs[0]}")
+    files = [arguments.work_dir / f"{name}_seed0/record.json" for name in NAMES]
+    reference, ours = (json.loads(file.read_text())["test"]["seg/dice"] for file in files)
+    assert (row["ours"], row["reference"]) == (ours, reference)
+    assert (arguments.work_dir / "learning.png").stat().st_size > 10_000
+    assert len(trained) == 2
+    assert learn.run(arguments) == [row]
+    assert len(trained) == 2
+
+
+def test_a_curve_has_a_point_for_every_validation_over_time_trained(arguments, trained):
+    arguments.configs = arguments.configs[1:]
+    learn.run(arguments)
+    record = json.loads((arguments.work_dir / "cls_seg_seed0/record.json").read_text())
+    first, last = record["curve"]
+    assert 0 < first["seconds"] < last["seconds"] == pytest.approx(60 * record["minutes"])
+    assert set(first) == {"seconds", "seg/dice", "cls/auc"}
+    assert record["iterations"] == 4
