@@ -14,7 +14,7 @@ settings = dict(
     # The painted slices have 256 columns, the lungs about 200 of them.
     input_size=(144, 192),
     windows=["embolus", "pe", "lung"],
-    batch_size=4,
+    batch_size=8,
     num_workers=0,
     max_iters=200,
     warmup_iters=20,
