@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pe_unified.checkpoints import config_of, tensors_of, training_data
-from pe_unified.disclaimer import RESEARCH_LINE, training_notice
+from pe_unified.disclaimer import RESEARCH_LINE, by_set, training_notice
+from pe_unified.evaluation.in_words import with_interval
 from pe_unified.evaluation.metrics import as_json
 from pe_unified.models.image_network import image_network
 from pe_unified.tasks import COLUMNS, TASKS
@@ -72,7 +73,7 @@ def make_card(
             **{key: value for key, value in each.items() if key != "studies"},
             "studies": len(each["studies"]) if "studies" in each else None,
         }
-        for each in training_data(stored)
+        for each in by_set(training_data(stored))
     ]
     validated = dict(meta.get("validated") or {})
     card: dict[str, Any] = {
@@ -99,7 +100,7 @@ def make_card(
             "training_pipeline": _steps(settings.get("train_dataloader") or {}),
         },
         "trained_on": trained_on,
-        "training_notice": training_notice(trained_on),
+        "training_notice": training_notice(training_data(stored)),
         "data": None if data is None else dict(data),
         "validated": validated,
         "tested": None if tested is None else dict(tested),
@@ -129,7 +130,7 @@ def _network(model: Mapping[str, Any]) -> str | None:
 def _not_tested(validated: Mapping[str, Any], tested: Mapping[str, Any] | None) -> list[str]:
     lacking = []
     if tested is None:
-        lacking.append("a test split: published without --test")
+        lacking.append("patients of a test split: no test of this file is known (publish --test)")
     else:
         seen = {each["by"] for each in tested["subgroups"]}
         lacking += [
@@ -173,24 +174,6 @@ def painted_in_words(synthetic: bool | str | None) -> str:
     """Whether a set is painted, to stand behind its name; empty where it is not."""
     words = {True: ", painted", False: "", None: ", not known whether painted"}
     return ", painted in part" if isinstance(synthetic, str) else words[synthetic]
-
-
-def with_interval(metrics: Mapping[str, Any], key: str) -> str:
-    """``0.812 [0.70, 0.89]``."""
-    value = metrics.get(key)
-    if value is None or value != value:
-        return "undefined"
-    low, high = metrics.get(f"{key}_ci") or (None, None)
-    return interval_in_words(value, low, high)
-
-
-def interval_in_words(value: float | None, low: float | None, high: float | None) -> str:
-    """A number with its interval, where it has one."""
-    if value is None or value != value:
-        return "undefined"
-    if low is None or high is None or low != low:
-        return f"{value:.3f}"
-    return f"{value:.3f} [{low:.2f}, {high:.2f}]"
 
 
 def positives_in_words(splits: Mapping[str, Any]) -> Sequence[str]:
