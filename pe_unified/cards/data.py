@@ -25,8 +25,9 @@ def describe_data(root: Path) -> dict[str, Any]:
         ``patients``, ``studies``, ``slices``, ``positive_patients``, ``positive_slices``,
         ``spacing_mm`` (lowest, median and highest distance between slices), ``emboli``, the
         annotated components, and ``sets``, each with ``set`` and ``source``, as
-        :func:`~pe_unified.checkpoints.training_data` has them. ``exclusions``: ``patients`` that were found, ``converted``, and
-        ``reasons`` with their numbers; None without a report of the conversion.
+        :func:`~pe_unified.checkpoints.training_data` has them. ``exclusions``: ``patients`` that
+        were found, ``converted``, and ``reasons`` with their numbers; None without a report of the
+        conversion.
 
     Raises:
         FileNotFoundError, DatasetError: the folder holds no converted set.

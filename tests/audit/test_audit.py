@@ -105,6 +105,19 @@ def test_a_patient_in_two_splits_ends_with_status_1(own, called, tmp_path):
     assert (tmp_path / "out/index.html").is_file()
 
 
+def test_masks_that_cannot_be_read_are_faults_and_no_end(own, tmp_path):
+    path = own / "annotations/train.json"
+    coco = json.loads(path.read_text())
+    faulty = [{"size": [3, 3], "counts": "09"}, {"size": [64, 64]}, [[1, 1, 9, 1, 9, 9]]]
+    for annotation, code in zip(coco["annotations"], faulty):
+        annotation["segmentation"] = code
+        annotation["image_id"] = coco["annotations"][0]["image_id"]
+    path.write_text(json.dumps(coco))
+    found = audit(own, tmp_path / "out")
+    assert any("no run-length code" in item for each in errors(found) for item in each["items"])
+    assert (tmp_path / "out/index.html").is_file()
+
+
 def test_a_sound_set_ends_with_status_0(sound, called, tmp_path):
     done = called(audit_command.main, "audit", sound, "--out", tmp_path / "out")
     assert done.returncode == 0 and "no error" in done.stdout

@@ -101,7 +101,7 @@ def test_the_schedule_follows_the_data(model, tiny_dataset, tmp_path):
 
 def test_a_model_that_knows_test_patients_is_refused(model, tmp_path):
     data = write_tiny_dataset(tmp_path / "set", splits={"test": 3, "val": 2, "train": 4})
-    with pytest.raises(CheckpointError, match=r"was trained on patient PAT003, in .*val\.json"):
+    with pytest.raises(CheckpointError, match=r"was trained on patients of .*val\.json: PAT003\."):
         finetune(model, data, tmp_path / "run", FinetuneOptions())
     assert not list((tmp_path / "run").glob("*.pth"))
 
@@ -160,7 +160,7 @@ def test_what_got_worse_is_said_plainly(tmp_path):
 
 def test_a_run_and_a_model_fill_in_the_checklists(tuned, called, tmp_path):
     for source, said in (
-        (tuned[0], "not tested: a test split: published without --test"),
+        (tuned[0], "not tested: patients of a test split: no test of this file is known"),
         (tuned[0] / "finetuned.pth", "| 37 | Performance with its uncertainty | Test split, 3 "),
     ):
         done = called(reporting_command.main, "reporting", source, "--out", tmp_path / "page.md")
