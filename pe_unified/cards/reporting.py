@@ -266,7 +266,7 @@ def _performance(tested: Mapping[str, Any] | None, prefixes: Sequence[str] = (""
 def _predictions(model: Mapping[str, Any], tested: Mapping[str, Any] | None) -> str:
     if tested is None:
         return ""
-    of_slices = any(TASKS[name].of_slices for name in model["answers"])
+    of_slices = not any(name in TASKS and not TASKS[name].of_slices for name in model["answers"])
     return (
         f"By the network on every {'slice' if of_slices else 'exam'} of the test split, through "
         "the steps of validation, without a gate; thresholds were fixed on validation before"

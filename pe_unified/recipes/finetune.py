@@ -88,6 +88,7 @@ def finetune(model: Path, data: Path, work_dir: Path, options: FinetuneOptions) 
     """
     stored = load_checkpoint_safely(model, options.trust)
     cfg = finetune_config(model, stored, data, work_dir, options)
+    cfg.test_dataloader.dataset.every = 1  # before and after on the same slices
     judging = (cfg[f"{split}_dataloader"].dataset for split in ("val", "test"))
     require_unseen({str(model): stored}, *judging)
     known = len(learned_patients(stored, cfg.train_dataloader.dataset))

@@ -118,6 +118,17 @@ def test_masks_that_cannot_be_read_are_faults_and_no_end(own, tmp_path):
     assert (tmp_path / "out/index.html").is_file()
 
 
+def test_slices_of_no_split_are_not_compared(own, tmp_path):
+    coco = json.loads((own / "annotations/train.json").read_text())
+    aside = coco["images"][0]["patient_id"]
+    (own / "annotations/aside.json").write_text(json.dumps(coco))
+    coco["images"] = [each for each in coco["images"] if each["patient_id"] != aside]
+    kept = {each["id"] for each in coco["images"]}
+    coco["annotations"] = [each for each in coco["annotations"] if each["image_id"] in kept]
+    (own / "annotations/train.json").write_text(json.dumps(coco))
+    assert audit(own, tmp_path / "out")["compared"].startswith("48 slices compared")
+
+
 def test_a_sound_set_ends_with_status_0(sound, called, tmp_path):
     done = called(audit_command.main, "audit", sound, "--out", tmp_path / "out")
     assert done.returncode == 0 and "no error" in done.stdout

@@ -108,6 +108,20 @@ def test_where_it_comes_from(data):
     assert text.count("not a medical device") == 1 and "Meyer" not in text
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "answers: whether a slice shows embolism"),
+        ({"val_dataloader": {"dataset": {"label": "lung"}}}, "answers: whether a slice shows lung"),
+        ({"model": {"type": "LungDetector"}}, "answers: boxes around the lungs"),
+    ],
+)
+def test_what_a_model_answers(change, said):
+    kept = stored()
+    kept["meta"]["cfg"] |= change
+    assert said in card_markdown(make_card("m", kept))
+
+
 def test_a_set_stands_in_the_card_once():
     steps = [{**TRAINED_ON, "step": step} for step in ("s9_unified", "s1_cls", "s5_seg")]
     card = make_card("m", stored(trained_on=steps))

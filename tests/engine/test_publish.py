@@ -19,6 +19,7 @@ from pe_unified.evaluation import as_json
 from pe_unified.inference.converted import exams_of_split
 from pe_unified.inference.exam_readings import ExamReading
 from pe_unified.inference.model import load_model
+from pe_unified.registry import MODELS
 
 
 def test_a_published_model_has_every_threshold_and_nothing_to_spare(
@@ -41,7 +42,9 @@ def test_a_published_model_has_every_threshold_and_nothing_to_spare(
     assert None not in (thresholds.slice, thresholds.pixel, thresholds.box, thresholds.gate)
     assert thresholds.exam is None  # every patient of the set is positive
     assert thresholds.gate <= thresholds.slice
-    _require_card(stored["meta"]["card"], published, tmp_path)
+    card, network = stored["meta"]["card"], MODELS.build(cfg.model)
+    assert card["model"]["parameters"] == sum(each.numel() for each in network.parameters())
+    _require_card(card, published, tmp_path)
 
 
 def test_patients_that_it_learned_from_fix_and_test_nothing(repository, tiny_dataset, tmp_path):

@@ -278,5 +278,5 @@ def _table(result: FolderResult) -> Iterator[list[str]]:
         cells = [said(system.metrics.get(name)) for system in result.systems]
         if result.differences:
             found = result.differences.get(name)
-            cells += [said(found), p_in_words(found and found.p_value)]
+            cells += [said(found), p_in_words(found.p_value if found else None)]
         yield [title_of(name), *cells]
