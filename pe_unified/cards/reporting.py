@@ -103,6 +103,7 @@ def known_answers(
         "software": f"pe_unified {model['pe_unified']}, on PyTorch, mmengine and mmdetection",
         "start": _start(model),
         "training": _training(model, settings),
+        "building": f"{facts['network']}; {_training(model, settings)}; {_selection(settings)}",
         "selection": _selection(settings),
         "ensembling": "None: one network",
         "metrics": _metrics(card),
@@ -302,8 +303,8 @@ def _external(card: Mapping[str, Any]) -> str:
         )
     part = f"; {_names(others)} alone would be" if others else ""
     return (
-        f"None that the software knows of: test patients are of {_names(shared)}, as are others "
-        f"that the model learned from{part}"
+        f"No external data that the software knows of: test patients are of {_names(shared)}, as "
+        f"are others that the model learned from{part}"
     )
 
 

@@ -178,12 +178,12 @@ def external(data, *sets):
 
 
 def test_a_test_set_that_the_model_learned_from_is_not_external(data):
-    assert external(data, ("fumpe", "doi 10.1")).startswith("None that the software knows of")
+    assert external(data, ("fumpe", "doi 10.1")).startswith("No external data")
     assert external(data, ("read", "doi 10.2")).startswith("The test set, read, is none of those")
     assert external(data, (None, None)) == ""
     # A merged set calls its parts by their folders, and may hold others.
     part = external(data, ("fumpe_v2", "doi 10.1"), ("read", None))
-    assert part.startswith("None") and part.endswith("read alone would be")
+    assert part.startswith("No external data") and part.endswith("read alone would be")
 
 
 def test_a_merged_set_tells_whose_its_test_patients_are(tmp_path):
