@@ -1,5 +1,6 @@
 """The page of an audit: findings, numbers, and the slices that they are about."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -97,13 +98,12 @@ def _bars(means: Sequence[float]) -> list[dict[str, int]]:
     """Patients by their mean HU, in steps of ``_BAR_HU``."""
     if not means:
         return []
-    low = int(np.floor(min(means) / _BAR_HU)) * _BAR_HU
-    edges = np.arange(low, max(means) + 2 * _BAR_HU, _BAR_HU)
-    counts, _ = np.histogram(means, edges)
-    tallest = max(int(counts.max()), 1)
+    lows = [int(mean // _BAR_HU) * _BAR_HU for mean in means]
+    counts = Counter(lows)
+    tallest = max(counts.values())
     return [
-        {"low": int(edge), "count": int(count), "height": round(_BAR_PIXELS * count / tallest)}
-        for edge, count in zip(edges, counts)
+        {"low": low, "count": counts[low], "height": round(_BAR_PIXELS * counts[low] / tallest)}
+        for low in range(min(lows), max(lows) + 1, _BAR_HU)
     ]
 
 

@@ -16,6 +16,7 @@ from pe_unified.audit.duplicates import (
 )
 from pe_unified.audit.geometry import geometry_findings, series_of
 from pe_unified.audit.labels import balance_findings, gap_findings, hu_findings
+from pe_unified.audit.page import _bars
 from pe_unified.cli import audit as audit_command
 from pe_unified.converters.contract.annotations import SplitFile
 from pe_unified.converters.contract.fingerprint import slice_print, thumbnail
@@ -236,6 +237,13 @@ def test_hu_unlike_the_others_are_named():
     assert list(hu_findings(usual)) == []
     (found,) = hu_findings({**usual, "odd": of(150)})
     assert list(found.items) == ["odd"] and "odd (150 HU)" in found.text
+
+
+def test_every_patient_stands_over_the_hu_of_its_masks():
+    bars = _bars([20.0, 39.9, 40.0, 85.0, -0.1])
+    told = {bar["low"]: bar["count"] for bar in bars}
+    assert told == {-20: 1, 0: 0, 20: 2, 40: 1, 60: 0, 80: 1}
+    assert bars[2]["height"] == 2 * bars[0]["height"] and _bars([]) == []
 
 
 def test_splits_without_a_class_are_named():
