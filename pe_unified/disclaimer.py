@@ -22,8 +22,9 @@ def training_notice(trained_on: Sequence[Mapping[str, Any]]) -> str:
     if {True, None} <= kinds:
         return "trained in part on synthetic data; the rest is not known"
     if True in kinds:
-        slices = sum(each["slices"] for each in trained_on)
-        painted = sum(each["slices"] for each in trained_on if each["synthetic"])
+        sets = by_set(trained_on)
+        slices = sum(each["slices"] for each in sets)
+        painted = sum(each["slices"] for each in sets if each["synthetic"])
         return f"trained in part on synthetic data ({painted / max(1, slices):.0%} of its slices)"
     if kinds == {False}:
         return ""
@@ -37,3 +38,37 @@ def unique(trained_on: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if dict(each) not in found:
             found.append(dict(each))
     return found
+
+
+def by_set(trained_on: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The trainings on one set as one, the largest set first; ``step`` then names all steps.
+
+    Trainings were on one set where it has the same name and one has all studies of the other; or,
+    where studies are not told, the same numbers.
+
+    Args:
+        trained_on: as a checkpoint holds them, with or without ``studies``.
+    """
+    found: list[dict[str, Any]] = []
+    for each in sorted(trained_on, key=_size, reverse=True):
+        same = next((other for other in found if _of_one_set(other, each)), None)
+        if same is None:
+            found.append(dict(each))
+            continue
+        steps = [*(same["step"] or "").split(", "), each["step"] or ""]
+        same["step"] = ", ".join(filter(None, dict.fromkeys(steps))) or None
+        same["slices"] = max(filter(None, (same["slices"], each["slices"])), default=None)
+    return found
+
+
+def _size(each: Mapping[str, Any]) -> tuple[int, int]:
+    return len(each.get("studies") or ()), each["slices"] or 0
+
+
+def _of_one_set(larger: Mapping[str, Any], each: Mapping[str, Any]) -> bool:
+    names = ("set", "source", "synthetic")
+    if any(larger[key] != each[key] for key in names):
+        return False
+    if "studies" in larger and "studies" in each:
+        return set(each["studies"]) <= set(larger["studies"])
+    return all(larger[key] == each[key] for key in ("patients", "slices"))

@@ -199,6 +199,9 @@ COLUMNS |= {
     "findings_plain/mean_sensitivity": "lesion FROC, unfused",
 }
 METRIC_NAMES |= {
+    **{
+        f"lung/{key}": title.replace("Slice", "Lung") for key, title in TASKS["cls"].metrics.items()
+    },
     "lung_box/mAP_50": "mAP of lung boxes at IoU 0.5",
     "lung_box/embolus_share": "Share of emboli in the crop",
     "findings/f1": "F1 of lesions",

@@ -97,8 +97,8 @@ VOLUMES = dict(
 )
 
 
-def write_volume_checkpoint(path):
-    """An untrained model of volumes, which marks every study."""
+def write_volume_checkpoint(path, learned=()):
+    """An untrained model of volumes, which marks every study; ``learned``: digests of studies."""
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope("pe_unified"):
         model = MODELS.build(VOLUMES)
@@ -107,6 +107,8 @@ def write_volume_checkpoint(path):
     dataset = {"pipeline": [], "step_mm": 4.0}
     meta = {"cfg": {"model": VOLUMES, "test_dataloader": {"dataset": dataset}}, "pe_unified": "0"}
     meta |= {"step": "aanet3d", "iter": 5, "parents": [], "validated": {"lesion/threshold": 0.5}}
+    source = dict.fromkeys(("set", "source", "patients", "slices", "synthetic", "step"))
+    meta["trained_on"] = [{**source, "studies": list(learned)}]
     torch.save({"meta": meta, "state_dict": model.state_dict()}, path)
     return path
 

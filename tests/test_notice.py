@@ -4,7 +4,8 @@ from pe_unified.disclaimer import SYNTHETIC_LINE, UNKNOWN_LINE, training_notice,
 
 
 def entry(synthetic, slices=100):
-    return {"set": "a", "slices": slices, "synthetic": synthetic}
+    named = {"set": "a", "source": None, "patients": 1, "step": None}
+    return {**named, "slices": slices, "synthetic": synthetic}
 
 
 @pytest.mark.parametrize(

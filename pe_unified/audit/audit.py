@@ -44,7 +44,8 @@ def audit(root: Path, out: Path, workers: int = 1) -> dict[str, Any]:
     entries = [image for image, _, _ in images.values()]
     series = series_of(entries)
     numbers = describe_splits(seen.parts, splits)
-    pairs = find_alike(root, seen.prints, owners_of(entries))
+    prints = [each for each in seen.prints if each.file_name in images]
+    pairs = find_alike(root, prints, owners_of(entries))
     split_of = {image["patient_id"]: name for image, _, name in images.values()}
     group_of = {image["patient_id"]: image.get("group") for image in entries}
     findings = [
@@ -58,9 +59,9 @@ def audit(root: Path, out: Path, workers: int = 1) -> dict[str, Any]:
     ]
     findings.sort(key=lambda finding: finding.severity != "error")
     errors = sum(finding.severity == "error" for finding in findings)
-    blank = sum(each.look < 0 for each in seen.prints)
+    blank = sum(each.look < 0 for each in prints)
     compared = f"{pairs.slices} slices compared with those of other patients"
-    left = len(seen.prints) - blank - pairs.slices
+    left = len(prints) - blank - pairs.slices
     compared += f", {left} more by equal pixels only" if left else ""
     compared += f", {blank} blank ones were not" if blank else ""
     compared += f"; {pairs.crowded} looks are too common to be compared" if pairs.crowded else ""

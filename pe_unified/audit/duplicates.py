@@ -33,7 +33,8 @@ class Alike:
 
     Fields:
         same: pairs of files with the same pixels.
-        near: pairs that are the same but for noise, size or window, with their correlation.
+        near: pairs that are the same but for noise, size or a scale of the HU, with their
+            correlation.
     """
 
     same: list[tuple[str, str]] = field(default_factory=list)

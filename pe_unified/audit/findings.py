@@ -35,9 +35,3 @@ class Finding:
             "items": list(self.items),
             "slices": list(self.files),
         }
-
-
-def named(items: Sequence[str], most: int = 5) -> str:
-    """Some of many, in words."""
-    more = len(items) - most
-    return ", ".join(items[:most]) + (f" and {more} more" if more > 0 else "")

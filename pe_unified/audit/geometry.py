@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pe_unified.audit.findings import Finding, named
+from pe_unified.audit.findings import Finding
+from pe_unified.errors import listed
 from pe_unified.inference.quality import COARSE_MM, THICK_MM
 
 #: Slices tilted by more than this are not axial, degrees.
@@ -140,6 +141,6 @@ def _has_gap(series: Series) -> bool:
 def _of(check: str, what: str, series: Sequence[Series]) -> Iterator[Finding]:
     if series:
         patients = list(dict.fromkeys(each.patient for each in series))
-        text = f"{what}: {len(series)} series of {named(patients)}"
+        text = f"{what}: {len(series)} series of {listed(patients)}"
         files = [each.files[len(each.files) // 2] for each in series[:3]]
         yield Finding(check, "warning", text, items=patients, files=files)

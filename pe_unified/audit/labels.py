@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from pe_unified.audit.findings import Finding, named
+from pe_unified.audit.findings import Finding
 from pe_unified.cards.data import describe_split
 from pe_unified.converters.contract.annotations import SplitFile
 from pe_unified.converters.contract.hu_check import HuStatistics
 from pe_unified.ct.exam_labels import EXAM_LABELS
+from pe_unified.errors import listed
 from pe_unified.evaluation.intervals import FEW
 
 #: Shares of positive slices that differ by this factor are told.
@@ -87,7 +88,7 @@ def gap_findings(parts: Mapping[str, SplitFile], splits: Sequence[str]) -> Itera
             "labels",
             "warning",
             f"{len(found)} negative slices lie between two positive ones whose emboli overlap: "
-            f"{named(found)}",
+            f"{listed(found)}",
             items=found,
             files=found[:4],
         )
@@ -110,7 +111,7 @@ def hu_findings(statistics: Mapping[str, HuStatistics]) -> Iterator[Finding]:
     limit = max(_FAR * spread, _LEAST_FAR_HU)
     far = [patient for patient, mean in means.items() if abs(mean - middle) > limit]
     if far:
-        told = named([f"{patient} ({means[patient]:.0f} HU)" for patient in far])
+        told = listed([f"{patient} ({means[patient]:.0f} HU)" for patient in far])
         yield Finding(
             "HU under the masks",
             "warning",

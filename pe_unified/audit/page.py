@@ -1,13 +1,13 @@
 """The page of an audit: findings, numbers, and the slices that they are about."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from pe_unified.converters.contract.schema import union_mask
+from pe_unified.converters.contract.schema import decode_mask
 from pe_unified.ct.hu import read_slice_png
 from pe_unified.ct.windows import WINDOWS, window_to_uint8
 from pe_unified.disclaimer import RESEARCH_LINE
@@ -98,13 +98,12 @@ def _bars(means: Sequence[float]) -> list[dict[str, int]]:
     """Patients by their mean HU, in steps of ``_BAR_HU``."""
     if not means:
         return []
-    low = int(np.floor(min(means) / _BAR_HU)) * _BAR_HU
-    edges = np.arange(low, max(means) + 2 * _BAR_HU, _BAR_HU)
-    counts, _ = np.histogram(means, edges)
-    tallest = max(int(counts.max()), 1)
+    lows = [int(mean // _BAR_HU) * _BAR_HU for mean in means]
+    counts = Counter(lows)
+    tallest = max(counts.values())
     return [
-        {"low": int(edge), "count": int(count), "height": round(_BAR_PIXELS * count / tallest)}
-        for edge, count in zip(edges, counts)
+        {"low": low, "count": counts[low], "height": round(_BAR_PIXELS * counts[low] / tallest)}
+        for low in range(min(lows), max(lows) + 1, _BAR_HU)
     ]
 
 
@@ -122,8 +121,6 @@ def _article(
         hu = read_slice_png(root / name)
     except (OSError, ValueError):  # a fault that is listed
         hu = np.full(shape, -1024, np.int16)
-    masks = [each for each in annotations if each["segmentation"]]
-    mask = union_mask(masks) if masks else None
     boxes = np.array([each["bbox"] for each in annotations], dtype=np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     known = {None: "unknown", 0: "no embolism", 1: "embolism"}[image["pe_present"]]
@@ -134,9 +131,20 @@ def _article(
         "file": name,
         "label": known,
     }
-    picture = window_to_uint8(hu, _WINDOW)
-    if mask is not None and mask.shape != picture.shape:
-        mask = cv2.resize(mask, picture.shape[::-1], interpolation=cv2.INTER_NEAREST)
     window = WINDOWS[_WINDOW]
-    item = Item(picture[None], mask, boxes, caption, "")
+    mask = _mask(annotations, hu.shape)
+    item = Item(window_to_uint8(hu, _WINDOW)[None], mask, boxes, caption, "")
     return draw_article(item, [f"{_WINDOW} {window.level:g} / {window.width:g} HU"])
+
+
+def _mask(annotations: Sequence[dict], shape: tuple[int, ...]) -> np.ndarray | None:
+    """All masks of a slice in one; without those that are no masks of it, whose fault is listed."""
+    whole = None
+    for code in (each["segmentation"] for each in annotations if each["segmentation"]):
+        try:
+            mask = decode_mask(code)
+        except Exception:  # pycocotools raises what its C code likes
+            continue
+        if mask.shape == shape:
+            whole = mask if whole is None else whole | mask
+    return whole

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pe_unified.checkpoints import config_of, tensors_of, training_data
-from pe_unified.disclaimer import RESEARCH_LINE, training_notice
+from pe_unified.disclaimer import RESEARCH_LINE, by_set, training_notice
+from pe_unified.evaluation.in_words import with_interval
 from pe_unified.evaluation.metrics import as_json
 from pe_unified.models.image_network import image_network
 from pe_unified.tasks import COLUMNS, TASKS
@@ -30,6 +31,8 @@ ANSWERS = {
     "exam": "labels of the whole exam",
     "lesion": "emboli in volumes",
     "artery": "arteries in volumes",
+    "lung": "whether a slice shows lung",
+    "lung_box": "boxes around the lungs",
 }
 #: What no test on a converted set can tell.
 _NEVER_TESTED = (
@@ -37,6 +40,8 @@ _NEVER_TESTED = (
     "differences between patients of other age, sex or origin: converted sets do not carry them",
     "use by readers, and prospective use",
 )
+#: Tensors of batch norm that nobody trains.
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 #: What of a config a card repeats.
 _SETTINGS = (
     *("input_size", "windows", "neighbours", "lung_crop", "step_mm", "patch_size"),
@@ -72,7 +77,7 @@ def make_card(
             **{key: value for key, value in each.items() if key != "studies"},
             "studies": len(each["studies"]) if "studies" in each else None,
         }
-        for each in training_data(stored)
+        for each in by_set(training_data(stored))
     ]
     validated = dict(meta.get("validated") or {})
     card: dict[str, Any] = {
@@ -86,8 +91,12 @@ def make_card(
             "pe_unified": meta.get("pe_unified") or __version__,
             "kind": _name(model.get("type")),
             "network": _network(model),
-            "answers": [task.name for task in TASKS.values() if model.get(task.head)],
-            "parameters": sum(each.numel() for each in tensors_of(stored).values()),
+            "answers": _answers(settings),
+            "parameters": sum(
+                each.numel()
+                for key, each in tensors_of(stored).items()
+                if not key.endswith(_STATISTICS)
+            ),
             "iterations": meta.get("iter"),
             "step": meta.get("step"),
             "started_from": [
@@ -96,10 +105,10 @@ def make_card(
             ],
             "settings": {key: settings[key] for key in _SETTINGS if key in settings},
             "frozen": list(model.get("frozen") or ()),
-            "training_pipeline": _steps(settings.get("train_dataloader") or {}),
+            "training_pipeline": _steps(_dataset(settings, "train")),
         },
         "trained_on": trained_on,
-        "training_notice": training_notice(trained_on),
+        "training_notice": training_notice(training_data(stored)),
         "data": None if data is None else dict(data),
         "validated": validated,
         "tested": None if tested is None else dict(tested),
@@ -108,9 +117,23 @@ def make_card(
     return as_json({**card, "summary": _summary(card)})
 
 
-def _steps(loader: Mapping[str, Any]) -> list[str | None]:
-    """The transforms of a data loader."""
-    return [_name(step["type"]) for step in (loader.get("dataset") or {}).get("pipeline") or ()]
+def _answers(settings: Mapping[str, Any]) -> list[str]:
+    """What the model answers, as :data:`ANSWERS` has it."""
+    model = settings.get("model") or {}
+    if _name(model.get("type")) == "LungDetector":
+        return ["lung_box"]
+    if _dataset(settings, "val").get("label", "pe") == "lung":
+        return ["lung"]
+    return [task.name for task in TASKS.values() if model.get(task.head)]
+
+
+def _dataset(settings: Mapping[str, Any], split: str) -> Mapping[str, Any]:
+    return (settings.get(f"{split}_dataloader") or {}).get("dataset") or {}
+
+
+def _steps(dataset: Mapping[str, Any]) -> list[str | None]:
+    """The transforms of a data set."""
+    return [_name(step["type"]) for step in dataset.get("pipeline") or ()]
 
 
 def _name(kind: Any) -> str | None:
@@ -129,14 +152,10 @@ def _network(model: Mapping[str, Any]) -> str | None:
 def _not_tested(validated: Mapping[str, Any], tested: Mapping[str, Any] | None) -> list[str]:
     lacking = []
     if tested is None:
-        lacking.append("a test split: published without --test")
+        lacking.append("patients of a test split: no test of this file is known (publish --test)")
     else:
         seen = {each["by"] for each in tested["subgroups"]}
-        lacking += [
-            f"subgroups by {by}: the test split does not tell it"
-            for by in SUBGROUPS
-            if by not in seen
-        ]
+        lacking += [f"subgroups by {by}: none was measured" for by in SUBGROUPS if by not in seen]
     if not {"exam/threshold", "exam/stretch_threshold", "exam/lesion_threshold"} & set(validated):
         lacking.append("verdicts on whole exams: no threshold was fixed for them")
     return [*lacking, *_NEVER_TESTED]
@@ -173,24 +192,6 @@ def painted_in_words(synthetic: bool | str | None) -> str:
     """Whether a set is painted, to stand behind its name; empty where it is not."""
     words = {True: ", painted", False: "", None: ", not known whether painted"}
     return ", painted in part" if isinstance(synthetic, str) else words[synthetic]
-
-
-def with_interval(metrics: Mapping[str, Any], key: str) -> str:
-    """``0.812 [0.70, 0.89]``."""
-    value = metrics.get(key)
-    if value is None or value != value:
-        return "undefined"
-    low, high = metrics.get(f"{key}_ci") or (None, None)
-    return interval_in_words(value, low, high)
-
-
-def interval_in_words(value: float | None, low: float | None, high: float | None) -> str:
-    """A number with its interval, where it has one."""
-    if value is None or value != value:
-        return "undefined"
-    if low is None or high is None or low != low:
-        return f"{value:.3f}"
-    return f"{value:.3f} [{low:.2f}, {high:.2f}]"
 
 
 def positives_in_words(splits: Mapping[str, Any]) -> Sequence[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pe_unified.datasets.slice_dataset import read_annotations
+from pe_unified.datasets.slice_dataset import read_annotations, sources_of
 from pe_unified.errors import unnamed
 
 SPLITS = ("train", "val", "test")
@@ -23,9 +23,11 @@ def describe_data(root: Path) -> dict[str, Any]:
     Returns:
         ``info``: what the set says of itself, None where it does not. ``splits``: by name,
         ``patients``, ``studies``, ``slices``, ``positive_patients``, ``positive_slices``,
-        ``spacing_mm`` (lowest, median and highest distance between slices), and ``emboli``, the
-        annotated components. ``exclusions``: ``patients`` that were found, ``converted``, and
-        ``reasons`` with their numbers; None without a report of the conversion.
+        ``spacing_mm`` (lowest, median and highest distance between slices), ``emboli``, the
+        annotated components, and ``sets``, each with ``set`` and ``source``, as
+        :func:`~pe_unified.checkpoints.training_data` has them. ``exclusions``: ``patients`` that
+        were found, ``converted``, and ``reasons`` with their numbers; None without a report of the
+        conversion.
 
     Raises:
         FileNotFoundError, DatasetError: the folder holds no converted set.
@@ -38,6 +40,10 @@ def describe_data(root: Path) -> dict[str, Any]:
             _, coco = read_annotations(path)
             info = info or coco.get("info") or {}
             splits[split] = describe_split(coco["images"], len(coco["annotations"]))
+            splits[split]["sets"] = [
+                {key: each[key] for key in ("set", "source")}
+                for each in sources_of(coco, coco["images"])
+            ]
     if not splits:
         read_annotations(root / "annotations" / "train.json")  # says what to do
     members = info.get("sets")

@@ -6,11 +6,10 @@ from typing import Any
 from pe_unified.cards.card import (
     ANSWERS,
     SUBGROUPS,
-    interval_in_words,
     painted_in_words,
     positives_in_words,
-    with_interval,
 )
+from pe_unified.evaluation.in_words import interval_in_words, with_interval
 from pe_unified.tasks import METRIC_NAMES
 
 #: Of every task, what is shown of subgroups.
@@ -74,7 +73,7 @@ def _or_unknown(value: object) -> str:
 
 
 def _trained_on(card: Mapping[str, Any]) -> list[str]:
-    header = ("set", "source", "licence", "patients", "studies", "slices", "step")
+    header = ("set", "source", "licence", "patients", "studies", "slices", "steps")
     keys = ("set", "source", "licence", "patients", "studies", "slices")
     rows = [
         [*(_or_unknown(each.get(key)) for key in keys), each.get("step") or ""]

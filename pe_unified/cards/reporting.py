@@ -9,11 +9,11 @@ from pe_unified.cards.card import (
     painted_in_words,
     positives_in_words,
     set_in_words,
-    with_interval,
 )
 from pe_unified.cards.checklists import CLAIM_2024, TRIPOD_AI, Item
 from pe_unified.cards.markdown import exclusions_in_words, model_facts, table
-from pe_unified.tasks import METRIC_NAMES
+from pe_unified.evaluation.in_words import with_interval
+from pe_unified.tasks import METRIC_NAMES, TASKS
 
 #: What stands where the software knows nothing.
 BLANK = "**not known to the software: to be filled by the authors**"
@@ -103,10 +103,11 @@ def known_answers(
         "software": f"pe_unified {model['pe_unified']}, on PyTorch, mmengine and mmdetection",
         "start": _start(model),
         "training": _training(model, settings),
+        "building": f"{facts['network']}; {_training(model, settings)}; {_selection(settings)}",
         "selection": _selection(settings),
         "ensembling": "None: one network",
         "metrics": _metrics(card),
-        "uncertainty": _INTERVALS,
+        "uncertainty": _INTERVALS if tested else "",
         "subgroups": _subgroups(tested),
         "internal": _internal(card),
         "external": _external(card),
@@ -118,7 +119,7 @@ def known_answers(
         + (f", SHA-256 {digest}" if digest else "")
         + f". Data: {_sources(card)}",
         "predictors": "The pixels of CT slices in Hounsfield units; none is chosen by hand",
-        "predictions": _predictions(tested),
+        "predictions": _predictions(model, tested),
         "imbalance": _imbalance(settings),
         "output": _output(card),
         "poor_input": "A report abstains, with the reason, where contrast is poor, lungs are cut "
@@ -203,18 +204,25 @@ def _partition(data: Mapping[str, Any] | None) -> str:
     if not data:
         return ""
     seed = data["info"]["split_seed"]
-    drawn = f", drawn with seed {seed} and balanced by embolism" if seed is not None else ""
+    drawn = (
+        f", drawn with seed {seed} and balanced by embolism where neither the source nor an "
+        "earlier conversion had divided them"
+        if seed is not None
+        else ""
+    )
     return f"By patient{drawn}: {'; '.join(positives_in_words(data['splits']))}"
 
 
 def _start(model: Mapping[str, Any]) -> str:
-    if model["started_from"]:
-        parts = (f"{each['module']} of {each['from']}" for each in model["started_from"])
-        return f"Weights taken over: {', '.join(parts)}; others at random"
-    if "pretrained" not in model["settings"]:
-        return ""
-    start = model["settings"]["pretrained"]
-    return f"Image network from {start}, others at random" if start else "At random"
+    parts = [f"{each['module']} of {each['from']}" for each in model["started_from"]]
+    said = [f"weights taken over: {', '.join(parts)}"] if parts else []
+    start = model["settings"].get("pretrained")
+    if start and not any(each["module"] == "backbone" for each in model["started_from"]):
+        said.append(f"image network from {start}")
+    if not said:
+        return "At random" if "pretrained" in model["settings"] else ""
+    text = f"{'; '.join(said)}; others at random"
+    return text[0].upper() + text[1:]
 
 
 def _training(model: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
@@ -256,12 +264,13 @@ def _performance(tested: Mapping[str, Any] | None, prefixes: Sequence[str] = (""
     return f"Test split, {tested['patients']} patients: {', '.join(shown)}" if shown else ""
 
 
-def _predictions(tested: Mapping[str, Any] | None) -> str:
+def _predictions(model: Mapping[str, Any], tested: Mapping[str, Any] | None) -> str:
     if tested is None:
         return ""
+    of_slices = not any(name in TASKS and not TASKS[name].of_slices for name in model["answers"])
     return (
-        "By the network on every slice of the test split, through the steps of validation, without "
-        "a gate; thresholds were fixed on validation before"
+        f"By the network on every {'slice' if of_slices else 'exam'} of the test split, through "
+        "the steps of validation, without a gate; thresholds were fixed on validation before"
     )
 
 
@@ -278,21 +287,35 @@ def _internal(card: Mapping[str, Any]) -> str:
 
 
 def _external(card: Mapping[str, Any]) -> str:
-    if card["tested"] is None or not card["data"]:
+    """Whether the test set is another one, by names and sources; empty where some are unknown."""
+    test = card["data"] and card["data"]["splits"].get("test", {}).get("sets")
+    learned = card["trained_on"]
+    if card["tested"] is None or not test or not learned:
         return ""
-    name = card["data"]["info"]["converter"]
-    learned = {each["set"] for each in card["trained_on"]}
-    if name is None or None in learned:
+    if any(each["set"] is None for each in (*test, *learned)):
         return ""
-    if name in learned:
+    shared = [each for each in test if any(_is_one(each, other) for other in learned)]
+    others = [each for each in test if each not in shared]
+    if not shared:
         return (
-            f"None that the software knows of: the test patients are of {name}, as are others "
-            "that the model learned from"
+            f"The test set, {_names(test)}, is none of those that the model learned from "
+            f"({_names(learned)})"
         )
+    part = f"; {_names(others)} alone would be" if others else ""
     return (
-        f"The test set, {name}, is none of those that the model learned from "
-        f"({', '.join(sorted(learned))})"
+        f"No external data that the software knows of: test patients are of {_names(shared)}, as "
+        f"are others that the model learned from{part}"
     )
+
+
+def _is_one(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two entries are of one set, which a merged one may call by another name."""
+    sources = one["source"], other["source"]
+    return one["set"] == other["set"] or (sources[0] is not None and sources[0] == sources[1])
+
+
+def _names(sets: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(sorted({each["set"] for each in sets}))
 
 
 def _subgroups(tested: Mapping[str, Any] | None) -> str:

@@ -4,7 +4,7 @@ The members may differ in input and in what they answer: a classifier of slices,
 a detection make a cascade. Each question is answered by those members that answer it: per slice and
 per pixel by their weighted mean, per box by weighted boxes fusion; --rule vote counts those that
 say yes by their own thresholds. The validation split of --data-root gives the thresholds, as for
-pe-unified publish; members that were trained on one of its studies are refused. OUT holds the
+pe-unified publish; models that were trained on one of its studies are refused. OUT holds the
 members, so that pe-unified infer needs that file alone; pe-unified test takes it, too.
 
 Examples:

@@ -4,7 +4,8 @@ The validation split of --data-root gives the thresholds for slices, pixels and 
 that spares segmentation and detection (it keeps 99.5 % of the positive slices). Its whole studies
 are then read as for a report, which gives the thresholds of exams and of lesions.
 pe-unified infer takes the file. A step of a recipe has its config in its folder. The network and
-its input are those that the checkpoint was trained with, unless --cfg-options names what differs.
+its input are those that the checkpoint was trained with, unless --cfg-options names what differs. A
+checkpoint that learned from patients of the validation or the test split is refused.
 
 The model's card goes into the file and beside it, as OUT.card.md and OUT.card.json. With --test it
 holds metrics of the test split, with intervals and subgroups; without, it says that nobody tested.

@@ -1,27 +1,20 @@
 """Several models in one file: embedded with their lineage, thresholds fixed anew on validation."""
 
 import dataclasses
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mmengine.logging import print_log
 from torch import nn
 
-from pe_unified.checkpoints import (
-    CheckpointError,
-    load_checkpoint_safely,
-    save_atomically,
-    training_data,
-)
+from pe_unified.checkpoints import load_checkpoint_safely, save_atomically, training_data
 from pe_unified.disclaimer import unique
 from pe_unified.engine.config import ConfigError, read_python_config
 from pe_unified.engine.publish import for_others
 from pe_unified.engine.slice_answers import measure_slices
 from pe_unified.engine.study_choices import choose_on_exams, numbers_of
-from pe_unified.engine.unseen import annotations_of, learned_patients, tells_its_studies
+from pe_unified.engine.unseen import require_unseen
 from pe_unified.inference.converted import exams_of_split
 from pe_unified.inference.exam_readings import Marks, mark_exams
 from pe_unified.inference.lesion_marks import read_marks
@@ -125,17 +118,14 @@ def make_ensemble(
 
     Raises:
         ConfigError: no members, two of one name, a weight that is none, or no such rule.
-        CheckpointError: a member that cannot be read or used, or that learned from a study of
-            the validation split.
+        CheckpointError: a model that cannot be read or used, or that learned from a study of the
+            validation split.
     """
     _require_usable(wanted)
     members = [_embedded(entry, PEUnified, trust) for entry in wanted.members]
     lungs = None
     if wanted.lungs:
         lungs = _embedded(MemberEntry(wanted.lungs, "the detector of lungs"), LungDetector, trust)
-    marks: Marks = read_marks(Path(wanted.marks)) if wanted.marks else {}
-    if wanted.volumes:
-        marks = marks_on(wanted.volumes, validation, trust)
     meta: dict[str, Any] = {
         "pe_unified": __version__,
         "rule": wanted.rule,
@@ -145,7 +135,10 @@ def make_ensemble(
         "fusion": None,
     }
     stored = {"meta": meta, "members": members, "lungs": lungs}
-    require_unseen(stored, validation)
+    require_unseen(models_in(stored), validation)
+    marks: Marks = read_marks(Path(wanted.marks)) if wanted.marks else {}
+    if wanted.volumes:
+        marks = marks_on(wanted.volumes, validation, trust)
     model = ensemble_of(out, stored, trust, digest="not written yet")
     predictor = StudyPredictor(model)
     evaluator = measure_slices(predictor, validation, "validation slices", resamples=0)
@@ -159,7 +152,12 @@ def make_ensemble(
 
 
 def marks_on(checkpoint: str, dataset: Mapping[str, Any], trust: bool = False) -> Marks:
-    """Marks of a model of volumes on the studies of a split."""
+    """Marks of a model of volumes on the studies of a split.
+
+    Raises:
+        CheckpointError: it cannot be read or used, or learned from a study of the split.
+    """
+    require_unseen({checkpoint: load_checkpoint_safely(checkpoint, trust)}, dataset)
     return mark_exams(load_volume_model(checkpoint, trust), exams_of_split(dataset))
 
 
@@ -191,29 +189,9 @@ def _embedded(entry: MemberEntry, kind: type[nn.Module], trust: bool) -> dict[st
     }
 
 
-def require_unseen(stored: Mapping[str, Any], split: Mapping[str, Any]) -> None:
-    """No member learned from a study on which thresholds are fixed, or which tests.
-
-    Args:
-        stored: an ensemble, as its file holds it.
-        split: config of the studies.
-
-    Raises:
-        CheckpointError: one did; names it and the patient.
-    """
-    place = annotations_of(split)
-    for member in filter(None, (*stored["members"], stored["lungs"])):
-        if not tells_its_studies(member["model"]):
-            print_log(
-                f"{member['name']}: its checkpoint does not tell what studies it was trained on, "
-                "so nobody checks that they are not among those that it is judged by",
-                logger="current",
-                level=logging.WARNING,
-            )
-        known = learned_patients(member["model"], split)
-        if known:
-            raise CheckpointError(
-                f"{member['name']} ({member['checkpoint']}) was trained on patient {known[0]}, "
-                f"who is in {place}: an ensemble is judged by patients whom no member knows; take "
-                "members trained on the training split of this set"
-            )
+def models_in(stored: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The checkpoints within an ensemble, as its file holds it, by name and file."""
+    return {
+        f"{each['name']} ({each['checkpoint']})": each["model"]
+        for each in filter(None, (*stored["members"], stored["lungs"]))
+    }

@@ -29,6 +29,7 @@ from pe_unified.engine.evaluate import (
 from pe_unified.engine.knobs import kind_of
 from pe_unified.engine.study_choices import choose_on_exams, numbers_of
 from pe_unified.engine.subgroups import subgroups_of
+from pe_unified.engine.unseen import require_unseen
 from pe_unified.engine.whole_exam_model import with_encoder
 from pe_unified.evaluation.metrics import warnings_of
 from pe_unified.files import write_text
@@ -130,7 +131,8 @@ def publish(
         test: measure the model on the test split, for the card.
 
     Raises:
-        CheckpointError: the file holds weights alone.
+        CheckpointError: the file holds weights alone, or they learned from patients of the
+            validation split or, with ``test``, the test split.
     """
     trust = cfg.get("trust_checkpoint", False)
     stored = load_checkpoint_safely(checkpoint, trust)
@@ -139,9 +141,6 @@ def publish(
         raise CheckpointError(
             f"{checkpoint}: holds weights alone; publish what pe-unified train or steps wrote"
         )
-    whole = copy.deepcopy(cfg)
-    whole.val_dataloader.dataset.every = 1
-    validated = numbers_of(validate_checkpoint(whole, checkpoint))
     settings = _as_trained(cfg.to_dict(), own)
     if settings.get("features"):
         made = with_encoder(settings, stored["state_dict"], trust)
@@ -149,6 +148,12 @@ def publish(
         trained_on = unique([*made.trained_on, *training_data(stored)])
         meta = {**stored["meta"], "trained_on": trained_on}
         stored = {**stored, "meta": meta, "state_dict": made.tensors}
+    judging = ("val", "test") if test else ("val",)
+    require_unseen({str(checkpoint): stored}, *(cfg[f"{e}_dataloader"].dataset for e in judging))
+    whole = copy.deepcopy(cfg)
+    for split in judging:
+        whole[f"{split}_dataloader"].dataset.every = 1
+    validated = numbers_of(validate_checkpoint(whole, checkpoint))
     published = for_others(stored, settings)
     published["meta"] |= {"validated": validated, "fusion": None}
     of_lung = whole.val_dataloader.dataset.get("label", "pe") != "pe"
@@ -162,21 +167,15 @@ def publish(
         chosen = choose_on_exams(model, whole.val_dataloader.dataset, fuse)
         validated |= chosen.thresholds
         published["meta"]["fusion"] = chosen.fusion and chosen.fusion.as_dict()
-    tested = _test(cfg, checkpoint, validated) if test else None
+    # At the thresholds of the published file.
+    tested = evaluate_checkpoint(whole, checkpoint, chosen=validated) if test else None
     data = describe_data(Path(whole.val_dataloader.dataset.data_root))
-    card = make_card(out.stem, published, data, tested and _for_card(cfg, tested))
+    card = make_card(out.stem, published, data, tested and _for_card(whole, tested))
     published["meta"]["card"] = card
     save_atomically(published, out)
     write_text(out.with_suffix(".card.md"), card_markdown(card))
     write_json(out.with_suffix(".card.json"), card)
     return Published(validated, tested)
-
-
-def _test(cfg: Config, checkpoint: Path, validated: Mapping[str, Any]) -> Evaluation:
-    """On the test split, at the thresholds of the published file."""
-    cfg = copy.deepcopy(cfg)
-    cfg.test_dataloader.dataset.every = 1
-    return evaluate_checkpoint(cfg, checkpoint, chosen=validated)
 
 
 def _for_card(cfg: Config, tested: Evaluation) -> dict[str, Any]:

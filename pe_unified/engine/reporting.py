@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from pe_unified.cards.card import make_card
@@ -31,7 +31,7 @@ def write_reporting(
         trust: load pickled code.
 
     Raises:
-        DataError: the folder holds no checkpoint.
+        DataError: the folder holds no checkpoint, or the test of another one.
         CheckpointError: the file carries no config.
     """
     checkpoint, folder = source, None
@@ -46,25 +46,26 @@ def write_reporting(
         raise CheckpointError(
             f"{checkpoint}: carries no config; take a checkpoint of pe-unified train or publish"
         )
-    card = stored["meta"].get("card") or _card(source.stem, stored, settings, folder, data_root)
+    card = stored["meta"].get("card") or _card(source, checkpoint, stored, settings, data_root)
     flows = _read(folder / "exam_flow.json") if folder else None
     write_text(out, reporting_page(card, settings, flows, digest_of(checkpoint)))
 
 
 def _card(
-    name: str,
+    source: Path,
+    checkpoint: Path,
     stored: Mapping[str, Any],
     settings: Mapping[str, Any],
-    folder: Path | None,
     data_root: Path | None,
 ) -> dict[str, Any]:
     """The card that publishing would write, by what lies there."""
     told = (settings.get("test_dataloader") or {}).get("dataset", {}).get("data_root")
     root = data_root or (Path(told) if told else None)
     data = describe_data(root) if root and (data_root or root.is_dir()) else None
-    found = _read(folder / "metrics.json") if folder else None
+    found = _read(source / "metrics.json") if source.is_dir() else None
     tested = None
     if found and "metrics" in found:
+        _require_test_of(checkpoint, source / "metrics.json", found)
         patients = data["splits"].get("test", {}).get("patients") if data else None
         tested = {
             "patients": "unknown" if patients is None else patients,
@@ -73,7 +74,18 @@ def _card(
             "warnings": found.get("warnings", []),
             "subgroups": [],
         }
-    return make_card(name, stored, data, tested)
+    return make_card(source.stem, stored, data, tested)
+
+
+def _require_test_of(checkpoint: Path, path: Path, found: Mapping[str, Any]) -> None:
+    """Training may have gone on since the test."""
+    told = found.get("checkpoint") or (found.get("record") or {}).get("checkpoint")
+    if told and PureWindowsPath(told).name != checkpoint.name:
+        raise DataError(
+            path,
+            f"is of {PureWindowsPath(told).name}, the newest checkpoint is {checkpoint.name}",
+            "test that one (pe-unified test --work-dir of this folder), or remove the file",
+        )
 
 
 def _read(path: Path) -> Any:

@@ -9,9 +9,10 @@ import numpy as np
 from scipy.special import expit
 
 from pe_unified.checkpoints import load_checkpoint_safely
-from pe_unified.engine.ensemble import require_unseen
+from pe_unified.engine.ensemble import models_in
 from pe_unified.engine.evaluate import Evaluation, merged
 from pe_unified.engine.slice_answers import measure_slices
+from pe_unified.engine.unseen import require_unseen
 from pe_unified.evaluation.intervals import estimate
 from pe_unified.evaluation.lesion_fusion import ANSWERS
 from pe_unified.evaluation.metrics import RESAMPLES
@@ -55,7 +56,7 @@ def evaluate_studies(
     """
     stored = load_checkpoint_safely(checkpoint, trust)
     if is_ensemble(stored):
-        require_unseen(stored, dataset)
+        require_unseen(models_in(stored), dataset)
     model = load_model(checkpoint, trust)
     own = model.thresholds
     by_task = {"cls": own.slice, "seg": own.pixel, "det": own.box}

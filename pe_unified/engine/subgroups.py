@@ -45,9 +45,10 @@ def subgroups_of(evaluation: Evaluation, dataset: Mapping[str, Any]) -> list[dic
     }
     slices = DATASETS.build(settings)
     found = []
+    tested = {name for table in evaluation.tables.values() for name in table.patients}
     for by, group_of in ((BY_SPACING, _by_spacing(slices)), (BY_CONTRAST, _by_contrast(slices))):
         for group in dict.fromkeys(sorted(group_of.values())):
-            chosen = {patient for patient, own in group_of.items() if own == group}
+            chosen = {patient for patient in tested if group_of.get(patient) == group}
             metrics = _of_patients(evaluation, chosen)
             if metrics:
                 found.append(_entry(by, group[1], len(chosen), metrics))
@@ -119,9 +120,11 @@ def _by_size(evaluation: Evaluation, slices: PESliceDataset) -> Iterator[dict[st
         name = ""
         for prefix in ("cls", "seg"):
             table = evaluation.tables.get(prefix)
-            known = [item["label" if prefix == "cls" else "masks"] is not None for item in items]
+            label = "label" if prefix == "cls" else "masks"
+            known = [item[label] is not None for item in items]
             own = sizes[known]
-            if not isinstance(table, SliceTable | SegTable) or len(own) != len(table.patient):
+            owners = [item["patient_id"] for item in items if item[label] is not None]
+            if not isinstance(table, SliceTable | SegTable) or owners != _owners(table):
                 continue
             classes = [_class(size, _DIAMETER_MM) if size > 0 else (-1, "") for size in own]
             here = np.array([number == place for number, _ in classes])
@@ -135,6 +138,11 @@ def _by_size(evaluation: Evaluation, slices: PESliceDataset) -> Iterator[dict[st
             metrics |= {f"{prefix}/{key}": each for key, each in measured.items()}
         if metrics:
             yield _entry(BY_SIZE, name, len(patients), metrics)
+
+
+def _owners(table: SliceTable | SegTable) -> list[str]:
+    """The patient of every row."""
+    return [table.patients[row] for row in table.patient]
 
 
 def _diameter_mm(item: Mapping[str, Any]) -> float:

@@ -1,11 +1,46 @@
-"""Whether a model has learned from the patients that it is to be judged by."""
+"""Whether models have learned from the patients that they are to be judged by."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pe_unified.checkpoints import training_data
+from mmengine.logging import print_log
+
+from pe_unified.checkpoints import CheckpointError, training_data
 from pe_unified.datasets.slice_dataset import read_annotations, study_digest
+from pe_unified.errors import listed
+
+
+def require_unseen(models: Mapping[str, Mapping[str, Any]], *splits: Mapping[str, Any]) -> None:
+    """No model learned from a study on which thresholds are fixed, or which tests.
+
+    A model that does not tell its studies, as one of an earlier version, is warned of.
+
+    Args:
+        models: checkpoints, by their names in messages.
+        splits: configs of the data sets that judge.
+
+    Raises:
+        CheckpointError: one did; names it and the patients.
+    """
+    for name, stored in models.items():
+        if not all("studies" in each for each in training_data(stored)):
+            print_log(
+                f"{name}: does not tell what studies it was trained on, so nobody checks that "
+                "they are not among those that it is judged by",
+                logger="current",
+                level=logging.WARNING,
+            )
+        for split in splits:
+            known = learned_patients(stored, split)
+            if known:
+                raise CheckpointError(
+                    f"{name}: was trained on patients of {_annotations_of(split)}: "
+                    f"{listed(known)}. Thresholds and tests need patients whom no model knows; "
+                    "convert with --splits-of the set that it was trained on, or take a model "
+                    "trained on the training split of this set"
+                )
 
 
 def learned_patients(stored: Mapping[str, Any], split: Mapping[str, Any]) -> list[str]:
@@ -18,18 +53,13 @@ def learned_patients(stored: Mapping[str, Any], split: Mapping[str, Any]) -> lis
     learned = {study for each in training_data(stored) for study in each.get("studies") or ()}
     if not learned:
         return []
-    images = read_annotations(annotations_of(split))[1]["images"]
+    images = read_annotations(_annotations_of(split))[1]["images"]
     known = {
         image["patient_id"] for image in images if study_digest(image["study_uid"] or "") in learned
     }
     return sorted(known)
 
 
-def annotations_of(split: Mapping[str, Any]) -> Path:
+def _annotations_of(split: Mapping[str, Any]) -> Path:
     """The file that lists the slices of a split."""
     return Path(split["data_root"]) / split["ann_file"]
-
-
-def tells_its_studies(stored: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint says what studies all its weights were trained on."""
-    return all("studies" in each for each in training_data(stored))

@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from pe_unified.checkpoints import load_checkpoint_safely, tensors_of, training_data
-from pe_unified.errors import UserError
+from pe_unified.errors import UserError, listed
 
 #: Where a reused part comes from: a checkpoint file, its content, or bare tensors by name;
 #: with a name before it, that name is reported in place of the file's.
@@ -77,7 +77,7 @@ def take_over(
     if not matched:
         raise ReuseError(
             f"{name}: none of its {len(own)} tensors is in {source}; it has e.g. "
-            f"{_some(tensors) or 'no tensors'}, the module e.g. {_some(own)}"
+            f"{listed([*tensors]) or 'no tensors'}, the module e.g. {listed([*own])}"
         )
     wrong = [
         f"{key} {tuple(value.shape)} for {tuple(own[key].shape)}"
@@ -94,11 +94,11 @@ def take_over(
     left_over = [key for key in tensors if key not in own]
     faults = []
     if wrong:
-        faults.append(f"shapes differ: {_some(wrong)}")
+        faults.append(f"shapes differ: {listed(wrong)}")
     if missing:
-        faults.append(f"missing: {_some(missing)}")
+        faults.append(f"missing: {listed(missing)}")
     if left_over:
-        faults.append(f"unknown to the module: {_some(left_over)}")
+        faults.append(f"unknown to the module: {listed(left_over)}")
     if faults:
         raise ReuseError(
             f"{name}: the weights of {source} do not fit; {'; '.join(faults)}. Build the model "
@@ -106,12 +106,6 @@ def take_over(
         )
     module.load_state_dict(matched, strict=False)
     return ReuseReport(name, source, len(matched), len(own))
-
-
-def _some(names: Any, limit: int = 6) -> str:
-    names = list(names)
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
 
 
 def reuse_weights(
@@ -137,7 +131,7 @@ def reuse_weights(
     for names, rule in rules.items():
         name, stored_name = names_of_rule(names)
         if name not in modules or not name:
-            known = _some(key for key in modules if key and "." not in key)
+            known = listed([key for key in modules if key and "." not in key])
             raise ReuseError(f"reuse: the model has no module '{name}'; it has {known}")
         label, source = rule if isinstance(rule, tuple) else (None, rule)
         if isinstance(source, Mapping):

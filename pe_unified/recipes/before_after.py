@@ -6,9 +6,9 @@ from typing import Any
 
 from rich.table import Table as RichTable
 
-from pe_unified.cards.card import interval_in_words
 from pe_unified.cards.markdown import table
 from pe_unified.engine.evaluate import Evaluation, write_json
+from pe_unified.evaluation.in_words import difference_in_words, interval_in_words, p_in_words
 from pe_unified.evaluation.intervals import Difference, paired_difference
 from pe_unified.evaluation.metrics import as_json, warnings_of
 from pe_unified.files import write_text
@@ -49,7 +49,7 @@ def write_comparison(
             "worse": difference and _worse(key, difference),
         }
     warnings = [
-        f"{METRIC_NAMES[key]} got worse: {_in_words(differences[key])}"
+        f"{METRIC_NAMES[key]} got worse: {_in_words(each['difference'])}"
         + ("" if each["worse"] == "surely" else "; the interval holds zero, so it may be chance")
         for key, each in metrics.items()
         if each["worse"]
@@ -95,15 +95,6 @@ def _worse(key: str, difference: Difference) -> str:
     return "perhaps" if sign * difference.value < -_NOTHING else ""
 
 
-def _in_words(difference: Mapping[str, Any] | Difference | None) -> str:
-    if difference is None:
-        return "undefined"
-    each = vars(difference) if isinstance(difference, Difference) else difference
-    if each["low"] is None or each["low"] != each["low"]:
-        return f"{each['value']:+.3f}"
-    return f"{each['value']:+.3f} [{each['low']:+.3f}, {each['high']:+.3f}]"
-
-
 def comparison_markdown(found: Mapping[str, Any]) -> str:
     """The comparison as a page of Markdown."""
     lines = [f"# {found['model']}, before and after", ""]
@@ -119,21 +110,24 @@ def comparison_markdown(found: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *table(_HEADER, _rows(found)), ""])
 
 
+def _in_words(difference: Mapping[str, Any]) -> str:
+    return difference_in_words(*map(difference.get, ("value", "low", "high")))
+
+
 _HEADER = ("test split", "before", "after", "difference", "p")
 
 
 def _rows(found: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for key, each in found["metrics"].items():
-        difference = each["difference"]
-        p = difference["p_value"] if difference else None
+        difference = each["difference"] or {}
         rows.append(
             [
                 METRIC_NAMES[key],
                 interval_in_words(*each["before"]),
                 interval_in_words(*each["after"]),
                 _in_words(difference),
-                "" if p is None else "<0.001" if p < 0.0005 else f"{p:.3f}",
+                p_in_words(difference.get("p_value")),
             ]
         )
     return rows

@@ -20,7 +20,7 @@ from pe_unified.engine.config import ConfigError, annotation_files, load_config
 from pe_unified.engine.evaluate import Evaluation, evaluate_checkpoint, write_metrics
 from pe_unified.engine.publish import publish
 from pe_unified.engine.runner import PERunner
-from pe_unified.engine.unseen import annotations_of, learned_patients, tells_its_studies
+from pe_unified.engine.unseen import learned_patients, require_unseen
 from pe_unified.files import write_text
 from pe_unified.inference.stored_model import is_ensemble
 from pe_unified.models.image_network import image_network, without_start
@@ -88,7 +88,12 @@ def finetune(model: Path, data: Path, work_dir: Path, options: FinetuneOptions) 
     """
     stored = load_checkpoint_safely(model, options.trust)
     cfg = finetune_config(model, stored, data, work_dir, options)
-    known = _require_unseen(model, stored, cfg)
+    cfg.test_dataloader.dataset.every = 1  # before and after on the same slices
+    judging = (cfg[f"{split}_dataloader"].dataset for split in ("val", "test"))
+    require_unseen({str(model): stored}, *judging)
+    known = len(learned_patients(stored, cfg.train_dataloader.dataset))
+    if known:
+        say(f"{model}: knows {known} of the patients to learn from already")
     runner = PERunner.from_cfg(copy.deepcopy(cfg))
     runner.train()
     checkpoint = newest_checkpoint(work_dir)
@@ -159,7 +164,7 @@ def _schedule(
     if iterations is None:
         wanted = round(PASSES * items / cfg.train_dataloader.batch_size)
         iterations = min(max(wanted, FEWEST), int(own.get("max_iters") or wanted))
-    rate = options.lr or SHARE_OF_RATE * float(own.get("lr") or cfg.lr)
+    rate = SHARE_OF_RATE * float(own.get("lr") or cfg.lr) if options.lr is None else options.lr
     return {
         "max_iters": iterations,
         "lr": rate,
@@ -192,30 +197,6 @@ def _frozen(parts: Mapping[str, Any], freeze: str, model: Path) -> dict[str, Any
         raise ConfigError(f"--freeze {freeze}: {model} reads stored features; it has no stages")
     knob = "frozen_stages" if "frozen_stages" in parts else f"model.{place}.frozen_stages"
     return {**found, knob: int(freeze)}
-
-
-def _require_unseen(model: Path, stored: Mapping[str, Any], cfg: Config) -> int:
-    """Refuse patients that the model knows where they judge; the number of those to learn from."""
-    if not tells_its_studies(stored):
-        say(
-            f"{model}: does not tell what studies it was trained on, so nobody checks that they "
-            "are not among those that it is judged by"
-        )
-    for split in ("val", "test"):
-        dataset = cfg[f"{split}_dataloader"].dataset
-        known = learned_patients(stored, dataset)
-        if known:
-            raise CheckpointError(
-                f"{model}: was trained on patient {known[0]}"
-                f"{f' and {len(known) - 1} more' if len(known) > 1 else ''}, in "
-                f"{annotations_of(dataset)}: thresholds and the comparison need patients whom it "
-                "does not know; take them out of that split (convert with --splits-of the set that "
-                "it was trained on)"
-            )
-    known = learned_patients(stored, cfg.train_dataloader.dataset)
-    if known:
-        say(f"{model}: knows {len(known)} of the patients to learn from already")
-    return len(known)
 
 
 def _quiet(cfg: Config, work_dir: Path) -> Config:

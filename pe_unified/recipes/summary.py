@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from rich.table import Table as RichTable
 
+from pe_unified.cards.markdown import table
 from pe_unified.engine.evaluate import Evaluation, write_json
 from pe_unified.evaluation.figures.style import footer
+from pe_unified.evaluation.in_words import difference_in_words, p_in_words, with_interval
 from pe_unified.evaluation.metrics import warnings_of
 from pe_unified.files import write_text
 from pe_unified.recipes.comparison import (
@@ -152,31 +154,32 @@ def _markdown(summary: Mapping[str, Any], seeds: int, note: str) -> str:
         + (_IN_ALL if of_reuse else ""),
         "",
         *(line for each in summary["warnings"] for line in (f"**Note. {each}.**", "")),
-        "| " + " | ".join(header) + " |",
-        "|" + "---|" * len(header),
     ]
+    rows = []
     for record in records:
         cells = [record["name"], _reused(record)]
         cells += [_with_interval(record["metrics"], key) for key in columns]
         size = record.get("parameters")
         cells += ["" if size is None else f"{size / 1e6:.2f} M"]
-        cells += [*(str(record[key]) for key in counts), f"{record['seconds']:.0f}"]
-        lines.append("| " + " | ".join(cells) + " |")
+        rows.append([*cells, *(record[key] for key in counts), f"{record['seconds']:.0f}"])
+    lines += table(header, rows)
     if comparisons:
         over = "; interval and p are over these, not over seeds" if seeds > 1 else ""
         header = ["metric", *summary["arms"], *(counts.values() if of_reuse else ())]
         header += ["difference", "p", *(["each seed"] if seeds > 1 else [])]
         lines += ["", f"{difference_title(summary['arms'])}, on the same test patients{over}."]
         lines += [_BUDGETS, ""] if of_reuse else [""]
-        lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    for each in comparisons:
-        cells = [each["metric"], each["scratch"], each["reused"]]
-        if of_reuse:
-            cells += [_pair(each, "iterations", "step"), _pair(each, "total_iterations", "total")]
-        cells += _difference(each)
-        cells += [" / ".join(_signed(value) for value in each["by_seed"])] if seeds > 1 else []
-        lines.append("| " + " | ".join(cells) + " |")
+        lines += table(header, [_compared(each, of_reuse, seeds) for each in comparisons])
     return "\n".join([*lines, ""])
+
+
+def _compared(each: Mapping[str, Any], of_reuse: bool, seeds: int) -> list[str]:
+    """A row of the comparisons."""
+    cells = [each["metric"], each["scratch"], each["reused"]]
+    if of_reuse:
+        cells += [_pair(each, "iterations", "step"), _pair(each, "total_iterations", "total")]
+    cells += _difference(each)
+    return cells + ([" / ".join(map(difference_in_words, each["by_seed"]))] if seeds > 1 else [])
 
 
 def _columns(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -211,14 +214,7 @@ def _difference(comparison: Mapping[str, Any]) -> tuple[str, str]:
     value, (low, high) = comparison["difference"], comparison["ci"]
     if value != value:
         return f"undefined: {comparison.get('reason', 'on these patients')}", ""
-    if low != low:
-        return f"{value:+.3f}", ""
-    p = comparison["p_value"]
-    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]", "<0.001" if p < 0.0005 else f"{p:.3f}"
-
-
-def _signed(value: float) -> str:
-    return "undefined" if value != value else f"{value:+.3f}"
+    return difference_in_words(value, low, high), p_in_words(comparison["p_value"])
 
 
 def headline(metrics: Mapping[str, Any]) -> str:
@@ -243,35 +239,35 @@ def summary_table(summary: Mapping[str, Any]) -> RichTable:
         columns = {key: name for key, name in columns.items() if key in firsts.values()}
         told.append("more columns in summary.md")
     title = f"{summary['recipe']}: test patients"
-    table = RichTable(title=title, caption="\n".join(told))
-    table.add_column("step", no_wrap=True)
+    shown = RichTable(title=title, caption="\n".join(told))
+    shown.add_column("step", no_wrap=True)
     for name in columns.values():
-        table.add_column(name, justify="right")
+        shown.add_column(name, justify="right")
     counts = _counts(summary)
-    table.add_column(", ".join(counts.values()), justify="right")
+    shown.add_column(", ".join(counts.values()), justify="right")
     for record in summary["steps"]:
-        table.add_row(
+        shown.add_row(
             record["name"],
             *(_with_interval(record["metrics"], key) for key in columns),
             ", ".join(str(record[key]) for key in counts),
             style="bold" if record["reused"] else None,
         )
-    return table
+    return shown
 
 
 def metrics_table(evaluation: Evaluation) -> RichTable:
     """One evaluation as a table for the terminal."""
     metrics, thresholds = evaluation.metrics, evaluation.thresholds
     told = "\n".join(filter(None, (evaluation.notice, *warnings_of(evaluation.tables))))
-    table = RichTable(title="test split, 95 % intervals over patients", caption=told)
-    table.add_column("metric")
-    table.add_column("value", justify="right")
+    shown = RichTable(title="test split, 95 % intervals over patients", caption=told)
+    shown.add_column("metric")
+    shown.add_column("value", justify="right")
     for key in metrics:
         if not key.endswith("_ci"):
-            table.add_row(key, _with_interval(metrics, key))
+            shown.add_row(key, with_interval(metrics, key))
     for key, value in thresholds.items():
-        table.add_row(f"{key} (fixed before the test)", f"{value:.3f}")
-    return table
+        shown.add_row(f"{key} (fixed before the test)", f"{value:.3f}")
+    return shown
 
 
 def _reused(record: Mapping[str, Any]) -> str:
@@ -279,12 +275,4 @@ def _reused(record: Mapping[str, Any]) -> str:
 
 
 def _with_interval(metrics: Mapping[str, Any], key: str) -> str:
-    if key not in metrics:
-        return ""
-    value = metrics[key]
-    if value is None or value != value:
-        return "undefined"
-    low, high = metrics.get(f"{key}_ci") or (None, None)
-    if low is None or low != low:
-        return f"{value:.3f}"
-    return f"{value:.3f} [{low:.2f}, {high:.2f}]"
+    return with_interval(metrics, key) if key in metrics else ""

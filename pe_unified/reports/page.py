@@ -12,6 +12,7 @@ import numpy as np
 from markupsafe import Markup
 
 from pe_unified.ct.windows import WINDOWS, window_to_uint8
+from pe_unified.disclaimer import by_set
 from pe_unified.evaluation.verdict import DIGITS, score_text
 from pe_unified.inference.lesions import Box, Lesion
 from pe_unified.inference.reading import SliceReader
@@ -262,7 +263,11 @@ def _geometry(given: Mapping[str, Any]) -> str:
     return "; ".join([text, *given["notes"]])
 
 
-def _trained_on(each: Mapping[str, Any]) -> str:
+def _trained_on(model: Mapping[str, Any]) -> str:
+    return "; ".join(map(_set_in_words, by_set(model["trained_on"])))
+
+
+def _set_in_words(each: Mapping[str, Any]) -> str:
     if each["slices"] is None:
         return "not known"
     kind = {True: ", synthetic", False: "", None: ", not known whether synthetic"}
@@ -320,8 +325,7 @@ def _other_in_words(what: str, model: Mapping[str, Any] | None) -> dict[str, str
     """What another model gave to the answer, where there is one."""
     if model is None:
         return {}
-    trained_on = "; ".join(map(_trained_on, model["trained_on"]))
-    return {what: f"{_file_in_words(model)}; trained on {trained_on}"}
+    return {what: f"{_file_in_words(model)}; trained on {_trained_on(model)}"}
 
 
 def _score_in_words(model: Mapping[str, Any]) -> str:
@@ -351,7 +355,7 @@ def _origin(model: Mapping[str, Any]) -> dict[str, str]:
     return {
         "model": said,
         **({"card": f"{card['name']}: {card['summary']}"} if card else {}),
-        "trained on": "; ".join(map(_trained_on, model["trained_on"])),
+        "trained on": _trained_on(model),
         "sha256": model["sha256"],
     }
 

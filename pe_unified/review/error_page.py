@@ -82,6 +82,7 @@ def write_errors(
         "review/errors.html",
         title=f"Errors of {Path(model.checkpoint).name} on {Path(data_root).name}, {split}",
         found=found,
+        notice=found["notice"],
         kinds=_KINDS,
         filters=("size", "side", "level", "contrast"),
     )

@@ -16,6 +16,7 @@ from pe_unified.audit.duplicates import (
 )
 from pe_unified.audit.geometry import geometry_findings, series_of
 from pe_unified.audit.labels import balance_findings, gap_findings, hu_findings
+from pe_unified.audit.page import _bars
 from pe_unified.cli import audit as audit_command
 from pe_unified.converters.contract.annotations import SplitFile
 from pe_unified.converters.contract.fingerprint import slice_print, thumbnail
@@ -103,6 +104,30 @@ def test_a_patient_in_two_splits_ends_with_status_1(own, called, tmp_path):
     assert done.returncode == 1
     assert "error: leaks between splits: train and test share 1 of patient_id" in done.stdout
     assert (tmp_path / "out/index.html").is_file()
+
+
+def test_masks_that_cannot_be_read_are_faults_and_no_end(own, tmp_path):
+    path = own / "annotations/train.json"
+    coco = json.loads(path.read_text())
+    faulty = [{"size": [3, 3], "counts": "09"}, {"size": [64, 64]}, [[1, 1, 9, 1, 9, 9]]]
+    for annotation, code in zip(coco["annotations"], faulty):
+        annotation["segmentation"] = code
+        annotation["image_id"] = coco["annotations"][0]["image_id"]
+    path.write_text(json.dumps(coco))
+    found = audit(own, tmp_path / "out")
+    assert any("no run-length code" in item for each in errors(found) for item in each["items"])
+    assert (tmp_path / "out/index.html").is_file()
+
+
+def test_slices_of_no_split_are_not_compared(own, tmp_path):
+    coco = json.loads((own / "annotations/train.json").read_text())
+    aside = coco["images"][0]["patient_id"]
+    (own / "annotations/aside.json").write_text(json.dumps(coco))
+    coco["images"] = [each for each in coco["images"] if each["patient_id"] != aside]
+    kept = {each["id"] for each in coco["images"]}
+    coco["annotations"] = [each for each in coco["annotations"] if each["image_id"] in kept]
+    (own / "annotations/train.json").write_text(json.dumps(coco))
+    assert audit(own, tmp_path / "out")["compared"].startswith("48 slices compared")
 
 
 def test_a_sound_set_ends_with_status_0(sound, called, tmp_path):
@@ -212,6 +237,13 @@ def test_hu_unlike_the_others_are_named():
     assert list(hu_findings(usual)) == []
     (found,) = hu_findings({**usual, "odd": of(150)})
     assert list(found.items) == ["odd"] and "odd (150 HU)" in found.text
+
+
+def test_every_patient_stands_over_the_hu_of_its_masks():
+    bars = _bars([20.0, 39.9, 40.0, 85.0, -0.1])
+    told = {bar["low"]: bar["count"] for bar in bars}
+    assert told == {-20: 1, 0: 0, 20: 2, 40: 1, 60: 0, 80: 1}
+    assert bars[2]["height"] == 2 * bars[0]["height"] and _bars([]) == []
 
 
 def test_splits_without_a_class_are_named():

@@ -7,9 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from studies import write_volume_checkpoint
 from tiny_run import small_config
 
 from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
+from pe_unified.datasets.slice_dataset import study_digest
 from pe_unified.engine import ConfigError, PERunner
 from pe_unified.engine.ensemble import EnsembleList, MemberEntry, make_ensemble, read_list
 from pe_unified.engine.publish import publish
@@ -107,12 +109,12 @@ def test_members_must_not_know_who_judges_them(repository, tiny_dataset, trained
     for name, content in coco.items():
         (other / f"annotations/{name}.json").write_text(json.dumps(content))
     wanted = EnsembleList(entries(trained, "one", "two"))
-    with pytest.raises(CheckpointError, match=r"one \(one\.pth\) was trained on patient PAT002"):
+    with pytest.raises(CheckpointError, match=r"^one \(one\.pth\): was trained .*: PAT002\."):
         make_ensemble(wanted, split(other, "val"), tmp_path / "e.pth")
     assert not (tmp_path / "e.pth").exists()
     # The same of those who test it.
     make_ensemble(wanted, split(tiny_dataset, "val"), tmp_path / "e.pth")
-    with pytest.raises(CheckpointError, match=r"PAT002, who is in .*val\.json"):
+    with pytest.raises(CheckpointError, match=r"patients of .*val\.json: PAT002\."):
         evaluate_studies(tmp_path / "e.pth", split(other, "val"))
     # An older checkpoint does not tell, which is said and no fault.
     stored = torch.load(trained / "two.pth", weights_only=False)
@@ -121,6 +123,16 @@ def test_members_must_not_know_who_judges_them(repository, tiny_dataset, trained
     torch.save(stored, tmp_path / "old.pth")
     old = EnsembleList([MemberEntry(str(tmp_path / "old.pth"))])
     make_ensemble(old, split(other, "val"), tmp_path / "old_e.pth")
+
+
+def test_a_model_of_volumes_must_not_know_them_either(tiny_dataset, trained, tmp_path):
+    """Thresholds and the fusion follow its marks, as they follow the answers of members."""
+    learned = [study_digest("1.2.004")]
+    volumes = write_volume_checkpoint(tmp_path / "volumes.pth", learned)
+    wanted = EnsembleList(entries(trained, "one"), volumes=str(volumes))
+    with pytest.raises(CheckpointError, match=r"volumes\.pth: was trained .*val\.json: PAT004\."):
+        make_ensemble(wanted, split(tiny_dataset, "val"), tmp_path / "e.pth")
+    assert not (tmp_path / "e.pth").exists()
 
 
 @pytest.mark.parametrize(

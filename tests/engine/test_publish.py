@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from tiny_dataset import write_tiny_dataset
 from tiny_exams import write_tiny_exams
 from tiny_run import small_config, small_settings
 
@@ -18,6 +19,7 @@ from pe_unified.evaluation import as_json
 from pe_unified.inference.converted import exams_of_split
 from pe_unified.inference.exam_readings import ExamReading
 from pe_unified.inference.model import load_model
+from pe_unified.registry import MODELS
 
 
 def test_a_published_model_has_every_threshold_and_nothing_to_spare(
@@ -27,6 +29,7 @@ def test_a_published_model_has_every_threshold_and_nothing_to_spare(
     PERunner.from_cfg(cfg).train()
     trained = tmp_path / "run/iter_2.pth"
     cfg.work_dir = str(tmp_path / "publish")
+    cfg.test_dataloader.dataset.every = 2  # as tests between steps have it; the card's is whole
     published = publish(cfg, trained, tmp_path / "model.pth", test=True)
     validated = published.validated
     stored = load_checkpoint_safely(tmp_path / "model.pth")
@@ -39,7 +42,23 @@ def test_a_published_model_has_every_threshold_and_nothing_to_spare(
     assert None not in (thresholds.slice, thresholds.pixel, thresholds.box, thresholds.gate)
     assert thresholds.exam is None  # every patient of the set is positive
     assert thresholds.gate <= thresholds.slice
-    _require_card(stored["meta"]["card"], published, tmp_path)
+    card, network = stored["meta"]["card"], MODELS.build(cfg.model)
+    assert card["model"]["parameters"] == sum(each.numel() for each in network.parameters())
+    _require_card(card, published, tmp_path)
+
+
+def test_patients_that_it_learned_from_fix_and_test_nothing(repository, tiny_dataset, tmp_path):
+    cfg = small_config(repository, tiny_dataset, tmp_path / "run", "cls", max_iters=1)
+    PERunner.from_cfg(cfg).train()
+    out, trained = tmp_path / "model.pth", tmp_path / "run/iter_1.pth"
+    data = write_tiny_dataset(tmp_path / "set", splits={"test": 3, "val": 2, "train": 4})
+    other = small_config(repository, data, tmp_path / "publish", "cls")
+    with pytest.raises(CheckpointError, match=r"iter_1\.pth: was trained .*val\.json: PAT003\."):
+        publish(other, trained, out)
+    other.val_dataloader.dataset.ann_file = "annotations/train.json"
+    with pytest.raises(CheckpointError, match=r"test\.json: PAT000, PAT001, PAT002\."):
+        publish(other, trained, out, test=True)
+    assert not out.exists()
 
 
 def test_it_says_how_it_was_trained_whatever_config_publishes(repository, tiny_dataset, tmp_path):

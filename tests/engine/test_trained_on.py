@@ -8,7 +8,7 @@ import torch
 from tiny_run import small_config
 
 from pe_unified.checkpoints import load_checkpoint_safely
-from pe_unified.disclaimer import SYNTHETIC_LINE, UNKNOWN_LINE
+from pe_unified.disclaimer import SYNTHETIC_LINE, UNKNOWN_LINE, by_set, training_notice
 from pe_unified.engine import PERunner
 from pe_unified.engine.publish import publish
 from pe_unified.inference.model import load_model
@@ -105,3 +105,40 @@ def test_an_older_checkpoint_does_not_know(repository, sets, tmp_path):
         repository, sets["real"], tmp_path / "on", load_from=str(tmp_path / "foreign.pth")
     )
     assert kinds(second) == [("fumpe", False, 4, 24)]
+
+
+def training(name, studies, step, synthetic=False, **more):
+    counts = dict(patients=len(studies), slices=10 * len(studies))
+    named = dict(set=name, source="doi", licence=None, synthetic=synthetic, step=step)
+    return {**named, **counts, "studies": list(studies), **more}
+
+
+def test_a_set_is_told_once_however_often_it_taught():
+    fumpe = [training("fumpe", "abcd", step) for step in ("s9", "s1", "s5")]
+    found = by_set([fumpe[0], training("rsna", "xy", "s9"), *fumpe[1:], fumpe[1]])
+    assert [(each["set"], each["step"], each["slices"]) for each in found] == [
+        ("fumpe", "s9, s1, s5", 40),
+        ("rsna", "s9", 20),
+    ]
+    assert fumpe[0]["step"] == "s9"  # what it was given stays as it is
+    # A step on a part of the set; and one that looked at more slices of it.
+    (one,) = by_set([training("fumpe", "ab", "s1"), training("fumpe", "abc", "s2", slices=15)])
+    assert (one["patients"], one["slices"], one["step"]) == (3, 20, "s2, s1")
+
+
+def test_other_patients_are_another_set():
+    hospitals = [training("own", "ab", None), training("own", "bc", None)]
+    assert len(by_set(hospitals)) == 2
+    assert len(by_set([*hospitals, training("own", "abc", None)])) == 1
+    assert len(by_set([hospitals[0], training("own", "ab", None, synthetic=True)])) == 2
+    # Older checkpoints do not tell the studies: the same numbers are the same set.
+    older = [{**each} for each in hospitals]
+    for each in older:
+        del each["studies"]
+    assert len(by_set(older)) == 1 and len(by_set([*older, {**older[0], "slices": 7}])) == 2
+
+
+def test_the_painted_share_counts_every_slice_once():
+    real = training("fumpe", "abc", "s1")
+    painted = [training("painted", "x", step, synthetic=True) for step in ("s1", "s2", "s3")]
+    assert "(25% of its slices)" in training_notice([real, *painted])

@@ -29,6 +29,7 @@ def model(repository, tiny_dataset, tmp_path_factory):
     cfg = small_config(repository, tiny_dataset, root / "run", task="cls", max_iters=3)
     PERunner.from_cfg(cfg).train()
     cfg.work_dir = str(root / "publish")
+    cfg.test_dataloader.dataset.every = 2  # a config for quick tests; the comparison is whole
     publish(cfg, root / "run/iter_3.pth", root / "model.pth")
     shutil.rmtree(root / "run")
     return root / "model.pth"
@@ -65,6 +66,7 @@ def test_the_result_is_a_published_model_with_its_past(model, tuned):
 def test_both_are_tested_on_the_same_patients(tuned):
     work_dir, found = tuned
     tables = [SliceTable.load(work_dir / arm / "cls.npz") for arm in ("before", "after")]
+    assert [len(table.patient) for table in tables] == [18, 18]
     told = [
         json.loads((work_dir / arm / "metrics.json").read_text()) for arm in ("before", "after")
     ]
@@ -101,7 +103,7 @@ def test_the_schedule_follows_the_data(model, tiny_dataset, tmp_path):
 
 def test_a_model_that_knows_test_patients_is_refused(model, tmp_path):
     data = write_tiny_dataset(tmp_path / "set", splits={"test": 3, "val": 2, "train": 4})
-    with pytest.raises(CheckpointError, match=r"was trained on patient PAT003, in .*val\.json"):
+    with pytest.raises(CheckpointError, match=r"was trained on patients of .*val\.json: PAT003\."):
         finetune(model, data, tmp_path / "run", FinetuneOptions())
     assert not list((tmp_path / "run").glob("*.pth"))
 
@@ -160,12 +162,22 @@ def test_what_got_worse_is_said_plainly(tmp_path):
 
 def test_a_run_and_a_model_fill_in_the_checklists(tuned, called, tmp_path):
     for source, said in (
-        (tuned[0], "not tested: a test split: published without --test"),
+        (tuned[0], "not tested: patients of a test split: no test of this file is known"),
         (tuned[0] / "finetuned.pth", "| 37 | Performance with its uncertainty | Test split, 3 "),
     ):
         done = called(reporting_command.main, "reporting", source, "--out", tmp_path / "page.md")
         assert done.returncode == 0, done.stderr
         page = (tmp_path / "page.md").read_text()
         assert said in page and "train: 4 patients (4 with embolism), 4 studies, 24 slices" in page
+    shutil.copytree(tuned[0], tmp_path / "run")
+    for checkpoint, code in (("iter_2.pth", 0), ("elsewhere/iter_1.pth", 1)):
+        metrics = {"cls/auc": 0.25, "cls/auc_ci": [0.2, 0.3]}
+        found = {"checkpoint": checkpoint, "metrics": metrics}
+        (tmp_path / "run/metrics.json").write_text(json.dumps(found))
+        words = ("reporting", tmp_path / "run", "--out", tmp_path / "page.md")
+        done = called(reporting_command.main, *words)
+        assert done.returncode == code, done.stderr
+    assert "Slice AUC 0.250 [0.20, 0.30]" in (tmp_path / "page.md").read_text()
+    assert "is of iter_1.pth, the newest checkpoint is iter_2.pth" in done.stderr
     done = called(reporting_command.main, "reporting", tmp_path)
     assert done.returncode == 1 and "no checkpoint of a training" in done.stderr

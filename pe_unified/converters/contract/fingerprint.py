@@ -1,4 +1,4 @@
-"""What tells that two slices are the same, or the same but for noise, size or window."""
+"""What tells that two slices are the same, or the same but for noise, size or a scale of the HU."""
 
 import hashlib
 from dataclasses import dataclass

@@ -12,6 +12,7 @@ from rich.table import Table as RichTable
 
 from pe_unified.csv_files import csv_text
 from pe_unified.evaluation.figures import froc_panels_figure
+from pe_unified.evaluation.in_words import p_in_words
 from pe_unified.evaluation.intervals import Difference, Estimate
 from pe_unified.evaluation.masks.case_score import CaseScore
 from pe_unified.evaluation.masks.case_table import lesion_tables
@@ -277,6 +278,5 @@ def _table(result: FolderResult) -> Iterator[list[str]]:
         cells = [said(system.metrics.get(name)) for system in result.systems]
         if result.differences:
             found = result.differences.get(name)
-            known = found is not None and not np.isnan(found.p_value)
-            cells += [said(found), f"{found.p_value:.3f}" if known and found else ""]
+            cells += [said(found), p_in_words(found.p_value if found else None)]
         yield [title_of(name), *cells]
