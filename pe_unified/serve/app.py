@@ -22,11 +22,11 @@ from pe_unified.errors import DataError, UserError, shown
 from pe_unified.reports.files import MASK
 from pe_unified.reports.report import verdict_in_words
 from pe_unified.review.decisions import LESION_LABELS, STUDY_LABELS, in_force
+from pe_unified.review.sources import Studies
 from pe_unified.review.store import ConflictError, Decision, ReviewStore
 from pe_unified.serve.guard import guards
 from pe_unified.serve.images import ImageCache, StudyImages
 from pe_unified.serve.mask_runs import mask_of, read_report_mask, runs_of
-from pe_unified.serve.sources import Sources
 from pe_unified.serve.worklist import Entry, Worklist, patient_of
 
 STATIC = Path(__file__).parent / "static"
@@ -118,7 +118,6 @@ class Desk:
     def __init__(self, options: ServeOptions, images: ImageCache) -> None:
         self.options, self.images = options, images
         self.list = Worklist(options.reports)
-        self.sources = Sources(options.studies, options.key)
         self.list.entries()
         self.store = ReviewStore(self.list.root)
 
@@ -283,9 +282,9 @@ class Desk:
         known = self.images.known(entry.key, entry.stamp)
         if known is not None:
             return known
-        report = entry.found.read()
-        sources = self.sources.find(entry.found, report)
-        return self.images.get(entry.key, entry.stamp, sources, report)
+        # Listed anew: studies come in.
+        studies = Studies(self.options.studies, self.options.key)
+        return self.images.get(entry.key, entry.stamp, studies.opened(entry.found))
 
     def _label(self, entry: Entry) -> str:
         return shown(entry.name) if self.options.show_names else f"Study {entry.key[:6]}"

@@ -278,7 +278,7 @@ def test_studies_are_found_by_their_uids_and_no_others_taken(reading, tmp_path):
     wrong = max(reading.folder.parent.iterdir())
     shutil.copytree(wrong, elsewhere / "other")
     found = export_review(reading.root / "reports", tmp_path / "out2", [elsewhere])
-    assert "no study in --studies has its slices" in found.left_out[0]
+    assert "no study in --studies has the slices" in found.left_out[0]
 
 
 def test_without_studies_decisions_and_agreement_are_written(reading):
