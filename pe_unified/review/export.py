@@ -36,7 +36,7 @@ class Exported:
 
     Attributes:
         studies: names of those that were corrected.
-        left_out: in words, which studies were not, and why.
+        left_out: in words, which studies were not, and why; reports that cannot be read, too.
         faults: of the converted set.
     """
 
@@ -73,15 +73,15 @@ def export_review(
     """
     require_apart(out, reports, *studies)
     store = ReviewStore(reports)
-    found = find_reports(reports)
-    every = [each for study in found for each in store.history(study)]
+    found, damaged = find_reports(reports)
+    every = store.history()
     if reader is not None and reader not in {each.reader for each in every}:
         names = ", ".join(sorted({each.reader for each in every})) or "nobody"
         raise DataError(reports, f"nothing is decided by '{reader}'", f"readers here: {names}")
     rows = [asdict(each) | {"value": json.dumps(each.value)} for each in every]
     write_text(out / "decisions.csv", csv_text(_COLUMNS, rows))
     write_agreement(out, store)
-    exported = Exported()
+    exported = Exported(left_out=[str(fault) for fault in damaged])
     if not studies:
         return exported
     places, labelled = Studies(studies, key), []

@@ -16,7 +16,7 @@ from pe_unified.errors import DataError, shown
 from pe_unified.reports.dicom_objects import FINDINGS
 from pe_unified.reports.files import REPORT
 from pe_unified.reports.report import is_listed, looks_for_lesions, verdict_in_words
-from pe_unified.review.reports import StudyReport, find_reports
+from pe_unified.review.reports import StudyReport, complete, find_reports
 
 _PATIENT_TAGS = ("PatientName", "PatientID", "StudyDate")
 
@@ -62,12 +62,18 @@ class Worklist:
         """
         with self._lock:
             entries: dict[str, Entry] = {}
-            faults: list[DataError] = []
-            for found in find_reports(self.root, faults).values():
-                if (found.folder / REPORT).resolve().is_relative_to(self.root):
-                    with suppress(FileNotFoundError):  # it is being written anew
-                        entry = self._entry(found)
-                        entries[entry.key] = entry
+            reports, faults = find_reports(self.root)
+            for found in reports.values():
+                if not (found.folder / REPORT).resolve().is_relative_to(self.root):
+                    continue
+                try:
+                    entry = self._entry(found)
+                except FileNotFoundError:  # it is being written anew
+                    continue
+                except DataError as fault:
+                    faults.append(fault)
+                else:
+                    entries[entry.key] = entry
             self._entries, self._faults = entries, faults
             return dict(entries)
 
@@ -105,7 +111,8 @@ class Worklist:
         if known is not None and (known.stamp, known.found) == (stamp, found):
             return known
         own = self.root.name if name == "." else name
-        return Entry(key, own, found, row_of(found.read()), stamp)
+        with complete(found.folder / REPORT):
+            return Entry(key, own, found, row_of(found.read()), stamp)
 
 
 def _stamp(found: StudyReport) -> tuple[int, int]:

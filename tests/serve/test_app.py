@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import nibabel
 import numpy as np
 import pytest
+from review_reports import write_report
 from serving import OWN, ask, serving
 
 from pe_unified.ct.opening import open_study
@@ -287,14 +288,17 @@ def test_a_damaged_report_is_told_and_the_others_stay(served, reports):
     before = ask(served.url, "/api/worklist").json
     (reports / "PAT002").mkdir()
     (reports / "PAT002" / "report.json").write_text("{")
+    write_report(reports / "PAT003", study="1.2.3")  # without what the worklist shows
     told = ask(served.url, "/api/worklist").json
     assert len(told["studies"]) == len(before["studies"]) > 0
-    assert len(told["failures"]) == len(before["failures"]) + 1
+    assert len(told["failures"]) == len(before["failures"]) + 2
     listed = Worklist(reports)
     listed.entries()
-    assert {"name": "PAT002/report.json", "reason": "no readable report"} in [
-        {**each, "reason": each["reason"].partition(" (")[0]} for each in listed.failures()
-    ]
+    said = {each["name"]: each["reason"].partition(" (")[0] for each in listed.failures()}
+    assert said == {
+        "PAT002/report.json": "no readable report",
+        "PAT003/report.json": "a report without all that this version needs",
+    }
 
 
 def _study(reports):
