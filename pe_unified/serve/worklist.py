@@ -6,11 +6,11 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pydicom
-from pydicom.errors import InvalidDicomError
 
 from pe_unified.errors import DataError, shown
 from pe_unified.reports.dicom_objects import FINDINGS
@@ -146,9 +146,18 @@ def row_of(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def patient_of(entry: Entry) -> dict[str, str]:
     """Name, ID and date of the patient as the report's DICOM file gives them; empty without."""
+    path = entry.found.folder / FINDINGS
+    with suppress(OSError):
+        return _patient_in(path, path.stat().st_mtime_ns)
+    return {}
+
+
+@lru_cache(maxsize=4096)
+def _patient_in(path: Path, time_ns: int) -> dict[str, str]:
+    """Read once for as long as the file stays: worklists are asked for every few seconds."""
     try:
-        read = pydicom.dcmread(entry.found.folder / FINDINGS, specific_tags=list(_PATIENT_TAGS))
-    except (OSError, InvalidDicomError):
+        read = pydicom.dcmread(path, specific_tags=list(_PATIENT_TAGS))
+        values = {tag: str(read.get(tag, "") or "") for tag in _PATIENT_TAGS}
+    except Exception:  # a damaged file fails in many ways; the row stays
         return {}
-    values = {tag: str(read.get(tag, "") or "") for tag in _PATIENT_TAGS}
     return {tag: shown(value) for tag, value in values.items() if value}

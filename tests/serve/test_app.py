@@ -158,6 +158,7 @@ def test_blind_readers_hear_nothing_of_each_other(reports, folder):
         {"kind": "redraw", "lesion": 1, "value": {"mask": "../../report.json"}},
         {"kind": "comment", "value": {"text": "x" * 5000}},
         {"kind": "comment", "value": "text"},
+        {"kind": "add", "value": {"box": [1, 1, 2, 2], "slice": float("inf")}},
         {"kind": "accept", "lesion": 1, "reader": " "},
         {"kind": "accept", "lesion": 1, "seen": None},
         {"kind": "accept", "lesion": 1, "model": "0" * 64},
@@ -183,6 +184,11 @@ def test_no_name_leaves_unless_asked(report, folder, tmp_path):
     hidden = (b"Meier", b"PAT0", str(tmp_path).encode(), report[1]["input"]["study_uid"].encode())
     assert not any(word in texts[False] for word in hidden)
     assert b"Meier_Anna" in texts[True] and b"PatientID" in texts[True]
+    # A damaged file takes the name away, not the row.
+    for content in (b"", b"\0" * 128 + b"DICM" + b"\2\0\0\0UL\4\0\377", b"x" * 500):
+        (root / "Meier_Anna" / "findings.sr.dcm").write_bytes(content)
+        with serving(root, show_names=True) as url:
+            assert ask(url, "/api/worklist").json["studies"][0]["patient"] == {}
 
 
 def test_images_that_are_not_the_reports_are_refused(served, reports, folder, tmp_path):
