@@ -84,7 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--cache",
         type=Path,
         metavar="DIR",
-        help="for unpacked slices, removed at the end; default: where temporary files go",
+        help="for unpacked slices, of which nothing stays; default: where temporary files go",
     )
     return parser
 

@@ -170,7 +170,7 @@ class ReviewStore:
         """
         found = self.reports().get(study)
         if found is None:
-            raise DecisionError(f"{self.path}: no report of study {study}")
+            raise DecisionError(f"study {study}: there is no report of it")
         return found
 
     def save_mask(

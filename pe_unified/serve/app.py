@@ -266,7 +266,7 @@ class Desk:
     async def told(self, request: Request, error: Exception) -> Response:
         """Errors of files and decisions, without the names of files, which may be a patient's."""
         words = error.without_names() if isinstance(error, DataError) else shown(str(error))
-        entry = self.list.entry(request.path_params.get("key", ""))
+        entry = getattr(request.state, "entry", None)
         if entry is not None:
             words = words.replace(f"study {entry.found.study}", "this study")
         status = 409 if isinstance(error, ConflictError) else 422
@@ -276,6 +276,7 @@ class Desk:
         entry = self.list.entry(request.path_params["key"])
         if entry is None:
             raise _Refused(404, "no such study")
+        request.state.entry = entry
         return entry
 
     def _images(self, entry: Entry) -> StudyImages:

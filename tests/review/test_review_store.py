@@ -148,7 +148,7 @@ def test_states(store):
         (decision("accept", 4), "no lesion 4"),
         (decision("accept", 0), "no lesion 0"),
         (decision("accept", 1, reader=" "), "without a reader"),
-        (decision("accept", 1, study="9"), "no report of study 9"),
+        (decision("accept", 1, study="9"), "there is no report of it"),
         (decision("redraw", None, {"box": [0, 0, 1, 1], "slice": 0}), "redraw which lesion"),
         (decision("redraw", 1), "neither a mask nor a box"),
         (decision("redraw", 1, {"mask": "../../secret.npz"}), "no redrawn mask"),

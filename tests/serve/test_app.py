@@ -53,6 +53,18 @@ def test_an_unchanged_list_is_not_sent_again(served, reports):
     assert again.status == 200 and again.json["studies"][0]["state"] == "done"
 
 
+def test_reports_that_are_gone_are_told_in_words(served, reports, monkeypatch):
+    """Without the names of folders: the disk may come back, pages stay open meanwhile."""
+    monkeypatch.setattr(ReviewStore, "reports", lambda self: {})
+    answer = decide(served, kind="accept", lesion=1)
+    assert (answer.status, answer.json) == (422, {"error": "this study: there is no report of it"})
+    reports.rename(reports.with_name("away"))
+    for path in ("/api/worklist", served.study):
+        answer = ask(served.url, path)
+        assert answer.status == 422 and answer.json["error"].startswith("no such folder")
+        assert "away" not in answer.json["error"] and "reports/" not in answer.json["error"]
+
+
 def test_new_studies_appear_and_failures_are_told(served, reports):
     path = reports / "PAT001" / "report.json"
     other = json.loads(path.read_text())
