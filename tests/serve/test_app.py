@@ -56,13 +56,14 @@ def test_an_unchanged_list_is_not_sent_again(served, reports):
 def test_reports_that_are_gone_are_told_in_words(served, reports, monkeypatch):
     """Without the names of folders: the disk may come back, pages stay open meanwhile."""
     monkeypatch.setattr(ReviewStore, "reports", lambda self: {})
-    answer = decide(served, kind="accept", lesion=1)
+    answer = ask(served.url, served.study)
     assert (answer.status, answer.json) == (422, {"error": "this study: there is no report of it"})
     reports.rename(reports.with_name("away"))
-    for path in ("/api/worklist", served.study):
+    said = {"/api/worklist": "decisions cannot be kept here", served.study: "no such folder"}
+    for path, words in said.items():
         answer = ask(served.url, path)
-        assert answer.status == 422 and answer.json["error"].startswith("no such folder")
-        assert "away" not in answer.json["error"] and "reports/" not in answer.json["error"]
+        assert answer.status == 422 and answer.json["error"].startswith(words)
+        assert str(reports.parent) not in answer.json["error"]
 
 
 def test_new_studies_appear_and_failures_are_told(served, reports):
