@@ -93,10 +93,13 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-gate",
         action="store_true",
-        help="segment and detect on every slice, also where classification sees nothing",
+        help="segment and detect on every slice, also where classification sees nothing, and pass "
+        "over no thin slices",
     )
     parser.add_argument(
-        "--every-slice", action="store_true", help="look at slices beyond the lungs, too"
+        "--every-slice",
+        action="store_true",
+        help="look at slices beyond the lungs, too, and at all thin slices",
     )
     parser.add_argument(
         "--lungs",

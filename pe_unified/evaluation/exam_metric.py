@@ -111,7 +111,9 @@ class StepMetric(SliceMetric):
             repeated.tolist(), np.concatenate(labels), np.concatenate(scores)
         )
 
-    def further_choices(self, table: slices.SliceTable, threshold: float) -> dict[str, float]:
+    def further_choices(
+        self, table: slices.SliceTable, rows: list[tuple], threshold: float
+    ) -> dict[str, float]:
         """None: no other head waits for a gate."""
         return {}
 
