@@ -185,13 +185,13 @@ class StudyPredictor:
             slices = [slice_of_study(reader, number, self.neighbours, box) for number in numbers]
             return numbers, self.prepare(slices)
 
-        def look(numbers: list[int], passed_over: int = 0) -> None:
+        def look(numbers: list[int]) -> None:
             starts = range(0, len(numbers), self.batch_size)
             batches = [numbers[start : start + self.batch_size] for start in starts]
             for batch, packed in ahead(prepare, batches):
                 found.update(zip(batch, self.predict_batch(batch, packed), strict=True))
                 if progress is not None:
-                    progress(passed_over + len(found), len(wanted))
+                    progress(len(found), len(wanted))
 
         every = 1 if every_slice else self._coarse_step(reader.study)
         first = coarse_slices(len(wanted), every)
@@ -199,7 +199,9 @@ class StudyPredictor:
         if len(first) < len(wanted) and self.coarse_gate is not None:
             reached = [found[number].reaches(self.coarse_gate) for number in wanted[first]]
             after = slices_between(first, np.array(reached))
-            look(wanted[after].tolist(), len(wanted) - len(first) - len(after))
+            look(wanted[after].tolist())
+            if progress is not None:
+                progress(len(wanted), len(wanted))
         return [found.get(number) or _passed_over(number) for number in survey.slices]
 
     def _coarse_step(self, study: CTStudy) -> int:
