@@ -93,10 +93,13 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-gate",
         action="store_true",
-        help="segment and detect on every slice, also where classification sees nothing",
+        help="segment and detect on every slice, also where classification sees nothing, and pass "
+        "over no thin slices",
     )
     parser.add_argument(
-        "--every-slice", action="store_true", help="look at slices beyond the lungs, too"
+        "--every-slice",
+        action="store_true",
+        help="look at slices beyond the lungs, too, and at all thin slices",
     )
     parser.add_argument(
         "--lungs",
@@ -224,7 +227,7 @@ def print_study(console: Console, study: "CTStudy") -> None:
 
 def print_report(console: Console, report: dict[str, Any]) -> None:
     from pe_unified.evaluation.verdict import score_text
-    from pe_unified.reports.report import is_listed, verdict_in_words
+    from pe_unified.reports.report import is_listed, reading_in_words, verdict_in_words
 
     for flag in report["quality"]["flags"]:
         value = "" if flag["value"] is None else f"{flag['value']:g} {flag['unit']}".strip()
@@ -269,6 +272,8 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
     candidates = len(report["lesions"]) - len(listed)
     if candidates:
         console.print(f"{candidates} candidates, not called", highlight=False)
+    if report["reading"]["passed_over"]:
+        console.print(f"slices: {reading_in_words(report)}", highlight=False)
     seconds = report["seconds"]
     stages = ", ".join(f"{k} {v:.1f}" for k, v in seconds.items() if k != "total")
     console.print(f"{seconds['total']:.1f} s ({stages}). {RESEARCH_LINE}.", highlight=False)

@@ -55,9 +55,8 @@ def main() -> None:
     cfg.work_dir = args.work_dir or f"work_dirs/{Path(args.config).stem}/publish"
     cfg.console_level = "WARNING"
     validated = publish(cfg, args.checkpoint, args.out, args.fuse, args.test).validated
-    keys = ("cls/threshold", "cls/gate", "seg/threshold", "det/threshold", "lung/threshold")
-    for key in (*keys, "exam/threshold", "exam/stretch_threshold", "exam/lesion_threshold"):
-        if key in validated:
+    for key in sorted(validated):
+        if key.endswith(("threshold", "gate")):
             how = " by default, not chosen" if f"{key}_by_default" in validated else ""
             print(f"{key}: {validated[key]:.4f}{how}")
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.0f} MB")

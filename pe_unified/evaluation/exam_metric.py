@@ -68,7 +68,9 @@ class ExamMetric(PatientMetric[ExamTable]):
     def choose(self, table: ExamTable) -> float | None:
         return slices.choose_threshold(table.of(POSITIVE))
 
-    def further_choices(self, table: ExamTable, threshold: float) -> dict[str, float]:
+    def further_choices(
+        self, table: ExamTable, rows: list[tuple], threshold: float
+    ) -> dict[str, float]:
         """The calibration, where this split chooses; said where it leaves probabilities be."""
         if self.calibration is None or self.threshold is not None:
             return {}
@@ -111,7 +113,9 @@ class StepMetric(SliceMetric):
             repeated.tolist(), np.concatenate(labels), np.concatenate(scores)
         )
 
-    def further_choices(self, table: slices.SliceTable, threshold: float) -> dict[str, float]:
+    def further_choices(
+        self, table: slices.SliceTable, rows: list[tuple], threshold: float
+    ) -> dict[str, float]:
         """None: no other head waits for a gate."""
         return {}
 

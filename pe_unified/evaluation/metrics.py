@@ -12,6 +12,7 @@ from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import print_log
 
 from pe_unified.evaluation import detection, segmentation, slices
+from pe_unified.evaluation.coarse import choose_coarse_gate, whole_series
 from pe_unified.evaluation.intervals import FEW, LEVEL, RESAMPLES, Statistic, estimate
 from pe_unified.evaluation.tables import Table
 from pe_unified.registry import METRICS
@@ -112,7 +113,8 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
             )
             return self._undefined()
         group_of = {patient: group or patient for group, patient, *_ in rows}
-        table = self.build([row[1:] for row in rows])
+        rows = [row[1:] for row in rows]
+        table = self.build(rows)
         groups = tuple(group_of[patient] for patient in table.patients)
         self.table = table = dataclasses.replace(table, groups=groups)
         threshold, origin = self._threshold(table)
@@ -140,11 +142,14 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
             metrics[key] = estimates[key].value
             if self.resamples:
                 metrics[f"{key}_ci"] = [estimates[key].low, estimates[key].high]
-        metrics |= {"threshold": threshold, **self.further_choices(table, threshold)}
+        metrics |= {"threshold": threshold, **self.further_choices(table, rows, threshold)}
         return {**metrics, "threshold_by_default": 1.0} if defaulted else metrics
 
-    def further_choices(self, table: AnyTable, threshold: float) -> dict[str, float]:
-        """What else this split fixes, where it chooses the threshold."""
+    def further_choices(
+        self, table: AnyTable, rows: list[tuple], threshold: float
+    ) -> dict[str, float]:
+        """What else this split fixes, where it chooses the threshold; ``rows`` as in
+        :meth:`build`."""
         return {}
 
     def _threshold(self, table: AnyTable) -> tuple[float, str]:
@@ -191,22 +196,29 @@ class SliceMetric(PatientMetric[slices.SliceTable]):
         if "gt_label" not in sample:
             return UNKNOWN
         score = prediction_of(sample, "pred_score")
-        return patient_of(sample), int(sample["gt_label"]), float(score[1])
+        place = (sample.get(key) for key in ("study_uid", "series_uid", "slice_index"))
+        step_mm = (sample.get("spacing_mm") or (None,))[-1]
+        return patient_of(sample), int(sample["gt_label"]), float(score[1]), *place, step_mm
 
     def build(self, rows: list[tuple]) -> slices.SliceTable:
-        patients, labels, scores = zip(*rows)
+        patients, labels, scores, *_ = zip(*rows)
         return slices.SliceTable.build(list(patients), labels, scores)
 
     def choose(self, table: slices.SliceTable) -> float | None:
         return slices.choose_threshold(table, self.criterion)
 
-    def further_choices(self, table: slices.SliceTable, threshold: float) -> dict[str, float]:
-        """``gate``, below which segmentation and detection can be spared.
+    def further_choices(
+        self, table: slices.SliceTable, rows: list[tuple], threshold: float
+    ) -> dict[str, float]:
+        """``gate``, below which segmentation and detection can be spared, and ``coarse_gate``,
+        from which on a slice gives a reason to look at those beside it, with what it was fixed on.
 
-        Never above the threshold: a slice that is called positive is looked at.
+        Neither lies above the threshold: a slice that is called positive is looked at.
         """
-        gate = slices.choose_gate(table) if self.threshold is None else None
-        return {} if gate is None else {"gate": min(gate, threshold)}
+        if self.threshold is not None or (gate := slices.choose_gate(table)) is None:
+            return {}
+        coarse = choose_coarse_gate(whole_series(rows), highest=threshold)
+        return {"gate": min(gate, threshold), **(coarse.numbers if coarse else {})}
 
     def statistic(self, table: slices.SliceTable, threshold: float) -> Statistic:
         return table.statistic(threshold)
@@ -225,7 +237,9 @@ class LungMetric(SliceMetric):
     def keys(self) -> tuple[str, ...]:
         return tuple(TASKS["cls"].metrics)
 
-    def further_choices(self, table: slices.SliceTable, threshold: float) -> dict[str, float]:
+    def further_choices(
+        self, table: slices.SliceTable, rows: list[tuple], threshold: float
+    ) -> dict[str, float]:
         """No gate: nothing is looked for in what shows no lung."""
         return {}
 

@@ -18,7 +18,7 @@ from pe_unified.evaluation.verdict import ExamThresholds, Verdict, can_be_clot, 
 from pe_unified.inference.converted import WholeExam, touching
 from pe_unified.inference.lesion_marks import LesionMark, marks_of
 from pe_unified.inference.lesions import find_lesions
-from pe_unified.inference.predictor import StudyPredictor
+from pe_unified.inference.predictor import StudyPredictor, probabilities_along
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey
 from pe_unified.inference.volumes import VolumeModel, predict_study
@@ -35,7 +35,7 @@ class ExamReading:
         positive: whether it shows embolism.
         patient: whose it is.
         step_mm: between slices.
-        probability: (slices,), of those looked at; empty where the model does not classify.
+        probability: (slices,), of :func:`~pe_unified.inference.predictor.probabilities_along`.
         score: float64 (lesions,), by falling score; None where the model looks for none.
         mean_hu: (lesions,), None where unknown.
         answers: float64 (lesions, answers), what a fusion takes.
@@ -81,18 +81,17 @@ def read_exams(
     for exam in track(exams, title):
         reader = SliceReader(exam.study)
         first_look = survey(reader, finder=predictor.lungs)
-        predictions = predictor.predict(reader, first_look)
         own = marks_of(marks or {}, exam.study)
+        predictions = predictor.predict(reader, first_look, every_slice=bool(own))
         lesions = find_lesions(predictions, reader, first_look, marks=own, fusion=model.fusion)
         emboli = exam.emboli() if model.looks_for_lesions else None
-        known = [each.probability for each in predictions if each.probability is not None]
         score = np.array([lesion.score for lesion in lesions])
         readings.append(
             ExamReading(
                 positive=exam.positive,
                 patient=exam.patient,
                 step_mm=exam.study.known_spacing()[2],
-                probability=known,
+                probability=probabilities_along(predictions),
                 score=score if model.looks_for_lesions else None,
                 mean_hu=[lesion.mean_hu for lesion in lesions],
                 answers=np.array([lesion.answers for lesion in lesions]).reshape(-1, len(ANSWERS)),

@@ -13,7 +13,7 @@ from pe_unified.inference.joining import Part, join_parts, mark_part
 from pe_unified.inference.lesion_marks import LesionMark, voxel_of
 from pe_unified.inference.measures import diameter_mm, mean_hu, volume_ml
 from pe_unified.inference.model import Model
-from pe_unified.inference.predictor import SlicePrediction
+from pe_unified.inference.predictor import SlicePrediction, probabilities_along
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import Survey
 
@@ -166,7 +166,7 @@ def judge_study(
     """
     thresholds = model.thresholds
     verdict = judge(
-        [each.probability for each in predictions if each.probability is not None],
+        probabilities_along(predictions),
         step_mm,
         [(lesion.score, lesion.mean_hu) for lesion in lesions] if model.looks_for_lesions else None,
         ExamThresholds(thresholds.exam, thresholds.lesion),

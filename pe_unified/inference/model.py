@@ -38,18 +38,23 @@ class Thresholds:
         pixel: probability at which a pixel is part of a lesion.
         box: score at which a box is kept.
         gate: slices below it skip segmentation and detection.
+        coarse_gate: thin slices are looked at only where one of the two that enclose them, which
+            are looked at first, reaches it.
         exam: mean probability over 6 mm at which a stretch of an exam is called.
         lesion: score at which a lesion is called.
         origin: where they were fixed, in words.
+        coarse_origin: on what the coarse gate was fixed, in words.
     """
 
     slice: float | None = None
     pixel: float | None = None
     box: float | None = None
     gate: float | None = None
+    coarse_gate: float | None = None
     exam: float | None = None
     lesion: float | None = None
     origin: str = ""
+    coarse_origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -311,9 +316,23 @@ def thresholds_of(chosen: Mapping[str, Any], tasks: Collection[str]) -> Threshol
         pixel=chosen.get("seg/threshold"),
         box=chosen.get("det/threshold"),
         gate=chosen.get("cls/gate"),
+        coarse_gate=chosen.get("cls/coarse_gate"),
         exam=threshold_as_written(chosen.get("exam/stretch_threshold")),
         lesion=threshold_as_written(chosen.get("exam/lesion_threshold")),
         origin=origin,
+        coarse_origin=_coarse_origin(chosen),
+    )
+
+
+def _coarse_origin(chosen: Mapping[str, Any]) -> str:
+    if "cls/coarse_gate" not in chosen:
+        return ""
+    lost, positives, studies = (
+        chosen[f"cls/coarse_gate_{name}"] for name in ("lost", "positives", "studies")
+    )
+    return (
+        f"{studies:g} thin-slice studies of the validation split: {100 * lost:.2f} % of their "
+        f"{positives:g} positive slices left out"
     )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from pe_unified.ct.study import CTStudy
+from pe_unified.evaluation.coarse import coarse_slices, coarse_step, slices_between
 from pe_unified.evaluation.segmentation import BINS, threshold_bin
 from pe_unified.evaluation.slices import DEFAULT_THRESHOLD
 from pe_unified.inference.combining import SliceAnswer, combine, pixel_votes
@@ -28,7 +30,7 @@ class SlicePrediction:
 
     Attributes:
         index: of the slice, from the feet.
-        probability: of embolism; None where the model does not classify.
+        probability: of embolism; None where the model does not classify or did not look.
         examined: whether segmentation and detection looked at the slice.
         pixels: int32 (n,), row-major numbers of the pixels called embolus.
         pixel_probability: float32 (n,), of those pixels.
@@ -39,6 +41,7 @@ class SlicePrediction:
         pixel_votes: bool (networks, n), which network calls each pixel embolus by itself; None
             where fewer than two networks look for lesions.
         box_votes: bool (networks, k), the same of boxes.
+        looked_at: False of a slice between two that gave no reason to look at it; it has no answer.
     """
 
     index: int
@@ -51,10 +54,38 @@ class SlicePrediction:
     features: torch.Tensor | None = None
     pixel_votes: np.ndarray | None = None
     box_votes: np.ndarray | None = None
+    looked_at: bool = True
+
+    def reaches(self, gate: float) -> bool:
+        """Whether there is a reason to look at the slices beside it: its probability, or anything
+        found on it, as lesions are measured whole."""
+        likely = self.probability is not None and self.probability >= gate
+        return likely or bool(len(self.pixels) or len(self.boxes))
 
 
 _NO_PIXELS = (np.empty(0, np.int32), np.empty(0, np.float32))
 _NO_BOXES = (np.empty((0, 4), np.float32), np.empty(0, np.float32))
+
+
+def _passed_over(number: int) -> SlicePrediction:
+    return SlicePrediction(number, None, False, *_NO_PIXELS, *_NO_BOXES, looked_at=False)
+
+
+def probabilities_along(predictions: Sequence[SlicePrediction]) -> list[float]:
+    """The probability of every slice, on a straight line between those that were looked at.
+
+    Args:
+        predictions: of :meth:`StudyPredictor.predict`.
+
+    Returns:
+        One per slice; empty where the model does not classify.
+    """
+    pairs = [(each.index, each.probability) for each in predictions]
+    known = [(index, value) for index, value in pairs if value is not None]
+    if not known:
+        return []
+    places, values = zip(*known, strict=True)
+    return np.interp([index for index, _ in pairs], places, values).tolist()
 
 
 class StudyPredictor:
@@ -67,7 +98,9 @@ class StudyPredictor:
         model: from :func:`~pe_unified.inference.model.load_model`.
         batch_size: slices in one pass.
         gate: leave segmentation and detection out on slices whose probability of embolism lies
-            below the model's gate. Without a gate in the checkpoint every slice is examined.
+            below the model's gate, and of thin slices look first at every second or third (see
+            :mod:`~pe_unified.evaluation.coarse`). Without gates in the checkpoint every slice is
+            looked at and examined.
         exam_model: answers for the whole exam, beside this one; None for no such answer. Where its
             backbone and all that goes before it are those of a network here, slices go through it
             once.
@@ -104,6 +137,9 @@ class StudyPredictor:
         self.has_heads = any(network.has_heads for network in self.networks)
         usable = gate and "cls" in model.tasks and model.thresholds.gate is not None
         self.gate = model.thresholds.gate if usable else None
+        # These take every slice, or may mark one that was passed over.
+        whole = self.shares_backbone or volume_model is not None
+        self.coarse_gate = model.thresholds.coarse_gate if usable and not whole else None
         pixel = model.thresholds.pixel
         self.pixel_threshold = threshold_bin(DEFAULT_THRESHOLD if pixel is None else pixel) / BINS
         box = model.thresholds.box
@@ -121,37 +157,58 @@ class StudyPredictor:
         return tuple(None if each is None else each.lineage["sha256"] for each in models)
 
     def predict(
-        self, reader: SliceReader, survey: Survey, progress: Progress | None = None
+        self,
+        reader: SliceReader,
+        survey: Survey,
+        progress: Progress | None = None,
+        every_slice: bool = False,
     ) -> list[SlicePrediction]:
         """Predictions for ``survey.slices``, in order.
 
-        Slices are read and prepared in a thread while the networks compute.
+        Slices are read and prepared in a thread while the networks compute. Of thin slices some are
+        looked at first, and answered wholly; those between them only where these give a reason.
 
         Args:
             reader: of the study.
             survey: gives the crop and the slices worth looking at.
-            progress: called with the slices done and their number.
+            progress: called with the slices done, or passed over, and their number.
+            every_slice: pass over none.
 
         Raises:
             DataError: a slice that cannot be read.
         """
-        wanted = survey.slices
-        batches = [
-            wanted[start : start + self.batch_size]
-            for start in range(0, len(wanted), self.batch_size)
-        ]
-        found: list[SlicePrediction] = []
+        wanted = np.array(survey.slices)
+        found: dict[int, SlicePrediction] = {}
 
-        def prepare(numbers: range) -> tuple[range, list[list[dict[str, Any]]]]:
+        def prepare(numbers: list[int]) -> tuple[list[int], list[list[dict[str, Any]]]]:
             box = survey.box
             slices = [slice_of_study(reader, number, self.neighbours, box) for number in numbers]
             return numbers, self.prepare(slices)
 
-        for numbers, packed in ahead(prepare, batches):
-            found += self.predict_batch(numbers, packed)
+        def look(numbers: list[int]) -> None:
+            starts = range(0, len(numbers), self.batch_size)
+            batches = [numbers[start : start + self.batch_size] for start in starts]
+            for batch, packed in ahead(prepare, batches):
+                found.update(zip(batch, self.predict_batch(batch, packed), strict=True))
+                if progress is not None:
+                    progress(len(found), len(wanted))
+
+        every = 1 if every_slice else self._coarse_step(reader.study)
+        first = coarse_slices(len(wanted), every)
+        look(wanted[first].tolist())
+        if len(first) < len(wanted) and self.coarse_gate is not None:
+            reached = [found[number].reaches(self.coarse_gate) for number in wanted[first]]
+            after = slices_between(first, np.array(reached))
+            look(wanted[after].tolist())
             if progress is not None:
-                progress(len(found), len(wanted))
-        return found
+                progress(len(wanted), len(wanted))
+        return [found.get(number) or _passed_over(number) for number in survey.slices]
+
+    def _coarse_step(self, study: CTStudy) -> int:
+        """Every how many slices are looked at first; 1 where their places are not known."""
+        if self.coarse_gate is None or study.missing_slices or study.uneven_steps:
+            return 1
+        return coarse_step(study.known_spacing()[2])
 
     def prepare(self, slices: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
         """Slices as each network takes them: (networks, slices)."""

@@ -55,7 +55,7 @@ class AnalysisOptions:
     Attributes:
         series_uid: of several series in a folder take this one.
         study_uid: of several studies in a folder take this one, or ``newest``.
-        every_slice: look at slices beyond the lungs too.
+        every_slice: look at slices beyond the lungs too, and pass over none.
         pseudonym_key: replace patient and UIDs, by this secret; None keeps them. Only the DICOM
             objects tell the patient.
         lungs_from: of :data:`~pe_unified.options.LUNG_SOURCES`.
@@ -153,9 +153,10 @@ def analyse_study(
         watch.lap("survey")
         flags = check_quality(reader, first_look)
         watch.lap("quality")
-        predictions = predictor.predict(reader, first_look, progress)
-        watch.lap("network")
         own_marks, no_volume = marks_of(marks, study), ""
+        every_slice = options.every_slice or bool(own_marks)
+        predictions = predictor.predict(reader, first_look, progress, every_slice)
+        watch.lap("network")
         given = bool(own_marks)
         if predictor.volume_model is not None:
             try:

@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,12 @@ from pe_unified.inference.reading import SliceReader
 from pe_unified.reports.exam_block import WORDS, disagreement, exam_call_in_words, percent
 from pe_unified.reports.exam_view import attention_of, in_plain_words, questions
 from pe_unified.reports.measurements import obstruction_in_words, ratio_in_words
-from pe_unified.reports.report import is_listed, looks_for_lesions, verdict_in_words
+from pe_unified.reports.report import (
+    is_listed,
+    looks_for_lesions,
+    reading_in_words,
+    verdict_in_words,
+)
 from pe_unified.templates import render
 
 #: The window of all pictures.
@@ -39,13 +43,13 @@ class Curve:
     """Where the probabilities of a study lie on their drawing, pixels; feet left, head right.
 
     Attributes:
-        runs: neighbouring slices of the report with a probability.
+        known: slices of the report with a probability; between them the curve is straight.
         count: slices of the study.
         steps: of the exam model, with their probabilities.
         left, right, top, bottom: edges of the part that is drawn in.
     """
 
-    runs: Sequence[Sequence[Mapping[str, Any]]]
+    known: Sequence[Mapping[str, Any]]
     count: int
     steps: Sequence[Mapping[str, Any]] = ()
     width: int = 1040
@@ -113,16 +117,16 @@ def render_page(
         left_side: of the patient, seen on the left of the pictures.
     """
     window, given = WINDOWS[WINDOW], report["input"]
-    by_knowledge = groupby(report["slices"], key=lambda each: each["probability"] is not None)
-    runs = [list(run) for known, run in by_knowledge if known]
+    known = [each for each in report["slices"] if each["probability"] is not None]
     block = report["exam_model"]
     steps = [step for step in block["steps"] if step["probability"] is not None] if block else []
-    curve = Curve(runs, given["slices"], steps)
+    curve = Curve(known, given["slices"], steps)
     data = {
         "rows": given["rows"],
         "cols": given["cols"],
         "first": first,
         "digits": DIGITS,
+        "looked_between": [report["lungs"]["first_slice"], report["lungs"]["last_slice"]],
         "slices": slices,
         "curve": {
             "left": curve.left,
@@ -296,9 +300,10 @@ def _key(lesion: Mapping[str, Any], box: Box, reader: SliceReader, marks: Markup
 
 def _provenance(report: Mapping[str, Any]) -> dict[str, Any]:
     model, thresholds = report["model"], report["thresholds"]
+    coarse = thresholds["coarse_origin"]
     fixed = ", ".join(
         f"{name} {score_text(thresholds[name])}"
-        for name in ("slice", "pixel", "box", "gate", "exam", "lesion")
+        for name in ("slice", "pixel", "box", "gate", "coarse_gate", "exam", "lesion")
         if thresholds[name] is not None
     )
     exam_model = {}
@@ -313,6 +318,8 @@ def _provenance(report: Mapping[str, Any]) -> dict[str, Any]:
         "gate": "slices below the gate skipped segmentation and detection"
         if model["gated"]
         else "not used; every slice went through every head",
+        "slices": reading_in_words(report),
+        "coarse gate": f"fixed on {coarse}" if coarse else "none: no slice is passed over",
         "verdict": report["exam"]["rule"],
         "score of a lesion": _score_in_words(model),
         **_other_in_words("lungs for the crop", model["lung_detector"]),

@@ -21,7 +21,7 @@ from pe_unified.inference.survey import Survey
 from pe_unified.reports.exam_block import exam_model_block
 from pe_unified.version import __version__
 
-SCHEMA_VERSION = "1.9"
+SCHEMA_VERSION = "1.10"
 #: How the notes of a study name a series.
 _SERIES = re.compile(r"\bseries ([^\s,:(#]+)")
 
@@ -71,6 +71,7 @@ def build_report(
             "last_slice": survey.slices.stop - 1,
             "box": None if survey.box is None else list(survey.box),
         },
+        "reading": _reading(predictions),
         "exam": _exam(verdict, predictions, model),
         "exam_model": None
         if predictor.exam_model is None or answer is None
@@ -103,6 +104,23 @@ def verdict_in_words(report: Mapping[str, Any]) -> str:
     reasons = [f"slices {', '.join(stretches)}"] if stretches else []
     reasons += [f"{called} lesion{'s' if called > 1 else ''}"] if called else []
     return f"called positive: {' and '.join(reasons)}"
+
+
+def reading_in_words(report: Mapping[str, Any]) -> str:
+    """How many slices were looked at, and why others were passed over; one line."""
+    reading = report["reading"]
+    if not reading["passed_over"]:
+        return f"{reading['looked_at']} looked at, none between them passed over"
+    ranges = [
+        f"{each['first_slice']}-{each['last_slice']}"
+        + (f" every {each['every']}" if each["every"] > 1 else "")
+        for each in reading["ranges"]
+    ]
+    return (
+        f"{reading['looked_at']} looked at ({', '.join(ranges)}); {reading['passed_over']} thin "
+        "slices between them passed over, as none beside them reached the coarse gate or showed a "
+        "lesion"
+    )
 
 
 def _input(study: CTStudy) -> dict[str, Any]:
@@ -164,11 +182,30 @@ def _flag(flag: Flag) -> dict[str, Any]:
     return values
 
 
+def _reading(predictions: Sequence[SlicePrediction]) -> dict[str, Any]:
+    """Which slices were looked at, as few ranges that have one step each."""
+    looked_at = [each.index for each in predictions if each.looked_at]
+    ranges: list[dict[str, int]] = []
+    for index in looked_at:
+        last = ranges[-1] if ranges else {}
+        alone = last.get("first_slice") == last.get("last_slice")
+        if last and (alone or index - last["last_slice"] == last["every"]):
+            last |= {"last_slice": index, "every": index - last["last_slice"]}
+        else:
+            ranges.append({"first_slice": index, "last_slice": index, "every": 1})
+    return {
+        "looked_at": len(looked_at),
+        "passed_over": len(predictions) - len(looked_at),
+        "ranges": ranges,
+    }
+
+
 def _exam(verdict: Verdict, predictions: Sequence[SlicePrediction], model: Model) -> dict[str, Any]:
-    seen = [each.index for each in predictions if each.probability is not None]
     thresholds, kinds = model.thresholds, []
     if "cls" in model.tasks and thresholds.exam is not None:
         kinds.append(f"a stretch of {HEIGHT_MM:g} mm by the mean probability of its slices")
+        if not all(each.looked_at for each in predictions):
+            kinds[-1] += ", on a straight line between those that were looked at"
     if model.looks_for_lesions and thresholds.lesion is not None:
         low, high = CLOT_HU
         kinds.append(f"a lesion by its score, where its mean lies in {low:g} to {high:g} HU")
@@ -182,7 +219,7 @@ def _exam(verdict: Verdict, predictions: Sequence[SlicePrediction], model: Model
         "lesion_threshold": thresholds.lesion,
         "positive": verdict.positive,
         "stretches": [
-            {"first_slice": seen[first], "last_slice": seen[last]}
+            {"first_slice": predictions[first].index, "last_slice": predictions[last].index}
             for first, last in verdict.stretches
         ],
         "rule": f"{rule}; scores rank, they are not calibrated",
@@ -265,8 +302,8 @@ def _called_slices(
     predictions: Sequence[SlicePrediction], lesions: Sequence[Lesion], verdict: Verdict
 ) -> set[int]:
     """Slices of a called stretch or of a called lesion."""
-    classified = [each.index for each in predictions if each.probability is not None]
-    called = {index for first, last in verdict.stretches for index in classified[first : last + 1]}
+    stretches = (predictions[first : last + 1] for first, last in verdict.stretches)
+    called = {each.index for stretch in stretches for each in stretch}
     for lesion in lesions:
         if lesion.called:
             called.update(range(lesion.slices[0], lesion.slices[1] + 1))

@@ -61,6 +61,18 @@ def test_rows_compare_with_the_first_config_that_has_a_metric(arguments, trained
     assert len(trained) == 2
 
 
+def test_time_trained_leaves_validation_out(monkeypatch):
+    clock = iter([0.0, 2.0, 2.0, 10.0, 13.0, 13.0])
+    monkeypatch.setattr(learn.time, "perf_counter", lambda: next(clock))
+    curve = learn.LearningCurve()
+    curve.before_train(None)
+    curve.after_train_iter(None, 0)
+    curve.after_val_epoch(None, {"seg/dice": 0.5, "other": 1.0})
+    curve.after_train_iter(None, 1)
+    assert curve.points == [{"seconds": 2.0, "seg/dice": 0.5}]
+    assert curve.seconds == 5.0
+
+
 def test_a_curve_has_a_point_for_every_validation_over_time_trained(arguments, trained):
     arguments.configs = arguments.configs[1:]
     learn.run(arguments)

@@ -42,6 +42,8 @@ def test_a_published_model_has_every_threshold_and_nothing_to_spare(
     assert None not in (thresholds.slice, thresholds.pixel, thresholds.box, thresholds.gate)
     assert thresholds.exam is None  # every patient of the set is positive
     assert thresholds.gate <= thresholds.slice
+    assert 0 < thresholds.coarse_gate <= thresholds.slice  # slices lie 1 mm apart
+    assert thresholds.coarse_origin.startswith("2 thin-slice studies of the validation split: ")
     card, network = stored["meta"]["card"], MODELS.build(cfg.model)
     assert card["model"]["parameters"] == sum(each.numel() for each in network.parameters())
     _require_card(card, published, tmp_path)

@@ -75,6 +75,35 @@ def test_no_slice_that_is_called_positive_is_spared():
     assert 0.2 < metrics["cls/gate"] <= metrics["cls/threshold"] <= 0.9
 
 
+def thin_slice(index: int, step_mm: float) -> PEDataSample:
+    """Of a series in which every second positive slice is hardly seen."""
+    sample = PEDataSample(metainfo={"patient_id": "A", "study_uid": "1", "series_uid": "2"})
+    sample.set_metainfo({"slice_index": index, "spacing_mm": (0.7, 0.7, step_mm)})
+    positive = 10 <= index < 30
+    sample.set_gt_label(positive)
+    score = 0.05 if not positive or index % 2 else 0.8
+    sample.pred_score = torch.tensor([1 - score, score])
+    return sample
+
+
+def test_the_coarse_gate_is_fixed_where_slices_are_thin():
+    """With the slices in any order; a test fixes none."""
+
+    def found(step_mm: float, **options) -> dict:
+        evaluator = Evaluator([dict(type="pe_unified.SliceMetric", **options)])
+        evaluator.process([thin_slice(index, step_mm) for index in reversed(range(40))])
+        return evaluator.evaluate(40)
+
+    thin = found(1.0)
+    assert thin["cls/coarse_gate_studies"] == 1 and thin["cls/coarse_gate_positives"] == 20
+    # A faint slice that is passed over at first lies between a bright one and another.
+    assert thin["cls/gate"] == pytest.approx(0.05)
+    assert 0.05 < thin["cls/coarse_gate"] <= thin["cls/threshold"]
+    assert thin["cls/coarse_gate_lost"] == 0
+    assert not [key for key in found(2.0) if "coarse" in key]
+    assert not [key for key in found(1.0, threshold=0.3) if "coarse" in key]
+
+
 def test_no_intervals_without_resamples():
     metrics = evaluate([answered_slice(i, i % 2 == 0) for i in range(8)], resamples=0)
     assert not [key for key in metrics if key.endswith("_ci")]

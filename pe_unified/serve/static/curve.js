@@ -45,11 +45,12 @@ export class Curve {
     ctx.fillStyle = "#0a0c10";
     ctx.fillRect(0, 0, box.width, box.height);
     ctx.beginPath();
-    ctx.moveTo(0, box.height);
-    for (const { index, probability } of slices) {
-      ctx.lineTo((probability ?? 0) * right, top(index) + each / 2);
-    }
-    ctx.lineTo(0, 0);
+    // Straight between the slices that were looked at.
+    const known = slices.filter(({ probability }) => probability !== null);
+    const middle = ({ index }) => top(index) + each / 2;
+    if (known.length) ctx.moveTo(0, middle(known[0]));
+    for (const slice of known) ctx.lineTo(slice.probability * right, middle(slice));
+    if (known.length) ctx.lineTo(0, middle(known.at(-1)));
     ctx.fillStyle = "rgba(92, 179, 255, 0.22)";
     ctx.fill();
     ctx.strokeStyle = CURVE;
