@@ -43,11 +43,11 @@ settings = dict(
 step_settings = dict(
     _delete_=True,
     s8_det_reused=dict(
-        max_iters=60,
+        max_iters=40,
         lr=2e-3,
         train_dataloader=dict(
             sampler=dict(_delete_=True, type="PEOversamplingSampler", factor=12.0)
         ),
     ),
-    s9_unified=dict(max_iters=50, lr=1.5e-3, model=dict(task_weights=dict(det=3.0))),
+    s9_unified=dict(max_iters=65, lr=1.5e-3),
 )

@@ -39,9 +39,10 @@ def coarse_slices(count: int, every: int, offset: int = 0) -> IntArray:
     Args:
         count: of all slices.
         every: of :func:`coarse_step`.
-        offset: where the grid starts.
+        offset: where the grid starts, below ``every``.
     """
-    return np.unique(np.r_[0, np.arange(offset, count, every), count - 1])
+    index = np.arange(count)
+    return index[(index % every == offset) | (index == 0) | (index == count - 1)]
 
 
 def slices_between(coarse: IntArray, matters: NDArray[np.bool_]) -> IntArray:
