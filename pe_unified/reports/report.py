@@ -21,7 +21,7 @@ from pe_unified.inference.survey import Survey
 from pe_unified.reports.exam_block import exam_model_block
 from pe_unified.version import __version__
 
-SCHEMA_VERSION = "1.9"
+SCHEMA_VERSION = "1.10"
 #: How the notes of a study name a series.
 _SERIES = re.compile(r"\bseries ([^\s,:(#]+)")
 
@@ -130,6 +130,7 @@ def describe_model(predictor: StudyPredictor) -> dict[str, Any]:
         "device": model.device.type,
         "backend": model.backend,
         "precision": model.precision,
+        "int8": list(model.int8),
         "gated": predictor.gate is not None,
         "ensemble": _ensemble(model) if isinstance(model, Ensemble) else None,
         "lung_detector": predictor.lungs and predictor.lungs.lineage,
