@@ -185,15 +185,8 @@ def tell_memory(args: argparse.Namespace, way: str, study: Path, folder: Path) -
     parts = _parts_of(way)
     command = [sys.executable, "-m", "pe_unified", "infer", str(study)]
     command += ["--checkpoint", str(args.checkpoint.resolve()), "--backend", parts.backend]
-    command += ["--exported", str(_exported(args, parts).resolve())]
-    command += [
-        "--device",
-        "cpu",
-        "--precision",
-        parts.precision,
-        "--batch-size",
-        str(args.batch_size),
-    ]
+    command += ["--exported", str(_exported(args, parts).resolve()), "--device", "cpu"]
+    command += ["--precision", parts.precision, "--batch-size", str(args.batch_size)]
     command += ["--out", str(folder / f"{way}-memory"), *([] if parts.gate else ["--no-gate"])]
     most = 0
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:

@@ -39,6 +39,8 @@ from pe_unified.progress import phase
 
 #: How far a metric may lie from that of float32.
 TOLERANCE = 0.005
+#: What a network consists of, in the order in which it is computed.
+PARTS = ("first stage", "middle stages", "last stage", "classification", "decoder", "pyramid")
 #: Of every task, the metric that must hold and the part of the network that only this task uses.
 JUDGED = {
     "cls": ("cls/auc", "classification"),
@@ -101,9 +103,8 @@ def quantise(
         networks.write(place, left)
         engine = ExportedEngine("openvino", model.model, place, precision)
         found = measure(engine, precision, "validation slices in int8")
-        attempts.append({"float": sorted(left), "metrics": found})
-        # Not a number is outside, too.
-        outside = {key for key in keys if not abs(found[key] - reference[key]) <= TOLERANCE}
+        attempts.append({"float": _in_order(left), "metrics": found})
+        outside = {key for key in keys if abs(found[key] - reference[key]) > TOLERANCE}
         if not outside:
             break
         left |= _to_leave(outside, networks.parts - left)
@@ -117,8 +118,8 @@ def quantise(
     for number in range(len(attempts)):
         shutil.rmtree(folder / f"int8-{number}")
     return {
-        "parts": sorted(networks.parts - left),
-        "float": sorted(left),
+        "parts": _in_order(networks.parts - left),
+        "float": _in_order(left),
         "precision": precision,
         "slices": recorder.slices,
         "calibration_slices": len(recorder.kept),
@@ -158,6 +159,10 @@ def _to_leave(outside: Collection[str], quantised: set[str]) -> set[str]:
         if found := quantised.intersection(parts):
             return found
     return quantised
+
+
+def _in_order(parts: Collection[str]) -> list[str]:
+    return [part for part in PARTS if part in parts]
 
 
 def _in_words(reference: Mapping[str, float], found: Mapping[str, float]) -> str:
