@@ -62,11 +62,15 @@ def main() -> None:
     folder = args.out or exported_folder(args.checkpoint, args.backend)
     int8 = None
     if args.int8:
+        from pe_unified.checkpoints import load_checkpoint_safely
         from pe_unified.engine.int8 import quantise
+        from pe_unified.engine.unseen import require_unseen
 
         validation = dict(
             type="PESliceDataset", data_root=args.data_root, ann_file="annotations/val.json"
         )
+        stored = load_checkpoint_safely(args.checkpoint, args.trust_checkpoint)
+        require_unseen({str(args.checkpoint): stored}, validation)
         int8 = partial(quantise, model, validation, args.slices)
     with phase("exporting, and comparing with torch"):
         manifest = export_model(model, args.backend, folder, int8)

@@ -22,7 +22,7 @@ pytest.importorskip("onnxruntime")
 
 def exported(path, backend):
     model = load_model(path, device="cpu", precision="fp32")
-    return export_model(model, backend, exported_folder(path, backend))
+    return export_model(model, backend, exported_folder(path, backend))["differences"]
 
 
 @pytest.mark.parametrize(
