@@ -214,6 +214,11 @@ class _Networks:
         import openvino
 
         place.mkdir()
+        # Of all values: few slices show an embolus, and a mean over slices would cut it off.
+        ranges = self._nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX
+        settings = self._nncf.AdvancedQuantizationParameters(
+            activations_range_estimator_params=ranges
+        )
         for path, operations in self._operations.items():
             network = _read(path)
             ignored = [name for part in left for name in operations.get(part, ())]
@@ -223,6 +228,7 @@ class _Networks:
                         network,
                         self._nncf.Dataset(self._calibration, self._given(network)),
                         subset_size=len(self._calibration),
+                        advanced_parameters=settings,
                         ignored_scope=self._nncf.IgnoredScope(names=ignored, validate=False),
                     )
             openvino.save_model(network, place / path.name, compress_to_fp16=False)
