@@ -13,6 +13,7 @@ _base_ = [
     "_base_/models/r50.py",
 ]
 
-model = dict(det_head=None)
+# Masks also teach the classification where to look.
+model = dict(det_head=None, cls_head=dict(mask_weight=1.0))
 val_evaluator = [dict(type="SliceMetric", resamples=0), dict(type="SegMetric", resamples=0)]
 test_evaluator = [dict(type="SliceMetric"), dict(type="SegMetric")]

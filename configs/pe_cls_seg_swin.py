@@ -14,6 +14,7 @@ _base_ = [
 ]
 
 lr = 1e-4
-model = dict(det_head=None)
+# Masks also teach the classification where to look.
+model = dict(det_head=None, cls_head=dict(mask_weight=1.0))
 val_evaluator = [dict(type="SliceMetric", resamples=0), dict(type="SegMetric", resamples=0)]
 test_evaluator = [dict(type="SliceMetric"), dict(type="SegMetric")]

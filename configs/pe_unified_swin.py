@@ -14,6 +14,8 @@ _base_ = [
 ]
 
 lr = 1e-4
+# Masks also teach the classification where to look.
+model = dict(cls_head=dict(mask_weight=1.0))
 val_evaluator = [
     dict(type="SliceMetric", resamples=0),
     dict(type="SegMetric", resamples=0),

@@ -5,6 +5,7 @@ import importlib.util
 import multiprocessing
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -35,6 +36,10 @@ from dask_cluster import cluster  # noqa: E402, F401
 from tiny_dataset import write_tiny_dataset  # noqa: E402
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--pictures", type=Path, help="keep the documentation's pictures here")
+
+
 def pytest_collection_finish() -> None:
     """What every test of a long run would pay for anew."""
     gc.freeze()
@@ -53,6 +58,19 @@ def own_default_scope() -> Iterator[None]:
     DefaultScope._instance_dict.clear()
     yield
     DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture
+def keep_picture(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
+    """Copies a picture that a test took into the folder of ``--pictures``, by a name."""
+    folder = request.config.getoption("--pictures")
+
+    def keep(path: Path, name: str) -> None:
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, folder / name)
+
+    return keep
 
 
 @pytest.fixture(scope="session")

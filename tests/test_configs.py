@@ -22,14 +22,14 @@ SMALL_EXAMS = sorted(ROOT.glob("*/exams.py"))
 VOLUME_RECIPES = [ROOT / "volumes/steps.py", ROOT / "demo/volumes.py"]
 #: Of volumes.
 VOLUMES = sorted({*(ROOT / "volumes").glob("*.py")} - {*VOLUME_RECIPES})
-IMBALANCE = ROOT / "ablations/imbalance.py"
+ABLATIONS = [ROOT / "ablations/imbalance.py", ROOT / "ablations/learning.py"]
 STEPS = sorted(
     path
     for room in ("steps", "demo", "results")
     for path in (ROOT / room).glob("*.py")
     if path not in (*SMALL_EXAMS, *VOLUME_RECIPES)
 )
-RECIPES = [*STEPS, IMBALANCE]
+RECIPES = [*STEPS, *ABLATIONS]
 #: Of exams: recipes list steps, all others are configs.
 EXAMS = sorted([*(ROOT / "exam").glob("*.py"), *SMALL_EXAMS])
 EXAM_RECIPES = [
@@ -41,7 +41,7 @@ CONFIGS = sorted(
     path
     for pattern in ("*.py", "ablations/*.py", "benchmarks/*.py", "unets/*.py")
     for path in ROOT.glob(pattern)
-    if path != IMBALANCE
+    if path not in ABLATIONS
 )
 #: Those with all steps and their controls.
 WHOLE = [path for path in STEPS if path.stem not in ("steps", "cascade", "unets")]

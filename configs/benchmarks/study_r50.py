@@ -17,8 +17,5 @@ num_workers = 0
 max_iters = 100
 warmup_iters = 10
 lr = 5e-4
-model = dict(
-    cls_head=dict(levels=(-4, -3, -2, -1), dropout=0.0, evidence_channels=64, mask_weight=1.0),
-    task_weights=dict(det=3.0),
-)
+model = dict(task_weights=dict(det=3.0))
 default_hooks = dict(checkpoint=dict(interval=25, max_keep=1))

@@ -33,9 +33,7 @@ step_settings = dict(
     cls=dict(
         model=dict(
             backbone=narrow,
-            cls_head=dict(
-                levels=(-4, -3, -2, -1), dropout=0.0, evidence_channels=32, mask_weight=1.0
-            ),
+            cls_head=dict(evidence_channels=32, mask_weight=1.0),
         )
     ),
     seg_r50=dict(model=dict(backbone=narrow, seg_head=dict(decoder=decoder))),

@@ -22,7 +22,7 @@ settings = dict(
     model=dict(
         backbone=dict(depth=18, base_channels=32),
         # The masks, where they are known, also teach the classification where to look.
-        cls_head=dict(levels=(-4, -3, -2, -1), dropout=0.0, evidence_channels=32, mask_weight=1.0),
+        cls_head=dict(evidence_channels=32, mask_weight=1.0),
         seg_head=dict(decoder=dict(channels=(64, 48, 32, 24), skip_channels=32, detail_channels=8)),
         det_head=dict(
             levels=3,

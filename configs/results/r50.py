@@ -18,23 +18,16 @@ settings = dict(
     max_iters=200,
     warmup_iters=20,
     lr=2e-3,
-    model=dict(
-        cls_head=dict(levels=(-4, -3, -2, -1), dropout=0.0, evidence_channels=64),
-    ),
     default_hooks=dict(checkpoint=dict(interval=50, max_keep=1)),
 )
 
-# Where segmentation is a task its masks also teach the classification where to look.
-with_masks = dict(cls_head=dict(mask_weight=1.0))
 # Boxes of a few pixels take longest to learn, and learn from positive slices.
 detection = dict(
     max_iters=300,
     train_dataloader=dict(sampler=dict(_delete_=True, type="PEOversamplingSampler", factor=12.0)),
 )
 step_settings = dict(
-    s3_cls_seg=dict(model=with_masks),
-    s6_cls_seg_reused=dict(model=with_masks),
     s7_det=detection,
     s8_det_reused=detection,
-    s9_unified=dict(max_iters=300, model=dict(**with_masks, task_weights=dict(det=3.0))),
+    s9_unified=dict(max_iters=300, model=dict(task_weights=dict(det=3.0))),
 )

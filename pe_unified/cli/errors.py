@@ -1,8 +1,9 @@
 """The errors of a model on whole studies of a split: a page, each error a click from its slice.
 
-Lists emboli that no called lesion touches, called lesions that touch no embolus, and exams with
-the wrong verdict; counts them by size, side, level and contrast; pictures show truth and answer
-outlined. Writes index.html, errors.json and slices/ into DIR.
+Lists emboli that no called lesion finds, called lesions that find none, and exams with the wrong
+verdict; a lesion finds what it touches if a tenth of its mask lies in emboli. Counts them by size,
+side, level and contrast; pictures show truth and answer outlined. Writes index.html, errors.json
+and slices/ into DIR.
 
 Examples:
   pe-unified errors model.pth --data-root data/pe --out work_dirs/errors

@@ -7,7 +7,7 @@ mask.nii.gz and corrected.json: accepted and redrawn lesions stay, rejected ones
 ones are in. OUT/set holds the same studies as a converted set, for `pe-unified merge` and training.
 decisions.csv, readers.csv, agreement.csv and agreement.md are written without --studies, too.
 
-Exit status 1: studies that were read were left out.
+Exit status 1: studies that were read were left out, or reports cannot be read; each is named.
 
 Examples:
   pe-unified review export reports/ --studies /data/ct --out corrected

@@ -17,6 +17,7 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from pe_unified.command import exit_on_user_error
 from pe_unified.disclaimer import RESEARCH_LINE
@@ -83,7 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--cache",
         type=Path,
         metavar="DIR",
-        help="for unpacked slices, removed at the end; default: where temporary files go",
+        help="for unpacked slices, of which nothing stays; default: where temporary files go",
     )
     return parser
 
@@ -97,7 +98,10 @@ def main() -> None:
     from pe_unified.serve.server import listen, make_server
 
     options = serve_options(args)
-    require_there(args.reports, *args.studies)
+    require_there(*args.studies, *filter(None, (args.model, args.cache)))
+    if args.model:
+        args.reports.mkdir(parents=True, exist_ok=True)
+    require_there(args.reports)
     with ExitStack() as stack:
         images = stack.enter_context(ImageCache(options.cache))
         server = make_server(make_app(options, images), args.tls_cert, args.tls_key)
@@ -106,7 +110,7 @@ def main() -> None:
             stack.enter_context(analysed(args.studies, args.reports, args.model))
         port = place.getsockname()[1]
         kind = "https" if args.tls_cert else "http"
-        query = f"?token={options.token}" if options.token else ""
+        query = f"?token={quote(options.token)}" if options.token else ""
         print(f"open {kind}://{options.hosts[0]}:{port}/{query}   (Ctrl-C ends)", flush=True)
         print(RESEARCH_LINE, flush=True)
         server.run(sockets=[place])
@@ -139,7 +143,8 @@ def serve_options(args: argparse.Namespace) -> "ServeOptions":
         token = os.environ.get(_TOKEN) or new_token()
         if len(token) < _SHORTEST:
             raise UserError(f"{_TOKEN} has fewer than {_SHORTEST} letters")
-    own = [] if is_any else [args.address]
+    # As browsers write them.
+    own = [] if is_any else [f"[{args.address}]" if ":" in args.address else args.address]
     names = args.names or ([] if remote else ["localhost"])
     return ServeOptions(
         reports=args.reports,

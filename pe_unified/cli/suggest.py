@@ -5,12 +5,15 @@ is near its thresholds (of the exam, of lesions), and where its heads disagree a
 lesions; docs/review.md has the formula. Writes a table with every part of it, and prints the first
 ones.
 
+Exit status 1: reports cannot be read; each is named, and the others are ranked.
+
 Examples:
   pe-unified suggest reports/
   pe-unified suggest reports/ --number 20 --out next.csv
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -34,15 +37,18 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 @exit_on_user_error()
-def main() -> None:
+def main() -> int:
     args = make_parser().parse_args()
     from pe_unified.review.suggest import suggest
 
     out = args.out or args.reports / "suggest.csv"
-    rows = suggest(args.reports, out, args.all)
+    rows, faults = suggest(args.reports, out, args.all)
     columns = ("rank", "folder", "worth", "exam", "lesions", "slices", "heads")
     table = Table(*columns, title=f"{len(rows)} studies to read")
     for row in rows[: args.number]:
         table.add_row(*(str(row[name]) for name in columns))
     Console().print(table)
     print(f"all of them in {out}")
+    for fault in faults:
+        print(f"  {fault}", file=sys.stderr)
+    return 1 if faults else 0

@@ -20,7 +20,6 @@ from pe_unified.evaluation.intervals import (
 from pe_unified.files import write_text
 from pe_unified.review.corrected import exam_verdict
 from pe_unified.review.decisions import VERDICTS, Decision
-from pe_unified.review.reports import find_reports
 from pe_unified.review.store import ReviewStore
 
 _COUNTS = {"accept": "accepted", "reject": "rejected", "redraw": "redrawn", "add": "added"}
@@ -52,7 +51,7 @@ class Reading:
 def read_all(store: ReviewStore) -> dict[str, dict[str, Reading]]:
     """By reader, by study: what is decided."""
     found: dict[str, dict[str, Reading]] = {}
-    for study, report in find_reports(store.path).items():
+    for study, report in store.reports().items():
         for reader in store.readers(study):
             decisions = store.current(study, reader)
             done = store.state(study, reader) == "done"

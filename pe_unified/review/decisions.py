@@ -142,7 +142,7 @@ def _require_box(value: Mapping[str, Any], shape: tuple[int, int, int], where: s
     try:
         x, y, width, height = (float(edge) for edge in value["box"])
         index = int(value["slice"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DecisionError(f"{where}: neither a mask nor a box [x, y, w, h] on a slice") from error
     inside = min(x, y) >= 0 and x + width <= cols and y + height <= rows
     if not (inside and min(width, height) > 0 and 0 <= index < count):

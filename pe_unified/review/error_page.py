@@ -10,7 +10,7 @@ from pe_unified.disclaimer import RESEARCH_LINE
 from pe_unified.errors import UserError
 from pe_unified.evaluation.figures import overlay_figure
 from pe_unified.files import write_text
-from pe_unified.inference.converted import whole_exams
+from pe_unified.inference.converted import TRUE_SHARE, whole_exams
 from pe_unified.inference.predictor import PredictorSettings
 from pe_unified.paths import require_apart
 from pe_unified.progress import track
@@ -84,6 +84,7 @@ def write_errors(
         found=found,
         notice=found["notice"],
         kinds=_KINDS,
+        true_share=TRUE_SHARE,
         filters=("size", "side", "level", "contrast"),
     )
     write_text(out / "index.html", page)

@@ -8,7 +8,6 @@ from typing import Any
 
 from pe_unified.converters.pipeline.run import RunOptions, convert, report_faults
 from pe_unified.csv_files import csv_text
-from pe_unified.ct.opening import open_study
 from pe_unified.ct.study import CTStudy
 from pe_unified.errors import DataError
 from pe_unified.files import write_text
@@ -21,7 +20,7 @@ from pe_unified.review.corrected import CorrectedStudy, correct
 from pe_unified.review.reports import StudyReport, find_reports
 from pe_unified.review.reviewed_set import LabelledStudy, ReviewedSet
 from pe_unified.review.slice_labels import exam_labels, label_slices
-from pe_unified.review.sources import Source, candidates, find_source
+from pe_unified.review.sources import Source, Studies
 from pe_unified.review.store import ReviewStore
 
 #: Beside the masks of one study: what is told of its lesions.
@@ -37,7 +36,7 @@ class Exported:
 
     Attributes:
         studies: names of those that were corrected.
-        left_out: in words, which studies were not, and why.
+        left_out: in words, which studies were not, and why; reports that cannot be read, too.
         faults: of the converted set.
     """
 
@@ -74,22 +73,22 @@ def export_review(
     """
     require_apart(out, reports, *studies)
     store = ReviewStore(reports)
-    found = find_reports(reports)
-    every = [each for study in found for each in store.history(study)]
+    found, damaged = find_reports(reports)
+    every = store.history()
     if reader is not None and reader not in {each.reader for each in every}:
         names = ", ".join(sorted({each.reader for each in every})) or "nobody"
         raise DataError(reports, f"nothing is decided by '{reader}'", f"readers here: {names}")
     rows = [asdict(each) | {"value": json.dumps(each.value)} for each in every]
     write_text(out / "decisions.csv", csv_text(_COLUMNS, rows))
     write_agreement(out, store)
-    exported = Exported()
+    exported = Exported(left_out=[str(fault) for fault in damaged])
     if not studies:
         return exported
-    paths, labelled = candidates(studies), []
+    places, labelled = Studies(studies, key), []
     touched = {each.study for each in every}
     for name, report in track([each for each in found.items() if each[0] in touched], "studies"):
         try:
-            labelled.append(_export_study(store, name, report, out, paths, reader, key))
+            labelled.append(_export_study(store, name, report, out, places, reader))
         except DataError as error:
             exported.left_out.append(str(error))
     exported.studies = [each.name for each in labelled]
@@ -105,15 +104,13 @@ def _export_study(
     name: str,
     report: StudyReport,
     out: Path,
-    paths: Sequence[Path],
+    studies: Studies,
     reader: str | None,
-    key: str | None,
 ) -> LabelledStudy:
     """Write the files of one study; its labels."""
     if store.state(name, reader) != "done":
         raise DataError(name, "is not done", "finish reading it")
-    source = find_source(report, paths, key)
-    with open_study(source.path, source.series_uid, study_uid=source.study_uid) as study:
+    with studies.opened(report) as (study, source):
         corrected = correct(store, name, study, reader)
         place = report.folder.relative_to(store.path)
         with output_folder(out / STUDIES / place) as folder:

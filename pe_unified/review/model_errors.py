@@ -78,8 +78,9 @@ def judge_exam(predictor: StudyPredictor, exam: WholeExam) -> Iterator[tuple[Fin
     """The emboli of an exam, found or missed, its false lesions, and a wrong verdict; each with
     its key slice.
 
-    A lesion that touches an embolus finds it, as :func:`~pe_unified.inference.converted.touching`
-    says; only called lesions count. Where the emboli are not known, only the verdict is judged.
+    What finds an embolus says :func:`~pe_unified.inference.converted.touching`: a lesion that
+    touches it, with enough of its mask in emboli; only called lesions count. Where the
+    emboli are not known, only the verdict is judged.
 
     Args:
         predictor: holds the model.

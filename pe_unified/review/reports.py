@@ -1,7 +1,8 @@
 """The reports in a folder, of one study or of a batch, by the names that decisions go by."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -44,21 +45,21 @@ class StudyReport:
         return _read(self.folder / REPORT)
 
 
-def find_reports(root: Path, faults: list[DataError] | None = None) -> dict[str, StudyReport]:
-    """All reports by study, in the order of their folders.
+def find_reports(root: Path) -> tuple[dict[str, StudyReport], list[DataError]]:
+    """All reports by study, in the order of their folders; and what is wrong with those that are
+    left out: damaged ones, and those of a study that another folder holds already.
 
     Args:
         root: what ``pe-unified infer`` or ``pe-unified batch`` wrote into.
-        faults: gets what is wrong with reports that are left out: damaged ones, and those of a
-            study that another folder holds already. None: the first one is raised.
 
     Raises:
-        DataError: no such folder; without ``faults`` also what would go there.
+        DataError: no such folder.
     """
     if not root.is_dir():
         raise DataError(root, "no such folder", "name the folder that holds the reports")
     paths = sorted({path for place in _PLACES for path in root.glob(place)})
     found: dict[str, StudyReport] = {}
+    faults: list[DataError] = []
     for path in paths:
         # In a hidden folder lies what is being written; a report that is written anew goes first.
         if path.parent != root and path.parent.name.startswith("."):
@@ -72,12 +73,25 @@ def find_reports(root: Path, faults: list[DataError] | None = None) -> dict[str,
         except FileNotFoundError:
             continue
         except DataError as fault:
-            if faults is None:
-                raise
             faults.append(fault)
             continue
         found[report.study] = report
-    return found
+    return found, faults
+
+
+@contextmanager
+def complete(path: Path) -> Iterator[None]:
+    """Around what takes parts out of a report: one that lacks them, as those of other versions may,
+    is an error of its own.
+
+    Raises:
+        DataError: names the report.
+    """
+    try:
+        yield
+    except (KeyError, TypeError) as error:
+        reason = "a report without all that this version needs"
+        raise DataError(path, reason, "analyse the study again", repr(error)) from error
 
 
 @lru_cache(maxsize=4096)
@@ -85,15 +99,16 @@ def _described(path: Path, root: Path, time_ns: int, size: int) -> StudyReport:
     """Read once for as long as the file stays as it is."""
     report, folder = _read(path), path.parent
     own = root.resolve().name if folder == root else folder.relative_to(root).as_posix()
-    given = report["input"]
-    return StudyReport(
-        study=given["study_uid"] or own,
-        folder=folder,
-        model=report["model"]["sha256"],
-        lesions=len(report["lesions"]),
-        shape=(given["slices"], given["rows"], given["cols"]),
-        sop_uids=tuple(each["sop_uid"] for each in report["slices"]),
-    )
+    with complete(path):
+        given = report["input"]
+        return StudyReport(
+            study=given["study_uid"] or own,
+            folder=folder,
+            model=report["model"]["sha256"],
+            lesions=len(report["lesions"]),
+            shape=(given["slices"], given["rows"], given["cols"]),
+            sop_uids=tuple(each["sop_uid"] for each in report["slices"]),
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:

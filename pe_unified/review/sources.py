@@ -1,9 +1,8 @@
 """The images that a report is of: a report holds none, and no path to them."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -44,83 +43,111 @@ class _Renaming:
         return pseudonym(uid, self.key)
 
 
-def candidates(studies: Sequence[Path]) -> list[Path]:
-    """What may be a study: each of ``studies``, and what lies in those that are folders.
-
-    Raises:
-        DataError: one is not there.
-    """
-    found: dict[Path, None] = {}
-    for path in studies:
-        if not path.exists():
-            raise DataError(path, "no such file or folder", "check --studies")
-        with suppress(DataError):
-            found |= dict.fromkeys(find_studies(path))
-        found[path] = None
-    return list(found)
-
-
-def find_source(report: StudyReport, paths: Sequence[Path], key: str | None) -> Source:
-    """The study that a report is of: the same UIDs; where it has none, the same name or files.
+class Studies:
+    """What may be the study of a report: given files and folders, and what lies in the folders.
 
     Args:
-        report: of which.
-        paths: of :func:`candidates`; those named like the report's folder are tried first, then
-            those whose files are as they were.
-        key: of the pseudonyms.
+        folders: each holds studies, or is one.
+        key: the secret that reports were pseudonymised with; None without one.
 
     Raises:
-        DataError: none of the paths holds it.
+        DataError: one of them is not there.
     """
-    content = report.read()
-    renamed = None
-    if content["settings"]["pseudonymised"]:
-        if key is None:
-            reason = "its report is pseudonymised, and the key is not given"
-            raise DataError(report.folder, reason, "export PE_UNIFIED_KEY as it was then")
-        renamed = _Renaming(key)
-    given = content["input"]
-    own = {part.name for part in (report.folder, report.folder.parent)}
-    named = [path for path in paths if path.name in own]
-    same = _as_they_were(paths, given["fingerprint"], key if renamed else "")
-    others = paths if given["study_uid"] else ()
-    for path in chain(named, same, others):
-        found = _source_in(path, given, report, renamed)
-        if found is not None:
-            return found
-    raise DataError(report.folder, "no study in --studies has its slices", "name their folder")
+
+    def __init__(self, folders: Sequence[Path], key: str | None = None) -> None:
+        self.key = key
+        self._fingerprints: dict[tuple[Path, str], str] = {}
+        found: dict[Path, None] = {}
+        for path in folders:
+            if not path.exists():
+                raise DataError(path, "no such file or folder", "check --studies")
+            with suppress(DataError):
+                found |= dict.fromkeys(find_studies(path))
+            found[path] = None
+        self.paths = list(found)
+
+    @contextmanager
+    def opened(self, report: StudyReport) -> Iterator[tuple[CTStudy, Source]]:
+        """The study that a report is of, which has its UIDs and its slices.
+
+        Those named like the report's folder are tried first, then those whose files are as they
+        were, then all. A volume file has no UIDs, so files as they were go first; where none is, a
+        file of the same name and size is taken for the study.
+
+        Raises:
+            DataError: none of them is it, and where a likely one is not, why.
+        """
+        with ExitStack() as stack:
+            yield self._found(report, stack)
+
+    def _found(self, report: StudyReport, stack: ExitStack) -> tuple[CTStudy, Source]:
+        if not self.paths:
+            raise DataError(report.folder, "no folder of studies is given", "add --studies DIR")
+        content = report.read()
+        renamed = None
+        if content["settings"]["pseudonymised"]:
+            if self.key is None:
+                reason = "its report is pseudonymised, and the key is not given"
+                raise DataError(report.folder, reason, "export PE_UNIFIED_KEY as it was then")
+            renamed = _Renaming(self.key)
+        given = content["input"]
+        own = {report.folder.name, report.folder.parent.name}
+        named = [path for path in self.paths if path.name in own]
+        wanted, key = given["fingerprint"], self.key or "" if renamed else ""
+        same = (path for path in self.paths if self._fingerprint(path, key) == wanted)
+        if given["study_uid"]:
+            likely, others = chain(named, same), self.paths
+        else:
+            likely, others = chain(same, named), []
+        why: dict[Path, DataError] = {}
+        for path in likely:
+            try:
+                return _open_in(path, given, report, renamed, stack)
+            except DataError as error:
+                why[path] = error
+        for path in others:
+            with suppress(DataError):
+                if path not in why:
+                    return _open_in(path, given, report, renamed, stack)
+        likeliest = next((str(error) for error in why.values()), "")
+        reason = "no study in --studies has the slices that the report was made from"
+        raise DataError(report.folder, reason, "name their folder", likeliest)
+
+    def _fingerprint(self, path: Path, key: str) -> str:
+        if (path, key) not in self._fingerprints:
+            found = ""
+            with suppress(OSError, DataError):
+                found = fingerprint(path, key)
+            self._fingerprints[path, key] = found
+        return self._fingerprints[path, key]
 
 
-def _as_they_were(paths: Sequence[Path], files: str, key: str | None) -> Iterator[Path]:
-    """Those whose files have not changed since the report was made."""
-    yield from (path for path in paths if _fingerprint(path, key or "") == files)
+def _open_in(
+    path: Path,
+    wanted: dict[str, Any],
+    report: StudyReport,
+    renamed: _Renaming | None,
+    stack: ExitStack,
+) -> tuple[CTStudy, Source]:
+    """The study as it lies in one place, entered into ``stack``.
 
-
-@lru_cache(maxsize=4096)
-def _fingerprint(path: Path, key: str) -> str:
-    with suppress(OSError, DataError):
-        return fingerprint(path, key)
-    return ""
-
-
-def _source_in(
-    path: Path, wanted: dict[str, Any], report: StudyReport, renamed: Callable[[str], str] | None
-) -> Source | None:
-    """The study as it lies in one place, if it is that of the report."""
-    named = renamed or str
+    Raises:
+        DataError: it cannot be opened, or is not that of the report.
+    """
     # Nobody knows what a pseudonym stands for: what lies there is tried.
     first = (None, None) if renamed else (wanted["study_uid"], wanted["series_uid"])
-    attempts = [first]
+    attempts: list[tuple[str | None, str | None]] = [first]
     for study_uid, series_uid in attempts:
-        try:
-            with open_study(path, series_uid, study_uid=study_uid) as study:
-                if _is_of(study, wanted, report, named):
-                    return Source(path, study_uid, study.series_uid or None, renamed)
-        except SeveralStudies as several:
-            attempts += [(name, None) for name in several.names]
-        except DataError:
-            continue
-    return None
+        with ExitStack() as attempt:
+            try:
+                study = attempt.enter_context(open_study(path, series_uid, study_uid=study_uid))
+            except SeveralStudies as several:
+                attempts += [(name, None) for name in several.names]
+                continue
+            if _is_of(study, wanted, report, renamed or str):
+                stack.push(attempt.pop_all())
+                return study, Source(path, study_uid, study.series_uid or None, renamed)
+    raise DataError(path, "other slices than the report's", "analyse the study again")
 
 
 def _is_of(

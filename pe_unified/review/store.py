@@ -72,7 +72,7 @@ class ReviewStore:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        self._reports()
+        self.reports()
         with self._open() as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version > _VERSION:
@@ -119,8 +119,9 @@ class ReviewStore:
             connection.execute("COMMIT")
         return replace(decision, made=made, number=int(number or 0))
 
-    def history(self, study: str) -> list[Decision]:
-        """All that was ever said of a study, in order, undone or not."""
+    def history(self, study: str | None = None) -> list[Decision]:
+        """All that was ever said of a study, in order, undone or not; without one, of every study,
+        also of those whose report is gone or damaged."""
         with self._open() as connection:
             return self._read(connection, study)
 
@@ -148,16 +149,18 @@ class ReviewStore:
         Args:
             reader: as this reader left them; None: as all readers did.
         """
-        with self._open() as connection:
-            every = self._read(connection)
         said: dict[str, list[Decision]] = {}
-        for each in every:
+        for each in self.history():
             if reader is None or each.reader == reader:
                 said.setdefault(each.study, []).append(each)
         return {
             study: state(each for each in said.get(study, ()) if each.model == report.model)
-            for study, report in self._reports().items()
+            for study, report in self.reports().items()
         }
+
+    def reports(self) -> dict[str, StudyReport]:
+        """The reports by study; damaged ones are left out."""
+        return find_reports(self.path)[0]
 
     def report(self, study: str) -> StudyReport:
         """The report of a study.
@@ -165,9 +168,9 @@ class ReviewStore:
         Raises:
             DecisionError: there is none.
         """
-        found = self._reports().get(study)
+        found = self.reports().get(study)
         if found is None:
-            raise DecisionError(f"{self.path}: no report of study {study}")
+            raise DecisionError(f"study {study}: there is no report of it")
         return found
 
     def save_mask(
@@ -237,9 +240,6 @@ class ReviewStore:
             raise DataError(path, "no readable mask", "draw it again", error) from error
         return bits.reshape(shape).astype(bool)
 
-    def _reports(self) -> dict[str, StudyReport]:
-        return find_reports(self.path, faults=[])
-
     def _of_now(self, study: str, reader: str | None = None) -> list[Decision]:
         """The history, of the model that made the report that is there."""
         model = self.report(study).model
@@ -262,7 +262,7 @@ class ReviewStore:
             cure = "see whether it is whole, writable, and on a disk of this machine"
             raise DataError(path, "decisions cannot be kept here", cure, error) from error
 
-    def _read(self, connection: sqlite3.Connection, study: str | None = None) -> list[Decision]:
+    def _read(self, connection: sqlite3.Connection, study: str | None) -> list[Decision]:
         sql = f"SELECT {', '.join(_COLUMNS)}, number FROM decisions"
         sql += "" if study is None else " WHERE study = ?"
         rows = connection.execute(f"{sql} ORDER BY number", () if study is None else (study,))

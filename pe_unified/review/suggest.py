@@ -23,9 +23,11 @@ import numpy as np
 from scipy.special import entr, expit, logit
 
 from pe_unified.csv_files import csv_text
+from pe_unified.errors import DataError
 from pe_unified.files import write_text
+from pe_unified.options import REPORT
 from pe_unified.progress import track
-from pe_unified.review.reports import find_reports
+from pe_unified.review.reports import complete, find_reports
 from pe_unified.review.store import ReviewStore
 
 #: Scores are kept off 0 and 1, where their logits are infinite.
@@ -47,7 +49,9 @@ class Worth:
         return (self.exam + self.lesions + self.slices + self.heads) / 4
 
 
-def suggest(reports: Path, out: Path, every: bool = False) -> list[dict[str, Any]]:
+def suggest(
+    reports: Path, out: Path, every: bool = False
+) -> tuple[list[dict[str, Any]], list[DataError]]:
     """Rank studies, the one worth most first, and write them as a table.
 
     Args:
@@ -55,22 +59,31 @@ def suggest(reports: Path, out: Path, every: bool = False) -> list[dict[str, Any
         out: the CSV.
         every: rank those that are read, too.
 
+    Returns:
+        The rows of the table, and what is wrong with the reports that are left out.
+
     Raises:
-        DataError: no reports, or damaged ones.
+        DataError: no such folder.
     """
     states = ReviewStore(reports).states()
+    described, faults = find_reports(reports)
     rows = []
-    for study, report in track(find_reports(reports).items(), "reading reports"):
-        if every or states[study] == "unread":
-            found = worth_of(report.read())
+    for study, report in track(described.items(), "reading reports"):
+        if every or states.get(study) == "unread":
+            try:
+                with complete(report.folder / REPORT):
+                    found = worth_of(report.read())
+            except DataError as fault:
+                faults.append(fault)
+                continue
             shares = {"worth": found.worth, **asdict(found)}
             folder = report.folder.relative_to(reports).as_posix()
-            row = {"study": study, "folder": folder, "state": states[study]}
+            row = {"study": study, "folder": folder, "state": states.get(study)}
             rows.append(row | {name: round(value, 4) for name, value in shares.items()})
     rows.sort(key=lambda row: (-row["worth"], row["study"]))
     ranked = [{"rank": rank, **row} for rank, row in enumerate(rows, start=1)]
     write_text(out, csv_text(_COLUMNS, ranked))
-    return ranked
+    return ranked, faults
 
 
 def worth_of(report: Mapping[str, Any]) -> Worth:

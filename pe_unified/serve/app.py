@@ -22,11 +22,11 @@ from pe_unified.errors import DataError, UserError, shown
 from pe_unified.reports.files import MASK
 from pe_unified.reports.report import verdict_in_words
 from pe_unified.review.decisions import LESION_LABELS, STUDY_LABELS, in_force
+from pe_unified.review.sources import Studies
 from pe_unified.review.store import ConflictError, Decision, ReviewStore
 from pe_unified.serve.guard import guards
 from pe_unified.serve.images import ImageCache, StudyImages
 from pe_unified.serve.mask_runs import mask_of, read_report_mask, runs_of
-from pe_unified.serve.sources import Sources
 from pe_unified.serve.worklist import Entry, Worklist, patient_of
 
 STATIC = Path(__file__).parent / "static"
@@ -118,7 +118,6 @@ class Desk:
     def __init__(self, options: ServeOptions, images: ImageCache) -> None:
         self.options, self.images = options, images
         self.list = Worklist(options.reports)
-        self.sources = Sources(options.studies, options.key)
         self.list.entries()
         self.store = ReviewStore(self.list.root)
 
@@ -267,7 +266,7 @@ class Desk:
     async def told(self, request: Request, error: Exception) -> Response:
         """Errors of files and decisions, without the names of files, which may be a patient's."""
         words = error.without_names() if isinstance(error, DataError) else shown(str(error))
-        entry = self.list.entry(request.path_params.get("key", ""))
+        entry = getattr(request.state, "entry", None)
         if entry is not None:
             words = words.replace(f"study {entry.found.study}", "this study")
         status = 409 if isinstance(error, ConflictError) else 422
@@ -277,15 +276,16 @@ class Desk:
         entry = self.list.entry(request.path_params["key"])
         if entry is None:
             raise _Refused(404, "no such study")
+        request.state.entry = entry
         return entry
 
     def _images(self, entry: Entry) -> StudyImages:
         known = self.images.known(entry.key, entry.stamp)
         if known is not None:
             return known
-        report = entry.found.read()
-        sources = self.sources.find(entry.found, report)
-        return self.images.get(entry.key, entry.stamp, sources, report)
+        # Listed anew: studies come in.
+        studies = Studies(self.options.studies, self.options.key)
+        return self.images.get(entry.key, entry.stamp, studies.opened(entry.found))
 
     def _label(self, entry: Entry) -> str:
         return shown(entry.name) if self.options.show_names else f"Study {entry.key[:6]}"

@@ -6,17 +6,17 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pydicom
-from pydicom.errors import InvalidDicomError
 
 from pe_unified.errors import DataError, shown
 from pe_unified.reports.dicom_objects import FINDINGS
 from pe_unified.reports.files import REPORT
 from pe_unified.reports.report import is_listed, looks_for_lesions, verdict_in_words
-from pe_unified.review.reports import StudyReport, find_reports
+from pe_unified.review.reports import StudyReport, complete, find_reports
 
 _PATIENT_TAGS = ("PatientName", "PatientID", "StudyDate")
 
@@ -62,12 +62,18 @@ class Worklist:
         """
         with self._lock:
             entries: dict[str, Entry] = {}
-            faults: list[DataError] = []
-            for found in find_reports(self.root, faults).values():
-                if (found.folder / REPORT).resolve().is_relative_to(self.root):
-                    with suppress(FileNotFoundError):  # it is being written anew
-                        entry = self._entry(found)
-                        entries[entry.key] = entry
+            reports, faults = find_reports(self.root)
+            for found in reports.values():
+                if not (found.folder / REPORT).resolve().is_relative_to(self.root):
+                    continue
+                try:
+                    entry = self._entry(found)
+                except FileNotFoundError:  # it is being written anew
+                    continue
+                except DataError as fault:
+                    faults.append(fault)
+                else:
+                    entries[entry.key] = entry
             self._entries, self._faults = entries, faults
             return dict(entries)
 
@@ -105,7 +111,8 @@ class Worklist:
         if known is not None and (known.stamp, known.found) == (stamp, found):
             return known
         own = self.root.name if name == "." else name
-        return Entry(key, own, found, row_of(found.read()), stamp)
+        with complete(found.folder / REPORT):
+            return Entry(key, own, found, row_of(found.read()), stamp)
 
 
 def _stamp(found: StudyReport) -> tuple[int, int]:
@@ -139,9 +146,18 @@ def row_of(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def patient_of(entry: Entry) -> dict[str, str]:
     """Name, ID and date of the patient as the report's DICOM file gives them; empty without."""
+    path = entry.found.folder / FINDINGS
+    with suppress(OSError):
+        return _patient_in(path, path.stat().st_mtime_ns)
+    return {}
+
+
+@lru_cache(maxsize=4096)
+def _patient_in(path: Path, time_ns: int) -> dict[str, str]:
+    """Read once for as long as the file stays: worklists are asked for every few seconds."""
     try:
-        read = pydicom.dcmread(entry.found.folder / FINDINGS, specific_tags=list(_PATIENT_TAGS))
-    except (OSError, InvalidDicomError):
+        read = pydicom.dcmread(path, specific_tags=list(_PATIENT_TAGS))
+        values = {tag: str(read.get(tag, "") or "") for tag in _PATIENT_TAGS}
+    except Exception:  # a damaged file fails in many ways; the row stays
         return {}
-    values = {tag: str(read.get(tag, "") or "") for tag in _PATIENT_TAGS}
     return {tag: shown(value) for tag, value in values.items() if value}

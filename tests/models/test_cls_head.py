@@ -23,7 +23,9 @@ class TestAverageAndMaximumOfTwoLevels(TestAverage):
 
 class TestEvidence(TestAverage):
     def build(self, **options):
-        return PEClsHead(**LEVELS, pool="avg+max", evidence_channels=8, mask_weight=0.5)
+        return PEClsHead(
+            **LEVELS, pool="avg+max", normalise=True, evidence_channels=8, mask_weight=0.5
+        )
 
 
 def test_average_of_the_last_level_is_mmpretrains_classifier():
@@ -45,6 +47,21 @@ def test_one_bright_pixel_moves_the_maximum_more_than_the_average():
         moved[pool] = (head(bright) - head(levels)).abs().max().item()
     assert moved["avg"] == pytest.approx(24 * 10 / 256)
     assert moved["avg+max"] == pytest.approx(24 * 10 / 256 + 24 * 10)
+
+
+def test_normalised_pooled_vectors_have_mean_0_and_length_1_whatever_the_scale():
+    head = PEClsHead(**LEVELS, pool="avg+max", levels=(-2, -1), normalise=True).eval()
+    seen = []
+    head.fc.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    levels = levels_for((64, 64))
+    logits = head(levels)
+    wide, deep = LEVELS["in_channels"][-2:]
+    for vector in seen[0].split([wide, wide, deep, deep], dim=1):
+        torch.testing.assert_close(vector.mean(1), torch.zeros(len(vector)), atol=1e-6, rtol=0)
+        torch.testing.assert_close(vector.norm(dim=1), torch.ones(len(vector)), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        head([100 * level for level in levels]), logits, atol=1e-3, rtol=1e-3
+    )
 
 
 def test_scores_are_probabilities_with_embolism_second():

@@ -156,6 +156,7 @@ def test_the_page_leads_to_every_picture(checkpoint, painted_set, tmp_path):
     assert all((tmp_path / "out" / each).stat().st_size > 1000 for each in pictures)
     assert len(re.findall(r'<tr class="error"', page)) == len(stored["errors"])
     assert "Research software" in page
+    assert "if 10 % of its mask or more lie in emboli" in " ".join(page.split())
     for each in stored["errors"]:
         assert (Path(painted_set[0]) / each["file"]).is_file()
 

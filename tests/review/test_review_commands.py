@@ -30,6 +30,27 @@ def test_an_export_says_what_it_leaves_out(called, tmp_path):
     assert "1.2.3: is not done; finish reading it" in done.stderr
 
 
+def test_a_damaged_report_is_named_and_the_others_are_done(called, tmp_path):
+    """One that cannot be read, and one that lacks what is needed."""
+    reports = tmp_path / "reports"
+    for name in ("a", "b", "c"):
+        write_report(reports / name, study=f"1.{name}")
+    for name in ("a", "b"):
+        ReviewStore(reports).add(decision("accept", 1, study=f"1.{name}"))
+    (reports / "a" / "report.json").write_text("{")
+    done = call(called, "review", "export", reports, "--out", tmp_path / "out")
+    assert done.returncode == 1 and "a/report.json: no readable report" in done.stderr
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+    kept = (tmp_path / "out" / "decisions.csv").read_text()
+    assert "1.a" in kept and "1.b" in kept, "the whole history"
+    assert "Ann" in (tmp_path / "out" / "readers.csv").read_text()
+    done = call(called, "suggest", reports, "--out", tmp_path / "next.csv")
+    assert done.returncode == 1 and "a/report.json: no readable report" in done.stderr
+    assert "c/report.json: a report without all that this version needs" in done.stderr
+    assert "b/report.json" not in done.stderr, "it is read already"
+    assert (tmp_path / "next.csv").read_text().startswith("rank,")
+
+
 def test_errors_end_in_one_line(called, tmp_path):
     for words in (
         ("review", "export", tmp_path / "nowhere", "--out", tmp_path / "out"),

@@ -21,7 +21,6 @@ from pe_unified.datasets import PESliceDataset
 from pe_unified.errors import DataError
 from pe_unified.reports import AnalysisOptions, analyse_study
 from pe_unified.review.export import export_review
-from pe_unified.review.reports import find_reports
 from pe_unified.review.store import ReviewStore
 
 READER = "Zoë Ärztin"
@@ -34,7 +33,7 @@ class Reading:
         self.root, self.folder = root, folder
         shutil.copytree(source, root / "reports" / folder.name)
         self.store = ReviewStore(root / "reports")
-        ((self.study, self.report),) = find_reports(root / "reports").items()
+        ((self.study, self.report),) = ReviewStore(root / "reports").reports().items()
         self.lesions = self.report.read()["lesions"]
         self.called = [each["number"] for each in self.lesions if each["called"]]
 
@@ -272,13 +271,13 @@ def test_studies_are_found_by_their_uids_and_no_others_taken(reading, tmp_path):
         reading.say("reject", number)
     reading.say("done")
     shutil.move(reading.root / "reports" / reading.folder.name, reading.root / "reports" / "other")
-    reading.report = find_reports(reading.root / "reports")[reading.study]
+    reading.report = reading.store.report(reading.study)
     assert not reading.export().left_out
     elsewhere = tmp_path / "elsewhere"
     wrong = max(reading.folder.parent.iterdir())
     shutil.copytree(wrong, elsewhere / "other")
     found = export_review(reading.root / "reports", tmp_path / "out2", [elsewhere])
-    assert "no study in --studies has its slices" in found.left_out[0]
+    assert "no study in --studies has the slices" in found.left_out[0]
 
 
 def test_without_studies_decisions_and_agreement_are_written(reading):

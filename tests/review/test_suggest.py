@@ -93,12 +93,12 @@ def test_unread_studies_are_ranked(tmp_path):
         write_study(tmp_path, name, probability)
     store = ReviewStore(tmp_path)
     store.add(decision("accept", 1, study="1.d"))
-    rows = suggest(tmp_path, tmp_path / "next.csv")
+    rows, faults = suggest(tmp_path, tmp_path / "next.csv")
+    assert not faults
     assert [(row["rank"], row["folder"]) for row in rows] == [(1, "b"), (2, "c"), (3, "a")]
     with (tmp_path / "next.csv").open() as file:
         stored = list(csv.DictReader(file))
     assert [row["study"] for row in stored] == ["1.b", "1.c", "1.a"]
     assert float(stored[0]["worth"]) == pytest.approx(rows[0]["worth"])
-    assert [row["folder"] for row in suggest(tmp_path, tmp_path / "x.csv", every=True)][:2] == [
-        *("b", "d")
-    ]
+    rows, _ = suggest(tmp_path, tmp_path / "x.csv", every=True)
+    assert [row["folder"] for row in rows][:2] == ["b", "d"]

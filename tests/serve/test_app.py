@@ -1,21 +1,27 @@
 """What the server answers to the pages of the reader's screen."""
 
+import errno
 import json
+import os
 import shutil
 import zlib
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import nibabel
 import numpy as np
 import pytest
+from review_reports import write_report
 from serving import OWN, ask, serving
 
 from pe_unified.ct.opening import open_study
 from pe_unified.errors import DataError
+from pe_unified.reports import analyse_study
 from pe_unified.reports.report import is_listed
+from pe_unified.review.sources import Studies
 from pe_unified.review.store import ReviewStore
+from pe_unified.serve import images as images_module
 from pe_unified.serve.images import ImageCache
-from pe_unified.serve.sources import Sources
 from pe_unified.serve.worklist import Worklist
 
 
@@ -45,6 +51,19 @@ def test_an_unchanged_list_is_not_sent_again(served, reports):
     assert decide(served, kind="done").status == 200
     again = ask(served.url, "/api/worklist", If_None_Match=tag)
     assert again.status == 200 and again.json["studies"][0]["state"] == "done"
+
+
+def test_reports_that_are_gone_are_told_in_words(served, reports, monkeypatch):
+    """Without the names of folders: the disk may come back, pages stay open meanwhile."""
+    monkeypatch.setattr(ReviewStore, "reports", lambda self: {})
+    answer = ask(served.url, served.study)
+    assert (answer.status, answer.json) == (422, {"error": "this study: there is no report of it"})
+    reports.rename(reports.with_name("away"))
+    said = {"/api/worklist": "decisions cannot be kept here", served.study: "no such folder"}
+    for path, words in said.items():
+        answer = ask(served.url, path)
+        assert answer.status == 422 and answer.json["error"].startswith(words)
+        assert str(reports.parent) not in answer.json["error"]
 
 
 def test_new_studies_appear_and_failures_are_told(served, reports):
@@ -152,6 +171,7 @@ def test_blind_readers_hear_nothing_of_each_other(reports, folder):
         {"kind": "redraw", "lesion": 1, "value": {"mask": "../../report.json"}},
         {"kind": "comment", "value": {"text": "x" * 5000}},
         {"kind": "comment", "value": "text"},
+        {"kind": "add", "value": {"box": [1, 1, 2, 2], "slice": float("inf")}},
         {"kind": "accept", "lesion": 1, "reader": " "},
         {"kind": "accept", "lesion": 1, "seen": None},
         {"kind": "accept", "lesion": 1, "model": "0" * 64},
@@ -177,6 +197,11 @@ def test_no_name_leaves_unless_asked(report, folder, tmp_path):
     hidden = (b"Meier", b"PAT0", str(tmp_path).encode(), report[1]["input"]["study_uid"].encode())
     assert not any(word in texts[False] for word in hidden)
     assert b"Meier_Anna" in texts[True] and b"PatientID" in texts[True]
+    # A damaged file takes the name away, not the row.
+    for content in (b"", b"\0" * 128 + b"DICM" + b"\2\0\0\0UL\4\0\377", b"x" * 500):
+        (root / "Meier_Anna" / "findings.sr.dcm").write_bytes(content)
+        with serving(root, show_names=True) as url:
+            assert ask(url, "/api/worklist").json["studies"][0]["patient"] == {}
 
 
 def test_images_that_are_not_the_reports_are_refused(served, reports, folder, tmp_path):
@@ -185,53 +210,88 @@ def test_images_that_are_not_the_reports_are_refused(served, reports, folder, tm
     report["slices"][3]["sop_uid"] += ".1"
     path.write_text(json.dumps(report))
     answer = ask(served.url, f"{served.study}/slices/0/1")
-    assert (
-        answer.status == 422 and "not those that the report was made from" in answer.json["error"]
-    )
+    assert answer.status == 422
+    assert "no study in --studies has the slices" in answer.json["error"]
+    assert "PAT001" not in answer.json["error"], "the name of a folder"
+
+
+def found_in(entry, *folders):
+    with Studies(folders).opened(entry.found) as (study, source):
+        return study, source
 
 
 def test_a_study_is_found_wherever_it_lies(reports, folder, tmp_path):
     """By its name, by its files under another name, and by its UIDs where it was copied."""
     (entry,) = Worklist(reports).entries().values()
-    report = entry.found.read()
     with pytest.raises(DataError, match="no folder of studies"):
-        list(Sources([]).find(entry.found, report))
+        found_in(entry)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no study in --studies"):
-        list(Sources([tmp_path / "empty"]).find(entry.found, report))
-    first = next(Sources([tmp_path / "empty", folder.parent]).find(entry.found, report))
-    assert first.path == folder and first.series_uid == report["input"]["series_uid"]
+        found_in(entry, tmp_path / "empty")
+    study, source = found_in(entry, tmp_path / "empty", folder.parent)
+    assert source.path == folder and study.shape[0] == 16
+    assert source.series_uid == entry.found.read()["input"]["series_uid"]
     (reports / "PAT001").rename(reports / "elsewhere")
     (entry,) = Worklist(reports).entries().values()
-    assert next(Sources([folder.parent]).find(entry.found, report)).path == folder
+    assert found_in(entry, folder.parent)[1].path == folder
     shutil.copytree(folder, tmp_path / "copies" / "x", copy_function=shutil.copyfile)
-    assert next(Sources([tmp_path / "copies"]).find(entry.found, report)).path.name == "x"
+    assert found_in(entry, tmp_path / "copies")[1].path.name == "x"
 
 
 def test_what_has_the_name_and_is_another_study_is_passed_over(reports, folder, tmp_path):
     other = tmp_path / "others" / "PAT001"
     shutil.copytree(folder, other)
     min(other.iterdir()).unlink()
+    (entry,) = Worklist(reports).entries().values()
+    study, source = found_in(entry, other.parent, folder.parent)
+    assert len(study) == 16 and source.path == folder
+
+
+def test_of_two_volumes_of_one_name_the_unchanged_file_is_taken(predictor, tmp_path):
+    """Volumes have no UIDs, and those of two patients may be of one size."""
+    rng = np.random.default_rng(0)
+    for number, site in enumerate(("first", "second")):
+        hu = rng.integers(-1000, 400, (64, 64, 12)).astype(np.int16)
+        (tmp_path / site).mkdir()
+        image = nibabel.Nifti1Image(hu, np.diag([-0.7, -0.7, 2.0, 1.0]))
+        nibabel.save(image, tmp_path / site / "case.nii.gz")
+        os.utime(tmp_path / site / "case.nii.gz", (number, number))
+    asked = tmp_path / "second" / "case.nii.gz"
+    analyse_study(asked, tmp_path / "reports" / "case.nii.gz", predictor)
+    (entry,) = Worklist(tmp_path / "reports").entries().values()
+    assert found_in(entry, tmp_path / "first", tmp_path / "second")[1].path == asked
+    asked.touch()  # nothing tells them apart any more but the order of --studies
+    assert found_in(entry, tmp_path / "second", tmp_path / "first")[1].path == asked
+
+
+def test_the_studies_that_were_read_last_stay_open(reports, folder, monkeypatch):
+    monkeypatch.setattr(images_module, "_KEPT", 2)
+    (entry,) = Worklist(reports).entries().values()
+    studies = Studies([folder.parent])
     with ImageCache() as images:
-        (entry,) = Worklist(reports).entries().values()
-        report = entry.found.read()
-        sources = Sources([other.parent, folder.parent]).find(entry.found, report)
-        opened = images.get(entry.key, entry.stamp, sources, report)
-        assert opened.study.shape[0] == 16 and opened.study.source == folder
+        first, second = (images.get(key, (0, 0), studies.opened(entry.found)) for key in "ab")
+        assert len(first.slices(0, 16)) == 16 * 64 * 64 * 2
+        assert images.known("a", (0, 0)) is first
+        images.get("c", (0, 0), studies.opened(entry.found))
+        assert images.known("a", (0, 0)) is first and images.known("b", (0, 0)) is None
+        with pytest.raises(DataError, match="closed while it was read"):  # and no black pictures
+            second.slices(0, 1)
 
 
-def test_unpacked_slices_are_gone_at_the_end(reports, folder, tmp_path):
-    cache = tmp_path / "cache"
-    cache.mkdir()
-    with ImageCache(cache) as images:
-        (entry,) = Worklist(reports).entries().values()
-        report = entry.found.read()
-        sources = Sources([folder.parent]).find(entry.found, report)
-        opened = images.get(entry.key, entry.stamp, sources, report)
-        assert len(opened.slices(0, 16)) == 16 * 64 * 64 * 2
-        assert images.get(entry.key, entry.stamp, [], report) is opened
-        assert len(list(cache.rglob("*.i16"))) == 1
-    assert list(cache.iterdir()) == []
+def test_a_full_disk_is_told(served, tmp_path, monkeypatch):
+    with pytest.raises(DataError, match="cannot be unpacked here"):
+        images_module.StudyImages(nullcontext((None, None)), tmp_path / "nowhere")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    answer = ask(served.url, f"{served.study}/slices/0/1")
+    assert answer.status == 422 and "make room there" in answer.json["error"]
+    monkeypatch.setattr(os, "pwrite", lambda *_: 5)
+    assert ask(served.url, f"{served.study}/slices/1/1").status == 422
+    monkeypatch.undo()
+    assert ask(served.url, f"{served.study}/slices/0/2").status == 200
 
 
 def test_other_machines_get_what_is_packed(reports, folder):
@@ -247,14 +307,17 @@ def test_a_damaged_report_is_told_and_the_others_stay(served, reports):
     before = ask(served.url, "/api/worklist").json
     (reports / "PAT002").mkdir()
     (reports / "PAT002" / "report.json").write_text("{")
+    write_report(reports / "PAT003", study="1.2.3")  # without what the worklist shows
     told = ask(served.url, "/api/worklist").json
     assert len(told["studies"]) == len(before["studies"]) > 0
-    assert len(told["failures"]) == len(before["failures"]) + 1
+    assert len(told["failures"]) == len(before["failures"]) + 2
     listed = Worklist(reports)
     listed.entries()
-    assert {"name": "PAT002/report.json", "reason": "no readable report"} in [
-        {**each, "reason": each["reason"].partition(" (")[0]} for each in listed.failures()
-    ]
+    said = {each["name"]: each["reason"].partition(" (")[0] for each in listed.failures()}
+    assert said == {
+        "PAT002/report.json": "no readable report",
+        "PAT003/report.json": "a report without all that this version needs",
+    }
 
 
 def _study(reports):

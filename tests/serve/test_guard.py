@@ -24,6 +24,7 @@ from pe_unified.serve.guard import Buckets, is_loopback
         ("127.0.0.1.evil.example", 400),
         ("localhost@evil.example", 400),
         ("", 400),
+        ("[::1]:8450", 400),
     ],
 )
 def test_only_this_machines_own_names_are_answered(asked_only, host, status):
@@ -151,6 +152,12 @@ def test_the_token_opens_and_nothing_else_does(reports):
         assert ask(url, "/api/worklist", Cookie=cookie.partition(";")[0]).status == 200
 
 
+def test_an_address_of_version_6_is_answered(reports):
+    with serving(reports, hosts=("[::1]",)) as url:
+        assert ask(url, "/api/worklist", Host="[::1]:8450").status == 200
+        assert ask(url, "/api/worklist", Host="[::2]:8450").status == 400
+
+
 def test_buckets_fill_up_again():
     now = [100.0]
     buckets = Buckets(burst=3, per_second=0.5, clock=lambda: now[0])
@@ -210,6 +217,8 @@ def test_hosts_follow_the_address():
     options = serve_options(make_parser().parse_args(asked))
     assert set(options.hosts) == {"10.0.0.7", "ct.example"} and options.remote
     assert set(serve_options(make_parser().parse_args(["r"])).hosts) == {"127.0.0.1", "localhost"}
+    options = serve_options(make_parser().parse_args(["r", "--address", "::1"]))
+    assert options.hosts[0] == "[::1]" and not options.remote
 
 
 @pytest.mark.parametrize(

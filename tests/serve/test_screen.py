@@ -149,6 +149,14 @@ def test_a_whole_session(page, served, reports, report, tmp_path):
     bx, by, bw, bh = added.value["box"]
     assert (bx, by) == pytest.approx((10.5, 30.5), abs=1)
     assert (bw, bh) == pytest.approx((10, 6), abs=1)
+    # Called lesions without a verdict are asked about before the study is done.
+    page.run(
+        "scene.asked = []; window.confirm = (words) => { scene.asked.push(words); return false; }"
+    )
+    page.press("f")
+    page.wait_for("scene.asked.length === 1 && scene.selected.number > 1")
+    assert store.states("Ada") == {study: "in work"}
+    page.run("window.confirm = () => true")
     page.press("f")
     page.wait_for("scene.decided.done")
     assert store.states("Ada") == {study: "done"}
@@ -183,6 +191,88 @@ def test_who_came_too_late_is_told(page, served, reports):
     page.press("a")
     page.wait_for("scene.decided.verdicts.get(1) === 'accept'")
     assert [each.reader for each in store.history(study)] == ["Bela", "Ada"]
+
+
+@pytest.mark.slow
+def test_what_another_reader_said_is_told_and_led_to(page, served, reports):
+    """Verdicts on lesions and on the study, and lesions that only the other one drew."""
+    page.resize(1366, 768)
+    report = ask(served.url, served.study).json
+    path, about = f"{served.study}/decisions", {"reader": "Bela", "seen": 0}
+    about |= {"model": report["model"]["sha256"]}
+    runs = {"9": [64 * 40 + 10, 5, 1, 64 * 41 + 10, 5, 1]}
+    for said in (
+        {"kind": "accept", "lesion": 1},
+        {"kind": "add", "runs": runs},
+        {"kind": "relabel", "value": {"label": "positive"}},
+        {"kind": "done"},
+    ):
+        assert ask(served.url, path, "POST", json.dumps(about | said), **OWN).status == 200
+    enter(page, served.url)
+    told = "[...document.querySelectorAll('.other')].map(e => e.textContent)"
+    assert page.run(told) == ["Bela: accepted", "Bela: mask", "Bela: positive, done"]
+    row = "document.querySelector('.added .lesion')"
+    page.wait_for(f"{row}.textContent.includes('slice 9')")
+    page.click(".added .lesion")
+    page.wait_for("scene.at.slice === 9 && scene.compared === 'Bela' && scene.comparison[0].mask")
+    assert page.run("document.getElementById('about').textContent") == "Lesion of Bela"
+    assert page.run("document.querySelector('.added').children.length") == 1, "not ours to remove"
+    # On a small screen the verdict is in sight, however long the list of lesions is.
+    page.run("document.getElementById('lesions').style.minHeight = '2000px'")
+    foot = "document.querySelector('[data-verdict]').getBoundingClientRect().bottom"
+    page.run("document.querySelector('aside').scrollTop = 0")
+    assert page.run(foot) < page.run(
+        "document.querySelector('aside').getBoundingClientRect().bottom"
+    )
+    page.resize(1300, 800)
+    assert page.errors == []
+
+
+@pytest.mark.slow
+def test_decisions_are_made_one_by_one(page, served, reports):
+    """A key that is held decides once; what is undone twice at once is two decisions."""
+    store = ReviewStore(reports)
+    (study,) = store.states()
+    enter(page, served.url)
+    page.click("[data-lesion='1']")
+    held = "for (let i = 0; i < 9; i += 1) document.body.dispatchEvent(new KeyboardEvent('keydown',"
+    page.run(f"{held} {{key: 'r', bubbles: true, repeat: i > 0}}))")
+    page.wait_for("scene.decided.verdicts.get(1) === 'reject'")
+    page.press("a")
+    page.press("u")
+    page.press("u")
+    page.wait_for("!scene.decided.verdicts.size")
+    history = [(each.kind, each.value.get("of")) for each in store.history(study)]
+    assert history == [("reject", None), ("accept", None), ("undo", 2), ("undo", 1)]
+
+
+@pytest.mark.slow
+def test_a_drawing_waits_for_the_mask_that_it_changes(page, served, reports):
+    enter(page, served.url)
+    page.run("scene.awaited = new Promise(() => {}); scene.was = scene.lesions[0].mask")
+    page.run("scene.lesions[0].mask = null")
+    page.click("[data-lesion='1']")
+    page.press("b")
+    x, y = page.middle_of("#axial")
+    page.drag((x, y), (x + 20, y))
+    assert not page.run("scene.drawing.isOpen")
+    assert "still coming" in page.run("document.getElementById('news').textContent")
+    page.run("scene.awaited = null; scene.lesions[0].mask = scene.was")
+    page.drag((x, y), (x + 20, y))
+    assert page.run("scene.drawing.isOpen")
+    page.press("z", CTRL)
+
+
+@pytest.mark.slow
+def test_slices_go_on_coming_when_the_server_answers_again(page, served):
+    enter(page, served.url)
+    page.run(
+        "window.fetched = window.fetch; window.fetch = () => Promise.reject(new TypeError('x'))"
+    )
+    page.run("scene.volume.asked.fill(0); scene.volume.loaded.fill(0); scene.volume.want(3)")
+    page.wait_for("scene.trouble.includes('does not answer')")
+    page.run("window.fetch = window.fetched; scene.volume.want(4)")
+    page.wait_for("!scene.volume.missing && !scene.trouble")
 
 
 @pytest.mark.slow

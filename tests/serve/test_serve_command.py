@@ -10,6 +10,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from urllib.parse import quote
+from urllib.request import HTTPCookieProcessor, HTTPSHandler, build_opener
 
 import pytest
 from serving import ask, serving
@@ -28,17 +30,21 @@ def test_the_command_serves_by_tls_and_ends(reports, tmp_path):
     subprocess.run(openssl, check=True, capture_output=True)
     command = [sys.executable, "-m", "pe_unified", "serve", reports, "--port", "0", "--token"]
     command += ["--tls-cert", pair[0], "--tls-key", pair[1]]
-    token = "a-token-of-ones-own"
+    token = "a+token/of&ones own=="
     environment = os.environ | {"PE_UNIFIED_TOKEN": token}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
         line, notice = process.stdout.readline(), process.stdout.readline()
         url, _, query = line.split()[1].partition("?")
-        assert url.startswith("https://127.0.0.1:") and query == f"token={token}"
+        assert url.startswith("https://127.0.0.1:") and query == f"token={quote(token)}"
         trusting = ssl.create_default_context(cafile=pair[0])
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(url, context=trusting)
+        cookies = HTTPCookieProcessor()
+        opener = build_opener(HTTPSHandler(context=trusting), cookies)
+        assert opener.open(f"{url}?{query}").status == 200
+        assert opener.open(f"{url}api/worklist").status == 200
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130 and "decisions are kept" in err
@@ -47,7 +53,12 @@ def test_the_command_serves_by_tls_and_ends(reports, tmp_path):
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [(["nowhere"], "no such file"), (["REPORTS", "--tls-cert", "x", "--tls-key", "y"], "TLS")],
+    [
+        (["nowhere"], "no such file"),
+        (["REPORTS", "--tls-cert", "x", "--tls-key", "y"], "TLS"),
+        (["REPORTS", "--studies", "REPORTS", "--model", "m.pth"], "m.pth: no such file"),
+        (["REPORTS", "--cache", "nowhere"], "nowhere: no such file"),
+    ],
 )
 def test_what_cannot_be_served_is_told_in_one_line(called, reports, words, told):
     from pe_unified.cli import serve

@@ -12,8 +12,9 @@ model = dict(
     cls_head=dict(
         type="PEClsHead",
         pool="avg+max",
-        levels=(-1,),
-        dropout=0.1,
+        levels=(-4, -3, -2, -1),
+        normalise=True,
+        evidence_channels=64,
         losses=[dict(type="SliceCrossEntropyLoss")],
     ),
     seg_head=dict(

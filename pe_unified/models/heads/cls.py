@@ -33,6 +33,10 @@ class PEClsHead(BaseModule):
         in_strides: their strides; accepted like every head, unused.
         levels: indices of the levels that are pooled, e.g. ``(-1,)`` or ``(-2, -1)``.
         pool: ``"avg"`` or ``"avg+max"``.
+        normalise: shift and scale each pooled vector to mean 0 and length 1, as layer
+            normalisation does but for the length. The linear layer sums thousands of channels:
+            unscaled, one step of Adam moves its logits by whole units, and its gradient drowns
+            those of other tasks.
         dropout: probability of dropping a pooled feature.
         num_classes: classes of the softmax; index 1 is embolism.
         losses: configs, see :class:`~pe_unified.models.losses.WeightedLosses`.
@@ -46,6 +50,7 @@ class PEClsHead(BaseModule):
         in_strides: Sequence[int] | None = None,
         levels: Sequence[int] = (-1,),
         pool: str = "avg",
+        normalise: bool = False,
         dropout: float = 0.0,
         num_classes: int = 2,
         losses: Sequence[Mapping[str, Any]] = (dict(type="pe_unified.SliceCrossEntropyLoss"),),
@@ -61,6 +66,7 @@ class PEClsHead(BaseModule):
         self.levels = tuple(levels)
         self.num_levels = len(in_channels)
         self.with_max = pool == "avg+max"
+        self.normalise = normalise
         width = sum(in_channels[level] for level in self.levels) * (2 if self.with_max else 1)
         self.evidence = EvidenceMap(in_channels, evidence_channels) if evidence_channels else None
         width += 2 if self.evidence else 0
@@ -93,6 +99,8 @@ class PEClsHead(BaseModule):
             pooled.append(F.adaptive_avg_pool2d(feature, 1).flatten(1))
             if self.with_max:
                 pooled.append(feature.amax(dim=(2, 3)))
+        if self.normalise:
+            pooled = [F.layer_norm(each, each.shape[1:]) / each.shape[1] ** 0.5 for each in pooled]
         if evidence is not None:
             pooled.append(pool_evidence(evidence))
         return self.fc(self.dropout(torch.cat(pooled, dim=1))).float()

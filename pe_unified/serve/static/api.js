@@ -31,7 +31,7 @@ async function ask(path, options) {
 
 export const getJson = async (path) => (await ask(path)).json();
 
-export const getBytes = async (path, signal) => (await ask(path, { signal })).arrayBuffer();
+export const getBytes = async (path) => (await ask(path)).arrayBuffer();
 
 export async function post(path, body) {
   const headers = { "Content-Type": "application/json", "X-PE-Unified": "1" };

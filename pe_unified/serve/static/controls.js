@@ -155,6 +155,8 @@ const KEYS = {
   End: (act) => act.stepHere(-1e6),
   Enter: (act) => act.save(),
 };
+// What goes on while a key is held; a decision is made once.
+const HELD = ["PageUp", "PageDown", "+", "=", "-"];
 const ARROWS = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
 
 export function wireKeys(scene, act) {
@@ -185,6 +187,7 @@ export function wireKeys(scene, act) {
     const does = KEYS[event.key] ?? KEYS[event.key.toLowerCase()];
     if (!does && !window) return;
     event.preventDefault();
+    if (event.repeat && !HELD.includes(event.key)) return;
     if (window) scene.setWindow(...scene.study.windows[window]);
     else does(act);
   });

@@ -58,6 +58,13 @@ function othersOn(number, { others }) {
   });
 }
 
+// What somebody said of the study.
+const onStudy = (decisions) =>
+  decisions
+    .filter((each) => each.lesion === null && !["add", "comment"].includes(each.kind))
+    .filter((each) => each.kind !== "done" || each === decisions.at(-1))
+    .map((each) => (each.kind === "done" ? "done" : (DONE[each.kind] ?? each.value.label)));
+
 export function showLesions(scene, choose, undo) {
   const place = document.getElementById("lesions");
   const focused = document.activeElement?.dataset?.lesion;
@@ -65,7 +72,7 @@ export function showLesions(scene, choose, undo) {
   const rest = scene.lesions.filter((each) => each.called === false);
   const rows = listed.map((lesion) => lesionRow(lesion, scene, choose));
   if (!listed.length) rows.push(make("p", { className: "quiet", textContent: "No lesion is called." }));
-  for (const added of scene.decided.added) rows.push(addedRow(added, scene, choose, undo));
+  for (const added of [...scene.decided.added, ...scene.othersAdded]) rows.push(addedRow(added, scene, choose, undo));
   place.replaceChildren(...rows);
   const candidates = document.getElementById("candidates");
   candidates.hidden = !rest.length;
@@ -93,11 +100,14 @@ function addedRow(added, scene, choose, undo) {
       make(
         "span",
         { className: "what" },
-        make("span", { textContent: added.box ? "your box" : "your mask" }),
-        make("small", { textContent: `slice ${added.key_slice}` }),
+        make("span", {
+          className: added.by ? "other" : "",
+          textContent: `${added.by ? `${added.by}:` : "your"} ${added.box ? "box" : "mask"}`,
+        }),
+        make("small", { textContent: `slice ${added.key_slice ?? "..."}` }),
       ),
     ),
-    make("button", { textContent: "Remove", onclick: () => undo(added.decision) }),
+    added.by ? null : make("button", { textContent: "Remove", onclick: () => undo(added.decision) }),
   );
 }
 
@@ -118,7 +128,9 @@ export function showDecisions(scene, undo) {
   document.getElementById("about").textContent = scene.selected
     ? scene.selected.number
       ? `Lesion ${scene.selected.number}`
-      : "Your lesion"
+      : scene.selected.by
+        ? `Lesion of ${scene.selected.by}`
+        : "Your lesion"
     : "No lesion chosen";
   const done = document.getElementById("done");
   done.setAttribute("aria-pressed", String(decided.done));
@@ -131,6 +143,10 @@ export function showDecisions(scene, undo) {
     ),
   ];
   document.getElementById("comments").replaceChildren(
+    ...Object.entries(scene.others).map(([name, decisions]) => {
+      const said = onStudy(decisions).join(", ");
+      return make("li", { className: "other" }, make("b", { textContent: `${name}: ` }), said || "in work");
+    }),
     ...comments.map(([name, each]) =>
       make(
         "li",

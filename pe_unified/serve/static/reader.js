@@ -28,7 +28,10 @@ async function start() {
   head(scene);
   const act = makeActs(scene);
   scene.failed = failed;
-  scene.maskCame = () => scene.decide({ ...scene, decisions: scene.said });
+  scene.maskCame = () => {
+    scene.decide({ ...scene, decisions: scene.said });
+    scene.refresh();
+  };
   scene.said = study.decisions;
   scene.refresh = () => {
     showLesions(scene, act.choose, act.undo);
@@ -51,7 +54,9 @@ async function start() {
   else act.goTo(middle(scene, peakOf(study)));
   if (study.has_mask) {
     const { rows, cols } = study.input;
-    getJson(`${path}/mask`).then((runs) => scene.setMasks(Mask.ofRuns(runs, rows, cols)), failed);
+    scene.awaited = getJson(`${path}/mask`)
+      .then((runs) => scene.setMasks(Mask.ofRuns(runs, rows, cols)), failed)
+      .finally(() => (scene.awaited = null));
   }
 }
 
@@ -77,6 +82,7 @@ function openImages(scene, geometry, act) {
       const slice = scene.at.slice;
       if (slice >= first && slice < first + count) scene.views[0].touch();
       if (!scene.volume.missing) scene.mark("all slices");
+      if (scene.trouble) tell((scene.trouble = ""));
       // Coronal and sagittal pictures fill up a few times a second.
       if (performance.now() - late < 250 && scene.volume.missing) return;
       late = performance.now();
@@ -116,7 +122,7 @@ function head(scene) {
     ),
   );
   const warnings = study.quality.abstain ? ["Do not rely on the scores of this study"] : [];
-  if (study.notice) warnings.push(`The model was ${study.notice}`);
+  if (study.notice) warnings.push(`The model: ${study.notice}`);
   byId("warning").hidden = !warnings.length;
   byId("warning").textContent = warnings.join(". ");
   byId("reader").textContent = reader || "Who reads?";
@@ -156,6 +162,7 @@ function showDraft(scene) {
 function makeActs(scene) {
   const here = () => scene.views.find((view) => view.canvas === document.activeElement) ?? scene.views[0];
   const numbered = () => (scene.selected?.number ? scene.selected : null);
+  let deciding = Promise.resolve();
   const act = {
     goTo(at) {
       const { input } = scene.study;
@@ -178,6 +185,7 @@ function makeActs(scene) {
     choose(lesion, jumps = true) {
       if (scene.drawing.isOpen && scene.drawing.target !== lesion && !act.escape()) return;
       scene.selected = lesion;
+      if (lesion.by) scene.compare(lesion.by);
       if (jumps && lesion.key_slice !== undefined) {
         act.goTo({ ...scene.at, ...scene.middleOf(lesion), slice: lesion.key_slice });
         for (const view of scene.views) view.reveal(scene.at);
@@ -187,12 +195,19 @@ function makeActs(scene) {
     },
     chooseBy(step) {
       const listed = scene.lesions.filter((each) => each.called !== false);
-      const all = [...listed, ...scene.decided.added];
+      const all = [...listed, ...scene.decided.added, ...scene.othersAdded];
       const now = all.indexOf(scene.selected);
       if (all.length) act.choose(all[now < 0 && step < 0 ? all.length - 1 : (now + step + all.length) % all.length]);
     },
-    // Keep a decision; whether it was kept.
-    async decide(decision) {
+    // Keep a decision, after those that are under way; whether it was kept.
+    decide(decision) {
+      deciding = deciding
+        .then(() => act.send(typeof decision === "function" ? decision() : decision))
+        .catch((error) => failed(error) ?? false);
+      return deciding;
+    },
+    async send(decision) {
+      if (!decision) return false;
       if (!scene.reader && !(await act.rename())) return false;
       const { reader, newest: seen, study } = scene;
       const about = { value: {}, lesion: null, reader, seen, model: study.model.sha256 };
@@ -227,11 +242,19 @@ function makeActs(scene) {
     },
     async done() {
       if (scene.drawing.hasChanges) return tell("save or discard the drawing first", "news");
-      if (!scene.decided.done && (await act.decide({ kind: "done" }))) tell("Done. ] opens the next study.");
+      await deciding;
+      if (scene.decided.done) return;
+      // Such a study does not go out.
+      const open = scene.lesions.filter((each) => each.called !== false && !scene.decided.verdicts.has(each.number));
+      const numbers = open.map((each) => each.number).join(", ");
+      if (open.length && !confirm(`Nothing is decided on lesion ${numbers}. Done all the same?`)) return act.choose(open[0]);
+      if (await act.decide({ kind: "done" })) tell("Done. ] opens the next study.");
     },
     undo(number) {
-      const of = Number.isInteger(number) ? number : scene.undoable.at(-1);
-      if (of !== undefined) act.decide({ kind: "undo", value: { of } });
+      return act.decide(() => {
+        const of = Number.isInteger(number) ? number : scene.undoable.at(-1);
+        return of !== undefined && { kind: "undo", value: { of } };
+      });
     },
     tool(name) {
       scene.tool = name;
@@ -251,6 +274,10 @@ function makeActs(scene) {
       if (scene.drawing.isOpen) return true;
       if (!numbered()) {
         tell("choose the lesion to redraw (N), or add one (W)");
+        return false;
+      }
+      if (scene.isComing(scene.selected)) {
+        tell("the mask of the lesion is still coming");
         return false;
       }
       scene.drawing.begin(scene.selected);

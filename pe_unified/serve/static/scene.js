@@ -95,13 +95,17 @@ export class Scene {
     }
     decided.done = decisions.at(-1)?.kind === "done";
     this.decided = decided;
+    this.othersAdded = Object.entries(others).flatMap(([by, said]) =>
+      said.filter((each) => each.kind === "add").map((each) => ({ ...this.added(each), by })),
+    );
     for (const lesion of this.lesions) {
       const redraw = redraws.get(lesion.number);
       lesion.redrawnBox = redraw?.value.box ? { ...redraw.value } : null;
       lesion.redrawn = redraw && !lesion.redrawnBox ? this.maskOf(redraw.number) : null;
     }
     if (this.selected && !this.selected.number) {
-      this.selected = decided.added.find((each) => each.decision === this.selected.decision) ?? null;
+      const added = [...decided.added, ...this.othersAdded];
+      this.selected = added.find((each) => each.decision === this.selected.decision) ?? null;
     }
     if (this.compared) this.compare(this.compared);
     this.marksChanged();
@@ -191,6 +195,13 @@ export class Scene {
     for (const { box } of this.comparison) if (box) drawn(box, OTHER.line, this.compared);
     if (this.drawing?.box?.slice === slice) boxes.push({ ...this.drawing.box, line: OWN.line });
     return boxes;
+  }
+
+  // Whether the mask of a lesion is asked for and not there: what is drawn now would replace it.
+  isComing(lesion) {
+    if (lesion.redrawnBox || lesion.redrawn) return false;
+    const isRedrawn = this.decided.verdicts.get(lesion.number) === "redraw";
+    return isRedrawn || Boolean(this.awaited && !lesion.mask);
   }
 
   brush() {

@@ -20,7 +20,7 @@ export class Volume {
     this.failed = failed;
     this.running = 0;
     this.middle = 0;
-    this.broken = false;
+    this.broken = this.paused = false;
   }
 
   get missing() {
@@ -34,6 +34,10 @@ export class Volume {
   // The slice that is looked at; the rest follows from there.
   want(slice) {
     this.middle = slice;
+    if (this.paused) {
+      // The server did not answer, or asked for patience: the next look tries again.
+      this.paused = this.broken = false;
+    }
     if (!this.asked[slice]) this.fetch(slice, 1);
     this.go();
   }
@@ -74,7 +78,9 @@ export class Volume {
       this.loaded.fill(1, first, first + count);
       this.changed(first, count);
     } catch (error) {
+      this.asked.fill(0, first, first + count);
       this.broken = true;
+      this.paused = [0, 429].includes(error.status);
       this.failed(error);
     } finally {
       this.running -= 1;

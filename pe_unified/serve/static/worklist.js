@@ -95,7 +95,7 @@ function draw() {
   byId("count").textContent = `${wanted.length} of ${shown.studies.length} studies: ${counts.join(", ")}`;
   const notices = [...new Set(shown.studies.map((each) => each.notice).filter(Boolean))];
   byId("warning").hidden = !notices.length;
-  byId("warning").textContent = notices.map((notice) => `A model here was ${notice}`).join(". ");
+  byId("warning").textContent = notices.map((notice) => `A model here: ${notice}`).join(". ");
 }
 
 async function refresh() {

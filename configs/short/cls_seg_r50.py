@@ -1,0 +1,15 @@
+"""Which slices, which pixels? ResNet-50 from scratch, in an hour or less.
+
+pe-unified train short/cls_seg_r50 --data-root data/pe --minutes 60
+
+Time: as long as it is told.
+Result: not measured.
+"""
+
+_base_ = "../pe_cls_seg_r50.py"
+
+pretrained = None
+input_size = 256
+lr = 2e-3
+max_iters = 1000
+warmup_iters = 100
