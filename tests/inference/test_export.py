@@ -63,10 +63,10 @@ def with_model(path, config):
     return stored
 
 
-def test_swin_with_an_evidence_map(tmp_path):
+def test_swin_with_an_evidence_map_and_normalised_features(tmp_path):
     path = tmp_path / "m.pth"
     config = tiny_model_config(backbone="swin")
-    config["cls_head"]["evidence_channels"] = 8
+    config["cls_head"] |= {"evidence_channels": 8, "normalise": True}
     torch.save(with_model(path, config), path)
     assert max(exported(path, "openvino").values()) < 1e-4
 
