@@ -14,7 +14,10 @@ EXAM_PARTS = ("features", "extract", "waiting", "study")
 #: Backend and precision, with the gate or without.
 WAYS = tuple(
     f"{way}{gate}"
-    for way in ("torch-fp32", "torch-bf16", "onnx-fp32", "openvino-fp32", "openvino-bf16")
+    for way in (
+        *("torch-fp32", "torch-bf16", "onnx-fp32"),
+        *("openvino-fp32", "openvino-bf16", "openvino-int8"),
+    )
     for gate in ("", "-nogate")
 )
 

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from pe_unified.inference.model import load_network
 from pe_unified.inference.predictor import PredictorSettings
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey
+from pe_unified.precision import fastest_precision
 from pe_unified.reports import analyse_study
 
 #: Between the fast ways and the plain one.
@@ -40,7 +41,7 @@ def whole_studies(
         references: seconds that this study takes otherwise, by name.
 
     Raises:
-        SystemExit: a fast way gives other answers than the plain one.
+        SystemExit: a fast way in float gives other answers than the plain one.
     """
     half = first_half(study, folder / "half")
     plain = _predictions(predictor_of(args, "torch-fp32-nogate"), study)
@@ -66,28 +67,60 @@ def whole_studies(
     return rows
 
 
-def _parts_of(way: str) -> tuple[str, str, bool]:
-    """Backend, precision, and whether the gate is used."""
+class _Way(NamedTuple):
+    """How a study is computed; ``precision`` is that of all that is not in int8."""
+
+    backend: str
+    precision: str
+    gate: bool
+    int8: bool
+
+
+def _parts_of(way: str) -> _Way:
     backend, precision, *rest = way.split("-")
-    return backend, precision, rest != ["nogate"]
+    int8 = precision == "int8"
+    if int8:
+        precision = fastest_precision(torch.device("cpu"))
+    return _Way(backend, precision, rest != ["nogate"], int8)
+
+
+def _exported(args: argparse.Namespace, way: _Way) -> Path:
+    """Where the exported model of a way lies; that in int8 beside the one in float."""
+    return exported_folder(args.checkpoint, f"{way.backend}-int8" if way.int8 else way.backend)
 
 
 def predictor_of(args: argparse.Namespace, way: str) -> StudyPredictor:
-    backend, precision, gate = _parts_of(way)
-    if backend != "torch":
-        place = exported_folder(args.checkpoint, backend)
-        if not place.is_dir():
-            export_model(
-                load_network(args.checkpoint, device="cpu", precision="fp32"), backend, place
+    """The model as a way computes it; exported where that is missing.
+
+    Raises:
+        SystemExit: a model in int8 is missing, which needs slices to calibrate, or stands where
+            the one in float belongs.
+    """
+    parts = _parts_of(way)
+    place = _exported(args, parts)
+    if parts.backend != "torch" and not place.is_dir():
+        if parts.int8:
+            raise SystemExit(
+                f"{place}: no such folder; make it with pe-unified export {args.checkpoint} "
+                f"--backend {parts.backend} --int8 --data-root DATA --out {place}"
             )
-    return PredictorSettings(
+        model = load_network(args.checkpoint, device="cpu", precision="fp32")
+        export_model(model, parts.backend, place)
+    predictor = PredictorSettings(
         str(args.checkpoint),
         device="cpu",
-        precision=precision,
+        precision=parts.precision,
         batch_size=args.batch_size,
-        gate=gate,
-        backend=backend,
+        gate=parts.gate,
+        backend=parts.backend,
+        exported=place,
     ).predictor()
+    if bool(predictor.model.int8) != parts.int8:
+        raise SystemExit(
+            f"{way}: the model in {place} is {'not ' if parts.int8 else ''}in int8; remove that "
+            "folder"
+        )
+    return predictor
 
 
 def _predictions(predictor: StudyPredictor, study: Path) -> list[SlicePrediction]:
@@ -99,7 +132,10 @@ def _predictions(predictor: StudyPredictor, study: Path) -> list[SlicePrediction
 def _require_agreement(
     way: str, plain: list[SlicePrediction], found: list[SlicePrediction]
 ) -> None:
-    """Probabilities and masks on all slices, also on those that the gate kept the heads from."""
+    """Probabilities and masks on all slices, also on those that the gate kept the heads from.
+
+    What int8 may change is settled by the metrics of validation when it is exported.
+    """
     worst, both, total = 0.0, 0, 0
     for one, other in zip(plain, found, strict=True):
         if one.probability is not None and other.probability is not None:
@@ -116,7 +152,7 @@ def _require_agreement(
         f"the gate let {kept:.0%} of the slices through, {lost} embolus pixels of the plain way "
         "were on the others"
     )
-    if worst > MOST_DIFFERENCE or dice < LEAST_DICE:
+    if not _parts_of(way).int8 and (worst > MOST_DIFFERENCE or dice < LEAST_DICE):
         raise SystemExit(
             f"{way} differs from the plain way by more than {MOST_DIFFERENCE} or has a Dice "
             f"below {LEAST_DICE}; nothing was timed"
@@ -135,21 +171,23 @@ def _tell(
     looked = [each for each in report["slices"] if each["probability"] is not None]
     examined = sum(each["examined"] for each in report["slices"])
     flops = _flops(args, len(looked), examined)
-    reached, peak = flops / seconds["network"] / 1e9, _peak(_parts_of(way)[1]) / 1e9
+    precision = _parts_of(way).precision
+    reached, peak = flops / seconds["network"] / 1e9, _peak(precision) / 1e9
     print(
         f"{way}: {len(looked)} slices looked at, {examined} examined for pixels and boxes; "
         f"{flops / 1e12:.1f} TFLOP in the network at {reached:.0f} GFLOP/s, {reached / peak:.0%} "
-        f"of what a large matrix product of torch reaches here ({peak:.0f})"
+        f"of what a large matrix product of torch reaches here in {precision} ({peak:.0f})"
     )
 
 
 def tell_memory(args: argparse.Namespace, way: str, study: Path, folder: Path) -> None:
     """Peak memory of the command itself, in a process of its own."""
-    backend, precision, gate = _parts_of(way)
+    parts = _parts_of(way)
     command = [sys.executable, "-m", "pe_unified", "infer", str(study)]
-    command += ["--checkpoint", str(args.checkpoint.resolve()), "--backend", backend]
-    command += ["--device", "cpu", "--precision", precision, "--batch-size", str(args.batch_size)]
-    command += ["--out", str(folder / f"{way}-memory"), *([] if gate else ["--no-gate"])]
+    command += ["--checkpoint", str(args.checkpoint.resolve()), "--backend", parts.backend]
+    command += ["--exported", str(_exported(args, parts).resolve()), "--device", "cpu"]
+    command += ["--precision", parts.precision, "--batch-size", str(args.batch_size)]
+    command += ["--out", str(folder / f"{way}-memory"), *([] if parts.gate else ["--no-gate"])]
     most = 0
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:

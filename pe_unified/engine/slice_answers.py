@@ -26,9 +26,10 @@ def measure_slices(
     dataset: Mapping[str, Any],
     title: str,
     chosen: Mapping[str, Any] | None = None,
+    every: int = 1,
     **options: Any,
 ) -> Evaluation:
-    """Metrics of every task that the model answers, over all slices of a split.
+    """Metrics of every task that the model answers, over the slices of a split.
 
     Slices are cropped to the lungs that the set tells, and no gate spares any.
 
@@ -37,9 +38,10 @@ def measure_slices(
         dataset: config of the split.
         title: of the progress.
         chosen: thresholds by key, fixed before; None chooses them on this split.
+        every: one slice in this many of each study is measured.
         options: of the metrics.
     """
-    settings = {**dataset, "needs": (), "every": 1, "test_mode": True}
+    settings = {**dataset, "needs": (), "every": every, "test_mode": True}
     settings |= {"pipeline": [dict(type="LoadCTSlice")], "neighbours": predictor.neighbours}
     slices = DATASETS.build(settings)
     kinds = [dict(type=TASKS[task].metric, **options) for task in predictor.model.tasks]

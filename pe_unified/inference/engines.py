@@ -48,9 +48,14 @@ class Engine(Protocol):
     """Computes the dense part of the network.
 
     What a call gives is good until the same part is called again.
+
+    Attributes:
+        name: of the backend.
+        int8: parts of the network that compute in int8.
     """
 
     name: str
+    int8: Sequence[str]
 
     def trunk(self, inputs: Tensor) -> tuple[Tensor | None, tuple[Tensor, ...]]:
         """Classification logits (n, 2), None without that head, and the backbone's levels."""
@@ -63,6 +68,7 @@ class TorchEngine:
     """The network as it was trained."""
 
     name = "torch"
+    int8: Sequence[str] = ()
 
     def __init__(self, model: PEUnified, precision: str) -> None:
         self.parts = Trunk(model), Heads(model)
@@ -141,8 +147,15 @@ class ExportedEngine:
     A part holds those of its inputs alone that bear on its answer.
     """
 
-    def __init__(self, name: str, model: PEUnified, folder: Path, precision: str) -> None:
-        self.name = name
+    def __init__(
+        self,
+        name: str,
+        model: PEUnified,
+        folder: Path,
+        precision: str,
+        int8: Sequence[str] = (),
+    ) -> None:
+        self.name, self.int8 = name, int8
         self.parts = Trunk(model), Heads(model)
         open_part = {"onnx": _open_onnx, "openvino": _open_openvino}[name]
         try:
@@ -268,6 +281,7 @@ def open_engine(
     for value, wanted, kind in zip(found, (digest, __version__, backend), kinds, strict=True):
         if value != wanted:
             raise CheckpointError(f"{exported}: exported {kind}; run pe-unified export again")
-    engine = ExportedEngine(backend, model, exported, precision)
+    int8 = (manifest.get("int8") or {}).get("parts", ())
+    engine = ExportedEngine(backend, model, exported, precision, int8)
     engine.forget_weights()
     return engine

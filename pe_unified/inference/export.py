@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +32,24 @@ from pe_unified.version import __version__
 TOLERANCE = 1e-3
 
 
-def export_model(model: InferenceModel, backend: str, folder: Path) -> dict[str, float]:
+def export_model(
+    model: InferenceModel,
+    backend: str,
+    folder: Path,
+    int8: Callable[[Path], dict[str, Any]] | None = None,
+) -> dict[str, Any]:
     """Write the dense part of a model and check it against torch.
 
     Args:
         model: in fp32, on the CPU.
         backend: ``"onnx"`` or ``"openvino"``.
         folder: to be made; appears whole or not at all, in place of an earlier export.
+        int8: puts int8 files in the place of those that were checked, see
+            :func:`~pe_unified.engine.int8.quantise`; None leaves them in float.
 
     Returns:
-        the largest difference of every output, relative to its size (at least 1).
+        the manifest: among others ``differences``, the largest of every output in float, relative
+        to its size (at least 1), and ``int8``, what that function returned.
 
     Raises:
         CheckpointError: the exported model computes something else, or ``folder`` holds files that
@@ -68,20 +76,20 @@ def export_model(model: InferenceModel, backend: str, folder: Path) -> dict[str,
             module, examples, given, found = parts[name]
             clones = tuple(each.clone() for each in examples)
             write(module, clones, given, found, partial / f"{name}{SUFFIX[backend]}")
-        differences = check_parity(model, backend, partial)
         manifest: dict[str, Any] = {
             "sha256": model.lineage["sha256"],
             "pe_unified": __version__,
             "backend": backend,
             "size": list(size),
-            "differences": differences,
+            "differences": check_parity(model, backend, partial),
+            "int8": int8 and int8(partial),
         }
         write_text(partial / MANIFEST, json.dumps(manifest, indent=1, allow_nan=False) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return differences
+    return manifest
 
 
 def _may_be_replaced(folder: Path) -> bool:

@@ -1,7 +1,7 @@
 """What answers for a study, out of one file: a network with its preprocessing, or several."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,11 @@ class InferenceModel:
         return self.engine.name
 
     @property
+    def int8(self) -> Sequence[str]:
+        """Parts of the network that compute in int8."""
+        return self.engine.int8
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         """What it answers."""
         return self.model.tasks
@@ -167,6 +172,7 @@ class Ensemble:
     fusion: LesionFusion | None = None
     lungs: LungFinder | None = None
     backend = "torch"
+    int8: Sequence[str] = field(default=(), init=False)
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -312,7 +312,7 @@ def _provenance(report: Mapping[str, Any]) -> dict[str, Any]:
         exam_model = {f"exam model{'' if key == 'model' else f', {key}'}": v for key, v in origin}
     return {
         **_origin(model),
-        "computed with": f"{model['precision']} on {model['device']} by {model['backend']}, "
+        "computed with": f"{_arithmetic(model)} on {model['device']} by {model['backend']}, "
         f"{report['seconds']['total']:.1f} s until this page was written",
         "thresholds": f"{fixed}; fixed on: {thresholds['origin']}",
         "gate": "slices below the gate skipped segmentation and detection"
@@ -326,6 +326,14 @@ def _provenance(report: Mapping[str, Any]) -> dict[str, Any]:
         **_other_in_words("marks in three dimensions", model["volume_model"]),
         **exam_model,
     }
+
+
+def _arithmetic(model: Mapping[str, Any]) -> str:
+    return (
+        f"int8 ({', '.join(model['int8'])}) and {model['precision']}"
+        if model["int8"]
+        else str(model["precision"])
+    )
 
 
 def _other_in_words(what: str, model: Mapping[str, Any] | None) -> dict[str, str]:

@@ -148,6 +148,7 @@ def describe_model(predictor: StudyPredictor) -> dict[str, Any]:
         "device": model.device.type,
         "backend": model.backend,
         "precision": model.precision,
+        "int8": list(model.int8),
         "gated": predictor.gate is not None,
         "ensemble": _ensemble(model) if isinstance(model, Ensemble) else None,
         "lung_detector": predictor.lungs and predictor.lungs.lineage,

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import json
 import re
+import shutil
 import sys
 
 import pytest
@@ -123,6 +124,25 @@ def test_a_way_that_differs_is_not_timed(module, painted_set, tmp_path, monkeypa
         module.run(
             arguments(module, painted_set, tmp_path, "--ladder-slices", "0", "--ways", "torch-fp32")
         )
+
+
+def test_int8_is_exported_beforehand_and_taken_for_nothing_else(module, painted_set, tmp_path):
+    args = arguments(module, painted_set, tmp_path, "--ways")
+    predictor_of = sys.modules["pe_unified.benchmarks.whole_study"].predictor_of
+    place = tmp_path / "m.openvino-int8"
+    with pytest.raises(SystemExit, match=rf"--int8 --data-root DATA --out {place}"):
+        predictor_of(args, "openvino-int8")
+    assert not predictor_of(args, "openvino-bf16").model.int8
+    shutil.copytree(tmp_path / "m.openvino", place)
+    with pytest.raises(SystemExit, match=r"m\.openvino-int8 is not in int8"):
+        predictor_of(args, "openvino-int8-nogate")
+    manifest = json.loads((place / "export.json").read_text())
+    (place / "export.json").write_text(json.dumps({**manifest, "int8": {"parts": ["decoder"]}}))
+    predictor = predictor_of(args, "openvino-int8-nogate")
+    assert predictor.model.int8 == ["decoder"] and predictor.gate is None
+    shutil.copytree(place, tmp_path / "m.openvino", dirs_exist_ok=True)
+    with pytest.raises(SystemExit, match=r"m\.openvino is in int8"):
+        predictor_of(args, "openvino-bf16")
 
 
 def test_memory_of_a_longer_study(module, painted_set, tmp_path, capsys, monkeypatch):

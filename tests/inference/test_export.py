@@ -22,7 +22,7 @@ pytest.importorskip("onnxruntime")
 
 def exported(path, backend):
     model = load_model(path, device="cpu", precision="fp32")
-    return export_model(model, backend, exported_folder(path, backend))
+    return export_model(model, backend, exported_folder(path, backend))["differences"]
 
 
 @pytest.mark.parametrize(
@@ -63,10 +63,10 @@ def with_model(path, config):
     return stored
 
 
-def test_swin_with_an_evidence_map(tmp_path):
+def test_swin_with_an_evidence_map_and_normalised_features(tmp_path):
     path = tmp_path / "m.pth"
     config = tiny_model_config(backbone="swin")
-    config["cls_head"]["evidence_channels"] = 8
+    config["cls_head"] |= {"evidence_channels": 8, "normalise": True}
     torch.save(with_model(path, config), path)
     assert max(exported(path, "openvino").values()) < 1e-4
 

@@ -67,7 +67,10 @@ class PEClsHead(BaseModule):
         self.num_levels = len(in_channels)
         self.with_max = pool == "avg+max"
         self.normalise = normalise
-        width = sum(in_channels[level] for level in self.levels) * (2 if self.with_max else 1)
+        poolings = 2 if self.with_max else 1
+        #: Of every pooled vector.
+        self.widths = [in_channels[level] for level in self.levels for _ in range(poolings)]
+        width = sum(self.widths)
         self.evidence = EvidenceMap(in_channels, evidence_channels) if evidence_channels else None
         width += 2 if self.evidence else 0
         self.mask_weight = mask_weight
@@ -100,7 +103,9 @@ class PEClsHead(BaseModule):
             if self.with_max:
                 pooled.append(feature.amax(dim=(2, 3)))
         if self.normalise:
-            pooled = [F.layer_norm(each, each.shape[1:]) / each.shape[1] ** 0.5 for each in pooled]
+            # Not by the tensor's own shape, which ONNX cannot take.
+            pairs = zip(pooled, self.widths, strict=True)
+            pooled = [F.layer_norm(each, (width,)) / width**0.5 for each, width in pairs]
         if evidence is not None:
             pooled.append(pool_evidence(evidence))
         return self.fc(self.dropout(torch.cat(pooled, dim=1))).float()
