@@ -22,15 +22,17 @@ _WARMUP, _MEASURED = 4, 8
 
 @dataclass(frozen=True)
 class Pace:
-    """Mean seconds of an iteration.
+    """Seconds of an iteration.
 
     Fields:
-        iteration: all of it.
-        waiting: for its batch.
+        iteration: mean.
+        waiting: mean of the wait for its batch.
+        typical: median, which a busy moment does not move.
     """
 
     iteration: float
     waiting: float
+    typical: float
 
 
 def pace_of(cfg: Config, warmup: int = _WARMUP, iterations: int = _MEASURED) -> Pace:
@@ -52,8 +54,9 @@ def pace_of(cfg: Config, warmup: int = _WARMUP, iterations: int = _MEASURED) -> 
         stopwatch = _Stopwatch(warmup)
         runner.register_hook(stopwatch)
         runner.train()
+    times = stopwatch.iterations
     measured = torch.tensor(
-        [statistics.mean(stopwatch.iterations), statistics.mean(stopwatch.waits)]
+        [statistics.mean(times), statistics.mean(stopwatch.waits), statistics.median(times)]
     )
     all_reduce(measured, "mean")  # processes that train together need one length
     return Pace(*measured.tolist())
@@ -69,7 +72,7 @@ def fit_into(cfg: Config, minutes: float) -> None:
         iterations = config_of(load_checkpoint_safely(newest))["max_iters"]
     else:
         with phase("measuring the speed"):
-            iterations = max(1, round(60 * minutes / pace_of(cfg).iteration))
+            iterations = max(1, round(60 * minutes / pace_of(cfg).typical))
     cfg.update(of_length(cfg, iterations))
     apply_knobs(cfg)
 

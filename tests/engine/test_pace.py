@@ -17,7 +17,9 @@ def cfg(repository, tiny_dataset, tmp_path):
 
 @pytest.fixture
 def half_a_second(monkeypatch):
-    monkeypatch.setattr(pace_module, "pace_of", lambda cfg: Pace(iteration=0.5, waiting=0.1))
+    monkeypatch.setattr(
+        pace_module, "pace_of", lambda cfg: Pace(iteration=0.7, waiting=0.1, typical=0.5)
+    )
 
 
 def test_the_trial_measures_and_leaves_no_trace(cfg, tmp_path):
@@ -45,7 +47,9 @@ def test_iterations_fill_the_minutes_and_the_schedule_ends_with_them(cfg, half_a
 def test_a_resumed_run_keeps_its_length(cfg, half_a_second, monkeypatch):
     fit_into(cfg, minutes=3 / 120)
     PERunner.from_cfg(cfg).train()
-    monkeypatch.setattr(pace_module, "pace_of", lambda cfg: Pace(iteration=0.001, waiting=0.0))
+    monkeypatch.setattr(
+        pace_module, "pace_of", lambda cfg: Pace(iteration=0.001, waiting=0.0, typical=0.001)
+    )
     cfg.resume = True
     fit_into(cfg, minutes=1.0)
     assert cfg.train_cfg.max_iters == 3
