@@ -35,7 +35,7 @@ model = dict(
     encoder=dict(
         type="ClassifierEncoder",
         backbone=dict(depth=18),
-        cls_head=dict(type="PEClsHead", pool="avg+max", levels=(-1,)),
+        cls_head=dict(type="PEClsHead", pool="avg+max", levels=(-1,), normalise=True),
     ),
     step_head=dict(type="StepHead"),
 )

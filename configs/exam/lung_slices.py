@@ -44,6 +44,7 @@ train_dataloader = dict(dataset=dict(label="lung", lung_from=0.5, pipeline=train
 val_dataloader = dict(dataset=dict(label="lung", lung_from=0.5, pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(label="lung", lung_from=0.5, pipeline=test_pipeline))
 
-model = dict(backbone=dict(depth=18))
+# A lung is no matter of a few pixels.
+model = dict(backbone=dict(depth=18), cls_head=dict(levels=(-1,), evidence_channels=0))
 val_evaluator = [dict(type="LungMetric", resamples=0)]
 test_evaluator = [dict(type="LungMetric")]

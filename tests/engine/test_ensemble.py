@@ -52,7 +52,7 @@ def test_an_ensemble_of_one_is_validated_as_published(repository, tiny_dataset, 
     assert validated.keys() == published.keys() and validated.keys() >= NEEDED
     for key, value in published.items():
         # The norms of a study's network are taken into its convolutions.
-        assert validated[key] == pytest.approx(value, abs=2e-3, nan_ok=True), key
+        assert validated[key] == pytest.approx(value, abs=5e-3, nan_ok=True), key
 
 
 def test_the_file_is_whole_by_itself_and_tells_where_it_comes_from(tiny_dataset, trained, tmp_path):

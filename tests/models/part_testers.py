@@ -298,8 +298,8 @@ class SegmentationNetTester:
             _, levels = loaded.engine.trunk(inputs)
             found = loaded.engine.heads(levels, inputs).seg
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
-        differences = export_model(loaded, "onnx", tmp_path / "exported")
-        assert differences["seg"] < 1e-3
+        manifest = export_model(loaded, "onnx", tmp_path / "exported")
+        assert manifest["differences"]["seg"] < 1e-3
         written = {path.name for path in (tmp_path / "exported").iterdir()}
         assert ("trunk.onnx" in written) == bool(levels)
 
