@@ -29,6 +29,14 @@ def positive(text: str) -> int:
     return value
 
 
+def positive_number(text: str) -> float:
+    """A number above 0, as the type of an argument."""
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"must be above 0, got {value:g}")
+    return value
+
+
 def share(text: str) -> float:
     """A number from 0 to 1, as the type of an argument."""
     value = float(text)

@@ -39,7 +39,7 @@ EXAM_RECIPES = [
 ]
 CONFIGS = sorted(
     path
-    for pattern in ("*.py", "ablations/*.py", "benchmarks/*.py", "unets/*.py")
+    for pattern in ("*.py", "ablations/*.py", "benchmarks/*.py", "short/*.py", "unets/*.py")
     for path in ROOT.glob(pattern)
     if path not in ABLATIONS
 )

@@ -10,33 +10,29 @@ Result: not measured.
 """
 
 settings = dict(
-    pretrained=None,
-    input_size=256,
-    batch_size=8,
     num_workers=0,
     max_iters=200,
     warmup_iters=20,
-    lr=2e-3,
     default_hooks=dict(checkpoint=dict(interval=100, max_keep=1)),
 )
 steps = [
-    dict(name="cls", config="../pe_cls_r50.py"),
-    dict(name="seg", config="../pe_seg_r50.py"),
-    dict(name="cls_seg", config="../pe_cls_seg_r50.py"),
-    # Features as they come, whose gradients are hundreds of times those of the masks.
+    dict(name="cls", config="../short/cls_r50.py"),
+    dict(name="seg", config="../short/seg_r50.py"),
+    dict(name="cls_seg", config="../short/cls_seg_r50.py"),
+    # Features as they come, whose gradients drown those of the masks.
     dict(
         name="cls_seg_raw",
-        config="../pe_cls_seg_r50.py",
+        config="../short/cls_seg_r50.py",
         settings=dict(model=dict(cls_head=dict(normalise=False))),
     ),
     dict(
         name="cls_no_evidence",
-        config="../pe_cls_r50.py",
+        config="../short/cls_r50.py",
         settings=dict(model=dict(cls_head=dict(levels=(-1,), evidence_channels=0))),
     ),
     dict(
         name="cls_seg_no_evidence",
-        config="../pe_cls_seg_r50.py",
+        config="../short/cls_seg_r50.py",
         settings=dict(
             model=dict(cls_head=dict(levels=(-1,), evidence_channels=0, mask_weight=0.0))
         ),

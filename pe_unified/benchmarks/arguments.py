@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from pe_unified.options import BATCH_SIZE, positive
+from pe_unified.options import BATCH_SIZE, positive, positive_number
 from pe_unified.tasks import SLICE_TASKS
 
 BACKBONES = ("R50", "Swin-T")
@@ -63,7 +63,7 @@ def _learn(parser: argparse.ArgumentParser) -> None:
         default=["benchmarks/smp_unet_r50", "pe_seg_r50", "pe_cls_r50", "pe_cls_seg_r50"],
         help="in the order of the table; the first with a metric is its reference",
     )
-    parser.add_argument("--minutes", type=float, default=20.0, help="of training, each")
+    parser.add_argument("--minutes", type=positive_number, default=20.0, help="of training, each")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--points", type=positive, default=5, help="validations of each")
     parser.add_argument("--input-size", type=positive, default=256)

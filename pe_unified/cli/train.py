@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pe_unified.cli.arguments import add_config_arguments, add_reuse, read_config, reused
 from pe_unified.command import exit_on_user_error
+from pe_unified.options import positive_number
 from pe_unified.paths import require_there
 
 
@@ -27,7 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--minutes",
-        type=float,
+        type=positive_number,
         metavar="M",
         help="train for about so long on this machine, validation not counted: the speed is "
         "measured first, and the schedule made as long (max_iters)",

@@ -24,7 +24,6 @@ from pe_unified.checkpoints import CheckpointError
 from pe_unified.datasets.slice_dataset import read_annotations
 from pe_unified.engine.slice_answers import measure_slices
 from pe_unified.errors import DataError
-from pe_unified.evaluation.slices import DEFAULT_THRESHOLD
 from pe_unified.inference.engines import (
     SUFFIX,
     DenseHeads,
@@ -84,7 +83,7 @@ def quantise(
     def measure(engine: Engine, precision: str, title: str) -> dict[str, float]:
         predictor = StudyPredictor(replace(model, engine=engine, precision=precision))
         found = measure_slices(
-            predictor, validation, title, _thresholds(model), every=every, resamples=0
+            predictor, validation, title, model.thresholds.by_metric, every=every, resamples=0
         )
         return {key: float(found.metrics[key]) for key in keys}
 
@@ -140,16 +139,6 @@ def _nncf() -> Any:
         ) from error
     nncf.set_log_level(logging.ERROR)
     return nncf
-
-
-def _thresholds(model: InferenceModel) -> dict[str, float]:
-    """Those that the model works at."""
-    own = model.thresholds
-    chosen = {"cls": own.slice, "seg": own.pixel, "det": own.box}
-    return {
-        f"{task}/threshold": DEFAULT_THRESHOLD if value is None else value
-        for task, value in chosen.items()
-    }
 
 
 def _to_leave(outside: Collection[str], quantised: set[str]) -> set[str]:

@@ -21,7 +21,6 @@ from pe_unified.inference.exam_readings import ExamReading, Marks, lesion_table,
 from pe_unified.inference.model import load_model
 from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.inference.stored_model import is_ensemble
-from pe_unified.tasks import TASKS
 
 #: Prefixes of what is measured of findings, the lesions that reports list: by their own scores, and
 #: by the highest of their answers.
@@ -58,10 +57,8 @@ def evaluate_studies(
     if is_ensemble(stored):
         require_unseen(models_in(stored), dataset)
     model = load_model(checkpoint, trust)
-    own = model.thresholds
-    by_task = {"cls": own.slice, "seg": own.pixel, "det": own.box}
-    chosen = {f"{task}/threshold": by_task[task] for task in model.tasks if task in TASKS}
     predictor = StudyPredictor(model)
+    chosen = model.thresholds.by_metric
     found = measure_slices(predictor, dataset, "test slices", chosen, resamples=resamples)
     if not model.looks_for_lesions:
         return found

@@ -10,6 +10,7 @@ import torch
 from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
 from pe_unified.datasets.slice_transforms import ResizeSlice
 from pe_unified.evaluation.lesion_fusion import LesionFusion
+from pe_unified.evaluation.slices import DEFAULT_THRESHOLD
 from pe_unified.evaluation.verdict import threshold_as_written
 from pe_unified.inference.combining import Ballot
 from pe_unified.inference.engines import Engine, exported_folder, open_engine
@@ -55,6 +56,15 @@ class Thresholds:
     lesion: float | None = None
     origin: str = ""
     coarse_origin: str = ""
+
+    @property
+    def by_metric(self) -> dict[str, float]:
+        """Those of slices, pixels and boxes, or the default, by the keys of their metrics."""
+        chosen = {"cls": self.slice, "seg": self.pixel, "det": self.box}
+        return {
+            f"{task}/threshold": DEFAULT_THRESHOLD if value is None else value
+            for task, value in chosen.items()
+        }
 
 
 @dataclass(frozen=True)

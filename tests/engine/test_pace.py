@@ -30,6 +30,19 @@ def test_the_trial_measures_and_leaves_no_trace(cfg, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_busy_moment_moves_the_mean_and_not_the_typical_iteration(cfg, monkeypatch):
+    times = iter([9.0, 1.0, 10.0, 1.0])
+
+    def timed(stopwatch, runner, batch_idx, data_batch=None, outputs=None):
+        seconds = next(times)
+        if batch_idx >= stopwatch.warmup:
+            stopwatch.iterations.append(seconds)
+            stopwatch.waits.append(0.5)
+
+    monkeypatch.setattr(pace_module._Stopwatch, "after_train_iter", timed)
+    assert pace_of(cfg, warmup=1, iterations=3) == Pace(iteration=4.0, waiting=0.5, typical=1.0)
+
+
 def test_warm_up_keeps_its_share(cfg):
     cfg.max_iters, cfg.warmup_iters = 1000, 100
     assert of_length(cfg, 500) == {"max_iters": 500, "warmup_iters": 50}

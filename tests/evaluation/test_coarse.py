@@ -24,6 +24,10 @@ def test_slices_that_are_looked_at_first_lie_at_most_3_mm_apart(step_mm, every):
     assert coarse_step(step_mm) == every
 
 
+def test_of_no_slices_none_is_looked_at():
+    assert coarse_slices(0, 3).tolist() == []
+
+
 @given(st.integers(1, 40), st.sampled_from([1, 2, 3]), st.data())
 def test_no_slice_beside_one_that_matters_is_passed_over(count, every, data):
     offset = data.draw(st.integers(0, every - 1))
