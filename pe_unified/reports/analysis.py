@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pe_unified.checkpoints import CheckpointError
 from pe_unified.ct.opening import open_study
 from pe_unified.ct.structures import Structures, read_structures
 from pe_unified.ct.study import CTStudy
@@ -127,9 +128,16 @@ def analyse_study(
         SeveralStudies: of several patients or dates, and none is asked for.
         DataError: the study, its masks or marks cannot be read or are none, or ``out`` cannot be
             written or lies in it.
-        CheckpointError: the source of the lungs cannot be used.
+        CheckpointError: the source of the lungs cannot be used, or marks have no lesions to join.
     """
     options = options or AnalysisOptions()
+    marked = options.marks is not None or predictor.volume_model is not None
+    if marked and not predictor.model.looks_for_lesions:
+        raise CheckpointError(
+            "marks join the lesions of a model that outlines or boxes emboli, and this one does "
+            f"neither (it answers {', '.join(predictor.model.tasks)}): take another, or leave "
+            "--marks and --volume-checkpoint out"
+        )
     settings = {"gate": predictor.wants_gate, **options.as_dict(predictor.lungs is not None)}
     require_apart(out, path)
     require_writable(out)

@@ -13,12 +13,14 @@ import pytest
 import SimpleITK as sitk
 from dicom_files import write_hu
 from jsonschema import Draft202012Validator
+from studies import write_checkpoint
 
 import pe_unified.reports
+from pe_unified.checkpoints import CheckpointError
 from pe_unified.ct.lungs import lung_mask
 from pe_unified.ct.opening import open_study
 from pe_unified.errors import DataError
-from pe_unified.inference import StudyPredictor
+from pe_unified.inference import StudyPredictor, load_model
 from pe_unified.inference.model import Thresholds
 from pe_unified.reports import AnalysisOptions, analyse_study
 from pe_unified.reports.files import output_folder
@@ -258,6 +260,16 @@ def test_an_output_that_cannot_be_written_is_told_before_the_work(predictor, fol
     with pytest.raises(DataError, match="cannot be written"):
         analyse_study(folder, tmp_path / "file" / "out", predictor, opened=started.append)
     assert not started
+
+
+def test_marks_need_a_model_with_lesions(folder, tmp_path):
+    write_checkpoint(tmp_path / "cls.pth", ("cls",))
+    model = load_model(tmp_path / "cls.pth", device="cpu", precision="fp32")
+    marks = tmp_path / "marks.csv"
+    marks.write_text("id,x,y,z,prob\nct,0,0,4,0.9\n")
+    with pytest.raises(CheckpointError, match="this one does neither"):
+        analyse_study(folder, tmp_path / "out", StudyPredictor(model), AnalysisOptions(marks=marks))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_study_without_lungs_abstains_and_is_scored_all_the_same(predictor, tmp_path):
