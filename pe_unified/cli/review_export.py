@@ -80,7 +80,9 @@ def main() -> int:
     for reason in [*found.left_out, *found.faults]:
         print(f"  {reason}", file=sys.stderr)
     if args.studies:
-        print(f"{len(found.studies)} studies corrected, {len(found.left_out)} left out: {args.out}")
+        print(
+            f"studies corrected: {len(found.studies)}, left out: {len(found.left_out)}; {args.out}"
+        )
     else:
         print(f"decisions and agreement written to {args.out}; --studies adds what needs images")
     return 1 if found.left_out or found.faults else 0

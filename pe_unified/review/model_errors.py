@@ -226,7 +226,8 @@ def summarise(findings: Sequence[Finding], exams: int) -> list[dict[str, Any]]:
         kinds: dict[str, list[Finding]] = {}
         for each in findings:
             kinds.setdefault(each.bins[name], []).append(each)
-        rows += [_row(name, kind, kinds[kind], exams) for kind in sorted(kinds)]
+        rising = sorted(kinds, key=lambda kind: (not kind.startswith("under"), kind))
+        rows += [_row(name, kind, kinds[kind], exams) for kind in rising]
     return [row for row in rows if row["emboli"] or row["false"] or row["by"] == "all"]
 
 

@@ -123,7 +123,7 @@ def test_the_summary_counts_by_size_place_and_contrast():
     assert low < 0.75 < high
     assert rows["all", "all"]["false_per_exam"] == 0.25
     counts = {key: (row["emboli"], row["found"], row["false"]) for key, row in rows.items()}
-    assert counts == {
+    expected = {
         ("all", "all"): (4, 3, 1),
         ("size", "under 0.1 ml"): (1, 0, 0),
         ("size", "0.1 to 0.5 ml"): (2, 2, 0),
@@ -140,6 +140,7 @@ def test_the_summary_counts_by_size_place_and_contrast():
         ("contrast", "350 HU and more"): (0, 0, 1),
         ("contrast", "unknown"): (1, 1, 0),
     }
+    assert list(counts.items()) == list(expected.items())
     assert rows["side", "left"]["sensitivity_ci"] is None  # leaving one out changes nothing
 
 

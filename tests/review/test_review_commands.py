@@ -26,7 +26,7 @@ def test_an_export_says_what_it_leaves_out(called, tmp_path):
     (tmp_path / "ct" / "one").mkdir(parents=True)
     words = ("--studies", tmp_path / "ct", "--out", tmp_path / "out")
     done = call(called, "review", "export", tmp_path / "reports", *words)
-    assert done.returncode == 1 and "0 studies corrected, 1 left out" in done.stdout
+    assert done.returncode == 1 and "studies corrected: 0, left out: 1" in done.stdout
     assert "1.2.3: is not done; finish reading it" in done.stderr
 
 

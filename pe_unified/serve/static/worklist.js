@@ -66,7 +66,7 @@ function rowOf(study) {
     { "data-key": study.key },
     make("td", {}, state),
     make("td", {}, link),
-    make("td", { className: called ? "called" : "", textContent: study.verdict }),
+    make("td", { className: called ? "verdict called" : "verdict", textContent: study.verdict }),
     make("td", {}, make("span", { className: "score" }, meter, score)),
     number(study.lesions),
     number(study.volume_ml, 1),
