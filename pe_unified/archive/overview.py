@@ -3,6 +3,9 @@
 from pe_unified.archive.database import Row
 from pe_unified.archive.store import FINAL, STATES, Store
 
+#: Columns of a study that hold moments, seconds since 1970; 0 or None where there was none.
+MOMENTS = ("received", "changed", "not_before", "started", "finished")
+
 
 def counts(store: Store) -> dict[str, int]:
     """Studies by state."""

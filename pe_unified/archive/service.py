@@ -64,16 +64,11 @@ class Service:
         self.closed = False
         self.receiver: Receiver | None = None
         self.page: StatusServer | None = None
-        self._isolated = run is None
+        self._isolated = [] if run else [Isolated() for _ in range(settings.workers)]
+        runs = [run] * settings.workers if run else self._isolated
         self.analysts = [
-            Analyst(
-                settings,
-                self.store,
-                self.spool,
-                run or Isolated(),
-                self.metrics.seconds.observe,
-            )
-            for _ in range(settings.workers)
+            Analyst(settings, self.store, self.spool, each, self.metrics.seconds.observe)
+            for each in runs
         ]
         self.loops = [
             Loop("decide", self.decide, TICK_S, PATIENCE),
@@ -127,6 +122,8 @@ class Service:
             end_workers()
         for loop in self.loops:
             loop.join(10.0)
+        for each in self._isolated:
+            each.close()
         if self.page is not None:
             self.page.close()
         self.store.put_back()

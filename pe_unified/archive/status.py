@@ -72,7 +72,7 @@ def page(told: Told) -> str:
         states=STATES,
         studies=[_shown(row) for row in overview.recent(told.store, _SHOWN)],
         waiting=overview.waiting_results(told.store),
-        now=_moment(told.store.clock()),
+        now=moment(told.store.clock()),
         research=RESEARCH_LINE,
         version=__version__,
     )
@@ -80,10 +80,11 @@ def page(told: Told) -> str:
 
 def _shown(row: Row) -> dict[str, Any]:
     took = "" if row["seconds"] is None else duration(row["seconds"])
-    return {**row, "came": _moment(row["received"]), "took": took}
+    return {**row, "came": moment(row["received"]), "took": took}
 
 
-def _moment(seconds: float) -> str:
+def moment(seconds: float) -> str:
+    """A time of day in this machine's zone; ``seconds`` since 1970."""
     return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
 
 

@@ -86,6 +86,7 @@ def main() -> int:
 def _ask(settings: "Settings", args: argparse.Namespace) -> int:
     """Look into the queue, also while the service runs."""
     from pe_unified.archive import overview
+    from pe_unified.archive.status import moment
     from pe_unified.archive.store import Store
 
     if not settings.database.exists():
@@ -99,7 +100,8 @@ def _ask(settings: "Settings", args: argparse.Namespace) -> int:
         if found is None:
             raise ArchiveError(f"no study {args.find} is known; the status page lists the newest")
         for name, value in found.items():
-            print(f"{name}: {'' if value is None else value}")
+            shown = moment(value) if value and name in overview.MOMENTS else value
+            print(f"{name}: {'' if shown is None else shown}")
         return 0
     finally:
         store.close()

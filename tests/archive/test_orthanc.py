@@ -119,6 +119,7 @@ def archive(folder, checkpoint, tmp_path_factory):
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0
         log.close()
+        assert "Traceback" not in (place / "service.log").read_text()
         yield made, place
 
 

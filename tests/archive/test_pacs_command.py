@@ -1,6 +1,7 @@
 """``pe-unified pacs`` as an engineer calls it."""
 
 import logging
+import re
 import signal
 import sys
 import urllib.request
@@ -97,6 +98,7 @@ def test_a_study_is_found_by_its_pseudonym_and_failed_ones_are_tried_again(
     store.decide("1.2.3", ["1.2.3.4"], "CT", 0)
     store.failed(store.take(), "damaged")
     done = pe_unified_pacs(config, "--find", "abc")
+    assert re.search(r"^received: \d{4}-\d\d-\d\d \d\d:", done.stdout, re.MULTILINE)
     assert "uid: 1.2.3\n" in done.stdout and "reason: damaged\n" in done.stdout
     assert pe_unified_pacs(config, "--find", "none").returncode == 1
     assert "1 studies are tried again" in pe_unified_pacs(config, "--retry").stdout
