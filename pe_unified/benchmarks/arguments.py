@@ -151,6 +151,9 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 
 def _seg(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nets", nargs="+", default=list(NETS), choices=NETS)
+    parser.add_argument(
+        "--configs", nargs="+", metavar="CONFIG", help="any models, in place of --nets"
+    )
     parser.add_argument("--size", type=positive, default=256, help="rows and columns of a slice")
     parser.add_argument("--batch-size", type=positive, default=2, help="slices per iteration")
     parser.add_argument(

@@ -3,7 +3,8 @@
 Both sides take the same batch, losses, optimiser, memory format and normalisation. "training" is
 an iteration; "inference" is the answer for one slice, probabilities and mask. "kept" is the memory
 that training keeps between the passes forward and back, counted exactly. "operations" of an answer
-and "parameters" show how alike the nets are; the command prints in what they differ.
+and "parameters" show how alike the nets are; the command prints in what they differ. With
+``--configs`` any models stand beside the first of them instead.
 """
 
 import argparse
@@ -49,12 +50,6 @@ class Pair:
     options: Mapping[str, Any]
     differs: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-
-    def ours(self) -> PEUnified:
-        cfg = load_config(self.config, settings=[self.settings])
-        without_start(cfg.model)
-        with DefaultScope.overwrite_default_scope("pe_unified"):
-            return MODELS.build(cfg.model)
 
     def theirs(self) -> nn.Module:
         """With one class, in our memory format."""
@@ -122,18 +117,32 @@ PAIRS: dict[str, Pair] = {
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
     rows = []
+    if args.configs:
+        first = model_of(args.configs[0])
+        for config in args.configs:
+            rows += _rows(config, (model_of(config), first), args)
+        return rows
     for name in args.nets:
         pair = PAIRS[name]
         print(f"{name}, beside {pair.library}'s {pair.arch}: {pair.differs}")
-        rows += _rows(name, pair, args)
+        ours = model_of(pair.config, pair.settings)
+        rows += _rows(name, (ours, _Reference(ours, pair.theirs())), args)
     return rows
 
 
-def _rows(name: str, pair: Pair, args: argparse.Namespace) -> list[dict[str, Any]]:
-    torch.manual_seed(0)
-    ours = pair.ours()
-    sides = (ours, _Reference(ours, pair.theirs()))
+def model_of(config: str, settings: Mapping[str, Any] | None = None) -> PEUnified:
+    """The model of a config, with random weights; ``settings`` are merged over it."""
+    cfg = load_config(config, settings=[settings or {}])
+    without_start(cfg.model)
+    with DefaultScope.overwrite_default_scope("pe_unified"):
+        return MODELS.build(cfg.model)
+
+
+def _rows(
+    name: str, sides: tuple[nn.Module, nn.Module], args: argparse.Namespace
+) -> list[dict[str, Any]]:
     batch = tiny_batch((args.size, args.size), batch_size=args.batch_size, labels=("seg",))
     single = {key: values[:1] for key, values in batch.items()}
     shown = f"{args.size} x {args.size}"

@@ -79,14 +79,29 @@ def test_seg(monkeypatch, capsys):
     assert rows[4]["ours"] == pytest.approx(0.123, abs=0.002)
 
 
+def test_any_models_stand_beside_the_first(capsys):
+    module = importlib.import_module("pe_unified.benchmarks.seg")
+    parser = argparse.ArgumentParser()
+    ADD_ARGUMENTS["seg"](parser)
+    words = "--configs unets/tiny_unet1 unets/tiny_unet2 --size 32 --repeats 1 --threads 1"
+    rows = module.run(parser.parse_args(words.split()))
+    assert [row["case"].split(",")[0] for row in rows[::5]] == [
+        "unets/tiny_unet1",
+        "unets/tiny_unet2",
+    ]
+    assert rows[4]["ours"] == rows[4]["reference"] == rows[9]["reference"]
+    assert rows[9]["ours"] == pytest.approx(0.47, abs=0.01)
+
+
 def test_every_net_has_its_like():
     module = importlib.import_module("pe_unified.benchmarks.seg")
     assert tuple(module.PAIRS) == NETS
     with torch.device("meta"):
         for name in NETS[1:3]:
+            pair = module.PAIRS[name]
             counts = [
                 sum(each.numel() for each in net.parameters())
-                for net in (module.PAIRS[name].ours(), module.PAIRS[name].theirs())
+                for net in (module.model_of(pair.config, pair.settings), pair.theirs())
             ]
             assert counts[0] == pytest.approx(counts[1], rel=0.12)
 
