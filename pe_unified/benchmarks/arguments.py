@@ -149,6 +149,14 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=positive, default=1, help="median reported")
 
 
+def _batch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", type=Path, help="untrained if not given")
+    parser.add_argument("--studies", type=Path, help="a folder of studies; painted if not given")
+    parser.add_argument("--workers", type=positive, default=2, help="cores, a worker on each")
+    parser.add_argument("--slices", type=positive, default=80, help="of a painted study")
+    parser.add_argument("--size", type=positive, default=512, help="rows and columns of a slice")
+
+
 def _seg(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nets", nargs="+", default=list(NETS), choices=NETS)
     parser.add_argument(
@@ -175,6 +183,7 @@ def _serve(parser: argparse.ArgumentParser) -> None:
 
 #: By the kind of benchmark.
 ADD_ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+    "batch": _batch,
     "convert": _convert,
     "learn": _learn,
     "load": _load,
