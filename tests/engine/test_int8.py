@@ -86,6 +86,7 @@ def test_an_int8_model_answers_as_the_float_one_does(tiny_dataset, folder, tmp_p
     assert 0 < worst < 0.05
 
 
+@pytest.mark.slow
 def test_the_part_of_a_metric_that_is_outside_goes_back_first(tiny_dataset, tmp_path, monkeypatch):
     path = write_checkpoint(tmp_path / "m.pth")
     asked = measured(
