@@ -86,6 +86,8 @@ class Analyst:
                 self.store.failed(study, reason)
                 _log.error("study failed", extra={**about, "reason": reason})
                 return True
+            if self.stopping:
+                return True
             _log.info("analysis begins", extra=about)
             answer = self.run(self._request(study))
         except TryLater as error:

@@ -122,6 +122,8 @@ class Service:
             end_workers()
         for loop in self.loops:
             loop.join(10.0)
+        if self._isolated:
+            end_workers()  # one may have been started meanwhile
         for each in self._isolated:
             each.close()
         if self.page is not None:

@@ -105,18 +105,21 @@ class Poller:
         # A clock ahead of ours may date a study tomorrow.
         last = today + datetime.timedelta(days=1)
         filters = {"StudyDate": f"{first:%Y%m%d}-{last:%Y%m%d}", "ModalitiesInStudy": "CT"}
-        offset = 0
+        seen: set[str | None] = set()
         while True:
             found = client.search_for_studies(
                 search_filters=filters,
                 fields=["NumberOfStudyRelatedInstances"],
                 limit=_PAGE,
-                offset=offset,
+                offset=len(seen),
             )
-            yield from map(Dataset.from_json, found)
-            if len(found) < _PAGE:
+            # Archives may give fewer than asked for, or know no offset.
+            studies = {each.get("StudyInstanceUID"): each for each in map(Dataset.from_json, found)}
+            new = {uid: study for uid, study in studies.items() if uid not in seen}
+            if not new:
                 return
-            offset += _PAGE
+            seen |= new.keys()
+            yield from new.values()
 
     def _note(self, client: DICOMwebClient, study: str) -> bool:
         """Whether a study has images that were not known."""

@@ -14,6 +14,7 @@ from pe_unified.archive.job import KEY_IMAGES, Answer, Request
 from pe_unified.archive.key_images import write_key_images
 from pe_unified.archive.logs import hush_libraries
 from pe_unified.archive.store import Result
+from pe_unified.checkpoints import CheckpointError
 from pe_unified.errors import DataError
 from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
 from pe_unified.reports.analysis import AnalysisOptions, analyse_study
@@ -29,11 +30,13 @@ def analyse(request: Request) -> Answer:
     cv2.setNumThreads(1)
     hush_libraries()
     options = AnalysisOptions(study_uid=request.study, **request.options)
-    predictor = _predictor(PredictorSettings(**request.model))
     try:
+        predictor = _predictor(PredictorSettings(**request.model))
         report = analyse_study(request.images, request.out, predictor, options)
         if request.key_images:
             write_key_images(request.out / KEY_IMAGES, request.images, report, request.key_images)
+    except CheckpointError as error:  # no fault of the study either
+        return Answer(reason=f"the model cannot be used: {error}")
     except DataError as error:
         if error.where == str(request.out):  # a full disk is no fault of the study
             return Answer(reason=_NO_ROOM)

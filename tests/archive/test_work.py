@@ -34,6 +34,12 @@ def test_no_warning_of_a_header_is_shown(folder, tmp_path, request_of, monkeypat
     assert len(answer.results) == 2 and told == []
 
 
+def test_a_model_that_cannot_be_loaded_is_no_fault_of_the_study(folder, tmp_path):
+    model = {"checkpoint": str(tmp_path / "away.pth"), "device": "cpu"}
+    answer = analyse(Request(folder, tmp_path / "report", "1.2.3", model))
+    assert "away.pth" in answer.reason and not answer.final
+
+
 def test_a_folder_that_cannot_be_written_is_no_fault_of_the_study(folder, tmp_path, request_of):
     (tmp_path / "full").touch()
     answer = analyse(request_of(folder, tmp_path / "full/report"))
