@@ -34,6 +34,7 @@ from pe_unified.engine.loaders import end_loader, loaders_tell, watch_loader
 from pe_unified.engine.logs import with_stores
 from pe_unified.engine.part_errors import building, require_labels
 from pe_unified.engine.random_state import gather_random_states, restore_random_state
+from pe_unified.engine.unseen import require_unseen
 from pe_unified.memory import give_back_freed_memory
 from pe_unified.models.image_network import image_network
 from pe_unified.models.weights import reuse_weights, take_over
@@ -345,6 +346,11 @@ class PERunner(Runner):
             else:
                 self._load_from = newest
         super().load_or_resume()
+        if self.inherited:
+            name = str(self._load_from or "the weights that this run starts from")
+            weights = {"meta": {"pe_unified": __version__, "trained_on": self.inherited}}
+            loaders = (self.cfg.get("val_dataloader"), self.cfg.get("test_dataloader"))
+            require_unseen({name: weights}, *(each.dataset for each in loaders if each))
 
     def trained_on(self) -> list[dict[str, Any]]:
         """What the weights have learned from, here and before: see ``training_data``."""

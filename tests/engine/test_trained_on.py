@@ -1,13 +1,16 @@
 """What a model was trained on goes with it, from the data set to the report."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_run import small_config
 
-from pe_unified.checkpoints import load_checkpoint_safely
+from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
+from pe_unified.cli import test
 from pe_unified.disclaimer import SYNTHETIC_LINE, UNKNOWN_LINE, by_set, training_notice
 from pe_unified.engine import PERunner
 from pe_unified.engine.publish import publish
@@ -76,6 +79,21 @@ def test_weights_taken_over_keep_their_past(repository, sets, tmp_path):
     cfg.model.backbone.pretrained = str(first)
     PERunner.from_cfg(cfg).train()
     assert len(kinds(tmp_path / "pre/iter_1.pth")) == 2
+
+
+def test_who_taught_a_model_judges_neither_it_nor_its_heirs(
+    repository, sets, tmp_path, called, monkeypatch
+):
+    _, first = train(repository, sets["painted"], tmp_path / "first")
+    other = tmp_path / "other"  # converted anew with another seed
+    shutil.copytree(sets["painted"], other, symlinks=True)
+    shutil.copy(other / "annotations/train.json", other / "annotations/test.json")
+    told = r"was trained on patients of .*test\.json: PAT"
+    with pytest.raises(CheckpointError, match=f"the weights that this run starts from: {told}"):
+        train(repository, other, tmp_path / "second", reuse=dict(backbone=str(first)))
+    monkeypatch.chdir(tmp_path)
+    done = called(test.main, "pe-unified test", "pe_cls_r50", str(first), "--data-root", str(other))
+    assert done.returncode == 1 and re.search(told, done.stderr)
 
 
 def test_a_run_that_goes_on_keeps_what_it_knew(repository, sets, tmp_path):
