@@ -40,6 +40,11 @@ def make_parser() -> argparse.ArgumentParser:
         "--workers", type=positive, help="studies at a time, on CPUs; default: one per two cores"
     )
     parser.add_argument(
+        "--missing",
+        action="store_true",
+        help="analyse only studies without a report, whatever model made the reports there",
+    )
+    parser.add_argument(
         "--scheduler",
         metavar="ADDRESS",
         help="of a running Dask scheduler, whose workers see the same paths",
@@ -81,6 +86,7 @@ def main() -> int:
         args.scheduler,
         max(1, cores // workers) if args.scheduler is None else None,
         show,
+        args.missing,
     )
     failed = summary.failed
     done = len(summary.rows) - len(failed)

@@ -107,7 +107,9 @@ def main() -> None:
         server = make_server(make_app(options, images), args.tls_cert, args.tls_key)
         place = stack.enter_context(listen(args.address, args.port))
         if args.model:
-            stack.enter_context(analysed(args.studies, args.reports, args.model))
+            stack.enter_context(
+                analysed(args.studies, args.reports, args.model, options.key is not None)
+            )
         port = place.getsockname()[1]
         kind = "https" if args.tls_cert else "http"
         query = f"?token={quote(options.token)}" if options.token else ""

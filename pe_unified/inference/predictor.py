@@ -152,9 +152,11 @@ class StudyPredictor:
 
     @property
     def digests(self) -> tuple[str | None, ...]:
-        """SHA-256 of the checkpoints: model, exam model, lungs' detector, model of volumes."""
+        """SHA-256 of the checkpoints: model, exam model, lungs' detector, model of volumes; then
+        the model's parts in int8."""
         models = (self.model, self.exam_model, self.lungs, self.volume_model)
-        return tuple(None if each is None else each.lineage["sha256"] for each in models)
+        known = (None if each is None else each.lineage["sha256"] for each in models)
+        return (*known, ", ".join(self.model.int8))
 
     def predict(
         self,

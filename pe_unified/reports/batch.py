@@ -53,6 +53,7 @@ class StudyJob:
         root: of the output.
         folder: its own in the output, which may have a pseudonym.
         threads: of a worker.
+        missing: any report that is there will do, whatever model made it.
     """
 
     study: Path
@@ -62,6 +63,7 @@ class StudyJob:
     model: PredictorSettings
     options: AnalysisOptions
     threads: int | None = None
+    missing: bool = False
 
     @property
     def out(self) -> Path:
@@ -94,6 +96,7 @@ def analyse_many(
     scheduler: str | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
+    missing: bool = False,
 ) -> BatchSummary:
     """Analyse every study of a folder; ``out/summary.csv`` lists them all.
 
@@ -111,6 +114,7 @@ def analyse_many(
             see the same paths.
         threads: of each worker.
         progress: called with the studies done, their number, and what was done last.
+        missing: analyse only what has no report, whatever model made those that are there.
 
     Raises:
         DataError: no studies, ``out`` cannot be written, lies in ``root``, or is written by
@@ -130,7 +134,7 @@ def analyse_many(
     lock = FileLock(out / ".lock")
     try:
         with lock.acquire(blocking=False):
-            jobs = _jobs(studies, out, model, options, threads)
+            jobs = _jobs(studies, out, model, options, threads, missing)
             summary = _analyse(jobs, out, digests, workers, scheduler, progress)
     except Timeout as error:
         reason = "another run is writing into it"
@@ -145,9 +149,19 @@ def _jobs(
     model: PredictorSettings,
     options: AnalysisOptions,
     threads: int | None,
+    missing: bool,
 ) -> list[StudyJob]:
     return [
-        StudyJob(path, path.name, out, _folder_name(path.name, options), model, options, threads)
+        StudyJob(
+            path,
+            path.name,
+            out,
+            _folder_name(path.name, options),
+            model,
+            options,
+            threads,
+            missing,
+        )
         for path in studies
     ]
 
@@ -300,10 +314,18 @@ def _reason(error: Exception, options: AnalysisOptions) -> str:
 
 def _report_before(job: StudyJob, digests: tuple[str | None, ...]) -> dict[str, Any] | None:
     """The report of an earlier run on the same files by the same models in the same way, or None.
+    Where only missing ones are wanted, any report that is there.
 
     What is left to the machine that does the work, such as its device, may differ.
     """
     options, settings = job.options, job.model
+    if job.missing:
+        try:
+            report = json.loads((job.out / REPORT).read_text("utf-8"))
+            row_of_report(job.folder, report)  # one of another version may not have all of it
+            return report
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
     try:
         files = options.fingerprint(job.study)
     except (OSError, DataError):  # analysing it will tell what is wrong
@@ -339,7 +361,7 @@ def _digests(report: Mapping[str, Any]) -> tuple[str | None, ...]:
     """As :attr:`StudyPredictor.digests`, of the models that a report is of."""
     model, exam = report["model"], report["exam_model"]
     models = (model, exam and exam["model"], model["lung_detector"], model["volume_model"])
-    return tuple(each and each["sha256"] for each in models)
+    return (*(each and each["sha256"] for each in models), ", ".join(model["int8"]))
 
 
 def _failed(job: StudyJob, reason: str) -> dict[str, Any]:

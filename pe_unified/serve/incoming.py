@@ -17,11 +17,19 @@ _QUIET_S = 10.0
 
 
 @contextmanager
-def analysed(studies: Sequence[Path], reports: Path, model: Path) -> Iterator[None]:
+def analysed(
+    studies: Sequence[Path], reports: Path, model: Path, pseudonymise: bool = False
+) -> Iterator[None]:
     """``pe-unified batch`` over a folder, again whenever something in it has changed and then been
-    left alone for a while; studies that have their report are not done again."""
+    left alone for a while.
+
+    A study that has a report is left alone, since readers may have decided about its lesions.
+    """
+    command = [sys.executable, "-m", "pe_unified", "batch", str(studies[0]), "--workers", "1"]
+    command += ["--checkpoint", str(model), "--out", str(reports), "--missing"]
+    command += ["--pseudonymise"] if pseudonymise else []
     stop = threading.Event()
-    thread = threading.Thread(target=_watch, args=(studies[0], reports, model, stop))
+    thread = threading.Thread(target=_watch, args=(studies[0], command, stop))
     thread.start()
     try:
         yield
@@ -30,9 +38,7 @@ def analysed(studies: Sequence[Path], reports: Path, model: Path) -> Iterator[No
         thread.join()
 
 
-def _watch(folder: Path, reports: Path, model: Path, stop: threading.Event) -> None:
-    command = [sys.executable, "-m", "pe_unified", "batch", str(folder), "--workers", "1"]
-    command += ["--checkpoint", str(model), "--out", str(reports)]
+def _watch(folder: Path, command: Sequence[str], stop: threading.Event) -> None:
     done, before = "", ""
     while not stop.is_set():
         now = _state(folder)

@@ -182,6 +182,22 @@ def test_a_report_of_what_was_not_asked_for_does_not_count(painted_set, model, t
         assert "4711" not in path.read_text()
 
 
+def test_a_report_by_other_parts_in_int8_counts_where_only_missing_ones_are_wanted(
+    painted_set, model, tmp_path
+):
+    root, out = copies(painted_set, tmp_path / "cases", 1), tmp_path / "out"
+    analyse_many(root, out, model)
+    path = out / "case0" / "report.json"
+    report = json.loads(path.read_text())
+    report["model"]["int8"] = ["decoder"]
+    path.write_text(json.dumps(report))
+    kept = path.read_bytes()
+    assert len(analyse_many(root, out, model, missing=True).rows) == 1
+    assert path.read_bytes() == kept
+    analyse_many(root, out, model)
+    assert json.loads(path.read_text())["model"]["int8"] == []
+
+
 def test_an_output_that_others_use_is_refused(painted_set, model, tmp_path):
     root = copies(painted_set, tmp_path / "cases", 1)
     for out in (root, root / "reports"):
