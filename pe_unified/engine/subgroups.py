@@ -9,6 +9,7 @@ from pycocotools import mask as coco_mask
 
 from pe_unified.cards.card import BY_CONTRAST, BY_SIZE, BY_SPACING
 from pe_unified.datasets import PESliceDataset
+from pe_unified.datasets.slice_dataset import LABEL_KINDS
 from pe_unified.engine.evaluate import Evaluation
 from pe_unified.evaluation.intervals import Estimate, estimate
 from pe_unified.evaluation.segmentation import SegTable
@@ -38,12 +39,10 @@ def subgroups_of(evaluation: Evaluation, dataset: Mapping[str, Any]) -> list[dic
         One entry per subgroup: ``by``, ``group``, ``patients``, and ``metrics``, each with
         ``value``, ``low`` and ``high``. What the split does not tell has no entry.
     """
-    settings = {**dataset, "type": "PESliceDataset", "pipeline": [], "test_mode": True}
-    known = ("ann_file", "data_root", "needs", "every", "label", "lung_from", "neighbours")
-    settings = {
-        key: settings[key] for key in (*known, "type", "pipeline", "test_mode") if key in settings
-    }
-    slices = DATASETS.build(settings)
+    known = ("ann_file", "data_root", "every", "label", "lung_from", "neighbours")
+    settings = {key: dataset[key] for key in known if key in dataset}
+    settings["needs"] = [kind for kind in dataset.get("needs", ()) if kind in LABEL_KINDS]
+    slices = DATASETS.build({**settings, "type": "PESliceDataset", "test_mode": True})
     found = []
     tested = {name for table in evaluation.tables.values() for name in table.patients}
     for by, group_of in ((BY_SPACING, _by_spacing(slices)), (BY_CONTRAST, _by_contrast(slices))):

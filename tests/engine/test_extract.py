@@ -108,7 +108,7 @@ def on_features(encoder, repository, data, tmp_path):
 def test_a_published_model_answers_on_slices_as_it_did_on_features(on_features, data, tmp_path):
     cfg, checkpoint, _ = on_features
     cfg.work_dir = str(tmp_path / "publish")
-    validated = publish(cfg, checkpoint, tmp_path / "model.pth").validated
+    validated = publish(cfg, checkpoint, tmp_path / "model.pth", test=True).validated
     assert "exam/threshold" in validated
     stored = load_checkpoint_safely(tmp_path / "model.pth")
     whole = stored["meta"]["cfg"]
