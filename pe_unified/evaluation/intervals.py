@@ -218,12 +218,14 @@ def _evaluated(statistic: Statistic, weights: FloatArray) -> dict[str, FloatArra
 
 
 def mean_statistic(statistics: Sequence[Statistic]) -> Statistic:
-    """The mean over repeated runs (seeds) of one arm, each run on the same patients."""
+    """The mean over repeated runs (seeds) of one arm, each run on the same patients; of the
+    metrics that every run gives."""
     if not statistics:
         raise ValueError("an arm needs at least one run")
 
     def mean(weights: FloatArray) -> dict[str, FloatArray]:
         runs = [statistic(weights) for statistic in statistics]
-        return {name: np.mean([run[name] for run in runs], axis=0) for name in runs[0]}
+        common = [name for name in runs[0] if all(name in run for run in runs)]
+        return {name: np.mean([run[name] for run in runs], axis=0) for name in common}
 
     return mean

@@ -126,7 +126,9 @@ def _compare(metric: str, scratch: str, reused: str, runs: Sequence[Run]) -> dic
             f"{scratch} and {reused} were tested on different patients; "
             f"the comparison of {metric} needs the same ones"
         )
-    difference = paired_difference(*arms, patients=tables[0].units)[name]
+    difference = paired_difference(*arms, patients=tables[0].units).get(name)
+    if difference is None:
+        raise ValueError(f"{metric} is not measured in every run of {scratch} and {reused}")
     return {
         **_arms(metric, scratch, reused, runs),
         "difference": difference.value,

@@ -265,6 +265,7 @@ class StepRun:
                 "batch_size": cfg.train_dataloader.batch_size,
                 "seconds": round(runner.seconds, 1),
                 "parameters": sum(each.numel() for each in runner.network.parameters()),
+                "lesions": self.step.lesions,
                 "metrics": evaluation.metrics,
             }
             write_metrics(result, evaluation, fingerprint=self.fingerprint, record=record)
@@ -327,17 +328,15 @@ class StepRun:
         return self.folder / self.step.name / "metrics.json"
 
     def kept_record(self) -> dict[str, Any] | None:
-        """The record, if these very settings have been trained and tested before.
-
-        An extraction looks for itself what is missing; a step that is to be tested by lesions from
-        now on is tested again.
-        """
+        """The record, if these very settings have been trained and tested before, by lesions too
+        where they are asked for. An extraction looks for itself what is missing."""
         if self.step.extract or not self.result.is_file():
             return None
-        if self.step.lesions and not self.result.with_name(ENSEMBLE).is_file():
-            return None
         kept = json.loads(self.result.read_text(encoding="utf-8"))
-        return kept["record"] if kept.get("fingerprint") == self.fingerprint else None
+        if kept.get("fingerprint") != self.fingerprint:
+            return None
+        record = kept["record"]
+        return None if self.step.lesions and not record.get("lesions") else record
 
     def refuse_other(self) -> None:
         """A folder belongs to one setting; another one must not resume from its weights."""

@@ -121,7 +121,8 @@ def mean_records(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """
     merged = []
     for records in zip(*(run.records for run in runs)):
-        keys = [key for key in records[0]["metrics"] if not key.endswith("_ci")]
+        metrics = mean_metrics(records[0]["name"], runs)
+        keys = [key for key in metrics if not key.endswith("_ci")]
         values = {key: [record["metrics"][key] for record in records] for key in keys}
         merged.append(
             {
@@ -132,7 +133,7 @@ def mean_records(runs: Sequence[Run]) -> list[dict[str, Any]]:
                     for run, record in zip(runs, records)
                 ],
                 "seconds": round(sum(record["seconds"] for record in records), 1),
-                "metrics": mean_metrics(records[0]["name"], runs),
+                "metrics": metrics,
                 "seeds": values,
             }
         )
