@@ -16,7 +16,7 @@ from packaging.version import parse
 from torch import Tensor
 
 from pe_unified.errors import UserError, first_line
-from pe_unified.files import appearing
+from pe_unified.files import appearing, remove_abandoned
 
 _ITERATION = re.compile(r"iter_(\d+)\.pth")
 
@@ -147,8 +147,7 @@ def training_data(checkpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def save_atomically(checkpoint: dict, path: Path) -> None:
     """Write beside ``path``, flush to disk, rename: the file is whole or not there."""
-    for left in path.parent.glob(".*.pth.*.part"):  # by a run that was killed
-        left.unlink()
+    remove_abandoned(path.parent, ".pth")
     with appearing(path) as partial, partial.open("wb") as file:
         torch.save(checkpoint, file)
         file.flush()

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 
 def write_text(path: Path, text: str) -> None:
     """As :func:`write_bytes`, in UTF-8."""
@@ -36,6 +38,13 @@ def appearing(path: Path) -> Iterator[Path]:
         put_in_place(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path, ending: str) -> None:
+    """Remove what runs that were killed left half-written of files with this ending."""
+    for left in folder.glob(f".*{ending}.*.*.part"):
+        if not psutil.pid_exists(int(left.name.split(".")[-3])):
+            left.unlink(missing_ok=True)
 
 
 def put_in_place(partial: Path, path: Path) -> None:

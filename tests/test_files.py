@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from pe_unified import files
-from pe_unified.files import appearing, put_all_in_place, put_in_place, write_bytes, write_text
+from pe_unified.files import (
+    appearing,
+    put_all_in_place,
+    put_in_place,
+    remove_abandoned,
+    write_bytes,
+    write_text,
+)
 
 
 def test_text_arrives_in_utf8_and_its_folder_is_made(tmp_path):
@@ -92,3 +99,16 @@ files.write_bytes(Path(sys.argv[1]), b"new")
 """
     assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -9
     assert path.read_bytes() == b"old"
+
+
+def test_what_killed_runs_left_goes_and_what_is_being_written_stays(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for name in ("m.pth", "log.txt"):
+        (tmp_path / f".{name}.{dead.pid}.7.part").touch()
+    with appearing(tmp_path / "m.pth") as partial:
+        partial.touch()
+        remove_abandoned(tmp_path, ".pth")
+        assert {each.name for each in tmp_path.iterdir()} == {
+            *(f".log.txt.{dead.pid}.7.part", partial.name),
+        }

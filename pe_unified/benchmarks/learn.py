@@ -10,6 +10,7 @@ A run that was stopped goes on with the configs and seeds that are not finished.
 import argparse
 import json
 import math
+import shutil
 import statistics
 import time
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from pe_unified.checkpoints import newest_checkpoint
 from pe_unified.engine import PERunner, load_config
 from pe_unified.engine.evaluate import evaluate_checkpoint, write_json
 from pe_unified.engine.pace import fit_into
+from pe_unified.errors import UserError
 from pe_unified.evaluation.figures import learning_figure
 from pe_unified.tasks import COLUMNS
 
@@ -69,10 +71,6 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _record(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     """What a config learned with a seed; kept in a file, and read from it the next time."""
-    folder = args.work_dir / f"{Path(name).stem}_seed{seed}"
-    file = folder / "record.json"
-    if file.exists():
-        return json.loads(file.read_text(encoding="utf-8"))
     settings = {
         "pretrained": None,
         "input_size": args.input_size,
@@ -80,6 +78,21 @@ def _record(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
         "num_workers": 0,
         "seed": seed,
     }
+    asked = settings | {
+        "config": name,
+        "data_root": str(args.data_root),
+        "minutes": args.minutes,
+        "points": args.points,
+        "threads": args.threads,
+    }
+    folder = args.work_dir / f"{Path(name).stem}_seed{seed}"
+    file = folder / "record.json"
+    if file.exists():
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if record["asked"] != asked:
+            raise UserError(f"{file}: of other arguments; name another --work-dir, or remove it")
+        return record
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
     cfg = load_config(name, settings, str(args.data_root), of_recipe=True)
     cfg.console_level = "WARNING"
     cfg.step = f"{name}, seed {seed}"
@@ -93,6 +106,7 @@ def _record(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     runner.train()
     metrics = evaluate_checkpoint(cfg, newest_checkpoint(folder)).metrics
     record = {
+        "asked": asked,
         "config": name,
         "seed": seed,
         "iterations": cfg.max_iters,

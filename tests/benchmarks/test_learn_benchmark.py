@@ -11,6 +11,7 @@ from pe_unified.benchmarks import learn
 from pe_unified.benchmarks.arguments import ADD_ARGUMENTS
 from pe_unified.engine.knobs import apply_knobs
 from pe_unified.engine.pace import of_length
+from pe_unified.errors import UserError
 
 #: The reference first.
 NAMES = ("seg", "cls_seg")
@@ -59,6 +60,9 @@ def test_rows_compare_with_the_first_config_that_has_a_metric(arguments, trained
     assert len(trained) == 2
     assert learn.run(arguments) == [row]
     assert len(trained) == 2
+    arguments.minutes *= 2
+    with pytest.raises(UserError, match=r"seg_seed0/record\.json: of other arguments"):
+        learn.run(arguments)
 
 
 def test_time_trained_leaves_validation_out(monkeypatch):
