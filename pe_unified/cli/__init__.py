@@ -10,57 +10,57 @@ from pe_unified.version import __version__
 
 #: Module and first line of help, by the words that call it.
 COMMANDS = {
-    "doctor": ("pe_unified.cli.doctor", "tell what is installed, what is wrong, how to fix it"),
-    "demo": ("pe_unified.cli.demo", "the whole way on painted studies"),
-    "exam-demo": ("pe_unified.cli.exam_demo", "the exam systems on painted exams"),
-    "phantom": ("pe_unified.phantom.command", "paint studies in the layouts of the public sets"),
-    "convert fumpe": ("pe_unified.converters.raw.fumpe", "convert FUMPE into one COCO data set"),
+    "doctor": ("pe_unified.cli.doctor", "show what is installed, what is wrong and how to fix it"),
+    "demo": ("pe_unified.cli.demo", "the whole workflow on synthetic studies"),
+    "exam-demo": ("pe_unified.cli.exam_demo", "the exam systems on synthetic exams"),
+    "phantom": ("pe_unified.phantom.command", "generate synthetic studies in public layouts"),
+    "convert fumpe": ("pe_unified.converters.raw.fumpe", "convert FUMPE to a COCO data set"),
     "convert rsna": ("pe_unified.converters.raw.rsna", "convert RSNA-STR PE"),
     "convert cadpe": ("pe_unified.converters.raw.cadpe", "convert CAD-PE"),
     "convert read": ("pe_unified.converters.raw.read", "convert READ"),
-    "convert nnunet": ("pe_unified.converters.raw.nnunet", "convert a raw dataset of nnU-Net v2"),
+    "convert nnunet": ("pe_unified.converters.raw.nnunet", "convert a raw data set of nnU-Net v2"),
     "convert folder": ("pe_unified.converters.raw.folder", "convert studies of your own"),
-    "to-nnunet": ("pe_unified.converters.to_nnunet", "write a converted set for nnU-Net v2"),
+    "to-nnunet": ("pe_unified.converters.to_nnunet", "export a converted set to nnU-Net v2"),
     "verify": ("pe_unified.converters.verify", "check a converted set"),
     "audit": (
         "pe_unified.cli.audit",
-        "look for leaks and doubtful labels, as a page with pictures",
+        "find leaks and doubtful labels; a page with pictures",
     ),
     "merge": ("pe_unified.converters.merge", "merge converted sets into one"),
     "browse": ("pe_unified.cli.browse", "show what a config's pipeline gives the network"),
-    "config": ("pe_unified.cli.config", "list the ready configs, or print one whole"),
+    "config": ("pe_unified.cli.config", "list the available configs, or print one in full"),
     "train": ("pe_unified.cli.train", "train a config"),
     "steps": ("pe_unified.cli.train_steps", "train a recipe of steps and compare its arms"),
     "extract": ("pe_unified.cli.extract", "store the features that an exam model reads"),
     "test": ("pe_unified.cli.test", "evaluate a checkpoint: AUC, Dice, IoU, mAP"),
-    "evaluate": ("pe_unified.cli.evaluate", "score anybody's masks or marks: FROC, Dice, ASSD"),
-    "explain": ("pe_unified.cli.explain", "show what a model's answers rest on, as heat"),
-    "marks": ("pe_unified.cli.marks", "mark emboli in volumes of a converted set"),
-    "publish": ("pe_unified.cli.publish", "fix all thresholds and make a checkpoint for use"),
+    "evaluate": ("pe_unified.cli.evaluate", "score masks or marks of any system: FROC, Dice, ASSD"),
+    "explain": ("pe_unified.cli.explain", "show what a model's answers are based on, as heat maps"),
+    "marks": ("pe_unified.cli.marks", "mark emboli in the volumes of a converted set"),
+    "publish": ("pe_unified.cli.publish", "fix all thresholds and write a model for use"),
     "finetune": (
         "pe_unified.cli.finetune",
-        "go on training a published model on a set of your own",
+        "continue training a published model on your own data",
     ),
     "card": ("pe_unified.cli.card", "print the card of a model"),
-    "reporting": ("pe_unified.cli.reporting", "fill in CLAIM 2024 and TRIPOD+AI as far as known"),
-    "ensemble": ("pe_unified.cli.ensemble", "make one model of several, thresholds fixed anew"),
-    "export": ("pe_unified.cli.export", "write a model for ONNX Runtime or OpenVINO"),
-    "infer": ("pe_unified.cli.infer", "from a CT study to a report"),
-    "batch": ("pe_unified.cli.infer_batch", "from a folder of studies to a report of each"),
-    "review export": ("pe_unified.cli.review_export", "readers' decisions as SEG, SR and a set"),
-    "suggest": ("pe_unified.cli.suggest", "which unread studies would teach a model most"),
-    "errors": ("pe_unified.cli.errors", "the errors of a model on a test split, as a page"),
-    "pacs": ("pe_unified.cli.pacs", "between an archive and the analysis, as a service"),
-    "baseline": ("pe_unified.cli.threshold_baseline", "a plain HU threshold, for comparison"),
-    "serve": ("pe_unified.cli.serve", "read studies in a browser and keep the decisions"),
-    "benchmark": ("pe_unified.cli.benchmark", "measure speed beside a reference"),
+    "reporting": ("pe_unified.cli.reporting", "fill in CLAIM 2024 and TRIPOD+AI where possible"),
+    "ensemble": ("pe_unified.cli.ensemble", "join several models; thresholds are fixed anew"),
+    "export": ("pe_unified.cli.export", "export a model to ONNX Runtime or OpenVINO"),
+    "infer": ("pe_unified.cli.infer", "analyse a CT study and write a report"),
+    "batch": ("pe_unified.cli.infer_batch", "analyse a folder of studies; one report for each"),
+    "review export": ("pe_unified.cli.review_export", "export readers' decisions: SEG, SR, a set"),
+    "suggest": ("pe_unified.cli.suggest", "rank unread studies by what they would teach a model"),
+    "errors": ("pe_unified.cli.errors", "show the errors of a model on a split, as a page"),
+    "pacs": ("pe_unified.cli.pacs", "receive, analyse and return studies, as a service"),
+    "baseline": ("pe_unified.cli.threshold_baseline", "measure a plain HU threshold"),
+    "serve": ("pe_unified.cli.serve", "read studies in a browser and save decisions"),
+    "benchmark": ("pe_unified.cli.benchmark", "measure speed compared with a reference"),
 }
 
 
 def run(module: str) -> NoReturn:
     """Load a command and run it.
 
-    Until it is loaded, Ctrl-C ends the process at once: there is nothing to tell yet.
+    Until it is loaded, Ctrl-C ends the process at once: there is nothing to report yet.
     """
     usual = signal.getsignal(signal.SIGINT)
     if usual is not signal.SIG_IGN:
@@ -98,7 +98,7 @@ def main() -> NoReturn:
 
 
 def _complete() -> None:
-    """Answer a shell that asks for completions; only the command that is typed is loaded."""
+    """Answer a completion request of a shell; only the typed command is loaded."""
     import argparse
 
     import argcomplete
@@ -123,7 +123,7 @@ def _usage() -> str:
     lines = [f"  {name:{width}}  {what}" for name, (_, what) in COMMANDS.items()]
     return "\n".join(
         [
-            "usage: pe-unified COMMAND ...   (pe-unified COMMAND --help tells more)",
+            "usage: pe-unified COMMAND ...   (details: pe-unified COMMAND --help)",
             "",
             "Pulmonary embolism in CT: classification, segmentation and detection on one backbone.",
             "Research software, not a medical device.",

@@ -22,24 +22,24 @@ class ConfigOverrides(argparse.Action):
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", help="a config by its name or file, such as pe_cls_r50")
+    parser.add_argument("config", help="name or file of a config, such as pe_cls_r50")
     add_data_root(parser)
     parser.add_argument(
         "--work-dir",
-        help="where results go; a folder under work_dirs named after the config by default",
+        help="folder of the results; default: a folder under work_dirs named after the config",
     )
     add_overrides(
         parser,
         "override settings of the config, e.g. max_iters=500 lr=1e-4; "
-        "a key that neither the config has nor the part there takes is refused",
+        "a key that neither the config nor the component accepts is refused",
     )
     add_trust(parser)
-    add_launcher(parser, "how this process was started")
+    add_launcher(parser, "the program that started this process")
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
 
 
 def add_data_root(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data-root", help="the converted data set's folder")
+    parser.add_argument("--data-root", help="folder of the converted data set")
 
 
 def add_overrides(parser: argparse.ArgumentParser, what: str) -> None:
@@ -60,7 +60,7 @@ def add_reuse(parser: argparse.ArgumentParser) -> None:
 
 
 def reused(cfg: "Config", args: argparse.Namespace) -> dict[str, str]:
-    """What modules start from: as the config says, and the command line on top."""
+    """What modules start from: the config, overridden by the command line."""
     from pe_unified.engine import ConfigError
 
     reuse = dict(cfg.get("reuse") or {})
@@ -79,12 +79,12 @@ def add_launcher(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """What computes the network, and in which precision."""
-    parser.add_argument("--device", help="cpu, cuda, ...; the GPU where there is one by default")
+    """The device and the precision of the network."""
+    parser.add_argument("--device", help="cpu, cuda, ...; default: the GPU if there is one")
     parser.add_argument(
         "--precision",
         choices=["bf16", "fp32"],
-        help="default: bf16 where the processor computes in it",
+        help="default: bf16 if the processor supports it",
     )
 
 
@@ -92,12 +92,12 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-checkpoint",
         action="store_true",
-        help="load checkpoints that contain pickled code; it will be run",
+        help="load checkpoints that contain pickled code; the code is executed",
     )
 
 
 def read_config(args: argparse.Namespace, of_checkpoint: bool = False) -> "Config":
-    """The config that a command line asks for.
+    """The config that a command line specifies.
 
     Args:
         of_checkpoint: with the network and the input that ``args.checkpoint`` was trained with.

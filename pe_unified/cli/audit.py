@@ -1,10 +1,10 @@
-"""Look whether a converted set can be trusted: one page with pictures, and audit.json.
+"""Check whether a converted set can be trusted: one page with pictures, and audit.json.
 
-Errors: all that pe-unified verify calls a fault (patients, groups, studies or slices in two splits;
-labels that contradict each other; masks on tissue that is no embolus), series in two splits, and
-slices of two patients in different splits that are the same picture. Warnings, which may be right:
-likely slips of labels, patients that may be one, odd spacing or orientation, splits without a
-class. Exits with 1 where there is an error.
+Errors: all faults of pe-unified verify (patients, groups, studies or slices in two splits; labels
+that contradict each other; masks on tissue that is not embolus), series in two splits, and the
+same image in slices of two patients in different splits. Warnings (the data may be correct):
+probable labelling errors, patients that may be the same person, unusual spacing or orientation,
+splits without a class. The exit status is 1 if there is an error.
 
 Examples:
   pe-unified audit data/pe

@@ -1,4 +1,4 @@
-"""Measure pe_unified beside its references, side by side in one run.
+"""Measure pe_unified and its references side by side in one run.
 
 Every row is ``{"what", "case", "ours", "reference", "ratio", "unit", "machine",
 "versions"}``; ratio = ours / reference, less is better.

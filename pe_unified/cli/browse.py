@@ -1,7 +1,7 @@
 """Show what a config's pipeline gives the network: windowed slices, masks and boxes.
 
-Writes one self-contained page, DIR/index.html, and a full-size PNG per slice. Slices into which
-emboli were pasted, or which were joined with others, are shown before and after.
+Writes one self-contained page, DIR/index.html, and a full-size PNG per slice. Slices with pasted
+emboli, and slices joined with others, are shown before and after.
 
 Examples:
   pe-unified browse pe_unified_r50 --data-root data/pe --out work_dirs/browse
@@ -21,12 +21,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="a config by its name or file, such as pe_unified_r50")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where it goes")
+    parser.add_argument("config", help="name or file of a config, such as pe_unified_r50")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
     add_data_root(parser)
     parser.add_argument("--split", choices=["train", "val", "test"], default="train")
     parser.add_argument("--number", type=positive, default=24, metavar="N", help="slices (24)")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice and the augmentation")
+    parser.add_argument("--seed", type=int, default=0, help="of choice and augmentation")
     add_overrides(parser, "override settings, as for training")
     return parser
 

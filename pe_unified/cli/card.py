@@ -1,4 +1,4 @@
-"""Print the card of a model: what it was trained on, how it did in tests, what nobody tested.
+"""Print the card of a model: its training data, its test results, and what was not tested.
 
 pe-unified publish writes the card into the file.
 
@@ -19,8 +19,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", type=Path, help="a file of pe-unified publish")
-    parser.add_argument("--json", action="store_true", help="as JSON, not as Markdown")
+    parser.add_argument("model", type=Path, help="file written by pe-unified publish")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of Markdown")
     add_trust(parser)
     return parser
 

@@ -1,4 +1,4 @@
-"""List the configs and recipes that come with the package, or print one whole.
+"""List the configs and recipes that come with the package, or print one in full.
 
 A config of your own starts from one of them: _base_ = "pe_unified::pe_cls_swin.py".
 
@@ -18,7 +18,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", nargs="?", help="a name or a file; all names are listed without")
+    parser.add_argument("config", nargs="?", help="a name or a file; default: list all names")
     add_overrides(parser, "override settings, as for training")
     return parser
 

@@ -1,7 +1,7 @@
-"""The whole way on painted studies: paint, convert, merge, verify, train in steps, publish, report.
+"""The workflow on synthetic studies: paint, convert, merge, verify, train, publish, report.
 
 Each stage is a command, printed before it runs; the same commands work on
-real data. Every stage keeps what it finished before, so the demo can be repeated or resumed.
+real data. Finished stages are not repeated, so the demo can be run again or resumed.
 """
 
 import argparse
@@ -30,16 +30,15 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--comparison",
         action="store_true",
-        help="all nine steps and their controls on more and larger studies, for the comparison of "
-        "reuse with training from scratch, in data/comparison and work_dirs/comparison; much "
-        "longer",
+        help="compare reuse with training from scratch: all nine steps and their controls on more "
+        "and larger studies, in data/comparison and work_dirs/comparison; takes much longer",
     )
     parser.add_argument(
         "--studies",
         type=positive,
         nargs=2,
         metavar=("FUMPE", "RSNA"),
-        help="studies painted in each layout: with masks, and with slice labels only "
+        help="number of studies in each layout: with masks, and with slice labels only "
         "(default: 24 8)",
     )
     stages.add_arguments(parser, QUICK)

@@ -23,26 +23,26 @@ console = Console(highlight=False)
 
 
 def add_arguments(parser: argparse.ArgumentParser, usual: Mapping[str, Any]) -> None:
-    """What every demo takes. What is not given is None until :func:`choose`.
+    """The arguments of every demo. Arguments that are not given are None until :func:`choose`.
 
     Args:
         parser: of the demo.
-        usual: see there; told as the defaults.
+        usual: see there; shown as the defaults.
     """
     name = usual["name"]
     for option, told, kind in (
-        ("--data", f"studies and slices (default: data/{name})", Path),
-        ("--work-dir", f"results (default: work_dirs/{name})", Path),
-        ("--recipe", f"steps to train (default: {usual['recipe']})", str),
+        ("--data", f"folder of studies and slices (default: data/{name})", Path),
+        ("--work-dir", f"folder of the results (default: work_dirs/{name})", Path),
+        ("--recipe", f"recipe to train (default: {usual['recipe']})", str),
         ("--size", f"rows and columns of a slice (default: {usual['size']})", positive),
-        ("--slices", f"slices of a study (default: {usual['slices']})", positive),
+        ("--slices", f"slices per study (default: {usual['slices']})", positive),
     ):
         parser.add_argument(option, type=kind, help=told)
     parser.add_argument(
         "--workers",
         type=positive,
         default=min(usable_cores(), 4),
-        help="processes that paint and convert, and steps trained at a time; by default one per "
+        help="processes that paint and convert, and steps trained at a time; default: one per "
         "core, at most 4 (each takes 1.5 GiB)",
     )
     parser.add_argument(

@@ -1,5 +1,5 @@
 """Print what is installed, which mmcv operators are in use, whether a GPU is usable, what is
-wrong and how to fix it. Exit status 1 where something is wrong."""
+wrong and how to fix it. The exit status is 1 if something is wrong."""
 
 import argparse
 import importlib
@@ -28,13 +28,13 @@ except ImportError as missing:
 
 
 def requirements() -> list[Requirement]:
-    """What the package asks for, without its extras."""
+    """What the package requires, without its extras."""
     found = [Requirement(line) for line in requires("pe_unified") or ()]
     return [each for each in found if each.marker is None or each.marker.evaluate({"extra": ""})]
 
 
 def packages() -> Iterator[tuple[str, str, str]]:
-    """Name, installed version, and what is wrong (empty where nothing is)."""
+    """Name, installed version, and what is wrong (empty if nothing is)."""
     for requirement in requirements():
         try:
             found = version(requirement.name)

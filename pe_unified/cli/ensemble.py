@@ -1,11 +1,11 @@
-"""Make one model of several: their answers are joined, and all thresholds are fixed anew.
+"""Join several models into one: their answers are combined, and all thresholds are fixed anew.
 
-The members may differ in input and in what they answer: a classifier of slices, a segmentation and
-a detection make a cascade. Each question is answered by those members that answer it: per slice and
-per pixel by their weighted mean, per box by weighted boxes fusion; --rule vote counts those that
-say yes by their own thresholds. The validation split of --data-root gives the thresholds, as for
-pe-unified publish; models that were trained on one of its studies are refused. OUT holds the
-members, so that pe-unified infer needs that file alone; pe-unified test takes it, too.
+The members may differ in input and in their tasks: a slice classifier, a segmentation and a
+detection network make a cascade. Each question is answered by the members that can answer it: per
+slice and per pixel by their weighted mean, per box by weighted boxes fusion; --rule vote counts the
+members above their own thresholds. The thresholds are chosen on the validation split of
+--data-root, as in pe-unified publish; models that were trained on one of its studies are refused.
+OUT contains the members, so pe-unified infer needs only that file; pe-unified test also accepts it.
 
 Examples:
   pe-unified ensemble r50.pth swin.pth --data-root data/pe --out both.pth
@@ -37,25 +37,25 @@ def make_parser() -> argparse.ArgumentParser:
         "members",
         nargs="+",
         metavar="[NAME=]CHECKPOINT",
-        help="written by pe-unified train, steps or publish; or one list of members, .py or .json",
+        help="written by pe-unified train, steps or publish; or a list of members, .py or .json",
     )
-    parser.add_argument("--data-root", required=True, help="the converted data set's folder")
+    parser.add_argument("--data-root", required=True, help="folder of the converted data set")
     parser.add_argument("--out", type=Path, required=True, help="the new file, .pth")
-    parser.add_argument("--weights", nargs="+", type=float, help="of the members, in order")
+    parser.add_argument("--weights", nargs="+", type=float, help="weights of the members, in order")
     parser.add_argument("--rule", choices=ENSEMBLE_RULES, help="default: mean")
     parser.add_argument(
         "--fuse",
         action="store_true",
-        help="fit how a lesion's score follows from mask, box, slice, mark and volume",
+        help="fit the score of a lesion to mask, box, slice, mark and volume",
     )
     parser.add_argument(
-        "--marks", help="marks of a model in 3D on the validation studies, .csv: id,x,y,z,prob"
+        "--marks", help="marks of a 3D model on the validation studies, .csv: id,x,y,z,prob"
     )
     parser.add_argument(
-        "--volume-checkpoint", metavar="FILE", help="a model in 3D, in place of its marks"
+        "--volume-checkpoint", metavar="FILE", help="a 3D model, instead of its marks"
     )
     parser.add_argument(
-        "--lungs", metavar="FILE", help="a detector of lungs, to whose boxes studies are cropped"
+        "--lungs", metavar="FILE", help="a lung detector; studies are cropped to its boxes"
     )
     add_trust(parser)
     return parser

@@ -1,9 +1,9 @@
-"""The errors of a model on whole studies of a split: a page, each error a click from its slice.
+"""Show the errors of a model on whole studies of a split, on a page with a link to each slice.
 
-Lists emboli that no called lesion finds, called lesions that find none, and exams with the wrong
-verdict; a lesion finds what it touches if a tenth of its mask lies in emboli. Counts them by size,
-side, level and contrast; pictures show truth and answer outlined. Writes index.html, errors.json
-and slices/ into DIR.
+The page lists emboli that no called lesion finds, called lesions that find none, and exams with
+the wrong verdict. A lesion finds what it touches if a tenth of its mask is in emboli. Errors are
+counted by size, side, level and contrast; pictures show truth and answer outlined. Writes
+index.html, errors.json and slices/ into DIR.
 
 Examples:
   pe-unified errors model.pth --data-root data/pe --out work_dirs/errors
@@ -24,10 +24,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("checkpoint", metavar="MODEL", type=Path, help="a published model")
     parser.add_argument("--data-root", type=Path, required=True, help="the converted data set")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where it goes")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
     parser.add_argument("--split", choices=["train", "val", "test"], default="test")
     parser.add_argument(
-        "--most", type=positive, default=200, metavar="N", help="pictures of each kind (200)"
+        "--most", type=positive, default=200, metavar="N", help="most pictures of each kind (200)"
     )
     parser.add_argument("--batch-size", type=positive, default=BATCH_SIZE, help="slices at once")
     add_device(parser)

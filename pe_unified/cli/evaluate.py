@@ -1,4 +1,4 @@
-"""Score masks, maps of probabilities or marks against reference masks, whoever made them.
+"""Score masks, probability maps or marks of any system against reference masks.
 
 PRED and REF are folders of NIfTI, NRRD or DICOM SEG (or of folders with mask.nii.gz, as `pe-unified
 batch` writes them); PRED may also hold nnU-Net's .npz probabilities, or be a file of marks. Names
@@ -6,8 +6,8 @@ are paired without endings, `_0000` and `RefStd`, or by --pairs. Writes results.
 results.md and froc.png: lesions found against false positives per scan (FROC), precision, recall
 and F1 of lesions, Dice, ASSD, NSD, HD95, volume error, with intervals over scans, and the rules.
 
-Marks are made of components, or read: a CSV id,x,y,z,prob in LPS mm, or lines of the CAD-PE
-challenge, `scan x y z confidence`, in pixels.
+Marks are derived from components, or read from a file: a CSV id,x,y,z,prob in LPS mm, or lines of
+the CAD-PE challenge, `scan x y z confidence`, in pixels.
 
 Exit status 1: nothing could be scored, or a file was damaged (the others are scored).
 
@@ -45,63 +45,63 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("pred", metavar="PRED", type=Path, help="predictions, or a file of marks")
     parser.add_argument("ref", metavar="REF", type=Path, help="folder of the reference masks")
     parser.add_argument("--out", required=True, type=Path, help="folder of the results")
-    parser.add_argument("--marks", type=Path, help="marks of PRED, in place of those of its masks")
+    parser.add_argument("--marks", type=Path, help="marks of PRED, instead of those of its masks")
     parser.add_argument("--against", type=Path, metavar="PRED2", help="a second system")
     parser.add_argument("--against-marks", type=Path, metavar="MARKS2", help="its marks")
-    parser.add_argument("--names", nargs="+", help="of the systems (default: their folders')")
+    parser.add_argument("--names", nargs="+", help="names of the systems (default: their folders')")
     parser.add_argument(
         "--mark-unit",
         choices=["lps", "pixel"],
-        help="of coordinates (default: lps, mm, with a header; pixel, from 0, without)",
+        help="unit of marks (default: lps, in mm, with a header; pixel, from 0, without)",
     )
-    parser.add_argument("--pairs", type=Path, metavar="CSV", help="case,prediction: paired by hand")
+    parser.add_argument("--pairs", type=Path, metavar="CSV", help="pairs by hand: case,prediction")
     parser.add_argument(
         "--missing",
         choices=["refuse", "empty", "leave-out"],
         default="refuse",
-        help="a case without a prediction: nothing was found there, or not scored",
+        help="a case without a prediction: refuse, count as empty, or do not score",
     )
     parser.add_argument(
         "--groups",
         type=Path,
         metavar="FILE",
-        help="CSV case,group, or JSON: scans of one patient; intervals rest on groups",
+        help="CSV case,group, or JSON: scans of one patient; intervals are over groups",
     )
     rules = parser.add_argument_group("rules, all printed with the result")
     rules.add_argument("--connectivity", type=int, choices=[6, 18, 26], default=26)
     rules.add_argument(
         "--instances", action="store_true", help="the numbers in REF are its lesions, as in CAD-PE"
     )
-    rules.add_argument("--smallest", type=float, metavar="MM3", help="lesion counted (default: 10)")
+    rules.add_argument("--smallest", type=float, metavar="MM3", help="smallest lesion (default 10)")
     rules.add_argument(
-        "--epsilon", type=float, nargs="+", metavar="MM", help="of marks (default: 0 2 5)"
+        "--epsilon", type=float, nargs="+", metavar="MM", help="distance of marks (default: 0 2 5)"
     )
     rules.add_argument(
-        "--rates", type=float, nargs="+", metavar="FP", help="per scan (default: 0.5 1 2 4 6)"
+        "--rates", type=float, nargs="+", metavar="FP", help="FP per scan (default: 0.5 1 2 4 6)"
     )
     rules.add_argument(
-        "--threshold", type=share, default=0.5, help="where probabilities become mask (default 0.5)"
+        "--threshold", type=share, default=0.5, help="of probabilities, for masks (default: 0.5)"
     )
     rules.add_argument(
-        "--mark-threshold", type=share, help="where they become marks (default: --threshold)"
+        "--mark-threshold", type=share, help="of probabilities, for marks (default: --threshold)"
     )
     rules.add_argument(
-        "--tolerance", type=float, default=1.0, metavar="MM", help="of NSD (default: 1)"
+        "--tolerance", type=float, default=1.0, metavar="MM", help="tolerance of NSD (default: 1)"
     )
     rules.add_argument(
         "--by-index",
         action="store_true",
-        help="lay masks of the same shape voxel on voxel, whatever their headers say",
+        help="match masks of the same shape voxel by voxel and ignore their headers",
     )
     rules.add_argument(
         "--intervals",
         choices=["bootstrap", "jackknife"],
         default="bootstrap",
-        help="1000 draws, as others have them; or which hold better with few scans",
+        help="bootstrap: 1000 draws, as is common; jackknife: more reliable with few scans",
     )
-    parser.add_argument("--note", default="", help="said in the figure, such as 'painted data'")
+    parser.add_argument("--note", default="", help="text in the figure, such as 'synthetic data'")
     parser.add_argument(
-        "--workers", type=positive, default=usable_cores(), help="default: %(default)s"
+        "--workers", type=positive, default=usable_cores(), help="processes (default: %(default)s)"
     )
     return parser
 

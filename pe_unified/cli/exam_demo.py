@@ -1,7 +1,7 @@
-"""The four exam systems on painted exams: paint, convert, train, publish, report on one study.
+"""The four exam systems on synthetic exams: paint, convert, train, publish, report on one study.
 
-Each stage is a command, printed before it runs; the same commands work on real data. Every stage
-keeps what it finished before, so the demo can be repeated or resumed.
+Each stage is a command, printed before it runs; the same commands work on real data. Finished
+stages are not repeated, so the demo can be run again or resumed.
 """
 
 import argparse
@@ -21,7 +21,7 @@ SLICES, EXAM = "slices_maximum", "winner"
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--studies", type=positive, help="painted exams (default: 150)")
+    parser.add_argument("--studies", type=positive, help="number of exams (default: 150)")
     stages.add_arguments(parser, USUAL)
     return parser
 

@@ -1,9 +1,9 @@
-"""Show what a model's answers rest on: Grad-CAM over slices of a converted set.
+"""Show what a model's answers are based on: Grad-CAM over slices of a converted set.
 
 Writes one PNG per patient, or per exam for an exam model: slices in the PE window, plain and with
-heat, true masks outlined. Of a slice model they are the slices most likely to show embolism. Of an
-exam model they are the steps with most attention for --label, or with --label step those most
-likely to show embolism.
+a heat map, true masks outlined. For a slice model these are the slices most likely to show
+embolism. For an exam model they are the steps with most attention for --label, or with --label
+step the steps most likely to show embolism.
 
 Examples:
   pe-unified explain model.pth --data-root data/pe --out work_dirs/explained
@@ -22,26 +22,26 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("checkpoint", type=Path, help="of a slice model, or of an exam model")
+    parser.add_argument("checkpoint", type=Path, help="of a slice model or an exam model")
     parser.add_argument("--data-root", type=Path, required=True, help="the converted data set")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where it goes")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
     parser.add_argument("--split", choices=["train", "val", "test"], default="test")
     parser.add_argument(
         "--patients", type=positive, default=6, metavar="N", help="spread over the split (6)"
     )
     parser.add_argument(
-        "--slices", type=positive, default=4, metavar="N", help="of each patient (4)"
+        "--slices", type=positive, default=4, metavar="N", help="slices per patient (4)"
     )
     parser.add_argument(
         "--level",
         type=int,
         default=-1,
         metavar="K",
-        help="of the backbone: 0 is the finest, -1 the coarsest (-1)",
+        help="level of the backbone: 0 is the finest, -1 the coarsest (-1)",
     )
     parser.add_argument(
         "--label",
-        help="of an exam model: a label such as central_pe, or step; by default whether the exam "
+        help="for an exam model: a label such as central_pe, or step; default: whether the exam "
         "is positive",
     )
     add_device(parser)

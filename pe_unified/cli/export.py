@@ -1,13 +1,13 @@
-"""Write a model for ONNX Runtime or OpenVINO, and check that it computes the same.
+"""Export a model to ONNX Runtime or OpenVINO, and check that it computes the same.
 
-Exported are backbone, classification, decoder, pyramid and RPN; boxes are read off them in torch.
-The exported model is compared with torch in fp32 and not written where it differs. It lies beside
-the checkpoint, where pe-unified infer --backend looks for it.
+Backbone, classification, decoder, pyramid and RPN are exported; boxes are computed from them in
+torch. The exported model is compared with torch in fp32 and not written if it differs. It is stored
+beside the checkpoint, where pe-unified infer --backend looks for it.
 
---int8 then turns the OpenVINO model to 8-bit integers, calibrated and measured on slices of the
-validation split of --data-root. Slice AUC, Dice and mAP_50, those that the model has, must lie
-within 0.005 of float32. Parts of the network that prevent this stay in float; where no part can be
-int8, nothing is written. export.json holds the parts and the metrics.
+--int8 then converts the OpenVINO model to 8-bit integers, calibrated and measured on slices of the
+validation split of --data-root. Slice AUC, Dice and mAP_50, if the model has them, must be within
+0.005 of float32. Parts of the network that prevent this stay in float; if no part can be int8,
+nothing is written. export.json holds the parts and the metrics.
 
 Example:
   pe-unified export model.pth --backend openvino
@@ -34,14 +34,14 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--backend", choices=BACKENDS[1:], required=True)
     parser.add_argument("--out", type=Path, help="folder; default: beside the checkpoint")
     parser.add_argument(
-        "--int8", action="store_true", help="8-bit integers, of openvino; needs --data-root"
+        "--int8", action="store_true", help="8-bit integers, for openvino; needs --data-root"
     )
-    parser.add_argument("--data-root", help="the converted data set's folder, for --int8")
+    parser.add_argument("--data-root", help="folder of the converted data set, for --int8")
     parser.add_argument(
         "--slices",
         type=positive,
         default=500,
-        help="of the validation split that --int8 is measured on, about; default: %(default)s",
+        help="approximate number of validation slices for --int8; default: %(default)s",
     )
     add_trust(parser)
     return parser

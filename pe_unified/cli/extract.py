@@ -1,7 +1,7 @@
-"""Store the features of every exam of a converted set, by the encoder of an exam model.
+"""Store the features of every exam of a converted set, computed by the encoder of an exam model.
 
-Run again after an interruption, it makes what is missing. The last line names the folder, which
-a config of a model on features takes: pe-unified train exam/... --cfg-options features=FOLDER.
+If run again after an interruption, it computes what is missing. The last line names the folder. A
+model that reads features takes it: pe-unified train exam/... --cfg-options features=FOLDER.
 
 Examples:
   pe-unified extract exam/two_phase_chunks --checkpoint work_dirs/two_phase_chunks/iter_20000.pth
@@ -20,7 +20,7 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_config_arguments(parser)
-    parser.add_argument("--checkpoint", help="weights of the config's whole model")
+    parser.add_argument("--checkpoint", help="weights for the whole model of the config")
     add_reuse(parser)
     return parser
 

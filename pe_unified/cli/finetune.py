@@ -1,11 +1,11 @@
-"""Go on training a published model on a set of your own, and tell whether it helped.
+"""Continue training a published model on your own data, and report whether it helped.
 
-MODEL is one file of pe-unified publish: network, input, losses and augmentation come from it. The
-schedule is short and follows the size of DATA's training split. Thresholds are fixed anew on its
-validation split, and OUT/finetuned.pth is a published model with a card. Before and after are
-compared on the test split (OUT/comparison.md); where a metric got worse, a warning says so.
+MODEL is a file written by pe-unified publish: network, input, losses and augmentation come from
+it. The schedule is short and depends on the size of DATA's training split. Thresholds are fixed
+anew on its validation split, and OUT/finetuned.pth is a published model with a card. Before and
+after are compared on the test split (OUT/comparison.md); if a metric got worse, a warning says so.
 
-A model that knows a patient of the validation or test split is refused.
+A model that was trained on a patient of the validation or test split is refused.
 
 Examples:
   pe-unified finetune model.pth data/ours
@@ -28,7 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", type=Path, help="a file of pe-unified publish")
+    parser.add_argument("model", type=Path, help="file written by pe-unified publish")
     parser.add_argument("data", type=Path, help="a converted set, with all three splits")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="default: work_dirs/<model>_on_<data>"
@@ -37,7 +37,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--freeze",
         default="",
         metavar="PART|N",
-        help="what stands still: a part of the model, such as backbone, or the stem and the first "
+        help="what to freeze: a part of the model, such as backbone, or the stem and the first "
         "N stages of its backbone",
     )
     parser.add_argument(
@@ -47,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on from the newest whole checkpoint of OUT",
+        help="continue from the newest complete checkpoint of OUT",
     )
     add_overrides(parser, "override further settings, as for training")
     add_trust(parser)

@@ -1,11 +1,11 @@
-"""From a CT study to a report.
+"""Analyse a CT study and write a report.
 
 STUDY is a DICOM folder (mixed series, sub-folders, files without a suffix, gzipped slices), a DICOM
 file of one slice or of many (Enhanced CT), a volume file (NIfTI, NRRD, MetaImage), or an archive of
 any of them. OUT gets report.json (schema in pe_unified/reports/report.schema.json),
-report.html, slices.csv and mask.nii.gz (where the model outlines lesions); for DICOM also
+report.html, slices.csv and mask.nii.gz (if the model outlines lesions); for DICOM also
 mask.seg.dcm and findings.sr.dcm. These two carry the patient and the study of the CT, so that an
-archive files them beside it; the others carry UIDs, never a patient's name.
+archive files them with it; the others carry UIDs, never a patient's name.
 
 Examples:
   pe-unified infer /data/case7 --checkpoint model.pth --out reports/case7
@@ -50,21 +50,21 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_model_arguments(parser)
     parser.add_argument(
-        "--series", metavar="UID", help="take this series of the folder; UID#2: its acquisition 2"
+        "--series", metavar="UID", help="use this series of the folder; UID#2: its acquisition 2"
     )
     parser.add_argument(
         "--study",
         metavar="UID",
         dest="study_uid",
-        help="of several studies in the folder take this one, by its UID or its patient's ID; "
-        "newest: that of the latest date",
+        help="if the folder holds several studies: use this one, by its UID or its patient's ID; "
+        "newest: the one with the latest date",
     )
     parser.add_argument(
         "--structures",
         type=Path,
         metavar="PATH",
-        help="masks of the ventricles and the pulmonary arteries, in which the report measures: "
-        "what TotalSegmentator wrote for this study, a folder of NIfTI files "
+        help="masks of the ventricles and the pulmonary arteries, for measurements in the report: "
+        "the output of TotalSegmentator for this study, a folder of NIfTI files "
         "(heart_ventricle_left.nii.gz, heart_ventricle_right.nii.gz, pulmonary_artery.nii.gz, "
         "lung_arteries.nii.gz) or one label map with its names",
     )
@@ -72,14 +72,14 @@ def make_parser() -> argparse.ArgumentParser:
         "--marks",
         type=Path,
         metavar="FILE",
-        help="marks of a model in 3D, .csv with id,x,y,z,prob: the UID of the study or its series, "
-        "LPS coordinates in mm, a probability; they join the lesions that they lie in",
+        help="marks of a 3D model, .csv with id,x,y,z,prob: the UID of the study or its series, "
+        "LPS coordinates in mm, a probability; they join the lesions that they touch",
     )
     return parser
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the commands for one study and for many share."""
+    """The arguments that the commands for one study and for many share."""
     parser.add_argument(
         "--checkpoint", type=Path, required=True, help="the trained model, or an ensemble"
     )
@@ -87,38 +87,38 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--exam-checkpoint",
         type=Path,
         metavar="FILE",
-        help="a model of whole exams, whose answers the report gives beside the verdict",
+        help="an exam model; the report shows its answers next to the verdict",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument(
         "--no-gate",
         action="store_true",
-        help="segment and detect on every slice, also where classification sees nothing, and pass "
-        "over no thin slices",
+        help="segment and detect on every slice, even if classification sees nothing, and skip "
+        "no thin slices",
     )
     parser.add_argument(
         "--every-slice",
         action="store_true",
-        help="look at slices beyond the lungs, too, and at all thin slices",
+        help="read also slices beyond the lungs, and all thin slices",
     )
     parser.add_argument(
         "--lungs",
         choices=LUNG_SOURCES,
         default="auto",
-        help="what finds the lungs; auto takes the detector where there is one, else lungmask "
-        "where it is installed with its weights",
+        help="method that finds the lungs; auto takes the detector if there is one, else lungmask "
+        "if it is installed with its weights",
     )
     parser.add_argument(
         "--lung-checkpoint",
         type=Path,
         metavar="FILE",
-        help="a detector of lungs (cascade/lung_detector), to whose boxes slices are cropped",
+        help="a lung detector (cascade/lung_detector); slices are cropped to its boxes",
     )
     parser.add_argument(
         "--volume-checkpoint",
         type=Path,
         metavar="FILE",
-        help="a model of volumes (volumes/aanet3d), whose marks join the lesions",
+        help="a volume model (volumes/aanet3d); its marks join the lesions",
     )
     parser.add_argument(
         "--lung-mask", action="store_true", help="also write the lungs, as lungs.nii.gz"
@@ -126,20 +126,20 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pseudonymise",
         action="store_true",
-        help="replace patient and UIDs; PE_UNIFIED_KEY in the environment makes the same each time",
+        help="replace patient and UIDs; the same PE_UNIFIED_KEY gives the same pseudonyms",
     )
     parser.add_argument(
         "--batch-size",
         type=positive,
         default=BATCH_SIZE,
-        help=f"slices in one pass; default {BATCH_SIZE}, a GPU may like more",
+        help=f"slices per pass; default {BATCH_SIZE}; a GPU may be faster with more",
     )
     add_device(parser)
     parser.add_argument(
         "--backend",
         choices=BACKENDS,
         default="torch",
-        help="what computes the network; onnx and openvino need pe-unified export first",
+        help="runtime of the network; onnx and openvino need pe-unified export first",
     )
     parser.add_argument(
         "--exported",

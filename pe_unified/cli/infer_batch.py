@@ -1,10 +1,10 @@
-"""From a folder of CT studies to a report of each.
+"""Analyse a folder of CT studies and write a report for each.
 
 Every sub-folder of ROOT, and every volume file, archive or multi-frame CT in it, is a study; other
-files are listed and skipped. Where one holds several, of several patients or dates, each is
-analysed. OUT gets a folder per study with the files of pe-unified infer, and summary.csv. The same
-command goes on where it was interrupted; a study that cannot be analysed is named and stops no
-other. Exit status 1 when any failed.
+files are listed and skipped. If one holds several studies, of several patients or dates, each is
+analysed. OUT gets a folder per study with the files of pe-unified infer, and summary.csv. After an
+interruption, the same command resumes. A study that cannot be analysed is named and does not stop
+the others. The exit status is 1 if any failed.
 
 Examples:
   pe-unified batch /data/cases --checkpoint model.pth --out reports --workers 4
@@ -47,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--scheduler",
         metavar="ADDRESS",
-        help="of a running Dask scheduler, whose workers see the same paths",
+        help="address of a running Dask scheduler; its workers need the same paths",
     )
     return parser
 

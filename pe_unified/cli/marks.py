@@ -1,9 +1,9 @@
-"""Mark emboli in the studies of a converted set with a model of volumes.
+"""Mark emboli in the studies of a converted set with a volume model.
 
 Writes into DIR: marks.csv, a line id,x,y,z,prob for every mark (LPS millimetres; id is the patient,
-or the study where a patient has several), and challenge_marks.txt, a line "scan x y z confidence"
-as the CAD-PE challenge takes them (pixels); with --maps also ID.nii.gz, the probability of embolus
-in every voxel.
+or the study if a patient has several), and challenge_marks.txt, a line "scan x y z confidence"
+in the format of the CAD-PE challenge (pixels); with --maps also ID.nii.gz, the probability of
+embolus in every voxel.
 
 Examples:
   pe-unified marks model.pth --data-root data/cadpe --out marks
@@ -22,11 +22,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("checkpoint", type=Path, help="of a model of volumes")
+    parser.add_argument("checkpoint", type=Path, help="checkpoint of a volume model")
     parser.add_argument("--data-root", type=Path, required=True, help="the converted data set")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where it goes")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
     parser.add_argument("--split", choices=["train", "val", "test"], default="test")
-    parser.add_argument("--maps", action="store_true", help="write maps of probability, too")
+    parser.add_argument("--maps", action="store_true", help="also write probability maps")
     add_device(parser)
     add_trust(parser)
     return parser

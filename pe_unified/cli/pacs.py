@@ -1,9 +1,9 @@
-"""Between an archive and the analysis: takes studies by C-STORE or DICOMweb, sends SEG and SR back.
+"""Receive studies by C-STORE or DICOMweb, analyse them, and send SEG and SR back to an archive.
 
 CONFIG is one YAML file; --example prints one with comments. The service runs until it is ended
-(Ctrl-C, SIGTERM) and goes on where it stopped, however it was ended. Its log is lines of JSON on
-the standard error; status page, /health and /metrics are served on a port of its own. It needs
-pip install 'pe_unified[pacs]'.
+(Ctrl-C, SIGTERM). When it is started again, it resumes where it stopped, however it was ended. Its
+log is lines of JSON on the standard error; status page, /health and /metrics have their own port.
+It needs pip install 'pe_unified[pacs]'.
 
 Examples:
   pe-unified pacs --example > pacs.yaml
@@ -31,19 +31,19 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", type=Path, nargs="?", help="file of settings")
+    parser.add_argument("config", type=Path, nargs="?", help="settings file")
     asked = parser.add_mutually_exclusive_group()
     asked.add_argument(
-        "--check", action="store_true", help="try model, folder, ports and archives, and end"
+        "--check", action="store_true", help="check model, folder, ports and archives, and exit"
     )
     asked.add_argument("--example", action="store_true", help="print settings with comments")
     asked.add_argument(
         "--retry",
         action="store_true",
-        help="queue the studies that failed or found no taker once more, and end",
+        help="queue failed and undelivered studies once more, and exit",
     )
     asked.add_argument(
-        "--find", metavar="STUDY", help="tell what is known of a study, by pseudonym or UID"
+        "--find", metavar="STUDY", help="print what is known about a study, by pseudonym or UID"
     )
     return parser
 

@@ -1,14 +1,15 @@
-"""Make a checkpoint for use: its weights and config alone, with all thresholds fixed on validation.
+"""Write a model for use: weights and config only, with all thresholds fixed on validation.
 
-The validation split of --data-root gives the thresholds for slices, pixels and boxes, and the gate
-that spares segmentation and detection (it keeps 99.5 % of the positive slices). Its whole studies
-are then read as for a report, which gives the thresholds of exams and of lesions.
-pe-unified infer takes the file. A step of a recipe has its config in its folder. The network and
-its input are those that the checkpoint was trained with, unless --cfg-options names what differs. A
-checkpoint that learned from patients of the validation or the test split is refused.
+The thresholds for slices, pixels and boxes are chosen on the validation split of --data-root. So is
+the gate below which segmentation and detection are skipped (it keeps 99.5 % of the positive
+slices). The whole studies of the split are then read as for a report, to choose the thresholds of
+exams and lesions. pe-unified infer takes the file. A step of a recipe has its config in its folder.
+The network and its input are those that the checkpoint was trained with, unless --cfg-options names
+what differs. A checkpoint that learned from patients of the validation or test split is refused.
 
-The model's card goes into the file and beside it, as OUT.card.md and OUT.card.json. With --test it
-holds metrics of the test split, with intervals and subgroups; without, it says that nobody tested.
+The model's card is stored in the file and beside it, as OUT.card.md and OUT.card.json. With --test
+it holds metrics of the test split, with intervals and subgroups; without it, the card says that the
+model was not tested.
 
 Examples:
   pe-unified publish pe_unified_r50 work_dirs/pe_unified_r50/iter_20000.pth model.pth
@@ -33,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--fuse",
         action="store_true",
-        help="fit how a lesion's score follows from mask, box, slice and volume (docs/cascade.md)",
+        help="fit the score of a lesion to mask, box, slice and volume (docs/cascade.md)",
     )
     parser.add_argument(
         "--test", action="store_true", help="measure on the test split, for the model's card"

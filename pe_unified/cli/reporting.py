@@ -1,8 +1,9 @@
 """Fill in the reporting checklists CLAIM 2024 and TRIPOD+AI as far as the software knows.
 
-RUN_OR_MODEL is a file of pe-unified publish, whose card is read, or the work dir of a training,
-whose newest checkpoint, metrics.json (of pe-unified test or steps) and exam_flow.json are. What the
-software cannot know stays blank, and is called so. The page is a draft: check every answer.
+RUN_OR_MODEL is either a file written by pe-unified publish, whose card is read, or the work dir of
+a training run, whose newest checkpoint, metrics.json (of pe-unified test or steps) and
+exam_flow.json are read. Answers that the software cannot know are marked as not known. The page is
+a draft: check every answer.
 
 Examples:
   pe-unified reporting model.pth --out reporting.md

@@ -1,13 +1,13 @@
-"""What readers decided about reports: corrected DICOM SEG and SR, a converted set, agreement.
+"""Export readers' decisions: corrected DICOM SEG and SR, a converted set, agreement.
 
-REPORTS is what `pe-unified infer` or `pe-unified batch` wrote. Reports hold no images, so
---studies says where these lie; they are found by their UIDs, or by the name of the report's
-folder. OUT gets, for every study that is done, studies/<name>/ with mask.seg.dcm, findings.sr.dcm,
-mask.nii.gz and corrected.json: accepted and redrawn lesions stay, rejected ones are left out, added
-ones are in. OUT/set holds the same studies as a converted set, for `pe-unified merge` and training.
-decisions.csv, readers.csv, agreement.csv and agreement.md are written without --studies, too.
+REPORTS is a folder written by `pe-unified infer` or `pe-unified batch`. Reports hold no images, so
+--studies says where they are; they are found by their UIDs, or by the name of the report's folder.
+OUT gets, for every study that is done, studies/<name>/ with mask.seg.dcm, findings.sr.dcm,
+mask.nii.gz and corrected.json: accepted, redrawn and added lesions are included, rejected ones are
+left out. OUT/set holds the same studies as a converted set, for `pe-unified merge` and training.
+decisions.csv, readers.csv, agreement.csv and agreement.md are also written without --studies.
 
-Exit status 1: studies that were read were left out, or reports cannot be read; each is named.
+Exit status 1: studies that were done were left out, or reports cannot be read; each is named.
 
 Examples:
   pe-unified review export reports/ --studies /data/ct --out corrected
@@ -29,17 +29,17 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("reports", metavar="REPORTS", type=Path, help="folder of the reports")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="where it goes")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="output folder")
     parser.add_argument(
         "--studies",
         nargs="+",
         type=Path,
         default=[],
         metavar="PATH",
-        help="the studies, or folders that hold them",
+        help="the studies, or folders that contain them",
     )
     parser.add_argument(
-        "--reader", metavar="NAME", help="this reader's decisions; default: the newest of all"
+        "--reader", metavar="NAME", help="use this reader's decisions; default: the newest of all"
     )
     parser.add_argument(
         "--split",
@@ -47,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
         nargs=3,
         metavar=("TRAIN", "VAL", "TEST"),
         default=(1.0, 0.0, 0.0),
-        help="shares of the patients of the set (default: all for training)",
+        help="shares of the patients in the set (default: all for training)",
     )
     parser.add_argument(
         "--splits-of",
@@ -55,7 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="DATA",
-        help="a converted set: its patients get the split that they have there",
+        help="a converted set: its patients keep the split that they have there",
     )
     parser.add_argument("--workers", type=positive, default=usable_cores(), help="processes")
     return parser

@@ -1,9 +1,9 @@
-"""Read studies in a browser: a worklist of reports, the images, and decisions that are kept.
+"""Read studies in a browser: a worklist of reports, the images, and decisions that are saved.
 
-REPORTS is what pe-unified infer or batch wrote; the images are read from the studies themselves,
-so name the folder that they lie in. Decisions go to REPORTS/reviews.sqlite. The server answers
-this machine alone. Other machines are let in with --address, which needs --token and TLS; the
-token is made up and told once, or taken from PE_UNIFIED_TOKEN.
+REPORTS is a folder written by pe-unified infer or batch. The images are read from the studies
+themselves, so give their folder. Decisions are stored in REPORTS/reviews.sqlite. By default the
+server answers only this machine. --address lets other machines in, and needs --token and TLS; the
+token is generated and printed once, or taken from PE_UNIFIED_TOKEN.
 
 Examples:
   pe-unified serve reports --studies /data/cases
@@ -36,7 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("reports", type=Path, help="of one study, or of a batch")
+    parser.add_argument("reports", type=Path, help="reports of one study, or of a batch")
     parser.add_argument(
         "--studies",
         type=Path,
@@ -49,42 +49,42 @@ def make_parser() -> argparse.ArgumentParser:
         "--model",
         type=Path,
         metavar="FILE",
-        help="analyse the studies that have no report yet, and those that come, by this checkpoint",
+        help="analyse studies without a report, and new ones, with this checkpoint",
     )
-    parser.add_argument("--port", type=int, default=_PORT, help=f"default {_PORT}; 0: a free one")
+    parser.add_argument("--port", type=int, default=_PORT, help=f"default {_PORT}; 0: a free port")
     parser.add_argument(
         "--address",
         default="127.0.0.1",
         metavar="IP",
-        help="listen here, for other machines; default: this machine alone",
+        help="listen on this address, for other machines; default: this machine only",
     )
     parser.add_argument(
         "--names",
         nargs="+",
         default=[],
         metavar="HOST",
-        help="names that other machines call this one by",
+        help="names of this machine, as used by other machines",
     )
     parser.add_argument(
         "--token",
         action="store_true",
-        help=f"who does not know it is refused; made up, or {_TOKEN} in the environment",
+        help=f"require a token: generated, or {_TOKEN} from the environment",
     )
     parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate of the server")
     parser.add_argument("--tls-key", type=Path, metavar="PEM", help="its private key")
     parser.add_argument(
         "--show-names",
         action="store_true",
-        help="show patients' names and those of folders; else neither leaves the server",
+        help="show names of patients and folders; by default they do not leave the server",
     )
     parser.add_argument(
-        "--blind", action="store_true", help="do not show a reader what others decided"
+        "--blind", action="store_true", help="do not show readers each other's decisions"
     )
     parser.add_argument(
         "--cache",
         type=Path,
         metavar="DIR",
-        help="for unpacked slices, of which nothing stays; default: where temporary files go",
+        help="for unpacked slices, removed at the end; default: the folder of temporary files",
     )
     return parser
 

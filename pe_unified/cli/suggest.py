@@ -1,11 +1,11 @@
-"""Order unread studies by what reading them would teach a model most.
+"""Rank unread studies by how much reading them would teach a model.
 
-REPORTS is what `pe-unified infer` or `pe-unified batch` wrote. A study ranks high where the model
-is near its thresholds (of the exam, of lesions), and where its heads disagree about slices and
-lesions; docs/review.md has the formula. Writes a table with every part of it, and prints the first
-ones.
+REPORTS is a folder written by `pe-unified infer` or `pe-unified batch`. A study ranks high if the
+model is near its thresholds (of the exam, of lesions), and if its heads disagree about slices and
+lesions; docs/review.md has the formula. Writes a table with every term of it, and prints the first
+rows.
 
-Exit status 1: reports cannot be read; each is named, and the others are ranked.
+Exit status 1: some reports cannot be read; each is named, and the others are ranked.
 
 Examples:
   pe-unified suggest reports/
@@ -31,8 +31,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, metavar="CSV", help="the table (default: REPORTS/suggest.csv)"
     )
-    parser.add_argument("--number", type=positive, default=10, metavar="N", help="printed (10)")
-    parser.add_argument("--all", action="store_true", help="rank studies that are read, too")
+    parser.add_argument("--number", type=positive, default=10, metavar="N", help="rows shown (10)")
+    parser.add_argument("--all", action="store_true", help="also rank studies that are read")
     return parser
 
 

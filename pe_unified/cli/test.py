@@ -1,15 +1,15 @@
 """Evaluate a checkpoint: AUC, Dice and IoU, mAP, with intervals over patients.
 
-Operating thresholds come from validation (out of the checkpoint, or chosen on the validation
-split first) and are only applied here; --cfg-options test_evaluator.0.threshold=0.3 gives one that
+Operating thresholds come from validation (from the checkpoint, or chosen on the validation
+split first) and are only applied here; --cfg-options test_evaluator.0.threshold=0.3 sets one that
 was fixed before. Writes metrics.json into the work dir. The network and its input (size, windows,
 ...) are those that the checkpoint was trained with, unless --cfg-options names what differs.
 
 An ensemble is tested by slices and by lesions, with the thresholds that were fixed when it was
-made; the config gives the data.
+made; the config provides the data.
 
-Of exams it also writes ROC curves and a reliability plot, and DeLong's intervals into metrics.json;
-of volumes the curve of emboli found against false positives (FROC).
+For exam models it also writes ROC curves and a reliability plot, and DeLong's intervals into
+metrics.json; for volume models the curve of emboli found against false positives (FROC).
 
 Examples:
   pe-unified test pe_cls_swin work_dirs/pe_cls_swin/iter_20000.pth --data-root data/pe
@@ -37,10 +37,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--prevalence",
         type=share,
-        help="of positive exams where the model will be used; adds PPV and NPV there",
+        help="share of positive exams where the model will be used; adds PPV and NPV",
     )
     parser.add_argument(
-        "--submission", metavar="FILE", help="write the answers as the RSNA challenge takes them"
+        "--submission", metavar="FILE", help="write the answers in the format of the RSNA challenge"
     )
     return parser
 

@@ -1,10 +1,10 @@
-"""How far a plain HU threshold comes on a painted set, with the true vessels in hand.
+"""Measure a plain HU threshold on a synthetic set, inside the true vessels.
 
     pe-unified baseline data/demo/pe --truth data/demo/raw/*/truth
 
 The best band of Hounsfield units is chosen on the training and validation patients and applied to
-the test patients: inside all vessels, and inside the arteries alone, as painted and after a 3 x 3
-median filter. The set is painted with ``pe-unified phantom --truth``.
+the test patients: inside all vessels, and inside the arteries alone, unfiltered and after a 3 x 3
+median filter. Make the set with ``pe-unified phantom --truth``.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("converted", type=Path, help="the converted set's folder")
+    parser.add_argument("converted", type=Path, help="folder of the converted set")
     parser.add_argument(
         "--truth", type=Path, nargs="+", required=True, metavar="DIR", help="the phantom's truth/"
     )

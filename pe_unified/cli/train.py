@@ -24,14 +24,14 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on from the newest whole checkpoint of the work dir",
+        help="continue from the newest complete checkpoint of the work dir",
     )
     parser.add_argument(
         "--minutes",
         type=positive_number,
         metavar="M",
-        help="train for about so long on this machine, validation not counted: the speed is "
-        "measured first, and the schedule made as long (max_iters)",
+        help="train for about M minutes on this machine, validation not counted: the speed is "
+        "measured first, and the schedule (max_iters) is set accordingly",
     )
     parser.add_argument("--amp", action="store_true", help="train in bfloat16 mixed precision")
     add_reuse(parser)

@@ -1,6 +1,6 @@
 """Train a recipe of steps, each reusing the weights of earlier ones, and compare the arms.
 
-Run again after an interruption, it goes on at the step and iteration where it stopped.
+If run again after an interruption, it resumes at the step and iteration where it stopped.
 
 Examples:
   pe-unified steps steps/r50 --data-root data/pe
@@ -27,10 +27,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("recipe", help="a recipe by its name or file, such as steps/r50")
+    parser.add_argument("recipe", help="name or file of a recipe, such as steps/r50")
     add_data_root(parser)
     parser.add_argument(
-        "--work-dir", help="where results go; work_dirs/<folder>_<name> of the recipe by default"
+        "--work-dir", help="folder of the results; default: work_dirs/<folder>_<name> of the recipe"
     )
     parser.add_argument(
         "--seeds",
@@ -45,19 +45,19 @@ def make_parser() -> argparse.ArgumentParser:
         type=positive,
         default=1,
         metavar="N",
-        help="steps trained at a time, each with its share of the cores and one GPU in turn; a "
-        "small model trains about N times faster so, since it cannot fill many cores",
+        help="steps trained at a time, each with its share of the cores and one GPU in turn; "
+        "small models then train about N times faster, because one cannot use many cores",
     )
     add_launcher(
         parser,
-        "how this process was started; all that it started with it train every step together",
+        "the program that started this process; all its processes train every step together",
     )
-    parser.add_argument("--note", default="", help="a line that stands under every figure")
+    parser.add_argument("--note", default="", help="a line printed under every figure")
     parser.add_argument("--amp", action="store_true", help="train in bfloat16 mixed precision")
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="go on where an earlier run stopped; a recipe does so anyway",
+        help="resume an earlier run; recipes always do this",
     )
     add_trust(parser)
     return parser
