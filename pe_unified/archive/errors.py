@@ -13,7 +13,7 @@ class TryLater(ArchiveError):
 
 def missing_extra(error: ImportError) -> ArchiveError:
     """Of a module that the extra ``pacs`` brings."""
-    return ArchiveError(f"pe-unified pacs needs {error.name}: pip install 'pe_unified[pacs]'")
+    return ArchiveError(f"pe-unified pacs needs {error.name}: pip install -e '.[pacs]'")
 
 
 def in_words(error: BaseException) -> str:

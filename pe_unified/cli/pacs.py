@@ -3,7 +3,7 @@
 CONFIG is one YAML file; --example prints one with comments. The service runs until it is ended
 (Ctrl-C, SIGTERM). When it is started again, it resumes where it stopped, however it was ended. Its
 log is lines of JSON on the standard error; status page, /health and /metrics have their own port.
-It needs pip install 'pe_unified[pacs]'.
+It needs pip install -e '.[pacs]'.
 
 Examples:
   pe-unified pacs --example > pacs.yaml

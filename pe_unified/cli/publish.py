@@ -5,7 +5,8 @@ the gate below which segmentation and detection are skipped (it keeps 99.5 % of 
 slices). The whole studies of the split are then read as for a report, to choose the thresholds of
 exams and lesions. pe-unified infer takes the file. A step of a recipe has its config in its folder.
 The network and its input are those that the checkpoint was trained with, unless --cfg-options names
-what differs. A checkpoint that learned from patients of the validation or test split is refused.
+what differs. A checkpoint that learned from patients of the validation split is refused, and with
+--test one that learned from those of the test split.
 
 The model's card is stored in the file and beside it, as OUT.card.md and OUT.card.json. With --test
 it holds metrics of the test split, with intervals and subgroups; without it, the card says that the

@@ -45,7 +45,7 @@ def test_a_missing_extra_names_the_cure(pe_unified_pacs, config, monkeypatch):
     done = pe_unified_pacs(config)
     assert done.returncode == 1
     assert (
-        done.stderr == "error: pe-unified pacs needs pynetdicom: pip install 'pe_unified[pacs]'\n"
+        done.stderr == "error: pe-unified pacs needs pynetdicom: pip install -e '.[pacs]'\n"
     )
 
 
