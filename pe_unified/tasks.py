@@ -1,6 +1,6 @@
 """The tasks, each once: what names them, what they learn from, and what measures them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 
@@ -177,6 +177,8 @@ TASKS: dict[str, Task] = {
 }
 #: Those that a model of slices may answer.
 SLICE_TASKS = tuple(name for name, task in TASKS.items() if task.of_slices)
+#: Those of which lesions are made.
+LESION_TASKS = ("seg", "det")
 
 #: Title on an axis, by the whole key of a metric.
 METRIC_NAMES = {
@@ -210,3 +212,8 @@ METRIC_NAMES |= {
     "findings/mean_sensitivity": "Mean sensitivity over lesion FROC",
     "findings_plain/mean_sensitivity": "Mean sensitivity over lesion FROC, unfused",
 }
+
+
+def look_for_lesions(tasks: Iterable[str]) -> bool:
+    """Whether a model of these tasks outlines lesions or boxes them."""
+    return not set(LESION_TASKS).isdisjoint(tasks)

@@ -57,7 +57,7 @@ def _model(settings: Settings) -> str:
 
     model = PredictorSettings(**settings.model).predictor().model
     tasks = ", ".join(model.tasks)
-    if {"seg", "det"}.isdisjoint(model.tasks):
+    if not model.looks_for_lesions:
         return f"answers {tasks}; it outlines no lesions, so there will be no SEG"
     return f"answers {tasks}"
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pe_unified.progress import track
+from pe_unified.recipes.summary import processor
 
 _PACKAGES = (
     "torch",
@@ -33,19 +34,8 @@ def environment() -> tuple[str, dict[str, str]]:
         except PackageNotFoundError:
             versions[package] = "absent"
     memory = psutil.virtual_memory().total / 2**30
-    machine = f"{_processor()}, {psutil.cpu_count(logical=True)} cores, {memory:.0f} GiB"
+    machine = f"{processor()}, {psutil.cpu_count(logical=True)} cores, {memory:.0f} GiB"
     return machine, versions
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as cpuinfo:
-            for line in cpuinfo:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def side_by_side(

@@ -27,7 +27,7 @@ from pe_unified.inference.stored_model import (
 from pe_unified.models.lung_detector import LungDetector
 from pe_unified.models.slice_model import PEUnified
 from pe_unified.precision import autocast, fastest_precision
-from pe_unified.tasks import TASKS
+from pe_unified.tasks import TASKS, look_for_lesions
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class InferenceModel:
     @property
     def looks_for_lesions(self) -> bool:
         """Whether it outlines lesions or boxes them."""
-        return not {"seg", "det"}.isdisjoint(self.tasks)
+        return look_for_lesions(self.tasks)
 
     @property
     def members(self) -> tuple["Member", ...]:
@@ -193,7 +193,7 @@ class Ensemble:
     @property
     def looks_for_lesions(self) -> bool:
         """Whether a member outlines lesions or boxes them."""
-        return not {"seg", "det"}.isdisjoint(self.tasks)
+        return look_for_lesions(self.tasks)
 
     @property
     def device(self) -> torch.device:

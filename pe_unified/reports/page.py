@@ -24,6 +24,7 @@ from pe_unified.reports.report import (
     reading_in_words,
     verdict_in_words,
 )
+from pe_unified.tasks import look_for_lesions
 from pe_unified.templates import render
 
 #: The window of all pictures.
@@ -161,7 +162,7 @@ def render_page(
 def _finders(model: Mapping[str, Any]) -> int:
     """How many networks look for lesions, where what each found is told; else 0."""
     members = model["ensemble"]["members"] if model["ensemble"] else []
-    count = sum(not {"seg", "det"}.isdisjoint(each["tasks"]) for each in members)
+    count = sum(look_for_lesions(each["tasks"]) for each in members)
     return count if count > 1 else 0
 
 

@@ -19,6 +19,7 @@ from pe_unified.inference.predictor import SlicePrediction, StudyPredictor
 from pe_unified.inference.quality import Flag
 from pe_unified.inference.survey import Survey
 from pe_unified.reports.exam_block import exam_model_block
+from pe_unified.tasks import look_for_lesions
 from pe_unified.version import __version__
 
 SCHEMA_VERSION = "1.10"
@@ -84,7 +85,7 @@ def build_report(
 
 def looks_for_lesions(report: Mapping[str, Any]) -> bool:
     """Whether the model of a report outlines lesions or boxes them."""
-    return not {"seg", "det"}.isdisjoint(report["model"]["tasks"])
+    return look_for_lesions(report["model"]["tasks"])
 
 
 def is_listed(lesion: Mapping[str, Any]) -> bool:
