@@ -1,4 +1,4 @@
-"""From findings to files: a report as JSON, page, masks and DICOM, of one study or many."""
+"""Writes findings to files: a report as JSON, page, masks and DICOM, for one study or many."""
 
 from pe_unified.reports.analysis import AnalysisOptions, analyse_study
 

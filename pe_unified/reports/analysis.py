@@ -1,4 +1,4 @@
-"""From a study's files to its report: everything that one command does for one study."""
+"""Analyses one study: from its files to its report."""
 
 import hashlib
 import time
@@ -38,13 +38,13 @@ from pe_unified.reports.mask_file import write_lungs
 from pe_unified.reports.measurements import measure
 from pe_unified.reports.report import build_report, pseudonym, pseudonymised
 
-#: Fewer slices are no study of the chest, more are not a single scan.
+#: Allowed number of slices: fewer do not cover the chest, more are not a single scan.
 SLICES = (8, 3000)
-#: Fewer rows or columns are too few to show an embolus.
+#: With fewer rows or columns an embolus cannot be seen.
 LEAST_SIDE = 32
-#: Pixels are not smaller, and no scanner sees further, mm; nor are slices further apart.
+#: Limits in mm: smallest pixel, widest field of view, largest distance between slices.
 _PIXEL_MM, _WIDEST_MM, _STEP_MM = 0.05, 1500.0, 20.0
-#: Rows run from side to side where the cosine of the angle in between is larger.
+#: Rows run from side to side if the cosine of their angle to that direction is at least this.
 _UPRIGHT = 0.7
 _CURE = "point to the CT angiography, or name its series with --series"
 
@@ -54,16 +54,16 @@ class AnalysisOptions:
     """How a study is analysed.
 
     Attributes:
-        series_uid: of several series in a folder take this one.
-        study_uid: of several studies in a folder take this one, or ``newest``.
-        every_slice: look at slices beyond the lungs too, and pass over none.
-        pseudonym_key: replace patient and UIDs, by this secret; None keeps them. Only the DICOM
-            objects tell the patient.
-        lungs_from: of :data:`~pe_unified.options.LUNG_SOURCES`.
+        series_uid: the series to take if a folder holds several.
+        study_uid: the study to take if a folder holds several, or ``newest``.
+        every_slice: look at all slices, also those beyond the lungs.
+        pseudonym_key: secret by which patient and UIDs are replaced; None keeps them. Only the
+            DICOM objects name the patient.
+        lungs_from: one of :data:`~pe_unified.options.LUNG_SOURCES`.
         lung_mask: also write the lungs, as ``lungs.nii.gz``.
-        structures: masks of ventricles and arteries of this one study, see
+        structures: masks of ventricles and arteries of this study, see
             :func:`~pe_unified.ct.structures.read_structures`.
-        marks: file of marks of a model in 3D, see
+        marks: file with the marks of a 3D model, see
             :func:`~pe_unified.inference.lesion_marks.read_marks`.
     """
 
@@ -77,8 +77,8 @@ class AnalysisOptions:
     marks: Path | None = None
 
     def as_dict(self, detector: bool = False) -> dict[str, Any]:
-        """As the report gives them, without the secret; ``detector``: whether there is one of
-        lungs."""
+        """The options as the report lists them, without the secret; ``detector``: whether there is
+        a lung detector."""
         return {
             "every_slice": self.every_slice,
             "pseudonymised": self.pseudonym_key is not None,
@@ -87,17 +87,17 @@ class AnalysisOptions:
         }
 
     def fingerprint(self, path: Path) -> str:
-        """Changes with the files of a study, and with which of them are asked for.
+        """A hash that changes with the files of a study and with the series or study asked for.
 
         Raises:
-            DataError: a folder that cannot be listed.
+            DataError: a folder cannot be listed.
         """
         key = self.pseudonym_key or ""
         files = fingerprint(path, key)
         asked = (self.series_uid, self.study_uid)
         if asked == (None, None):
             return files
-        # Of the files too: alone, the ID of a patient could be found by trying.
+        # Include the files: from a hash of the ID alone, the patient's ID could be guessed.
         digest = hashlib.blake2b(digest_size=16, key=key.encode()[:64])
         digest.update(f"{files}{asked}".encode())
         return digest.hexdigest()
@@ -116,19 +116,20 @@ def analyse_study(
     Args:
         path: whatever :func:`~pe_unified.ct.opening.open_study` opens.
         out: folder; gets the files of :func:`~pe_unified.reports.files.write_files`.
-        predictor: holds the model, and the exam model where one is asked too.
+        predictor: holds the model, and the exam model if there is one.
         options: see :class:`AnalysisOptions`.
         progress: called with the slices done and their number.
-        opened: called with the study once it is chosen.
+        opened: called with the study once it is selected.
 
     Returns:
-        What ``report.json`` holds.
+        The content of ``report.json``.
 
     Raises:
-        SeveralStudies: of several patients or dates, and none is asked for.
-        DataError: the study, its masks or marks cannot be read or are none, or ``out`` cannot be
-            written or lies in it.
-        CheckpointError: the source of the lungs cannot be used, or marks have no lesions to join.
+        SeveralStudies: the folder holds several patients or dates, and none was selected.
+        DataError: the study, its masks or marks cannot be read or are not valid, or ``out`` cannot
+            be written or lies inside the study.
+        CheckpointError: the source of the lungs cannot be used, or there are marks but the model
+            finds no lesions to join them with.
     """
     options = options or AnalysisOptions()
     marked = options.marks is not None or predictor.volume_model is not None
@@ -144,9 +145,9 @@ def analyse_study(
     marks = {} if options.marks is None else read_marks(options.marks)
     optional = {"exam_model": predictor.exam_model, "volume_model": predictor.volume_model}
     watch = _Watch([each for each in _STAGES if optional.get(each, True) is not None])
-    # Of the files as they are read: what comes later is another study.
+    # Taken before reading: files that are added later belong to another study.
     files = ""
-    with suppress(OSError, DataError):  # opening it says it better
+    with suppress(OSError, DataError):  # opening the study gives the better message
         files = options.fingerprint(path)
     with open_study(path, options.series_uid, study_uid=options.study_uid) as study:
         _require_study(study)
@@ -186,7 +187,7 @@ def analyse_study(
                 predictor.exam_model, reader, first_look, asked, predictor.batch_size, known
             )
             watch.lap("exam_model")
-        give_back_freed_memory()  # the network's, before the files take theirs
+        give_back_freed_memory()  # memory of the network, before the files need it
         report = build_report(
             study,
             first_look,
@@ -245,7 +246,7 @@ def _require_study(study: CTStudy) -> None:
         raise DataError(study.source, reason, "check the spacing in its headers")
 
 
-#: The stages in their order, in words.
+#: The stages in their order, with the words shown for them.
 _STAGES = {
     "opening": "opening the study",
     "survey": "looking for the lungs",
@@ -259,7 +260,7 @@ _STAGES = {
 
 
 class _Watch:
-    """Seconds by stage; tells which is under way.
+    """Measures the seconds of each stage and shows the one that is running.
 
     Args:
         stages: in the order in which they end.

@@ -1,4 +1,4 @@
-"""Many studies: side by side, resumable, and none stops the others."""
+"""Analyses many studies in parallel; resumable, and no study stops the others."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ from pe_unified.version import __version__
 from pe_unified.workers import Task, as_they_end, open_executor
 
 _UID = re.compile(r"\d+(\.\d+)*")
-#: Threads of a Dask worker share its model, which answers one study at a time.
+#: The threads of a Dask worker share its model, which handles one study at a time.
 _ONE_AT_A_TIME = threading.Lock()
 
 Progress = Callable[[int, int, str], None]
@@ -45,15 +45,15 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class StudyJob:
-    """What lies in one place: a study, or several.
+    """One place in the input, which holds one study or several.
 
     Attributes:
         study: folder or file.
-        name: as it lies in the root.
-        root: of the output.
-        folder: its own in the output, which may have a pseudonym.
-        threads: of a worker.
-        missing: any report that is there will do, whatever model made it.
+        name: of the place, as in the input folder.
+        root: output folder of the batch.
+        folder: of this job within ``root``; may be a pseudonym.
+        threads: per worker.
+        missing: accept any existing report, whatever model made it.
     """
 
     study: Path
@@ -72,11 +72,11 @@ class StudyJob:
 
 @dataclass
 class BatchSummary:
-    """One row per study, in the order of the places where they lie, then of patients and dates.
+    """One row per study, ordered by place, then by patient and date.
 
     Attributes:
-        rows: what ``summary.csv`` holds.
-        skipped: names of the files in the root that are no studies.
+        rows: the content of ``summary.csv``.
+        skipped: names of the files in the input folder that are not studies.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -100,25 +100,25 @@ def analyse_many(
 ) -> BatchSummary:
     """Analyse every study of a folder; ``out/summary.csv`` lists them all.
 
-    Where several studies lie in one place, each has its own row, and its report in a folder below
-    that of the place. A study whose report is whole and was made by the same model in the same way
-    is not done again. One that cannot be analysed, or ends its worker, is named and leaves nothing.
+    If a place holds several studies, each has its own row and its report in a subfolder. A study
+    with a complete report, made by the same model with the same settings, is skipped. A study that
+    cannot be analysed, or that kills its worker, is listed with the reason and leaves no files.
 
     Args:
         root: see :func:`~pe_unified.reports.case_list.find_studies`.
-        out: gets a folder per study, and ``summary.csv``.
-        model: which model, and how it runs.
+        out: gets one folder per study, and ``summary.csv``.
+        model: the model and how to run it.
         options: as for one study.
         workers: processes on this machine.
         scheduler: address of a running Dask scheduler, whose workers are used instead; they must
             see the same paths.
-        threads: of each worker.
-        progress: called with the studies done, their number, and what was done last.
-        missing: analyse only what has no report, whatever model made those that are there.
+        threads: per worker.
+        progress: called with the studies done, their total, and the one that was done last.
+        missing: analyse only studies without a report, whatever model made the existing ones.
 
     Raises:
-        DataError: no studies, ``out`` cannot be written, lies in ``root``, or is written by
-            another run.
+        DataError: there are no studies, ``out`` cannot be written, lies in ``root``, or another run
+            is writing to it.
         CheckpointError: the model cannot be loaded.
     """
     options = options or AnalysisOptions()
@@ -129,7 +129,7 @@ def analyse_many(
     predictor = model.predictor()
     lung_source(options.lungs_from, predictor.lungs is not None)
     digests = predictor.digests
-    del predictor  # each worker has one of its own
+    del predictor  # each worker loads its own
     require_writable(out)
     lock = FileLock(out / ".lock")
     try:
@@ -196,7 +196,7 @@ def _analyse(
 
 
 def _folder_name(name: str, options: AnalysisOptions) -> str:
-    """The name itself; a pseudonym of it where no name may leave."""
+    """The name itself, or its pseudonym if names must not appear."""
     if options.pseudonym_key is None:
         return name
     key = options.pseudonym_key.encode()[:64]
@@ -204,7 +204,7 @@ def _folder_name(name: str, options: AnalysisOptions) -> str:
 
 
 def _jobs_of_studies(job: StudyJob, names: Sequence[str]) -> list[StudyJob]:
-    """A job per study, in a folder named after its UID; without one, after its number."""
+    """One job per study, in a folder named after its UID, or after its number without a UID."""
     uids = [name.rpartition("/")[2] for name in names]
     jobs = []
     for number, (name, uid) in enumerate(zip(names, uids, strict=True), 1):
@@ -218,10 +218,10 @@ def _jobs_of_studies(job: StudyJob, names: Sequence[str]) -> list[StudyJob]:
 def _run(
     jobs: Sequence[StudyJob], workers: int, scheduler: str | None
 ) -> Iterator[tuple[StudyJob, list[dict[str, Any]]]]:
-    """Every job with its rows, as they end.
+    """Run all jobs; yields each with its rows when it ends.
 
-    When a worker dies, nobody can tell which of the studies under way ended it: these are done
-    again one by one.
+    When a worker dies, it is not known which of the running studies killed it: these are repeated
+    one by one.
     """
     waiting = deque(jobs)
     while waiting:
@@ -241,9 +241,9 @@ def _run(
                 except BrokenProcessPool:
                     lost.append(job)
                     continue
-                except Exception as error:  # a cluster gives up a task that ends its workers
+                except Exception as error:  # a cluster gives up on a task that kills its workers
                     rows = [_failed(job, _reason(error, job.options))]
-                _remove_partial(job)  # of a worker of the cluster that was killed at it
+                _remove_partial(job)  # left by a worker of the cluster that was killed
                 yield job, rows
         for job in lost:
             yield job, _run_alone(job)
@@ -255,7 +255,7 @@ def _remove_partial(job: StudyJob) -> None:
 
 
 def _run_alone(job: StudyJob) -> list[dict[str, Any]]:
-    """A job in a worker of its own, after a worker died that may have been at it."""
+    """Run a job in its own worker, after the death of a worker that it may have caused."""
     _remove_partial(job)
     with _open(1, None) as (executor, _):
         try:
@@ -270,7 +270,7 @@ def _open(workers: int, scheduler: str | None) -> AbstractContextManager[tuple[E
 
 
 def run_job(job: StudyJob) -> list[dict[str, Any]]:
-    """Analyse what lies in one place, in this process; a row of the summary for each study."""
+    """Analyse one place in this process; returns one row of the summary per study."""
     if job.threads:
         torch.set_num_threads(job.threads)
     cv2.setNumThreads(1)
@@ -278,11 +278,11 @@ def run_job(job: StudyJob) -> list[dict[str, Any]]:
     try:
         with _ONE_AT_A_TIME:
             predictor = _predictor(job.model)
-            # Of several studies, some may be done.
+            # If there are several studies, some may be done already.
             report = _report_before(job, predictor.digests) if job.options.study_uid else None
             report = report or analyse_study(job.study, job.out, predictor, job.options)
     except SeveralStudies as several:
-        remove_report(job.out)  # of the one study that lay here before
+        remove_report(job.out)  # of the single study that was here before
         return [row for one in _jobs_of_studies(job, several.names) for row in run_job(one)]
     except Exception as error:  # one study must not stop the others
         return [_failed(job, _reason(error, job.options))]
@@ -296,7 +296,7 @@ def _predictor(settings: PredictorSettings) -> StudyPredictor:
 
 
 def _reason(error: Exception, options: AnalysisOptions) -> str:
-    """In words; without any file's name where no name may leave."""
+    """The error in words, without file names if names must not appear."""
     hidden = options.pseudonym_key is not None
     if isinstance(error, DataError):
         if hidden:
@@ -313,22 +313,22 @@ def _reason(error: Exception, options: AnalysisOptions) -> str:
 
 
 def _report_before(job: StudyJob, digests: tuple[str | None, ...]) -> dict[str, Any] | None:
-    """The report of an earlier run on the same files by the same models in the same way, or None.
-    Where only missing ones are wanted, any report that is there.
+    """The report of an earlier run on the same files with the same models and settings, or None.
+    With ``missing``, any existing report.
 
-    What is left to the machine that does the work, such as its device, may differ.
+    Settings that the machine chooses itself, such as the device, may differ.
     """
     options, settings = job.options, job.model
     if job.missing:
         try:
             report = json.loads((job.out / REPORT).read_text("utf-8"))
-            row_of_report(job.folder, report)  # one of another version may not have all of it
+            row_of_report(job.folder, report)  # a report of another version may lack fields
             return report
         except (OSError, ValueError, KeyError, TypeError):
             return None
     try:
         files = options.fingerprint(job.study)
-    except (OSError, DataError):  # analysing it will tell what is wrong
+    except (OSError, DataError):  # analysing it gives the message
         return None
     wanted: dict[tuple[str, str], Any] = {
         ("input", "fingerprint"): files,
@@ -358,7 +358,7 @@ def _report_before(job: StudyJob, digests: tuple[str | None, ...]) -> dict[str, 
 
 
 def _digests(report: Mapping[str, Any]) -> tuple[str | None, ...]:
-    """As :attr:`StudyPredictor.digests`, of the models that a report is of."""
+    """As :attr:`StudyPredictor.digests`, for the models of a report."""
     model, exam = report["model"], report["exam_model"]
     models = (model, exam and exam["model"], model["lung_detector"], model["volume_model"])
     return (*(each and each["sha256"] for each in models), ", ".join(model["int8"]))

@@ -1,4 +1,4 @@
-"""The table of a batch, ``summary.csv``: a row per study."""
+"""The table of a batch, ``summary.csv``: one row per study."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -29,12 +29,12 @@ def row_of_report(folder: str, report: Mapping[str, Any]) -> dict[str, Any]:
     """The row of a study that was analysed.
 
     Args:
-        folder: its own in the output.
-        report: what ``report.json`` holds.
+        folder: of the study, within the output.
+        report: the content of ``report.json``.
     """
     listed = [lesion for lesion in report["lesions"] if is_listed(lesion)]
     volume = report["measurements"]["clot_volume_ml"]
-    # What the model does not look for is not nothing.
+    # If the model does not look for lesions, the cell stays empty: it must not read 0.
     looks = looks_for_lesions(report)
     return {
         "study": _tabled(folder),
@@ -58,7 +58,7 @@ def row_of_report(folder: str, report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _exam_columns(block: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Of the exam model's answer; empty without one."""
+    """Columns of the exam model's answer; empty without one."""
     if block is None:
         return dict.fromkeys(_EXAM_COLUMNS)
     return {
@@ -82,7 +82,7 @@ def row_of_failure(folder: str, reason: str) -> dict[str, Any]:
 
 
 def _tabled(name: str) -> str:
-    """A file's name for the summary: any letter, but no bytes that are none."""
+    """A file name for the summary: any letter is kept, undecodable bytes are replaced."""
     return "".join("?" if unicodedata.category(each) in ("Cc", "Cs") else each for each in name)
 
 

@@ -1,4 +1,4 @@
-"""Which studies a folder holds."""
+"""Lists the studies in a folder."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,11 +12,11 @@ from pe_unified.options import STUDY_ENDINGS, STUDY_FILES
 
 
 def find_studies(root: Path) -> list[Path]:
-    """Every sub-folder of ``root``, and every file in it with one of the endings of
-    :data:`~pe_unified.options.STUDY_FILES` or multi-frame CT, in natural order.
+    """Every subfolder of ``root``, and every file in it that is multi-frame CT or ends in one of
+    :data:`~pe_unified.options.STUDY_FILES`, in natural order.
 
     Raises:
-        DataError: no folder, or nothing in it.
+        DataError: not a folder, or it holds no studies.
     """
     if not root.is_dir():
         raise DataError(root, "no such folder", "point to a folder of studies")
@@ -37,7 +37,7 @@ def _is_study_file(path: Path) -> bool:
 
 
 def _holds_many_slices(path: Path) -> bool:
-    """Whether a file is a multi-frame CT; a slice by itself is no study."""
+    """Whether a file is a multi-frame CT; a single slice is not a study."""
     if is_companion(path) or not path.is_file():
         return False
     with suppress(DataError):
@@ -46,9 +46,9 @@ def _holds_many_slices(path: Path) -> bool:
 
 
 def skipped_files(root: Path, studies: Sequence[Path]) -> list[str]:
-    """Names of what lies in a folder and is neither a study nor the data beside a header."""
+    """Names of the entries of a folder that are neither studies nor data files of a header."""
     known = set(studies)
     for study in studies:
-        with suppress(DataError):  # analysing it will tell what is wrong
+        with suppress(DataError):  # analysing it gives the message
             known.add(data_file_of(study))
     return [shown(path.name) for path in _visible(root) if path not in known]

@@ -1,7 +1,7 @@
 """The findings as DICOM: a segmentation (SEG) and a structured report (SR, TID 1500).
 
-Both refer to the instances of the CT, by frames where one holds many, and carry its patient and
-study, by which an archive files them beside it; or pseudonyms of these.
+Both refer to the instances of the CT, or to its frames if an instance holds many. They carry the
+patient and study of the CT, or pseudonyms of these, so that an archive files them with it.
 """
 
 from collections import Counter
@@ -26,23 +26,23 @@ from pe_unified.version import __version__
 
 #: The files written here.
 SEGMENTATION, FINDINGS = "mask.seg.dcm", "findings.sr.dcm"
-#: What a source hands on of its patient and study, where archives look; and it has to be there.
+#: Required attributes of patient and study that are copied from the source.
 _REQUIRED = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
     *("AccessionNumber", "StudyID", "ReferringPhysicianName"),
 )
-#: Likewise, where it is there.
+#: Attributes that are copied only if the source has them.
 _HANDED_ON = (
     *("IssuerOfPatientID", "OtherPatientIDs", "PatientAge", "PatientSize", "PatientWeight"),
     *("StudyDescription", "PatientIdentityRemoved", "DeidentificationMethod"),
 )
-#: What is read of a source instance; all of its header for each slice would be much.
+#: Attributes that are read per slice; whole headers would take too much memory.
 _READ = ("SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID")
-#: Segments of one SEG at most; a table of more lesions is noise.
+#: Maximum number of segments in one SEG; more lesions than that are noise.
 MOST_SEGMENTS = 200
 _BY_HAND = hd.seg.SegmentAlgorithmTypeValues.MANUAL
 
-#: Gives the pseudonym that stands for a UID or a PatientID.
+#: Maps a UID or a PatientID to its pseudonym.
 Renamed = Callable[[str], str]
 
 
@@ -54,15 +54,15 @@ def write_dicom(
     renamed: Renamed | None = None,
     correction: Correction | None = None,
 ) -> None:
-    """Write ``findings.sr.dcm``, and ``mask.seg.dcm`` where a lesion has a mask.
+    """Write ``findings.sr.dcm``, and ``mask.seg.dcm`` if a lesion has a mask.
 
     Args:
-        folder: to write into.
-        report: what ``report.json`` holds.
+        folder: output folder.
+        report: the content of ``report.json``.
         study: a DICOM series.
-        lesions: the findings among those of the report, with their pixels.
-        renamed: of a study that is pseudonymised; patient and study stay as they are without.
-        correction: whose findings these are; None for the model's.
+        lesions: the findings among the lesions of the report, with their pixels.
+        renamed: gives the pseudonyms; None keeps patient and study.
+        correction: the reader whose findings these are; None for the model's.
     """
     kept = list(lesions[:MOST_SEGMENTS])
     masked = [lesion for lesion in kept if lesion.pixels]
@@ -92,7 +92,7 @@ def _header(path: Path) -> Dataset:
 
 
 def _agreed(headers: Sequence[Dataset], keyword: str) -> Any:
-    """The value that most headers have, of those that have one; None where none has."""
+    """The most frequent value among the headers that have one; None if none has."""
     values = [header.get(keyword) for header in headers]
     stated = {str(value): value for value in values if value not in (None, "")}
     counts = Counter(str(value) for value in values if value not in (None, ""))
@@ -102,7 +102,7 @@ def _agreed(headers: Sequence[Dataset], keyword: str) -> Any:
 def _patient_and_study(
     study: CTStudy, headers: Sequence[Dataset], renamed: Renamed | None
 ) -> dict[str, Any]:
-    """The patient and study modules of a series, as most slices have them, in UTF-8."""
+    """Patient and study modules, with the most frequent value of each attribute, in UTF-8."""
     if renamed is not None:
         pseudonym = renamed(study.patient_id) if study.patient_id else ""
         return {
@@ -124,7 +124,7 @@ def _patient_and_study(
 
 
 def _valid(keyword: str, value: Any) -> Any:
-    """A value of a header, empty where it is none that the standard allows."""
+    """A value of a header, or an empty one if the standard does not allow it."""
     if keyword == "PatientSex":
         return value if value in ("M", "F", "O") else ""
     if keyword.endswith(("Date", "Time")):
@@ -138,7 +138,7 @@ def _valid(keyword: str, value: Any) -> Any:
 def _shared(
     study: CTStudy, headers: Sequence[Dataset], pseudonyms: Renamed | None
 ) -> dict[str, Any]:
-    """What all slices of a series share; headers may contradict each other, or lack it."""
+    """Attributes common to all slices; headers may contradict each other or lack them."""
     renamed = pseudonyms or str
     row, col, step = study.known_spacing()
     frame = str(_agreed(headers, "FrameOfReferenceUID") or hd.UID())
@@ -159,7 +159,7 @@ def _shared(
 def _source(
     study: CTStudy, index: int, header: Dataset, shared: Mapping[str, Any], renamed: Renamed
 ) -> Dataset:
-    """What of a slice is handed on: no pixels."""
+    """The attributes of a slice that others refer to, without pixels."""
     source = Dataset()
     for keyword, value in shared.items():
         setattr(source, keyword, value)
@@ -175,7 +175,7 @@ def _segmentation(
     sources: Mapping[int, Dataset],
     correction: Correction | None,
 ) -> hd.seg.Segmentation:
-    """One segment per lesion, numbered in their order; frames only where there is a lesion."""
+    """One segment per lesion, in their order; only slices with a lesion get frames."""
     indices = sorted({index for lesion in lesions for index in lesion.pixels})
     frames = sparse_zeros((len(indices), *study.shape[1:]))
     for segment, lesion in enumerate(lesions, start=1):
@@ -215,7 +215,7 @@ def _segmentation(
 def _algorithm_type(
     lesion: Lesion, correction: Correction | None
 ) -> hd.seg.SegmentAlgorithmTypeValues:
-    """Who drew a lesion: the model, a reader over the model's answer, or a reader alone."""
+    """Who drew a lesion: the model, a reader correcting the model, or a reader alone."""
     if correction is not None and lesion.number in correction.added:
         return _BY_HAND
     if correction is not None and lesion.number in correction.redrawn:

@@ -1,4 +1,4 @@
-"""What a report holds of an exam model's answer, and how it says so in words."""
+"""The answer of an exam model in a report, as data and in words."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from pe_unified.evaluation.verdict import score_text
 from pe_unified.inference.exam import ExamAnswer, ExamModel
 
-#: Labels by the question that they answer, in plain words.
+#: Labels grouped by the question they answer, in plain words.
 QUESTIONS: Mapping[str, Mapping[str, str]] = {
     "Is there embolism?": {
         "positive_exam_for_pe": "embolism",
@@ -27,7 +27,7 @@ QUESTIONS: Mapping[str, Mapping[str, str]] = {
         "rv_lv_ratio_lt_1": "RV/LV below 1",
     },
 }
-#: The same without the questions.
+#: All labels in plain words, without the questions.
 WORDS = {name: words for labels in QUESTIONS.values() for name, words in labels.items()}
 _CALLED = {True: "positive", False: "negative"}
 
@@ -36,7 +36,7 @@ def exam_model_block(model: ExamModel, answer: ExamAnswer, positive: bool | None
     """The block ``exam_model`` of a report.
 
     Args:
-        positive: the verdict of the report, with which the answer agrees or not.
+        positive: the verdict of the report, which the answer may contradict.
     """
     known = answer.called is not None and positive is not None
     per_step = answer.step_probability
@@ -71,7 +71,7 @@ def exam_model_block(model: ExamModel, answer: ExamAnswer, positive: bool | None
 
 
 def exam_call_in_words(block: Mapping[str, Any]) -> str:
-    """What the exam model calls the exam, or why it does not; one line."""
+    """The exam model's call, or the reason why there is none; one line."""
     if block["reason"] is not None:
         return f"no answer: {block['reason']}"
     if block["score"] is None:
@@ -84,7 +84,7 @@ def exam_call_in_words(block: Mapping[str, Any]) -> str:
 
 
 def disagreement(report: Mapping[str, Any]) -> str:
-    """That the exam model's call is not the verdict, one line; empty where they agree."""
+    """States that the exam model's call differs from the verdict; empty if they agree; one line."""
     block = report["exam_model"]
     if block is None or block["agrees"] is not False:
         return ""
@@ -96,7 +96,7 @@ def disagreement(report: Mapping[str, Any]) -> str:
 
 
 def percent(probability: float) -> str:
-    """Without pretending to be certain."""
+    """A probability in percent, never shown as certain."""
     if 0 < probability < 0.01:
         return "<1 %"
     if 0.99 < probability < 1:

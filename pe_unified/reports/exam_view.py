@@ -1,4 +1,4 @@
-"""An exam model's answer as the page draws it: a bar per label, and where each answer rests."""
+"""An exam model's answer as drawn on the page: a bar per label, and the attention curves."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,12 @@ from pe_unified.reports.exam_block import QUESTIONS, WORDS
 
 _POSITIVE = EXAM_TARGETS[0]
 _NEGATIVE = "negative_exam_for_pe"
-#: A label above it says yes.
+#: A label above this value means yes.
 _YES = 0.5
 
 
 class Axis(Protocol):
-    """Places slices on a drawing, pixels."""
+    """Gives the position of a slice on a drawing, in pixels."""
 
     def x(self, index: float) -> float: ...
 
@@ -27,11 +27,11 @@ class Bar:
     """A label of the exam.
 
     Attributes:
-        words: what it says.
-        probability: None where the model does not answer it.
-        mark: from where on it says yes; None where nothing decides.
-        yes: whether it does.
-        before: as answered, where it was moved.
+        words: the label in plain words.
+        probability: None if the model does not answer this label.
+        mark: threshold for yes; None without a threshold.
+        yes: whether the label is answered yes.
+        before: the original answer, if it was adjusted.
     """
 
     words: str
@@ -42,7 +42,7 @@ class Bar:
 
 
 def questions(block: Mapping[str, Any]) -> dict[str, list[Bar]]:
-    """Bars by the question that they answer."""
+    """The bars, grouped by the question they answer."""
     return {
         question: [_bar(block, name, words) for name, words in labels.items()]
         for question, labels in QUESTIONS.items()
@@ -58,23 +58,23 @@ def _bar(block: Mapping[str, Any], name: str, words: str) -> Bar:
             mark = float(line.apply(block["threshold"]))
         return Bar(words, block["probability"], mark, bool(block["positive"]))
     value, before = block["labels"][name], block["as_answered"][name]
-    # A label near one half after contradictions were removed says nothing against the call.
+    # After contradictions are removed, a label near one half does not contradict the call.
     yes = value is not None and value > _YES and not (name == _NEGATIVE and block["positive"])
     return Bar(words, value, _YES, yes, None if before == value else before)
 
 
 def in_plain_words(fault: str) -> str:
-    """A fault with the labels' names as the page has them."""
+    """A contradiction, with the label names as shown on the page."""
     return re.sub(rf"\b({'|'.join(WORDS)})\b", lambda found: f"“{WORDS[found[0]]}”", fault)
 
 
 @dataclass(frozen=True)
 class Attention:
-    """What the answers rest on, along the body; on the axis of the curve of probabilities.
+    """Attention weights along the body, on the same axis as the curve of probabilities.
 
     Attributes:
         outlines: SVG path of each label, by its name.
-        most: upper end of the drawing, times an even share.
+        most: upper end of the drawing, as a multiple of the even weight.
         top, bottom, height: of the drawing, pixels.
     """
 
@@ -86,12 +86,12 @@ class Attention:
 
     @property
     def even(self) -> float:
-        """Where a weight lies that is the same for every step."""
+        """Height in the drawing of a weight that is equal for all steps."""
         return self.bottom - (self.bottom - self.top) / self.most
 
 
 def attention_of(block: Mapping[str, Any], axis: Axis) -> Attention | None:
-    """None of a model that does not tell what its answers rest on."""
+    """The curves of a model; None if the model has no attention weights."""
     rows = {name: block["attention"][name] for name in WORDS if name in block["attention"]}
     if not rows:
         return None
@@ -108,7 +108,7 @@ def attention_of(block: Mapping[str, Any], axis: Axis) -> Attention | None:
 
 
 def _edges(slices: Sequence[int]) -> list[float]:
-    """Ends of the steps: halfway between neighbours, as far on at both ends."""
+    """Edges of the steps: halfway between neighbours, and as far outwards at both ends."""
     between = [(one + other) / 2 for one, other in pairwise(slices)]
     if not between:
         return [slices[0] - 0.5, slices[0] + 0.5]

@@ -1,4 +1,4 @@
-"""The files of a report, written so that there are all of them or none."""
+"""Writes the files of a report, either all of them or none."""
 
 import json
 import os
@@ -28,21 +28,21 @@ _COLUMNS = (
     *("index", "sop_uid", "frame", "z_mm", "probability", "examined", "called", "embolus_pixels"),
     *("boxes", "highest_box_score"),
 )
-#: Begins the names of folders that are being written, which takes less than this.
+#: Prefix of folders that are being written; an older one than this is abandoned.
 _PARTIAL, _ABANDONED_S = ".part-", 3600.0
-#: Written where it is asked for.
+#: Written only on request.
 LUNGS = "lungs.nii.gz"
 #: Written by models that outline lesions.
 MASK = "mask.nii.gz"
-#: Written always.
+#: Always written.
 PAGE, SLICES = "report.html", "slices.csv"
 
 
 def require_writable(out: Path) -> None:
-    """Make the folder, and tell before the work whether it can be written to.
+    """Create the folder, and check before the work starts that it can be written to.
 
     Raises:
-        DataError: it cannot.
+        DataError: it cannot be written to.
     """
     with _partial_folder(out) as partial:
         (partial / "probe").write_bytes(b"\0")
@@ -52,27 +52,27 @@ def require_writable(out: Path) -> None:
 def output_folder(out: Path) -> Iterator[Path]:
     """A folder to write into; at the end its files move into ``out``, the report last.
 
-    Nothing is left of it where the work inside fails.
+    If the work inside fails, nothing is left of it.
 
     Raises:
         DataError: ``out`` cannot be written to, or the disk is full.
     """
     with _partial_folder(out) as partial:
         yield partial
-        remove_report(out)  # not every study has all of its files
+        remove_report(out)  # not every study has all of the files
         for path in sorted(partial.iterdir(), key=lambda path: path.name == REPORT):
             os.replace(path, out / path.name)
 
 
 def remove_report(out: Path) -> None:
-    """Remove the files of a report; the report itself first, so that none is ever in part."""
+    """Remove the files of a report, ``report.json`` first, so that no report is ever incomplete."""
     for name in (REPORT, PAGE, SLICES, MASK, LUNGS, SEGMENTATION, FINDINGS):
         (out / name).unlink(missing_ok=True)
 
 
 @contextmanager
 def _partial_folder(out: Path) -> Iterator[Path]:
-    """A folder within ``out`` that is gone at the end."""
+    """A folder within ``out`` that is removed at the end."""
     partial = None
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def _partial_folder(out: Path) -> Iterator[Path]:
 
 
 def remove_partial(out: Path, older_than_s: float = 0.0) -> None:
-    """What a process that was killed left half-written, if it is as old as that."""
+    """Remove what a killed process left half-written, if it is at least this old."""
     for partial in out.glob(f"{_PARTIAL}*"):
         with suppress(OSError):
             if time.time() - partial.stat().st_mtime >= older_than_s:
@@ -102,14 +102,14 @@ def write_files(
     lesions: Sequence[Lesion],
     renamed: Callable[[str], str] | None = None,
 ) -> None:
-    """``report.html`` and ``slices.csv``; of a model that outlines lesions ``mask.nii.gz``; for
-    DICOM input also ``findings.sr.dcm`` and, where a lesion has a mask, ``mask.seg.dcm``.
+    """Write ``report.html`` and ``slices.csv``; ``mask.nii.gz`` if the model outlines lesions; for
+    DICOM input also ``findings.sr.dcm`` and, if a lesion has a mask, ``mask.seg.dcm``.
 
-    Masks, SEG and SR hold the findings, no candidates that are not called.
+    Masks, SEG and SR hold the findings, not the candidates that are not called.
 
     Args:
-        folder: to write into.
-        report: what is said of the study; its notes tell what could not be written.
+        folder: output folder.
+        report: of the study; a note is added for each file that could not be written.
         reader: gives the slices.
         lesions: as in the report, with their pixels.
         renamed: pseudonyms for the DICOM objects; None keeps patient and study.
@@ -136,22 +136,22 @@ def write_dicom_where_possible(
     renamed: Callable[[str], str] | None,
     correction: Correction | None = None,
 ) -> list[str]:
-    """SEG and SR where the headers allow them; notes on what is missing.
+    """Write SEG and SR if the headers allow it; returns notes on what is missing.
 
     Args:
-        folder, report, study, lesions, renamed, correction: as
-            :func:`~pe_unified.reports.dicom_objects.write_dicom` takes them.
+        folder, report, study, lesions, renamed, correction: see
+            :func:`~pe_unified.reports.dicom_objects.write_dicom`.
     """
     missing = _what_is_missing(study)
     if missing:
         return [f"no SEG and no SR: {missing}"]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they quote the patient's name
+            warnings.simplefilter("ignore")  # the warnings quote the patient's name
             write_dicom(folder, report, study, lesions, renamed, correction)
     except OSError:
         raise
-    except Exception as error:  # whatever a header holds, it must not cost the report
+    except Exception as error:  # no header may prevent the report
         for name in (SEGMENTATION, FINDINGS):
             (folder / name).unlink(missing_ok=True)
         fault, kind = "lack required values or hold invalid ones", type(error).__name__
@@ -162,7 +162,7 @@ def write_dicom_where_possible(
 
 
 def _what_is_missing(study: CTStudy) -> str:
-    """Why nothing can refer to a study: what would be made up would point to nothing."""
+    """Why no SEG or SR can refer to this study; made-up references would point to nothing."""
     if not study.placed:
         return "the slices do not say where they lie"
     uids = {
@@ -175,14 +175,14 @@ def _what_is_missing(study: CTStudy) -> str:
 
 
 def write_report(folder: Path, report: Mapping[str, Any]) -> None:
-    """``report.json``."""
+    """Write ``report.json``."""
     write_text(folder / REPORT, json.dumps(report, indent=1, allow_nan=False) + "\n")
 
 
 def write_slices(path: Path, report: Mapping[str, Any]) -> None:
-    """One row per slice: index, sop_uid, frame, z_mm, probability, examined, called,
-    embolus_pixels, boxes and the highest score of a box. Of candidates, which are not called,
-    nothing is counted."""
+    """Write one row per slice: index, sop_uid, frame, z_mm, probability, examined, called,
+    embolus_pixels, boxes and the highest score of a box. Candidates that are not called are not
+    counted."""
     listed = {lesion["number"] for lesion in report["lesions"] if is_listed(lesion)}
     rows = []
     for each in report["slices"]:

@@ -1,4 +1,4 @@
-"""Whether the files of a study are still those that a report was made from."""
+"""Detects whether the files of a study changed since its report was made."""
 
 import hashlib
 from contextlib import suppress
@@ -10,17 +10,17 @@ from pe_unified.errors import DataError
 
 
 def fingerprint(study: Path, key: str = "") -> str:
-    """Changes when a file of the study is added, removed, renamed or written again.
+    """A hash that changes if a file of the study is added, removed, renamed or rewritten.
 
     Args:
         study: folder or file.
-        key: a secret, without which nobody can find names by trying them.
+        key: a secret, so that nobody can guess file names by trying them.
 
     Returns:
-        32 hexadecimal digits, of the names, sizes and times of the files.
+        32 hexadecimal digits, from the names, sizes and times of the files.
 
     Raises:
-        DataError: a folder that cannot be listed.
+        DataError: a folder cannot be listed.
     """
     digest = hashlib.blake2b(digest_size=16, key=key.encode()[:64])
     root, files = (study, list_files(study)) if study.is_dir() else (study.parent, _parts(study))
@@ -32,7 +32,7 @@ def fingerprint(study: Path, key: str = "") -> str:
 
 
 def _parts(study: Path) -> list[Path]:
-    """A file, and where it is a header alone, the data beside it."""
-    with suppress(DataError):  # analysing it will tell what is wrong
+    """The file itself and, if it is only a header, its data file."""
+    with suppress(DataError):  # analysing it gives the message
         return list(dict.fromkeys([study, data_file_of(study)]))
     return [study]

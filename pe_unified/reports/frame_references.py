@@ -1,7 +1,7 @@
-"""References to the frames of a multi-frame instance, out of references to single slices.
+"""Turns references to single slices into references to frames of a multi-frame instance.
 
-highdicom is given slices; a frame goes to it as a slice with a UID of its own, which is replaced
-in what highdicom makes.
+highdicom only takes slices. A frame is given to it as a slice with a temporary UID, which is
+replaced in the result.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from pe_unified.ct.study import CTStudy
 
 @dataclass(frozen=True)
 class FrameOf:
-    """A frame as others refer to it: class and UID of its instance, and its number from 1."""
+    """A frame as others refer to it: class and UID of its instance, and its number, from 1."""
 
     sop_class: str
     sop_uid: str
@@ -24,7 +24,7 @@ class FrameOf:
 
 
 def stand_in(study: CTStudy, sources: Mapping[int, Dataset]) -> dict[str, FrameOf]:
-    """Make every source that is a frame look like a slice; by its new UID, what it stands for."""
+    """Make each source that is a frame look like a slice; returns the frames by temporary UID."""
     frames = {}
     for index, source in sources.items():
         number = study.frames[index]
@@ -36,12 +36,12 @@ def stand_in(study: CTStudy, sources: Mapping[int, Dataset]) -> dict[str, FrameO
 
 
 def refer_to_frames(dataset: Dataset, frames: Mapping[str, FrameOf], listed: bool = False) -> None:
-    """Put the instance and the frame's number where a stand-in is referred to.
+    """Replace references to temporary UIDs by the instance and the frame's number.
 
     Args:
         dataset: changed in place, with all sequences in it.
-        frames: what each stand-in stands for.
-        listed: within a list of instances, which names each once and no frames.
+        frames: the frame of each temporary UID.
+        listed: inside a list of instances, which names each instance once, without frames.
     """
     if not frames:
         return

@@ -13,7 +13,7 @@ COLUMNS = ("id", "x", "y", "z", "prob")
 
 
 def write_marks(path: Path, predictions: Iterable[tuple[str, VolumePrediction]]) -> None:
-    """``id,x,y,z,prob``: the study, LPS millimetres, and the probability; best first."""
+    """Write ``id,x,y,z,prob``: study, LPS position in mm, and probability; best first."""
     rows = [
         dict(zip(COLUMNS, (name, *(round(float(each), 3) for each in place), _told(score))))
         for name, found in predictions
@@ -25,13 +25,13 @@ def write_marks(path: Path, predictions: Iterable[tuple[str, VolumePrediction]])
 def write_challenge_marks(
     path: Path, predictions: Iterable[tuple[str, Sequence[int | None], VolumePrediction]]
 ) -> None:
-    """``scan x y z confidence`` as the CAD-PE challenge takes them: pixels, counted from 0.
+    """Write ``scan x y z confidence`` in the format of the CAD-PE challenge: pixels, from 0.
 
-    x is the column, y the row, z the slice as the file counts it.
+    x is the column, y the row, z the slice number in the file.
 
     Args:
-        predictions: name of the scan; of every slice, its number in the file, None where the set
-            does not say (then they are counted from the feet); and what was found.
+        predictions: per scan its name, the number of every slice in the file, and what was found.
+            The numbers are None if the set does not give them; slices then count from the feet.
     """
     lines = []
     for name, numbers, found in predictions:

@@ -17,19 +17,19 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def write_mask(path: Path, study: CTStudy, pixels: Mapping[int, Mapping[int, np.ndarray]]) -> None:
-    """Write ``mask.nii.gz``: uint8, 0 background, the lesion's number elsewhere.
+    """Write ``mask.nii.gz``: uint8, 0 is background, other values are lesion numbers.
 
-    Written plane by plane, so that the mask is never whole in memory. A study that came as one
-    file keeps that file's grid and orientation; for DICOM the axes are columns, rows and slices
-    from feet to head, evenly spaced. Lesions above 255 share the number 255.
+    Written plane by plane, so the whole mask is never in memory. A study that came as one file
+    keeps that file's grid and orientation; for DICOM the axes are columns, rows and slices from
+    feet to head, evenly spaced. Lesions above 255 share the number 255.
 
-    The sform of a series with a tilted gantry is sheared, as the slices lie; its qform stands
-    upright, as ITK reads the series itself.
+    For a tilted gantry the sform is sheared, as the slices are; the qform is not, which is also
+    how ITK reads the DICOM series.
 
     Args:
         path: ends in ``.nii.gz``.
         study: gives the geometry.
-        pixels: by lesion number, by slice, the row-major numbers of its pixels.
+        pixels: row-major pixel indices, by lesion number, then by slice.
     """
     grid = _grid_of(study)
     voxels = _by_plane(pixels, study, grid)
@@ -44,15 +44,15 @@ def write_mask(path: Path, study: CTStudy, pixels: Mapping[int, Mapping[int, np.
 
 
 def read_mask(path: Path, study: CTStudy) -> np.ndarray:
-    """What :func:`write_mask` wrote of a study: uint8 (slices, rows, cols).
+    """Read what :func:`write_mask` wrote for a study: uint8 (slices, rows, cols).
 
     Raises:
-        DataError: it cannot be read, or is not of this study.
+        DataError: it cannot be read, or belongs to another study.
     """
     grid = _grid_of(study)
     try:
         array = np.asarray(nibabel.Nifti1Image.from_filename(path).dataobj)
-    except Exception as error:  # a damaged file fails in many ways
+    except Exception as error:  # a damaged file can fail in many ways
         raise DataError(path, "no readable mask", "analyse the study again", error) from error
     if array.shape != grid.shape:
         reason = f"{array.shape} voxels, the study {grid.shape}"
@@ -63,7 +63,7 @@ def read_mask(path: Path, study: CTStudy) -> np.ndarray:
 def write_lungs(path: Path, reader: SliceReader, survey: Survey) -> None:
     """Write the lungs of a study: uint8, 1 in the lungs, in the geometry of :func:`write_mask`.
 
-    Only a file whose planes are no slices is held in memory.
+    Held in memory only for a file whose planes are not the slices.
 
     Args:
         path: ends in ``.nii.gz``.
@@ -97,12 +97,12 @@ def write_lungs(path: Path, reader: SliceReader, survey: Survey) -> None:
 def write_map(path: Path, study: CTStudy, slice_of: Callable[[int], np.ndarray]) -> None:
     """Write a map of a study: float32, axes columns, rows and slices from feet to head.
 
-    Written slice by slice, so that the map is never whole in memory.
+    Written slice by slice, so the whole map is never in memory.
 
     Args:
         path: ends in ``.nii.gz``.
         study: gives the geometry.
-        slice_of: slice index to float (rows, cols).
+        slice_of: maps a slice index to float (rows, cols).
     """
     count, rows, cols = study.shape
     grid = FileGrid((cols, rows, count), study.affine_lps(), Turn())
@@ -121,7 +121,7 @@ def _write(
     plane_of: Callable[[int], np.ndarray],
     dtype: type = np.uint8,
 ) -> None:
-    """A NIfTI file, plane by plane; ``plane_of`` gives (j, i) for an index k."""
+    """Write a NIfTI file plane by plane; ``plane_of`` gives (j, i) for an index k."""
     affine = study.affine_lps() if grid.affine_lps is None else grid.affine_lps
     upright = affine if study.grid is not None else _upright(study)
     header = nibabel.Nifti1Header()
@@ -139,7 +139,7 @@ def _write(
 
 
 def _upright(study: CTStudy) -> np.ndarray:
-    """4 x 4, (col, row, slice, 1) to LPS mm, with slices stacked along their normal."""
+    """4 x 4 matrix, (col, row, slice, 1) to LPS mm, with slices stacked along their normal."""
     affine = study.affine_lps()
     affine[:3, 2] = study.direction[:, 2] * np.linalg.norm(affine[:3, 2])
     return affine
@@ -148,7 +148,7 @@ def _upright(study: CTStudy) -> np.ndarray:
 def _by_plane(
     pixels: Mapping[int, Mapping[int, np.ndarray]], study: CTStudy, grid: FileGrid
 ) -> dict[int, list[tuple[np.ndarray, np.ndarray, int]]]:
-    """By index k of the file: indices j and i of a lesion's voxels there, and its number."""
+    """Per index k of the file: indices j and i of each lesion's voxels, and its number."""
     planes: dict[int, list[tuple[np.ndarray, np.ndarray, int]]] = {}
     for number, slices in pixels.items():
         for index, own in slices.items():

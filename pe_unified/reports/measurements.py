@@ -1,4 +1,4 @@
-"""What a report measures in the images, why it does not measure the rest, and both in words."""
+"""The measurements of a report, or the reasons why there are none, as data and in words."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -26,10 +26,10 @@ def measure(
     """The block ``measurements`` of a report.
 
     Args:
-        study: in which is measured.
-        lesions: those that are listed count.
+        study: the study to measure in.
+        lesions: those that are listed are measured.
         tasks: of the model.
-        structures: that were given; none is the usual case.
+        structures: those that were given; usually none.
     """
     listed = [lesion for lesion in lesions if lesion.listed]
     volume = sum(lesion.volume_ml or 0.0 for lesion in listed)
@@ -42,7 +42,7 @@ def measure(
 
 
 def ratio_in_words(report: Mapping[str, Any]) -> str:
-    """The ratio of the ventricles as measured, or why it is not; one line."""
+    """The measured ratio of the ventricles, or why there is none; one line."""
     found = report["measurements"]["rv_lv_ratio"]
     if found["ratio"] is None:
         return found["reason"]
@@ -56,7 +56,7 @@ def ratio_in_words(report: Mapping[str, Any]) -> str:
 
 
 def obstruction_in_words(report: Mapping[str, Any]) -> str:
-    """The obstruction of the arteries as estimated, or why it is not; one line."""
+    """The estimated obstruction of the arteries, or why there is none; one line."""
     found = report["measurements"]["obstruction"]
     if found["percent"] is None:
         return found["reason"]
@@ -142,7 +142,7 @@ def _obstruction(
 
 
 def _clots(lesions: Sequence[Lesion], study: CTStudy) -> Structure:
-    """The masks of lesions in one."""
+    """The masks of all lesions as one."""
     rows = study.shape[1:]
     planes: dict[int, np.ndarray] = {}
     for lesion in lesions:
@@ -157,7 +157,7 @@ def _clots(lesions: Sequence[Lesion], study: CTStudy) -> Structure:
 
 
 def _around(masks: Sequence[Structure]) -> tuple[_Shape, _Shape]:
-    """Start and shape of the smallest part of the study that holds all masks."""
+    """Start and shape of the smallest box that holds all masks."""
     held = [mask for mask in masks if mask.mask.size]
     if not held:
         return (0, 0, 0), (1, 1, 1)

@@ -1,4 +1,4 @@
-"""The report as one page that needs nothing but a browser: curve, lesions, slices."""
+"""The report as a single page that needs only a browser: curve, lesions, slices."""
 
 import base64
 from collections.abc import Collection, Mapping, Sequence
@@ -27,27 +27,27 @@ from pe_unified.reports.report import (
 from pe_unified.tasks import look_for_lesions
 from pe_unified.templates import render
 
-#: The window of all pictures.
+#: The window of all images.
 WINDOW = "pe"
-#: Longer side of a picture in the scroller, pixels, and its JPEG quality.
+#: Longer side of an image in the scroller, pixels, and its JPEG quality.
 _SIDE, _QUALITY = 384, 70
-#: Slices in the scroller at most; a longer study is thinned.
+#: Maximum number of slices in the scroller; longer studies are thinned.
 _MOST_SLICES = 400
-#: Lesions with a picture of their own.
+#: Number of lesions with their own image.
 _KEY_LESIONS = 6
-#: Surroundings that a key picture shows at least, mm.
+#: Minimum width of the surroundings on a key image, mm.
 _KEY_MM = 90.0
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Where the probabilities of a study lie on their drawing, pixels; feet left, head right.
+    """Positions of a study's probabilities on their drawing, pixels; feet left, head right.
 
     Attributes:
-        known: slices of the report with a probability; between them the curve is straight.
+        known: slices of the report with a probability; the curve is straight between them.
         count: slices of the study.
         steps: of the exam model, with their probabilities.
-        left, right, top, bottom: edges of the part that is drawn in.
+        left, right, top, bottom: edges of the plot area.
     """
 
     known: Sequence[Mapping[str, Any]]
@@ -79,7 +79,7 @@ def write_page(
 
     Args:
         path: of the file.
-        report: what ``report.json`` holds.
+        report: the content of ``report.json``.
         reader: gives the slices.
         lesions: as in the report, with their pixels.
     """
@@ -111,11 +111,11 @@ def render_page(
     """The text of the page.
 
     Args:
-        report: what ``report.json`` holds.
-        slices: those of the scroller, with their pictures.
-        keys: lesions with a picture of their own.
-        first: slice that is shown at first.
-        left_side: of the patient, seen on the left of the pictures.
+        report: the content of ``report.json``.
+        slices: those of the scroller, with their images.
+        keys: lesions with their own image.
+        first: slice that is shown first.
+        left_side: side of the patient that is on the left of the images.
     """
     window, given = WINDOWS[WINDOW], report["input"]
     known = [each for each in report["slices"] if each["probability"] is not None]
@@ -160,14 +160,14 @@ def render_page(
 
 
 def _finders(model: Mapping[str, Any]) -> int:
-    """How many networks look for lesions, where what each found is told; else 0."""
+    """How many networks look for lesions, if each one's findings are reported; else 0."""
     members = model["ensemble"]["members"] if model["ensemble"] else []
     count = sum(look_for_lesions(each["tasks"]) for each in members)
     return count if count > 1 else 0
 
 
 def _exam_answer(report: Mapping[str, Any], curve: Curve) -> dict[str, Any]:
-    """What the page says of the exam model's answer, where there is one."""
+    """Template values for the exam model's answer, if there is one."""
     block = report["exam_model"]
     if block is None:
         return {"block": None, "disagreement": "", "attention": None}
@@ -184,7 +184,7 @@ def _exam_answer(report: Mapping[str, Any], curve: Curve) -> dict[str, Any]:
 
 
 def _first(report: Mapping[str, Any], count: int) -> int:
-    """The slice to begin with: the first lesion's, or the one with the highest probability."""
+    """The slice to show first: that of the first lesion, or the one with the best probability."""
     listed = [lesion["key_slice"] for lesion in report["lesions"] if is_listed(lesion)]
     if listed:
         return listed[0]
@@ -197,8 +197,8 @@ def _first(report: Mapping[str, Any], count: int) -> int:
 def _shown(
     count: int, lesions: Sequence[Lesion], first: int, measured: Collection[int] = ()
 ) -> list[int]:
-    """Every slice, or an even part of them, all key slices, those in which something is measured
-    and the one to begin with."""
+    """All slices, or an even selection of them, plus all key slices, those with a measurement
+    and the first one to show."""
     every = -(-count // _MOST_SLICES)
     keys = {lesion.key_slice for lesion in lesions[:50]}
     return sorted(set(range(0, count, every)) | keys | {first, *measured})
@@ -246,7 +246,7 @@ def _outline(pixels: np.ndarray, cols: int) -> str:
     """The edges of a set of pixels as an SVG path, along the pixels' borders."""
     rows, columns = np.divmod(pixels, cols)
     top, left = int(rows.min()), int(columns.min())
-    # Doubled, so that contours, which run through pixel centres, lie on the pixels' borders.
+    # Doubled, because contours run through pixel centres: so they follow the pixels' borders.
     shape = (int(rows.max()) - top + 1, int(columns.max()) - left + 1)
     mask = np.zeros(shape, np.uint8)
     mask[rows - top, columns - left] = 1
@@ -284,7 +284,7 @@ def _set_in_words(each: Mapping[str, Any]) -> str:
 
 
 def _key(lesion: Mapping[str, Any], box: Box, reader: SliceReader, marks: Markup) -> dict[str, Any]:
-    """A lesion of the report with a picture of its surroundings on the key slice."""
+    """A lesion of the report with an image of its surroundings on the key slice."""
     row_mm, col_mm, _ = reader.study.known_spacing()
     _, rows, cols = reader.study.shape
     x1, y1, x2, y2 = box
@@ -338,7 +338,7 @@ def _arithmetic(model: Mapping[str, Any]) -> str:
 
 
 def _other_in_words(what: str, model: Mapping[str, Any] | None) -> dict[str, str]:
-    """What another model gave to the answer, where there is one."""
+    """Describes another model that contributed to the answer, if there is one."""
     if model is None:
         return {}
     return {what: f"{_file_in_words(model)}; trained on {_trained_on(model)}"}
@@ -377,7 +377,7 @@ def _origin(model: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _file_in_words(model: Mapping[str, Any]) -> str:
-    """The checkpoint of a single model."""
+    """Describes the checkpoint of a single model."""
     parents = ", ".join(f"{each['module']} from {each['from']}" for each in model["parents"])
     said = f"{model['checkpoint']}, step {model['step']}, {model['iterations']} iterations"
     return f"{said}; {parents}" if parents else said

@@ -1,4 +1,4 @@
-"""The report of a study as data: what ``report.json`` holds (see ``report.schema.json``)."""
+"""The report of a study as data: the content of ``report.json`` (see ``report.schema.json``)."""
 
 import hashlib
 import re
@@ -23,7 +23,7 @@ from pe_unified.tasks import look_for_lesions
 from pe_unified.version import __version__
 
 SCHEMA_VERSION = "1.10"
-#: How the notes of a study name a series.
+#: How the notes of a study refer to a series.
 _SERIES = re.compile(r"\bseries ([^\s,:(#]+)")
 
 
@@ -39,12 +39,12 @@ def build_report(
     measurements: Mapping[str, Any],
     answer: ExamAnswer | None = None,
 ) -> dict[str, Any]:
-    """Everything that is said of a study but the time it took. Carries no file name and no
-    patient, UIDs only. The verdict is read here, not made.
+    """The whole report of a study except the run times. It holds no file name and no patient,
+    only UIDs. The verdict is not decided here.
 
     Args:
-        measurements: of :func:`~pe_unified.reports.measurements.measure`.
-        answer: of the predictor's exam model, where it has one.
+        measurements: from :func:`~pe_unified.reports.measurements.measure`.
+        answer: of the predictor's exam model, if there is one.
     """
     model = predictor.model
     members = [member.name for member in model.members]
@@ -84,17 +84,17 @@ def build_report(
 
 
 def looks_for_lesions(report: Mapping[str, Any]) -> bool:
-    """Whether the model of a report outlines lesions or boxes them."""
+    """Whether the model of a report outlines lesions or draws boxes around them."""
     return look_for_lesions(report["model"]["tasks"])
 
 
 def is_listed(lesion: Mapping[str, Any]) -> bool:
-    """Whether a lesion of a report is a finding: called, or without a threshold to be judged by."""
+    """Whether a lesion of a report is a finding: it is called, or there is no threshold."""
     return lesion["called"] is not False
 
 
 def verdict_in_words(report: Mapping[str, Any]) -> str:
-    """What is called, or that nothing is; one line."""
+    """The findings that are called, or that there are none; one line."""
     exam = report["exam"]
     if exam["positive"] is None:
         return "not called: no threshold is set"
@@ -108,7 +108,7 @@ def verdict_in_words(report: Mapping[str, Any]) -> str:
 
 
 def reading_in_words(report: Mapping[str, Any]) -> str:
-    """How many slices were looked at, and why others were passed over; one line."""
+    """How many slices were looked at, and why others were skipped; one line."""
     reading = report["reading"]
     if not reading["passed_over"]:
         return f"{reading['looked_at']} looked at, none between them passed over"
@@ -142,7 +142,7 @@ def _input(study: CTStudy) -> dict[str, Any]:
 
 
 def describe_model(predictor: StudyPredictor) -> dict[str, Any]:
-    """What a report says of the model, and of how it runs."""
+    """The report's description of the model and of how it runs."""
     model = predictor.model
     return {
         **model.lineage,
@@ -185,7 +185,7 @@ def _flag(flag: Flag) -> dict[str, Any]:
 
 
 def _reading(predictions: Sequence[SlicePrediction]) -> dict[str, Any]:
-    """Which slices were looked at, as few ranges that have one step each."""
+    """The slices that were looked at, as few ranges with a constant step."""
     looked_at = [each.index for each in predictions if each.looked_at]
     ranges: list[dict[str, int]] = []
     for index in looked_at:
@@ -229,7 +229,7 @@ def _exam(verdict: Verdict, predictions: Sequence[SlicePrediction], model: Model
 
 
 def lesion_entry(lesion: Lesion, study: CTStudy, members: Sequence[str] = ()) -> dict[str, Any]:
-    """What a report holds of a lesion.
+    """The report's entry for a lesion.
 
     Args:
         members: names of the networks of an ensemble.
@@ -269,7 +269,7 @@ def _slices(
     lesions: Sequence[Lesion],
     verdict: Verdict,
 ) -> list[dict[str, Any]]:
-    """One entry per slice of the study; null where the network did not look."""
+    """One entry per slice of the study; null if the network did not look at it."""
     seen = {prediction.index: prediction for prediction in predictions}
     called = _called_slices(predictions, lesions, verdict)
     pixels: dict[int, int] = defaultdict(int)
@@ -325,8 +325,8 @@ def pseudonymised(value: Any, key: str, name: str = "") -> Any:
 
     Args:
         value: a report, or a part of one.
-        key: a secret, without which nobody can tell which UID became which by trying them.
-        name: of the field.
+        key: a secret, so that nobody can find the original UIDs by trying them.
+        name: of the field that holds ``value``.
     """
     if isinstance(value, Mapping):
         return {field: pseudonymised(item, key, field) for field, item in value.items()}
@@ -340,6 +340,6 @@ def pseudonymised(value: Any, key: str, name: str = "") -> Any:
 
 
 def pseudonym(uid: str, key: str) -> str:
-    """A valid UID (2.25, a number of 128 bits) that stands for another one."""
+    """A valid UID (2.25, a 128-bit number) that replaces another one."""
     digest = hashlib.blake2b(uid.encode(), digest_size=16, key=key.encode()[:64]).digest()
     return f"2.25.{int.from_bytes(digest, 'big')}"

@@ -17,11 +17,11 @@ from pe_unified.reports.exam_block import WORDS, disagreement, exam_call_in_word
 from pe_unified.reports.report import verdict_in_words
 from pe_unified.version import __version__
 
-#: Who made a DICOM object.
+#: Manufacturer of the DICOM objects.
 MAKER = "pe_unified"
 _SCHEME = "99PEUNIFIED"
 _MILLILITRE = Code("ml", "UCUM", "milliliter")
-#: Labels of an exam by the codes that stand for them, of at most 16 letters.
+#: Labels of an exam by their codes, which have at most 16 characters.
 _LABELS = {
     "positive_exam_for_pe": "pe-positive",
     "negative_exam_for_pe": "pe-negative",
@@ -38,13 +38,13 @@ _LABELS = {
 
 @dataclass(frozen=True)
 class Correction:
-    """What a reader made of the findings of a model.
+    """A reader's correction of a model's findings.
 
     Attributes:
-        reader: who.
-        verdict: on the exam, one of ``"positive"``, ``"negative"``, ``"indeterminate"``.
-        words: what was decided, in one line.
-        redrawn, added: numbers of lesions that the reader drew.
+        reader: name of the reader.
+        verdict: on the exam: ``"positive"``, ``"negative"`` or ``"indeterminate"``.
+        words: the decision in one line.
+        redrawn, added: numbers of the lesions that the reader drew.
     """
 
     reader: str
@@ -55,7 +55,7 @@ class Correction:
 
     @property
     def person(self) -> str:
-        """The reader as DICOM writes names: at most 64 letters, none that divides names."""
+        """The reader as a DICOM name: at most 64 characters, without those that separate parts."""
         return re.sub(r"[\\^=\s]+", " ", self.reader).strip()[:62] + "^"
 
 
@@ -66,14 +66,14 @@ def structured_report(
     sources: Mapping[int, Dataset],
     correction: Correction | None = None,
 ) -> hd.sr.Comprehensive3DSR:
-    """The report, which refers to its sources and to the segments of its lesions.
+    """The report, with references to its sources and to the segments of its lesions.
 
     Args:
-        report: what ``report.json`` holds.
-        lesions: the findings that it tells.
-        segmentation: of those that have a mask, in their order.
-        sources: by slice, what it refers to.
-        correction: whose findings these are; None for the model's.
+        report: the content of ``report.json``.
+        lesions: the findings to include.
+        segmentation: of the lesions that have a mask, in their order.
+        sources: the instances to refer to, by slice.
+        correction: the reader whose findings these are; None for the model's.
     """
     device = hd.sr.ObserverContext(
         observer_type=codes.DCM.Device,
@@ -129,7 +129,7 @@ def structured_report(
         procedure_reported=Code("24627-2", "LN", "CT Chest"),
         imaging_measurements=groups or None,
         title=codes.DCM.ImagingMeasurementReport,
-        # All sources are evidence; in the content every image would be a dozen items.
+        # All sources are evidence; listing every image in the content would repeat them many times.
         referenced_images=[sources[index] for index in sorted({each.key_slice for each in lesions})]
         or list(sources.values()),
     )
@@ -160,7 +160,7 @@ def _person(correction: Correction | None) -> hd.sr.ObserverContext | None:
 
 
 def _tracking(segmentation: hd.seg.Segmentation | None) -> dict[int, tuple[str, str]]:
-    """Tracking UID and name of every segment, which the report repeats."""
+    """Tracking UID and name of every segment, repeated in the report."""
     if segmentation is None:
         return {}
     return {
@@ -216,8 +216,8 @@ def _measurements(words: Mapping[str, Any]) -> list[hd.sr.Measurement]:
 def _exam_group(
     report: Mapping[str, Any], correction: Correction | None
 ) -> list[hd.sr.MeasurementsAndQualitativeEvaluations]:
-    """The verdict, the scores, and why not to rely on them: as codes, and in whole sentences, for
-    which a code has no room."""
+    """The verdict, the scores and the reasons not to rely on them, as codes; what no code
+    expresses is a full sentence."""
     exam = report["exam"]
     verdict = Code("verdict", _SCHEME, "Verdict on the exam, by research software")
     quality = Code("quality", _SCHEME, "Reason not to rely on the scores")
@@ -256,7 +256,7 @@ def _exam_group(
 
 
 def _exam_model_group(report: Mapping[str, Any]) -> hd.sr.MeasurementsAndQualitativeEvaluations:
-    """What the exam model answers, apart from the verdict, and what it was trained on."""
+    """The exam model's answer, separate from the verdict, and its training data."""
     block = report["exam_model"]
     said = [(Code("exam-model", _SCHEME, "Answer of the exam model"), exam_call_in_words(block))]
     if disagreement(report):
@@ -285,7 +285,7 @@ def _exam_model_group(report: Mapping[str, Any]) -> hd.sr.MeasurementsAndQualita
 def _say(
     group: hd.sr.MeasurementsAndQualitativeEvaluations, said: Sequence[tuple[Code, str]]
 ) -> None:
-    """Add whole sentences to a group."""
+    """Add full sentences to a group."""
     contains = hd.sr.RelationshipTypeValues.CONTAINS
     group[0].ContentSequence.extend(
         hd.sr.TextContentItem(name, words, contains) for name, words in said
