@@ -1,1 +1,1 @@
-"""What readers decide about reports, and what becomes of it."""
+"""Readers' decisions on reports: stored, compared, exported."""

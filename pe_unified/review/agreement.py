@@ -1,4 +1,4 @@
-"""How readers take to the findings of a model, and how two readers agree: tables."""
+"""Tables: how readers judge a model's findings, and how well two readers agree."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -35,12 +35,12 @@ _PAIR_COLUMNS = (
 
 @dataclass(frozen=True)
 class Reading:
-    """What one reader left of one study.
+    """The decisions of one reader on one study.
 
     Attributes:
-        decisions: that stand.
-        verdict: on the exam; None while the study is not done.
-        kept: by lesion of the model on which something is decided, whether it stays.
+        decisions: those that stand.
+        verdict: on the exam; None until the study is done.
+        kept: for each lesion of the model that was decided on, whether it is kept.
     """
 
     decisions: Sequence[Decision]
@@ -49,7 +49,7 @@ class Reading:
 
 
 def read_all(store: ReviewStore) -> dict[str, dict[str, Reading]]:
-    """By reader, by study: what is decided."""
+    """The decisions by reader, then by study."""
     found: dict[str, dict[str, Reading]] = {}
     for study, report in store.reports().items():
         for reader in store.readers(study):
@@ -99,11 +99,11 @@ def write_agreement(out: Path, store: ReviewStore) -> None:
 def cohens_kappa(tables: FloatArray) -> Estimate:
     """Agreement of two readers beyond chance (Cohen 1960), with its interval over studies.
 
-    Undefined (NaN) where both gave a single answer throughout.
+    Undefined (NaN) if both always gave the same single answer.
 
     Args:
-        tables: (studies, answers, answers), how often the first reader gave the one answer and the
-            second the other.
+        tables: (studies, answers, answers), counts of each pair of answers, first reader by
+            second reader.
     """
     if not len(tables):
         return Estimate(np.nan, np.nan, np.nan)
@@ -118,8 +118,8 @@ def cohens_kappa(tables: FloatArray) -> Estimate:
 
 
 def _ends(values: FloatArray, scale: Scale) -> tuple[float, float]:
-    """Of the interval of the first value, the others without each study; NaN where leaving a study
-    out changes nothing, which says nothing about other studies."""
+    """Ends of the interval of ``values[0]``; the others leave out one study each. NaN if leaving
+    out a study changes nothing, because that tells nothing about other studies."""
     low, high = interval_ends(values[0], values[1:], scale=scale)
     return (np.nan, np.nan) if low == high else (float(low), float(high))
 
@@ -148,7 +148,7 @@ def _reader_row(name: str, own: Mapping[str, Reading]) -> dict[str, object]:
 def _pair_rows(
     readings: Mapping[str, Mapping[str, Reading]], one: str, other: str
 ) -> list[dict[str, object]]:
-    """A row for exams and a row for lesions."""
+    """One row for exams and one for lesions."""
     both = sorted(readings[one].keys() & readings[other].keys())
     exams, lesions = [], []
     for study in both:

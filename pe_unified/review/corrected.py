@@ -1,4 +1,4 @@
-"""A report as its readers left it: which lesions stay, with their pixels, and the verdict."""
+"""A report after correction by readers: the lesions that are kept, and the verdict."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,22 +21,23 @@ from pe_unified.reports.structured_report import Correction
 from pe_unified.review.decisions import VERDICTS, Decision
 from pe_unified.review.store import ReviewStore
 
-#: What is told of a lesion, by the decision on it.
+#: State of a lesion by the decision on it.
 _FATES = {"accept": "accepted", "redraw": "redrawn", "reject": "rejected"}
 
 
 @dataclass(frozen=True, eq=False)
 class CorrectedStudy:
-    """What readers made of a study.
+    """A study as corrected by readers.
 
     Attributes:
-        report: what ``report.json`` holds, drawn lesions described anew; added ones come last.
-        lesions: those that stay, by number; with pixels where a mask is known.
+        report: the content of ``report.json``, with redrawn lesions measured again; added ones
+            come last.
+        lesions: those that are kept, by number; with pixels if there is a mask.
         fates: number to ``"accepted"``, ``"redrawn"``, ``"rejected"`` or ``"added"``.
-        labels: number to what the lesion was relabelled as.
+        labels: number to the label that a reader gave to the lesion.
         verdict: on the exam: ``"positive"``, ``"negative"`` or ``"indeterminate"``.
-        readers: whose decisions stand; the first one said last that the study is done.
-        decisions: that stand.
+        readers: whose decisions stand; first the one who last marked the study as done.
+        decisions: those that stand.
     """
 
     report: dict[str, Any]
@@ -49,7 +50,7 @@ class CorrectedStudy:
 
     @property
     def correction(self) -> Correction:
-        """For the DICOM objects."""
+        """The correction as the DICOM objects take it."""
         counts = Counter(self.fates.values())
         told = [f"{counts[fate]} {fate}" for fate in (*_FATES.values(), "added") if counts[fate]]
         also = f"; decisions of {', '.join(self.readers)}" if len(self.readers) > 1 else ""
@@ -64,16 +65,17 @@ class CorrectedStudy:
 
 
 def correct(store: ReviewStore, name: str, study: CTStudy, reader: str | None) -> CorrectedStudy:
-    """Put the decisions on a study into its report.
+    """Apply the decisions on a study to its report.
 
     Args:
         store: of the decisions.
-        name: of the study, as decisions have it.
+        name: of the study, as used in the decisions.
         study: its images.
-        reader: whose decisions; None for the newest of all.
+        reader: whose decisions; None for the newest of all readers.
 
     Raises:
-        DataError: it is not done, a finding has no verdict, or the verdicts contradict each other.
+        DataError: it is not done, a finding has no decision, or the verdict contradicts the
+            lesions.
     """
     known = store.report(name)
     report = known.read()
@@ -121,11 +123,11 @@ def correct(store: ReviewStore, name: str, study: CTStudy, reader: str | None) -
 
 
 def exam_verdict(report: Mapping[str, Any], decisions: Sequence[Decision]) -> str:
-    """The exam as readers call it: as they say of the study, else as they say of its lesions.
+    """The verdict of the readers: as given for the study, else as it follows from its lesions.
 
     Args:
-        report: what ``report.json`` holds.
-        decisions: that stand.
+        report: the content of ``report.json``.
+        decisions: those that stand.
     """
     said = {each.kind: each for each in decisions if each.lesion is None}
     if "relabel" in said:

@@ -1,4 +1,4 @@
-"""What a reader can say about a study, and what of it stands."""
+"""The kinds of decisions on a study, and which of them stand."""
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
@@ -7,40 +7,40 @@ from typing import Any
 from pe_unified.errors import UserError
 from pe_unified.review.reports import StudyReport
 
-#: What a lesion, or the verdict on the study, is found to be. The newest of one reader stands.
+#: Verdicts on a lesion or on the study. The newest one stands.
 VERDICTS = ("accept", "reject", "redraw")
-#: What another reader may not overwrite unseen.
+#: Decisions that another reader may not overwrite without having seen them.
 DECIDING = (*VERDICTS, "relabel")
 KINDS = (*DECIDING, "add", "comment", "done", "undo")
-#: What ``relabel`` can say: of the study, and of a lesion.
+#: Labels that ``relabel`` can give to the study, and to a lesion.
 STUDY_LABELS = ("positive", "negative", "indeterminate")
 LESION_LABELS = ("acute", "chronic", "indeterminate")
 
 
 class DecisionError(UserError, ValueError):
-    """A decision that does not fit to its report."""
+    """A decision that does not fit its report."""
 
 
 class ConflictError(UserError):
-    """Another reader, or another report, came in between; the page has to be loaded again."""
+    """Another reader or a new report interfered; the page has to be loaded again."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What one reader said about one study, at one time.
+    """One decision of one reader on one study.
 
     Attributes:
-        study: StudyInstanceUID; where there is none, the report's folder.
-        reader: who.
-        kind: of :data:`KINDS`.
+        study: StudyInstanceUID; without one, the report's folder.
+        reader: name of the reader.
+        kind: one of :data:`KINDS`.
         lesion: its number in ``report.json``; None for the study.
         value: ``relabel``: ``{"label": "chronic"}``. ``redraw`` and ``add``: ``{"mask": name}``,
-            of :meth:`~pe_unified.review.store.ReviewStore.save_mask`, or ``{"box": [x, y, w, h],
+            from :meth:`~pe_unified.review.store.ReviewStore.save_mask`, or ``{"box": [x, y, w, h],
             "slice": index}`` in pixels. ``comment``: ``{"text": ...}``. ``undo``:
             ``{"of": number}``.
         model: SHA-256 of the checkpoint that made the report.
         made: UTC, ISO 8601; set by the store.
-        number: rising; set by the store.
+        number: increasing; set by the store.
     """
 
     study: str
@@ -54,9 +54,9 @@ class Decision:
 
 
 def in_force(history: Iterable[Decision]) -> list[Decision]:
-    """Those that are not undone, without the undoing ones; in order.
+    """The decisions that are not undone, in order, without the ``undo`` entries.
 
-    What undoes can be undone itself.
+    An ``undo`` can itself be undone.
     """
     undone: set[int] = set()
     kept = []
@@ -71,10 +71,10 @@ def in_force(history: Iterable[Decision]) -> list[Decision]:
 
 
 def standing(decisions: Iterable[Decision]) -> list[Decision]:
-    """Those in force that no newer one replaces; in order.
+    """The decisions in force that are not replaced by a newer one, in order.
 
-    Of verdicts on a lesion the newest stands, of labels the newest, and of ``done``; whoever
-    gave them. Added lesions and comments stand side by side.
+    The newest verdict on a lesion stands, the newest label and the newest ``done``, whoever gave
+    them. Added lesions and comments never replace each other.
     """
     newest: dict[Hashable, Decision] = {}
     for decision in in_force(decisions):
@@ -88,9 +88,9 @@ def standing(decisions: Iterable[Decision]) -> list[Decision]:
 
 
 def state(decisions: Iterable[Decision]) -> str:
-    """``"unread"``, ``"in work"`` or ``"done"``, of one study.
+    """``"unread"``, ``"in work"`` or ``"done"``, for one study.
 
-    Done: each reader who decided anything said so last. Comments change nothing.
+    Done: ``done`` is the last decision of each reader who decided anything; comments do not count.
     """
     last: dict[str, str] = {}
     for decision in in_force(decisions):
@@ -102,7 +102,7 @@ def state(decisions: Iterable[Decision]) -> str:
 
 
 def require_fitting(decision: Decision, report: StudyReport) -> None:
-    """Refuse what says nothing about this report.
+    """Refuse a decision that does not fit this report.
 
     Raises:
         DecisionError: an unknown kind, lesion, slice, label or value, or no reader.

@@ -1,4 +1,4 @@
-"""The errors of a model as a page, each a click away from its slice, and as JSON."""
+"""The errors of a model as a page with links to their slices, and as JSON."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from pe_unified.progress import track
 from pe_unified.review.model_errors import Finding, judge_exam, summarise
 from pe_unified.templates import render
 
-#: In the order of the page: what was overlooked comes first.
+#: In the order of the page: missed findings come first.
 _KINDS = {
     "missed": "emboli missed",
     "false": "false lesions",
@@ -29,17 +29,17 @@ _KINDS = {
 def write_errors(
     model: PredictorSettings, data_root: Path, out: Path, split: str = "test", most: int = 200
 ) -> dict[str, Any]:
-    """Read the studies of a split, and write ``index.html``, ``errors.json`` and ``slices``.
+    """Analyse the studies of a split; write ``index.html``, ``errors.json`` and ``slices``.
 
     Args:
-        model: which model, and how it runs.
+        model: the model and how to run it.
         data_root: a converted set.
         out: folder of the page.
         split: of the set.
-        most: pictures of each kind of error; further ones are listed without.
+        most: maximum number of images per kind of error; further errors are listed without one.
 
     Returns:
-        What ``errors.json`` holds.
+        The content of ``errors.json``.
 
     Raises:
         CheckpointError: the model cannot be loaded.
@@ -92,6 +92,6 @@ def write_errors(
 
 
 def _order(error: dict[str, Any]) -> tuple[int, float, str]:
-    """Kinds as on the page; the largest misses and the surest mistakes first."""
+    """Sort key: kinds as on the page; largest misses and most confident errors first."""
     rank = error["volume_ml"] if error["kind"] == "missed" else error["score"]
     return list(_KINDS).index(error["kind"]), -(rank or 0.0), error["file"]

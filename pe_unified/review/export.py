@@ -1,4 +1,4 @@
-"""What readers decided, as files for archives, for training, and for the statistics."""
+"""Writes readers' decisions as files for archives, training and statistics."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from pe_unified.review.slice_labels import exam_labels, label_slices
 from pe_unified.review.sources import Source, Studies
 from pe_unified.review.store import ReviewStore
 
-#: Beside the masks of one study: what is told of its lesions.
+#: Lists what happened to the lesions of a study; written next to its masks.
 CORRECTED = "corrected.json"
 #: Folders of the export.
 STUDIES, SET = "studies", "set"
@@ -32,11 +32,11 @@ _COLUMNS = ("number", "study", "reader", "kind", "lesion", "value", "model", "ma
 
 @dataclass
 class Exported:
-    """What an export came to.
+    """Result of an export.
 
     Attributes:
-        studies: names of those that were corrected.
-        left_out: in words, which studies were not, and why; reports that cannot be read, too.
+        studies: names of the corrected studies.
+        left_out: in words, which studies were left out, or which reports cannot be read, and why.
         faults: of the converted set.
     """
 
@@ -53,20 +53,20 @@ def export_review(
     key: str | None = None,
     options: RunOptions | None = None,
 ) -> Exported:
-    """Write what readers decided.
+    """Write the readers' decisions.
 
     ``out`` gets ``decisions.csv`` (the history), ``readers.csv``, ``agreement.csv`` and
-    ``agreement.md``; where the images are given, a folder per finished study in ``studies``
-    (``mask.seg.dcm``, ``findings.sr.dcm``, ``mask.nii.gz``, ``corrected.json``) and all of them
-    as one converted set in ``set``.
+    ``agreement.md``. If the images are given, it also gets a folder per finished study in
+    ``studies`` (``mask.seg.dcm``, ``findings.sr.dcm``, ``mask.nii.gz``, ``corrected.json``) and
+    all of these studies as one converted set in ``set``.
 
     Args:
-        reports: what ``pe-unified infer`` or ``pe-unified batch`` wrote, and readers worked on.
+        reports: output folder of ``pe-unified infer`` or ``pe-unified batch``, with decisions.
         out: another folder.
-        studies: where the images lie.
+        studies: folders of the images.
         reader: whose decisions; None for the newest of all readers.
-        key: of pseudonyms, where reports are pseudonymised.
-        options: how the set is converted and divided.
+        key: of the pseudonyms, if the reports are pseudonymised.
+        options: how the set is converted and split.
 
     Raises:
         DataError: no reports, no such reader, or a folder that cannot be read or written.
@@ -107,7 +107,7 @@ def _export_study(
     studies: Studies,
     reader: str | None,
 ) -> LabelledStudy:
-    """Write the files of one study; its labels."""
+    """Write the files of one study; returns its labels."""
     if store.state(name, reader) != "done":
         raise DataError(name, "is not done", "finish reading it")
     with studies.opened(report) as (study, source):

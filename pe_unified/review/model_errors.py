@@ -1,4 +1,4 @@
-"""What a model gets wrong on whole studies of a converted set: emboli missed, lesions made up."""
+"""A model's errors on the exams of a converted set: missed emboli and false lesions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,9 +17,9 @@ from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey
 
-#: Contrast flows this far around a lesion, mm; its HU are this percentile of what is there.
+#: Width of the ring around a lesion in which contrast is measured, mm, and the percentile used.
 _AROUND_MM, _PERCENTILE = 5.0, 90.0
-#: Ends of the bins of size, ml, and of the contrast around, HU.
+#: Edges of the bins of volume, ml, and of the contrast around a lesion, HU.
 _SIZES, _CONTRASTS = (0.1, 0.5), (200.0, 350.0)
 
 
@@ -28,16 +28,16 @@ class Finding:
     """An embolus or a lesion, and whether the model is right about it.
 
     Attributes:
-        kind: ``"found"`` or ``"missed"`` embolus, ``"false"`` lesion; ``"missed exam"`` or
-            ``"false exam"``, of which the rest describes the slice that speaks most for it.
-        patient, study: whose.
+        kind: ``"found"`` or ``"missed"`` embolus, ``"false"`` lesion, ``"missed exam"`` or
+            ``"false exam"``. For an exam, the rest describes its most suspicious slice.
+        patient, study: identifiers.
         slice_index: of its key slice in the series.
         file: of that slice in the set.
-        score: the model's; of a missed embolus that of the lesion there that is not called, None
-            where nothing was seen.
+        score: given by the model; for a missed embolus that of the uncalled lesion there, or None
+            if there is no lesion.
         volume_ml, mean_hu: None without a mask.
         side, level: see :class:`~pe_unified.inference.lesions.Lesion`.
-        vessel_hu: of the contrast around it; None where unknown.
+        vessel_hu: of the contrast around it; None if unknown.
     """
 
     kind: str
@@ -54,7 +54,7 @@ class Finding:
 
     @property
     def bins(self) -> dict[str, str]:
-        """What it is counted with, by size, side, level and contrast."""
+        """The bins in which it is counted, by size, side, level and contrast."""
         return {
             "size": _bin(self.volume_ml, _SIZES, "ml"),
             "side": self.side or "unknown",
@@ -63,7 +63,7 @@ class Finding:
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """What a machine reads."""
+        """The finding as written to JSON."""
         names = ("kind", "patient", "study", "slice_index", "file", "side", "level")
         rounded = {"score": 4, "volume_ml": 4, "mean_hu": 1, "vessel_hu": 1}
         values = {name: getattr(self, name) for name in rounded}
@@ -78,12 +78,13 @@ def judge_exam(predictor: StudyPredictor, exam: WholeExam) -> Iterator[tuple[Fin
     """The emboli of an exam, found or missed, its false lesions, and a wrong verdict; each with
     its key slice.
 
-    What finds an embolus says :func:`~pe_unified.inference.converted.touching`: a lesion that
-    touches it, with enough of its mask in emboli; only called lesions count. Where the
-    emboli are not known, only the verdict is judged.
+    :func:`~pe_unified.inference.converted.touching` decides whether a lesion finds an embolus: it
+    must touch it, with enough of its mask in emboli. Only called lesions count. If the emboli are
+    not known, only the verdict is judged.
 
     Args:
         predictor: holds the model.
+        exam: from a converted set.
         exam: of a converted set.
     """
     reader = SliceReader(exam.study)
@@ -112,7 +113,7 @@ def judge_exam(predictor: StudyPredictor, exam: WholeExam) -> Iterator[tuple[Fin
 
 
 class _Shown:
-    """Makes findings of one exam."""
+    """Makes the findings of one exam."""
 
     def __init__(
         self,
@@ -140,7 +141,7 @@ class _Shown:
         return found, view
 
     def of_exam(self, kind: str, score: float | None) -> tuple[Finding, SliceView]:
-        """The slice with the highest probability; of a missed exam, of those with an embolus."""
+        """The slice with the highest probability; of those with an embolus if it was missed."""
         known = {index: value or 0.0 for index, value in self.probability.items()}
         positive = {n for n, item in enumerate(self.exam.slices) if item["label"] == 1}
         asked = [n for n in known if n in positive] if kind == "missed exam" else list(known)
@@ -192,7 +193,7 @@ class _Shown:
 def vessel_hu(lesion: Lesion, reader: SliceReader) -> float | None:
     """HU of the contrast around a lesion on its key slice: the 90th percentile within 5 mm.
 
-    None where nothing lies around it.
+    None if there is no ring of pixels around it.
     """
     level = reader.hu(lesion.key_slice)
     mask = np.zeros(level.shape, np.uint8)
@@ -210,15 +211,15 @@ def vessel_hu(lesion: Lesion, reader: SliceReader) -> float | None:
 
 
 def summarise(findings: Sequence[Finding], exams: int) -> list[dict[str, Any]]:
-    """Emboli, how many are found, and false lesions: of all, and by size, place and contrast.
+    """Count emboli, found emboli and false lesions: in total, and by size, place and contrast.
 
     Args:
-        findings: of all exams, found emboli included.
-        exams: their number.
+        findings: of all exams, including the found emboli.
+        exams: number of exams.
 
     Returns:
         Rows: ``by``, ``bin``, ``emboli``, ``found``, ``sensitivity`` and its interval over
-        patients (None where leaving a patient out changes nothing), ``false`` and
+        patients (None if leaving out a patient changes nothing), ``false`` and
         ``false_per_exam``.
     """
     rows = [_row("all", "all", list(findings), exams)]

@@ -1,4 +1,4 @@
-"""The reports in a folder, of one study or of a batch, by the names that decisions go by."""
+"""The reports in a folder, of one study or of a batch, by the study names used in decisions."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,22 +11,22 @@ from typing import Any
 from pe_unified.errors import DataError
 from pe_unified.options import REPORT
 
-#: A report lies in the folder itself, in a study's folder, or below it where one place holds
+#: A report is in the folder itself, in a study's folder, or one level deeper if one place holds
 #: several studies.
 _PLACES = (REPORT, f"*/{REPORT}", f"*/*/{REPORT}")
 
 
 @dataclass(frozen=True)
 class StudyReport:
-    """Where a report lies, and what decisions have to fit to.
+    """Location of a report, and what decisions on it must match.
 
     Attributes:
-        study: its StudyInstanceUID; without one its folder, as seen from the reports.
+        study: StudyInstanceUID; without one, its folder relative to the reports.
         folder: of its files.
         model: SHA-256 of the checkpoint that made it.
-        lesions: their number, candidates included.
+        lesions: number of lesions, including candidates.
         shape: slices, rows and cols.
-        sop_uids: by slice; None in a study that came as a file.
+        sop_uids: by slice; None for a study that came as a volume file.
     """
 
     study: str
@@ -37,7 +37,7 @@ class StudyReport:
     sop_uids: tuple[str | None, ...]
 
     def read(self) -> dict[str, Any]:
-        """What ``report.json`` holds.
+        """The content of ``report.json``.
 
         Raises:
             DataError: it cannot be read.
@@ -46,11 +46,11 @@ class StudyReport:
 
 
 def find_reports(root: Path) -> tuple[dict[str, StudyReport], list[DataError]]:
-    """All reports by study, in the order of their folders; and what is wrong with those that are
-    left out: damaged ones, and those of a study that another folder holds already.
+    """All reports by study, in the order of their folders, and the errors of those left out:
+    damaged reports, and second reports of the same study.
 
     Args:
-        root: what ``pe-unified infer`` or ``pe-unified batch`` wrote into.
+        root: output folder of ``pe-unified infer`` or ``pe-unified batch``.
 
     Raises:
         DataError: no such folder.
@@ -61,7 +61,7 @@ def find_reports(root: Path) -> tuple[dict[str, StudyReport], list[DataError]]:
     found: dict[str, StudyReport] = {}
     faults: list[DataError] = []
     for path in paths:
-        # In a hidden folder lies what is being written; a report that is written anew goes first.
+        # Hidden folders hold reports that are being written; the old report is removed first.
         if path.parent != root and path.parent.name.startswith("."):
             continue
         try:
@@ -81,8 +81,8 @@ def find_reports(root: Path) -> tuple[dict[str, StudyReport], list[DataError]]:
 
 @contextmanager
 def complete(path: Path) -> Iterator[None]:
-    """Around what takes parts out of a report: one that lacks them, as those of other versions may,
-    is an error of its own.
+    """Context for reading parts of a report; a missing part, as in reports of other versions,
+    raises a clear error.
 
     Raises:
         DataError: names the report.
@@ -96,7 +96,7 @@ def complete(path: Path) -> Iterator[None]:
 
 @lru_cache(maxsize=4096)
 def _described(path: Path, root: Path, time_ns: int, size: int) -> StudyReport:
-    """Read once for as long as the file stays as it is."""
+    """Cached until the file changes."""
     report, folder = _read(path), path.parent
     own = root.resolve().name if folder == root else folder.relative_to(root).as_posix()
     with complete(path):

@@ -1,4 +1,4 @@
-"""Corrected studies as a set that converts: images from the studies, labels from the readers."""
+"""Corrected studies as input of a converter: images from the studies, labels from the readers."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ from pe_unified.review.sources import Source
 
 @dataclass(frozen=True)
 class LabelledStudy:
-    """A study of which all is decided.
+    """A study with all decisions made.
 
     Attributes:
-        name: its UID as the report has it; else the name of its report.
-        patient: whose it is, or a pseudonym.
-        source: where its images lie.
-        slices: labels of each.
+        name: its UID as in the report, else the name of its report.
+        patient: the patient's ID, or a pseudonym.
+        source: location of its images.
+        slices: labels of each slice.
         exam: labels of the exam.
     """
 
@@ -40,7 +40,7 @@ class LabelledStudy:
 
 @dataclass(frozen=True)
 class ReviewedReader:
-    """Reads a patient: the studies, and the labels that were made of decisions."""
+    """Reads a patient: the studies, and the labels that follow from decisions."""
 
     whole_patients: bool = True
 
@@ -93,12 +93,12 @@ class ReviewedReader:
 
 
 class ReviewedSet:
-    """What readers finished, by patient.
+    """The finished studies, by patient.
 
     Args:
         raw: the folder of the reports.
-        studies: that were corrected.
-        roots: where their images lie; what was painted is known by its manifest.
+        studies: the corrected ones.
+        roots: folders of their images; synthetic studies are recognised by their manifest.
     """
 
     name = "review"

@@ -1,4 +1,4 @@
-"""A corrected study as the labels of its slices, as converted sets hold them."""
+"""The labels of the slices of a corrected study, in the form of converted sets."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +17,12 @@ from pe_unified.review.corrected import CorrectedStudy
 
 @dataclass(frozen=True)
 class SliceLabels:
-    """What is known of one slice.
+    """The labels of one slice.
 
     Attributes:
         annotations: without ``id`` and ``image_id``.
-        known: of :data:`~pe_unified.converters.contract.schema.ALL_LABELS`.
-        present: 1 where it shows an embolus, 0 where not, None where unknown.
+        known: those of :data:`~pe_unified.converters.contract.schema.ALL_LABELS` that are known.
+        present: 1 if it shows an embolus, 0 if not, None if unknown.
     """
 
     annotations: tuple[dict[str, Any], ...]
@@ -33,9 +33,9 @@ class SliceLabels:
 def label_slices(corrected: CorrectedStudy, shape: tuple[int, int, int]) -> list[SliceLabels]:
     """The labels of every slice.
 
-    Lesions that stay without a mask are known by their boxes: on a slice with such a box all
-    masks become boxes. Where a lesion has neither, its key slice is known to be positive, and
-    nothing of the others that it reaches to. Of an exam that cannot be decided nothing is known.
+    Lesions that are kept without a mask are labelled by their boxes; on a slice with such a box
+    all masks become boxes. A lesion with neither makes its key slice positive, and its other
+    slices unknown. If the exam is indeterminate, nothing is known.
 
     Args:
         corrected: the study.
@@ -66,7 +66,7 @@ def label_slices(corrected: CorrectedStudy, shape: tuple[int, int, int]) -> list
 
 
 def exam_labels(corrected: CorrectedStudy) -> dict[str, int | None]:
-    """The labels of the exam that follow from what readers said; others are left out."""
+    """The labels of the exam that follow from the decisions; others are left out."""
     if corrected.verdict == "indeterminate":
         return {"indeterminate": 1, "negative_exam_for_pe": 0}
     labels = exam_labels_from_masks(bool(corrected.lesions))
@@ -78,7 +78,7 @@ def exam_labels(corrected: CorrectedStudy) -> dict[str, int | None]:
 
 
 def _without_box(lesion: Lesion) -> set[int]:
-    """Slices that a lesion without a mask reaches to, and of which nobody knows where it is."""
+    """Slices within the range of a lesion without a mask for which it has no box either."""
     first, last = lesion.slices
     return set(range(first, last + 1)) - {index for index, *_ in lesion.boxes}
 

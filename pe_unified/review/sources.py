@@ -1,4 +1,4 @@
-"""The images that a report is of: a report holds none, and no path to them."""
+"""Finds the images of a report, which holds neither images nor a path to them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,12 +19,12 @@ from pe_unified.review.reports import StudyReport
 
 @dataclass(frozen=True)
 class Source:
-    """Where a study lies, and which series of it a report is of.
+    """Location of a study, and the series that a report describes.
 
     Attributes:
-        path: as ``open_study`` takes it.
-        study_uid, series_uid: in the files; None for a study that came as one volume file.
-        renamed: pseudonym for a UID or a PatientID; None where the report keeps them.
+        path: for ``open_study``.
+        study_uid, series_uid: as in the files; None for a study that came as one volume file.
+        renamed: gives the pseudonym of a UID or a PatientID; None if the report keeps them.
     """
 
     path: Path
@@ -35,7 +35,7 @@ class Source:
 
 @dataclass(frozen=True)
 class _Renaming:
-    """The pseudonyms of a key; goes to other processes."""
+    """The pseudonyms of a key; can be pickled."""
 
     key: str
 
@@ -44,14 +44,14 @@ class _Renaming:
 
 
 class Studies:
-    """What may be the study of a report: given files and folders, and what lies in the folders.
+    """The files and folders among which the study of a report is searched.
 
     Args:
-        folders: each holds studies, or is one.
-        key: the secret that reports were pseudonymised with; None without one.
+        folders: each is a study or holds studies.
+        key: the secret with which reports were pseudonymised; None without one.
 
     Raises:
-        DataError: one of them is not there.
+        DataError: one of them does not exist.
     """
 
     def __init__(self, folders: Sequence[Path], key: str | None = None) -> None:
@@ -68,14 +68,14 @@ class Studies:
 
     @contextmanager
     def opened(self, report: StudyReport) -> Iterator[tuple[CTStudy, Source]]:
-        """The study that a report is of, which has its UIDs and its slices.
+        """The study of a report: the one with its UIDs and slices.
 
-        Those named like the report's folder are tried first, then those whose files are as they
-        were, then all. A volume file has no UIDs, so files as they were go first; where none is, a
-        file of the same name and size is taken for the study.
+        Tried first are those named like the report's folder, then those whose files are unchanged,
+        then all. A volume file has no UIDs, so unchanged files are tried first; if there are none,
+        a file of the same name and size is taken.
 
         Raises:
-            DataError: none of them is it, and where a likely one is not, why.
+            DataError: none of them matches; says why a likely one does not.
         """
         with ExitStack() as stack:
             yield self._found(report, stack)
@@ -129,12 +129,12 @@ def _open_in(
     renamed: _Renaming | None,
     stack: ExitStack,
 ) -> tuple[CTStudy, Source]:
-    """The study as it lies in one place, entered into ``stack``.
+    """Open the study at one path, entered into ``stack``.
 
     Raises:
-        DataError: it cannot be opened, or is not that of the report.
+        DataError: it cannot be opened, or is not the study of the report.
     """
-    # Nobody knows what a pseudonym stands for: what lies there is tried.
+    # A pseudonym cannot be reversed, so every study at this path is tried.
     first = (None, None) if renamed else (wanted["study_uid"], wanted["series_uid"])
     attempts: list[tuple[str | None, str | None]] = [first]
     for study_uid, series_uid in attempts:

@@ -1,7 +1,7 @@
-"""Readers' decisions, kept beside the reports: an SQLite file, and the masks that were redrawn.
+"""Stores readers' decisions next to the reports: an SQLite file, and the redrawn masks.
 
-Nothing is ever changed or removed; what is undone stays in the history. Whatever was added
-survives the end of the process, and of the machine.
+Nothing is ever changed or removed; undone decisions stay in the history. What was added survives
+a crash of the process or of the machine.
 """
 
 import hashlib
@@ -34,9 +34,9 @@ from pe_unified.review.reports import StudyReport, find_reports
 
 __all__ = ["ConflictError", "Decision", "DecisionError", "ReviewStore"]
 
-#: In the folder of the reports.
+#: File in the folder of the reports.
 STORE = "reviews.sqlite"
-#: In the folder of one report.
+#: Subfolder in the folder of one report.
 MASKS = "redrawn"
 _VERSION = 1
 _COLUMNS = ("study", "reader", "kind", "lesion", "value", "model", "made")
@@ -54,20 +54,20 @@ CREATE TRIGGER IF NOT EXISTS never_removed BEFORE DELETE ON decisions
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
-#: Another process writes for milliseconds; longer means that it hangs, s.
+#: Other processes write for milliseconds only; after this many seconds one must be hanging.
 _PATIENCE_S = 30.0
 _MASK_NAME = re.compile(r"[0-9a-f]{16}\.npz")
 
 
 class ReviewStore:
-    """The decisions on the reports of one folder. Safe in threads, and in several processes.
+    """The decisions on the reports of one folder. Safe for threads and for several processes.
 
     Args:
-        path: the folder that ``pe-unified infer`` or ``pe-unified batch`` wrote into; the
-            decisions lie there in ``reviews.sqlite``.
+        path: output folder of ``pe-unified infer`` or ``pe-unified batch``; the decisions are
+            stored there, in ``reviews.sqlite``.
 
     Raises:
-        DataError: no such folder, or a store that cannot be opened. Damaged reports are left out.
+        DataError: no such folder, or the store cannot be opened. Damaged reports are left out.
     """
 
     def __init__(self, path: Path) -> None:
@@ -83,20 +83,20 @@ class ReviewStore:
                 connection.executescript(_SCHEMA)
 
     def add(self, decision: Decision, seen: int | None = None) -> Decision:
-        """Keep a decision; it is durable when this returns.
+        """Store a decision; it is durable when this returns.
 
         Args:
             decision: its number and time are set here.
-            seen: number of the newest decision on the study that the reader knew of; 0 for none.
-                None for a reader who is not to know of others': nothing is compared.
+            seen: number of the newest decision on the study that the reader has seen; 0 for none.
+                None for a blinded reader: no comparison is made.
 
         Returns:
-            The decision as it is kept.
+            The decision as stored.
 
         Raises:
             ConflictError: another reader has decided on the same lesion since, or the report was
-                made anew by another model.
-            DecisionError: it does not fit to the report, or undoes what is not the reader's.
+                made again by another model.
+            DecisionError: it does not fit the report, or undoes another reader's decision.
             DataError: the store cannot be written to.
         """
         report = self.report(decision.study)
@@ -120,34 +120,34 @@ class ReviewStore:
         return replace(decision, made=made, number=int(number or 0))
 
     def history(self, study: str | None = None) -> list[Decision]:
-        """All that was ever said of a study, in order, undone or not; without one, of every study,
-        also of those whose report is gone or damaged."""
+        """All decisions on a study, in order, undone or not; without ``study`` those on all
+        studies, including those whose report is missing or damaged."""
         with self._open() as connection:
             return self._read(connection, study)
 
     def current(self, study: str, reader: str | None = None) -> list[Decision]:
-        """What stands, in order: not undone, not replaced by a newer one, and said of the report
-        that is there now.
+        """The decisions that stand, in order: not undone, not replaced by a newer one, and made on
+        the present report.
 
         Args:
-            study: of which.
-            reader: whose decisions; None for all readers', of which the newest stands.
+            study: name of the study.
+            reader: whose decisions; None for all readers, of which the newest stand.
         """
         return standing(self._of_now(study, reader))
 
     def state(self, study: str, reader: str | None = None) -> str:
-        """``"unread"``, ``"in work"`` or ``"done"``; of all readers without ``reader``."""
+        """``"unread"``, ``"in work"`` or ``"done"``; over all readers if ``reader`` is None."""
         return state(self._of_now(study, reader))
 
     def readers(self, study: str) -> list[str]:
-        """Who decided anything that stands, by name."""
+        """Names of the readers whose decisions stand, sorted."""
         return sorted({each.reader for each in in_force(self._of_now(study))})
 
     def states(self, reader: str | None = None) -> dict[str, str]:
-        """Study to ``"unread"``, ``"in work"`` or ``"done"``, of every report in the folder.
+        """``"unread"``, ``"in work"`` or ``"done"`` for every report in the folder, by study.
 
         Args:
-            reader: as this reader left them; None: as all readers did.
+            reader: state for this reader; None: for all readers together.
         """
         said: dict[str, list[Decision]] = {}
         for each in self.history():
@@ -176,22 +176,22 @@ class ReviewStore:
     def save_mask(
         self, study: str, reader: str, array: np.ndarray, slices: Mapping[int, str | None]
     ) -> str:
-        """Keep a redrawn mask in the folder of its report, whole or not at all.
+        """Store a redrawn mask in the folder of its report, completely or not at all.
 
         Args:
-            study: of which.
+            study: name of the study.
             reader: who drew it.
-            array: uint8 (slices, rows, cols) in the order of ``report.json``; not 0 where the
-                lesion is.
-            slices: SOP Instance UIDs by slice index, as the reader was shown them: all, some or
-                none. They are compared with the report.
+            array: uint8 (slices, rows, cols) in the order of ``report.json``; not 0 inside the
+                lesion.
+            slices: SOP Instance UIDs by slice index, as shown to the reader: all, some or none.
+                They are compared with the report.
 
         Returns:
-            The name to put into a decision's ``{"mask": name}``.
+            The name for the ``{"mask": name}`` of a decision.
 
         Raises:
             ConflictError: the report now has other slices.
-            DecisionError: the mask has another size than the study, or is empty.
+            DecisionError: the mask differs from the study in size, or is empty.
             DataError: the folder cannot be written to.
         """
         report = self.report(study)
@@ -226,7 +226,7 @@ class ReviewStore:
         """A redrawn mask: bool (slices, rows, cols).
 
         Raises:
-            DecisionError: there is none of this name.
+            DecisionError: there is no mask of this name.
             DataError: it is damaged.
         """
         path = self.report(study).folder / MASKS / name
@@ -236,12 +236,12 @@ class ReviewStore:
             with np.load(path) as file:
                 shape = tuple(file["shape"].tolist())
                 bits = np.unpackbits(file["bits"], count=int(np.prod(shape)))
-        except Exception as error:  # a damaged archive fails in many ways
+        except Exception as error:  # a damaged archive can fail in many ways
             raise DataError(path, "no readable mask", "draw it again", error) from error
         return bits.reshape(shape).astype(bool)
 
     def _of_now(self, study: str, reader: str | None = None) -> list[Decision]:
-        """The history, of the model that made the report that is there."""
+        """The history, restricted to the model that made the present report."""
         model = self.report(study).model
         return [
             each
@@ -253,7 +253,7 @@ class ReviewStore:
     def _open(self) -> Iterator[sqlite3.Connection]:
         path = self.path / STORE
         try:
-            # Transactions are begun here, not by the module.
+            # Transactions are started here, not by the sqlite3 module.
             connection = sqlite3.connect(path, timeout=_PATIENCE_S, isolation_level=None)
             with closing(connection):
                 connection.execute("PRAGMA synchronous = FULL")
@@ -272,7 +272,7 @@ class ReviewStore:
 
 
 def _undone(undo: Decision, history: list[Decision]) -> Decision:
-    """What an undo is of."""
+    """The decision that an undo refers to."""
     of = {each.number: each for each in history}.get(undo.value["of"])
     if of is None or of.reader != undo.reader:
         raise DecisionError(

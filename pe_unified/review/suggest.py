@@ -1,16 +1,16 @@
-"""Which unread studies would teach a model most: where it is unsure, and where its heads disagree.
+"""Ranks unread studies by how much a model could learn from them: unsure or disagreeing heads.
 
-A study's worth is the mean of four shares, each between 0 and 1; what the model does not answer
-counts 0.
+A study's worth is the mean of four shares, each between 0 and 1; an answer that the model does
+not give counts 0.
 
 - ``exam``: h of the exam's probability, the higher of the report's own and the exam model's.
 - ``lesions``: s / (1 + s), where s is the sum of h over the lesions that can be clots.
-- ``slices``: of the slices on which any head sees an embolus, the mean share of pairs of heads
+- ``slices``: over the slices on which any head sees an embolus, the mean share of pairs of heads
   that differ (classification, mask, boxes).
-- ``heads``: the mean share of pairs of heads that differ about such a lesion, weighted by its p.
+- ``heads``: the mean share of pairs of heads that differ on such a lesion, weighted by its p.
 
-p is the score moved so that its threshold lies at 1/2, logit p = logit score - logit threshold, and
-h(p) = -p log2 p - (1 - p) log2 (1 - p), the entropy of a yes or no in bits: 1 at the threshold.
+p is the score shifted so that its threshold becomes 1/2, logit p = logit score - logit threshold.
+h(p) = -p log2 p - (1 - p) log2 (1 - p) is the entropy of a yes or no in bits: 1 at the threshold.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,14 +30,14 @@ from pe_unified.progress import track
 from pe_unified.review.reports import complete, find_reports
 from pe_unified.review.store import ReviewStore
 
-#: Scores are kept off 0 and 1, where their logits are infinite.
+#: Scores are kept this far from 0 and 1, where logits are infinite.
 _EDGE = 1e-4
 _COLUMNS = ("rank", "study", "folder", "worth", "exam", "lesions", "slices", "heads", "state")
 
 
 @dataclass(frozen=True)
 class Worth:
-    """What a study may teach; the shares as the module says."""
+    """How much a model could learn from a study; the shares as in the module docstring."""
 
     exam: float
     lesions: float
@@ -52,15 +52,15 @@ class Worth:
 def suggest(
     reports: Path, out: Path, every: bool = False
 ) -> tuple[list[dict[str, Any]], list[DataError]]:
-    """Rank studies, the one worth most first, and write them as a table.
+    """Rank studies by worth, highest first, and write them as a table.
 
     Args:
-        reports: what ``pe-unified infer`` or ``pe-unified batch`` wrote.
-        out: the CSV.
-        every: rank those that are read, too.
+        reports: output folder of ``pe-unified infer`` or ``pe-unified batch``.
+        out: the CSV file.
+        every: also rank studies that were already read.
 
     Returns:
-        The rows of the table, and what is wrong with the reports that are left out.
+        The rows of the table, and the errors of the reports that are left out.
 
     Raises:
         DataError: no such folder.
@@ -87,10 +87,10 @@ def suggest(
 
 
 def worth_of(report: Mapping[str, Any]) -> Worth:
-    """What a study may teach.
+    """How much a model could learn from a study.
 
     Args:
-        report: what ``report.json`` holds.
+        report: the content of ``report.json``.
     """
     exam = [(report["exam"]["probability"], report["exam"]["threshold"])]
     if report["exam_model"] is not None:
@@ -110,14 +110,14 @@ def worth_of(report: Mapping[str, Any]) -> Worth:
 
 
 def moved(score: float, threshold: float | None) -> float:
-    """The score with its threshold at 1/2; as it is without a threshold."""
+    """The score shifted so that its threshold becomes 1/2; unchanged without a threshold."""
     low, high = _EDGE, 1 - _EDGE
     shift = 0.0 if threshold is None else logit(np.clip(threshold, low, high))
     return float(expit(logit(np.clip(score, low, high)) - shift))
 
 
 def entropy(score: float | None, threshold: float | None) -> float:
-    """Of a yes or no, in bits: 1 at the threshold, near 0 far from it; 0 where nothing is said."""
+    """Of a yes or no, in bits: 1 at the threshold, near 0 far from it; 0 without a score."""
     if score is None:
         return 0.0
     p = moved(score, threshold)
@@ -125,7 +125,7 @@ def entropy(score: float | None, threshold: float | None) -> float:
 
 
 def _votes_on_lesion(lesion: Mapping[str, Any], report: Mapping[str, Any]) -> list[bool]:
-    """Of every head of the model, whether it sees a lesion."""
+    """For every head of the model, whether it sees a lesion."""
     tasks, votes = report["model"]["tasks"], []
     if "cls" in tasks and lesion["slice_score"] is not None:
         votes.append(lesion["slice_score"] >= _slice_threshold(report))
@@ -135,7 +135,7 @@ def _votes_on_lesion(lesion: Mapping[str, Any], report: Mapping[str, Any]) -> li
 
 
 def _votes_on_slices(report: Mapping[str, Any]) -> list[list[bool]]:
-    """The same of every slice that all heads looked at and one of them calls."""
+    """The same for every slice that was examined and on which at least one head sees an embolus."""
     tasks, found = report["model"]["tasks"], []
     for each in report["slices"]:
         if not each["examined"]:
@@ -156,7 +156,7 @@ def _slice_threshold(report: Mapping[str, Any]) -> float:
 
 
 def _disagreement(votes: Sequence[bool]) -> float:
-    """The share of pairs that differ; 0 of fewer than two votes."""
+    """The share of pairs that differ; 0 for fewer than two votes."""
     return _mean(float(one != other) for one, other in combinations(votes, 2))
 
 
