@@ -1,4 +1,4 @@
-"""What the pages of the reader's screen ask the server, and what it answers."""
+"""The HTTP application of the reader's screen: requests of the pages, and the answers."""
 
 import hashlib
 import json
@@ -30,10 +30,10 @@ from pe_unified.serve.mask_runs import mask_of, read_report_mask, runs_of
 from pe_unified.serve.worklist import Entry, Worklist, patient_of
 
 STATIC = Path(__file__).parent / "static"
-#: Slices that one request may ask for.
+#: Maximum number of slices in one request.
 _MOST_SLICES = 32
 _LONGEST_NAME, _LONGEST_TEXT = 60, 4000
-#: What a page is told of a report, of its input and of a slice; no UIDs.
+#: Fields of a report, of its input and of a slice that are sent to pages; no UIDs.
 _TOLD = ("created", "thresholds", "quality", "exam", "lesions")
 _OF_INPUT = ("slices", "rows", "cols", "spacing_mm", "notes")
 _OF_SLICE = ("index", "z_mm", "probability", "called", "boxes")
@@ -46,13 +46,13 @@ class ServeOptions:
     Attributes:
         reports: folder of reports.
         studies: folders of the studies that they were made from.
-        hosts: names that the server is called by.
-        token: that pages must bring; None without.
-        remote: other machines ask too: what is sent is packed, and they may ask only so often.
-        show_names: patients' names and those of folders are shown.
-        blind: no reader is told what others decided.
+        hosts: names of the server.
+        token: that pages must send; None for no token.
+        remote: other machines connect, too: answers are compressed, and requests are rate-limited.
+        show_names: show the names of patients and folders.
+        blind: readers do not see the decisions of others.
         cache: folder for unpacked slices.
-        key: the secret that reports were pseudonymised with.
+        key: the secret with which reports were pseudonymised.
     """
 
     reports: Path
@@ -67,7 +67,7 @@ class ServeOptions:
 
 
 class _Refused(Exception):
-    """An answer that is no success: its status, and words for the reader."""
+    """An error answer: its status, and a message for the reader."""
 
     def __init__(self, status: int, words: str) -> None:
         self.status, self.words = status, words
@@ -113,7 +113,7 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 
 class Desk:
-    """Reports, decisions and images, as pages ask for them."""
+    """Serves reports, decisions and images to the pages."""
 
     def __init__(self, options: ServeOptions, images: ImageCache) -> None:
         self.options, self.images = options, images
@@ -122,7 +122,7 @@ class Desk:
         self.store = ReviewStore(self.list.root)
 
     def worklist(self, request: Request) -> Response:
-        """All rows; nothing where the page has them already."""
+        """All rows; an empty answer if the page has them already."""
         reader = request.query_params.get("reader") if self.options.blind else None
         states = self.store.states(reader)
         rows = [
@@ -147,7 +147,7 @@ class Desk:
         return Response(content, media_type="application/json", headers=headers)
 
     def study(self, request: Request) -> Response:
-        """A report, and what was decided."""
+        """A report, and the decisions on it."""
         entry = self._entry(request)
         report = entry.found.read()
         reader = request.query_params.get("reader", "")
@@ -172,13 +172,13 @@ class Desk:
         )
 
     def geometry(self, request: Request) -> Response:
-        """How the images lie."""
+        """The geometry of the images."""
         study = self._images(self._entry(request)).study
         return JSONResponse(
             {
                 "shape": study.shape,
                 "spacing_mm": study.known_spacing(),
-                # Towards where columns, rows and slices run.
+                # Sides of the patient towards which columns, rows and slices increase.
                 "towards": [_letter(study.direction[:, axis]) for axis in range(3)],
                 "placed": study.placed,
             }
@@ -193,7 +193,7 @@ class Desk:
         return Response(images.slices(first, first + count), media_type="application/octet-stream")
 
     def mask(self, request: Request) -> Response:
-        """The mask of a report as runs of lesions' numbers."""
+        """The mask of a report as runs of lesion numbers."""
         entry = self._entry(request)
         path = entry.found.folder / MASK
         if not path.is_file() or not path.resolve().is_relative_to(self.list.root):
@@ -209,7 +209,7 @@ class Desk:
         raise _Refused(404, "no such mask")
 
     async def decide(self, request: Request) -> Response:
-        """Keep a decision."""
+        """Store a decision."""
         try:
             asked = json.loads(await request.body())
             assert isinstance(asked, dict)
@@ -245,9 +245,9 @@ class Desk:
         return JSONResponse({"number": kept.number, **self._decided(entry, reader)})
 
     def _decided(self, entry: Entry, reader: str) -> dict[str, Any]:
-        """What this reader said and, unless readers are blind, what others did.
+        """This reader's decisions and, unless readers are blinded, those of the others.
 
-        ``newest``: number of the newest decision that the page now knows of.
+        ``newest``: number of the newest decision that the page now knows.
         """
         study = entry.found.study
         history = self.store.history(study)
@@ -264,7 +264,7 @@ class Desk:
         }
 
     async def told(self, request: Request, error: Exception) -> Response:
-        """Errors of files and decisions, without the names of files, which may be a patient's."""
+        """Answers errors of files and decisions without file names, which may be a patient's."""
         words = error.without_names() if isinstance(error, DataError) else shown(str(error))
         entry = getattr(request.state, "entry", None)
         if entry is not None:
@@ -283,7 +283,7 @@ class Desk:
         known = self.images.known(entry.key, entry.stamp)
         if known is not None:
             return known
-        # Listed anew: studies come in.
+        # Listed again each time, because new studies may arrive.
         studies = Studies(self.options.studies, self.options.key)
         return self.images.get(entry.key, entry.stamp, studies.opened(entry.found))
 
@@ -303,6 +303,6 @@ def _text(given: Any, longest: int) -> str:
 
 
 def _letter(direction: Any) -> str:
-    """Which side of the patient a unit vector (LPS) points to."""
+    """The side of the patient to which a unit vector (LPS) points."""
     axis = int(abs(direction).argmax())
     return ("LR", "PA", "HF")[axis][int(direction[axis] < 0)]

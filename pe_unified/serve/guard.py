@@ -1,4 +1,4 @@
-"""Who may ask the server what: this machine alone, or whoever has the token; and only our pages."""
+"""Access control: this machine only, or whoever has the token; and only requests of our pages."""
 
 import hmac
 import ipaddress
@@ -15,11 +15,11 @@ from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: Sent by our pages with whatever changes something; another site's page cannot send it.
+#: Sent by our pages with every change; a page of another site cannot send it.
 OWN_HEADER = "x-pe-unified"
 _COOKIE = "pe_unified_token"
 _KEPT_DAYS = 7
-#: Bytes of a request; a mask that fills every slice is smaller.
+#: Maximum size of a request; a mask that fills every slice is smaller.
 MOST_BYTES = 32 << 20
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -35,7 +35,7 @@ _HEADERS = {
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine reaches an address."""
+    """Whether an address is reachable from this machine only."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
@@ -43,13 +43,13 @@ def is_loopback(address: str) -> bool:
 
 
 def guards(hosts: Sequence[str], token: str | None, limited: bool) -> list[Middleware]:
-    """What every request passes before it is answered.
+    """The checks that every request passes before it is answered.
 
     Args:
-        hosts: names and addresses that the server is called by. A page of another site whose name
-            was made to lead here is refused by them.
-        token: who does not bring it is refused; None for a server without.
-        limited: whether one address may ask only so often.
+        hosts: names and addresses of the server. Other names are refused, so that no other site
+            can point its own name here.
+        token: required from every client; None for a server without.
+        limited: whether the rate of requests per address is limited.
     """
     chosen = [
         Middleware(Headed),
@@ -64,7 +64,7 @@ def guards(hosts: Sequence[str], token: str | None, limited: bool) -> list[Middl
 
 
 class Headed:
-    """Every answer forbids content of other hosts, inline scripts, frames and copies on disk."""
+    """Every answer forbids content from other hosts, inline scripts, frames and caching on disk."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -81,7 +81,7 @@ class Headed:
 
 
 class SameSite:
-    """Only our own pages may ask, and what changes something has to say so in a header."""
+    """Accepts requests of our own pages only; those that change something need a header."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -95,7 +95,7 @@ def _refusal(scope: Scope) -> Response | None:
     headers = Headers(scope=scope)
     asks = scope["method"] in ("GET", "HEAD")
     site = headers.get("sec-fetch-site", "same-origin")
-    # A link to a page may come from anywhere; nothing else.
+    # A link from another site may open a page; all other requests are refused.
     is_page = asks and headers.get("sec-fetch-mode") == "navigate"
     if site not in ("same-origin", "none") and not is_page:
         return PlainTextResponse("from another site", 403)
@@ -115,7 +115,7 @@ def _refusal(scope: Scope) -> Response | None:
 
 
 class WithToken:
-    """Whoever once came with ``?token=...`` has it in a cookie from then on.
+    """Requires the token; ``?token=...`` is sent once and then kept in a cookie.
 
     Args:
         token: the secret.
@@ -158,7 +158,7 @@ class WithToken:
 
 
 class Limited:
-    """One address may ask only so often: scrolling asks some dozen times a second."""
+    """Limits requests per address; scrolling takes a few dozen per second."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -172,11 +172,11 @@ class Limited:
 
 
 class Buckets:
-    """A bucket of permits for everyone, which fills up again.
+    """Token buckets, one per client.
 
     Args:
-        burst: permits of a full one.
-        per_second: that come back.
+        burst: permits in a full bucket.
+        per_second: permits added per second.
         clock: seconds.
     """
 
@@ -187,11 +187,11 @@ class Buckets:
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def has(self, who: str) -> bool:
-        """Whether there is a permit left."""
+        """Whether a permit is left."""
         return self._now(who) >= 1
 
     def take(self, who: str) -> bool:
-        """Take a permit; whether there was one."""
+        """Take a permit; False if there was none."""
         left = self._now(who)
         self._left[who] = (left - 1 if left >= 1 else left, self.clock())
         self._left.move_to_end(who)
@@ -209,5 +209,5 @@ def _client(scope: Scope) -> str:
 
 
 def new_token() -> str:
-    """A secret that nobody can guess."""
+    """A random secret."""
     return secrets.token_urlsafe(24)

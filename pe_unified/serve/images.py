@@ -1,4 +1,4 @@
-"""The slices of studies that are being read: Hounsfield units, unpacked once into a file."""
+"""The slices of open studies in Hounsfield units, unpacked once into a file."""
 
 import os
 import tempfile
@@ -13,17 +13,17 @@ from pe_unified.ct.study import CTStudy
 from pe_unified.errors import DataError
 from pe_unified.review.sources import Source
 
-#: Studies kept unpacked; one of 600 slices takes 300 MB of disk.
+#: Number of studies kept unpacked; one of 600 slices takes 300 MB of disk.
 _KEPT = 8
 
 
 class StudyImages:
-    """One study, whose slices are unpacked in the background, those asked for first.
+    """One study, whose slices are unpacked in the background, requested ones first.
 
     Args:
         opening: the study.
-        scratch: folder for the unpacked slices, in a file without a name, of which nothing stays
-            however the process ends; None: where temporary files go.
+        scratch: folder for the unpacked slices. They are in an unnamed file, which disappears
+            however the process ends. None: the folder for temporary files.
 
     Raises:
         DataError: it cannot be read.
@@ -48,11 +48,11 @@ class StudyImages:
         self._thread.start()
 
     def slices(self, first: int, last: int) -> bytes:
-        """Slices from ``first`` to before ``last``: int16, little-endian, (slices, rows, cols).
+        """Slices ``first`` to ``last`` (exclusive): int16, little-endian, (slices, rows, cols).
 
         Raises:
             DataError: the pixels cannot be read, there is no room to unpack them, or the study was
-                closed meanwhile.
+                closed in the meantime.
         """
         self._wanted = first
         for index in range(first, last):
@@ -64,7 +64,7 @@ class StudyImages:
 
     @property
     def _size(self) -> int:
-        """Bytes of a slice."""
+        """Bytes per slice."""
         return 2 * self.study.shape[1] * self.study.shape[2]
 
     def _unpack(self, index: int) -> None:
@@ -87,18 +87,18 @@ class StudyImages:
         return DataError(self._scratch, "slices cannot be unpacked here", cure, why)
 
     def _fill(self) -> None:
-        """The slices that nobody has asked for, nearest first to what somebody has."""
+        """Unpack the remaining slices, those nearest to the last requested ones first."""
         while not self._closed:
             (missing,) = np.nonzero(~self._filled)
             if not len(missing):
                 return
             try:
                 self._unpack(int(missing[np.argmin(np.abs(missing - self._wanted))]))
-            except DataError:  # who asks for the slice is told
+            except DataError:  # reported when the slice is requested
                 return
 
     def close(self) -> None:
-        """Forget it all, the unpacked slices included."""
+        """Release everything, including the unpacked slices."""
         self._closed = True
         self._thread.join()
         with self._lock:
@@ -106,10 +106,10 @@ class StudyImages:
 
 
 class ImageCache:
-    """The studies that were read last; use it as a context.
+    """The most recently read studies; use it as a context manager.
 
     Args:
-        folder: where unpacked slices go; None: where temporary files go.
+        folder: for unpacked slices; None: the folder for temporary files.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -131,11 +131,11 @@ class ImageCache:
         stamp: tuple[int, int],
         opening: AbstractContextManager[tuple[CTStudy, Source]],
     ) -> StudyImages:
-        """The images of a report, opened if they are not.
+        """The images of a report, opened if necessary.
 
         Args:
             key: of the report.
-            stamp: of the report; another one means another report.
+            stamp: of the report; changes when the report is written again.
             opening: the study that the report was made from.
 
         Raises:
@@ -157,7 +157,7 @@ class ImageCache:
         return images
 
     def known(self, key: str, stamp: tuple[int, int]) -> StudyImages | None:
-        """The images of a report if they are open."""
+        """The images of a report, if they are open."""
         whole = (key, stamp)
         with self._lock:
             if whole in self._open:

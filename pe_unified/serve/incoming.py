@@ -1,4 +1,4 @@
-"""Studies that come in while the server runs, analysed one after the other."""
+"""Analyses studies that arrive while the server runs, one after the other."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from pe_unified.progress import say
 from pe_unified.reports.case_list import find_studies
 from pe_unified.reports.fingerprint import fingerprint
 
-#: A folder that changed within this time may still be copied into, s.
+#: A folder that changed within this time may still be being copied, s.
 _QUIET_S = 10.0
 
 
@@ -20,10 +20,10 @@ _QUIET_S = 10.0
 def analysed(
     studies: Sequence[Path], reports: Path, model: Path, pseudonymise: bool = False
 ) -> Iterator[None]:
-    """``pe-unified batch`` over a folder, again whenever something in it has changed and then been
-    left alone for a while.
+    """Run ``pe-unified batch`` on a folder, and again whenever its content has changed and then
+    stayed the same for a while.
 
-    A study that has a report is left alone, since readers may have decided about its lesions.
+    A study that has a report is skipped, since readers may have decided on its lesions.
     """
     command = [sys.executable, "-m", "pe_unified", "batch", str(studies[0]), "--workers", "1"]
     command += ["--checkpoint", str(model), "--out", str(reports), "--missing"]
@@ -49,7 +49,7 @@ def _watch(folder: Path, command: Sequence[str], stop: threading.Event) -> None:
                     process.terminate()
                     process.wait()
                     return
-            # 1: of some studies there is no report; the worklist tells.
+            # 1: some studies have no report; the worklist shows them.
             if process.returncode not in (0, 1):
                 say(f"pe-unified batch ended with status {process.returncode}")
             done = now
@@ -58,7 +58,7 @@ def _watch(folder: Path, command: Sequence[str], stop: threading.Event) -> None:
 
 
 def _state(folder: Path) -> str:
-    """Changes with the files of the studies; empty without any."""
+    """A string that changes with the files of the studies; empty without studies."""
     try:
         return " ".join(fingerprint(path) for path in find_studies(folder))
     except (OSError, DataError):

@@ -1,7 +1,7 @@
-"""Masks as runs of pixels, which is what pages and the server send each other.
+"""Masks as runs of pixels, the form in which pages and server exchange them.
 
 Runs are ``{slice: [start, length, value, ...]}`` with starts counted along the rows of a slice;
-a mask of a few emboli takes some kilobytes.
+a mask of a few emboli takes a few kilobytes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def runs_of(mask: np.ndarray) -> Runs:
-    """Runs of a mask.
+    """The runs of a mask.
 
     Args:
         mask: uint8 (slices, rows, cols), 0 background.
@@ -36,10 +36,10 @@ def runs_of(mask: np.ndarray) -> Runs:
 
 
 def mask_of(runs: Mapping[Any, Sequence[int]], shape: tuple[int, int, int]) -> np.ndarray:
-    """The mask of runs: uint8 (slices, rows, cols).
+    """The mask given by runs: uint8 (slices, rows, cols).
 
     Raises:
-        ValueError: they do not fit into ``shape``, or are none.
+        ValueError: they do not fit into ``shape``, or are not valid runs.
     """
     mask = np.zeros(shape, np.uint8)
     size = shape[1] * shape[2]
@@ -56,17 +56,17 @@ def mask_of(runs: Mapping[Any, Sequence[int]], shape: tuple[int, int, int]) -> n
 
 
 def read_report_mask(path: Path, report: Mapping[str, Any]) -> np.ndarray:
-    """The mask of a report, brought into the order of its slices.
+    """The mask of a report, in the order of its slices.
 
     Args:
         path: ``mask.nii.gz``.
-        report: that it belongs to.
+        report: the one it belongs to.
 
     Returns:
-        uint8 (slices, rows, cols), the lesion's number.
+        uint8 (slices, rows, cols), lesion numbers.
 
     Raises:
-        DataError: it cannot be read, or is another study's.
+        DataError: it cannot be read, or belongs to another study.
     """
     given = report["input"]
     try:
@@ -74,7 +74,7 @@ def read_report_mask(path: Path, report: Mapping[str, Any]) -> np.ndarray:
         stored = np.asarray(image.dataobj, dtype=np.uint8)
     except (OSError, ValueError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
         raise DataError(path, "cannot be read", COPY_AGAIN, error) from error
-    # Of DICOM the axes are columns, rows, slices, whichever way the patient lies.
+    # For DICOM the axes are columns, rows and slices, whatever the patient's position.
     turn = Turn() if given["kind"] == "DICOM" else turn_of(_RAS_TO_LPS @ image.affine)
     mask = turn.apply(stored) if stored.ndim == 3 else stored
     if mask.shape != (given["slices"], given["rows"], given["cols"]):

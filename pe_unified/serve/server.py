@@ -1,4 +1,4 @@
-"""The server as a process: its socket, its address, its end."""
+"""The server process: its socket, its address, its shutdown."""
 
 import socket
 import threading
@@ -13,10 +13,10 @@ from pe_unified.errors import UserError
 
 
 def listen(address: str, port: int) -> socket.socket:
-    """A socket that listens.
+    """Open a listening socket.
 
     Raises:
-        UserError: the port is taken, or the address is none of this machine's.
+        UserError: the port is taken, or the address does not belong to this machine.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
@@ -27,7 +27,7 @@ def listen(address: str, port: int) -> socket.socket:
 
 
 def make_server(app: Starlette, certificate: Path | None, key: Path | None) -> uvicorn.Server:
-    """The server of an application, by TLS where there is a certificate.
+    """The server of an application, with TLS if there is a certificate.
 
     Raises:
         UserError: certificate or key cannot be used.
@@ -35,7 +35,7 @@ def make_server(app: Starlette, certificate: Path | None, key: Path | None) -> u
     config = uvicorn.Config(
         app,
         log_level="warning",
-        access_log=False,  # addresses of studies are no one's business
+        access_log=False,  # URLs of studies must not appear in logs
         server_header=False,
         ssl_certfile=certificate,
         ssl_keyfile=key,
@@ -44,7 +44,7 @@ def make_server(app: Starlette, certificate: Path | None, key: Path | None) -> u
     )
     try:
         config.load()
-    except OSError as error:  # of the ssl module too
+    except OSError as error:  # includes errors of the ssl module
         reason = error.strerror or error
         raise UserError(f"{certificate}, {key}: no usable pair for TLS ({reason})") from error
     return uvicorn.Server(config)
@@ -52,7 +52,7 @@ def make_server(app: Starlette, certificate: Path | None, key: Path | None) -> u
 
 @contextmanager
 def running(app: Starlette) -> Iterator[str]:
-    """The application served on a free port of this machine, in a thread; its address."""
+    """Serve the application in a thread, on a free port of this machine; yields its address."""
     place = listen("127.0.0.1", 0)
     server = make_server(app, None, None)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [place]})

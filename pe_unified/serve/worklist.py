@@ -1,4 +1,4 @@
-"""The reports below one folder, as rows of a worklist that is kept up to date."""
+"""The reports in a folder as rows of a worklist that is kept up to date."""
 
 import csv
 import hashlib
@@ -26,11 +26,11 @@ class Entry:
     """One report.
 
     Attributes:
-        key: what pages and addresses call it; tells no name.
-        name: of the folder as it lies below the root; may hold a patient's name.
-        found: where the report lies, and what its decisions are filed under.
+        key: used in pages and URLs; reveals no name.
+        name: of the folder below the root; may contain a patient's name.
+        found: location of the report, and the study name used in decisions.
         row: what the worklist shows of the report, without names.
-        stamp: changes when the report is written anew.
+        stamp: changes when the report is written again.
     """
 
     key: str
@@ -41,11 +41,11 @@ class Entry:
 
 
 class Worklist:
-    """The reports of one folder; reads again only what has changed.
+    """The reports of one folder; only changed ones are read again.
 
     Args:
-        root: what ``pe-unified infer`` or ``pe-unified batch`` wrote into. Nothing outside it is
-            read: links that lead out of it are left alone.
+        root: output folder of ``pe-unified infer`` or ``pe-unified batch``. Nothing outside it is
+            read: links that lead out of it are ignored.
     """
 
     def __init__(self, root: Path) -> None:
@@ -55,7 +55,7 @@ class Worklist:
         self._lock = threading.Lock()
 
     def entries(self) -> dict[str, Entry]:
-        """All reports that can be read, by key; of the others tells :meth:`failures`.
+        """All readable reports, by key; :meth:`failures` lists the others.
 
         Raises:
             DataError: no such folder.
@@ -68,7 +68,7 @@ class Worklist:
                     continue
                 try:
                     entry = self._entry(found)
-                except FileNotFoundError:  # it is being written anew
+                except FileNotFoundError:  # it is being written again
                     continue
                 except DataError as fault:
                     faults.append(fault)
@@ -78,23 +78,23 @@ class Worklist:
             return dict(entries)
 
     def entry(self, key: str) -> Entry | None:
-        """The report of a key as it is now; None where there is none."""
+        """The present report of a key; None if there is none."""
         known = self._entries.get(key)
-        # Slices are asked for many times a second: the others are not looked at.
+        # Slices are requested many times a second, so the other reports are not checked.
         with suppress(FileNotFoundError):
             if known is not None and known.stamp == _stamp(known.found):
                 return known
         return self.entries().get(key)
 
     def failures(self) -> list[dict[str, str]]:
-        """Studies of a batch that could not be analysed, and reports that cannot be read, ``name``
-        and ``reason``; both may hold a patient's name."""
+        """Studies of a batch that could not be analysed, and reports that cannot be read: ``name``
+        and ``reason``, both of which may contain a patient's name."""
         damaged = [
             {"name": Path(fault.where).relative_to(self.root).as_posix(), "reason": fault.reason}
             for fault in self._faults
         ]
         path = self.root / "summary.csv"
-        # Not there after a single study; or another program's table.
+        # The table is missing after a single study, or may come from another program.
         with suppress(OSError, ValueError, KeyError, csv.Error):
             rows = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
             return damaged + [
@@ -121,7 +121,7 @@ def _stamp(found: StudyReport) -> tuple[int, int]:
 
 
 def row_of(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What the worklist shows of a report; no names."""
+    """What the worklist shows of a report, without names."""
     exam, looks = report["exam"], looks_for_lesions(report)
     scores = [score for score in (exam["probability"], exam["lesion_score"]) if score is not None]
     listed = sum(map(is_listed, report["lesions"]))
@@ -145,7 +145,7 @@ def row_of(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def patient_of(entry: Entry) -> dict[str, str]:
-    """Name, ID and date of the patient as the report's DICOM file gives them; empty without."""
+    """Name, ID and date of the patient from the report's DICOM file; empty without one."""
     path = entry.found.folder / FINDINGS
     with suppress(OSError):
         return _patient_in(path, path.stat().st_mtime_ns)
@@ -154,10 +154,10 @@ def patient_of(entry: Entry) -> dict[str, str]:
 
 @lru_cache(maxsize=4096)
 def _patient_in(path: Path, time_ns: int) -> dict[str, str]:
-    """Read once for as long as the file stays: worklists are asked for every few seconds."""
+    """Cached until the file changes: worklists are requested every few seconds."""
     try:
         read = pydicom.dcmread(path, specific_tags=list(_PATIENT_TAGS))
         values = {tag: str(read.get(tag, "") or "") for tag in _PATIENT_TAGS}
-    except Exception:  # a damaged file fails in many ways; the row stays
+    except Exception:  # a damaged file can fail in many ways; the row stays
         return {}
     return {tag: shown(value) for tag, value in values.items() if value}

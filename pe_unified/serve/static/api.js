@@ -1,4 +1,4 @@
-// What the pages ask the server, and who reads.
+// Requests to the server, and the reader's name.
 
 export class Refusal extends Error {
   constructor(status, words) {
@@ -14,7 +14,7 @@ async function answered(response) {
   try {
     words = JSON.parse(text).error ?? text;
   } catch {
-    // Not JSON: the words are the text.
+    // Not JSON: the body is the message.
   }
   throw new Refusal(response.status, words || `the server answered ${response.status}`);
 }
@@ -43,7 +43,7 @@ const STORED = "pe-unified-reader";
 
 export const knownReader = () => localStorage.getItem(STORED) ?? "";
 
-// The reader's name, asked once; `anew` asks again.
+// The reader's name, asked for once; `anew` asks again.
 export function askReader(anew = false) {
   const known = knownReader();
   if (known && !anew) return Promise.resolve(known);
@@ -65,7 +65,7 @@ export function askReader(anew = false) {
   });
 }
 
-// An element with properties and children; texts stay texts.
+// An element with properties and children; strings become text nodes.
 export function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -78,7 +78,7 @@ export function make(tag, properties = {}, ...children) {
 
 let hiding;
 
-// A line of news at the foot of the page; errors stay until they are clicked away.
+// A message at the foot of the page; errors stay until they are clicked away.
 export function tell(words, kind = "news") {
   const line = document.getElementById("news");
   line.textContent = words;

@@ -1,8 +1,8 @@
-// Mouse and keys on the pictures.
+// Mouse and keyboard control of the images.
 
 const CTRL_STEP = 1.15;
 
-// Where the pointer lies on a canvas, CSS pixels.
+// Position of the pointer on a canvas, CSS pixels.
 const placeOf = (event) => [event.offsetX, event.offsetY];
 
 export function wirePictures(scene, act) {
@@ -43,7 +43,7 @@ function onWheel(event, view, scene, act) {
     view.zoomBy(event.deltaY < 0 ? CTRL_STEP : 1 / CTRL_STEP, ...placeOf(event));
     return;
   }
-  // A notch of a wheel is one slice; a touchpad turns by little and little.
+  // A notch of a wheel is one slice; a touchpad scrolls in small steps.
   const pixels = event.deltaMode === 1 ? event.deltaY * 33 : event.deltaY;
   turned += Math.sign(pixels) * Math.min(100, Math.abs(pixels));
   const steps = Math.abs(pixels) >= 50 ? Math.sign(pixels) : Math.trunc(turned / 30);
@@ -100,7 +100,7 @@ function begin(event, view, scene, act) {
     const [slice, from] = [scene.at.slice, view.toPicture(...start)];
     return { move: (each) => scene.drawing.setBox(slice, from, view.toPicture(...placeOf(each))) };
   }
-  // A drag windows; a click moves the crosshair, and chooses the lesion under it.
+  // A drag changes the window; a click moves the crosshair and selects the lesion under it.
   return {
     move: (each) => {
       const now = placeOf(each);
@@ -120,7 +120,7 @@ function begin(event, view, scene, act) {
   };
 }
 
-// Keys: the act of each, by name.
+// Keys: the action of each, by name.
 const KEYS = {
   n: (act) => act.chooseBy(1),
   p: (act) => act.chooseBy(-1),
@@ -155,7 +155,7 @@ const KEYS = {
   End: (act) => act.stepHere(-1e6),
   Enter: (act) => act.save(),
 };
-// What goes on while a key is held; a decision is made once.
+// Actions that repeat while a key is held; a decision is made only once.
 const HELD = ["PageUp", "PageDown", "+", "=", "-"];
 const ARROWS = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
 

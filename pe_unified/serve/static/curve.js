@@ -1,11 +1,11 @@
-// The probability of embolism along the body: head at the top, one line per slice; a slider.
+// The probability of embolism along the body: head at the top, one line per slice; also a slider.
 
 const CURVE = "#5cb3ff";
 const LISTED = "#f5a000";
 const CANDIDATE = "#7d8794";
 
 export class Curve {
-  // scene: see reader.js; go(slice): called when a slice is chosen.
+  // scene: see reader.js; go(slice): called when a slice is selected.
   constructor(canvas, scene, go) {
     Object.assign(this, { canvas, scene, go });
     new ResizeObserver(() => this.draw()).observe(canvas);
@@ -45,7 +45,7 @@ export class Curve {
     ctx.fillStyle = "#0a0c10";
     ctx.fillRect(0, 0, box.width, box.height);
     ctx.beginPath();
-    // Straight between the slices that were looked at.
+    // Straight lines between the slices that were looked at.
     const known = slices.filter(({ probability }) => probability !== null);
     const middle = ({ index }) => top(index) + each / 2;
     if (known.length) ctx.moveTo(0, middle(known[0]));

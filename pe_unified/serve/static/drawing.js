@@ -1,13 +1,13 @@
-// Drawing a lesion's mask or box: a draft that is kept when it is saved, and can be taken back.
+// Drawing a lesion's mask or box: a draft that can be undone, and is stored when it is saved.
 
 import { Mask } from "./marks.js";
 
 const MOST_UNDONE = 50;
-// What can be clot, HU; the rule of the verdict.
+// Range of HU that can be clot; the same rule as for the verdict.
 const CLOT = [-50, 150];
 
 export class Drawing {
-  // changed(): the draft looks otherwise.
+  // changed(): called when the draft has changed.
   constructor(volume, changed) {
     Object.assign(this, { volume, changed });
     this.radius = 3;
@@ -23,7 +23,7 @@ export class Drawing {
     return this.isOpen && (this.strokes.length > 0 || this.box !== null);
   }
 
-  // Begin on a lesion, or on a new one with lesion = null.
+  // Start on a lesion, or on a new one with lesion = null.
   begin(lesion) {
     const before = lesion?.redrawn ?? lesion?.mask;
     this.target = lesion ?? "new";
@@ -90,7 +90,7 @@ export class Drawing {
     this.changed();
   }
 
-  // The decision that keeps it.
+  // The decision that stores the draft.
   decision() {
     const isNew = this.target === "new";
     const about = { kind: isNew ? "add" : "redraw", lesion: isNew ? null : this.target.number };

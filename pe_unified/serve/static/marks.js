@@ -1,4 +1,4 @@
-// Masks of lesions, slice by slice: from runs and back, painted, outlined.
+// Masks of lesions, slice by slice: converted from and to runs, painted, outlined.
 
 export class Mask {
   constructor(rows, cols) {
@@ -8,7 +8,7 @@ export class Mask {
     this.outlines = new Map();
   }
 
-  // By value, the masks of runs: {slice: [start, length, value, ...]}.
+  // From runs {slice: [start, length, value, ...]}: one mask per value.
   static ofRuns(runs, rows, cols) {
     const found = new Map();
     for (const [slice, told] of Object.entries(runs)) {
@@ -54,7 +54,7 @@ export class Mask {
     this.outlines.delete(slice);
   }
 
-  // Paint (value 1) or erase (0) a disc; may(index) tells which pixels of the slice take part.
+  // Paint (value 1) or erase (0) a disc; may(index) tells which pixels of the slice may change.
   disc(slice, u, v, radius, value, may = () => true) {
     if (!value && !this.slices.has(slice)) return;
     const plane = this.plane(slice);
@@ -70,7 +70,7 @@ export class Mask {
     this.outlines.delete(slice);
   }
 
-  // The borders of its pixels on a slice, in pixels of the picture; null where it is not.
+  // The borders of its pixels on a slice, in image pixels; null if the slice has none.
   outline(slice) {
     const plane = this.slices.get(slice);
     if (!plane) return null;
@@ -78,7 +78,7 @@ export class Mask {
     return this.outlines.get(slice);
   }
 
-  // Colour the pixels of a plane's picture (Uint32Array) that it covers.
+  // Colour the pixels of a plane's image (Uint32Array) that the mask covers.
   colour(out, plane, index, slices, rgba) {
     const { rows, cols } = this;
     if (plane === "axial") {

@@ -1,4 +1,4 @@
-// Distances in mm and means in HU: how they are drawn, and what they come to.
+// Distances in mm and mean HU: drawing and values.
 
 const INK = "#ffe066";
 
@@ -8,7 +8,7 @@ export function lengthOf(measure, plane) {
   return Math.hypot(du * plane.uMm, dv * plane.vMm);
 }
 
-// Mean, deviation, extremes and area of the HU in an ellipse between two corners.
+// Mean, deviation, extremes and area of the HU in the ellipse between two corners.
 export function regionOf(measure, plane, volume) {
   const [u0, u1] = [measure.from[0], measure.to[0]].sort((a, b) => a - b);
   const [v0, v1] = [measure.from[1], measure.to[1]].sort((a, b) => a - b);
@@ -63,7 +63,7 @@ export function drawMeasure(ctx, measure, view, volume) {
   });
 }
 
-// Text that stands off any grey.
+// Text that is readable on any grey.
 export function written(ctx, text, x, y, colour) {
   ctx.lineWidth = 3;
   ctx.lineJoin = "round";

@@ -1,4 +1,4 @@
-// The list of lesions, what was decided, and the buttons that decide.
+// The list of lesions, the decisions on them, and the buttons to decide.
 
 import { make } from "./api.js";
 
@@ -15,7 +15,7 @@ function measuresOf(lesion) {
   return told.join(" · ");
 }
 
-// One lesion of the report as a row that is chosen by click or key.
+// One lesion of the report as a row that is selected by click or key.
 function lesionRow(lesion, scene, choose) {
   const { decided } = scene;
   const verdict = decided.verdicts.get(lesion.number);
@@ -58,7 +58,7 @@ function othersOn(number, { others }) {
   });
 }
 
-// What somebody said of the study.
+// The decisions on the study, in words.
 const onStudy = (decisions) =>
   decisions
     .filter((each) => each.lesion === null && !["add", "comment"].includes(each.kind))

@@ -1,7 +1,7 @@
-// The three planes through a volume: which voxel a pixel of the picture shows.
+// The three planes through a volume: which voxel an image pixel shows.
 //
-// A plane has a picture of `width` x `height` pixels (u to the right, v down) at `index` along its
-// axis. Heads are up in coronal and sagittal pictures, so v counts slices from the last.
+// A plane has an image of `width` x `height` pixels (u to the right, v down) at `index` along its
+// axis. In coronal and sagittal images the head is up, so v counts slices from the last.
 
 export function makePlanes(shape, spacing, towards) {
   const [slices, rows, cols] = shape;
@@ -33,7 +33,7 @@ export function makePlanes(shape, spacing, towards) {
   };
 }
 
-// Fill a picture's pixels (Uint32Array) with what the volume shows there through a table of greys.
+// Fill an image (Uint32Array) with the plane's voxels, through a table of greys.
 export function fillPlane(out, volume, plane, index, table) {
   const { raw, size, cols, rows, slices } = volume;
   if (plane === "axial") {

@@ -21,10 +21,10 @@ async function start() {
   const reader = await askReader();
   const query = `?reader=${encodeURIComponent(reader)}`;
   const asked = getJson(`${path}/images`);
-  asked.catch(() => {}); // told below
+  asked.catch(() => {}); // reported below
   const study = await getJson(path + query);
   const scene = new Scene(study, reader);
-  window.scene = scene; // for those who look under the bonnet
+  window.scene = scene; // for debugging in the console
   head(scene);
   const act = makeActs(scene);
   scene.failed = failed;
@@ -83,7 +83,7 @@ function openImages(scene, geometry, act) {
       if (slice >= first && slice < first + count) scene.views[0].touch();
       if (!scene.volume.missing) scene.mark("all slices");
       if (scene.trouble) tell((scene.trouble = ""));
-      // Coronal and sagittal pictures fill up a few times a second.
+      // Coronal and sagittal images are updated a few times a second.
       if (performance.now() - late < 250 && scene.volume.missing) return;
       late = performance.now();
       scene.loadedVersion += 1;
@@ -199,7 +199,7 @@ function makeActs(scene) {
       const now = all.indexOf(scene.selected);
       if (all.length) act.choose(all[now < 0 && step < 0 ? all.length - 1 : (now + step + all.length) % all.length]);
     },
-    // Keep a decision, after those that are under way; whether it was kept.
+    // Store a decision, after those that are pending; returns whether it was stored.
     decide(decision) {
       deciding = deciding
         .then(() => act.send(typeof decision === "function" ? decision() : decision))
@@ -244,7 +244,7 @@ function makeActs(scene) {
       if (scene.drawing.hasChanges) return tell("save or discard the drawing first", "news");
       await deciding;
       if (scene.decided.done) return;
-      // Such a study does not go out.
+      // A study with undecided lesions cannot be exported.
       const open = scene.lesions.filter((each) => each.called !== false && !scene.decided.verdicts.has(each.number));
       const numbers = open.map((each) => each.number).join(", ");
       if (open.length && !confirm(`Nothing is decided on lesion ${numbers}. Done all the same?`)) return act.choose(open[0]);
@@ -269,7 +269,7 @@ function makeActs(scene) {
       document.querySelector(`[data-toggle=${name}]`).setAttribute("aria-pressed", String(scene[name]));
       scene.marksChanged();
     },
-    // A draft on the chosen lesion; whether there is one.
+    // A draft on the selected lesion; returns whether there is one.
     draft() {
       if (scene.drawing.isOpen) return true;
       if (!numbered()) {
@@ -307,7 +307,7 @@ function makeActs(scene) {
     unstroke() {
       if (scene.drawing.isOpen) scene.drawing.undo();
     },
-    // Leave a drawing, or whatever is in the way; whether nothing is.
+    // Close the drawing and the tool; false if the drawing is kept.
     escape() {
       const { drawing } = scene;
       if (drawing.hasChanges && !confirm("Discard the drawing?")) return false;

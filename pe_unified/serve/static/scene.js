@@ -1,11 +1,11 @@
-// What the reader sees: the study, where it is looked at, its lesions, and what was decided.
+// The state of the reader's screen: the study, the position in it, its lesions, the decisions.
 
 import { getJson } from "./api.js";
 import { Mask } from "./marks.js";
 import { greyTable } from "./volume.js";
 
 const rgba = (r, g, b, a) => ((a << 24) | (b << 16) | (g << 8) | r) >>> 0;
-// Colours that stand off grey and off each other for every eye (Okabe and Ito).
+// Colours that every eye can tell from grey and from each other (Okabe and Ito).
 const MODEL = { line: "#f5a000", fill: rgba(245, 160, 0, 60) };
 const OWN = { line: "#2fd6a5", fill: rgba(47, 214, 165, 70) };
 const OTHER = { line: "#e58fc4", fill: 0 };
@@ -33,12 +33,12 @@ export class Scene {
     this.decide(study);
   }
 
-  // When something was there for the first time, for those who measure.
+  // Marks the first time that something is available, for measurements.
   mark(name) {
     if (!performance.getEntriesByName(name).length) performance.mark(name);
   }
 
-  // Ask for the next frame to draw whatever has changed.
+  // Request a frame that draws whatever has changed.
   redraw() {
     if (this.waiting) return;
     this.waiting = true;
@@ -81,7 +81,7 @@ export class Scene {
     return `slice ${index} of ${plane.count - 1}${place}${told}`;
   }
 
-  // What was decided, as the server tells it.
+  // The decisions, as sent by the server.
   decide({ newest, decisions, undoable, others }) {
     Object.assign(this, { newest, undoable, others });
     const decided = { verdicts: new Map(), labels: new Map(), added: [], comments: [], done: false };
@@ -118,7 +118,7 @@ export class Scene {
     return { decision: decision.number, key_slice, box: box ?? null, mask };
   }
 
-  // The mask of a decision; null until it has come.
+  // The mask of a decision; null until it has arrived.
   maskOf(number) {
     if (this.masks.has(number)) return this.masks.get(number);
     this.masks.set(number, null);
@@ -143,7 +143,7 @@ export class Scene {
     this.marksChanged();
   }
 
-  // Masks from the lowest to the topmost: {mask, fill, line, dashed, wide}.
+  // Masks from bottom to top: {mask, fill, line, dashed, wide}.
   layers() {
     const { verdicts, added } = this.decided;
     const layers = [];
@@ -197,7 +197,7 @@ export class Scene {
     return boxes;
   }
 
-  // Whether the mask of a lesion is asked for and not there: what is drawn now would replace it.
+  // Whether a lesion's mask is requested but not yet here: a drawing made now would replace it.
   isComing(lesion) {
     if (lesion.redrawnBox || lesion.redrawn) return false;
     const isRedrawn = this.decided.verdicts.get(lesion.number) === "redraw";
@@ -208,13 +208,13 @@ export class Scene {
     return ["brush", "eraser"].includes(this.tool) ? this.drawing.radius : 0;
   }
 
-  // Masks of the report have come: lesion's number to mask.
+  // Masks of the report have arrived: lesion number to mask.
   setMasks(masks) {
     for (const lesion of this.lesions) lesion.mask = masks.get(lesion.number) ?? null;
     this.marksChanged();
   }
 
-  // Where a lesion lies on its key slice: {row, col}; nothing where only a mask of one's own tells.
+  // Position of a lesion on its key slice: {row, col}; empty if only its own mask could give it.
   middleOf({ number, key_slice, box }) {
     if (!box) return {};
     if (!number) return { row: Math.floor(box[1] + box[3] / 2), col: Math.floor(box[0] + box[2] / 2) };
@@ -223,7 +223,7 @@ export class Scene {
     return { row: Math.floor((y0 + y1) / 2), col: Math.floor((x0 + x1) / 2) };
   }
 
-  // The lesion whose mask or box lies under a pixel of a slice.
+  // The lesion whose mask or box covers a pixel of a slice.
   lesionAt(slice, u, v) {
     const pixel = Math.floor(v) * this.study.input.cols + Math.floor(u);
     const hit = this.lesions.find((each) => (each.redrawn ?? each.mask)?.slices.get(slice)?.[pixel]);

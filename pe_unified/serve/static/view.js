@@ -1,4 +1,4 @@
-// One picture of the volume: windowed, zoomed, with marks and measures on it.
+// One image of the volume: windowed, zoomed, with marks and measures on it.
 
 import { drawMeasure, written } from "./measures.js";
 import { fillPlane } from "./planes.js";
@@ -41,14 +41,14 @@ export class View {
     this.scene.redraw();
   }
 
-  // Screen pixels per pixel of the picture, across and down.
+  // Screen pixels per image pixel, horizontally and vertically.
   get scales() {
     const { width, height, uMm, vMm } = this.plane;
     const perMm = Math.min(this.width / (width * uMm), this.height / (height * vMm)) * this.zoom;
     return [perMm * uMm, perMm * vMm];
   }
 
-  // Where the picture's upper left corner lies.
+  // Position of the image's upper left corner.
   get corner() {
     const [su, sv] = this.scales;
     return [
@@ -71,7 +71,7 @@ export class View {
     return u >= 0 && v >= 0 && u < this.plane.width && v < this.plane.height;
   }
 
-  // Zoom by a factor so that the point under (x, y) stays there.
+  // Zoom by a factor so that the point under (x, y) stays in place.
   zoomBy(factor, x = this.width / 2, y = this.height / 2) {
     const before = this.toPicture(x, y);
     this.zoom = Math.max(0.5, Math.min(LARGEST_ZOOM, this.zoom * factor));
@@ -241,7 +241,7 @@ export class View {
     return `${this.scene.volume.at(at.slice, at.row, at.col)} HU  (col ${at.col}, row ${at.row})`;
   }
 
-  // A bar of round length, so that sizes are seen without measuring.
+  // A scale bar of round length, so that sizes can be estimated without measuring.
   drawScale() {
     const { ctx, plane } = this;
     const perMm = this.scales[0] / plane.uMm;

@@ -1,4 +1,4 @@
-// The slices of a study as they come: those that are looked at first, then outwards.
+// The slices of a study as they arrive: those in view first, then outwards.
 
 import { getBytes } from "./api.js";
 
@@ -6,7 +6,7 @@ const CHUNK = 8;
 const AT_ONCE = 2;
 
 export class Volume {
-  // changed(index, count): some slices have come; failed(error): they will not.
+  // changed(index, count): slices have arrived; failed(error): they will not.
   constructor(key, shape, changed, failed) {
     [this.slices, this.rows, this.cols] = shape;
     this.size = this.rows * this.cols;
@@ -31,11 +31,11 @@ export class Volume {
     return this.loaded[slice] === 1;
   }
 
-  // The slice that is looked at; the rest follows from there.
+  // The slice in view; the others are loaded outwards from it.
   want(slice) {
     this.middle = slice;
     if (this.paused) {
-      // The server did not answer, or asked for patience: the next look tries again.
+      // The server did not answer, or asked to wait: the next look tries again.
       this.paused = this.broken = false;
     }
     if (!this.asked[slice]) this.fetch(slice, 1);

@@ -1,4 +1,4 @@
-// The worklist: sorted, searched, and fresh.
+// The worklist: sorting, searching, updating.
 
 import { age, askReader, knownReader, make, tell } from "./api.js";
 
@@ -6,7 +6,7 @@ const EVERY_MS = 3000;
 const STATES = ["unread", "in work", "done"];
 const byId = (id) => document.getElementById(id);
 const shown = { studies: [], failures: [], by: "score", down: true, state: "", search: "", positive: false, flagged: false };
-// One row per study, made once.
+// One row per study, created once.
 const rows = new Map();
 let tag = "";
 
@@ -14,7 +14,7 @@ const KEYS = {
   state: (study) => STATES.indexOf(study.state),
   label: (study) => nameOf(study),
   positive: (study) => (study.positive === null ? 0.5 : Number(study.positive)),
-  // The age is the longer the earlier.
+  // The age: larger for earlier dates.
   created: (study) => -Date.parse(study.created),
   flags: (study) => study.flags.length + (study.abstain ? 100 : 0),
 };
