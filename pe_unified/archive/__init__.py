@@ -1,1 +1,1 @@
-"""Between the archive and the analysis: studies come in, a queue keeps them, results go back."""
+"""Connects an image archive to the analysis: studies arrive, are queued, and results go back."""

@@ -21,18 +21,18 @@ _log = logging.getLogger(__name__)
 
 
 class Isolated:
-    """Calls :func:`~pe_unified.archive.work.analyse` in a process that keeps the model, and whose
-    end ends nothing else."""
+    """Calls :func:`~pe_unified.archive.work.analyse` in a separate process that keeps the model;
+    a crash of that process affects nothing else."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
         self._executor: Executor | None = None
 
     def __call__(self, request: Request) -> Answer:
-        """As ``analyse``.
+        """See ``analyse``.
 
         Raises:
-            WorkerDied: the process was ended, perhaps for want of memory.
+            WorkerDied: the process was killed, perhaps because memory ran out.
         """
         try:
             if self._executor is None:
@@ -44,18 +44,18 @@ class Isolated:
             raise WorkerDied from error
 
     def close(self) -> None:
-        """End the process, once it is idle."""
+        """End the process once it is idle."""
         self._executor = None
         self._stack.close()
 
 
 class Analyst:
-    """One worker: takes a study, fetches what is missing, has it analysed, notes what came of it.
+    """One worker: takes a study, fetches missing images, has it analysed, and stores the outcome.
 
     Args:
         settings: of the service.
         store, spool: the queue and its files.
-        run: analyses.
+        run: the function that analyses.
         timed: called with the seconds of each analysis.
     """
 
@@ -74,7 +74,7 @@ class Analyst:
         self._wants_pictures = any("key_images" in kinds for kinds in self.destinations.values())
 
     def step(self) -> bool:
-        """One study; whether there was one."""
+        """Process one study; returns whether there was one."""
         study = self.store.take(self.settings.order)
         if study is None:
             return False

@@ -1,4 +1,4 @@
-"""Tells whether the settings can work: model, folder, ports, archives."""
+"""Checks whether the settings work: model, folder, ports, archives."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -15,12 +15,12 @@ from pe_unified.errors import UserError
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was tried.
+    """Result of one check.
 
     Attributes:
-        what: was tried.
-        said: what is well.
-        wrong: what is wrong and what to do; empty where it is well.
+        what: the thing checked.
+        said: what works.
+        wrong: what is wrong and how to fix it; empty if all is well.
     """
 
     what: str
@@ -29,7 +29,7 @@ class Finding:
 
 
 def check(settings: Settings) -> Iterator[Finding]:
-    """Try everything, one after the other; nothing is stored anywhere."""
+    """Run all checks, one after the other; nothing is stored anywhere."""
     yield _tried("model", partial(_model, settings))
     yield _tried(f"folder {settings.folder}", partial(_folder, settings))
     ports = {"status": (settings.status.host, settings.status.port)}
@@ -94,7 +94,7 @@ def _qido(web: WebService) -> str:
 def _destination(destination: Destination, title: str) -> str:
     if destination.web is not None:
         return _qido(destination.web)
-    assert destination.dicom is not None  # by the schema
+    assert destination.dicom is not None  # guaranteed by the schema
     refused = echo(destination.dicom, destination.objects, title)
     if refused:
         names = ", ".join(refused)

@@ -1,4 +1,4 @@
-"""One SQLite file for the threads of a process."""
+"""One SQLite file, shared by the threads of a process."""
 
 import sqlite3
 import threading
@@ -13,11 +13,11 @@ Row = Mapping[str, Any]
 
 
 class Database:
-    """An open file; every change is a transaction, which a killed process leaves whole.
+    """An open file; every change is a transaction, so a killed process leaves it consistent.
 
     Args:
-        path: of the file, which is made; its folder is there.
-        schema: file beside this one, with the tables.
+        path: of the file, which is created; its folder must exist.
+        schema: file next to this module that defines the tables.
         clock: seconds since 1970.
     """
 
@@ -26,7 +26,7 @@ class Database:
         self._lock = threading.RLock()
         self._base = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._base.row_factory = sqlite3.Row
-        # What was answered with success must outlast a power cut, too.
+        # What was reported as stored must survive a power cut, too.
         self._base.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
         self._base.executescript(files(__package__).joinpath(schema).read_text("utf-8"))
 
@@ -36,7 +36,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """What is done within is done together, or not at all; one within another is part of it."""
+        """All changes inside are made together or not at all; a nested one joins the outer one."""
         with self._lock:
             if self._base.in_transaction:
                 yield self._base
@@ -50,6 +50,6 @@ class Database:
             self._base.execute("COMMIT")
 
     def rows(self, query: str, *values: Any) -> list[Row]:
-        """What a query gives; for reading."""
+        """The rows of a query; read-only."""
         with self._lock:
             return [dict(row) for row in self._base.execute(query, values)]

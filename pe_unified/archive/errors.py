@@ -1,23 +1,23 @@
-"""What goes wrong between two machines, in words that name no patient."""
+"""Errors between two machines, in words that name no patient."""
 
 from pe_unified.errors import UserError, one_line
 
 
 class ArchiveError(UserError, RuntimeError):
-    """An archive, a port or a setting that does not work; says what to do."""
+    """An archive, a port or a setting that does not work; says how to fix it."""
 
 
 class TryLater(ArchiveError):
-    """Another machine does not answer or refuses, or the disk is full: no study's fault."""
+    """Another machine does not answer or refuses, or the disk is full; not the study's fault."""
 
 
 def missing_extra(error: ImportError) -> ArchiveError:
-    """Of a module that the extra ``pacs`` brings."""
+    """The error for a missing module of the extra ``pacs``."""
     return ArchiveError(f"pe-unified pacs needs {error.name}: pip install -e '.[pacs]'")
 
 
 def in_words(error: BaseException) -> str:
-    """What may be logged of an error: messages of libraries can quote a header or a UID."""
+    """Loggable words for an error: messages of libraries can quote a header or a UID."""
     if isinstance(error, UserError):
         return one_line(str(error))
     if isinstance(error, OSError) and error.strerror:

@@ -1,6 +1,6 @@
-"""What is asked of the analysis of one study, and what comes of it.
+"""Request and answer for the analysis of one study.
 
-Light: the service itself never loads a network, only the processes that it starts.
+Light to import: the service itself never loads a network, only its worker processes do.
 """
 
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ from typing import Any
 
 from pe_unified.archive.store import Result
 
-#: The folder of pictures in that of the report.
+#: Subfolder for key images in the folder of the report.
 KEY_IMAGES = "key_images"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be done.
+    """One study to analyse.
 
     Attributes:
         images: folder of the study.
@@ -24,7 +24,7 @@ class Request:
         study: its UID.
         model: arguments of :class:`~pe_unified.inference.predictor.PredictorSettings`.
         options: of :class:`~pe_unified.reports.analysis.AnalysisOptions`.
-        key_images: pictures at most; 0 where nobody wants any.
+        key_images: maximum number of key images; 0 for none.
         threads: of the worker.
     """
 
@@ -39,14 +39,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of it.
+    """The outcome of a request.
 
     Attributes:
-        results: the objects to send; empty where it failed.
-        reason: why it failed, without any name; empty where it did not.
-        final: another try would fail the same way.
+        results: the objects to send; empty after a failure.
+        reason: for the failure, without any names; empty after success.
+        final: another attempt would fail the same way.
         verdict: ``positive``, ``negative``, ``not called`` or ``abstained``.
-        seconds: that it took.
+        seconds: duration.
     """
 
     results: tuple[Result, ...] = ()
@@ -57,7 +57,7 @@ class Answer:
 
 
 def analyse(request: Request) -> Answer:
-    """As :func:`pe_unified.archive.work.analyse`, which is loaded first."""
+    """Import and call :func:`pe_unified.archive.work.analyse`."""
     from pe_unified.archive import work
 
     return work.analyse(request)

@@ -1,4 +1,4 @@
-"""Pictures of lesions for any viewer: secondary captures with outline and box drawn in."""
+"""Images of lesions for any viewer: secondary captures with outline and box drawn in."""
 
 import shutil
 from collections.abc import Mapping
@@ -23,21 +23,21 @@ from pe_unified.reports.page import WINDOW
 from pe_unified.reports.report import is_listed
 from pe_unified.reports.structured_report import MAKER
 
-#: Longer side of a picture at least, pixels; height of the line below it.
+#: Minimum length of an image's longer side, pixels; height of the text line below it.
 _SIDE, _LINE = 512, 28
-#: Red, green, blue of outlines, boxes and text.
+#: Red, green, blue values of outlines, boxes and text.
 _OUTLINE, _BOX, _TEXT = (245, 160, 0), (86, 180, 233), (255, 255, 255)
 
 
 def write_key_images(folder: Path, images: Path, report: Mapping[str, Any], most: int) -> None:
-    """Write a picture of the key slice of each listed lesion, as one series.
+    """Write an image of the key slice of each listed lesion, as one series.
 
     Args:
-        folder: made anew; beside ``mask.nii.gz`` and ``findings.sr.dcm``, whose patient and study
-            the pictures carry. Where the report has no SR, nothing can be filed, and none is made.
-        images: the study that the report is of.
-        report: what ``report.json`` holds.
-        most: pictures at most, of the first of these lesions.
+        folder: created anew, next to ``mask.nii.gz`` and ``findings.sr.dcm``. The images take
+            patient and study from the SR; without an SR no images are made.
+        images: the study that the report describes.
+        report: the content of ``report.json``.
+        most: maximum number of images; the first lesions are taken.
     """
     shutil.rmtree(folder, ignore_errors=True)
     lesions = [lesion for lesion in report["lesions"] if is_listed(lesion)][:most]
@@ -51,7 +51,7 @@ def write_key_images(folder: Path, images: Path, report: Mapping[str, Any], most
         mask = read_mask(mask_file, study) if mask_file.exists() else None
         for place, lesion in enumerate(lesions, 1):
             index = lesion["key_slice"]
-            number = min(lesion["number"], 255)  # the mask has no more
+            number = min(lesion["number"], 255)  # the largest number in the mask
             inside = None if mask is None else mask[index] == number
             picture = draw(study.slice_hu(index), inside, lesion)
             capture = _capture(filed, study, index, picture, series, place)
@@ -59,11 +59,11 @@ def write_key_images(folder: Path, images: Path, report: Mapping[str, Any], most
 
 
 def draw(hu: np.ndarray, inside: np.ndarray | None, lesion: Mapping[str, Any]) -> np.ndarray:
-    """The picture of a lesion on a slice.
+    """Draw a lesion on a slice.
 
     Args:
         hu: (rows, cols), Hounsfield units.
-        inside: bool (rows, cols), the lesion's pixels; None where it has a box alone.
+        inside: bool (rows, cols), the lesion's pixels; None if it has only a box.
         lesion: as in the report.
 
     Returns:
@@ -114,5 +114,5 @@ def _capture(
         source.ReferencedFrameNumber = study.frames[index]
     capture.SourceImageSequence = [source]
     capture.BodyPartExamined = "CHEST"
-    capture.BurnedInAnnotation = "NO"  # of the patient's identity there is none
+    capture.BurnedInAnnotation = "NO"  # nothing burned in identifies the patient
     return capture

@@ -7,7 +7,7 @@ import sys
 import warnings
 from typing import Any, TextIO
 
-#: Of a record, what a line may carry beside time, level and event; the study is a pseudonym.
+#: Fields of a line, apart from time, level and event; the study is a pseudonym.
 FIELDS = (
     *("study", "state", "reason", "rule", "images", "results", "destination", "source", "tries"),
     *("seconds", "verdict", "kind", "port", "number", "traceback"),
@@ -15,8 +15,8 @@ FIELDS = (
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object per record. Only events written as plain text and the known fields are told:
-    an exception's message may quote a header."""
+    """One JSON object per record. It holds only events written as plain text and the known fields,
+    since the message of an exception may quote a header."""
 
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
@@ -30,7 +30,7 @@ class JsonLines(logging.Formatter):
 
 
 def log_to(stream: TextIO = sys.stderr) -> None:
-    """Log what this room does."""
+    """Write the logs of this package to a stream."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
     own = logging.getLogger("pe_unified.archive")
@@ -39,14 +39,14 @@ def log_to(stream: TextIO = sys.stderr) -> None:
 
 
 def hush_libraries() -> None:
-    """Let libraries log nothing and warn of nothing: they quote what they receive."""
+    """Suppress logs and warnings of libraries, which quote what they receive."""
     warnings.simplefilter("ignore")
     for name in ("pynetdicom", "pydicom", "dicomweb_client", "highdicom", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def places(error: BaseException) -> list[str]:
-    """Where an error came from: files, lines and functions, without its message."""
+    """Where an error was raised: files, lines and functions, without its message."""
     found = []
     trace = error.__traceback__
     while trace is not None:

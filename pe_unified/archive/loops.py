@@ -1,4 +1,4 @@
-"""Threads that do one thing over and over, and whose health can be told."""
+"""Threads that repeat one step, and report their health."""
 
 import logging
 import threading
@@ -13,12 +13,12 @@ _log = logging.getLogger(__name__)
 
 
 class Loop:
-    """Calls ``step`` until it is stopped; an error in it is logged and waited after, longer each
+    """Calls ``step`` until it is stopped; after an error, which is logged, it waits, longer each
     time.
 
     Args:
         name: in logs and in ``/health``.
-        step: whether there was something to do, so that the next call comes at once.
+        step: returns whether there was something to do; then the next call follows at once.
         pause_s: between calls otherwise.
         retry: how long to wait after errors.
     """
@@ -34,11 +34,11 @@ class Loop:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask for the end; :meth:`join` waits for it."""
+        """Ask it to stop; :meth:`join` waits for the end."""
         self._stop.set()
 
     def join(self, seconds: float) -> None:
-        if self._thread.ident is not None:  # it may never have begun
+        if self._thread.ident is not None:  # it may not have been started
             self._thread.join(seconds)
 
     @property
@@ -50,10 +50,10 @@ class Loop:
             self._stop.wait(self._once())
 
     def _once(self) -> float:
-        """One step; seconds until the next."""
+        """Run one step; returns the seconds until the next."""
         try:
             busy = self.step()
-        except Exception as error:  # nothing may end the service
+        except Exception as error:  # no error may end the service
             self._failures += 1
             self.trouble = in_words(error)
             extra: dict[str, object] = {"kind": self.name, "reason": self.trouble}

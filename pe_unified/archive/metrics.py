@@ -1,4 +1,4 @@
-"""What Prometheus reads."""
+"""Metrics for Prometheus."""
 
 from collections.abc import Iterator
 
@@ -12,12 +12,12 @@ from pe_unified.archive.store import Store
 
 
 class Metrics(Collector):
-    """Counts of the queue as it stands, and what happened since the start of the process.
+    """Counts of the present queue, and of events since the start of the process.
 
     Attributes:
-        images: received, by what became of them.
+        images: received, by outcome.
         sendings: results, by destination and outcome.
-        seconds: of analyses.
+        seconds: durations of analyses.
     """
 
     def __init__(self, store: Store, spool: Spool) -> None:
@@ -41,7 +41,7 @@ class Metrics(Collector):
         )
 
     def collect(self) -> Iterator[Metric]:
-        """Read from the queue whenever it is asked."""
+        """Read from the queue at each request."""
         studies = GaugeMetricFamily("pe_unified_studies", "Studies by state", labels=["state"])
         for state, count in overview.counts(self.store).items():
             studies.add_metric([state], count)
@@ -68,5 +68,5 @@ class Metrics(Collector):
         )
 
     def text(self) -> bytes:
-        """In the text format of Prometheus."""
+        """The metrics in the text format of Prometheus."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""Sending results to another application entity (C-STORE), and asking whether it is there."""
+"""Sends results to another application entity (C-STORE), and checks whether it answers."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,15 +20,15 @@ from pe_unified.archive.receiver import VERIFICATION
 from pe_unified.archive.settings import DicomNode
 from pe_unified.archive.web import DUPLICATE
 
-#: The class of each kind of result.
+#: The SOP class of each kind of result.
 CLASSES = {
     "seg": SegmentationStorage,
     "sr": Comprehensive3DSRStorage,
     "key_images": SecondaryCaptureImageStorage,
 }
-#: Answers that mean an object is kept: success, with warnings, or it was there before.
+#: Answers that mean an object is stored: success, with warnings, or already there.
 _KEPT = (0x0000, 0xB000, 0xB006, 0xB007, DUPLICATE)
-#: What this side calls itself where it takes nothing.
+#: Default AE title of this side.
 TITLE = "PE_UNIFIED"
 
 
@@ -36,10 +36,10 @@ TITLE = "PE_UNIFIED"
 def associated(
     node: DicomNode, classes: Sequence[str], title: str = TITLE
 ) -> Iterator[Association]:
-    """An association for as long as the context lasts.
+    """An association that is released when the context ends.
 
     Raises:
-        TryLater: the node does not answer, or refuses.
+        TryLater: the node does not answer or refuses.
     """
     entity = AE(ae_title=title)
     for each in classes:
@@ -61,7 +61,7 @@ def associated(
 
 
 def echo(node: DicomNode, kinds: Sequence[str], title: str = TITLE) -> list[str]:
-    """Kinds of results that a node that answers C-ECHO does not take.
+    """Kinds of results that a node, which answers C-ECHO, does not accept.
 
     Raises:
         TryLater: it does not answer.
@@ -77,7 +77,7 @@ def echo(node: DicomNode, kinds: Sequence[str], title: str = TITLE) -> list[str]
 
 
 def send_results(node: DicomNode, paths: Sequence[Path], title: str = TITLE) -> dict[str, str]:
-    """Send results by C-STORE; of those that were not taken, the reason by UID.
+    """Send results by C-STORE; returns the reasons for those not accepted, by UID.
 
     Raises:
         TryLater: the node does not answer.

@@ -1,20 +1,20 @@
-"""What the queue tells: counts for metrics, rows for the status page."""
+"""Reads the state of the queue: counts for metrics, rows for the status page."""
 
 from pe_unified.archive.database import Row
 from pe_unified.archive.store import FINAL, STATES, Store
 
-#: Columns of a study that hold moments, seconds since 1970; 0 or None where there was none.
+#: Columns of a study that hold times, seconds since 1970; 0 or None if not reached.
 MOMENTS = ("received", "changed", "not_before", "started", "finished")
 
 
 def counts(store: Store) -> dict[str, int]:
-    """Studies by state."""
+    """Number of studies by state."""
     rows = store.rows("SELECT state, COUNT(*) AS number FROM studies GROUP BY state")
     return {**dict.fromkeys(STATES, 0), **{row["state"]: row["number"] for row in rows}}
 
 
 def waiting_results(store: Store) -> dict[str, int]:
-    """Results that wait to be sent, by destination."""
+    """Number of results that wait to be sent, by destination."""
     rows = store.rows(
         "SELECT destination, COUNT(*) AS number FROM results JOIN studies ON studies.uid = study"
         " WHERE results.state = 'waiting' AND studies.state = 'sending' GROUP BY destination"
@@ -23,7 +23,7 @@ def waiting_results(store: Store) -> dict[str, int]:
 
 
 def verdicts(store: Store) -> dict[str, int]:
-    """Analysed studies by their newest verdict."""
+    """Number of analysed studies by their newest verdict."""
     rows = store.rows(
         "SELECT verdict, COUNT(*) AS number FROM studies WHERE revision > 0 GROUP BY verdict"
     )
@@ -31,7 +31,7 @@ def verdicts(store: Store) -> dict[str, int]:
 
 
 def oldest_waiting(store: Store) -> float | None:
-    """When the first image came of the study that waits longest; None where none waits."""
+    """Arrival of the first image of the study that waits longest; None if none waits."""
     (row,) = store.rows(
         "SELECT MIN(received) AS oldest FROM studies WHERE state IN ('queued', 'running')"
     )
@@ -39,8 +39,8 @@ def oldest_waiting(store: Store) -> float | None:
 
 
 def recent(store: Store, limit: int = 100) -> list[Row]:
-    """Studies, those that changed last first, with the number of their images and results, and with
-    what keeps results from being sent (``obstacle``)."""
+    """Studies, most recently changed first, with the number of their images and results, and the
+    reason why results cannot be sent (``obstacle``)."""
     return store.rows(
         "SELECT *, (SELECT COUNT(*) FROM images WHERE study = studies.uid) AS images,"
         " (SELECT COUNT(*) FROM results WHERE study = studies.uid AND state = 'sent') AS sent,"
@@ -59,7 +59,7 @@ def find(store: Store, name: str) -> Row | None:
 
 
 def finished_before(store: Store, moment: float) -> list[str]:
-    """Keys of studies to which nothing more happens by itself since then."""
+    """Keys of studies whose processing had ended by then."""
     marks = ", ".join("?" * len(FINAL))
     rows = store.rows(
         f"SELECT key FROM studies WHERE state IN ({marks}) AND finished < ? AND changed < ?",

@@ -1,4 +1,4 @@
-"""Taking images by C-STORE."""
+"""Receives images by C-STORE."""
 
 import logging
 from collections.abc import Callable
@@ -30,15 +30,15 @@ from pe_unified.archive.settings import Receive
 from pe_unified.archive.spool import Spool
 from pe_unified.archive.store import Store
 
-#: What is analysed; all else is taken and dropped, since senders send whole studies.
+#: The classes analysed; others are accepted and dropped, since senders send whole studies.
 IMAGES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
-#: What the package reads; a sender chooses of it, or converts.
+#: Transfer syntaxes that the package reads; a sender chooses one, or converts.
 SYNTAXES = [
     *(ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian),
     *(ExplicitVRBigEndian, JPEGLosslessSV1, JPEGLossless, *JPEGLSTransferSyntaxes),
     *(*JPEG2000TransferSyntaxes, RLELossless),
 ]
-#: The class of C-ECHO.
+#: The SOP class of C-ECHO.
 VERIFICATION = "1.2.840.10008.1.1"
 #: Answers of C-STORE (PS3.4, Annex B.2.3).
 _SUCCESS, _NO_ROOM, _NO_SUCH_CLASS, _CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900, 0xC000
@@ -49,16 +49,16 @@ _log = logging.getLogger(__name__)
 
 
 class Receiver:
-    """A storage SCP that answers with success once an image is on the disk and in the queue.
+    """A storage SCP that reports success once an image is on the disk and in the queue.
 
     Args:
-        settings: where it listens, and to whom.
+        settings: address, and allowed senders.
         spool, store: where images go.
-        least_free_gb: with less room, images are refused; senders try again later.
-        count: called with what became of each image: ``kept``, ``dropped`` or ``refused``.
+        least_free_gb: with less free space, images are refused; senders try again later.
+        count: called with the outcome of each image: ``kept``, ``dropped`` or ``refused``.
 
     Raises:
-        ArchiveError: the port cannot be had.
+        ArchiveError: the port is not available.
     """
 
     def __init__(
@@ -93,17 +93,17 @@ class Receiver:
         return self.server.server_address[1]
 
     def close(self) -> None:
-        """Take nothing more; associations that are open end."""
+        """Accept no more associations and end the open ones."""
         self.server.shutdown()
 
     def _take(self, event: Any) -> int:
-        """One image; what comes of it is answered to the sender."""
+        """Process one image; returns the status for the sender."""
         try:
             if event.request.AffectedSOPClassUID not in IMAGES:
                 self.count("dropped")
                 return _SUCCESS
             status = self._keep(event)
-        except Exception as error:  # whatever a sender sends
+        except Exception as error:  # anything a sender may send
             _log.error("image refused", extra={"reason": type(error).__name__})
             status = _CANNOT_UNDERSTAND
         self.count("kept" if status == _SUCCESS else "refused")
@@ -126,8 +126,8 @@ class Receiver:
 def take_image(spool: Spool, store: Store, header: Dataset, content: bytes, source: str) -> None:
     """Put an image on the disk and into the queue.
 
-    One that lies there stays, except in a study that still arrives: a failed one may be delivered
-    again because it was damaged.
+    An image that is already here is kept, unless its study is arriving or failed: a failed study
+    may be sent again because it was damaged.
     """
     study, series, image = (str(header.get(name)) for name in _UIDS)
     key = spool.key(study)

@@ -1,4 +1,4 @@
-"""Which series are analysed, by what their headers say."""
+"""Decides which series are analysed, from their headers."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-#: What rules may ask for, by the element of the header that holds it.
+#: Fields available to rules, with the header element that holds each.
 FIELDS = {
     "modality": "Modality",
     "description": "SeriesDescription",
@@ -23,7 +23,7 @@ FIELDS = {
     "institution": "InstitutionName",
     "slice_thickness": "SliceThickness",
 }
-#: Numbers; the others are text. ``images`` is counted, ``source`` is whoever sent the series.
+#: Numeric fields; the others are text. ``images`` is counted, ``source`` is the sender.
 NUMBERS = ("slice_thickness", "images")
 TEXTS = (*(name for name in FIELDS if name not in NUMBERS), "source")
 _COMPARED: dict[str, Callable[[float, float], bool]] = {
@@ -42,12 +42,12 @@ Test = Callable[[Any], bool]
 
 @dataclass(frozen=True)
 class Rule:
-    """What is done with series of one kind.
+    """What to do with one kind of series.
 
     Attributes:
         name: in logs and on the status page.
-        tests: field to whether its value fits; all have to.
-        analyse: or left alone.
+        tests: field to a test of its value; all tests have to pass.
+        analyse: analyse such series, or ignore them.
         priority: of studies with such a series; higher ones are done first.
     """
 
@@ -58,26 +58,26 @@ class Rule:
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> "Rule":
-        """From the settings.
+        """Make a rule from the settings.
 
         Raises:
-            ValueError: an unknown field, or a condition that is none.
+            ValueError: an unknown field, or an invalid condition.
         """
         tests = {name: _test(name, value) for name, value in found.get("where", {}).items()}
         return cls(found["name"], tests, found["do"] == "analyse", found.get("priority", 0))
 
     def fits(self, facts: Mapping[str, Any]) -> bool:
-        """Whether it is about a series, see :func:`facts_of`."""
+        """Whether it applies to a series, see :func:`facts_of`."""
         return all(test(facts.get(name)) for name, test in self.tests.items())
 
 
 def decide(rules: Sequence[Rule], facts: Mapping[str, Any]) -> Rule | None:
-    """The first rule that is about a series; None where none is."""
+    """The first rule that applies to a series; None if none does."""
     return next((rule for rule in rules if rule.fits(facts)), None)
 
 
 def facts_of(header: Dataset) -> dict[str, Any]:
-    """What rules may ask of a series, out of the header of one of its images; no patient."""
+    """The facts on a series that rules use, from the header of one of its images; no patient."""
     facts: dict[str, Any] = {}
     for name, keyword in FIELDS.items():
         value = header.get(keyword)

@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS studies (
   not_before REAL NOT NULL DEFAULT 0,
   reason TEXT NOT NULL DEFAULT '',
   digest TEXT NOT NULL DEFAULT '',      -- of the images to analyse
-  done_digest TEXT NOT NULL DEFAULT '', -- of those that the newest results are of
+  done_digest TEXT NOT NULL DEFAULT '', -- of the images that the newest results were made from
   revision INTEGER NOT NULL DEFAULT 0,  -- how often it was analysed
   verdict TEXT NOT NULL DEFAULT '',
   started REAL,
@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS images (
   uid TEXT NOT NULL,
   PRIMARY KEY (study, series, uid)
 ) STRICT, WITHOUT ROWID;
--- What has to go where. A row stays when it is sent, so that nothing goes twice.
+-- What has to be sent where. Rows of sent results are kept, so that nothing is sent twice.
 CREATE TABLE IF NOT EXISTS results (
   id INTEGER PRIMARY KEY,
   study TEXT NOT NULL REFERENCES studies (uid),

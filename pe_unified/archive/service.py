@@ -1,6 +1,6 @@
-"""The service: receives and looks for studies, decides, has them analysed, sends what comes of it.
+"""The service: receives and polls studies, selects them, has them analysed, sends the results.
 
-Each part is a loop of its own around the queue, so that an archive that is away stops nothing else.
+Each part is a separate loop around the queue, so an unreachable archive does not stop the rest.
 """
 
 import logging
@@ -28,23 +28,23 @@ from pe_unified.archive.store import Store
 from pe_unified.archive.web import Poller, store_results
 from pe_unified.workers import end_workers
 
-#: Seconds between looks at the queue, and between tidyings.
+#: Seconds between checks of the queue, and between clean-ups.
 TICK_S, _TIDY_S = 0.5, 600.0
-#: After errors in a loop: an archive that is away is asked again soon, and not too often.
+#: Delays after errors in a loop: an unreachable archive is tried again soon, but not too often.
 PATIENCE = Backoff(first_s=2.0, most_s=120.0)
 
 _log = logging.getLogger(__name__)
 
 
 class Service:
-    """All of it; nothing runs before :meth:`start`.
+    """The whole service; nothing runs before :meth:`start`.
 
     Args:
         settings: of the service.
-        run: analyses a study; by default in a process of its own, one for each worker.
+        run: analyses a study; by default in a separate process for each worker.
 
     Raises:
-        ArchiveError: another service works in the same folder.
+        ArchiveError: another service uses the same folder.
         OSError: the folder cannot be written to.
     """
 
@@ -88,10 +88,10 @@ class Service:
         ]
 
     def start(self) -> None:
-        """Begin; what an earlier process left is taken up.
+        """Start; work that an earlier process left unfinished is resumed.
 
         Raises:
-            ArchiveError: a port cannot be had.
+            ArchiveError: a port is not available.
         """
         for key, state in self.store.recover(self.settings.crashes):
             _log.warning("taken up again", extra={"study": key, "state": state})
@@ -111,7 +111,7 @@ class Service:
             loop.start()
 
     def close(self) -> None:
-        """Take nothing more, leave what is at work in the queue, end all threads."""
+        """Accept nothing more, put unfinished work back into the queue, and end all threads."""
         for analyst in self.analysts:
             analyst.stopping = True
         for loop in self.loops:
@@ -123,7 +123,7 @@ class Service:
         for loop in self.loops:
             loop.join(10.0)
         if self._isolated:
-            end_workers()  # one may have been started meanwhile
+            end_workers()  # one may have been started in the meantime
         for each in self._isolated:
             each.close()
         if self.page is not None:
@@ -134,8 +134,8 @@ class Service:
         self.closed = True
 
     def health(self) -> tuple[bool, dict[str, Any]]:
-        """Whether it can work, and what each loop says; another machine's absence is told, and is
-        no illness of this one."""
+        """Whether it can work, and the state of each loop. An unreachable machine is reported, but
+        does not make this service unhealthy."""
         dead = [loop.name for loop in self.loops if not loop.alive]
         room = self.spool.free_gb() >= self.settings.keep.least_free_gb
         told = {
@@ -148,14 +148,14 @@ class Service:
         return room and not dead, told
 
     def decide(self) -> bool:
-        """Decide on the studies that are complete; whether there was one."""
-        with self.store.transaction():  # no image comes in between
+        """Decide on the studies that are complete; returns whether there was one."""
+        with self.store.transaction():  # no image arrives in between
             complete = self.store.quiet(self.settings.complete_after_s)
             for study in complete:
                 series = self.store.series_of(study["uid"])
                 chosen = {each.uid: decide(self.settings.rules, each.facts) for each in series}
                 wanted = {uid: rule for uid, rule in chosen.items() if rule and rule.analyse}
-                # Of several rules the one of the highest priority names the study.
+                # If several rules apply, the one with the highest priority names the study.
                 best = max(wanted.values(), key=lambda rule: rule.priority, default=None)
                 name, priority = (best.name, best.priority) if best else ("", 0)
                 state = self.store.decide(study["uid"], list(wanted), name, priority)
@@ -165,8 +165,8 @@ class Service:
         return bool(complete)
 
     def tidy(self) -> bool:
-        """Remove files of studies that are long finished, then the UIDs of their images; the queue
-        keeps what was done."""
+        """Remove the files of studies that ended long ago, then the UIDs of their images; the queue
+        keeps the record."""
         keep, now = self.settings.keep, self.store.clock()
         for days, folder_of in (
             (keep.images_days, self.spool.images),
@@ -201,14 +201,14 @@ class Service:
         return send
 
     def _send(self, destination: Destination, waiting: list[Row]) -> None:
-        """Send the results of one study; an archive that has some already takes them once."""
+        """Send the results of one study; an archive that already has some stores them only once."""
         paths = [Path(each["path"]) for each in waiting]
         title = self.settings.receive.ae_title if self.settings.receive else TITLE
         try:
             if destination.dicom is not None:
                 failed = send_results(destination.dicom, paths, title)
             else:
-                assert destination.web is not None  # by the schema
+                assert destination.web is not None  # guaranteed by the schema
                 failed = store_results(destination.web, paths)
         except Exception as error:
             failed = dict.fromkeys((each["sop_uid"] for each in waiting), in_words(error))

@@ -1,4 +1,4 @@
-"""The one file of settings of ``pe-unified pacs``."""
+"""The settings file of ``pe-unified pacs``."""
 
 import json
 import os
@@ -19,18 +19,18 @@ from pe_unified.errors import DataError
 _SCHEMA = json.loads(files(__package__).joinpath("settings.schema.json").read_text("utf-8"))
 _CHECK = fastjsonschema.compile(_SCHEMA, use_default=False)
 _CURE = "compare it with what pe-unified pacs --example prints"
-#: Settings of the model that are options of the analysis, and those that are files.
+#: Settings under ``model`` that are options of the analysis, and those that are files.
 _OPTIONS = {"every_slice": "every_slice", "lungs": "lungs_from"}
 _FILES = ("checkpoint", "exam_checkpoint", "lung_checkpoint", "volume_checkpoint", "exported")
 
 
 @dataclass(frozen=True)
 class Receive:
-    """How studies are taken by C-STORE.
+    """How studies are received by C-STORE.
 
     Attributes:
-        port: 0 takes any that is free.
-        allow: calling AE titles; empty for everybody.
+        port: 0 takes any free one.
+        allow: calling AE titles; empty allows all.
     """
 
     port: int
@@ -58,7 +58,7 @@ class WebService:
         user: for HTTP basic authentication.
         password_env: environment variable that holds the password.
         token_env: environment variable that holds a bearer token.
-        ca_file: certificates to trust in place of the system's.
+        ca_file: certificates to trust instead of the system's.
     """
 
     url: str
@@ -71,11 +71,11 @@ class WebService:
 
 @dataclass(frozen=True)
 class Poll:
-    """A DICOMweb service that is asked for new studies.
+    """A DICOMweb service that is polled for new studies.
 
     Attributes:
-        every_s: seconds between questions; fewer than ``complete_after_s``.
-        days: how far back studies are looked for, by their date.
+        every_s: seconds between polls; fewer than ``complete_after_s``.
+        days: how far back to look, by study date.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Destination:
     """Where results go: a DICOM node or a DICOMweb service.
 
     Attributes:
-        objects: of :data:`~pe_unified.archive.nodes.CLASSES`.
+        objects: kinds from :data:`~pe_unified.archive.nodes.CLASSES`.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Destination:
 
 @dataclass(frozen=True)
 class StatusPage:
-    """Where status page, ``/health`` and ``/metrics`` are served."""
+    """Address of the status page, ``/health`` and ``/metrics``."""
 
     host: str = "127.0.0.1"
     port: int = 8480
@@ -108,7 +108,7 @@ class StatusPage:
 
 @dataclass(frozen=True)
 class Keep:
-    """How long files of finished studies stay, days."""
+    """How long files of finished studies are kept, days."""
 
     images_days: float = 3.0
     reports_days: float = 90.0
@@ -117,17 +117,17 @@ class Keep:
 
 @dataclass(frozen=True)
 class Settings:
-    """All of them; defaults as in the example.
+    """All settings; defaults as in the example.
 
     Attributes:
-        folder: queue, received images and reports; of one service alone.
+        folder: queue, received images and reports; used by one service only.
         model, options: see :class:`~pe_unified.archive.job.Request`.
-        complete_after_s: a study is complete when nothing new came for so long.
-        order: of studies of equal priority, ``oldest`` or ``newest`` first.
-        workers: studies at a time.
-        threads: of each worker; None for a fair share of the cores.
-        crashes: a study that ended the service or its worker so often is given up.
-        key_images: pictures of lesions sent with a study at most.
+        complete_after_s: a study is complete if nothing new arrived for this long.
+        order: of studies with equal priority, ``oldest`` or ``newest`` first.
+        workers: number of studies analysed at the same time.
+        threads: per worker; None for an equal share of the cores.
+        crashes: a study that crashed the service or its worker this often is given up.
+        key_images: maximum number of key images sent with a study.
     """
 
     folder: Path
@@ -156,7 +156,7 @@ def load_settings(path: Path) -> Settings:
     """Read the settings; paths in them are relative to their file.
 
     Raises:
-        DataError: no such file, no YAML, an unknown or impossible setting.
+        DataError: no such file, not YAML, an unknown or impossible setting.
     """
     try:
         found = yaml.safe_load(path.read_text("utf-8"))

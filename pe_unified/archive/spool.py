@@ -1,4 +1,4 @@
-"""Where images and reports lie until they are done with, under pseudonyms."""
+"""Stores images and reports under pseudonyms until they are no longer needed."""
 
 import hashlib
 import os
@@ -12,11 +12,11 @@ from pe_unified.files import appearing, write_text
 
 
 class Spool:
-    """The folder of the service: ``images``, ``chosen`` ones, ``reports``, and the secret of its
-    pseudonyms.
+    """The folder of the service: received ``images``, ``chosen`` ones, ``reports``, and the secret
+    of its pseudonyms.
 
     Args:
-        folder: made where it is not there, closed to other users.
+        folder: created if missing, closed to other users.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -24,7 +24,7 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with suppress(PermissionError):  # a volume may belong to somebody else
+        with suppress(PermissionError):  # a volume may belong to another user
             folder.chmod(0o700)
         self.folder = folder
         secret = folder / "secret"
@@ -34,11 +34,11 @@ class Spool:
         self._secret = bytes.fromhex(secret.read_text("utf-8"))
 
     def key(self, study: str) -> str:
-        """The pseudonym of a study, by its UID: 16 hexadecimal digits."""
+        """The pseudonym of a study UID: 16 hexadecimal digits."""
         return hashlib.blake2b(study.encode(), digest_size=8, key=self._secret).hexdigest()
 
     def images(self, key: str) -> Path:
-        """The folder of a study's images, a sub-folder per series."""
+        """The folder of a study's images, with a subfolder per series."""
         return self.folder / "images" / key
 
     def report(self, key: str) -> Path:
@@ -46,23 +46,23 @@ class Spool:
         return self.folder / "reports" / key
 
     def image(self, key: str, series: str, uid: str) -> Path:
-        """Where an image lies; the name is a digest, since a UID may be whatever a sender wrote."""
+        """Path of an image; its name is a digest, since a sender may write anything as UID."""
         return self.images(key) / _digest(series) / f"{_digest(uid)}.dcm"
 
     def keep(self, path: Path, content: bytes) -> None:
-        """Write an image so that it outlasts a power cut."""
+        """Write an image so that it survives a power cut."""
         with appearing(path) as partial, partial.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
 
     def chosen(self, key: str) -> Path:
-        """The folder of those of a study's series that are analysed."""
+        """The folder of the series of a study that are analysed."""
         return self.folder / "chosen" / key
 
     def choose(self, key: str, series: Iterable[str]) -> Path:
-        """Fill :meth:`chosen` with links; :meth:`images` keeps the other series, too, of which
-        more images may come."""
+        """Fill :meth:`chosen` with links; :meth:`images` also keeps the other series, which may get
+        more images."""
         folder, partial = self.chosen(key), shutil.ignore_patterns(".*")
         self.drop(folder)
         for name in map(_digest, series):
@@ -74,7 +74,7 @@ class Spool:
         shutil.rmtree(folder, ignore_errors=True)
 
     def free_gb(self) -> float:
-        """Room that is left on the disk, GB."""
+        """Free space on the disk, GB."""
         return shutil.disk_usage(self.folder).free / 1e9
 
 

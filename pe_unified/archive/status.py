@@ -1,4 +1,4 @@
-"""Status page, ``/health`` and ``/metrics``."""
+"""Serves the status page, ``/health`` and ``/metrics``."""
 
 import datetime
 import json
@@ -17,13 +17,13 @@ from pe_unified.progress import duration
 from pe_unified.templates import render
 from pe_unified.version import __version__
 
-#: Studies on the page.
+#: Maximum number of studies on the page.
 _SHOWN = 100
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Told(Protocol):
-    """What tells how it is: the service."""
+    """Provides health, metrics and queue; implemented by the service."""
 
     store: Store
     metrics: Metrics
@@ -35,7 +35,7 @@ class StatusServer:
     """Serves the pages from a thread.
 
     Raises:
-        ArchiveError: the port cannot be had.
+        ArchiveError: the port is not available.
     """
 
     def __init__(self, settings: StatusPage, told: Told) -> None:
@@ -63,7 +63,7 @@ class StatusServer:
 
 
 def page(told: Told) -> str:
-    """The page as HTML; studies by their pseudonyms."""
+    """The page as HTML; studies appear under their pseudonyms."""
     well, health = told.health()
     return render(
         "archive/status.html",
@@ -84,7 +84,7 @@ def _shown(row: Row) -> dict[str, Any]:
 
 
 def moment(seconds: float) -> str:
-    """A time of day in this machine's zone; ``seconds`` since 1970."""
+    """A date and time in this machine's time zone; ``seconds`` since 1970."""
     return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
 
 
@@ -111,4 +111,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: monitoring asks every few seconds."""
+        """Log nothing: monitoring requests arrive every few seconds."""

@@ -1,8 +1,8 @@
-"""The queue: what was received, what is to be done, what has to go where.
+"""The queue: what was received, what is to be analysed, and what has to be sent where.
 
-Every step is one transaction of SQLite, so a process that is killed goes on where it stopped. What
-makes a study be done once: results and the state of their study are written together, results
-carry their UIDs from then on, and a repeated delivery adds no image.
+Every step is one SQLite transaction, so a killed process resumes where it stopped. Each study is
+done only once, because its results and its state are written together, results keep their UIDs,
+and a repeated delivery adds no image.
 """
 
 import hashlib
@@ -17,19 +17,19 @@ from typing import Any
 from pe_unified.archive.backoff import Backoff
 from pe_unified.archive.database import Database, Row
 
-#: States of a study: images still come; waits for its analysis; is analysed; its results wait to be
-#: sent; all is sent; no rule wants it; it cannot be analysed; its results found no taker.
+#: States of a study: images are arriving; waits for analysis; is being analysed; results wait to be
+#: sent; all is sent; no rule selects it; it cannot be analysed; its results could not be delivered.
 STATES = (
     *("arriving", "queued", "running", "sending"),
     *("done", "skipped", "failed", "undelivered"),
 )
-#: Nothing more happens by itself.
+#: States in which processing has ended.
 FINAL = ("done", "skipped", "failed", "undelivered")
 
 
 @dataclass(frozen=True)
 class Series:
-    """A series as rules see it; ``facts`` also hold the number of its images and its source."""
+    """A series as rules see it; ``facts`` include the number of its images and its source."""
 
     uid: str
     facts: Mapping[str, Any]
@@ -37,7 +37,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Result:
-    """A DICOM object that was made of a study."""
+    """A DICOM object made from a study."""
 
     kind: str
     path: Path
@@ -48,8 +48,8 @@ class Store(Database):
     """The queue in one SQLite file, for the threads of one process.
 
     Args:
-        path: of the file, which is made.
-        retry: when what failed is tried again.
+        path: of the file, which is created.
+        retry: delays before failed steps are repeated.
         clock: seconds since 1970.
     """
 
@@ -59,7 +59,7 @@ class Store(Database):
         super().__init__(path, "schema.sql", clock)
         self.retry = retry or Backoff()
 
-    # What comes in
+    # Incoming
 
     def add_images(
         self,
@@ -71,17 +71,17 @@ class Store(Database):
         source: str,
         again: bool = False,
     ) -> bool:
-        """Note images of one series; whether any of them is new.
+        """Add images of one series; returns whether any of them is new.
 
-        A new one makes a study wait for its quiet time again, and keeps results that are not sent
-        yet from being sent; an analysis goes on, and is looked at afterwards.
+        A new image makes the study wait for its quiet time again, and holds back results that are
+        not sent yet. A running analysis is finished and checked afterwards.
 
         Args:
             study, series, images: UIDs.
             key: pseudonym of the study.
             facts: of the series, see :func:`~pe_unified.archive.rules.facts_of`.
-            source: who sent them, or where they were seen.
-            again: known images make a failed study be tried again.
+            source: the sender, or where they were found.
+            again: known images also cause a failed study to be tried again.
         """
         now = self.clock()
         with self.transaction() as base:
@@ -107,12 +107,12 @@ class Store(Database):
         return added > 0
 
     def quiet(self, seconds: float) -> list[Row]:
-        """Studies of which nothing new came for so long."""
+        """Arriving studies without new images for this long."""
         before = self.clock() - seconds
         return self.rows("SELECT * FROM studies WHERE state = 'arriving' AND changed <= ?", before)
 
     def state_of(self, study: str) -> str | None:
-        """By its UID; None of a study that is not known."""
+        """State by UID; None for an unknown study."""
         rows = self.rows("SELECT state FROM studies WHERE uid = ?", study)
         return rows[0]["state"] if rows else None
 
@@ -143,10 +143,10 @@ class Store(Database):
         return [(row["series"], row["uid"]) for row in rows]
 
     def decide(self, study: str, wanted: Sequence[str], rule: str, priority: int) -> str:
-        """Queue a study that is complete; the state that it has then.
+        """Queue a complete study; returns its new state.
 
-        It is ``skipped`` without any series. Where the images to analyse are those that its results
-        are of, it is as these are, ``done`` as a rule.
+        Without any series it is ``skipped``. If its results were made from exactly the images to
+        analyse, it takes the state of these results, usually ``done``.
         """
         with self.transaction() as base:
             base.execute("UPDATE series SET wanted = 0 WHERE study = ?", (study,))
@@ -170,10 +170,10 @@ class Store(Database):
             )
         return state
 
-    # The analysis
+    # Analysis
 
     def take(self, order: str = "oldest") -> Row | None:
-        """The next study, which is at work from now on."""
+        """The next study, which is marked as being analysed."""
         way = {"oldest": "ASC", "newest": "DESC"}[order]
         now = self.clock()
         with self.transaction() as base:
@@ -198,17 +198,17 @@ class Store(Database):
         verdict: str,
         seconds: float,
     ) -> str:
-        """Note the results of a study that was taken; the state that it has then.
+        """Store the results of a study that was taken; returns its new state.
 
-        Where images came meanwhile, the results are of a part: they go nowhere, and the study waits
-        for its quiet time again.
+        If images arrived in the meantime, the results are incomplete: they are not sent, and the
+        study waits for its quiet time again.
 
         Args:
             study: as taken.
             results: DICOM objects, which stay where they are until they are sent.
-            destinations: by name, the kinds of results that each gets.
+            destinations: kinds of results per destination name.
             verdict: in words, for statistics.
-            seconds: that the analysis took.
+            seconds: duration of the analysis.
         """
         now, uid = self.clock(), study["uid"]
         with self.transaction() as base:
@@ -236,17 +236,17 @@ class Store(Database):
             return self._finish_if_sent(base, uid)
 
     def failed(self, study: Row, reason: str) -> None:
-        """Give a study up: another try would give the same."""
+        """Give up a study: another attempt would fail the same way."""
         self._leave(study, "failed", reason)
 
     def again(self, study: Row, reason: str, crashes: int = 0) -> str:
-        """Put a study back, to be tried later; the state that it has then.
+        """Put a study back for a later attempt; returns its new state.
 
         Args:
             study: as taken.
             reason: in words.
-            crashes: the study ended what was at it; so many in all, and it is given up. 0 for what
-                is not its fault, which is tried until its time is over.
+            crashes: the study crashed its worker, and is given up after this many crashes. 0 if the
+                failure is not its fault; it is then tried until its time is over.
         """
         now, tries = self.clock(), study["tries"] + 1
         ended = study["crashes"] + (crashes > 0)
@@ -259,7 +259,7 @@ class Store(Database):
             return self._leave(study, "failed" if over else "queued", reason)
 
     def _leave(self, study: Row, state: str, reason: str) -> str:
-        """The end of an attempt without results; whatever came meanwhile makes it arrive again."""
+        """End an attempt without results; if images arrived meanwhile, the study arrives again."""
         now = self.clock()
         with self.transaction() as base:
             (row,) = self.rows("SELECT changed FROM studies WHERE uid = ?", study["uid"])
@@ -272,28 +272,28 @@ class Store(Database):
         return state
 
     def recover(self, crashes: int) -> list[tuple[str, str]]:
-        """What an earlier process left at work is queued again; keys and states.
+        """Queue again what an earlier process left unfinished; returns keys and states.
 
         Args:
-            crashes: a study that was at work at the end of so many processes is given up.
+            crashes: a study that was being analysed when this many processes died is given up.
         """
         found = []
         for row in self.rows("SELECT * FROM studies WHERE state = 'running'"):
             reason = "the service ended while it was at this study"
             with self.transaction() as base:
                 found.append((row["key"], self.again(row, reason, crashes)))
-                # At once, whatever the delay.
+                # Without any delay.
                 base.execute("UPDATE studies SET not_before = 0 WHERE uid = ?", (row["uid"],))
         return found
 
     def put_back(self) -> None:
-        """What is at work is queued as it was: the service ends on purpose."""
+        """Queue unfinished work unchanged, because the service is stopped on purpose."""
         with self.transaction():
             for row in self.rows("SELECT * FROM studies WHERE state = 'running'"):
                 self._leave(row, "queued", "")
 
     def retry_failed(self) -> int:
-        """Queue what failed again, and send again what found no taker; how many studies."""
+        """Queue failed studies again, and resend undelivered results; returns how many studies."""
         with self.transaction() as base:
             base.execute(
                 "UPDATE results SET state = 'waiting', tries = 0, not_before = 0, made = ?"
@@ -312,8 +312,8 @@ class Store(Database):
             return again
 
     def forget_images(self, moment: float) -> None:
-        """Drop the UIDs of the images of studies that were finished by then; a whole second
-        delivery is still known by its digest."""
+        """Delete the image UIDs of studies that were finished by then; a complete second delivery
+        is still recognised by its digest."""
         marks = ", ".join("?" * len(FINAL))
         with self.transaction() as base:
             base.execute(
@@ -322,10 +322,10 @@ class Store(Database):
                 (*FINAL, moment, moment),
             )
 
-    # What goes out
+    # Outgoing
 
     def keep_destinations(self, names: Sequence[str]) -> None:
-        """Give up what waits for destinations that are not among these any more."""
+        """Give up results that wait for destinations that are no longer listed."""
         marks = ", ".join("?" * len(names))
         gone = self.rows(
             f"SELECT * FROM results WHERE state = 'waiting' AND destination NOT IN ({marks})",
@@ -335,7 +335,7 @@ class Store(Database):
         self._settle(gone, "state = 'given up', reason = ?", (reason,))
 
     def due(self, destination: str) -> list[Row]:
-        """The results of one study that are to be sent there now; the oldest first."""
+        """The results of one study that are due at this destination; the oldest first."""
         rows = self.rows(
             "SELECT results.*, studies.key FROM results JOIN studies ON studies.uid = study"
             " WHERE destination = ? AND results.state = 'waiting' AND results.not_before <= ?"
@@ -346,12 +346,12 @@ class Store(Database):
         return [row for row in rows if row["study"] == rows[0]["study"]]
 
     def sent(self, results: Sequence[Row]) -> None:
-        """Note that another machine has taken results."""
+        """Mark results as accepted by the other machine."""
         self._settle(results, "state = 'sent', reason = ''", ())
 
     def not_sent(self, results: Sequence[Row], reason: str) -> None:
-        """Note that results of one study were not taken; they are tried again later, together, or
-        given up."""
+        """Mark results of one study as not accepted; they are tried again later, together, or given
+        up."""
         now, tries = self.clock(), 1 + max(result["tries"] for result in results)
         over = self.retry.given_up(min(result["made"] for result in results), now)
         self._settle(
@@ -371,7 +371,7 @@ class Store(Database):
                 self._finish_if_sent(base, study)
 
     def _finish_if_sent(self, base: sqlite3.Connection, study: str) -> str:
-        """The state of a study whose results have been tried; one that arrives again stays so."""
+        """The state of a study after its results were tried; an arriving study stays so."""
         state, reason = self._state_of_results(study)
         finished = self.clock() if state in FINAL else None
         base.execute(
@@ -382,7 +382,7 @@ class Store(Database):
         return state
 
     def _state_of_results(self, study: str) -> tuple[str, str]:
-        """``sending``, ``undelivered`` or ``done``, and why."""
+        """``sending``, ``undelivered`` or ``done``, and the reason."""
         rows = self.rows("SELECT state, reason FROM results WHERE study = ?", study)
         lost = [row["reason"] for row in rows if row["state"] == "given up"]
         if any(row["state"] == "waiting" for row in rows):

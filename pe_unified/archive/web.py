@@ -1,4 +1,4 @@
-"""DICOMweb: looking for studies (QIDO), fetching them (WADO), storing results (STOW)."""
+"""DICOMweb: finds studies (QIDO), fetches them (WADO), stores results (STOW)."""
 
 import datetime
 import logging
@@ -23,16 +23,16 @@ from pe_unified.archive.settings import Poll, WebService
 from pe_unified.archive.spool import Spool
 from pe_unified.archive.store import Store
 
-#: Reasons why an instance was not stored that mean it is there already (PS3.7, Annex C).
+#: Failure reason that means the instance is already stored (PS3.7, Annex C).
 DUPLICATE = 0x0111
-#: Studies of one answer to a question.
+#: Number of studies requested at once.
 _PAGE = 200
 
 _log = logging.getLogger(__name__)
 
 
 def client_of(web: WebService) -> DICOMwebClient:
-    """A client that tries once: waiting is the queue's."""
+    """A client without retries: the queue does the waiting."""
     session = requests.Session()
     if web.user is not None and web.password_env is not None:
         session.auth = (web.user, os.environ[web.password_env])
@@ -47,7 +47,7 @@ def client_of(web: WebService) -> DICOMwebClient:
 
 @contextmanager
 def reaching(web: WebService) -> Iterator[None]:
-    """Turn what requests raises into :class:`TryLater`, which quotes no UID."""
+    """Turn errors of requests into :class:`TryLater`, which quotes no UID."""
     try:
         yield
     except requests.HTTPError as error:
@@ -62,21 +62,21 @@ def reaching(web: WebService) -> Iterator[None]:
 
 
 class Poller:
-    """Looks for new studies in one archive and notes their images; pixels are fetched later.
+    """Looks for new studies in one archive and stores their UIDs; pixels are fetched later.
 
     Args:
-        poll: which archive, how far back.
-        spool: names studies.
-        store: notes them.
+        poll: the archive, and how far back to look.
+        spool: gives the pseudonyms.
+        store: the queue.
     """
 
     def __init__(self, poll: Poll, spool: Spool, store: Store) -> None:
         self.poll, self.spool, self.store = poll, spool, store
-        #: Number of instances of each study when it was last looked at.
+        #: Number of instances of each study at the last poll.
         self._seen: dict[str, str] = {}
 
     def look(self) -> int:
-        """Ask once; how many studies have new images.
+        """Poll once; returns how many studies have new images.
 
         Raises:
             TryLater: the archive does not answer.
@@ -86,13 +86,13 @@ class Poller:
             for study in self._studies(client):
                 uid = study.get("StudyInstanceUID")
                 count = str(study.get("NumberOfStudyRelatedInstances") or "")
-                # Not every archive counts; then it is looked at each time.
+                # Some archives give no counts; then the study is examined each time.
                 if not uid or (count and self._seen.get(uid) == count):
                     continue
                 try:
                     new += self._note(client, str(uid))
                 except (requests.HTTPError, AttributeError, KeyError, ValueError) as error:
-                    # Deleted meanwhile, or odd: it must not hide the others.
+                    # Deleted in the meantime, or invalid: it must not hide the others.
                     extra = {"study": self.spool.key(uid), "reason": in_words(error)}
                     _log.warning("study cannot be looked at", extra=extra)
                     continue
@@ -102,7 +102,7 @@ class Poller:
     def _studies(self, client: DICOMwebClient) -> Iterator[Dataset]:
         today = datetime.date.today()
         first = today - datetime.timedelta(days=self.poll.days)
-        # A clock ahead of ours may date a study tomorrow.
+        # A clock ahead of ours may give tomorrow as study date.
         last = today + datetime.timedelta(days=1)
         filters = {"StudyDate": f"{first:%Y%m%d}-{last:%Y%m%d}", "ModalitiesInStudy": "CT"}
         seen: set[str | None] = set()
@@ -113,7 +113,7 @@ class Poller:
                 limit=_PAGE,
                 offset=len(seen),
             )
-            # Archives may give fewer than asked for, or know no offset.
+            # Archives may return fewer than requested, or ignore the offset.
             studies = {each.get("StudyInstanceUID"): each for each in map(Dataset.from_json, found)}
             new = {uid: study for uid, study in studies.items() if uid not in seen}
             if not new:
@@ -122,7 +122,7 @@ class Poller:
             yield from new.values()
 
     def _note(self, client: DICOMwebClient, study: str) -> bool:
-        """Whether a study has images that were not known."""
+        """Add the images of a study to the queue; returns whether any are new."""
         new, key = False, self.spool.key(study)
         known = {series.uid: series.facts for series in self.store.series_of(study)}
         for found in client.search_for_series(study, search_filters={"Modality": "CT"}):
@@ -136,7 +136,7 @@ class Poller:
             if not images:
                 continue
             facts = known.get(series)
-            if facts is None:  # what rules ask for stands in an image, not in every answer
+            if facts is None:  # the header of an image has the fields that rules use
                 header = client.retrieve_instance_metadata(study, series, images[0])
                 facts = facts_of(Dataset.from_json(header))
             new |= self.store.add_images(study, key, series, images, facts, self.poll.name)
@@ -144,7 +144,7 @@ class Poller:
 
 
 def fetch(polls: Sequence[Poll], spool: Spool, store: Store, study: Row) -> int:
-    """Fetch the images of a study that are to be analysed and not here; how many still are not.
+    """Fetch missing images that are to be analysed; returns how many are still missing.
 
     Args:
         polls: the archives to ask, in turn.
@@ -169,7 +169,7 @@ def fetch(polls: Sequence[Poll], spool: Spool, store: Store, study: Row) -> int:
 
 
 def _missing(spool: Spool, store: Store, study: Row) -> list[tuple[str, str]]:
-    """Series and UID of wanted images that do not lie here."""
+    """Series and UID of the wanted images that are not stored here."""
     return [
         (series, image)
         for series, image in store.wanted_images(study["uid"])
@@ -178,17 +178,17 @@ def _missing(spool: Spool, store: Store, study: Row) -> list[tuple[str, str]]:
 
 
 def store_results(web: WebService, paths: Sequence[Path]) -> dict[str, str]:
-    """Send results by STOW; of those that were not stored, the reason by UID.
+    """Send results by STOW; returns the reasons for those not stored, by UID.
 
     Raises:
-        TryLater: the archive does not answer, or does not say why it stored none.
+        TryLater: the archive does not answer, or gives no reason why it stored none.
     """
     results = [dcmread(path) for path in paths]
     with reaching(web):
         try:
             answer = client_of(web).store_instances(results)
         except requests.HTTPError as error:
-            # Of none that was stored; the archive may have them all.
+            # None was stored, perhaps because the archive already has them all.
             if error.response is None or error.response.status_code != requests.codes.conflict:
                 raise
             try:

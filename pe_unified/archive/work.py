@@ -1,4 +1,4 @@
-"""The analysis of one study of the queue, in a process of its own."""
+"""Analyses one study of the queue, in a separate process."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,7 +24,7 @@ _NO_ROOM = "the folder of reports cannot be written to; make room"
 
 
 def analyse(request: Request) -> Answer:
-    """Analyse a study and write what is to be sent."""
+    """Analyse a study and write the objects to send."""
     if request.threads:
         torch.set_num_threads(request.threads)
     cv2.setNumThreads(1)
@@ -35,10 +35,10 @@ def analyse(request: Request) -> Answer:
         report = analyse_study(request.images, request.out, predictor, options)
         if request.key_images:
             write_key_images(request.out / KEY_IMAGES, request.images, report, request.key_images)
-    except CheckpointError as error:  # no fault of the study either
+    except CheckpointError as error:  # not the study's fault either
         return Answer(reason=f"the model cannot be used: {error}")
     except DataError as error:
-        if error.where == str(request.out):  # a full disk is no fault of the study
+        if error.where == str(request.out):  # a full disk is not the study's fault
             return Answer(reason=_NO_ROOM)
         return Answer(reason=error.without_names(), final=True)
     except OSError:
@@ -57,7 +57,7 @@ def _predictor(settings: PredictorSettings) -> StudyPredictor:
 
 
 def results_in(out: Path) -> tuple[Result, ...]:
-    """The DICOM objects of a report, in the order in which they are sent."""
+    """The DICOM objects of a report, in the order of sending."""
     found = [("seg", out / SEGMENTATION), ("sr", out / FINDINGS)]
     found += [("key_images", path) for path in sorted((out / KEY_IMAGES).glob("*.dcm"))]
     results = []
