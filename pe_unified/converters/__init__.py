@@ -1,1 +1,1 @@
-"""The public sets into one layout on disk."""
+"""Converts the public data sets into one layout on disk."""

@@ -30,9 +30,9 @@ OUT then holds images/<patient>/<nnnn>.png (16 bit, HU + 1024), annotations/{tra
 same command, the run goes on where it stopped and ends with the same bytes. Exit status 1 means
 that something was skipped or is wrong; the report says what, and what to do.
 """
-#: The anatomy that is painted anew for every study.
+#: Anatomy that is generated anew for every study.
 _PROCEDURAL = "procedural"
-#: How many faults are printed before the report has to be read.
+#: Number of faults that are printed; the report has the rest.
 _SHOWN = 20
 
 
@@ -41,7 +41,7 @@ def make_parser(
 ) -> argparse.ArgumentParser:
     """A parser with RAW, OUT and the options that every converter has.
 
-    ``may_check``: also ``--check``, with which there need be no OUT.
+    ``may_check``: also ``--check``, with which OUT may be omitted.
     """
     parser = argparse.ArgumentParser(
         description=description,
@@ -125,7 +125,7 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
 
 
 def add_hu_check(parser: argparse.ArgumentParser) -> None:
-    """The switch of the sets that have masks."""
+    """Add the option of sets that have masks."""
     parser.add_argument(
         "--no-hu-check",
         action="store_true",
@@ -136,7 +136,7 @@ def add_hu_check(parser: argparse.ArgumentParser) -> None:
 def run_options(args: argparse.Namespace, part: bool = False) -> RunOptions:
     """The shared options from parsed arguments.
 
-    ``part``: some of the set only, which may go with the groups of all of it.
+    ``part``: only a subset is converted; ``groups`` may then name patients of the whole set.
     """
     return RunOptions(
         workers=args.workers,
@@ -151,7 +151,7 @@ def run_options(args: argparse.Namespace, part: bool = False) -> RunOptions:
 
 
 def read_groups(raw: Path, groups: Path | None) -> dict[str, str]:
-    """Patient to group, from a file or from the manifest of generated studies."""
+    """Patient to group, from a file or from the manifest of synthetic studies."""
     path = groups or raw / MANIFEST
     if groups is None and not path.is_file():
         return {}
@@ -167,22 +167,22 @@ def read_groups(raw: Path, groups: Path | None) -> dict[str, str]:
 
 
 def manifest_groups(manifest: dict) -> dict[str, str]:
-    """Patient to anatomy, from the manifest that make_phantom leaves.
+    """Patient to anatomy, from the manifest of the phantom command.
 
-    Studies painted on the body of the same real patient belong together; procedural bodies
-    are all different.
+    Studies painted on the body of the same real patient belong together; generated bodies are all
+    different.
     """
     groups = {}
     for study in manifest.get("studies", ()):
         anatomy = study.get("anatomy", _PROCEDURAL)
         if anatomy != _PROCEDURAL:
             groups[study["patient_id"]] = anatomy
-            # An edition without identifiers names its patients by study.
+            # Sets without patient identifiers name their patients by study.
             groups[study.get("study_uid", study["patient_id"])] = anatomy
     return groups
 
 
-#: Around every command here; what raises ValueError are its options.
+#: Wraps every command here; a ValueError means wrong options.
 command = exit_on_user_error(
     status=2, goes_on="run the same command again to continue", also=(ValueError,)
 )
@@ -199,8 +199,8 @@ def main(
     """Run a converter's command line; returns the exit status.
 
     Args:
-        settle: what the raw set says itself of splits and groups, put into the options.
-        check: instead of converting, where ``--check`` asks for it; gives the exit status.
+        settle: adds the splits and groups that the raw set itself defines to the options.
+        check: called instead of converting if ``--check`` is given; returns the exit status.
     """
     args = parser.parse_args()
     args.raw = args.raw.resolve()

@@ -1,4 +1,4 @@
-"""A converted folder, looked through once: what breaks its contract, and what is doubtful."""
+"""Inspects a converted folder in one pass: violations of its format, and doubtful data."""
 
 import json
 import os
@@ -32,10 +32,10 @@ _CHUNK = 32
 
 @dataclass(frozen=True)
 class Found:
-    """One thing that was found.
+    """One finding.
 
     Fields:
-        check: what was looked at, in words.
+        check: what was checked, in words.
         text: names the file or the patient.
     """
 
@@ -45,14 +45,14 @@ class Found:
 
 @dataclass
 class Inspection:
-    """What a folder holds, and what is wrong with it.
+    """The content of a folder, and its faults.
 
     Fields:
-        faults: break the contract.
-        warnings: doubtful, and may be right.
+        faults: violate the format.
+        warnings: doubtful, but may be right.
         parts: files of annotations, by name.
         statistics: HU under the masks, by patient.
-        prints: of the slices, where they were asked for.
+        prints: fingerprints of the slices, if requested.
     """
 
     faults: list[Found] = field(default_factory=list)
@@ -66,12 +66,12 @@ class Inspection:
 
 
 def inspect_set(root: str | os.PathLike, workers: int = 1, prints: bool = False) -> Inspection:
-    """Look through a converted folder.
+    """Inspect a converted folder.
 
     Args:
         root: of the data set.
         workers: processes that decode the pixels.
-        prints: also take the prints of all slices.
+        prints: also take the fingerprints of all slices.
     """
     root = Path(root).resolve()
     found = Inspection()
@@ -109,7 +109,7 @@ def inspect_set(root: str | os.PathLike, workers: int = 1, prints: bool = False)
 
 
 def _read_report(root: Path) -> tuple[dict[str, Any], list[str]]:
-    """The report, empty where it cannot be used, and why."""
+    """The report, empty if it cannot be used, and the reason."""
     try:
         report = json.loads((root / REPORT).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -1,9 +1,9 @@
-"""Merge converted sets into one: splits are kept, slices are linked, not copied, where possible.
+"""Merge converted sets into one: splits are kept, and slices are linked if possible, not copied.
 
-A patient identifier that occurs in several sets gets the set's name in front. A study that occurs
-in several sets is refused, and so is a group of patients (one real anatomy that several sets are
-painted on), or a DICOM PatientID of several RSNA sets, that lies in different splits. Folds of the
-sets are not taken over: --folds divides the patients of all. OUT must be new or empty.
+A patient identifier that occurs in several sets gets the set's name as prefix. A study that occurs
+in several sets is refused. So is a group of patients (one real anatomy on which several sets are
+painted), or a DICOM PatientID of several RSNA sets, that is in different splits. Folds of the sets
+are dropped: --folds divides the patients of all. OUT must be new or empty.
 
     pe-unified merge data/fumpe data/cadpe --out data/all
 """
@@ -30,7 +30,7 @@ from pe_unified.progress import track
 
 
 class _Set:
-    """One converted set, read whole; pixels stay on disk."""
+    """One converted set, completely loaded except for the pixels."""
 
     def __init__(self, root: Path, name: str):
         self.root, self.name = root, name
@@ -64,7 +64,7 @@ class _Set:
             self.records[exam["patient_id"]]["exams"].append(exam)
 
     def identifiers(self) -> dict[str, str]:
-        """Patients of RSNA, those merged before included, to their DICOM PatientID."""
+        """RSNA patients, including those of merged sets, to their DICOM PatientID."""
         if self.info.get("converter") == "rsna":
             return {patient: patient for patient in self.records}
         members = self.info.get("sets") or {}
@@ -76,11 +76,11 @@ class _Set:
         return found
 
     def own_group(self, patient: str) -> dict[str, str]:
-        """The field of an entry that names the patient's group, where there is one."""
+        """The field of an entry that names the patient's group, if there is one."""
         return {"group": self.group_of[patient]} if patient in self.group_of else {}
 
     def all_patients(self) -> list[str]:
-        """Converted and skipped ones."""
+        """All patients, converted and skipped."""
         reported = {entry["patient_id"] for entry in self.report["patients"]}
         return sorted(reported | self.records.keys())
 
@@ -104,8 +104,8 @@ def merge(
 
     Args:
         roots: dataset folders.
-        out: the merged one; must not exist, or be empty.
-        names: of the sets, for prefixes; their folders' names by default.
+        out: folder of the merged set; must not exist, or be empty.
+        names: of the sets, for prefixes; by default their folder names.
         folds: also divide the patients outside the test split for cross-validation; 0: do not.
         seed: of the folds.
 
@@ -113,8 +113,8 @@ def merge(
         The merged report.
 
     Raises:
-        DataError: a patient, a group or a study in two splits, a set that cannot be read, ``out``
-            not empty, or two sets of one name.
+        DataError: a patient, a group or a study is in two splits, a set cannot be read, ``out``
+            is not empty, or two sets have the same name.
         ValueError: more folds than patients or groups.
     """
     check_division((1, 0, 0), folds)
@@ -177,7 +177,7 @@ def _add_folds(
     folds: int,
     seed: int,
 ) -> list[str]:
-    """Add to the patients outside test the folds that they train and validate; all names."""
+    """Add the folds of each patient outside the test split; returns the names of all folds."""
     if not folds:
         return []
     has_pe: dict[str, bool | None] = {}
@@ -196,8 +196,8 @@ def _add_folds(
 
 
 def _synthetic(sets: Sequence[_Set]) -> bool | str | None:
-    """Whether all slices are painted, or ``"in part"``; None where a set does not say. Who reads a
-    set that is so in part looks at each slice (``sources`` of a data set)."""
+    """Whether all slices are synthetic, or ``"in part"``; None if a set does not say. For a set
+    that is so in part, readers check each slice (``sources`` of a data set)."""
     kinds = {one.info.get("synthetic") for one in sets}
     if len(kinds) == 1:
         return kinds.pop()
@@ -205,7 +205,7 @@ def _synthetic(sets: Sequence[_Set]) -> bool | str | None:
 
 
 def _refuse_shared_studies(sets: Sequence[_Set]) -> None:
-    """The same study in two sets is the same patient, whatever the identifiers say."""
+    """A study that is in two sets is the same patient, whatever the identifiers are."""
     places: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for one in sets:
         for patient, record in one.records.items():
@@ -222,7 +222,7 @@ def _refuse_shared_studies(sets: Sequence[_Set]) -> None:
 
 
 def _refuse_divided_groups(sets: Sequence[_Set]) -> None:
-    """Patients of one group share a body: none may be tested on what another was trained on."""
+    """Patients of one group share a body: none may be tested on a body used for training."""
     places: dict[str, tuple[_Set, str]] = {}
     for other in sets:
         for patient, group in sorted(other.group_of.items()):
@@ -241,7 +241,7 @@ def _refuse_divided_groups(sets: Sequence[_Set]) -> None:
 
 
 def _refuse_divided_identifiers(sets: Sequence[_Set]) -> None:
-    """RSNA's patients are named by their DICOM PatientID: it is one person in all its sets."""
+    """RSNA patients are named by their DICOM PatientID: one person in all RSNA sets."""
     places: dict[str, tuple[_Set, str]] = {}
     for other in sets:
         for patient, identifier in sorted(other.identifiers().items()):
@@ -254,7 +254,7 @@ def _refuse_divided_identifiers(sets: Sequence[_Set]) -> None:
 
 
 def _keep_identifiers(sets: Sequence[_Set]) -> None:
-    """One person in several sets of RSNA gets a name in each; a group holds them together."""
+    """A person in several RSNA sets gets a name per set; a group keeps these together."""
     owners: dict[str, list[tuple[_Set, str]]] = defaultdict(list)
     for one in sets:
         for patient, identifier in one.identifiers().items():
@@ -266,7 +266,7 @@ def _keep_identifiers(sets: Sequence[_Set]) -> None:
 
 
 def _new_ids(sets: Sequence[_Set]) -> dict[tuple[str, str], str]:
-    """(set, patient) to the identifier in the merged set, skipped patients included."""
+    """(set, patient) to the identifier in the merged set, including skipped patients."""
     members = {one.name: one.all_patients() for one in sets}
     times = Counter(patient for patients in members.values() for patient in patients)
     new_ids = {
@@ -281,9 +281,9 @@ def _new_ids(sets: Sequence[_Set]) -> dict[tuple[str, str], str]:
 
 
 def _moved(one: _Set, patient: str, new_id: str, root: Path, taken: set[str]) -> dict[str, Any]:
-    """A patient's record under its new identifier, the slices linked into place.
+    """A patient's record under its new identifier, with the slices linked into place.
 
-    ``taken``: the folders of the patients before, to which this one's is added.
+    ``taken``: folders of the previous patients; this one's is added.
     """
     record = one.records[patient]
     folder = own_folder(new_id, taken)

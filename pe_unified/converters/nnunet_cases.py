@@ -1,4 +1,4 @@
-"""The studies of a converted set as cases of nnU-Net: which can be, and their volumes."""
+"""The studies of a converted set as cases of nnU-Net: selection, and writing of volumes."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -17,16 +17,16 @@ from pe_unified.ct.converted_study import converted_study, is_placed
 from pe_unified.ct.hu import read_slice_png
 from pe_unified.errors import DataError
 
-#: Steps between slices that differ by more of the usual one are no even grid.
+#: A grid is uneven if a step between slices differs from the usual one by more than this share.
 _UNEVEN = 0.05
 
 
 @dataclass(frozen=True)
 class ExportedCase:
-    """One series of slices, all masks known.
+    """One series of slices with all masks known.
 
     Attributes:
-        case: name, as nnU-Net has it.
+        case: name in nnU-Net.
         images: entries of ``images[]`` from feet to head.
         annotations: of each of them.
     """
@@ -37,7 +37,7 @@ class ExportedCase:
     annotations: tuple[tuple[Mapping[str, Any], ...], ...]
 
     def record(self) -> dict[str, Any]:
-        """What nnU-Net has no place for."""
+        """The information that has no place in nnU-Net's files."""
         first = self.images[0]
         names = ("patient_id", "study_uid", "series_uid", "group")
         return {
@@ -64,10 +64,11 @@ def read_cases(root: Path, name: str) -> tuple[list[ExportedCase], dict[str, str
 
     Args:
         root: the set's folder.
-        name: what cases are named after.
+        name: prefix of the case names.
 
     Returns:
-        The cases; why other series are none, by patient and study; the set's ``info``.
+        The cases; the reason why other series are not cases, by patient and study; the set's
+        ``info``.
 
     Raises:
         DataError: the set cannot be read.
@@ -110,7 +111,7 @@ def _cases_of(part: SplitFile, name: str) -> tuple[list[ExportedCase], dict[str,
 
 
 def _unfit(images: list[Mapping[str, Any]]) -> str:
-    """Why slices cannot be one labelled volume; empty where they can."""
+    """The reason why slices do not form one labelled volume; empty if they do."""
     unknown = sum("masks" not in image["labels_known"] for image in images)
     if unknown:
         return f"the masks of {unknown} of {len(images)} slices are not known"
@@ -133,14 +134,14 @@ def _unfit(images: list[Mapping[str, Any]]) -> str:
 
 
 def write_case(case: ExportedCase, data: Path, root: Path) -> DataError | None:
-    """Write image, label and, where there are any, instances of a case; in a worker.
+    """Write the image, the label and, if any, the instances of a case; run by a worker.
 
     Args:
         data: the converted set.
         root: the dataset of nnU-Net.
 
     Returns:
-        What is wrong with a slice, if anything is.
+        The error of a slice, if there is one.
     """
     first = case.images[0]
     shape = (first["width"], first["height"], len(case.images))

@@ -1,12 +1,12 @@
 """Write a converted set in the raw layout of nnU-Net v2, with the same splits.
 
 OUT/DatasetXXX_NAME then holds imagesTr and labelsTr (train and val), imagesTs and labelsTs (test),
-one NIfTI of Hounsfield units per series, dataset.json, and splits_final.json, whose only fold (0)
+one NIfTI of Hounsfield units per series, dataset.json, and splits_final.json. Its only fold (0)
 trains and validates on the same patients as here: copy it to nnUNet_preprocessed/DatasetXXX_NAME
-after planning. instancesTr and instancesTs hold the numbers of emboli, where the set has them.
+after planning. instancesTr and instancesTs hold the numbers of emboli, if the set has them.
 
-Series with a slice whose masks are not known, or on no even grid, are left out and named; exit
-status 1 unless --allow-skips.
+Series that contain a slice with unknown masks, or are not on an even grid, are left out and named;
+the exit status is then 1 unless --allow-skips is given.
 
     pe-unified to-nnunet data/cadpe $nnUNet_raw --id 501 --name PE
     pe-unified convert nnunet $nnUNet_raw/Dataset501_PE data/back
@@ -40,7 +40,7 @@ from pe_unified.progress import track
 from pe_unified.workers import in_order, open_executor
 
 _PRELOAD = ("pe_unified.converters.nnunet_cases",)
-#: Reasons that are told before the file has to be read.
+#: Number of reasons that are printed; the file has the rest.
 _SHOWN = 20
 
 
@@ -56,11 +56,11 @@ def export(
         name: of the dataset; cases are named after it.
 
     Returns:
-        The dataset's folder, and what ``pe_unified.json`` holds.
+        The dataset's folder, and the content of ``pe_unified.json``.
 
     Raises:
-        DataError: nothing can be exported, a slice cannot be read, or the dataset is there already.
-        ValueError: a number or a name that nnU-Net does not take.
+        DataError: nothing can be exported, a slice cannot be read, or the dataset already exists.
+        ValueError: a number or a name that nnU-Net does not accept.
     """
     if not 1 <= number <= 999:
         raise ValueError(f"datasets of nnU-Net are numbered from 1 to 999, got {number}")

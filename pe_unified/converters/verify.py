@@ -1,11 +1,11 @@
-"""Check a converted folder against its contract and its pixels.
+"""Check the format and the pixels of a converted folder.
 
 Every slice decodes as 16-bit grayscale of the listed size; every mask decodes, has the listed area,
-a tight box and one 8-connected component; the HU under the masks are those of emboli (not judged
-where a set was converted with --no-hu-check); labels agree with each other; splits and folds share
-no patient and no group; what the report says was converted is all there, and nothing else. Prints
-each fault and exits with 1 if there is any. Warnings tell what is doubtful and may be right: exams
-whose labels break a rule of RSNA-STR PE, and what the conversion warned of.
+a tight box and one 8-connected component; the HU under the masks are those of emboli (not checked
+if a set was converted with --no-hu-check); labels agree with each other; splits and folds share
+no patient and no group; everything that the report lists is there, and nothing else. Prints each
+fault, and exits with 1 if there is any. Warnings name what is doubtful but may be right: exams
+whose labels break a rule of RSNA-STR PE, and warnings of the conversion.
 
     pe-unified verify DATA --workers 8
 """
@@ -20,7 +20,7 @@ from pe_unified.converters.inspection import inspect_set
 
 
 def verify(root: str | os.PathLike, workers: int = 1) -> list[str]:
-    """All faults of a converted folder, each naming the file or the patient; none is good.
+    """All faults of a converted folder, each naming the file or the patient; empty if it is valid.
 
     Args:
         root: the dataset folder.

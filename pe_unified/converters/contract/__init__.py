@@ -1,1 +1,1 @@
-"""What a converted set holds: COCO records, splits, and what is checked of them."""
+"""The format of a converted set: COCO records, splits, and their checks."""

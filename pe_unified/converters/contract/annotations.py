@@ -1,6 +1,6 @@
-"""A converted folder against its contract: everything that the JSON files alone can tell.
+"""Checks a converted folder against its format, as far as the JSON files alone allow.
 
-What a file of annotations holds, field by field, stands in ``annotations.schema.json``.
+``annotations.schema.json`` describes every field of a file of annotations.
 """
 
 import json
@@ -20,7 +20,7 @@ from pe_unified.converters.contract.splits import SPLITS
 from pe_unified.ct.exam_labels import exam_doubts
 
 _FILE = json.loads(files(__package__).joinpath("annotations.schema.json").read_text("utf-8"))
-#: Entries have schemas of their own: the faults of a whole file at once could fill the memory.
+#: Entries have their own schemas: all faults of a whole file at once could fill the memory.
 _SCHEMAS = {
     "file": _FILE | {"definitions": {kind: {} for kind in _FILE["definitions"]}},
     **_FILE["definitions"],
@@ -47,9 +47,9 @@ class SplitFile:
 
 
 def load_split_file(path: Path) -> SplitFile | str:
-    """A file of annotations, or the fault that keeps it from being read.
+    """Load a file of annotations; returns the fault if it cannot be read.
 
-    Entries that ``annotations.schema.json`` does not allow are left out and named in ``faults``.
+    Entries that ``annotations.schema.json`` does not allow are left out and listed in ``faults``.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
@@ -77,7 +77,7 @@ def _refuse(constant: str) -> None:
 
 
 def _allowed(part: SplitFile, kind: str, entries: list[Any]) -> list[dict[str, Any]]:
-    """The entries of a list that the schema allows; the faults of the others are noted."""
+    """The entries of a list that the schema allows; the faults of the others are recorded."""
     allowed = []
     for index, entry in enumerate(entries):
         faults = _faults(kind, entry)
@@ -91,7 +91,7 @@ def _allowed(part: SplitFile, kind: str, entries: list[Any]) -> list[dict[str, A
 
 
 def _faults(kind: str, value: Any) -> list[str]:
-    """What is wrong with a part of a file, each in the words of the schema's descriptions."""
+    """Faults of a part of a file, in the words of the schema's descriptions."""
     try:
         _CHECKS[kind](value)
     except JsonSchemaValuesException as found:
@@ -110,7 +110,7 @@ def _in_words(error: JsonSchemaValueException, value: Any, kind: str) -> str:
 
 
 def is_report_entry(entry: Any) -> bool:
-    """Whether a patient's entry of ``conversion_report.json`` has what the checks look at."""
+    """Whether a patient's entry of ``conversion_report.json`` has all fields that are checked."""
     counts = ("slices", "positive_slices", "annotations")
     return (
         isinstance(entry, dict)
@@ -121,7 +121,7 @@ def is_report_entry(entry: Any) -> bool:
 
 
 def part_faults(part: SplitFile) -> Iterator[str]:
-    """What is wrong within one file."""
+    """Faults within one file."""
     yield from part.faults
     yield from _unique(part.name, "image id", (image["id"] for image in part.images))
     yield from _unique(part.name, "file", (image["file_name"] for image in part.images))
@@ -144,7 +144,7 @@ def part_faults(part: SplitFile) -> Iterator[str]:
 
 
 def slice_faults(image: Mapping[str, Any], annotations: list[dict[str, Any]]) -> Iterator[str]:
-    """Labels of a slice against each other, boxes against the slice."""
+    """Contradictions between the labels of a slice, and boxes outside the slice."""
     known, present = set(image["labels_known"]), image["pe_present"]
     if ("slice" in known) != (present is not None):
         yield f"pe_present is {present}, yet labels_known is {sorted(known)}"
@@ -195,7 +195,7 @@ def _exam_faults(part: SplitFile) -> Iterator[str]:
 
 
 def exam_warnings(part: SplitFile) -> Iterator[str]:
-    """Exams whose labels cannot all be right; those of a subset know too few of their slices."""
+    """Exams with contradictory labels; subsets are skipped, since most slices are unknown."""
     if _holds_subset(part.info):
         return
     slices: dict[str, list[int | None]] = defaultdict(list)
@@ -209,7 +209,7 @@ def exam_warnings(part: SplitFile) -> Iterator[str]:
 
 
 def _holds_subset(info: Mapping[str, Any]) -> bool:
-    """Whether a set, or one of those merged into it, was converted in part."""
+    """Whether a set, or one of the sets merged into it, was converted only in part."""
     members = info.get("sets")
     inner = members.values() if isinstance(members, Mapping) else ()
     return bool(info.get("subset")) or any(
@@ -218,7 +218,7 @@ def _holds_subset(info: Mapping[str, Any]) -> bool:
 
 
 def _study_faults(part: SplitFile) -> Iterator[str]:
-    """Order and lung box within each series."""
+    """Faults in the order and lung box of each series."""
     series: dict[tuple, list[Mapping[str, Any]]] = defaultdict(list)
     for image in part.images:
         series[(image["study_uid"], image["series_uid"])].append(image)
@@ -240,7 +240,7 @@ def _study_faults(part: SplitFile) -> Iterator[str]:
 
 
 def _groups_of(images: Iterable[Mapping[str, Any]]) -> dict[str, set[str | None]]:
-    """Patient to the groups that its slices name; one, or None for none."""
+    """Patient to the groups named by its slices; should be one, or None without a group."""
     groups: dict[str, set[str | None]] = defaultdict(set)
     for image in images:
         groups[image["patient_id"]].add(image.get("group"))
@@ -248,7 +248,7 @@ def _groups_of(images: Iterable[Mapping[str, Any]]) -> dict[str, set[str | None]
 
 
 def split_faults(parts: Mapping[str, SplitFile]) -> Iterator[str]:
-    """Patients, groups, studies, files and ids across the files."""
+    """Faults of patients, groups, studies, files and ids between the files."""
     splits = [parts[name] for name in SPLITS if name in parts]
     for index, one in enumerate(splits):
         for other in splits[index + 1 :]:
@@ -275,7 +275,7 @@ def split_faults(parts: Mapping[str, SplitFile]) -> Iterator[str]:
 def _differences(
     fold: SplitFile, in_splits: Mapping[str, tuple[Mapping, SplitFile]]
 ) -> Iterator[str]:
-    """Slices of a fold that are not what the splits say of them."""
+    """Slices of a fold that differ from the same slices in the splits."""
     for image in fold.images:
         twin, part = in_splits.get(image["file_name"], (None, None))
         if twin is None or part is None:
@@ -302,7 +302,7 @@ def _overlap(one: SplitFile, other: SplitFile, shared_ids: bool = True) -> Itera
 def report_faults_of(
     report: Mapping[str, Any], parts: Mapping[str, SplitFile], on_disk: Iterable[str]
 ) -> Iterator[str]:
-    """Nothing lost: the report against the splits, and the splits against the files."""
+    """Checks that nothing is lost: the report against the splits, the splits against the files."""
     slices: Counter[str] = Counter()
     positives: Counter[str] = Counter()
     annotations: Counter[str] = Counter()

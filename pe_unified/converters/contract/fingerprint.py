@@ -1,4 +1,4 @@
-"""What tells that two slices are the same, or the same but for noise, size or a scale of the HU."""
+"""Fingerprints that show whether slices are equal, or differ only in noise, size or HU scale."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-#: Side of the picture that is hashed, and of the part of its spectrum that is kept.
+#: Side of the image that is hashed, and of the part of its spectrum that is kept.
 _SIDE, _KEPT = 32, 8
-#: What of a slice is looked at, HU: air to contrast.
+#: Range of HU that is used: air to contrast.
 _SEEN_HU = (-1000, 600)
 #: A slice that varies by less than this is blank, HU.
 _BLANK_HU = 20.0
@@ -16,13 +16,13 @@ _BLANK_HU = 20.0
 
 @dataclass(frozen=True)
 class SlicePrint:
-    """One slice.
+    """Fingerprint of one slice.
 
     Fields:
         file_name: in the set.
         digest: of its pixels.
-        look: 64 bits, the signs of its low frequencies about their median, as pHash takes them
-            (Zauner 2010, http://phash.org); -1 of a blank slice.
+        look: 64 bits, the signs of its low frequencies about their median, as in pHash
+            (Zauner 2010, http://phash.org); -1 for a blank slice.
     """
 
     file_name: str
@@ -31,7 +31,7 @@ class SlicePrint:
 
 
 def slice_print(file_name: str, hu: np.ndarray) -> SlicePrint:
-    """The print of a slice, ``hu`` int16 (rows, cols)."""
+    """The fingerprint of a slice, ``hu`` int16 (rows, cols)."""
     digest = hashlib.blake2b(np.ascontiguousarray(hu).tobytes(), digest_size=12)
     digest.update(str(hu.shape).encode())
     small = thumbnail(hu, _SIDE)
@@ -43,6 +43,6 @@ def slice_print(file_name: str, hu: np.ndarray) -> SlicePrint:
 
 
 def thumbnail(hu: np.ndarray, side: int) -> np.ndarray:
-    """A slice as a small picture: float32 (side, side), HU."""
+    """A slice as a small image: float32 (side, side), HU."""
     seen = np.clip(hu, *_SEEN_HU).astype(np.float32)
     return cv2.resize(seen, (side, side), interpolation=cv2.INTER_AREA)

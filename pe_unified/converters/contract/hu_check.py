@@ -1,7 +1,7 @@
-"""Do the masks lie on the slices they belong to? The Hounsfield units under them tell.
+"""Checks by the Hounsfield units under the masks whether they belong to their slices.
 
-Emboli are about 20-120 HU in contrast of 150-500 HU. Masks paired with the wrong slices
-fall on lung, bone and contrast instead, and give no error of any other kind.
+Emboli have about 20-120 HU in contrast of 150-500 HU. Masks paired with the wrong slices cover
+lung, bone and contrast instead, and cause no other error.
 """
 
 from collections.abc import Iterator
@@ -13,18 +13,18 @@ import numpy as np
 from pe_unified.converters.contract.schema import crop_to_mask
 from pe_unified.errors import DataError
 
-#: What a pixel of an embolus may have, HU, noise and partial volume included.
+#: Possible HU of an embolus pixel, including noise and partial volume.
 EMBOLUS_HU = (-50, 200)
-#: Where the mean under all masks of a patient must lie, HU: pixels of 1 mm mix lung into emboli of
-#: a few millimetres. Masks on the lung beside them lie far below.
+#: Range of the mean under all masks of a patient, HU. It starts low because pixels of 1 mm mix
+#: lung into small emboli; masks that cover the lung next to them are far below.
 MEAN_HU = (-120.0, 180.0)
-#: The least share of mask pixels within ``EMBOLUS_HU``.
+#: Minimum share of mask pixels within ``EMBOLUS_HU``.
 LEAST_SHARE = 0.5
-#: The masks in reversed order may fit better by this share before the order is doubted.
+#: The order is doubted if the share in reversed order is higher by more than this.
 REVERSED_GAIN = 0.15
-#: The brightest few percent around emboli must exceed this, HU: contrast flows past them.
+#: Minimum brightness around emboli (97th percentile), HU: contrast flows past them.
 LEAST_CONTRAST_HU = 110.0
-#: Of a mask with fewer pixels only what no edge and no noise explains is a reason: the mean beyond
+#: With fewer mask pixels, only what neither edges nor noise explain is a reason: a mean outside
 #: wider limits, HU, and a reversed order that fits better by more.
 FEW_PIXELS = 100
 MEAN_HU_OF_FEW = (-300.0, 280.0)
@@ -36,11 +36,11 @@ _BINS = np.arange(-1024, 1025, 16)
 
 @dataclass
 class HuStatistics:
-    """Sums over mask pixels, to be added up over slices.
+    """Sums over mask pixels, which can be added up over slices.
 
     Attributes:
         pixels, total, typical: count, sum of HU, and count within ``EMBOLUS_HU``.
-        mirrored_pixels, mirrored_typical: likewise for masks paired in reversed order.
+        mirrored_pixels, mirrored_typical: the same for masks paired in reversed order.
         ring: histogram of HU around the masks.
     """
 
@@ -73,12 +73,12 @@ class HuStatistics:
 
     @property
     def fits_better_than_reversed(self) -> bool:
-        """Speaks for the order even where the contrast is poor, or emboli fill small vessels
-        whose surroundings are lung."""
+        """Confirms the order even if the contrast is poor, or if emboli fill small vessels that are
+        surrounded by lung."""
         return bool(self.mirrored_pixels and self.share > self.mirrored_share + REVERSED_GAIN)
 
     def against(self, other: "HuStatistics") -> "HuStatistics":
-        """The same, with what another order of the masks gives as the reversed one."""
+        """The same statistics, with those of another order of the masks as the reversed ones."""
         return replace(self, mirrored_pixels=other.pixels, mirrored_typical=other.typical)
 
     @property
@@ -122,7 +122,7 @@ def judge(found: HuStatistics, patient_id: str, cure: str) -> None:
     """Refuse masks that cannot belong to their slices.
 
     Raises:
-        DataError: with what was measured and the ``cure``.
+        DataError: states what was measured and the ``cure``.
     """
     reasons = doubts(found)
     if reasons:
@@ -130,7 +130,7 @@ def judge(found: HuStatistics, patient_id: str, cure: str) -> None:
 
 
 def doubts(found: HuStatistics) -> list[str]:
-    """Why masks cannot belong to their slices; nothing where they can, or where there are none."""
+    """Reasons why masks cannot belong to their slices; empty if they can, or without masks."""
     return list(_doubts(found)) if found.pixels else []
 
 

@@ -1,7 +1,7 @@
-"""The splits of sets that are converted already, for another set that is to be given the same.
+"""Splits of sets that were already converted, to be used for another set.
 
-Sets that share people (studies painted on one real anatomy, other studies of one patient) can be
-merged only if each person trains, validates or tests in all of them.
+Sets that share people (studies painted on one real anatomy, further studies of one patient) can be
+merged only if each person is in the same split in all of them.
 """
 
 from collections import defaultdict
@@ -19,13 +19,13 @@ _CURE = "make their groups agree (--groups), or leave --splits-of out and the se
 
 @dataclass
 class KnownSplits:
-    """Who is in which split elsewhere; empty by default.
+    """Who is in which split of other sets; empty by default.
 
     Attributes:
         groups: group to split.
-        people: patient or study to splits, each with a group (None: of its own). Several sets
-            may have different people of one name.
-        sets: for ``info``: of each set its description and the seed of its splits.
+        people: patient or study to its splits, each with a group (None for no group). Several
+            sets may have different people of the same name.
+        sets: for ``info``: the description and split seed of each set.
     """
 
     groups: dict[str, str] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class KnownSplits:
     def place(
         self, studies: Mapping[str, Iterable[str]], groups: Mapping[str, str]
     ) -> dict[str, str]:
-        """The splits of those that are found here.
+        """The splits of the patients that are found here.
 
         Args:
             studies: patient to the UIDs of its studies.
@@ -45,20 +45,20 @@ class KnownSplits:
             Group, or patient that is its own group, to split.
 
         Raises:
-            DataError: a group of which parts, or a patient whose name, is found in different
+            DataError: parts of a group, or patients of the same name, are found in different
                 splits.
         """
         found: dict[str, dict[str, str]] = defaultdict(dict)
         for patient in sorted(studies):
             group = groups.get(patient)
-            # Others may have named their group after this patient.
+            # Another set may have named a group after this patient.
             unit = patient if group is None else group
             splits = found[unit]
             if unit in self.groups:
                 splits.setdefault(self.groups[unit], f"group {unit}")
             for name in (patient, *studies[patient]):
                 for split, other in sorted(self.people.get(name, ()), key=str):
-                    # Of two groups, they are two people of one name.
+                    # With two different groups, they are two people of the same name.
                     if group is None or other is None or group == other:
                         splits.setdefault(split, name)
         for unit, splits in found.items():
@@ -69,15 +69,15 @@ class KnownSplits:
 
 
 def read_splits(roots: Iterable[Path], out: Path) -> KnownSplits:
-    """The splits of converted sets, together.
+    """The splits of several converted sets, combined.
 
     Args:
         roots: dataset folders.
-        out: where the splits are needed; none of ``roots``, since a killed run would leave
-            other splits behind than it found.
+        out: the folder to be written. It must not be one of ``roots``, since a killed run would
+            leave changed splits there.
 
     Raises:
-        DataError: a set that cannot be read, or a group in two splits.
+        DataError: a set cannot be read, or a group is in two splits.
     """
     known = KnownSplits()
     for root in roots:

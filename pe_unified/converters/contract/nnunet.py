@@ -1,10 +1,10 @@
-"""The raw layout of nnU-Net v2: names of folders and files, and what is written beside them.
+"""The raw layout of nnU-Net v2: names of folders and files, and additional files.
 
 ``DatasetXXX_Name/{imagesTr,labelsTr,imagesTs,labelsTs}``, ``dataset.json`` and
-``splits_final.json``, as nnU-Net's own documentation has them (documentation/dataset_format.md and
+``splits_final.json``, as in nnU-Net's documentation (documentation/dataset_format.md and
 manual_data_splits.md at https://github.com/MIC-DKFZ/nnUNet). ``instancesTr`` and ``instancesTs``
-hold the numbers of emboli where a set has them, and ``pe_unified.json`` the patient, the study and
-the split of each case; nnU-Net looks at neither.
+hold the numbers of emboli if a set has them, and ``pe_unified.json`` the patient, study and split
+of each case; nnU-Net ignores both.
 """
 
 import json
@@ -15,12 +15,12 @@ from pe_unified.errors import DataError
 
 DATASET, SPLITS_FINAL, CASES = "dataset.json", "splits_final.json", "pe_unified.json"
 ENDING = ".nii.gz"
-#: What nnU-Net calls the training cases, validation included, and the others.
+#: nnU-Net's suffixes for training cases, including validation, and for test cases.
 TRAINING, TESTING = "Tr", "Ts"
 
 
 def part_of(split: str) -> str:
-    """``Tr`` or ``Ts``, by the split of a converted set."""
+    """``Tr`` or ``Ts`` for a split of a converted set."""
     return TESTING if split == "test" else TRAINING
 
 
@@ -37,7 +37,7 @@ def instance_path(root: Path, part: str, case: str) -> Path:
 
 
 def read_object(path: Path, kind: type = dict) -> Any:
-    """A JSON file that holds an object, or a list.
+    """Read a JSON file that holds an object, or a list.
 
     Raises:
         DataError: it cannot be read, or holds something else.

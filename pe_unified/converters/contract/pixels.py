@@ -1,4 +1,4 @@
-"""Slices and masks of a converted folder, decoded: run by workers on parts of a patient."""
+"""Checks the decoded slices and masks of a converted folder; run by workers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,13 +13,13 @@ from pe_unified.converters.contract.fingerprint import SlicePrint, slice_print
 from pe_unified.converters.contract.schema import decode_mask, union_mask
 from pe_unified.ct.hu import read_slice_png
 
-#: An entry of ``images[]``, its annotations, and those that masks in reversed order would give it.
+#: An entry of ``images[]``, its annotations, and those it would get from masks in reversed order.
 Checked = tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]
 
 
 @dataclass
 class PixelFindings:
-    """What came of some slices of a patient."""
+    """Findings on some slices of a patient."""
 
     patient_id: str
     faults: list[str] = field(default_factory=list)
@@ -30,7 +30,7 @@ class PixelFindings:
 def check_slices(
     root: Path, patient_id: str, slices: Sequence[Checked], prints: bool = False
 ) -> PixelFindings:
-    """Decode each slice and each of its masks; ``prints``: also take the prints of the slices."""
+    """Decode each slice and its masks; ``prints``: also take the fingerprints of the slices."""
     cv2.setNumThreads(1)
     found = PixelFindings(patient_id)
     for image, annotations, mirrored in slices:
@@ -38,7 +38,7 @@ def check_slices(
         try:
             hu = read_slice_png(root / where)
         except FileNotFoundError:
-            continue  # a listed file that is not there is reported once, by the listing
+            continue  # the listing reports a missing file once
         except ValueError as error:
             found.faults.append(f"{where}: {error}")
             continue
@@ -68,7 +68,7 @@ def _fits(annotation: dict[str, Any], hu: np.ndarray) -> bool:
 
 
 def _mask_faults(annotation: dict[str, Any], union: np.ndarray) -> list[str]:
-    """One mask against its numbers; its pixels are added to ``union``."""
+    """Check one mask against its stored numbers; its pixels are added to ``union``."""
     code = annotation["segmentation"]
     if not isinstance(code, dict) or tuple(code.get("size", ())) != union.shape:
         return ["the mask is no run-length code of the slice's size"]
@@ -76,7 +76,7 @@ def _mask_faults(annotation: dict[str, Any], union: np.ndarray) -> list[str]:
         return ["the counts of the mask are no text"]
     try:
         mask = decode_mask(code)
-    except Exception as error:  # pycocotools raises what its C code likes
+    except Exception as error:  # pycocotools may raise anything
         return [f"the mask cannot be decoded ({error})"]
     faults = []
     if not mask.any():

@@ -1,8 +1,8 @@
 """The COCO JSON of a converted set: its fields, and masks as annotations.
 
-An entry of ``images[]`` may have a ``group``: patients of one group (painted on the same real
-anatomy, or given by ``--groups``) lie in the same split, also of a merged set. It is absent, or
-null, where a patient is its own group; ``conversion_report.json`` names it with the patient.
+An entry of ``images[]`` may have a ``group``. Patients of one group (painted on the same real
+anatomy, or given by ``--groups``) are in the same split, also in a merged set. It is absent or null
+if a patient is its own group; ``conversion_report.json`` lists it with the patient.
 """
 
 import re
@@ -17,7 +17,7 @@ from pycocotools import mask as rle_tools
 from pe_unified.ct.exam_labels import EXAM_LABELS, INFORMATIONAL
 from pe_unified.ct.hu import HU_OFFSET
 
-#: Raised whenever the same input would give other output, so that old records are redone.
+#: Raised whenever the same input would give different output, so that old records are redone.
 CONVERTER_VERSION = "1.6"
 
 CATEGORY_ID = 1
@@ -31,12 +31,12 @@ def annotations_of_mask(mask: np.ndarray, instances: bool = False) -> list[dict[
 
     Args:
         mask: (rows, cols), whole numbers; 0 is background.
-        instances: each value is an instance of its own: touching ones are told apart, and
-            ``instance_id`` is set. Otherwise everything above 0 is the same.
+        instances: each value is a separate instance: touching ones are kept apart, and
+            ``instance_id`` is set. Otherwise all values above 0 are treated as the same.
 
     Returns:
-        Annotations without ``id`` and ``image_id``, in order of instance, then of the
-        first pixel met going down the rows.
+        Annotations without ``id`` and ``image_id``, in order of instance, then of the first
+        pixel in row-major order.
     """
     if not (mask > 0).any():
         return []
@@ -51,7 +51,7 @@ def annotations_of_mask(mask: np.ndarray, instances: bool = False) -> list[dict[
 
 
 def crop_to_mask(mask: np.ndarray, margin: int = 0) -> tuple[int, int, np.ndarray]:
-    """The window around a mask (rows, cols) that is not empty: top, left, the contiguous part."""
+    """The window around a non-empty mask (rows, cols): top, left, the contiguous part."""
     rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     top, left = max(0, int(rows[0]) - margin), max(0, int(cols[0]) - margin)
     window = mask[top : int(rows[-1]) + 1 + margin, left : int(cols[-1]) + 1 + margin]
@@ -59,7 +59,7 @@ def crop_to_mask(mask: np.ndarray, margin: int = 0) -> tuple[int, int, np.ndarra
 
 
 def _components(binary: np.ndarray, extra: dict[str, Any]) -> list[dict[str, Any]]:
-    # Emboli are small: label the part of the slice that holds them.
+    # Emboli are small: label only the part of the slice that holds them.
     top, left, part_of_slice = crop_to_mask(binary)
     count, parts, stats, _ = cv2.connectedComponentsWithStats(part_of_slice, connectivity=8)
     annotations = []
@@ -83,7 +83,7 @@ def _components(binary: np.ndarray, extra: dict[str, Any]) -> list[dict[str, Any
 
 
 def annotation_of_box(x: float, y: float, width: float, height: float, **extra: Any) -> dict:
-    """A box without a mask, without ``id`` and ``image_id``."""
+    """A box without a mask, and without ``id`` and ``image_id``."""
     return {
         "category_id": CATEGORY_ID,
         "bbox": [x, y, width, height],
@@ -97,7 +97,7 @@ def annotation_of_box(x: float, y: float, width: float, height: float, **extra: 
 def box_within(
     box: Sequence[float], size: tuple[int, int]
 ) -> tuple[float, float, float, float] | None:
-    """The part of a box (x, y, width, height) within a slice of (rows, cols); None for none."""
+    """The part of a box (x, y, width, height) inside a slice of (rows, cols); None if empty."""
     x, y, width, height = box
     rows, cols = size
     left, top = max(0, x), max(0, y)
@@ -117,7 +117,7 @@ def decode_mask(segmentation: Mapping[str, Any]) -> np.ndarray:
 
 
 def union_mask(annotations: Iterable[Mapping[str, Any]]) -> np.ndarray | None:
-    """All masks of a slice in one, uint8 (rows, cols); None where there are none."""
+    """All masks of a slice combined, uint8 (rows, cols); None without masks."""
     codes = [dict(item["segmentation"]) for item in annotations if item["segmentation"]]
     return rle_tools.decode(rle_tools.merge(codes)) if codes else None
 
@@ -125,7 +125,7 @@ def union_mask(annotations: Iterable[Mapping[str, Any]]) -> np.ndarray | None:
 def exam_entry(
     study_uid: str, patient_id: str, labels: Mapping[str, int | None] | None = None
 ) -> dict[str, Any]:
-    """One entry of ``exams[]``: labels that are not given are null."""
+    """One entry of ``exams[]``; labels that are not given are null."""
     labels = labels or {}
     return {
         "study_uid": study_uid,
@@ -135,11 +135,10 @@ def exam_entry(
 
 
 def exam_labels_from_masks(has_pe: bool) -> dict[str, int | None]:
-    """The exam labels that complete masks imply.
+    """The exam labels that follow from complete masks.
 
-    An exam with an embolus is neither negative nor indeterminate; one without is negative,
-    and everything that describes an embolism is off. Sides and ratios of a positive exam
-    stay unknown.
+    An exam with an embolus is neither negative nor indeterminate. One without is negative, and
+    all labels that describe an embolism are 0. Sides and ratios of a positive exam stay unknown.
     """
     if has_pe:
         return {"negative_exam_for_pe": 0, "indeterminate": 0}
@@ -151,7 +150,7 @@ def exam_labels_from_masks(has_pe: bool) -> dict[str, int | None]:
 def info_entry(
     *, description: str, source: str, licence: str, options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """``info`` of a split file. Nothing in it depends on when or where the run happened."""
+    """``info`` of a split file. It does not depend on when or where the run took place."""
     return {
         "description": description,
         "source": source,
@@ -163,13 +162,13 @@ def info_entry(
 
 
 def folder_name(patient_id: str) -> str:
-    """A patient's identifier as the name of a folder."""
+    """A folder name for a patient's identifier."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", patient_id).lstrip(".")
     return name or "_"
 
 
 def own_folder(patient_id: str, taken: set[str]) -> str:
-    """The folder of a patient, unlike those ``taken``, to which it is added."""
+    """A folder name for a patient that is not in ``taken``, to which it is added."""
     folder = folder_name(patient_id)
     if folder in taken or folder != patient_id:
         digest = sha256(patient_id.encode(errors="surrogateescape")).hexdigest()
@@ -179,5 +178,5 @@ def own_folder(patient_id: str, taken: set[str]) -> str:
 
 
 def rounded(values: Sequence[float | None], digits: int = 4) -> list[float | None]:
-    """Millimetres as they are written down."""
+    """Millimetres as they are stored."""
     return [None if value is None else round(float(value), digits) for value in values]

@@ -1,4 +1,4 @@
-"""Which patients train, which validate, which test: by patient, seeded, stratified."""
+"""Splits patients into train, validation and test: by patient, seeded, stratified."""
 
 import hashlib
 from collections import defaultdict
@@ -21,16 +21,16 @@ def assign_splits(
     """Give every patient a split.
 
     Args:
-        has_pe: per patient, for stratification; unknown is a stratum of its own.
-        fractions: of train, val and test; any positive numbers, only their ratio counts.
-        seed: another seed shuffles otherwise; the order of ``has_pe`` does not matter.
+        has_pe: per patient, for stratification; unknown is a separate stratum.
+        fractions: of train, val and test; positive numbers of which only the ratio matters.
+        seed: of the shuffling; the order of ``has_pe`` does not matter.
         groups: patient to group; a group is never divided. Others are their own group.
-        fixed: group, or patient that is its own group, to the split that it must have; the
-            others even out what that leaves.
+        fixed: group, or patient that is its own group, to a required split; the others are
+            distributed to balance this.
 
     Returns:
-        patient to ``train``, ``val`` or ``test``. No wanted split stays empty, or without a
-        patient of known embolism, while there are groups enough.
+        Patient to ``train``, ``val`` or ``test``. No requested split stays empty, or without a
+        patient whose embolism is known, if there are enough groups.
     """
     check_division(fractions, 0)
     shares = [fraction / sum(fractions) for fraction in fractions]
@@ -48,7 +48,7 @@ def assign_folds(
     """Give every patient one of ``folds`` parts of nearly equal size, numbered from 0.
 
     Raises:
-        ValueError: fewer groups than folds, so that a fold would be empty.
+        ValueError: there are fewer groups than folds, so a fold would be empty.
     """
     check_division((1, 0, 0), folds or 1)
     known = {(groups or {}).get(patient, patient) for patient in has_pe}
@@ -58,9 +58,9 @@ def assign_folds(
 
 
 def shared_groups(patients: Iterable[str], groups: Mapping[str, str]) -> dict[str, str]:
-    """The groups of these patients, without those that are a group of their own.
+    """The groups of these patients, without groups of a single patient.
 
-    A patient after whom others name their group belongs to it.
+    A patient after whom others have named their group belongs to it.
     """
     patients, names = set(patients), set(groups.values())
     shared = {name: groups.get(name, name) for name in patients}
@@ -70,10 +70,10 @@ def shared_groups(patients: Iterable[str], groups: Mapping[str, str]) -> dict[st
 def groups_by_patient(
     groups: Mapping[str, str], studies: Mapping[str, Iterable[str]]
 ) -> dict[str, str]:
-    """Groups under the names of patients, where some are given under a study's UID.
+    """Groups by patient, also if some are given by study UID.
 
     Raises:
-        DataError: the studies of a patient are given different groups.
+        DataError: the studies of a patient have different groups.
     """
     found = dict(groups)
     for patient, own in studies.items():
@@ -89,14 +89,14 @@ def groups_by_patient(
 def join_by_study(
     groups: Mapping[str, str], studies: Mapping[str, Iterable[str]]
 ) -> tuple[dict[str, str], list[str]]:
-    """Patients that have a study in common are one group: it is one scan under two names.
+    """Join patients that have a study in common: it is one scan under two names.
 
     Args:
         groups: patient to group; others are their own group.
         studies: patient to the UIDs of its studies.
 
     Returns:
-        The groups, joined, and in words what was joined.
+        The joined groups, and a description of what was joined.
     """
     joined = dict(groups)
     owners: dict[str, list[str]] = defaultdict(list)
@@ -116,17 +116,17 @@ def join_by_study(
 
 
 def join(groups: dict[str, str], patients: Collection[str]) -> None:
-    """Make one group of those of some patients."""
+    """Join the groups of some patients into one."""
     names = {groups.get(patient, patient) for patient in patients}
     members = [patient for patient, group in groups.items() if group in names]
     groups.update(dict.fromkeys([*members, *patients], min(names)))
 
 
 def check_division(fractions: Sequence[float], folds: int) -> None:
-    """Refuse shares and numbers of folds that no set of patients can have; 0 folds is none.
+    """Refuse impossible fractions and numbers of folds; 0 means no folds.
 
     Raises:
-        ValueError: saying what is wrong.
+        ValueError: says what is wrong.
     """
     if len(fractions) != len(SPLITS) or min(fractions) < 0 or not sum(fractions) > 0:
         raise ValueError(f"a split has three fractions, none negative, got {list(fractions)}")
@@ -148,14 +148,14 @@ def _divide(
     sizes = {name: len(members[name]) for name in members}
     open_parts = [part for part, share in enumerate(shares) if share]
     part_of: dict[str, int] = {}
-    # What a part lacks; each stratum starts with what the ones before could not even out.
+    # Number of patients each part lacks; each stratum starts with the rest of the ones before.
     missing = [0.0] * len(shares)
     for stratum in sorted(set(strata.values())):
         names = [name for name in members if strata[name] == stratum]
         count = sum(sizes[name] for name in names)
         missing = [lack + share * count for lack, share in zip(missing, shares, strict=True)]
-        # Those that have their place, then large groups, since small ones can still even out;
-        # then in drawn order.
+        # Fixed groups first, then large ones, since small ones can still balance the rest; then in
+        # random order.
         for name in sorted(
             names, key=lambda name: (name not in fixed, -sizes[name], _draw(seed, name))
         ):
@@ -163,7 +163,7 @@ def _divide(
             part_of[name] = part
             missing[part] -= sizes[name]
     _supply(part_of, strata, shares, seed, fixed, last=_UNKNOWN)
-    _supply(part_of, strata, shares, seed, fixed, last=_UNKNOWN - 1)  # to measure something
+    _supply(part_of, strata, shares, seed, fixed, last=_UNKNOWN - 1)  # so that metrics are defined
     return {patient: part_of[name] for name in members for patient in members[name]}
 
 
@@ -175,8 +175,8 @@ def _supply(
     fixed: Collection[str],
     last: int,
 ) -> None:
-    """Give each wanted part that has no group of the strata up to ``last`` one from the part that
-    has most of them; an unknown one goes back, where there is one."""
+    """Give each requested part without a group of the strata up to ``last`` one from the part
+    with most of them; if possible an unknown group goes back in exchange."""
     for part, share in enumerate(shares):
         holders: dict[int, list[str]] = defaultdict(list)
         for name, owner in part_of.items():
@@ -193,7 +193,7 @@ def _supply(
             return
         owner = max(able, key=lambda owner: (len(able[owner]), -owner))
         names = sorted(able[owner], key=lambda name: (strata[name], _draw(seed, name)))
-        # One with embolism if the owner keeps another: a split without any measures little.
+        # Take one with embolism if the owner keeps another: without any, a split measures little.
         spare_positive = strata[names[1]] == 0
         free = [name for name in names if name not in fixed]
         back = [name for name, own in part_of.items() if own == part and name not in fixed]
@@ -203,7 +203,7 @@ def _supply(
 
 
 def _stratum(values: Sequence[bool | None]) -> int:
-    """0 for groups with embolism, 1 for those without, the last where unknown."""
+    """0 for groups with embolism, 1 for those without, the last stratum if unknown."""
     if any(values):
         return 0
     return _UNKNOWN if any(value is None for value in values) else 1

@@ -1,1 +1,1 @@
-"""Studies of one's own in any folders: what is there, belongs together, and is known of it."""
+"""Your own studies in any folders: finds studies, masks and labels, and matches them."""

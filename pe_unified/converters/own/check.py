@@ -1,4 +1,4 @@
-"""What a folder was understood to hold, study by study, before anything is written."""
+"""Prints how a folder was understood, study by study, before anything is written."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from pe_unified.progress import track
 from pe_unified.workers import in_order, open_executor
 
 _PRELOAD = ("pe_unified.converters.own.check", "pydicom")
-#: Columns of a table that no terminal bounds.
+#: Width of the table if the output is not a terminal, columns.
 _WIDTH = 160
 
 
@@ -25,7 +25,7 @@ class StudyTold:
 
     Attributes:
         scan, emboli, slices, exam: in words.
-        error: why it cannot be converted; None where it can.
+        error: the reason why it cannot be converted; None if it can.
     """
 
     name: str
@@ -41,7 +41,7 @@ class StudyTold:
 
 
 def tell_study(reader: OwnReader, place: StudyPlace) -> StudyTold:
-    """Read a study as the conversion would, and say what it is; run by workers."""
+    """Read a study as the conversion would, and describe it; run by workers."""
     try:
         with scratch_folder() as scratch:
             return _told(reader.read_study(place, scratch / "study"))
@@ -93,14 +93,14 @@ def check_folder(
     raw: Path,
     workers: int,
 ) -> int:
-    """Print what was understood.
+    """Print how the folder was understood.
 
     Args:
-        problems, notes: beyond single studies.
+        problems, notes: those that do not concern single studies.
         workers: processes that read.
 
     Returns:
-        Exit status: 1 where something is wrong, else 0.
+        Exit status: 1 if something is wrong, else 0.
     """
     tasks = [(reader, place) for place in places]
     with open_executor(min(workers, max(1, len(tasks))), preload=_PRELOAD) as (executor, slots):

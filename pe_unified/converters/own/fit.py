@@ -1,4 +1,4 @@
-"""Does a mask lie on emboli, and if not, would it as a mirror image? The Hounsfield units tell."""
+"""Checks by the Hounsfield units whether a mask or one of its mirror images lies on emboli."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ _UP_DOWN = MIRRORED.index("up-down")
 
 @dataclass(frozen=True)
 class Fit:
-    """What the HU say of a mask as it was laid.
+    """Result of the check of a mask.
 
     Attributes:
-        reasons: why it cannot lie so; none where it can.
-        better: the mirror image that would lie well, where this one does not; None for none.
+        reasons: why its position is wrong; empty if it can be right.
+        better: the mirror image that fits, if this mask does not; None if none does.
     """
 
     reasons: tuple[str, ...] = ()
@@ -26,13 +26,14 @@ class Fit:
 
 
 def fit_of(values: np.ndarray, study: CTStudy) -> Fit:
-    """Check a mask, by itself and beside its mirror images.
+    """Check a mask and its mirror images.
 
-    How often that tells mirror images on painted studies: ``tools/check_findings.py --masks``.
+    ``tools/check_findings.py --masks`` measures how often this detects mirrored masks of synthetic
+    studies.
 
     Args:
         values: (slices, rows, cols), above 0 in emboli.
-        study: its study; slices on which a mask or its image lies are read once.
+        study: its study; each slice with the mask or a mirror image is read once.
     """
     levels = np.flatnonzero(values.any(axis=(1, 2)))
     if not len(levels):
@@ -58,6 +59,6 @@ def fit_of(values: np.ndarray, study: CTStudy) -> Fit:
 
 
 def _doubts_of(found: Mapping[Placing, HuStatistics], image: Placing) -> list[str]:
-    """Doubts of one image, beside the one with its slices reversed."""
+    """Doubts about one image, compared with the one whose slices are reversed."""
     up, front, left = image.flips
     return doubts(found[image].against(found[Placing(flips=(not up, front, left))]))

@@ -1,4 +1,4 @@
-"""What is known of a study, put together: the exam, every slice, and what contradicts itself."""
+"""Combines all labels of a study: exam, slices, and contradictions between them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _NEGATIVE, _INDETERMINATE = "negative_exam_for_pe", "indeterminate"
 
 @dataclass(frozen=True)
 class SliceLabels:
-    """Of one slice, as an entry of ``images[]`` and its annotations have them."""
+    """The labels of one slice, as in an entry of ``images[]`` and its annotations."""
 
     pe_present: int | None
     known: list[str]
@@ -23,13 +23,13 @@ class SliceLabels:
 
 @dataclass(frozen=True)
 class StudyLabels:
-    """What is known of a study.
+    """The labels of a study.
 
     Attributes:
-        positive: whether there is an embolus; None where nobody knows.
+        positive: whether there is an embolus; None if unknown.
         exam: labels by name; unknown ones are None or absent.
-        contradictions: in words; with any the labels cannot be used.
-        doubts: what is odd and may be right.
+        contradictions: in words; if there are any, the labels cannot be used.
+        doubts: unusual, but may be right.
     """
 
     positive: bool | None
@@ -54,15 +54,15 @@ def put_together(
     masks: Sequence[list[dict[str, Any]]] | None,
     marks: SliceMarks,
 ) -> StudyLabels:
-    """All labels of a study.
+    """Combine all labels of a study.
 
     A mask shows all emboli: slices on which it is empty are negative, and so are all slices of a
-    negative exam. Boxes are known on slices that have one; other slices of a positive exam, and all
-    slices of one of which nothing is said, are unknown.
+    negative exam. Boxes are known on slices that have one. Other slices of a positive exam are
+    unknown, and so are all slices of an exam without labels.
 
     Args:
-        count: slices.
-        pe: of the exam.
+        count: number of slices.
+        pe: label of the exam.
         exam: labels that are given.
         masks: annotations of each slice; None without a mask.
         marks: boxes and labels of slices.
@@ -119,7 +119,7 @@ def _slice(
 
 
 def _clashes(slices: Sequence[SliceLabels], marks: SliceMarks) -> list[str]:
-    """Slices whose own label is another than that of mask or boxes."""
+    """Slices whose own label contradicts the mask or the boxes."""
     found = []
     for label, what in ((0, "negative, yet have an embolus"), (1, "positive, yet have no embolus")):
         odd = [

@@ -1,4 +1,4 @@
-"""Boxes and labels of slices: tables with a line for each, and COCO."""
+"""Boxes and labels of slices, from tables with one line each, or from COCO."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -16,11 +16,11 @@ from pe_unified.ct.headers import read_headers
 from pe_unified.ct.study import CTStudy
 from pe_unified.errors import DataError, listed
 
-#: Looked for in RAW; each may hold both.
+#: Files looked for in RAW; each may hold both.
 BOXES, SLICES, COCO = "boxes.csv", "slices.csv", "boxes.json"
 _BOX = ("x", "y", "w", "h")
 _PLACES = ("sop", "slice", "instance")
-#: Lines that a problem names before the rest is counted.
+#: Number of lines listed in a message; the rest is only counted.
 NAMED = 3
 
 
@@ -29,16 +29,16 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Mark:
-    """One line: a box on a slice, or a label of it.
+    """One line: a box on a slice, or a label of the slice.
 
     Attributes:
-        where: of the file, for errors.
-        study: empty where the file does not say.
-        sop: UID of the slice, or the name of its file; empty where it is not said.
-        index: of the slice, from 0, from feet to head or in the order of a volume's file.
+        where: position in the file, for errors.
+        study: empty if the file does not name it.
+        sop: UID of the slice, or its file name; empty if not given.
+        index: of the slice, from 0, from feet to head or in the order of a volume file.
         instance: InstanceNumber of a DICOM slice.
         box: x, y, width, height in pixels.
-        pe: of the slice.
+        pe: label of the slice.
     """
 
     where: str
@@ -51,13 +51,13 @@ class Mark:
 
     @property
     def slices(self) -> tuple[str, str]:
-        """What ``sop`` may mean: a UID or a file, a file with another ending."""
+        """Possible meanings of ``sop``: a UID or file name, or a file name with another ending."""
         return names_of(PurePosixPath(self.sop.replace("\\", "/")).name)
 
 
 @dataclass
 class SliceMarks:
-    """What marks say of the slices of a study, by index.
+    """The marks of a study by slice index.
 
     Attributes:
         boxes: annotations.
@@ -71,15 +71,15 @@ class SliceMarks:
 
 
 def read_marks(path: Path) -> tuple[Mark, ...]:
-    """All marks of a file: CSV, or COCO where it ends in .json.
+    """Read all marks of a file: CSV, or COCO if it ends in .json.
 
     Raises:
-        DataError: unreadable, lacks a column, or holds what is no number.
+        DataError: it is unreadable, lacks a column, or has text where a number is expected.
     """
     return _read(path, stamp(path))
 
 
-@lru_cache(maxsize=8)  # one file for all studies is read once in each process
+@lru_cache(maxsize=8)  # a file for all studies is read once per process
 def _read(path: Path, state: str) -> tuple[Mark, ...]:
     return tuple(_read_coco(path) if path.suffix.lower() == ".json" else _read_table(path))
 
@@ -131,7 +131,7 @@ def _whole(text: str) -> int | None:
 
 
 def _read_coco(path: Path) -> list[Mark]:
-    """Boxes; an image without any is a slice without embolism."""
+    """Boxes; an image without boxes is a slice without embolism."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
         images = {image["id"]: image for image in content["images"]}
@@ -162,13 +162,13 @@ def _coco_mark(path: Path, image: Mapping[str, Any], box: Box | None, pe: int | 
 def marks_of(
     marks: Sequence[Mark], study: CTStudy, names: Collection[str], complete: bool
 ) -> SliceMarks:
-    """The marks of a study on its slices.
+    """Assign the marks of a study to its slices.
 
     Args:
         marks: of all studies.
-        names: by which the study is meant, casefolded; marks that name no study belong to it if
-            they name one of its slices, by UID where other studies have marks beside them.
-        complete: whether every box that belongs there is drawn: other slices are negative.
+        names: of the study, casefolded. Marks without a study belong to it if they name one of
+            its slices; by UID, if other studies have marks in the same file.
+        complete: whether every box is drawn; slices without one are then negative.
     """
     found = SliceMarks()
     own = [mark for mark in marks if not mark.study or mark.study.casefold() in names]
@@ -202,14 +202,14 @@ def marks_of(
 
 
 class _Slices:
-    """Finds slices of a study by what marks call them."""
+    """Finds slices of a study by the names that marks use."""
 
     def __init__(self, study: CTStudy, by_instance: bool):
         self._study = study
         self._index: dict[str, int] = {}
         self._instance: dict[int, int] = {}
         for index, uid in enumerate(study.sop_uids):
-            if study.frames[index] is not None:  # frames share UID and number of their file
+            if study.frames[index] is not None:  # frames share the UID and number of their file
                 continue
             path = study.files[index]
             for name in (*names_of(path.name), uid):

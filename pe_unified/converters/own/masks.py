@@ -1,4 +1,4 @@
-"""The masks of a study on its slices, checked."""
+"""Places the masks of a study on its slices, and checks them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,15 +25,15 @@ _ANOTHER = "find the mask of this study, or save it with the header of its scan"
 
 @dataclass(frozen=True)
 class LaidMasks:
-    """Masks of a study.
+    """The masks of a study.
 
     Attributes:
         values: uint16 (slices, rows, cols), 0 outside emboli.
-        notes: what was done to lay them so.
-        reasons: why they cannot lie so; none where they can.
-        better: how they would, in the words of the table; empty where no way is known.
-        better_values: ``values``, laid so.
-        unchecked: the user says that they lie right, whatever the HU say.
+        notes: on how they were placed.
+        reasons: why their position is wrong; empty if it can be right.
+        better: the placing that would fit, in the words of the table; empty if none is known.
+        better_values: ``values`` placed that way.
+        unchecked: the user states that they are right, whatever the HU are.
     """
 
     values: np.ndarray
@@ -44,7 +44,7 @@ class LaidMasks:
     unchecked: bool = False
 
 
-#: A file of masks, read: contours lie on the slices already.
+#: The content of a mask file; contours are already on the slices.
 _Read = MaskVolume | np.ndarray
 
 
@@ -56,17 +56,17 @@ def lay_masks(
     check_hu: bool,
     scratch: Path,
 ) -> LaidMasks:
-    """All masks of a study in one, where they belong.
+    """Combine all masks of a study and place them on its slices.
 
     Args:
         paths: files of masks.
-        placed: how they lie, in the words of the table (see ``Placing``).
+        placed: their placing, in the words of the table (see ``Placing``).
         labels: names or numbers of the structures that are emboli.
-        check_hu: find out whether they can lie so.
-        scratch: folder where packed files are unpacked.
+        check_hu: check whether the position can be right.
+        scratch: folder for unpacked files.
 
     Raises:
-        DataError: a file that cannot be used, or that cannot be laid on the study at all.
+        DataError: a file cannot be used, or cannot be placed on the study at all.
     """
     asked = Placing.of_words(placed, str(paths[0]))
     notes: list[str] = []
@@ -107,7 +107,7 @@ def _read(
             drawn, found = read_contours(path, study, labels)
             notes += found
             return drawn
-    scratch.mkdir()  # files of one name may lie in several folders
+    scratch.mkdir()  # several folders may hold files of the same name
     return read_emboli(path, scratch, labels)
 
 
@@ -140,7 +140,7 @@ def _laid(
 def _other_way(
     read: Sequence[_Read], study: CTStudy, by_index: bool, paths: Sequence[Path]
 ) -> tuple[str, np.ndarray] | None:
-    """The same masks laid by index instead of by headers, or the reverse, if they fit then."""
+    """The masks placed by index instead of by headers, or the reverse, if that fits."""
     if not by_index and not _are_placed(read, study):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Which files belong together: studies with lines of the table, masks with studies."""
+"""Matches files: studies with lines of the table, masks with studies."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,16 +18,16 @@ _APART = "give each its own path, or in a folder its UID as study; unpack archiv
 
 @dataclass(frozen=True)
 class StudyPlace:
-    """One study, where everything about it lies, and what is said of it; goes to the workers.
+    """One study with all files and labels that belong to it; sent to the workers.
 
     Attributes:
-        name: as the table has it, else its UID, else its file or folder.
-        patient: who counts as its patient.
-        names: by which it can be meant, casefolded.
+        name: from the table, else its UID, else its file or folder.
+        patient: its patient.
+        names: by which it can be referred to, casefolded.
         found: its files.
         masks: files of masks.
-        marks: files of boxes and labels of slices.
-        problem: why it cannot be converted, where that is known before it is opened.
+        marks: files with boxes and labels of slices.
+        problem: the reason why it cannot be converted, if known before it is opened.
     """
 
     name: str
@@ -45,12 +45,12 @@ class StudyPlace:
 
 @dataclass
 class Matched:
-    """What a folder and its table say together.
+    """The studies of a folder, combined with its table.
 
     Attributes:
-        problems: wrong, beyond single studies.
+        problems: errors that do not concern single studies.
         notes: worth knowing.
-        groups: patients of other names that are one by their PatientID, with the group's name.
+        groups: patients of different names that are one by PatientID, with the group's name.
     """
 
     places: list[StudyPlace] = field(default_factory=list)
@@ -60,11 +60,11 @@ class Matched:
 
 
 def match(tree: Tree, rows: Sequence[StudyRow] | None, raw: Path) -> Matched:
-    """Put studies, lines of the table and masks together.
+    """Match studies, lines of the table and masks.
 
     Args:
-        tree: what lies in ``raw``.
-        rows: of the table; None where there is none.
+        tree: the content of ``raw``.
+        rows: of the table; None without a table.
     """
     found = Matched()
     named = {path for row in rows or () for path in row.masks or ()}
@@ -118,9 +118,9 @@ def _place(
 
 
 class _Keys:
-    """Names by which a study can be meant: UID, PatientID, and the folders and files it lies in.
+    """Names that refer to a study: UID, PatientID, and the names of its folders and files.
 
-    A name that two studies share means neither.
+    A name that two studies share refers to neither.
     """
 
     def __init__(self, studies: Sequence[FoundStudy], raw: Path):
@@ -140,11 +140,11 @@ class _Keys:
         return next((self._owner[each] for each in names if each in self._owner), None)
 
     def of(self, study: FoundStudy) -> list[str]:
-        """All names that mean a study alone."""
+        """All names that refer to this study only."""
         return [name for name, owner in self._owner.items() if owner is study]
 
     def name(self, study: FoundStudy) -> str:
-        """What a study is called where no table names it."""
+        """The name of a study that no table names."""
         bare = bare_name(study.path.name)
         short = bare if self.find(bare) is study else study.path.relative_to(self._raw).as_posix()
         return study.uid or short
@@ -209,7 +209,7 @@ def _study_of(row: StudyRow, studies: Sequence[FoundStudy], keys: _Keys) -> Foun
 def _match_masks(
     found: Matched, numbers: Sequence[int], masks: Sequence[FoundMask], raw: Path
 ) -> None:
-    """Give masks that no line names to the studies that they belong to."""
+    """Assign masks that no line of the table names to their studies."""
     places = [found.places[number] for number in numbers]
     usable = [place.found for place in places if place.problem is None]
     keys = _Keys([study for study in usable if study.path.is_relative_to(raw)], raw)
@@ -242,8 +242,8 @@ def _match_masks(
 def _owner(
     mask: FoundMask, studies: Sequence[FoundStudy], keys: _Keys, raw: Path
 ) -> FoundStudy | None:
-    """By what the file says, by its name, by the folder that it shares with one study alone, and
-    by the names of its folders."""
+    """The study of a mask: by the UID in the file, by its name, by a folder that it shares with
+    only one study, or by the names of its folders."""
     if mask.uid:
         same = [study for study in studies if study.uid == mask.uid]
         if len(same) == 1:
@@ -263,7 +263,7 @@ def _owner(
 
 
 def _name_patients(found: Matched) -> None:
-    """Whose study each is: as the table says, else its PatientID, else a patient of its own."""
+    """Set the patient of each study: from the table, else its PatientID, else a new one."""
     alone = []
     by_identifier: dict[str, set[str]] = defaultdict(set)
     counts = Counter(place.found.patient_id for place in found.places)

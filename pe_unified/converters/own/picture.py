@@ -1,4 +1,4 @@
-"""A picture of a mask that does not fit: where it lies, and where it would fit."""
+"""An image of a mask that does not fit: where it is, and where it would fit."""
 
 from pathlib import Path
 
@@ -16,12 +16,12 @@ _INCHES = 5.0
 def draw_misfit(
     path: Path, study: CTStudy, values: np.ndarray, better: np.ndarray | None, title: str
 ) -> None:
-    """Draw the slice with most of the mask, and, if there is a better place, with most of that.
+    """Draw the slice with most of the mask and, if there is a better position, the same for that.
 
     Args:
         path: of the PNG.
-        values: (slices, rows, cols), as the mask was laid.
-        better: the same, where it would fit.
+        values: (slices, rows, cols), as the mask was placed.
+        better: the same in the position where it would fit.
         title: one line.
     """
     shown = [values] if better is None else [values, better]

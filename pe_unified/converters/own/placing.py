@@ -1,4 +1,4 @@
-"""How a mask lies on its study: where its header says, or voxel on voxel, mirrored or not."""
+"""Placing of a mask on its study: by its header, or voxel by voxel, mirrored or not."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ from pe_unified.ct.overlay import nearest_voxels, same_grid
 from pe_unified.ct.study import CTStudy
 from pe_unified.errors import DataError
 
-#: Words of the column ``placed``; the axes of mirrored ones are slices, rows, columns.
+#: Words of the column ``placed``; mirrored ones stand for slices, rows, columns.
 BY_INDEX, UNCHECKED = "index", "unchecked"
 MIRRORED = ("up-down", "front-back", "left-right")
-#: A mask of which a larger share lies outside the scan belongs to another one.
+#: If a larger share of a mask is outside the scan, it belongs to another scan.
 _MOST_OUTSIDE = 0.1
-#: Grids are one where voxels lie nearer than this to each other, voxels.
+#: Grids are the same if their voxels differ by at most this, in voxels.
 _SAME = 0.1
 
 
 @dataclass(frozen=True)
 class Placing:
-    """A way to lay a mask on a study.
+    """A way to place a mask on a study.
 
     Attributes:
-        by_index: voxel on voxel, whatever the headers say.
-        flips: whether slices, rows and columns run the other way than they should.
-        unchecked: whatever the HU say.
+        by_index: voxel by voxel; headers are ignored.
+        flips: whether slices, rows and columns are reversed.
+        unchecked: the HU are not checked.
     """
 
     by_index: bool = False
@@ -37,7 +37,7 @@ class Placing:
 
     @classmethod
     def of_words(cls, text: str, where: str) -> "Placing":
-        """From the words of the table.
+        """Parse the words of the table.
 
         Raises:
             DataError: an unknown word.
@@ -51,12 +51,12 @@ class Placing:
 
     @property
     def words(self) -> str:
-        """As the table has them."""
+        """The words for the table."""
         names = [name for name, flip in zip(MIRRORED, self.flips, strict=True) if flip]
         return " ".join([BY_INDEX, *names] if self.by_index else names)
 
     def mirrored(self, other: "Placing") -> "Placing":
-        """This way, with the flips of the other on top."""
+        """This placing combined with the flips of another."""
         up, front, left = (a != b for a, b in zip(self.flips, other.flips, strict=True))
         return Placing(self.by_index, (up, front, left))
 
@@ -65,7 +65,7 @@ class Placing:
         return values[tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)]
 
 
-#: All mirror images, those with fewer flips first.
+#: All mirror images; those with fewer flips first.
 MIRROR_IMAGES = tuple(
     Placing(flips=(up, front, left))
     for up, front, left in sorted(product((False, True), repeat=3), key=sum)
@@ -73,9 +73,9 @@ MIRROR_IMAGES = tuple(
 
 
 def laid_by_index(volume: MaskVolume, study: CTStudy) -> np.ndarray | None:
-    """Values (slices, rows, cols), voxel on voxel; None where the shapes differ.
+    """Values (slices, rows, cols), voxel by voxel; None if the shapes differ.
 
-    A mask of a volume has its axes; any other has columns, rows, slices.
+    If the study is a volume, the mask has the same axes; else columns, rows, slices.
     """
     if study.grid is not None:
         if volume.array.shape != study.grid.shape:
@@ -86,10 +86,10 @@ def laid_by_index(volume: MaskVolume, study: CTStudy) -> np.ndarray | None:
 
 
 def laid_by_headers(volume: MaskVolume, study: CTStudy) -> tuple[np.ndarray, list[str]]:
-    """Values (slices, rows, cols) where both headers say that they are, and notes.
+    """Values (slices, rows, cols), placed by both headers, and notes.
 
     Raises:
-        DataError: more of the mask lies outside the study than rounding explains.
+        DataError: more of the mask is outside the study than rounding explains.
     """
     values = volume.values
     affine = turned_affine(volume.affine, volume.turn, volume.array.shape)
@@ -113,14 +113,14 @@ def laid_by_headers(volume: MaskVolume, study: CTStudy) -> tuple[np.ndarray, lis
 
 
 def _share_outside(values: np.ndarray, affine: np.ndarray, study: CTStudy) -> float:
-    """Of the voxels of a mask, those that lie beyond the voxels of the study."""
+    """The share of a mask's voxels that are outside the study."""
     points = np.argwhere(values)[:, ::-1]
     if not len(points):
         return 0.0
     to_index = np.linalg.inv(study.affine_lps())
     to_study = to_index @ affine
     found = points @ to_study[:3, :3].T + to_study[:3, 3]
-    # Where slices are missing, the last one lies further up than their number says.
+    # If slices are missing, the last one is further up than their number suggests.
     corner = study.position_mm(*(side - 1 for side in study.shape))
     last = to_index[:3, :3] @ corner + to_index[:3, 3]
     half = np.maximum(np.abs(to_study[:3, :3]).sum(axis=1) / 2, 0.5)
@@ -129,7 +129,7 @@ def _share_outside(values: np.ndarray, affine: np.ndarray, study: CTStudy) -> fl
 
 
 def _is_part(affine: np.ndarray, study: CTStudy) -> bool:
-    """Whether a grid is that of a study, turned, or cut to a part of it."""
+    """Whether a grid is that of a study, possibly turned, or cropped to a part of it."""
     to_study = np.linalg.inv(study.affine_lps()) @ affine
     whole = np.rint(to_study)
     off = np.abs(to_study - whole)
@@ -139,7 +139,7 @@ def _is_part(affine: np.ndarray, study: CTStudy) -> bool:
 
 
 def united(values: Sequence[np.ndarray]) -> np.ndarray:
-    """Several masks as one, uint16 (slices, rows, cols); numbers of later ones follow on."""
+    """Several masks as one, uint16 (slices, rows, cols); numbers of later ones continue."""
     whole = np.zeros(values[0].shape, np.uint16)
     for each in values:
         new = (each > 0) & (whole == 0)

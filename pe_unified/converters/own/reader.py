@@ -1,4 +1,4 @@
-"""One patient: studies opened, masks laid on them, labels put together, slices planned."""
+"""Reads one patient: opens studies, places masks, combines labels, plans slices."""
 
 import shutil
 from collections.abc import Sequence
@@ -30,21 +30,21 @@ from pe_unified.ct.opening import open_into, open_slices
 from pe_unified.ct.study import CTStudy
 from pe_unified.errors import DataError
 
-#: Slices that span fewer Hounsfield units are those of a mask.
+#: If all slices span fewer Hounsfield units, a volume is a mask.
 _LEAST_SPAN_HU = 256
-#: Of the files of a study that cannot be read, those that are named.
+#: Number of unreadable files of a study that are listed.
 _NAMED = 5
 
 
 @dataclass
 class StudyReading:
-    """What a study turned out to be.
+    """A study as it was read.
 
     Attributes:
-        study: the CT; its pixels are not held.
+        study: the CT, without its pixels in memory.
         labels: of exam and slices.
-        masks: where emboli are; None where no file says it.
-        notes, warnings, problems: as :class:`PatientPlan` has them.
+        masks: position of emboli; None without a mask file.
+        notes, warnings, problems: see :class:`PatientPlan`.
     """
 
     place: StudyPlace
@@ -58,7 +58,7 @@ class StudyReading:
 
     @property
     def uid(self) -> str:
-        """Of the study in the set; a name where the files carry none."""
+        """StudyInstanceUID in the set; a name if the files have none."""
         return self.study.study_uid or f"own-{self.place.name}"
 
 
@@ -68,9 +68,9 @@ class OwnReader:
 
     Attributes:
         labels: names or numbers of the structures that are emboli; see ``choose_emboli``.
-        boxes_complete: slices without a box are negative, where a study has boxes.
+        boxes_complete: if a study has boxes, its slices without one are negative.
         check_hu: refuse masks that cannot lie on emboli.
-        pictures: folder for pictures of masks that do not fit; None for none.
+        pictures: folder for images of masks that do not fit; None for none.
     """
 
     labels: tuple[str, ...] = ()
@@ -108,14 +108,14 @@ class OwnReader:
         try:
             return read(index)
         except DataError as error:
-            # An archive's files lie where its owner never put them.
+            # Files of an archive are in a temporary folder, unknown to its owner.
             raise DataError(where, f"slice {index}: {error.reason}", error.cure) from error
 
     def read_study(self, place: StudyPlace, scratch: Path) -> StudyReading:
-        """Open a study and all that is said of it.
+        """Open a study with its masks, marks and labels.
 
         Args:
-            scratch: folder of its own for what has to be unpacked; made here.
+            scratch: folder for unpacked files; created here.
 
         Raises:
             DataError: it cannot be opened, its mask does not fit, or its labels contradict each
@@ -146,7 +146,7 @@ class OwnReader:
         marks = marks_of(lines, study, names, self.boxes_complete)
         annotations = None
         if masks is not None:
-            several = np.unique(masks.values[masks.values > 0]).size > 1  # one tells nothing apart
+            several = np.unique(masks.values[masks.values > 0]).size > 1  # more than one embolus
             annotations = [annotations_of_mask(level, several) for level in masks.values]
         labels = put_together(len(study), place.pe, place.exam, annotations, marks)
         if labels.contradictions:
@@ -169,10 +169,10 @@ class OwnReader:
         return reading
 
     def _require_fit(self, place: StudyPlace, study: CTStudy, masks: LaidMasks) -> None:
-        """Refuse a mask that does not fit, with a picture.
+        """Refuse a mask that does not fit, and draw an image of it.
 
         Raises:
-            DataError: saying how it would fit.
+            DataError: says how it would fit.
         """
         picture = None
         if self.pictures is not None:
@@ -189,10 +189,10 @@ class OwnReader:
             )
         else:
             cure = "find the mask of this study"
-        if masks.values.any():  # else it could not be laid so at all
+        if masks.values.any():  # empty if it could not be placed at all
             cure += "; if it is right as it lies, write unchecked in the column placed"
         if picture is not None:
-            from pe_unified.converters.own.picture import draw_misfit  # matplotlib, for few studies
+            from pe_unified.converters.own.picture import draw_misfit  # matplotlib, rarely needed
 
             title = (
                 f"{place.name}: {f'would fit {masks.better}' if masks.better else 'does not fit'}"
@@ -213,7 +213,7 @@ def _open(place: StudyPlace, scratch: Path) -> CTStudy:
     else:
         unpacked = scratch / "study"
         unpacked.mkdir(exist_ok=True)
-        # Of several studies in an archive the one whose UID is its name.
+        # If an archive holds several studies, take the one whose UID is its name.
         study = open_into(
             found.path, unpacked, series, study_uid=place.name if is_uid(place.name) else None
         )
@@ -225,7 +225,7 @@ def _open(place: StudyPlace, scratch: Path) -> CTStudy:
 
 
 def _is_scan(study: CTStudy) -> bool:
-    """Whether a volume is a CT, which its middle slice tells, rather than a mask."""
+    """Whether a volume is a CT rather than a mask; slices from the middle outwards tell."""
     indices = sorted(range(len(study)), key=lambda index: abs(index - len(study) // 2))
     levels = (study.slice_hu(index) for index in indices)
     return any(int(level.max()) - int(level.min()) >= _LEAST_SPAN_HU for level in levels)

@@ -1,4 +1,4 @@
-"""The table of studies: which there are, whose they are, and what is known of them."""
+"""The table of studies: their files, patients and labels."""
 
 import difflib
 from collections.abc import Iterator, Mapping
@@ -10,9 +10,9 @@ from pe_unified.ct.exam_labels import EXAM_LABELS
 from pe_unified.ct.headers import list_files
 from pe_unified.errors import DataError
 
-#: Looked for in RAW.
+#: File looked for in RAW.
 STUDIES = "studies.csv"
-#: Other names of columns, as archives write them.
+#: Other names of columns, as used in archives.
 ALIASES = {
     "study_uid": "study",
     "studyinstanceuid": "study",
@@ -31,7 +31,7 @@ ALIASES = {
 }
 _TEXTS = ("study", "patient", "path", "series", "mask", "placed", "boxes", "slices")
 COLUMNS = (*_TEXTS, "pe", *EXAM_LABELS)
-#: Between several files in one field.
+#: Separates several files in one field.
 _AND = "|"
 _YES = frozenset(
     (
@@ -50,15 +50,15 @@ _UNKNOWN = frozenset(("", "?", "-", "na", "n/a", "nan", "null", "none", "unknown
 
 @dataclass(frozen=True)
 class StudyRow:
-    """A line of the table; what is empty in it is empty here.
+    """A line of the table; empty cells are empty here.
 
     Attributes:
-        line: of the file.
-        path: folder, volume or archive, made absolute; None where the line names none.
-        masks, boxes, slices: files, made absolute; None where the table has no such column.
-        placed: how the mask lies, in the words of ``placing``.
+        line: number in the file.
+        path: folder, volume or archive, absolute; None if the line gives none.
+        masks, boxes, slices: absolute files; None if the table has no such column.
+        placed: placing of the mask, in the words of ``placing``.
         pe: 1, 0 or None.
-        exam: labels by name, those that are known.
+        exam: labels by name, known ones only.
     """
 
     line: int
@@ -75,15 +75,15 @@ class StudyRow:
 
 
 def read_studies(path: Path, raw: Path) -> tuple[list[StudyRow], list[str]]:
-    """The lines of a table of studies, and notes on columns that mean nothing here.
+    """The lines of a table of studies, and notes on unknown columns.
 
     Args:
         path: the table.
-        raw: what the paths in it begin at; the folder of the table is tried, too.
+        raw: base of relative paths; the folder of the table is tried, too.
 
     Raises:
-        DataError: unreadable, without a column that names studies, a study named twice, or a label
-            that is neither yes nor no.
+        DataError: it is unreadable, has no column that names studies, names a study twice, or has
+            a label that is neither yes nor no.
     """
     table = read_csv(path)
     named = renamed(table)
@@ -104,10 +104,10 @@ def read_studies(path: Path, raw: Path) -> tuple[list[StudyRow], list[str]]:
 
 
 def renamed(table: CsvTable) -> dict[str, str]:
-    """The columns of a table under the names that are used here.
+    """The columns of a table under the names used here.
 
     Raises:
-        DataError: two columns mean the same.
+        DataError: two columns have the same meaning.
     """
     named = {name: ALIASES.get(name, name) for name in table.columns}
     for meaning in set(named.values()):
@@ -159,8 +159,8 @@ def _row(
 
 
 def _paths(text: str, raw: Path, beside: Path, files: bool = False) -> Iterator[Path]:
-    """What a field names, as if it lay in RAW where it is not there; ``files``: those in a folder
-    instead of the folder, as archives export a SEG."""
+    """The paths in a field; a missing one is given relative to RAW. ``files``: the files in a
+    folder instead of the folder, since archives export a SEG that way."""
     for name in (part.strip() for part in text.split(_AND)):
         if name:
             parts = PurePosixPath(name.replace("\\", "/"))
@@ -170,10 +170,10 @@ def _paths(text: str, raw: Path, beside: Path, files: bool = False) -> Iterator[
 
 
 def yes_or_no(text: str) -> int | None:
-    """1, 0, or None where it is unknown.
+    """1, 0, or None if unknown.
 
     Raises:
-        ValueError: the text says neither.
+        ValueError: the text is neither yes nor no.
     """
     word = text.strip().casefold()
     if word in _UNKNOWN:

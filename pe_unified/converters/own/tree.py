@@ -1,4 +1,4 @@
-"""What lies in a folder: studies, masks, and files that are neither."""
+"""Finds the content of a folder: studies, masks, and other files."""
 
 import io
 import os
@@ -20,24 +20,24 @@ from pe_unified.progress import track
 
 VOLUMES = (*NIFTI, *NRRD, *META_IMAGE)
 ARCHIVES = (".zip", *TAR)
-#: Words in the name of a file or folder that holds masks.
+#: Words in file or folder names that indicate masks.
 _MASK_WORDS = (
     "masks? segs? segmentations? labels? labelmaps? refstd gt ground ?truth truth emboli embolus "
     "embolie clots? thromb[a-z]* rois? maske[n]? annotations? rtstruct rtss"
 )
 _ANY = _MASK_WORDS.replace(" ?", ".?").replace(" ", "|")
 _MASK = re.compile(rf"(?:^|[\W_\d])(?:{_ANY})(?![a-z])")
-#: Words around the name of a study in the name of its file.
+#: Words that surround the name of a study in a file name.
 _AROUND = re.compile(
     rf"(?:^|[\W_]+|(?<=\d))(?:{_ANY}|ct|cta|ctpa|img|image|scan|series|dicom|pe|0000|boxes|slices)"
     r"(?![a-z])",
     re.IGNORECASE,
 )
-#: Of a file; what follows the last point of a UID is a number.
+#: A file name's ending; after the last point of a UID there is a number.
 _ENDING = re.compile(r"\.[a-z]\w*$", re.IGNORECASE)
-#: PatientID of each file of slices, by StudyInstanceUID, or by the folder of those without.
+#: PatientID of each slice file, by StudyInstanceUID, or by folder if there is none.
 _Patients = dict[str, dict[Path, str]]
-#: Of a header in an archive, bytes.
+#: Bytes read of a header in an archive.
 _HEADER = 1 << 20
 
 
@@ -47,8 +47,8 @@ class FoundStudy:
 
     Attributes:
         path: the folder of its slices, a volume, or an archive.
-        files: its DICOM files; none where ``path`` is a file.
-        uid, patient_id: as DICOM says; empty where nothing says it.
+        files: its DICOM files; empty if ``path`` is a file.
+        uid, patient_id: from DICOM; empty if unknown.
     """
 
     path: Path
@@ -59,7 +59,7 @@ class FoundStudy:
 
 @dataclass(frozen=True)
 class FoundMask:
-    """A file of masks; ``uid``: of the study that it says that it was drawn on."""
+    """A file of masks; ``uid``: of the study on which it was drawn, if it says so."""
 
     path: Path
     uid: str = ""
@@ -67,12 +67,12 @@ class FoundMask:
 
 @dataclass
 class Tree:
-    """What lies in a folder.
+    """The content of a folder.
 
     Attributes:
-        slices: UIDs and files of all slices that are no part of an archive.
-        broken: errors of files that should be slices and cannot be read.
-        others: how many DICOM files of each modality are neither CT nor masks.
+        slices: UIDs and files of all slices outside archives.
+        broken: errors of files that should be slices but cannot be read.
+        others: number of DICOM files per modality that are neither CT nor masks.
     """
 
     studies: list[FoundStudy] = field(default_factory=list)
@@ -83,10 +83,10 @@ class Tree:
 
 
 def look_through(raw: Path) -> Tree:
-    """Find the studies and masks below a folder; headers are read, no pixels.
+    """Find the studies and masks below a folder; reads headers, no pixels.
 
-    DICOM slices of one study are one study in however many folders; slices that do not name their
-    study are one by folder.
+    DICOM slices of one study may be in any number of folders; slices without a study UID form one
+    study per folder.
     """
     tree = Tree()
     patients: _Patients = defaultdict(dict)
@@ -131,14 +131,14 @@ def _note_dicom(path: Path, tree: Tree, patients: _Patients) -> None:
 
 
 def _is_mask(path: Path, raw: Path) -> bool:
-    """Whether a volume holds masks, by its name or that of its folder."""
+    """Whether a volume is a mask, by its name or that of its folder."""
     parts = path.relative_to(raw).parts[-2:]
     name = path.name.lower()
     return name.endswith(".seg.nrrd") or any(_MASK.search(part.lower()) for part in parts)
 
 
 def names_of(file: str) -> tuple[str, str]:
-    """What a slice in a file may be called: its name, and that without ending."""
+    """Possible names of a slice in a file: the file name with and without ending."""
     return file, _ENDING.sub("", file)
 
 
@@ -148,7 +148,7 @@ def is_uid(name: str) -> bool:
 
 
 def bare_name(name: str) -> str:
-    """The name of a study in the name of a file or folder: without ending, ``mask``, ``CT``..."""
+    """The study name in the name of a file or folder: without ending, ``mask``, ``CT``..."""
     for ending in (".seg.nrrd", *VOLUMES, *ARCHIVES, ".dcm", ".csv", ".json"):
         if name.lower().endswith(ending):
             name = name[: -len(ending)]
@@ -159,7 +159,7 @@ def bare_name(name: str) -> str:
 
 
 def _in_archive(path: Path) -> FoundStudy:
-    """An archive, with what its first slice says of study and patient."""
+    """An archive, with the study and patient of its first slice."""
     try:
         for content in _starts(path):
             try:
@@ -168,12 +168,12 @@ def _in_archive(path: Path) -> FoundStudy:
                     stop_before_pixels=True,
                     specific_tags=["StudyInstanceUID", "PatientID", "Modality"],
                 )
-            except Exception:  # any file may be in an archive
+            except Exception:  # an archive may hold any file
                 continue
             uid, patient = found.get("StudyInstanceUID", ""), found.get("PatientID", "")
             if found.get("Modality", "CT") == "CT" and (uid or patient):
                 return FoundStudy(path, uid=str(uid).strip(), patient_id=str(patient).strip())
-    except Exception:  # it is opened again, and then tells what is wrong with it
+    except Exception:  # it is opened again later, which gives the message
         pass
     return FoundStudy(path)
 

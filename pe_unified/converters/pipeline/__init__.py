@@ -1,1 +1,1 @@
-"""Converting patient by patient: plans, workers, and what is written."""
+"""Converts patient by patient: plans, workers, output."""

@@ -1,4 +1,4 @@
-"""From the records of patients to the JSON files of a data set, one patient in memory at a time."""
+"""Assembles the JSON files of a data set from patient records, one in memory at a time."""
 
 import json
 import os
@@ -10,14 +10,14 @@ from typing import Any
 from pe_unified.converters.contract.schema import CATEGORIES
 from pe_unified.files import put_all_in_place
 
-#: Files of folds, of which a run with fewer leaves some behind.
+#: Files of folds; those left by a run with more folds are removed.
 _FOLD = re.compile(r"fold\d+_(train|val)")
 
 
 class CocoWriter:
-    """One COCO JSON file, written beside its place as it grows.
+    """One COCO JSON file, written next to its final place as it grows.
 
-    Images go straight into the file; annotations wait in a second one and follow.
+    Images go straight into the file; annotations go to a second file and are appended.
     """
 
     def __init__(self, path: Path, info: Mapping[str, Any]):
@@ -47,7 +47,7 @@ class CocoWriter:
         self._exams += exams
 
     def close(self) -> None:
-        """Join the parts; ``partial`` is whole, and to be put in its place."""
+        """Join the parts; ``partial`` is then complete and can be moved into place."""
         self._rest.close()
         self._main.write('\n], "annotations": [')
         with open(self._waiting, encoding="utf-8") as rest:
@@ -72,11 +72,11 @@ def write_annotations(
         root: the dataset folder.
         records: of patients, in the order of the files; each with ``images``,
             ``annotations`` (one list per image) and ``exams``.
-        parts_of: for each patient, the names of the files that it belongs to.
-        names: all files to write, those without patients included.
+        parts_of: for each patient, the names of the files it belongs to.
+        names: all files to write, including those without patients.
         info: the same in all files.
 
-    An image keeps its id in every file that it is part of.
+    An image has the same id in every file.
     """
     folder = root / "annotations"
     writers = {name: CocoWriter(folder / f"{name}.json", info) for name in names}
@@ -93,7 +93,7 @@ def write_annotations(
             writers[name].add(images, annotations, record["exams"])
     for writer in writers.values():
         writer.close()
-    # Together: a patient that changes its split would stand in both.
+    # All at once: else a patient whose split changes could be in both.
     put_all_in_place({writer.partial: writer.path for writer in writers.values()})
     for path in folder.glob("*.json"):
         if path.stem not in writers and _FOLD.fullmatch(path.stem):

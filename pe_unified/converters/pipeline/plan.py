@@ -1,4 +1,4 @@
-"""The units of work: a patient is planned once, converted in chunks of slices, and finished."""
+"""The units of work: a patient is planned once, converted in chunks of slices, then finished."""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from pe_unified.converters.pipeline.raw_folders import subfolders
 from pe_unified.ct.lungs import GRID_MM
 from pe_unified.errors import DataError
 
-#: What a converter needs to find one slice again: a path, or a path and an index.
+#: What a converter needs to find a slice again: a path, or a path and an index.
 SliceSource = tuple[Any, ...]
 
 
@@ -22,13 +22,13 @@ class SlicePlan:
     """One slice to convert.
 
     Attributes:
-        source: handed to the converter's ``read_slice``.
+        source: passed to the converter's ``read_slice``.
         file_name: of the PNG, without a folder.
-        image: the fields of ``images[]`` that are known before reading the pixels.
+        image: the fields of ``images[]`` that are known before the pixels are read.
         annotations: without ``id`` and ``image_id``.
-        mirrored: annotations of the slice that would be paired with this one if the masks
-            ran the other way, to see which way fits the pixels.
-        in_grid: whether the slice is part of the grid on which lungs are sought.
+        mirrored: annotations that the slice would get if the masks were in reversed order, to
+            check which order fits the pixels.
+        in_grid: whether the slice is used in the coarse search for the lungs.
     """
 
     source: SliceSource
@@ -43,8 +43,8 @@ class SlicePlan:
 class StudyPlan:
     """The slices of a study in ascending order, with its entry of ``exams[]``.
 
-    ``spacing_mm`` (row, col, slice) is that of the slices planned, which may be a part of
-    the study. A second series of a study has no entry of its own.
+    ``spacing_mm`` (row, col, slice) is that of the planned slices, which may be a part of the
+    study. A second series of a study has no separate entry.
     """
 
     exam: dict[str, Any] | None
@@ -60,16 +60,16 @@ class StudyPlan:
 
 @dataclass
 class PatientPlan:
-    """All that is to be done for one patient.
+    """Everything to be done for one patient.
 
     Attributes:
-        patient_id: as it stands in the JSON.
-        has_pe: whether its slices show embolism, for stratified splits; None where unknown.
+        patient_id: as written to the JSON.
+        has_pe: whether its slices show embolism, for stratified splits; None if unknown.
         notes: what was left out on purpose.
-        warnings: what is doubtful and may be right.
-        problems: what is wrong, with the cure; any problem makes the run fail unless
-            skips are allowed.
-        check_hu: compare the HU under the masks with what emboli look like.
+        warnings: doubtful, but may be right.
+        problems: what is wrong, with the cure; any problem makes the run fail unless skips are
+            allowed.
+        check_hu: compare the HU under the masks with those of emboli.
     """
 
     patient_id: str
@@ -81,7 +81,7 @@ class PatientPlan:
     check_hu: bool = False
 
     def slices(self) -> Iterator[tuple[int, SlicePlan]]:
-        """All slices with the number of their study."""
+        """All slices, each with the number of its study."""
         for number, study in enumerate(self.studies):
             for item in study.slices:
                 yield number, item
@@ -89,15 +89,15 @@ class PatientPlan:
 
 @dataclass(frozen=True)
 class PatientSource:
-    """Where one patient lies in the raw set.
+    """Location of one patient in the raw set.
 
     Attributes:
         patient_id: also names the folder of slices.
         place: what the converter's ``plan`` needs; must pickle.
         signature: changes when the patient's files change, so that it is converted again.
-        problem: set where the patient can be named and not be converted.
+        problem: set if the patient is known but cannot be converted.
         slices: the folder or file of its slices.
-        painted: known to be no patient, but painted.
+        painted: known to be synthetic.
     """
 
     patient_id: str
@@ -109,11 +109,11 @@ class PatientSource:
 
 
 class Reader(Protocol):
-    """The part of a converter that works on a patient. Small: it travels with every task."""
+    """The part of a converter that works on a patient. Small: it is sent with every task."""
 
     @property
     def whole_patients(self) -> bool:
-        """One bad slice spoils the patient (where masks pair with slices by position)."""
+        """Whether one bad slice spoils the patient (if masks pair with slices by position)."""
 
     def plan(self, source: PatientSource, scratch: Path) -> PatientPlan:
         """Find slices, order and labels. ``scratch`` is a folder for unpacked volumes.
@@ -131,22 +131,22 @@ class Reader(Protocol):
 
 
 class Converter(Protocol):
-    """One public set, as the run sees it: its name, its facts, its patients."""
+    """One public set for the run: its name, its facts, its patients."""
 
-    #: As in the command's name.
+    #: As in the name of the command.
     name: str
     #: The folder of raw files; paths in the report are relative to it.
     raw: Path
 
     @property
     def reader(self) -> Reader:
-        """Goes to the workers."""
+        """The reader; sent to the workers."""
 
     def info(self) -> dict[str, str]:
         """``description``, ``source`` and ``licence`` of the set."""
 
     def options(self) -> dict[str, Any]:
-        """What changes the output, for ``info`` and for recognising old records."""
+        """Options that change the output, for ``info`` and for recognising old records."""
 
     def __len__(self) -> int:
         """The number of patients."""
@@ -155,11 +155,11 @@ class Converter(Protocol):
         """All patients, one after the other."""
 
     def problems(self) -> list[str]:
-        """What is wrong beyond single patients."""
+        """Problems that do not concern single patients."""
 
 
 def stamp(*paths: str | os.PathLike) -> str:
-    """Sizes and times of files, to notice that they changed."""
+    """Sizes and times of files, to detect changes."""
     parts = []
     for path in paths:
         try:
@@ -172,10 +172,10 @@ def stamp(*paths: str | os.PathLike) -> str:
 
 
 def folder_stamp(folder: str | os.PathLike) -> str:
-    """Names, sizes and times of the files under a folder, to notice that they changed.
+    """Names, sizes and times of the files under a folder, to detect changes.
 
-    Links to folders in it are followed, links further down are not. Every file is asked once and
-    not sorted, the largest set has 1.8 million: what they give is summed up.
+    Links to folders directly in it are followed, links further down are not. Each file is queried
+    once, and values are summed instead of sorted: the largest set has 1.8 million files.
     """
     root = Path(folder)
     linked = [path for path in subfolders(root) if path.is_symlink()]
@@ -189,7 +189,7 @@ def folder_stamp(folder: str | os.PathLike) -> str:
                 path = os.path.join(parent, name)
                 try:
                     status = os.stat(path)
-                except OSError:  # a link to nowhere
+                except OSError:  # a broken link
                     continue
                 count += 1
                 text = f"{path[start:]}:{status.st_size}:{status.st_mtime_ns}"

@@ -1,4 +1,4 @@
-"""The run: patients over workers, finished ones kept, the data set put together at the end."""
+"""Runs a conversion: patients over workers, finished ones kept, the data set assembled last."""
 
 import json
 import os
@@ -32,22 +32,22 @@ from pe_unified.files import write_text
 from pe_unified.progress import phase, quietly, track
 from pe_unified.workers import Task, WorkerDied, as_they_end, open_executor
 
-#: Slices in one task: enough to hide its cost, few enough to spread one patient.
+#: Slices per task: enough to hide its overhead, few enough to distribute one patient.
 _CHUNK = 24
 REPORT = "conversion_report.json"
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run, and how to divide the patients.
+    """How to run, and how to split the patients.
 
     Attributes:
         workers: processes; 1 works in this process.
         scheduler: address of a Dask scheduler to use instead.
         seed, split, folds, groups: see :mod:`pe_unified.converters.contract.splits`; ``folds`` 0
             writes none. Folds divide the patients outside the test split.
-        every_group_known: a name in ``groups`` that is no patient's is a problem.
-        known: splits of other sets, which those that are found there are given here too.
+        every_group_known: a name in ``groups`` that is not a patient's is a problem.
+        known: splits of other sets, which are also used here for the patients found there.
         quiet: no progress.
     """
 
@@ -67,7 +67,7 @@ class RunOptions:
 
 @dataclass
 class _Patient:
-    """A patient on the way."""
+    """A patient in progress."""
 
     source: PatientSource
     folder: str
@@ -78,14 +78,14 @@ class _Patient:
 
 
 class _Run:
-    """Feeds the executor and collects what comes back; holds few patients at a time."""
+    """Feeds the executor and collects results; holds few patients at a time."""
 
     def __init__(self, converter: Converter, store: Store, progress: ConversionProgress):
         self.converter, self.store, self.progress = converter, store, progress
         self.entries: dict[str, dict[str, Any]] = {}
         self.has_pe: dict[str, bool | None] = {}
         self.studies: dict[str, list[str]] = {}
-        #: Folders of patients that are none, but painted.
+        #: Folders of synthetic patients.
         self.painted: set[str] = set()
         self._next: deque[Task] = deque()
         self._active = 0
@@ -101,7 +101,7 @@ class _Run:
             arguments = (self.converter.reader, patient.source, patient.scratch)
             return Task(("plan", patient, 0), work.plan_patient, arguments)
 
-        # More than slots, so that no worker waits for this process.
+        # More tasks than slots, so that no worker waits for this process.
         for (kind, patient, index), future in as_they_end(executor, 2 * slots, ready):
             self._receive(slots, kind, patient, index, future.result())
 
@@ -182,8 +182,8 @@ class _Run:
 def convert(converter: Converter, out: str | os.PathLike, options: RunOptions) -> dict[str, Any]:
     """Convert a raw set into a dataset folder.
 
-    Finished patients of an earlier, perhaps killed, run are kept when the same files were
-    converted with the same options.
+    Patients that an earlier, perhaps killed, run finished are kept if they were converted from
+    the same files with the same options.
 
     Returns:
         The report, as written to ``conversion_report.json``.
@@ -226,7 +226,7 @@ def convert(converter: Converter, out: str | os.PathLike, options: RunOptions) -
 
 
 def _is_text(name: str) -> bool:
-    """Whether a name can be written down as UTF-8: one of other bytes cannot."""
+    """Whether a name can be written as UTF-8; undecodable bytes cannot."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -235,7 +235,7 @@ def _is_text(name: str) -> bool:
 
 
 def _unknown_in_groups(groups: Mapping[str, str], run: _Run) -> list[str]:
-    """A patient misspelt would be on its own, perhaps in another split than its group."""
+    """Names in ``groups`` without a patient: a misspelt one would be separated from its group."""
     known = {entry["patient_id"] for entry in run.entries.values()}
     unknown = sorted(set(groups) - known - {study for own in run.studies.values() for study in own})
     if not unknown:
@@ -244,7 +244,7 @@ def _unknown_in_groups(groups: Mapping[str, str], run: _Run) -> list[str]:
 
 
 def _is_lost_worker(error: Exception) -> bool:
-    """Whether a task failed with its worker: tasks return what is wrong with the data."""
+    """Whether a task failed because its worker died: errors of the data are not raised."""
     from_cluster = type(error).__module__.split(".")[0] == "distributed"
     return from_cluster or isinstance(error, BrokenExecutor | CancelledError)
 
@@ -260,7 +260,7 @@ def _assemble(
     options: RunOptions,
     groups: Mapping[str, str],
 ) -> tuple[list[str], list[str]]:
-    """Write the annotations; returns what could not be divided as asked, problems and notes."""
+    """Write the annotations; returns problems and notes on requests that could not be met."""
     problems = []
     fixed = options.known.place(run.studies, groups)
     splits = assign_splits(run.has_pe, options.split, options.seed, groups, fixed)
@@ -311,7 +311,7 @@ def _assemble(
 
 
 def _record(store: Store, folder: str, groups: Mapping[str, str], painted: bool) -> dict[str, Any]:
-    """A finished patient. The group is no part of what is stored: another run may name others."""
+    """A finished patient. The group is not stored with it, since another run may change it."""
     record = store.read_record(folder)
     if record is None:
         raise DataError(store.records / folder, "the record vanished", "run the command again")
@@ -322,7 +322,7 @@ def _record(store: Store, folder: str, groups: Mapping[str, str], painted: bool)
 
 
 def _grouped(entry: Mapping[str, Any], groups: Mapping[str, str]) -> dict[str, Any]:
-    """An entry with the group of its patient, if it has one."""
+    """An entry with the group of its patient, if there is one."""
     patient = entry["patient_id"]
     return {**entry, "group": groups[patient]} if patient in groups else dict(entry)
 
@@ -374,7 +374,7 @@ def report_faults(report: Mapping[str, Any]) -> list[str]:
 
 
 def report_warnings(report: Mapping[str, Any]) -> list[str]:
-    """What in a report is doubtful and may be right."""
+    """Doubtful entries of a report that may be right."""
     return [
         f"{entry['patient_id']}: {warning}"
         for entry in report["patients"]
@@ -383,7 +383,7 @@ def report_warnings(report: Mapping[str, Any]) -> list[str]:
 
 
 def _relative_to(raw: Path, value: Any) -> Any:
-    """The same value with the raw folder cut off the paths within its texts."""
+    """The same value, with paths in its texts made relative to the raw folder."""
     if isinstance(value, str):
         return value.replace(f"{raw}{os.sep}", "")
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""How far a conversion is: patients, slices, and the rate."""
+"""Progress of a conversion: patients, slices, and the rate."""
 
 import time
 
@@ -6,11 +6,11 @@ from pe_unified.progress import drop, say, tell
 
 
 class ConversionProgress:
-    """Counts what is done and tells it.
+    """Counts what is done and prints it.
 
     Args:
         name: of the set.
-        total: patients in all.
+        total: number of patients.
     """
 
     def __init__(self, name: str, total: int):

@@ -1,9 +1,8 @@
-"""The dataset folder while it is being made.
+"""The dataset folder during a conversion.
 
-A patient appears in one step: the slices are written into a temporary folder, which is
-renamed into place, and then the record of the patient is written. A record is the only
-proof that a patient is finished, so a run that was killed starts again with the patients
-that have none.
+A patient appears in one step: the slices are written into a temporary folder, the folder is
+renamed, then the record of the patient is written. Only the record proves that a patient is
+finished, so a killed run resumes with the patients without one.
 """
 
 import hashlib
@@ -28,12 +27,12 @@ class Store:
     """One dataset folder. Only one run may hold it at a time.
 
     Args:
-        root: the dataset folder; made when missing.
+        root: the dataset folder; created if missing.
         converter: name of the converter; a folder made by another one is refused.
-        options: what changes the output; records made with others are not reused.
+        options: those that change the output; records made with others are not reused.
 
     Raises:
-        DataError: the folder holds something else, or another run is at work in it.
+        DataError: the folder holds something else, or another run is using it.
     """
 
     def __init__(self, root: Path, converter: str, options: Mapping[str, Any]):
@@ -53,7 +52,7 @@ class Store:
                 reason = f"holds a data set made by {made_by}"
                 raise DataError(self.root, reason, "choose another folder")
         elif self.root.is_dir() and any(self.root.iterdir()):
-            # A kill before the owner was noted leaves nothing but the empty state folder.
+            # A run killed before the owner was written leaves only the empty state folder.
             leftovers = {item.name for item in self.root.iterdir()} - {STATE}
             if leftovers:
                 reason = f"is not empty and was not made by {self.converter}"
@@ -61,7 +60,7 @@ class Store:
 
     @contextmanager
     def open(self) -> Iterator["Store"]:
-        """Hold the folder, and sweep away what a killed run left half done."""
+        """Lock the folder, and remove what a killed run left unfinished."""
         self.state.mkdir(parents=True, exist_ok=True)
         try:
             held = FileLock(self.state / "lock").acquire(blocking=False)
@@ -69,7 +68,7 @@ class Store:
             reason = "another conversion is at work in this folder"
             raise DataError(self.root, reason, "wait for it or end it") from None
         with held:
-            # First of all: a folder with anything else in it must say whose it is.
+            # Written first: a folder with any other content must name its owner.
             write_text(self.state / "converter", self.converter + "\n")
             self.records.mkdir(exist_ok=True)
             self.images.mkdir(exist_ok=True)
@@ -77,7 +76,7 @@ class Store:
             yield self
 
     def sweep(self) -> None:
-        """Remove temporary files; nothing that is finished."""
+        """Remove temporary files; finished ones are kept."""
         shutil.rmtree(self.state / "unfinished", ignore_errors=True)
         for folder in (self.state, self.records, self.root, self.root / "annotations"):
             for left in folder.glob(".*.part"):
@@ -89,7 +88,7 @@ class Store:
     def is_finished(self, folder: str, signature: str) -> bool:
         """Whether the patient was converted from the same files with the same options.
 
-        One with problems is tried again: its files may have been mended.
+        A patient with problems is tried again, since its files may have been fixed.
         """
         record = self.read_record(folder)
         if record is None or record["fingerprint"] != self.fingerprint(signature):
@@ -110,8 +109,8 @@ class Store:
             return None
 
     def begin(self, folder: str) -> tuple[Path, Path]:
-        """Fresh folders for a patient: one for its slices, one for unpacked volumes."""
-        # Named anew each time: what a killed run's last worker still writes goes nowhere.
+        """New folders for a patient: one for its slices, one for unpacked volumes."""
+        # A new name each time: a worker left over from a killed run then writes nowhere else.
         base = self.state / "unfinished" / f"{folder}.{uuid.uuid4().hex[:8]}"
         slices, scratch = base / "slices", base / "scratch"
         slices.mkdir(parents=True)
@@ -119,7 +118,7 @@ class Store:
         return slices, scratch
 
     def commit(self, folder: str, slices: Path, signature: str, record: dict[str, Any]) -> None:
-        """Put a converted patient in its place."""
+        """Move a converted patient into its place."""
         self.remove(folder)
         keep = {image["file_name"].rsplit("/", 1)[1] for image in record["images"]}
         for name in set(os.listdir(slices)) - keep:
@@ -130,13 +129,13 @@ class Store:
         write_text(self.records / f"{folder}.json", json.dumps(whole))
 
     def abandon(self, folder: str, slices: Path | None) -> None:
-        """Forget a patient that could not be converted, earlier conversions included."""
+        """Remove a patient that could not be converted, including earlier conversions."""
         if slices is not None:
             shutil.rmtree(slices.parent, ignore_errors=True)
         self.remove(folder)
 
     def remove(self, folder: str) -> None:
-        """Record first: slices without a record are unfinished, never the reverse."""
+        """Removes the record first: slices without a record are unfinished, never the reverse."""
         (self.records / f"{folder}.json").unlink(missing_ok=True)
         shutil.rmtree(self.images / folder, ignore_errors=True)
 

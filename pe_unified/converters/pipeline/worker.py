@@ -1,8 +1,8 @@
-"""What a worker does: plan a patient, convert a chunk of slices, finish the patient.
+"""The tasks of a worker: plan a patient, convert a chunk of slices, finish the patient.
 
-Each function is pure but for the files it writes under the patient's temporary folder,
-runs in any process or on any machine that sees the disk, and gives the same bytes however
-the slices are divided.
+Each function only writes files under the patient's temporary folder and is otherwise pure. It runs
+in any process or on any machine that sees the disk, and gives the same bytes for any division into
+chunks.
 """
 
 import os
@@ -27,7 +27,7 @@ from pe_unified.ct.lungs import (
 )
 from pe_unified.errors import DataError
 
-#: Modules that worker processes start with; nothing heavy.
+#: Modules that worker processes import at the start; none is heavy.
 PRELOAD = ("pe_unified.converters.pipeline.worker", "pydicom", "pe_unified.ct.dicom")
 HU_CURE = (
     "check that masks and slices belong together and that no file was renamed, removed or "
@@ -37,11 +37,11 @@ HU_CURE = (
 
 @dataclass
 class ChunkResult:
-    """What came of some slices of a patient, in the order given.
+    """The result for some slices of a patient, in the order given.
 
     Attributes:
-        sizes: (rows, cols), None where the slice failed.
-        coarse: the slice on the search grid for lungs, None where it is not part of it.
+        sizes: (rows, cols), None if the slice failed.
+        coarse: the slice on the search grid for lungs, None if it is not part of it.
         errors: of failed slices.
     """
 
@@ -52,7 +52,7 @@ class ChunkResult:
 
 
 def plan_patient(reader: Reader, source: PatientSource, scratch: Path) -> PatientPlan | DataError:
-    """The reader's plan; what cannot be converted comes back as the error."""
+    """The reader's plan, or the error if the patient cannot be converted."""
     _one_thread()
     if source.problem is not None:
         return source.problem
@@ -97,9 +97,9 @@ def convert_chunk(
 def finish_patient(
     plan: PatientPlan, folder: str, results: Sequence[ChunkResult], whole: bool
 ) -> dict[str, Any] | DataError:
-    """The patient's record: report entry, exams, images, annotations; or why there is none.
+    """The patient's record (report entry, exams, images, annotations), or the error.
 
-    ``results`` in the order of ``plan.slices()``; ``whole``: one failed slice spoils all.
+    ``results``: in the order of ``plan.slices()``; ``whole``: one failed slice spoils all.
     """
     _one_thread()
     errors = [error for result in results for error in result.errors]
@@ -169,7 +169,7 @@ def _lungs(
 ) -> list[dict[str, Any]]:
     """``lung_box`` of the study and ``lung_share`` of the slice, for every slice.
 
-    Both are None where no lungs are found or the slices of the study differ in size.
+    Both are None if no lungs are found or the slices of the study differ in size.
     """
     found: list[dict[str, Any]] = []
     for study in plan.studies:
@@ -214,5 +214,5 @@ def _as_data_error(error: Exception, where: str) -> DataError:
 
 
 def _one_thread() -> None:
-    """The workers share the machine: none of them may start a team of threads."""
+    """The workers share the machine, so none may start several threads."""
     cv2.setNumThreads(1)

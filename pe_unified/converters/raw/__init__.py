@@ -1,1 +1,1 @@
-"""Reading the public sets, one module each, and what they share."""
+"""Readers of the public sets, one module each, and their shared parts."""

@@ -1,10 +1,10 @@
 """Convert CAD-PE: CT angiographies as NRRD with a number for every embolus.
 
 RAW holds images/001.nrrd, images/e0032.nrrd ... and rs/0001RefStd.nrrd, rs/e0032RefStd.nrrd
-(numeric ids are padded to four digits or not). The number of an embolus becomes instance_id of
-its 2D components. Volumes are turned by their header so that slices run from feet to head and
-lie as DICOM stores them; file_index is the slice's index in the file. Image and reference are
-paired by index, or as their headers say where the HU under the emboli speak for that.
+(numeric ids may or may not be padded to four digits). The number of an embolus becomes instance_id
+of its 2D components. Volumes are turned by their header so that slices run from feet to head and
+are oriented as in DICOM; file_index is the slice's index in the file. Image and reference are
+paired by index, or by their headers if the HU under the emboli support that.
 
     pe-unified convert cadpe RAW OUT --workers 8
 """
@@ -80,7 +80,7 @@ class CadpeReader:
             )
             for index, level in enumerate(of_labels.apply(labels.open()))
         ]
-        # The files carry no UID; the name keeps cases of other sets apart.
+        # The files have no UID; the prefix separates cases from those of other sets.
         study_uid = f"cadpe-{source.patient_id}"
         return plan_masked_study(
             source.patient_id,
@@ -101,8 +101,8 @@ class Cadpe(ListedSet[CadpeReader]):
     """The set as downloaded, in one folder.
 
     Args:
-        raw: the folder that holds ``images`` and ``rs``.
-        check_hu: refuse masks whose HU show that they lie on the wrong slices.
+        raw: folder that contains ``images`` and ``rs``.
+        check_hu: refuse masks that are on the wrong slices, judged by their HU.
     """
 
     name = "cadpe"
@@ -144,7 +144,7 @@ class Cadpe(ListedSet[CadpeReader]):
         return sources
 
     def _volumes(self, holder: str) -> dict[str, list[Path]]:
-        """Name to files, of the folders of this name."""
+        """Name to files, from all folders of this name."""
         found: dict[str, list[Path]] = defaultdict(list)
         for folder in folders_below(self.raw):
             for path in contents(folder) if folder.name.lower() == holder else ():

@@ -1,4 +1,4 @@
-"""Sets without a table of their patients: listing the folders finds them all."""
+"""Sets without a table of patients: the patients are found by listing folders."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -13,11 +13,11 @@ AnyReader = TypeVar("AnyReader", bound=Reader)
 
 
 class ListedSet(ABC, Generic[AnyReader]):
-    """The part of a converter that all such sets share.
+    """The shared part of the converters of such sets.
 
     Args:
         raw: the folder of raw files.
-        reader: goes to the workers.
+        reader: sent to the workers.
     """
 
     def __init__(self, raw: Path, reader: AnyReader):
@@ -35,7 +35,7 @@ class ListedSet(ABC, Generic[AnyReader]):
 
     @abstractmethod
     def _find(self) -> list[PatientSource]:
-        """All patients, in natural order; those that lack a file with their problem."""
+        """All patients, in natural order; if a file is missing, with the problem."""
 
 
 def scan_with_mask(
@@ -45,13 +45,13 @@ def scan_with_mask(
     cure_of_mask: str,
     cure_of_scan: str,
 ) -> PatientSource:
-    """A patient of one folder of DICOM files and one file of masks.
+    """A patient with a folder of DICOM files and a file of masks.
 
     Args:
-        patient_id: also their name.
-        scans, masks: what was found by that name; one of each is right.
-        cure_of_mask: what to do about a mask without a scan.
-        cure_of_scan: what to do about a scan without a mask.
+        patient_id: also the name of the files.
+        scans, masks: all found under this name; one of each is expected.
+        cure_of_mask: remedy for a mask without a scan.
+        cure_of_scan: remedy for a scan without a mask.
     """
     problem: DataError | None
     if not scans:

@@ -1,15 +1,15 @@
 """Convert studies of your own: any folders of DICOM, zip, NIfTI, NRRD or MetaImage.
 
-RAW/studies.csv (or --table) says which studies there are and what is known of them, in columns
-study, patient, path, pe, mask, boxes, slices and the labels of exams; without it all studies below
-RAW are taken. Masks (NIfTI, NRRD, MetaImage, DICOM SEG, RTSTRUCT, 3D Slicer) are named there, or
-found beside their study or by its name; RAW/boxes.csv, boxes.json (COCO) and slices.csv hold boxes
-and labels of slices. What nobody says stays unknown. docs/own_data.md tells more.
+RAW/studies.csv (or --table) lists the studies and their labels, in columns study, patient, path,
+pe, mask, boxes, slices and the labels of exams; without it all studies below RAW are taken. Masks
+(NIfTI, NRRD, MetaImage, DICOM SEG, RTSTRUCT, 3D Slicer) are named there, or found next to their
+study or by its name. RAW/boxes.csv, boxes.json (COCO) and slices.csv hold boxes and labels of
+slices. Labels that are not given stay unknown. For details see docs/own_data.md.
 
     pe-unified convert folder RAW --check
     pe-unified convert folder RAW OUT --workers 8
 
---check writes nothing: it prints what was understood, study by study, and what is missing or wrong.
+--check writes nothing: it prints how each study was understood, and what is missing or wrong.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from pe_unified.ct.headers import natural_key
 from pe_unified.errors import DataError, listed
 from pe_unified.progress import say
 
-#: In OUT: pictures of masks that do not fit.
+#: Folder in OUT for images of masks that do not fit.
 PICTURES = "check"
 
 
@@ -43,8 +43,8 @@ class OwnFolder:
 
     Args:
         raw: the folder.
-        table: of studies; ``RAW/studies.csv`` by default, where there is one.
-        reader: how studies are read; goes to the workers.
+        table: of studies; by default ``RAW/studies.csv``, if it exists.
+        reader: reads the studies; sent to the workers.
     """
 
     name = "folder"
@@ -95,14 +95,14 @@ class OwnFolder:
         return self._matched.problems
 
     def settle(self, options: RunOptions) -> RunOptions:
-        """Patients with one PatientID are one group."""
+        """Put patients with the same PatientID into one group."""
         return replace(options, groups={**self._matched.groups, **options.groups})
 
     def _orphans(self, tree: Tree) -> list[str]:
-        """Marks of no study here, which would be lost without a word.
+        """Marks whose study does not exist here, which would otherwise be lost silently.
 
         Raises:
-            DataError: a file of several studies, of which a line does not say which.
+            DataError: a line without a study, in a file used by several studies.
         """
         users: dict[Path, list[StudyPlace]] = defaultdict(list)
         for place in self._matched.places:

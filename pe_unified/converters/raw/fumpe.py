@@ -5,8 +5,8 @@ MATLAB v5 or v7.3, with the variable Mask (rows, cols, slices).
 
 Mask slice k belongs to the k-th DICOM file in natural order of the file names, whatever the
 position in the patient. In the result, slices are numbered from feet to head (slice_index, also
-the PNG's number); file_index is k. The HU under the masks are checked, since masks on the wrong
-slices give no other sign.
+the PNG's number); file_index is k. The HU under the masks are checked, because nothing else shows
+that masks are on the wrong slices.
 
     pe-unified convert fumpe RAW OUT --workers 8
 """
@@ -36,7 +36,7 @@ from pe_unified.ct.headers import agreed, natural_key, scan_folder
 from pe_unified.ct.stack import stack_slices
 
 VARIABLE = "Mask"
-#: How the folders of scans begin, in lower case.
+#: Prefix of the scan folders, in lower case.
 _SCANS = "ct_scans"
 
 
@@ -74,9 +74,9 @@ class Fumpe(ListedSet[FumpeReader]):
     """The set as downloaded, in one folder.
 
     Args:
-        raw: the folder that holds the scans and ``GroundTruth``, at most two levels down.
+        raw: folder that contains the scans and ``GroundTruth``, at most two levels down.
         variable: name of the mask in the MATLAB files.
-        check_hu: refuse masks whose HU show that they lie on the wrong slices.
+        check_hu: refuse masks that are on the wrong slices, judged by their HU.
     """
 
     name = "fumpe"

@@ -1,6 +1,6 @@
-"""Identifiers of patients in DICOM headers that identify nobody."""
+"""PatientIDs in DICOM headers that identify nobody."""
 
-#: What anonymisers write instead of an identifier.
+#: Values that anonymisers write instead of an identifier.
 _PLACEHOLDERS = frozenset(
     (
         *("", "0", "1", "-", "n/a", "na", "none", "null", "unknown", "removed"),
@@ -12,5 +12,5 @@ _MOST_STUDIES = 20
 
 
 def is_placeholder(identifier: str, studies: int) -> bool:
-    """Whether a PatientID that so many studies share tells nothing of who they are."""
+    """Whether a PatientID, shared by this many studies, does not identify a patient."""
     return identifier.strip().lower() in _PLACEHOLDERS or studies > _MOST_STUDIES

@@ -1,7 +1,7 @@
-"""How a file of masks lies on its scan: index by index, or as the headers say. The HU decide.
+"""Decides by the HU how a mask file lies on its scan: index by index, or by the headers.
 
-Headers are evidence, no proof: those of READ's masks say that their slices run downwards, and their
-arrays run upwards as the scans do. A mask that another program has saved may be turned, and say so.
+Headers can be wrong: those of READ's masks state that slices run downwards, although the arrays run
+upwards like the scans. A mask saved by another program may be turned, and its header then says so.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import numpy as np
 from pe_unified.converters.contract.hu_check import HuStatistics, doubts, measure
 from pe_unified.ct.grids import Turn, turn_of
 
-#: Grids of one scan differ by less: in the distance between pixels, as a share; in place, pixels.
+#: Tolerances for grids of one scan: pixel spacing, as a share; position, in pixels.
 _SAME_SPACING, _SAME_PLACE = 0.01, 2.0
 _AXES = ("slices", "rows", "columns")
 
@@ -25,22 +25,22 @@ def choose_turn(
     mask_affine: np.ndarray | None,
     read_slice: Callable[[int], np.ndarray],
 ) -> tuple[Turn | None, list[str], list[str]]:
-    """How masks are to be turned so that they lie on the slices of their scan.
+    """The turn that places masks on the slices of their scan.
 
-    Where the headers say something else than the index, both are tried on the slices with masks:
-    the first is taken whose HU raise no doubt, the index first.
+    If headers and index disagree, both are tried on the slices with masks, the index first. The
+    first whose HU raise no doubt is taken.
 
     Args:
-        labels: what is indexed like an array (i, j, k), above 0 in masks.
+        labels: indexed like an array (i, j, k), above 0 in masks.
         shape: of the scan, (slices, rows, cols).
-        by_index: how masks of this set lie as a rule.
-        scan_affine: 4 x 4, (col, row, slice, 1) of the scan to LPS mm; None where it is not said.
-        mask_affine: 4 x 4, (i, j, k, 1) of ``labels`` to LPS mm; None where it is not said.
+        by_index: the usual turn of this set's masks.
+        scan_affine: 4 x 4, (col, row, slice, 1) of the scan to LPS mm; None if unknown.
+        mask_affine: 4 x 4, (i, j, k, 1) of ``labels`` to LPS mm; None if unknown.
         read_slice: HU (rows, cols) of a slice of the scan.
 
     Returns:
-        The turn into (slices, rows, cols), None where no turn gives the scan's shape; notes; and
-        warnings, where the headers disagree and no HU decide.
+        The turn into (slices, rows, cols), None if no turn gives the scan's shape; notes; and
+        warnings, if the headers disagree and the HU do not decide.
     """
     notes, stated = [], None
     if scan_affine is not None and mask_affine is not None:
@@ -99,10 +99,10 @@ def _differences(one: Turn, other: Turn) -> str:
 def _other_grid(
     from_mask: np.ndarray, turn: Turn, labels_shape: tuple[int, ...], shape: tuple[int, int, int]
 ) -> list[str]:
-    """What the headers say of pixels in the slices, whose number says nothing of it.
+    """Differences within the slices that the headers state, although the pixel counts agree.
 
     ``from_mask``: (i, j, k, 1) of the mask to (col, row, slice, 1) of the scan. Along the slices
-    headers are rounded too often to tell anything.
+    headers are not compared, since they are often rounded.
     """
     sides = np.linalg.norm(from_mask[:3, list(turn.axes[1:])], axis=0)
     centre = from_mask @ [*((side - 1) / 2 for side in labels_shape), 1.0]

@@ -1,4 +1,4 @@
-"""Which files of a folder are the slices that a mask volume of n slices was drawn on."""
+"""Finds the files of a folder that are the n slices on which a mask volume was drawn."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,24 +11,23 @@ from pe_unified.errors import DataError
 def slices_for_mask(
     scan: FolderScan, shape: tuple[int, int, int], where: str
 ) -> tuple[list[SliceHeader], list[str]]:
-    """The slices, in the scan's order, that a mask of (rows, cols, slices) pairs with.
+    """The slices, in the scan's order, that pair with a mask of (rows, cols, slices).
 
-    Tried in turn, the first with the right count is taken: all axial CT slices once each,
-    all with their repeats, a single series once each. Scouts and other modalities never
-    count.
+    The first of these with the right count is taken: all axial CT slices without repeats, all
+    with repeats, a single series without repeats. Scouts and other modalities never count.
 
     Returns:
         The slices, and notes about what was left out.
 
     Raises:
-        DataError: a file that may be a slice is unreadable, no axial CT slice is there, or
-            no reading of the folder gives the mask's count and size.
+        DataError: a file that may be a slice is unreadable, there is no axial CT slice, or no
+            reading of the folder gives the mask's count and size.
     """
     if scan.broken:
         raise scan.broken[0]
     choice = axial_ct(scan.headers)
     if not choice.slices:
-        # Says what the files are instead.
+        # Raises an error that says what the files are.
         choose_series(scan.headers, where)
     rows, cols, count = shape
     notes = list(choice.notes)
@@ -46,7 +45,7 @@ def slices_for_mask(
 
 
 def _readings(headers: Sequence[SliceHeader]) -> list[tuple[list[SliceHeader], str]]:
-    """Ways to read a folder as one stack, the likeliest first, each with a note."""
+    """Ways to read a folder as one stack, the most likely first, each with a note."""
     unique, repeats = drop_duplicates(headers)
     readings = [(unique, f"left out {len(repeats)} duplicate slices" if repeats else "")]
     if repeats:

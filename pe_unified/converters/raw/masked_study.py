@@ -1,4 +1,4 @@
-"""The plan of a patient whose every slice has a mask: one study, all labels known."""
+"""The plan of a patient with masks for all slices: one study, all labels known."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class MaskedSlice:
     """A slice with its annotations.
 
     Attributes:
-        file_index: the slice's place in the raw set's own order.
-        place: where it lies in the patient; None where the files do not say.
+        file_index: position of the slice in the order of the raw set.
+        place: position in the patient; None if the files do not give it.
     """
 
     source: SliceSource
@@ -37,7 +37,7 @@ class MaskedSlice:
 
 @dataclass(frozen=True)
 class SlicePlace:
-    """Where a slice lies in the patient, LPS.
+    """Position of a slice in the patient, LPS.
 
     Attributes:
         position_mm: of the centre of its first pixel.
@@ -62,7 +62,7 @@ def heights_and_places(
     """z and place of each slice of a volume file, and the spacing (row, col, slice), mm.
 
     Args:
-        affine: 4 x 4, (i, j, k, 1) to LPS mm; None where the file does not say.
+        affine: 4 x 4, (i, j, k, 1) to LPS mm; None if the file does not give it.
         turn: brings its array into slices, rows and columns.
         shape: of the array, (i, j, k).
     """
@@ -87,7 +87,7 @@ def plan_masked_study(
     check_hu: bool,
     warnings: Sequence[str] = (),
 ) -> PatientPlan:
-    """``slices`` from feet to head; their number becomes ``slice_index`` and the PNG's name."""
+    """``slices`` from feet to head; the order gives ``slice_index`` and the PNG's name."""
     by_file_index = {item.file_index: item.annotations for item in slices}
     plans = []
     for index, item in enumerate(slices):
@@ -104,7 +104,7 @@ def plan_masked_study(
             "pe_present": int(bool(item.annotations)),
             "labels_known": list(ALL_LABELS),
         }
-        # Had the masks run the other way in the raw order, these would lie here.
+        # The annotations of this slice if the masks were in reversed raw order.
         mirrored = by_file_index[len(slices) - 1 - item.file_index]
         name = f"{index:04d}.png"
         plans.append(SlicePlan(item.source, name, image, item.annotations, mirrored))

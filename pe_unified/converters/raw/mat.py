@@ -12,7 +12,7 @@ from pe_unified.converters.raw.mat_v5 import MatFormatError, variables
 from pe_unified.errors import DataError
 
 _HDF5_MARK = b"\x89HDF\r\n\x1a\n"
-#: Slices in memory at a time.
+#: Number of slices in memory at a time.
 _BLOCK = 16
 _COPY_AGAIN = "download the file again"
 _NAME_IT = "name the mask's variable with --variable"
@@ -20,11 +20,11 @@ _NAME_IT = "name the mask's variable with --variable"
 
 @contextmanager
 def open_mat(path: Path, variable: str) -> Iterator["MatMask"]:
-    """A mask volume by its variable's name.
+    """Open a mask volume by the name of its variable.
 
     Raises:
         DataError: no such file, unreadable, no such variable, or not three axes of numbers;
-            also while the slices are read.
+            also raised while slices are read.
     """
     if not path.is_file():
         raise DataError(path, "no such mask file", "put it there or remove the patient's scan")
@@ -43,7 +43,7 @@ def open_mat(path: Path, variable: str) -> Iterator["MatMask"]:
 
 
 class MatMask:
-    """A mask volume that hands out its slices in order, once.
+    """A mask volume that yields its slices in order, once.
 
     Attributes:
         shape: (rows, cols, slices).
@@ -54,7 +54,7 @@ class MatMask:
         self.shape: tuple[int, int, int] = (int(shape[0]), int(shape[1]), int(shape[2]))
 
     def slices(self) -> Iterator[np.ndarray]:
-        """Each slice in turn: uint8 (rows, cols), 0 or 1.
+        """Yield each slice: uint8 (rows, cols), 0 or 1.
 
         Raises:
             DataError: values that are neither 0 nor 1 (nor 0 and 255).
@@ -90,7 +90,7 @@ def _from_hdf5(path: Path, name: str, file: h5py.File) -> MatMask:
     data = file[name]
     if not isinstance(data, h5py.Dataset):
         raise DataError(path, f"'{name}' is no array of numbers", _NAME_IT)
-    # HDF5 keeps MATLAB's axes in reverse: (slices, cols, rows).
+    # HDF5 stores MATLAB's axes in reverse: (slices, cols, rows).
     shape = data.shape[::-1]
     _need_volume(path, name, shape, data.dtype)
     blocks = (

@@ -1,7 +1,7 @@
-"""MATLAB v5 files, read as a stream: a mask volume of any size passes through a small window.
+"""Reads MATLAB v5 files as a stream: mask volumes of any size, with little memory.
 
-After "MAT-File Format", The MathWorks: a header of 128 bytes, then elements of a tag (type, size)
-and data padded to 8 bytes; a variable is a matrix element, as a rule within a compressed one.
+Format from "MAT-File Format", The MathWorks: a header of 128 bytes, then elements of a tag (type,
+size) and data padded to 8 bytes; a variable is a matrix element, usually inside a compressed one.
 """
 
 import struct
@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 _MATRIX, _COMPRESSED = 14, 15
-#: Types of stored numbers, which may be narrower than the variable's own.
+#: Types of stored numbers, which may be narrower than the type of the variable.
 _NUMBERS = {
     1: "i1",
     2: "u1",
@@ -26,13 +26,13 @@ _NUMBERS = {
     12: "i8",
     13: "u8",
 }
-#: Classes of variables that are plain arrays of numbers.
+#: Classes of variables that are plain numeric arrays.
 _NUMERIC_CLASSES = range(6, 16)
 _BLOCK = 1 << 18
 
 
 class MatFormatError(ValueError):
-    """Not a MATLAB v5 file, or one that is cut short."""
+    """Not a MATLAB v5 file, or a truncated one."""
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Variable:
     """A variable whose numbers have not been read yet.
 
     Attributes:
-        dtype: None where it is no array of numbers (text, a structure, a sparse matrix).
+        dtype: None if it is not a numeric array (text, a structure, a sparse matrix).
     """
 
     name: str
@@ -61,10 +61,10 @@ class Variable:
 
 
 def variables(file: BinaryIO) -> Iterator[Variable]:
-    """The variables of an open file in turn; each must be read before the next is asked for.
+    """Yield the variables of an open file; each must be read before the next is requested.
 
     Raises:
-        MatFormatError: not such a file, or cut short.
+        MatFormatError: not such a file, or truncated.
     """
     header = file.read(128)
     order = {b"IM": "<", b"MI": ">"}.get(header[126:128])
@@ -86,7 +86,7 @@ def variables(file: BinaryIO) -> Iterator[Variable]:
 
 
 class _Source:
-    """Exactly so many bytes of a file, or of what it inflates to."""
+    """A fixed number of bytes of a file, decompressed if needed."""
 
     def __init__(self, file: BinaryIO, order: str, inflate: "zlib._Decompress | None" = None):
         self._file, self.order, self._inflate = file, order, inflate
@@ -99,7 +99,7 @@ class _Source:
         return data
 
     def finish(self) -> None:
-        """Inflate what is left, so that the check sum at the end has its say."""
+        """Decompress the rest, so that the checksum at the end is verified."""
         if self._inflate is not None:
             while not self._inflate.eof:
                 if not self._inflated(_BLOCK) and not self._inflate.eof:
@@ -109,7 +109,7 @@ class _Source:
         assert self._inflate is not None
         parts: list[bytes] = []
         while size > 0:
-            # At the end of the file there may still be output waiting for room.
+            # At the end of the file the decompressor may still hold output.
             self._packed = self._packed or self._file.read(_BLOCK)
             try:
                 part = self._inflate.decompress(self._packed, size)
@@ -124,7 +124,7 @@ class _Source:
         return b"".join(parts)
 
     def element(self) -> tuple[int, int, bytes | None]:
-        """Type and size of the next element, with the data of one packed into its tag."""
+        """Type and size of the next element, and its data if they are packed into the tag."""
         tag = self.read(8)
         kind, size = struct.unpack(f"{self.order}II", tag)
         if kind >> 16:
@@ -132,7 +132,7 @@ class _Source:
         return kind, size, None
 
     def small(self) -> tuple[int, bytes]:
-        """Type and data of the next, small, element."""
+        """Type and data of the next element, which must be small."""
         kind, size, data = self.element()
         if data is None:
             if size > 1 << 16:

@@ -1,9 +1,9 @@
 """Convert a raw dataset of nnU-Net v2: NIfTI or NRRD, one channel of CT, one label of emboli.
 
-RAW is DatasetXXX_Name with dataset.json, imagesTr, labelsTr and, where there are any, imagesTs with
-labelsTs. Splits are kept: imagesTs is the test split; train and val are those of pe_unified.json,
-which `pe-unified to-nnunet` writes, or of a fold in splits_final.json, else divided by --split.
-Patients are the cases, unless pe_unified.json says whose these are.
+RAW is DatasetXXX_Name with dataset.json, imagesTr, labelsTr and, if they exist, imagesTs with
+labelsTs. Splits are kept: imagesTs is the test split; train and val come from pe_unified.json,
+which `pe-unified to-nnunet` writes, or from a fold in splits_final.json, else from --split.
+Each case is a patient, unless pe_unified.json names the patients.
 
     pe-unified convert nnunet nnUNet_raw/Dataset501_PE OUT --workers 8
 """
@@ -59,12 +59,12 @@ from pe_unified.progress import say
 
 @dataclass(frozen=True)
 class NiftiOnDisk:
-    """An unpacked NIfTI file, opened in any process."""
+    """An unpacked NIfTI file that any process can open."""
 
     path: Path
 
     def open(self) -> Any:
-        """What is indexed like an array (i, j, k)."""
+        """An object that is indexed like an array (i, j, k)."""
         return open_nifti(self.path)[0]
 
 
@@ -73,9 +73,9 @@ class Case:
     """One case of nnU-Net.
 
     Attributes:
-        instances: numbers of its emboli, which tell touching ones apart.
-        in_hu: written by this package, in Hounsfield units for certain.
-        placed: nobody said at its export that its place in the patient is not known.
+        instances: numbers of its emboli, which separate touching ones.
+        in_hu: written by this package, so certainly in Hounsfield units.
+        placed: the export did not mark its position in the patient as unknown.
     """
 
     name: str
@@ -90,10 +90,10 @@ class Case:
 
 @dataclass(frozen=True)
 class NnunetReader:
-    """Reads a patient: image and label of each of its cases.
+    """Reads a patient: image and label of each case.
 
     Attributes:
-        values: of labels that are emboli; all above 0 where it is empty.
+        values: label values that are emboli; if empty, all above 0.
     """
 
     values: tuple[int, ...] = ()
@@ -120,7 +120,7 @@ class NnunetReader:
 
     def _plan_case(self, patient_id: str, case: Case, scratch: Path) -> PatientPlan:
         image, shape, affine, placed = _open_image(case.image, scratch)
-        # What was exported from here keeps the order of its slices, rows and columns.
+        # Cases exported by this package keep the order of slices, rows and columns.
         turn = Turn() if case.in_hu else turn_of(affine)
         labels = read_mask_volume(case.instances or case.label, scratch)
         voxels = EvenSlices((shape[2], shape[1], shape[0]), affine)
@@ -170,8 +170,8 @@ class NnunetReader:
 def _open_image(
     path: Path, scratch: Path
 ) -> tuple[NiftiOnDisk | RawArray, tuple, np.ndarray, bool]:
-    """A volume on disk that is not packed, its shape (i, j, k), its affine to LPS mm, and whether
-    it says how the patient lies."""
+    """An unpacked volume on disk, its shape (i, j, k), its affine to LPS mm, and whether it
+    gives the patient's orientation."""
     if path.name.lower().endswith(NRRD):
         raw, own = open_nrrd(path, scratch)
         if own is None:
@@ -191,12 +191,12 @@ class Nnunet(ListedSet[NnunetReader]):
 
     Args:
         raw: ``DatasetXXX_Name``.
-        labels: names in ``dataset.json`` of what is an embolus; all but background by default.
+        labels: names in ``dataset.json`` that are emboli; by default all but the background.
         fold: of ``splits_final.json``.
-        check_hu: refuse labels whose HU show that they lie on the wrong slices.
+        check_hu: refuse labels that are on the wrong slices, judged by their HU.
 
     Raises:
-        DataError: no dataset, several channels, or a name, a fold or an ending that it lacks.
+        DataError: not a dataset, several channels, or an unknown name, fold or file ending.
     """
 
     name = "nnunet"
@@ -236,7 +236,7 @@ class Nnunet(ListedSet[NnunetReader]):
         return {"hu_check": self.reader.check_hu, "labels": list(self.reader.values)}
 
     def settle(self, options: RunOptions) -> RunOptions:
-        """The options with the splits and groups of the dataset, beside those of other sets."""
+        """The options with the splits and groups of the dataset added to those of other sets."""
         people = {name: set(found) for name, found in options.known.people.items()}
         groups = dict(options.known.groups)
         for patient, split in self.split_of.items():
@@ -329,7 +329,7 @@ class Nnunet(ListedSet[NnunetReader]):
 
 
 def _splits_of(raw: Path, fold: int) -> dict[str, str]:
-    """Case to train or val, of a fold of ``splits_final.json``; empty where there is none."""
+    """Case to train or val, from a fold of ``splits_final.json``; empty without the file."""
     path = raw / SPLITS_FINAL
     if not path.is_file():
         return {}

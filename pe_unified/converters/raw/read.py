@@ -1,9 +1,9 @@
-"""Convert READ: CT angiographies of two makers as DICOM, masks as NIfTI.
+"""Convert READ: CT angiographies from scanners of two makers as DICOM, masks as NIfTI.
 
 RAW holds "GE (DICOM files)/01GE", "TOSHIBA (DICOM files)/01TS" ... and, anywhere below,
-01GE.nii.gz. Image and mask are paired by index, slices in ascending position, or as their headers
-say: these disagree on the direction of the slices, so the HU under the masks decide, and the report
-tells. The mask's slice spacing is rounded: distances come from the DICOM files alone.
+01GE.nii.gz. Image and mask are paired by index (slices in ascending position) or by their headers.
+These disagree on the direction of the slices, so the HU under the masks decide, and the report says
+how. The mask's slice spacing is rounded, so distances come from the DICOM files only.
 
     pe-unified convert read RAW OUT --workers 8
 """
@@ -37,7 +37,7 @@ from pe_unified.ct.stack import stack_slices
 from pe_unified.ct.volume_files import nifti_is_placed, read_nifti
 from pe_unified.errors import DataError
 
-#: The mask's slices against those of the scan in ascending position; measured by the HU.
+#: Order of the mask's slices relative to the scan in ascending position; measured by the HU.
 ORDERS = ("measured", "ascending", "descending")
 #: NIfTI's axes are (cols, rows, slices).
 _ASCENDING = Turn()
@@ -58,7 +58,7 @@ class ReadReader:
         labels, affine = read_nifti(mask_path)
         stated = affine if self.order == "measured" and nifti_is_placed(mask_path) else None
         scan = scan_folder(folder, many_in_one=False)
-        for turn_said in (turn_of(stated), _ASCENDING):  # a header may be wrong about the axes
+        for turn_said in (turn_of(stated), _ASCENDING):  # the axes in the header may be wrong
             count, rows, cols = (labels.shape[axis] for axis in turn_said.axes)
             try:
                 headers, notes = slices_for_mask(scan, (rows, cols, count), str(folder))
@@ -99,9 +99,9 @@ class Read(ListedSet[ReadReader]):
     """The set as downloaded, in one folder.
 
     Args:
-        raw: the folder that holds ``GE (DICOM files)`` and ``TOSHIBA (DICOM files)``.
-        order: how the masks' slices run; ``measured`` tries what index and headers say.
-        check_hu: refuse masks whose HU show that they lie on the wrong slices.
+        raw: folder that contains ``GE (DICOM files)`` and ``TOSHIBA (DICOM files)``.
+        order: of the masks' slices; ``measured`` tries index and headers.
+        check_hu: refuse masks that are on the wrong slices, judged by their HU.
     """
 
     name = "read"
@@ -123,7 +123,7 @@ class Read(ListedSet[ReadReader]):
         scans: dict[str, list[Path]] = defaultdict(list)
         masks: dict[str, list[Path]] = defaultdict(list)
         holders = [folder for folder in folders_below(self.raw) if "DICOM" in folder.name]
-        if len(holders) > 1 and holders[0] == self.raw:  # the name of the whole says nothing
+        if len(holders) > 1 and holders[0] == self.raw:  # the root's own name does not count
             del holders[0]
         for holder in holders:
             for folder in subfolders(holder):

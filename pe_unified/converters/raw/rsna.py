@@ -1,14 +1,14 @@
 """Convert RSNA-STR PE ("RSPECT"): exam and slice labels, and the boxes of Augmented RSPECT.
 
-RAW holds train.csv and train/<StudyInstanceUID>/<SeriesInstanceUID>/<SOPInstanceUID>.dcm; or, of
-the JPEG-256 edition, <Study>/<Series>/NNN_<SOP>.jpg, whose three windows are turned back into
+RAW holds train.csv and train/<StudyInstanceUID>/<SeriesInstanceUID>/<SOPInstanceUID>.dcm; or, for
+the JPEG-256 edition, <Study>/<Series>/NNN_<SOP>.jpg, whose three windows are converted back to
 approximate HU (-1350 to 450, in steps of 1.6 to 5.9 HU; geometry unknown, so spacing is null).
 
-A slice's label is pe_present_on_image; where boxes and masks are is unknown on positive slices
-unless --boxes knows them. Exam labels go into exams[]. The DICOM PatientID names the patient
-where it is a real one; else each study counts as a patient of its own.
+A slice's label is pe_present_on_image. On positive slices the position of emboli is unknown unless
+--boxes gives it. Exam labels go into exams[]. The DICOM PatientID names the patient if it is a real
+one; else each study counts as a separate patient.
 
-A balanced part, chosen by study and seed (studies in drawn order, at most --per-study slices of
+A balanced subset, chosen by study and seed (studies in random order, at most --per-study slices of
 a class from each while that suffices; --from-positive of the negatives come from studies with
 embolism, the rest from negative exams):
 
@@ -46,11 +46,11 @@ class Rsna:
     """The set as downloaded, in one folder.
 
     Args:
-        raw: the folder that holds ``train.csv`` and the studies.
+        raw: folder that contains ``train.csv`` and the studies.
         csv: the labels, if elsewhere.
         boxes: ``augmented_rspect.csv``.
-        edition: ``dicom``, ``jpeg256``, or None to see from the files.
-        subset: convert a part only.
+        edition: ``dicom``, ``jpeg256``, or None to detect it from the files.
+        subset: convert only a part.
         boxed_only: convert only studies that have boxes.
     """
 
@@ -152,7 +152,7 @@ class Rsna:
         return sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def _group(self, studies: list[str]) -> dict[str, list[str]]:
-        """Patient to studies, by the DICOM PatientID where it is a real one."""
+        """Patient to studies, by the DICOM PatientID if it is a real one."""
         if self.reader.edition == "jpeg256":
             return {study: [study] for study in studies}
         present = [study for study in studies if study in self._folders]
@@ -173,11 +173,11 @@ class Rsna:
 
 
 def _patient_id(study: Path) -> str:
-    """As the first header says that says it; nothing where none does."""
+    """The PatientID from the first header that has one; empty if none has."""
     for folder in (*subfolders(study), study):
         try:
             files = list_files(folder)
-        except DataError:  # its studies will say so
+        except DataError:  # reported when its studies are read
             continue
         for path in files:
             with suppress(DataError):
@@ -189,8 +189,8 @@ def _patient_id(study: Path) -> str:
 def _study_folders(raw: Path, edition: str | None) -> tuple[dict[str, Path], str]:
     """Study UID to folder, and the edition.
 
-    The studies lie under ``train``, or under any ``train*``, or under RAW itself: the first
-    of these that holds files of the edition asked for.
+    The studies are under ``train``, or any ``train*``, or RAW itself: the first of these that
+    holds files of the requested edition.
     """
     holders = [raw / "train", *sorted(raw.glob("train*")), raw]
     for holder in holders:
@@ -205,7 +205,7 @@ def _study_folders(raw: Path, edition: str | None) -> tuple[dict[str, Path], str
 
 
 def _editions(folders: Iterable[Path]) -> Iterator[str]:
-    """The edition of every slice, as its name tells; previews and the like are none."""
+    """The edition of every slice, from its file name; previews and similar files are skipped."""
     for folder in folders:
         for path in (path for series in subfolders(folder) for path in contents(series)):
             if JPEG_NAME.match(path.name):

@@ -1,9 +1,9 @@
-"""Hounsfield units back from the JPEG-256 edition of RSNA-STR PE.
+"""Recovers Hounsfield units from the JPEG-256 edition of RSNA-STR PE.
 
-Its red, green and blue are the slice through the lung, PE and mediastinal windows, 8 bits each.
-Where a window is not saturated it gives the HU back; a narrow window has finer steps than a wide
-one (mediastinal 1.6 HU, PE 2.7 HU, lung 5.9 HU). Lost for good: everything below -1350 HU and
-above 450 HU, half a step of rounding, and what JPEG changed, mostly at edges.
+Its red, green and blue are the slice through the lung, PE and mediastinal windows, 8 bits each. A
+window that is not saturated gives the HU back, a narrow one in finer steps than a wide one
+(mediastinal 1.6 HU, PE 2.7 HU, lung 5.9 HU). Not recoverable: everything below -1350 HU and above
+450 HU, half a step of rounding, and the changes made by JPEG, mostly at edges.
 """
 
 from pathlib import Path
@@ -14,9 +14,9 @@ import numpy as np
 from pe_unified.ct.windows import WINDOWS
 from pe_unified.errors import DataError
 
-#: In the order of the channels red, green, blue.
+#: The windows of the channels red, green, blue.
 CHANNELS = ("lung", "pe", "mediastinal")
-#: Grey levels this close to black or white may be saturated: JPEG blurs the limits.
+#: Grey levels this close to black or white may be saturated, because JPEG blurs the limits.
 _EDGE = 4
 
 
@@ -38,8 +38,8 @@ def windows_to_hu(rgb: np.ndarray) -> np.ndarray:
         if channel == 0:
             hu[:] = value
             continue
-        # The wider windows decide whether the narrower one can be right at all: a strong edge
-        # rings in JPEG and may look unsaturated there.
+        # The wider windows decide whether the narrower one can be right: near a strong edge JPEG
+        # rings, and a saturated window may look unsaturated.
         step = 3 * WINDOWS[CHANNELS[0]].width / 255
         inside = (level > _EDGE) & (level < 255 - _EDGE)
         agrees = (hu > window.low - step) & (hu < window.high + step)
@@ -53,7 +53,7 @@ def read_jpeg_hu(path: Path) -> np.ndarray:
     """One slice of the edition: int16 (rows, cols), approximate HU.
 
     Raises:
-        DataError: missing, cut short, or not a colour JPEG.
+        DataError: missing, truncated, or not a colour JPEG.
     """
     data = path.read_bytes()
     if not data.rstrip(b"\0").endswith(b"\xff\xd9"):

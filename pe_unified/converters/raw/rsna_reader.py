@@ -1,4 +1,4 @@
-"""One patient of RSNA-STR PE: files joined with rows of the csv, DICOM or JPEG-256."""
+"""Reads a patient of RSNA-STR PE: files joined with rows of the csv, DICOM or JPEG-256."""
 
 import re
 from collections.abc import Sequence
@@ -26,22 +26,22 @@ from pe_unified.ct.headers import SliceHeader, list_files, natural_key, scan_fil
 from pe_unified.ct.stack import Stack, stack_slices
 from pe_unified.errors import DataError, listed
 
-#: Names written out in a problem before the rest is counted.
+#: Number of names listed in a problem; the rest is only counted.
 _NAMED = 10
-#: Rows and columns of the set's DICOM slices, on which boxes are drawn, and of its JPEG edition.
+#: Rows and columns of the set's DICOM slices, on which boxes are given, and of its JPEG edition.
 DICOM_SIZE, JPEG_SIZE = 512, 256
 JPEG_NAME = re.compile(r"^(\d+)_(.+)\.jpe?g$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class StudyPlace:
-    """One study as the csv and the disk have it.
+    """One study in the csv and on disk.
 
     Attributes:
         folder: ``train/<StudyInstanceUID>``.
-        rows: all slices of the csv.
+        rows: all its slices in the csv.
         chosen: SOP instance UIDs to convert; None for all.
-        boxes: of Augmented RSPECT.
+        boxes: from Augmented RSPECT.
         labels: of the exam.
         problems: found in the csv.
     """
@@ -60,7 +60,7 @@ class _Series:
     """The files of a series in ascending order, by SOP instance UID.
 
     ``sizes``: (rows, cols) per file; ``box_scale``: pixels of the file per pixel of the DICOM
-    slice that the boxes were drawn on.
+    slice in which boxes are given.
     """
 
     order: list[tuple[str, Path]]
@@ -92,7 +92,7 @@ class RsnaReader:
         return read_jpeg_hu(path) if self.edition == "jpeg256" else read_hu(path, rescale=rescale)
 
     def _plan_study(self, place: StudyPlace, plan: PatientPlan, offset: int) -> int:
-        """Add a study to the plan; the number after its last slice's."""
+        """Add a study to the plan; returns the number that follows its last slice."""
         plan.problems += place.problems
         positives = sum(row.label for row in place.rows)
         if positives and place.labels.get("negative_exam_for_pe") == 1:
@@ -199,8 +199,8 @@ class RsnaReader:
 
 
 def _labels(label: int | None, has_boxes: bool) -> tuple[int | None, list[str]]:
-    """``pe_present`` and ``labels_known``. A negative slice has neither boxes nor masks; one
-    that carries boxes although its label is negative is of unknown label."""
+    """``pe_present`` and ``labels_known``. A negative slice has neither boxes nor masks; the
+    label of a negative slice that has boxes is unknown."""
     if has_boxes:
         return (1, ["slice", "boxes"]) if label else (None, ["boxes"])
     if label is None:
@@ -211,7 +211,7 @@ def _labels(label: int | None, has_boxes: bool) -> tuple[int | None, list[str]]:
 def _place_box(
     box: BoxRow, size: tuple[int, int], scale: float
 ) -> tuple[dict[str, Any] | None, str]:
-    """The annotation of a box within a slice of (rows, cols), and what is wrong with it."""
+    """The annotation of a box in a slice of (rows, cols), and what is wrong with it."""
     rows, cols = size
     drawn = tuple(value * scale for value in (box.x, box.y, box.width, box.height))
     within = box_within(drawn, size)
@@ -250,7 +250,7 @@ def _dicom_series(folder: Path) -> _Series:
 
 
 def _sop(header: SliceHeader) -> str:
-    """The UID that the csv uses: the file's name, which no anonymiser can have emptied."""
+    """The UID used in the csv: the file name, which anonymisation cannot have emptied."""
     name = header.path.name
     return name[:-4] if name.lower().endswith(".dcm") else name
 
@@ -290,7 +290,7 @@ def _note_other_series(place: StudyPlace, known: dict[str, Any], plan: PatientPl
 def _spacing(
     stack: Stack | None, slices: Sequence[SlicePlan]
 ) -> tuple[float | None, float | None, float | None]:
-    """Spacing of the slices planned: between neighbours of a subset it is the mean gap."""
+    """Spacing of the planned slices; for a subset, the mean gap between neighbours."""
     if stack is None:
         return None, None, None
     row, col, step = stack.spacing_mm

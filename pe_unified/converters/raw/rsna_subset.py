@@ -1,8 +1,7 @@
-"""A balanced part of RSNA-STR PE: so many slices with and without embolus, chosen by study.
+"""A balanced subset of RSNA-STR PE: numbers of slices with and without embolus, by study.
 
-Studies and the slices within them are drawn by a hash of the seed and their UID, so that the
-choice does not depend on the order of the csv, and a larger choice contains the smaller one's
-studies.
+Studies and their slices are drawn by a hash of the seed and their UID. So the choice does not
+depend on the order of the csv, and a larger choice contains all studies of a smaller one.
 """
 
 import hashlib
@@ -14,13 +13,13 @@ from pe_unified.converters.raw.rsna_table import SliceRow, StudyCounts
 
 @dataclass(frozen=True)
 class Subset:
-    """How much to choose.
+    """The size of the subset.
 
     Attributes:
         positives, negatives: slices to choose.
-        per_study: at most so many of each class from one study, as long as the studies last.
-        from_positive: share of the negatives that comes from studies with embolism, where
-            they are the hardest; the rest comes from negative exams.
+        per_study: maximum of each class from one study, as long as there are enough studies.
+        from_positive: share of the negatives from studies with embolism, where they are hardest;
+            the rest comes from negative exams.
     """
 
     positives: int
@@ -33,14 +32,14 @@ class Subset:
 def choose_studies(
     studies: dict[str, StudyCounts], subset: Subset
 ) -> tuple[dict[str, tuple[int, int]], list[str]]:
-    """How many slices to take from which study.
+    """How many slices to take from each study.
 
-    Positives are taken study by study in drawn order. Negatives come first from those same
-    studies, up to their share, then from drawn negative exams. Where the cap per study
-    leaves too few, the same studies give more, then further studies.
+    Positives are taken study by study in random order. Negatives come first from the same
+    studies, up to their share, then from random negative exams. If the limit per study leaves
+    too few, the same studies give more, then further studies.
 
     Returns:
-        study to (positives, negatives), and problems where the set has too few.
+        Study to (positives, negatives), and problems if the set has too few.
     """
     order = sorted(studies, key=lambda study: _draw(subset.seed, study))
     positive = [study for study in order if studies[study].positives]
@@ -77,7 +76,7 @@ def choose_studies(
 def choose_slices(
     rows: Sequence[SliceRow], positives: int, negatives: int, seed: int
 ) -> list[SliceRow]:
-    """So many slices of each class out of a study, drawn, in the order given."""
+    """Random slices of a study, this many per class, in the given order."""
     kept: set[str] = set()
     for label, count in ((1, positives), (0, negatives)):
         drawn = sorted(
@@ -88,7 +87,7 @@ def choose_slices(
 
 
 def _fill(total: int, available: Iterable[tuple[str, int]], cap: int) -> dict[str, int]:
-    """Take up to ``cap`` from each in turn until ``total``; raise the cap while too few."""
+    """Take up to ``cap`` from each in turn, in repeated rounds until ``total`` is reached."""
     offers = [(name, count) for name, count in available if count > 0]
     taken: dict[str, int] = {}
     left = total

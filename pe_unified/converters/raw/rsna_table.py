@@ -1,6 +1,6 @@
 """RSNA-STR PE's train.csv and the boxes of Augmented RSPECT, streamed into a table on disk.
 
-The csv has 1.79 million rows; what stays in memory is one entry per study.
+The csv has 1.79 million rows; only one entry per study stays in memory.
 """
 
 import csv
@@ -17,13 +17,13 @@ _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 _SLICE_LABEL = "pe_present_on_image"
 _BOX = ("x", "y", "width", "height")
 _BATCH = 20000
-#: Problems of one kind that are listed one by one.
+#: Number of problems of one kind that are listed individually.
 _LISTED = 50
 
 
 @dataclass(frozen=True)
 class SliceRow:
-    """A slice as train.csv has it; ``label`` is 1 or 0."""
+    """A row of train.csv; ``label`` is 1 or 0."""
 
     series_uid: str
     sop_uid: str
@@ -44,10 +44,10 @@ class BoxRow:
 
 @dataclass
 class StudyCounts:
-    """What is kept in memory of a study.
+    """The counts of a study that are kept in memory.
 
     Attributes:
-        labels: of the exam, in the order of ``EXAM_LABELS``; None where rows disagree.
+        labels: of the exam, in the order of ``EXAM_LABELS``; None if rows disagree.
     """
 
     labels: list[int | None]
@@ -71,7 +71,7 @@ class LabelTable:
     def __init__(self, train_csv: Path, boxes_csv: Path | None = None):
         self.studies: dict[str, StudyCounts] = {}
         self.problems: list[str] = []
-        # An empty name makes a table on disk that vanishes with the connection.
+        # With an empty name, SQLite makes a table on disk that is deleted with the connection.
         self._table = sqlite3.connect("")
         self._table.execute(
             "CREATE TABLE slices (study TEXT, series TEXT, sop TEXT, label INT, line INT)"
@@ -86,7 +86,7 @@ class LabelTable:
         self._table.execute("CREATE INDEX boxes_of_study ON boxes (study)")
 
     def slices(self, study_uid: str) -> list[SliceRow]:
-        """The slices of a study, each once, in the order of the file."""
+        """The slices of a study, without repeats, in the order of the file."""
         found: dict[str, SliceRow] = {}
         query = "SELECT series, sop, label FROM slices WHERE study = ? ORDER BY line"
         for series, sop, label in self._table.execute(query, (study_uid,)):
@@ -182,7 +182,7 @@ class LabelTable:
 
 
 class _Rejections:
-    """Rows that cannot be used: the first ones by line, the rest counted."""
+    """Rows that cannot be used: the first ones are listed by line, the rest counted."""
 
     def __init__(self, path: Path, problems: list[str]):
         self._path, self._problems, self._count = path, problems, 0
@@ -203,7 +203,7 @@ class _Rejections:
 def _stream(
     path: Path, names: Iterable[str], reject: _Rejections
 ) -> Iterator[tuple[int, list[str]]]:
-    """Line number and the named columns of each row."""
+    """Yield the line number and the named columns of each row."""
     try:
         file = path.open(encoding="utf-8-sig", errors="replace", newline="")
     except OSError as error:
