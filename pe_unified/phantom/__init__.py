@@ -1,1 +1,1 @@
-"""Painted CT pulmonary angiograms with exact truth."""
+"""Synthetic CT pulmonary angiograms with exact ground truth."""

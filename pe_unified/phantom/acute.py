@@ -9,7 +9,7 @@ from pe_unified.phantom.tubes import Tubes
 def acute_tubes(
     rng: np.random.Generator, tree: VesselTree, nodes: np.ndarray, shape: str, wide: float
 ) -> Tubes:
-    """Tubes of the clot along the chosen nodes, before they are cut by the lumen."""
+    """Tubes of the clot along the chosen nodes, not yet cut by the lumen."""
     chosen = np.zeros(len(tree), dtype=bool)
     chosen[nodes] = True
     chosen[nodes[0]] = False
@@ -25,7 +25,7 @@ def acute_tubes(
             tubes.start + sway[up], tubes.end + sway[node], tubes.radius_start, tubes.radius_end
         )
         return moved.grown(factor=share)
-    # A wall-adherent clot keeps to one wall: the tube is shifted against it.
+    # A wall-adherent clot lies against one wall: its tube is shifted towards it.
     toward = rng.standard_normal(3)
     run = tubes.end - tubes.start
     run /= np.maximum(np.linalg.norm(run, axis=1), 1e-6)[:, None]

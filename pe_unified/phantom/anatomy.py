@@ -1,4 +1,4 @@
-"""The anatomy that a study is painted from, whether made up or taken from a patient's labels."""
+"""The anatomy on which a study is painted, generated or from a patient's label map."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from pe_unified.phantom.tubes import Tubes
 
 @dataclass(frozen=True)
 class HeartFrame:
-    """Where the heart lies.
+    """Position and shape of the heart.
 
     Attributes:
         centre: (x, y, z) of the middle of the pericardium, mm.
@@ -25,7 +25,7 @@ class HeartFrame:
     radii: np.ndarray
 
     def to_body(self, local: np.ndarray) -> np.ndarray:
-        """Positions (n, 3) in the heart's own axes, mm, as (x, y, z)."""
+        """Positions (n, 3) in the heart's axes, mm, converted to (x, y, z)."""
         return self.centre + np.asarray(local, dtype=np.float64) @ self.axes
 
 
@@ -36,18 +36,18 @@ class Anatomy:
     Attributes:
         name: the patient's label map, or "procedural".
         lung: distance to the lungs.
-        cavity: distance to the inner wall of the chest, diaphragm disregarded.
-        abdomen: distance to what bulges into the lungs from below the diaphragm.
-        heart: frame of the heart; ``heart_limit`` is the distance to where it may lie.
+        cavity: distance to the inner wall of the chest, ignoring the diaphragm.
+        abdomen: distance to the organs that bulge into the lungs from below the diaphragm.
+        heart: frame of the heart; ``heart_limit`` is the distance to the room allowed for it.
         left_atrium: distance to the left atrium.
-        arteries, veins: the pulmonary trees; a tree's volume is the union of its tubes and,
-            where given, of ``artery_field`` or ``vein_field`` (distances).
-        systemic: tubes by name, as in ``painting.thorax.SYSTEMIC``.
+        arteries, veins: the pulmonary trees; a tree's volume is the union of its tubes and, if
+            given, of ``artery_field`` or ``vein_field`` (distances).
+        systemic: tubes by name, as in ``phantom.thorax.SYSTEMIC``.
         airway: lumen of trachea and main bronchi.
         oesophagus: tubes.
-        spine: (m, 3) centres of the vertebral bodies, from below upwards.
+        spine: (m, 3) centres of the vertebral bodies, from bottom to top.
         apex_z, base_z: top and bottom of the lungs, mm.
-        limits_z: lowest and highest slice that can be shown, mm.
+        limits_z: lowest and highest possible slice, mm.
     """
 
     name: str

@@ -1,24 +1,24 @@
-"""Calcium in chronic emboli: flakes in the depth of a clot, brighter than the blood around it."""
+"""Calcium in chronic emboli: flakes inside a clot, brighter than the blood around it."""
 
 import numpy as np
 from scipy import ndimage
 
 from pe_unified.phantom.grid import Grid
 
-#: The most of a clot that is calcium, as a share, by which its mean rises by 40 HU, and in ml.
+#: Maximum calcium in a clot, as a share (which raises its mean by 40 HU) and in ml.
 _MOST_SHARE, _MOST_ML = 0.05, 0.3
 #: Volume of a flake, ml.
 _FLAKE_ML = 0.05
-#: What calcium measures, HU: more than any artery.
+#: Attenuation of calcium, HU: higher than any artery.
 _HU = (550.0, 900.0)
 
 
 def calcify(rng: np.random.Generator, mask: np.ndarray, grid: Grid) -> tuple[np.ndarray, float]:
-    """Flakes of calcium in the depth of a clot: bool (slices, rows, cols), and their HU.
+    """Flakes of calcium inside a clot: bool (slices, rows, cols), and their HU.
 
     Args:
         mask: bool (slices, rows, cols) of ``grid``, the clot. A clot of fewer than
-            ``1 / _MOST_SHARE`` voxels stays without.
+            ``1 / _MOST_SHARE`` voxels gets none.
     """
     voxel_ml = float(np.prod(grid.spacing)) / 1000
     most = int(min(_MOST_SHARE * mask.sum(), max(_MOST_ML / voxel_ml, 1)))

@@ -1,13 +1,13 @@
-"""Chronic emboli: what stays on the wall where a clot did not dissolve.
+"""Chronic emboli: remains on the vessel wall of a clot that did not dissolve.
 
 Shapes and attenuation follow the descriptions of Castaner et al., RadioGraphics 2009;29:31-50, and
 Wittram et al., AJR 2006;186:S421-S429:
 
-- a crescent: an eccentric clot that lies on one wall, its surface hollow and its edges thin, so
-  that it meets the free wall at obtuse angles;
+- a crescent: an eccentric clot on one wall, with a hollow surface and thin edges, so that it
+  meets the free wall at obtuse angles;
 - a web: one to three bands, sheets of 1 to 2 mm that cross the lumen along the vessel;
-- a recanalised clot: the lumen filled but for one to three channels;
-- arteries beyond them that are narrower than their neighbours.
+- a recanalised clot: the lumen is filled except for one to three channels;
+- arteries beyond these, which are narrower than their neighbours.
 """
 
 from dataclasses import replace
@@ -18,18 +18,18 @@ from pe_unified.phantom.course import Course, vessel_course
 from pe_unified.phantom.grid import Grid, coverage
 from pe_unified.phantom.tree import VesselTree
 
-#: How much thinner than drawn arteries are beyond a chronic clot.
+#: Factor for the width of arteries beyond a chronic clot.
 _NARROWER = 0.6
-#: A band is no thinner than this many pixels, or no voxel would be more than half band.
+#: Minimum thickness of a band in pixels; in thinner ones no voxel would be more than half band.
 _BAND_PIXELS = 1.1
-#: Two bands or channels need as much of the vessel's radius for each, in pixels.
+#: Radius of the vessel that each band or channel needs, in pixels.
 _ROOM_PIXELS = 1.6
 
 
 def _crescent(rng: np.random.Generator, course: Course) -> np.ndarray:
-    """Distance to a clot between the wall and a wide circle that the open lumen lies in, mm.
+    """Distance to a clot between the wall and a wide circle that contains the open lumen, mm.
 
-    The circle leaves the clot its thickness in the middle and meets the wall at both its edges.
+    The circle leaves the clot its thickness in the middle and meets the wall at both edges.
     """
     edge = rng.uniform(np.radians(95), np.radians(145))
     deep = course.full * rng.uniform(0.4, 0.75)
@@ -39,7 +39,7 @@ def _crescent(rng: np.random.Generator, course: Course) -> np.ndarray:
 
 
 def _channels(rng: np.random.Generator, course: Course, pixel: float) -> np.ndarray:
-    """Distance to a clot that fills the vessel but for channels, which widen at its ends, mm."""
+    """Distance to a clot that fills the vessel except for channels, which widen at its ends, mm."""
     widest = float(np.median(course.radius))
     count = int(np.clip(widest / (_ROOM_PIXELS * pixel), 1, 1 + rng.integers(3)))
     size = rng.uniform(0.32, 0.45) if count == 1 else rng.uniform(0.22, 0.28)
@@ -84,10 +84,10 @@ def paint_chronic(
     """Coverage of a chronic clot along nodes: uint8 (slices, rows, cols), 255 inside.
 
     Args:
-        nodes: of the clot, the first of them where it begins.
+        nodes: of the clot; the first is where it begins.
         shape: "crescent", "web" or "recanalised".
         lumen: uint8 (slices, rows, cols) of ``grid``, coverage of the arteries.
-        wide: how much wider than the tree's tubes a clot may reach.
+        wide: how far a clot may extend, as a factor of the tree's tubes.
     """
     run = tree.points[nodes[1]] - tree.points[nodes[0]]
     toward = np.cross(run, rng.standard_normal(3))
@@ -109,8 +109,8 @@ def narrowed_beyond(tree: VesselTree, begins: list[int], taken: np.ndarray) -> V
     """The tree with thinner arteries beyond chronic clots.
 
     Args:
-        begins: where these clots begin.
-        taken: (n,) bool, nodes of any clot: they, and the way to them, keep their width.
+        begins: nodes where these clots begin.
+        taken: (n,) bool, nodes of any clot: these, and the path to them, keep their width.
     """
     beyond = np.zeros(len(tree), dtype=bool)
     for begin in begins:

@@ -1,8 +1,8 @@
-"""Make CT pulmonary angiograms in the file layouts of the public sets, where there are none.
+"""Generate synthetic CT pulmonary angiograms in the file layouts of the public sets.
 
-The studies are painted, with exact truth: no patient, no download. The same seed gives the same
-bytes; study k of a seed is the same however many studies are made; a run that was stopped goes
-on where it stopped. ``phantom.json`` in OUT lists every study, its anatomy and its emboli.
+The studies are painted, with exact ground truth; no patient data and no download are needed. The
+same seed gives the same bytes; study k of a seed does not depend on the number of studies; a
+stopped run resumes. ``phantom.json`` in OUT lists every study, its anatomy and its emboli.
 
     pe-unified phantom raw/fumpe --layout fumpe --studies 35
     pe-unified phantom raw/rsna --layout rsna --size 128 --slices 48
@@ -29,7 +29,7 @@ def write_layout(
     quiet: bool = True,
     **settings: Any,
 ) -> list[dict[str, Any]]:
-    """Make a set.
+    """Generate a set.
 
     Args:
         settings: of :class:`pe_unified.phantom.sets.PhantomSettings`: seed, size, slices,

@@ -1,4 +1,4 @@
-"""What looks like an embolus and is none: nodes, mixing, consolidation, effusion."""
+"""Findings that look like emboli but are not: nodes, mixing, consolidation, effusion."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from pe_unified.phantom.study_plan import PaintingPlan
 from pe_unified.phantom.tree import MAIN, SEGMENTAL
 from pe_unified.phantom.tubes import Tubes, no_tubes
 
-#: Share of the studies with flow artefacts in which a slug without contrast passes.
+#: Share of the studies with flow artefacts that contain a slug without contrast.
 _SLUG_RATE = 0.4
 
 
@@ -20,14 +20,14 @@ class Confounders:
     """Findings of a study that are not emboli.
 
     Attributes:
-        nodes: lymph nodes beside the arteries.
-        dimmed: where contrast is badly mixed within the arteries.
-        defect: a filling defect that is no embolus, in a pulmonary vein.
+        nodes: lymph nodes next to the arteries.
+        dimmed: regions of badly mixed contrast in the arteries.
+        defect: a filling defect in a pulmonary vein, which is not an embolus.
         bolus: share of the full contrast that has arrived, in and around the arteries.
         patches: (n, 4) consolidations: x, y, z and radius, mm.
         effusion: (left, right) depth of pleural fluid, mm.
-        base_z, back_y: the lowest and hindmost lung, mm.
-        middle_x: between the lungs.
+        base_z, back_y: lowest and rearmost point of the lungs, mm.
+        middle_x: position between the lungs.
     """
 
     nodes: Tubes
@@ -70,7 +70,7 @@ class Confounders:
 
 
 def _nodes(plan: PaintingPlan, anatomy: Anatomy, rng: np.random.Generator) -> Tubes:
-    """Short thick pieces of tube beside central arteries."""
+    """Short thick pieces of tube next to central arteries."""
     tree = anatomy.arteries
     beside = np.flatnonzero(
         (tree.level >= MAIN) & (tree.level <= SEGMENTAL) & (tree.radius > 2.5) & (tree.parent >= 0)
@@ -91,7 +91,7 @@ def _nodes(plan: PaintingPlan, anatomy: Anatomy, rng: np.random.Generator) -> Tu
 def _mixing(
     plan: PaintingPlan, anatomy: Anatomy, taken: np.ndarray, rng: np.random.Generator
 ) -> Tubes:
-    """Runs of badly mixed contrast, away from the emboli."""
+    """Stretches of badly mixed contrast, away from the emboli."""
     tree = anatomy.arteries
     free = (tree.level >= MAIN) & (tree.level <= SEGMENTAL) & (tree.radius > 2.2) & ~taken
     places = np.flatnonzero(free & (tree.parent >= 0))
@@ -100,13 +100,13 @@ def _mixing(
     chosen = np.zeros(len(tree), dtype=bool)
     for start in places[rng.integers(len(places), size=int(rng.integers(3, 8)))]:
         chosen |= tree.distance_below(int(start)) < rng.uniform(12, 45)
-    # The centre lines of a real patient's lumens, which are not round, need wider tubes.
+    # A real patient's lumens are not round, so their centre lines need wider tubes.
     wide = 1.0 if anatomy.artery_field is None else 1.35
     return tree.tubes(chosen & ~taken).grown(factor=float(rng.uniform(0.55, 0.9)) * wide)
 
 
 def _defect(plan: PaintingPlan, anatomy: Anatomy, rng: np.random.Generator) -> Tubes:
-    """Tumour or thrombus in a pulmonary vein, where the plan has one."""
+    """Tumour or thrombus in a pulmonary vein, if the plan has one."""
     tree = anatomy.veins
     places = np.flatnonzero((tree.radius > 3.0) & (tree.radius < 9.0) & (tree.parent >= 0))
     if not plan.other_defect or not len(places):
@@ -117,11 +117,11 @@ def _defect(plan: PaintingPlan, anatomy: Anatomy, rng: np.random.Generator) -> T
 
 
 def _bolus(plan: PaintingPlan, anatomy: Anatomy, rng: np.random.Generator) -> Field:
-    """How the contrast stands along the arteries when the scan is taken.
+    """Distribution of the contrast along the arteries at the time of the scan.
 
-    It falls off towards the periphery, most where the injection was mistimed; in some studies a
-    slug of blood without contrast from the lower body passes on both sides (a transient
-    interruption of contrast). Both are smooth along the vessel and end at no edge.
+    It decreases towards the periphery, most if the injection was mistimed. In some studies a slug
+    of blood without contrast from the lower body passes on both sides (a transient interruption of
+    contrast). Both change smoothly along the vessel and have no sharp edge.
     """
     tree = anatomy.arteries
     far = np.nan_to_num(tree.distance_below(0), posinf=0.0)

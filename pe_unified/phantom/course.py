@@ -1,4 +1,4 @@
-"""Where points lie in a vessel: across it, along it, and how far from its ends."""
+"""Positions of points in a vessel: across it, along it, and distance from its ends."""
 
 from dataclasses import dataclass, replace
 
@@ -9,13 +9,13 @@ from pe_unified.phantom.tree import VesselTree
 
 @dataclass(frozen=True)
 class Course:
-    """Where points lie in the vessel that a clot is in.
+    """Positions of points in the vessel of a clot.
 
     Attributes:
         radius: (n,) of the vessel, mm.
-        across: (n, 2) offset from its middle in two directions at right angles to it, mm.
-        along: (n,) way from the beginning of the clot, mm.
-        full: (n,) from 0 at the ends of the clot, and outside of its vessel, to 1 between them.
+        across: (n, 2) offset from its centre line in two directions perpendicular to it, mm.
+        along: (n,) path length from the beginning of the clot, mm.
+        full: (n,) 1 in the middle part of the clot, 0 at its ends and outside its vessel.
     """
 
     radius: np.ndarray
@@ -25,7 +25,7 @@ class Course:
 
 
 def _ahead(tree: VesselTree, nodes: np.ndarray) -> np.ndarray:
-    """(n,) longest way from each node downstream within ``nodes``, mm."""
+    """(n,) longest path from each node downstream within ``nodes``, mm."""
     ahead = np.zeros(len(tree))
     length = tree.lengths()
     for node in np.sort(nodes[1:])[::-1]:
@@ -37,14 +37,14 @@ def _ahead(tree: VesselTree, nodes: np.ndarray) -> np.ndarray:
 def vessel_course(
     points: np.ndarray, tree: VesselTree, nodes: np.ndarray, toward: np.ndarray, wide: float
 ) -> Course:
-    """Each point's place along the piece of vessel that it is deepest in.
+    """The position of each point relative to the piece of vessel in which it is deepest.
 
     Args:
         points: (n, 3) x, y, z, mm.
-        nodes: of the clot, the first of them where it begins.
-        toward: (3,) the first direction across the vessel where the clot begins, as far as it is
-            at right angles; it turns no more than the vessel does.
-        wide: how much wider than the tree's tubes the vessel is taken to be, at most.
+        nodes: of the clot; the first is where it begins.
+        toward: (3,) first direction across the vessel at the beginning of the clot; made
+            perpendicular to the vessel, it turns no more than the vessel does.
+        wide: maximum width of the vessel, as a factor of the tree's tubes.
     """
     begin, ahead, length = tree.distance_below(int(nodes[0])), _ahead(tree, nodes), tree.lengths()
     count = len(points)
@@ -63,11 +63,11 @@ def vessel_course(
         rest = ahead[node] + (1 - part) * length[node]
         full = np.minimum(along, rest) / np.clip(0.3 * (along + rest), 2.0, 10.0)
         full = np.where(far <= wide * radius + 0.4, np.minimum(full, 1), 0)
-        # Where branches meet a point is in several, of which one may end.
+        # Where branches meet, a point is in several of them, and one of these may end there.
         beside = part == place
         most[beside] = np.maximum(most, full)[beside]
         run = run / max(np.linalg.norm(run), 1e-6)
-        # The vessel upstream of a node may be too narrow to hold clot.
+        # The vessel upstream of a node may be too narrow for a clot.
         before = across.get(up, toward)
         first = before - run * (run @ before)
         across[node] = first / max(np.linalg.norm(first), 1e-6)
@@ -76,7 +76,7 @@ def vessel_course(
         found.radius[nearer], found.along[nearer] = radius[nearer], along[nearer]
         found.full[nearer] = full[nearer]
         axes = np.stack([across[node], np.cross(run, across[node])], axis=1)
-        # In the outer bend between two pieces the offset is not across either of them.
+        # In the outer bend between two pieces the offset is perpendicular to neither of them.
         flat = offset[nearer] @ axes
         size = np.maximum(np.linalg.norm(flat, axis=1), 1e-6)
         found.across[nearer] = flat * (far[nearer] / size)[:, None]

@@ -11,7 +11,7 @@ def planar_distance(mask: np.ndarray, grid: Grid, far: float = 150.0) -> np.ndar
 
     Args:
         mask: bool (slices, rows, cols) of ``grid``.
-        far: what an empty slice holds everywhere (minus that in a full one).
+        far: value of an empty slice (its negative for a full one).
     """
     out = np.empty(mask.shape, dtype=np.float32)
     for k, plane in enumerate(mask):

@@ -1,4 +1,4 @@
-"""Emboli in an arterial tree: where they lodge, how far they run, what they leave open."""
+"""Emboli in an arterial tree: where they lodge, how far they extend, how much they fill."""
 
 from dataclasses import dataclass, replace
 
@@ -14,21 +14,21 @@ from pe_unified.phantom.study_plan import CHRONIC_SHAPES, EmbolusPlan, PaintingP
 from pe_unified.phantom.tree import LEVEL_NAMES, MAIN, TRUNK, VesselTree
 from pe_unified.phantom.tubes import paint_tubes
 
-#: The narrowest artery that holds an embolus, mm.
+#: Radius of the narrowest artery that can hold an embolus, mm.
 _NARROWEST = 2.1
-#: Emboli from this volume on may sit astride the trunk's bifurcation, ml.
+#: Minimum volume of emboli that may sit astride the trunk's bifurcation, ml.
 _SADDLE_ML = 9.0
-#: The longest run of one embolus, mm.
+#: Maximum length of one embolus, mm.
 _LONGEST = 110.0
-#: Emboli stay this far apart, so that each is one component, mm.
+#: Minimum distance between emboli, so that each is one component, mm.
 _APART = 9.0
-#: Coverage from which on a voxel belongs to a shape.
+#: Minimum coverage of a voxel that belongs to a shape.
 HALF = 128
-#: Coverage of the lumen from which on its voxels may be clot: the outermost are half lung.
+#: Minimum coverage of the lumen for clot: the outermost voxels are half lung.
 _WITHIN = 158
-#: The smallest part of an embolus in a slice, pixels.
+#: Minimum size of a part of an embolus in a slice, pixels.
 _SPECK = 3
-#: Share of a vessel's cross-section that each shape takes.
+#: Share of a vessel's cross-section that each shape fills.
 _SHARE = {
     "occlusive": 1.0,
     "polo_mint": 0.46,
@@ -37,23 +37,23 @@ _SHARE = {
     "web": 0.4,
     "recanalised": 0.8,
 }
-#: The narrowest artery with a web, pixels of radius: its bands leave lumen open beside them.
+#: Radius of the narrowest artery with a web, pixels: its bands must leave open lumen.
 _WEB_PIXELS = 1.6
 
 
 @dataclass(frozen=True)
 class PaintedEmboli:
-    """What :func:`paint_emboli` made.
+    """Result of :func:`paint_emboli`.
 
     Attributes:
         instances: uint8 (slices, rows, cols), 0 = none, else the embolus's number.
-        fill: uint8 (slices, rows, cols), 255 where clot takes the lumen, in part between.
-        hu: float32 (number of emboli + 1,), attenuation by number, calcium aside; index 0 is
+        fill: uint8 (slices, rows, cols), share of the lumen that is clot, 255 for all of it.
+        hu: float32 (number of emboli + 1,), attenuation by number, without calcium; index 0 is
             unused.
-        calcium: int16 (slices, rows, cols), HU where a clot is calcified, 0 elsewhere.
-        emboli: what is in the map.
+        calcium: int16 (slices, rows, cols), HU of calcified parts of clots, 0 elsewhere.
+        emboli: those in the map.
         nodes: (n,) bool, tree nodes within or near an embolus.
-        tree: the arteries, thinner beyond chronic emboli.
+        tree: the arteries, narrowed beyond chronic emboli.
     """
 
     instances: np.ndarray
@@ -72,10 +72,10 @@ def _places(
     usable: np.ndarray,
     strict: bool,
 ) -> np.ndarray:
-    """Nodes where an embolus of this size may start: where it is stuck, and not yet lost.
+    """Nodes where an embolus of this size may start: wide enough to enter, too narrow to pass.
 
-    A clot lodges where the artery is about as wide as lets it run for one to ten widths; some
-    of the largest ride on the bifurcation of the trunk (saddle emboli).
+    A clot lodges where the width of the artery lets it extend for one to ten widths; some of the
+    largest sit on the bifurcation of the trunk (saddle emboli).
     """
     fits = 1000 * planned.volume_ml / (np.pi * _SHARE[planned.shape])
     widest = max((fits / 1.7) ** (1 / 3), 2.6)
@@ -93,10 +93,10 @@ def _places(
 
 
 def _run(tree: VesselTree, start: int, volume_ml: float, share: float) -> np.ndarray:
-    """Nodes downstream of ``start`` that hold the volume, climbing upstream if they must.
+    """Nodes downstream of ``start`` that hold the volume; moves upstream if there are too few.
 
     Args:
-        share: of the area of the tree's round tubes that the clot takes.
+        share: of the cross-section of the tree's round tubes that the clot fills.
     """
     area = np.pi * tree.radius**2 * share * tree.lengths() / 1000
     while True:
@@ -121,7 +121,7 @@ def _largest_piece(mask: np.ndarray) -> np.ndarray:
 
 
 def _without_specks(mask: np.ndarray) -> np.ndarray:
-    """A mask without what is smaller than :data:`_SPECK` pixels in its slice."""
+    """A mask without parts smaller than :data:`_SPECK` pixels in their slice."""
     across = np.zeros((3, 3, 3), dtype=bool)
     across[1] = True
     labels, count = ndimage.label(mask, across)
@@ -164,7 +164,7 @@ def _describe(
 
 
 class _Lodging:
-    """Emboli painted so far in one study, and the painting of the next."""
+    """The emboli painted so far in one study; paints the next ones."""
 
     def __init__(
         self,
@@ -189,7 +189,7 @@ class _Lodging:
         self.voxel_ml = float(np.prod(grid.spacing)) / 1000
 
     def lodge(self, planned: EmbolusPlan, attempts: int, strict: int) -> bool:
-        """Try to paint an embolus; the first ``strict`` attempts keep to where its size fits."""
+        """Try to paint an embolus; the first ``strict`` attempts use only places of its size."""
         tree = self.tree
         share = _SHARE[planned.shape] * self.wide / 1.15
         narrowest = _NARROWEST
@@ -215,7 +215,7 @@ class _Lodging:
         return False
 
     def _keep_clear(self, nodes: np.ndarray) -> None:
-        """Let no other embolus lodge next to these nodes."""
+        """Prevent other emboli from lodging next to these nodes."""
         self.taken[nodes] = True
         points = self.tree.points
         away = np.full(len(points), np.inf)
@@ -236,7 +236,7 @@ class _Lodging:
     def _paint(
         self, planned: EmbolusPlan, nodes: np.ndarray, bounded: bool
     ) -> tuple[Embolus, np.ndarray] | None:
-        """Paint along nodes: what it became, and the nodes it took; None if refused."""
+        """Paint along nodes; returns the embolus and its nodes, or None if it does not fit."""
         tree, grid = self.tree, self.grid
         box = _bounds(grid, tree.points[nodes], 2.0 * float(tree.radius[nodes].max()) + 3)
         if box is None:
@@ -249,7 +249,7 @@ class _Lodging:
         )
         free = (self.arteries[box] >= _WITHIN) & (self.instances[box] == 0)
         state = self.rng.bit_generator.state
-        # Lumens are not the round tubes of the tree: shorten the clot until its volume fits.
+        # Lumens differ from the round tubes of the tree: shorten the clot until its volume fits.
         for _ in range(6):
             self.rng.bit_generator.state = state
             clot = self._shape(planned, nodes, part, self.arteries[box])
@@ -267,7 +267,7 @@ class _Lodging:
             return None
         number = len(self.painted) + 1
         self.instances[box][mask] = number
-        # Keep the soft edge of the clot only next to its mask: no loose flecks without truth.
+        # Keep the soft edge of the clot only next to its mask: no flecks without ground truth.
         close = ndimage.binary_dilation(mask, np.ones((1, 3, 3)))
         soft = np.where(mask, np.maximum(clot, HALF), np.where(close, clot, 0)).astype(np.uint8)
         self.fill[box] = np.maximum(self.fill[box], soft)
@@ -289,22 +289,22 @@ def paint_emboli(
 
     Args:
         arteries: uint8 (slices, rows, cols) coverage of the arterial lumen.
-        wide: how much wider than the tree's tubes an occlusive clot reaches before the lumen
-            cuts it; above 1 where real lumens are not round.
+        wide: how far an occlusive clot extends before the lumen cuts it, as a factor of the
+            tree's tubes; above 1 because real lumens are not round.
 
     Returns:
-        At least one embolus where the plan has any; one that no artery of this grid can show
-        is left out.
+        At least one embolus if the plan has any; those that no artery of this grid can show are
+        left out.
 
     Raises:
-        ValueError: the plan has emboli, and the grid is too coarse to show a single one.
+        ValueError: the plan has emboli, but the grid is too coarse to show any.
     """
     lodging = _Lodging(plan.rng("emboli"), tree, arteries, grid, wide)
     for planned in plan.emboli:
         lodging.lodge(planned, attempts=8, strict=5)
     for planned in plan.emboli if not lodging.painted else ():
-        # A positive study shows one, if need be larger than planned, and of an old one without
-        # what makes it look old.
+        # A positive study must show one, if necessary larger than planned, and a chronic one
+        # without its typical shape.
         if planned.chronic:
             planned = replace(planned, shape="occlusive")
         if lodging.lodge(planned, attempts=60, strict=0):

@@ -1,8 +1,8 @@
 """An anatomy around a real patient's lungs and pulmonary vessels.
 
 Lungs, arteries and veins are the patient's. What the label map lacks (chest wall, spine, heart,
-aorta, airways) is fitted into the room it leaves: the reference courses are moved to the
-patient's landmarks, then sideways to where neither lung nor vessel is in the way.
+aorta, airways) is fitted into the remaining room: the courses of the reference adult are moved to
+the patient's landmarks, then sideways to where neither lung nor vessel is in the way.
 """
 
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from pe_unified.phantom.study_plan import PaintingPlan
 from pe_unified.phantom.thorax import AIRWAYS, COURSES, SYSTEMIC, heart_axes
 from pe_unified.phantom.tubes import Tubes, line_tubes, no_tubes, smooth_line
 
-#: Room added around the label map, mm.
+#: Margin added around the label map, mm.
 _ABOVE, _BELOW, _AROUND = 36.0, 24.0, 30.0
 
 
 @dataclass(frozen=True)
 class _Landmarks:
-    """Where the reference adult's positions lie in this patient."""
+    """Maps positions in the reference adult to this patient."""
 
     z_from: np.ndarray
     z_to: np.ndarray
@@ -51,7 +51,7 @@ class _Landmarks:
 
 
 def _hulls(air: np.ndarray) -> np.ndarray:
-    """Convex hull of both lungs in every slice; below the widest one it never narrows."""
+    """Convex hull of both lungs in every slice; below the widest one it does not narrow."""
     hull = np.zeros(air.shape, dtype=np.uint8)
 
     cols = np.flatnonzero(air.any((0, 1)))
@@ -60,7 +60,7 @@ def _hulls(air: np.ndarray) -> np.ndarray:
     def fill(k: int, mask: np.ndarray) -> None:
         points = cv2.findNonZero(mask)
         if points is not None:
-            # A lung that a large heart pushes aside does not flatten the ribs: mirror the other.
+            # A lung displaced by a large heart does not flatten the ribs: mirror the other lung.
             mirrored = points.copy()
             mirrored[..., 0] = np.rint(middle - 0.96 * (points[..., 0] - middle))
             both = np.concatenate([points, mirrored])
@@ -81,7 +81,7 @@ def _hulls(air: np.ndarray) -> np.ndarray:
 
 
 def _spine(air: np.ndarray, hull: np.ndarray, grid: Grid, size: float) -> np.ndarray:
-    """Centres of the vertebral bodies by slice: (slices, 3), from the gap between the lungs."""
+    """Centres of the vertebral bodies per slice: (slices, 3), from the gap between the lungs."""
     found = []
     for k in range(grid.shape[0]):
         rows = np.flatnonzero(air[k].any(1))
@@ -112,12 +112,12 @@ def _spine(air: np.ndarray, hull: np.ndarray, grid: Grid, size: float) -> np.nda
 def _abdomen(
     air: np.ndarray, hull: np.ndarray, grid: Grid, middle: float, away: float, heart_z: float
 ) -> np.ndarray:
-    """What lies below the lungs' lower surface: bool (slices, rows, cols).
+    """The region below the lungs' lower surface: bool (slices, rows, cols).
 
     Args:
         middle: x of the spine, mm.
-        away: how far from it the hila end, mm.
-        heart_z: the lowest point of the heart, mm; the middle of the diaphragm lies below.
+        away: distance from it at which the hila end, mm.
+        heart_z: lowest point of the heart, mm; the middle of the diaphragm is below it.
     """
     has = np.asarray(air.any(0))
     low = np.where(has, np.argmax(air, axis=0), 0).astype(np.float32)
@@ -168,7 +168,7 @@ def _smooth_mask(mask: np.ndarray, grid: Grid, sigma: float, level: float = 0.5)
 def _heart(
     rng: np.random.Generator, room: np.ndarray, grid: Grid, atrium: np.ndarray, size: float
 ) -> HeartFrame:
-    """A heart that fills what lungs and diaphragm leave around the left atrium."""
+    """A heart that fills the room left by lungs and diaphragm around the left atrium."""
     index = np.argwhere(room)
     guess = atrium + np.array([12.0, -38.0, -24.0]) * size
     radii = np.array([66.0, 50.0, 45.0])
@@ -184,7 +184,7 @@ def _heart(
 def fitted_anatomy(plan: PaintingPlan, source: LabelMap) -> Anatomy:
     """Build the anatomy of a study on a patient's label map.
 
-    The patient is stretched by a few percent along each axis, as the plan's seed has it.
+    The patient is stretched by a few percent along each axis, depending on the plan's seed.
     """
     rng = plan.rng("fitted")
     spacing = np.asarray(source.spacing) * rng.uniform(0.95, 1.05, 3)
@@ -271,7 +271,7 @@ def fitted_anatomy(plan: PaintingPlan, source: LabelMap) -> Anatomy:
 
 
 def _padded(labels: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
-    """The labelled part with room around it, and where its slices begin and end, mm."""
+    """The labelled part with a margin, and the lowest and highest position of its slices, mm."""
     box = ndimage.find_objects((labels > 0).astype(np.uint8))[0]
     part = labels[box]
     pad = [
@@ -281,7 +281,7 @@ def _padded(labels: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, tuple[
     ]
     low = pad[0][0] * spacing[0]
     high = low + (part.shape[0] - 1) * spacing[0]
-    # A scan that ends within the lungs cannot be shown beyond its end.
+    # If the scan ends within the lungs, nothing beyond its end can be shown.
     cut_low = box[0].start == 0 and (part[0] == LUNG).mean() > 0.05
     cut_high = box[0].stop == labels.shape[0] and (part[-1] == LUNG).mean() > 0.02
     limits = (low + 1.5 if cut_low else 0.0, high - 1.5 if cut_high else high + 20.0)
@@ -302,7 +302,7 @@ def _lungs_with_vessels(labels: np.ndarray) -> np.ndarray:
 
 
 def _front(hull: np.ndarray, grid: Grid) -> np.ndarray:
-    """(slices,) y of the foremost part of the cavity, mm."""
+    """(slices,) y of the front of the cavity, mm."""
     first = np.argmax(hull.any(2), axis=1).astype(float)
     first[~hull.any((1, 2))] = np.nan
     good = np.flatnonzero(np.isfinite(first))

@@ -1,4 +1,4 @@
-"""Gas that is no lung, painted on request: a bubble in the stomach, bowel, a gap over the table."""
+"""Gas outside the lungs, painted on request: in stomach and bowel, and under the back."""
 
 from dataclasses import dataclass
 
@@ -8,20 +8,20 @@ from pe_unified.phantom.anatomy import Anatomy
 from pe_unified.phantom.study_plan import PaintingPlan
 from pe_unified.phantom.tubes import Tubes, line_tubes, no_tubes, smooth_line
 
-#: Radii of the stomach over the radius of a ball of its volume: across, front to back, upwards.
+#: Radii of the stomach relative to a ball of its volume: across, front to back, upwards.
 _STOMACH_SHAPE = np.array([1.2, 1.0, 0.83])
-#: Wall of the stomach and diaphragm above it, mm.
+#: Thickness of the stomach wall and the diaphragm above it, mm.
 _UNDER_LUNG_MM = 5.0
 
 
 @dataclass(frozen=True)
 class GasParams:
-    """What of it to paint.
+    """Gas to paint.
 
     Attributes:
-        stomach_ml: gas in the stomach, under the left diaphragm, over a level of fluid.
-        bowel_loops: pieces of bowel full of gas, behind the wall of the belly.
-        table_gap_mm: depth of the air between the back and a table that holds it at both sides.
+        stomach_ml: gas in the stomach, under the left diaphragm, above a fluid level.
+        bowel_loops: number of gas-filled bowel loops behind the abdominal wall.
+        table_gap_mm: depth of the air between the back and a table that supports it at both sides.
     """
 
     stomach_ml: float = 0.0
@@ -31,10 +31,10 @@ class GasParams:
 
 @dataclass(frozen=True)
 class Gas:
-    """Where it lies.
+    """Position of the gas.
 
     Attributes:
-        stomach: (centre, radii), (x, y, z) each, mm, outside of its wall; None without.
+        stomach: (centre, radii) of its inside, (x, y, z) each, mm; None without.
         bowel: lumen of the bowel.
         table_gap_mm: as in :class:`GasParams`.
     """
@@ -45,7 +45,7 @@ class Gas:
 
 
 def draw_gas(params: GasParams, plan: PaintingPlan, anatomy: Anatomy) -> Gas:
-    """Find room for it in the abdomen of an anatomy."""
+    """Place the gas in the abdomen of an anatomy."""
     rng = plan.rng("gas")
     field = anatomy.abdomen
     room = field.values < -_UNDER_LUNG_MM
@@ -56,7 +56,7 @@ def draw_gas(params: GasParams, plan: PaintingPlan, anatomy: Anatomy) -> Gas:
     top = left[left[:, 2] >= left[:, 2].max() - 6].mean(axis=0)
     stomach = None
     if params.stomach_ml:
-        # Half of the stomach holds gas, the other fluid.
+        # Half of the stomach is gas, the other half is fluid.
         ball = (2 * params.stomach_ml * 1000 / (4 / 3 * np.pi)) ** (1 / 3)
         radii = ball * _STOMACH_SHAPE * rng.uniform(0.93, 1.07, 3)
         centre = np.array([top[0], top[1] - rng.uniform(5, 20), top[2] - radii[2]])

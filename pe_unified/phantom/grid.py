@@ -1,7 +1,7 @@
-"""Where a painted study lives in space: grids in millimetres, and smooth fields on coarse ones.
+"""Geometry of a synthetic study: grids in millimetres, and smooth fields on coarse ones.
 
 Positions are (x, y, z) in millimetres, x to the patient's left, y to the back, z to the head
-(LPS). Arrays are (slices, rows, cols), so slice k lies at ``origin[2] + k * spacing[0]``.
+(LPS). Arrays are (slices, rows, cols), so slice k is at ``origin[2] + k * spacing[0]``.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-#: Slices evaluated at once: few enough to stay in the processor's cache.
+#: Number of slices evaluated at once: few enough to fit into the processor's cache.
 _SLAB = 8
 
 
@@ -70,14 +70,14 @@ class Field:
     """A smooth quantity sampled on a coarse grid: a signed distance, or a texture.
 
     Attributes:
-        values: float32 (slices, rows, cols) of ``grid``; outside, the border continues.
+        values: float32 (slices, rows, cols) of ``grid``; outside, the border value continues.
     """
 
     values: np.ndarray
     grid: Grid
 
     def _between(self, z: float) -> tuple[int, int, np.float32]:
-        """The samples below and above a height, and which part of the way between them it is."""
+        """The samples below and above a height, and its fractional position between them."""
         place = (z - self.grid.origin[2]) / self.grid.spacing[0]
         place = min(max(place, 0.0), self.grid.shape[0] - 1.0)
         below = min(int(place), max(self.grid.shape[0] - 2, 0))
@@ -105,9 +105,9 @@ class Field:
         return self.values.min((1, 2))
 
     def reaches(self, level: float, z: float) -> bool:
-        """Whether a distance, in mm, may fall to ``level`` anywhere at height ``z``."""
+        """Whether a distance field, in mm, may be as low as ``level`` at height ``z``."""
         below, above, _ = self._between(z)
-        # The cubic between samples overshoots by less than four of them are apart.
+        # The cubic interpolation overshoots by less than the difference of four samples.
         least = min(self._lowest[below], self._lowest[above])
         return bool(least < level + 4 * max(self.grid.spacing))
 
@@ -126,9 +126,9 @@ def coverage(distance: np.ndarray, width: float) -> np.ndarray:
 
 
 def in_slabs(function: Callable[..., np.ndarray], *fields: np.ndarray) -> np.ndarray:
-    """``function(*fields)``, a few slices of the fields at a time.
+    """``function(*fields)``, evaluated on a few slices of the fields at a time.
 
-    Writing large intermediate arrays to memory takes longer than what is computed.
+    Writing large intermediate arrays to memory would take longer than the computation.
 
     Args:
         fields: with the same number of slices, or one slice for all.
@@ -172,7 +172,7 @@ def ellipsoid(
 
 
 def smooth_union(a: np.ndarray, b: np.ndarray, blend: float) -> np.ndarray:
-    """The nearer of two signed distances, with the crease rounded over ``blend`` mm."""
+    """The smaller of two signed distances, with the crease rounded over ``blend`` mm."""
 
     def union(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         part = np.clip(np.float32(0.5) + (b - a) * np.float32(0.5 / blend), 0, 1)
@@ -182,7 +182,7 @@ def smooth_union(a: np.ndarray, b: np.ndarray, blend: float) -> np.ndarray:
 
 
 def smooth_difference(a: np.ndarray, b: np.ndarray, blend: float) -> np.ndarray:
-    """What of ``a`` is outside ``b``, with the crease rounded over ``blend`` mm."""
+    """The part of ``a`` outside ``b``, with the crease rounded over ``blend`` mm."""
 
     def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         part = np.clip(np.float32(0.5) + (a + b) * np.float32(0.5 / blend), 0, 1)

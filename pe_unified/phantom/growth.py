@@ -12,9 +12,9 @@ class GrowthRule:
     """How a tree fills a region.
 
     Attributes:
-        reach: share of the way to the centre of its region that a branch runs;
-            ``last_reach`` of one that divides no further.
-        fewest: seed points at which a branch stops dividing.
+        reach: length of a branch as a share of the way to the centre of its region;
+            ``last_reach`` for one that does not divide further.
+        fewest: number of seed points at which a branch stops dividing.
         exponent: of Murray's law, parent^e = child_1^e + child_2^e.
         smallest: radius, mm, at which branches end.
         step: mm between nodes.
@@ -32,16 +32,16 @@ class GrowthRule:
 
 @dataclass(frozen=True)
 class _Division:
-    """The branches of a tree before they lie anywhere, in the order in which they are drawn.
+    """The branches of a tree before they have positions, in the order in which they are drawn.
 
     Attributes:
-        parent: (n,) branch upstream, -1 of the first.
-        children: (n, 2) branches that supply the two parts of a branch's points, -1 where none.
-        size: (n,) points that a branch supplies.
-        cut: (n,) how many of them are in the first part; 0 where it divides no further.
+        parent: (n,) branch upstream, -1 for the first.
+        children: (n, 2) branches that supply the two parts of a branch's points, -1 for none.
+        size: (n,) number of points that a branch supplies.
+        cut: (n,) how many of these are in the first part; 0 if it does not divide.
         radius: (n,) mm.
-        generation: (n,) 0 of the first.
-        sideways: (n, 3) standard normal, the direction that the branch bows to.
+        generation: (n,) 0 for the first.
+        sideways: (n, 3) standard normal, direction in which the branch is bowed.
     """
 
     parent: np.ndarray
@@ -54,7 +54,7 @@ class _Division:
 
 
 def _divide(rng: np.random.Generator, points: int, radius: float, rule: GrowthRule) -> _Division:
-    """Draw how a tree that supplies so many points divides, which depends on no position."""
+    """Draw how a tree that supplies this many points divides; independent of any position."""
     rows: list[tuple[int, int, int, float, int]] = []
     children: list[list[int]] = []
     sideways = []
@@ -85,14 +85,14 @@ def _second_half(
     """Halve the points of each branch by a plane along it.
 
     Args:
-        cloud: (m, 3) points of all branches, those of one branch together.
-        size: (n,) how many each has.
-        centre, run: (n, 3) the middle of a branch's points, and its way there.
-        cut: (n,) points on the first side.
+        cloud: (m, 3) points of all branches, grouped by branch.
+        size: (n,) number of points of each branch.
+        centre, run: (n, 3) centre of a branch's points, and the vector of the branch.
+        cut: (n,) number of points on the first side.
 
     Returns:
-        (m,) order of the points within their branches, across the plane; and (m,) bool, which of
-        them, in that order, are on the second side.
+        (m,) order of the points within their branches, across the plane; and (m,) bool, which
+        of them, in that order, are on the second side.
     """
     owner = np.repeat(np.arange(len(size)), size)
     starts = np.cumsum(size) - size
@@ -110,7 +110,7 @@ def _second_half(
 def _bowed(
     begin: np.ndarray, run: np.ndarray, sideways: np.ndarray, rule: GrowthRule
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes on slightly bowed ways, their beginnings left out: (m, 3), and how many of each."""
+    """Nodes of slightly bowed branches without their starts: (m, 3), and the number of each."""
     bow = np.cross(run, sideways)
     length, size = np.linalg.norm(run, axis=1), np.linalg.norm(bow, axis=1)
     count = np.maximum((length / rule.step).astype(int), 1)
@@ -131,10 +131,10 @@ def grow(
 ) -> None:
     """Let a tree grow from node ``root`` of ``builder`` until it fills a cloud of points.
 
-    Each branch runs part of the way to the centre of its points, which a plane along the
-    branch then halves for its two children (Tawhai et al., J Appl Physiol 2004); radii follow
-    Murray's law by the number of points supplied. The first branch is lobar, the four
-    generations after it are segmental. The branches of a generation are placed together.
+    Each branch runs part of the way to the centre of its points; a plane along the branch then
+    halves these for its two children (Tawhai et al., J Appl Physiol 2004). Radii follow Murray's
+    law by the number of points supplied. The first branch is lobar, the next four generations are
+    segmental. The branches of a generation are placed together.
 
     Args:
         seeds: (n, 3) positions, mm, spread evenly over the region to fill.

@@ -1,4 +1,4 @@
-"""The four chambers, with the ratio of the ventricles' diameters as drawn for the patient."""
+"""The four chambers of the heart, with a given ratio of the ventricles' diameters."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from pe_unified.phantom.grid import (
 from pe_unified.phantom.study_plan import PaintingPlan
 
 _STEP = 2.0
-#: Septum and free walls of the ventricles, mm.
+#: Thickness of the septum and of the free walls of the ventricles, mm.
 _SEPTUM, _LEFT_WALL, _RIGHT_WALL = 9.0, 9.5, 3.0
 
 
@@ -24,7 +24,7 @@ _SEPTUM, _LEFT_WALL, _RIGHT_WALL = 9.0, 9.5, 3.0
 class Heart:
     """Signed distances, mm, negative inside; ``muscle`` is the whole heart.
 
-    ``ratio`` is the diameter of the right ventricle over that of the left, as shaped.
+    ``ratio`` is the resulting diameter of the right ventricle over that of the left.
     """
 
     muscle: Field
@@ -38,9 +38,9 @@ class Heart:
 def build_heart(plan: PaintingPlan, anatomy: Anatomy) -> Heart:
     """Shape the chambers in the anatomy's heart frame.
 
-    The right ventricle is widened or narrowed until the ratio of the widest diameters across
-    the septum is the plan's, as far as lungs and diaphragm leave it room; ``Heart.ratio`` is
-    what came of it.
+    The right ventricle is widened or narrowed until the ratio of the largest diameters across
+    the septum is that of the plan, as far as lungs and diaphragm allow; ``Heart.ratio`` is the
+    result.
     """
     frame = anatomy.heart
     reach = np.abs(frame.axes).T @ (frame.radii * 1.05) + 16
@@ -76,11 +76,11 @@ def build_heart(plan: PaintingPlan, anatomy: Anatomy) -> Heart:
 
 @dataclass(frozen=True)
 class _Shapes:
-    """Ellipsoids of the ventricles: (centre, radii) in the heart's own axes, mm.
+    """Ellipsoids of the ventricles: (centre, radii) in the heart's axes, mm.
 
     Attributes:
         left: lumen of the left ventricle; ``shell`` is its outer wall.
-        right: of the right ventricle, which wraps around the septum: less the shell.
+        right: lumen of the right ventricle, which wraps around the septum: without the shell.
     """
 
     left: tuple[np.ndarray, np.ndarray]
@@ -127,7 +127,7 @@ def _ventricles(
     """Distances to the whole heart, the right and the left ventricle in a part of a grid, mm.
 
     Args:
-        around: distances to the left atrium, the right one, and the room of the heart.
+        around: distances to the left atrium, the right atrium, and the room of the heart.
     """
 
     def distances(
@@ -164,7 +164,7 @@ def _ventricles(
 
 
 def _right_atrium(frame: HeartFrame, grid: Grid, left_atrium: np.ndarray) -> np.ndarray:
-    """Distance to the right atrium, beside the left one, mm."""
+    """Distance to the right atrium, next to the left one, mm."""
     apex_mm, across_mm, up_mm = frame.radii
     centre = frame.to_body(np.array([[-0.62 * apex_mm, 0.42 * across_mm, -2.0]]))[0]
     radii = np.array([0.36 * apex_mm, 0.46 * across_mm, 0.56 * up_mm])
@@ -177,7 +177,7 @@ def _resample(field: Field, grid: Grid) -> np.ndarray:
 
 
 def _widest(index: np.ndarray, grid: Grid, frame: HeartFrame) -> float:
-    """Widest diameter across the septum of the voxels (n, 3) of a ventricle, mm."""
+    """Largest diameter across the septum of the voxels (n, 3) of a ventricle, mm."""
     points = grid.point_of(index) - frame.centre
     local = sum(points[:, i, None] * frame.axes[None, :, i] for i in range(3))
     # Chords along the second axis, within thin columns of the other two.

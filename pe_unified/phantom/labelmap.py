@@ -14,7 +14,7 @@ from scipy import ndimage
 from skimage.segmentation import watershed
 
 LUNG, ARTERY, VEIN = 1, 2, 3
-#: Label maps are worked on at this spacing, mm.
+#: Label maps are processed at this spacing, mm.
 STEP = 1.5
 
 _LOBES = (
@@ -60,7 +60,7 @@ def list_anatomies(folder: str | Path) -> Mapping[str, Path]:
     """The patients of a folder by name, sorted: label maps, or TotalSegmentator outputs.
 
     Raises:
-        FileNotFoundError: no such folder, or nothing in it that can be painted on.
+        FileNotFoundError: no such folder, or nothing in it that can be used.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -129,7 +129,7 @@ def read_label_map(path: Path, name: str | None = None) -> LabelMap:
 def _resampled(
     labels: np.ndarray, spacing: tuple[float, float, float]
 ) -> tuple[np.ndarray, tuple[float, float, float]]:
-    """Nearest labels at about :data:`STEP` mm, where the spacing is far from it."""
+    """Labels at about :data:`STEP` mm, by nearest voxels, if the spacing is far from it."""
     if all(0.8 * STEP <= s <= 1.35 * STEP for s in spacing):
         return labels, spacing
     index = [
@@ -142,8 +142,8 @@ def _resampled(
 def _from_segmentator(folder: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
     """The three labels from TotalSegmentator's structures.
 
-    ``lung_vessels`` holds arteries and veins in one; each vessel goes to the one of the central
-    artery and the left heart from which it is reached through the thicker vessels.
+    ``lung_vessels`` holds arteries and veins together; each vessel is assigned to the central
+    artery or the left heart, depending on which it is reached from through the thicker vessels.
     """
     paths = {name: _structure(folder, name) for name in (*_LOBES, _ARTERY_FILE, _VESSEL_FILE)}
     missing = [name for name, path in paths.items() if path is None]

@@ -1,4 +1,4 @@
-"""Exam labels of a painted study, by the rules of the RSNA-STR pulmonary embolism data."""
+"""Exam labels of a synthetic study, by the rules of the RSNA-STR pulmonary embolism data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ class Embolus:
     Attributes:
         number: its value in the instance map.
         volume_ml: of its voxels.
-        level: the most proximal level it reaches, a name of ``painting.tree.LEVEL_NAMES``.
-        left, right, central: where it lies; central is the trunk or a main artery.
-        shape: "occlusive", "polo_mint" or "mural"; of a chronic one "crescent", "web" or
-            "recanalised", but "occlusive" where slices are too coarse to show any of these.
-        chronic: what is left of an old clot rather than a fresh one.
-        hu: its mean attenuation before noise, HU, calcium included.
+        level: the most proximal level it reaches, a name of ``phantom.tree.LEVEL_NAMES``.
+        left, right, central: its location; central is the trunk or a main artery.
+        shape: "occlusive", "polo_mint" or "mural"; if chronic, "crescent", "web" or "recanalised",
+            but "occlusive" if slices are too coarse to show any of these.
+        chronic: the remains of an old clot rather than a fresh one.
+        hu: its mean attenuation before noise, HU, including calcium.
     """
 
     number: int
@@ -42,11 +42,11 @@ def exam_labels(
     flow_artifact: bool = False,
     true_filling_defect_not_pe: bool = False,
 ) -> dict[str, int]:
-    """The exam labels (0 or 1) that follow from what is in a study.
+    """The exam labels (0 or 1) that follow from the content of a study.
 
     Args:
         rv_lv_ratio: diameter of the right ventricle over that of the left.
-        indeterminate: the study cannot be read (ignored where there are emboli).
+        indeterminate: the study cannot be read (ignored if there are emboli).
     """
     positive = bool(emboli)
     chronic = [embolus.chronic for embolus in emboli]
@@ -69,7 +69,7 @@ def exam_labels(
 
 
 def label_faults(labels: Mapping[str, int], any_slice_positive: bool) -> list[str]:
-    """What contradicts the rules of the RSNA data at the 0.5 cut; empty where nothing does."""
+    """Contradictions to the rules of the RSNA data at the 0.5 cut; empty if there are none."""
     on = {name for name in EXAM_LABELS if labels[name] > 0.5}
     faults = []
     if any_slice_positive:

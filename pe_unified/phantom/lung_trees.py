@@ -1,4 +1,4 @@
-"""Pulmonary arteries and veins of a made-up chest, and bronchi beside the arteries."""
+"""Pulmonary arteries and veins of a generated chest, and bronchi next to the arteries."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Course = list[tuple[float, float, float, float]]
 
 @dataclass(frozen=True)
 class _Stem:
-    """A central vessel of the reference adult: (x, y, z, radius) in mm, and what it feeds."""
+    """A central vessel of the reference adult: (x, y, z, radius) in mm, and what it supplies."""
 
     course: Course
     parent: str | None
@@ -110,7 +110,7 @@ _VEINS: dict[str, _Stem] = {
 
 
 def lobe_of(points: np.ndarray, height: float) -> np.ndarray:
-    """Names of the lobes that lung points (n, 3) lie in, mm in the reference frame."""
+    """Names of the lobes that contain the lung points (n, 3), mm in the reference frame."""
     x, y, z = points.T
     oblique = height * (0.43 + 0.0033 * y)
     lower = z < oblique
@@ -125,7 +125,7 @@ def stem_tubes(rng: np.random.Generator, place: Callable, scale: float, kind: st
     """The central vessels of this person: {name: curve (m, 4)}, connected to their parents.
 
     Args:
-        place: takes reference positions (n, 3) to this person's.
+        place: maps reference positions (n, 3) to this person.
         kind: "arteries" or "veins".
     """
     lines: dict[str, np.ndarray] = {}
@@ -164,7 +164,7 @@ def grow_tree(
 
 
 def bronchi_beside(tree: VesselTree, lung: Field, thinnest: float = 1.7) -> tuple[Tubes, Tubes]:
-    """Airways that run beside the arteries from the lobar level on: (lumen, outer wall).
+    """Airways next to the arteries from the lobar level on: (lumen, outer wall).
 
     Args:
         lung: signed distance to the lungs, mm; the airways beyond the hila are drawn elsewhere.
@@ -177,7 +177,7 @@ def bronchi_beside(tree: VesselTree, lung: Field, thinnest: float = 1.7) -> tupl
         return no_tubes(), no_tubes()
     run = tree.points[node] - tree.points[tree.parent[node]]
     run /= np.maximum(np.linalg.norm(run, axis=1), 1e-6)[:, None]
-    # Medial and behind, as bronchi lie to their arteries; at right angles to the branch.
+    # Medial and behind, as bronchi are relative to their arteries; perpendicular to the branch.
     toward = np.stack([-tree.side[node] * 0.8, np.full(len(node), 0.5), np.full(len(node), 0.2)], 1)
     toward -= run * (toward * run).sum(1)[:, None]
     toward /= np.maximum(np.linalg.norm(toward, axis=1), 1e-6)[:, None]

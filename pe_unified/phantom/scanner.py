@@ -1,4 +1,4 @@
-"""What the scanner adds: blur, noise, streaks, motion, and the round field of view."""
+"""Effects of the scanner: blur, noise, streaks, motion, and the round field of view."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ def _blurred(plane: np.ndarray, sigma_mm: float, grid: Grid) -> np.ndarray:
 
 
 class Scanner:
-    """Turns painted attenuation into slices as a scanner would give them, one after another.
+    """Turns painted attenuation into slices as a scanner would produce them, one after another.
 
     Args:
         grid: of the study.
@@ -31,10 +31,10 @@ class Scanner:
         reach = min(grid.shape[2] * grid.spacing[2], grid.shape[1] * grid.spacing[1]) / 2
         self.outside = far > reach
         self.depth = np.exp(-((far / 120) ** 2)).astype(np.float32)
-        # The spine and what is near it keep still.
+        # The spine and the tissue around it do not move.
         self.free = np.clip(1.35 - np.maximum(self.y - middle[1], 0) / 70, 0, 1)
         self.previous = np.zeros(grid.shape[1:], dtype=np.float32)
-        # A soft kernel takes the finest grain out of the noise, and fine slices share some.
+        # A soft kernel removes the finest grain from the noise, and thin slices share some noise.
         self.grain = 0.55 * max(0.75 / grid.pixel, 0.55)
         self.grain_scale = _grain_scale(self.grain)
         self.kept = float(np.exp(-grid.spacing[0] / 1.2))
@@ -62,7 +62,7 @@ class Scanner:
         if size < 0.5:
             return plane
         copies = []
-        # The chest rests at both ends of its way: two contours, and a blur between them.
+        # The chest rests at both ends of its motion: two contours, and a blur between them.
         for part in np.linspace(-0.5, 0.5, 7):
             move = np.array(
                 [

@@ -1,4 +1,4 @@
-"""Making a whole set of painted studies: seeds, workers, resuming, the manifest."""
+"""Generates a whole set of synthetic studies: seeds, workers, resuming, the manifest."""
 
 import io
 import json
@@ -29,31 +29,31 @@ LAYOUTS: dict[str, Any] = {
     "cadpe": cadpe,
     "read": read,
 }
-#: Changes when the same settings paint something else.
+#: Raised whenever the same settings would give different studies.
 _MODEL_VERSION = 3
 
 
 @dataclass(frozen=True)
 class PhantomSettings:
-    """What every study of a set has in common.
+    """Settings common to all studies of a set.
 
     Attributes:
         layout: a key of :data:`LAYOUTS`.
-        seed: of the set; study k is the same whatever the number of studies.
+        seed: of the set; study k does not depend on the number of studies.
         size: rows and columns.
         slices: per study.
-        spacing: mm between slices, rows, columns; fitted to the chest by default.
+        spacing: mm between slices, rows, columns; by default fitted to the chest.
         preset: a key of ``PRESETS``, the distributions that studies are drawn from.
         positive_rate: share of studies with emboli; by default as in the real set, or that of
-            ``preset`` where that is not the reference.
+            ``preset`` if that is not the reference.
         transfer_syntax: a key of ``TRANSFER_SYNTAXES``.
         jpeg, boxes: for the RSNA layout, the JPEG-256 edition and Augmented RSPECT's boxes; both
             together on slices of 512 x 512 only.
         truth: also write ``truth/<patient>.npz``.
         structures: also write ``structures/<patient>``, masks of arteries and veins.
         anatomy: folder of label maps (or a TotalSegmentator output) to paint on; study k takes
-            the k-th patient, and round again.
-        anatomies: names of the patients to take, all by default.
+            the k-th patient, starting again after the last.
+        anatomies: names of the patients to use, all by default.
     """
 
     layout: str
@@ -109,7 +109,7 @@ def anatomy_of(settings: PhantomSettings, number: int) -> tuple[str, Path] | Non
 
     Raises:
         FileNotFoundError: no folder, or nothing in it.
-        ValueError: a name that the folder does not hold.
+        ValueError: a name that is not in the folder.
     """
     if settings.anatomy is None:
         return None
@@ -154,7 +154,7 @@ def _record_path(out: Path, number: int) -> Path:
 
 
 def _make_one(out: str, settings: PhantomSettings, number: int) -> int:
-    """Paint and write one study; its record is written last, and marks it finished."""
+    """Paint and write one study; its record is written last and marks it as finished."""
     cv2.setNumThreads(1)
     folder = Path(out)
     study = paint_number(settings, number)
@@ -197,18 +197,18 @@ def _write_truth(path: Path, study: PhantomStudy) -> None:
 
 
 def _told(settings: PhantomSettings) -> dict[str, Any]:
-    """What is written down of the settings.
+    """The settings as they are recorded.
 
-    Where the anatomies lie may change between runs; which are taken may not.
+    The location of the anatomies may change between runs; the selected names may not.
     """
     told = asdict(settings) | {"anatomy": settings.anatomy is not None}
-    if not settings.structures:  # nothing more to tell from sets that know of none
+    if not settings.structures:  # so that sets made without this option still match
         del told["structures"]
     return told
 
 
 def _claim(out: Path, settings: PhantomSettings) -> None:
-    """Refuse a folder that holds a set made with other settings."""
+    """Refuse a folder that holds a set with other settings."""
     path = out / ".phantom" / "settings.json"
     text = json.dumps({"model": _MODEL_VERSION, **_told(settings)}, indent=1)
     if not path.is_file():
@@ -230,12 +230,11 @@ def make_set(
 ) -> list[dict[str, Any]]:
     """Paint studies 1 to ``studies`` and write them in a public set's layout.
 
-    Studies that an earlier run finished are left as they are; a run that was killed can be
-    repeated, and ends with the same bytes. ``phantom.json`` lists every study: seed, anatomy,
-    labels, emboli.
+    Studies that an earlier run finished are kept; a killed run can be repeated and ends with the
+    same bytes. ``phantom.json`` lists every study: seed, anatomy, labels, emboli.
 
     Args:
-        out: the folder; made if missing.
+        out: the folder; created if missing.
         workers: processes.
         quiet: show no progress.
 
@@ -243,7 +242,7 @@ def make_set(
         One record per study in the folder, in order; an earlier run may have made more.
 
     Raises:
-        ValueError: the folder holds a set of other settings.
+        ValueError: the folder holds a set with other settings.
     """
     out = Path(out)
     anatomy_of(settings, 1)
@@ -260,7 +259,7 @@ def make_set(
         painted = in_order(executor, slots, _make_one, tasks)
         for _ in track(painted, f"painting {settings.layout}, studies", len(tasks)):
             pass
-    # Those that an earlier, larger run made lie in the folder, too.
+    # Studies of an earlier, larger run are in the folder, too.
     numbers = sorted(int(path.stem) for path in _record_path(out, 1).parent.glob("[0-9]*.json"))
     records = [json.loads(_record_path(out, n).read_text(encoding="utf-8")) for n in numbers]
     finish: Callable | None = getattr(LAYOUTS[settings.layout], "finish", None)

@@ -1,4 +1,4 @@
-"""From the mask of a vascular tree to its centre lines."""
+"""Extracts centre lines from the mask of a vascular tree."""
 
 import numpy as np
 from scipy import ndimage
@@ -16,7 +16,7 @@ from pe_unified.phantom.tree import (
     VesselTree,
 )
 
-#: Share of all endings that a vessel of each level supplies at least.
+#: Minimum share of all endings that a vessel of each level supplies.
 _SUPPLY = ((TRUNK, 0.72), (MAIN, 0.26), (LOBAR, 0.07), (SEGMENTAL, 0.012))
 _HALF_NEIGHBOURS = np.array(
     [(k, j, i) for k in (-1, 0, 1) for j in (-1, 0, 1) for i in (-1, 0, 1) if (k, j, i) > (0, 0, 0)]
@@ -38,7 +38,7 @@ def _edges(index: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.nd
 
 
 def _spurs(parent: np.ndarray, length: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """Nodes of side twigs that do not even leave the vessel they sprout from: (n,) bool."""
+    """Nodes of side twigs that do not leave the vessel they branch from: (n,) bool."""
     children = np.bincount(parent[parent >= 0], minlength=len(parent))
     drop = np.zeros(len(parent), dtype=bool)
     for leaf in np.flatnonzero(children == 0):
@@ -53,7 +53,7 @@ def _spurs(parent: np.ndarray, length: np.ndarray, radius: np.ndarray) -> np.nda
 
 
 def _levels(parent: np.ndarray, x: np.ndarray, middle_x: float) -> tuple[np.ndarray, np.ndarray]:
-    """Level and side of each node, from how much of the tree it supplies, and where."""
+    """Level and side of each node, from how much of the tree it supplies, and its position."""
     count = len(parent)
     ends = (np.bincount(parent[parent >= 0], minlength=count) == 0).astype(float)
     sideways = ends * (x - middle_x)
@@ -72,7 +72,7 @@ def _levels(parent: np.ndarray, x: np.ndarray, middle_x: float) -> tuple[np.ndar
 
 
 def _entrance(points: np.ndarray, radius: np.ndarray, root: np.ndarray) -> int:
-    """The thickest place near ``root``; the nearer of two that are nearly as thick."""
+    """The thickest place near ``root``; of two with similar thickness, the nearer one."""
     far = np.linalg.norm(points - root, axis=1)
     return int(np.argmin(far - 12 * np.minimum(radius, 12)))
 
@@ -81,8 +81,8 @@ def tree_from_mask(mask: np.ndarray, grid: Grid, root: np.ndarray, middle_x: flo
     """The centre lines of a vascular tree.
 
     Args:
-        mask: bool (slices, rows, cols) of ``grid``; what does not hang together with the
-            greatest part is left out.
+        mask: bool (slices, rows, cols) of ``grid``; parts not connected to the largest one are
+            left out.
         root: (x, y, z) near which the blood enters (or leaves), mm.
         middle_x: between the lungs, mm.
     """
@@ -98,7 +98,7 @@ def tree_from_mask(mask: np.ndarray, grid: Grid, root: np.ndarray, middle_x: flo
     points = grid.point_of(index + [s.start for s in box])
     first, second = _edges(index, part.shape)
     run = np.linalg.norm(points[first] - points[second], axis=1)
-    # Thick ways are preferred, so that the tree follows the blood.
+    # Thick paths are preferred, so that the tree follows the blood flow.
     cost = run / np.minimum(radius[first], radius[second])
     graph = coo_array((cost, (first, second)), shape=(len(index),) * 2).tocsr()
     start = _entrance(points, radius, root)
@@ -117,7 +117,7 @@ def tree_from_mask(mask: np.ndarray, grid: Grid, root: np.ndarray, middle_x: flo
     parent = np.where(parent[keep] >= 0, place[up[keep]], -1)
     points, radius = _smoothed(points[keep], radius[keep], parent)
     level, side = _levels(parent, points[:, 0], middle_x)
-    # Thick ends feed nothing and yet are no twigs: bulges of the vessel that they hang on.
+    # Thick ends that supply nothing are not branches but bulges of their parent vessel.
     wide = (radius > 0.6 * np.median(radius[level <= MAIN])) & (level >= SEGMENTAL)
     for node in np.flatnonzero(wide & (parent >= 0)):
         level[node], side[node] = level[parent[node]], side[parent[node]]
@@ -127,7 +127,7 @@ def tree_from_mask(mask: np.ndarray, grid: Grid, root: np.ndarray, middle_x: flo
 def _smoothed(
     points: np.ndarray, radius: np.ndarray, parent: np.ndarray, rounds: int = 3
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Take the staircase out of voxel positions, along the branches."""
+    """Smooth the staircase of voxel positions along the branches."""
     below = np.flatnonzero(parent >= 0)
     up = parent[below]
     count = np.bincount(up, minlength=len(parent))

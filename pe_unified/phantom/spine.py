@@ -1,4 +1,4 @@
-"""Vertebrae, drawn slice by slice on a patch around the spine."""
+"""Vertebrae, painted slice by slice on a patch around the spine."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ _REACH = 46.0
 
 @dataclass(frozen=True)
 class SpinePatch:
-    """Coverage in [0, 1] on a patch of one slice, and the slices of rows and cols it fills."""
+    """Coverage in [0, 1] on a patch of one slice, and the patch's rows and cols as slices."""
 
     window: tuple[slice, slice]
     bone: np.ndarray
@@ -27,7 +27,7 @@ def spine_patch(
     """One slice through the spine.
 
     Args:
-        spine: (m, 3) centres of the vertebral bodies, (x, y, z) from below upwards, mm.
+        spine: (m, 3) centres of the vertebral bodies, (x, y, z) from bottom to top, mm.
         pitch: distance between vertebrae, mm.
     """
     centre = [float(np.interp(z, spine[:, 2], spine[:, i])) for i in (0, 1)]

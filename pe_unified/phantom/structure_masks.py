@@ -1,4 +1,4 @@
-"""Masks of a painted study's arteries and veins, as TotalSegmentator writes those it finds."""
+"""Masks of a synthetic study's arteries and veins, in the format of TotalSegmentator."""
 
 import gzip
 from pathlib import Path
@@ -10,12 +10,12 @@ from pe_unified.files import write_bytes
 from pe_unified.phantom.layouts.folders import fresh_folder, move_into_place
 from pe_unified.phantom.study import STRUCTURES, PhantomStudy
 
-#: Names of the files, and of what they hold; trunk and left atrium with them.
+#: File names and structures; arteries include the trunk, veins the left atrium.
 _MASKS = {"lung_arteries": "artery", "lung_veins": "vein"}
 
 
 def write_structures(folder: Path, study: PhantomStudy) -> None:
-    """One NIfTI per structure, on the grid of the study; emboli count as artery."""
+    """Write one NIfTI per structure, on the grid of the study; emboli count as artery."""
     partial = fresh_folder(folder)
     for name, structure in _MASKS.items():
         mask = study.structures == STRUCTURES[structure]

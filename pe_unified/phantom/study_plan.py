@@ -1,14 +1,14 @@
-"""What a painted study will show, drawn from its seed before anything is painted."""
+"""The content of a synthetic study, drawn from its seed before anything is painted."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-#: Of acute emboli.
+#: Shapes of acute emboli.
 SHAPES = ("occlusive", "polo_mint", "mural")
-#: Of chronic ones.
+#: Shapes of chronic emboli.
 CHRONIC_SHAPES = ("crescent", "web", "recanalised")
-#: Volume of a web by that of the clot it is left of, and its range, ml.
+#: Volume of a web relative to its original clot, and the range of its volume, ml.
 _WEB_SHARE, _WEB_RANGE_ML = 0.25, (0.15, 1.0)
 
 
@@ -18,14 +18,14 @@ class PhantomParams:
 
     Numbers and sizes of emboli follow the 35 reference masks of FUMPE (Masoudi et al. 2018):
     95 emboli in 33 patients, volume median 1.05 ml with quartiles 0.30 and 4.9.
-    Noise is meant at pixels of 0.75 mm; larger ones average some of it.
+    Noise is given for pixels of 0.75 mm; larger ones average some of it out.
 
     Attributes:
         chronic_rate, acute_and_chronic_rate: of studies with emboli; the second of those with two
             or more.
-        calcified_rate: of chronic emboli but webs.
-        strain_rate: how often the right ventricle is the wider one, where there is next to no
-            clot and where there is very much.
+        calcified_rate: of chronic emboli other than webs.
+        strain_rate: how often the right ventricle is the wider one, with almost no clot and with
+            very much clot.
         indeterminate_rate: of studies without emboli.
     """
 
@@ -53,9 +53,9 @@ class PhantomParams:
     effusion_rate: float = 0.15
 
 
-#: Distributions to choose from by name: as in FUMPE, and for sets of exams, where each exam label
-#: is frequent and shows at the size that a few hundred exams are painted at: of all exams half are
-#: positive, a fifth has chronic emboli only, and a tenth both kinds.
+#: Named distributions: as in FUMPE, and for sets of exams. In the latter each exam label is
+#: frequent and visible at the size in which a few hundred exams are painted: half of all exams are
+#: positive, a fifth has only chronic emboli, and a tenth has both kinds.
 PRESETS = {
     "reference": PhantomParams(),
     "exams": PhantomParams(
@@ -119,7 +119,7 @@ class PaintingPlan:
         return bool(self.emboli)
 
     def rng(self, purpose: str) -> np.random.Generator:
-        """A stream of random numbers of its own for each purpose, the same on every call."""
+        """A separate stream of random numbers for each purpose, the same on every call."""
         key = [self.seed, *purpose.encode()]
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
 
@@ -127,7 +127,7 @@ class PaintingPlan:
 def _plan_emboli(
     rng: np.random.Generator, old_rng: np.random.Generator, params: PhantomParams
 ) -> tuple[EmbolusPlan, ...]:
-    """Draw the emboli; what only chronic ones have is drawn from a stream of its own."""
+    """Draw the emboli; properties of chronic ones are drawn from a separate stream."""
     weights = np.asarray(params.embolus_count_weights, dtype=float)
     count = 1 + int(rng.choice(len(weights), p=weights / weights.sum()))
     age = rng.random()
@@ -163,9 +163,9 @@ def plan_study(
     """Draw a patient and a scan.
 
     Args:
-        seed: the study's own seed; different seeds are different people.
+        seed: of this study; different seeds are different people.
         params: the distributions.
-        positive: force emboli, or none; drawn by ``params.positive_rate`` by default.
+        positive: force emboli, or none; by default drawn with ``params.positive_rate``.
     """
     params = params or PhantomParams()
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([int(seed), 7])))

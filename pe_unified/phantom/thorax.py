@@ -1,4 +1,4 @@
-"""A made-up thorax: cavity, lungs, diaphragm, great vessels and airways of one person."""
+"""A generated thorax: cavity, lungs, diaphragm, great vessels and airways of one person."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,11 @@ from pe_unified.phantom.lung_trees import grow_tree, lobe_of, stem_tubes
 from pe_unified.phantom.study_plan import PaintingPlan
 from pe_unified.phantom.tubes import Tubes, line_tubes, no_tubes, paint_tubes, smooth_line
 
-#: Coarse grid of the shapes, mm.
+#: Spacing of the coarse grid for the shapes, mm.
 _STEP = 3.0
 
-# Courses of a reference adult: (x, y, z, radius), mm; x to the left, y to the back, z up from
-# the lowest lung; the chest's middle is at x = y = 0.
+# Courses in a reference adult: (x, y, z, radius), mm; x to the left, y to the back, z up from
+# the bottom of the lungs; the middle of the chest is at x = y = 0.
 COURSES: dict[str, list[tuple[float, float, float, float]]] = {
     "aorta": [
         (2, -20, 104, 12),
@@ -50,7 +50,7 @@ COURSES: dict[str, list[tuple[float, float, float, float]]] = {
     "oesophagus": [(6, 32, 330, 5), (5, 33, 220, 6), (5, 38, 150, 6), (9, 32, 70, 6.5)],
 }
 
-#: Great vessels by what flows in them, and the courses that make them up.
+#: Great vessels by the blood they carry, and the courses that form them.
 SYSTEMIC: dict[str, tuple[str, ...]] = {
     "aorta": ("aorta",),
     "arch_branches": ("brachiocephalic_artery", "carotid", "subclavian"),
@@ -59,7 +59,7 @@ SYSTEMIC: dict[str, tuple[str, ...]] = {
     "azygos": ("azygos",),
     "brachiocephalic": ("brachiocephalic_left", "brachiocephalic_right"),
 }
-#: Pulmonary vessels that lie in the mediastinum.
+#: Pulmonary vessels in the mediastinum.
 _CENTRAL = ("trunk", "right", "left")
 #: Courses that carry air.
 AIRWAYS = (
@@ -73,7 +73,7 @@ AIRWAYS = (
 
 @dataclass(frozen=True)
 class _Build:
-    """How this person differs from the reference adult."""
+    """Differences of this person from the reference adult."""
 
     wide: float
     deep: float
@@ -113,7 +113,7 @@ def _cavity(grid: Grid, rng: np.random.Generator, build: _Build, height: float) 
     b = PchipInterpolator(knots, deep)(t).astype(np.float32)
     c = PchipInterpolator(knots, back)(t).astype(np.float32)
     u, v = np.abs(x) / a, (y - c) / b
-    # Flatter in front than at the back, as seen from above.
+    # Flatter at the front than at the back, as seen from above.
     power = np.float32(2.35)
     norm = (u**power + np.abs(v) ** power) ** (1 / power)
     slope = np.sqrt((u ** (power - 1) / a) ** 2 + (np.abs(v) ** (power - 1) / b) ** 2) / np.maximum(
@@ -134,7 +134,7 @@ def _column(grid: Grid, build: _Build, height: float) -> np.ndarray:
 
 
 def _domes(grid: Grid, rng: np.random.Generator, build: _Build, height: float) -> np.ndarray:
-    """Distance to the liver's and the left diaphragm's domes."""
+    """Distance to the domes of the liver and the left diaphragm."""
     axes = grid.axes()
     parts = []
     for x, share in ((-66, rng.uniform(0.31, 0.37)), (64, rng.uniform(0.25, 0.31))):
@@ -181,7 +181,7 @@ def _seeds(
 
 
 def procedural_anatomy(plan: PaintingPlan) -> Anatomy:
-    """Make up a chest for a study's patient: nothing but the plan is needed."""
+    """Generate a chest for the patient of a study; only the plan is needed."""
     rng = plan.rng("thorax")
     scale = plan.scale
     build = _Build(

@@ -1,6 +1,6 @@
-"""The baseline that a painted set must defeat: a band of HU inside the true vessels.
+"""The baseline that a network must beat on synthetic studies: a band of HU in the true vessels.
 
-Nobody has the true vessels of a patient; with them in hand a threshold is as good as it gets.
+The true vessels of a patient are unknown; given them, a threshold is as good as it can be.
 """
 
 import json
@@ -16,7 +16,7 @@ from pe_unified.ct.hu import decode_hu, encode_hu, read_slice_png
 from pe_unified.errors import DataError
 from pe_unified.phantom.study import STRUCTURES
 
-#: What the band may look at.
+#: Regions in which the band is applied.
 REGIONS = {"vessels": ("artery", "vein"), "arteries": ("artery",)}
 
 
@@ -27,7 +27,7 @@ class RegionVoxels:
     Attributes:
         hu: integers (voxels,).
         embolus: bool (voxels,).
-        slice: int (voxels,), the slice that each lies in.
+        slice: int (voxels,), the slice of each voxel.
         positive: bool (slices,), whether the slice shows an embolus.
     """
 
@@ -39,7 +39,7 @@ class RegionVoxels:
 
 @dataclass(frozen=True)
 class Band:
-    """Low <= HU < high, and its pooled Dice on the voxels that it was chosen on."""
+    """Low <= HU < high, and its pooled Dice on the voxels used to choose it."""
 
     low: int
     high: int
@@ -52,7 +52,7 @@ class Band:
 def region_voxels(
     hu: np.ndarray, structures: np.ndarray, emboli: np.ndarray, region: str, median: bool = False
 ) -> RegionVoxels:
-    """Take a region's voxels out of a study.
+    """Extract a region's voxels from a study.
 
     Args:
         hu: (slices, rows, cols), HU.
@@ -70,7 +70,7 @@ def region_voxels(
 
 
 def best_band(studies: Iterable[RegionVoxels]) -> Band:
-    """The band whose pooled Dice with the emboli is best, of all there are."""
+    """The band with the best pooled Dice with the emboli, of all possible bands."""
     studies = list(studies)
     hu = np.concatenate([study.hu for study in studies]).astype(np.int64)
     embolus = np.concatenate([study.embolus for study in studies])
@@ -89,7 +89,7 @@ def best_band(studies: Iterable[RegionVoxels]) -> Band:
 
 
 def pooled_dice(band: Band, studies: Iterable[RegionVoxels]) -> float:
-    """Dice of a band with the emboli, voxels of all studies taken together."""
+    """Dice of a band with the emboli, over the voxels of all studies together."""
     common = total = 0
     for study in studies:
         inside = band.holds(study.hu)

@@ -18,7 +18,7 @@ from pe_unified.phantom.tree import VesselTree
 from pe_unified.phantom.tubes import paint_tubes
 from pe_unified.phantom.wall import Wall
 
-#: Values of the truth map.
+#: Values of the map of structures.
 STRUCTURES = {
     "lung": 1,
     "artery": 2,
@@ -36,7 +36,7 @@ _AIR = -1000.0
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that is to be painted."""
+    """Everything to be painted."""
 
     plan: PaintingPlan
     anatomy: Anatomy
@@ -50,8 +50,8 @@ class Scene:
 def vessel_coverage(grid: Grid, tree: VesselTree, field: Field | None) -> np.ndarray:
     """Coverage of a vascular tree: uint8 (slices, rows, cols), 255 inside.
 
-    Where there is a ``field`` of the patient's own vessels it gives the shape, and the tubes
-    only join what it is too coarse to show.
+    A ``field`` of the patient's own vessels gives the shape, if there is one; the tubes then only
+    join what it is too coarse to show.
     """
     volume = np.zeros(grid.shape, dtype=np.uint8)
     if field is None:
@@ -70,7 +70,7 @@ def _mix(plane: np.ndarray, share: np.ndarray, value: np.ndarray | float) -> Non
 
 
 class Painter:
-    """Paints the slices of a scene one after another, from below upwards."""
+    """Paints the slices of a scene one after another, from bottom to top."""
 
     def __init__(self, scene: Scene, grid: Grid, arteries: np.ndarray) -> None:
         self.scene, self.grid, self.arteries = scene, grid, arteries
@@ -115,7 +115,7 @@ class Painter:
         return plane * np.float32(1 / 255) if plane.any() else None
 
     def _plane(self, field: Field, z: float) -> np.ndarray:
-        """The field on the pixels of a slice; those of the slice at hand are kept."""
+        """The field on the pixels of a slice; the present slice is cached."""
         if z != self.planes_z:
             self.planes, self.planes_z = {}, z
         if id(field) not in self.planes:
@@ -123,18 +123,18 @@ class Painter:
         return self.planes[id(field)]
 
     def _fill(self, plane: np.ndarray, field: Field, z: float, value: np.ndarray | float) -> None:
-        """Let what is inside a surface take ``value``, in place."""
+        """Let the inside of a surface take ``value``, in place."""
         if field.reaches(self.grid.pixel, z):
             _mix(plane, coverage(self._plane(field, z), self.grid.pixel), value)
 
     def _table(self) -> np.ndarray:
-        """Air with the scanner's couch, two thin shells with foam between them: any slice."""
+        """Air and the scanner's table, two thin shells with foam between; same for all slices."""
         plane = np.full(self.grid.shape[1:], _AIR, dtype=np.float32)
         x, y, _ = self.grid.axes()
         away = x[0] - np.float32(self.scene.wall.middle_x)
         if self.scene.gas is not None and self.scene.gas.table_gap_mm:
             gap = np.float32(self.scene.gas.table_gap_mm)
-            # It rises to the sides and meets the back there.
+            # The table rises towards the sides and meets the back there.
             depth = y[0] - np.float32(self.scene.wall.back_y) - gap + (gap + 4) * (away / 95) ** 2
             inside = (np.abs(away) < 170) & (depth > 0)
             _mix(plane, inside & (depth < 40), -945.0)
@@ -149,7 +149,7 @@ class Painter:
         return plane
 
     def _outside(self, z: float) -> tuple[np.ndarray, np.ndarray]:
-        """Skin, fat and muscle; returns the plane and the noise it was textured with."""
+        """Skin, fat and muscle; returns the plane and the noise used for its texture."""
         wall, spread = self.scene.wall, self.hu_spread
         grain, cloud = self._plane(self.strand, z), self._plane(self.cloud, z)
         plane = self.table.copy()
@@ -165,7 +165,7 @@ class Painter:
         muscle = self._plane(wall.muscle, z) + 1.2 * cloud
         tissue = 56 + 4 * spread[1] + 5 * grain
         _mix(plane, coverage(muscle, self.grid.pixel), tissue)
-        # Fat planes between the layers of muscle run roughly along the chest wall.
+        # Fat planes between the muscle layers run roughly along the chest wall.
         depth = (muscle + 7 * cloud) / 16
         layer = np.abs(depth - np.rint(depth)) * 16
         planes = np.clip(1.5 - layer, 0, 1) * np.clip(0.15 + 0.8 * grain, 0, 0.75)
@@ -239,7 +239,7 @@ class Painter:
         _mix(plane, inside * coverage(gas, width), -960.0)
 
     def _gas(self, gas: Gas, plane: np.ndarray, z: float, grain: np.ndarray, k: int) -> None:
-        """Stomach and bowel that were asked for."""
+        """The requested gas in stomach and bowel."""
         x, y, _ = self.grid.axes()
         distance = self._plane(self.scene.anatomy.abdomen, z) + np.float32(1)
         if gas.stomach is not None:
@@ -315,7 +315,7 @@ class Painter:
             _mix(area, patch.canal, 28.0)
 
     def paint(self, k: int) -> np.ndarray:
-        """Slice ``k`` before the scanner: float32 (rows, cols), HU."""
+        """Slice ``k`` before the effects of the scanner: float32 (rows, cols), HU."""
         z = self.grid.z_of(k)
         plane, grain = self._outside(z)
         self._organs(plane, z, grain, k)

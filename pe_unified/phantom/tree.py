@@ -47,7 +47,7 @@ class VesselTree:
 
     @cached_property
     def _below(self) -> tuple[list[list[int]], list[float]]:
-        """Nodes right below each node, and the way to each node from the one above it, mm."""
+        """Children of each node, and the length from its parent to each node, mm."""
         children: list[list[int]] = [[] for _ in range(len(self))]
         for node, up in enumerate(self.parent.tolist()):
             if up >= 0:
@@ -117,7 +117,7 @@ class TreeBuilder:
         level: np.ndarray,
         side: int,
     ) -> None:
-        """Append nodes (n, 3) of one side, whose parents may be among them."""
+        """Append nodes (n, 3) of one side; their parents may be among them."""
         self.points.extend(points)
         self.radius.extend(radius.tolist())
         self.parent.extend(parent.tolist())

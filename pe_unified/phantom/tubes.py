@@ -1,4 +1,4 @@
-"""Painting tubes (vessels, airways, ribs) into a volume, each within its own small box."""
+"""Paints tubes (vessels, airways, ribs) into a volume, each within its own small box."""
 
 import itertools
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from scipy.interpolate import CubicSpline
 
 from pe_unified.phantom.grid import Grid
 
-#: Voxels evaluated at once; bounds the memory of a batch.
+#: Number of voxels evaluated at once; limits the memory of a batch.
 _BATCH = 1_500_000
 
 
@@ -38,7 +38,7 @@ class Tubes:
         )
 
     def where(self, chosen: np.ndarray) -> "Tubes":
-        """The pieces that a mask or index array chooses."""
+        """The pieces selected by a mask or index array."""
         return Tubes(
             self.start[chosen],
             self.end[chosen],
@@ -78,7 +78,7 @@ def line_tubes(line: np.ndarray) -> Tubes:
 
 
 def _pieces(tubes: Tubes, longest: float) -> Tubes:
-    """Cut long tubes, so that every piece fits a tight box."""
+    """Cut long tubes, so that each piece fits a tight box."""
     length = np.linalg.norm(tubes.end - tubes.start, axis=1)
     limit = np.maximum(2 * np.maximum(tubes.radius_start, tubes.radius_end), longest)
     count = np.maximum(np.ceil(length / limit).astype(int), 1)
@@ -98,7 +98,7 @@ def _pieces(tubes: Tubes, longest: float) -> Tubes:
 def _boxes(tubes: Tubes, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """First voxel (n, 3) and size (n, 3) of a box within the grid around each piece.
 
-    Sizes are rounded up, so that many boxes share one; 0 where a piece lies outside.
+    Sizes are rounded up, so that many boxes share one; 0 if a piece is outside the grid.
     """
     middle = grid.index_of((tubes.start + tubes.end) / 2)
     reach = np.abs(tubes.end - tubes.start)[:, ::-1] / 2
@@ -149,8 +149,8 @@ def paint_tubes(volume: np.ndarray, grid: Grid, tubes: Tubes) -> None:
 
     Args:
         volume: uint8 (slices, rows, cols) of ``grid``, C-contiguous; 255 = wholly inside.
-            Where tubes meet, the greater coverage stays, so their order has no effect.
-            Tubes thinner than a pixel give what share of the pixel they fill.
+            Where tubes meet, the larger coverage is kept, so their order does not matter. Tubes
+            thinner than a pixel give the share of the pixel that they fill.
     """
     if not len(tubes):
         return

@@ -27,7 +27,7 @@ class Wall:
         breast: distance to glandular tissue.
         bone, marrow: outer shape of ribs, sternum, scapulae and clavicles, and their inside.
         cartilage: costal cartilage.
-        back_y: of the hindmost skin, which rests on the table, mm.
+        back_y: of the rearmost skin, which rests on the table, mm.
         middle_x: of the body, mm.
     """
 
@@ -90,7 +90,7 @@ def _polar(cavity: np.ndarray, grid: Grid, centre: tuple[float, float]) -> _Cont
 
 
 def _hull(cavity: np.ndarray, grid: Grid) -> np.ndarray:
-    """The cavity, tapering slowly above its widest part, where shoulders and neck lie."""
+    """The cavity, tapering slowly above its widest part, where shoulders and neck are."""
     hull = cavity.copy()
     for k in range(1, len(hull)):
         hull[k] = np.minimum(hull[k], hull[k - 1] + np.float32(_TAPER_UP * grid.spacing[0]))

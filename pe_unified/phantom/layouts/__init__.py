@@ -1,1 +1,1 @@
-"""Painted studies in the file layouts of the public sets."""
+"""Writes synthetic studies in the file layouts of the public sets."""

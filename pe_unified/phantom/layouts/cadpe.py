@@ -1,4 +1,4 @@
-"""Painted studies in the layout of CAD-PE: NRRD volumes, one integer per embolus.
+"""Synthetic studies in the layout of CAD-PE: NRRD volumes, one integer per embolus.
 
 Some cases have plain numbers (``images/001.nrrd``, with labels padded to four digits), some an
 ``e`` and four digits, as in the real set.
@@ -13,7 +13,7 @@ import numpy as np
 from pe_unified.files import write_bytes
 from pe_unified.phantom.study import PhantomStudy
 
-#: Every real case has emboli; this is the share where no rate is asked for.
+#: Every real case has emboli; this is the default share.
 POSITIVE_RATE = 1.0
 
 
@@ -25,7 +25,7 @@ def case_name(number: int) -> str:
 def _nrrd(volume: np.ndarray, study: PhantomStudy) -> bytes:
     """A volume (slices, rows, cols) as NRRD: columns first, LPS, gzip.
 
-    Written by hand, as pynrrd puts the time of day into the header.
+    Not written with pynrrd, which puts the current time into the header.
     """
     kinds = {"int16": "int16", "uint8": "uint8"}
     (z, y, x), (ox, oy, oz) = study.spacing, study.origin

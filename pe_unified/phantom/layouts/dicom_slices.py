@@ -1,4 +1,4 @@
-"""Writing a painted study as a DICOM series of CT images, as different scanners would."""
+"""Writes a synthetic study as a DICOM series of CT images, in the style of different scanners."""
 
 import hashlib
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from pydicom.uid import (
 
 from pe_unified.phantom.study import PhantomStudy
 
-#: What ``--transfer-syntax`` offers.
+#: Values of ``--transfer-syntax``.
 TRANSFER_SYNTAXES: dict[str, UID] = {
     "explicit": ExplicitVRLittleEndian,
     "implicit": ImplicitVRLittleEndian,
@@ -41,7 +41,7 @@ class PixelStyle:
     Attributes:
         signed: two's complement or unsigned, 16 bits allocated.
         bits: stored bits.
-        padding: stored value outside the round field of view, if it has one of its own.
+        padding: stored value outside the round field of view, if it differs from that of air.
     """
 
     manufacturer: str
@@ -53,7 +53,7 @@ class PixelStyle:
     padding: int | None
 
 
-#: Styles that patients are spread over.
+#: Styles that are distributed over the patients.
 PIXEL_STYLES = (
     PixelStyle("GE MEDICAL SYSTEMS", "LightSpeed VCT", "STANDARD", True, 16, -1024, -2000),
     PixelStyle("SIEMENS", "SOMATOM Definition", "B30f", False, 12, -1024, None),
@@ -63,7 +63,7 @@ PIXEL_STYLES = (
 
 
 def phantom_uid(*parts: object) -> str:
-    """A UID (2.25. and 128 bits) that depends on nothing but ``parts``."""
+    """A UID (2.25. and 128 bits) that depends only on ``parts``."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return f"2.25.{int.from_bytes(digest[:16], 'big')}"
 
@@ -81,7 +81,7 @@ def _outside_view(shape: tuple[int, int], spacing: tuple[float, float]) -> np.nd
 
 
 def _series_dataset(study: PhantomStudy, patient: str, name: str, style: PixelStyle) -> Dataset:
-    """What all slices of the series share."""
+    """Attributes common to all slices of the series."""
     plan, seed = study.plan, study.plan.seed
     day = date(2001, 1, 1) + timedelta(days=seed % 5000)
     ds = Dataset()
@@ -147,12 +147,12 @@ def write_series(
     """Write one DICOM file per slice.
 
     Args:
-        folder: exists, and belongs to the caller until it is moved into place.
-        names: file name of each slice of ``study.hu``, lowest slice first; ``<SOP UID>.dcm``
-            where None.
+        folder: an existing folder, not yet in its final place.
+        names: file name of each slice of ``study.hu``, lowest slice first; ``<SOP UID>.dcm`` if
+            None.
         patient: Patient ID.
         person: Patient's Name.
-        instance_numbers: by slice; counted from the head down by default.
+        instance_numbers: by slice; by default counted from the head down.
         manufacturer: of the scanner; drawn by default.
         transfer_syntax: a key of :data:`TRANSFER_SYNTAXES`.
 

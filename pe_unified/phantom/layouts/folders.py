@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all, and what killed runs leave."""
+"""Creates folders in one step, and removes what killed runs leave behind."""
 
 import os
 import shutil
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def fresh_folder(final: Path) -> Path:
-    """An empty folder beside ``final``, to be filled and then moved into place."""
+    """An empty folder next to ``final``, to be filled and then moved into place."""
     final.parent.mkdir(parents=True, exist_ok=True)
     partial = final.with_name(f".{final.name}.part")
     if partial.exists():
@@ -16,14 +16,14 @@ def fresh_folder(final: Path) -> Path:
 
 
 def move_into_place(partial: Path, final: Path) -> None:
-    """Give a filled folder its name; what stood there before goes."""
+    """Rename a filled folder to its final name; an existing folder is replaced."""
     if final.exists():
         shutil.rmtree(final)
     os.replace(partial, final)
 
 
 def remove_unfinished(out: Path) -> None:
-    """Remove what a killed run left half-written below ``out``, up to one folder down."""
+    """Remove what a killed run left half-written in ``out`` or one folder below it."""
     for partial in [*out.glob(".*.part"), *out.glob("*/.*.part")]:
         if partial.is_dir():
             shutil.rmtree(partial)

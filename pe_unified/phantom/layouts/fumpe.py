@@ -1,8 +1,8 @@
-"""Painted studies in the layout of FUMPE: numbered DICOM files and MATLAB masks.
+"""Synthetic studies in the layout of FUMPE: numbered DICOM files and MATLAB masks.
 
 The quirks are kept: mask slice k belongs to the k-th file by natural sort of the names, not by
-position and not by InstanceNumber; in part of the patients the files run from the head down, in
-part up; some patients' names are not padded (D2 before D10); some masks are MATLAB v7.3.
+position or InstanceNumber; for some patients the files run from the head down, for others up; some
+patients' file names are not padded (D2 before D10); some masks are MATLAB v7.3.
 """
 
 import io
@@ -24,7 +24,7 @@ _REAL_PATIENTS = 35
 
 
 def is_positive(number: int) -> bool:
-    """Whether patient ``number`` (from 1) has emboli, where no rate is asked for."""
+    """Whether patient ``number`` (from 1) has emboli by default."""
     return (number - 1) % _REAL_PATIENTS + 1 not in EMPTY_PATIENTS
 
 

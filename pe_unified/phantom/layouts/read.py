@@ -1,7 +1,7 @@
-"""Painted studies in the layout of READ: DICOM of two makers, NIfTI masks.
+"""Synthetic studies in the layout of READ: DICOM of two makers, NIfTI masks.
 
 The quirks are kept: arrays of image and mask are aligned by index, slices in ascending position,
-although the mask's header says that they run downwards, and its slice spacing is rounded.
+although the mask's header states that they run downwards, and its slice spacing is rounded.
 """
 
 import gzip
@@ -16,7 +16,7 @@ from pe_unified.phantom.layouts.dicom_slices import write_series
 from pe_unified.phantom.layouts.folders import fresh_folder, move_into_place
 from pe_unified.phantom.study import PhantomStudy
 
-#: Every real case has emboli; this is the share where no rate is asked for.
+#: Every real case has emboli; this is the default share.
 POSITIVE_RATE = 1.0
 _MAKERS = (
     ("GE (DICOM files)", "GE", "GE MEDICAL SYSTEMS"),
@@ -28,7 +28,7 @@ def _nifti(study: PhantomStudy) -> bytes:
     mask = np.asfortranarray((study.emboli > 0).astype(np.uint8).transpose(2, 1, 0))
     z, y, x = study.spacing
     rounded = max(round(z, 1), 0.1)
-    # RAS: x and y turn round, and z runs the wrong way, from the top slice's height.
+    # RAS: x and y are reversed, and z runs the wrong way, from the top slice's height.
     affine = np.diag([-x, -y, -rounded, 1.0])
     affine[:3, 3] = (-study.origin[0], -study.origin[1], study.origin[2] + z * (len(study.hu) - 1))
     image = nibabel.Nifti1Image(mask, affine)
@@ -39,7 +39,7 @@ def _nifti(study: PhantomStudy) -> bytes:
 def write_study(
     out: Path, number: int, study: PhantomStudy, *, transfer_syntax: str = "explicit"
 ) -> dict[str, Any]:
-    """Write case ``number`` (from 1): odd ones are GE's, even ones Toshiba's."""
+    """Write case ``number`` (from 1): odd ones as GE, even ones as Toshiba."""
     place, short, manufacturer = _MAKERS[(number - 1) % 2]
     case = f"{(number + 1) // 2:02d}{short}"
     write_bytes(out / f"{case}.nii.gz", _nifti(study))

@@ -1,4 +1,4 @@
-"""Painted studies in the layout of RSNA-STR PE (RSPECT): DICOM by UID, and train.csv.
+"""Synthetic studies in the layout of RSNA-STR PE (RSPECT): DICOM by UID, and train.csv.
 
 Optionally the JPEG-256 edition (three windows as channels) and the boxes of Augmented RSPECT.
 """
@@ -35,7 +35,7 @@ BOX_COLUMNS = (
     "width",
     "height",
 )
-#: Share of studies with emboli, where no rate is asked for.
+#: Default share of studies with emboli.
 POSITIVE_RATE = 0.32
 #: Windows of the JPEG edition's channels, red first.
 _JPEG_WINDOWS = ("lung", "pe", "mediastinal")
@@ -77,7 +77,7 @@ def write_study(
     jpeg: bool = False,
     boxes: bool = False,
 ) -> dict[str, Any]:
-    """Write ``train/<Study>/<Series>/<SOP>.dcm`` of one study; its csv rows are returned."""
+    """Write ``train/<Study>/<Series>/<SOP>.dcm`` of one study; returns its csv rows."""
     patient = f"PHANTOM-{number:04d}"
     study_uid = phantom_uid(study.plan.seed, patient, "study")
     series_uid = phantom_uid(study.plan.seed, patient, "series")
@@ -117,7 +117,7 @@ def _csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def finish(out: Path, records: Sequence[dict[str, Any]]) -> None:
-    """Write ``train.csv``, and ``augmented_rspect.csv`` where boxes were asked for."""
+    """Write ``train.csv``, and ``augmented_rspect.csv`` if boxes were requested."""
     rows, boxes = [], []
     for record in records:
         ids = [record["study_uid"], record["series_uid"]]
