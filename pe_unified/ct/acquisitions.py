@@ -1,4 +1,4 @@
-"""Which acquisitions of a series are one scan, and which reconstructions show the same one."""
+"""Groups the acquisitions of a series into scans, and detects reconstructions of the same scan."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,24 +8,24 @@ import numpy as np
 from pe_unified.ct.headers import SliceHeader
 from pe_unified.ct.stack import SAME_PLACE_MM, heights
 
-#: Acquisitions that share less of their heights go on where the other ends.
+#: Acquisitions that share no more than this of their heights continue each other.
 _OVERLAP = 0.2
-#: Blocks of a step-and-shoot scan, at least.
+#: Minimum number of blocks in a step-and-shoot scan.
 _BLOCKS = 3
-#: Of the places of two reconstructions of one scan, this share is the same, within mm.
+#: Minimum share of positions that two reconstructions of one scan have in common, within mm.
 _SAME_PLACES, _PLACE_MM = 0.9, 0.1
-#: Two reconstructions of one scan state its time within this, seconds.
+#: Maximum difference between the times of two reconstructions of one scan, seconds.
 _SAME_TIME_S = 2.0
 
 
 def scans_of(series: Sequence[SliceHeader]) -> dict[int, list[SliceHeader]]:
-    """Scans of a series, by the number of their first acquisition, in the order of these.
+    """The scans of a series, by the number of their first acquisition, in ascending order.
 
-    Acquisitions that go on where others end are one scan; those over the same heights are not.
-    Slices without a number that lie between those of a scan belong to it, slices without a height
-    to that of their number. Where most have no height, all are one scan.
+    Acquisitions that continue each other are one scan; those over the same heights are not.
+    Slices without a number belong to the scan between whose slices they are, slices without a
+    height to the scan of their number. If most have no height, all are one scan.
     """
-    known = np.array(heights(series), dtype=np.float64)  # not a number where a height is unknown
+    known = np.array(heights(series), dtype=np.float64)  # NaN if a height is unknown
     lost = np.flatnonzero(np.isnan(known))
     numbers = {header.acquisition for header in series}
     if len(numbers) == 1 or 2 * len(lost) >= len(series):
@@ -48,8 +48,8 @@ def scans_of(series: Sequence[SliceHeader]) -> dict[int, list[SliceHeader]]:
 
 
 def _joined_blocks(parts: dict[int, list[int]], known: np.ndarray) -> dict[int, list[int]]:
-    """Acquisitions, with the blocks of a step-and-shoot scan put together: acquisitions of equal
-    length that move on in one direction, each by half its length or more."""
+    """Join the blocks of a step-and-shoot scan: acquisitions of equal length that advance in one
+    direction, each by at least half its length."""
     runs: list[list[int]] = []
     for number in parts:
         if runs and _moves_on([known[parts[each]] for each in (*runs[-1][-2:], number)]):
@@ -66,18 +66,18 @@ def _joined_blocks(parts: dict[int, list[int]], known: np.ndarray) -> dict[int, 
 
 
 def _moves_on(blocks: Sequence[np.ndarray]) -> bool:
-    """Whether the last block, of two or three, goes on as those before it."""
+    """Whether the last of two or three blocks continues those before it."""
     if len(blocks[-1]) > len(blocks[0]) or len(blocks[-2]) != len(blocks[0]):
-        return False  # the last block of a scan may be shorter, no other
+        return False  # only the last block of a scan may be shorter
     ends = np.array([(block.min(), block.max()) for block in blocks])
     steps = np.diff(ends, axis=0)
-    # Phases over the same heights may be a little apart, too.
+    # Phases over the same heights may be slightly shifted, too.
     least = max(SAME_PLACE_MM, np.ptp(ends, axis=1).max() / 2)
     return bool((steps >= least).all() or (steps <= -least).all())
 
 
 def _same_heights(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether much of the shorter one lies between slices of the longer one."""
+    """Whether enough of the shorter one is between slices of the longer one."""
     shorter, longer = sorted((first, second), key=len)
     longer = np.unique(longer)
     steps = np.diff(longer)
@@ -91,7 +91,7 @@ def _same_places(first: np.ndarray, second: np.ndarray) -> bool:
 
 
 def _distances(levels: np.ndarray, ascending: np.ndarray) -> np.ndarray:
-    """From each level to the nearest of others, mm."""
+    """Distance from each level to the nearest of the others, mm."""
     after = np.searchsorted(ascending, levels)
     below = np.abs(levels - ascending[np.maximum(after - 1, 0)])
     above = np.abs(levels - ascending[np.minimum(after, len(ascending) - 1)])
@@ -101,8 +101,8 @@ def _distances(levels: np.ndarray, ascending: np.ndarray) -> np.ndarray:
 def same_scan(first: Sequence[SliceHeader], second: Sequence[SliceHeader]) -> bool:
     """Whether two series are reconstructions of one acquisition with different kernels.
 
-    Nine in ten of their places are the same to 0.1 mm, their acquisition numbers have one in common
-    and their times lie within 2 s, where they are stated.
+    At least 90% of their positions agree within 0.1 mm. If stated, they have an acquisition number
+    in common, and their times differ by at most 2 s.
     """
     kernels = {slices[0].kernel for slices in (first, second)}
     if len(kernels) == 1 and kernels != {""}:
@@ -119,19 +119,19 @@ def same_scan(first: Sequence[SliceHeader], second: Sequence[SliceHeader]) -> bo
 
 
 def _agree(first: Sequence[SliceHeader], second: Sequence[SliceHeader]) -> bool | None:
-    """Whether the acquisition numbers do; None where one is silent."""
+    """Whether their acquisition numbers agree; None if one states none."""
     numbers = [{header.acquisition for header in slices} - {0} for slices in (first, second)]
     return bool(numbers[0] & numbers[1]) if all(numbers) else None
 
 
 def _same_time(first: Sequence[SliceHeader], second: Sequence[SliceHeader]) -> bool | None:
-    """Whether the times of day do at which the acquisitions began; None where one is silent."""
+    """Whether their acquisitions began at the same time of day; None if one states no time."""
     times = [[t for t in map(_seconds, slices) if t is not None] for slices in (first, second)]
     return abs(min(times[0]) - min(times[1])) <= _SAME_TIME_S if all(times) else None
 
 
 def _seconds(header: SliceHeader) -> float | None:
-    """Of HHMMSS.frac, in any spelling of the colons."""
+    """Seconds of a time written as HHMMSS.frac, with or without colons."""
     time = header.acquired.replace(":", "")
     try:
         return 3600 * int(time[:2]) + 60 * int(time[2:4]) + float(time[4:])

@@ -1,4 +1,4 @@
-"""Trachea and main bronchi on the search grid, so that they are not taken for lung."""
+"""Finds trachea and main bronchi on the search grid, so that they are not mistaken for lung."""
 
 from collections.abc import Sequence
 
@@ -6,26 +6,26 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-#: Gas without lung tissue, HU, as a mean over a cell of the grid.
+#: Maximum mean of a grid cell that is gas without lung tissue, HU.
 _GAS_HU = -900
-#: Cross-sections of a trachea, square mm.
+#: Range of the cross-section of a trachea, square mm.
 _SMALLEST_MM2, _LARGEST_MM2 = 40.0, 700.0
-#: The two main bronchi together are not larger, square mm; more is a leak into the lungs.
+#: Maximum cross-section of both main bronchi, square mm; more is a leak into the lungs.
 _LEAK_MM2 = 1000.0
-#: A trachea is seen over at least this length, mm.
+#: Minimum visible length of a trachea, mm.
 _SHORTEST_MM = 15.0
-#: How far from the middle of the body a trachea may lie, mm.
+#: Maximum distance of a trachea from the middle of the body, mm.
 _OFF_MIDDLE_MM = 45.0
 
 
 def find_airways(coarse: np.ndarray, inside: np.ndarray, coarse_mm: Sequence[float]) -> np.ndarray:
-    """Trachea and main bronchi with their walls; empty where no trachea is seen.
+    """Trachea and main bronchi with their walls; empty if no trachea is found.
 
-    A trachea is a small round gas in the middle of the body that goes on from slice to slice.
-    From there the gas is followed downwards until it would spread into the lungs.
+    A trachea is a small round region of gas in the middle of the body that continues from slice to
+    slice. From there the gas is followed downwards until it would spread into the lungs.
 
     Args:
-        coarse: int16 (slices, rows, cols), HU, slices from the feet.
+        coarse: int16 (slices, rows, cols), HU, slices from feet to head.
         inside: bool, same shape, the filled body.
         coarse_mm: spacing (row, col, slice), mm.
 
@@ -53,7 +53,7 @@ def find_airways(coarse: np.ndarray, inside: np.ndarray, coarse_mm: Sequence[flo
 
 
 def _trachea(gas: np.ndarray, inside: np.ndarray, coarse_mm: Sequence[float]) -> np.ndarray | None:
-    """The longest stack of small round pieces of gas in the middle, or None."""
+    """The longest stack of small round regions of gas in the middle, or None."""
     row_mm, col_mm, step_mm = coarse_mm
     columns = np.flatnonzero(inside.any(axis=(0, 1)))
     if not len(columns):
@@ -76,6 +76,6 @@ def _trachea(gas: np.ndarray, inside: np.ndarray, coarse_mm: Sequence[float]) ->
     if not count:
         return None
     lengths = np.array([box[0].stop - box[0].start for box in ndimage.find_objects(labels)])
-    # Of equally long ones the upper: gas of stomach and bowel lies low. Labels count upwards.
+    # If several are equally long, take the upper one: stomach and bowel are low. Labels go upwards.
     longest = int(np.flatnonzero(lengths == lengths.max())[-1]) + 1
     return labels == longest if lengths.max() * step_mm >= _SHORTEST_MM else None

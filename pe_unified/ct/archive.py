@@ -1,4 +1,4 @@
-"""Unpacking what strangers packed: bounded in size, and never outside the target."""
+"""Unpacks untrusted archives: limited in size, and never outside the target folder."""
 
 import errno
 import gzip
@@ -16,12 +16,12 @@ from typing import BinaryIO, Protocol
 from pe_unified.errors import COPY_AGAIN, DataError
 
 _BLOCK = 1 << 20
-#: No study is packed into more folders, one in the other.
+#: Maximum depth of nested folders.
 _DEEPEST = 100
 _SEND_AGAIN = "pack the study again as a plain zip"
-#: A drive of Windows; a colon elsewhere is a letter like others.
+#: A Windows drive; a colon elsewhere in a name is allowed.
 _DRIVE = re.compile(r"[A-Za-z]:")
-#: Members of a tar that hold the name or metadata of the next member; and the longest, bytes.
+#: Types of tar members that hold the name or metadata of the next one; maximum length, bytes.
 _LONG_HEADERS = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
@@ -31,7 +31,7 @@ _LONGEST_HEADER = 1 << 16
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """What an archive may unpack to.
+    """Limits for unpacking an archive.
 
     Attributes:
         files: number of members.
@@ -44,12 +44,12 @@ class ArchiveLimits:
     ratio: float = 200.0
 
     def budget(self, packed: int) -> int:
-        """Bytes that an archive of ``packed`` bytes may unpack to."""
+        """Maximum size to which an archive of ``packed`` bytes may unpack, bytes."""
         return min(self.total_bytes, int(self.ratio * max(1, packed)))
 
 
 class Packed(Protocol):
-    """Reads unpacked bytes from something packed."""
+    """An object that reads unpacked bytes."""
 
     def read(self, size: int, /) -> bytes: ...
 
@@ -57,11 +57,12 @@ class Packed(Protocol):
 def unpack_zip(path: Path, target: Path, limits: ArchiveLimits | None = None) -> None:
     """Unpack a zip into an empty folder.
 
-    Sizes are counted while unpacking, not believed. Members keep their relative names.
+    Sizes are counted while unpacking; stated sizes are not trusted. Members keep their relative
+    names.
 
     Raises:
-        DataError: no zip, encrypted, damaged, beyond the limits, or with a member that is a link
-            or whose name leads out of the folder.
+        DataError: not a zip, encrypted, damaged, beyond the limits, or with a member that is a
+            link or whose name leads out of the folder.
     """
     limits = limits or ArchiveLimits()
     try:
@@ -84,10 +85,9 @@ def unpack_zip(path: Path, target: Path, limits: ArchiveLimits | None = None) ->
 
 
 def unpack_tar(path: Path, target: Path, limits: ArchiveLimits | None = None) -> None:
-    """Unpack a tar, gzipped or not, into an empty folder, as :func:`unpack_zip` does a zip.
+    """Unpack a tar, gzipped or not, into an empty folder; see :func:`unpack_zip`.
 
-    It is read once from its start, so what comes before a member that is refused lies in
-    ``target`` then.
+    It is read once from start to end, so members before a refused one are already in ``target``.
 
     Raises:
         DataError: as :func:`unpack_zip`, and for devices and sparse files.
@@ -110,7 +110,7 @@ def unpack_tar(path: Path, target: Path, limits: ArchiveLimits | None = None) ->
                 assert packed is not None  # a plain file has content
                 budget -= _unpack_member(packed, member.name, target, budget, path)
             names.require_any()
-            while block := file.read(_BLOCK):  # a gzip tells at its end whether it is whole
+            while block := file.read(_BLOCK):  # the end of a gzip shows whether it is complete
                 budget -= len(block)
                 if budget < 0:
                     raise _bomb(path, "")
@@ -123,12 +123,12 @@ def unpack_tar(path: Path, target: Path, limits: ArchiveLimits | None = None) ->
 
 
 def _open_tar(path: Path) -> BinaryIO:
-    """Its bytes, unpacked where they are gzipped."""
+    """The bytes of a tar, decompressed if gzipped."""
     return gzip.open(path) if is_gzipped(path) else open(path, "rb")  # type: ignore[return-value]
 
 
 class _Member(tarfile.TarInfo):
-    """Refuses a header with endless names before it is read into memory."""
+    """Refuses a header with an overlong name before it is read into memory."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Member":
@@ -139,7 +139,7 @@ class _Member(tarfile.TarInfo):
 
 
 class _Names:
-    """The names of an archive's files; refuses those that nobody packs on purpose."""
+    """The names of an archive's files; refuses suspicious ones."""
 
     def __init__(self, path: Path, limits: ArchiveLimits) -> None:
         self._path, self._limits, self._count = path, limits, 0
@@ -147,14 +147,14 @@ class _Names:
         self._folders: set[PurePosixPath] = set()
 
     def count(self) -> None:
-        """One more member, file or folder."""
+        """Count one more member, file or folder."""
         self._count += 1
         if self._count > self._limits.files:
             reason = f"more than {self._limits.files} files"
             raise DataError(self._path, reason, "pack one study by itself")
 
     def add(self, name: str, plain: bool) -> None:
-        """A file; it is ``plain`` if it is neither a link nor a device."""
+        """Add a file; ``plain`` means neither a link nor a device."""
         self.count()
         place = _place(name)
         fault = ""
@@ -183,7 +183,7 @@ def _place(name: str) -> PurePosixPath:
 
 
 def _unpack_member(packed: Packed, name: str, target: Path, budget: int, path: Path) -> int:
-    """Bytes written."""
+    """Unpack one member; returns the bytes written."""
     place = target / _place(name)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -193,7 +193,7 @@ def _unpack_member(packed: Packed, name: str, target: Path, budget: int, path: P
 
 
 def is_gzipped(path: Path) -> bool:
-    """By its content, whatever the name says; not, where it cannot be read."""
+    """Whether the content is gzip, whatever the name; False if it cannot be read."""
     with suppress(OSError), open(path, "rb") as file:
         return file.read(2) == b"\x1f\x8b"
     return False
@@ -203,7 +203,7 @@ def unpack_gzip(path: Path, target: Path, limits: ArchiveLimits | None = None) -
     """Unpack one gzipped file.
 
     Raises:
-        DataError: no gzip, cut short, beyond the limits, or no room for it.
+        DataError: not a gzip, truncated, beyond the limits, or no room for it.
     """
     budget = (limits or ArchiveLimits()).budget(path.stat().st_size)
     with ExitStack() as opened:
@@ -222,21 +222,21 @@ def unpack_stream(
     enough: int | None = None,
     what: str = "",
 ) -> int:
-    """Write what a decompressing reader gives into a new file, a block at a time.
+    """Write the output of a decompressing reader into a new file, block by block.
 
     Args:
         packed: such as ``gzip.GzipFile`` or ``bz2.BZ2File``.
-        target: is created.
-        path: what errors name.
-        budget: more bytes are refused.
-        enough: stop once there are so many.
-        what: begins the errors' reasons.
+        target: file to create.
+        path: file named in errors.
+        budget: maximum number of bytes.
+        enough: stop after this number of bytes.
+        what: beginning of the errors' reasons.
 
     Returns:
-        bytes written.
+        Bytes written.
 
     Raises:
-        DataError: damaged or cut short, more than ``budget``, or no room for it.
+        DataError: damaged or truncated, more than ``budget``, or no room for it.
     """
     written = 0
     with ExitStack() as opened:

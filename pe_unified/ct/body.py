@@ -1,34 +1,34 @@
-"""The body and all it encloses, on the search grid of the lungs."""
+"""Finds the body and everything it encloses, on the search grid of the lungs."""
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-#: Darker than this is air or lung, HU; brighter is tissue.
+#: Threshold between air or lung (darker) and tissue (brighter), HU.
 AIR_HU = -400
-#: Nothing but gas is as dark as this, HU: bowel, stomach, the air around the body.
+#: Only gas is as dark as this, HU: bowel, stomach, the air around the body.
 GAS_HU = -940
-#: As the median of what reaches the rim of a slice: air rather than lung that the rim cuts, HU.
+#: Maximum median of a region at the rim of a slice that is air rather than cut-off lung, HU.
 _OUTSIDE_HU = -960
-#: As dark as this in every slice is no image but padding, HU.
+#: Pixels that are this dark in every slice are padding, HU.
 _PADDING_HU = -1010
-#: The rim of the field of view, cells of the search grid: cells across it hold both sides.
+#: Width of the rim of the field of view, cells of the search grid; its cells are partly outside.
 _RIM_CELLS = 1.0
-#: From this share of the corners on that holds tissue or lung, the field of view is no ellipse.
+#: If at least this share of the corners is tissue or lung, the field of view is not an ellipse.
 _CORNERS_SHARE = 0.02
-#: Pieces of tissue in a slice belong to the body if they have this share of the largest one: a
-#: small field of view may part chest wall and heart; tables and arms are smaller.
+#: Tissue regions of a slice belong to the body if they have this share of the largest one: a
+#: small field of view may separate chest wall and heart; tables and arms are smaller.
 _BODY_SHARE = 0.25
 
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """What is found of it.
+    """The body on the search grid.
 
     Attributes:
-        tissue: bool (slices, rows, cols), the large pieces of tissue.
-        dark: bool, same shape, air and lung that do not belong to the air around the body.
+        tissue: bool (slices, rows, cols), the large regions of tissue.
+        dark: bool, same shape, air and lung except for the air around the body.
         field: bool (rows, cols), the field of view.
     """
 
@@ -49,10 +49,10 @@ def find_body(coarse: np.ndarray) -> Body:
 
 
 def field_of_view(coarse: np.ndarray) -> np.ndarray:
-    """What the scanner shows: bool (rows, cols).
+    """The field of view: bool (rows, cols).
 
-    It is the largest ellipse in the slice, or, where the corners beyond it show tissue or lung,
-    all but padding.
+    It is the largest ellipse in the slice or, if the corners outside it show tissue or lung,
+    everything but padding.
     """
     rows, cols = coarse.shape[1:]
     down, across = np.ogrid[:rows, :cols]
@@ -65,9 +65,9 @@ def field_of_view(coarse: np.ndarray) -> np.ndarray:
 
 
 def _tissue(hu: np.ndarray) -> np.ndarray:
-    """The large pieces of tissue in a slice, without the table: bool (rows, cols)."""
+    """The large regions of tissue in a slice, without the table: bool (rows, cols)."""
     tissue = (hu > AIR_HU).astype(np.uint8)
-    # Parts that touch through a cell or two, such as the table, come off.
+    # Remove parts that touch the body through only one or two cells, such as the table.
     kernel = np.ones((3, 3), np.uint8)
     opened = cv2.morphologyEx(tissue, cv2.MORPH_OPEN, kernel)
     count, parts, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
@@ -75,14 +75,14 @@ def _tissue(hu: np.ndarray) -> np.ndarray:
         return np.zeros(hu.shape, dtype=bool)
     areas = stats[1:, cv2.CC_STAT_AREA]
     body = np.isin(parts, 1 + np.flatnonzero(areas >= _BODY_SHARE * areas.max()))
-    # Put back the thin chest wall that opening took, where it hangs on the body.
+    # Restore the thin chest wall that opening removed, where it is attached to the body.
     return (cv2.dilate(body.astype(np.uint8), kernel) > 0) & (tissue > 0)
 
 
 def _enclosed_air(hu: np.ndarray, field: np.ndarray, rim: np.ndarray) -> np.ndarray:
-    """Air and lung in a slice without the air that reaches the rim of the field of view.
+    """Air and lung in a slice, without air that reaches the rim of the field of view.
 
-    Lung that reaches it stays.
+    Lung that reaches the rim is kept.
     """
     dark = (hu < AIR_HU) & field
     _, parts = cv2.connectedComponents(dark.astype(np.uint8), connectivity=4)
@@ -92,14 +92,14 @@ def _enclosed_air(hu: np.ndarray, field: np.ndarray, rim: np.ndarray) -> np.ndar
 
 
 def enclosed(wall: np.ndarray) -> np.ndarray:
-    """A wall with everything that has no way from it to the rim of the slice: bool."""
-    # 1 where there is no wall, with a rim of its own all around.
+    """A wall with everything that it separates from the rim of the slice: bool."""
+    # 1 where there is no wall, with an additional rim all around.
     around = np.pad((~wall).astype(np.uint8), 1, constant_values=1)
     cv2.floodFill(around, None, (0, 0), 2)
     return around[1:-1, 1:-1] != 2
 
 
 def shrunk(mask: np.ndarray) -> np.ndarray:
-    """A mask (rows, cols) without its outermost cells, also where it reaches the slice's edge."""
+    """A mask (rows, cols) without its outermost cells, also at the edge of the slice."""
     kernel = np.ones((3, 3), np.uint8)
     return cv2.erode(np.pad(mask, 1).astype(np.uint8), kernel)[1:-1, 1:-1].astype(bool)

@@ -1,4 +1,4 @@
-"""How large a compressed picture says it is, before a decoder makes room for it."""
+"""Reads the size that a compressed image states, before a decoder allocates memory for it."""
 
 import re
 from typing import NamedTuple
@@ -6,23 +6,23 @@ from typing import NamedTuple
 import pydicom
 from pydicom.encaps import generate_frames
 
-#: Begins a JPEG 2000 codestream: start of codestream, then its size; and a file around one.
+#: Start of a JPEG 2000 codestream, followed by its size; start of a file that contains one.
 _JPEG_2000, _JP2_FILE = b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  "
 _JPEG, _FILLING = b"\xff\xd8", re.compile(b"\xff+")
-#: Markers of JPEG that carry the size of the picture: every SOF, and that of JPEG-LS.
+#: JPEG markers with the size of the image: every SOF, and that of JPEG-LS.
 _FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
-#: Compressed, a slice takes less than this multiple of its pixels, and a bit more for headers.
+#: Maximum size of a compressed slice, as a multiple of its pixels, plus some bytes for headers.
 _MOST_PACKED, _HEADERS = 2, 1 << 16
 
 
 def require_size(dataset: pydicom.Dataset) -> None:
-    """Refuse a compressed slice whose picture is not as large as the header says.
+    """Refuse a compressed slice whose image differs in size from its header.
 
-    A decoder makes room for what the picture says of itself, which may be thousands of times the
+    A decoder allocates the size stated in the image, which may be thousands of times that of the
     slice.
 
     Raises:
-        ValueError: the sizes differ, or there is more compressed than a slice can need.
+        ValueError: the sizes differ, or there are more compressed bytes than a slice can need.
     """
     rows, cols = int(dataset.Rows), int(dataset.Columns)
     pixels = rows * cols * int(dataset.BitsAllocated) // 8
@@ -34,12 +34,12 @@ def require_size(dataset: pydicom.Dataset) -> None:
 
 
 class JpegFrame(NamedTuple):
-    """What the frame header of a JPEG or JPEG-LS stream says.
+    """The frame header of a JPEG or JPEG-LS stream.
 
     Attributes:
-        precision: bits of a sample.
-        rows: 0 where it is told after the picture.
-        components: samples of a pixel.
+        precision: bits per sample.
+        rows: 0 if given only after the image.
+        components: samples per pixel.
     """
 
     precision: int
@@ -49,7 +49,7 @@ class JpegFrame(NamedTuple):
 
 
 def picture_size(stream: bytes) -> tuple[int, int] | None:
-    """(rows, cols) that a JPEG, JPEG-LS or JPEG 2000 stream says it has; None for anything else.
+    """(rows, cols) stated in a JPEG, JPEG-LS or JPEG 2000 stream; None for anything else.
 
     Source: ITU-T T.800 (JPEG 2000) A.5.1, and see :func:`jpeg_frame`.
     """
@@ -57,7 +57,7 @@ def picture_size(stream: bytes) -> tuple[int, int] | None:
     if stream.startswith(_JP2_FILE):
         start = stream.find(_JPEG_2000)
     if stream.startswith((_JPEG_2000, _JP2_FILE)) and 0 <= start <= len(stream) - 24:
-        # Lengths and capabilities, then the far corner and the near one of the picture.
+        # Lengths and capabilities, then the far and the near corner of the image.
         right, bottom, left, top = (
             int.from_bytes(stream[at : at + 4], "big") for at in range(start + 8, start + 24, 4)
         )
@@ -73,7 +73,7 @@ def jpeg_frame(stream: bytes) -> JpegFrame | None:
     """
     at = 2
     while stream.startswith(_JPEG) and at + 10 <= len(stream) and stream[at] == 0xFF:
-        if stream[at + 1] == 0xFF:  # filling, before every marker as much as one likes
+        if stream[at + 1] == 0xFF:  # any number of fill bytes may precede a marker
             at = _FILLING.match(stream, at).end() - 1  # type: ignore[union-attr]
             continue
         if stream[at + 1] in _FRAME_MARKERS:

@@ -1,4 +1,4 @@
-"""Contours of a DICOM RTSTRUCT as masks on the slices of a study."""
+"""Converts contours of a DICOM RTSTRUCT to masks on the slices of a study."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +12,11 @@ from pe_unified.ct.segments import choose_emboli
 from pe_unified.ct.study import CTStudy
 from pe_unified.errors import COPY_AGAIN, DataError
 
-#: Heights that differ by less are one plane, mm.
+#: Heights that differ by at most this are one plane, mm.
 _SAME_PLANE = 0.05
-#: A contour is flat if its points differ by less along the normal, as a share of a slice.
+#: Maximum deviation of a flat contour's points along the normal, as a share of a slice.
 _FLAT = 0.5
-#: A plane is that of a slice if it is nearer, as a share of a slice.
+#: Maximum distance between a plane and its slice, as a share of a slice.
 _ON_SLICE = 0.1
 
 #: Contours of one plane: points (n, 3), LPS mm.
@@ -28,21 +28,20 @@ def read_contours(
 ) -> tuple[np.ndarray, list[str]]:
     """The emboli of an RTSTRUCT.
 
-    A pixel belongs to a structure if its centre lies within an odd number of its contours, or on
-    one: so holes are holes. A slice takes the contours of the nearest plane, as far as half a
-    slice; where they were not drawn on slices of the study, as far as half the distance between
-    planes.
+    A pixel belongs to a structure if its centre is inside an odd number of its contours, or on
+    one; so holes stay holes. A slice takes the contours of the nearest plane within half a slice
+    or, if they were not drawn on slices of the study, within half the distance between planes.
 
     Args:
         path: the file.
-        study: the study that it was drawn on, or one of the same patient in the same place.
+        study: the study on which it was drawn, or one of the same patient in the same place.
         asked: names of the structures that are emboli.
 
     Returns:
         uint16 (slices, rows, cols), the number of the structure, 0 elsewhere; and notes.
 
     Raises:
-        DataError: unreadable, contours that are not closed or do not lie in the slices, or no
+        DataError: unreadable, contours that are not closed or not parallel to the slices, or no
             structure that is an embolus.
     """
     if not study.placed:
@@ -80,14 +79,14 @@ def read_contours(
         if abs(planes[nearest] - height) > reach:
             continue
         own = [contours[each] for each in np.flatnonzero(plane_of == nearest)]
-        for number in reversed(emboli):  # where structures overlap, the first stays
+        for number in reversed(emboli):  # where structures overlap, the first one wins
             of_structure = [points for other, points in own if other == number]
             found[index][_filled(of_structure, study, starts[index])] = number
     return found, _notes(np.abs(planes[:, None] - heights).min(axis=1), thick, step)
 
 
 def _planes(along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The number of the plane of each contour, and the rising heights of the planes, mm."""
+    """The plane number of each contour, and the ascending heights of the planes, mm."""
     order = np.argsort(along)
     numbers = np.empty(len(along), dtype=int)
     numbers[order] = np.cumsum(np.diff(along[order], prepend=along[order[0]]) > _SAME_PLANE)
@@ -119,7 +118,7 @@ def _contours(dataset: pydicom.Dataset, number: int, path: Path) -> Contours:
 
 
 def _drawn_on(dataset: pydicom.Dataset) -> set[str]:
-    """UIDs of the slices that the contours were drawn on; empty where they do not say."""
+    """UIDs of the slices on which the contours were drawn; empty if not stated."""
     return {
         str(image.ReferencedSOPInstanceUID)
         for structure in dataset.get("ROIContourSequence") or ()
@@ -129,7 +128,7 @@ def _drawn_on(dataset: pydicom.Dataset) -> set[str]:
 
 
 def _filled(contours: Contours, study: CTStudy, start: np.ndarray) -> np.ndarray:
-    """The pixels of a slice within contours: bool (rows, cols); ``start`` is its first pixel."""
+    """The pixels of a slice inside contours: bool (rows, cols); ``start`` is its first pixel."""
     row_mm, col_mm, _ = study.known_spacing()
     mask = np.zeros(study.shape[1:], dtype=bool)
     for points in contours:

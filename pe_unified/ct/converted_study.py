@@ -12,15 +12,15 @@ from pe_unified.ct.study import CTStudy
 
 
 def is_placed(slices: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the set says where the slices lie in the patient."""
+    """Whether the set gives the position of the slices in the patient."""
     return all(each.get("position_mm") and each.get("orientation") for each in slices)
 
 
 def converted_study(slices: Sequence[Mapping[str, Any]]) -> CTStudy:
-    """The slices as a study, read one by one.
+    """The slices as a study; pixels are read slice by slice.
 
-    Where the set does not say how they lie, rows and columns are taken to run as usual, and x and y
-    count from the first pixel.
+    If the set does not give the orientation, rows and columns are assumed to have the usual one,
+    and x and y count from the first pixel.
 
     Args:
         slices: of one series, from feet to head: their entries in the JSON of the set, and

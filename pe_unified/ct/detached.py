@@ -1,4 +1,4 @@
-"""The file beside a header that holds its data."""
+"""Finds the data file of a header that is stored separately."""
 
 import os
 import re
@@ -7,21 +7,21 @@ from pathlib import Path
 from pe_unified.errors import COPY_AGAIN, DataError
 from pe_unified.options import META_IMAGE, NRRD
 
-#: A header takes less, bytes.
+#: Maximum length of a header, bytes.
 _LONGEST_HEADER = 1 << 20
-#: Ends the header of a NRRD file; in that of a MetaImage the name of the data comes last.
+#: End of a NRRD header; a MetaImage header ends with the name of the data file.
 _END = re.compile(rb"\r?\n\r?\n")
 _NAMED = re.compile(rb"^[ \t]*(?:ElementDataFile[ \t]*=|data ?file:(?!=))([^\r\n]*)", re.I | re.M)
-#: How both formats name several files: one per line that follows, or a pattern with its numbers.
+#: How both formats name several files: one on each following line, or a pattern with numbers.
 _SEVERAL = re.compile(r"LIST\b.*|.*%.*\s\d+\s+\d+.*", re.I)
 
 
 def data_file_of(path: Path) -> Path:
-    """The file that holds the data of a volume: the one that its header names, else itself.
+    """The file that holds the data of a volume: the one named in its header, else itself.
 
     Raises:
-        DataError: it cannot be read, or is not there, or not in the header's folder, or the data
-            lie in several files.
+        DataError: it cannot be read, does not exist, is outside the header's folder, or the data
+            are in several files.
     """
     if not path.name.lower().endswith((*META_IMAGE, *NRRD)):
         return path

@@ -1,4 +1,4 @@
-"""The pixels of DICOM slices as Hounsfield units, whatever the scanner and the archive did."""
+"""Reads the pixels of DICOM slices as Hounsfield units, however they were stored."""
 
 import os
 import re
@@ -19,21 +19,21 @@ from pe_unified.ct.hu import HU_MAX, HU_MIN
 from pe_unified.ct.jpeg import JPEG_SYNTAXES, PLUGIN
 from pe_unified.errors import COPY_OR_REMOVE, DataError
 
-#: JPEG of 1992, which DCMTK and GDCM decompress in all its forms; no later relative of it.
+#: The JPEG standard of 1992, which DCMTK and GDCM fully support; not its successors.
 _JPEG = re.compile(r"JPEG (?!2000|XL)")
-#: Of the standard, but not in pydicom's list.
+#: Transfer syntaxes of the standard that pydicom does not list.
 _YOUNG_SYNTAXES = {
     "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
     "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
     "1.2.840.10008.1.2.4.112": "JPEG XL",
 }
-#: Slope and intercept; None where they are not known.
+#: Slope and intercept; None if unknown.
 Rescale = tuple[float | None, float | None]
 #: The rescale intercept of scanners that store CT as unsigned numbers.
 _USUAL_INTERCEPT = -1024.0
-#: Darker than tissue, and than water by more than noise, HU; and the share of a slice that counts.
+#: Darker than tissue; darker than water beyond noise, HU; minimum share of a slice.
 _AIR, _FAT, _SOME = -200.0, -30.0, 0.001
-#: No slice of a body lies wholly above this, HU.
+#: No slice of a body is entirely above this, HU.
 _DENSE = 500.0
 
 
@@ -42,17 +42,17 @@ def read_hu(
 ) -> np.ndarray:
     """The pixels of one slice: int16 (rows, cols), Hounsfield units, at least -1024.
 
-    Padding becomes -1024 HU. A missing or impossible rescale is replaced by what the
+    Padding becomes -1024 HU. A missing or impossible rescale is replaced by the one that the
     stored numbers imply (see :func:`rescale_of`).
 
     Args:
         path: the file.
-        frame: of a multi-frame file, the one to read.
-        rescale: of the scan, for a slice that does not state its own.
+        frame: of a multi-frame file, the frame to read.
+        rescale: of the scan, for a slice that does not state one.
 
     Raises:
-        DataError: not a slice, cut short, far too large, or compressed in a way that no decoder
-            here knows.
+        DataError: not a slice, truncated, far too large, or compressed in a way that no decoder
+            here supports.
     """
     path = Path(path)
     dataset = _open_slice(path) if frame is None else _open_frame(path, frame)
@@ -70,8 +70,8 @@ def read_hu(
         if raw is None:
             if not native:
                 require_size(dataset)
-            # Many plain files hold more than the bits that they declare; cutting those off
-            # would turn bright pixels and padding into tissue.
+            # Many uncompressed files hold more bits than they declare; cutting these off would turn
+            # bright pixels and padding into tissue.
             dataset.pixel_array_options(
                 correct_unused_bits=not native,
                 decoding_plugin=PLUGIN if syntax in JPEG_SYNTAXES else "",
@@ -81,7 +81,7 @@ def read_hu(
         raise
     except DataError as error:
         raise error.at(path) from None
-    except BaseException as error:  # every decoder raises its own kinds; those in Rust panic
+    except BaseException as error:  # each decoder raises different errors; those in Rust panic
         raise _undecodable(path, error) from error
     if raw.ndim != 2:
         reason = f"pixels of shape {raw.shape}, not one grey slice (rows, cols)"
@@ -92,7 +92,7 @@ def read_hu(
         return _rescale(dataset, raw)
     except DataError as error:
         raise error.at(path) from None
-    except Exception as error:  # a damaged header may say anything
+    except Exception as error:  # a damaged header may hold anything
         reason = "the pixels cannot be turned into Hounsfield units"
         raise DataError(path, reason, COPY_OR_REMOVE, error) from error
 
@@ -111,15 +111,15 @@ def _open_frame(path: Path, frame: Frame) -> pydicom.Dataset:
         return frame_dataset(path, frame)
     except DataError:
         raise
-    except Exception as error:  # offsets in a damaged file may lead anywhere
+    except Exception as error:  # offsets in a damaged file may point anywhere
         raise _undecodable(path, error) from error
 
 
 def _require_decoder(syntax: UID) -> None:
-    """Refuse what is compressed in a way that nothing here unpacks; no copy would help.
+    """Refuse a compression that cannot be decoded here; another copy would not help.
 
     Raises:
-        DataError: with a way to convert it.
+        DataError: says how to convert it.
     """
     with suppress(NotImplementedError):
         if get_decoder(syntax).is_available:
@@ -132,17 +132,17 @@ def _require_decoder(syntax: UID) -> None:
 
 
 def _refuse_large(path: Path) -> None:
-    """All of a file is read; no slice takes that much."""
+    """Refuse a file larger than any slice, because all of it would be read."""
     try:
         size = path.stat().st_size
-    except OSError:  # the reader says it better
+    except OSError:  # the reader gives the better message
         return
     if size > LARGEST_SLICE:
         raise DataError(path, f"{size >> 20} MiB, far more than a slice", COPY_OR_REMOVE)
 
 
 def _plain_pixels(dataset: pydicom.Dataset) -> np.ndarray | None:
-    """The usual uncompressed slice of 16-bit numbers, without copying; None for anything else."""
+    """The usual uncompressed 16-bit slice, without copying; None for anything else."""
     data = dataset.get("PixelData")
     rows, cols = dataset.Rows, dataset.Columns
     usual = (
@@ -162,13 +162,13 @@ def _plain_pixels(dataset: pydicom.Dataset) -> np.ndarray | None:
 def rescale_of(dataset: pydicom.Dataset, raw: np.ndarray) -> tuple[float, float]:
     """Slope and intercept that turn stored numbers into Hounsfield units.
 
-    The header's own, where they can be right. A slope that is missing, zero or not a
-    number is 1. CT needs negative values for air: unsigned numbers with no intercept, or
-    with zero, carry the usual offset of -1024, and so do signed ones with no intercept
-    that hold neither air nor, in any number, fat; the other signed ones are HU already.
+    The header's values are used if they can be right. A slope that is missing, zero or not a
+    number becomes 1. CT needs negative values for air. So unsigned numbers with a missing or
+    zero intercept get the usual offset of -1024, and so do signed ones without an intercept that
+    contain no air and almost no fat; other signed ones are already HU.
 
     Raises:
-        DataError: no intercept, and numbers that the usual one does not turn into those of a body.
+        DataError: no intercept, and the usual one does not give the values of a body.
     """
     slope = number_of(dataset, "RescaleSlope") or 1.0
     intercept = number_of(dataset, "RescaleIntercept")
@@ -176,7 +176,7 @@ def rescale_of(dataset: pydicom.Dataset, raw: np.ndarray) -> tuple[float, float]
     if intercept is not None and (intercept or signed):
         return slope, intercept
     if signed:
-        # Padding such as -2000 is no sign of stored HU: look between it and tissue.
+        # Padding such as -2000 does not prove stored HU: look at values between it and tissue.
         hu = raw[raw > -1500] * slope
         if (hu < _AIR).any() or (hu < _FAT).sum() > _SOME * raw.size:
             return slope, 0.0
@@ -211,7 +211,7 @@ def _rescale(dataset: pydicom.Dataset, raw: np.ndarray) -> np.ndarray:
 def _padding(
     dataset: pydicom.Dataset, raw: np.ndarray, slope: float, intercept: float
 ) -> np.ndarray | None:
-    """Where the pixels are filling outside the scan: bool (rows, cols), or None."""
+    """Pixels that are padding outside the scan: bool (rows, cols), or None."""
     first = number_of(dataset, "PixelPaddingValue")
     if first is None:
         return None
@@ -224,7 +224,7 @@ def _padding(
         return None
     if high * slope + intercept < -990 or low * slope + intercept > 2500:
         return where
-    # The value is one that tissue has as well: only what hangs together with a corner is filling.
+    # Tissue has this value, too, so only regions connected to a corner are padding.
     count, parts = cv2.connectedComponents(where.astype(np.uint8), connectivity=4)
     corners = {int(parts[row, col]) for row in (0, -1) for col in (0, -1)} - {0}
     return np.isin(parts, list(corners)) if corners and count > 1 else None
@@ -238,7 +238,7 @@ def _as_stored(value: float, dtype: np.dtype) -> int:
 
 
 def _sign_extend(dataset: pydicom.Dataset, raw: np.ndarray) -> np.ndarray:
-    """Signed numbers stored in fewer bits than allocated, without their sign spread upwards."""
+    """Restore the sign of numbers stored in fewer bits than allocated without sign extension."""
     stored = int(number_of(dataset, "BitsStored") or 16)
     bits = 8 * raw.dtype.itemsize
     if raw.dtype.kind != "i" or stored >= bits or number_of(dataset, "RescaleIntercept"):

@@ -1,4 +1,4 @@
-"""Opening DICOM files that may be damaged, hostile, gzipped, or without a preamble."""
+"""Opens DICOM files that may be damaged, malicious, gzipped, or without a preamble."""
 
 import gzip
 import io
@@ -14,16 +14,16 @@ from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 from pe_unified.ct.archive import is_gzipped
 from pe_unified.errors import COPY_OR_REMOVE, DataError
 
-#: What says how a file is packed takes less, bytes.
+#: Maximum size of the file meta information, bytes.
 _LARGEST_META = 1 << 20
-#: No slice takes more, bytes.
+#: Maximum size of a slice, bytes.
 LARGEST_SLICE = 64 << 20
-#: What to do about a file that is deflated as a whole.
+#: Advice for a file that is deflated as a whole.
 UNCOMPRESSED = "export it uncompressed"
 
 
 def open_dicom(path: Path, **options: object) -> pydicom.Dataset:
-    """A DICOM file, with or without its preamble.
+    """Open a DICOM file, with or without its preamble.
 
     Raises:
         DataError: no such file, not DICOM, or a header that cannot be read.
@@ -40,7 +40,7 @@ def open_dicom(path: Path, **options: object) -> pydicom.Dataset:
         pass
     except Exception as error:
         raise DataError(path, "unreadable header", COPY_OR_REMOVE, error) from error
-    # Old files lack the preamble; anything else lacks the class of the object too.
+    # Old files lack the preamble; files that are not DICOM lack the SOP class, too.
     try:
         with open_binary(path) as file:
             dataset = pydicom.dcmread(file, force=True, **options)  # type: ignore[arg-type]
@@ -58,13 +58,13 @@ def open_dicom(path: Path, **options: object) -> pydicom.Dataset:
 
 
 def is_compressed(dataset: pydicom.Dataset) -> bool:
-    """Whether the pixels are packed in some way, be it one that nobody here knows."""
+    """Whether the pixels are compressed, even in an unknown way."""
     syntax = dataset.file_meta.TransferSyntaxUID
     return not syntax.is_transfer_syntax or syntax.is_encapsulated
 
 
 class _BoundedFile(io.BufferedReader):
-    """A file that makes room for no more than it holds, when a damaged length asks for more."""
+    """A file that never allocates more than its own size, even if a damaged length asks for it."""
 
     def __init__(self, path: Path) -> None:
         raw = io.FileIO(os.fspath(path))
@@ -76,11 +76,11 @@ class _BoundedFile(io.BufferedReader):
 
 
 def open_binary(path: Path) -> BinaryIO:
-    """A file to read bytes from. One that is gzipped, and named so, is unpacked as far as a slice
-    may go.
+    """Open a file to read its bytes. A gzipped file with such a name is decompressed, up to the
+    maximum size of a slice.
 
     Raises:
-        DataError: cannot be unpacked.
+        DataError: it cannot be decompressed.
         OSError: as :func:`open`.
     """
     if path.suffix.lower() != ".gz" or not is_gzipped(path):
@@ -93,7 +93,7 @@ def open_binary(path: Path) -> BinaryIO:
 
 
 def _refuse_inflated(path: Path) -> None:
-    """Refuse a deflated file that holds far more than a slice; pydicom would unpack all of it."""
+    """Refuse a deflated file that expands far beyond a slice; pydicom would expand all of it."""
     try:
         with open_binary(path) as file:
             syntax = _transfer_syntax(file)
@@ -105,7 +105,7 @@ def _refuse_inflated(path: Path) -> None:
                 return
             unpacked = zlib.decompressobj(-zlib.MAX_WBITS)
             unpacked.decompress(file.read(LARGEST_SLICE), LARGEST_SLICE)
-    except (OSError, zlib.error):  # the reader says it better
+    except (OSError, zlib.error):  # the reader gives the better message
         return
     if unpacked.unconsumed_tail:
         reason = "unpacks to far more than a slice (a bomb?)"
@@ -113,7 +113,7 @@ def _refuse_inflated(path: Path) -> None:
 
 
 def _transfer_syntax(file: BinaryIO) -> str:
-    """Of a file with or without a preamble, which is left where the data set begins."""
+    """The transfer syntax of a file with or without preamble; the file is left at the data set."""
     start = 132 if file.read(132)[128:] == b"DICM" else 0
     syntax = ""
     while start <= _LARGEST_META:
@@ -122,7 +122,7 @@ def _transfer_syntax(file: BinaryIO) -> str:
         if len(head) < 12 or head[:2] != b"\x02\x00":
             break
         kind = head[4:6].decode("ascii", "replace")
-        if not (kind.isalpha() and kind.isupper()):  # no kind is said, against the standard
+        if not (kind.isalpha() and kind.isupper()):  # no VR is given, against the standard
             begin, length = 8, int.from_bytes(head[4:8], "little")
         elif kind in EXPLICIT_VR_LENGTH_32:
             begin, length = 12, int.from_bytes(head[8:12], "little")

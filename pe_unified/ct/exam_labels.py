@@ -1,4 +1,4 @@
-"""What is said of a whole study, in the words of RSNA-STR PE, and whether it can be true."""
+"""Labels of a whole study in the terms of RSNA-STR PE, and checks whether they can be true."""
 
 import math
 from collections.abc import Mapping
@@ -34,12 +34,12 @@ EXAM_WEIGHTS: Mapping[str, float] = {
     "rv_lv_ratio_gte_1": 0.2346625767,
     "rv_lv_ratio_lt_1": 0.0782208589,
 }
-#: What an exam model answers, in this order: the exam is positive where it is neither negative nor
+#: Answers of an exam model, in this order: an exam is positive if it is neither negative nor
 #: indeterminate, and indeterminate ones are neither positive nor negative.
 EXAM_TARGETS = ("positive_exam_for_pe", *EXAM_WEIGHTS)
 #: Weight of a slice in that loss, times the share of positive slices in its exam.
 IMAGE_WEIGHT = 0.07361963
-#: Those that describe the study, not the embolism.
+#: Labels that describe the study, not the embolism.
 INFORMATIONAL = ("qa_motion", "qa_contrast", "flow_artifact", "true_filling_defect_not_pe")
 
 _RATIOS = ("rv_lv_ratio_gte_1", "rv_lv_ratio_lt_1")
@@ -51,15 +51,16 @@ def exam_targets(
     labels: Mapping[str, int | None],
     indeterminate: Literal["unknown", "positive"] = "unknown",
 ) -> list[float]:
-    """The labels of an exam as a model learns them: 0, 1 or NaN where unknown.
+    """The labels of an exam as training targets: 0, 1 or NaN if unknown.
 
-    An exam is positive where it is neither negative nor indeterminate. An indeterminate exam
+    An exam is positive if it is neither negative nor indeterminate. An indeterminate exam
     cannot be read, so whether it is positive is unknown.
 
     Args:
         labels: 1, 0 or None by the names of ``EXAM_LABELS``; absent ones are unknown.
-        indeterminate: of such an exam; "positive" counts every exam as positive that is not
-            negative, as Hu et al. do (npj Digit Med 2025, doi 10.1038/s41746-025-01594-2).
+        indeterminate: target for such exams; with "positive" every exam that is not negative
+            counts as positive, as in Hu et al. (npj Digit Med 2025,
+            doi 10.1038/s41746-025-01594-2).
 
     Returns:
         Ten values in the order of ``EXAM_TARGETS``.
@@ -75,7 +76,7 @@ def exam_targets(
 
 
 def with_sides_exchanged(values: np.ndarray) -> np.ndarray:
-    """A copy in which left and right are exchanged, as in a mirrored picture.
+    """A copy in which left and right are exchanged, as in a mirrored image.
 
     Args:
         values: (10, ...), in the order of ``EXAM_TARGETS``.
@@ -87,13 +88,13 @@ def with_sides_exchanged(values: np.ndarray) -> np.ndarray:
 
 
 def exam_doubts(labels: Mapping[str, int | None], positives: int, slices: int) -> list[str]:
-    """In words, which rules of RSNA-STR PE an exam breaks, as far as its labels are known.
+    """The rules of RSNA-STR PE that an exam breaks, in words, as far as its labels are known.
 
-    A negative exam with positive slices is no matter of doubt, and left to others.
+    Negative exams with positive slices are not checked here, since these are errors, not doubts.
 
     Args:
         labels: 1, 0 or None by the names of ``EXAM_LABELS``.
-        positives: slices with an embolus, of all ``slices`` of the exam.
+        positives: number of slices with an embolus, of all ``slices`` of the exam.
     """
     negative, indeterminate = labels.get("negative_exam_for_pe"), labels.get("indeterminate")
     if not positives:

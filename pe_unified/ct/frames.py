@@ -1,7 +1,7 @@
-"""Frames of an enhanced multi-frame file, each as the slice that it is.
+"""Presents each frame of an enhanced multi-frame file as a single slice.
 
-What classic CT says once per file stands here in functional groups, shared by all frames or a
-frame's own (DICOM PS3.3, C.7.6.16).
+Attributes that classic CT gives once per file are in functional groups here, shared by all frames
+or per frame (DICOM PS3.3, C.7.6.16).
 """
 
 import math
@@ -21,23 +21,23 @@ from pe_unified.ct.dicom_file import UNCOMPRESSED, is_compressed, open_binary
 from pe_unified.errors import DataError
 
 _PIXEL_DATA = Tag("PixelData")
-#: Where compressed frames begin, and how long they are.
+#: Offsets and lengths of compressed frames.
 _OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
-#: What describes the pixels of all frames.
+#: Elements that describe the pixels of all frames.
 _PIXELS = (
     *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "NumberOfFrames"),
     *("PixelPaddingValue", "PixelPaddingRangeLimit"),
     *_OFFSETS,
 )
-#: Where the frame lies in its stack: the only dimensions along which frames form one scan.
+#: Position of the frame in its stack: the only dimensions along which frames form one scan.
 _ALONG = ("ImagePositionPatient", "InStackPositionNumber")
-#: What tells the scans of one file apart, beside its own dimensions.
+#: Attributes that separate the scans of one file, in addition to its own dimensions.
 _APART = ("FrameAcquisitionNumber", "StackID", "TemporalPositionIndex", "FrameType")
-#: What a functional group names differently than a single-slice file.
+#: Attributes with different names in functional groups and in single-slice files.
 _CLASSIC = {"FrameType": "ImageType", "FrameAcquisitionNumber": "AcquisitionNumber"}
 
-#: What is read of a multi-frame header beside that of a slice.
+#: Elements read from a multi-frame header in addition to those of a slice.
 FRAME_TAGS = tuple(
     Tag(keyword)
     for keyword in (
@@ -56,9 +56,9 @@ class Frame:
 
     Attributes:
         number: from 1.
-        slope: with ``intercept``, turns stored numbers into HU; None where the file does not say.
-        pixels: what describes the pixels of every frame of the file.
-        start: where they begin in the file, bytes.
+        slope: with ``intercept``, converts stored numbers to HU; None if the file does not give it.
+        pixels: elements that describe the pixels of every frame of the file.
+        start: offset of the pixels in the file, bytes.
     """
 
     number: int
@@ -69,15 +69,15 @@ class Frame:
 
 
 def is_multiframe(dataset: Dataset) -> bool:
-    """Whether an object describes its frames one by one, as Enhanced CT does."""
+    """Whether an object describes each of its frames, like Enhanced CT."""
     return bool(dataset.get("PerFrameFunctionalGroupsSequence"))
 
 
 def pixels_of(path: Path) -> tuple[Dataset, int]:
-    """What describes the pixels of a multi-frame file, and where they begin, bytes.
+    """The elements that describe the pixels of a multi-frame file, and their offset, bytes.
 
     Raises:
-        DataError: deflated as a whole, so that no frame can be read by itself.
+        DataError: deflated as a whole, so that no single frame can be read.
     """
     with open_binary(path) as file:
         dataset = pydicom.dcmread(
@@ -92,8 +92,8 @@ def pixels_of(path: Path) -> tuple[Dataset, int]:
 def as_slices(dataset: Dataset) -> Iterator[Dataset]:
     """The header of every frame, in the order of the file, with the elements of a classic slice.
 
-    Frames of one acquisition that differ in anything but their place (stack, phase, kind of
-    image) get acquisition numbers of their own, so that nobody takes them for one scan.
+    Frames of one acquisition that differ in more than their position (stack, phase, kind of
+    image) get different acquisition numbers, so that they are not treated as one scan.
     """
     top = Dataset({e.tag: e for e in dataset.values() if e.tag not in FRAME_TAGS})
     if "ContrastBolusAgentSequence" in dataset:
@@ -122,13 +122,13 @@ def as_slices(dataset: Dataset) -> Iterator[Dataset]:
 
 
 def _put(dataset: Dataset, keyword: str, value: object) -> None:
-    """Set an element without changing the one that other datasets share."""
+    """Set an element without changing the one shared with other datasets."""
     dataset.add_new(keyword, dictionary_VR(keyword), value)
 
 
 def _flat(items: list[Dataset]) -> Dataset:
-    """The functional groups in the first of ``items``, and beside them the elements of each one's
-    first item: some groups have several items."""
+    """The functional groups of the first of ``items``, together with the elements of the first
+    item of each group; some groups have several items."""
     flat = Dataset()
     for group in items[0]:
         if group.VR == "SQ" and group.value:
@@ -143,7 +143,7 @@ def _agents(dataset: Dataset) -> str:
 
 
 def _other_dimensions(dataset: Dataset) -> list[int]:
-    """Which dimensions of the file are no place within a stack."""
+    """The dimensions of the file that are not a position within a stack."""
     pointers = [
         item.get("DimensionIndexPointer") for item in dataset.get("DimensionIndexSequence") or []
     ]
@@ -155,7 +155,7 @@ def _other_dimensions(dataset: Dataset) -> list[int]:
 
 
 def _apart(frame: Dataset, dimensions: list[int]) -> tuple:
-    """What frames of one scan share; the acquisition goes first."""
+    """The values that frames of one scan share; the acquisition comes first."""
     values = [frame.get(keyword) for keyword in _APART]
     index = frame.get("DimensionIndexValues")
     index = [index] if isinstance(index, int) else list(index or [])
@@ -166,8 +166,8 @@ def _apart(frame: Dataset, dimensions: list[int]) -> tuple:
 
 
 def _acquisitions(keys: list[tuple]) -> list[int | None]:
-    """A number for every frame, the same for those of one scan; None for all where the file's own
-    acquisition numbers tell scans apart."""
+    """An acquisition number per frame, equal within a scan; None for all if the file's own
+    numbers already separate the scans."""
     apart = sorted(set(keys))
     if len(apart) == len({key[0] for key in apart}):
         return [None] * len(keys)
@@ -176,14 +176,14 @@ def _acquisitions(keys: list[tuple]) -> list[int | None]:
 
 
 def frame_dataset(path: Path, frame: Frame) -> Dataset:
-    """A frame as a slice of its own, pixels included; of the file no more than these are read.
+    """A frame as a single slice with pixels; reads no more of the file than these.
 
     Raises:
-        EOFError: the file ends before.
+        EOFError: the file ends too early.
         ValueError: the pixels are not where they should be.
     """
     one = Dataset()
-    one.update(frame.pixels)  # given to Dataset() itself, they would share one table of elements
+    one.update(frame.pixels)  # passed to Dataset() directly, they would share one table of elements
     one.file_meta = frame.pixels.file_meta
     given = (one.pop(keyword, None) for keyword in _OFFSETS)
     offsets: list[Any] = [each.value for each in given if each is not None and each.value]

@@ -1,4 +1,4 @@
-"""Gas in stomach and bowel on the search grid, so that it is not taken for lung."""
+"""Finds gas in stomach and bowel on the search grid, so that it is not mistaken for lung."""
 
 import cv2
 import numpy as np
@@ -6,17 +6,17 @@ from scipy import ndimage
 
 from pe_unified.ct.body import AIR_HU, GAS_HU
 
-#: Smaller pockets are left: no lung is as small, cubic mm.
+#: Smaller pockets are ignored, because no lung is that small, cubic mm.
 _SMALLEST_MM3 = 1000.0
-#: Gas that has less tissue around it than this share is a part of a lung: emphysema, a bulla.
+#: Gas with a smaller share of tissue around it is part of a lung: emphysema, a bulla.
 _WALLED = 0.65
 
 
 def find_gas(coarse: np.ndarray, dark: np.ndarray, cell_mm3: float) -> np.ndarray:
-    """Pockets of gas with their walls, cells that hold both gas and tissue: bool, as ``coarse``.
+    """Pockets of gas with their walls (cells that hold both gas and tissue): bool, as ``coarse``.
 
-    Gas is as dark as air throughout, and what lies around it is tissue. Where a lung is as dark,
-    in emphysema, most of what lies around is lung.
+    Gas is as dark as air throughout and surrounded by tissue. Where lung is as dark, in
+    emphysema, it is mostly surrounded by lung.
 
     Args:
         coarse: int16 (slices, rows, cols), HU.

@@ -1,8 +1,8 @@
-"""How a volume that comes as one file lies: its axes, and its place in the patient.
+"""Geometry of a volume that comes as one file: its axes, and its position in the patient.
 
-Arrays are in the file's own axis order (i, j, k), i fastest. :class:`Turn` brings them into the
+Arrays are in the file's own axis order (i, j, k), i fastest. :class:`Turn` converts them to the
 order of this package, (slices, rows, cols) with slices ascending from feet to head, rows from
-front to back and columns from the patient's right to left, as DICOM stores an axial slice.
+front to back and columns from the patient's right to left, as in a DICOM axial slice.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Turn:
-    """Brings an array (i, j, k) into (slices, rows, cols).
+    """Converts an array (i, j, k) to (slices, rows, cols).
 
     Attributes:
-        axes: which axis of the file becomes slices, rows, cols.
-        flips: whether each of them runs the other way.
+        axes: file axes that become slices, rows, cols.
+        flips: whether each of them is reversed.
     """
 
     axes: tuple[int, int, int] = (2, 1, 0)
@@ -41,7 +41,7 @@ class Turn:
     def file_indices(
         self, slices: np.ndarray, rows: np.ndarray, cols: np.ndarray, shape: tuple[int, ...]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Indices (i, j, k) into the file's array of ``shape`` of voxels (slice, row, col)."""
+        """Indices (i, j, k) in the file's array of ``shape`` of voxels (slice, row, col)."""
         along = {}
         for axis, flip, index in zip(self.axes, self.flips, (slices, rows, cols), strict=True):
             along[axis] = shape[axis] - 1 - index if flip else index
@@ -52,21 +52,21 @@ class Turn:
         return rows, cols
 
     def file_slice(self, index: int, count: int) -> int:
-        """The index along the file's slice axis of the slice at ``index``."""
+        """The index of slice ``index`` along the file's slice axis."""
         return count - 1 - index if self.flips[0] else index
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where an array (slices, rows, cols) lies.
+    """Position of an array (slices, rows, cols) in the patient.
 
     Attributes:
         spacing_mm: (row, col, slice), mm, the last along the normal.
         origin_mm: LPS coordinates of element [0, 0, 0].
         direction: 3 x 3; columns are the unit vectors along columns and rows and the normal of
-            the slices, on the side of the next slice.
+            the slices, pointing to the next slice.
         step_mm: LPS coordinates of one slice minus those of the slice before it, mm; along the
-            normal, but where the volume is sheared, as with a tilted gantry.
+            normal unless the volume is sheared, as with a tilted gantry.
     """
 
     spacing_mm: tuple[float, float, float]
@@ -76,11 +76,11 @@ class Placement:
 
 
 def turn_of(affine: np.ndarray | None) -> Turn:
-    """The turn that an affine (4 x 4, file indices to LPS mm) asks for; none for None."""
+    """The turn for an affine (4 x 4, file indices to LPS mm); the default turn for None."""
     if affine is None:
         return Turn()
     ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
-    # For each file axis: the world axis it follows, and its sense in LPS.
+    # For each file axis: the world axis it follows, and its direction in LPS.
     ends = nibabel.orientations.io_orientation(ras)
     axis_of = {int(world): axis for axis, (world, _) in enumerate(ends)}
     sense = {world: ends[axis][1] * (1 if world == 2 else -1) for world, axis in axis_of.items()}
@@ -96,7 +96,7 @@ def affine_of(
     step_mm: Sequence[float],
     origin_mm: Sequence[float],
 ) -> np.ndarray:
-    """4 x 4, (col, row, slice, 1) to LPS mm, of an array placed as :class:`Placement` says."""
+    """4 x 4, (col, row, slice, 1) to LPS mm, of an array; arguments as in :class:`Placement`."""
     affine = np.eye(4)
     affine[:3, 0] = direction[:, 0] * spacing_mm[1]
     affine[:3, 1] = direction[:, 1] * spacing_mm[0]
@@ -106,7 +106,7 @@ def affine_of(
 
 
 def placement_of(affine: np.ndarray, turn: Turn, shape: tuple[int, ...]) -> Placement:
-    """Where the turned array lies; ``shape`` is that of the file's array (i, j, k)."""
+    """Placement of the turned array; ``shape`` is that of the file's array (i, j, k)."""
     origin = affine[:3, 3].astype(np.float64)
     steps = []
     for axis, flip in zip(turn.axes, turn.flips, strict=True):
@@ -137,7 +137,7 @@ def turned_affine(affine: np.ndarray, turn: Turn, shape: tuple[int, ...]) -> np.
 
 
 def places(affine: np.ndarray) -> bool:
-    """Whether the axes of an affine span space: neither endless, nor nothing, nor in one plane."""
+    """Whether an affine is valid: finite, and its axes neither zero nor in one plane."""
     sides = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or not ((sides > 1e-4) & (sides < 1e4)).all():
         return False

@@ -1,4 +1,4 @@
-"""DICOM headers of CT slices, and the folders that hold them."""
+"""DICOM headers of CT slices, and folders of slices."""
 
 import math
 import os
@@ -21,7 +21,7 @@ from pe_unified.ct.frames import FRAME_TAGS, Frame, as_slices, is_multiframe, pi
 from pe_unified.ct.units import other_unit
 from pe_unified.errors import COPY_OR_REMOVE, DataError, one_line
 
-#: What is read of a header; the rest is skipped, which makes a scan of a folder quick.
+#: Elements that are read; the others are skipped, which makes scanning a folder fast.
 _HEADER_TAGS = {
     keyword: Tag(keyword)
     for keyword in (
@@ -61,24 +61,24 @@ _HEADER_TAGS = {
 
 @dataclass(frozen=True)
 class SliceHeader:
-    """What is said about one slice; ``None`` or empty where nothing is.
+    """The header of one slice; ``None`` or empty where a value is missing.
 
     Attributes:
         position: patient coordinates (x, y, z) of the centre of the first pixel, mm, LPS.
         orientation: unit vectors along a row (towards higher columns) and along a column.
         pixel_spacing: (between rows, between columns), mm.
         thickness: of the slice, mm.
-        slope: with ``intercept``, turns stored numbers into HU.
-        bits: stored per pixel; 0 where the file does not say.
-        contrast: what is said of a contrast agent, which may be that there is none.
-        acquisition: the scanner's pass over the patient, numbered from 1; 0 where not said.
-        frame: of a file that holds many slices; None where the file is the slice.
+        slope: with ``intercept``, converts stored numbers to HU.
+        bits: stored per pixel; 0 if the file does not say.
+        contrast: statement on a contrast agent, which may be that there is none.
+        acquisition: number of the scanner's pass over the patient, from 1; 0 if missing.
+        frame: of a file that holds many slices; None if the file is the slice.
         acquired: time of day of that pass, HHMMSS.
         study_date, study_time: YYYYMMDD and HHMMSS, as written.
         kernel: of the reconstruction.
-        unit: what the pixels count, where the file says that it is not Hounsfield units.
+        unit: of the pixels, if the file says that it is not Hounsfield units.
         technique: how the slice was computed from a volume.
-        description: of the series; free text that may hold a name.
+        description: of the series; free text that may contain a name.
     """
 
     path: Path
@@ -116,12 +116,12 @@ class SliceHeader:
 
 @dataclass
 class FolderScan:
-    """The slices of a folder, and the files that are none.
+    """The slices of a folder, and its other files.
 
     Attributes:
         headers: in natural order of the file names.
-        ignored: (file, why) for files that are plainly no slices.
-        broken: errors of files that should be slices and cannot be read.
+        ignored: (file, reason) for files that are plainly not slices.
+        broken: errors of files that should be slices but cannot be read.
     """
 
     headers: list[SliceHeader] = field(default_factory=list)
@@ -130,9 +130,9 @@ class FolderScan:
 
 
 def agreed(headers: Iterable[SliceHeader], name: str) -> Any:
-    """What most slices say of something that a scan shares, such as ``pixel_spacing``.
+    """The most frequent value of something that a scan shares, such as ``pixel_spacing``.
 
-    Slices that say nothing have no voice; where none has, what the first one holds.
+    Slices without a value are ignored; if none has one, the value of the first slice.
     """
     values = [getattr(header, name) for header in headers]
     said = Counter(value for value in values if value not in (None, ""))
@@ -140,18 +140,18 @@ def agreed(headers: Iterable[SliceHeader], name: str) -> Any:
 
 
 def natural_key(path: str | os.PathLike) -> list[tuple[int, int | str]]:
-    """Sorts D2 before D10: runs of digits compare as numbers."""
+    """Sort key that puts D2 before D10: runs of digits compare as numbers."""
     parts = re.split(r"(\d+)", os.fspath(path).lower())
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
 
 
 def list_files(folder: str | os.PathLike) -> list[Path]:
-    """All files under a folder, sub-folders included, hidden ones not, in natural order.
+    """All files under a folder in natural order, including subfolders, except hidden ones.
 
-    Pipes, devices and links to nowhere are no files; links to folders are not followed.
+    Pipes, devices and broken links are skipped; links to folders are not followed.
 
     Raises:
-        DataError: a folder that cannot be listed.
+        DataError: a folder cannot be listed.
     """
     root = Path(folder)
     found = []
@@ -177,7 +177,7 @@ def scan_files(files: Iterable[Path], many_in_one: bool = True) -> FolderScan:
 
     Args:
         files: of a study.
-        many_in_one: whether a file may hold many slices; where not, such a file counts as broken.
+        many_in_one: whether a file may hold many slices; if not, such a file counts as broken.
     """
     scan = FolderScan()
     for path in files:
@@ -208,11 +208,11 @@ def scan_files(files: Iterable[Path], many_in_one: bool = True) -> FolderScan:
 
 
 def read_headers(path: str | os.PathLike) -> list[SliceHeader]:
-    """Read what orders and identifies the slices of a file, not their pixels: one, or one for
-    each frame of an enhanced multi-frame object.
+    """Read the elements that order and identify the slices of a file, without pixels: one header,
+    or one for each frame of an enhanced multi-frame object.
 
     Raises:
-        DataError: not DICOM, or cut short within the header.
+        DataError: not DICOM, or truncated within the header.
     """
     path = Path(path)
     tags = [*_HEADER_TAGS.values(), *FRAME_TAGS]
@@ -224,7 +224,7 @@ def read_headers(path: str | os.PathLike) -> list[SliceHeader]:
         return [header]
     except DataError:
         raise
-    except Exception as error:  # a damaged header may hold values that cannot be read
+    except Exception as error:  # a damaged header may hold unreadable values
         raise DataError(path, "unreadable header", COPY_OR_REMOVE, error) from error
 
 
@@ -274,15 +274,15 @@ def _header_of(path: Path, dataset: pydicom.Dataset) -> SliceHeader:
 
 
 def _class_of_file(dataset: pydicom.Dataset) -> str:
-    """A DICOM directory names its class only there."""
+    """The SOP class from the file meta information, the only place where a DICOMDIR has it."""
     return str(getattr(dataset, "file_meta", {}).get("MediaStorageSOPClassUID", ""))
 
 
 def _items(dataset: pydicom.Dataset, keyword: str) -> list[str]:
-    """The values of an element as texts; none where it is absent or cannot be read.
+    """The values of an element as texts; empty if it is absent or unreadable.
 
-    Texts are taken as they stand in the file: pydicom's own types cost more than reading the
-    header does.
+    Texts are taken unchanged from the file: pydicom's own types take longer than reading the
+    header.
     """
     tag = _HEADER_TAGS.get(keyword)
     if tag is not None and keyword != "PatientID" and tag in dataset:
@@ -295,7 +295,7 @@ def _items(dataset: pydicom.Dataset, keyword: str) -> list[str]:
             return [item.strip(" \0") for item in text.split("\\")]
     try:
         value = dataset.get(keyword)
-    except Exception:  # a value that cannot be converted counts as absent
+    except Exception:  # a value that cannot be converted counts as missing
         return []
     if value is None:
         return []

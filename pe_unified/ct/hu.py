@@ -10,14 +10,14 @@ from pe_unified.files import write_bytes
 
 #: Added to Hounsfield units before storing, so that air (-1000 HU) stays positive.
 HU_OFFSET = 1024
-#: The darkest value that survives storing.
+#: The lowest value that can be stored.
 HU_MIN = -HU_OFFSET
-#: The brightest value that survives reading back as int16.
+#: The highest value that can be read back as int16.
 HU_MAX = np.iinfo(np.int16).max
 
 
 def encode_hu(hu: np.ndarray) -> np.ndarray:
-    """Hounsfield units to stored values.
+    """Convert Hounsfield units to stored values.
 
     Args:
         hu: any real dtype, any shape, Hounsfield units.
@@ -35,16 +35,16 @@ def encode_hu(hu: np.ndarray) -> np.ndarray:
 
 
 def decode_hu(stored: np.ndarray) -> np.ndarray:
-    """Stored uint16 values to Hounsfield units, int16, same shape."""
+    """Convert stored uint16 values to Hounsfield units, int16, same shape."""
     # Without widening; the difference wraps around into int16.
     return (np.minimum(stored, HU_MAX + HU_OFFSET) - np.uint16(HU_OFFSET)).view(np.int16)
 
 
 def encode_slice_png(hu: np.ndarray) -> bytes:
-    """One slice, (rows, cols) in Hounsfield units, as the bytes of a 16-bit PNG.
+    """Encode one slice, (rows, cols) in Hounsfield units, as a 16-bit PNG.
 
-    OpenCV's own choice of filter and strategy is left alone: on noisy CT it encodes more than
-    twice as fast as any explicit compression level, into fewer bytes that decode faster.
+    OpenCV's defaults for filter and strategy are kept: on noisy CT they encode more than twice as
+    fast as any explicit compression level, into fewer bytes that decode faster.
     """
     if hu.ndim != 2:
         raise ValueError(f"a slice has two axes (rows, cols), got shape {hu.shape}")
@@ -55,7 +55,7 @@ def encode_slice_png(hu: np.ndarray) -> bytes:
 
 
 def write_slice_png(path: str | os.PathLike, hu: np.ndarray) -> None:
-    """Write one slice atomically: a kill leaves the whole file or none."""
+    """Write one slice atomically: a killed process leaves the whole file or none."""
     write_bytes(Path(path), encode_slice_png(hu))
 
 

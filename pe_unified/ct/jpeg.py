@@ -1,7 +1,7 @@
-"""JPEG slices through the GDCM inside SimpleITK, as a decoder that pydicom calls.
+"""Decodes JPEG slices with the GDCM inside SimpleITK, as a pydicom decoder plugin.
 
-pydicom's own ways to JPEG are a package under the GPL, or lack 12-bit lossy pictures. GDCM reads
-all that DICOM knows as JPEG (ITU-T T.81) and refuses streams that are cut short.
+pydicom's own JPEG decoders are a package under the GPL, or lack lossy 12-bit images. GDCM reads
+all JPEG processes used in DICOM (ITU-T T.81) and refuses truncated streams.
 """
 
 from pathlib import Path
@@ -23,28 +23,28 @@ from pydicom.uid import (
 from pe_unified.ct.codestream import jpeg_frame
 from pe_unified.ct.temporary_folder import PREFIX
 
-#: The name of the decoder within pydicom, which looks names up in lower case.
+#: Name of the decoder in pydicom, which looks names up in lower case.
 PLUGIN = "simpleitk"
-#: What it reads: processes 1, 2 and 4, 14, and 14 with the first-order prediction.
+#: Supported JPEG processes: 1, 2 and 4, 14, and 14 with first-order prediction.
 JPEG_SYNTAXES = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1)
 
 
 def is_available(uid: str) -> bool:
-    """Asked by pydicom of every plugin."""
+    """pydicom calls this for every plugin."""
     return uid in JPEG_SYNTAXES
 
 
 def decode_frame(stream: bytes, runner: DecodeRunner) -> bytes:
-    """The numbers of one frame in the order of rows, as wide as the header allocates.
+    """The pixels of one frame, row by row, in the width that the header allocates.
 
     Raises:
-        ValueError: the stream is damaged, cut short or of another size.
+        ValueError: the stream is damaged, truncated or of another size.
     """
-    import SimpleITK as sitk  # 100 MB that readers of anything else do without
+    import SimpleITK as sitk  # 100 MB, loaded only when needed
 
     frame = jpeg_frame(stream)
     samples, allocated = runner.samples_per_pixel, runner.bits_allocated
-    # GDCM trusts the frame header: one of other numbers makes it write beyond its buffers.
+    # GDCM trusts the frame header: with wrong numbers it writes beyond its buffers.
     if frame is None or frame.components != samples or not 2 <= frame.precision <= allocated:
         raise ValueError(f"a JPEG stream of {frame} for {samples} samples of {allocated} bits")
     with TemporaryDirectory(prefix=PREFIX) as folder:
@@ -61,9 +61,9 @@ def decode_frame(stream: bytes, runner: DecodeRunner) -> bytes:
 
 
 def _alone(stream: bytes, runner: DecodeRunner) -> Dataset:
-    """The frame as a DICOM object of its own, with nothing to rescale by.
+    """The frame as a separate DICOM object, without rescaling.
 
-    Signs are left to pydicom, which spreads them over the bits that are allocated.
+    The sign is left to pydicom, which extends it over the allocated bits.
     """
     alone = Dataset()
     alone.preamble = bytes(128)

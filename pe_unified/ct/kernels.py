@@ -1,4 +1,4 @@
-"""How sharp the kernel of a reconstruction is: a soft one shows vessels, a sharp one noise."""
+"""Sharpness of reconstruction kernels: a soft kernel shows vessels, a sharp one shows noise."""
 
 import re
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from pe_unified.ct.dicom import read_hu
 from pe_unified.ct.headers import SliceHeader
 from pe_unified.errors import DataError
 
-#: From 0 to 1: words of GE, Philips and others, and the letters of Philips (A, B, ... for the body,
-#: L for the lung, YA to YE for detail and bone).
+#: Sharpness from 0 to 1 of words used by GE, Philips and others, and of the letters of Philips
+#: (A, B, ... for the body, L for the lung, YA to YE for detail and bone).
 _SHARPNESS = {
     0.2: "SMOOTH",
     0.3: "SOFT A",
@@ -26,14 +26,14 @@ _SHARPNESS = {
     0.9: "EDGE",
 }
 _WORDS = {word: value for value, words in _SHARPNESS.items() for word in words.split()}
-#: Noise that differs by less is the same.
+#: Differences in noise up to this count as equal.
 _SAME_NOISE = 0.05
-#: Soft tissue, whose noise is measured, HU, and pixels of it that tell.
+#: Range of soft tissue in which noise is measured, HU, and the minimum number of its pixels.
 _TISSUE, _ENOUGH = (-150.0, 250.0), 100
 
 
 def kernel_sharpness(kernel: str) -> float | None:
-    """From 0 (soft) to 1 (sharp), to compare kernels of one scanner; None for an unknown name.
+    """Sharpness from 0 (soft) to 1 (sharp), for kernels of one scanner; None for an unknown name.
 
     Siemens numbers its kernels by sharpness (B30f, Br40d, I70f); so does Canon by tens, in FC01
     to FC19 for the body, and from FC30 for bone and lung.
@@ -45,16 +45,16 @@ def kernel_sharpness(kernel: str) -> float | None:
     if numbered := re.match(r"[A-Z]{1,2}(\d\d)(?!\d)", name):
         return int(numbered[1]) / 100
     words = re.findall(r"[A-Z]+", name)
-    # Letters mean something alone; of words, "lung soft" is called so beside sharper lung kernels.
+    # Letters count only alone. Of several words the sharpest counts, as in "lung soft".
     known = [_WORDS[word] for word in words if word in _WORDS and (len(word) > 2 or word == name)]
     return max(known, default=None)
 
 
 def softer(first: Sequence[SliceHeader], second: Sequence[SliceHeader]) -> int:
-    """Which of two reconstructions of the same places is softer: -1 the first, 1 the second.
+    """Which of two reconstructions at the same positions is softer: -1 the first, 1 the second.
 
-    By the names of their kernels, else by the noise of soft tissue in their middle slices; 0 where
-    neither tells.
+    Decided by the names of their kernels, else by the noise of soft tissue in their middle
+    slices; 0 if neither decides.
     """
     named = [kernel_sharpness(slices[0].kernel) for slices in (first, second)]
     if named[0] is not None and named[1] is not None and named[0] != named[1]:
@@ -68,7 +68,7 @@ def softer(first: Sequence[SliceHeader], second: Sequence[SliceHeader]) -> int:
 
 
 def _noise(header: SliceHeader) -> float | None:
-    """Median absolute difference to a 2-pixel blur within soft tissue, HU; None where it cannot be
+    """Median absolute difference to a 2-pixel blur within soft tissue, HU; None if it cannot be
     measured."""
     try:
         hu = read_hu(header.path, header.frame).astype(np.float32)

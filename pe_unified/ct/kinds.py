@@ -1,4 +1,4 @@
-"""What a series shows, by its own words: the scan as measured, or what was computed from it."""
+"""The kind of a series by its own statements: the measured scan, or something computed from it."""
 
 import re
 from enum import IntEnum
@@ -8,16 +8,16 @@ from pe_unified.ct.headers import SliceHeader
 
 
 class Kind(IntEnum):
-    """The lower, the nearer to what the scanner measured."""
+    """Kinds of images; lower values are closer to the measured data."""
 
     ORIGINAL = 0
-    #: Also what archives write on plain reconstructions when they copy or de-identify them.
+    #: Archives also write this on plain reconstructions when they copy or de-identify them.
     DERIVED = 1
     #: In Hounsfield units, as at one energy; the only series of some dual-energy scanners.
     MONOENERGETIC = 2
     REFORMATTED = 3
     AVERAGE = 4
-    #: From here on, tissue or contrast of the scan is missing: never instead of a scan.
+    #: From here on, tissue or contrast is missing: never to be used instead of a scan.
     PROJECTION = 5
     NON_CONTRAST = 6
     RENDERING = 7
@@ -28,14 +28,14 @@ class Kind(IntEnum):
 
 
 class Contrast(IntEnum):
-    """What a series says of an intravenous contrast agent."""
+    """What a series says about an intravenous contrast agent."""
 
     NAMED = 0
     UNKNOWN = 1
     NONE = 2
 
 
-#: What a chosen series is, where it is not plainly the scan.
+#: Names of the kinds that are not plainly the scan.
 KIND_NAMES = {
     Kind.MONOENERGETIC: "virtual monoenergetic images",
     Kind.REFORMATTED: "images reformatted from other slices",
@@ -44,7 +44,7 @@ KIND_NAMES = {
     Kind.NON_CONTRAST: "virtual non-contrast images, in which no contrast is left",
     Kind.RENDERING: "renderings, not slices",
 }
-#: In the words of an image type or of a description, separated by single spaces.
+#: Patterns for an image type or a description, with words separated by single spaces.
 _KINDS = (
     (Kind.NON_CONTRAST, r"VNC|VUE|TNC|MAT REMOVED|VIRTUAL (NON ?CONTRAST|UNENHANCED|NATIVE?)"),
     (Kind.PROJECTION, r"(THIN |THICK )?(MIP|MIPS|MINIP|MAXIP)|(MAX|MIN) IP|(MAX|MIN)\w* INTENSITY"),
@@ -54,12 +54,12 @@ _KINDS = (
     (Kind.REFORMATTED, r"(CSA ?)?(MPR|CPR)|REFORMAT\w*|MULTI ?PLANAR|CURVED"),
 )
 _KIND_PATTERNS = [(kind, re.compile(rf"\b({words})\b")) for kind, words in _KINDS]
-#: Images of materials or of differences, in the words of an image type.
+#: Images of materials or of differences, by the image type.
 _NOT_HU = re.compile(
     r"\b(MAT (SPECIFIC|FRACTIONAL|MODIFIED|VALUE BASED)|EFF\w* ATOMIC\w*|Z ?EFF\w*|EFFECTIVE Z"
     r"|ELECTRON DENSITY|DENSITY MAP|IODINE|PBV|SUBTRACT\w*)\b"
 )
-#: The same in a description, which may also say iodine of the contrast agent.
+#: The same by the description, in which iodine may also mean the contrast agent.
 _MATERIAL = "(IODINE|WATER|CALCIUM|HAP|FAT)"
 _MAP = re.compile(
     rf"\b(IODINE (MAPS?|DENSITY|OVERLAY)|{_MATERIAL} (NO )?{_MATERIAL}|JODKARTE|PBV|Z ?EFF\w*)\b"
@@ -71,13 +71,13 @@ _DENIALS = (
     r"|NATIV\w*|NATIF|SENZA|SIN|SEM|ZONDER|GEEN|BEZ|UTAN|INGEN\w*|UDEN|UTEN|UNENHANCED|PLAIN"
     r"|(NON ?|UN|PRE ?)(CONTRAST|ENHANCED|CE)|N A|NA"
 )
-#: Not into a vein.
+#: Contrast that is not intravenous.
 _ORAL = r"(?:PER )?(?:ORAL\w*|RECTAL\w*|P ?O|WATER|SALINE|NACL)(?: CONTRAST)?(?: ONLY)?"
-#: Words before a denial that name no agent.
+#: Words before a negation that name no agent.
 _GENERIC = r"(?:(?:I ?V|KM|CM|CE|CONTRAST\w*|KONTRAST\w*|MEDI\w*|AGENTS?) )*"
-#: Denied of an agent that was given.
+#: Negations that do not deny the agent.
 _HARMLESS = r"NON ?IONI|NO (?:(?:KNOWN|ADVERSE|PRIOR|IMMEDIATE) )?(?:REACTION|ALLERG|COMPLICATION)"
-#: A denial denies what follows it.
+#: A negation applies to what follows it.
 _NO_CONTRAST = re.compile(rf"{_GENERIC}(?!{_HARMLESS})(?:{_DENIALS})(?: .*)?|{_ORAL}")
 _UNKNOWN = re.compile(
     rf"({_GENERIC}(UNK\w*|UNSPECIFIED|NOT (KNOWN|SPECIFIED|STATED|RECORDED)|ANONYM\w*))?"
@@ -93,7 +93,7 @@ def _is_original(header: SliceHeader) -> bool:
 
 
 def kind_of(header: SliceHeader) -> Kind:
-    """By the image type; by the description of the series too where that does not say ORIGINAL."""
+    """Kind by the image type; if that is not ORIGINAL, also by the description of the series."""
     said = " ".join((*header.image_type[2:], header.technique))
     if _is_original(header):
         return _kind_said(said, Kind.ORIGINAL)
@@ -107,7 +107,7 @@ def _kind_said(said: str, otherwise: Kind) -> Kind:
 
 
 def not_hounsfield(header: SliceHeader) -> str | None:
-    """What the pixels are instead of Hounsfield units; None where nothing says so."""
+    """What the pixels are if not Hounsfield units; None if nothing indicates that."""
     if header.unit:
         return f"image in {header.unit}, not in Hounsfield units"
     found = _NOT_HU.search(_words(" ".join(header.image_type[2:])))
@@ -117,9 +117,9 @@ def not_hounsfield(header: SliceHeader) -> str | None:
 
 
 def contrast_of(header: SliceHeader) -> Contrast:
-    """A text such as NONE, C-, W/O or NATIV names no agent, and says that there is none."""
+    """Interpret the contrast text; NONE, C-, W/O or NATIV mean that there is no agent."""
     words = _words(header.contrast)
-    # C-, IV-, (-): a minus after an abbreviation, or alone.
+    # C-, IV-, (-): a minus sign after an abbreviation, or alone.
     if re.fullmatch(r"[A-Z./ ]{0,4}\(?-+\)?", header.contrast.upper()):
         return Contrast.NONE
     if _UNKNOWN.fullmatch(words):

@@ -1,4 +1,4 @@
-"""Boxes around the lungs of single slices, and the crop of a study that follows from them."""
+"""Boxes around the lungs on single slices, and the crop of a study that follows from them."""
 
 from collections.abc import Sequence
 
@@ -8,20 +8,20 @@ from scipy import ndimage
 from pe_unified.ct.body import GAS_HU, find_body
 from pe_unified.ct.lungs import Spacing, grid_spacing, search_grid, shrink_slice
 
-#: Of a slice, smaller dark pieces are bowel, airways or noise rather than lung, square mm.
+#: Smaller dark regions of a slice are bowel, airways or noise rather than lung, square mm.
 _SMALLEST_MM2 = 400.0
-#: Of the edges of a study's boxes, the share that the crop may cut off on each side: what a few
-#: slices say wrongly moves it little, and the widest part of a lung spans many slices.
+#: Share of the boxes' edges that the crop may cut off on each side: so a few wrong slices change
+#: it little, and the widest part of a lung spans many slices.
 _OUTLIERS = 0.05
 
 
 def lung_box_of_slice(
     hu: np.ndarray, spacing_mm: Spacing, within: Sequence[float]
 ) -> tuple[int, int, int, int] | None:
-    """The box around the lungs on one slice of a study whose lungs are known roughly.
+    """The box around the lungs on one slice, given the approximate lungs of the study.
 
-    What is lung is seen in the whole study better than on one slice, so that this looks only where
-    the lungs of the study are: at what is dark there, is not the air around the body, nor gas.
+    The lungs are recognised better in the whole study than on one slice. So only their region is
+    searched, for dark parts that are neither air around the body nor gas.
 
     Args:
         hu: (rows, cols), Hounsfield units.
@@ -29,7 +29,7 @@ def lung_box_of_slice(
         within: (x, y, w, h), the box around the lungs of the study, in pixels.
 
     Returns:
-        (x1, y1, x2, y2) in pixels; None where nothing is seen.
+        (x1, y1, x2, y2) in pixels; None if no lung is found.
     """
     rows, cols = hu.shape
     row, col, _ = search_grid(hu.shape, spacing_mm)

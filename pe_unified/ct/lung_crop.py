@@ -1,4 +1,4 @@
-"""The part of a study that holds the lungs, as networks of volumes see it."""
+"""The part of a study that contains the lungs, as input of networks for volumes."""
 
 from collections.abc import Sequence
 
@@ -15,18 +15,18 @@ from pe_unified.ct.study import CTStudy
 from pe_unified.ct.volume_grid import VolumeGrid, grid_over
 from pe_unified.errors import DataError
 
-#: Steps between slices of a study that can be looked at in three dimensions, mm.
+#: Maximum step between slices for a three-dimensional analysis, mm.
 THICKEST_MM = 10.0
-#: A step longer than this multiple of the usual one leaves a gap that nothing fills.
+#: A step longer than this multiple of the usual one is a gap that cannot be filled.
 _GAP = 1.5
 _EXPORT = "export the study again"
 
 
 def require_volume(study: CTStudy) -> None:
-    """Refuse what is no volume.
+    """Refuse a study that is not a volume.
 
     Raises:
-        DataError: one slice, spacing unknown, slices at one height, missing, or too far apart.
+        DataError: one slice, unknown spacing, or slices at one height, missing, or too far apart.
     """
     where = study.source
     if len(study) < 2:
@@ -53,12 +53,12 @@ def require_volume(study: CTStudy) -> None:
 def lung_grid(
     study: CTStudy, box: Sequence[float], shares: Sequence[float], step_mm: float
 ) -> VolumeGrid:
-    """The grid over the lungs with some margin.
+    """The grid over the lungs, with some margin.
 
     Args:
         study: a volume.
-        box: (x, y, width, height) around the lungs, margin included, pixels.
-        shares: of every slice, how much of it is lung.
+        box: (x, y, width, height) around the lungs, including the margin, pixels.
+        shares: the share of each slice that is lung.
         step_mm: of the grid.
     """
     inside = np.flatnonzero(np.asarray(shares) > 0)
@@ -68,10 +68,10 @@ def lung_grid(
 
 
 def find_lung_grid(study: CTStudy, step_mm: float) -> VolumeGrid:
-    """As :func:`lung_grid`, of lungs that are found in the study as the converters find them.
+    """As :func:`lung_grid`, for lungs found in the study in the same way as by the converters.
 
     Raises:
-        DataError: no volume, or no lungs in it.
+        DataError: not a volume, or no lungs in it.
     """
     require_volume(study)
     row, col, step = search_grid(study.shape[1:], study.spacing_mm)

@@ -1,8 +1,8 @@
-"""Where the lungs are, from Hounsfield units alone.
+"""Finds the lungs from Hounsfield units alone.
 
-No learned weights: lungs are what is darker than tissue, is neither the air around the body nor gas
-in airways, stomach or bowel, and has the body around it. Everything works on a grid of about 3 mm,
-so that a study takes a fraction of a second.
+No learned weights are used: lungs are darker than tissue, surrounded by the body, and neither the
+air around the body nor gas in airways, stomach or bowel. Everything works on a grid of about 3 mm,
+so a study takes a fraction of a second.
 """
 
 from collections.abc import Sequence
@@ -16,27 +16,27 @@ from pe_unified.ct.airways import find_airways
 from pe_unified.ct.body import AIR_HU, GAS_HU, Body, enclosed, find_body
 from pe_unified.ct.gas import find_gas
 
-#: The grid on which lungs are sought, mm.
+#: Spacing of the grid on which lungs are searched, mm.
 GRID_MM = 3.0
-#: Smaller than this is no lung, cubic mm.
+#: Minimum volume of lungs, cubic mm.
 _SMALLEST_LUNG = 100e3
-#: A piece belongs to the lungs if it has at least this share of the largest one.
+#: A region belongs to the lungs if it has at least this share of the largest one.
 _SMALLEST_SHARE = 0.08
-#: No lung is thinner than this on average, from front to back, side to side and up, mm.
+#: Minimum mean thickness of a lung, from front to back, side to side and upwards, mm.
 _THINNEST_MM = 20.0
-#: Share of what lies around a lung in its slices that is the body, rather than table or blankets.
+#: Minimum share of a lung's surroundings in its slices that is body, not table or blankets.
 _WALLED = 0.8
-#: The same, of all around it, what lies beyond the field of view too, where it is as dark as foam
-#: under a table, HU: that fills what is left between the body and the rim.
+#: The same share of all surroundings, including those outside the field of view, for regions as
+#: dark as the foam under a table, HU: foam fills the space between the body and the rim.
 _FOAM_HU, _WALLED_FOAM = -890, 0.6
-#: Below this share of the other side, a lung counts as missing (collapsed, flooded).
+#: Below this share of the other side, a lung counts as missing (collapsed, filled with fluid).
 _ONE_SIDED = 0.15
-#: Pixels of the lungs of a slice, mm; vessels in the lungs up to this diameter belong to them, mm.
+#: Minimum pixel size of the lungs' mask, mm; maximum diameter of vessels included in the lungs, mm.
 MASK_MM, VESSEL_MM = 1.5, 13.0
-#: Added around the lungs in the boxes that converted sets store and networks are cropped to, so
+#: Margin around the lungs in the boxes that converted sets store and networks are cropped to, so
 #: that rounding to the search grid cuts nothing off.
 LUNG_MARGIN_MM = 6.0
-#: Taken for a side of a pixel where it is unknown: a field of view of 360 mm.
+#: Field of view assumed if the pixel size is unknown, mm.
 _USUAL_FIELD_MM = 360.0
 
 Spacing = Sequence[float | None]
@@ -44,13 +44,12 @@ Spacing = Sequence[float | None]
 
 @dataclass(frozen=True, eq=False)
 class ChestGrid:
-    """What is found on the search grid: bool (slices, rows, cols) each.
+    """Findings on the search grid: bool (slices, rows, cols) each.
 
     Attributes:
-        body: the body and all it encloses.
-        lungs: with their small vessels, without trachea and main bronchi; None where there are
-            none.
-        gas: that is no lung, with the walls around it: trachea, main bronchi, stomach, bowel.
+        body: the body and everything it encloses.
+        lungs: with their small vessels, without trachea and main bronchi; None if there are none.
+        gas: outside the lungs, with the walls around it: trachea, main bronchi, stomach, bowel.
     """
 
     body: np.ndarray
@@ -66,7 +65,7 @@ def lung_mask(hu: np.ndarray, spacing_mm: Spacing) -> np.ndarray | None:
         spacing_mm: (row, col, slice), mm; None entries take usual values.
 
     Returns:
-        bool (slices, rows, cols), or None where no lungs are found.
+        bool (slices, rows, cols), or None if no lungs are found.
     """
     coarse, step = coarse_grid(hu, spacing_mm)
     chest = find_lungs(coarse, grid_spacing(hu.shape[1:], spacing_mm))
@@ -80,7 +79,7 @@ def lung_mask(hu: np.ndarray, spacing_mm: Spacing) -> np.ndarray | None:
 def lungs_of_slice(
     hu: np.ndarray, index: int, chest: ChestGrid, step: int, spacing_mm: Spacing
 ) -> np.ndarray:
-    """The lungs on one slice, as sharp as its pixels allow up to :data:`MASK_MM`.
+    """The lungs on one slice, at the resolution of its pixels but not finer than :data:`MASK_MM`.
 
     Args:
         hu: (rows, cols), Hounsfield units.
@@ -100,7 +99,7 @@ def lungs_of_slice(
     around = slice(min(index // step, last), min(-(-index // step), last) + 1)
     row_cells, col_cells, _ = search_grid(hu.shape, spacing_mm)
     scale = row_cells / factors[0], col_cells / factors[1]
-    # One cell further than the grid saw them: there a mean over a cell was tissue.
+    # One cell beyond the lungs of the grid, where the mean of a cell was tissue.
     seen = np.asarray(chest.lungs[around].any(axis=0), dtype=np.uint8)
     near = cv2.dilate(seen, np.ones((3, 3), np.uint8))
     air = _stretch(near, scale, fine.shape) & (fine < AIR_HU)
@@ -114,7 +113,7 @@ def lungs_of_slice(
 
 
 def _stretch(mask: np.ndarray, factors: Sequence[float], shape: Sequence[int]) -> np.ndarray:
-    """A mask on smaller pixels: bool of ``shape``, which may end before the last cell does."""
+    """Resample a mask to smaller pixels: bool of ``shape``, which may end within the last cell."""
     rows = (np.arange(shape[0]) / factors[0]).astype(int).clip(0, mask.shape[0] - 1)
     cols = (np.arange(shape[1]) / factors[1]).astype(int).clip(0, mask.shape[1] - 1)
     return mask.astype(bool)[rows[:, None], cols]
@@ -131,8 +130,8 @@ def lung_box(
         margin_mm: added on every side, within the slice.
 
     Returns:
-        (x, y, w, h) in pixels, or None where no lungs are found. Where one lung is missing
-        its side is taken from the mirror image of the other.
+        (x, y, w, h) in pixels, or None if no lungs are found. If one lung is missing, its side
+        is the mirror image of the other.
     """
     coarse, _ = coarse_grid(hu, spacing_mm)
     found = coarse_lungs(coarse, hu.shape[1:], spacing_mm, margin_mm)
@@ -147,7 +146,7 @@ def coarse_grid(hu: np.ndarray, spacing_mm: Spacing) -> tuple[np.ndarray, int]:
 
 
 def search_grid(shape: Sequence[int], spacing_mm: Spacing) -> tuple[int, int, int]:
-    """How many rows, columns and slices go into one cell of the search grid."""
+    """Number of rows, columns and slices per cell of the search grid."""
     row, col, step = (max(1, round(GRID_MM / size)) for size in _known(shape, spacing_mm))
     return min(row, shape[0]), min(col, shape[1]), step
 
@@ -174,13 +173,13 @@ def shrink_slice(hu: np.ndarray, row_factor: int, col_factor: int) -> np.ndarray
 def coarse_lungs(
     coarse: np.ndarray, shape: Sequence[int], spacing_mm: Spacing, margin_mm: float = 0.0
 ) -> tuple[tuple[int, int, int, int], np.ndarray] | None:
-    """The lungs of a study that is on the search grid already.
+    """The lungs of a study that was already resampled to the search grid.
 
     ``shape`` (rows, cols) and ``spacing_mm`` are those of the slices before shrinking.
 
     Returns:
-        The box, as :func:`lung_box` gives it, and the share of every coarse slice that is lung,
-        float (slices,), 0 to 1; None where no lungs are found.
+        The box, as from :func:`lung_box`, and the share of every coarse slice that is lung,
+        float (slices,), 0 to 1; None if no lungs are found.
     """
     chest = find_lungs(coarse, grid_spacing(shape, spacing_mm))
     if chest.lungs is None:
@@ -192,12 +191,12 @@ def coarse_lungs(
 def share_of_every_slice(
     shares: Sequence[float] | np.ndarray, places: Sequence[int], slices: int
 ) -> list[float]:
-    """How much of every slice of a study is lung, 0 to 1, three digits, as converted sets store it.
+    """The lung share of every slice, 0 to 1, three digits, as stored in converted sets.
 
     Args:
-        shares: of the slices on the search grid, between which it changes little.
-        places: of these in the study.
-        slices: of the study.
+        shares: of the slices on the search grid; interpolated between these.
+        places: indices of these in the study.
+        slices: number of slices of the study.
     """
     return [round(float(share), 3) for share in np.interp(np.arange(slices), places, shares)]
 
@@ -209,14 +208,14 @@ def box_of_lungs(
     spacing_mm: Spacing,
     margin_mm: float = 0.0,
 ) -> tuple[int, int, int, int]:
-    """As :func:`lung_box`, from what :func:`find_lungs` found."""
+    """As :func:`lung_box`, from the result of :func:`find_lungs`."""
     left, right = _complete_sides(lungs, body)
     top, bottom = _ends(lungs.sum(axis=(0, 2)) > 0)
     rows, cols = shape
     row_size, col_size, _ = search_grid(shape, spacing_mm)
     row_mm, col_mm, _ = _known(shape, spacing_mm)
     row_margin, col_margin = round(margin_mm / row_mm), round(margin_mm / col_mm)
-    # The last cell of the grid may hang over the edge of the slice.
+    # The last cell of the grid may extend beyond the edge of the slice.
     x0 = max(0, left * col_size - col_margin)
     y0 = max(0, top * row_size - row_margin)
     x1 = min(cols, right * col_size + col_margin)
@@ -243,7 +242,7 @@ def find_lungs(coarse: np.ndarray, coarse_mm: Sequence[float]) -> ChestGrid:
         if _is_lung(coarse, pieces == piece, body, coarse_mm):
             kept.append(int(piece))
             smallest = _SMALLEST_SHARE * sizes[kept[0] - 1]
-    # Vessels inside the lungs are tissue: close over about two cells.
+    # Vessels inside the lungs are tissue: close holes of about two cells.
     lungs = np.stack([_close(level, (5, 5)) for level in np.isin(pieces, kept)])
     inside = np.stack([enclosed(level) for level in body.tissue | lungs])
     inside &= body.tissue | body.field
@@ -251,17 +250,17 @@ def find_lungs(coarse: np.ndarray, coarse_mm: Sequence[float]) -> ChestGrid:
 
 
 def _is_lung(coarse: np.ndarray, piece: np.ndarray, body: Body, coarse_mm: Sequence[float]) -> bool:
-    """Whether a piece is lung, rather than gas or what lies beside the body or on the table."""
+    """Whether a region is lung, rather than gas or something next to the body or on the table."""
     if coarse[piece].mean() < GAS_HU:
         return False
     cells = np.count_nonzero(piece)
     row_mm, col_mm, step_mm = coarse_mm
     for axis, size_mm in enumerate((step_mm, row_mm, col_mm)):
         thick_mm = cells / np.count_nonzero(piece.any(axis=axis)) * size_mm
-        # A study may be thinner than a lung itself.
+        # The whole study may be thinner than a lung.
         if thick_mm < min(_THINNEST_MM, piece.shape[axis] * size_mm / 2):
             return False
-    # Two cells around it in its slices, also beyond their edges.
+    # A ring of two cells in each slice, also beyond the slice's edges.
     kernel = np.ones((5, 5), np.uint8)
     whole = np.pad([enclosed(level) for level in piece], ((0, 0), (2, 2), (2, 2))).astype(np.uint8)
     around = np.stack([cv2.dilate(level, kernel) > level for level in whole])
@@ -273,7 +272,7 @@ def _is_lung(coarse: np.ndarray, piece: np.ndarray, body: Body, coarse_mm: Seque
 
 
 def _close(level: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Closed with an ellipse of ``size`` (columns, rows), as if there were room around."""
+    """Close a mask with an ellipse of ``size`` (columns, rows), as if the slice had a margin."""
     if not level.any():
         return level
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size)
@@ -284,9 +283,9 @@ def _close(level: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def middle_beside_one_lung(lungs: np.ndarray, body: np.ndarray) -> float | None:
-    """The column that parts the body's halves where only one lung is seen.
+    """The column that divides the body into halves, if only one lung is found.
 
-    None where both are, and where no body is seen around them.
+    None if both lungs are found, or no body around them.
 
     Args:
         lungs, body: bool, (levels, rows, cols).
@@ -302,7 +301,7 @@ def middle_beside_one_lung(lungs: np.ndarray, body: np.ndarray) -> float | None:
 
 
 def _complete_sides(lungs: np.ndarray, body: np.ndarray) -> tuple[int, int]:
-    """Columns from left to right (exclusive), mirrored where only one lung is seen."""
+    """Columns from left to right (exclusive), mirrored if only one lung is found."""
     left, right = _ends(lungs.sum(axis=(0, 1)) > 0)
     middle = middle_beside_one_lung(lungs, body)
     if middle is None:
@@ -312,7 +311,7 @@ def _complete_sides(lungs: np.ndarray, body: np.ndarray) -> tuple[int, int]:
 
 
 def _ends(line: np.ndarray) -> tuple[int, int]:
-    """First True and one past the last."""
+    """Index of the first True, and one past the last."""
     where = np.flatnonzero(line)
     return int(where[0]), int(where[-1]) + 1
 

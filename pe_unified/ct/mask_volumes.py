@@ -1,4 +1,4 @@
-"""Masks and maps of probabilities that any program has written: NIfTI, NRRD, MetaImage, DICOM SEG,
+"""Reads masks and probability maps of any program: NIfTI, NRRD, MetaImage, DICOM SEG,
 nnU-Net."""
 
 import zipfile
@@ -18,21 +18,21 @@ from pe_unified.ct.volume_files import nifti_is_placed, open_nrrd, read_nifti
 from pe_unified.errors import COPY_AGAIN, DataError
 from pe_unified.options import META_IMAGE, NIFTI, NRRD
 
-#: DICOM SEG, and what ``nnUNetv2_predict --save_probabilities`` writes.
+#: DICOM SEG, and the output of ``nnUNetv2_predict --save_probabilities``.
 SEG, PROBABILITIES = (".dcm",), (".npz",)
 MASK_FILES = (*NIFTI, *NRRD, *META_IMAGE, *SEG)
-#: A mask packs far better than a CT.
+#: A mask compresses far better than a CT.
 _LIMITS = ArchiveLimits(ratio=float(1 << 20))
 
 
 @dataclass(frozen=True, eq=False)
 class MaskVolume:
-    """What a file holds, and how it lies.
+    """The content of a file, and its geometry.
 
     Attributes:
         array: (i, j, k), as stored.
         affine: 4 x 4, (i, j, k, 1) to LPS mm.
-        placed: whether the file says how it lies, not only how far apart voxels are.
+        placed: whether the file gives the patient's orientation, not only the voxel spacing.
     """
 
     path: Path
@@ -51,21 +51,21 @@ class MaskVolume:
 
     @property
     def slices(self) -> EvenSlices:
-        """Where the slices lie."""
+        """The grid of the slices."""
         count, rows, cols = self.values.shape
         affine = turned_affine(self.affine, self.turn, self.array.shape)
         return EvenSlices((count, rows, cols), affine)
 
 
 def read_mask_volume(path: Path, scratch: Path) -> MaskVolume:
-    """Read a file by its ending.
+    """Read a file according to its ending.
 
     Args:
-        path: ends as one of :data:`MASK_FILES`.
-        scratch: folder where a packed file is unpacked.
+        path: with one of the endings :data:`MASK_FILES`.
+        scratch: folder for unpacking a compressed file.
 
     Raises:
-        DataError: unreadable, cut short, not three axes, or of unknown voxel size.
+        DataError: unreadable, truncated, not three axes, or of unknown voxel size.
     """
     name = path.name.lower()
     if name.endswith(NIFTI):
@@ -88,10 +88,10 @@ def read_mask_volume(path: Path, scratch: Path) -> MaskVolume:
 def read_seg(path: Path, numbers: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The segments of a DICOM SEG by their numbers: (i, j, k), and the affine to LPS mm.
 
-    ``numbers``: of the segments wanted; all by default. The volume reaches from the first to the
-    last slice that has a frame. Where segments overlap, the higher number stays.
+    ``numbers``: of the requested segments; by default all. The volume extends from the first to
+    the last slice with a frame. Where segments overlap, the higher number wins.
     """
-    import highdicom as hd  # takes a second to load, and few masks come so
+    import highdicom as hd  # takes a second to import, rarely needed
 
     try:
         segmentation = hd.seg.segread(path)
@@ -102,7 +102,7 @@ def read_seg(path: Path, numbers: Sequence[int] | None = None) -> tuple[np.ndarr
         )
     except DataError:
         raise
-    except Exception as error:  # the reader lets through what a damaged file causes
+    except Exception as error:  # errors of the reader caused by a damaged file
         raise DataError(path, "no readable DICOM SEG", COPY_AGAIN, error) from error
     affine = volume.affine.astype(np.float64)
     affine[:3, :3] = affine[:3, 2::-1]  # its axes are (slice, row, col)
@@ -110,16 +110,17 @@ def read_seg(path: Path, numbers: Sequence[int] | None = None) -> tuple[np.ndarr
 
 
 def read_nnunet_probabilities(path: Path) -> np.ndarray:
-    """The probability of anything but background, as nnU-Net v2 stores it beside its mask.
+    """The probability of everything except background, as nnU-Net v2 stores it next to its mask.
 
     The file's ``probabilities`` are (classes, z, y, x), axes in reverse order of the NIfTI, at the
-    input's own resolution; class 0 is background. Read slice by slice: never all classes at once.
+    input's own resolution; class 0 is background. Read slice by slice, so that never all classes
+    are in memory at once.
 
     Returns:
         float32 (i, j, k) in the order of the NIfTI's axes.
 
     Raises:
-        DataError: unreadable, or not laid out so.
+        DataError: unreadable, or not in this layout.
     """
     try:
         with zipfile.ZipFile(path) as archive, archive.open("probabilities.npy") as file:

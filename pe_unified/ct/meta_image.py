@@ -1,4 +1,4 @@
-"""MetaImage volumes (.mha, .mhd): the array as stored, and its place in the patient."""
+"""MetaImage volumes (.mha, .mhd): the array as stored, and its position in the patient."""
 
 import zlib
 from pathlib import Path
@@ -14,9 +14,9 @@ from pe_unified.ct.volume_files import RawArray, not_placed, require_sides
 from pe_unified.errors import COPY_AGAIN, DataError
 
 _SAVE_AGAIN = "save it as one .mha file of 16-bit integers or floats"
-#: A header takes less, bytes.
+#: Maximum length of a header, bytes.
 _LONGEST_HEADER = 1 << 16
-#: NumPy's names for MetaImage's names of types.
+#: NumPy types of MetaImage's type names.
 _TYPES = {
     "MET_CHAR": "i1",
     "MET_UCHAR": "u1",
@@ -33,18 +33,18 @@ _DIRECTIONS = {"TransformMatrix", "Orientation", "Rotation"}
 
 
 def open_meta(path: Path, scratch: Path, limits: ArchiveLimits) -> tuple[RawArray, np.ndarray]:
-    """A MetaImage volume without holding it in memory.
+    """Open a MetaImage volume without loading it into memory.
 
     Args:
-        path: the file, with its data attached (.mha) or beside it (.mhd).
-        scratch: folder where compressed data are unpacked.
-        limits: what these may unpack to.
+        path: the file, with its data attached (.mha) or next to it (.mhd).
+        scratch: folder for unpacking compressed data.
+        limits: for unpacking.
 
     Returns:
         The array on disk, and the affine to LPS mm.
 
     Raises:
-        DataError: unreadable, cut short, not three axes, or its data lie elsewhere.
+        DataError: unreadable, truncated, not three axes, or its data are elsewhere.
     """
     said, start = _header(path)
     shape, affine = _grid(path, start, scratch)
@@ -59,7 +59,7 @@ def open_meta(path: Path, scratch: Path, limits: ArchiveLimits) -> tuple[RawArra
     if not _is(said, "BinaryData", "True") or said.get("HeaderSize", "0") not in ("0", "-1"):
         raise DataError(path, "values written as text, or a header of another format", _SAVE_AGAIN)
     needed = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    if said.get("HeaderSize") == "-1":  # whatever comes before, the values come last
+    if said.get("HeaderSize") == "-1":  # the values are at the end of the file
         start = max(start, data.stat().st_size - needed)
     if _is(said, "CompressedData"):
         plain = scratch / f"{path.name}.raw"
@@ -74,7 +74,7 @@ def open_meta(path: Path, scratch: Path, limits: ArchiveLimits) -> tuple[RawArra
 
 
 def _header(path: Path) -> tuple[dict[str, str], int]:
-    """What the lines of the header say, and where they end."""
+    """The entries of the header, and the position of its end."""
     said: dict[str, str] = {}
     with open(path, "rb") as file:
         while "ElementDataFile" not in said:
@@ -91,8 +91,8 @@ def _is(said: dict[str, str], key: str, default: str = "False") -> bool:
 
 
 def _grid(path: Path, end: int, scratch: Path) -> tuple[tuple[int, ...], np.ndarray]:
-    """The shape (i, j, k), and the affine to LPS mm, which is ITK's own world."""
-    # ITK gets the header alone, under a name that it takes, whatever the file is called.
+    """The shape (i, j, k), and the affine to LPS mm, which is ITK's own coordinate system."""
+    # ITK gets only the header, under a name with an ending that it accepts.
     copy = scratch / "header.mha"
     with open(path, "rb") as file:
         copy.write_bytes(file.read(end))
@@ -117,14 +117,14 @@ def _grid(path: Path, end: int, scratch: Path) -> tuple[tuple[int, ...], np.ndar
 
 
 class _Inflating:
-    """Reads what a zlib or gzip stream within a file unpacks to."""
+    """Reads the decompressed bytes of a zlib or gzip stream within a file."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
 
     def read(self, size: int, /) -> bytes:
-        """At most ``size`` bytes; none at the end.
+        """At most ``size`` bytes; empty at the end.
 
         Raises:
             EOFError: the stream ends too early.

@@ -1,4 +1,4 @@
-"""Opening a study, whatever it lies in: a folder, a file, an archive."""
+"""Opens a study from a folder, a file or an archive."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -57,16 +57,16 @@ def open_study(
     """Open a study: a folder of DICOM slices, a DICOM file of one or many, or a file with one of
     the endings of :data:`~pe_unified.options.STUDY_FILES`: a volume, or an archive of either.
 
-    What has to be unpacked lies in a temporary folder until the study is closed.
+    Files that have to be unpacked are in a temporary folder until the study is closed.
 
     Args:
         path: folder or file.
-        series_uid: of several series in a folder take this one (see ``choose_series``).
-        limits: what an archive may unpack to.
-        study_uid: of several studies take this one, or ``newest`` (see ``choose_study``).
+        series_uid: the series to take if there are several (see ``choose_series``).
+        limits: for unpacking an archive.
+        study_uid: the study to take if there are several, or ``newest`` (see ``choose_study``).
 
     Raises:
-        SeveralStudies: of several patients or dates, and none is asked for.
+        SeveralStudies: several patients or dates, and none was selected.
         DataError: nothing there, unreadable, or no axial CT.
     """
     with scratch_folder() as scratch:
@@ -83,8 +83,8 @@ def open_into(
     limits: ArchiveLimits | None = None,
     study_uid: str | None = None,
 ) -> CTStudy:
-    """As :func:`open_study`; what has to be unpacked lies in ``scratch``, an empty folder of the
-    caller's, for as long as the study is read."""
+    """As :func:`open_study`; unpacked files are in ``scratch``, an empty folder of the caller,
+    which must exist as long as the study is read."""
     choose = partial(choose_series, series_uid=series_uid, study=study_uid)
     try:
         study = _open(path, choose, scratch, limits)
@@ -94,11 +94,11 @@ def open_into(
 
 
 def open_slices(files: Sequence[Path], where: Path, series_uid: str | None = None) -> CTStudy:
-    """The scan among DICOM files of one study, wherever they lie.
+    """Find the scan among DICOM files of one study, in any folders.
 
     Args:
         files: single slices or multi-frame objects, in the order of their names.
-        where: names the study in errors.
+        where: name of the study in errors.
         series_uid: take this series (see ``choose_series``).
 
     Raises:
@@ -109,7 +109,7 @@ def open_slices(files: Sequence[Path], where: Path, series_uid: str | None = Non
 
 
 def _as_packed(path: Path, error: DataError, scratch: Path) -> DataError:
-    """The error with the faulty file as its owner knows it, not where it was unpacked to."""
+    """The error with the file's path in the archive instead of its temporary path."""
     if not Path(error.where).is_relative_to(scratch):
         return error
     unpacked = Path(error.where).relative_to(scratch)
@@ -144,7 +144,7 @@ def _is_volume(path: Path) -> bool:
 
 
 def _unpacked(path: Path, target: Path, limits: ArchiveLimits) -> Path:
-    """Where a file of slices lies that is gzipped no more."""
+    """The path of a slice file after decompressing it, if it was gzipped."""
     if path.suffix.lower() != ".gz" or is_companion(path) or not is_gzipped(path):
         return path
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ def _unpacked(path: Path, target: Path, limits: ArchiveLimits) -> Path:
 def _all_unpacked(
     folder: Path, files: Sequence[Path], target: Path, limits: ArchiveLimits
 ) -> tuple[list[Path], list[DataError]]:
-    """Files of a folder, gzipped no more; and errors of those that cannot be unpacked."""
+    """Files of a folder, decompressed; and errors of those that cannot be decompressed."""
     plain, broken, left = [], [], limits.total_bytes
     for path in files:
         place = target / path.relative_to(folder)
@@ -175,7 +175,7 @@ def _all_unpacked(
 def _from_folder(
     folder: Path, choose: _Choose, scratch: Path, limits: ArchiveLimits | None
 ) -> CTStudy:
-    """The series of a folder; where there is no slice in it, its only volume file."""
+    """The series of a folder; if it has no slices, its only volume file."""
     files = list_files(folder)
     plain, broken = _all_unpacked(folder, files, scratch / "plain", limits or ArchiveLimits())
     scan = scan_files(plain)
@@ -245,7 +245,7 @@ def _read_slice(
 
 
 def _from_raw(path: Path, raw: RawArray, affine: np.ndarray | None) -> CTStudy:
-    # Mapped anew for every slice: pages that were read do not stay in memory.
+    # Mapped again for every slice, so that pages already read do not stay in memory.
     return _from_array(path, raw.shape, affine, raw.dtype, raw.open, raw.placed)
 
 
@@ -271,7 +271,7 @@ def _from_array(
     opened: Callable[[], Any],
     says_place: bool,
 ) -> CTStudy:
-    """A study out of an array (i, j, k) that ``opened`` gives."""
+    """A study from an array (i, j, k) that ``opened`` returns."""
     if np.dtype(dtype).itemsize == 1:
         reason = "8-bit values, too coarse for Hounsfield units"
         raise DataError(path, reason, "export the CT itself, not a picture of it")

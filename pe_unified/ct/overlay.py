@@ -1,4 +1,4 @@
-"""A mask laid over the slices of a scan: as it is where both share a grid, else nearest voxels."""
+"""Resamples a mask to the slices of a scan: unchanged on the same grid, else nearest voxels."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -6,12 +6,12 @@ from typing import Protocol
 
 import numpy as np
 
-#: Two grids are one where no voxel of one lies further from its own in the other, voxels.
+#: Two grids are the same if no voxel differs in position by more than this, voxels.
 _SAME = 0.1
 
 
 class Slices(Protocol):
-    """Where the voxels of a scan lie; a :class:`~pe_unified.ct.study.CTStudy` says so."""
+    """Positions of the voxels of a scan; for example a :class:`~pe_unified.ct.study.CTStudy`."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -21,12 +21,12 @@ class Slices(Protocol):
         """4 x 4: (col, row, slice, 1) to LPS mm."""
 
     def positions_mm(self, points: np.ndarray) -> np.ndarray:
-        """(n, 3) slice, row and column indices to LPS mm, (n, 3)."""
+        """Convert (n, 3) slice, row and column indices to LPS mm, (n, 3)."""
 
 
 @dataclass(frozen=True, eq=False)
 class EvenSlices:
-    """The grid of a file: slices evenly spaced.
+    """The grid of a file with evenly spaced slices.
 
     Attributes:
         shape: (slices, rows, cols).
@@ -43,7 +43,7 @@ class EvenSlices:
         return points[:, ::-1] @ self.affine[:3, :3].T + self.affine[:3, 3]
 
     def indices(self, points_mm: np.ndarray) -> np.ndarray:
-        """LPS mm (n, 3) to slice, row and column indices, with their fractions, (n, 3)."""
+        """Convert LPS mm (n, 3) to fractional slice, row and column indices, (n, 3)."""
         return ((points_mm - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T)[:, ::-1]
 
     @property
@@ -59,7 +59,7 @@ class EvenSlices:
 
 
 def same_grid(slices: Slices, shape: tuple[int, ...], affine: np.ndarray) -> bool:
-    """Whether the corners of every slice lie where a mask of ``shape`` and ``affine`` has them."""
+    """Whether a mask of ``shape`` and ``affine`` has the corners of all slices where they are."""
     if tuple(shape) != tuple(slices.shape):
         return False
     count, rows, cols = slices.shape
@@ -71,14 +71,14 @@ def same_grid(slices: Slices, shape: tuple[int, ...], affine: np.ndarray) -> boo
 
 
 def nearest_voxels(mask: np.ndarray, affine: np.ndarray, slices: Slices) -> np.ndarray:
-    """The voxel of a mask nearest to each of a scan.
+    """The nearest voxel of a mask for each voxel of a scan.
 
     Args:
         mask: (slices, rows, cols) of any type.
         affine: 4 x 4, (col, row, slice, 1) of the mask to LPS mm.
 
     Returns:
-        of the scan's shape and the mask's type; 0 outside the mask.
+        Array of the scan's shape and the mask's type; 0 outside the mask.
     """
     to_mask = np.linalg.inv(affine)
     count, rows, cols = slices.shape

@@ -1,4 +1,4 @@
-"""Whose slices lie in one folder: of which patients, and of which of their studies."""
+"""Sorts the slices of a folder by patient and study."""
 
 import os
 import re
@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pe_unified.ct.headers import SliceHeader
 from pe_unified.errors import DataError, one_line
 
-#: Asks for the study of the latest date.
+#: Selects the study of the latest date.
 NEWEST = "newest"
-#: Described in an error before the rest is counted.
+#: Number of studies described in an error; the rest is only counted.
 _DESCRIBED = 6
 
 
 @dataclass
 class Study:
-    """The slices of one study of one patient; a name that no slice states is empty."""
+    """The slices of one study of one patient; names that no slice states are empty."""
 
     patient_id: str
     uid: str
@@ -25,22 +25,22 @@ class Study:
 
     @property
     def name(self) -> str:
-        """Tells it from every other study of the folder. Holds the patient's ID."""
+        """Identifies the study within the folder. Contains the patient's ID."""
         return f"{self.patient_id}/{self.uid}"
 
     @property
     def when(self) -> str:
-        """YYYYMMDDHHMMSS, or as much of it as is known, which sorts by time."""
+        """YYYYMMDDHHMMSS, or the known part of it, which sorts by time."""
         return max(map(_when, self.slices), default="")
 
     def fits(self, patient_id: str, uid: str) -> bool:
-        """Whether names agree with those of the study; silence agrees with everything."""
+        """Whether names agree with those of the study; missing names agree with everything."""
         same_patient = "" in (patient_id, self.patient_id) or patient_id == self.patient_id
         return same_patient and ("" in (uid, self.uid) or uid == self.uid)
 
     def described(self) -> str:
-        """For the user's terminal. All that identifies a patient is quoted, so that it can be left
-        out (see :meth:`DataError.without_names`)."""
+        """Text for the user's terminal. Everything that identifies a patient is quoted, so that it
+        can be left out (see :meth:`DataError.without_names`)."""
         day = self.when[:8]
         parts = [f"patient '{one_line(self.patient_id)}'"] if self.patient_id else []
         parts.append(f"study '{one_line(self.uid)}'" if self.uid else "a study without UID")
@@ -49,10 +49,10 @@ class Study:
 
 
 class SeveralStudies(DataError):
-    """The slices of a folder belong to several studies, and nobody said which to take.
+    """The slices of a folder belong to several studies, and none was selected.
 
     Attributes:
-        names: of the studies; each can be asked for.
+        names: of the studies; each can be used for selection.
     """
 
     def __init__(self, where: str | os.PathLike, reason: str, cure: str, names: Sequence[str]):
@@ -67,10 +67,10 @@ class SeveralStudies(DataError):
 
 
 def studies_of(headers: Sequence[SliceHeader]) -> tuple[list[Study], list[SliceHeader]]:
-    """The studies, by patient and time, and the slices of which nobody can tell whose they are.
+    """The studies by patient and time, and the slices whose study cannot be determined.
 
     Slices that do not state their patient or study belong to those of their series, else to the
-    only one there is.
+    only study there is.
     """
     stated: dict[str, tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
     named = list(zip(headers, [header.patient_id for header in headers], _study_uids(headers)))
@@ -97,7 +97,7 @@ def studies_of(headers: Sequence[SliceHeader]) -> tuple[list[Study], list[SliceH
 
 
 def _study_uids(headers: Sequence[SliceHeader]) -> list[str]:
-    """The study of each slice: of one series and patient, that which most of its slices state."""
+    """The study of each slice: the most frequent one in its series and patient."""
     counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for header in headers:
         if header.series_uid and header.study_uid:
@@ -113,11 +113,11 @@ def choose_study(
 
     Args:
         headers: of a folder.
-        where: names the folder in errors.
+        where: name of the folder in errors.
         wanted: UID of the study, or ID of its patient, or ``newest``.
 
     Raises:
-        SeveralStudies: several are there, and ``wanted`` does not tell which.
+        SeveralStudies: there are several, and ``wanted`` does not select one.
         DataError: there is no such study.
     """
     studies, unclear = studies_of(headers)
@@ -149,7 +149,7 @@ def choose_study(
 
 
 def _newest(studies: Sequence[Study]) -> list[Study]:
-    """The study of the latest date; all, where there are several patients or a date is missing."""
+    """The study of the latest date; all studies if there are several patients or missing dates."""
     patients = {study.patient_id for study in studies}
     if len(patients) > 1 or not all(study.when for study in studies):
         return list(studies)
@@ -173,7 +173,7 @@ def _several(studies: Sequence[Study], where: str, wanted: str | None) -> Severa
         cure = "choose one with --study and the ID of the patient"
         if len(patients) < len(studies):
             cure = "put each study into a folder of its own"
-    cure += f": {_described(studies)}"  # a reason has a greatest length
+    cure += f": {_described(studies)}"  # the length of a reason is limited
     return SeveralStudies(where, reason, cure, [study.name for study in studies])
 
 
@@ -183,6 +183,6 @@ def _described(studies: Sequence[Study]) -> str:
 
 
 def _when(header: SliceHeader) -> str:
-    """Digits of the study's date and time; none without a whole date."""
+    """Digits of the study's date and time; empty without a complete date."""
     date = re.sub(r"\D", "", header.study_date)
     return date + re.sub(r"\D.*", "", header.study_time)[:6] if len(date) == 8 else ""

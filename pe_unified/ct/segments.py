@@ -1,5 +1,5 @@
-"""Which structures of a file of masks are emboli, and where they are: DICOM SEG, segmentations of
-3D Slicer, and plain volumes, in which numbers have no names."""
+"""Finds the emboli in a file of masks: DICOM SEG, segmentations of 3D Slicer, and plain volumes,
+in which numbers have no names."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,28 +15,28 @@ from pe_unified.ct.volume_files import open_nrrd
 from pe_unified.errors import COPY_AGAIN, DataError
 from pe_unified.options import META_IMAGE, NIFTI, NRRD
 
-#: What an embolus is called; PE and LAE (German) only as words of their own.
+#: Names of an embolus; PE and LAE (German) only as separate words.
 _EMBOLUS = re.compile(
     r"embol|thromb|clot|caillot|filling.?defect|(?<![a-z])(?:pe|lae)(?![a-z])", re.IGNORECASE
 )
-#: Larger numbers in a plain mask are no numbers of emboli.
+#: Larger numbers in a plain mask are not numbers of emboli.
 _LARGEST = np.iinfo(np.uint16).max
-#: Structures that an error lists.
+#: Number of structures listed in an error.
 _LISTED = 12
 
 
 def choose_emboli(names: Mapping[int, str], asked: Sequence[str], path: Path) -> list[int]:
     """The numbers of the structures that are emboli.
 
-    Those whose name is asked for; else the only one there is; else those that are named as emboli.
+    The structures asked for by name; else the only one; else those with the name of an embolus.
 
     Args:
         names: number to name.
-        asked: names, in whatever case.
+        asked: names, in upper or lower case.
         path: for errors.
 
     Raises:
-        DataError: none is asked for, and no name tells.
+        DataError: none is asked for, and the names do not decide.
     """
     wanted = {name.casefold() for name in asked}
     if wanted:
@@ -53,16 +53,16 @@ def choose_emboli(names: Mapping[int, str], asked: Sequence[str], path: Path) ->
 
 
 def read_emboli(path: Path, scratch: Path, asked: Sequence[str] = ()) -> MaskVolume:
-    """The emboli of a file of masks: uint16 (i, j, k), 0 elsewhere, by their number in the file.
+    """The emboli of a file of masks: uint16 (i, j, k), their number in the file, 0 elsewhere.
 
     Args:
-        path: ends as one of :data:`~pe_unified.ct.mask_volumes.MASK_FILES`; a DICOM file may have
-            another ending, or none.
-        scratch: folder where a packed file is unpacked.
-        asked: names of the structures that are emboli; of a plain volume their numbers.
+        path: with one of the endings :data:`~pe_unified.ct.mask_volumes.MASK_FILES`; a DICOM file
+            may have another ending, or none.
+        scratch: folder for unpacking a compressed file.
+        asked: names of the structures that are emboli; for a plain volume their numbers.
 
     Raises:
-        DataError: unreadable, or nothing tells what an embolus is.
+        DataError: unreadable, or it is unclear what an embolus is.
     """
     name = path.name.lower()
     if name.endswith(".seg.nrrd"):
@@ -74,7 +74,7 @@ def read_emboli(path: Path, scratch: Path, asked: Sequence[str] = ()) -> MaskVol
 
 
 def is_dicom_mask(path: Path) -> bool:
-    """Whether a file that is known to hold masks can only be DICOM, by its ending."""
+    """Whether the ending of a file of masks shows that it can only be DICOM."""
     name = path.name.lower()
     return name.endswith(SEG) or not name.endswith((*NIFTI, *NRRD, *META_IMAGE))
 
@@ -114,7 +114,7 @@ def _of_seg(path: Path, asked: Sequence[str]) -> MaskVolume:
 
 
 def _of_slicer(path: Path, scratch: Path, asked: Sequence[str]) -> MaskVolume:
-    """A segmentation of 3D Slicer: layers of numbered segments, cut to what they cover."""
+    """A segmentation of 3D Slicer: layers of numbered segments, cropped to their content."""
     raw, affine = open_nrrd(path, scratch, layers=True)
     if affine is None:
         raise DataError(path, "does not say how far apart its voxels are", "save it again")
@@ -137,7 +137,7 @@ def _of_slicer(path: Path, scratch: Path, asked: Sequence[str]) -> MaskVolume:
     stored = raw.open()
     layers = stored if stored.ndim == 4 else stored[np.newaxis]
     names = {number: name for number, (name, _, _) in segments.items()}
-    if not names:  # written by another program, under a name that Slicer uses
+    if not names:  # written by another program, with an ending that Slicer uses
         plain = MaskVolume(path, layers.max(axis=0), affine, raw.placed)
         return replace(plain, array=_plain(plain, asked))
     emboli = np.zeros(layers.shape[1:], np.uint16)

@@ -1,4 +1,4 @@
-"""Which files of a folder form the scan."""
+"""Selects the files of a folder that form the scan."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -22,20 +22,20 @@ from pe_unified.ct.patients import choose_study
 from pe_unified.ct.stack import SAME_PLACE_MM, heights, slice_normal
 from pe_unified.errors import DataError
 
-#: Of the acquisitions of a series the last one counts that has this share of the longest.
+#: The last acquisition of a series is taken among those with this share of the longest.
 _ABOUT_AS_LONG = 0.8
-#: No CT slice has more rows or columns; a header that says so is damaged.
+#: Maximum number of rows or columns of a CT slice; a header with more is damaged.
 _LARGEST_SIDE = 4096
-#: Slices of one scan are turned against each other by less, as the cosine of an angle (2 degrees):
-#: a gantry's tilt is more, the rounding of a header less.
+#: Minimum cosine of the angle between slices of one scan (2 degrees): the tilt of a gantry is
+#: larger, the rounding of a header smaller.
 _SAME_TURN = 0.9994
 
 
 @dataclass
 class SeriesChoice:
-    """The slices of the scan, and in words what was left out.
+    """The slices of the scan, and a description of what was left out.
 
-    ``reason`` says why this series was taken, where there was a choice.
+    ``reason`` says why this series was taken, if there was a choice.
     """
 
     slices: list[SliceHeader]
@@ -44,10 +44,10 @@ class SeriesChoice:
 
 
 def axial_ct(headers: Sequence[SliceHeader]) -> SeriesChoice:
-    """Drop what cannot be a slice of an axial CT: scouts, other modalities, colour, other units
-    than Hounsfield's, and many frames of which none says where it lies.
+    """Drop what cannot be a slice of an axial CT: scouts, other modalities, colour, units other
+    than Hounsfield's, and multi-frame images without positions.
 
-    A header that does not say what it is gets the benefit of the doubt.
+    If a header does not say what it is, the slice is kept.
     """
     kept: list[SliceHeader] = []
     dropped: dict[str, int] = defaultdict(int)
@@ -84,28 +84,30 @@ def choose_series(
     series_uid: str | None = None,
     study: str | None = None,
 ) -> SeriesChoice:
-    """The series of a folder that is the scan.
+    """Select the series of a folder that is the scan.
 
-    Of the axial CT series of one study that cover at least half as much as the longest, by these
-    rules in turn: slices rather than projections or virtual non-contrast images; not one that says
-    that there is no contrast agent; the original rather than what was derived from it; one that
-    names a contrast agent; of reconstructions of one scan the one with the softer kernel; the most
-    slices. What remains is a tie, which the lower series UID decides, and the reason says so.
+    Candidates are the axial CT series of one study that cover at least half as much as the
+    longest. These rules are applied in turn: slices rather than projections or virtual
+    non-contrast images; not a series that says that there is no contrast agent; the original
+    rather than a derived one; one that names a contrast agent; of several reconstructions of one
+    scan the one with the softest kernel; the most slices. If several remain, the lowest series
+    UID is taken, and the reason says so.
 
     Slices of one series that differ in size or orientation count as different series, and so do
-    acquisitions over the same heights. Of these the later one goes first where it is about as
-    long: contrast comes after the plain scan. A slice that is there twice, or another one at the
-    same place, counts once.
+    acquisitions over the same heights. Of these the later one is preferred if it is about as
+    long: contrast comes after the plain scan. A repeated slice, or another slice at the same
+    position, counts once.
 
     Args:
         headers: of all files in the folder.
-        where: names the folder in errors.
+        where: name of the folder in errors.
         series_uid: take this series; with ``#2`` its acquisition 2.
-        study: of several studies take this one (see :func:`~pe_unified.ct.patients.choose_study`).
+        study: the study to take if there are several (see
+            :func:`~pe_unified.ct.patients.choose_study`).
 
     Raises:
-        SeveralStudies: of which none is asked for.
-        DataError: no axial CT slice, or not the series or study asked for.
+        SeveralStudies: there are several studies, and none was selected.
+        DataError: no axial CT slice, or the requested series or study is missing.
     """
     choice = axial_ct(headers)
     if not choice.slices:
@@ -118,7 +120,7 @@ def choose_series(
     named = choice.slices
     if series_uid is not None:
         groups = _groups(named)
-        # The notes name a scan after the first of its acquisitions: that name means all of it.
+        # Notes name a scan after its first acquisition: that name means the whole scan.
         scan = [header for key, own in groups.items() if key.name == series_uid for header in own]
         named = scan or [header for header in named if _is_named(header, series_uid)]
         if not named:
@@ -153,10 +155,10 @@ class _Candidate:
     """A series, or a scan of one.
 
     Attributes:
-        slices: once each.
-        doubles: how many more there are.
-        lost: how many more nothing tells the height of.
-        covers: mm along the slice normal; None where unknown.
+        slices: without repeats.
+        doubles: number of repeats.
+        lost: number of further slices with unknown height.
+        covers: mm along the slice normal; None if unknown.
     """
 
     key: "_SeriesKey"
@@ -172,7 +174,7 @@ class _Candidate:
 
 
 def _candidate(key: "_SeriesKey", group: Sequence[SliceHeader]) -> _Candidate:
-    # Two phases at the same places, by numbers: whatever the names of the files, one is kept whole.
+    # Two phases at the same positions: in order of number, so that one is kept whole.
     slices, doubles = drop_duplicates(_by_number(group))
     levels = heights(slices)
     placed = [header for header, level in zip(slices, levels, strict=True) if level is not None]
@@ -210,7 +212,7 @@ def _softest(candidates: list[_Candidate]) -> list[_Candidate]:
 
 
 def _most_slices(candidates: list[_Candidate]) -> list[_Candidate]:
-    """The longest, and acquisitions of its series that are about as long."""
+    """The longest, and acquisitions of the same series that are about as long."""
     most = max(map(len, candidates))
     series = {each.key[:5] for each in candidates if len(each) == most}
     return [
@@ -248,8 +250,8 @@ def _says_latest(best: _Candidate, others: list[_Candidate]) -> str:
     return "is the latest of its series' acquisitions" if earlier else ""
 
 
-#: Each keeps the best of the candidates that are left, and says of the one that is taken in the
-#: end why others were not.
+#: Each rule keeps the best of the remaining candidates, and can explain for the selected one why
+#: others were dropped.
 _RULES: tuple[
     tuple[
         Callable[[list[_Candidate]], list[_Candidate]],
@@ -271,7 +273,7 @@ _RULES: tuple[
 
 
 def _best(candidates: Sequence[_Candidate]) -> tuple[_Candidate, str]:
-    """The scan, of candidates in the order of their UIDs, and why; empty where there is one."""
+    """Select the scan from candidates in UID order; the reason is empty if there is only one."""
     left = _long_enough(list(candidates))
     told = []
     for keep, words in _RULES:
@@ -290,7 +292,7 @@ def _best(candidates: Sequence[_Candidate]) -> tuple[_Candidate, str]:
 
 
 def _no_ct(headers: Sequence[SliceHeader]) -> str:
-    """What headers are of which none is an axial CT slice."""
+    """Describes headers that include no axial CT slice."""
     others = {header.modality for header in headers}
     if not others or others & {"", "CT"}:
         return "no axial CT slice"
@@ -299,7 +301,7 @@ def _no_ct(headers: Sequence[SliceHeader]) -> str:
 
 
 def _by_number(headers: Sequence[SliceHeader]) -> list[SliceHeader]:
-    """In the order of instance numbers; in the order given, where one has none."""
+    """Sorted by instance number; in the given order if one is missing."""
     numbers = [header.instance_number for header in headers]
     if None in numbers:
         return list(headers)
@@ -314,10 +316,10 @@ def _is_named(header: SliceHeader, series_uid: str) -> bool:
 def drop_duplicates(
     headers: Sequence[SliceHeader],
 ) -> tuple[list[SliceHeader], list[SliceHeader]]:
-    """Slices once each, in the order given, and the repeats.
+    """Slices without repeats, in the given order, and the repeats.
 
-    Two files are the same slice when they share the SOP instance UID and the position, or
-    the series and the position. Files that state neither are all kept.
+    Two files are the same slice if they share the SOP instance UID and the position, or the series
+    and the position. Files that state neither are all kept.
     """
     kept: list[SliceHeader] = []
     repeats: list[SliceHeader] = []
@@ -334,21 +336,21 @@ def drop_duplicates(
 
 
 def _place(position: Sequence[float]) -> tuple[int, ...]:
-    """A position rounded to 0.01 mm, to compare slices."""
+    """A position rounded to 0.01 mm, for comparing slices."""
     return tuple(round(value / SAME_PLACE_MM) for value in position)
 
 
 class _SeriesKey(NamedTuple):
-    """What slices of one scan share."""
+    """Values that the slices of one scan share."""
 
     uid: str
     rows: int
     cols: int
-    #: Number of their orientation, of those in the series.
+    #: Number of their orientation within the series.
     turn: int
-    #: What was computed from the scan is no part of it, whatever its UID.
+    #: Images computed from the scan are not part of it, whatever their UID.
     kind: Kind
-    #: Its first acquisition where the series holds several scans.
+    #: Number of the first acquisition if the series holds several scans.
     acquisition: int | None = None
 
     @property
@@ -358,12 +360,12 @@ class _SeriesKey(NamedTuple):
 
 
 def _groups(headers: Sequence[SliceHeader]) -> dict[_SeriesKey, list[SliceHeader]]:
-    """Slices that can be one scan. What a slice does not say is no difference."""
+    """Slices that can be one scan. A missing value does not separate slices."""
     uids = {header.series_uid for header in headers} - {""}
     silent_uid = min(uids) if len(uids) == 1 else ""
     alike: dict[_SeriesKey, list[SliceHeader]] = defaultdict(list)
     for header in headers:
-        kind = max(kind_of(header), Kind.DERIVED)  # archives mark some slices of a scan so
+        kind = max(kind_of(header), Kind.DERIVED)  # archives mark some slices of a scan as derived
         uid = header.series_uid or silent_uid
         alike[_SeriesKey(uid, header.rows, header.cols, 0, kind)].append(header)
     apart: dict[_SeriesKey, list[SliceHeader]] = {}
@@ -377,7 +379,7 @@ def _groups(headers: Sequence[SliceHeader]) -> dict[_SeriesKey, list[SliceHeader
 
 
 def _by_orientation(headers: Sequence[SliceHeader]) -> list[list[SliceHeader]]:
-    """Slices by orientation, the most first; those that do not state one go with these."""
+    """Slices by orientation, largest group first; slices without one are added to that group."""
     stated: list[tuple[np.ndarray, list[int]]] = []
     silent: list[int] = []
     for index, header in enumerate(headers):

@@ -1,4 +1,4 @@
-"""In which order slices follow each other, and where they lie in the patient."""
+"""Orders slices, and determines their position in the patient."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ import numpy as np
 from pe_unified.ct.grids import affine_of
 from pe_unified.ct.headers import SliceHeader, agreed, natural_key
 
-#: A step between slices longer than this multiple of the usual one means a missing slice.
+#: A step between slices longer than this multiple of the usual one means missing slices.
 _GAP = 1.5
-#: Slices closer than this, in mm, lie at the same place.
+#: Slices closer than this, in mm, are at the same position.
 SAME_PLACE_MM = 0.01
-#: Heights may lie off the line through all by this share of a step.
+#: Maximum deviation of heights from a common line, as a share of a step.
 _OFF_THE_LINE = 0.25
 #: Rows from the patient's right to left, columns from front to back.
 _SUPINE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-#: Slices of one scan differ less in the distance between pixels, as a share of it.
+#: Maximum difference of the pixel spacing within one scan, as a share.
 _SAME_SPACING = 0.01
-#: Steps may differ from the usual one by this share before the spacing counts as uneven.
+#: Deviation from the usual step, as a share, above which the spacing counts as uneven.
 _UNEVEN = 0.1
 
 
@@ -28,19 +28,19 @@ class Stack:
 
     Attributes:
         slices: the headers in that order.
-        z_mm: position along the slice normal, mm, per slice; None where unknown.
-        spacing_mm: (row, col, slice), mm; None entries where unknown.
+        z_mm: position along the slice normal, mm, per slice; None if unknown.
+        spacing_mm: (row, col, slice), mm; None entries if unknown.
         origin_mm: patient coordinates (LPS) of the first pixel of the lowest slice.
         direction: 3 x 3; columns are the unit vectors along columns and rows and the upward
             normal of the slices.
         step_mm: patient coordinates (LPS) of one slice minus those of the slice below it, mm;
             with a tilted gantry it is not along the normal.
         places_mm: float64 (slices, 3), patient coordinates (LPS) of the first pixel of each slice;
-            None where the height of a slice is not known.
-        missing: number of slices that the steps say are absent.
+            None if the height of a slice is unknown.
+        missing: number of slices that are absent according to the steps.
         uneven: whether the steps differ although no slice is missing.
-        placed: whether the headers say how the patient lies.
-        rescale: the slope and intercept of most slices that state them.
+        placed: whether the headers give the patient's orientation.
+        rescale: the most frequent slope and intercept.
         contradictions: in words, why these slices cannot be one scan.
     """
 
@@ -58,15 +58,15 @@ class Stack:
     contradictions: tuple[str, ...] = ()
 
     def affine_lps(self) -> np.ndarray | None:
-        """4 x 4: (col, row, slice, 1) to LPS mm, of evenly spaced slices; None where the headers do
-        not say how they lie."""
+        """4 x 4: (col, row, slice, 1) to LPS mm, for evenly spaced slices; None if the headers do
+        not give the orientation."""
         row, col, step = self.spacing_mm
         if not self.placed or row is None or col is None or step is None:
             return None
         return affine_of((row, col, step), self.direction, self.step_mm, self.origin_mm)
 
     def notes(self) -> list[str]:
-        """In words, what is odd about the stack, contradictions first."""
+        """Descriptions of what is unusual about the stack, contradictions first."""
         notes = list(self.contradictions)
         if self.missing:
             steps = f"{self.missing} slices seem to be missing: the steps between slices differ"
@@ -77,11 +77,11 @@ class Stack:
 
 
 def stack_slices(headers: Sequence[SliceHeader]) -> Stack:
-    """Order slices from feet to head and work out the geometry.
+    """Order slices from feet to head and determine the geometry.
 
-    Order comes from the heights of the slices (see :func:`heights`); where one has none, from the
-    instance number; else from the file name. Ties keep the order of instance numbers, then of
-    names.
+    The order comes from the heights of the slices (see :func:`heights`); if one has none, from
+    the instance number; else from the file name. Ties keep the order of instance numbers, then
+    of names.
     """
     if not headers:
         raise ValueError("a stack needs at least one slice")
@@ -123,11 +123,11 @@ def _upward(orientation: Sequence[float]) -> np.ndarray:
 
 
 def heights(headers: Sequence[SliceHeader]) -> list[float | None]:
-    """Of slices of one orientation along their normal, mm; None where nothing tells.
+    """Heights of slices of one orientation along their normal, mm; None if unknown.
 
-    A slice location may count from anywhere, in either direction and in any unit, and so does an
-    instance number: where only some slices lack a position, those that have both tell how. Where
-    these do not lie on a line, the locations stand for all.
+    A slice location may have any origin, direction and unit, and so may an instance number. If
+    only some slices lack a position, those that have both give the relation. If these are not on
+    a line, the locations are used for all slices.
     """
     upward = _upward(agreed(headers, "orientation") or _SUPINE)
     placed = [None if h.position is None else float(np.dot(h.position, upward)) for h in headers]
@@ -150,8 +150,8 @@ def heights(headers: Sequence[SliceHeader]) -> list[float | None]:
 
 
 def _filled(levels: list[float | None], along: Sequence[float | None]) -> list[float | None]:
-    """Levels, with those that are missing from a line along something else; unchanged where the
-    others do not lie on one."""
+    """Levels, with missing ones interpolated linearly along another quantity; unchanged if the
+    known ones are not on a line."""
     known = [(a, z) for a, z in zip(along, levels, strict=True) if None not in (a, z)]
     if None not in levels or len(known) < 3:
         return levels
@@ -169,7 +169,7 @@ def _filled(levels: list[float | None], along: Sequence[float | None]) -> list[f
 
 
 def _rise(slices: Sequence[SliceHeader], upward: np.ndarray) -> np.ndarray:
-    """The way from lower to higher slices, per mm along the normal."""
+    """The vector from lower to higher slices, per mm along the normal."""
     known = [header.position for header in slices if header.position is not None]
     if not known:
         return upward
@@ -181,7 +181,7 @@ def _rise(slices: Sequence[SliceHeader], upward: np.ndarray) -> np.ndarray:
 def _places(
     slices: Sequence[SliceHeader], z: Sequence[float | None], rise: np.ndarray
 ) -> np.ndarray | None:
-    """LPS, mm, (slices, 3): as stated, or beside the first slice that states it."""
+    """LPS, mm, (slices, 3): as stated, or relative to the first slice that states it."""
     if None in z:
         return None
     heights = np.array(z, dtype=np.float64)
@@ -214,7 +214,7 @@ def _order_key(header: SliceHeader, z: float | None) -> tuple:
 
 
 def _steps(z: Sequence[float | None]) -> tuple[float | None, int, bool]:
-    """The usual step between neighbouring slices, mm; how many slices are missing; uneven steps."""
+    """Usual step between neighbouring slices, mm; number of missing slices; uneven steps."""
     known = np.array([value for value in z if value is not None])
     steps = np.diff(known)
     steps = steps[steps > SAME_PLACE_MM]
@@ -224,11 +224,11 @@ def _steps(z: Sequence[float | None]) -> tuple[float | None, int, bool]:
     gaps = steps[steps > _GAP * usual]
     uneven = bool((np.abs(steps / usual - 1) > _UNEVEN).any())
     if not len(gaps) and not uneven:
-        # Rounded positions: the usual step, off by half of the last digit, adds up over a scan.
+        # Positions may be rounded: an error of half the last digit in the step adds up over a scan.
         usual = float(steps.mean())
     return round(usual, 4), int(np.sum(np.rint(gaps / usual) - 1)), uneven
 
 
 def slice_normal(orientation: Sequence[float]) -> np.ndarray:
-    """Of a slice, from the unit vectors along its rows and columns (LPS)."""
+    """The normal of a slice, from the unit vectors along its rows and columns (LPS)."""
     return np.cross(orientation[:3], orientation[3:])

@@ -1,8 +1,8 @@
-"""Masks of structures that another program found in a study, laid over its slices.
+"""Masks of structures that another program found in a study, resampled to its slices.
 
-They are read as TotalSegmentator (Wasserthal et al. 2023, https://doi.org/10.1148/ryai.230024)
-writes them: a folder with one NIfTI per structure, or with ``--ml`` one label map, whose header
-names the labels.
+They are read in the format of TotalSegmentator (Wasserthal et al. 2023,
+https://doi.org/10.1148/ryai.230024): a folder with one NIfTI per structure, or with ``--ml`` one
+label map, whose header names the labels.
 """
 
 import json
@@ -23,25 +23,25 @@ from pe_unified.errors import DataError
 from pe_unified.options import NIFTI
 
 RIGHT_VENTRICLE, LEFT_VENTRICLE = "heart_ventricle_right", "heart_ventricle_left"
-#: Pulmonary arteries: those of the mediastinum (task heartchambers_highres, or total of its first
-#: version), and those of the lungs (task lung_vessels).
+#: Pulmonary arteries: in the mediastinum (task heartchambers_highres, or total in its first
+#: version), and in the lungs (task lung_vessels).
 ARTERIES = ("pulmonary_artery", "lung_arteries")
-#: What is read; all else in a folder or a label map is passed over.
+#: Structures that are read; all others in a folder or label map are ignored.
 STRUCTURES = (RIGHT_VENTRICLE, LEFT_VENTRICLE, *ARTERIES)
 
-#: Of an extension of a NIfTI header that TotalSegmentator writes.
+#: Code of the NIfTI header extension that TotalSegmentator writes.
 _XML = 0
-#: A mask of which less lies within the study is noted.
+#: If a smaller share of a mask is inside the study, a note is added.
 _MOST_INSIDE = 0.98
 _CURE = "give the masks of this study, or leave --structures out"
 
 
 @dataclass(frozen=True, eq=False)
 class Structure:
-    """A mask on the grid of a study, cut to what it holds.
+    """A mask on the grid of a study, cropped to its content.
 
     Attributes:
-        mask: bool (slices, rows, cols); empty where the mask is.
+        mask: bool (slices, rows, cols); empty if the whole mask is.
         start: (slice, row, col) of its first voxel in the study.
     """
 
@@ -50,7 +50,7 @@ class Structure:
 
     @classmethod
     def cut(cls, mask: np.ndarray, start: tuple[int, int, int] = (0, 0, 0)) -> "Structure":
-        """What a mask (slices, rows, cols) holds, whose first voxel is ``start`` of the study."""
+        """Crop a mask (slices, rows, cols) whose first voxel is ``start`` of the study."""
         spans = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
         if not len(spans[0]):
             return cls(np.zeros((0, 0, 0), dtype=bool), (0, 0, 0))
@@ -59,7 +59,7 @@ class Structure:
         return cls(part.copy(), (first, row, col))
 
     def on(self, start: tuple[int, int, int], shape: tuple[int, int, int]) -> np.ndarray:
-        """The part of the study that begins at ``start``: bool of ``shape``, which holds it."""
+        """The part of the study that begins at ``start``: bool of ``shape``; must hold the mask."""
         whole = np.zeros(shape, dtype=bool)
         where = tuple(
             slice(own - first, own - first + size)
@@ -70,34 +70,34 @@ class Structure:
 
     @property
     def stop(self) -> tuple[int, int, int]:
-        """(slice, row, col) beyond its last voxel."""
+        """(slice, row, col) after its last voxel."""
         first, row, col = (a + n for a, n in zip(self.start, self.mask.shape, strict=True))
         return first, row, col
 
 
 @dataclass(frozen=True, eq=False)
 class Structures:
-    """Those that were given, by name, and in words what had to be done to them."""
+    """The given structures by name, and notes on how they were processed."""
 
     masks: Mapping[str, Structure] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
 def read_structures(path: Path, study: CTStudy) -> Structures:
-    """Read those of :data:`STRUCTURES` that a folder or a label map holds.
+    """Read those of :data:`STRUCTURES` that a folder or a label map contains.
 
-    A mask on the grid of the study is taken as it is; of any other the nearest voxel is taken,
-    and noted.
+    A mask on the grid of the study is used unchanged; any other is resampled by nearest voxels,
+    with a note.
 
     Args:
         path: a folder of NIfTI files named after their structures, or a NIfTI label map. Its
-            labels are named by TotalSegmentator in its header, or in a JSON file beside it of
-            the same name, as ``{"heart_ventricle_left": 3}``.
-        study: over which they are laid.
+            labels are named by TotalSegmentator in its header, or in a JSON file of the same name
+            next to it, as ``{"heart_ventricle_left": 3}``.
+        study: to whose grid they are resampled.
 
     Raises:
         DataError: nothing there, unreadable, none of the structures, no names for the labels, a
-            mask that does not overlap the study, or a study that does not say where it lies.
+            mask that does not overlap the study, or a study without position.
     """
     if not study.placed:
         reason = "the study does not say where it lies, so no mask can be laid over it"
@@ -141,7 +141,7 @@ def _stored(path: Path) -> Iterator[tuple[str, Path, np.ndarray, np.ndarray]]:
 
 
 def _labels(path: Path) -> dict[str, int]:
-    """Labels of a map by name: of the JSON beside it, else of its header."""
+    """Labels of a map by name: from the JSON next to it, else from its header."""
     beside = path.with_name(re.sub(r"\.nii(\.gz)?$", ".json", path.name, flags=re.IGNORECASE))
     try:
         if beside.is_file():

@@ -1,7 +1,6 @@
-"""A CT study, read slice by slice: Hounsfield units with their place in the patient.
+"""A CT study, read slice by slice: Hounsfield units with their position in the patient.
 
-Nothing holds a whole study in memory unless it asks for it, so that memory does not grow with
-the length of the scan.
+A whole study is in memory only on request, so memory does not grow with the length of the scan.
 """
 
 from collections.abc import Callable
@@ -22,7 +21,7 @@ class FileGrid:
 
     Attributes:
         shape: (i, j, k) of the file's array.
-        affine_lps: 4 x 4, (i, j, k, 1) to LPS mm; None where the file does not say.
+        affine_lps: 4 x 4, (i, j, k, 1) to LPS mm; None if the file does not give it.
         turn: brings the file's array into (slices, rows, cols).
     """
 
@@ -38,33 +37,33 @@ class CTStudy:
     Rows run from front to back, columns from the patient's right to left.
 
     Attributes:
-        source: what was opened.
+        source: the opened path.
         shape: (slices, rows, cols).
-        spacing_mm: (row, col, slice), mm, the last along the slice normal; None entries where
-            the file does not say.
+        spacing_mm: (row, col, slice), mm, the last along the slice normal; None entries if the
+            file does not give them.
         origin_mm: LPS coordinates of the centre of the first pixel of slice 0, mm.
         direction: 3 x 3; columns are the unit vectors (LPS) along columns and rows and the upward
             normal of the slices.
         step_mm: LPS coordinates of one slice minus those of the slice below it, mm.
-        z_mm: position of each slice along the normal, mm; None where unknown.
+        z_mm: position of each slice along the normal, mm; None if unknown.
         places_mm: float64 (slices, 3), LPS coordinates of the centre of the first pixel of each
-            slice, mm; None where slices follow each other by ``step_mm``.
-        files: one per slice for DICOM, the same for all frames of a multi-frame file; the one
-            file else.
-        read: slice index to int16 (rows, cols), Hounsfield units; can be pickled where a file was
+            slice, mm; None if consecutive slices differ by ``step_mm``.
+        files: one per slice for DICOM, the same for all frames of a multi-frame file; otherwise
+            the single file.
+        read: slice index to int16 (rows, cols), Hounsfield units; can be pickled if a file was
             opened.
-        frames: one per slice for DICOM, the number of the frame in its file, from 1; None where the
+        frames: one per slice for DICOM, the number of the frame in its file, from 1; None if the
             file holds one slice.
-        sop_uids: one per slice for DICOM; empty else.
-        notes: in words, what was left out or is odd about the study; no file names, which may
-            hold a patient's name.
-        broken: files that should be slices and could not be read.
+        sop_uids: one per slice for DICOM; otherwise empty.
+        notes: in words, what was left out or is unusual; without file names, which may contain
+            a patient's name.
+        broken: files that should be slices but could not be read.
         grid: of a study that came as one file; None for DICOM.
-        missing_slices: how many slices the steps say are absent.
-        uneven_steps: the steps between slices differ, and none is missing.
-        thickness_mm: of what a slice averages over, which may be more than the step.
-        placed: whether the files say how the patient lies; where not, the order of slices, rows
-            and columns is a guess, and with it every side.
+        missing_slices: number of slices that are absent according to the steps.
+        uneven_steps: the steps between slices differ, but none is missing.
+        thickness_mm: of a slice, which may be more than the step.
+        placed: whether the files give the patient's orientation; if not, the order of slices, rows
+            and columns is a guess, and so is every side.
         contradictions: in words, why the slices cannot be one scan.
     """
 
@@ -110,12 +109,12 @@ class CTStudy:
         return np.stack([self.slice_hu(index) for index in range(len(self))])
 
     def known_spacing(self) -> tuple[float, float, float]:
-        """(row, col, slice), mm, with 1 mm for what is unknown."""
+        """(row, col, slice), mm, with 1 mm for unknown values."""
         row, col, step = (value or 1.0 for value in self.spacing_mm)
         return row, col, step
 
     def affine_lps(self) -> np.ndarray:
-        """4 x 4: (col, row, slice, 1) indices to LPS coordinates, mm, of evenly spaced slices."""
+        """4 x 4: (col, row, slice, 1) indices to LPS coordinates, mm, for evenly spaced slices."""
         return affine_of(self.known_spacing(), self.direction, self.step_mm, self.origin_mm)
 
     def position_mm(self, index: float, row: float, col: float) -> tuple[float, float, float]:
@@ -124,10 +123,10 @@ class CTStudy:
         return float(x), float(y), float(z)
 
     def positions_mm(self, points: np.ndarray) -> np.ndarray:
-        """LPS coordinates of points, where the slices really lie.
+        """LPS coordinates of points, from the true positions of the slices.
 
         Args:
-            points: (n, 3), slice, row and column indices; of slices may be a fraction.
+            points: (n, 3), slice, row and column indices; slice indices may be fractional.
 
         Returns:
             float64 (n, 3), mm.
@@ -141,12 +140,12 @@ class CTStudy:
 
     @property
     def columns_to_left(self) -> int:
-        """+1 where columns run to the patient's left, as in supine patients, else -1."""
+        """+1 if columns run to the patient's left, as in supine patients, else -1."""
         return 1 if self.direction[0, 0] >= 0 else -1
 
     @property
     def tilt_degrees(self) -> float:
-        """Angle between the way from slice to slice and the slice normal: the gantry's tilt."""
+        """Angle between the vector from slice to slice and the slice normal: the gantry's tilt."""
         step = np.asarray(self.step_mm)
         cosine = float(step @ self.direction[:, 2] / np.linalg.norm(step))
         return float(np.degrees(np.arccos(min(1.0, abs(cosine)))))

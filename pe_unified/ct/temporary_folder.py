@@ -1,4 +1,4 @@
-"""Room for what must be unpacked, of which nothing stays, also where the process is killed."""
+"""Temporary folders for unpacked files, which are removed even if the process is killed."""
 
 import os
 import shutil
@@ -13,18 +13,18 @@ from filelock import FileLock, Timeout
 
 from pe_unified.errors import DataError
 
-#: Begins the names of temporary folders; those that lost their process are removed.
+#: Prefix of temporary folders; those whose process has ended are removed.
 PREFIX = "pe-study-"
 _LOCK = ".lock"
-#: A folder without an owner is left alone for so long: its owner may be about to lock it, seconds.
+#: Unlocked folders younger than this are kept, since the owner may be about to lock them, seconds.
 _YOUNG_S = 60.0
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A temporary folder that is gone at the end.
+    """A temporary folder that is removed at the end.
 
-    Those that killed processes of this user left, which may hold patients' images, are removed
+    Folders that killed processes of this user left, which may hold patients' images, are removed
     first.
 
     Raises:
@@ -37,8 +37,8 @@ def scratch_folder() -> Iterator[Path]:
     except OSError as error:
         cure = "make room there, or set TMPDIR to another disk"
         raise DataError(parent, "cannot be written to", cure, error) from error
-    # The system lets go of the lock when the process ends, however it ends. It is held until all
-    # is gone, so that nobody else tidies up at the same time.
+    # The system releases the lock whenever the process ends. It is held until everything is
+    # removed, so that no other process cleans up at the same time.
     with FileLock(folder / _LOCK):
         try:
             yield folder

@@ -1,4 +1,4 @@
-"""Volumes that come as one file, NRRD or NIfTI: the array as stored, and as Hounsfield units."""
+"""Volumes in one file, NRRD or NIfTI: the array as stored, and as Hounsfield units."""
 
 import bz2
 import gzip
@@ -18,13 +18,13 @@ from pe_unified.ct.grids import places
 from pe_unified.ct.hu import HU_MAX, HU_MIN, HU_OFFSET
 from pe_unified.errors import COPY_AGAIN, DataError
 
-#: No CT has more voxels along an axis.
+#: Maximum number of voxels of a CT along an axis.
 _LARGEST_SIDE = 20_000
-#: Nor more voxels: 3,000 slices of 1,024 x 1,024.
+#: Maximum number of voxels: 3,000 slices of 1,024 x 1,024.
 _MOST_VOXELS = 3_500_000_000
-#: Unpacked beyond what is needed, since it comes in blocks, bytes.
+#: Additional bytes that may be unpacked, because data come in blocks.
 _SPARE = 1 << 20
-#: Signs that turn the named world axes of NRRD into LPS.
+#: Signs that convert the named coordinate systems of NRRD to LPS.
 _NRRD_SPACES = {
     "left-posterior-superior": (1, 1, 1),
     "lps": (1, 1, 1),
@@ -34,7 +34,7 @@ _NRRD_SPACES = {
     "las": (1, -1, 1),
     "scanner-xyz": (1, 1, 1),
 }
-#: NumPy's names for NRRD's names of types.
+#: NumPy types of NRRD's type names.
 _NRRD_TYPES = {
     **dict.fromkeys(("signed char", "int8", "int8_t"), "i1"),
     **dict.fromkeys(("uchar", "unsigned char", "uint8", "uint8_t"), "u1"),
@@ -51,10 +51,10 @@ _NRRD_TYPES = {
 
 @dataclass(frozen=True)
 class RawArray:
-    """An array on disk, uncompressed: opened in any process without copying it.
+    """An uncompressed array on disk, which any process can open without copying it.
 
     Attributes:
-        placed: whether the header says how the patient lies, not only how far apart voxels are.
+        placed: whether the header gives the patient's orientation, not only the voxel spacing.
     """
 
     path: Path
@@ -64,7 +64,7 @@ class RawArray:
     placed: bool = True
 
     def open(self) -> np.ndarray:
-        """The array (i, j, k), read-only, read from disk as it is used."""
+        """The array (i, j, k), read-only; data are read from disk when used."""
         return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, "F")
 
 
@@ -74,21 +74,21 @@ def open_nrrd(
     limits: ArchiveLimits | None = None,
     layers: bool = False,
 ) -> tuple[RawArray, np.ndarray | None]:
-    """A NRRD volume without holding it in memory.
+    """Open a NRRD volume without loading it into memory.
 
     Args:
         path: the file, with its data attached or detached.
-        scratch: folder where compressed data are unpacked; needed only for those.
-        limits: what these may unpack to; by default as much as the header says. A mask packs far
+        scratch: folder for unpacking compressed data; needed only for those.
+        limits: for unpacking; by default the size given in the header. A mask compresses far
             better than a CT.
-        layers: whether an axis of layers may come before those of space, as in segmentations of
+        layers: whether an axis of layers may precede the spatial axes, as in segmentations of
             3D Slicer.
 
     Returns:
-        The array on disk, and the affine to LPS mm, or None where the header has none.
+        The array on disk, and the affine to LPS mm, or None if the header has none.
 
     Raises:
-        DataError: unreadable, cut short, or not three axes.
+        DataError: unreadable, truncated, or not three axes.
     """
     data = data_file_of(path)
     try:
@@ -98,7 +98,7 @@ def open_nrrd(
         shape = tuple(int(size) for size in header["sizes"])
         affine = _nrrd_affine(header)
         encoding = str(header["encoding"]).lower()
-    except Exception as error:  # the reader lets through what a damaged header causes
+    except Exception as error:  # errors of the reader caused by a damaged header
         raise DataError(path, "no readable NRRD file", COPY_AGAIN, error) from error
     if len(shape) != 3 and not (layers and len(shape) == 4):
         raise DataError(path, f"{len(shape)} axes, not three", "export the volume as 3D")
@@ -127,7 +127,7 @@ def open_nrrd(
 
 
 def require_sides(path: Path, shape: tuple[int, ...]) -> None:
-    """Refuse a grid that no CT has before anything is allocated for it.
+    """Refuse the grid of an impossible CT before memory is allocated for it.
 
     Raises:
         DataError: it is too large, or empty.
@@ -138,7 +138,7 @@ def require_sides(path: Path, shape: tuple[int, ...]) -> None:
 
 
 def not_placed(path: Path, shape: tuple[int, ...]) -> DataError:
-    """The error of a volume whose axes span no space."""
+    """The error for a volume whose axes do not span space."""
     reason = f"a grid of {shape} voxels that its header does not place"
     return DataError(path, reason, "correct its spacing and orientation, or export it again")
 
@@ -153,7 +153,7 @@ def _unpack(path: Path, start: int, target: Path, encoding: str, needed: int, bu
 
 
 def _nrrd_space(header: dict) -> tuple[np.ndarray, tuple[int, int, int]] | None:
-    """Directions of the axes and the signs that turn them into LPS; None where not said."""
+    """Directions of the axes and the signs that convert them to LPS; None if not given."""
     directions = header.get("space directions")
     signs = _NRRD_SPACES.get(str(header.get("space", "")).lower())
     if directions is None or signs is None or not np.isfinite(directions[-3:]).all():
@@ -176,11 +176,11 @@ def _nrrd_affine(header: dict) -> np.ndarray | None:
 
 
 def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """A NIfTI volume: the array (i, j, k) in its stored type where it has no scaling, else
+    """Read a NIfTI volume: the array (i, j, k), in its stored type if it has no scaling, else as
     float32; and the affine to LPS mm.
 
     Raises:
-        DataError: unreadable, cut short, or not three axes.
+        DataError: unreadable, truncated, or not three axes.
     """
     proxy, affine, _ = open_nifti(path)
     try:
@@ -194,24 +194,24 @@ def read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def open_nifti(
     path: Path, name: Path | None = None
 ) -> tuple[nibabel.arrayproxy.ArrayProxy, np.ndarray, str]:
-    """A NIfTI volume that is read as it is indexed.
+    """Open a NIfTI volume that is read when it is indexed.
 
     Args:
         path: the file.
-        name: what errors call it, if it was unpacked from another file.
+        name: the name used in errors, if it was unpacked from another file.
 
     Returns:
-        What is indexed like an array (i, j, k), the affine to LPS mm, the stored type.
+        An object indexed like an array (i, j, k), the affine to LPS mm, the stored type.
 
     Raises:
-        DataError: unreadable, not three axes, or an affine that places nothing.
+        DataError: unreadable, not three axes, or an invalid affine.
     """
     name = name or path
     try:
         return _open_nifti(path, name)
     except DataError:
         raise
-    except Exception as error:  # the reader lets through what a damaged header causes
+    except Exception as error:  # errors of the reader caused by a damaged header
         raise _no_nifti(name, error) from error
 
 
@@ -237,7 +237,7 @@ def _open_nifti(path: Path, name: Path) -> tuple[nibabel.arrayproxy.ArrayProxy, 
 
 
 def nifti_is_placed(path: Path) -> bool:
-    """Whether the header of a NIfTI file that can be opened says how the patient lies."""
+    """Whether the header of a readable NIfTI file gives the patient's orientation."""
     header = nibabel.load(path).header
     return any(int(header[code]) for code in ("qform_code", "sform_code"))  # type: ignore[index]
 
@@ -259,16 +259,16 @@ def _no_nifti(path: Path, error: Exception) -> DataError:
 
 
 def volume_shift(levels: Iterable[np.ndarray]) -> int:
-    """What to add to the stored numbers of a CT volume, given as its slices, to get HU.
+    """The value to add to the stored numbers of a CT volume, given as its slices, to get HU.
 
-    CT without a single negative value was stored with an offset of 1024.
+    CT without any negative value was stored with an offset of 1024.
     """
     lowest = np.fmin.reduce([np.fmin.reduce(level, axis=None) for level in levels])
     return -HU_OFFSET if lowest >= 0 else 0
 
 
 def level_to_hu(level: np.ndarray, shift: int) -> np.ndarray:
-    """One slice of a stored volume: int16 (rows, cols), Hounsfield units; not a number is air."""
+    """One slice of a stored volume: int16 (rows, cols), Hounsfield units; NaN becomes air."""
     if level.dtype.kind == "f":
         level = np.clip(np.nan_to_num(level, nan=HU_MIN - shift), HU_MIN - shift, HU_MAX - shift)
         level = np.rint(level)

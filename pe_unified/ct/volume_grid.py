@@ -1,8 +1,8 @@
-"""An even grid in three dimensions over part of a study, and values taken there.
+"""An even three-dimensional grid over part of a study, and sampling on it.
 
-Its axes are those of the slices: up along their normal, down the rows, along the columns. Between
-slices, rows and columns values are interpolated linearly, where the slices really lie; with a
-tilted gantry the grid leans as the stack of slices does.
+Its axes are those of the slices: up along their normal, down the rows, along the columns. Values
+are interpolated linearly between slices (at their true positions), rows and columns; with a tilted
+gantry the grid is sheared like the stack of slices.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,20 +12,20 @@ import numpy as np
 
 from pe_unified.ct.study import CTStudy
 
-#: Places that differ by less are the same, steps.
+#: Positions that differ by no more than this are the same, in steps.
 _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
 class VolumeGrid:
-    """Where the points of a grid lie in a study.
+    """Positions of the points of a grid in a study.
 
     Attributes:
-        levels, rows, cols: float64, rising: slice, row and column index of every level, row and
-            column of the grid; fractions lie between two.
+        levels, rows, cols: float64, ascending: fractional slice, row and column index of every
+            level, row and column of the grid.
         step_mm: between neighbouring points, along every axis.
-        slices: float64 (slices of the study,), the level on which each lies, below 0 or above the
-            last one where the grid does not reach it.
+        slices: float64 (slices of the study,), the fractional level of each slice; below 0 or
+            above the last level outside the grid.
     """
 
     levels: np.ndarray
@@ -59,12 +59,12 @@ def grid_over(
     slices: tuple[int, int],
     step_mm: float,
 ) -> VolumeGrid:
-    """A grid over a box of a study, from the centre of its first voxel on.
+    """A grid over a box of a study, starting at the centre of its first voxel.
 
     Args:
-        study: of known spacing, its slices at rising heights.
+        study: with known spacing and slices at ascending heights.
         box: (x, y, width, height), pixels.
-        slices: first and last, both included.
+        slices: first and last, inclusive.
         step_mm: of the grid.
     """
     x, y, width, height = box
@@ -83,12 +83,12 @@ def grid_over(
 
 
 def _steps(length_mm: float, step_mm: float) -> np.ndarray:
-    """From 0 on, as far as ``length_mm``, mm."""
+    """Positions from 0 up to ``length_mm``, mm."""
     return step_mm * np.arange(int(length_mm / step_mm + _ROUNDING) + 1)
 
 
 def levels_of(read: Callable[[int], np.ndarray], grid: VolumeGrid) -> Iterator[np.ndarray]:
-    """The levels of a grid, float32 (rows, cols), from below; each slice is read once.
+    """The levels of a grid, float32 (rows, cols), from bottom to top; each slice is read once.
 
     Args:
         read: slice index to (rows, cols).
@@ -111,7 +111,7 @@ def _in_plane(values: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndar
 
 
 def _along(values: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Values at fractional places along the first axis."""
+    """Values at fractional positions along the first axis."""
     low = np.clip(places.astype(np.intp), 0, max(0, len(values) - 2))
     high = np.minimum(low + 1, len(values) - 1)
     share = (places - low).astype(np.float32)[:, None]
@@ -120,11 +120,11 @@ def _along(values: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class SpreadMap:
-    """Values on a grid, seen in the slices of the study that it lies over.
+    """Values on a grid, resampled to the slices of its study.
 
     Attributes:
         values: float (levels, rows, cols).
-        grid: where they lie.
+        grid: of the values.
         shape: (slices, rows, cols) of the study.
     """
 
@@ -133,7 +133,7 @@ class SpreadMap:
     shape: tuple[int, int, int]
 
     def slice(self, index: int) -> np.ndarray:
-        """One slice of the study: float32 (rows, cols), 0 beyond the grid."""
+        """One slice of the study: float32 (rows, cols), 0 outside the grid."""
         found = np.zeros(self.shape[1:], dtype=np.float32)
         at = float(self.grid.slices[index])
         if not -_ROUNDING <= at <= len(self.values) - 1 + _ROUNDING:
@@ -151,7 +151,7 @@ class SpreadMap:
 
 
 def _within(axis: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels that an axis of a grid reaches over, and where they lie on it."""
+    """The pixels covered by an axis of a grid, and their positions on it."""
     first, last = np.ceil(axis[0] - _ROUNDING), np.floor(axis[-1] + _ROUNDING)
     pixels = np.arange(int(first), min(size - 1, int(last)) + 1)
     return pixels, np.interp(pixels, axis, np.arange(len(axis)))

@@ -1,4 +1,4 @@
-"""CT windows: the part of the Hounsfield scale that a display, or a network, sees."""
+"""CT windows: the part of the Hounsfield scale that a display or a network shows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ def resolve_window(window: str | Window | Sequence[float]) -> Window:
 
 
 def apply_window(hu: np.ndarray, window: str | Window | Sequence[float]) -> np.ndarray:
-    """Hounsfield units as seen through a window.
+    """Apply a window to Hounsfield units.
 
     Args:
         hu: any real dtype, any shape, Hounsfield units.
