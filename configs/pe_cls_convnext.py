@@ -1,4 +1,4 @@
-"""Classification of slices on ConvNeXt-T, by timm.
+"""Classification of slices on ConvNeXt-T from timm.
 
 pe-unified train pe_cls_convnext --data-root data/pe
 

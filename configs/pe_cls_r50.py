@@ -1,9 +1,9 @@
-"""Is there embolism on this slice? ResNet-50, classification alone.
+"""Is there embolism on this slice? ResNet-50, classification only.
 
 pe-unified train pe_cls_r50 --data-root data/pe
 
-Time: about 25 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); no GPU was measured.
-Result: not known on a public set; on painted ones, made small: docs/results.md and docs/demo.md.
+Time: about 25 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); not measured on a GPU.
+Result: unknown on public sets; small versions on synthetic sets: docs/results.md, docs/demo.md.
 """
 
 _base_ = [

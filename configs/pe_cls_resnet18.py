@@ -1,4 +1,4 @@
-"""Classification of slices on ResNet-18, by timm.
+"""Classification of slices on ResNet-18 from timm.
 
 pe-unified train pe_cls_resnet18 --data-root data/pe
 

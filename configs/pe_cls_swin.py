@@ -1,9 +1,9 @@
-"""Is there embolism on this slice? Swin-T, classification alone.
+"""Is there embolism on this slice? Swin-T, classification only.
 
 pe-unified train pe_cls_swin --data-root data/pe
 
-Time: about 34 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); no GPU was measured.
-Result: not known on a public set; on painted ones, made small: docs/results.md.
+Time: about 34 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); not measured on a GPU.
+Result: unknown on public sets; a small version on a synthetic set: docs/results.md.
 """
 
 _base_ = [

@@ -1,9 +1,9 @@
-"""Where are the emboli? ResNet-50, Faster R-CNN alone.
+"""Where are the emboli? ResNet-50, Faster R-CNN only.
 
 pe-unified train pe_det_r50 --data-root data/pe
 
-Time: about 23 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); no GPU was measured.
-Result: not known on a public set; on painted ones, made small: docs/results.md and docs/demo.md.
+Time: about 23 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); not measured on a GPU.
+Result: unknown on public sets; small versions on synthetic sets: docs/results.md, docs/demo.md.
 """
 
 _base_ = [

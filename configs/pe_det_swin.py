@@ -1,9 +1,9 @@
-"""Where are the emboli? Swin-T, Faster R-CNN alone.
+"""Where are the emboli? Swin-T, Faster R-CNN only.
 
 pe-unified train pe_det_swin --data-root data/pe
 
-Time: about 43 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); no GPU was measured.
-Result: not known on a public set; on painted ones, made small: docs/results.md.
+Time: about 43 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); not measured on a GPU.
+Result: unknown on public sets; a small version on a synthetic set: docs/results.md.
 """
 
 _base_ = [

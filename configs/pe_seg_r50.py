@@ -1,9 +1,9 @@
-"""Which pixels are embolus? ResNet-50, UNet decoder alone.
+"""Which pixels are embolus? ResNet-50, UNet decoder only.
 
 pe-unified train pe_seg_r50 --data-root data/pe
 
-Time: about 29 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); no GPU was measured.
-Result: not known on a public set; on painted ones, made small: docs/results.md and docs/demo.md.
+Time: about 29 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); not measured on a GPU.
+Result: unknown on public sets; small versions on synthetic sets: docs/results.md, docs/demo.md.
 """
 
 _base_ = [

@@ -1,9 +1,9 @@
-"""Which pixels are embolus? Swin-T, UNet decoder alone.
+"""Which pixels are embolus? Swin-T, UNet decoder only.
 
 pe-unified train pe_seg_swin --data-root data/pe
 
-Time: about 40 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); no GPU was measured.
-Result: not known on a public set; on painted ones, made small: docs/results.md.
+Time: about 40 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); not measured on a GPU.
+Result: unknown on public sets; a small version on a synthetic set: docs/results.md.
 """
 
 _base_ = [

@@ -1,9 +1,9 @@
-"""All three answers on one ResNet-50.
+"""All three tasks on one ResNet-50.
 
 pe-unified train pe_unified_r50 --data-root data/pe
 
-Time: about 30 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); no GPU was measured.
-Result: not known on a public set; on painted ones, made small: docs/results.md and docs/demo.md.
+Time: about 30 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); not measured on a GPU.
+Result: unknown on public sets; small versions on synthetic sets: docs/results.md, docs/demo.md.
 """
 
 _base_ = [
@@ -13,7 +13,7 @@ _base_ = [
     "_base_/models/r50.py",
 ]
 
-# Masks also teach the classification where to look.
+# Masks also supervise where the classification looks.
 model = dict(cls_head=dict(mask_weight=1.0))
 val_evaluator = [
     dict(type="SliceMetric", resamples=0),

@@ -1,9 +1,9 @@
-"""All three answers on one Swin-T.
+"""All three tasks on one Swin-T.
 
 pe-unified train pe_unified_swin --data-root data/pe
 
-Time: about 44 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); no GPU was measured.
-Result: not known on a public set; on painted ones, made small: docs/results.md.
+Time: about 44 h on 2 CPU cores with bfloat16 (docs/benchmarks.md); not measured on a GPU.
+Result: unknown on public sets; a small version on a synthetic set: docs/results.md.
 """
 
 _base_ = [
@@ -14,7 +14,7 @@ _base_ = [
 ]
 
 lr = 1e-4
-# Masks also teach the classification where to look.
+# Masks also supervise where the classification looks.
 model = dict(cls_head=dict(mask_weight=1.0))
 val_evaluator = [
     dict(type="SliceMetric", resamples=0),

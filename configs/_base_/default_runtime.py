@@ -1,4 +1,4 @@
-"""What every run shares: scope, log, checkpoints, seed."""
+"""Settings common to all runs: scope, log, checkpoints, seed."""
 
 default_scope = "pe_unified"
 custom_imports = dict(
@@ -36,6 +36,6 @@ default_hooks = dict(
     exam_flow=dict(type="ExamFlowHook"),
     average=dict(type="EMAHook", ema_type="MomentumAnnealingEMA", momentum=0.002, gamma=10),
 )
-custom_hooks = []  # yours, beside those above; None in place of one of those takes it out
+custom_hooks = []  # added to those above; None as a value removes one of those
 vis_backends = [dict(type="LocalVisBackend"), dict(type="TensorboardVisBackend")]
 visualizer = dict(type="Visualizer", vis_backends=vis_backends)

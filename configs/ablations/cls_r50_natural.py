@@ -1,8 +1,8 @@
-"""Sampler: slices as frequent as they are, against as many positive as others.
+"""Sampler: natural frequencies, instead of as many positive slices as others.
 
 pe-unified train ablations/cls_r50_natural --data-root data/pe
 
-Time: as pe_cls_r50, about 25 h on 2 CPU cores with bfloat16; no GPU was measured.
+Time: as pe_cls_r50, about 25 h on 2 CPU cores with bfloat16; not measured on a GPU.
 Result: not measured.
 """
 

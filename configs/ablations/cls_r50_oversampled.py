@@ -2,7 +2,7 @@
 
 pe-unified train ablations/cls_r50_oversampled --data-root data/pe
 
-Time: as pe_cls_r50, about 25 h on 2 CPU cores with bfloat16; no GPU was measured.
+Time: as pe_cls_r50, about 25 h on 2 CPU cores with bfloat16; not measured on a GPU.
 Result: not measured.
 """
 

@@ -1,8 +1,8 @@
-"""Windows: the PE window alone, three times, as pretrained weights want three channels.
+"""Windows: the PE window only, three times, because pretrained weights need three channels.
 
 pe-unified train ablations/cls_r50_pe_window --data-root data/pe
 
-Time: as pe_cls_r50, about 25 h on 2 CPU cores with bfloat16; no GPU was measured.
+Time: as pe_cls_r50, about 25 h on 2 CPU cores with bfloat16; not measured on a GPU.
 Result: not measured.
 """
 

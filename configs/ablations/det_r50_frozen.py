@@ -2,7 +2,7 @@
 
 pe-unified train ablations/det_r50_frozen --data-root data/pe
 
-Time: less than the 23 h of pe_det_r50 on 2 CPU cores, as the backbone is frozen; not measured.
+Time: less than the 23 h of pe_det_r50 on 2 CPU cores, since the backbone is frozen; not measured.
 Result: not measured.
 """
 

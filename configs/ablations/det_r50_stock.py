@@ -1,8 +1,8 @@
-"""Detection: mmdet's own settings of Faster R-CNN, against those for small lesions.
+"""Detection: mmdet's own settings of Faster R-CNN, instead of those for small lesions.
 
 pe-unified train ablations/det_r50_stock --data-root data/pe
 
-Time: more than the 23 h of pe_det_r50 on 2 CPU cores, for 1,000 proposals a slice; not measured.
+Time: more than the 23 h of pe_det_r50 on 2 CPU cores, with 1,000 proposals a slice; not measured.
 Result: not measured.
 """
 

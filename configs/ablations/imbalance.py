@@ -1,4 +1,4 @@
-"""What helps against imbalance, one change at a time, small: a narrow ResNet-18 on small slices.
+"""Remedies for class imbalance, one change at a time: a narrow ResNet-18 on small slices.
 
 pe-unified steps ablations/imbalance --data-root data/imbalance/fumpe --seeds 0 1 2 --jobs 2
 
@@ -8,7 +8,7 @@ Result: not measured.
 
 settings = dict(
     pretrained=None,
-    # The painted slices have 256 columns, the lungs about 200 of them.
+    # Synthetic slices have 256 columns, of which the lungs cover about 200.
     input_size=(144, 192),
     windows=["embolus", "pe", "lung"],
     batch_size=16,
@@ -24,7 +24,7 @@ settings = dict(
 )
 steps = [
     dict(name="baseline", config="../pe_seg_r50.py"),
-    # Losses: one of Dice and cross-entropy replaced, or both.
+    # Losses: Dice or cross-entropy replaced, or both.
     dict(name="focal", config="seg_r50_focal_only.py"),
     dict(name="dice_focal", config="seg_r50_focal.py"),
     dict(name="symmetric_ce", config="seg_r50_symmetric_ce.py"),
@@ -32,13 +32,13 @@ steps = [
     dict(name="focal_tversky", config="seg_r50_focal_tversky.py"),
     dict(name="generalised_dice", config="seg_r50_generalised_dice.py"),
     dict(name="lovasz", config="seg_r50_lovasz.py"),
-    # Slices: which, and what they show.
+    # Slices: their selection and content.
     dict(name="natural", config="seg_r50_natural.py"),
     dict(name="by_area", config="seg_r50_by_area.py"),
     dict(name="pasting", config="seg_r50_pasting.py"),
     dict(name="joining", config="seg_r50_joining.py"),
     dict(name="whole_slice", config="seg_r50_whole_slice.py"),
-    # Weights and their rate.
+    # Weights and learning rate.
     dict(name="no_average", config="seg_r50_no_average.py"),
     dict(name="swa", config="seg_r50_swa.py"),
     dict(name="constant_rate", config="seg_r50_constant_rate.py"),

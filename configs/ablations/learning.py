@@ -19,7 +19,7 @@ steps = [
     dict(name="cls", config="../short/cls_r50.py"),
     dict(name="seg", config="../short/seg_r50.py"),
     dict(name="cls_seg", config="../short/cls_seg_r50.py"),
-    # Features as they come, whose gradients drown those of the masks.
+    # Features without normalisation, whose gradients swamp those of the masks.
     dict(
         name="cls_seg_raw",
         config="../short/cls_seg_r50.py",

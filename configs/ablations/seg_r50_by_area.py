@@ -1,8 +1,8 @@
-"""Sampler: as many positive slices as others, a third each with small, middling, large emboli.
+"""Sampler: as many positive slices as others, a third each with small, medium and large emboli.
 
 pe-unified train ablations/seg_r50_by_area --data-root data/pe
 
-Time: as pe_seg_r50, about 29 h on 2 CPU cores with bfloat16; no GPU was measured.
+Time: as pe_seg_r50, about 29 h on 2 CPU cores with bfloat16; not measured on a GPU.
 Result: not measured.
 """
 

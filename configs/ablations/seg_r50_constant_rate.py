@@ -1,8 +1,8 @@
-"""Schedule: a constant learning rate after the warm-up, against the cosine.
+"""Schedule: a constant learning rate after the warm-up, instead of the cosine.
 
 pe-unified train ablations/seg_r50_constant_rate --data-root data/pe
 
-Time: as pe_seg_r50, about 29 h on 2 CPU cores with bfloat16; no GPU was measured.
+Time: as pe_seg_r50, about 29 h on 2 CPU cores with bfloat16; not measured on a GPU.
 Result: not measured.
 """
 

@@ -1,8 +1,8 @@
-"""Loss: focal loss alone, in place of Dice and cross-entropy.
+"""Loss: focal loss alone, instead of Dice and cross-entropy.
 
 pe-unified train ablations/seg_r50_focal_only --data-root data/pe
 
-Time: as pe_seg_r50, about 29 h on 2 CPU cores with bfloat16; no GPU was measured.
+Time: as pe_seg_r50, about 29 h on 2 CPU cores with bfloat16; not measured on a GPU.
 Result: not measured.
 """
 

@@ -1,8 +1,8 @@
-"""Loss: focal Tversky in place of Dice.
+"""Loss: focal Tversky instead of Dice.
 
 pe-unified train ablations/seg_r50_focal_tversky --data-root data/pe
 
-Time: as pe_seg_r50, about 29 h on 2 CPU cores with bfloat16; no GPU was measured.
+Time: as pe_seg_r50, about 29 h on 2 CPU cores with bfloat16; not measured on a GPU.
 Result: not measured.
 """
 

@@ -1,8 +1,8 @@
-"""Frozen backbone: only the decoder learns; with --reuse backbone=..., what PE features give.
+"""Frozen backbone: only the decoder learns; --reuse backbone=... shows the value of PE features.
 
 pe-unified train ablations/seg_r50_frozen --data-root data/pe
 
-Time: less than the 29 h of pe_seg_r50 on 2 CPU cores, as the backbone is frozen; not measured.
+Time: less than the 29 h of pe_seg_r50 on 2 CPU cores, since the backbone is frozen; not measured.
 Result: not measured.
 """
 

@@ -1,8 +1,8 @@
-"""Loss: generalised Dice, of embolus and background, in place of Dice.
+"""Loss: generalised Dice, of embolus and background, instead of Dice.
 
 pe-unified train ablations/seg_r50_generalised_dice --data-root data/pe
 
-Time: as pe_seg_r50, about 29 h on 2 CPU cores with bfloat16; no GPU was measured.
+Time: as pe_seg_r50, about 29 h on 2 CPU cores with bfloat16; not measured on a GPU.
 Result: not measured.
 """
 
@@ -16,7 +16,7 @@ model = dict(
                 loss=dict(
                     type="monai.losses.GeneralizedDiceLoss",
                     batch=True,
-                    # Weights are 1 / pixels^2: the usual 1e-5 would count more than all pixels.
+                    # Weights are 1 / pixels^2: the usual 1e-5 would outweigh all pixels.
                     smooth_nr=0.0,
                     smooth_dr=1e-12,
                 ),

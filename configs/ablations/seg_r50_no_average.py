@@ -1,8 +1,8 @@
-"""Weights: the last ones, against their running average.
+"""Weights: the last ones, instead of their running average.
 
 pe-unified train ablations/seg_r50_no_average --data-root data/pe
 
-Time: as pe_seg_r50, about 29 h on 2 CPU cores with bfloat16; no GPU was measured.
+Time: as pe_seg_r50, about 29 h on 2 CPU cores with bfloat16; not measured on a GPU.
 Result: not measured.
 """
 

@@ -1,8 +1,8 @@
-"""Weights: the mean of the last quarter of training (SWA), against the running average.
+"""Weights: mean of the last quarter of training (SWA), instead of the running average.
 
 pe-unified train ablations/seg_r50_swa --data-root data/pe
 
-Time: as pe_seg_r50, about 29 h on 2 CPU cores with bfloat16; no GPU was measured.
+Time: as pe_seg_r50, about 29 h on 2 CPU cores with bfloat16; not measured on a GPU.
 Result: not measured.
 """
 

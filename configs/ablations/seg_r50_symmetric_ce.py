@@ -1,8 +1,8 @@
-"""Loss: symmetric cross-entropy in place of cross-entropy, beside Dice.
+"""Loss: symmetric cross-entropy instead of cross-entropy, with Dice.
 
 pe-unified train ablations/seg_r50_symmetric_ce --data-root data/pe
 
-Time: as pe_seg_r50, about 29 h on 2 CPU cores with bfloat16; no GPU was measured.
+Time: as pe_seg_r50, about 29 h on 2 CPU cores with bfloat16; not measured on a GPU.
 Result: not measured.
 """
 

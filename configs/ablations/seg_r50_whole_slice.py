@@ -1,8 +1,8 @@
-"""Input: whole slices, against the crop to the lungs.
+"""Input: whole slices, instead of the crop to the lungs.
 
 pe-unified train ablations/seg_r50_whole_slice --data-root data/pe
 
-Time: as pe_seg_r50, about 29 h on 2 CPU cores with bfloat16; no GPU was measured.
+Time: as pe_seg_r50, about 29 h on 2 CPU cores with bfloat16; not measured on a GPU.
 Result: not measured.
 """
 

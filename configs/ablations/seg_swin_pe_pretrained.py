@@ -1,10 +1,10 @@
-"""Start: the backbone of a PE classifier in place of ImageNet's.
+"""Start: the backbone of a PE classifier instead of ImageNet weights.
 
 pe-unified train ablations/seg_swin_pe_pretrained --data-root data/pe
 
-The classifier is where configs/pe_cls_swin.py leaves it; --reuse backbone=FILE names another one.
+The classifier is the result of configs/pe_cls_swin.py; --reuse backbone=FILE selects another.
 
-Time: as pe_seg_swin, about 40 h on 2 CPU cores with bfloat16; no GPU was measured.
+Time: as pe_seg_swin, about 40 h on 2 CPU cores with bfloat16; not measured on a GPU.
 Result: not measured.
 """
 

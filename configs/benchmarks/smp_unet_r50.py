@@ -1,13 +1,13 @@
-"""UNet on ResNet-50 of segmentation_models_pytorch, trained as that library's examples train.
+"""UNet on ResNet-50 from segmentation_models_pytorch, trained as in that library's examples.
 
 pe-unified benchmark learn --configs benchmarks/smp_unet_r50 pe_seg_r50 --data-root data/pe
 
-The peer in the benchmark of learning: Adam, a cosine without warm-up, Dice alone, whole slices,
-all of them as often, flips, no average of weights, no clipping
+The reference in the learning benchmark: Adam, a cosine without warm-up, Dice only, whole slices,
+equally frequent, flips, no average of weights, no clipping
 (https://github.com/qubvel-org/segmentation_models.pytorch, examples). Precision, batch size and
-windows are those of the configs beside it.
+windows are those of the config it is compared with.
 
-Time: as long as it is told. Result: not measured.
+Time: as given by --minutes. Result: not measured.
 """
 
 _base_ = "../unets/smp_unet_plus_plus.py"

@@ -1,16 +1,16 @@
-"""Lungs, slices, masks and boxes by networks of their own, joined to one set of lesions.
+"""Lungs, slices, masks and boxes by separate networks, joined to one set of lesions.
 
-A detector finds the lungs, to which slices are cropped; a classifier tells where to look; two
-segmentations, on ResNet-50 and on Swin-T, and a Faster R-CNN look there; lesions get their score
-from all of them by a logistic model that validation lesions fit. `single` is the same with one
-segmentation, cropped by Hounsfield units and without that fit.
+A detector finds the lungs, to which slices are cropped; a classifier selects slices; two
+segmentation networks, on ResNet-50 and on Swin-T, and a Faster R-CNN analyse these. Lesions get
+their score from all of them by a logistic model fitted to validation lesions. `single` is the same
+with one segmentation network, cropped by Hounsfield units and without that fit.
 
 pe-unified steps cascade/cascade --data-root data/pe
 
 pe-unified infer takes work_dirs/cascade/cascade/ensemble.pth as its --checkpoint.
 
-Time: about 130 h on 2 CPU cores with bfloat16, by those of its configs; not measured.
-Result: not known on a public set; on painted ones, made small: docs/cascade.md.
+Time: about 130 h on 2 CPU cores with bfloat16, the sum of its configs; not measured.
+Result: unknown on public sets; a small version on synthetic sets: docs/cascade.md.
 """
 
 steps = [

@@ -1,16 +1,16 @@
 """Where are the lungs? RTMDet-tiny (https://arxiv.org/abs/2212.07784) on whole slices.
 
-One box around both lungs on every slice that shows them, taken from its Hounsfield units where the
-set's lungs are (LoadLungBox). A crop to what it finds serves pictures whose Hounsfield units are
-approximate, and lungs that hold fluid in place of air.
+One box around both lungs on every slice that shows them, derived from its Hounsfield units within
+the lungs of the set (LoadLungBox). Cropping to the detected box is useful for images with only
+approximate Hounsfield units, and for lungs that contain fluid instead of air.
 
 pe-unified train cascade/lung_detector --data-root data/pe
 
-The metrics are lung_box/mAP and so on, of lungs and not of emboli, and lung_box/embolus_share: the
-share of all pixels of emboli in the crop.
+The metrics are lung_box/mAP etc., for lungs and not for emboli, and lung_box/embolus_share: the
+share of all embolus pixels that is inside the crop.
 
 Time: not measured.
-Result: not known on a public set; on painted ones, made small: docs/cascade.md.
+Result: unknown on public sets; a small version on synthetic sets: docs/cascade.md.
 """
 
 _base_ = [

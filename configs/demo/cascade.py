@@ -1,4 +1,4 @@
-"""The cascade, small: a detector of lungs, a classifier, two segmentations, boxes, all joined.
+"""A small cascade: lung detector, classifier, two segmentation networks, boxes, all joined.
 
 pe-unified steps demo/cascade --data-root data/cascade/pe --jobs 2
 

@@ -1,9 +1,9 @@
-"""The real recipe on a narrow ResNet-18 and small slices: minutes on two CPU cores.
+"""The full recipe on a narrow ResNet-18 and small slices: minutes on two CPU cores.
 
 pe-unified steps demo/comparison --data-root data/demo/pe --jobs 2
 
-Time: 22 minutes on 2 CPU cores with bfloat16, of 27 for all of `make comparison`; about three times
-as long on an older CPU without it, in float32 (docs/demo.md).
+Time: 22 minutes on 2 CPU cores with bfloat16, of 27 for the whole `make comparison`; about three
+times as long on an older CPU without bfloat16, in float32 (docs/demo.md).
 Result: docs/demo.md.
 """
 
@@ -11,7 +11,7 @@ _base_ = "../steps/r50.py"
 
 settings = dict(
     pretrained=None,
-    # The painted slices have 256 columns, the lungs about 200 of them.
+    # Synthetic slices have 256 columns, of which the lungs cover about 200.
     input_size=(144, 192),
     windows=["embolus", "pe", "lung"],
     batch_size=16,
@@ -21,7 +21,7 @@ settings = dict(
     lr=4e-3,
     model=dict(
         backbone=dict(depth=18, base_channels=32),
-        # The masks, where they are known, also teach the classification where to look.
+        # Where masks are known, they also supervise where the classification looks.
         cls_head=dict(evidence_channels=32, mask_weight=1.0),
         seg_head=dict(decoder=dict(channels=(64, 48, 32, 24), skip_channels=32, detail_channels=8)),
         det_head=dict(
@@ -32,7 +32,7 @@ settings = dict(
             test_cfg=dict(rpn=dict(nms_pre=100, max_per_img=32), rcnn=dict(max_per_img=20)),
         ),
     ),
-    # As the real pipeline, without jitter of HU: the painted scanners are calibrated alike.
+    # As the full pipeline, but without HU jitter: all synthetic scanners are calibrated alike.
     train_dataloader=dict(
         dataset=dict(
             pipeline=[
@@ -49,7 +49,7 @@ settings = dict(
     default_hooks=dict(checkpoint=dict(interval=100)),
 )
 
-# Boxes of a few pixels take longest to learn, and learn from positive slices.
+# Boxes of a few pixels need the most training, and learn from positive slices.
 detection = dict(
     max_iters=400,
     lr=2e-3,

@@ -1,16 +1,16 @@
-"""The four exam systems, small, on one set, beside the highest slice of the core's classifier.
+"""The four exam systems, small, on one set, and for comparison the classifier's highest slice.
 
-Networks of slices start from the classifier's backbone; the forms "as published" from scratch.
+Slice networks start from the classifier's backbone; the forms "as published" from scratch.
 
 pe-unified steps demo/exams --data-root data/exam_demo/rsna --jobs 2
 
 Time: 7 minutes on 2 CPU cores with bfloat16, with all of `make exam-demo`.
-Result: too few exams to tell; configs/results/exams.py trains longer on more (docs/results.md).
+Result: too few exams to decide; configs/results/exams.py trains longer on more (docs/results.md).
 """
 
 network = dict(depth=18, base_channels=24)
 images = dict(backbone=network, evidence_channels=32)
-# The highest slice of an exam is its answer.
+# The highest slice probability is the answer for an exam.
 of_exams = dict(type="SlicesToExamMetric", score="max")
 slices = dict(
     max_iters=600,
@@ -52,7 +52,7 @@ settings = dict(
 )
 steps = [
     dict(name="slices_maximum", config="../exam/winner_slices.py", settings=slices),
-    # Two phases: chunks in 3D, their features, exams.
+    # Two phases: 3D chunks, their features, exams.
     dict(name="chunks", config="../exam/two_phase_chunks.py", settings=chunks),
     dict(
         name="chunk_features",
@@ -73,7 +73,7 @@ steps = [
         features="chunk_features",
         settings=of_chunks,
     ),
-    # Labels of slices and of exams together.
+    # Labels of slices and exams together.
     dict(
         name="semi_weak_published",
         config="../exam/semi_weak_published.py",
@@ -81,7 +81,7 @@ steps = [
             **whole_exams,
             **few_slices,
             frozen_stages=-1,
-            # Tested on the exams of the others, as a comparison needs.
+            # Tested on the same exams as the others, for comparison.
             val_dataloader=all_exams,
             test_dataloader=all_exams,
             model=dict(
@@ -100,7 +100,7 @@ steps = [
         reuse=from_slices,
         settings=dict(**whole_exams, **few_slices, model=dict(encoder=images)),
     ),
-    # Pairs of the slices with most lung.
+    # Pairs of the slices with the largest share of lung.
     dict(
         name="siamese_published",
         config="../exam/siamese_published.py",
@@ -116,7 +116,7 @@ steps = [
         reuse=from_slices,
         settings=dict(**whole_exams, model=dict(encoder=images)),
     ),
-    # Winner-style: features of the slice model, exams from these, and the heart apart.
+    # Winner style: features of the slice model, exams from these, and the heart separately.
     dict(
         name="slice_features",
         config="../exam/winner_features.py",

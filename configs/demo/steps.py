@@ -1,4 +1,4 @@
-"""The stepwise core, small: one network learns slices, one masks, then both, boxes, all at once.
+"""Small stepwise training: one network learns slices, one masks, then both, boxes, all at once.
 
 pe-unified steps demo/steps --data-root data/demo/pe --jobs 2
 

@@ -1,17 +1,17 @@
-"""AANet-3D, small, on painted studies at 2 mm: from an artery head that was trained before.
+"""AANet-3D, small, on synthetic studies at 2 mm: starts from a pretrained artery head.
 
 pe-unified phantom raw/cadpe --layout cadpe --studies 32 --size 192 --slices 96 --structures
 pe-unified convert cadpe raw/cadpe data/volumes/cadpe
 pe-unified steps demo/volumes --data-root data/volumes/cadpe \\
   --cfg-options structures=raw/cadpe/structures
 
-Time: 13 minutes on one core (AMD EPYC), beside other work.
-Result: on 5 painted test patients with 13 emboli, Dice 0.16; at 4 false positives per scan 2 are
-found, 6 within 5 mm. The loss still falls when it ends.
+Time: 13 minutes on one core (AMD EPYC), with other jobs running.
+Result: on 5 synthetic test patients with 13 emboli, Dice 0.16; at 4 false positives per scan 2 are
+found, 6 within 5 mm. The loss is still falling at the end.
 """
 
 settings = dict(
-    # On the CPU, weight gradients of maps of a few voxels are now and then wrong in bfloat16.
+    # On the CPU, weight gradients of very small feature maps are sometimes wrong in bfloat16.
     precision="fp32",
     step_mm=2.0,
     patch_size=48,

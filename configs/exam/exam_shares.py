@@ -1,9 +1,9 @@
-"""As label_shares.py, with all slice labels hidden of some exams.
+"""As label_shares.py, but all slice labels of some exams are hidden.
 
 pe-unified steps exam/exam_shares --data-root data/pe
 
 Time: six times that of semi_weak.py.
-Result: not known.
+Result: unknown.
 """
 
 _base_ = "label_shares.py"

@@ -1,12 +1,12 @@
-"""Exam and slice AUC against the share of slice labels that training does without.
+"""Exam and slice AUC by the share of slice labels that are hidden in training.
 
 pe-unified steps exam/label_shares --data-root data/pe
 
-Labels of single slices, evenly through all exams; exam_shares.py hides those of whole exams. The
-figure is masked_label_portion.png.
+Labels of single slices are hidden evenly in all exams; exam_shares.py hides those of whole exams.
+The figure is masked_label_portion.png.
 
 Time: six times that of semi_weak.py.
-Result: not known.
+Result: unknown.
 """
 
 settings = dict(masked_label_mode="even")

@@ -1,4 +1,4 @@
-"""A score of lung for every slice of every exam, by lung_slices.py; LungSlices chooses by it.
+"""A lung score for every slice of every exam, from lung_slices.py; LungSlices selects by it.
 
 The score is the log-odds, stored like features, one number per slice.
 
@@ -6,7 +6,7 @@ pe-unified extract exam/lung_scores --data-root data/pe \\
     --reuse encoder.backbone:backbone=CHECKPOINT encoder.cls_head:cls_head=CHECKPOINT
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 _base_ = [

@@ -1,10 +1,10 @@
-"""A score of lung for every slice, by lung_slices_published.py.
+"""A lung score for every slice, from lung_slices_published.py.
 
 pe-unified extract exam/lung_scores_published --data-root data/pe \\
     --reuse encoder.backbone:backbone=CHECKPOINT encoder.cls_head:cls_head=CHECKPOINT
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 _base_ = "lung_scores.py"

@@ -1,20 +1,20 @@
 """Does this slice show lung? Stage one of the siamese system, on a ResNet-18.
 
-A slice shows lung where it has at least half of the largest share of lung in its exam
-(lung_from). A low threshold calls nearly every slice of a chest positive, and a classifier that is
-sure of all of them puts them in no useful order. Shares are compared within an exam, as they depend
-on the field of view.
+A slice shows lung if it has at least half of the largest lung share in its exam (lung_from). With a
+low threshold nearly every slice of a chest would be positive, and a classifier that is sure of all
+of them gives no useful order. Shares are compared within an exam, since they depend on the field
+of view.
 
-The network sees whole slices: a crop to the lungs would give the answer away. What it learned from
-sets with Hounsfield units it can tell of pictures without them; where there are Hounsfield units,
-the share of lung itself chooses as well, without a network (exam/siamese).
+The network sees whole slices, because a crop to the lungs would reveal the answer. It learns from
+sets with Hounsfield units and can be applied to images without them. With Hounsfield units, the
+lung share itself selects slices as well, without a network (exam/siamese).
 
 pe-unified train exam/lung_slices --data-root data/pe
 
-The metric is lung/auc: of slices with lung against slices without, not of embolism.
+The metric lung/auc is for slices with lung against slices without, not for embolism.
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 _base_ = "../pe_cls_r50.py"
@@ -44,7 +44,7 @@ train_dataloader = dict(dataset=dict(label="lung", lung_from=0.5, pipeline=train
 val_dataloader = dict(dataset=dict(label="lung", lung_from=0.5, pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(label="lung", lung_from=0.5, pipeline=test_pipeline))
 
-# A lung is no matter of a few pixels.
+# Lungs are large, so coarse features suffice.
 model = dict(backbone=dict(depth=18), cls_head=dict(levels=(-1,), evidence_channels=0))
 val_evaluator = [dict(type="LungMetric", resamples=0)]
 test_evaluator = [dict(type="LungMetric")]

@@ -1,13 +1,13 @@
-"""The lung classifier on the network that was published, EfficientNetV2-S by timm.
+"""The lung classifier with the published network, EfficientNetV2-S from timm.
 
-Its authors call it a classifier of lung, but trained it on embolism; this one learns lung, as
-lung_slices.py says. Theirs warms up and falls in one cycle (OneCycle); the schedule here has the
-same shape.
+Its authors call it a lung classifier but trained it on embolism; this one learns lung, as described
+in lung_slices.py. Their learning rate follows one cycle (OneCycle); the schedule here has the same
+shape.
 
 pe-unified train exam/lung_slices_published --data-root data/pe
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 _base_ = "lung_slices.py"

@@ -1,4 +1,4 @@
-"""Semi-weak supervision: slices with few labels, exams with all; attention and LSTM over slices.
+"""Semi-weak supervision: few slice labels, all exam labels; attention and LSTM over slices.
 
 pe-unified train exam/semi_weak --data-root data/pe --cfg-options masked_label_portion=0.75
 
@@ -6,7 +6,7 @@ The encoder is the shared ResNet-50; masked_label_mode=exams hides all slices of
 published form is semi_weak_published.py.
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 _base_ = [

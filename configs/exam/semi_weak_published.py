@@ -1,13 +1,13 @@
 """Semi-weak supervision as published: CoAtNet-0, one window in all channels, 184 slices an exam.
 
-Hu et al., npj Digit Med 2025 (doi 10.1038/s41746-025-01594-2), without its faults: one augmentation
-per exam, no labels hidden outside training, padding masked.
+Hu et al., npj Digit Med 2025 (doi 10.1038/s41746-025-01594-2), with its faults corrected: one
+augmentation per exam, no labels hidden outside training, padding masked.
 
 pe-unified train exam/semi_weak_published --data-root data/pe \\
     --cfg-options masked_label_portion=0.75
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 _base_ = "semi_weak.py"

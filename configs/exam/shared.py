@@ -1,9 +1,9 @@
-"""Exams on the shared backbone: slices are learned (s1_cls), then exams from its features.
+"""Exams on the shared backbone: it learns slices (s1_cls), then exams use its features.
 
 pe-unified steps exam/shared --data-root data/pe
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 steps = [

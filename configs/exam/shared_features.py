@@ -1,4 +1,4 @@
-"""Features of every slice by the backbone of a slice model, for exam models that read them.
+"""Features of every slice from the backbone of a slice model, as input of exam models.
 
 The backbone comes from s1_cls: shared.py, or
 
@@ -6,7 +6,7 @@ pe-unified extract exam/shared_features --data-root data/pe \\
     --reuse encoder.backbone:backbone=work_dirs/pe_cls_r50/iter_20000.pth
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 _base_ = [

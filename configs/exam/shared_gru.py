@@ -2,15 +2,15 @@
 
 pe-unified train exam/shared_gru --data-root data/pe --cfg-options features=FOLDER
 
-FOLDER is what pe-unified extract exam/shared_features made; shared.py does all steps.
+FOLDER is the output of pe-unified extract exam/shared_features; shared.py does all steps.
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 _base_ = "two_phase_gru.py"
 
-# Features are four times as wide as those of chunks: 16 exams at once, four times as often.
+# Features are four times as wide as those of chunks, so batches are smaller.
 batch_size = 8
 accumulate = 8
 max_iters = 24000

@@ -1,9 +1,9 @@
-"""Siamese network on the 20 slices with most lung: pairs of slices, and the exam by attention.
+"""Siamese network on the 20 slices with the most lung: pairs of slices, exam by attention.
 
 pe-unified train exam/siamese --data-root data/pe
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 _base_ = [

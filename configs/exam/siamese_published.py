@@ -1,12 +1,12 @@
-"""The siamese network as published: three branches, one per window, and the exam's label on slices.
+"""The siamese network as published: three branches, one per window, exam labels on slices.
 
-Its code shares no weights and compares no pairs; the label of every slice is that of its exam, and
-an exam's score is the mean of its slices'.
+The published code shares no weights and compares no pairs; every slice has the label of its exam,
+and the score of an exam is the mean over its slices.
 
 pe-unified train exam/siamese_published --data-root data/pe
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 _base_ = "siamese.py"

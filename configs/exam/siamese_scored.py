@@ -1,13 +1,13 @@
-"""The siamese network of siamese.py on the 20 slices that a classifier finds most like lung.
+"""The siamese network of siamese.py on the 20 slices that a classifier rates most like lung.
 
 pe-unified train exam/siamese_scored --data-root data/pe --cfg-options lung_scores=FOLDER
 
-FOLDER is what pe-unified extract exam/lung_scores made. A study that is no exam of a set has no
-such scores: its slices are chosen by its Hounsfield units, as siamese.py chooses, and the report
+FOLDER is the output of pe-unified extract exam/lung_scores. A study that is not part of a set has
+no such scores: its slices are selected by its Hounsfield units, as in siamese.py, and the report
 says so.
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 _base_ = "siamese.py"

@@ -1,9 +1,9 @@
-"""The siamese system in its two stages: a classifier of lung chooses the slices that are compared.
+"""The siamese system in two stages: a lung classifier selects the slices to compare.
 
 pe-unified steps exam/siamese_two_stage --data-root data/pe
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 steps = [

@@ -1,9 +1,9 @@
-"""The two-phase system: chunks, their features, then exams from these, in three forms.
+"""The two-phase system: chunks, their features, then exams from these, in three variants.
 
 pe-unified steps exam/two_phase --data-root data/pe
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 steps = [

@@ -6,7 +6,7 @@ windows, Kinetics weights; the first step of two_phase.py.
 pe-unified train exam/two_phase_chunks --data-root data/pe
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 _base_ = [

@@ -3,7 +3,7 @@
 pe-unified train exam/two_phase_gru --data-root data/pe --cfg-options features=FOLDER
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 _base_ = "two_phase_tcn.py"

@@ -2,10 +2,10 @@
 
 pe-unified train exam/two_phase_tcn --data-root data/pe --cfg-options features=FOLDER
 
-FOLDER is what pe-unified extract exam/two_phase_chunks made; two_phase.py does both.
+FOLDER is the output of pe-unified extract exam/two_phase_chunks; two_phase.py does both.
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 _base_ = [

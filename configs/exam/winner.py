@@ -1,9 +1,9 @@
-"""The winner-style system: slices with neighbours, their features, exams, and the heart apart.
+"""The winner-style system: slices with neighbours, their features, exams; heart separately.
 
 pe-unified steps exam/winner --data-root data/pe
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 steps = [

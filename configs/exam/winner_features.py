@@ -1,10 +1,10 @@
-"""Features of every slice, with its neighbours, by winner_slices.py.
+"""Features of every slice with its neighbours, from winner_slices.py.
 
 pe-unified extract exam/winner_features --data-root data/pe \\
     --reuse encoder.backbone:backbone=work_dirs/winner_slices/iter_20000.pth
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 _base_ = "shared_features.py"

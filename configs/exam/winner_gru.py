@@ -1,9 +1,9 @@
-"""Exam labels in the winner's way: features with their differences, GRU of 512, attention.
+"""Exam labels in winner style: features with their differences, GRU of 512, attention.
 
 pe-unified train exam/winner_gru --data-root data/pe --cfg-options features=FOLDER
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 _base_ = "shared_gru.py"

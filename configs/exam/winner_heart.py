@@ -1,9 +1,9 @@
-"""RV/LV ratio from the slices through the heart alone.
+"""RV/LV ratio from only the slices through the heart.
 
 pe-unified train exam/winner_heart --data-root data/pe --cfg-options features=FOLDER
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 _base_ = "winner_gru.py"

@@ -1,10 +1,10 @@
-"""Features of the slices through the heart, in a window for its blood, for the ratio of ventricles.
+"""Features of slices through the heart, in a window for its blood, for the RV/LV ratio.
 
 pe-unified extract exam/winner_heart_features --data-root data/pe \\
     --reuse encoder.backbone:backbone=work_dirs/winner_slices/iter_20000.pth
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 _base_ = "winner_features.py"

@@ -2,7 +2,7 @@
 
 pe-unified steps results/exams --data-root data/exams/rsna --seeds 0 1 2 --jobs 2
 
-Time: 75 minutes on 2 CPU cores with bfloat16 for three seeds, beside other work.
+Time: 75 minutes on 2 CPU cores with bfloat16 for three seeds, with other jobs running.
 Result: docs/results.md.
 """
 

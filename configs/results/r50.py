@@ -2,8 +2,8 @@
 
 pe-unified steps results/r50 --data-root data/results/pe --seeds 0 1 2 --jobs 2
 
-Time: 5.9 hours of training on one core, three seeds in all, evaluation not counted, and by the same
-times per iteration 4 hours for the controls.
+Time: 5.9 hours of training on one core for all three seeds, without evaluation; by the same times
+per iteration, 4 more hours for the controls.
 Result: docs/results.md.
 """
 
@@ -21,7 +21,7 @@ settings = dict(
     default_hooks=dict(checkpoint=dict(interval=50, max_keep=1)),
 )
 
-# Boxes of a few pixels take longest to learn, and learn from positive slices.
+# Boxes of a few pixels need the most training, and learn from positive slices.
 detection = dict(
     max_iters=300,
     train_dataloader=dict(sampler=dict(_delete_=True, type="PEOversamplingSampler", factor=12.0)),

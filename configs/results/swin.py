@@ -1,15 +1,15 @@
-"""The comparison on Swin-T at 256 x 256: as long as ResNet-50's, in batches of half the size.
+"""The comparison on Swin-T at 256 x 256: as many iterations as ResNet-50, half the batch size.
 
-Its backbone learns more slowly than the heads: at ResNet-50's rate for all of it, seed 0 of s2 ends
-with a training loss of 0.90, with a fifth of it for the backbone with 0.61 (painted studies,
-batches of 8, the last of 200 iterations in its log). Windows of 8 patches divide the maps of 256 x
-256, where 7 would compute a fifth more for padding. Every fourth slice of the test patients and
-every eighth of the validation patients is evaluated.
+The backbone needs a lower learning rate than the heads: with ResNet-50's rate for all of it,
+seed 0 of s2 ends with a training loss of 0.90; with a fifth of it for the backbone, with 0.61
+(synthetic studies, batches of 8, the last of 200 iterations in its log). Windows of 8 patches fit
+the maps of 256 x 256 evenly; 7 would cost a fifth more for padding. Every fourth slice of the test
+patients and every eighth of the validation patients is evaluated.
 
 pe-unified steps results/swin --data-root data/results/pe --seeds 0 1 2 --jobs 2
 
-Time: 10.5 hours of training on one core of an AMD EPYC with AVX2 for three seeds, float32, and by
-the same times per iteration 9 hours for the controls.
+Time: 10.5 hours of training on one core of an AMD EPYC with AVX2 for three seeds, float32; by the
+same times per iteration, 9 more hours for the controls.
 Result: docs/results.md.
 """
 

@@ -1,4 +1,4 @@
-"""All nets for masks with one budget: the same slices, as many, from scratch.
+"""All segmentation networks with one budget: the same slices, the same number, from scratch.
 
 pe-unified phantom data/unets/raw/cadpe --layout cadpe --studies 40 --size 256 --slices 80 \\
   --structures --anatomy DIR
@@ -11,7 +11,7 @@ Result: not measured.
 
 settings = dict(
     pretrained=None,
-    # The painted slices have 256 columns, the lungs about 200 of them.
+    # Synthetic slices have 256 columns, of which the lungs cover about 200.
     input_size=(144, 192),
     windows=["embolus", "pe", "lung"],
     batch_size=8,
@@ -33,10 +33,10 @@ steps = [
     dict(name="seg_swin", config="../pe_seg_swin.py", lesions=True),
 ]
 
-# What the others add to a net for masks: a classifier and boxes before it, a model in 3D beside it.
+# Complements of a segmentation network: a classifier and boxes before it, a 3D model beside it.
 volume = dict(
     structures="data/unets/raw/cadpe/structures",
-    # On the CPU, weight gradients of maps of a few voxels are now and then wrong in bfloat16.
+    # On the CPU, weight gradients of very small feature maps are sometimes wrong in bfloat16.
     precision="fp32",
     step_mm=2.0,
     patch_size=48,

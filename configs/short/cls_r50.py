@@ -2,7 +2,7 @@
 
 pe-unified train short/cls_r50 --data-root data/pe --minutes 60
 
-Time: as long as it is told.
+Time: as given by --minutes.
 Result: not measured.
 """
 

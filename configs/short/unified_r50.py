@@ -1,8 +1,8 @@
-"""All three answers, ResNet-50 from scratch, in an hour or less.
+"""All three tasks, ResNet-50 from scratch, in an hour or less.
 
 pe-unified train short/unified_r50 --data-root data/pe --minutes 60
 
-Time: as long as it is told.
+Time: as given by --minutes.
 Result: not measured.
 """
 
@@ -13,4 +13,4 @@ input_size = 256
 lr = 2e-3
 max_iters = 1000
 warmup_iters = 100
-model = dict(task_weights=dict(det=3.0))  # boxes of a few pixels take longest to learn
+model = dict(task_weights=dict(det=3.0))  # boxes of a few pixels need the most training

@@ -1,16 +1,16 @@
-"""The stepwise comparison on ResNet-50: every arm by itself, and again from earlier steps.
+"""The stepwise comparison on ResNet-50: every arm alone, and again from earlier steps.
 
-A reused arm has had the training of all steps that it starts from. The steps called _long are its
-controls: from scratch, and with as many slices in all. Their lengths follow from the others'.
+A reused arm has had the training of all steps it starts from. The steps called _long are its
+controls: from scratch, with as many slices in total. Their lengths follow from those of the others.
 
 pe-unified steps steps/r50 --data-root data/pe
 
-Time: about 480 h on 2 CPU cores with bfloat16, the sum of its configs, of which 250 h for the
-controls; no GPU was measured.
-Result: not measured; docs/results.md has the same steps, made small.
+Time: about 480 h on 2 CPU cores with bfloat16, the sum of its configs, 250 h of it for the
+controls; not measured on a GPU.
+Result: not measured; a small version of the same steps: docs/results.md.
 """
 
-#: Stands for {backbone} in the configs below.
+#: Replaces {backbone} in the configs below.
 backbone = "r50"
 
 steps = [
@@ -50,7 +50,7 @@ steps = [
     ),
 ]
 
-# (metric, arm from scratch, arm that reuses): at equal iterations of the step, then in all. The
+# (metric, arm from scratch, arm that reuses): at equal iterations of the step, then in total. The
 # chain of s9_unified is longer than any control; it is compared with the longest of its task.
 comparisons = [
     ("cls/auc", "s1_cls", "s4_cls_reused"),

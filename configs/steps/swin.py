@@ -2,9 +2,9 @@
 
 pe-unified steps steps/swin --data-root data/pe
 
-Time: about 760 h on 2 CPU cores with bfloat16, the sum of its configs, of which 400 h for the
-controls; no GPU was measured.
-Result: not measured; docs/results.md has the same steps, made small.
+Time: about 760 h on 2 CPU cores with bfloat16, the sum of its configs, 400 h of it for the
+controls; not measured on a GPU.
+Result: not measured; a small version of the same steps: docs/results.md.
 """
 
 _base_ = "./r50.py"

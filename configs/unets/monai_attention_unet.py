@@ -1,4 +1,4 @@
-"""Which pixels are embolus? A net of MONAI: any class of monai.networks.nets.
+"""Which pixels are embolus? A MONAI network: any class of monai.networks.nets.
 
 pe-unified train unets/monai_attention_unet --data-root data/pe
 

@@ -1,4 +1,4 @@
-"""Which pixels are embolus? A net of segmentation_models_pytorch: any arch, any encoder.
+"""Which pixels are embolus? segmentation_models_pytorch: any architecture, any encoder.
 
 pe-unified train unets/smp_unet_plus_plus --data-root data/pe
 

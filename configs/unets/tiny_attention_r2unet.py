@@ -1,4 +1,4 @@
-"""Which pixels are embolus? Three poolings, recurrent residual blocks, gates.
+"""Which pixels are embolus? Three pooling levels, recurrent residual blocks, gates.
 
 pe-unified train unets/tiny_attention_r2unet --data-root data/pe
 

@@ -1,4 +1,4 @@
-"""Which pixels are embolus? A UNet of one pooling.
+"""Which pixels are embolus? A UNet with one pooling level.
 
 pe-unified train unets/tiny_unet1 --data-root data/pe
 

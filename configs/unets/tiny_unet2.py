@@ -1,4 +1,4 @@
-"""Which pixels are embolus? A UNet of two poolings.
+"""Which pixels are embolus? A UNet with two pooling levels.
 
 pe-unified train unets/tiny_unet2 --data-root data/pe
 

@@ -1,4 +1,4 @@
-"""Which pixels are embolus? A UNet of three poolings.
+"""Which pixels are embolus? A UNet with three pooling levels.
 
 pe-unified train unets/tiny_unet3 --data-root data/pe
 

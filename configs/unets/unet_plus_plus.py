@@ -12,6 +12,6 @@ model = dict(
     backbone=dict(paper_channels=32),
     seg_head=dict(
         decoder=dict(_delete_=True, type="UNetPlusPlusDecoder", deep_supervision=True),
-        side_weights=1.0,  # of the three nets of fewer levels within it
+        side_weights=1.0,  # of the three smaller networks within it
     ),
 )

@@ -1,4 +1,4 @@
-"""Which pixels are embolus? X-Net, two encoder-decoders in a row (Bullock et al. 2018).
+"""Which pixels are embolus? X-Net, two encoder-decoders in sequence (Bullock et al. 2018).
 
 pe-unified train unets/xnet --data-root data/pe
 

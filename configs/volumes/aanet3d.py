@@ -2,11 +2,11 @@
 
 pe-unified train volumes/aanet3d --data-root data/cadpe --cfg-options structures=STRUCTURES
 
-Published are 500 epochs of 8 studies a batch, 4 of them to warm up: 500 times the studies of
-training divided by 8 are the iterations. Those here are of 71 studies, as CAD-PE has for training.
+Published are 500 epochs with 8 studies per batch, 4 of them for warm-up; the iterations are 500
+times the training studies divided by 8. Those here are for the 71 training studies of CAD-PE.
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 _base_ = [

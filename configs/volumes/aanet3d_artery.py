@@ -1,9 +1,9 @@
-"""The arteries of AANet-3D by themselves, from which its gate starts (volumes/steps).
+"""The artery branch of AANet-3D alone, from which its gate starts (volumes/steps).
 
 pe-unified train volumes/aanet3d_artery --data-root data/cadpe --cfg-options structures=STRUCTURES
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 _base_ = "aanet3d.py"

@@ -1,9 +1,9 @@
-"""AANet-3D without arteries, for sets that have no masks of them: emboli alone.
+"""AANet-3D without arteries, for sets without artery masks: emboli only.
 
 pe-unified train volumes/aanet3d_no_artery --data-root data/cadpe
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 _base_ = "aanet3d.py"

@@ -1,9 +1,9 @@
-"""AANet-3D from an artery head that was trained before, and what gate and arteries bring.
+"""AANet-3D from a pretrained artery head, and the effect of gate and arteries.
 
 pe-unified steps volumes/steps --data-root data/cadpe --cfg-options structures=STRUCTURES
 
 Time: not measured.
-Result: not known.
+Result: unknown.
 """
 
 steps = [

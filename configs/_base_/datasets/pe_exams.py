@@ -26,7 +26,7 @@ test_pipeline = [
     dict(type="PackExamInputs"),
 ]
 
-# What the three loaders and their data sets share.
+# Settings common to the three loaders and their data sets.
 loader = dict(num_workers=num_workers, persistent_workers=True, timeout=300)
 exams = dict(
     type="PEExamDataset",

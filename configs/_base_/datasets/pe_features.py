@@ -1,13 +1,13 @@
-"""Exams as sequences of stored features; ``features`` is the folder that an extraction made."""
+"""Exams as sequences of stored features; ``features`` is the folder of an extraction."""
 
 data_root = "data/pe"
 features = None
 batch_size = 64
-num_workers = 0  # reading features is copying them; a worker takes 0.1 GB and saves little
+num_workers = 0  # reading features only copies them; a worker takes 0.1 GB and saves little time
 masked_label_portion = 0.0
 masked_label_mode = "even"
 
-# What the three loaders and their data sets share.
+# Settings common to the three loaders and their data sets.
 loader = dict(num_workers=num_workers, persistent_workers=True, timeout=300)
 exams = dict(
     type="PEExamDataset",

@@ -1,6 +1,6 @@
 """A converted data set: three windows as channels, cropped to the lungs.
 
-paste_emboli and join_slices are the probabilities of PasteEmboli and of JoinSlices in training;
+paste_emboli and join_slices are the probabilities of PasteEmboli and JoinSlices in training;
 lung_crop=False keeps whole slices.
 """
 

@@ -1,4 +1,4 @@
-"""Volumes of a converted data set on an even grid over the lungs: patches, and whole ones."""
+"""Volumes of a converted data set on an even grid over the lungs: patches and whole volumes."""
 
 data_root = "data/pe"
 structures = None  # folder with masks of arteries, one folder or label map per patient
@@ -19,7 +19,7 @@ train_pipeline = [
 ]
 test_pipeline = [dict(type="LoadVolume"), dict(type="PackVolumeInputs")]
 
-# What the three loaders and their data sets share.
+# Settings common to the three loaders and their data sets.
 loader = dict(num_workers=num_workers, persistent_workers=True, timeout=600)
 volumes = dict(type="PEVolumeDataset", data_root=data_root, structures=structures, step_mm=step_mm)
 tested = dict(**volumes, test_mode=True, pipeline=test_pipeline)

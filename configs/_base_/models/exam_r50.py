@@ -1,4 +1,4 @@
-"""PEExam with a ResNet-50 that looks at every step; heads and aggregator are a config's own."""
+"""PEExam with a ResNet-50 that encodes every step; heads and aggregator are set per config."""
 
 pretrained = "torchvision://resnet50"
 frozen_stages = -1

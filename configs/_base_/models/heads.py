@@ -1,9 +1,9 @@
 """The three heads on any backbone; a task config drops heads with ``seg_head=None``.
 
-Detection is Faster R-CNN by mmdet's parts, with settings for emboli. Their boxes in FUMPE measure 4
-to 85 pixels of 512 (geometric mean of the sides, 1st to 99th percentile; median 15), and a slice
-rarely has ten of them. Hence anchors of 6, 12, 24 and 48 pixels, few proposals, and no filter on
-size. ../../ablations/det_r50_stock.py has mmdet's own settings.
+Detection is Faster R-CNN from mmdet's parts, with settings for emboli. Their boxes in FUMPE measure
+4 to 85 pixels of 512 (geometric mean of the sides, 1st to 99th percentile; median 15), and a slice
+rarely has ten of them. So there are anchors of 6, 12, 24 and 48 pixels, few proposals, and no
+filter by size. ../../ablations/det_r50_stock.py has mmdet's own settings.
 """
 
 model = dict(
@@ -69,7 +69,7 @@ model = dict(
                     type="mmdet.MaxIoUAssigner",
                     pos_iou_thr=0.5,  # small boxes rarely reach mmdet's 0.7
                     neg_iou_thr=0.3,
-                    min_pos_iou=0.05,  # a box of 2 pixels overlaps no anchor by mmdet's 0.3
+                    min_pos_iou=0.05,  # with mmdet's 0.3 a box of 2 pixels matches no anchor
                     match_low_quality=True,
                     ignore_iof_thr=-1,
                 ),

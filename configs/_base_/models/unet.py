@@ -1,4 +1,4 @@
-"""UNet: segmentation alone, on an encoder of its own."""
+"""UNet: segmentation only, with its own encoder."""
 
 preset = "seed"  # 32 channels at full size; "paper" has 64
 pretrained = None
@@ -14,7 +14,7 @@ model = dict(
         type="PESegHead",
         decoder=dict(
             type="UNetDecoder",
-            channels=None,  # of each level's block: as wide as the level
+            channels=None,  # per level; None: as wide as the level
             skip_channels=None,
             out_stride=1,
             upsample="bilinear",

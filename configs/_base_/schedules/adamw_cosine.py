@@ -1,7 +1,7 @@
 """AdamW, linear warm-up, cosine decay.
 
 With swa_share=0.25, the weights of the last quarter of training are averaged (SWA), at a constant
-rate of swa_lr_ratio * lr, to which the cosine falls before; None: a running average of all.
+rate of swa_lr_ratio * lr, to which the cosine decays before; None: a running average throughout.
 """
 
 max_iters = 20000
