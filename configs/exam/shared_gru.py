@@ -10,11 +10,11 @@ Result: unknown.
 
 _base_ = "two_phase_gru.py"
 
-# Features are four times as wide as those of chunks, so batches are smaller.
+# Features are four times as wide as those of chunks, so batches are smaller; as many exams in all.
 batch_size = 8
 accumulate = 8
-max_iters = 24000
-warmup_iters = 2000
-train_cfg = dict(val_interval=8000)
+max_iters = 48000
+warmup_iters = 4000
+train_cfg = dict(val_interval=16000)
 
 model = dict(in_channels=2048)

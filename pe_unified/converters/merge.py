@@ -42,7 +42,7 @@ class _Set:
             part = load_split_file(root / "annotations" / f"{split}.json")
             if isinstance(part, str) or part.faults:
                 reason = part if isinstance(part, str) else part.faults[0]
-                raise DataError(root, reason, "run verify.py on it")
+                raise DataError(root, reason, "run pe-unified verify on it")
             self._take(part)
         self.info = self.parts[SPLITS[0]].info
         self.report = self._read_report()
@@ -319,7 +319,9 @@ def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except FileNotFoundError as error:
-        raise DataError(source, "listed, but no such file", "run verify.py on the set") from error
+        raise DataError(
+            source, "listed, but no such file", "run pe-unified verify on the set"
+        ) from error
     except OSError:
         shutil.copyfile(source, target)
 

@@ -219,6 +219,6 @@ def test_names_and_folders(tmp_path):
         with pytest.raises(DataError, match="which is read: the next run"):
             merge([one, rsna], inside)
     (one / "images" / "PAT001" / "0000.png").unlink()
-    with pytest.raises(DataError, match="listed, but no such file; run verify"):
+    with pytest.raises(DataError, match="listed, but no such file; run pe-unified verify"):
         merge([one], tmp_path / "other")
     assert not (tmp_path / "other").exists()

@@ -88,7 +88,7 @@ def read_splits(roots: Iterable[Path], out: Path) -> KnownSplits:
             part = load_split_file(root / "annotations" / f"{split}.json")
             if isinstance(part, str) or part.faults:
                 reason = part if isinstance(part, str) else part.faults[0]
-                raise DataError(root, reason, "run verify.py on it")
+                raise DataError(root, reason, "run pe-unified verify on it")
             _note(known, part, root)
             info = part.info
         known.sets.append({key: info.get(key) for key in ("description", "split_seed")})
