@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Paint CT pulmonary angiograms in the layouts of the public sets; --help says how."""
+"""Generate synthetic CT pulmonary angiograms in the public sets' layouts; --help says how."""
 
 from pe_unified.cli import run
 

@@ -1,7 +1,7 @@
 """pe_unified: one backbone, three answers about pulmonary embolism in CT.
 
-Importing the package is cheap: it offers the stand-in for mmcv's compiled operators
-to Python's import system (see :mod:`pe_unified.ops`) and loads nothing else.
+Importing the package is cheap: it registers the fallback for mmcv's compiled operators
+with Python's import system (see :mod:`pe_unified.ops`) and loads nothing else.
 """
 
 from pe_unified.ops import install_mmcv_fallback

@@ -1,4 +1,4 @@
-"""Checkpoint files: read without running code, written whole, found again."""
+"""Checkpoint files: find them, read them without running code, write them atomically."""
 
 import os
 import pickle
@@ -22,17 +22,17 @@ _ITERATION = re.compile(r"iter_(\d+)\.pth")
 
 
 class CheckpointError(UserError, RuntimeError):
-    """A checkpoint that cannot be read, or must not be."""
+    """A checkpoint that cannot be read, or is refused as unsafe."""
 
 
 def load_checkpoint_safely(
     path: str | os.PathLike, trust: bool = False, map_location: str | torch.device = "cpu"
 ) -> dict[str, Any]:
-    """Read a checkpoint without running code that it may carry.
+    """Read a checkpoint without running any code that it contains.
 
     Args:
         path: file written by ``torch.save``.
-        trust: unpickle whatever the file says, code included; only for files of one's own.
+        trust: unpickle everything, including code; only for files that you trust.
         map_location: device of the tensors.
 
     Raises:
@@ -72,11 +72,11 @@ def load_checkpoint_safely(
 
 @contextmanager
 def _allowed_types() -> Iterator[None]:
-    """Let data types of mmengine's own checkpoints pass; none of them runs code."""
+    """Allow the data types of mmengine's own checkpoints; none of them runs code."""
     core: Any = np._core.multiarray  # type: ignore[attr-defined]
     allowed: list[Any] = [core._reconstruct, core.scalar, np.ndarray, np.dtype, HistoryBuffer]
     allowed += [getattr(np.dtypes, name) for name in np.dtypes.__all__ if name.endswith("DType")]
-    if parse(torch.__version__) >= parse("2.6"):  # before, an entry had no name but its own
+    if parse(torch.__version__) >= parse("2.6"):  # older versions take no (object, name) pair
         allowed.append((_method_of_history, "builtins.getattr"))
     before = torch.serialization.get_safe_globals()
     torch.serialization.add_safe_globals(allowed)
@@ -88,14 +88,14 @@ def _allowed_types() -> Iterator[None]:
 
 
 def _method_of_history(owner: Any, name: str) -> Any:
-    """Stands for ``getattr`` in checkpoints: mmengine pickles its averaging methods by name."""
+    """Replaces ``getattr`` in checkpoints: mmengine pickles its averaging methods by name."""
     if owner is HistoryBuffer and name in ("min", "max", "mean", "current"):
         return getattr(owner, name)
     raise pickle.UnpicklingError(f"getattr({owner!r}, {name!r}) in a checkpoint")
 
 
 def _beginning(path: Path) -> str:
-    """What a file that is no checkpoint seems to be."""
+    """What a file that is not a checkpoint appears to be."""
     with path.open("rb") as file:
         head = file.read(60)
     if head.startswith(b"version https://git-lfs"):
@@ -114,14 +114,14 @@ def _unsafe_names(path: Path) -> str:
 
 
 def config_of(stored: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The config that a checkpoint of this package carries; None of others, which may hold text."""
+    """The config in a checkpoint of this package; None for others, which may hold text."""
     meta = stored.get("meta")
     config = meta.get("cfg") if isinstance(meta, Mapping) else None
     return config if isinstance(config, Mapping) and config.get("model") else None
 
 
 def tensors_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors by name, whatever envelope a checkpoint has (``state_dict``, ``model``)."""
+    """The tensors by name, also where they are nested under ``state_dict`` or ``model``."""
     for key in ("state_dict", "model"):
         inner = checkpoint.get(key)
         if isinstance(inner, Mapping):
@@ -131,12 +131,11 @@ def tensors_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def training_data(checkpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the weights of a checkpoint were trained on, steps before it included.
+    """The data that the weights of a checkpoint were trained on, earlier steps included.
 
     One entry per set and step: ``set``, ``source``, ``patients``, ``slices``, ``synthetic`` (None
-    where nobody knows), ``step``, and ``licence`` and ``studies``, their digests, which older
-    checkpoints lack.
-    Other programs' weights, such as ImageNet's, have none.
+    if unknown) and ``step``; newer checkpoints also have ``licence`` and ``studies`` (digests).
+    Weights of other programs, such as ImageNet's, have no entries.
     """
     meta = checkpoint.get("meta")
     if not isinstance(meta, Mapping) or "pe_unified" not in meta:
@@ -146,7 +145,7 @@ def training_data(checkpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def save_atomically(checkpoint: dict, path: Path) -> None:
-    """Write beside ``path``, flush to disk, rename: the file is whole or not there."""
+    """Write a temporary file beside ``path``, flush it to disk, and rename it."""
     remove_abandoned(path.parent, ".pth")
     with appearing(path) as partial, partial.open("wb") as file:
         torch.save(checkpoint, file)
@@ -155,7 +154,7 @@ def save_atomically(checkpoint: dict, path: Path) -> None:
 
 
 def checkpoints_of(work_dir: str | Path) -> list[Path]:
-    """The regular checkpoints of a run, oldest first; a copy of another name is none of them."""
+    """The checkpoints ``iter_*.pth`` of a run, oldest first; renamed copies are ignored."""
     found = {
         path: int(match.group(1))
         for path in Path(work_dir).glob("iter_*.pth")
@@ -165,9 +164,9 @@ def checkpoints_of(work_dir: str | Path) -> list[Path]:
 
 
 def newest_checkpoint(work_dir: str | Path) -> str | None:
-    """The ``iter_*.pth`` with the highest number that is whole, or None.
+    """The complete ``iter_*.pth`` with the highest number, or None.
 
-    A file cut short (by a full disk, or a copy that broke off) is passed over.
+    A truncated file (full disk, interrupted copy) is skipped.
     """
     for path in reversed(checkpoints_of(work_dir)):
         if is_whole(path):
@@ -176,7 +175,7 @@ def newest_checkpoint(work_dir: str | Path) -> str | None:
 
 
 def is_whole(path: str | Path) -> bool:
-    """Whether every part of a checkpoint file reads back with its checksum."""
+    """Whether every part of a checkpoint file can be read and matches its checksum."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None

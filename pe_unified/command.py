@@ -1,4 +1,4 @@
-"""What every command does around its work: errors in one line, Ctrl-C, progress."""
+"""What all commands share: errors in one line, handling of Ctrl-C, and progress."""
 
 import errno
 import io
@@ -14,11 +14,11 @@ from pe_unified.errors import UserError, one_line, shown
 from pe_unified.progress import ProgressBars, show_progress_by
 from pe_unified.workers import end_workers, follow_outer_command
 
-# Read when torch is loaded: threads that wait for each other sleep. They would spin by default, and
-# take the cores from the data loaders and from whatever else runs.
+# Read when torch is loaded: waiting threads sleep. By default they spin, and take the cores from
+# the data loaders and from other processes.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-#: Shows the traceback of an error as well, where it is set.
+#: Environment variable: if it is set, tracebacks of errors are shown.
 _TRACEBACK = "PE_UNIFIED_TRACEBACK"
 
 
@@ -29,18 +29,18 @@ def exit_on_user_error(
     also: tuple[type[Exception], ...] = (),
     everything: bool = False,
 ) -> Iterator[None]:
-    """Run a command: an error that the user can mend ends it with one line on the standard error.
+    """Run a command; an error that the user can fix ends it with one line on standard error.
 
-    Ctrl-C ends it with one line, too, and with status 130; the processes that it started end at
+    Ctrl-C also ends it with one line, and with status 130; its child processes are killed at
     once. Progress is shown. ``PE_UNIFIED_TRACEBACK=1`` shows the tracebacks of errors.
 
     Args:
         status: the exit status after an error.
-        goes_on: how to go on after Ctrl-C.
-        also: further errors whose message is for the user.
-        everything: so are errors that nobody foresaw: files of strangers hold surprises.
+        goes_on: how to continue after Ctrl-C.
+        also: further types of errors whose message is meant for the user.
+        everything: treat all other errors in the same way; unknown files may fail in any way.
     """
-    # Folders are named in whatever letters; those that the terminal lacks are no error.
+    # Folder names may have characters that the terminal cannot show; that is no error.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -53,11 +53,11 @@ def exit_on_user_error(
             yield
             return
         except BaseException as error:
-            if isinstance(error, BrokenPipeError):  # what read the output has seen enough
+            if isinstance(error, BrokenPipeError):  # the reader of the output closed it
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 status, line = 141, ""
             elif interruptions or isinstance(error, KeyboardInterrupt):
-                # The command that runs this one says how to go on.
+                # The outer command says how to continue.
                 status, line = 130, "" if is_inner else f"stopped; {goes_on}"
             else:
                 line = _told(error, also, everything)
@@ -74,7 +74,7 @@ def exit_on_user_error(
 
 
 def _told(error: BaseException, also: tuple[type[Exception], ...], everything: bool) -> str:
-    """The line for the user; empty where the error is none of the user's."""
+    """The line for the user; empty if the user cannot fix the error."""
     said = ""
     if os.environ.get(_TRACEBACK) or not isinstance(error, Exception):
         pass
@@ -95,13 +95,13 @@ def _told(error: BaseException, also: tuple[type[Exception], ...], everything: b
 
 
 def os_error(error: OSError) -> str:
-    """What the system refused and where, in one line."""
+    """The file and the reason of a system error, in one line."""
     where = f"{shown(error.filename)}: " if error.filename else ""
     return f"{where}{error.strerror or _last_words(error)}"
 
 
 def _last_words(error: Exception) -> str:
-    """The message; of an error in a data loader's process, without the traceback in front of it."""
+    """The message; for errors of a data loader's process, without the traceback before it."""
     text = str(error)
     if not text.startswith("Caught "):
         return text
@@ -109,9 +109,9 @@ def _last_words(error: Exception) -> str:
 
 
 def _lacks_open_files(error: BaseException | None) -> bool:
-    """Whether the limit on open files is behind it; libraries tell so in words of their own."""
+    """Whether the cause is the limit on open files, which libraries report in various ways."""
     seen: set[int] = set()
-    while error is not None and id(error) not in seen:  # causes may run in a circle
+    while error is not None and id(error) not in seen:  # causes may form a cycle
         seen.add(id(error))
         if isinstance(error, OSError) and error.errno == errno.EMFILE:
             return True
@@ -123,22 +123,22 @@ def _lacks_open_files(error: BaseException | None) -> bool:
 
 @contextmanager
 def _interruptible() -> Iterator[list[int]]:
-    """Ctrl-C ends the worker processes and raises KeyboardInterrupt, once; a list that it fills.
+    """On Ctrl-C, end the worker processes and raise KeyboardInterrupt, once.
 
-    What ends then may raise errors of its own in place of KeyboardInterrupt. Further Ctrl-C is
-    ignored, so that files are put away in peace.
+    Yields a list of the signals received, because the ending workers may cause other errors that
+    replace KeyboardInterrupt. Further Ctrl-C is ignored, so that files can be cleaned up.
     """
     seen: list[int] = []
 
     def interrupt(number: int, _: object) -> None:
         seen.append(number)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # torch raises an error wherever the command is when a process of a loader ends.
+        # torch's handler would raise an error at any place when a process of a loader ends.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         end_workers()
         raise KeyboardInterrupt
 
-    # A command in the background of a script leaves Ctrl-C alone; a thread cannot handle it.
+    # In the background of a script Ctrl-C stays ignored; only the main thread can handle it.
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.SIG_IGN and _is_main_thread():
         signal.signal(signal.SIGINT, interrupt)

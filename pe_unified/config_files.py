@@ -6,18 +6,18 @@ from pathlib import Path
 
 from pe_unified.errors import UserError
 
-#: In a clone a link to ``configs/``, in an installed package its copy.
+#: In a clone, a link to ``configs/``; in an installed package, a copy of it.
 CONFIGS = Path(__file__).parent / "configs"
-#: In front of a base config's name, ``_base_ = "pe_unified::pe_cls_swin.py"``.
+#: Prefix of a base config's name: ``_base_ = "pe_unified::pe_cls_swin.py"``.
 SCOPE = "pe_unified::"
 
 
 class NoConfig(UserError, FileNotFoundError):
-    """Neither a file nor one of the package's configs."""
+    """The name is neither a file nor a config of the package."""
 
 
 def config_names() -> Iterator[str]:
-    """Of all that can be trained: ``pe_cls_swin``, ``steps/r50``, ..."""
+    """Names of all configs that can be trained: ``pe_cls_swin``, ``steps/r50``, ..."""
     for path in sorted(CONFIGS.glob("**/*.py")):
         name = path.relative_to(CONFIGS).with_suffix("").as_posix()
         if not name.startswith("_base_"):
@@ -25,10 +25,10 @@ def config_names() -> Iterator[str]:
 
 
 def find_config(name: str | Path) -> Path:
-    """The file of that path, else the package's own config of that name.
+    """The file at this path, otherwise the package's own config of this name.
 
     Raises:
-        NoConfig: there is neither; offers the nearest names.
+        NoConfig: there is neither; the message suggests similar names.
     """
     path = Path(name)
     if path.is_file():

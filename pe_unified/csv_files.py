@@ -1,4 +1,4 @@
-"""Tables for spreadsheets, which read some cells as formulas and guess the encoding; and theirs."""
+"""CSV tables: write them safe for spreadsheets, and read those that other programs export."""
 
 import codecs
 import csv
@@ -14,19 +14,19 @@ from typing import Any
 
 from pe_unified.errors import DataError
 
-#: A spreadsheet takes a text that begins so for a formula.
+#: A spreadsheet reads text that begins with one of these as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-#: Tells a spreadsheet that letters are UTF-8.
+#: Tells a spreadsheet that the text is UTF-8.
 _BYTE_ORDER_MARK = "\ufeff"
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """A table as CSV: plain ASCII, or UTF-8 with a byte order mark where other letters occur.
+    """A table as CSV: plain ASCII, or UTF-8 with a byte order mark if other characters occur.
 
-    A text that a spreadsheet would run as a formula gets an apostrophe in front; numbers stay.
+    Text that a spreadsheet would run as a formula gets an apostrophe in front; numbers do not.
 
     Args:
-        columns: of the table, in order; other fields of the rows are left out.
+        columns: names of the columns, in order; other fields of the rows are left out.
         rows: values by column; None is an empty cell.
     """
     table = io.StringIO()
@@ -51,8 +51,8 @@ class CsvTable:
     """A table as a spreadsheet or an information system exports it.
 
     Attributes:
-        columns: their names, as :func:`column_name` writes them.
-        rows: line of the file, and its texts by column; empty lines are left out.
+        columns: names, normalised by :func:`column_name`.
+        rows: line number in the file, and text by column; empty lines are left out.
     """
 
     path: Path
@@ -61,18 +61,19 @@ class CsvTable:
 
 
 def column_name(text: str) -> str:
-    """One spelling of a column's name: ``Study UID``, ``study-uid`` and ``study_uid`` are one."""
+    """Normalised column name: the same for ``Study UID``, ``study-uid`` and ``study_uid``."""
     return re.sub(r"[\s_-]+", "_", text.strip().casefold())
 
 
 def read_csv(path: Path) -> CsvTable:
     """Read a table whose first line names its columns.
 
-    Comma, semicolon, tab or bar between fields, whichever parts the first line into most; UTF-8 or
-    UTF-16 with or without a byte order mark, else Windows-1252; Excel's line ``sep=;`` is skipped.
+    The separator is the comma, semicolon, tab or bar, whichever is most frequent in the first
+    line. The encoding is UTF-8 with or without a byte order mark, UTF-16 with one, or else
+    Windows-1252. Excel's line ``sep=;`` is skipped.
 
     Raises:
-        DataError: unreadable, empty, two columns of one name, or a line with too many fields.
+        DataError: unreadable, empty, two columns with one name, or a line with too many fields.
     """
     try:
         text = _decoded(path.read_bytes())
@@ -118,10 +119,10 @@ def _decoded(content: bytes) -> str:
 
 
 def number_in(text: str) -> float:
-    """A number of a table, with a decimal point or comma.
+    """A number from a table, with a decimal point or comma.
 
     Raises:
-        ValueError: it is none, or not finite.
+        ValueError: the text is not a number, or not a finite one.
     """
     value = float(text.replace(",", "."))
     if not math.isfinite(value):

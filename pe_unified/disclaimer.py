@@ -1,4 +1,4 @@
-"""What every report and figure says of itself, and of the data behind its model."""
+"""Notices for reports and figures: research software, and the data the model was trained on."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,11 +10,11 @@ UNKNOWN_LINE = "not known what it was trained on"
 
 
 def training_notice(trained_on: Sequence[Mapping[str, Any]]) -> str:
-    """What the data behind a model mean for its scores; empty where all of them are real.
+    """What the training data mean for a model's scores; empty if all of them are real.
 
     Args:
-        trained_on: as a checkpoint holds them, each with ``synthetic`` (None where nobody knows)
-            and ``slices``.
+        trained_on: entries as in a checkpoint, each with ``synthetic`` (None if unknown) and
+            ``slices``.
     """
     kinds = {each["synthetic"] for each in trained_on}
     if kinds == {True}:
@@ -32,7 +32,7 @@ def training_notice(trained_on: Sequence[Mapping[str, Any]]) -> str:
 
 
 def unique(trained_on: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each training once: steps of a recipe share their ancestors."""
+    """Training entries without duplicates: steps of a recipe share earlier steps."""
     found: list[dict[str, Any]] = []
     for each in trained_on:
         if dict(each) not in found:
@@ -41,13 +41,13 @@ def unique(trained_on: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def by_set(trained_on: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The trainings on one set as one, the largest set first; ``step`` then names all steps.
+    """Training entries merged by set, the largest set first; ``step`` then names all steps.
 
-    Trainings were on one set where it has the same name and one has all studies of the other; or,
-    where studies are not told, the same numbers.
+    Two entries are on the same set if ``set``, ``source`` and ``synthetic`` agree and one has all
+    studies of the other or, if studies are not recorded, the same numbers of patients and slices.
 
     Args:
-        trained_on: as a checkpoint holds them, with or without ``studies``.
+        trained_on: entries as in a checkpoint, with or without ``studies``.
     """
     found: list[dict[str, Any]] = []
     for each in sorted(trained_on, key=_size, reverse=True):

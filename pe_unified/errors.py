@@ -1,4 +1,4 @@
-"""What a user can mend: what is wrong, where, and what to do about it."""
+"""Errors that a user can fix: what is wrong, where, and what to do about it."""
 
 import os
 import re
@@ -7,44 +7,46 @@ from collections.abc import Sequence
 #: What to do about a damaged file, and about one of many.
 COPY_AGAIN = "copy the file again from the source"
 COPY_OR_REMOVE = f"{COPY_AGAIN}, or remove it on purpose"
-#: From the first quote to the last one, or to the end: a name may hold quotes, or be cut off.
+#: From the first quote to the last, or to the end: a name may contain quotes, or be cut off.
 _QUOTED = re.compile("'(.*'|.*$)", re.DOTALL)
-#: Longer reasons quote what a damaged file holds.
+#: Characters; longer reasons quote the content of a damaged file.
 _LONGEST = 300
 
 
 class UserError(Exception):
-    """Its message says in one line what is wrong and what to do; a traceback would add nothing."""
+    """The message says in one line what is wrong and what to do; no traceback is needed."""
 
 
 def one_line(text: str) -> str:
-    """Text fit for one line of a terminal: no line breaks, no control characters, not endless."""
+    """Text for one line of a terminal: no line breaks or control characters, limited length."""
     shown = "".join(letter if letter.isprintable() else " " for letter in text)
     shown = " ".join(shown.split())
     return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in short; without the path that the system's errors carry, which may
-    hold a patient's name."""
+    """The first line of an error's message, without the path of a system error.
+
+    Such a path may contain a patient's name.
+    """
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error).strip().split("\n")[0][:200] or type(error).__name__
 
 
 def shown(name: str | os.PathLike) -> str:
-    """A file's name as a terminal can show it, whatever bytes it is made of."""
+    """A file's name for a terminal; characters that cannot be printed become ``?``."""
     return "".join(letter if letter.isprintable() else "?" for letter in os.fspath(name))
 
 
 def listed(items: Sequence[object], most: int = 5, between: str = ", ") -> str:
-    """The first of many, and how many more there are."""
+    """The first items, and how many more there are."""
     more = len(items) - most
     return between.join(map(str, items[:most])) + (f" and {more} more" if more > 0 else "")
 
 
 def unnamed(text: str) -> str:
-    """What is said without the names that are quoted in it."""
+    """The text without the names that are quoted in it."""
     return _QUOTED.sub("'...'", text)
 
 
@@ -54,8 +56,8 @@ class DataError(UserError, ValueError):
     Attributes:
         where: the file, the folder or the patient.
         reason: what is wrong with it, in one line; names of files in it are quoted.
-        cure: what the reader can do.
-        detail: what the system or a library says of it, which may hold any name; part of the
+        cure: what the user can do.
+        detail: message of the system or a library, which may contain any name; part of the
             reason.
     """
 
@@ -70,14 +72,14 @@ class DataError(UserError, ValueError):
         super().__init__(f"{shown(where)}: {self.reason}; {cure}")
 
     def at(self, where: str | os.PathLike) -> "DataError":
-        """The same of another place."""
+        """The same error for another place."""
         return DataError(where, self._plain, self.cure, self.detail)
 
     def without_names(self) -> str:
         """Reason and cure without the name of any file, folder or patient."""
-        # Before anything is cut off, and with it the last quote.
+        # Names are removed first: cutting a long text may remove the last quote.
         return "; ".join(one_line(unnamed(said)) for said in (self._plain, self.cure))
 
     def __reduce__(self) -> tuple:
-        # The default would call the class with the one formatted message.
+        # The default would call the class with the formatted message only.
         return type(self), (self.where, self._plain, self.cure, self.detail)

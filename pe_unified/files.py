@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whenever the process is killed."""
+"""Files that are written completely or not at all, even if the process is killed."""
 
 import filecmp
 import os
@@ -16,10 +16,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file beside its place and rename it; its folder is made.
+    """Write a temporary file beside ``path`` and rename it; its folder is created.
 
     Raises:
-        OSError: the place cannot be written to; what stood there stays, and nothing beside it.
+        OSError: ``path`` cannot be written; an existing file is kept, the temporary one removed.
     """
     with appearing(path) as partial:
         partial.write_bytes(content)
@@ -27,9 +27,9 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextmanager
 def appearing(path: Path) -> Iterator[Path]:
-    """Where to write a file, which takes its place when the block ends; its folder is made.
+    """Yield a temporary path that is renamed to ``path`` at the end; its folder is created.
 
-    After an error what stood there stays, and nothing beside it.
+    After an error an existing file is kept and the temporary one is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
@@ -41,22 +41,22 @@ def appearing(path: Path) -> Iterator[Path]:
 
 
 def remove_abandoned(folder: Path, ending: str) -> None:
-    """Remove what runs that were killed left half-written of files with this ending."""
+    """Remove partly written files with this ending that killed runs left behind."""
     for left in folder.glob(f".*{ending}.*.*.part"):
         if not psutil.pid_exists(int(left.name.split(".")[-3])):
             left.unlink(missing_ok=True)
 
 
 def put_in_place(partial: Path, path: Path) -> None:
-    """Give a written file its name. A file with the same bytes stays, its time included."""
+    """Rename a written file to ``path``; a file with the same bytes is kept, with its time."""
     put_all_in_place({partial: path})
 
 
 def put_all_in_place(names: Mapping[Path, Path]) -> None:
-    """As :func:`put_in_place`, files that belong together: nothing slow between the renamings.
+    """As :func:`put_in_place` for files that belong together; renames them without delay.
 
     Args:
-        names: written file to its place.
+        names: final path by written file.
     """
     same = {
         partial

@@ -1,4 +1,4 @@
-"""Jobs that depend on each other, several at a time in processes of their own."""
+"""Jobs that depend on each other, run several at a time in separate processes."""
 
 import multiprocessing
 import threading
@@ -17,7 +17,7 @@ import torch
 from pe_unified.progress import Display, drop, show_progress_by, tell
 from pe_unified.workers import Task, WorkerDied, as_they_end, begin_worker, usable_cores
 
-#: What the progress of all jobs is called.
+#: Title of the progress of all jobs.
 _ALL = "all steps"
 #: Takes one line of text.
 Report = Callable[[str], None]
@@ -25,13 +25,13 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Job:
-    """Work that can travel to another process.
+    """Work that can be sent to another process.
 
     Fields:
-        name: unlike any other's; also the title of its progress bar.
-        run: called with a :data:`Report`; it and what it returns must be picklable.
-        needs: names of the jobs that must be finished before.
-        cost: a guess at how long it takes, in any unit.
+        name: unique; also the title of its progress bar.
+        run: called with a :data:`Report`; it and its result must be picklable.
+        needs: names of the jobs that must finish before it starts.
+        cost: estimated duration, in any unit.
     """
 
     name: str
@@ -43,11 +43,10 @@ class Job:
 def run_jobs(jobs: Sequence[Job], processes: int, report: Report) -> dict[str, Any]:
     """Run all jobs, each after those that it needs.
 
-    Those that begin the costliest chain come first, among equals those that need most. Every
-    process gets an equal share of the cores, and one GPU in turn where there are any; the
-    share does not depend on how many jobs are left, so that a run that goes on after an
-    interruption computes what an undisturbed one does. After a failure no job is begun any
-    more; those under way are brought to their end.
+    Jobs that begin the costliest chain start first; among equals, those with the most needs.
+    Every process gets an equal share of the cores and, if there are GPUs, one of them in turn.
+    The share does not depend on how many jobs are left, so a resumed run computes the same as
+    an uninterrupted one. After a failure no new job starts, and running jobs are finished.
 
     Args:
         jobs: in an order in which they could run one by one.
@@ -55,11 +54,11 @@ def run_jobs(jobs: Sequence[Job], processes: int, report: Report) -> dict[str, A
         report: called with one line at a time.
 
     Returns:
-        What each job returned, by name.
+        The result of each job, by name.
 
     Raises:
         WorkerDied: a process was killed.
-        Exception: whatever the first job that failed raised.
+        Exception: the error of the first job that failed.
     """
     with _wrapped(lambda display: _Whole(display, jobs)):
         if processes > 1 and jobs:
@@ -74,7 +73,7 @@ def run_jobs(jobs: Sequence[Job], processes: int, report: Report) -> dict[str, A
 
 @contextmanager
 def _wrapped(wrap: Callable[[Display], Display]) -> Iterator[None]:
-    """What shows progress, if anything does, within something else for a while."""
+    """Wrap the display of progress, if there is one, until the end of the block."""
     before = show_progress_by(None)
     show_progress_by(wrap(before) if before else None)
     try:
@@ -100,7 +99,7 @@ class _Renamed:
 
 
 class _Whole:
-    """Shows the progress of jobs, and beside it how far all of them are."""
+    """Shows the progress of each job and of all jobs together."""
 
     def __init__(self, display: Display, jobs: Sequence[Job]) -> None:
         self.display = display
@@ -123,15 +122,15 @@ class _Whole:
         self.display.say(line)
 
     def _count(self, name: str, share: float) -> None:
-        self.shares[name] = max(self.shares[name], share)  # a test begins anew
+        self.shares[name] = max(self.shares[name], share)  # a test starts again at 0
         cost = sum(self.costs[each] * share for each, share in self.shares.items())
         self.display.show(_ALL, round(cost), round(sum(self.costs.values())), "")
 
 
 def _run_beside(jobs: Sequence[Job], processes: int, report: Report) -> dict[str, Any]:
-    """Jobs in processes beside each other."""
+    """Run jobs in parallel processes."""
     context = multiprocessing.get_context("spawn")
-    # A pipe for each process: a queue has a lock, which one that is killed may hold for ever.
+    # One pipe per process: a queue has a lock, and a killed process may hold it for ever.
     pipes = [context.Pipe(duplex=False) for _ in range(processes)]
     slots = context.SimpleQueue()
     for slot in range(processes):
@@ -194,7 +193,7 @@ def chain_costs(jobs: Sequence[Job]) -> Mapping[str, float]:
 
 
 def _listen(receivers: Sequence[Connection], stop: Connection, report: Report) -> None:
-    """Show what the processes say, until told to stop and nothing is left unsaid."""
+    """Show the messages of the processes, until told to stop and no message is left."""
     shown = {"line": report, "done": drop, "progress": tell}
     stopping = False
     while True:
@@ -217,7 +216,7 @@ _parent: Connection | None = None
 def _begin_worker(senders: Sequence[Connection], slots: Any, threads: int) -> None:
     global _parent
     begin_worker()
-    # Being spawned says nothing about how this process starts others.
+    # A spawned process inherits this start method; reset it for its own child processes.
     multiprocessing.set_start_method(None, force=True)
     slot = slots.get()
     _parent = senders[slot]
@@ -233,7 +232,7 @@ def _tell(*message: Any) -> None:
 
 
 class _ToParent:
-    """Shows one job's progress in the parent, under the job's name."""
+    """Shows one job's progress in the parent process, under the job's name."""
 
     def __init__(self, name: str) -> None:
         self.name = name

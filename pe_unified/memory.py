@@ -1,4 +1,4 @@
-"""Memory that a process keeps, gives back, or never takes."""
+"""Control over when a process allocates memory, keeps it, and returns it."""
 
 import ctypes
 import math
@@ -8,19 +8,19 @@ import numpy as np
 
 #: Parameters of glibc's mallopt(3).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-#: Larger blocks come from the system and go back to it, bytes; older versions refuse the first.
+#: Bytes; larger blocks are returned to the system when freed. Older versions refuse the first.
 _MMAP_ABOVE = (1 << 30, 32 << 20)
 
 
 def keep_freed_memory() -> bool:
-    """Let the process keep memory that it freed, instead of giving it back and fetching it anew.
+    """Let the process keep freed memory instead of returning it and requesting it again.
 
-    The tensors of a batch are as large as those of the last one. By default glibc returns each to
-    the system and the next touch fetches it page by page. The process's peak memory stays with it
-    until it ends.
+    The tensors of a batch are as large as those of the previous one. By default glibc returns
+    each to the system, and the next use requests it again page by page. The process then keeps
+    its peak memory until it ends.
 
     Returns:
-        whether the C library does so. Of a glibc before 2.35 only blocks up to 32 MiB are kept.
+        whether the C library does so. A glibc before 2.35 keeps only blocks up to 32 MiB.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -31,7 +31,7 @@ def keep_freed_memory() -> bool:
 
 
 def give_back_freed_memory() -> bool:
-    """Return to the system what the process has freed and kept, once, between two stages of work.
+    """Return freed memory that the process keeps to the system, between two stages of work.
 
     Returns:
         whether anything was returned.
@@ -43,9 +43,9 @@ def give_back_freed_memory() -> bool:
 
 
 def sparse_zeros(shape: tuple[int, ...]) -> np.ndarray:
-    """uint8 zeros that take memory only where they are written to, by pages of 4 KiB.
+    """uint8 zeros that use memory only where they are written to, in pages of 4 KiB.
 
-    :func:`numpy.zeros` may take pages of 2 MiB, or memory that was freed and has to be cleared.
+    :func:`numpy.zeros` may use pages of 2 MiB, or freed memory that has to be cleared.
     """
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     block = mmap.mmap(-1, max(1, math.prod(shape)), flags=flags)

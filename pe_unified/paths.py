@@ -1,4 +1,4 @@
-"""What a command reads is there, and what it writes does not land in it."""
+"""Checks that a command's inputs exist and that its output is not inside them."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from pe_unified.errors import DataError
 
 
 def require_there(*inputs: Path) -> None:
-    """Refuse inputs that are not there.
+    """Refuse inputs that do not exist.
 
     Raises:
         DataError: names the first of them.
@@ -17,10 +17,10 @@ def require_there(*inputs: Path) -> None:
 
 
 def require_apart(out: Path, *inputs: Path) -> None:
-    """Refuse inputs that are not there, and an output in one of them: the next run would read it.
+    """Refuse missing inputs, and an output inside an input: the next run would read it.
 
     Raises:
-        DataError: names the input that is not there, or the output.
+        DataError: names the missing input, or the output.
     """
     require_there(*inputs)
     for path in inputs:

@@ -1,7 +1,7 @@
-"""How far work is: bars on a terminal, lines in a log or a pipe.
+"""Progress of work: bars on a terminal, lines in a log or a pipe.
 
-Any code may tell; as with logging, the command decides whether it is shown. Where none does,
-as in library use, nothing is printed. Shown on the standard error: the standard output is for
+Any code may report progress; as with logging, the command decides whether it is shown. In
+library use, nothing is printed. Progress goes to standard error; standard output is for
 results.
 """
 
@@ -33,10 +33,10 @@ class Display(Protocol):
     """Where progress is shown."""
 
     def show(self, title: str, done: int, total: int | None, state: str) -> None:
-        """Move what is called ``title``; the first call begins it. ``total`` may be unknown."""
+        """Update the progress of ``title``, or start it. ``total`` is None if unknown."""
 
     def drop(self, title: str) -> None:
-        """Take away what is called ``title``, if there is such a thing."""
+        """Remove the progress of ``title``, if there is any."""
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
@@ -46,7 +46,7 @@ _display: Display | None = None
 
 
 def show_progress_by(display: Display | None) -> Display | None:
-    """From now on this process shows its progress there; what showed it before."""
+    """Set the display of this process's progress; returns the previous one."""
     global _display
     before, _display = _display, display
     return before
@@ -54,7 +54,7 @@ def show_progress_by(display: Display | None) -> Display | None:
 
 @contextmanager
 def quietly(quiet: bool = True) -> Iterator[None]:
-    """Show no progress of what is done within; all of it, where ``quiet`` is false."""
+    """Show no progress in the block; if ``quiet`` is false, show it as before."""
     before = show_progress_by(None if quiet else _display)
     try:
         yield
@@ -63,26 +63,26 @@ def quietly(quiet: bool = True) -> Iterator[None]:
 
 
 def tell(title: str, done: int = 0, total: int | None = None, state: str = "") -> None:
-    """Tell how far something is."""
+    """Report how far something is."""
     if _display is not None:
         _display.show(title, done, total, state)
 
 
 def say(line: str) -> None:
-    """Print a line beside the progress."""
+    """Print a line that stays, where progress is shown."""
     if _display is not None:
         _display.say(line)
 
 
 def drop(title: str) -> None:
-    """Tell that something is over."""
+    """Report that something has ended."""
     if _display is not None:
         _display.drop(title)
 
 
 @contextmanager
 def phase(title: str) -> Iterator[None]:
-    """Tell that something is under way of which nobody knows how long it takes."""
+    """Report that something of unknown length is running."""
     tell(title)
     try:
         yield
@@ -91,7 +91,7 @@ def phase(title: str) -> Iterator[None]:
 
 
 def track(items: Iterable[Item], title: str, total: int | None = None) -> Iterator[Item]:
-    """The items one by one, telling how many are done; ``total`` where they cannot be counted."""
+    """Yield the items and report how many are done; ``total`` if they cannot be counted."""
     if total is None and isinstance(items, Collection):
         total = len(items)
     try:
@@ -103,7 +103,7 @@ def track(items: Iterable[Item], title: str, total: int | None = None) -> Iterat
 
 
 class ProgressBars:
-    """A bar for each thing under way on a terminal; elsewhere lines, often at first.
+    """On a terminal, a bar for each running task; elsewhere lines, more often at first.
 
     Args:
         console: where to draw; the standard error by default.
@@ -155,7 +155,7 @@ class ProgressBars:
         self.progress.stop()
 
     def write_lines(self) -> None:
-        """Write the lines that are due; what ends within ``FIRST`` seconds writes none."""
+        """Write the lines that are due; a task that ends within ``FIRST`` seconds writes none."""
         for task in self.progress.tasks:
             elapsed = task.elapsed or 0.0
             if elapsed >= self._next_line.get(task.id, FIRST):
@@ -188,7 +188,7 @@ def _line(task: Task) -> str:
 
 
 def duration(seconds: float) -> str:
-    """In words, two units at most: ``45 s``, ``12 min``, ``3 h 20 min``."""
+    """Text with two units at most: ``45 s``, ``12 min``, ``3 h 20 min``."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,7 +1,7 @@
-"""Child registries of mmengine's, scope ``pe_unified``; parts load when first asked for.
+"""Child registries of mmengine's, scope ``pe_unified``; parts are imported on first use.
 
-Every registry that a runner looks into has a child here, also where pe_unified adds nothing
-to it, since mmengine warns about scopes that miss one.
+Every registry that a runner uses has a child here, even if pe_unified adds nothing to it,
+because mmengine warns about scopes that lack one.
 """
 
 import importlib
@@ -11,7 +11,7 @@ from mmengine import registry as root
 from mmengine.registry import Registry
 
 SCOPE = "pe_unified"
-#: Loaded when a config names one of their parts: they take seconds.
+#: Imported only when a config names one of their parts, because this takes seconds.
 _LATE = {
     "mmseg.": "mmseg.models",
     "PEUNetDecodeHead": "pe_unified.models.heads.mmseg",
@@ -19,7 +19,7 @@ _LATE = {
 
 
 class _Models(Registry):
-    """Models, some of which load late."""
+    """Models, some of which are imported on first use."""
 
     def get(self, key: str) -> Any:
         for start, module in _LATE.items():

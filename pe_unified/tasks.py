@@ -1,4 +1,4 @@
-"""The tasks, each once: what names them, what they learn from, and what measures them."""
+"""The tasks, in one place: their names, labels and metrics."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ class Task:
     """One answer of a model.
 
     Attributes:
-        name: in front of its losses and metrics, ``cls_loss_ce`` and ``cls/auc``.
-        field: of a sample, holds its label.
-        labels: the same in a slice's record, and in words.
-        metric: class that measures it.
-        metrics: what that gives, by key: title on an axis.
-        columns: of these, what tables show, by key: title of the column.
-        figure: of these, what is drawn by step.
-        threshold: what an operating threshold is called in a report.
-        of_slices: whether it is a question about a slice, else about a whole exam or volume.
+        name: prefix of its losses and metrics, ``cls_loss_ce`` and ``cls/auc``.
+        field: field of a sample that holds the label.
+        labels: key of the label in a slice's record, also used in messages.
+        metric: class of the metric.
+        metrics: titles on an axis, by key of what the metric returns.
+        columns: titles of the columns for those keys that tables show.
+        figure: those keys that are plotted by step.
+        threshold: name of the operating threshold in a report.
+        of_slices: whether the answer is about a slice, or about a whole exam or volume.
     """
 
     name: str
@@ -32,17 +32,17 @@ class Task:
 
     @property
     def head(self) -> str:
-        """Module of the model, and its key in a config."""
+        """Name of its module in the model, and its key in a config."""
         return f"{self.name}_head"
 
     @property
     def figure_name(self) -> str:
-        """First part of the file that shows it by step: ``map``, or ``exam_auc`` of an exam."""
+        """First part of the name of its figure by step: ``map``, or ``exam_auc`` for exams."""
         measured = self.figure[0].partition("_")[0].lower()
         return measured if self.of_slices else f"{self.name}_{measured}"
 
     def key(self, metric: str) -> str:
-        """``cls/auc`` of ``auc``."""
+        """``cls/auc`` for ``auc``."""
         return f"{self.name}/{metric}"
 
 
@@ -175,21 +175,21 @@ TASKS: dict[str, Task] = {
         ),
     )
 }
-#: Those that a model of slices may answer.
+#: Tasks that a slice model may have.
 SLICE_TASKS = tuple(name for name, task in TASKS.items() if task.of_slices)
-#: Those of which lesions are made.
+#: Tasks whose answers are combined into lesions.
 LESION_TASKS = ("seg", "det")
 
-#: Title on an axis, by the whole key of a metric.
+#: Title on an axis, by the full key of a metric.
 METRIC_NAMES = {
     task.key(metric): title for task in TASKS.values() for metric, title in task.metrics.items()
 }
-#: Title of a table's column, likewise.
+#: Title of a table's column, by the full key of a metric.
 COLUMNS = {
     task.key(metric): title for task in TASKS.values() for metric, title in task.columns.items()
 }
-#: Whether a slice shows lung is asked of a classifier of its own, by the same head; where lungs
-#: are, of a detector; and lesions are what studies make of masks and boxes together.
+#: A separate classifier with the same head decides whether a slice shows lung; the lung detector
+#: finds where it is; lesions are combined from the masks and boxes of a study.
 COLUMNS |= {
     "lung/auc": "lung AUC",
     "lung_box/mAP_50": "lung mAP_50",
@@ -215,5 +215,5 @@ METRIC_NAMES |= {
 
 
 def look_for_lesions(tasks: Iterable[str]) -> bool:
-    """Whether a model of these tasks outlines lesions or boxes them."""
+    """Whether a model with these tasks outlines lesions or predicts boxes."""
     return not set(LESION_TASKS).isdisjoint(tasks)

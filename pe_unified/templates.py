@@ -1,4 +1,4 @@
-"""Pages from templates that lie beside the code that fills them in."""
+"""Pages from templates, which are stored beside the code that fills them in."""
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -15,6 +15,6 @@ _TEMPLATES.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan
 def render(name: str, **values: object) -> str:
     """Fill in a template, given by its path in the package.
 
-    Texts are escaped; a value that the template names and that is not given is an error.
+    Texts are escaped; a missing value that the template uses is an error.
     """
     return _TEMPLATES.get_template(name).render(values)

@@ -31,7 +31,7 @@ _HEADS: dict[str, dict[str, Any]] = {
     ),
 }
 
-#: What makes the detection branch of configs/_base_/models/heads.py small.
+#: Settings that make the detection branch of configs/_base_/models/heads.py small.
 _SMALL_DETECTION: dict[str, Any] = dict(
     neck=dict(out_channels=24),
     roi_head=dict(
@@ -44,7 +44,7 @@ _SMALL_DETECTION: dict[str, Any] = dict(
 
 
 def usual_det_head(*changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Config of the detection branch as configs start from it, changes merged in turn."""
+    """Config of the detection branch from the base config, with changes merged in turn."""
     head = Config(Config.fromfile(CONFIGS / "_base_/models/heads.py").model.det_head.to_dict())
     for each in changes:
         head.merge_from_dict(dict(each))
@@ -83,15 +83,15 @@ def tiny_batch(
     positive: Sequence[bool] | None = None,
     seed: int = 0,
 ) -> dict[str, list]:
-    """A batch as the loader gives it: bright discs on noise, exactly labelled.
+    """A batch as the loader gives it: bright discs on noise, with exact labels.
 
     Args:
         size: (rows, cols) of every slice, or one pair per slice.
         batch_size: number of slices.
-        labels: what every sample carries, any of ``"cls"``, ``"seg"``, ``"det"``, or one
+        labels: labels of every sample, any of ``"cls"``, ``"seg"``, ``"det"``, or one
             such tuple per sample.
-        positive: whether each slice has discs; every other one, beginning with a positive,
-            if None.
+        positive: whether each slice has discs; if None, every other one, starting with the
+            first.
         seed: of the noise and the discs.
 
     Returns:
@@ -129,7 +129,7 @@ def tiny_batch(
 
 
 def _paint_discs(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> list[list[int]]:
-    """Paint one disc into each of two opposite quarters; boxes x1 y1 x2 y2."""
+    """Paint one disc into each of two opposite quarters; returns boxes x1 y1 x2 y2."""
     rows, cols = mask.shape
     y, x = np.mgrid[:rows, :cols]
     boxes = []

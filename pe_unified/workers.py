@@ -1,6 +1,6 @@
 """Where the work runs: on which cores, in this process, in workers, or on a Dask cluster.
 
-Every process that is started here ends with the one that started it, however that one ends.
+Every process started here ends when its parent ends, for whatever reason.
 """
 
 import multiprocessing
@@ -24,12 +24,12 @@ from pe_unified.errors import UserError
 
 #: How long to wait for a Dask scheduler, and for its first worker, seconds.
 CONNECT_SECONDS, WORKER_SECONDS = 30, 60
-#: Names the pipe that closes with the command that started this one.
+#: Environment variable: the pipe that closes when the command that started this one ends.
 _OUTER = "PE_UNIFIED_OUTER_COMMAND"
 
 
 class WorkerDied(UserError, RuntimeError):
-    """A process ended without a word: killed, by hand or for want of memory."""
+    """A process was killed, by hand or for lack of memory."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class WorkerDied(UserError, RuntimeError):
 
 
 class SchedulerError(UserError, RuntimeError):
-    """A Dask cluster cannot be worked on; says what to start or install."""
+    """A Dask cluster cannot be used; the message says what to start or install."""
 
 
 def usable_cores() -> int:
@@ -72,10 +72,10 @@ def open_executor(
     """An executor and the number of tasks that it runs at once.
 
     Args:
-        workers: processes on this machine; 1 works in this process, unless ``isolated``.
+        workers: processes on this machine; 1 runs tasks in this process, unless ``isolated``.
         scheduler: address of a running Dask scheduler, whose workers are used instead.
-        preload: modules imported once for all workers, so that these start at once.
-        isolated: keep a task that ends its process from ending this one.
+        preload: modules imported once for all workers, so that they start quickly.
+        isolated: use another process even for one worker, in case a task ends its process.
     """
     if scheduler is not None:
         with _dask_executor(scheduler) as opened:
@@ -95,11 +95,11 @@ def open_executor(
 
 @dataclass(frozen=True)
 class Task:
-    """A call, and whom it is for.
+    """A call and its owner.
 
     Fields:
-        owner: whatever tells it from others.
-        call: with its arguments; picklable.
+        owner: anything that identifies the task.
+        call: picklable, as are its arguments.
     """
 
     owner: Any
@@ -110,13 +110,13 @@ class Task:
 def as_they_end(
     executor: Executor, slots: int, ready: Callable[[], Task | None]
 ) -> Iterator[tuple[Any, Future]]:
-    """Owners and ends of tasks, as these end; no more than ``slots`` are under way.
+    """Yield the owner and the future of each task as it ends; at most ``slots`` run at once.
 
     Args:
-        executor: runs them.
+        executor: runs the tasks.
         slots: how many at a time.
-        ready: the next task, None where none can begin now; asked again after each end, so that
-            tasks may come of what others gave. All is over when none runs and none is ready.
+        ready: returns the next task, or None if none can start now. It is called again after each
+            task, so that tasks may depend on results. Stops when none runs and none is ready.
     """
     running: dict[Future, Any] = {}
     while True:
@@ -124,7 +124,7 @@ def as_they_end(
             try:
                 with interrupts_deferred():  # it may start a process
                     future = executor.submit(task.call, *task.arguments)
-            except BrokenProcessPool as error:  # a process died since the last answer
+            except BrokenProcessPool as error:  # a process died since the last result
                 future = Future()
                 future.set_exception(error)
             running[future] = task.owner
@@ -137,9 +137,9 @@ def as_they_end(
 def in_order(
     executor: Executor, slots: int, call: Callable[..., Any], tasks: Iterable[Sequence[Any]]
 ) -> Iterator[Any]:
-    """What ``call`` gives for each of the tasks (its arguments), in their order.
+    """Yield the result of ``call`` for each of the tasks (its arguments), in their order.
 
-    Few wait in the executor at a time, so that an error stops the rest.
+    Only a few tasks wait in the executor at a time, so that an error stops the rest.
     """
     waiting = iter(tasks)
     running: deque[Future] = deque()
@@ -179,14 +179,14 @@ def _dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
 
 
 def _context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:
-    """A fork server where there is one: quick, and free of this process's threads and locks."""
+    """A fork server if available: quick, and free of this process's threads and locks."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     from multiprocessing import forkserver
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
-    resource_tracker.ensure_running()  # within, its start would let signals through again
+    resource_tracker.ensure_running()  # started in the block, it would unblock signals
     with interrupts_deferred():
         forkserver.ensure_running()
     return context
@@ -194,13 +194,13 @@ def _context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:
 
 @contextmanager
 def interrupts_deferred() -> Iterator[None]:
-    """Ctrl-C is held back until the end of this block.
+    """Defer Ctrl-C until the end of the block.
 
-    Processes started inside never receive it: whoever starts them must end them.
+    Processes started inside never receive it: the caller must end them.
     """
     heard: list[int] = []
     in_main = threading.current_thread() is threading.main_thread()
-    # Processes inherit the mask. Other threads of this one have none and may receive the signal.
+    # Child processes inherit the mask. Other threads lack it and may receive the signal.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     if in_main:
         handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
@@ -215,24 +215,24 @@ def interrupts_deferred() -> Iterator[None]:
 
 
 def end_workers() -> None:
-    """Kill the processes that multiprocessing started here, those just being started included."""
+    """Kill the processes that multiprocessing started here, including those still starting."""
     for process in multiprocessing.active_children():
         process.kill()
     for child in psutil.Process().children():
         with suppress(psutil.Error):
             if "multiprocessing.forkserver" in " ".join(child.cmdline()):
-                child.suspend()  # it starts no more of them
+                child.suspend()  # so that it starts no more workers
                 for worker in child.children():
                     worker.kill()
                 child.kill()
-                # Its parent reaps it later, and must not take it for one that runs.
+                # Its parent reaps it later; until then it must not appear to be running.
                 os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
 
 
 def begin_worker() -> None:
-    """In a worker, first of all: it leaves Ctrl-C to its parent, and ends with it.
+    """First call in a worker: it ignores Ctrl-C and ends when its parent ends.
 
-    A killed run must not leave writers behind.
+    A killed run must not leave processes that still write.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -241,7 +241,7 @@ def begin_worker() -> None:
 
 
 def _at_end_of(sentinel: int, react: Callable[[], None]) -> None:
-    """Call ``react`` as soon as the other end of a pipe is closed, by whatever end of its owner."""
+    """Call ``react`` as soon as the other end of a pipe closes, however its owner ended."""
 
     def wait_for_end() -> None:
         connection.wait([sentinel])
@@ -251,7 +251,7 @@ def _at_end_of(sentinel: int, react: Callable[[], None]) -> None:
 
 
 def run_command(words: Sequence[str]) -> int:
-    """Run another command of this package, which is interrupted when this one ends; its status."""
+    """Run another command of this package, interrupted if this one ends; returns its status."""
     ends, held = os.pipe()
     try:
         environment = {**os.environ, _OUTER: str(ends)}
@@ -269,7 +269,7 @@ def run_command(words: Sequence[str]) -> int:
 
 
 def follow_outer_command() -> bool:
-    """Whether a command of this package runs this one; then its end interrupts this process."""
+    """Whether a command of this package runs this one; if so, its end interrupts this process."""
     sentinel = os.environ.pop(_OUTER, None)
     if sentinel is None:
         return False

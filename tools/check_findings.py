@@ -1,27 +1,28 @@
 #!/usr/bin/env python
-"""How well a report's findings that need no network agree with the truth of painted studies.
+"""Compare a report's findings that need no network with the truth of synthetic studies.
 
     python tools/check_findings.py --studies 60 --anatomy DIR --out findings.json
 
 Lungs: Dice against the painted lungs, with and without the vessels in them; where fluid or
-consolidation was painted only aerated lung counts. Emboli: the true masks are described as if the
+consolidation was painted, only aerated lung counts. Emboli: the true masks are described as if the
 network had found them; side and level (central: trunk, main and lobar arteries; segmental: those
-beyond) are compared with the arteries they were painted into. Flags: poor opacification and motion
-as painted.
+beyond) are compared with the arteries that they were painted into. Flags: poor opacification and
+motion as painted.
 
     python tools/check_findings.py --faults 16 --anatomy DIR --out faults.json
 
 paints studies of 1 mm slices with gas in stomach and bowel and over the table, every second one
-moving, and makes others of them: of thicker slices, of larger voxels, with their ends or sides cut
-off, without air, without contrast. It counts the flags, and compares the lungs with the truth.
+with motion. It makes further studies with thicker slices, with larger voxels, with ends or sides
+cut off, without air, and without contrast. It counts the flags, and compares the lungs with the
+truth.
 
     python tools/check_findings.py --hearts 40 --step 5
 
-measures RV/LV in the masks of painted ventricles, as a report does in masks that are given.
+measures RV/LV in the masks of synthetic ventricles, as a report does in given masks.
 
     python tools/check_findings.py --masks 28 --size 128
 
-lays the masks of painted emboli as they are and mirrored, as masks of own data are checked.
+checks the masks of synthetic emboli, correct and mirrored, in the same way as masks of own data.
 """
 
 import argparse

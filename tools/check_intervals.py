@@ -1,17 +1,17 @@
 #!/usr/bin/env python
-"""How often intervals over few patients hold, on simulated test splits whose truth is known.
+"""Coverage of intervals over few patients, on simulated test splits with known truth.
 
     python tools/check_intervals.py --out intervals.json
 
-Patients differ: a third has no embolus, the size of the others' varies a hundredfold, and some are
-harder for every network. Two arms answer for each, much alike on the same patient. Per metric and
-number of patients:
+Patients differ: a third have no embolus, the size of the others' emboli varies by a factor of 100,
+and some are harder for every network. Two arms answer for each, similarly on the same patient. Per
+metric and number of patients:
 
-- one arm: how often its 95 % interval holds the true value;
-- equal arms: how often p < 0.05 calls them different (5 % of the time, if it holds);
-- unequal arms: how often the interval of their difference holds the true difference.
+- one arm: how often its 95 % interval contains the true value;
+- equal arms: how often p < 0.05 calls them different (5 % of the time, if p is correct);
+- unequal arms: how often the interval of their difference contains the true difference.
 
-With ``--reference N`` the first N splits also have the percentiles of the bootstrap over patients.
+With ``--reference N`` the first N splits also get percentiles of the bootstrap over patients.
 """
 
 import argparse

@@ -1,9 +1,10 @@
 #!/usr/bin/env python
-"""Where PasteEmboli puts emboli on painted slices, by the painted truth.
+"""Where PasteEmboli puts emboli on synthetic slices, according to their truth.
 
     python tools/check_pasting.py data/imbalance/fumpe data/imbalance/raw/fumpe/truth
 
-The set is one of `pe-unified phantom --truth`, converted. Pasting is tried on every training slice.
+The set is made by `pe-unified phantom --truth`, and converted. Pasting is tried on every training
+slice.
 """
 
 import argparse
@@ -24,7 +25,7 @@ def count_places(data: Path, truth: Path) -> dict[str, Any]:
 
     Args:
         data: the converted set.
-        truth: folder of one file per patient.
+        truth: folder with one file per patient.
     """
     from pe_unified.datasets import Draw, PESliceDataset
 

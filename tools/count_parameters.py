@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""How many parameters the nets of configs/unets have, as a table in Markdown.
+"""Numbers of parameters of the networks in configs/unets, as a table in Markdown.
 
     python tools/count_parameters.py
     python tools/count_parameters.py unets/unet pe_seg_r50 --cfg-options model.backbone.depth=34
 
-Of the whole model, by preset: ``seed`` (mostly 32 channels at full size) and ``paper`` (the
-paper's). Nothing is downloaded. Nets without presets are told once.
+For the whole model, by preset: ``seed`` (mostly 32 channels at full size) and ``paper`` (as in the
+paper). Nothing is downloaded. Networks without presets have one number.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def parameters_in(config: str, preset: str, overrides: dict | None = None) -> in
 
 
 def row(config: str, overrides: dict | None = None) -> str:
-    """Of the table: the config, and its millions of parameters by preset."""
+    """A row of the table: the config, and its millions of parameters by preset."""
     from pe_unified.engine import load_config
     from pe_unified.models.image_network import image_network
 

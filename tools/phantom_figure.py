@@ -1,13 +1,13 @@
 #!/usr/bin/env python
-"""Figures of the painted studies: their emboli beside real ones, and slices to look at.
+"""Figures of synthetic studies: their emboli compared with real ones, and example slices.
 
     python tools/phantom_figure.py sizes sizes.png --reference MASKS --anatomy DIR
     python tools/phantom_figure.py slices slices.png --anatomy DIR
 
 ``sizes`` compares 2D areas, 3D volumes, emboli per patient and the share of positive slices with
 reference masks (MASKS: a folder of NIfTI, one per patient, anything above 0 is embolus); ``slices``
-shows a few studies in the mediastinal and the lung window, emboli outlined. DIR holds label maps of
-patients to paint on, beside the made-up chests.
+shows a few studies in the mediastinal and the lung window, with emboli outlined. DIR holds label
+maps of patients to paint on, in addition to the made-up chests.
 """
 
 import argparse
@@ -35,9 +35,9 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 _OUTLINE, _LETTERS = (255, 40, 40), (255, 255, 255)
-#: Pictures of noise compress badly: shades of gray are given up until they fit.
+#: Noisy pictures compress badly: shades of grey are reduced until they fit.
 _MOST_BYTES, _SHADES = 1_000_000, (64, 48, 32, 24, 16, 12)
-#: Studies where no number is asked for.
+#: Default number of studies.
 _STUDIES = {"sizes": 35, "slices": 3}
 
 
@@ -143,7 +143,7 @@ def draw_sizes(groups: dict[str, list[EmbolusSizes]], out: Path) -> None:
 
 def _outlined(study: PhantomStudy, k: int, window: str) -> np.ndarray:
     picture = cv2.cvtColor(window_to_uint8(study.hu[k], window), cv2.COLOR_GRAY2RGB)
-    # Around the emboli, so that small ones are not painted over.
+    # Outlines run around the emboli, so that they do not cover small ones.
     mask = cv2.dilate((study.emboli[k] > 0).astype(np.uint8), np.ones((3, 3)))
     lines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(picture, lines, -1, _OUTLINE, 1)
@@ -151,7 +151,7 @@ def _outlined(study: PhantomStudy, k: int, window: str) -> np.ndarray:
 
 
 def draw_slices(studies: Iterable[PhantomStudy], out: Path, levels: int = 5) -> None:
-    """A row per study: the slice with most embolus, others from below up, one lung window."""
+    """A row per study: the slice with most embolus, others upwards, one in the lung window."""
     rows = []
     for study in studies:
         count = len(study.hu)
@@ -168,9 +168,9 @@ def draw_slices(studies: Iterable[PhantomStudy], out: Path, levels: int = 5) -> 
 
 
 def _write_page(page: np.ndarray, out: Path) -> None:
-    """Write a gray picture (rows, cols, RGB) with outlines as a PNG of a megabyte at most.
+    """Write a grey picture (rows, cols, RGB) with outlines as a PNG of at most a megabyte.
 
-    The palette holds the outlines' colour as it is, whatever becomes of the gray.
+    The palette keeps the outlines' colour, whatever the number of shades of grey.
     """
     if out.suffix.lower() != ".png":
         raise ValueError(f"{out}: slices are written as PNG; give a name that ends in .png")

@@ -1,9 +1,9 @@
-"""Write a bill of materials (CycloneDX, JSON) of the package and all that it brings.
+"""Write a bill of materials (CycloneDX, JSON) of the package and all its dependencies.
 
-It lists what is installed in this environment, as far as the package and the named extras need it,
-with versions, licences and who needs whom. cyclonedx-py reads the environment; uv fetches it into
-an environment of its own. Where a package states its licence only in words or as a whole text, this
-program adds what it says.
+It lists the packages in this environment that the package and the named extras need, with
+versions, licences and dependencies. cyclonedx-py reads the environment; uv fetches it into a
+separate environment. If a package states its licence only in words or as a full text, this program
+adds it.
 
 Usage: make sbom, or python tools/sbom.py [OUT] [--extras cluster,export,pacs]
 """
@@ -30,14 +30,14 @@ from pe_unified.version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 CYCLONEDX = "cyclonedx-bom>=7,<8"
-#: Says nothing of its licence; it only names NVIDIA's libraries.
+#: This package states no licence; it only names NVIDIA's libraries.
 UNSAID = {"cuda-toolkit": "NVIDIA Proprietary Software"}
-#: Texts of licences by words of theirs.
+#: Licences, and words in their texts.
 TEXTS = {"Apache-2.0": r"Apache License\s+Version 2\.0", "MIT": r"Permission is hereby granted"}
 
 
 def environment_bom() -> dict[str, Any]:
-    """All that is installed beside the interpreter that runs this."""
+    """The bill of materials of all that is installed in this interpreter's environment."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "bom.json"
         uv = [str(Path(sys.executable).with_name("uv")), "tool", "run", "--quiet"]
@@ -48,15 +48,17 @@ def environment_bom() -> dict[str, Any]:
 
 
 def requirements(extras: Sequence[str]) -> list[str]:
-    """What the package and its extras ask for themselves."""
+    """The direct requirements of the package and its extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     own = [project["optional-dependencies"][extra] for extra in extras]
     return [*project["dependencies"], *chain.from_iterable(own)]
 
 
 def required(lines: Iterable[str]) -> dict[str, set[str]]:
-    """All that requirements bring: canonical name to the names that it needs itself, where their
-    markers hold and their extras are asked for. What is not installed needs nothing."""
+    """All dependencies of requirements: by canonical name, the names that each needs directly.
+
+    Their markers must hold and their extras be requested. What is not installed needs nothing.
+    """
     needs: dict[str, set[str]] = {}
     waiting = [(line, "", frozenset[str]()) for line in lines]
     seen = set()
@@ -79,7 +81,7 @@ def required(lines: Iterable[str]) -> dict[str, set[str]]:
 
 
 def pruned(bom: dict[str, Any], lines: Sequence[str]) -> dict[str, Any]:
-    """What requirements bring, and nothing else: no tools for tests."""
+    """Only the dependencies of requirements, without tools for tests."""
     needs = required(lines)
     found = {canonicalize_name(part["name"]): part for part in bom["components"]}
     parts = {name: part for name, part in found.items() if name in needs}
@@ -97,7 +99,7 @@ def pruned(bom: dict[str, Any], lines: Sequence[str]) -> dict[str, Any]:
 
 
 def licence_in_words(package: Distribution) -> str:
-    """What a package says of its licence outside the usual fields; empty where it says nothing."""
+    """What a package says about its licence outside the usual fields; may be empty."""
     said = (package.metadata.get("License") or "").strip()
     if said and "\n" not in said:
         return said
@@ -114,7 +116,7 @@ def licence_in_words(package: Distribution) -> str:
 
 
 def with_licences(bom: dict[str, Any]) -> dict[str, Any]:
-    """Licences filled in where a package states them in words."""
+    """Fill in the licences that packages state in words."""
     parts = []
     for part in bom["components"]:
         if not part.get("licenses"):

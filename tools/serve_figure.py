@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""The picture of the reader's screen in the documentation: one study of a folder of reports.
+"""Make the picture of the reader's screen in the documentation, from a folder of reports.
 
     python tools/serve_figure.py reports serve.png --studies /data/cases
 
-A headless Chromium shows the study that is called with the highest score.
+A headless Chromium shows the study that is called positive with the highest score.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pe_unified.command import exit_on_user_error
 from pe_unified.files import write_bytes
 from pe_unified.paths import require_there
 
-#: Pictures of noise compress badly: colours are given up.
+#: Noisy pictures compress badly: the number of colours is reduced.
 _COLOURS = 128
 _READY = "window.scene && scene.volume && !scene.volume.missing && scene.lesions.some(l => l.mask)"
 

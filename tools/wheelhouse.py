@@ -1,6 +1,6 @@
 """Gather all that an installation needs in one folder, for a machine without a network.
 
-OUT gets a wheel of the package and of everything that it brings, for this Python and this kind of
+OUT gets wheels of the package and of all its dependencies, for this Python and this kind of
 machine, requirements.txt with the digest of each, and install.sh:
 
   sh OUT/install.sh /opt/pe_unified     makes an environment there; asks no index
@@ -43,7 +43,7 @@ def gather(out: Path, extras: list[str]) -> None:
         subprocess.CalledProcessError: an index does not answer, or has no such package.
     """
     out.mkdir(parents=True, exist_ok=True)
-    for old in out.glob("*.whl"):  # of other versions; pip has those that stay in its cache
+    for old in out.glob("*.whl"):  # of other versions; pip finds the current ones in its cache
         old.unlink()
     beside = Path(sys.executable)
     pip = [str(beside), "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(out)]
@@ -55,7 +55,7 @@ def gather(out: Path, extras: list[str]) -> None:
         words += ["--python", str(beside), "-o", str(locked), "pyproject.toml"]
         subprocess.run(words, cwd=ROOT, check=True)
         subprocess.run([*pip, "--require-hashes", "-r", str(locked)], check=True)
-        # What setuptools leaves behind stays out of the tree.
+        # Build a copy, so that files left by setuptools stay out of the tree.
         source = Path(folder) / "source"
         listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
         names = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout

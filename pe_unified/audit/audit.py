@@ -22,15 +22,15 @@ from pe_unified.files import write_text
 
 
 def audit(root: Path, out: Path, workers: int = 1) -> dict[str, Any]:
-    """Look through a converted set; what breaks its contract is an error, as for ``verify``.
+    """Check a converted set; violations of its contract are errors, as for ``verify``.
 
     Args:
-        root: of the set.
-        out: gets ``audit.json`` and ``index.html``.
+        root: folder of the set.
+        out: folder for ``audit.json`` and ``index.html``.
         workers: processes that decode the pixels.
 
     Returns:
-        what ``audit.json`` holds: ``set``, ``verdict`` in words, ``errors`` and ``warnings``
+        the content of ``audit.json``: ``set``, ``verdict`` in words, ``errors`` and ``warnings``
         (numbers), ``findings``, ``splits``, ``geometry``, ``hu_under_masks`` by patient,
         ``compared``, and ``info`` of the set.
     """
@@ -96,7 +96,7 @@ def _counted(number: int, what: str) -> str:
 
 
 def _from_inspection(seen: Inspection) -> Iterator[Finding]:
-    """What ``verify`` tells, those of a kind together."""
+    """The messages of ``verify``, grouped by kind."""
     kinds: tuple[tuple[Any, Sequence[Found]], ...] = (
         ("error", seen.faults),
         ("warning", seen.warnings),

@@ -1,4 +1,4 @@
-"""Slices of different patients that are the same picture."""
+"""Slices of different patients that show the same picture."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,27 +13,27 @@ from pe_unified.converters.contract.fingerprint import SlicePrint, thumbnail
 from pe_unified.ct.hu import read_slice_png
 from pe_unified.progress import track
 
-#: Bits of the prints by which candidates differ at most: one of four parts is then the same.
+#: Prints of candidates differ in at most so many bits: one of four parts is then the same.
 _MOST_BITS, _PARTS = 3, 4
-#: Candidates are the same picture from this correlation of their thumbnails on.
+#: Lowest correlation of the thumbnails of candidates that are the same picture.
 LEAST_CORRELATION = 0.995
 _SIDE = 64
-#: Pairs of slices of two patients that are looked at in pixels, and groups of equal parts of prints
-#: that are compared; larger ones are told as not compared.
+#: Most pairs of slices of two patients whose pixels are compared, and largest group of equal parts
+#: of prints that is compared; larger groups are reported as not compared.
 _MOST_PAIRS, _MOST_EQUAL = 20, 4000
-#: Prints that are compared; of larger sets an even part.
+#: Most prints that are compared; of larger sets, an even selection.
 _MOST_PRINTS = 60_000
-#: So many slices alike are no chance.
+#: So many similar slices are not a coincidence.
 SEVERAL = 3
 
 
 @dataclass
 class Alike:
-    """Two patients with slices that are alike.
+    """Two patients with similar slices.
 
     Fields:
         same: pairs of files with the same pixels.
-        near: pairs that are the same but for noise, size or a scale of the HU, with their
+        near: pairs that are the same except for noise, size or a scale of the HU, with their
             correlation.
     """
 
@@ -47,11 +47,11 @@ class Alike:
 
 @dataclass(frozen=True)
 class Compared:
-    """What came of a comparison.
+    """The result of a comparison.
 
     Fields:
         alike: by pair of patients, sorted.
-        slices: that were compared; fewer than there are, evenly chosen, of very large sets.
+        slices: number of slices compared; in very large sets, an even selection.
         crowded: of these, how many looks were too common to be compared.
     """
 
@@ -61,11 +61,11 @@ class Compared:
 
 
 def find_alike(root: Path, prints: Sequence[SlicePrint], owners: Mapping[str, str]) -> Compared:
-    """Patients with slices that are alike.
+    """Find patients with similar slices.
 
     Args:
-        root: of the set.
-        prints: of its slices.
+        root: folder of the set.
+        prints: prints of its slices.
         owners: patient of each file.
     """
     found: dict[tuple[str, str], Alike] = defaultdict(Alike)
@@ -90,7 +90,7 @@ def find_alike(root: Path, prints: Sequence[SlicePrint], owners: Mapping[str, st
 
 
 def _thinned(prints: Sequence[SlicePrint], owners: Mapping[str, str]) -> list[SlicePrint]:
-    """All prints, or of very many an even part of each patient's."""
+    """All prints or, if there are very many, an even selection of each patient's."""
     if len(prints) <= _MOST_PRINTS:
         return list(prints)
     of_patient: dict[str, list[SlicePrint]] = defaultdict(list)
@@ -109,7 +109,7 @@ def _ordered(owners: Mapping[str, str], one: str, other: str) -> tuple[str, str]
 
 
 def _best(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Of pairs by rising distance the first ones, each slice once."""
+    """The first of the pairs, which are sorted by distance, with each slice only once."""
     taken: set[str] = set()
     chosen = []
     for pair in pairs:
@@ -122,13 +122,13 @@ def _best(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 def _candidates(
     prints: Sequence[SlicePrint], owners: Mapping[str, str]
 ) -> tuple[dict[tuple[str, str], list[tuple[str, str]]], int]:
-    """Pairs of slices whose looks differ by few bits, the nearest first, of patients with several.
+    """Pairs of slices whose looks differ in few bits, nearest first, of patients with several.
 
-    Chests resemble each other, so that a single pair tells nothing.
+    Chests resemble each other, so a single pair means nothing.
 
     Returns:
-        Files by pair of patients; and the number of slices part of whose print is shared by too
-        many.
+        Files by pair of patients; and the number of slices that share a part of their print with
+        too many others.
     """
     looks = np.array([each.look for each in prints], dtype=np.uint64)
     names = sorted({owners[each.file_name] for each in prints})
@@ -164,7 +164,7 @@ def _candidates(
 
 
 def correlation_of(one: Path, other: Path) -> float:
-    """Of the thumbnails of two slices."""
+    """Correlation of the thumbnails of two slices."""
     small = [thumbnail(read_slice_png(path), _SIDE).ravel() for path in (one, other)]
     return float(np.corrcoef(small)[0, 1])
 
@@ -174,10 +174,10 @@ def duplicate_findings(
     split_of: Mapping[str, str],
     group_of: Mapping[str, Any],
 ) -> Iterator[Finding]:
-    """Leaks, where the patients are in two splits; else patients that may be one.
+    """Leaks, if the patients are in two splits; otherwise patients that may be the same.
 
     Args:
-        alike: of :func:`find_alike`.
+        alike: from :func:`find_alike`.
         split_of: split of each patient.
         group_of: group of each patient; those of one group are known to belong together.
     """
@@ -201,9 +201,9 @@ def duplicate_findings(
 
 
 def series_findings(images: Iterable[tuple[Mapping[str, Any], str]]) -> Iterator[Finding]:
-    """Series of one UID in several splits; ``images``: entries of slices with their split.
+    """Series UIDs that occur in several splits; ``images``: entries of slices with their split.
 
-    ``verify`` leaves them alone, as some programs that remove names give one UID to many series.
+    ``verify`` accepts them, because some de-identification programs give one UID to many series.
     """
     where: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for image, split in images:

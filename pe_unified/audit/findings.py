@@ -1,4 +1,4 @@
-"""What an audit says."""
+"""The findings of an audit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ class Finding:
     """One thing that a person should look at.
 
     Fields:
-        check: what was looked at, in words.
-        severity: an error makes results of the set wrong; a warning may be right.
-        text: in one sentence.
+        check: name of what was checked.
+        severity: an error makes results on the set wrong; what causes a warning may be correct.
+        text: the finding in one sentence.
         items: what it is about: patients, files, or whole messages.
         files: slices to show.
     """
@@ -26,7 +26,7 @@ class Finding:
     files: Sequence[str] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
-        """As ``audit.json`` holds it."""
+        """The entry in ``audit.json``."""
         return {
             "check": self.check,
             "severity": self.severity,

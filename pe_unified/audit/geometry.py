@@ -1,4 +1,4 @@
-"""How slices lie in the patient and how far they are apart."""
+"""Orientation of slices in the patient, and distances between them."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from pe_unified.inference.quality import COARSE_MM, THICK_MM
 _TILT_DEGREES = 20.0
 #: Pixels whose sides differ by more than this share are not square.
 _SQUARE = 0.01
-#: A step of so many usual ones is a gap.
+#: A step longer than so many usual ones is a gap.
 _GAP = 1.5
 
 
@@ -24,11 +24,11 @@ class Series:
     """One series of a set.
 
     Fields:
-        patient: whose it is.
-        files: of its slices, from feet to head.
+        patient: patient that it belongs to.
+        files: files of its slices, from feet to head.
         spacing_mm: row, column, slice; None where unknown.
         orientation: six numbers, or None.
-        z_mm: of the slices that tell it.
+        z_mm: positions of the slices that have one.
         size: rows and columns.
     """
 
@@ -41,7 +41,7 @@ class Series:
 
     @property
     def across(self) -> np.ndarray | None:
-        """Direction from slice to slice as rows and columns give it."""
+        """Direction from slice to slice, derived from those of rows and columns."""
         if self.orientation is None:
             return None
         along, down = np.reshape(self.orientation, (2, 3))
@@ -49,7 +49,7 @@ class Series:
 
 
 def series_of(images: Iterable[Mapping[str, Any]]) -> list[Series]:
-    """The series of a set, by its entries."""
+    """The series of a set, from its entries."""
     grouped: dict[tuple, list[Mapping[str, Any]]] = defaultdict(list)
     for image in images:
         key = image["patient_id"], image["study_uid"], image["series_uid"] or ""
@@ -89,7 +89,7 @@ def describe_geometry(series: Sequence[Series]) -> dict[str, Any]:
 
 
 def geometry_findings(series: Sequence[Series]) -> Iterator[Finding]:
-    """Whatever a network, or a volume in ml, would be misled by."""
+    """Faults of geometry that would mislead a network, or make a volume in ml wrong."""
     yield from _of("spacing", "spacing is unknown", [e for e in series if None in e.spacing_mm])
     known = [each for each in series if None not in each.spacing_mm]
     mm = {id(each): [float(value or 0) for value in each.spacing_mm] for each in known}
@@ -128,7 +128,7 @@ def _z(series: Series) -> float:
 
 
 def _way(series: Series) -> tuple[int, int]:
-    """Where columns and rows run: the signs of left and back."""
+    """The directions of columns and rows: the signs of left and back."""
     along, down = np.reshape(series.orientation, (2, 3))  # type: ignore[arg-type]
     return int(np.sign(np.round(along[0]))), int(np.sign(np.round(down[1])))
 

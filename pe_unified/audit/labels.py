@@ -1,4 +1,4 @@
-"""Class balance of the splits, and labels that are likely to be slips."""
+"""Class balance of the splits, and labels that are likely to be mistakes."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,14 +14,14 @@ from pe_unified.ct.exam_labels import EXAM_LABELS
 from pe_unified.errors import listed
 from pe_unified.evaluation.intervals import FEW
 
-#: Shares of positive slices that differ by this factor are told.
+#: Shares of positive slices that differ by more than this factor are reported.
 _SHARES = 2.0
-#: Median absolute deviations from the median at which a patient stands out, and the least, HU.
+#: A patient stands out beyond so many median absolute deviations, and at least so many HU.
 _FAR, _LEAST_FAR_HU = 5.0, 30.0
 
 
 def describe_splits(parts: Mapping[str, SplitFile], splits: Sequence[str]) -> dict[str, Any]:
-    """Numbers of each split, exam labels among them."""
+    """Numbers of each split, including exam labels."""
     found = {}
     for split in (name for name in splits if name in parts):
         part = parts[split]
@@ -69,7 +69,7 @@ def balance_findings(splits: Mapping[str, Mapping[str, Any]]) -> Iterator[Findin
 
 
 def gap_findings(parts: Mapping[str, SplitFile], splits: Sequence[str]) -> Iterator[Finding]:
-    """Negative slices between two positive ones whose emboli overlap: often a slip of the label."""
+    """Negative slices between two positive ones whose emboli overlap: often a wrong label."""
     found: list[str] = []
     for part in (parts[name] for name in splits if name in parts):
         series: dict[tuple, dict[int, Mapping[str, Any]]] = defaultdict(dict)
@@ -102,7 +102,7 @@ def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def hu_findings(statistics: Mapping[str, HuStatistics]) -> Iterator[Finding]:
-    """Patients under whose masks the HU differ from those of all others."""
+    """Patients whose HU under the masks differ from those of the others."""
     means = {patient: each.mean for patient, each in statistics.items() if each.pixels}
     if len(means) < FEW:
         return
@@ -121,7 +121,7 @@ def hu_findings(statistics: Mapping[str, HuStatistics]) -> Iterator[Finding]:
 
 
 def describe_hu(statistics: Mapping[str, HuStatistics]) -> dict[str, dict[str, float]]:
-    """By patient with masks: mean HU under them, share that looks like emboli, contrast around."""
+    """By patient with masks: mean HU, share that looks like emboli, contrast around, pixels."""
     return {
         patient: {
             "mean": round(each.mean, 1),

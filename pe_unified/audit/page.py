@@ -14,7 +14,7 @@ from pe_unified.disclaimer import RESEARCH_LINE
 from pe_unified.engine.browse import BOX_RGB, MASK_RGB, Item, draw_article
 from pe_unified.templates import render
 
-#: Findings whose slices are shown, and slices of each split beside.
+#: Most findings whose slices are shown, and examples of each split.
 _MOST_FINDINGS, _OF_SPLIT = 12, 3
 _WINDOW = "pe"
 _BAR_HU, _BAR_PIXELS = 20, 90
@@ -28,8 +28,8 @@ def audit_page(
     """The text of the page.
 
     Args:
-        root: of the set.
-        found: what ``audit.json`` holds.
+        root: folder of the set.
+        found: the content of ``audit.json``.
         images: by file name, its entry, its annotations and its split.
     """
     articles = []
@@ -119,7 +119,7 @@ def _article(
     shape = image["height"], image["width"]
     try:
         hu = read_slice_png(root / name)
-    except (OSError, ValueError):  # a fault that is listed
+    except (OSError, ValueError):  # a fault that the findings list
         hu = np.full(shape, -1024, np.int16)
     boxes = np.array([each["bbox"] for each in annotations], dtype=np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
@@ -138,12 +138,12 @@ def _article(
 
 
 def _mask(annotations: Sequence[dict], shape: tuple[int, ...]) -> np.ndarray | None:
-    """All masks of a slice in one; without those that are no masks of it, whose fault is listed."""
+    """All masks of a slice in one, without invalid ones, which the findings list."""
     whole = None
     for code in (each["segmentation"] for each in annotations if each["segmentation"]):
         try:
             mask = decode_mask(code)
-        except Exception:  # pycocotools raises what its C code likes
+        except Exception:  # pycocotools may raise any error
             continue
         if mask.shape == shape:
             whole = mask if whole is None else whole | mask

@@ -1,4 +1,4 @@
-"""What each benchmark can be told; light, so that ``--help`` answers at once."""
+"""Arguments of each benchmark; imports nothing heavy, so that ``--help`` answers at once."""
 
 import argparse
 from collections.abc import Callable
@@ -8,10 +8,10 @@ from pe_unified.options import BATCH_SIZE, positive, positive_number
 from pe_unified.tasks import SLICE_TASKS
 
 BACKBONES = ("R50", "Swin-T")
-#: Nets that have their like in another library.
+#: Networks that have a counterpart in another library.
 NETS = ("unet", "attention_unet", "unet_plus_plus", "resnet34", "smp_unet_plus_plus")
 EXAM_PARTS = ("features", "extract", "waiting", "study")
-#: Backend and precision, with the gate or without.
+#: Backend and precision, with and without the gate.
 WAYS = tuple(
     f"{way}{gate}"
     for way in (
@@ -181,7 +181,7 @@ def _serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=positive, default=3, help="median reported")
 
 
-#: By the kind of benchmark.
+#: Functions that add the arguments, by kind of benchmark.
 ADD_ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "batch": _batch,
     "convert": _convert,

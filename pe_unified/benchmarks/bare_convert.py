@@ -1,6 +1,6 @@
 """The reference of the conversion benchmark: decode each DICOM file, encode the same PNG.
 
-Apart from the benchmark itself, so that its workers import no more than they need.
+It has its own module, so that its workers import no more than they need.
 """
 
 from concurrent.futures import ProcessPoolExecutor
@@ -25,7 +25,7 @@ def decode_and_encode(task: tuple[Path, Path]) -> None:
 
 
 def convert_bare(files: list[Path], out: Path, workers: int) -> None:
-    """All files into one folder, by as many processes."""
+    """Convert all files into one folder, with this number of processes."""
     out.mkdir()
     tasks = [(path, out / f"{index}.png") for index, path in enumerate(files)]
     if workers == 1:

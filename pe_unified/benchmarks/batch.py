@@ -1,9 +1,9 @@
-"""Many studies on all cores, beside one process on one core.
+"""Many studies on all cores, against one process on one core.
 
-"ours" are the seconds of ``pe-unified batch`` on all studies, a worker on each core; "reference"
-those of the same command on one core, with that core's share of the studies, the mean over the
-shares. Both from the command to the last report, the loading of the model included. A ratio of 1.0
-means that no core waits for another.
+"ours" is the time of ``pe-unified batch`` on all studies, with a worker on each core; "reference"
+is that of the same command on one core with that core's share of the studies, as the mean over
+the shares. Both run from the command to the last report, including loading the model. A ratio of
+1.0 means that no core waits for another.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def _painted(folder: Path, args: argparse.Namespace) -> Path:
 
 
 def _seconds(checkpoint: Path, studies: Sequence[Path], cores: Sequence[int], out: Path) -> float:
-    """Of ``pe-unified batch`` on some studies, on these cores alone, a worker on each."""
+    """Seconds of ``pe-unified batch`` on some studies, only on these cores, a worker on each."""
     out.mkdir()
     root = out / "studies"
     root.mkdir()

@@ -1,4 +1,4 @@
-"""A headless Chromium that is driven over pipes by its DevTools protocol; no package needed.
+"""A headless Chromium, controlled over pipes by its DevTools protocol; no package needed.
 
 https://chromedevtools.github.io/devtools-protocol
 """
@@ -18,7 +18,7 @@ from typing import Any, Self
 from pe_unified.errors import UserError
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
-#: Where there is none, tests of pages are skipped.
+#: If there is none, tests of pages are skipped.
 CHROMIUM = next(filter(None, map(shutil.which, _NAMES)), None)
 #: Bits of the protocol for keys that are held.
 CTRL, SHIFT = 2, 8
@@ -38,18 +38,18 @@ _KEYS = {
 
 
 class PageError(RuntimeError):
-    """The page threw an error, or what was waited for did not come."""
+    """The page threw an error, or an expected condition did not become true."""
 
 
 class Chromium:
     """One page in one browser; use it as a context.
 
     Args:
-        width: of the window, CSS pixels.
-        height: likewise.
+        width: width of the window, CSS pixels.
+        height: height of the window, CSS pixels.
 
     Attributes:
-        errors: what the page wrote to its console as errors, and what it threw.
+        errors: errors that the page wrote to its console or threw.
 
     Raises:
         UserError: no Chromium is installed.
@@ -101,18 +101,18 @@ class Chromium:
         shutil.rmtree(self._profile, ignore_errors=True)
 
     def resize(self, width: int, height: int, scale: float = 1.0) -> None:
-        """The size of the page in CSS pixels; ``scale``: pixels of the screen in one of them."""
+        """Set the size of the page in CSS pixels; ``scale``: screen pixels per CSS pixel."""
         size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False}
         self._call("Emulation.setDeviceMetricsOverride", **size)
 
     def open(self, url: str) -> None:
-        """Go to a page; it is loaded when this comes back."""
+        """Go to a page, and wait until it is loaded."""
         self.run("window.left_behind = true")
         self._call("Page.navigate", url=url)
         self.wait_for("!window.left_behind && document.readyState === 'complete'")
 
     def reload(self) -> None:
-        """The page once more, from its server."""
+        """Load the page again from its server."""
         self.run("window.left_behind = true")
         self._call("Page.reload")
         self.wait_for("!window.left_behind && document.readyState === 'complete'")
@@ -134,11 +134,11 @@ class Chromium:
         """Wait until an expression is true.
 
         Raises:
-            PageError: it did not become so.
+            PageError: it did not become true in time.
         """
         end = time.monotonic() + seconds
         while True:
-            with suppress(PageError):  # between two pages nothing can be asked
+            with suppress(PageError):  # between two pages nothing can be evaluated
                 if self.run(f"Boolean({condition})"):
                     return
             if time.monotonic() > end:
@@ -152,7 +152,7 @@ class Chromium:
         self.mouse("mouseReleased", x, y)
 
     def middle_of(self, selector: str) -> tuple[float, float]:
-        """CSS pixels of the middle of an element, which is scrolled into sight."""
+        """Scroll an element into view; returns its middle in CSS pixels."""
         code = (
             "(e => { e.scrollIntoView({block: 'nearest'}); const b = e.getBoundingClientRect();"
             f"return [b.x + b.width / 2, b.y + b.height / 2]; }})({_element(selector)})"
@@ -161,7 +161,7 @@ class Chromium:
         return x, y
 
     def drag(self, *points: tuple[float, float], button: str = "left") -> None:
-        """Press at the first point, move through the others, and let go."""
+        """Press at the first point, move through the others, and release."""
         self.mouse("mousePressed", *points[0], button)
         for point in points[1:]:
             self.mouse("mouseMoved", *point, button)
@@ -179,7 +179,7 @@ class Chromium:
         self.mouse("mouseWheel", x, y, "none", deltaX=0, deltaY=down)
 
     def press(self, key: str, modifiers: int = 0) -> None:
-        """Press a key and let it go: a letter, or the name of a key."""
+        """Press and release a key: a letter, or the name of a key."""
         code, number = _KEYS.get(key, (f"Key{key.upper()}", ord(key.upper()[:1])))
         told: dict[str, Any] = {"key": key, "code": code, "windowsVirtualKeyCode": number}
         text = {"Enter": "\r"}.get(key, key if len(key) == 1 and not modifiers & CTRL else "")
@@ -188,11 +188,11 @@ class Chromium:
         self._call("Input.dispatchKeyEvent", type="keyUp", modifiers=modifiers, **told)
 
     def type(self, text: str) -> None:
-        """Write into the element that has the focus."""
+        """Type text into the element that has the focus."""
         self._call("Input.insertText", text=text)
 
     def screenshot(self, path: Path) -> None:
-        """Write what is seen as PNG."""
+        """Save the visible part of the page as PNG."""
         data = self._call("Page.captureScreenshot", format="png")["data"]
         path.write_bytes(base64.b64decode(data))
 
@@ -224,7 +224,7 @@ def _element(selector: str) -> str:
 
 
 def _note(event: dict[str, Any], add: Callable[[str], None]) -> None:
-    """What an event says of errors in the page."""
+    """Add the errors in the page that an event reports."""
     given = event.get("params", {})
     if event.get("method") == "Runtime.exceptionThrown":
         add(_thrown(given["exceptionDetails"]))

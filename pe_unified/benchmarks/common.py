@@ -1,4 +1,4 @@
-"""What every benchmark shares: interleaved timing, the machine's name, the table."""
+"""Shared by all benchmarks: interleaved timing, the machine's name, the table."""
 
 import platform
 import statistics
@@ -26,7 +26,7 @@ _PACKAGES = (
 
 
 def environment() -> tuple[str, dict[str, str]]:
-    """The machine in words, and the versions that bear on speed."""
+    """A description of the machine, and the versions that affect speed."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -41,7 +41,7 @@ def environment() -> tuple[str, dict[str, str]]:
 def side_by_side(
     ours: Callable[[], Any], reference: Callable[[], Any], repeats: int, warmup: int = 1
 ) -> tuple[float, float]:
-    """Median seconds of each, run in turn so that a busy moment touches both alike."""
+    """Median seconds of each, run in turn so that a busy moment affects both equally."""
     for _ in range(warmup):
         ours()
         reference()
@@ -49,7 +49,7 @@ def side_by_side(
 
 
 def seconds_of(call: Callable[[], Any]) -> float:
-    """What a call takes."""
+    """Seconds that a call takes."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
@@ -58,7 +58,7 @@ def seconds_of(call: Callable[[], Any]) -> float:
 def in_turn(
     ours: Callable[[], float], reference: Callable[[], float], repeats: int
 ) -> tuple[float, float]:
-    """Medians of what each gives, called in turn."""
+    """Medians of the values that each returns, called in turn."""
     times: tuple[list[float], list[float]] = ([], [])
     for repeat in track(range(repeats), "timing"):
         order = ((0, ours), (1, reference)) if repeat % 2 == 0 else ((1, reference), (0, ours))

@@ -1,9 +1,9 @@
 """Converting DICOM studies, against bare workers that only decode and encode.
 
-Generated studies of noisy slices in FUMPE's and in RSNA's layout, with masks and labels. The
-reference is the same number of processes that read each DICOM file with pydicom, rescale, encode
-the same PNG and write it: no order, no labels, no lungs, no checks, no resuming. Both times
-include starting the processes.
+The studies are generated, with noisy slices, masks and labels, in the layouts of FUMPE and RSNA.
+The reference is the same number of processes that read each DICOM file with pydicom, rescale,
+encode the same PNG and write it: no sorting, no labels, no lungs, no checks, no resuming. Both
+times include starting the processes.
 """
 
 import argparse
@@ -82,7 +82,7 @@ def _chest(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _slices(args: argparse.Namespace, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """HU and mask of each slice: a vessel with an embolus in a quarter of them, at one end."""
+    """HU and mask of each slice; the first quarter of the slices has vessels with emboli."""
     rng = np.random.default_rng(seed)
     chest = _chest(args.size, rng)
     for k in range(args.slices):

@@ -1,9 +1,10 @@
 """Scoring folders of masks, against MONAI's metrics on the same files.
 
-Generated masks with ellipsoids as lesions, most of them found a voxel beside their place, and false
-ones. Ours is all that `pe-unified evaluate` does, its results written; the reference, one process,
-reads the same files and computes Dice, ASSD, HD95 and NSD, and no lesion. Both begin with files.
-Memory is the peak of the process and its workers together, without what is shared.
+The masks are generated, with ellipsoids as lesions: most are found up to a voxel away, and some
+findings are false. "ours" is all that `pe-unified evaluate` does, including writing its results.
+The reference is one process that reads the same files and computes Dice, ASSD, HD95 and NSD, and
+nothing per lesion. Both start from files. Memory is the peak of the process and its workers
+together, not counting shared memory.
 """
 
 import argparse
@@ -62,11 +63,11 @@ def write_cases(root: Path, args: argparse.Namespace) -> None:
             radii = rng.uniform(2, 9, 3)
             centre = [int(rng.integers(12, side - 12)) for side in truth.shape]
             _ellipsoid(truth, centre, radii)
-            if lesion % 4:  # found, a voxel off
+            if lesion % 4:  # found, up to a voxel away
                 _ellipsoid(found, [c + int(rng.integers(-1, 2)) for c in centre], radii)
             else:
                 _ellipsoid(found, [int(rng.integers(12, side - 12)) for side in truth.shape], radii)
-        # As a network gives it, nowhere exactly 0, which packs badly.
+        # Like a network's output: nowhere exactly 0, so that it compresses badly.
         noise = 1e-3 * rng.random(truth.shape[1:], np.float32)
         probability = np.stack([np.roll(noise, 7 * k) for k in range(args.slices)])
         probability[found > 0] += 0.9
@@ -116,7 +117,7 @@ def _monai(root: Path, kind: str) -> None:
 
 
 def _cost(call: Callable[[], Any]) -> tuple[float, float]:
-    """Seconds of a call, and the GiB that this process and its workers have at most meanwhile."""
+    """Seconds of a call, and peak memory of this process and its workers meanwhile, GiB."""
     own, most, done = psutil.Process(), [0], threading.Event()
 
     def watch() -> None:

@@ -1,10 +1,10 @@
-"""Models of whole exams beside the least that their work could take.
+"""Exam models against the least time and memory that their work could take.
 
 --parts features: phase two trained on features from disk, against all of them in memory; and the
 memory that training takes, against 1 GB. extract: pe-unified extract's own loop, against its
 network on the same batches in memory. waiting: the share of an iteration in which training waits
-for data, chunks and exams of slices. study: a study through a slice model and an exam model of the
-same backbone, report included, against the slice model alone.
+for data, with chunks and with exams of slices. study: a slice model and an exam model with the
+same backbone on a study, including the report, against the slice model alone.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Phase two on features that lie on disk: its speed, and the memory that it takes."""
+"""Phase two on features stored on disk: its speed, and the memory that it takes."""
 
 import argparse
 import json
@@ -29,9 +29,9 @@ from pe_unified.engine import PERunner, load_config
 from pe_unified.progress import track
 
 _CONFIG = "exam/shared_gru"
-#: Of training and its workers together.
+#: Largest memory of training and its workers together.
 _MOST_GB = 1.0
-#: Exams of the splits that training does not look at.
+#: Exams in each split that training does not use.
 _FEW = 8
 
 
@@ -65,7 +65,7 @@ def features(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _generate(root: Path, args: argparse.Namespace) -> FeatureStore:
-    """A converted set without pictures, and the features of its exams."""
+    """A converted set without images, and the features of its exams."""
     (root / "annotations").mkdir()
     parts = {"train": args.exams, "part": min(args.in_memory, args.exams), "val": _FEW}
     for split, exams in {**parts, "test": _FEW}.items():
@@ -85,7 +85,7 @@ def _study(number: int) -> str:
 
 
 def _annotate(path: Path, exams: int, slices: int) -> None:
-    """Written slice by slice: as one object it would take more memory than is measured."""
+    """Write slice by slice: a single object would take more memory than is measured."""
     entries = []
     with path.open("w", encoding="utf-8") as file:
         info = {"description": "features alone", "hu_offset": HU_OFFSET, "split_seed": 0}
@@ -123,7 +123,7 @@ def _slice(number: int, index: int) -> dict[str, Any]:
 
 
 class _InMemory(FeatureStore):
-    """Of some exams, all features in memory."""
+    """All features of some exams, in memory."""
 
     def __init__(self, store: FeatureStore, studies: Sequence[str], steps: int) -> None:
         super().__init__(store.folder)
@@ -143,7 +143,7 @@ def _overrides(args: argparse.Namespace, store: FeatureStore) -> dict[str, Any]:
 
 
 def _speed(args: argparse.Namespace, root: Path, store: FeatureStore) -> tuple[float, float]:
-    """Seconds of an iteration with features on disk, and with all in memory."""
+    """Seconds per iteration with features on disk, and with all in memory."""
     cfg = load_config(_CONFIG, _overrides(args, store), str(root))
     cfg.console_level, cfg.work_dir = "WARNING", str(root / "speed")
     runner = PERunner.from_cfg(cfg)
@@ -151,7 +151,7 @@ def _speed(args: argparse.Namespace, root: Path, store: FeatureStore) -> tuple[f
     for split in ("train", "part"):
         place = Config(cfg.train_dataloader.to_dict())
         place.dataset.ann_file = f"annotations/{split}.json"
-        # Those of one side would fetch ahead while the other is timed.
+        # Workers of one side would load batches while the other is timed.
         place.persistent_workers = False
         loaders.append(PERunner.build_dataloader(place, seed=0))
     stored, kept = loaders
@@ -179,10 +179,10 @@ def _train(runner: Runner, batches: Any, iterations: int) -> None:
 
 
 def _forget_files(folder: Path) -> None:
-    """Take the files out of the system's cache, as a set larger than memory is."""
+    """Drop the files from the system's cache, as if the set were larger than memory."""
     if not hasattr(os, "posix_fadvise"):
         return
-    os.sync()  # what waits to be written stays in it
+    os.sync()  # data not yet written would stay in it
     for path in folder.iterdir():
         with path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -191,10 +191,10 @@ def _forget_files(folder: Path) -> None:
 def _memory(
     args: argparse.Namespace, root: Path, store: FeatureStore
 ) -> tuple[float, float, float]:
-    """Peaks of pe-unified train, GB: before it trains; while it does; all that is resident then.
+    """Peak memory of pe-unified train, GB: before training, in training, and all resident then.
 
-    The first two are memory of its own: anonymous or shared among processes, each page counted
-    once. Resident are also the pages of the files that they map, which the system may take back.
+    The first two are its own memory: anonymous or shared among processes, each page counted
+    once. Resident memory includes pages of mapped files, which the system may take back.
     """
     options = {**_overrides(args, store), "max_iters": args.warmup + args.iterations}
     options |= {"warmup_iters": 1, "default_hooks.logger.interval": 1}
@@ -216,7 +216,7 @@ def _memory(
 
 
 def _held_by(pid: int) -> tuple[float, float]:
-    """Of a process and its children, GB: memory of their own, and all that is resident."""
+    """Memory of a process and its children, GB: their own, and all that is resident."""
     own = whole = 0
     with suppress(psutil.Error, OSError):  # it may just have ended
         process = psutil.Process(pid)

@@ -1,4 +1,4 @@
-"""Exams from their slices: extraction beside its network alone, and waiting for data."""
+"""Exams read from slices: extraction against its network alone, and waiting for data."""
 
 import argparse
 import shutil
@@ -58,7 +58,7 @@ def _config(args: argparse.Namespace, name: str, root: Path) -> Config:
 
 
 def waiting(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Rows of the wait for data, of trainings on chunks and on exams of slices."""
+    """Rows of the wait for data, in training on chunks and on exams of slices."""
     rows = []
     with _data(args) as root:
         for name in _TRAINED:
@@ -107,7 +107,7 @@ def extract(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _in_memory(model: nn.Module, exams: PEExamDataset) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Of every exam, what the encoder takes, and its mask."""
+    """The encoder's input for every exam, and its mask."""
     preprocessor: Any = model.data_preprocessor
     items = (exams[Draw(number, 0)] for number in range(len(exams)))
     batches = (preprocessor({"inputs": [item["inputs"]]}) for item in items)

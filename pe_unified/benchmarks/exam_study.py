@@ -1,4 +1,4 @@
-"""A study through a slice model and an exam model on the same backbone, beside the first alone."""
+"""A slice model and an exam model with the same backbone on a study, against the first alone."""
 
 import argparse
 import tempfile
@@ -51,7 +51,7 @@ def study(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def untrained_pair(folder: Path, input_size: int | None = None) -> tuple[Path, Path]:
-    """Checkpoints of pe_cls_r50, and of what the recipe exam/shared makes on its backbone."""
+    """Checkpoints of pe_cls_r50, and of the model of the recipe exam/shared on its backbone."""
     overrides: dict[str, Any] = {"pretrained": None}
     if input_size:
         overrides["input_size"] = input_size

@@ -1,7 +1,7 @@
 """From three stock models as they come to one shared backbone, one change at a time.
 
-Up to "small-lesion settings" a competent user of the stock frameworks can do all of it; what
-sharing the backbone is worth is measured from there. Only the networks are timed, on slices that
+A competent user of the stock frameworks can make all changes up to "small-lesion settings"; the
+gain from sharing the backbone is measured from there. Only the networks are timed, on slices that
 are read and cropped beforehand; every slice goes through all three tasks on every rung (no gate).
 """
 
@@ -25,8 +25,8 @@ from pe_unified.precision import autocast
 from pe_unified.progress import track
 from pe_unified.registry import MODELS
 
-#: Of a rung's logits from those of the same weights in plain float32: norm of the difference
-#: over norm of the logits' spread.
+#: Largest difference of a rung's logits from those of the same weights in plain float32: norm of
+#: the difference over norm of the logits' spread.
 MOST_DIFFERENCE = {"fp32": 1e-3, "bf16": 0.1}
 STOCK, TUNED, SHARED, OURS = (
     "three stock models as they come",
@@ -41,9 +41,9 @@ class Rung:
     """One way to get all three answers.
 
     Attributes:
-        name: what it changes against the rung before.
+        name: what it changes relative to the rung before.
         models: by task, or one PEUnified for all.
-        plain: models of the same weights in float32, nothing fused, a slice at a time.
+        plain: models with the same weights in float32, nothing fused, a slice at a time.
         precision: ``"fp32"`` or ``"bf16"``.
         batch_size: slices in one pass.
         cropped: whether it takes slices cropped to the lungs.
@@ -57,7 +57,7 @@ class Rung:
     cropped: bool = False
 
     def run(self, packed: Sequence[dict[str, Any]]) -> None:
-        """All answers for slices that a pipeline packed."""
+        """Compute all answers for slices that a pipeline packed."""
         with torch.inference_mode(), autocast(self.precision, "cpu"):
             for start in range(0, len(packed), self.batch_size):
                 batch = _batch(packed[start : start + self.batch_size])
@@ -77,7 +77,7 @@ class Rung:
         )
 
     def _logits(self, packed: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """By task, all logits of the dense network in a row: slice, pixels, anchors."""
+        """By task, all logits of the dense network in one vector: slice, pixels, anchors."""
         logits: dict[str, list[torch.Tensor]] = {"cls": [], "seg": [], "det": []}
         with torch.inference_mode(), autocast(self.precision, "cpu"):
             for start in range(0, len(packed), self.batch_size):
@@ -112,9 +112,9 @@ def build_rungs(backbone: Mapping[str, Any], ours: InferenceModel, batch_size: i
 
     Args:
         backbone: config, for the stock models and for the shared backbone with the same heads.
-        ours: the model of the last rung, as inference loads it; its precision and size are those
-            of all rungs from where they change. In ``"fp32"`` one rung is left out.
-        batch_size: slices in one pass, from the rung of batches on.
+        ours: the model of the last rung, as inference loads it; its precision and size apply from
+            the rungs that change them. With ``"fp32"`` one rung is left out.
+        batch_size: slices in one pass, from the rung with batches on.
     """
     torch.manual_seed(0)
     stock = _equal_models(backbone, small_lesions=False)[1]
@@ -154,7 +154,7 @@ def _equal_models(
 
 
 def _fused(model: BaseModel) -> BaseModel:
-    """A copy whose convolutions take in the batch norms that follow them."""
+    """A copy with batch norms fused into the convolutions before them."""
     return fuse_conv_bn(copy.deepcopy(model))
 
 
@@ -173,13 +173,13 @@ def measure(
         where: what was measured, for the rows' cases.
 
     Returns:
-        Rows: ours beside the tuned stock models, then every rung beside the one before and
-        beside the stock models as they come. Seconds are those that all cores spent, which hardly
-        depend on what else the machine does; medians over batches.
+        Rows: ours against the tuned stock models, then every rung against the one before and
+        against the stock models as they come. Times are CPU seconds of all cores, which hardly
+        depend on other load of the machine; medians over batches.
 
     Raises:
-        SystemExit: too few slices, or a rung does not compute what its weights give in plain
-            float32.
+        SystemExit: too few slices, or the answers of a rung differ from those of its weights in
+            plain float32.
     """
     together = max(rung.batch_size for rung in rungs)
     starts = range(0, len(whole) - together + 1, together)

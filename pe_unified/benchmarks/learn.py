@@ -1,10 +1,10 @@
-"""What configs learn in the same time on the same cores, beside a plain UNet.
+"""What configs learn in the same time on the same cores, against a plain UNet.
 
-Every config trains for so many minutes of training, one after another, on the same patients: a
-trial tells how many iterations that is, and the schedule is made as long. Validation at even
-distances gives curves over the time trained; the test split is measured once, at the end. The
+Every config trains for the same number of minutes, one after another, on the same patients: a
+trial determines how many iterations that is, and the schedule gets this length. Validation at
+regular intervals gives curves over training time; the test split is measured once, at the end. The
 reference of a metric is the first config that has it; more is better, unlike in other benchmarks.
-A run that was stopped goes on with the configs and seeds that are not finished.
+A run that was stopped resumes with the configs and seeds that are not finished.
 """
 
 import argparse
@@ -28,12 +28,12 @@ from pe_unified.errors import UserError
 from pe_unified.evaluation.figures import learning_figure
 from pe_unified.tasks import COLUMNS
 
-#: What is compared of each task.
+#: The metrics that are compared, one per task.
 METRICS = ("seg/dice", "cls/auc", "det/mAP_50")
 
 
 class LearningCurve(Hook):
-    """Keeps what each validation found, and how many seconds of training had passed by then."""
+    """Keeps the results of each validation, with the seconds of training until then."""
 
     priority = "VERY_LOW"
 
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _record(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
-    """What a config learned with a seed; kept in a file, and read from it the next time."""
+    """The results of a config with a seed; stored in a file, and read from it the next time."""
     settings = {
         "pretrained": None,
         "input_size": args.input_size,

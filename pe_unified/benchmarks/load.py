@@ -1,7 +1,7 @@
 """Time that training waits for data, as a share of an iteration.
 
 Trains a few iterations of a real config on generated 512 x 512 slices (or on --data-root) and
-takes the time between asking for a batch and having it. "ours" is that wait, "reference" the
+measures the time from requesting a batch to receiving it. "ours" is that wait, "reference" the
 whole iteration.
 """
 

@@ -1,4 +1,4 @@
-"""The networks that are compared."""
+"""The networks that the benchmarks compare."""
 
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from pe_unified.engine import load_config
 from pe_unified.registry import MODELS
 
 BACKBONES = {"R50": dict(type="PEResNet", depth=50), "Swin-T": dict(type="PESwin")}
-#: Of embolus pixels. With that of rare emboli, logits of an untrained decoder differ by less than
-#: bfloat16 can tell apart, and nothing could be compared.
+#: Prior of embolus pixels. With the prior of rare emboli, logits of an untrained decoder differ by
+#: less than bfloat16 resolves, and nothing could be compared.
 UNTRAINED_PRIOR = 0.5
 
 
@@ -25,9 +25,9 @@ def unified_config(
 
     Args:
         backbone: its config.
-        small_lesions: our settings of Faster R-CNN, for emboli, in place of mmdet's.
-        own_heads: classification also by maxima and a decoder that sees the image, which the
-            stock frameworks cannot express.
+        small_lesions: our settings of Faster R-CNN, for emboli, instead of mmdet's.
+        own_heads: classification with max pooling, too, and a decoder that also reads the image,
+            which the stock frameworks cannot express.
     """
     return dict(
         type="PEUnified",
@@ -46,9 +46,9 @@ def detection(small_lesions: bool) -> dict[str, Any]:
 
 
 def untrained_checkpoint(backbone: dict[str, Any], folder: Path) -> Path:
-    """What training by configs/benchmarks/study_r50.py starts from, on a backbone.
+    """An untrained checkpoint of configs/benchmarks/study_r50.py, with the given backbone.
 
-    Input 384 x 512, as docs/performance.md publishes that model; no thresholds, so no gate.
+    Input 384 x 512, as published in docs/performance.md; no thresholds, so no gate.
     """
     cfg = load_config("benchmarks/study_r50", {"input_size": (384, 512)})
     cfg.model.backbone = backbone

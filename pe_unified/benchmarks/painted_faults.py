@@ -1,5 +1,7 @@
-"""Flags of painted studies with faults: thick slices, large voxels, ends or sides cut off, no air,
-no contrast, motion, gas beside the lungs."""
+"""Flags of synthetic studies with faults.
+
+Thick slices, large voxels, ends or sides cut off, no air, no contrast, motion, gas near the lungs.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,17 +17,17 @@ from pe_unified.inference.survey import Survey, survey
 from pe_unified.phantom.labelmap import LabelMap
 from pe_unified.phantom.study import GasParams, PhantomParams, paint_study
 
-#: Slices of the studies, mm: as painted, and of thicker ones made of them.
+#: Slice thickness, mm: as painted, and of thicker slices made of these.
 _FINE_MM, _THICKER_MM = 1.0, (2.5, 5.0, 8.0)
-#: Field of view of these studies, mm, and their slices.
+#: Field of view of these studies, mm, and their number of slices.
 _FIELD_MM, _SLICES = 380.0, 270
-#: Voxels of the coarse ones, mm.
+#: Voxel sizes of the coarse studies, mm.
 _VOXELS_MM = (3.0, 4.0, 5.0)
-#: Lungs that lost this share of their volume at the sides count as cut; below the other, as whole.
+#: Lungs count as cut from the first share of volume lost at the sides, as whole up to the second.
 _CUT, _WHOLE = 0.05, 0.005
 #: Margins cut off the sides, as shares of the slice.
 _MARGINS = (0.0, 0.06, 0.1, 0.14, 0.18, 0.22, 0.26)
-#: (flag, kind of study, whether it was painted so, whether it is flagged).
+#: (flag, kind of study, whether it has the fault, whether it is flagged).
 Told = tuple[str, str, bool, bool]
 
 
@@ -53,7 +55,7 @@ def _flags(hu: np.ndarray, spacing: Sequence[float]) -> tuple[set[str], Survey, 
 def check_faults(
     seed: int, size: int, body: LabelMap | None
 ) -> tuple[list[Told], dict[str, float]]:
-    """Flags of the studies made of one, and the Dice of their lungs by kind of study."""
+    """Flags of the studies made of one study, and the Dice of their lungs by kind of study."""
     rng = np.random.default_rng(seed)
     moving = seed % 2 == 1
     gas = GasParams(rng.uniform(80, 350), int(rng.integers(1, 5)), rng.uniform(4, 20))
@@ -115,7 +117,7 @@ def check_faults(
 
 
 def _cut_sides(hu: np.ndarray, lung: np.ndarray, spacing: Sequence[float]) -> list[Told]:
-    """The sides cut off, as a square and as a round field of view."""
+    """Flags with the sides cut off, by a square and by a round field of view."""
     told: list[Told] = []
     whole = np.count_nonzero(lung > 0.5)
     size = hu.shape[1]
@@ -138,7 +140,7 @@ def _cut_sides(hu: np.ndarray, lung: np.ndarray, spacing: Sequence[float]) -> li
 def summarise_faults(
     checked: Sequence[tuple[list[Told], dict[str, float]]],
 ) -> dict[str, dict[str, float | int]]:
-    """The figures, by what they are about."""
+    """The results, by subject."""
     summary: dict[str, dict[str, float | int]] = {}
     for kind in checked[0][1]:
         values = [dice[kind] for _, dice in checked]

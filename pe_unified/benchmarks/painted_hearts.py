@@ -1,4 +1,4 @@
-"""RV/LV of painted hearts: measured in their masks as a report does, against the painted ratio."""
+"""RV/LV of synthetic hearts: measured in their masks as in a report, against the true ratio."""
 
 from collections.abc import Sequence
 
@@ -16,11 +16,11 @@ _PIXEL_MM = 0.7
 
 
 def check_heart(seed: int, step_mm: float, body: LabelMap | None) -> tuple[float, float]:
-    """The ratio of a study's heart as it was painted, and as it is measured.
+    """The ratio of a study's heart as painted, and as measured.
 
     Args:
-        seed: of the study.
-        step_mm: between slices.
+        seed: seed of the study.
+        step_mm: distance between slices.
         body: the label map that it is painted on; None for a made-up chest.
     """
     plan = plan_study(seed)
@@ -39,7 +39,7 @@ def check_heart(seed: int, step_mm: float, body: LabelMap | None) -> tuple[float
 
 
 def summarise_hearts(hearts: Sequence[tuple[float, float]]) -> dict[str, dict[str, float | int]]:
-    """How far measured ratios lie from painted ones."""
+    """Differences between measured and painted ratios."""
     painted, measured = np.array(hearts).T
     off = measured - painted
     return {

@@ -1,4 +1,4 @@
-"""Masks of painted emboli, as they are and mirrored: which the check of own data refuses."""
+"""Masks of synthetic emboli, correct and mirrored: which ones the check of own data refuses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,13 @@ from pe_unified.phantom.study import PhantomStudy
 
 @dataclass(frozen=True)
 class Placings:
-    """Of one study.
+    """Results of one study.
 
     Attributes:
-        pixels: of its emboli.
-        refused: whether the true mask was.
-        mirrored, caught, named: mirror images; those refused; those whose cure was told.
+        pixels: number of pixels of its emboli.
+        refused: whether the true mask was refused.
+        mirrored, caught, named: numbers of mirror images, of those refused, and of those whose
+            correction was named.
     """
 
     pixels: int
@@ -27,7 +28,7 @@ class Placings:
 
 
 def check_placings(painted: PhantomStudy) -> Placings | None:
-    """Lay the mask of a study in all eight ways; None where it has no embolus."""
+    """Check the mask of a study in all eight orientations; None if it has no embolus."""
     study = as_study(painted.hu, painted.spacing)
     if not painted.emboli.any():
         return None
@@ -43,7 +44,7 @@ def check_placings(painted: PhantomStudy) -> Placings | None:
 
 
 def summarise_placings(studies: Sequence[Placings | None]) -> dict[str, dict[str, int]]:
-    """Over all studies."""
+    """Totals over all studies."""
     known = [each for each in studies if each is not None]
     return {
         "true masks": {

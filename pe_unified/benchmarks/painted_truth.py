@@ -1,4 +1,4 @@
-"""Findings that need no network, beside the truth of the painted study they are from."""
+"""Findings that need no network, compared with the truth of their synthetic study."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,20 +19,20 @@ from pe_unified.inference.survey import Survey, survey
 from pe_unified.phantom.study import STRUCTURES, PhantomStudy
 
 _CENTRAL = ("trunk", "main", "lobar")
-#: Brighter than this is no aerated lung, HU.
+#: Anything brighter is not aerated lung, HU.
 _FLUID_HU = -300
 
 
 @dataclass(frozen=True)
 class Checked:
-    """One painted study.
+    """Results of one synthetic study.
 
     Attributes:
-        lung_dice: of the lungs on the search grid and as sharp as may be, against aerated lung with
-            and without the vessels in it.
+        lung_dice: Dice of the lungs on the search grid and as sharp as the pixels allow, against
+            aerated lung with and without the vessels in it.
         emboli: (true side, found side, true level, found level) of each.
-        undescribed: emboli of which no lesion was left.
-        flags: of the report.
+        undescribed: number of emboli without a lesion.
+        flags: flags of the report.
         poor_contrast, motion: as painted.
     """
 
@@ -46,7 +46,7 @@ class Checked:
 
 
 def check_study(name: str, painted: PhantomStudy) -> Checked:
-    """Everything that is found without a network, beside the truth."""
+    """Everything that is found without a network, compared with the truth."""
     study = as_study(painted.hu, painted.spacing)
     reader = SliceReader(study)
     looked = survey(reader, lungs_from="classical")
@@ -132,7 +132,7 @@ def dice_of(true: np.ndarray, found: np.ndarray) -> float:
 
 
 def summarise(studies: Sequence[Checked]) -> dict[str, dict[str, float | int]]:
-    """The figures, by what they are about."""
+    """The results, by subject."""
     emboli = [each for study in studies for each in study.emboli]
     one_sided = [each for each in emboli if each[0] != "both"]
     levels = Counter((each[2], each[3]) for each in emboli)

@@ -1,10 +1,10 @@
-"""Nets for masks beside the same nets of MONAI and segmentation_models_pytorch.
+"""Segmentation networks against the same networks of MONAI and segmentation_models_pytorch.
 
-Both sides take the same batch, losses, optimiser, memory format and normalisation. "training" is
+Both sides use the same batch, losses, optimiser, memory format and normalisation. "training" is
 an iteration; "inference" is the answer for one slice, probabilities and mask. "kept" is the memory
-that training keeps between the passes forward and back, counted exactly. "operations" of an answer
-and "parameters" show how alike the nets are; the command prints in what they differ. With
-``--configs`` any models stand beside the first of them instead.
+that training keeps between the forward and the backward pass, counted exactly. "operations" of an
+answer and "parameters" show how similar the networks are; the command prints how they differ. With
+``--configs`` any models are compared with the first of them instead.
 """
 
 import argparse
@@ -33,15 +33,15 @@ _BATCH_NORM = {"norm": "batch", "act": ("relu", {"inplace": True}), "bias": Fals
 
 @dataclass(frozen=True)
 class Pair:
-    """One of our nets, and its like elsewhere.
+    """One of our networks, and its counterpart in another library.
 
     Attributes:
-        config: of ours.
+        config: config of ours.
         settings: merged over it.
         library: ``"monai"`` or ``"smp"``.
-        arch: the class there.
-        options: of that class.
-        differs: in words, what the two do not have in common.
+        arch: class of that library.
+        options: options of that class.
+        differs: text on how the two differ.
     """
 
     config: str
@@ -52,7 +52,7 @@ class Pair:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def theirs(self) -> nn.Module:
-        """With one class, in our memory format."""
+        """The counterpart, with one class, in our memory format."""
         if self.library == "monai":
             from monai.networks import nets
 
@@ -69,7 +69,7 @@ def _decoder(**options: Any) -> dict[str, Any]:
     return dict(model=dict(seg_head=dict(decoder=dict(_delete_=True, **options))))
 
 
-#: By the names of the command line.
+#: By their names on the command line.
 PAIRS: dict[str, Pair] = {
     "unet": Pair(
         "unets/unet",
@@ -166,7 +166,7 @@ def _rows(
 
 
 class _Reference(nn.Module):
-    """A net of another library, used as one would without this package, on the same input."""
+    """A network of another library, used as without this package, on the same input."""
 
     def __init__(self, ours: PEUnified, net: nn.Module) -> None:
         super().__init__()
@@ -211,14 +211,14 @@ def _answer(model: nn.Module, batch: dict[str, list], amp: bool) -> Callable[[],
 
 
 def _operations(answer: Callable[[], None]) -> float:
-    """Of convolutions and matrix products, 1e9."""
+    """Operations of convolutions and matrix products, 1e9."""
     with FlopCounterMode(display=False) as counter:
         answer()
     return counter.get_total_flops() / 1e9
 
 
 def _kept(forward: Callable[[], None]) -> float:
-    """What a pass forward keeps for the pass back, MiB; weights are not counted."""
+    """Memory that a forward pass keeps for the backward pass, MiB; weights are not counted."""
     held: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:

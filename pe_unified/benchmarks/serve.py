@@ -1,8 +1,8 @@
-"""The reader's screen beside what is aimed at: worklist, first slice and scrolling, in a browser.
+"""The reader's screen against the aims for worklist, first slice and scrolling, in a browser.
 
-A headless Chromium without a GPU shows what the server gives, both on this machine. The study is a
-painted one and its lesions are made up. The reference of each row is the aim: 1 s, 2 s, and
-20 pictures a second.
+A headless Chromium without a GPU shows the server's pages, both on this machine. The study is
+synthetic by default, and its lesions are made up. The reference of each row is the aim: 1 s, 2 s,
+and 20 pictures a second.
 """
 
 import argparse
@@ -30,7 +30,7 @@ _LIST_S, _FIRST_S, _PER_SECOND = 1.0, 2.0, 20.0
 _LESIONS, _RADIUS = 6, 12
 #: Slices that are painted; longer studies repeat them.
 _PAINTED = 100
-#: Turns the wheel by a slice before each picture, as fast as pictures come; their number a second.
+#: Turns the wheel by a slice before each picture, as fast as possible; gives pictures a second.
 _SCROLL = """(async () => {
   const canvas = document.getElementById("axial");
   const turns = 300;
@@ -79,8 +79,10 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def measure(reports: Path, study: Path, repeats: int) -> dict[str, float]:
-    """Medians: seconds until the worklist, the first and all slices are shown; pictures a second
-    while scrolling. Each repeat has a server of its own, which has opened nothing yet."""
+    """Median seconds until worklist, first and all slices are shown, and pictures a second.
+
+    The latter are measured while scrolling. Each repeat has its own, new server.
+    """
     found: list[dict[str, float]] = []
     for _ in range(repeats):
         options = ServeOptions(reports, (study.parent,))
@@ -93,7 +95,7 @@ def measure(reports: Path, study: Path, repeats: int) -> dict[str, float]:
             page.run("localStorage.setItem('pe-unified-reader', 'benchmark')")
             page.reload()
             times = {"rows": _mark(page, "rows")}
-            # Whatever is sorted first: only one report is that of the study that is there.
+            # By score, not by row: only one report is of the study that exists.
             key = page.run("""fetch("/api/worklist").then(r => r.json())
                 .then(r => r.studies.reduce((a, b) => a.score > b.score ? a : b).key)""")
             page.open(f"{url}/read/{key}")
@@ -120,9 +122,9 @@ def _study(folder: Path, slices: int) -> Path:
 def write_reports(
     root: Path, study: Path, count: int, scratch: Path, input_size: int
 ) -> tuple[int, int, int]:
-    """Reports of one study under so many names and UIDs; the shape of the study.
+    """Write ``count`` reports of one study under different names and UIDs; returns its shape.
 
-    The first, which has its UIDs and the highest score, lies in a folder of the study's name.
+    The first, which has its UIDs and the highest score, is in a folder with the study's name.
     """
     checkpoint, _ = untrained_pair(scratch, input_size)
     predictor = StudyPredictor(load_model(checkpoint, device="cpu"))
@@ -144,7 +146,7 @@ def write_reports(
 
 
 def _add_lesions(report: dict[str, Any], shape: tuple[int, int, int]) -> None:
-    """Balls along the body in place of what an untrained model finds."""
+    """Replace the findings of an untrained model by balls along the body."""
     report["lesions"] = []
     for number in range(1, _LESIONS + 1):
         slice_ = number * shape[0] // (_LESIONS + 1)
@@ -171,7 +173,7 @@ def _add_lesions(report: dict[str, Any], shape: tuple[int, int, int]) -> None:
 def _balls(
     lesions: list[dict[str, Any]], shape: tuple[int, int, int]
 ) -> dict[int, dict[int, np.ndarray]]:
-    """By lesion, by slice, the numbers of its pixels."""
+    """By lesion and by slice, the indices of its pixels."""
     rows, cols = np.indices(shape[1:])
     pixels: dict[int, dict[int, np.ndarray]] = {}
     for lesion in lesions:

@@ -1,4 +1,4 @@
-"""Studies to measure on: painted ones, longer ones, shorter ones."""
+"""Studies for measurements: synthetic ones, longer ones, shorter ones."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from pe_unified.ct.opening import open_study
 
 
 def painted(folder: Path, slices: int) -> Path:
-    """A painted study of 512 x 512 with emboli, as DICOM files."""
+    """A synthetic study of 512 x 512 with emboli, as DICOM files."""
     command = [sys.executable, "-m", "pe_unified", "phantom", folder / "raw", "--quiet"]
     command += ["--layout", "fumpe", "--studies", "1", "--size", "512", "--slices", str(slices)]
     subprocess.run([*command, "--positive-rate", "1"], check=True)
@@ -19,7 +19,7 @@ def painted(folder: Path, slices: int) -> Path:
 
 
 def lengthened(study: Path, folder: Path, slices: int) -> Path:
-    """A study of so many slices, thinner ones: those of another one, up and down."""
+    """A study of so many, thinner slices: those of another study, repeated up and down."""
     with open_study(study) as opened:
         files, step = opened.files, opened.known_spacing()[2]
     folder.mkdir()

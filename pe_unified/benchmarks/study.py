@@ -1,12 +1,14 @@
-"""Our network and a whole study, against three stock models that are tuned and as they come.
+"""Our network and a whole study, against three stock models, tuned and as they come.
 
-First the ladder, the networks alone: mmpretrain's classifier, mmseg's encoder-decoder and mmdet's
-Faster R-CNN with the same backbone, one slice at a time in float32, then one change after the
-other up to ours. Without --checkpoint that is all, with untrained weights.
+First the ladder times only the networks. It starts with mmpretrain's classifier, mmseg's
+encoder-decoder and mmdet's Faster R-CNN with the same backbone, one slice at a time in float32,
+and makes one change after another up to ours. Without --checkpoint that is all, with untrained
+weights.
 
-Then, from DICOM to the report, pe-unified infer's own work in several ways, against reading every
-slice and running the stock models on it: tuned as on the ladder, and as they come. The fast
-ways are compared with the plain one (torch, float32, no gate) before anything counts.
+Then the work of pe-unified infer, from DICOM to the report, is timed in several ways, against
+reading every slice and running the stock models on it: tuned as on the ladder, and as they come.
+Before that, the answers of the fast ways are compared with those of the plain one (torch,
+float32, no gate).
 """
 
 import argparse
@@ -32,7 +34,7 @@ from pe_unified.inference.survey import survey
 from pe_unified.memory import keep_freed_memory
 from pe_unified.precision import fastest_precision
 
-#: Slices for a figure that is only told.
+#: Slices for a number that is only printed.
 _FEW = 16
 
 
@@ -48,7 +50,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         if args.memory_of:
             long = lengthened(study, folder / "long", args.memory_of)
             for way in args.ways:
-                predictor_of(args, way)  # exports the model where that is missing
+                predictor_of(args, way)  # exports the model if that is missing
                 tell_memory(args, way, long, folder)
             return []
         backbone = BACKBONES[args.backbone]
@@ -58,7 +60,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         rungs = {rung.name: rung for rung in build_rungs(backbone, ours, args.batch_size)}
         whole, cropped = _some_slices(args, ours, study)
         rows, references = [], {}
-        if args.ways:  # while the process still treats memory as any process does
+        if args.ways:  # before the process begins to keep freed memory
             references[STOCK] = _stock_seconds(args, ours, rungs[STOCK], study)
             _tell_kept_memory(args, rungs, whole, cropped)
         keep_freed_memory()
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _pipeline(args: argparse.Namespace, ours: InferenceModel, cropped: bool) -> NetworkPass:
-    """Prepares slices as ours are, or whole ones at the stock models' size."""
+    """Prepares slices as for our model, or whole ones at the stock models' size."""
     size = ours.size if cropped else (args.size, args.size)
     steps = [
         ResizeSlice(size) if isinstance(each, ResizeSlice) else each for each in ours.transforms
@@ -84,7 +86,7 @@ def _pipeline(args: argparse.Namespace, ours: InferenceModel, cropped: bool) -> 
 def _some_slices(
     args: argparse.Namespace, ours: InferenceModel, study: Path
 ) -> tuple[list[dict], list[dict]]:
-    """Slices spread over a study, a batch of them to warm up: whole, and cropped."""
+    """Slices spread over a study, including a batch to warm up: whole, and cropped."""
     with open_study(study) as opened:
         reader = SliceReader(opened)
         looked = survey(reader)
@@ -106,7 +108,7 @@ def _some_slices(
 def _stock_seconds(
     args: argparse.Namespace, ours: InferenceModel, rung: Rung, study: Path
 ) -> float:
-    """The stock models of a rung on every slice, reading included."""
+    """Seconds of the stock models of a rung on every slice, including reading."""
     start = time.perf_counter()
     with open_study(study) as opened:
         reader = SliceReader(opened)
@@ -127,7 +129,7 @@ def _stock_seconds(
 def _tell_kept_memory(
     args: argparse.Namespace, rungs: dict[str, Rung], whole: list[dict], cropped: list[dict]
 ) -> None:
-    """What keeping freed memory is worth to the networks; the process keeps it from here on."""
+    """Print the gain of the networks from keeping freed memory, which is on from here on."""
     ours = rungs[OURS]
     measured = {
         "the stock models": (rungs[STOCK], whole),

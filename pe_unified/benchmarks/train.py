@@ -1,6 +1,6 @@
-"""One training iteration with one head, beside the stock model with the same parts.
+"""One training iteration with one head, against the stock model with the same parts.
 
-Both sides start from equal weights and take the same batch, optimiser, memory format and
+Both sides start from equal weights and use the same batch, optimiser, memory format and
 preprocessor; the stock side is mmpretrain's ImageClassifier, mmseg's EncoderDecoder and
 mmdet's FasterRCNN (with its own settings).
 """
@@ -19,7 +19,7 @@ from pe_unified.models.stock import as_channels_last, copy_to_stock, stock_batch
 from pe_unified.registry import MODELS
 from pe_unified.testing import tiny_batch
 
-#: What mmpretrain, mmseg and mmdet can express: see pe_unified.models.stock.
+#: Heads that mmpretrain, mmseg and mmdet can express: see pe_unified.models.stock.
 HEADS = {
     "cls": dict(type="PEClsHead", pool="avg"),
     "seg": dict(type="PESegHead", losses=[dict(type="PixelCrossEntropyLoss")]),

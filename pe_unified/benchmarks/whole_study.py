@@ -1,4 +1,4 @@
-"""Whole studies in several ways, from DICOM to the report, beside the stock models."""
+"""Whole studies in several ways, from DICOM to the report, against the stock models."""
 
 import argparse
 import re
@@ -25,20 +25,20 @@ from pe_unified.inference.survey import survey
 from pe_unified.precision import fastest_precision
 from pe_unified.reports import analyse_study
 
-#: Between the fast ways and the plain one.
+#: Limits between the fast ways and the plain one: for probabilities, and for Dice of masks.
 MOST_DIFFERENCE, LEAST_DICE = 0.01, 0.99
 
 
 def whole_studies(
     args: argparse.Namespace, study: Path, folder: Path, references: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """Rows of every way beside every reference.
+    """Rows of every way against every reference.
 
     Args:
         args: of the command: checkpoint, ways, backbone and batch size.
         study: its files.
         folder: for what is written.
-        references: seconds that this study takes otherwise, by name.
+        references: seconds that this study takes in other ways, by name.
 
     Raises:
         SystemExit: a fast way in float gives other answers than the plain one.
@@ -68,7 +68,7 @@ def whole_studies(
 
 
 class _Way(NamedTuple):
-    """How a study is computed; ``precision`` is that of all that is not in int8."""
+    """How a study is computed; ``precision`` is that of all parts that are not in int8."""
 
     backend: str
     precision: str
@@ -85,16 +85,16 @@ def _parts_of(way: str) -> _Way:
 
 
 def _exported(args: argparse.Namespace, way: _Way) -> Path:
-    """Where the exported model of a way lies; that in int8 beside the one in float."""
+    """Folder of the exported model of a way; the int8 model is beside the float model."""
     return exported_folder(args.checkpoint, f"{way.backend}-int8" if way.int8 else way.backend)
 
 
 def predictor_of(args: argparse.Namespace, way: str) -> StudyPredictor:
-    """The model as a way computes it; exported where that is missing.
+    """The model as a way computes it; it is exported if that is missing.
 
     Raises:
-        SystemExit: a model in int8 is missing, which needs slices to calibrate, or stands where
-            the one in float belongs.
+        SystemExit: an int8 model is missing, which needs slices to calibrate, or the folder holds
+            an int8 model in place of a float one, or the reverse.
     """
     parts = _parts_of(way)
     place = _exported(args, parts)
@@ -132,9 +132,9 @@ def _predictions(predictor: StudyPredictor, study: Path) -> list[SlicePrediction
 def _require_agreement(
     way: str, plain: list[SlicePrediction], found: list[SlicePrediction]
 ) -> None:
-    """Probabilities and masks on all slices, also on those that the gate kept the heads from.
+    """Compare probabilities and masks on all slices, also on those that the gate skipped.
 
-    What int8 may change is settled by the metrics of validation when it is exported.
+    For int8 nothing is required here: at export, the metrics of validation limit its changes.
     """
     worst, both, total = 0.0, 0, 0
     for one, other in zip(plain, found, strict=True):
@@ -162,7 +162,7 @@ def _require_agreement(
 def _tell(
     args: argparse.Namespace, way: str, report: dict[str, Any], shorter: dict[str, Any]
 ) -> None:
-    """Where the time goes, what a further slice costs, how near the machine's limit this is."""
+    """Print where the time goes, the cost of another slice, and the share of the machine's peak."""
     seconds = report["seconds"]
     stages = ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items())
     more = len(report["slices"]) - len(shorter["slices"])
@@ -181,7 +181,7 @@ def _tell(
 
 
 def tell_memory(args: argparse.Namespace, way: str, study: Path, folder: Path) -> None:
-    """Peak memory of the command itself, in a process of its own."""
+    """Print the peak memory of the command itself, in a separate process."""
     parts = _parts_of(way)
     command = [sys.executable, "-m", "pe_unified", "infer", str(study)]
     command += ["--checkpoint", str(args.checkpoint.resolve()), "--backend", parts.backend]
@@ -191,7 +191,7 @@ def tell_memory(args: argparse.Namespace, way: str, study: Path, folder: Path) -
     most = 0
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
-            # The peak so far, as the system keeps it. (That of getrusage counts this process, too.)
+            # The peak so far, as the system records it (getrusage also counts this process).
             status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
             most = max([most, *(int(kib) for kib in re.findall(r"VmHWM:\s*(\d+) kB", status))])
             time.sleep(0.05)

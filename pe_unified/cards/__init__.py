@@ -1,1 +1,1 @@
-"""What goes with a model: where it comes from, what it was tested on, and what nobody knows."""
+"""Model cards: where a model comes from, what it was tested on, and what is not known."""

@@ -1,4 +1,4 @@
-"""The card of a model: made from its checkpoint, its set and its tests; nothing is typed in."""
+"""The card of a model, made only from its checkpoint, its set and its tests."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ INTENDED_USE = (
     "Research on computer-aided reading of CT pulmonary angiograms, by people who check every "
     "finding. Not for decisions on patients."
 )
-#: By what a test is divided.
+#: How the results of a test are divided into subgroups.
 BY_SPACING, BY_CONTRAST, BY_SIZE = SUBGROUPS = (
     "distance between slices",
     "opacification of heart and great vessels",
@@ -34,15 +34,15 @@ ANSWERS = {
     "lung": "whether a slice shows lung",
     "lung_box": "boxes around the lungs",
 }
-#: What no test on a converted set can tell.
+#: What no test on a converted set can show.
 _NEVER_TESTED = (
     "hospitals, scanners and protocols other than those of the sets named here",
     "differences between patients of other age, sex or origin: converted sets do not carry them",
     "use by readers, and prospective use",
 )
-#: Tensors of batch norm that nobody trains.
+#: Tensors of batch norm that are not trained.
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-#: What of a config a card repeats.
+#: Settings of a config that a card repeats.
 _SETTINGS = (
     *("input_size", "windows", "neighbours", "lung_crop", "step_mm", "patch_size"),
     *("lr", "batch_size", "max_iters", "precision", "seed", "pretrained", "frozen_stages"),
@@ -55,18 +55,18 @@ def make_card(
     data: Mapping[str, Any] | None = None,
     tested: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What is known of a model.
+    """What is known about a model.
 
     Args:
-        name: of the model.
+        name: name of the model.
         stored: its checkpoint, with ``validated`` in ``meta``.
-        data: of :func:`~pe_unified.cards.data.describe_data`: the set on which thresholds were
-            fixed and which tests; None where nobody knows.
+        data: from :func:`~pe_unified.cards.data.describe_data`: the set of the thresholds and of
+            the test; None if unknown.
         tested: ``metrics`` with ``<key>_ci``, ``thresholds``, ``patients``, ``warnings`` and
-            ``subgroups`` of the test split; None where it was not tested.
+            ``subgroups`` of the test split; None if it was not tested.
 
     Returns:
-        plain data that JSON takes.
+        plain data for JSON.
     """
     meta = stored.get("meta") or {}
     settings = config_of(stored) or {}
@@ -118,7 +118,7 @@ def make_card(
 
 
 def _answers(settings: Mapping[str, Any]) -> list[str]:
-    """What the model answers, as :data:`ANSWERS` has it."""
+    """The answers of the model, as keys of :data:`ANSWERS`."""
     model = settings.get("model") or {}
     if _name(model.get("type")) == "LungDetector":
         return ["lung_box"]
@@ -162,7 +162,7 @@ def _not_tested(validated: Mapping[str, Any], tested: Mapping[str, Any] | None) 
 
 
 def _summary(card: Mapping[str, Any]) -> str:
-    """In one line: what it is, what it learned from, how it did."""
+    """In one line: what it is, what it was trained on, and its results."""
     model = card["model"]
     what = ", ".join([model["network"] or "no network", *model["answers"]])
     sets = "; ".join(map(set_in_words, card["trained_on"])) or "nobody knows what"
@@ -181,7 +181,7 @@ def _summary(card: Mapping[str, Any]) -> str:
 
 
 def set_in_words(each: Mapping[str, Any]) -> str:
-    """A set that a model was trained on."""
+    """Text on a set that a model was trained on."""
     if each["slices"] is None:
         return "a set that nobody knows"
     painted = painted_in_words(each["synthetic"])
@@ -189,13 +189,13 @@ def set_in_words(each: Mapping[str, Any]) -> str:
 
 
 def painted_in_words(synthetic: bool | str | None) -> str:
-    """Whether a set is painted, to stand behind its name; empty where it is not."""
+    """Whether a set is synthetic, to be added to its name; empty if it is not."""
     words = {True: ", painted", False: "", None: ", not known whether painted"}
     return ", painted in part" if isinstance(synthetic, str) else words[synthetic]
 
 
 def positives_in_words(splits: Mapping[str, Any]) -> Sequence[str]:
-    """Patients, studies and slices of every split."""
+    """Numbers of patients, studies and slices of every split."""
     return [
         f"{name}: {each['patients']} patients ({each['positive_patients']} with embolism), "
         f"{each['studies']} studies, {each['slices']} slices ({each['positive_slices']} with "

@@ -1,4 +1,4 @@
-"""Items of reporting checklists, in short words of our own, and what answers them.
+"""Items of reporting checklists, in our own short words, and the answers to them.
 
 CLAIM 2024: Tejani et al., Radiol Artif Intell 2024, https://doi.org/10.1148/ryai.240300.
 TRIPOD+AI: Collins et al., BMJ 2024, https://doi.org/10.1136/bmj-2023-078378.
@@ -12,10 +12,10 @@ class Item:
     """One item of a checklist.
 
     Fields:
-        number: as the checklist has it.
-        asks: what for, in short.
-        answer: name of what the software knows of it; empty where only the authors know.
-        lacks: what the authors have to add to that answer; empty where nothing.
+        number: as in the checklist.
+        asks: what it asks for, in short.
+        answer: name of the software's answer; empty if only the authors know it.
+        lacks: what the authors have to add to that answer; empty if nothing.
     """
 
     number: str

@@ -1,4 +1,4 @@
-"""A converted set in numbers: its source, its splits, and who was left out for what reason."""
+"""A converted set in numbers: its source, its splits, and exclusions with their reasons."""
 
 import json
 import re
@@ -11,22 +11,22 @@ from pe_unified.datasets.slice_dataset import read_annotations, sources_of
 from pe_unified.errors import unnamed
 
 SPLITS = ("train", "val", "test")
-#: What a set says of itself.
+#: What a set states about itself.
 _TOLD = ("description", "source", "licence", "converter", "converter_version", "split_seed")
-#: Numbers of a patient, a study or a file in the reason for an exclusion.
+#: Numbers that identify a patient, a study or a file in the reason for an exclusion.
 _IDENTIFIER = re.compile(r"\d[\d.]{5,}")
 
 
 def describe_data(root: Path) -> dict[str, Any]:
-    """What a card says of a set; names nobody.
+    """What a card states about a set; contains no patient's name.
 
     Returns:
-        ``info``: what the set says of itself, None where it does not. ``splits``: by name,
-        ``patients``, ``studies``, ``slices``, ``positive_patients``, ``positive_slices``,
-        ``spacing_mm`` (lowest, median and highest distance between slices), ``emboli``, the
-        annotated components, and ``sets``, each with ``set`` and ``source``, as
-        :func:`~pe_unified.checkpoints.training_data` has them. ``exclusions``: ``patients`` that
-        were found, ``converted``, and ``reasons`` with their numbers; None without a report of the
+        ``info``: what the set states about itself, None where it states nothing. ``splits``: by
+        name, ``patients``, ``studies``, ``slices``, ``positive_patients``, ``positive_slices``,
+        ``unlabelled_slices``, ``spacing_mm`` (lowest, median and highest distance between slices),
+        ``emboli``, the annotated components, and ``sets``, each with ``set`` and ``source``, as in
+        :func:`~pe_unified.checkpoints.training_data`. ``exclusions``: ``patients`` that were
+        found, ``converted``, and ``reasons`` with their numbers; None without a report of the
         conversion.
 
     Raises:
@@ -45,7 +45,7 @@ def describe_data(root: Path) -> dict[str, Any]:
                 for each in sources_of(coco, coco["images"])
             ]
     if not splits:
-        read_annotations(root / "annotations" / "train.json")  # says what to do
+        read_annotations(root / "annotations" / "train.json")  # its error says what to do
     members = info.get("sets")
     told = {key: info.get(key) for key in _TOLD}
     told["synthetic"] = info.get("synthetic")
@@ -58,7 +58,7 @@ def describe_data(root: Path) -> dict[str, Any]:
 
 
 def describe_split(images: Sequence[Mapping[str, Any]], emboli: int) -> dict[str, Any]:
-    """A split in numbers, by its slices' entries and the number of its annotations."""
+    """A split in numbers, from its slices' entries and the number of its annotations."""
     positive = [image for image in images if image["pe_present"] == 1]
     steps = sorted(
         step for image in images if (step := (image.get("spacing_mm") or [None] * 3)[2]) is not None
@@ -77,7 +77,7 @@ def describe_split(images: Sequence[Mapping[str, Any]], emboli: int) -> dict[str
 
 
 def _exclusions(root: Path) -> dict[str, Any] | None:
-    """From the report that a conversion leaves."""
+    """Exclusions from the report of a conversion; None if it cannot be read."""
     try:
         report = json.loads((root / "conversion_report.json").read_text(encoding="utf-8"))
         entries = report["patients"]

@@ -12,7 +12,7 @@ from pe_unified.cards.card import (
 from pe_unified.evaluation.in_words import interval_in_words, with_interval
 from pe_unified.tasks import METRIC_NAMES
 
-#: Of every task, what is shown of subgroups.
+#: Metrics of every task that are shown by subgroup.
 _OF_SUBGROUPS = (
     *("cls/auc", "cls/sensitivity", "cls/specificity", "seg/dice", "seg/dice_positive"),
     *("det/mAP_50", "det/recall", "exam/auc", "exam/sensitivity", "exam/specificity"),
@@ -49,7 +49,7 @@ def _bullets(facts: Mapping[str, str]) -> list[str]:
 
 
 def model_facts(model: Mapping[str, Any]) -> dict[str, str]:
-    """What the network is, by name."""
+    """Facts about the network, by name."""
     size = f"{model['parameters'] / 1e6:.1f} million parameters"
     facts = {
         "network": f"{model['network']} in {model['kind']}, {size}",
@@ -102,7 +102,7 @@ def _data(data: Mapping[str, Any] | None) -> list[str]:
 
 
 def exclusions_in_words(exclusions: Mapping[str, Any] | None) -> list[str]:
-    """Who was left out by the conversion."""
+    """Lines on the patients that the conversion left out."""
     if exclusions is None:
         return ["exclusions: not known, the set has no report of its conversion"]
     gone = exclusions["patients"] - exclusions["converted"]

@@ -15,7 +15,7 @@ from pe_unified.cards.markdown import exclusions_in_words, model_facts, table
 from pe_unified.evaluation.in_words import with_interval
 from pe_unified.tasks import METRIC_NAMES, TASKS
 
-#: What stands where the software knows nothing.
+#: Text where the software knows no answer.
 BLANK = "**not known to the software: to be filled by the authors**"
 _INTERVALS = (
     "95 % intervals over patients: jackknife with Student's t, patients of one group left out "
@@ -32,9 +32,9 @@ def reporting_page(
     """The page, in Markdown.
 
     Args:
-        card: of the model.
+        card: card of the model.
         settings: its config.
-        flows: of ``exam_flow.json``, where the run left one.
+        flows: content of ``exam_flow.json``, if the run wrote one.
         digest: SHA-256 of the file.
     """
     answers = known_answers(card, settings, flows, digest)
@@ -79,7 +79,7 @@ def known_answers(
     flows: Mapping[str, Mapping[str, Any]] | None = None,
     digest: str = "",
 ) -> dict[str, str]:
-    """What the software knows, by the names that items use; empty where it does not."""
+    """The software's answers, by the names that items use; empty if unknown."""
     model, data, tested = card["model"], card["data"], card["tested"]
     chosen = model["settings"]
     facts = model_facts(model)
@@ -287,7 +287,7 @@ def _internal(card: Mapping[str, Any]) -> str:
 
 
 def _external(card: Mapping[str, Any]) -> str:
-    """Whether the test set is another one, by names and sources; empty where some are unknown."""
+    """Whether the test set is external, by names and sources; empty if some are unknown."""
     test = card["data"] and card["data"]["splits"].get("test", {}).get("sets")
     learned = card["trained_on"]
     if card["tested"] is None or not test or not learned:
@@ -309,7 +309,7 @@ def _external(card: Mapping[str, Any]) -> str:
 
 
 def _is_one(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two entries are of one set, which a merged one may call by another name."""
+    """Whether two entries are of one set, which may have another name in a merged set."""
     sources = one["source"], other["source"]
     return one["set"] == other["set"] or (sources[0] is not None and sources[0] == sources[1])
 

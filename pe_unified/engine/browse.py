@@ -23,26 +23,26 @@ from pe_unified.progress import track
 from pe_unified.registry import DATASETS, SCOPE
 from pe_unified.templates import render
 
-#: RGB of mask outlines and boxes; both stand off grey, and off each other for every eye.
+#: RGB of mask outlines and boxes: distinct from grey, and from each other for the colour-blind.
 MASK_RGB, BOX_RGB = (86, 180, 233), (245, 160, 0)
 #: Longest side of a picture in the page, pixels.
 THUMBNAIL = 390
-#: Transforms that move the image; labels loaded after them stay in the stored slice.
+#: Transforms that move the image; labels loaded after them keep the stored slice's geometry.
 _GEOMETRY = ("CropToLungs", "ResizeSlice", "RandomSliceGeometry")
-#: Transforms that take other slices in; a slice is shown before and after.
+#: Transforms that mix in other slices; a slice is shown before and after.
 _MIXING = ("PasteEmboli", "JoinSlices")
 
 
 @dataclass(frozen=True)
 class Item:
-    """One output of the pipeline, labels in the geometry of the picture.
+    """One output of the pipeline, with labels in the geometry of the picture.
 
     Fields:
         picture: uint8 (channels, rows, cols).
         mask: uint8 (rows, cols), or None where unknown.
         boxes: (n, 4), x1 y1 x2 y2 in pixels, or None where unknown.
-        caption: name to text, in the order of the page.
-        name: of its PNG.
+        caption: text by name, in the order of the page.
+        name: file name of its PNG.
     """
 
     picture: np.ndarray
@@ -61,9 +61,9 @@ def build_dataset(cfg: Config, split: str) -> PESliceDataset:
 
 
 def without_mixing(cfg: Config, split: str) -> tuple[list[str], PESliceDataset | None]:
-    """The transforms of a split that take other slices in, and its data set without them.
+    """The transforms of a split that mix in other slices, and its data set without them.
 
-    They draw random numbers of their own, so that all else comes out the same.
+    They draw their own random numbers, so that everything else stays the same.
     """
     cfg = copy.deepcopy(cfg)
     dataset = cfg[f"{split}_dataloader"].dataset
@@ -81,7 +81,7 @@ def _called(item: Item, name: str) -> Item:
 
 
 def choose_slices(labels: np.ndarray, number: int, seed: int) -> list[int]:
-    """Indices to show, in order: up to half of them with embolism, the rest drawn from others."""
+    """Indices to show, in order: half of them with embolism, if there are enough of both kinds."""
     generator = np.random.default_rng(seed)
     positive = generator.permutation(np.flatnonzero(labels == 1))
     others = generator.permutation(np.flatnonzero(labels != 1))
@@ -91,7 +91,7 @@ def choose_slices(labels: np.ndarray, number: int, seed: int) -> list[int]:
 
 
 def channel_names(pipeline: Sequence[dict], neighbours: int) -> list[str]:
-    """What every input channel shows: the window, and the slice with 2.5D input."""
+    """What every input channel shows: the window and, with 2.5D input, the slice."""
     (step,) = [step for step in pipeline if kind_of(step) == "CTWindows"] or [{}]
     names = []
     for window in step.get("windows", ("lung", "pe", "mediastinal")):
@@ -105,7 +105,7 @@ def channel_names(pipeline: Sequence[dict], neighbours: int) -> list[str]:
 
 
 def labels_follow(pipeline: Sequence[dict]) -> bool:
-    """Whether labels were loaded before the image moved, so that they moved along."""
+    """Whether labels are loaded before the image is moved, so that they are moved with it."""
     kinds = [kind_of(step) for step in pipeline]
     moves = [kinds.index(kind) for kind in _GEOMETRY if kind in kinds]
     if not moves:
@@ -116,7 +116,7 @@ def labels_follow(pipeline: Sequence[dict]) -> bool:
 def read_item(output: dict, follow: bool, finding: str) -> Item:
     """Bring one output of the pipeline into the geometry of its picture.
 
-    ``finding``: in words, what the slice is labelled for.
+    ``finding``: name of the finding that the slice is labelled for.
     """
     sample = output["data_samples"]
     picture = output["inputs"].numpy()
@@ -149,7 +149,7 @@ def read_item(output: dict, follow: bool, finding: str) -> Item:
 
 
 def draw_labels(item: Item, scale: float) -> np.ndarray:
-    """Outlines on clear ground: uint8 RGBA of the picture's size times ``scale``."""
+    """Outlines on a transparent background: uint8 RGBA, the picture's size times ``scale``."""
     rows, cols = (max(1, round(side * scale)) for side in item.picture.shape[1:])
     layer = np.zeros((rows, cols, 4), dtype=np.uint8)
     if item.mask is not None:
@@ -164,10 +164,10 @@ def draw_labels(item: Item, scale: float) -> np.ndarray:
 
 
 def full_picture(item: Item, before: Item | None = None) -> np.ndarray:
-    """Channels side by side, without labels above and with labels below: RGB.
+    """Channels side by side, RGB: above without labels, below with labels.
 
-    On the left those of ``before``, as the slice was without what others gave to it. Small inputs
-    are enlarged by a whole factor, so that outlines stay thin beside pixels.
+    The channels of ``before``, the slice without mixed-in slices, are on the left. Small inputs
+    are enlarged by an integer factor, so that outlines are thinner than pixels.
     """
     factor = max(1, round(512 / max(item.picture.shape[1:])))
     layer = draw_labels(item, factor)
@@ -179,7 +179,7 @@ def full_picture(item: Item, before: Item | None = None) -> np.ndarray:
 
 
 def embed(picture: np.ndarray, kind: str) -> str:
-    """A picture (gray, or RGBA) as the source of an HTML image."""
+    """A picture (grey, or RGBA) as the source of an HTML image."""
     if picture.ndim == 3:
         picture = cv2.cvtColor(picture, cv2.COLOR_RGBA2BGRA)
     _, data = cv2.imencode(f".{kind}", picture)
@@ -187,7 +187,7 @@ def embed(picture: np.ndarray, kind: str) -> str:
 
 
 def draw_article(item: Item, channels: Sequence[str]) -> dict[str, object]:
-    """What the page shows of an item: its channels in the size of the page, and its labels."""
+    """Values for the page's template: an item's channels, in the size of the page, and labels."""
     scale = THUMBNAIL / max(item.picture.shape[1:])
     layer = draw_labels(item, scale)
     size = (layer.shape[1], layer.shape[0])
@@ -205,7 +205,7 @@ def draw_article(item: Item, channels: Sequence[str]) -> dict[str, object]:
 
 
 def browse(cfg: Config, title: str, out: Path, split: str, number: int, seed: int) -> Path:
-    """Write the page and the pictures of one split; the page's path."""
+    """Write the page and the pictures of one split; returns the page's path."""
     dataset = build_dataset(cfg, split)
     settings = cfg[f"{split}_dataloader"].dataset
     require_apart(out, Path(settings.data_root))

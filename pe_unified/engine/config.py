@@ -2,8 +2,8 @@
 
 mmengine copies a value into every place that mentions it while a file is parsed, so a
 later override of the top-level name no longer reaches those places. The names in
-:data:`~pe_unified.engine.knobs.KNOBS` do: whatever value stands at the top level once files
-and overrides are merged is carried to all its places, and no other value may stand there.
+:data:`~pe_unified.engine.knobs.KNOBS` do: after files and overrides are merged, the value at
+the top level is copied to all its places, and no other value is allowed there.
 """
 
 import ast
@@ -26,15 +26,15 @@ from pe_unified.engine.parameters import parameters_of
 from pe_unified.errors import UserError, one_line
 from pe_unified.tasks import TASKS
 
-#: The head that gives what a metric measures.
+#: The head whose answers a metric measures.
 HEAD_OF_METRIC = {task.metric: task.head for task in TASKS.values()}
 HEAD_OF_METRIC["LungMetric"] = TASKS["cls"].head
 HEAD_OF_METRIC["LungBoxMetric"] = "bbox_head"
-#: Knobs of the network's start, which a checkpoint's network brings along.
+#: Knobs of the network's initial state, taken over with a checkpoint's network.
 OF_THE_NETWORK = ("pretrained", "frozen_stages")
-#: Knobs of what slices go through, which belong to it as well.
+#: Knobs of the input, taken over with a checkpoint's network, too.
 OF_THE_INPUT = ("input_size", "lung_crop", "windows", "neighbours", "lung_scores", "step_mm")
-#: What mmengine's builders take out of a part's dictionary before they build it.
+#: Keys that mmengine's builders remove from a part's dictionary before they build it.
 _OF_THE_BUILDER = {
     "optim_wrapper": ("constructor", "paramwise_cfg"),
     "losses": ("loss_weight", "loss_name"),
@@ -49,7 +49,7 @@ _path_of_mmengine = Config._get_cfg_path
 
 
 def _path_of_base(name: str, child: str) -> tuple[str, str | None]:
-    """As mmengine finds the base of a config, and ``pe_unified::NAME`` by its name."""
+    """Find the base of a config as mmengine does, or ``pe_unified::NAME`` by its name."""
     if name.startswith(SCOPE):
         return str(find_config(name)), None
     return _path_of_mmengine(name, child)
@@ -59,10 +59,10 @@ Config._get_cfg_path = staticmethod(_path_of_base)
 
 
 def read_python_config(path: str | Path) -> Config:
-    """A config or a recipe as mmengine reads it; parsed once for as long as no file changes.
+    """A config or a recipe as mmengine reads it; parsed again only if a file has changed.
 
     Raises:
-        ConfigError: the file is no valid Python, or fails when it is run; says why.
+        ConfigError: the file is not valid Python, or fails when run; the message says why.
     """
     try:
         return copy.deepcopy(_parsed(str(path), _versions(Path(path))))
@@ -76,13 +76,13 @@ def read_python_config(path: str | Path) -> Config:
 @lru_cache(maxsize=256)
 def _parsed(path: str, versions: tuple[tuple[str, int], ...]) -> Config:
     cfg = Config.fromfile(path)
-    # Written as mmengine indents it: yapf would take a quarter of the time of a short run.
+    # No formatting by yapf, which would take a quarter of the time of a short run.
     object.__setattr__(cfg, "_format_python_code", False)
     return cfg
 
 
 def _versions(path: Path) -> tuple[tuple[str, int], ...]:
-    """A config and all that it inherits from, and when each was changed, ns."""
+    """A config and all that it inherits from, each with its time of modification, ns."""
     if not path.exists():
         return ()
     modified = path.stat().st_mtime_ns
@@ -102,26 +102,26 @@ def load_config(
 
     Args:
         path: a Python config, or the name of one that comes with the package.
-        overrides: dotted keys to values, as ``--cfg-options`` gives them.
+        overrides: values by dotted key, as ``--cfg-options`` gives them.
         data_root: the data set's folder; the same as overriding the knob ``data_root``.
-        settings: merged over the file in turn before the overrides, as inheriting configs
-            would be; may bring new keys. What they say of a head that the config leaves out
-            is passed over, so that one set of settings serves configs of several tasks.
-        of_recipe: do so with overrides, too, which are the same for all steps of a recipe.
-        trained_with: the config of a checkpoint. Its network, and what its slices go through, hold
-            in place of this config's; overrides are stronger.
+        settings: merged over the file in turn, before the overrides, as inheriting configs
+            would be; may add new keys. Settings of a head that the config leaves out are
+            ignored, so that one set of settings fits configs of several tasks.
+        of_recipe: ignore such overrides, too, since they are the same for all steps of a recipe.
+        trained_with: the config of a checkpoint. Its network and its input replace those of this
+            config; overrides take precedence.
 
     Raises:
         FileNotFoundError: no such file.
         ConfigError: the file is a recipe, counts epochs, or wraps its data set in another; a
-            top-level name is nearly one of those inherited; an override names a key that neither
-            the config has nor the part there takes; a value stands where a knob would overwrite it;
-            a knob has a value that there is not; or a metric needs a head that the model has not.
+            top-level name looks like a misspelt inherited one; an override names a key that
+            neither the config has nor the part there accepts; a knob would overwrite a value set
+            elsewhere; a knob has an invalid value; or a metric needs a head that the model lacks.
     """
     path = find_config(path)
     cfg = read_python_config(path)
     for each in settings:
-        cfg.merge_from_dict(copy.deepcopy(_for_its_heads(cfg, each)))  # knobs write into it
+        cfg.merge_from_dict(copy.deepcopy(_for_its_heads(cfg, each)))  # knobs change it
     if trained_with:
         _take_network_and_input(cfg, Config(copy.deepcopy(dict(trained_with))))
     _refuse_other_kinds(cfg)
@@ -146,7 +146,7 @@ def load_config(
 
 
 def _take_network_and_input(cfg: Config, other: Config) -> None:
-    """What a checkpoint's weights mean nothing without."""
+    """Take over what a checkpoint's weights depend on: its network and its input."""
     cfg.model = other.model
     theirs = other.get("test_dataloader") or other.get("val_dataloader")
     for split in ("val", "test"):
@@ -164,7 +164,7 @@ def _take_network_and_input(cfg: Config, other: Config) -> None:
 
 
 def _require_same_label(cfg: Config, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
-    """A classifier of lung is no classifier of embolism, though their networks are the same."""
+    """A lung classifier is not an embolism classifier, although their networks are the same."""
     own, learned = (FINDINGS[each.get("label", "pe")] for each in (ours, theirs))
     if own != learned:
         raise ConfigError(
@@ -174,7 +174,7 @@ def _require_same_label(cfg: Config, ours: Mapping[str, Any], theirs: Mapping[st
 
 
 def _refuse_other_kinds(cfg: Config) -> None:
-    """What is no config of one network on one converted set."""
+    """Refuse what is not a config of one network on one converted set."""
     if cfg.get("steps") and not cfg.get("model"):
         raise ConfigError(f"{cfg.filename} is a recipe; pe-unified steps trains its steps")
     if "max_epochs" in (cfg.get("train_cfg") or {}):
@@ -189,7 +189,7 @@ def _refuse_other_kinds(cfg: Config) -> None:
 
 
 def absent_head(cfg: Config, dotted: str) -> bool:
-    """Whether an override is of a head that the config leaves out."""
+    """Whether an override concerns a head that the config leaves out."""
     first, head, *rest = [*dotted.split("."), ""][:3]
     model = cfg.get("model") or {}
     return first == "model" and any(rest) and head in model and model[head] is None
@@ -203,9 +203,9 @@ def _for_its_heads(cfg: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _require_key(cfg: Config, dotted: str, overrides: Mapping[str, Any]) -> None:
-    """The config has the key of an override, or the part that it belongs to takes it.
+    """Require that the config has an override's key, or that the part there accepts it.
 
-    What stands below a key that is new to the config is left for the part to judge.
+    What is below a key that is new to the config is checked by the part only.
     """
     place = re.sub(r"^(train|val|test)_pipeline\b", r"\1_dataloader.dataset.pipeline", dotted)
     if place != dotted:  # the loaders hold copies of this variable
@@ -229,14 +229,14 @@ def _require_key(cfg: Config, dotted: str, overrides: Mapping[str, Any]) -> None
 
 
 def _inner(node: Any) -> dict[str, Any]:
-    """What stands in a dictionary or a list of a config, by the names of dotted keys."""
+    """The items of a dictionary or a list of a config, by their names in dotted keys."""
     if isinstance(node, list | tuple):
         return {str(number): each for number, each in enumerate(node)}
     return {str(key): each for key, each in node.items()} if isinstance(node, dict) else {}
 
 
 def _taken_by(node: Any, walked: Sequence[str], overrides: Mapping[str, Any]) -> set[str]:
-    """What the part that a node of a config describes can be told, or its builder."""
+    """Settings that the part described by a node of a config accepts, or its builder."""
     if not isinstance(node, dict):
         return set()
     name = next((part for part in reversed(walked) if not part.isdigit()), "")
@@ -247,9 +247,9 @@ def _taken_by(node: Any, walked: Sequence[str], overrides: Mapping[str, Any]) ->
 def _refuse_overwritten(
     cfg: Config, overrides: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]
 ) -> None:
-    """What a knob governs is set by the knob alone: elsewhere a value would be overwritten.
+    """Refuse values in places that a knob governs: the knob would overwrite them.
 
-    What a knob of ``earlier`` configs left in a place while these were parsed is nobody's wish.
+    Values that a knob of ``earlier`` configs put there during parsing are accepted.
     """
     for name, place in governed(cfg):
         value = place.holder.get(place.key, cfg[name])
@@ -265,10 +265,10 @@ def _refuse_overwritten(
 
 
 def annotation_files(cfg: Config, *splits: str) -> dict[str, Path]:
-    """The files that list the slices of these splits, as far as the config has them.
+    """The files that list the slices of these splits, for those splits that the config has.
 
     Raises:
-        FileNotFoundError: one is not there; names the converter command.
+        FileNotFoundError: one is missing; the message names the converter command.
     """
     loaders = {split: cfg.get(f"{split}_dataloader") for split in splits}
     sets = {split: loader.dataset for split, loader in loaders.items() if loader}
@@ -280,13 +280,13 @@ def annotation_files(cfg: Config, *splits: str) -> dict[str, Path]:
 
 
 def listed_metrics(cfg: Config, split: str) -> list[Mapping[str, Any]]:
-    """The metrics of a split, of which mmengine takes a single one or a list."""
+    """The metrics of a split as a list; mmengine also allows a single one."""
     evaluator = cfg.get(f"{split}_evaluator") or []
     return [evaluator] if isinstance(evaluator, Mapping) else list(evaluator)
 
 
 def _require_heads(cfg: Config) -> None:
-    """A metric of what the model does not answer would end the first validation."""
+    """Refuse metrics of heads that the model lacks: the first validation would fail."""
     if kind_of(cfg.get("model") or {}) not in ("PEUnified", "PEExam", "PEVolume"):
         return
     for split in ("val", "test"):
@@ -297,13 +297,13 @@ def _require_heads(cfg: Config) -> None:
 
 
 def require_part(cfg: Config, part: str, why: str) -> None:
-    """Refuse a config whose model leaves out a part that is needed, and say for what."""
+    """Refuse a config whose model lacks a part; ``why`` says what needs it."""
     if not cfg.model.get(part):
         raise ConfigError(f"{cfg.filename}: {why}, but the model has no {part}")
 
 
 def refuse_near(path: Path, names: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse a top-level name that is nearly a known one: any other may be introduced there."""
+    """Refuse a top-level name that looks like a misspelt known one; other new names are fine."""
     known = list(known)
     for name in names:
         near = [] if name in known else difflib.get_close_matches(name, known, n=1, cutoff=0.9)
@@ -312,12 +312,12 @@ def refuse_near(path: Path, names: Iterable[str], known: Iterable[str]) -> None:
 
 
 def _family(path: str) -> list[Config]:
-    """The config and all that it inherits from, each by itself."""
+    """The config and all that it inherits from, each parsed separately."""
     return [_parsed(each, _versions(Path(each))) for each, _ in _versions(Path(path))]
 
 
 def stated_in(path: Path, name: str) -> Path:
-    """The nearest of a config and its ancestors that gives a top-level name its value."""
+    """The nearest of a config and its ancestors that assigns to a top-level name."""
     ancestors = [path]
     for each in ancestors:
         if _assigns(each, name):
@@ -333,7 +333,7 @@ def _parents(path: Path) -> tuple[Path, ...]:
 
 @lru_cache(maxsize=1024)
 def _bases_of(path: str, modified: int) -> tuple[Path, ...]:
-    """Of a file as it was ``modified``, ns."""
+    """The base configs of a file; its time of modification, ns, keeps the cache valid."""
     bases = Config._get_base_files(path)
     return tuple(Path(Config._get_cfg_path(base, path)[0]) for base in bases)
 

@@ -1,4 +1,4 @@
-"""Several models in one file: embedded with their lineage, thresholds fixed anew on validation."""
+"""Several models in one file, with their training data and thresholds set on validation."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -30,12 +30,12 @@ from pe_unified.version import __version__
 
 @dataclass(frozen=True)
 class MemberEntry:
-    """A model of an ensemble as a list of them gives it.
+    """A member of an ensemble, as given in a list.
 
     Fields:
-        checkpoint: a file of ``pe-unified train``, ``steps`` or ``publish``.
-        name: in reports; the file's by default.
-        weight: of its answers among those of the others.
+        checkpoint: a file written by ``pe-unified train``, ``steps`` or ``publish``.
+        name: name in reports; the file's by default.
+        weight: weight of its answers relative to the other members.
     """
 
     checkpoint: str
@@ -49,15 +49,15 @@ class MemberEntry:
 
 @dataclass(frozen=True)
 class EnsembleList:
-    """What an ensemble is made of.
+    """The members of an ensemble and its settings.
 
     Fields:
         members: at least one.
         rule: ``"mean"`` or ``"vote"``, see :func:`~pe_unified.inference.combining.combine`.
-        fuse: fit how lesions get their score, on validation lesions.
-        marks: file of marks of a model in 3D on the validation studies, which the fit may use.
-        lungs: checkpoint of a detector of lungs, to whose boxes studies are cropped.
-        volumes: checkpoint of a model of volumes, whose marks the fit may use, in place of a file.
+        fuse: fit the scores of lesions on validation lesions.
+        marks: file with marks of a 3D model on the validation studies, which the fit may use.
+        lungs: checkpoint of a lung detector, to whose boxes studies are cropped.
+        volumes: checkpoint of a volume model, whose marks the fit may use instead of a file.
     """
 
     members: Sequence[MemberEntry]
@@ -69,7 +69,7 @@ class EnsembleList:
 
 
 def entry_of(word: str) -> MemberEntry:
-    """``CHECKPOINT`` or ``NAME=CHECKPOINT``."""
+    """Parse ``CHECKPOINT`` or ``NAME=CHECKPOINT``."""
     name, separator, checkpoint = word.partition("=")
     if not separator or Path(word).is_file():
         return MemberEntry(word)
@@ -77,10 +77,10 @@ def entry_of(word: str) -> MemberEntry:
 
 
 def read_list(path: Path) -> EnsembleList:
-    """A list of members in a file, Python or JSON; its paths are relative to its folder.
+    """Read a list of members from a Python or JSON file; paths are relative to its folder.
 
     Raises:
-        ConfigError: it is no such list.
+        ConfigError: the file is not such a list.
     """
     cfg = read_python_config(path)
     try:
@@ -104,21 +104,21 @@ def make_ensemble(
     trust: bool = False,
     step: str | None = None,
 ) -> dict[str, Any]:
-    """Write an ensemble, and fix on validation all that it goes by.
+    """Write an ensemble, with all its thresholds set on validation.
 
     Args:
-        wanted: its members and how they answer together.
+        wanted: its members, and how their answers are combined.
         validation: config of the validation split.
-        out: the new file; appears whole or not at all.
+        out: the new file; written completely or not at all.
         trust: load checkpoints that contain pickled code.
-        step: of a recipe.
+        step: name of the step of a recipe.
 
     Returns:
-        the metrics and thresholds of the validation split, as the file holds them.
+        the metrics and thresholds of the validation split, as stored in the file.
 
     Raises:
-        ConfigError: no members, two of one name, a weight that is none, or no such rule.
-        CheckpointError: a model that cannot be read or used, or that learned from a study of the
+        ConfigError: no members, two with one name, an invalid weight, or an unknown rule.
+        CheckpointError: a model cannot be read or used, or was trained on a study of the
             validation split.
     """
     _require_usable(wanted)
@@ -152,10 +152,10 @@ def make_ensemble(
 
 
 def marks_on(checkpoint: str, dataset: Mapping[str, Any], trust: bool = False) -> Marks:
-    """Marks of a model of volumes on the studies of a split.
+    """Marks of a volume model on the studies of a split.
 
     Raises:
-        CheckpointError: it cannot be read or used, or learned from a study of the split.
+        CheckpointError: it cannot be read or used, or was trained on a study of the split.
     """
     require_unseen({checkpoint: load_checkpoint_safely(checkpoint, trust)}, dataset)
     return mark_exams(load_volume_model(checkpoint, trust), exams_of_split(dataset))
@@ -177,9 +177,9 @@ def _require_usable(wanted: EnsembleList) -> None:
 
 
 def _embedded(entry: MemberEntry, kind: type[nn.Module], trust: bool) -> dict[str, Any]:
-    """A member as an ensemble holds it; ``kind`` of model it must be."""
+    """A member as stored in an ensemble; it must be a model of this ``kind``."""
     path = Path(entry.checkpoint)
-    read_model(path, kind, trust)  # told now, with the member's file
+    read_model(path, kind, trust)  # an error here names the member's file
     return {
         "name": entry.called,
         "weight": float(entry.weight),
@@ -190,7 +190,7 @@ def _embedded(entry: MemberEntry, kind: type[nn.Module], trust: bool) -> dict[st
 
 
 def models_in(stored: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The checkpoints within an ensemble, as its file holds it, by name and file."""
+    """The checkpoints in a stored ensemble, by name and file."""
     return {
         f"{each['name']} ({each['checkpoint']})": each["model"]
         for each in filter(None, (*stored["members"], stored["lungs"]))

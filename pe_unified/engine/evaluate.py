@@ -26,14 +26,13 @@ from pe_unified.registry import HOOKS
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one evaluation gives.
+    """Results of one evaluation.
 
     Fields:
         metrics: by key, ``<task>/<name>``, with ``<key>_ci``.
         thresholds: ``<task>/threshold`` that were applied, fixed before the test.
         tables: by task prefix, the arrays behind the metrics, for figures and comparisons.
-        notice: in words, what must be known of the data that the model was trained on; empty where
-            nothing must.
+        notice: what readers must know about the data that the model was trained on; may be empty.
     """
 
     metrics: dict[str, Any]
@@ -43,7 +42,7 @@ class Evaluation:
 
 
 def merged(one: Evaluation, other: Evaluation) -> Evaluation:
-    """What two evaluations of one model measured; the notice is that of the first."""
+    """The results of two evaluations of one model; the notice is that of the first."""
     return Evaluation(
         one.metrics | other.metrics,
         one.thresholds | other.thresholds,
@@ -60,19 +59,19 @@ def evaluate_checkpoint(
 ) -> Evaluation:
     """Evaluate on the test split, with the thresholds that validation chose.
 
-    Thresholds stand in the checkpoint when validation ran in training; else validation runs
-    first. Test patients never take part in choosing them. One that the config gives a metric
-    of the test is taken in their place.
+    The checkpoint has thresholds if validation ran in training; otherwise validation runs
+    first. Test patients never influence them. A threshold that the config gives to a test
+    metric takes precedence.
 
     Args:
         cfg: as :func:`~pe_unified.engine.load_config` gives it, with ``work_dir``; the network and
             the input are those that the checkpoint was trained with (``trained_with``).
         checkpoint: weights to evaluate.
         hooks: further hooks of the test loop, for instance to keep some predictions.
-        chosen: thresholds of validation, in place of those of the checkpoint.
+        chosen: thresholds from validation, instead of those in the checkpoint.
 
     Raises:
-        ConfigError: nothing chooses a threshold.
+        ConfigError: no validation metric chooses a threshold that is needed.
     """
     stored = load_checkpoint_safely(checkpoint, trust=cfg.get("trust_checkpoint", False))
     runner = _test_runner(cfg, checkpoint, "test")
@@ -100,7 +99,7 @@ def evaluate_checkpoint(
 
 
 def require_thresholds(cfg: Config) -> None:
-    """Validation chooses the thresholds of the test, or the config gives them."""
+    """Require that validation chooses the thresholds of the test, or the config gives them."""
     chosen = {kind_of(metric) for metric in listed_metrics(cfg, "val")}
     for metric in listed_metrics(cfg, "test"):
         kind = kind_of(metric)
@@ -114,7 +113,7 @@ def require_thresholds(cfg: Config) -> None:
 def validate_checkpoint(
     cfg: Config, checkpoint: str | Path, hooks: Sequence[Hook] = ()
 ) -> dict[str, Any]:
-    """Metrics on the validation split, among them the thresholds it chooses."""
+    """Metrics on the validation split, including the thresholds chosen there."""
     runner = _test_runner(cfg, checkpoint, "val")
     for hook in hooks:
         runner.register_hook(hook)
@@ -149,19 +148,19 @@ def _test_runner(cfg: Config, checkpoint: str | Path, split: str) -> PERunner:
 
 
 def _serves_tests(hook: Mapping[str, Any]) -> bool:
-    """Whether a hook does anything without training, as the average of weights does."""
+    """Whether a hook also acts in tests, as the one that averages weights does."""
     kind = HOOKS.get(hook["type"]) if isinstance(hook["type"], str) else hook["type"]
     names = [name for name in dir(Hook) if "test" in name or name == "after_load_checkpoint"]
     return kind is None or any(getattr(kind, name) is not getattr(Hook, name) for name in names)
 
 
 def metrics_in(evaluator: Evaluator) -> list[PatientMetric]:
-    """Ours: another library's may stand beside them, and choose nothing."""
+    """The metrics of this package; those of other libraries choose no thresholds."""
     return [metric for metric in evaluator.metrics if isinstance(metric, PatientMetric)]
 
 
 def write_metrics(path: Path, evaluation: Evaluation, **provenance: Any) -> None:
-    """``metrics.json``: metrics, thresholds, warnings, where all comes from; atomically."""
+    """Write ``metrics.json`` atomically: metrics, thresholds, warnings, notice, provenance."""
     found = {
         "metrics": evaluation.metrics,
         "thresholds": evaluation.thresholds,
@@ -172,5 +171,5 @@ def write_metrics(path: Path, evaluation: Evaluation, **provenance: Any) -> None
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Strict JSON (NaN as null), whole or not at all."""
+    """Write strict JSON (NaN as null) atomically."""
     write_text(path, json.dumps(as_json(value), indent=2, allow_nan=False) + "\n")

@@ -1,4 +1,4 @@
-"""Which exams a run uses, and which it leaves out, beside its results."""
+"""A record of which exams a run uses and which it leaves out, saved with its results."""
 
 import json
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ _SPLITS = ("train", "val", "test")
 class ExamFlowHook(Hook):
     """Write ``exam_flow.json``, which lists all exams that are left out, and ``exam_flow.png``.
 
-    A training writes its splits, a test adds its own to what a training in the same folder left.
-    Data sets without ``flow``, such as those of slices, are passed over.
+    Training writes its splits; a test adds its own to the record of a training in the same folder.
+    Data sets without ``flow``, such as those of slices, are skipped.
     """
 
     priority = "LOW"
@@ -33,7 +33,7 @@ class ExamFlowHook(Hook):
         _write(Path(runner.work_dir), loaders)
 
     def before_test(self, runner: Runner) -> None:
-        """The split is what its file is called: thresholds are chosen by a test on validation."""
+        """The file's name gives the split, since thresholds are chosen by a test on validation."""
         loader = runner.test_dataloader
         called = Path(getattr(loader.dataset, "ann_file", "")).stem
         _write(Path(runner.work_dir), {called if called in _SPLITS else "test": loader})

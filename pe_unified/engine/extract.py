@@ -1,4 +1,4 @@
-"""Features of every exam of a set by a trained encoder, stored for models that read them."""
+"""Extract features of every exam of a set with a trained encoder, and store them."""
 
 import copy
 import time
@@ -39,13 +39,13 @@ from pe_unified.version import __version__
 
 @dataclass(frozen=True)
 class Extraction:
-    """What an extraction leaves.
+    """The result of an extraction.
 
     Fields:
         store: the features, with the network that made them.
         parents: where its weights come from, as ``reused`` of a summary.
-        exams: of which features are there now.
-        seconds: that it took, now.
+        exams: number of exams that now have features.
+        seconds: duration of this call.
     """
 
     store: FeatureStore
@@ -55,19 +55,19 @@ class Extraction:
 
 
 def extract(cfg: Config, folder: Path, checkpoint: str | Path | None = None) -> Extraction:
-    """Store the features of every exam of the set, of all its splits.
+    """Store the features of every exam in all splits of the set.
 
-    Slices go through the test's pipeline, of training exams too. What an earlier call stored
-    stays, so that one that was killed goes on where it stopped. An exam that cannot be read is
-    named, and the others are done first.
+    All slices, also those of training exams, go through the test pipeline. Features from an
+    earlier call are kept, so that a killed call can be resumed. An exam that cannot be read is
+    reported once all others are done.
 
     Args:
-        cfg: of an exam model with an encoder; ``reuse`` says where its weights come from.
-        folder: gets the store.
-        checkpoint: weights of the whole model, in place of ``reuse``.
+        cfg: config of an exam model with an encoder; ``reuse`` says where its weights come from.
+        folder: folder for the store.
+        checkpoint: weights of the whole model, instead of ``reuse``.
 
     Raises:
-        ConfigError: the model has no encoder, or nobody gives it weights.
+        ConfigError: the model has no encoder, or nothing gives it weights.
         UserError: exams could not be read; the features of all others are stored.
     """
     started = time.monotonic()
@@ -85,7 +85,7 @@ def extract(cfg: Config, folder: Path, checkpoint: str | Path | None = None) -> 
         store = FeatureStore.create(folder, source)
         meta = dict(pe_unified=__version__, cfg=cfg.to_dict(), iter=0, parents=parents)
         meta |= dict(step=cfg.get("step"), trained_on=trained_on, validated={})
-        # Without heads, which nobody taught: their answers would look like any others.
+        # Without heads: they may be untrained, and their answers would look like any others.
         tensors = {k: v for k, v in model.state_dict().items() if k.startswith("encoder.")}
         save_atomically({"meta": meta, "state_dict": tensors}, store.encoder)
     barrier()
@@ -132,7 +132,7 @@ def _model(cfg: Config, checkpoint: str | Path | None) -> tuple[nn.Module, list[
 
 
 def exams_of(cfg: Config, split: str) -> PEExamDataset:
-    """All exams of a split, labelled or not, as a test sees them."""
+    """All exams of a split, labelled or not, read as in a test."""
     tested = cfg.test_dataloader.dataset
     own = {key: tested[key] for key in ("type", "pipeline", "steps") if key in tested}
     place = cfg[f"{split}_dataloader"].dataset
@@ -141,7 +141,7 @@ def exams_of(cfg: Config, split: str) -> PEExamDataset:
 
 
 class _Readable(Dataset):
-    """Exams by their number; one that cannot be read gives its error."""
+    """Exams by their number; for one that cannot be read, its error."""
 
     def __init__(self, exams: PEExamDataset, numbers: Sequence[int]) -> None:
         self.exams, self.numbers = exams, numbers
@@ -161,7 +161,7 @@ class _Readable(Dataset):
 def extract_set(
     cfg: Config, model: nn.Module, exams: PEExamDataset, store: FeatureStore
 ) -> list[str]:
-    """Store what is missing of these exams; what could not be read, a line each."""
+    """Store missing features of these exams; returns one line per exam that cannot be read."""
     studies = [exams.get_data_info(number)["study_uid"] for number in range(len(exams))]
     missing = set(store.missing(studies))
     rank, world_size = get_dist_info()

@@ -1,4 +1,4 @@
-"""What happens around the iterations: checkpoints, the mean loss, a guard against NaN."""
+"""Hooks around the iterations: checkpoints, the mean loss, a guard against NaN."""
 
 import math
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ from pe_unified.registry import HOOKS
 
 @HOOKS.register_module()
 class WholeCheckpointHook(Hook):
-    """Write ``iter_<n>.pth`` regularly and at the end, wherever it is; ``best.pth`` if asked to.
+    """Write ``iter_<n>.pth`` regularly and when training ends; ``best.pth`` on request.
 
-    Where a validation falls on the same iteration the checkpoint is written after it and
-    carries its result, so that a run resumed from any checkpoint repeats or skips nothing.
-    Weights that are not finite are neither validated nor written; they stop the run. What an
-    EarlyStoppingHook has counted is not kept: a resumed run counts anew, unless it was stopped.
+    If a validation falls on the same iteration, the checkpoint is written after it and
+    contains its result, so that a run resumed from any checkpoint repeats or skips nothing.
+    Weights that are not finite are neither validated nor written; they stop the run. The count
+    of an EarlyStoppingHook is not kept: a resumed run counts from 0, unless it was stopped.
 
     Args:
-        interval: iterations between checkpoints; rounded up to whole updates where
+        interval: iterations between checkpoints; rounded up to whole updates if
             gradients are accumulated.
         max_keep: how many of the newest to keep.
         save_best: a metric's name; greater is better.
@@ -43,10 +43,10 @@ class WholeCheckpointHook(Hook):
         self._saved: int | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Every process counts for itself what is saved: for now, what the run goes on from.
+        """Note in every process which iteration is saved: at first, where the run starts.
 
         Raises:
-            ConfigError: ``save_best`` is none of the metrics that validation will give.
+            ConfigError: ``save_best`` is not among the validation metrics.
         """
         self._saved = runner.iter
         if self.save_best is None or runner.val_loop is None:
@@ -62,7 +62,7 @@ class WholeCheckpointHook(Hook):
             )
 
     def _due(self, runner: Runner, finished: int) -> bool:
-        """Between two updates of the weights a checkpoint would lose half a gradient."""
+        """Whether to save now; between updates, accumulated gradients would be lost."""
         accumulated = getattr(runner.optim_wrapper, "_accumulative_counts", 1)
         interval = math.ceil(self.interval / accumulated) * accumulated
         return finished % interval == 0 or finished == runner.max_iters
@@ -91,9 +91,9 @@ class WholeCheckpointHook(Hook):
             self._save(runner, finished)
 
     def after_train(self, runner: Runner) -> None:
-        """What stopped the run early, as EarlyStoppingHook does, left its last weights unsaved.
+        """Save the last weights of a run that was stopped early, as by EarlyStoppingHook.
 
-        The checkpoint says that the run was stopped, so that it is not resumed beyond.
+        The checkpoint records that the run was stopped, so that it is not continued.
         """
         if self._saved != runner.iter or getattr(runner.train_loop, "stop_training", False):
             self._save(runner, runner.iter)
@@ -132,7 +132,7 @@ class WholeCheckpointHook(Hook):
 
 @HOOKS.register_module()
 class MeanLossHook(Hook):
-    """Log the loss of the whole batch where processes share it, not that of the first one."""
+    """Log the loss of the whole batch, not of one process's share."""
 
     priority = "HIGHEST"
 
@@ -153,8 +153,8 @@ class MeanLossHook(Hook):
 class MeanBuffersHook(Hook):
     """Give all processes the mean of their batch-norm statistics after every iteration.
 
-    Each process gathers them from its own share of the batch; validation, the average of weights
-    and the checkpoint would otherwise depend on the process.
+    Each process computes them from its own share of the batch. Otherwise validation, the average
+    of weights and the checkpoint would depend on the process.
     """
 
     priority = "VERY_HIGH"
@@ -173,10 +173,10 @@ class MeanBuffersHook(Hook):
 
 @HOOKS.register_module()
 class NaNGuardHook(Hook):
-    """Stop when the loss is no longer a number, naming the slices of the batch.
+    """Stop when the loss is not finite, and name the slices of the batch.
 
     Args:
-        interval: iterations between looks; on a GPU every look waits for it.
+        interval: iterations between checks; every check waits for the GPU.
     """
 
     priority = "VERY_HIGH"
@@ -205,7 +205,7 @@ class NaNGuardHook(Hook):
 
 
 def _refuse_broken_weights(model: nn.Module, finished: int, data_batch: dict | None) -> None:
-    """A finite loss may have gradients that are not; the next loss would tell, too late."""
+    """A finite loss may have gradients that are not; the next loss would show it too late."""
     broken = [
         name
         for name, tensor in model.state_dict().items()

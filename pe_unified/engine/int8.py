@@ -1,8 +1,8 @@
-"""An exported OpenVINO model in 8-bit integers, as far as the metrics of validation slices allow.
+"""Quantise an exported OpenVINO model to int8, as far as metrics on validation slices allow.
 
-Convolutions and matrix products compute in int8 by post-training quantisation: the ranges of values
-come from a few slices, no weight is trained (Jacob et al., https://arxiv.org/abs/1712.05877). Where
-a metric leaves its tolerance, parts of the network go back to float until it is within.
+Convolutions and matrix products run in int8 by post-training quantisation: the ranges of values
+come from a few slices, no weight is trained (Jacob et al., https://arxiv.org/abs/1712.05877). If
+a metric is outside its tolerance, parts of the network return to float until it is within.
 """
 
 import io
@@ -36,43 +36,43 @@ from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.precision import fastest_precision
 from pe_unified.progress import phase
 
-#: How far a metric may lie from that of float32.
+#: Largest allowed difference of a metric from its value in float32.
 TOLERANCE = 0.005
-#: What a network consists of, in the order in which it is computed.
+#: Parts of a network, in the order in which they are computed.
 PARTS = ("first stage", "middle stages", "last stage", "classification", "decoder", "pyramid")
-#: Of every task, the metric that must hold and the part of the network that only this task uses.
+#: For each task, the metric to keep and the part of the network that only this task uses.
 JUDGED = {
     "cls": ("cls/auc", "classification"),
     "seg": ("seg/dice", "decoder"),
     "det": ("det/mAP_50", "pyramid"),
 }
-#: Parts of the backbone in the order in which they go back to float.
+#: Parts of the backbone in the order in which they return to float.
 _BACKBONE = (("first stage", "last stage"), ("middle stages",))
 
 
 def quantise(
     model: InferenceModel, validation: Mapping[str, Any], slices: int, folder: Path
 ) -> dict[str, Any]:
-    """Put int8 files in the place of an exported model's float ones.
+    """Replace the float files of an exported model by int8 files.
 
-    First everything is int8. A task whose metric is outside the tolerance gets its own part of the
-    network back in float; where it has that already, the backbone goes back, its first and last
-    stages before the others.
+    At first everything is int8. If the metric of a task is outside the tolerance, the task's own
+    part of the network returns to float; if that is float already, the backbone does, its first
+    and last stages before the others.
 
     Args:
-        model: in fp32, computed by torch, which gives the reference.
+        model: in fp32, run by torch; it gives the reference.
         validation: config of the validation split.
-        slices: to measure on, about so many, evenly spread over every study; the first one of each
-            batch also calibrates.
-        folder: of the exported OpenVINO model.
+        slices: about how many to measure on, evenly spread over every study; the first one of each
+            batch is also used for calibration.
+        folder: folder of the exported OpenVINO model.
 
     Returns:
-        what the manifest says of it: parts in int8 and in float, precision of the latter, numbers
-        of slices, metrics in float32 and of every attempt, of which the last was taken.
+        its entry in the manifest: parts in int8 and in float, precision of the latter, numbers
+        of slices, metrics in float32 and of every attempt; the last attempt is used.
 
     Raises:
         CheckpointError: nncf is missing, or no part can be int8 within the tolerance.
-        DataError: the slices do not give a metric.
+        DataError: a metric is undefined on the slices.
     """
     nncf = _nncf()
     precision = fastest_precision(torch.device("cpu"))
@@ -129,7 +129,7 @@ def quantise(
 
 
 def _nncf() -> Any:
-    """The library, which neither logs nor reports its use over the network."""
+    """Import the library, with its logging and its usage reports over the network turned off."""
     os.environ.setdefault("NNCF_CI", "1")
     try:
         import nncf
@@ -142,7 +142,7 @@ def _nncf() -> Any:
 
 
 def _to_leave(outside: Collection[str], quantised: set[str]) -> set[str]:
-    """Parts that go back to float next, of those that are int8."""
+    """The int8 parts that return to float next."""
     own = [part for key, part in JUDGED.values() if key in outside]
     for parts in (own, *_BACKBONE):
         if found := quantised.intersection(parts):
@@ -163,7 +163,7 @@ class _Recorder:
 
     Attributes:
         kept: float32 (1, channels, rows, cols) each.
-        slices: that it has seen.
+        slices: number of slices seen.
     """
 
     int8 = ()
@@ -183,10 +183,10 @@ class _Recorder:
 
 
 class _Networks:
-    """The float files of an exported model, and what they become.
+    """The float files of an exported model, from which int8 files are made.
 
     Attributes:
-        parts: names of the parts that they consist of.
+        parts: names of their parts.
     """
 
     def __init__(
@@ -199,11 +199,11 @@ class _Networks:
         self.parts = {part for found in self._operations.values() for part in found}
 
     def write(self, place: Path, left: Collection[str]) -> None:
-        """Files in int8, but for the parts that are left in float."""
+        """Write int8 files, with the parts in ``left`` in float."""
         import openvino
 
         place.mkdir()
-        # Of all values: few slices show an embolus, and a mean over slices would cut it off.
+        # The range of all values: few slices show an embolus; a mean over slices would clip it.
         ranges = self._nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX
         settings = self._nncf.AdvancedQuantizationParameters(
             activations_range_estimator_params=ranges
@@ -223,7 +223,7 @@ class _Networks:
             openvino.save_model(network, place / path.name, compress_to_fp16=False)
 
     def _given(self, network: Any) -> Callable[[Tensor], dict[str, np.ndarray]]:
-        """Makes the input of a slice into all that a network takes, by name."""
+        """A function from the input of a slice to all inputs of a network, by name."""
         names = [each.any_name for each in network.inputs]
 
         def given(inputs: Tensor) -> dict[str, np.ndarray]:
@@ -236,7 +236,7 @@ class _Networks:
 
 
 def _read(path: Path) -> Any:
-    """A network with its constants computed, so that a bias is seen as one."""
+    """Read a network and fold its constants, so that a bias is recognised as one."""
     from openvino.passes import ConstantFolding, Manager
 
     network = openvino_core().read_model(path)

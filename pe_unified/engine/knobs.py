@@ -20,7 +20,7 @@ _SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Place:
-    """Where the value of a knob stands: ``holder[key]``; ``path`` names it in messages."""
+    """Where the value of a knob is kept: ``holder[key]``; ``path`` names it in messages."""
 
     holder: Any
     key: str
@@ -32,9 +32,9 @@ class Knob:
     """A top-level name that governs others.
 
     Attributes:
-        places: where its value stands, in a merged config.
-        follow: adapts what depends on it.
-        settle: gives what a value stands for, on this machine.
+        places: where its value is kept in a merged config.
+        follow: adapts other settings that depend on it.
+        settle: resolves a value, for instance for this machine.
         none_counts: None in a place is a value, not a gap for the knob to fill.
     """
 
@@ -45,7 +45,7 @@ class Knob:
 
 
 def apply_knobs(cfg: Config) -> None:
-    """Carry every top-level knob to the places that it governs."""
+    """Copy the value of every top-level knob to the places that it governs."""
     for name, knob in KNOBS.items():
         if name in cfg:
             if knob.settle is not None:
@@ -65,7 +65,7 @@ def governed(cfg: Config) -> Iterator[tuple[str, Place]]:
 
 
 def changed_knobs(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """In words, the knobs whose values differ between two configs that both have them."""
+    """Lines on the knobs whose values differ between two configs that both have them."""
     return [
         f"{name} was {before[name]!r}, is {now[name]!r}"
         for name in KNOBS
@@ -116,7 +116,7 @@ def _of_image_network(key: str, none_counts: bool = False) -> Knob:
 
 
 def _of_neighbours(cfg: Config) -> Iterator[Place]:
-    """Of slices; of exams, the steps have them."""
+    """In data sets of slices; for exams, in their steps."""
     for path, loader in _splits(cfg):
         holder = loader.dataset.get("steps") or loader.dataset
         if _takes(holder, "neighbours"):
@@ -125,7 +125,7 @@ def _of_neighbours(cfg: Config) -> Iterator[Place]:
 
 
 def _of_lung_scores(cfg: Config) -> Iterator[Place]:
-    """Of steps that choose by them."""
+    """In steps that select slices by them."""
     for path, loader in _splits(cfg):
         steps = loader.dataset.get("steps")
         if steps and _takes(steps, "scores"):
@@ -133,18 +133,18 @@ def _of_lung_scores(cfg: Config) -> Iterator[Place]:
 
 
 def _takes(part: Mapping[str, Any], key: str) -> bool:
-    """Whether a part has a setting, or its class takes it."""
+    """Whether a part has a setting, or its class accepts it."""
     return key in part or key in parameters_of(part.get("type"))
 
 
 def kind_of(part: Mapping[str, Any]) -> str:
-    """The name of a part's class, whether its ``type`` is the class, its name, or has a scope."""
+    """The name of a part's class; ``type`` is the class, or its name with or without a scope."""
     kind = part.get("type")
     return kind.__name__ if isinstance(kind, type) else str(kind).rpartition(".")[2]
 
 
 def _at(*way: str) -> Callable[[Config], Iterator[Place]]:
-    """One place, where the config has all that leads to it."""
+    """One place, if the config has all keys that lead to it."""
 
     def places(cfg: Config) -> Iterator[Place]:
         holder: Any = cfg
@@ -169,10 +169,10 @@ def _without_lung_crop(cfg: Config, crop: bool) -> None:
 
 
 def _schedule_length(cfg: Config, iterations: int) -> None:
-    """A warm-up and what follows keep their shape; warm-up its length, up to half of the run.
+    """Fit the schedule to the run; a warm-up keeps its length, up to half of the run.
 
-    A schedule of other parts is left as it is written. Weights that are averaged at the end
-    (``swa_share``) come from a constant rate, so that the schedule ends before.
+    A schedule of other parts is left unchanged. Weights that are averaged at the end
+    (``swa_share``) are trained at a constant rate, so the schedule ends before them.
     """
     if cfg.get("train_cfg"):
         cfg.train_cfg.val_interval = min(cfg.train_cfg.val_interval, iterations)
@@ -181,7 +181,7 @@ def _schedule_length(cfg: Config, iterations: int) -> None:
     if warms_up not in ([True, False], [False]):
         return
     warmup = min(cfg.get("warmup_iters", 0), iterations // 2) if any(warms_up) else 0
-    # From start to full rate takes two iterations: mmengine's would stay at the start in one.
+    # A warm-up needs two iterations: with one, mmengine's would stay at the initial rate.
     if warmup < 2:
         warmup = 0
         cfg.param_scheduler = schedulers = schedulers[-1:]
@@ -199,20 +199,20 @@ def _schedule_length(cfg: Config, iterations: int) -> None:
 
 
 def _of_swa(cfg: Config) -> Iterator[Place]:
-    """Of the hook that averages weights, where it is this one."""
+    """In the hook that averages weights, if it is SWAHook."""
     average = (cfg.get("default_hooks") or {}).get("average")
     if average and cfg.get("swa_share") and kind_of(average) == "SWAHook":
         yield Place(average, "share", "default_hooks.average.share")
 
 
 def _average_at_the_end(cfg: Config, share: float | None) -> None:
-    """Takes the place of the running average."""
+    """Replace the running average of weights by SWAHook."""
     if share and not any(_of_swa(cfg)):
         cfg.default_hooks.average = {"type": "SWAHook", "share": share}
 
 
 def _input_channels(cfg: Config, _: Any) -> None:
-    """A channel per slice and window; the statistics of three channels go on in turn."""
+    """One channel per slice and window; the statistics of three channels are repeated in turn."""
     if "windows" not in cfg or not cfg.get("model"):
         return
     channels = len(cfg.windows) * (2 * (cfg.get("neighbours") or 0) + 1)

@@ -1,4 +1,4 @@
-"""Processes that a launcher starts together, which train one model."""
+"""Processes that a launcher starts together to train one model."""
 
 import atexit
 import os
@@ -8,7 +8,7 @@ from mmengine.dist import init_dist
 
 from pe_unified.engine.config import ConfigError
 
-#: What each launcher leaves in the environment, and how it is called.
+#: The environment variables that each launcher sets, and its command.
 _LAUNCHERS = {
     "pytorch": (
         ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
@@ -23,12 +23,12 @@ _LAUNCHERS = {
 
 
 def join_processes(launcher: str) -> None:
-    """Meet the processes that were started together with this one, once.
+    """Join the processes that were started together with this one, once.
 
-    mmengine's ``init_dist`` sets a GPU even where processes share a CPU.
+    mmengine's ``init_dist`` is not used on CPUs, because it always sets a GPU.
 
     Raises:
-        ConfigError: this process was not started so.
+        ConfigError: the launcher did not start this process, or needs GPUs that are missing.
     """
     if launcher == "none" or torch.distributed.is_initialized():
         return
@@ -49,7 +49,7 @@ def join_processes(launcher: str) -> None:
         torch.distributed.init_process_group("gloo")
     else:
         init_dist(launcher, backend="nccl")
-    # Threads of the group that outlive the interpreter's end abort the process.
+    # Threads of the group that outlive the interpreter abort the process.
     atexit.register(_leave_processes)
 
 

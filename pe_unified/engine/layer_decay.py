@@ -1,4 +1,4 @@
-"""Layer-wise learning rates: the deeper a layer lies below the heads, the slower it learns."""
+"""Layer-wise learning rates: the further a layer is from the heads, the lower its rate."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,16 @@ from torch import nn
 
 from pe_unified.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
-#: Tables of positions, which weight decay would pull towards "no position".
+#: Position tables, which weight decay would pull towards "no position".
 _POSITIONS = ("relative_position_bias_table", "absolute_pos_embed")
 
 
 @dataclass(frozen=True)
 class LayerRates:
-    """What ``paramwise_cfg`` may say.
+    """The settings in ``paramwise_cfg``.
 
     Fields:
-        layer_decay: from a layer to the one below it; 1 gives every layer the same rate.
+        layer_decay: factor from a layer to the one below it; 1 gives every layer the same rate.
         head_multipliers: name of a sub-module beside the backbone -> factor on its rate.
         no_decay: further parameters without weight decay, by parts of their names.
     """
@@ -34,12 +34,12 @@ class LayerRates:
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayConstructor:
-    """Parameter groups by depth, with weight decay only where it belongs.
+    """Parameter groups by depth, some of them without weight decay.
 
     A backbone layer learns at ``lr * layer_decay ** (layers between it and the heads)``
-    (https://arxiv.org/abs/2003.10555, as ELECTRA and BEiT fine-tune); layers are the
-    backbone's blocks, the stem being the lowest (``get_layer_depth`` of the backbone). Norms,
-    biases and tables of positions are not decayed. Frozen parameters are left out.
+    (https://arxiv.org/abs/2003.10555, as in fine-tuning ELECTRA and BEiT). Layers are the
+    backbone's blocks; the stem is the lowest (``get_layer_depth`` of the backbone). Norms,
+    biases and position tables are not decayed. Frozen parameters are left out.
 
     In a config::
 
@@ -50,7 +50,7 @@ class LayerDecayConstructor:
         )
 
     Args:
-        optim_wrapper_cfg: with an ``optimizer`` that has an ``lr``, which the layers' rates follow.
+        optim_wrapper_cfg: has an ``optimizer`` whose ``lr`` the layers' rates are derived from.
         paramwise_cfg: the fields of :class:`LayerRates`.
     """
 

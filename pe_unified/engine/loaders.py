@@ -1,4 +1,4 @@
-"""Data loaders whose processes end with their parent, and that tell when they cannot go on."""
+"""Data loaders whose processes end with their parent, and that report why they fail."""
 
 import multiprocessing.queues
 import os
@@ -16,18 +16,18 @@ from torch.utils.data import DataLoader
 from pe_unified.errors import UserError, one_line
 from pe_unified.workers import begin_worker, interrupts_deferred
 
-#: Longest wait for a batch, seconds, where the config gives the loader no ``timeout``.
+#: Longest wait for a batch, seconds, if the config gives the loader no ``timeout``.
 PATIENCE = 300
-#: Where the processes of a loader hand over their batches.
+#: Through this folder the processes of a loader pass on their batches.
 SHARED_MEMORY = Path("/dev/shm")
 
 
 class LoaderError(UserError, RuntimeError):
-    """The processes that load data ended, or gave nothing; the message says what to change."""
+    """A process that loads data ended or gave no batch; the message says what to change."""
 
 
 def shared_memory() -> tuple[float, float] | None:
-    """Free and whole size of what processes share, GB; None where there is no such place."""
+    """Free and total size of shared memory, GB; None if there is no such folder."""
     if not SHARED_MEMORY.is_dir():
         return None
     usage = shutil.disk_usage(SHARED_MEMORY)
@@ -35,7 +35,7 @@ def shared_memory() -> tuple[float, float] | None:
 
 
 class _WatchedLoader(DataLoader):
-    """Starts its processes undisturbed: half-started ones could not be put away."""
+    """Defers Ctrl-C while its processes start: half-started ones could not be ended."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         with interrupts_deferred():
@@ -43,19 +43,19 @@ class _WatchedLoader(DataLoader):
 
 
 def watch_loader(loader: DataLoader) -> None:
-    """Give the loader's processes an end with this one, and the wait for a batch a limit."""
+    """Make the loader's processes end with this one, and limit the wait for a batch."""
     if loader.num_workers:
-        loader.__class__ = _WatchedLoader  # mmengine builds the plain one
+        loader.__class__ = _WatchedLoader  # mmengine builds a DataLoader
         loader.timeout = loader.timeout or PATIENCE
         loader.worker_init_fn = partial(_begin, loader.worker_init_fn)
     else:
-        loader.timeout = 0  # torch takes no other without processes
+        loader.timeout = 0  # the only value that torch accepts without processes
 
 
 def end_loader(loader: DataLoader) -> None:
     """End the processes that wait for the loader's next pass.
 
-    The garbage collector may close their queues first and then wait 5 s for each of them.
+    Otherwise the garbage collector may close their queues first and wait 5 s for each of them.
     """
     if loader._iterator is not None:
         loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
@@ -64,10 +64,10 @@ def end_loader(loader: DataLoader) -> None:
 
 @contextmanager
 def loaders_tell() -> Iterator[None]:
-    """What torch says of a loader's processes, in the user's words.
+    """Turn torch's errors about a loader's processes into messages for the user.
 
     Raises:
-        LoaderError: one of them ended, or gave no batch in time.
+        LoaderError: a process ended, or gave no batch in time.
     """
     try:
         yield
@@ -90,7 +90,7 @@ def loaders_tell() -> Iterator[None]:
 
 def _begin(then: Callable[[int], Any] | None, number: int) -> None:
     begin_worker()
-    # Python would print a traceback, drop the batch, and leave the training waiting for it.
+    # By default Python prints a traceback and drops the batch, and training waits for it.
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end)  # type: ignore
     if then is not None:
         then(number)

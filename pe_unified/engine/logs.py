@@ -1,4 +1,4 @@
-"""What a run logs for other programs, and where these keep it."""
+"""Logs of a run for other programs, and where these are stored."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from pe_unified.registry import VISBACKENDS
 
 @VISBACKENDS.register_module()
 class LocalVisBackend(MMEngineLocalVisBackend):
-    """mmengine's, which writes NaN and Infinity, where JSON has null only."""
+    """mmengine's backend, but with null for NaN and Infinity, which JSON does not have."""
 
     def _dump(self, value_dict: dict, file_path: str, file_format: str) -> None:
         with Path(file_path).open("a", encoding="utf-8") as file:
@@ -23,14 +23,14 @@ class LocalVisBackend(MMEngineLocalVisBackend):
 
 
 def with_stores(visualizer: Mapping[str, Any], work_dir: str | Path) -> dict[str, Any]:
-    """The config of a visualizer whose MLflow has a store that today's MLflow accepts.
+    """The config of a visualizer with an MLflow store that current MLflow accepts.
 
-    mmengine's own default, a folder of files, is refused from MLflow 3.13 on. The store is
-    ``MLFLOW_TRACKING_URI``, else a database in the work dir. What the config says itself stays.
+    mmengine's default, a folder of files, is refused from MLflow 3.13 on. The store is
+    ``MLFLOW_TRACKING_URI``, else a database in the work dir. Settings in the config are kept.
 
     Args:
-        visualizer: as in a config; left as it is.
-        work_dir: of the run.
+        visualizer: as in a config; not changed.
+        work_dir: work dir of the run.
     """
     root = Path(work_dir).resolve()
     store = {

@@ -18,15 +18,15 @@ from pe_unified.registry import OPTIM_WRAPPERS
 class PrecisionOptimWrapper(OptimWrapper):
     """mmengine's wrapper with a ``precision`` of ``fp32``, ``bf16``, or whichever is faster.
 
-    mmengine's own mixed-precision wrapper refuses to run on a CPU, where bfloat16 is
-    about three times as fast as float32 if the processor has it, and several times as slow if
-    it has to emulate it.
+    mmengine's own mixed-precision wrapper does not run on a CPU. There bfloat16 is about
+    three times as fast as float32 if the processor supports it, and several times slower if
+    it is emulated.
 
     Args:
-        precision: ``"auto"`` takes bfloat16 where the device in use computes in it.
+        precision: ``"auto"`` is bfloat16 if the device in use computes in it, else float32.
 
     Raises:
-        ValueError: another precision.
+        ValueError: an unknown precision.
     """
 
     def __init__(self, precision: str = "fp32", **kwargs: Any) -> None:

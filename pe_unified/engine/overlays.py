@@ -1,4 +1,4 @@
-"""Keeping a few predicted slices of a test, to be looked at."""
+"""Keep a few predicted slices of a test for visual inspection."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,13 +15,13 @@ from pe_unified.registry import HOOKS
 
 @HOOKS.register_module()
 class KeepViewsHook(Hook):
-    """Keep, of every test patient, the positive slice with most embolus and the negative
-    slice that the model finds most suspicious.
+    """Keep one positive and one negative slice of every test patient.
 
-    The choice looks at the truth and at the model's worst, never at its best.
+    These are the positive slice with the most embolus and the negative slice that the model finds
+    most suspicious. The choice never favours good answers of the model.
 
     Args:
-        patients: of at most this many patients, in the order of the split.
+        patients: at most this many patients, in the order of the split.
     """
 
     priority = "LOW"
@@ -43,7 +43,7 @@ class KeepViewsHook(Hook):
                     self.kept[key] = (rank, sample.cpu())
 
     def draw(self, path: Path, thresholds: Mapping[str, float], note: str) -> None:
-        """Draw what was kept; nothing where the test had no labelled slice."""
+        """Draw the kept slices; draws nothing if the test had no labelled slice."""
         views = [
             SliceView.of_sample(
                 sample,
@@ -57,7 +57,7 @@ class KeepViewsHook(Hook):
 
 
 def _ranks(sample: BaseDataElement) -> list[tuple[bool, float]]:
-    """Whether the slice is positive, with its rank among its like; nothing where unknown."""
+    """Whether the slice is positive, and its rank among such slices; empty if unknown."""
     if "gt_label" not in sample:
         return []
     positive = bool(sample.gt_label.item())

@@ -16,18 +16,18 @@ from pe_unified.engine.knobs import apply_knobs
 from pe_unified.engine.runner import PERunner
 from pe_unified.progress import phase
 
-#: Iterations of a trial that are not measured, and that are.
+#: Iterations of a trial: those before the measurement, and those that are measured.
 _WARMUP, _MEASURED = 4, 8
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of an iteration.
+    """Seconds per iteration.
 
     Fields:
         iteration: mean.
-        waiting: mean of the wait for its batch.
-        typical: median, which a busy moment does not move.
+        waiting: mean wait for the batch.
+        typical: median, which a busy moment does not change.
     """
 
     iteration: float
@@ -36,12 +36,12 @@ class Pace:
 
 
 def pace_of(cfg: Config, warmup: int = _WARMUP, iterations: int = _MEASURED) -> Pace:
-    """Train a few iterations and throw them away.
+    """Train a few iterations to measure their speed, and discard the result.
 
     Args:
-        cfg: of a training; it stays as it is, and is not validated.
+        cfg: config of a training; it is not changed, and validation is left out.
         warmup: iterations before those that are measured.
-        iterations: that are measured.
+        iterations: number of iterations that are measured.
     """
     cfg = copy.deepcopy(cfg)
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
@@ -63,9 +63,9 @@ def pace_of(cfg: Config, warmup: int = _WARMUP, iterations: int = _MEASURED) -> 
 
 
 def fit_into(cfg: Config, minutes: float) -> None:
-    """Make a training as long as about so many minutes on this machine, validation not counted.
+    """Make a training take about so many minutes on this machine, not counting validation.
 
-    One that is resumed keeps the length that it began with.
+    A resumed training keeps the length that it began with.
     """
     newest = newest_checkpoint(cfg.work_dir) if cfg.resume else None
     if newest:
@@ -78,9 +78,9 @@ def fit_into(cfg: Config, minutes: float) -> None:
 
 
 def of_length(cfg: Config, iterations: int) -> dict[str, int]:
-    """Overrides that give a training another length.
+    """Overrides that change the length of a training.
 
-    Warm-up keeps its share of the run; what follows ends with it.
+    Warm-up keeps its share of the run, and the schedule ends with the run.
     """
     if "warmup_iters" not in cfg:
         return {"max_iters": iterations}
@@ -89,7 +89,7 @@ def of_length(cfg: Config, iterations: int) -> dict[str, int]:
 
 
 class _Stopwatch(Hook):
-    """Keeps what mmengine's timer hook measured of every iteration."""
+    """Keeps the times that mmengine's timer hook measures of every iteration."""
 
     priority = "LOW"
 

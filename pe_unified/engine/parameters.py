@@ -1,4 +1,4 @@
-"""What the parts that a config names can be told: the parameters of their classes."""
+"""The settings that the parts named in a config accept: the parameters of their classes."""
 
 import inspect
 from functools import cache
@@ -16,7 +16,7 @@ _UNNAMED = (
 
 
 def parameters_of(kind: Any) -> set[str]:
-    """Names that a part takes in its dictionary; none where no registry knows its ``type``.
+    """Names of the settings that a part accepts; none if no registry knows its ``type``.
 
     Args:
         kind: the ``type``, by name (``PEClsHead``, ``mmdet.RPNHead``) or the class itself.
@@ -27,13 +27,13 @@ def parameters_of(kind: Any) -> set[str]:
 
 @cache
 def _registered(name: str) -> Any:
-    """Looked up in the package's registries, which go on to mmengine's and those of a scope."""
+    """Look it up in the package's registries, which also search mmengine's and those of a scope."""
     every = [each for each in vars(registry).values() if isinstance(each, Registry)]
     return next((part for each in every if (part := each.get(name)) is not None), None)
 
 
 def _named(part: type) -> set[str]:
-    """Named parameters of a class, and of its bases while each hands on what it does not know."""
+    """Named parameters of a class, and of its bases as long as each passes on ``**kwargs``."""
     names: set[str] = set()
     for owner in inspect.getmro(part):
         if "__init__" not in vars(owner):

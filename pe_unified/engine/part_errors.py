@@ -1,4 +1,4 @@
-"""Faults of a config that show when its parts are built: told by the part, before it trains."""
+"""Faults of a config that appear when its parts are built, reported before it trains."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,20 +18,20 @@ from pe_unified.models.slice_model import PEUnified
 from pe_unified.models.volume_model import PEVolume
 from pe_unified.tasks import TASKS
 
-#: What parts raise when they are given a value or a name that they do not take.
+#: Errors that parts raise when they are given a value or a name that they do not accept.
 _OF_SETTINGS = (ValueError, TypeError, LookupError, AssertionError, AttributeError, ImportError)
 
 
 @contextmanager
 def building(part: str) -> Iterator[None]:
-    """Name the part of the config that cannot be built.
+    """Name the part of the config in errors while it is built.
 
     Raises:
-        ConfigError: in place of what the part's class raises of its settings.
+        ConfigError: instead of the error that the part's class raises about its settings.
     """
     try:
         yield
-    except UserError:  # says all that there is to say
+    except UserError:  # its message is complete
         raise
     except _OF_SETTINGS as error:
         reason = one_line(str(error)) or type(error).__name__
@@ -39,10 +39,10 @@ def building(part: str) -> Iterator[None]:
 
 
 def require_labels(model: nn.Module, dataset: Any) -> None:
-    """Every head that is to learn finds emboli among the slices of training.
+    """Require positive labels in the training data for every head that learns.
 
-    Negative slices know all labels, so these alone say nothing. Other networks and data sets than
-    the package's own are let pass.
+    Negative slices have all kinds of labels, so they do not suffice. Networks and data sets from
+    outside the package are not checked.
     """
     if isinstance(model, PEExam) and isinstance(dataset, PEExamDataset):
         _require_both_classes(model, dataset)
@@ -62,7 +62,7 @@ def require_labels(model: nn.Module, dataset: Any) -> None:
 
 
 def _require_both_classes(model: PEExam, dataset: PEExamDataset) -> None:
-    """Exams, or their steps, of which all known labels are the same teach nothing."""
+    """Refuse exams, or steps of exams, whose known labels are all the same."""
     items = [dataset.get_data_info(index) for index in range(len(dataset))]
     if model.exam_head is not None:
         columns = np.array([item["targets"] for item in items])[:, model.exam_head.columns]
@@ -82,7 +82,7 @@ def _require_both_classes(model: PEExam, dataset: PEExamDataset) -> None:
 
 
 def _require_volumes(model: PEVolume, dataset: PEVolumeDataset) -> None:
-    """Volumes without any embolus, or without arteries, teach nothing of them."""
+    """Refuse volumes without any embolus, or without arteries, if there is a head for them."""
     if model.lesion_head is not None and not (dataset.labels() == 1).any():
         raise ConfigError(
             f"{dataset.ann_file}: none of its {len(dataset)} studies is known to show embolism, so "

@@ -1,4 +1,4 @@
-"""How far training, validation and test are."""
+"""Progress of training, validation and test."""
 
 import math
 import time
@@ -17,10 +17,10 @@ _READ_EVERY = 1.0
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """Tells the iteration with its loss, and how far a validation or a test is.
+    """Reports the iteration with its loss, and the progress of a validation or a test.
 
     Args:
-        title: what the run is called; the config's ``step`` or file name by default.
+        title: name of the run; by default the config's ``step``, else the experiment's name.
     """
 
     priority = "LOW"

@@ -1,4 +1,4 @@
-"""A checkpoint for others to use: the weights alone, with every threshold fixed on validation."""
+"""A checkpoint for others to use: only the weights, with every threshold set on validation."""
 
 import copy
 from collections.abc import Mapping
@@ -35,18 +35,18 @@ from pe_unified.evaluation.metrics import warnings_of
 from pe_unified.files import write_text
 from pe_unified.inference.model import load_model
 
-#: What the config says of the machine that it ran on.
+#: Settings that describe the machine that the config ran on.
 _PLACES = ("data_root", "work_dir", "load_from")
-#: What a run is told on its command line, and what it says there, at the config's top level.
+#: Top-level settings that belong to the command line of one run.
 _OF_ONE_RUN = ("console_level", "launcher", "resume", "trust_checkpoint", "reuse")
 #: Logs that need neither an account nor another package.
 _COMMON_LOGS = ("LocalVisBackend", "TensorboardVisBackend")
-#: What answers depend on.
+#: Settings that the answers depend on.
 _OF_ANSWERS = (
     *("model", "features", "structures", "val_evaluator", "test_evaluator"),
     *(*OF_THE_INPUT, *OF_THE_NETWORK),
 )
-#: What names a file, a folder, a URL, or (``from``) a step.
+#: Keys whose value is a file, a folder, a URL, or (``from``) a step.
 _FILES = ("pretrained", "checkpoint", "from", "lung_scores", "scores")
 
 
@@ -62,9 +62,9 @@ def _for_others(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_places(settings: Any, key: str = "") -> Any:
-    """Settings without the folders of this machine, which are nobody else's business.
+    """Settings without the folders of this machine, which are private.
 
-    Files that weights came from keep their names, and annotations their place in the data set.
+    Files of weights keep their names, and annotations their place in the data set.
     """
     if isinstance(settings, dict):
         return {
@@ -85,10 +85,10 @@ def _tells_a_folder(text: str, key: str) -> bool:
 
 
 def for_others(stored: Mapping[str, Any], settings: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A checkpoint with weights and lineage alone, which tells nothing of its maker's machine.
+    """A checkpoint with only weights and lineage, and nothing about its maker's machine.
 
     Args:
-        stored: what training wrote.
+        stored: a checkpoint written by training.
         settings: the config that it keeps; its own by default.
 
     Returns:
@@ -105,11 +105,11 @@ def for_others(stored: Mapping[str, Any], settings: dict[str, Any] | None = None
 
 @dataclass(frozen=True)
 class Published:
-    """What publishing found.
+    """Results of publishing.
 
     Fields:
-        validated: metrics and thresholds of the validation split, as the file holds them.
-        tested: of the test split; None where it was not asked for.
+        validated: metrics and thresholds of the validation split, as stored in the file.
+        tested: results on the test split; None if not requested.
     """
 
     validated: dict[str, Any]
@@ -119,20 +119,20 @@ class Published:
 def publish(
     cfg: Config, checkpoint: Path, out: Path, fuse: bool = False, test: bool = False
 ) -> Published:
-    """Validate a checkpoint and write it with what was chosen there, and with its card.
+    """Validate a checkpoint and write it with the thresholds chosen there, and with its card.
 
-    Beside it appear ``<name>.card.md`` and ``<name>.card.json``.
+    The card is also written beside it, as ``<name>.card.md`` and ``<name>.card.json``.
 
     Args:
-        cfg: that it was trained with, with the data root to validate on.
+        cfg: config that it was trained with, with the data root to validate on.
         checkpoint: written by training.
-        out: the new file; appears whole or not at all.
-        fuse: also fit how lesions get their score.
+        out: the new file; written completely or not at all.
+        fuse: also fit the scores of lesions.
         test: measure the model on the test split, for the card.
 
     Raises:
-        CheckpointError: the file holds weights alone, or they learned from patients of the
-            validation split or, with ``test``, the test split.
+        CheckpointError: the file holds only weights, or was trained on patients of the
+            validation split or, with ``test``, of the test split.
     """
     trust = cfg.get("trust_checkpoint", False)
     stored = load_checkpoint_safely(checkpoint, trust)
@@ -179,7 +179,7 @@ def publish(
 
 
 def _for_card(cfg: Config, tested: Evaluation) -> dict[str, Any]:
-    """What a card holds of a test."""
+    """The entries of a card on a test."""
     patients = {name for table in tested.tables.values() for name in table.patients}
     return {
         "patients": len(patients),
@@ -191,11 +191,11 @@ def _for_card(cfg: Config, tested: Evaluation) -> dict[str, Any]:
 
 
 def _as_trained(settings: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of the training, with what answers depend on as it was validated.
+    """The config of the training, but with the validation's settings that answers depend on.
 
     Args:
-        settings: of the validation.
-        own: of the training; has the losses, which validation does without.
+        settings: config of the validation.
+        own: config of the training; has the losses, which validation does not need.
     """
     found = {key: value for key, value in own.items() if key not in _OF_ANSWERS}
     found |= {key: value for key, value in settings.items() if key in _OF_ANSWERS}

@@ -1,4 +1,4 @@
-"""The state of every random generator, of every process, so that a resumed run draws on."""
+"""The state of every random generator of every process, so that a resumed run continues them."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -10,19 +10,19 @@ from mmengine.dist import all_gather_object, get_rank, get_world_size
 
 
 def gather_random_states() -> list[dict[str, Any]]:
-    """One state per process, by rank; all processes must call it. Plain data and tensors."""
+    """One state per process, by rank, as plain data and tensors; all processes must call it."""
     return all_gather_object(_random_state())
 
 
 def restore_random_state(stored: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> bool:
-    """Put this process's generators where they stood.
+    """Restore the state of this process's generators.
 
     Args:
-        stored: as :func:`gather_random_states` gives them, or a single state, as checkpoints
-            held it before.
+        stored: as :func:`gather_random_states` gives them, or a single state, as in older
+            checkpoints.
 
     Returns:
-        False, and nothing is changed, where another number of processes wrote them.
+        False, and nothing is changed, if another number of processes wrote them.
     """
     states = [stored] if isinstance(stored, Mapping) else stored
     if len(states) != get_world_size():

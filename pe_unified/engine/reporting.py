@@ -1,4 +1,4 @@
-"""What a run or a published model leaves, gathered for the reporting checklists."""
+"""Gather the results of a run or a published model for the reporting checklists."""
 
 import json
 from collections.abc import Mapping
@@ -26,13 +26,13 @@ def write_reporting(
 
     Args:
         source: a published model, or the work dir of a training.
-        out: the page.
-        data_root: of the converted set; where the run read it by default.
+        out: path of the page.
+        data_root: folder of the converted set; by default the one that the run read.
         trust: load pickled code.
 
     Raises:
         DataError: the folder holds no checkpoint, or the test of another one.
-        CheckpointError: the file carries no config.
+        CheckpointError: the file has no config.
     """
     checkpoint, folder = source, None
     if source.is_dir():
@@ -58,7 +58,7 @@ def _card(
     settings: Mapping[str, Any],
     data_root: Path | None,
 ) -> dict[str, Any]:
-    """The card that publishing would write, by what lies there."""
+    """The card that publishing would write, from the files in the folder."""
     told = (settings.get("test_dataloader") or {}).get("dataset", {}).get("data_root")
     root = data_root or (Path(told) if told else None)
     data = describe_data(root) if root and (data_root or root.is_dir()) else None
@@ -78,7 +78,7 @@ def _card(
 
 
 def _require_test_of(checkpoint: Path, path: Path, found: Mapping[str, Any]) -> None:
-    """Training may have gone on since the test."""
+    """Refuse a test of another checkpoint: training may have continued since."""
     told = found.get("checkpoint") or (found.get("record") or {}).get("checkpoint")
     if told and PureWindowsPath(told).name != checkpoint.name:
         raise DataError(

@@ -1,4 +1,4 @@
-"""mmengine's Runner with checkpoints that are whole, say what they are, and run no code."""
+"""mmengine's Runner with checkpoints that are complete, describe themselves, and run no code."""
 
 import itertools
 import logging
@@ -46,17 +46,17 @@ _RUN_NUMBERS = itertools.count(1)
 class PERunner(Runner):
     """Differences from mmengine's Runner:
 
-    - A checkpoint is written beside its place and renamed, holds plain data only, and
-      carries its config, its step, what it was started from, the thresholds fixed on
-      validation and the state of every random generator of every process.
-    - ``resume`` goes on from the newest checkpoint that is whole; ``load_from`` gives weights,
-      to a run that has none to go on from.
+    - A checkpoint is written atomically, holds plain data only, and contains its config, its
+      step, what it was started from, the thresholds set on validation and the state of every
+      random generator of every process.
+    - ``resume`` continues from the newest complete checkpoint; ``load_from`` gives weights
+      to a run that has no checkpoint to continue from.
     - Loading is strict, and refuses pickled code unless ``cfg.trust_checkpoint``.
     - ``cfg.reuse`` ``{module: checkpoint}``, or ``{module: [step, checkpoint]}``, starts
       modules from other checkpoints.
-    - ``cfg.console_level`` is what the console shows of the log; the file has all of it.
-    - Each has a name of its own: those of one process that share one share their log, too,
-      and mmengine's differ by the second.
+    - ``cfg.console_level`` is the log level of the console; the file has the whole log.
+    - Each runner has a unique name. Runners of one process with the same name share their
+      log, and mmengine's names are the same within a second.
     """
 
     def __init__(self, model: Any, work_dir: str, *args: Any, **kwargs: Any) -> None:
@@ -65,11 +65,11 @@ class PERunner(Runner):
         super().__init__(model, work_dir, *args, **kwargs)
         torch.set_autocast_dtype("cuda", torch.bfloat16)
         self.parents: list[dict] = []
-        #: What the weights that it started from were trained on.
+        #: The training data of the weights that it started from.
         self.inherited: list[dict] = []
-        #: What validation found; the checkpoint carries it, with the thresholds among it.
+        #: Results of validation, thresholds included; the checkpoint contains them.
         self.validated: dict[str, float] = {}
-        #: Finished iterations of the weights that were validated.
+        #: Finished iterations of the validated weights.
         self.validated_iter: int | None = None
         #: Best value so far of the metric that picks ``best.pth``.
         self.best: float | None = None
@@ -78,13 +78,13 @@ class PERunner(Runner):
 
     @property
     def seconds(self) -> float:
-        """Seconds of training so far, those before an interruption included."""
+        """Seconds of training so far, including those before an interruption."""
         running = 0.0 if self._started is None else time.monotonic() - self._started
         return self._seconds_before + running
 
     @property
     def network(self) -> torch.nn.Module:
-        """The model itself, also where processes share it."""
+        """The model itself, without the wrapper that it has if processes share it."""
         return self.model.module if is_model_wrapper(self.model) else self.model
 
     def train(self) -> torch.nn.Module:
@@ -109,11 +109,11 @@ class PERunner(Runner):
                 end_loader(loop.dataloader)
 
     def dump_config(self) -> None:
-        """Into the work dir; a run that only tests leaves the config of the training alone."""
+        """Write it into the work dir; a run that only tests keeps the config of the training."""
         name = Path(self.cfg.filename).name if self.cfg.filename else None
         only_tests = self._train_dataloader is None
         if not (only_tests and name and (Path(self.work_dir) / name).exists()):
-            console_level = self.cfg.pop("console_level", None)  # of this terminal alone
+            console_level = self.cfg.pop("console_level", None)  # of this terminal only
             super().dump_config()
             if console_level is not None:
                 self.cfg.console_level = console_level
@@ -145,7 +145,7 @@ class PERunner(Runner):
         with building("train_dataloader or train_cfg"):
             built = super().build_train_loop(loop)
         require_labels(self.network, built.dataloader.dataset)
-        give_back_freed_memory()  # annotations as they were read take more than all that is kept
+        give_back_freed_memory()  # raw annotations take more than all that is kept
         return built
 
     def build_val_loop(self, loop: Any) -> BaseLoop:
@@ -161,7 +161,7 @@ class PERunner(Runner):
             super().register_hooks(*args, **kwargs)
 
     def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
-        """Those of the config and no others; None stands for one that is left out."""
+        """Register the hooks of the config and no others; None leaves a hook out."""
         for hook in (hooks or {}).values():
             if hook is not None:
                 self.register_hook(hook)
@@ -174,7 +174,7 @@ class PERunner(Runner):
         return logger
 
     def _init_model_weights(self) -> None:
-        # A run that goes on has its own; the files that it started from may be gone.
+        # A resumed run has its own weights; the files that it started from may be gone.
         if self._resume and newest_checkpoint(self.work_dir):
             return
         super()._init_model_weights()
@@ -195,10 +195,10 @@ class PERunner(Runner):
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """As mmengine's, watched, with a random generator of its own.
+        """As mmengine's, but watched, and with its own random generator.
 
         PyTorch draws a seed whenever a loader starts; taken from the global generator,
-        that draw would make a resumed run differ from an undisturbed one.
+        that draw would make a resumed run differ from an uninterrupted one.
         """
         loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         loader.generator = torch.Generator().manual_seed(seed or 0)
@@ -235,7 +235,7 @@ class PERunner(Runner):
                 "parents": self.parents,
                 "trained_on": self.trained_on(),
                 "features": features_key(self.train_dataloader.dataset),
-                # Thresholds of other weights are none of these.
+                # Thresholds of other weights do not count.
                 "validated": self.validated if self.validated_iter == finished else {},
                 "best": self.best,
                 "seconds": self.seconds,
@@ -258,7 +258,7 @@ class PERunner(Runner):
         save_atomically(checkpoint, Path(out_dir) / filename)
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict:
-        """Load weights, strictly; keys that do not fit are an error that lists them."""
+        """Load weights strictly; an error lists the keys that do not fit."""
         checkpoint = load_checkpoint_safely(filename, trust=self.cfg.get("trust_checkpoint", False))
         checkpoint.setdefault("state_dict", tensors_of(checkpoint))
         self._require_same_features(checkpoint, filename)
@@ -270,7 +270,7 @@ class PERunner(Runner):
         return checkpoint
 
     def _require_same_features(self, checkpoint: Mapping[str, Any], filename: str) -> None:
-        """Features of another network, or of another input, mean nothing to a model."""
+        """Refuse features of another network or input: they mean nothing to a model."""
         expected = (checkpoint.get("meta") or {}).get("features")
         for loop in (self._train_loop, self._test_loop):
             if isinstance(loop, BaseLoop) and expected:
@@ -284,9 +284,9 @@ class PERunner(Runner):
                     )
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Go on as if nothing had happened: weights, optimiser, schedule, random state.
+        """Continue as if uninterrupted: weights, optimiser, schedule, random state.
 
-        With another ``max_iters`` the learning rate goes on as in a run of that length.
+        With another ``max_iters`` the learning rate continues as in a run of that length.
         """
         super().resume(filename, *args, **kwargs)
         checkpoint = load_checkpoint_safely(filename, trust=self.cfg.get("trust_checkpoint", False))
@@ -322,8 +322,8 @@ class PERunner(Runner):
     def _stretch_schedule(self, finished: int) -> None:
         """Go through the finished iterations of the config's schedule, from its beginning.
 
-        Schedulers derive each value from the one before, so that one which has come to its end
-        cannot go on.
+        Schedulers derive each value from the previous one, so one that has ended cannot
+        continue.
         """
         for scheduler in self.param_schedulers:
             for group in scheduler.optimizer.param_groups:
@@ -334,9 +334,9 @@ class PERunner(Runner):
                 scheduler.step()
 
     def load_or_resume(self) -> None:
-        """``resume`` finds the newest whole checkpoint of the work dir by itself.
+        """With ``resume``, continue from the newest complete checkpoint of the work dir.
 
-        Where there is none the run starts anew, with the weights of ``load_from`` if it is set.
+        If there is none, the run starts anew, with the weights of ``load_from`` if it is set.
         """
         if not self._has_loaded and self._resume:
             newest = newest_checkpoint(self.work_dir)
@@ -353,19 +353,19 @@ class PERunner(Runner):
             require_unseen({name: weights}, *(each.dataset for each in loaders if each))
 
     def trained_on(self) -> list[dict[str, Any]]:
-        """What the weights have learned from, here and before: see ``training_data``."""
+        """The data that the weights were trained on, here and before: see ``training_data``."""
         own = training_sources(self.train_dataloader.dataset)
         return unique([*({**each, "step": self.cfg.get("step")} for each in own), *self.inherited])
 
 
 def features_key(dataset: Any) -> str | None:
-    """Which features a data set reads in place of slices, None where it reads slices."""
+    """The key of the features that a data set reads; None if it reads slices."""
     store = getattr(dataset, "store", None)
     return store.key if store else None
 
 
 def refuse_used(work_dir: str | Path) -> None:
-    """A new run among the checkpoints of an earlier one would lose its own to theirs."""
+    """Refuse a folder with checkpoints of an earlier run: they could displace new ones."""
     found = checkpoints_of(work_dir)
     if found:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Answers of a ready model on the slices of a converted set, measured as training measures them."""
+"""Metrics of a finished model on the slices of a converted set, measured as in training."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,17 +29,17 @@ def measure_slices(
     every: int = 1,
     **options: Any,
 ) -> Evaluation:
-    """Metrics of every task that the model answers, over the slices of a split.
+    """Metrics of every task of the model, over the slices of a split.
 
-    Slices are cropped to the lungs that the set tells, and no gate spares any.
+    Slices are cropped to the lungs as recorded in the set, and no gate skips any.
 
     Args:
         predictor: holds the model.
         dataset: config of the split.
-        title: of the progress.
+        title: title of the progress.
         chosen: thresholds by key, fixed before; None chooses them on this split.
         every: one slice in this many of each study is measured.
-        options: of the metrics.
+        options: options of the metrics.
     """
     settings = {**dataset, "needs": (), "every": every, "test_mode": True}
     settings |= {"pipeline": [dict(type="LoadCTSlice")], "neighbours": predictor.neighbours}

@@ -1,4 +1,4 @@
-"""What is fixed for studies on whole exams of the validation split."""
+"""Thresholds and lesion scores for studies, fixed on whole exams of the validation split."""
 
 import logging
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ from pe_unified.inference.predictor import StudyPredictor
 
 @dataclass(frozen=True)
 class StudyChoices:
-    """What the exams fix.
+    """What is fixed on the exams.
 
     Fields:
         thresholds: ``exam/stretch_threshold``, ``exam/lesion_threshold``, and
-            ``findings/threshold``, from which on lesions have their highest F1; fewer where the
-            split cannot choose them. ``exam/threshold`` is that of a metric, which scores exams
-            otherwise.
-        fusion: gives lesions their score; None where it was not asked for, or could not be fitted.
+            ``findings/threshold``, at which lesions have their highest F1; fewer if the split
+            cannot choose them. ``exam/threshold`` belongs to a metric, which scores exams in
+            another way.
+        fusion: computes the scores of lesions; None if not requested, or if it cannot be fitted.
     """
 
     thresholds: dict[str, float]
@@ -34,13 +34,13 @@ class StudyChoices:
 def choose_on_exams(
     model: Model, dataset: Mapping[str, Any], fuse: bool = False, marks: Marks | None = None
 ) -> StudyChoices:
-    """Choose on what reports of the validation studies would say.
+    """Choose thresholds on the answers that reports of the validation studies would give.
 
     Args:
-        model: with all other thresholds.
+        model: has all other thresholds.
         dataset: config of the validation split.
-        fuse: fit how lesions get their score, first.
-        marks: of a model in 3D, by study.
+        fuse: first fit the scores of lesions.
+        marks: marks of a 3D model, by study.
     """
     exams = exams_of_split(dataset)
     both = len({exam.positive for exam in exams}) == 2
@@ -71,7 +71,7 @@ def choose_on_exams(
 
 
 def numbers_of(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Metrics and thresholds without the rest, as a checkpoint keeps them."""
+    """Only the metrics and thresholds that are numbers, as a checkpoint keeps them."""
     return {key: value for key, value in metrics.items() if isinstance(value, float | int)}
 
 

@@ -1,4 +1,4 @@
-"""A model as studies meet it, on the test split: by slices, and by lesions."""
+"""Test a model as it is used on studies: by slices, and by lesions."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,10 +22,10 @@ from pe_unified.inference.model import load_model
 from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.inference.stored_model import is_ensemble
 
-#: Prefixes of what is measured of findings, the lesions that reports list: by their own scores, and
-#: by the highest of their answers.
+#: Prefixes of metrics of findings, the lesions that reports list: with their own scores, and with
+#: the highest of their answers.
 LESION_TABLES = ("findings", "findings_plain")
-#: Of the answers on a lesion, those of which the highest one is its score without a fusion.
+#: The answers on a lesion of which the highest is its score without a fusion.
 _PLAIN = [ANSWERS.index(name) for name in ("mask", "box", "mark")]
 
 
@@ -38,20 +38,20 @@ def evaluate_studies(
 ) -> Evaluation:
     """Metrics of slices, and FROC of lesions as reports would list them.
 
-    ``findings/sensitivity_at_<rate>`` and ``findings/mean_sensitivity`` are of the lesions' scores,
-    ``findings/f1``, ``precision`` and ``recall`` of the lesions from a score on that validation
-    fixed; ``findings_plain/...`` are of the highest of their answers, which is the same without a
-    fusion.
+    ``findings/sensitivity_at_<rate>`` and ``findings/mean_sensitivity`` use the lesions' scores;
+    ``findings/f1``, ``precision`` and ``recall`` count the lesions from the score that validation
+    fixed. ``findings_plain/...`` use the highest of a lesion's answers, which is the same without
+    a fusion.
 
     Args:
         checkpoint: of a single model or of an ensemble, with thresholds from validation.
         dataset: config of the test split.
         trust: load pickled code.
-        marks: of a model in 3D, by study.
-        resamples: for intervals, at most.
+        marks: marks of a 3D model, by study.
+        resamples: largest number of resamples for intervals.
 
     Raises:
-        CheckpointError: a member of the ensemble learned from a study of the split.
+        CheckpointError: a member of the ensemble was trained on a study of the split.
     """
     stored = load_checkpoint_safely(checkpoint, trust)
     if is_ensemble(stored):
@@ -74,10 +74,10 @@ def measure_lesions(
     marks: Marks | None = None,
     resamples: int = RESAMPLES,
 ) -> Evaluation:
-    """Metrics ``findings/...`` and ``findings_plain/...`` alone, see :func:`evaluate_studies`.
+    """Only the metrics ``findings/...`` and ``findings_plain/...``, see :func:`evaluate_studies`.
 
     Args:
-        threshold: from which score on a lesion counts for ``findings/f1``; None leaves it out.
+        threshold: lowest score of lesions that count for ``findings/f1``; None leaves it out.
     """
     exams = exams_of_split(dataset)
     readings = read_exams(predictor, exams, "reading test studies", marks)
@@ -98,6 +98,6 @@ def measure_lesions(
 
 
 def _plain(reading: ExamReading) -> ExamReading:
-    """With the highest answer on each lesion for its score."""
+    """The reading with the highest answer on each lesion as its score."""
     highest = np.nan_to_num(reading.answers[:, _PLAIN], nan=-np.inf).max(axis=1, initial=-np.inf)
     return replace(reading, score=expit(highest))

@@ -1,4 +1,4 @@
-"""A test by subgroups: distance between slices, opacification, size of the emboli."""
+"""Test results by subgroup: slice spacing, opacification, size of the emboli."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,14 +22,14 @@ from pe_unified.inference.survey import survey
 from pe_unified.progress import track
 from pe_unified.registry import DATASETS
 
-#: Upper ends of the classes, mm; the last one is open.
+#: Upper ends of the classes, mm; the last class is open.
 _SPACING_MM, _DIAMETER_MM = (1.0, 2.0, 3.0), (4.0, 8.0)
 
 
 def subgroups_of(evaluation: Evaluation, dataset: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Metrics of a test by subgroups, with intervals over their patients.
 
-    By size of the emboli, slices are compared with all slices without one; for Dice with none.
+    For the size of emboli, classification also uses all slices without embolus; Dice uses none.
 
     Args:
         evaluation: of the test split, with its tables.
@@ -37,7 +37,7 @@ def subgroups_of(evaluation: Evaluation, dataset: Mapping[str, Any]) -> list[dic
 
     Returns:
         One entry per subgroup: ``by``, ``group``, ``patients``, and ``metrics``, each with
-        ``value``, ``low`` and ``high``. What the split does not tell has no entry.
+        ``value``, ``low`` and ``high``. Subgroups unknown in the split have no entry.
     """
     known = ("ann_file", "data_root", "every", "label", "lung_from", "neighbours")
     settings = {key: dataset[key] for key in known if key in dataset}
@@ -75,7 +75,7 @@ def _entry(by: str, group: str, patients: int, metrics: Mapping[str, Estimate]) 
 
 
 def _class(value: float, ends: Sequence[float]) -> tuple[int, str]:
-    """Number and name of a class."""
+    """Number and name of the class of a value."""
     place = int(np.searchsorted(ends, value))
     if place == 0:
         return place, f"up to {ends[0]:g} mm"
@@ -85,7 +85,7 @@ def _class(value: float, ends: Sequence[float]) -> tuple[int, str]:
 
 
 def _by_spacing(slices: PESliceDataset) -> dict[str, tuple[int, str]]:
-    """Patient to the class of the usual distance between its slices."""
+    """By patient, the class of the median distance between slices."""
     steps: dict[str, list[float]] = defaultdict(list)
     for item in _items(slices):
         step = (item["spacing_mm"] or [None] * 3)[2]
@@ -95,7 +95,7 @@ def _by_spacing(slices: PESliceDataset) -> dict[str, tuple[int, str]]:
 
 
 def _by_contrast(slices: PESliceDataset) -> dict[str, tuple[int, str]]:
-    """Patient to the class of the attenuation of blood in heart and great vessels."""
+    """By patient, the class of the attenuation of blood in heart and great vessels."""
     measured: dict[str, list[float]] = defaultdict(list)
     for exam in track(whole_exams(slices), "measuring opacification"):
         if None in exam.study.spacing_mm:
@@ -110,7 +110,7 @@ def _by_contrast(slices: PESliceDataset) -> dict[str, tuple[int, str]]:
 
 
 def _by_size(evaluation: Evaluation, slices: PESliceDataset) -> Iterator[dict[str, Any]]:
-    """Slices by the largest embolus on them, where masks tell its size."""
+    """Slices by the largest embolus on them, where masks give its size."""
     items = list(_items(slices))
     sizes = np.array([_diameter_mm(item) for item in items])
     for place in range(len(_DIAMETER_MM) + 1):
@@ -145,7 +145,7 @@ def _owners(table: SliceTable | SegTable) -> list[str]:
 
 
 def _diameter_mm(item: Mapping[str, Any]) -> float:
-    """Of a circle of the largest mask's area; 0 on a slice without embolus, NaN where unknown."""
+    """Diameter of a circle with the largest mask's area; 0 without embolus, NaN if unknown."""
     row, col, _ = item["spacing_mm"] or (None, None, None)
     if item["label"] == 0:
         return 0.0

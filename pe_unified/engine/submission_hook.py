@@ -1,4 +1,4 @@
-"""Keeping what a test answers of exams, for the challenge's file."""
+"""Keep a test's answers on exams for the challenge's submission file."""
 
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ from pe_unified.registry import HOOKS
 
 @HOOKS.register_module()
 class SubmissionHook(Hook):
-    """Write ``submission.csv`` of the exams that are tested.
+    """Write ``submission.csv`` for the exams that are tested.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Raises:
-        SubmissionError: the test does not look at every slice of its exams by itself.
+        SubmissionError: the test does not look at every slice of its exams separately.
     """
 
     def __init__(self, path: str | Path) -> None:

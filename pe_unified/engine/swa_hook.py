@@ -15,21 +15,21 @@ from pe_unified.registry import HOOKS
 
 @HOOKS.register_module()
 class SWAHook(EMAHook):
-    """Validate and hand on the mean of the last weights of training (Izmailov et al. 2018).
+    """Validate and save the mean of the last weights of training (Izmailov et al. 2018).
 
-    Averaged weights have batch-norm statistics of their own, which no running mean of those of
-    training gives: before a validation and a checkpoint, they are measured anew on training batches
-    (1803.05407, section 3.3), always the same, the first ones of the sampler. So nothing about them
+    Averaged weights need their own batch-norm statistics, which no running mean of those of
+    training gives. Before a validation and a checkpoint, they are measured on training batches
+    (arXiv 1803.05407, section 3.3), always the first ones of the sampler, so nothing about them
     needs to be resumed. Every process goes through all of these batches.
 
-    ``swa_share`` of a config puts this in place of the running average, and has the learning rate
-    constant meanwhile.
+    ``swa_share`` in a config replaces the running average by this hook, and keeps the learning
+    rate constant meanwhile.
 
     Args:
-        share: of all iterations, at the end, whose weights are averaged.
-        interval: iterations between two weights that are taken into the mean; with a cyclic rate,
-            the length of a cycle.
-        batches: to measure batch norm on.
+        share: share of all iterations, at the end, whose weights are averaged.
+        interval: iterations between two weights that are averaged; with a cyclic rate, the length
+            of a cycle.
+        batches: number of batches to measure batch norm on.
     """
 
     def __init__(self, share: float = 0.25, interval: int = 1, batches: int = 50) -> None:
@@ -53,7 +53,7 @@ class SWAHook(EMAHook):
         super().before_save_checkpoint(runner, checkpoint)
 
     def _measure(self, runner: Runner) -> None:
-        """Batch-norm statistics of the averaged weights, unless these were measured already."""
+        """Measure the batch-norm statistics of the averaged weights, unless already done."""
         steps = int(self.ema_model.steps)
         if not steps or steps == self._measured:
             return
@@ -73,7 +73,7 @@ class SWAHook(EMAHook):
 
 @contextmanager
 def _from_nothing(norms: Sequence[_BatchNorm]) -> Iterator[None]:
-    """Statistics begin anew, and become the plain mean over the batches that follow."""
+    """Reset the statistics, which then become the plain mean over the batches in the block."""
     momentum = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -87,7 +87,7 @@ def _from_nothing(norms: Sequence[_BatchNorm]) -> Iterator[None]:
 
 
 def _first_batches(runner: Runner) -> Iterator[dict]:
-    """Training batches from the first on, the same in every process."""
+    """Training batches, starting with the first, the same in every process."""
     settings = copy.deepcopy(runner.cfg.train_dataloader)
     settings.dataset = runner.train_dataloader.dataset
     settings.persistent_workers = False

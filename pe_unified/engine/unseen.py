@@ -1,4 +1,4 @@
-"""Whether models have learned from the patients that they are to be judged by."""
+"""Check that models were not trained on the patients that they are evaluated on."""
 
 import logging
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from pe_unified.errors import listed
 
 
 def require_unseen(models: Mapping[str, Mapping[str, Any]], *splits: Mapping[str, Any]) -> None:
-    """No model learned from a study on which thresholds are fixed, or which tests.
+    """Refuse models that were trained on a study that sets thresholds or tests.
 
-    A model that does not tell its studies, as one of an earlier version, is warned of.
+    A model that does not record its studies, as one of an earlier version, gives a warning.
 
     Args:
         models: checkpoints, by their names in messages.
-        splits: configs of the data sets that judge.
+        splits: configs of the data sets for thresholds and tests.
 
     Raises:
-        CheckpointError: one did; names it and the patients.
+        CheckpointError: a model was; the message names it and the patients.
     """
     for name, stored in models.items():
         if not all("studies" in each for each in training_data(stored)):
@@ -44,7 +44,7 @@ def require_unseen(models: Mapping[str, Mapping[str, Any]], *splits: Mapping[str
 
 
 def learned_patients(stored: Mapping[str, Any], split: Mapping[str, Any]) -> list[str]:
-    """Patients of a split from whom a model has learned, sorted.
+    """Patients of a split that a model was trained on, sorted.
 
     Args:
         stored: its checkpoint.

@@ -1,4 +1,4 @@
-"""An exam model on stored features, made one with the network that gives the features."""
+"""Join an exam model on stored features with the encoder that computes the features."""
 
 import copy
 from collections.abc import Mapping
@@ -16,16 +16,16 @@ from pe_unified.checkpoints import (
 from pe_unified.datasets.feature_store import FeatureStore, digest_of_tensors
 
 _SPLITS = ("train", "val", "test")
-#: What the top level of a config says of the input.
+#: Top-level settings of the input.
 _OF_THE_INPUT = ("input_size", "windows", "neighbours")
 
 
 @dataclass(frozen=True)
 class Whole:
-    """A model that takes slices, in place of one that takes their features.
+    """A model that reads slices, made from one that reads their features.
 
     Fields:
-        settings: config, of the encoder too, and of what slices go through before it.
+        settings: config, including the encoder and the pipeline of slices before it.
         tensors: weights of both, by name.
         trained_on: what the encoder was trained on.
     """
@@ -38,7 +38,7 @@ class Whole:
 def with_encoder(
     settings: Mapping[str, Any], tensors: Mapping[str, Tensor], trust: bool = False
 ) -> Whole:
-    """Put the encoder into a model that was trained on its features.
+    """Add the encoder to a model that was trained on its features.
 
     Args:
         settings: config of the model, with the folder of its ``features``.
@@ -46,8 +46,8 @@ def with_encoder(
         trust: see :func:`~pe_unified.checkpoints.load_checkpoint_safely`.
 
     Raises:
-        FeatureError: the features are not there.
-        CheckpointError: the weights of the encoder are not there, or are others by now.
+        FeatureError: the features are missing.
+        CheckpointError: the weights of the encoder are missing or have changed.
     """
     store = FeatureStore(settings["features"])
     source = store.source

@@ -1,4 +1,4 @@
-"""A model before and after further training, on the same test patients, with plain warnings."""
+"""Compare a model before and after further training on the same test patients, with warnings."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +14,9 @@ from pe_unified.evaluation.metrics import as_json, warnings_of
 from pe_unified.files import write_text
 from pe_unified.tasks import METRIC_NAMES
 
-#: Endings of metrics of which less is better.
+#: Endings of metrics for which less is better.
 _LESS_IS_BETTER = ("weighted_bce", "ece", "brier")
-#: Smaller differences are told as 0.000.
+#: Smaller differences are shown as 0.000.
 _NOTHING = 0.0005
 
 
@@ -26,14 +26,14 @@ def write_comparison(
     """Compare, and write ``comparison.json`` and ``comparison.md``.
 
     Args:
-        folder: where they go.
+        folder: folder of the files.
         arms: evaluations of the same split, ``before`` and ``after``.
-        said: what else the files tell.
+        said: further entries of the files.
 
     Returns:
         ``said``, ``metrics``, each with ``before`` and ``after`` (value, low, high), ``difference``
-        (value, low, high, p_value; None where the split cannot tell it) and ``worse``; and
-        ``warnings``.
+        (value, low, high, p_value; None if the split does not determine it) and ``worse``;
+        ``warnings`` and ``notes``.
     """
     before, after = arms["before"], arms["after"]
     differences = compare(before, after)
@@ -62,8 +62,10 @@ def write_comparison(
 
 
 def compare(before: Evaluation, after: Evaluation) -> dict[str, Difference]:
-    """After minus before for every metric that both give, paired by patient; each arm at its own
-    thresholds. What rests on fewer than two patients is left out."""
+    """After minus before for every metric of both, paired by patient, each at its thresholds.
+
+    Metrics of fewer than two patients are left out.
+    """
     found: dict[str, Difference] = {}
     for prefix, second in after.tables.items():
         first = before.tables.get(prefix)
@@ -87,7 +89,7 @@ def _estimate(evaluation: Evaluation, key: str) -> list[Any]:
 
 
 def _worse(key: str, difference: Difference) -> str:
-    """``"surely"`` where the whole interval says so, ``"perhaps"`` where the number does."""
+    """``"surely"`` if the whole interval is worse, ``"perhaps"`` if only the value is, else ""."""
     sign = -1 if key.endswith(_LESS_IS_BETTER) else 1
     ends = (sign * difference.low, sign * difference.high)
     if max(ends) < 0:

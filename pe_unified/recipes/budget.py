@@ -1,8 +1,8 @@
-"""How much steps train, by themselves and with all that they start from.
+"""How much steps train, alone and together with all steps that they start from.
 
-Reused weights carry the training of the steps that they come from. A control is a step from
-scratch that trains as much as such a chain in all: it tells what reuse brings from what longer
-training brings.
+Reused weights include the training of the steps that they come from. A control is a step from
+scratch that trains as much as such a chain in total: it separates the effect of reuse from that
+of longer training.
 """
 
 import hashlib
@@ -19,23 +19,23 @@ from pe_unified.recipes.recipe import Step
 
 @dataclass(frozen=True)
 class Budget:
-    """What a step's weights have been trained with.
+    """The training behind a step's weights.
 
     Fields:
-        chain: slices that each step trains with, by name: this one, and all that it takes weights
-            from, directly or through others.
+        chain: number of slices that each step trains with, by name: this one, and all that it
+            takes weights from, directly or through others.
     """
 
     chain: Mapping[str, int]
 
     @property
     def slices(self) -> int:
-        """Of the whole chain."""
+        """Slices of the whole chain."""
         return sum(self.chain.values())
 
 
 def budget_of(step: Step, cfg: Config, earlier: Mapping[str, Budget]) -> Budget:
-    """What a step of this config trains with; ``earlier``: budgets of those it may start from."""
+    """Budget of a step with this config; ``earlier``: budgets of the steps it may start from."""
     own = 0 if step.extract or step.ensemble else cfg.max_iters * cfg.train_dataloader.batch_size
     chain = {step.name: own}
     for source in step.parents:
@@ -44,9 +44,9 @@ def budget_of(step: Step, cfg: Config, earlier: Mapping[str, Budget]) -> Budget:
 
 
 def with_totals(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Records of a run's steps, in order, with how much each was trained in all.
+    """Records of a run's steps, in order, with the total training of each.
 
-    Added: ``total_slices`` that the step and all that it started from were trained with, and
+    Added: ``total_slices``, with which the step and all that it started from were trained, and
     ``total_iterations``, the same in batches of its own size.
     """
     budgets: dict[str, Budget] = {}
@@ -65,13 +65,13 @@ def with_totals(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def stretched(cfg: Config, goal: Budget) -> dict[str, int]:
-    """Overrides that make a config train with as many slices as ``goal`` in all."""
+    """Overrides that make a config train with as many slices as ``goal`` in total."""
     return of_length(cfg, math.ceil(goal.slices / cfg.train_dataloader.batch_size))
 
 
 def seed_of_draws(seed: int, step_name: str) -> int:
-    """The seed of order and augmentation in a step: no two steps of a run draw alike.
+    """The seed of order and augmentation in a step, different for every step of a run.
 
-    A step that goes on from another's weights would see the very same pictures again.
+    Otherwise a step that continues from another's weights would see the same pictures again.
     """
     return int.from_bytes(hashlib.sha256(f"{seed}:{step_name}".encode()).digest()[:4])

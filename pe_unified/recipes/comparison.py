@@ -33,7 +33,7 @@ from pe_unified.evaluation.tables import Table
 from pe_unified.recipes.recipe import REUSE_ARMS, Recipe
 from pe_unified.tasks import TASKS
 
-#: What a test leaves of a task, of lungs, or of lesions.
+#: The type of table that a test writes, by prefix: of a task, of lungs, or of lesions.
 TABLES = {
     each.default_prefix: each.table_type for each in (*PATIENT_METRICS, LungMetric, LungBoxMetric)
 } | dict.fromkeys(LESION_TABLES, LesionTable)
@@ -48,12 +48,12 @@ class Run:
     records: list[dict[str, Any]]
 
     def table(self, step: str, task: str) -> Any:
-        """The test table of a step, or None where it has no such head."""
+        """The test table of a step, or None if it has no such head."""
         path = self.folder / step / f"{task}.npz"
         return TABLES[task].load(path) if path.is_file() else None
 
     def threshold(self, step: str, task: str) -> float | None:
-        """The operating threshold that validation fixed; None where it fixed none."""
+        """The operating threshold that validation fixed; None if there is none."""
         stored = json.loads((self.folder / step / "metrics.json").read_text(encoding="utf-8"))
         return stored["thresholds"].get(f"{task}/threshold")
 
@@ -73,8 +73,8 @@ def compare_arms(
     """Reused minus scratch for every comparison of a recipe, paired by patient.
 
     With several runs each arm is the mean over its seeds, so the interval is one over
-    patients for that mean; the values of the single seeds stand beside it. What the test data
-    cannot tell (no such label, a single patient) is NaN, with the ``reason``.
+    patients for that mean; the values of the single seeds are added. A difference that the test
+    data do not determine (no such label, a single patient) is NaN, with the ``reason``.
     """
     found = []
     for metric, scratch, reused in comparisons:
@@ -139,11 +139,11 @@ def _compare(metric: str, scratch: str, reused: str, runs: Sequence[Run]) -> dic
 
 
 def _arms(metric: str, scratch: str, reused: str, runs: Sequence[Run]) -> dict[str, Any]:
-    """What is compared, how long both arms trained, and in what of that they are equal.
+    """What is compared, how long both arms trained, and whether that is equal.
 
-    ``equal`` is ``"total"`` where both have seen as many slices with all steps that they started
-    from, ``"step"`` where they have in the step alone, else ``"neither"``. Numbers of slices that
-    differ by less than a batch are equal.
+    ``equal`` is ``"total"`` if both have seen as many slices including all steps that they started
+    from, ``"step"`` if they have in the step itself, else ``"neither"``. Numbers of slices that
+    differ by less than a batch count as equal.
     """
     arms = [_record(runs[0], step) for step in (scratch, reused)]
     batch = max(arm["batch_size"] for arm in arms)
@@ -182,7 +182,7 @@ def draw_summary(
     note: str,
     arms_are: Sequence[str] = REUSE_ARMS,
 ) -> None:
-    """ROC, FROC, precision and recall, metrics by step, differences, overlays; as PNG files."""
+    """Draw ROC, FROC, precision-recall, metrics by step, differences and overlays as PNG files."""
     first = runs[0]
     for task, name, draw in (
         ("cls", "roc.png", roc_figure),
@@ -247,14 +247,14 @@ def draw_summary(
 
 
 def difference_title(arms_are: Sequence[str]) -> str:
-    """What is subtracted from what."""
+    """Which arm is subtracted from which."""
     return f"{arms_are[1]} minus {arms_are[0]}".capitalize()
 
 
 def draw_curves(
     folder: Path, recipe: Recipe, records: Sequence[Mapping[str, Any]], note: str
 ) -> None:
-    """Metrics against the settings in which steps differ, as PNG files."""
+    """Draw metrics against the settings in which steps differ, as PNG files."""
     metrics = {record["name"]: record["metrics"] for record in records}
     for curve in recipe.curves:
         points: dict[str, list[tuple[float, Estimate]]] = {key: [] for key in curve.metrics}

@@ -1,4 +1,4 @@
-"""A published model goes on learning on another set: config, training, thresholds, comparison."""
+"""Fine-tune a published model on another set: config, training, thresholds, comparison."""
 
 import copy
 from collections.abc import Mapping
@@ -31,12 +31,12 @@ from pe_unified.registry import DATASETS, SCOPE
 
 #: How often every slice is seen, and the fewest iterations.
 PASSES, FEWEST = 4, 100
-#: Of the learning rate that the model was trained with.
+#: Factor on the learning rate that the model was trained with.
 SHARE_OF_RATE = 0.1
-#: What a model's config keeps for further training; all else is the package's own.
+#: Parts of a model's config that are kept for further training; all else is the package's own.
 _PARTS = ("model", *(f"{split}_dataloader" for split in ("train", "val", "test")))
 _METRICS = ("val_evaluator", "test_evaluator")
-#: Top-level names that these parts follow.
+#: Top-level settings that govern these parts.
 _KNOBS = (
     *("input_size", "lung_crop", "windows", "neighbours", "step_mm", "patch_size", "preset"),
     *("paste_emboli", "join_slices", "batch_size", "num_workers", "frozen_stages", "structures"),
@@ -48,15 +48,15 @@ RESULT = "finetuned.pth"
 
 @dataclass(frozen=True)
 class FinetuneOptions:
-    """What a user may choose.
+    """Options of the user.
 
     Fields:
         freeze: ``"backbone"`` or another part of the model, or a number of stages of its image
-            network, the stem not counted; empty: everything learns.
-        iterations: None takes what the data's size asks for.
+            network, not counting the stem; empty: everything learns.
+        iterations: None derives the number from the data's size.
         lr: learning rate; None takes a tenth of the one that the model was trained with.
-        resume: go on from the newest checkpoint of the work dir.
-        overrides: further settings, dotted keys.
+        resume: continue from the newest checkpoint of the work dir.
+        overrides: further settings, by dotted key.
         trust: load pickled code, and build parts that are not registered.
     """
 
@@ -69,22 +69,22 @@ class FinetuneOptions:
 
 
 def finetune(model: Path, data: Path, work_dir: Path, options: FinetuneOptions) -> dict[str, Any]:
-    """Train a published model on, publish the result, and compare both on the test split.
+    """Continue training a published model, publish the result, and compare both on the test split.
 
     Args:
-        model: of ``pe-unified publish``; its file alone is enough.
+        model: file of ``pe-unified publish``; no other file is needed.
         data: a converted set with all three splits.
-        work_dir: gets the config, checkpoints, ``finetuned.pth`` with its card, and
+        work_dir: folder for the config, checkpoints, ``finetuned.pth`` with its card, and
             ``comparison.json`` and ``comparison.md``.
-        options: of the user.
+        options: options of the user.
 
     Returns:
-        what ``comparison.json`` holds.
+        the content of ``comparison.json``.
 
     Raises:
-        CheckpointError: the file is an ensemble, carries no config, or has learned from a patient
+        CheckpointError: the file is an ensemble, has no config, or was trained on a patient
             of the validation or test split.
-        ConfigError: an option that the model cannot follow.
+        ConfigError: an option does not fit the model.
     """
     stored = load_checkpoint_safely(model, options.trust)
     cfg = finetune_config(model, stored, data, work_dir, options)
@@ -121,7 +121,7 @@ def finetune_config(
     """The config of the training, also written into the work dir as ``finetune.py``.
 
     Network, losses, input, augmentation, sampling and metrics are the model's. Optimiser, schedule
-    and hooks are the package's: those of a stranger's file could write anywhere.
+    and hooks are the package's: those of an unknown file could write anywhere.
     """
     own = config_of(stored)
     if is_ensemble(stored):
@@ -159,7 +159,7 @@ def finetune_config(
 def _schedule(
     own: Mapping[str, Any], cfg: Config, items: int, options: FinetuneOptions
 ) -> dict[str, Any]:
-    """Iterations by the data's size, within those of the first training, and what follows them."""
+    """Overrides for iterations (by the data's size if not given), rate, warm-up and intervals."""
     iterations = options.iterations
     if iterations is None:
         wanted = round(PASSES * items / cfg.train_dataloader.batch_size)
@@ -175,7 +175,7 @@ def _schedule(
 
 
 def _frozen(parts: Mapping[str, Any], freeze: str, model: Path) -> dict[str, Any]:
-    """Overrides that hold what the user wants still, and nothing else."""
+    """Overrides that freeze what the user wants, and nothing else."""
     found: dict[str, Any] = {}
     if parts["model"].get("frozen"):
         found["model.frozen"] = []
@@ -200,7 +200,7 @@ def _frozen(parts: Mapping[str, Any], freeze: str, model: Path) -> dict[str, Any
 
 
 def _quiet(cfg: Config, work_dir: Path) -> Config:
-    """For tests, whose results are told together."""
+    """A config for tests without log on the console; results are shown together."""
     cfg = copy.deepcopy(cfg)
     cfg.work_dir, cfg.console_level = str(work_dir), "WARNING"
     return cfg

@@ -1,4 +1,4 @@
-"""A step that joins earlier ones to an ensemble, and the lesions of a step by itself."""
+"""A step that joins earlier ones into an ensemble, and the lesions of a single step."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,20 +13,20 @@ from pe_unified.inference.model import load_model
 from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.recipes.recipe import EnsembleStep
 
-#: The file in the step's folder, which ``pe-unified infer`` takes.
+#: The file in the step's folder, which ``pe-unified infer`` reads.
 ENSEMBLE = "ensemble.pth"
 
 
 def join_steps(
     wanted: EnsembleStep, checkpoints: Mapping[str, str], cfg: Config, folder: Path
 ) -> Evaluation:
-    """Make the ensemble, its thresholds fixed on validation, and test it by slices and by lesions.
+    """Make the ensemble, with thresholds set on validation, and test it by slices and by lesions.
 
     Args:
-        wanted: what it is made of.
+        wanted: its members and settings.
         checkpoints: of the earlier steps, by name.
-        cfg: of the step; gives the data.
-        folder: gets the ensemble and the tables of the test.
+        cfg: config of the step; gives the data.
+        folder: folder for the ensemble and the tables of the test.
     """
     entries = [
         MemberEntry(checkpoints[name], name, weight) for name, weight in wanted.weights.items()
@@ -42,13 +42,13 @@ def join_steps(
 
 
 def measure_step(name: str, checkpoint: str, cfg: Config, folder: Path) -> Evaluation:
-    """The lesions that reports by the model of a step would list, on the test split.
+    """Test the lesions that reports by the model of a step would list, on the test split.
 
     Args:
-        name: of the step.
-        checkpoint: that it trained.
-        cfg: of the step; gives the data.
-        folder: gets the model with its thresholds, as an ensemble of one.
+        name: name of the step.
+        checkpoint: its trained checkpoint.
+        cfg: config of the step; gives the data.
+        folder: folder for the model with its thresholds, as an ensemble of one.
     """
     alone = EnsembleList([MemberEntry(checkpoint, name)])
     validated, test, trust = _join(alone, cfg, folder)
@@ -59,7 +59,7 @@ def measure_step(name: str, checkpoint: str, cfg: Config, folder: Path) -> Evalu
 def _join(
     made_of: EnsembleList, cfg: Config, folder: Path
 ) -> tuple[dict[str, Any], dict[str, Any], bool]:
-    """Write the file; its thresholds, the test split, and whether pickled code is trusted."""
+    """Write the file; returns its thresholds, the test split, and whether code is trusted."""
     val, test = (cfg[f"{split}_dataloader"].dataset.to_dict() for split in ("val", "test"))
     trust = cfg.get("trust_checkpoint", False)
     validated = make_ensemble(made_of, val, folder / ENSEMBLE, trust, cfg.step)

@@ -1,4 +1,4 @@
-"""What only the end of a recipe would show, looked at before its first step trains."""
+"""Checks, before the first step trains, of what would otherwise fail at the end of a recipe."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -17,9 +17,9 @@ from pe_unified.tasks import METRIC_NAMES
 
 
 def require_weights(step: Step, configs: Mapping[str, Config], begun: bool) -> None:
-    """Both networks have what a step takes over, and a checkpoint of elsewhere is there.
+    """Require the reused parts in both networks, and any checkpoint from outside the recipe.
 
-    Such a file is needed no more where the step has ``begun``.
+    Such a file is no longer needed if the step has ``begun``.
     """
     for module, source in step.reuse.items():
         own, stored = names_of_rule(module)
@@ -32,7 +32,7 @@ def require_weights(step: Step, configs: Mapping[str, Config], begun: bool) -> N
 
 
 def require_members(step: Step, configs: Mapping[str, Config]) -> None:
-    """An ensemble joins models of slices, a detector of lungs and a model of volumes."""
+    """Require that an ensemble joins slice models, a lung detector and a volume model."""
     for what, source in step.ensemble.steps.items() if step.ensemble else ():
         wanted = {"lungs": "LungDetector", "volumes": "PEVolume"}.get(what, "PEUnified")
         found = kind_of(configs[source].model)
@@ -43,7 +43,7 @@ def require_members(step: Step, configs: Mapping[str, Config]) -> None:
 
 
 def require_test(step: Step, cfg: Config) -> None:
-    """Every step is tested, at known thresholds, and its intervals are those of the summary."""
+    """Require that a step is tested, at known thresholds, with intervals as in the summary."""
     for part in ("test_dataloader", "test_cfg", "test_evaluator"):
         if not cfg.get(part):
             raise ConfigError(f"step {step.name}: a recipe tests every step; give it {part}")
@@ -56,9 +56,9 @@ def require_test(step: Step, cfg: Config) -> None:
 def require_comparison(
     comparison: Comparison, configs: Mapping[str, Config], by_lesions: Collection[str] = ()
 ) -> None:
-    """What the end compares is a metric that both steps have.
+    """Require that both steps of a comparison have its metric.
 
-    ``by_lesions``: names of steps of which lesions are measured, too.
+    ``by_lesions``: names of steps whose lesions are measured, too.
     """
     metric, *arms = comparison
     if metric not in METRIC_NAMES:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from pe_unified.config_files import find_config
 from pe_unified.engine.config import ConfigError, read_python_config, refuse_near, stated_in
 
-#: What the two arms of a comparison are, where a recipe does not say.
+#: The two arms of a comparison, if a recipe does not name them.
 REUSE_ARMS = ("scratch", "reused")
-#: What a recipe may say at its top level, beside names of its own.
+#: Names at the top level of a recipe, which may also have its own.
 _NAMES = ("steps", "comparisons", "arms", "curves", "settings", "step_settings", "backbone")
 
 
@@ -21,17 +21,17 @@ class Step:
     Fields:
         name: also its folder's name.
         config: path of its config.
-        reuse: module to the earlier step it is taken from.
+        reuse: module -> the earlier step that it is taken from.
         settings: merged over the config in turn, as inheriting configs would be.
         as_long_as: an earlier step; this one, a control from scratch, trains with as many slices as
             that one and all that it started from. Empty: as long as its config says.
         extract: whether it stores features of the whole set, by an encoder that it takes from
-            earlier steps, in place of training.
-        features: an earlier step whose features stand for the slices.
-        lung_scores: an earlier step whose features, one score of lung per slice, choose the slices.
-        ensemble: what an ensemble is made of, in place of training; None of other steps. Its config
-            gives the data.
-        lesions: whether its test is of lesions, too, as reports list them; that of an ensemble is.
+            earlier steps, instead of training.
+        features: an earlier step whose features replace the slices.
+        lung_scores: an earlier step whose features, one lung score per slice, select the slices.
+        ensemble: the ensemble to make instead of training; None for other steps. The config gives
+            the data.
+        lesions: whether lesions, as reports list them, are tested, too; for ensembles they are.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Step:
 
     @property
     def parents(self) -> tuple[str, ...]:
-        """The steps that it starts from, each once."""
+        """The steps that it starts from, without repetition."""
         joined = self.ensemble.steps.values() if self.ensemble else ()
         return tuple(dict.fromkeys((*self.reuse.values(), *self.stores.values(), *joined)))
 
@@ -63,10 +63,10 @@ class EnsembleStep:
     """An ensemble of earlier steps.
 
     Fields:
-        members: steps and the weights of their answers; or steps alone, of equal weight.
+        members: weights of the answers by step; or only steps, with equal weights.
         rule, fuse: as in :class:`~pe_unified.engine.ensemble.EnsembleList`.
-        lungs: an earlier step that trains a detector of lungs; empty for the usual crop.
-        volumes: an earlier step that trains a model of volumes, whose marks join the lesions.
+        lungs: an earlier step that trains a lung detector; empty for the usual crop.
+        volumes: an earlier step that trains a volume model, whose marks are added to the lesions.
     """
 
     members: Mapping[str, float] | Sequence[str]
@@ -77,21 +77,21 @@ class EnsembleStep:
 
     @property
     def weights(self) -> dict[str, float]:
-        """Of the members, by step."""
+        """Weights of the members, by step."""
         if isinstance(self.members, Mapping):
             return dict(self.members)
         return dict.fromkeys(self.members, 1.0)
 
     @property
     def steps(self) -> dict[str, str]:
-        """The steps that it is made of, by what they are to it."""
+        """The steps that it is made of, by their role in it."""
         found = {f"member {name}": name for name in self.weights}
         others = {"lungs": self.lungs, "volumes": self.volumes}
         return found | {what: name for what, name in others.items() if name}
 
 
 class Comparison(NamedTuple):
-    """Two steps whose test is compared."""
+    """Two steps whose test results are compared."""
 
     metric: str
     scratch: str
@@ -104,8 +104,8 @@ class Curve:
 
     Fields:
         setting: a top-level name; the steps whose settings have it are on the curve.
-        metrics: whole keys.
-        label: of the axis.
+        metrics: full keys.
+        label: label of the axis.
     """
 
     setting: str
@@ -127,9 +127,9 @@ class Recipe:
     """Steps in order, and the pairs of arms that are compared.
 
     Fields:
-        name: of the recipe.
+        name: name of the recipe.
         steps: in the order of training.
-        arms: what the first of each pair is, and the second.
+        arms: names of the first and the second arm of each pair.
     """
 
     name: str
@@ -146,7 +146,7 @@ class StepEntry:
     Fields:
         config: relative to the folder of the file that lists the steps; ``{backbone}`` in it is the
             recipe's ``backbone``.
-        like: in place of ``config``, an earlier step, of which this one has config and settings.
+        like: instead of ``config``, an earlier step whose config and settings this one uses.
         name, reuse, settings, as_long_as, extract, features, lung_scores, lesions: as in
             :class:`Step`.
         ensemble: fields of an :class:`EnsembleStep`.
@@ -168,13 +168,13 @@ class StepEntry:
 def load_recipe(path: str | Path) -> Recipe:
     """Read a recipe: ``steps`` (:class:`StepEntry`), ``comparisons``, ``arms``, ``curves``.
 
-    ``settings`` of the recipe hold for every step, those of a step for it alone; ``step_settings``
-    ``{step: settings}`` gives single steps more of them, for recipes that inherit their table.
+    ``settings`` of the recipe apply to every step, those of a step only to it; ``step_settings``
+    ``{step: settings}`` adds settings to single steps, for recipes that inherit their steps.
 
     Raises:
-        FileNotFoundError: no such recipe, or a config it names is not there.
-        ConfigError: a misspelt or missing key, two steps of one name, or one named that is not
-            there, or not before the step that starts from it.
+        FileNotFoundError: the recipe, or a config it names, is missing.
+        ConfigError: a misspelt or missing key, two steps with one name, or a reference to a step
+            that does not exist or does not come before.
     """
     path = find_config(path)
     cfg = read_python_config(path)

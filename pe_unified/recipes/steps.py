@@ -36,7 +36,7 @@ from pe_unified.recipes.preflight import (
 from pe_unified.recipes.recipe import EnsembleStep, Recipe, Step, load_recipe
 from pe_unified.recipes.summary import headline, write_summary
 
-#: Settings that change where and how a step runs and what it tells, not its result.
+#: Settings that change where and how a step runs and what it logs, not its result.
 _WITHOUT_EFFECT = (
     *("experiment_name", "work_dir", "num_workers", "launcher"),
     *("log_level", "log_processor", "console_level", "vis_backends", "visualizer"),
@@ -57,24 +57,24 @@ def run_recipe(
 ) -> dict[str, Any]:
     """Train and test every step, then write the summary.
 
-    Finished steps are kept, a broken one is resumed. With several seeds, each gets a folder
-    ``seed<k>`` with a summary of its own, and the work dir one that compares the arms over
-    all of them.
+    Finished steps are kept, an interrupted one is resumed. With several seeds, each has a
+    folder ``seed<k>`` with its own summary, and the summary in the work dir compares the arms
+    over all of them.
 
     Args:
         path: the recipe.
         work_dir: every step gets a folder in it.
         data_root: the converted data set.
-        overrides: for every step, stronger than the recipe's settings; dotted keys.
+        overrides: for every step, by dotted key; take precedence over the recipe's settings.
         seeds: of weights, order and augmentation.
-        note: stands under every figure, for instance that data are synthetic.
+        note: printed under every figure, for instance that data are synthetic.
         trust_checkpoint: allow checkpoints that contain pickled code.
         jobs: steps trained at a time, each in a process with its share of the cores.
         launcher: ``"none"``, or what started the processes that train each step together.
         report: called with one line of text at a time.
 
     Returns:
-        What ``summary.json`` holds.
+        The content of ``summary.json``.
     """
     recipe = load_recipe(path)
     told = [overrides or {}, *(each for step in recipe.steps for each in step.settings)]
@@ -168,7 +168,7 @@ def _steps_of(recipe: Recipe, prefix: str, common: Mapping[str, Any]) -> list["S
 
 
 def _config_of(step: Step, overrides: Mapping[str, Any], data_root: str | None) -> Config:
-    """A step's config, with draws of its own."""
+    """A step's config, with its own random draws."""
     cfg = load_config(step.config, overrides, data_root, step.settings, of_recipe=True)
     sampler = cfg.train_dataloader.sampler
     sampler.seed = seed_of_draws(sampler.get("seed", cfg.randomness.seed), step.name)
@@ -176,7 +176,7 @@ def _config_of(step: Step, overrides: Mapping[str, Any], data_root: str | None) 
 
 
 def _fingerprint(cfg: Config, step: Step, parents: Mapping[str, str]) -> str:
-    """Changes with anything that bears on the result: settings, annotations, earlier steps."""
+    """Digest of everything that affects the result: settings, annotations, earlier steps."""
     reuse = {**(cfg.get("reuse") or {}), **parents}
     relevant = {**cfg.to_dict(), "step": step.name, "reuse": reuse}
     if step.ensemble:
@@ -197,21 +197,21 @@ def _fingerprint(cfg: Config, step: Step, parents: Mapping[str, str]) -> str:
 
 @functools.cache
 def _digest(file: Path, modified: int) -> str:
-    """Of a file as it was ``modified``, ns; read once."""
+    """Digest of a file, read once; its time of modification, ns, keeps the cache valid."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)
 class StepRun:
-    """One step of one run, to be called in whatever process: trains, tests, records.
+    """One step of one run, which can be called in any process: trains, tests, records.
 
     Fields:
         step: what to train.
-        title: what the console calls it, unlike any other's.
+        title: unique name on the console.
         needs: titles of the steps that it starts from.
         iterations: how long it trains.
-        fingerprint: of everything that bears on the result.
-        folder: the run's; the step gets one in it, and finds earlier steps beside its own.
+        fingerprint: digest of everything that affects the result.
+        folder: folder of the run; holds the step's own folder and those of earlier steps.
         data_root, overrides, launcher, trust_checkpoint, note: as for :func:`run_recipe`.
     """
 
@@ -228,7 +228,7 @@ class StepRun:
     note: str
 
     def __call__(self, report: Report) -> dict[str, Any]:
-        """Train and test; the record for ``summary.json``."""
+        """Train and test; returns the record for ``summary.json``."""
         result = self.result
         cfg = self._config()
         if is_main_process():
@@ -254,7 +254,7 @@ class StepRun:
             for prefix, table in evaluation.tables.items():
                 table.save(result.parent / f"{prefix}.npz")
             who = f"Step {self.step.name}, seed {cfg.randomness.seed}. "
-            if cfg.test_dataloader.dataset.get("label", "pe") == "pe":  # they are of emboli
+            if cfg.test_dataloader.dataset.get("label", "pe") == "pe":  # overlays show emboli
                 keeper.draw(result.parent / "overlays.png", evaluation.thresholds, who + self.note)
             record = {
                 "name": self.step.name,
@@ -274,12 +274,12 @@ class StepRun:
         return json.loads(result.read_text(encoding="utf-8"))["record"]
 
     def _read(self) -> list[dict[str, str]]:
-        """What it reads of earlier steps' answers, and of which."""
+        """The kinds of stored answers that it reads, and from which earlier steps."""
         stored = {"features": self.step.features, "lung_scores": self.step.lung_scores}
         return [{"module": what, "from": step} for what, step in stored.items() if step]
 
     def _extract(self, cfg: Config, report: Report) -> dict[str, Any]:
-        """Store features in place of training; the record."""
+        """Store features instead of training; returns the record."""
         report(f"{self.title}: features by {self.step.config.name}")
         found = extract(cfg, self.result.parent)
         record = {
@@ -300,7 +300,7 @@ class StepRun:
         return record
 
     def _ensemble(self, cfg: Config, wanted: EnsembleStep, report: Report) -> dict[str, Any]:
-        """Join earlier steps in place of training, and test them; the record."""
+        """Join earlier steps instead of training, and test them; returns the record."""
         report(f"{self.title}: {', '.join(wanted.weights)} together")
         if is_main_process():
             started = time.monotonic()
@@ -324,12 +324,14 @@ class StepRun:
 
     @property
     def result(self) -> Path:
-        """The file that says that the step is finished, in the step's folder."""
+        """The file in the step's folder that marks the step as finished."""
         return self.folder / self.step.name / "metrics.json"
 
     def kept_record(self) -> dict[str, Any] | None:
-        """The record, if these very settings have been trained and tested before, by lesions too
-        where they are asked for. An extraction looks for itself what is missing."""
+        """The record, if the step is finished with these settings, and with lesions if wanted.
+
+        An extraction itself checks what is missing.
+        """
         if self.step.extract or not self.result.is_file():
             return None
         kept = json.loads(self.result.read_text(encoding="utf-8"))
@@ -339,7 +341,7 @@ class StepRun:
         return None if self.step.lesions and not record.get("lesions") else record
 
     def refuse_other(self) -> None:
-        """A folder belongs to one setting; another one must not resume from its weights."""
+        """Refuse a folder that was begun with other settings: its weights must not be resumed."""
         folder = self.result.parent
         mark = _mark_of(folder)
         begun = any(folder.glob("*.pth")) or self.result.exists()
@@ -381,12 +383,12 @@ class StepRun:
 
 
 def _mark_of(folder: Path) -> Path:
-    """Says with which settings a step was begun."""
+    """The file with the fingerprint of the settings that a step was begun with."""
     return folder / "fingerprint.txt"
 
 
 def _changes(folder: Path, now: Config) -> str:
-    """In words, the settings that differ from those that a step's folder was begun with."""
+    """A text on the settings that differ from those that a step's folder was begun with."""
     dumped = folder / Path(now.filename).name
     before = dict(Config.fromfile(dumped).items()) if dumped.is_file() else {}
     before = {name: value for name, value in before.items() if name not in _WITHOUT_EFFECT}

@@ -1,4 +1,4 @@
-"""What a recipe found: ``summary.json``, ``summary.md`` and the figures."""
+"""Results of a recipe: ``summary.json``, ``summary.md`` and the figures."""
 
 import os
 import platform
@@ -28,7 +28,7 @@ from pe_unified.recipes.comparison import (
 from pe_unified.recipes.recipe import REUSE_ARMS, Recipe
 from pe_unified.tasks import COLUMNS
 
-#: Columns that a terminal shows.
+#: Largest number of columns in a terminal.
 _IN_TERMINAL = 5
 _IN_ALL = (
     " In all: iterations of the step and of all that it takes weights from, in batches of its own "
@@ -66,11 +66,11 @@ def processor() -> str:
 def write_summary(
     recipe: Recipe, work_dir: Path, runs: Sequence[Run], note: str = ""
 ) -> dict[str, Any]:
-    """Write the summary of every run and, where there are several, of all together.
+    """Write the summary of every run and, if there are several, of all together.
 
     Returns:
-        What ``summary.json`` of the work dir holds; with several seeds, every metric of a
-        step is the mean over them and ``seeds`` holds the single runs.
+        The content of ``summary.json`` in the work dir; with several seeds, every metric of a
+        step is the mean over them and ``seeds`` holds the values of the single runs.
     """
     for run in runs if len(runs) > 1 else ():
         _write_one(recipe, run.folder, run.records, [run], note)
@@ -105,7 +105,7 @@ def _write_one(
 
 
 def _warnings(records: Sequence[Mapping[str, Any]], run: Run) -> list[str]:
-    """Of each task, whose steps are all tested on the same patients, once."""
+    """Warnings, once per task, since all steps are tested on the same patients."""
     tables = {}
     for task in TABLES:
         found = (run.table(record["name"], task) for record in records)
@@ -185,15 +185,15 @@ def _compared(each: Mapping[str, Any], of_reuse: bool, seeds: int) -> list[str]:
 
 
 def _columns(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The columns that some step fills, by the key of their metric."""
+    """The columns that at least one step fills, by the key of their metric."""
     filled = {key for record in records for key in record["metrics"]}
     return {key: title for key, title in COLUMNS.items() if key in filled}
 
 
 def _counts(summary: Mapping[str, Any]) -> dict[str, str]:
-    """Columns of how much a step was trained, by their key.
+    """Columns with the amount of training of a step, by their key.
 
-    Where reuse is compared with training from scratch, also in all; elsewhere batches may be of
+    The total is added if reuse is compared with training from scratch. Elsewhere batches may be of
     slices, of chunks or of exams, which do not add up.
     """
     counts = {"iterations": "iterations"}
@@ -230,9 +230,9 @@ def headline(metrics: Mapping[str, Any]) -> str:
 
 
 def summary_table(summary: Mapping[str, Any]) -> RichTable:
-    """The summary as a table for the terminal, the arms that reuse weights in bold.
+    """The summary as a table for the terminal, with the arms that reuse weights in bold.
 
-    Where it would be too wide to read, each kind of answer has its first column alone.
+    If it would be too wide to read, only the first column of each kind of answer is shown.
     """
     told = ["bold: starts from the weights of earlier steps", *summary["warnings"]]
     columns = _columns(summary["steps"])
