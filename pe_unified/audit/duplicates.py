@@ -52,7 +52,7 @@ class Compared:
     Fields:
         alike: by pair of patients, sorted.
         slices: number of slices compared; in very large sets, an even selection.
-        crowded: of these, how many looks were too common to be compared.
+        crowded: of these, how many looks were in part too common to be compared.
     """
 
     alike: dict[tuple[str, str], Alike]
@@ -135,7 +135,7 @@ def _candidates(
     number = {name: place for place, name in enumerate(names)}
     patient = np.array([number[owners[each.file_name]] for each in prints], dtype=np.int64)
     pairs = [np.empty((0, 3), dtype=np.int64)]
-    crowded = 0
+    crowded = np.zeros(len(looks), dtype=bool)
     width = np.uint64(64 // _PARTS)
     for part in range(_PARTS):
         value = (looks >> (np.uint64(part) * width)) & np.uint64(2 ** int(width) - 1)
@@ -143,7 +143,7 @@ def _candidates(
         starts = np.flatnonzero(np.diff(value[order], prepend=np.uint64(2**63)))
         for group in np.split(order, starts[1:]):
             if len(group) > _MOST_EQUAL:
-                crowded += len(group)
+                crowded[group] = True
             elif len(group) > 1:
                 apart = np.bitwise_count(looks[group][:, None] ^ looks[group][None, :])
                 near = (apart <= _MOST_BITS) & (patient[group][:, None] < patient[group][None, :])
@@ -160,7 +160,7 @@ def _candidates(
         if first.digest != second.digest:
             key = owners[first.file_name], owners[second.file_name]
             found[key].append((first.file_name, second.file_name))
-    return found, crowded
+    return found, int(crowded.sum())
 
 
 def correlation_of(one: Path, other: Path) -> float:
