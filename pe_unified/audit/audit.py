@@ -64,7 +64,8 @@ def audit(root: Path, out: Path, workers: int = 1) -> dict[str, Any]:
     left = len(prints) - blank - pairs.slices
     compared += f", {left} more by equal pixels only" if left else ""
     compared += f", {blank} blank ones were not" if blank else ""
-    compared += f"; {pairs.crowded} looks are in part too common to be compared" if pairs.crowded else ""
+    if pairs.crowded:
+        compared += f"; {pairs.crowded} looks are in part too common to be compared"
     found = {
         "set": root.resolve().name,
         "verdict": _verdict(errors, len(findings) - errors),
