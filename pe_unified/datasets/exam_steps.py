@@ -95,7 +95,7 @@ class SliceSteps:
         return 2 * self.neighbours + 1
 
     def steps_of(self, slices: Sequence[Mapping[str, Any]]) -> list[Step]:
-        """``slices``: of one exam, from feet to head."""
+        """``slices``: one exam, from feet to head."""
         first, last = span_of(slices, self.span)
         return [self.step_at(place, len(slices)) for place in range(first, last + 1)]
 
@@ -178,7 +178,7 @@ class ChunkSteps:
         self.span: Span = span
 
     def steps_of(self, slices: Sequence[Mapping[str, Any]]) -> list[Step]:
-        """``slices``: of one exam, from feet to head, with ``z_mm``."""
+        """``slices``: one exam, from feet to head, with ``z_mm``."""
         planes = self._planes(slices)
         steps = []
         for start in range(0, len(planes), self.planes):

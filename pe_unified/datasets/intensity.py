@@ -11,7 +11,7 @@ from pe_unified.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class HUJitter(BaseTransform):
-    """Shift, scale and add noise to Hounsfield units, like scanners and contrast timing do.
+    """Shift, scale and add noise to Hounsfield units, as scanners and contrast timing do.
 
     Args:
         shift: largest offset in HU, either way.

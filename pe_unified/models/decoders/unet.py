@@ -138,7 +138,7 @@ class UNetDecoder(BaseModule):
         """The part of a level that is joined: all of it.
 
         Args:
-            index: of the join, coarsest first.
+            index: number of the join, coarsest first.
             level: (n, channels, rows, cols).
             coarse: (n, channels, rows, cols), the map of half the size that is joined with it.
         """
