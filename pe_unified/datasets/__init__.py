@@ -1,4 +1,4 @@
-"""Slices, their labels, and the way from files to batches."""
+"""Data sets of slices, exams and volumes with their labels: from files to batches."""
 
 from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.datasets.exam_dataset import PEExamDataset

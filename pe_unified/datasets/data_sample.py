@@ -1,4 +1,4 @@
-"""One slice with whatever is known about it."""
+"""The sample of one slice."""
 
 import torch
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
@@ -7,9 +7,9 @@ from mmengine.structures import BaseDataElement, InstanceData, PixelData
 class PEDataSample(BaseDataElement):
     """Labels and predictions of one CT slice; every field is optional.
 
-    A field that is absent is *unknown*: no head learns from it and no metric counts it.
-    A slice known to have no embolus carries ``gt_label`` 0, an all-zero ``gt_sem_seg``
-    and ``gt_instances`` of length 0.
+    A field that is absent is *unknown*: no head learns from it and no metric counts it. A slice
+    known to have no embolus has ``gt_label`` 0, an all-zero ``gt_sem_seg`` and ``gt_instances`` of
+    length 0.
 
     Fields (the names of mmpretrain, mmseg and mmdet, whose heads take them unchanged):
         gt_label: int64 (1,), 1 where the slice shows pulmonary embolism.
@@ -21,7 +21,7 @@ class PEDataSample(BaseDataElement):
         seg_prob: ``PixelData``, ``data`` float32 (1, rows, cols), probability of embolus.
         pred_instances: ``InstanceData`` with ``bboxes``, ``scores`` and ``labels``.
 
-    Predictions are in the geometry of the stored slice, whatever was cropped or resized.
+    Predictions are in the geometry of the stored slice, even if it was cropped or resized.
 
     Meta information:
         img_id, img_path, patient_id, study_uid, series_uid, sop_uid, slice_index, z_mm,

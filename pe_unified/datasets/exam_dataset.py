@@ -1,4 +1,4 @@
-"""Exams with whatever labels their set gives, as sequences of steps."""
+"""The data set of exams, as sequences of steps."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -36,33 +36,33 @@ class PEExamDataset(BaseDataset):
         ann_file: the split's JSON, relative to ``data_root``.
         data_root: the folder that a converter wrote.
         pipeline: transforms, from loading to packing.
-        steps: config of what an exam is made of, such as
-            :class:`~pe_unified.datasets.exam_steps.SliceSteps`; a feature store brings its own.
-        features: folder of a :class:`~pe_unified.datasets.feature_store.FeatureStore`, which
-            stands for the slices.
-        max_steps: of the steps of an exam, at most so many, at equal distances; None for all.
-        unit: whether an item is an exam, or a single step of one.
-        needs: what an item must have known: ``"exam"``, any label of the exam; ``"steps"``, the
-            label of a slice.
-        indeterminate: an exam that its readers could not decide has no known answer to whether
-            there is embolism (``"unknown"``), counts as positive, or is left out.
-        masked_label_portion: share of the slice labels that training does without, 0 to 1, exact
-            over the set (see :func:`~pe_unified.datasets.masked_labels.hidden_labels`).
+        steps: config of the steps of an exam, such as
+            :class:`~pe_unified.datasets.exam_steps.SliceSteps`; a feature store has its own.
+        features: folder of a :class:`~pe_unified.datasets.feature_store.FeatureStore`, used instead
+            of the slices.
+        max_steps: largest number of steps per exam, taken at equal distances; None for all.
+        unit: whether an item is an exam or a single step.
+        needs: labels that must be known for an item: ``"exam"``, any label of the exam;
+            ``"steps"``, the label of a slice.
+        indeterminate: an exam marked as indeterminate has an unknown embolism label
+            (``"unknown"``), counts as positive (``"positive"``), or is left out (``"leave_out"``).
+        masked_label_portion: share of the slice labels hidden from training, 0 to 1, exact over the
+            set (see :func:`~pe_unified.datasets.masked_labels.hidden_labels`).
         masked_label_mode: ``"even"``, single slices of every exam; ``"exams"``, all slices of some.
-        masked_label_seed: of the exams that are chosen.
-        every: keep one exam in this many, for quick looks.
+        masked_label_seed: seed for choosing the exams.
+        every: keep every n-th exam, for quick tests.
 
     An item is the pipeline's output. A transform gets a dict with ``study_uid``, ``patient_id``,
     ``group``, ``targets`` (ten numbers in the order of EXAM_TARGETS, NaN where unknown),
     ``step_labels``, ``step_ids`` and ``z_mm`` of every step, ``planes`` (for every step, its planes
-    as lists of paths with their shares; absent where there is a store), ``volumes`` (whether a step
-    is a volume), ``steps`` (how many the whole exam has), ``rows`` (which of these they are),
-    ``lung_box``, ``spacing_mm``, ``rng`` (one for the whole exam), and ``store``.
+    as lists of paths with their weights; absent with a store), ``volumes`` (whether a step is a
+    volume), ``steps`` (number of steps of the whole exam), ``rows`` (indices of the given steps
+    among them), ``lung_box``, ``spacing_mm``, ``rng`` (one for the whole exam), and ``store``.
 
     Attributes:
-        flow: ``file``; how many ``exams`` it has; those ``left_out`` and ``notes`` on others, each
-            with ``study_uid``, ``patient_id`` and ``reason``; how many are ``kept``, and of these
-            ``positive``, ``negative`` and ``undecided``.
+        flow: ``file``; the number of ``exams`` in it; those ``left_out`` and ``notes`` on others,
+            each with ``study_uid``, ``patient_id`` and ``reason``; the number ``kept``, and of
+            these the numbers ``positive``, ``negative`` and ``undecided``.
 
     Raises:
         FileNotFoundError: no annotation file; names the converter command.
@@ -147,7 +147,7 @@ class PEExamDataset(BaseDataset):
         return items
 
     def _exam(self, entry: Mapping[str, Any], slices: list[dict]) -> dict[str, Any] | None:
-        """One exam, or None where it is left out; the flow says why."""
+        """One exam, or None if it is left out; the reason is in the flow."""
         study, patient = entry["study_uid"], entry["patient_id"]
         self.flow["exams"] += 1
         several = in_series(slices)
@@ -206,14 +206,14 @@ class PEExamDataset(BaseDataset):
     def _seen(
         self, steps: Sequence[Step], slices: Sequence[dict], labels: Sequence[int | None]
     ) -> dict[str, Any]:
-        """What transforms need to know of some steps of an exam."""
+        """The information on some steps of an exam that transforms need."""
         middles = [slices[step.middle] for step in steps]
         seen: dict[str, Any] = {
             "step_labels": [step_label(step, labels) for step in steps],
             "step_ids": [each["sop_uid"] for each in middles],
             "z_mm": [float("nan") if each["z_mm"] is None else each["z_mm"] for each in middles],
         }
-        if self.store is None:  # of features, paths would be most of what a set holds in memory
+        if self.store is None:  # with features, paths would take most of the set's memory
             seen["planes"] = [
                 [
                     [(slices[index]["img_path"], share) for index, share in plane]
@@ -224,7 +224,7 @@ class PEExamDataset(BaseDataset):
         return seen
 
     def labels(self) -> np.ndarray:
-        """float (n,): of an exam whether it is positive, of a step whether it shows embolism."""
+        """float (n,): whether an exam is positive, or a step shows embolism; NaN where unknown."""
         infos = (self.get_data_info(index) for index in range(len(self)))
         if self.unit == "exam":
             return np.array([info["targets"][_POSITIVE] for info in infos])

@@ -1,4 +1,4 @@
-"""From an exam's slices to arrays, and from arrays to what an exam model takes."""
+"""From an exam's slices to arrays, and from arrays to the inputs of an exam model."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,15 +19,15 @@ _META = (
 
 
 def with_stack(results: dict, read: Callable[[Any], np.ndarray]) -> dict:
-    """Add all that the steps of an exam show, as one stack, so that all goes one way.
+    """Add all planes of an exam's steps as one stack, so that all are transformed alike.
 
     Adds ``hu``: int16 (rows, cols, steps x planes), Hounsfield units; ``ori_shape``, ``crop_box``,
-    ``img_shape`` and ``scale_factor`` as :class:`~pe_unified.datasets.LoadCTSlice` does. Masks and
-    boxes do not go with it.
+    ``img_shape`` and ``scale_factor`` like :class:`~pe_unified.datasets.LoadCTSlice`. Masks and
+    boxes are not added.
 
     Args:
-        results: with ``planes``, of every step its planes as lists of slices with their shares.
-        read: gives a slice as it is named there, int16 (rows, cols), Hounsfield units.
+        results: with ``planes``: for every step, its planes as lists of slices with their weights.
+        read: reads a slice by its name in ``planes``, int16 (rows, cols), Hounsfield units.
     """
     planes = [plane for step in results["planes"] for plane in step]
     rows, cols = read(planes[0][0][0]).shape
@@ -48,7 +48,7 @@ def with_stack(results: dict, read: Callable[[Any], np.ndarray]) -> dict:
 
 @TRANSFORMS.register_module()
 class LoadExamSlices(BaseTransform):
-    """Read all that the steps of an exam show; adds what :func:`with_stack` does."""
+    """Read all planes of an exam's steps; adds the keys of :func:`with_stack`."""
 
     def transform(self, results: dict) -> dict:
         planes = [plane for step in results["planes"] for plane in step]
@@ -78,11 +78,11 @@ class LoadStepFeatures(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PackExamInputs(BaseTransform):
-    """Give ``{"inputs": ..., "data_samples": PEExamSample}``.
+    """Return ``{"inputs": ..., "data_samples": PEExamSample}``.
 
-    ``inputs``: uint8 (steps, planes x windows, rows, cols) of slices, (steps, windows, planes,
-    rows, cols) of chunks; float16 (steps, width) of features. Where left and right were exchanged,
-    so are their labels. A study that has no labels gives a sample without them.
+    ``inputs``: uint8 (steps, planes x windows, rows, cols) for slices, (steps, windows, planes,
+    rows, cols) for chunks; float16 (steps, width) for features. If the image was mirrored, the
+    labels of left and right are exchanged. A study without labels gives a sample without labels.
     """
 
     def transform(self, results: dict) -> dict:

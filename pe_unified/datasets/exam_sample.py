@@ -1,4 +1,4 @@
-"""One exam with whatever is known about it."""
+"""The sample of one exam."""
 
 from mmengine.structures import BaseDataElement
 
@@ -10,13 +10,13 @@ class PEExamSample(BaseDataElement):
         gt_exam: float32 (10,), 0, 1 or NaN where unknown, in the order of
             :data:`~pe_unified.ct.exam_labels.EXAM_TARGETS`.
         gt_steps: float32 (steps,), 0, 1 or NaN: whether the step shows embolism.
-        pred_exam: float32 (10,), probabilities; NaN for what the model does not answer.
+        pred_exam: float32 (10,), probabilities; NaN for labels the model does not predict.
         pred_steps: float32 (steps,), probability of embolism.
-        attention: float32 (10, steps), what each answer rests on; every row adds up to 1.
+        attention: float32 (10, steps), share of each step in each label; rows sum to 1.
 
     Meta information:
         patient_id, group, study_uid;
-        step_ids: of every step, the SOP instance UID of its (middle) slice;
+        step_ids: SOP instance UID of the (middle) slice of every step;
         z_mm: float (steps,), position of every step, NaN where unknown;
-        ori_shape, crop_box, img_shape, scale_factor: see :class:`PEDataSample`; not of features.
+        ori_shape, crop_box, img_shape, scale_factor: see :class:`PEDataSample`; not for features.
     """

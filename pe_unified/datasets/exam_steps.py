@@ -1,4 +1,4 @@
-"""What an exam model sees of an exam, one step after another: slices, or chunks of slices."""
+"""The steps of an exam that an exam model reads: slices, or chunks of slices."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ import numpy as np
 from pe_unified.datasets.feature_store import FeatureError, FeatureStore
 from pe_unified.registry import TASK_UTILS
 
-#: Of the largest share of lung in an exam, the least that a slice between the lungs' ends has.
+#: Smallest share of lung of a slice inside the lungs, relative to the exam's largest share.
 _LUNG_SHARE = 0.05
-#: Where the heart lies between the lower (0) and the upper (1) end of the lungs, about.
+#: Approximate extent of the heart between the lower (0) and upper (1) end of the lungs.
 _HEART = (0.1, 0.5)
 
 Span = Literal["all", "lungs", "heart"]
-#: A plane through the body: indices of stored slices, with the share of each.
+#: A plane through the body: indices of stored slices, with the weight of each.
 Plane = tuple[tuple[int, float], ...]
 
 
@@ -25,9 +25,9 @@ class Step:
     """One step of an exam.
 
     Attributes:
-        planes: what is seen, from feet to head.
-        middle: index of the slice that it stands for.
-        labelled: indices of the slices whose labels it carries.
+        planes: its planes, from feet to head.
+        middle: index of the slice that it represents.
+        labelled: indices of the slices that determine its label.
     """
 
     planes: tuple[Plane, ...]
@@ -36,12 +36,12 @@ class Step:
 
 
 def span_of(slices: Sequence[Mapping[str, Any]], span: Span) -> tuple[int, int]:
-    """First and last slice of a part of the body, both included; all where lungs are unknown.
+    """First and last slice of a part of the body, inclusive; all slices if lungs are unknown.
 
     Args:
         slices: entries of a data set, from feet to head, with ``lung_share``.
-        span: ``"lungs"``: from the lowest to the highest slice with lung; ``"heart"``: the part
-            of them in which the heart lies in most people.
+        span: ``"lungs"``: from the lowest to the highest slice with lung; ``"heart"``: the part of
+            these where the heart is in most people.
     """
     shares = _shares(slices)
     if span == "all" or not shares.any():
@@ -55,19 +55,19 @@ def span_of(slices: Sequence[Mapping[str, Any]], span: Span) -> tuple[int, int]:
 
 
 def _shares(slices: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """How much of every slice is lung, float (slices,); 0 where unknown."""
+    """Share of lung of every slice, float (slices,); 0 where unknown."""
     return np.array([each.get("lung_share") or 0.0 for each in slices])
 
 
 def spread(steps: int, most: int | None) -> list[int]:
-    """Of so many steps, at most ``most`` at equal distances, by their numbers; all for None."""
+    """Indices of at most ``most`` of the steps, at equal distances; all for None."""
     if most is None or steps <= most:
         return list(range(steps))
     return np.rint(np.linspace(0, steps - 1, most)).astype(int).tolist()
 
 
 def step_label(step: Step, labels: Sequence[int | None]) -> float:
-    """1 where a slice of the step shows embolism; else 0, or NaN where one is unknown."""
+    """1 if a slice of the step shows embolism; else NaN if a label is unknown, else 0."""
     own = [labels[index] for index in step.labelled]
     if any(label == 1 for label in own):
         return 1.0
@@ -76,10 +76,10 @@ def step_label(step: Step, labels: Sequence[int | None]) -> float:
 
 @TASK_UTILS.register_module()
 class SliceSteps:
-    """Every step is a slice, with its neighbours where asked for (2.5D).
+    """Every step is a slice, optionally with its neighbours (2.5D).
 
     Args:
-        neighbours: slices on each side that are seen with it; the outermost one is repeated.
+        neighbours: number of slices added on each side; the outermost slice is repeated.
         span: part of the body.
     """
 
@@ -91,16 +91,16 @@ class SliceSteps:
 
     @property
     def planes(self) -> int:
-        """Planes of a step."""
+        """Number of planes of a step."""
         return 2 * self.neighbours + 1
 
     def steps_of(self, slices: Sequence[Mapping[str, Any]]) -> list[Step]:
-        """``slices``: of one exam, from feet to head."""
+        """``slices``: one exam, from feet to head."""
         first, last = span_of(slices, self.span)
         return [self.step_at(place, len(slices)) for place in range(first, last + 1)]
 
     def step_at(self, place: int, slices: int) -> Step:
-        """The step of one slice, of an exam of so many."""
+        """The step of one slice of an exam with this number of slices."""
         around = range(place - self.neighbours, place + self.neighbours + 1)
         planes = tuple(((min(max(each, 0), slices - 1), 1.0),) for each in around)
         return Step(planes, middle=place, labelled=(place,))
@@ -108,15 +108,16 @@ class SliceSteps:
 
 @TASK_UTILS.register_module()
 class LungSlices(SliceSteps):
-    """Of an exam, the slices that show most lung, in their order.
+    """The slices of an exam that show the most lung, in their order.
 
     Args:
-        count: of them; all slices of a shorter exam.
-        neighbours: as of :class:`SliceSteps`.
+        count: number of slices; all slices of a shorter exam.
+        neighbours: as in :class:`SliceSteps`.
         scores: folder of a :class:`~pe_unified.datasets.feature_store.FeatureStore` with one score
-            per slice, of a classifier of lung (``configs/exam/lung_scores.py``): its highest are
-            taken. None takes the slices with the largest ``lung_share``, measured from Hounsfield
-            units; so does a study that is no exam of a set, which has no stored scores.
+            per slice from a lung classifier (``configs/exam/lung_scores.py``); the slices with the
+            highest scores are taken. With None, the slices with the largest ``lung_share``,
+            measured from Hounsfield units; the same holds for a study outside a data set, which has
+            no scores.
     """
 
     def __init__(self, count: int = 20, neighbours: int = 0, scores: str | None = None) -> None:
@@ -125,10 +126,10 @@ class LungSlices(SliceSteps):
         self.scores = scores
 
     def steps_of(self, slices: Sequence[Mapping[str, Any]]) -> list[Step]:
-        """``slices``: of one exam, from feet to head, with ``lung_share``; of a set: ``study_uid``.
+        """``slices``: one exam from feet to head with ``lung_share``; in a set also ``study_uid``.
 
         Raises:
-            FeatureError: there are no scores of this exam.
+            FeatureError: there are no scores for this exam.
         """
         stored = self.scores and "study_uid" in slices[0]
         lung = self._stored(slices) if stored else _shares(slices)
@@ -152,16 +153,16 @@ class LungSlices(SliceSteps):
 
 @TASK_UTILS.register_module()
 class ChunkSteps:
-    """Every step is a stack of neighbouring planes, seen as a volume.
+    """Every step is a stack of neighbouring planes, read as a volume.
 
-    Planes lie ``spacing_mm`` apart, whatever the slices' distance: each is interpolated between
-    the two slices next to it, and carries the label of the nearer one. Where positions are unknown
-    the slices themselves are the planes. Chunks do not overlap; the last one is filled up with its
+    Planes are ``spacing_mm`` apart, whatever the distance of the slices: each is interpolated
+    between the two nearest slices and has the label of the nearer one. If positions are unknown,
+    the slices themselves are the planes. Chunks do not overlap; the last one is padded with its
     last plane.
 
     Args:
-        planes: of a chunk.
-        spacing_mm: between planes; None takes the slices as they are.
+        planes: planes per chunk.
+        spacing_mm: distance between planes; None takes the slices as they are.
         span: part of the body.
     """
 
@@ -177,7 +178,7 @@ class ChunkSteps:
         self.span: Span = span
 
     def steps_of(self, slices: Sequence[Mapping[str, Any]]) -> list[Step]:
-        """``slices``: of one exam, from feet to head, with ``z_mm``."""
+        """``slices``: one exam, from feet to head, with ``z_mm``."""
         planes = self._planes(slices)
         steps = []
         for start in range(0, len(planes), self.planes):

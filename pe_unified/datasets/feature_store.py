@@ -1,9 +1,9 @@
-"""Features of a whole set on disk: one array per exam, read when its exam is.
+"""Features of a whole set on disk: one array per exam, read when the exam is loaded.
 
-A folder holds ``store.json``, which says what the features are, ``encoder.pth``, the network that
-made them, and ``<study>.npy`` per exam, float16 (steps, width). Its name ends in a key made of the
-network's weights and of what its input goes through, so that features of other weights, or of
-another input, lie in another folder.
+A folder contains ``store.json``, which describes the features, ``encoder.pth``, the network that
+computed them, and ``<study>.npy`` per exam, float16 (steps, width). Its name ends in a key from the
+network's weights and the processing of its input, so features from other weights or another input
+are stored in another folder.
 """
 
 import hashlib
@@ -24,17 +24,17 @@ _KEY_LENGTH = 16
 
 
 class FeatureError(UserError, ValueError):
-    """A folder of features that cannot be used; the message says what to do."""
+    """A folder of features is unusable; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class FeatureSource:
-    """What the features of a store are.
+    """Description of the features of a store.
 
     Attributes:
-        encoder: config of the network that made them.
+        encoder: config of the network that computed them.
         weights: digest of its weights.
-        pipeline: what a slice goes through before it.
+        pipeline: transforms of a slice before the network.
         steps: config of the steps of an exam.
         normalisation: config of the data preprocessor.
     """
@@ -47,13 +47,13 @@ class FeatureSource:
 
     @property
     def key(self) -> str:
-        """Changes with anything that changes a feature."""
+        """A key that changes with anything that affects the features."""
         text = json.dumps(asdict(self), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
 
 
 def digest_of_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
-    """Of tensors by their names, as a module's ``state_dict`` gives them."""
+    """SHA-256 digest of named tensors, such as a module's ``state_dict``."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(name.encode())
@@ -65,10 +65,10 @@ class FeatureStore:
     """Features of one network for the exams of a set.
 
     Args:
-        folder: that :meth:`create` made.
+        folder: a folder made by :meth:`create`.
 
     Raises:
-        FeatureError: the folder is not there, or not a store.
+        FeatureError: the folder does not exist or is not a store.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -86,7 +86,7 @@ class FeatureStore:
 
     @classmethod
     def create(cls, parent: Path, source: FeatureSource) -> "FeatureStore":
-        """The store of this source below a folder: a new one, or the one that is there."""
+        """The store of this source in a folder: a new one, or the existing one."""
         folder = parent / f"features-{source.key}"
         write_text(folder / "store.json", json.dumps(asdict(source), indent=2) + "\n")
         return cls(folder)
@@ -97,14 +97,14 @@ class FeatureStore:
 
     @property
     def encoder(self) -> Path:
-        """The checkpoint of the network that made the features."""
+        """The checkpoint of the network that computed the features."""
         return self.folder / "encoder.pth"
 
     def __contains__(self, study_uid: str) -> bool:
         return self._path(study_uid).is_file()
 
     def write(self, study_uid: str, features: np.ndarray) -> None:
-        """Store the features of an exam, (steps, width), as float16; whole or not at all."""
+        """Store the features of an exam, (steps, width), as float16, in an atomic write."""
         with appearing(self._path(study_uid)) as partial, partial.open("wb") as file:
             np.save(file, np.ascontiguousarray(features, dtype=np.float16), allow_pickle=False)
 
@@ -112,12 +112,12 @@ class FeatureStore:
         """Features of an exam, float16 (steps, width).
 
         Raises:
-            FeatureError: there are none, the file is damaged, or the exam has other steps now.
+            FeatureError: there are none, the file is damaged, or the number of steps has changed.
         """
         path = self._path(study_uid)
         cure = "run the extraction again; it makes what is missing"
         try:
-            # Read at once: of a mapped file the system fetches page after page.
+            # Read at once: a memory-mapped file would be fetched page by page.
             features = np.load(path, allow_pickle=False)
         except FileNotFoundError as error:
             raise FeatureError(f"{path}: no features of study {study_uid}; {cure}") from error
@@ -134,7 +134,7 @@ class FeatureStore:
         return features
 
     def missing(self, study_uids: list[str]) -> list[str]:
-        """Of these studies, those without features."""
+        """Those of the given studies that have no features."""
         stored = {entry.name for entry in os.scandir(self.folder)}
         return [study for study in study_uids if self._path(study).name not in stored]
 

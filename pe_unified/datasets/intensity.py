@@ -1,4 +1,4 @@
-"""What a slice looks like: Hounsfield jitter, noise, windows."""
+"""Intensity transforms of a slice: Hounsfield jitter, noise, windows."""
 
 from collections.abc import Sequence
 
@@ -11,13 +11,13 @@ from pe_unified.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class HUJitter(BaseTransform):
-    """Shift, stretch and roughen Hounsfield units, as scanners and contrast timing do.
+    """Shift, scale and add noise to Hounsfield units, as scanners and contrast timing do.
 
     Args:
         shift: largest offset in HU, either way.
         stretch: largest relative change of the distance to water (0 HU), either way.
         noise: largest standard deviation of added Gaussian noise in HU.
-        probability: of each slice to be changed at all.
+        probability: probability that a slice is changed.
     """
 
     def __init__(
@@ -49,12 +49,12 @@ class HUJitter(BaseTransform):
 
 @TRANSFORMS.register_module()
 class CTWindows(BaseTransform):
-    """Look at the slice through CT windows, one channel each.
+    """Apply CT windows to the slice, one channel each.
 
     Args:
-        windows: names of :data:`pe_unified.ct.windows.WINDOWS` or (level, width) pairs.
-            With 2.5D input every slice is seen through every window; channels run over
-            slices first, then windows.
+        windows: names of :data:`pe_unified.ct.windows.WINDOWS` or (level, width) pairs. With 2.5D
+            input, every window is applied to every slice, and all windows of a slice come before
+            those of the next slice.
 
     Adds ``img``: uint8 (channels, rows, cols), 0 below and 255 above the window.
     """

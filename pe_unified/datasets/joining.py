@@ -1,4 +1,4 @@
-"""Several slices with few pixels of emboli, joined into one with more."""
+"""Several slices with few embolus pixels, joined into one with more."""
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -11,20 +11,20 @@ from pe_unified.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class JoinSlices(BaseTransform):
-    """Put crops around emboli of several slices side by side, in place of a slice that has few.
+    """Replace a slice that has few embolus pixels by crops around emboli of several slices.
 
-    As mmdet's mosaic, but of crops, not of slices made smaller, in which emboli of a few pixels
-    would vanish: pixels keep their size, and a joined sample holds exactly the pixels of its parts.
-    Stands after :class:`ResizeSlice`, when all slices have one size. Slices without emboli, and
-    those whose masks are unknown, are left alone.
+    Like mmdet's mosaic, but with crops instead of shrunken slices, in which emboli of a few pixels
+    would vanish: pixels keep their size, and a joined sample has exactly the pixels of its parts.
+    Use it after :class:`ResizeSlice`, when all slices have the same size. Slices without emboli or
+    with unknown masks are not changed.
 
-    Masks, boxes and label follow. ``spacing_mm`` becomes unknown, since the parts may have several;
-    all else that is known about the sample is known about the slice that was drawn.
+    Masks, boxes and label are updated. ``spacing_mm`` becomes unknown, because the parts may
+    differ; all other information is that of the slice that was drawn.
 
     Args:
         below: slices with a smaller share of embolus pixels are joined.
-        probability: of such a slice to be joined.
-        grid: rows and columns of parts.
+        probability: probability that such a slice is joined.
+        grid: numbers of rows and columns of parts.
     """
 
     def __init__(
@@ -78,9 +78,9 @@ class JoinSlices(BaseTransform):
 def _window(
     instances: NDArray[np.uint16], size: tuple[int, int], rng: np.random.Generator
 ) -> tuple[slice, slice]:
-    """A window around a pixel of an embolus, or anywhere where a crop left none.
+    """A window around an embolus pixel, or anywhere if a crop has removed all emboli.
 
-    The pixel lies in the middle half of the window, as far as the slice reaches.
+    The pixel is in the middle half of the window, as far as the slice extends.
     """
     found = np.argwhere(instances > 0)
     centre = found[rng.integers(len(found))] if len(found) else rng.integers(instances.shape)

@@ -13,10 +13,10 @@ from pe_unified.registry import TRANSFORMS
 
 
 def read_stack(paths: Sequence[str], patient_id: str) -> list[np.ndarray]:
-    """Slices that are looked at together, int16 (rows, cols) each, Hounsfield units.
+    """Read slices of one patient, int16 (rows, cols) each, Hounsfield units.
 
     Raises:
-        DatasetError: one cannot be read, or they differ in size; names the patient.
+        DatasetError: a slice cannot be read, or sizes differ; names the patient.
     """
     try:
         loaded = [read_slice_png(path) for path in paths]
@@ -33,11 +33,11 @@ def read_stack(paths: Sequence[str], patient_id: str) -> list[np.ndarray]:
 
 @TRANSFORMS.register_module()
 class LoadCTSlice(BaseTransform):
-    """Read a slice, with its neighbours where the dataset asks for them.
+    """Read a slice, with its neighbours if the dataset requires them.
 
-    Adds ``hu``: int16 (rows, cols, slices), Hounsfield units, this slice in the middle
-    of the last axis; ``ori_shape`` (rows, cols); ``crop_box`` (x0, y0, x1, y1), the whole
-    slice; ``img_shape`` and ``scale_factor`` (x, y), unchanged so far.
+    Adds ``hu``: int16 (rows, cols, slices), Hounsfield units, with this slice in the middle of the
+    last axis; ``ori_shape`` (rows, cols); ``crop_box`` (x0, y0, x1, y1), the whole slice;
+    ``img_shape`` (rows, cols) and ``scale_factor`` (x, y), here 1.
     """
 
     def transform(self, results: dict) -> dict:
@@ -56,10 +56,10 @@ class LoadCTSlice(BaseTransform):
 class LoadPELabels(BaseTransform):
     """Decode the masks of a slice.
 
-    Adds ``instance_map``: uint16 (rows, cols), 0 background, k the k-th embolus; None
-    where masks are unknown. Boxes and label are there already. Placed after the geometry
-    (as in test pipelines), labels stay in the geometry of the stored slice; placed before,
-    they follow the image.
+    Adds ``instance_map``: uint16 (rows, cols), 0 background, k the k-th embolus; None where masks
+    are unknown. Boxes and label are already present. After the geometric transforms (as in test
+    pipelines), labels keep the geometry of the stored slice; before them, they are transformed with
+    the image.
     """
 
     def transform(self, results: dict) -> dict:
@@ -83,8 +83,9 @@ class LoadPELabels(BaseTransform):
 class LoadLungBox(BaseTransform):
     """The box around the lungs on a slice, from its Hounsfield units, as its only box.
 
-    For a set with ``label="lung"``. Sets ``boxes``: float32 (1, 4) x1 y1 x2 y2, (0, 4) on a slice
-    without lung; None where the set does not say, or where too little lung is seen to tell.
+    For a data set with ``label="lung"``. Sets ``boxes``: float32 (1, 4) x1 y1 x2 y2, (0, 4) on a
+    slice without lung; None if the set has no information on lungs, or if too little lung is
+    visible.
     """
 
     def transform(self, results: dict) -> dict:

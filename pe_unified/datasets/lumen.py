@@ -1,10 +1,10 @@
-"""Where contrast-filled vessels are in slices, by Hounsfield units alone."""
+"""Contrast-filled vessels in slices, found by Hounsfield units alone."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-#: Lung and airways are darker.
+#: Lung and airways are darker than this.
 _AIR_HU = -500
 #: Light smoothing before the threshold, pixels.
 _SIGMA = 0.8
@@ -13,12 +13,12 @@ _SIGMA = 0.8
 def lumen_mask(hu: NDArray[np.int16], low: float, high: float, spread: float) -> NDArray[np.bool_]:
     """Bright and even regions: the lumens of vessels and of the heart.
 
-    Arteries, veins and aorta look alike. Bone is left out by its brightness, and by its unevenness.
+    Arteries, veins and aorta look alike. Bone is excluded, because it is brighter and uneven.
 
     Args:
-        hu: (rows, cols, slices); where there are several slices, what is lumen in all of them.
+        hu: (rows, cols, slices); with several slices, only pixels that are lumen in all of them.
         low, high: HU of blood with contrast medium, after smoothing.
-        spread: largest standard deviation of HU in a region, its rim left out.
+        spread: largest standard deviation of HU in a region without its rim.
 
     Returns:
         (rows, cols).
@@ -31,7 +31,7 @@ def lumen_mask(hu: NDArray[np.int16], low: float, high: float, spread: float) ->
     inner = (distance_inside(bright) > 1) & bright
     values, number = hu[inner].astype(np.float64), regions[inner]
     pixels = np.maximum(np.bincount(number, minlength=count), 1)
-    even = np.bincount(number, minlength=count) > 0  # a region that is all rim has no width
+    even = np.bincount(number, minlength=count) > 0  # False for a region without inner pixels
     even[0] = False
     for seen in values.T:
         mean = np.bincount(number, seen, minlength=count) / pixels
@@ -41,13 +41,12 @@ def lumen_mask(hu: NDArray[np.int16], low: float, high: float, spread: float) ->
 
 
 def among_lungs(hu: NDArray[np.int16], reach: float) -> NDArray[np.bool_]:
-    """Lungs, and what lies between them and their branches: gaps of air up to two ``reach`` wide.
+    """The lungs after a morphological closing, which fills gaps up to twice ``reach`` wide.
 
-    A morphological closing. The vessels of the lungs and of their hila are in it, heart, aorta and
-    spine are not.
+    The result includes the vessels of the lungs and their hila, but not heart, aorta and spine.
 
     Args:
-        hu: (rows, cols, slices); of several slices the middle one.
+        hu: (rows, cols, slices); with several slices, the middle one is used.
         reach: radius of the closing, pixels.
     """
     air = hu[..., hu.shape[-1] // 2] < _AIR_HU
@@ -58,17 +57,17 @@ def among_lungs(hu: NDArray[np.int16], reach: float) -> NDArray[np.bool_]:
 
 
 def distance_inside(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Distance of every pixel of a mask to the nearest one outside, pixels; 1 at the rim."""
+    """Distance of every pixel of a mask to the nearest pixel outside, pixels; 1 at the rim."""
     return distance_to(np.pad(~mask, 1, constant_values=True))[1:-1, 1:-1]
 
 
 def distance_to(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Distance of every pixel to the nearest one of a mask that is not empty, pixels."""
+    """Distance of every pixel to the nearest pixel of a non-empty mask, pixels."""
     return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
 
 
 def narrow_parts(mask: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
-    """The parts of a mask that hold no disc of this radius, in pixels."""
+    """The parts of a mask in which no disc of this radius fits, in pixels."""
     cores = distance_inside(mask) > radius
     if not cores.any():
         return mask
@@ -76,7 +75,7 @@ def narrow_parts(mask: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
 
 
 def places_for(shape: NDArray[np.bool_], room: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Where a shape lies within a room: (n, 2), rows and columns of the shape's first corner."""
+    """Positions where a shape fits into a free area: (n, 2), row and column of its first corner."""
     if any(own > given for own, given in zip(shape.shape, room.shape, strict=True)):
         return np.empty((0, 2), dtype=np.intp)
     fits = cv2.erode(

@@ -1,4 +1,4 @@
-"""Training with part of the slice labels: which are hidden (semi-weak supervision)."""
+"""Hidden slice labels, for training with part of the labels (semi-weak supervision)."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -11,19 +11,19 @@ Mode = Literal["even", "exams"]
 def hidden_labels(
     labels: Sequence[Sequence[int | None]], portion: float, mode: Mode = "even", seed: int = 0
 ) -> list[list[bool]]:
-    """Which slice labels training does without, the same in every round.
+    """The slice labels hidden from training, the same in every epoch.
 
     Args:
-        labels: of every exam, those of its slices; None where unknown.
-        portion: of the known labels, 0 to 1. Exactly that share is hidden, rounded to whole labels
-            (``"even"``) or whole exams (``"exams"``) over the set.
+        labels: for every exam, the labels of its slices; None where unknown.
+        portion: share of the known labels to hide, 0 to 1; exact over the set, rounded to whole
+            labels (``"even"``) or whole exams (``"exams"``).
         mode: ``"even"``: single slices at equal distances through all exams (Hu et al., npj Digit
-            Med 2025;8:254); ``"exams"``: all slices of exams that are drawn, so that a larger
-            portion hides all that a smaller one does.
-        seed: of the exams.
+            Med 2025;8:254); ``"exams"``: all slices of randomly chosen exams, where a larger
+            portion hides all labels that a smaller one hides.
+        seed: seed for choosing the exams.
 
     Raises:
-        ValueError: the portion does not lie in [0, 1], or no such mode.
+        ValueError: the portion is not in [0, 1], or the mode is unknown.
     """
     if not 0 <= portion <= 1:
         raise ValueError(f"masked_label_portion lies between 0 and 1, got {portion}")
@@ -31,7 +31,7 @@ def hidden_labels(
     if mode == "even":
         total = sum(map(sum, known))
         hidden_by = [round(portion * total) * place // max(total, 1) for place in range(total + 1)]
-        # The label at a place is hidden where the count of hidden ones goes up.
+        # A label is hidden where the count of hidden labels increases.
         goes = iter(np.diff(hidden_by).astype(bool).tolist())
         return [[each and next(goes) for each in exam] for exam in known]
     if mode != "exams":

@@ -1,4 +1,4 @@
-"""From arrays to what the model takes."""
+"""From arrays to the model's input."""
 
 import numpy as np
 import torch
@@ -30,10 +30,10 @@ META_KEYS = (
 
 @TRANSFORMS.register_module()
 class PackPEInputs(BaseTransform):
-    """Give ``{"inputs": uint8 (channels, rows, cols), "data_samples": PEDataSample}``.
+    """Return ``{"inputs": uint8 (channels, rows, cols), "data_samples": PEDataSample}``.
 
-    A label is packed only where it is known. A crop or rotation may push every embolus of
-    a positive slice out of view; with masks known, the label follows what is still seen.
+    A label is packed only if it is known. A crop or rotation may move every embolus of a positive
+    slice out of view; if masks are known, the label says whether any is still visible.
     """
 
     def transform(self, results: dict) -> dict:

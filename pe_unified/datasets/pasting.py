@@ -20,24 +20,24 @@ from pe_unified.datasets.slice_dataset import Draw
 from pe_unified.datasets.slice_transforms import boxes_of_instances
 from pe_unified.registry import TRANSFORMS
 
-#: HU of blood without contrast medium: what an embolus is like that lets none in.
+#: HU of blood without contrast medium, and of an embolus that contrast does not enter.
 BLOOD_HU = 40.0
-#: Of the lumen around an embolus, the pixels nearest to it that tell how bright it is.
+#: Number of nearest lumen pixels that determine the brightness around an embolus.
 _NEAREST = 30
-#: An embolus is darker than its lumen by as much, HU.
+#: An embolus is at least this much darker than its lumen, HU.
 _LEAST_CONTRAST = 30.0
-#: What is darker than blood without contrast medium by more is lung, in pixels at a wall, HU.
+#: Pixels that are darker than ``BLOOD_HU`` by more than this are partly lung, at a wall, HU.
 _OWN_RANGE = 60.0
 
 
 @dataclass(frozen=True)
 class CutOut:
-    """An embolus by itself.
+    """An embolus cut out of its slice.
 
     Fields:
-        mask: bool (rows, cols), a free pixel all around it.
-        darkness: float32 (rows, cols, slices), 0 as the lumen that it was in, 1 as blood without
-            contrast medium; around the mask that of the middle of the embolus.
+        mask: bool (rows, cols), with a margin of one pixel.
+        darkness: float32 (rows, cols, slices), 0 for its original lumen, 1 for blood without
+            contrast medium; around the mask, the median of the embolus.
     """
 
     mask: NDArray[np.bool_]
@@ -54,28 +54,29 @@ class CutOut:
 class PasteEmboli(BaseTransform):
     """Paste emboli of other slices into vessels of this one.
 
-    Stands after :class:`LoadPELabels`, where HU are as stored, and before what scales the slice;
-    best after :class:`CropToLungs`, which leaves less to search. An embolus keeps its form, turned
-    and mirrored at random, and its size in pixels. It lies within the lumen of a vessel of a
-    fitting width, away from other emboli, and is as dark between the vessel's blood and blood
-    without contrast medium as it was in its own vessel. Its rim is blended over a pixel to each
-    side, inside the lumen. With ``neighbours`` it is pasted into all slices of the stack at one
-    place, where the vessel is in all of them, as dark in each as its place was in its own stack.
+    Use it after :class:`LoadPELabels`, when HU are as stored, and before transforms that scale the
+    slice; preferably after :class:`CropToLungs`, which leaves a smaller area to search. An embolus
+    keeps its shape and its size in pixels, but is rotated and mirrored at random. It is placed in
+    the lumen of a vessel of suitable width, away from other emboli. Its darkness, between the
+    vessel's blood and blood without contrast medium, is the same as in its original vessel. Its rim
+    is blended over one pixel on each side, inside the lumen. With ``neighbours`` it is pasted into
+    all slices of the stack at the same position, where all slices show the vessel, with the
+    darkness of the matching slice of its original stack.
 
-    HU tell vessels of the lungs from heart, aorta and bone, but not arteries from veins.
+    HU distinguish lung vessels from heart, aorta and bone, but not arteries from veins.
 
-    Mask, boxes and label follow. A slice whose masks are unknown is left alone, and so is one that
-    has no room.
+    Mask, boxes and label are updated. A slice is not changed if its masks are unknown or no vessel
+    fits.
 
     Args:
-        probability: of a slice to be changed.
-        most: emboli pasted into one slice; their number is drawn from 1 to this.
-        sizes: smallest and largest embolus that is cut out, pixels.
-        widest: a vessel is at most as many times as wide as the embolus.
-        lumen: HU of vessels with contrast medium, from and to.
+        probability: probability that a slice is changed.
+        most: largest number of emboli pasted into one slice; the number is drawn from 1 to this.
+        sizes: smallest and largest area of an embolus that is cut out, pixels.
+        widest: largest ratio of the widths of vessel and embolus.
+        lumen: range of HU of vessels with contrast medium.
         spread: largest standard deviation of HU in a vessel; bone has more.
-        hilum_mm: a vessel lies among the lungs and their branches, within gaps of twice as much, as
-            heart and aorta do not; taken as pixels of 0.7 mm where spacing is unknown.
+        hilum_mm: vessels are searched in the lungs and in gaps between them up to twice this wide,
+            which excludes heart and aorta; if spacing is unknown, pixels count as 0.7 mm.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class PasteEmboli(BaseTransform):
         self.lumen, self.spread, self.hilum_mm = lumen, spread, hilum_mm
 
     def draw_others(self, results: dict, with_emboli: NDArray[np.intp]) -> list[Draw]:
-        # A generator of its own, so that what comes after is the same with and without.
+        # A separate generator, so that later transforms draw the same numbers with and without it.
         (rng,) = results["rng"].spawn(1)
         if rng.random() >= self.probability or not len(with_emboli):
             return []
@@ -121,7 +122,7 @@ class PasteEmboli(BaseTransform):
         return results
 
     def _cut(self, donor: dict, rng: np.random.Generator) -> Iterator[CutOut]:
-        """The donor's emboli that are fit to be seen elsewhere, in random order."""
+        """The donor's suitable emboli, in random order."""
         instances, hu = donor["instance_map"], donor["hu"]
         areas = np.bincount(instances.ravel())
         areas[0] = 0
@@ -142,12 +143,12 @@ class PasteEmboli(BaseTransform):
         embolus: CutOut,
         rng: np.random.Generator,
     ) -> bool:
-        """Whether there was room for it."""
+        """Paste an embolus into the slice, if there is room; return whether there was."""
         instances = results["instance_map"]
         taken = cv2.dilate((instances > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         radius = self.widest * float(distance_inside(embolus.mask).max())
         room = narrow_parts(lumen, radius) & ~taken
-        # The room ends with the slice, but the free pixel around the mask need not lie in it.
+        # The mask must be inside the slice, but its margin of one pixel may be outside.
         places = places_for(embolus.mask[1:-1, 1:-1], room)
         if not len(places):
             return False
@@ -172,12 +173,12 @@ class PasteEmboli(BaseTransform):
 def _cut_out(
     hu: NDArray[np.int16], mask: NDArray[np.bool_], lumen: NDArray[np.intp]
 ) -> CutOut | None:
-    """An embolus, beside the blood that is nearest; None where it hardly differs from that.
+    """Cut out an embolus; None if it hardly differs from the nearest blood.
 
     Args:
-        hu: (rows, cols, slices) of its slice.
+        hu: (rows, cols, slices), its slice with neighbours.
         mask: (rows, cols).
-        lumen: flat indices of pixels of blood with contrast medium.
+        lumen: flat indices of pixels with contrast-filled blood.
     """
     nearest = lumen[np.argpartition(distance_to(mask).ravel()[lumen], _NEAREST - 1)[:_NEAREST]]
     blood = np.median(hu.reshape(-1, hu.shape[-1])[nearest], axis=0)
@@ -194,6 +195,6 @@ def _cut_out(
 
 
 def _soft(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Weight of an embolus: 3/4 on its rim, 1 further inside, 1/4 on the pixels around it."""
+    """Blending weight: 3/4 on the embolus's rim, 1 further inside, 1/4 on the pixels around it."""
     depth = np.where(mask, distance_inside(mask) - 0.5, 0.5 - distance_to(mask))
     return np.clip(0.5 + depth / 2, 0, 1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Endless samplers over slices, balanced by label and by area of emboli, resumable at no cost."""
+"""Endless samplers of slices, balanced by label and embolus area; resuming costs nothing."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -13,28 +13,26 @@ from pe_unified.registry import DATA_SAMPLERS
 
 @DATA_SAMPLERS.register_module()
 class SliceSampler(Sampler):
-    """Slices in a seeded random order, for ever.
+    """An endless stream of slices in a seeded random order.
 
-    Without ``positive_fraction`` and ``ratio_edges`` every slice comes once a round. With them,
-    slices form pools: positives, by the area of their emboli if asked for, and the others
-    (labelled 0 or unknown). Each pool has its share of all draws and goes through rounds of its
-    own, so that no slice is drawn twice before its like were drawn once.
+    Without ``positive_fraction`` and ``ratio_edges``, every slice is drawn once per round. With
+    them, slices form pools: the positives, optionally split by embolus area, and the others
+    (labelled 0 or unknown). Each pool has its share of all draws and its own rounds, so no slice is
+    drawn again before all others of its pool.
 
-    Ranks take turns: together they see the same global batches whatever their number.
+    Ranks take turns, so the global batches do not depend on their number.
 
     Args:
         dataset: the dataset, for its labels and masks.
         positive_fraction: share of positive draws in (0, 1); None keeps the natural share.
-        seed: of the order and of the augmentations.
-        ratio_edges: rising target ratios (pixels of emboli over all pixels of a slice, such as
-            0.0005) at which positives part into classes; ``(a, b)`` makes three. Positives whose
-            masks are unknown are a class of their own, which keeps its natural share of the
-            positive draws.
-        ratio_shares: how often each class comes, smallest ratios first, relative to each other;
-            None: equally often.
+        seed: seed of the order and of the augmentations.
+        ratio_edges: ascending target ratios (embolus pixels over all pixels of a slice, such as
+            0.0005) that split the positives into classes; ``(a, b)`` makes three. Positives with
+            unknown masks are a separate class with its natural share of the positive draws.
+        ratio_shares: relative frequency of each class, smallest ratios first; None: equal.
 
     Raises:
-        DatasetError: a share was asked for and the set has no slice for it.
+        DatasetError: a pool has a share of the draws but no slices.
     """
 
     def __init__(
@@ -67,17 +65,17 @@ class SliceSampler(Sampler):
                     f"each pool of positives and the others need slices; {dataset.ann_file} has "
                     f"{counts}"
                 )
-        #: At which draws out of [0, 1) each pool ends; the last takes what rounding leaves.
+        #: Upper ends of the pools' intervals in [0, 1), except for the last pool.
         self.ends = np.cumsum(shares)[:-1]
 
     def skip(self, num_samples: int) -> None:
-        """Begin after ``num_samples`` draws of this rank (counted from the very start)."""
+        """Start after ``num_samples`` draws of this rank, counted from the first draw."""
         if num_samples < 0:
             raise ValueError(f"cannot skip {num_samples} draws")
         self.start = num_samples
 
     def set_epoch(self, epoch: int) -> None:
-        """Nothing to do: the stream has no epochs."""
+        """Does nothing: the stream has no epochs."""
 
     def __len__(self) -> int:
         return self.size
@@ -107,7 +105,7 @@ def _by_ratio(
     edges: Sequence[float],
     shares: Sequence[float] | None,
 ) -> tuple[list[np.ndarray], list[float]]:
-    """Positive slices by class of target ratio, and the share of positive draws of each."""
+    """Positive slices by target ratio class, and each class's share of the positive draws."""
     shares = (1.0,) * (len(edges) + 1) if shares is None else tuple(shares)
     if len(shares) != len(edges) + 1 or min(shares) < 0 or sum(shares) == 0:
         raise ValueError(
@@ -127,7 +125,7 @@ def _by_ratio(
 
 @DATA_SAMPLERS.register_module()
 class ClassBalancedSampler(SliceSampler):
-    """As many positive as other slices."""
+    """Positive and other slices equally often."""
 
     def __init__(self, dataset: PESliceDataset, seed: int | None = 0) -> None:
         super().__init__(dataset, positive_fraction=0.5, seed=seed)
@@ -135,7 +133,7 @@ class ClassBalancedSampler(SliceSampler):
 
 @DATA_SAMPLERS.register_module()
 class PEOversamplingSampler(SliceSampler):
-    """Every positive slice ``factor`` times as often as the others.
+    """Draws every positive slice ``factor`` times as often as the others.
 
     Args:
         factor: at least 1; 1 keeps the natural share.

@@ -1,4 +1,4 @@
-"""CT slices with whatever labels their set gives."""
+"""The data set of CT slices."""
 
 import hashlib
 import json
@@ -18,23 +18,23 @@ from pe_unified.ct.hu import HU_OFFSET
 from pe_unified.errors import UserError
 from pe_unified.registry import DATASETS, TRANSFORMS
 
-#: What may be known about a slice.
+#: Kinds of labels that may be known for a slice.
 LABEL_KINDS = ("slice", "boxes", "masks")
-#: What a slice is labelled for.
+#: The finding that slices are labelled for.
 Finding = Literal["pe", "lung"]
-#: In words, for what people read.
+#: Names for messages and reports.
 FINDINGS: Mapping[Finding, str] = {"pe": "embolism", "lung": "lung"}
 
 
 class DatasetError(UserError, ValueError):
-    """A data set breaks its contract, or has nothing of what was asked for."""
+    """A data set is invalid, or has none of the required items."""
 
 
 class Draw(NamedTuple):
-    """One draw of a sampler: which slice, and the seed of its augmentation.
+    """One draw of a sampler: the index of a slice and the seed of its augmentation.
 
-    Augmentation that depends on the draw alone gives the same batches whatever the
-    number of workers, and lets an interrupted run go on where it stopped.
+    Because the augmentation depends only on the draw, batches do not depend on the number of
+    workers, and an interrupted run can resume exactly.
     """
 
     index: int
@@ -43,17 +43,17 @@ class Draw(NamedTuple):
 
 @runtime_checkable
 class MixesSlices(Protocol):
-    """A transform that takes other slices of the set into this one, as mmdet's mosaic does.
+    """A transform that combines a slice with others of the set, like mmdet's mosaic.
 
-    It finds them in ``mix_results``, each after the transforms that stand before this one.
+    The others are in ``mix_results``, processed by the transforms before this one.
     """
 
     def draw_others(self, results: dict, with_emboli: np.ndarray) -> list[Draw]:
-        """Which slices, by the random numbers of ``results``; none leaves the slice alone.
+        """Draw other slices with the generator of ``results``; none leaves the slice unchanged.
 
         Args:
             results: the slice, after the transforms before this one.
-            with_emboli: indices of the set's slices with masks of emboli.
+            with_emboli: indices of the set's slices with embolus masks.
         """
         ...
 
@@ -68,25 +68,25 @@ class PESliceDataset(BaseDataset):
         ann_file: the split's JSON, relative to ``data_root``.
         data_root: the folder that a converter wrote.
         pipeline: transforms, from loading to packing.
-        needs: label kinds that a slice must have known to be used, out of ``"slice"``,
-            ``"boxes"``, ``"masks"``. Segmentation trained on a set that also holds slices
-            without masks needs ``("masks",)``.
+        needs: label kinds that must be known for a slice to be used: ``"slice"``, ``"boxes"``,
+            ``"masks"``. Segmentation on a set that also has slices without masks needs
+            ``("masks",)``.
         neighbours: slices on each side that the loader stacks with this one (2.5D).
-        every: keep one slice in this many of each study, for quick looks.
-        label: what a slice is labelled for: ``"pe"``, embolism; ``"lung"``, whether it shows lung,
-            as its ``lung_share`` says, in which case masks and boxes of emboli are unknown to
-            training; ``emboli`` holds the masks, to measure what a crop to the lungs leaves.
-        lung_from: of the largest share of lung in its series, the least of a slice that shows lung.
+        every: keep every n-th slice of each study, for quick tests.
+        label: the finding: ``"pe"``, embolism; ``"lung"``, whether the slice shows lung, from its
+            ``lung_share``. With ``"lung"``, masks and boxes of emboli are unknown in training;
+            ``emboli`` has the masks, to measure what a crop to the lungs keeps.
+        lung_from: smallest share of lung for a slice to count as lung, relative to the largest
+            share in its series.
 
-    Each item is the pipeline's output. A transform gets a dict with ``img_path``, the
-    meta information of :class:`~pe_unified.datasets.PEDataSample`, ``label`` (0, 1 or
-    None), ``boxes`` (float32 (n, 4) x1 y1 x2 y2, or None where unknown), ``masks`` (list
-    of compressed RLE, or None), ``lung_box``, ``slice_paths`` (its own between its neighbours'),
-    ``exam_labels`` (of its exam, by the names of EXAM_LABELS), and ``rng``, a NumPy generator
-    seeded by the draw.
+    Each item is the pipeline's output. A transform gets a dict with ``img_path``, the meta
+    information of :class:`~pe_unified.datasets.PEDataSample`, ``label`` (0, 1 or None), ``boxes``
+    (float32 (n, 4) x1 y1 x2 y2, or None where unknown), ``masks`` (list of compressed RLE, or
+    None), ``lung_box``, ``slice_paths`` (its own path and its neighbours'), ``exam_labels`` (labels
+    of its exam by the names of EXAM_LABELS), and ``rng``, a NumPy generator seeded by the draw.
 
-    ``sources`` says what its slices are: dicts of ``set``, ``source``, ``licence``, ``patients``,
-    ``slices``, ``synthetic`` (None where the set does not say) and ``studies``
+    ``sources`` lists the origin of the slices: dicts of ``set``, ``source``, ``licence``,
+    ``patients``, ``slices``, ``synthetic`` (None if not stated by the set) and ``studies``
     (:func:`study_digest` of each).
 
     Raises:
@@ -159,7 +159,7 @@ class PESliceDataset(BaseDataset):
 
     @staticmethod
     def _index_series(slices: list[dict]) -> dict[tuple, dict[int, str]]:
-        """Paths of every series by slice index; each slice learns its position in its series."""
+        """Paths of every series by slice index; also sets each slice's ``series_position``."""
         series: dict[tuple, dict[int, str]] = defaultdict(dict)
         for item in slices:
             paths = series[_series_of(item)]
@@ -168,12 +168,12 @@ class PESliceDataset(BaseDataset):
         return dict(series)
 
     def labels(self) -> np.ndarray:
-        """float (n,): 1 and 0 as labelled, NaN where unknown; in the order of the items."""
+        """float (n,): label 1 or 0, NaN where unknown; in the order of the items."""
         values = [self.get_data_info(i)["label"] for i in range(len(self))]
         return np.array([np.nan if value is None else value for value in values])
 
     def target_ratios(self) -> np.ndarray:
-        """float (n,): pixels of emboli over all of the slice, NaN where masks are unknown."""
+        """float (n,): share of embolus pixels in the slice, NaN where masks are unknown."""
         return np.array([_target_ratio(self.get_data_info(i)) for i in range(len(self))])
 
     def patients(self) -> list[str]:
@@ -181,10 +181,10 @@ class PESliceDataset(BaseDataset):
         return [self.get_data_info(i)["patient_id"] for i in range(len(self))]
 
     def neighbour_paths(self, item: dict) -> list[str]:
-        """``2 * neighbours + 1`` paths by height, this slice in the middle.
+        """``2 * neighbours + 1`` paths in slice order, this slice in the middle.
 
-        Where one is not in the set (at the ends, in a subset), the one next to it on the way to
-        this slice stands for it.
+        If a neighbour is not in the set (at the ends, in a subset), the next one towards this slice
+        replaces it.
         """
         paths, index = self._paths[_series_of(item)], item["slice_index"]
         below, above = [item["img_path"]], [item["img_path"]]
@@ -197,7 +197,7 @@ class PESliceDataset(BaseDataset):
         return self._processed(draw, self.pipeline.transforms)
 
     def _processed(self, draw: "int | Draw", transforms: Sequence[Callable]) -> dict:
-        """A slice after some transforms, from the first on."""
+        """A slice after the given transforms."""
         item, rng = seeded(self, draw)
         item["rng"] = rng
         item["slice_paths"] = self.neighbour_paths(item)
@@ -213,7 +213,7 @@ class PESliceDataset(BaseDataset):
 
     @cached_property
     def with_emboli(self) -> np.ndarray:
-        """Indices of the slices with masks of emboli."""
+        """Indices of the slices with embolus masks."""
         return np.flatnonzero(self.target_ratios() > 0)
 
 
@@ -221,7 +221,7 @@ def annotations_at(path: str | Path) -> Path:
     """The file that lists a split's slices.
 
     Raises:
-        FileNotFoundError: there is none; names the converter command.
+        FileNotFoundError: the file does not exist; names the converter command.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
@@ -232,11 +232,11 @@ def annotations_at(path: str | Path) -> Path:
 
 
 def read_annotations(ann_file: str | Path) -> tuple[Path, dict[str, Any]]:
-    """The JSON of a split, and where it lies.
+    """The path and the JSON content of a split.
 
     Raises:
         FileNotFoundError: no such file; names the converter command.
-        DatasetError: no JSON, or not one of this version's converters.
+        DatasetError: not JSON, or not from this version's converters.
     """
     path = annotations_at(ann_file)
     try:
@@ -291,9 +291,9 @@ def _target_ratio(item: dict) -> float:
 
 
 def _label_by_lung(slices: Sequence[dict], least: float) -> None:
-    """Label slices by whether they show ``least`` of the largest share of lung in their series.
+    """Label slices by whether they reach ``least`` of the largest share of lung in their series.
 
-    Where shares are unknown, as in a study in which no lungs were found, so is the label.
+    If shares are unknown, as in a study without detected lungs, the label is unknown.
     """
     largest: dict[tuple, float] = defaultdict(float)
     for item in slices:
@@ -316,22 +316,22 @@ def in_series(slices: Sequence[dict]) -> list[list[dict]]:
 
 
 def seeded(dataset: BaseDataset, draw: "int | Draw") -> tuple[dict, np.random.Generator]:
-    """The item of a draw, and the random numbers of its augmentation."""
+    """The item of a draw and the random generator of its augmentation."""
     if isinstance(draw, tuple):
         index, seed = draw
-    else:  # from a sampler of another library, which gives no seed
+    else:  # from a sampler of another library, without a seed
         index, seed = int(draw), 0 if dataset.test_mode else int(torch.randint(2**31, ()))
     return dataset.get_data_info(index), np.random.default_rng((seed, index))
 
 
 def sources_of(coco: dict, images: Sequence[dict]) -> list[dict[str, Any]]:
-    """The sets that slices come from; a merged set names that of each."""
+    """The sets that the slices come from; a merged set names the set of each slice."""
     info = coco.get("info") or {}
     members = info.get("sets") or {}
     found: dict[tuple, list[dict]] = defaultdict(list)
     for image in images:
         own = members.get(image.get("set"), info)
-        # Within a set merged before only the slice itself can tell.
+        # In a set that was itself merged, only the slice has this information.
         synthetic = True if image.get("synthetic") else own.get("synthetic")
         name = image.get("set") or own.get("converter")
         known = False if synthetic == "in part" else synthetic
@@ -351,12 +351,12 @@ def sources_of(coco: dict, images: Sequence[dict]) -> list[dict[str, Any]]:
 
 
 def study_digest(uid: str) -> str:
-    """Stands for a study in checkpoints: tells whether it is the same, and not which."""
+    """Digest of a study UID for checkpoints: identifies equal studies without revealing them."""
     return hashlib.blake2b(uid.encode(), digest_size=8).hexdigest()
 
 
 def training_sources(dataset: Any) -> list[dict[str, Any]]:
-    """``sources`` of a data set, of all parts of one that is put together or wrapped."""
+    """``sources`` of a data set, including the parts of a concatenated or wrapped one."""
     if hasattr(dataset, "datasets"):
         return [each for part in dataset.datasets for each in training_sources(part)]
     if not hasattr(dataset, "sources") and hasattr(dataset, "dataset"):
@@ -365,14 +365,14 @@ def training_sources(dataset: Any) -> list[dict[str, Any]]:
 
 
 def _is_converted(coco: Any) -> bool:
-    """Whether the file has the parts, and its slices a field, that plain COCO lacks."""
+    """Whether the file has COCO's parts and its slices the field that plain COCO lacks."""
     if not isinstance(coco, dict) or not {"images", "annotations"} <= coco.keys():
         return False
     return all("labels_known" in image for image in coco["images"])
 
 
 def _series_of(item: dict) -> tuple:
-    """Sets without UIDs leave them empty; the patient tells their series apart."""
+    """Key of a slice's series. Sets without UIDs leave them empty; then the patient is the key."""
     return item["patient_id"], item["study_uid"], item["series_uid"]
 
 

@@ -1,8 +1,8 @@
-"""Where a slice is looked at: crop, size, flips, rotation, elastic deformation.
+"""Geometric transforms of a slice: crop, resize, flip, rotation, elastic deformation.
 
-Every transform moves the image, the masks and the boxes by one and the same map, and
-boxes of emboli with masks are read off the moved masks, so that they stay tight. The map
-depends on the draw alone: one that depended on which labels are known would tell the label.
+Every transform applies the same map to image, masks and boxes. Boxes of emboli with masks are
+computed from the transformed masks, so they stay tight. The map depends only on the draw: if it
+depended on which labels are known, it would reveal the label.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from pe_unified.registry import TRANSFORMS
 
 
 def boxes_of_instances(instance_map: np.ndarray) -> np.ndarray:
-    """Tight boxes of the emboli of a map.
+    """Tight boxes of the emboli in an instance map.
 
     Args:
         instance_map: uint16 (rows, cols), 0 background.
@@ -31,7 +31,7 @@ def boxes_of_instances(instance_map: np.ndarray) -> np.ndarray:
 
 
 def _update_boxes(results: dict, matrix: np.ndarray) -> None:
-    """Boxes after ``matrix`` (2, 3): off the masks where there are masks, else by corners."""
+    """Boxes after ``matrix`` (2, 3): from the masks if known, else from the corners."""
     if results.get("boxes") is None:
         return
     if results.get("instance_map") is not None:
@@ -48,14 +48,14 @@ def _update_boxes(results: dict, matrix: np.ndarray) -> None:
 
 
 def _boxes_of_sources(boxes: np.ndarray, source_x: np.ndarray, source_y: np.ndarray) -> np.ndarray:
-    """Tight boxes of the new pixels whose sources lie in the old boxes; those out of view go.
+    """Tight boxes of the new pixels whose sources are in the old boxes; drops boxes out of view.
 
     Args:
         boxes: float32 (n, 4), x1 y1 x2 y2, pixel edges.
         source_x, source_y: float32 (rows, cols), old coordinates of every new pixel's centre.
     """
     moved = [np.empty((0, 4), np.float32)]
-    # Edges lie half a pixel before the centres.
+    # Edges are half a pixel before the centres.
     for x1, y1, x2, y2 in boxes - 0.5:
         inside = (source_x >= x1) & (source_x <= x2) & (source_y >= y1) & (source_y <= y2)
         moved.append(boxes_of_instances(inside.astype(np.uint16)))
@@ -63,7 +63,7 @@ def _boxes_of_sources(boxes: np.ndarray, source_x: np.ndarray, source_y: np.ndar
 
 
 def _four_at_a_time(transform: Callable[[np.ndarray], np.ndarray], stack: np.ndarray) -> np.ndarray:
-    """Apply a function of OpenCV, which takes no more channels everywhere, to a stack of slices.
+    """Apply an OpenCV function to a stack of slices; some functions take at most four channels.
 
     ``stack``: (rows, cols) or (rows, cols, slices); the result has as many axes.
     """
@@ -82,7 +82,7 @@ def _rows_and_cols(size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def _labels_follow(results: dict) -> bool:
-    """Labels move with the image once they are loaded; before, they wait in stored geometry."""
+    """Whether labels are loaded and transformed with the image; else they keep stored geometry."""
     return "instance_map" in results
 
 
@@ -90,16 +90,17 @@ def _labels_follow(results: dict) -> bool:
 class CropToLungs(BaseTransform):
     """Crop to the study's lungs with a margin, in the shape of the network's input.
 
-    The lung box spans the whole study, so every slice of a study gets the same crop and
-    neighbouring slices stay aligned. A study without one keeps the whole slice. Lungs that do
-    not fit into the input's shape within the slice are kept whole, in a crop of another shape.
+    The lung box covers the whole study, so every slice of a study gets the same crop and
+    neighbouring slices stay aligned. A study without a lung box keeps the whole slice. If a crop of
+    the input's shape around the lungs does not fit into the slice, the lungs are kept whole in a
+    crop of another shape.
 
     Args:
-        margin_mm: added on each side; taken as pixels of 0.7 mm where spacing is unknown.
+        margin_mm: added on each side; if spacing is unknown, pixels count as 0.7 mm.
         jitter: in training, each side moves by up to this fraction of the crop's size.
-        size: rows and cols of the network's input, or one number for both. The crop has the
-            same ratio, as far as the slice reaches, so that resizing does not distort it.
-            Lungs are wider than deep: 3:4 holds them with a quarter fewer pixels than 1:1.
+        size: rows and cols of the network's input, or one number for both. The crop has the same
+            ratio, as far as the slice allows, so that resizing does not distort it. Lungs are wider
+            than deep: 3:4 needs a quarter fewer pixels than 1:1.
     """
 
     def __init__(
@@ -141,12 +142,11 @@ class CropToLungs(BaseTransform):
 
 @TRANSFORMS.register_module()
 class ResizeSlice(BaseTransform):
-    """Bring the crop to the network's size.
+    """Resize the crop to the network's input size.
 
     Args:
-        size: rows and cols, or one number for both. A crop of another shape is distorted.
-            Shrinking averages pixels, enlarging interpolates; masks take the
-            nearest pixel.
+        size: rows and cols, or one number for both. A crop of another shape is distorted. Shrinking
+            averages pixels, enlarging interpolates; masks use the nearest pixel.
     """
 
     def __init__(self, size: int | tuple[int, int]) -> None:
@@ -178,9 +178,10 @@ class ResizeSlice(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomSliceGeometry(BaseTransform):
-    """Flip, rotate, scale, shift and deform in one interpolation, at the same size.
+    """Flip, rotate, scale, shift and deform in one interpolation; the size is kept.
 
-    Training only, after :class:`LoadPELabels`: predictions are not mapped back through it.
+    Use it only in training, after :class:`LoadPELabels`: predictions are not mapped back through
+    it.
 
     Adds ``mirrored``: whether left and right are exchanged.
 
@@ -253,7 +254,7 @@ class RandomSliceGeometry(BaseTransform):
         results["hu"] = self._warp(results["hu"], matrix, cv2.INTER_LINEAR, HU_MIN)
         if instances is not None:
             results["instance_map"] = self._warp(instances, matrix, cv2.INTER_NEAREST, 0)
-        # Boxes hold pixel edges, half a pixel before the centres that the matrix maps.
+        # Boxes are pixel edges, half a pixel before the centres that the matrix maps.
         edges = matrix.copy()
         edges[:, 2] += 0.5 - matrix[:, :2] @ np.array([0.5, 0.5])
         _update_boxes(results, edges)

@@ -1,4 +1,4 @@
-"""Volumes of a converted set, on an even grid over the lungs."""
+"""The data set of volumes, on an isotropic grid over the lungs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from pe_unified.datasets.volume_records import VolumeRecord, records_of
 from pe_unified.datasets.volume_store import VolumeStore
 from pe_unified.registry import DATASETS, TRANSFORMS
 
-#: What may be needed of a volume, and what it says of one without.
+#: Requirements of a volume, and the reason reported for a volume without it.
 NEEDS = {"masks": "its emboli are unknown", "arteries": "there is no mask of its arteries"}
 
 
@@ -26,26 +26,26 @@ NEEDS = {"masks": "its emboli are unknown", "arteries": "there is no mask of its
 class PEVolumeDataset(BaseDataset):
     """Studies of one converted data set, read from its COCO JSON.
 
-    Left out, with the reason in ``flow``, are studies of one slice, of unknown spacing, with
-    missing slices or slices at one height, without lungs, and those without what is needed.
+    Studies are left out, with the reason in ``flow``, if they have only one slice, unknown spacing,
+    missing slices, several slices at one height, no lungs, or not what ``needs`` requires.
 
     Args:
         ann_file: the split's JSON, relative to ``data_root``.
         data_root: the folder that a converter wrote.
         pipeline: transforms, from loading to packing.
-        step_mm: of the grid.
-        structures: folder with masks of arteries as TotalSegmentator writes them (names
-            ``lung_arteries``, ``pulmonary_artery``), one folder or label map per patient or study,
-            by its name. Studies without one have arteries unknown.
+        step_mm: spacing of the grid.
+        structures: folder with artery masks as TotalSegmentator writes them (names
+            ``lung_arteries``, ``pulmonary_artery``): one folder or label map per patient or study,
+            with its name. For studies without one, arteries are unknown.
         store: folder where resampled volumes are kept, relative to ``data_root``.
-        needs: what a study must have known: ``"masks"``, ``"arteries"``.
-        every: keep one study in this many, for quick looks.
+        needs: labels that must be known for a study: ``"masks"``, ``"arteries"``.
+        every: keep every n-th study, for quick tests.
 
-    An item is the pipeline's output. A transform gets a dict with ``record``, ``store``, ``grid``
-    (of a whole volume), ``patient_id``, ``group``, ``study_uid``, ``img_path`` and ``rng``.
+    An item is the pipeline's output. A transform gets a dict with ``record``, ``store``,
+    ``patient_id``, ``group``, ``study_uid``, ``img_path`` and ``rng``.
 
     Attributes:
-        flow: as of :class:`~pe_unified.datasets.PEExamDataset`.
+        flow: as in :class:`~pe_unified.datasets.PEExamDataset`.
 
     Raises:
         FileNotFoundError: no annotation file; names the converter command.
@@ -125,7 +125,7 @@ class PEVolumeDataset(BaseDataset):
         return [_item(record) for record in kept]
 
     def labels(self) -> np.ndarray:
-        """float (n,): 1 where a study shows embolism, 0 where not, NaN where unknown."""
+        """float (n,): 1 if a study shows embolism, else 0, NaN where unknown."""
         infos = (self.get_data_info(index) for index in range(len(self)))
         shown = (_shows_embolus(info["record"]) for info in infos)
         return np.array([np.nan if each is None else float(each) for each in shown])
@@ -135,7 +135,7 @@ class PEVolumeDataset(BaseDataset):
         return [self.get_data_info(index)["patient_id"] for index in range(len(self))]
 
     def knows_arteries(self) -> bool:
-        """Whether there are arteries of any study."""
+        """Whether any study has an artery mask."""
         infos = (self.get_data_info(index) for index in range(len(self)))
         return any(self.volumes.structures_of(info["record"]) is not None for info in infos)
 
@@ -145,7 +145,7 @@ class PEVolumeDataset(BaseDataset):
 
 
 def _shows_embolus(record: VolumeRecord) -> bool | None:
-    """Whether any slice does; None where that is unknown."""
+    """Whether any slice of the study shows embolism; None if unknown."""
     if any(each["masks"] for each in record.slices):
         return True
     return False if record.masks_known else None

@@ -1,4 +1,4 @@
-"""Studies of a converted set as volumes: which can be used, and what is known of each."""
+"""Studies of a converted set as volumes: which can be used, and their labels."""
 
 import hashlib
 from collections import defaultdict
@@ -17,19 +17,19 @@ from pe_unified.ct.study import CTStudy
 from pe_unified.datasets.slice_dataset import DatasetError, in_series, parse_slice
 from pe_unified.errors import DataError
 
-#: Voxels that touch by faces, edges or corners are of one lesion.
+#: Voxels that touch at faces, edges or corners belong to one lesion.
 CONNECTIVITY = 26
 
 
 @dataclass(frozen=True, eq=False)
 class LesionMap:
-    """The lesions of a study, cut to the box that holds them.
+    """The lesions of a study, cropped to their bounding box.
 
     Attributes:
         instances: int32 (slices, rows, cols); 0 is background.
-        start: (slice, row, col) of its first voxel in the study.
+        start: (slice, row, col) of the crop's first voxel in the study.
         spacing_mm: (slice, row, col).
-        numbered: whether the set tells lesions apart; else they are components of
+        numbered: whether the set numbers the lesions; else they are connected components with
             :data:`CONNECTIVITY`.
     """
 
@@ -39,7 +39,7 @@ class LesionMap:
     numbered: bool
 
     def points(self) -> np.ndarray:
-        """Voxels of all lesions in the study, int64 (n, 3)."""
+        """Voxels of all lesions, in coordinates of the study, int64 (n, 3)."""
         return np.argwhere(self.instances) + self.start
 
 
@@ -48,8 +48,8 @@ class VolumeRecord:
     """One series of a converted set.
 
     Attributes:
-        slices: as :func:`~pe_unified.datasets.slice_dataset.parse_slice` gives them, with
-            ``file_index`` and ``numbers`` of its masks.
+        slices: results of :func:`~pe_unified.datasets.slice_dataset.parse_slice`, with
+            ``file_index`` and the ``numbers`` of the masks.
     """
 
     slices: tuple[Mapping[str, Any], ...]
@@ -68,12 +68,12 @@ class VolumeRecord:
 
     @property
     def masks_known(self) -> bool:
-        """Whether the masks of all slices are."""
+        """Whether the masks of all slices are known."""
         return all(each["masks"] is not None for each in self.slices)
 
     @property
     def placed(self) -> bool:
-        """Whether the set says where the slices lie in the patient."""
+        """Whether the set gives the position of the slices in the patient."""
         return is_placed(self.slices)
 
     def study(self) -> CTStudy:
@@ -81,10 +81,10 @@ class VolumeRecord:
         return converted_study(self.slices)
 
     def masks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Every slice that has emboli, by its index: int32 (rows, cols), 0 background.
+        """The index and mask of every slice with emboli: int32 (rows, cols), 0 background.
 
         Raises:
-            DatasetError: a mask is of another size than its slice.
+            DatasetError: a mask and its slice differ in size.
         """
         for index, each in enumerate(self.slices):
             if not each["masks"]:
@@ -100,7 +100,7 @@ class VolumeRecord:
             yield index, found
 
     def lesions(self) -> LesionMap:
-        """The lesions, as the set numbers them, else by components."""
+        """The lesions as numbered by the set, else connected components."""
         row_mm, col_mm, slice_mm = self.slices[0]["spacing_mm"]
         numbers = [number for each in self.slices for number in each["numbers"]]
         numbered = bool(numbers) and None not in numbers
@@ -121,7 +121,7 @@ class VolumeRecord:
         return LesionMap(instances, start, spacing, numbered)
 
     def digest_of_images(self) -> "hashlib._Hash":
-        """Of what its voxels depend on: names and sizes of the files, and where slices lie."""
+        """Digest of the voxels, from file names and sizes, positions, spacing and lungs."""
         told = [
             (Path(each["img_path"]).name, Path(each["img_path"]).stat().st_size, each["z_mm"])
             for each in self.slices
@@ -132,12 +132,12 @@ class VolumeRecord:
 
 
 def records_of(coco: Mapping[str, Any], root: Path) -> tuple[list[VolumeRecord], list[dict]]:
-    """The series of a set that are volumes with lungs, and in words why others are left out.
+    """The series of a set that are volumes with lungs, and the reasons why others are left out.
 
-    Of several series of a study the longest is taken.
+    If a study has several series, the longest is used.
 
     Returns:
-        records; and dicts of ``study_uid``, ``patient_id`` and ``reason``.
+        Records; and dicts of ``study_uid``, ``patient_id`` and ``reason``.
     """
     annotations: dict[int, list[dict]] = defaultdict(list)
     for annotation in coco["annotations"]:
@@ -163,7 +163,7 @@ def records_of(coco: Mapping[str, Any], root: Path) -> tuple[list[VolumeRecord],
 
 
 def _fault(record: VolumeRecord) -> str:
-    """Why a series is no volume with lungs; empty where it is one."""
+    """Why a series is not a volume with lungs; empty if it is one."""
     sizes = {(each["height"], each["width"]) for each in record.slices}
     if len(sizes) > 1:
         return f"its slices differ in size ({', '.join(f'{r} x {c}' for r, c in sorted(sizes))})"

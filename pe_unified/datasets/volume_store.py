@@ -1,9 +1,9 @@
-"""Volumes on an even grid over the lungs, kept on disk: a patch reads only what it shows.
+"""Volumes on an isotropic grid over the lungs, kept on disk so that patches load fast.
 
-Resampling a study takes seconds, a patch of it milliseconds. A folder holds two arrays per study,
-made when the study is first asked for: ``<patient>-<key>.hu.npy``, int16 Hounsfield units, and
-``<patient>-<key>.labels.npy``, uint8, of which a bit stands for embolus and one for artery. Keys
-change with anything that the array depends on. All may be removed at any time.
+Resampling a study takes seconds, reading a patch milliseconds. A folder has two arrays per study,
+computed when the study is first used: ``<patient>-<key>.hu.npy``, int16 Hounsfield units, and
+``<patient>-<key>.labels.npy``, uint8, with one bit for embolus and one for artery. Keys change with
+anything that the array depends on. All files may be removed at any time.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,22 +22,22 @@ from pe_unified.options import NIFTI
 
 #: Bits of the labels.
 EMBOLUS, ARTERY = 1, 2
-#: Changes when the same study gives other arrays.
+#: Increased when the same study would give other arrays.
 _VERSION = 1
 _KEY_LENGTH = 16
-#: A voxel carries a label from this share on.
+#: A voxel has a label from this share on.
 _HALF = 0.5
 
 
 @dataclass(frozen=True)
 class VolumeStore:
-    """Arrays of the studies of a set, by study.
+    """The arrays of the studies of a set.
 
     Attributes:
-        folder: where they are kept.
-        step_mm: of the grid.
-        structures: folder with masks of arteries, one folder or label map per patient or study;
-            None where there are none.
+        folder: folder of the arrays.
+        step_mm: spacing of the grid.
+        structures: folder with artery masks, one folder or label map per patient or study; None
+            without masks.
     """
 
     folder: Path
@@ -50,7 +50,7 @@ class VolumeStore:
         return lung_grid(record.study(), record.slices[0]["lung_box"], shares, self.step_mm)
 
     def hu(self, record: VolumeRecord) -> np.ndarray:
-        """int16 (levels, rows, cols), Hounsfield units, read as it is indexed."""
+        """int16 (levels, rows, cols), Hounsfield units, memory-mapped."""
         digest = record.digest_of_images()
         digest.update(repr((_VERSION, self.step_mm)).encode())
 
@@ -61,10 +61,10 @@ class VolumeStore:
         return self._stored(record, digest.hexdigest(), "hu", np.int16, levels)
 
     def labels(self, record: VolumeRecord) -> np.ndarray:
-        """uint8 (levels, rows, cols), likewise: :data:`EMBOLUS` and :data:`ARTERY`, added up.
+        """uint8 (levels, rows, cols), memory-mapped: sum of :data:`EMBOLUS` and :data:`ARTERY`.
 
         Raises:
-            DataError: masks of arteries that are not of this study.
+            DataError: the artery masks do not belong to this study.
         """
         found = self.structures_of(record)
         digest = record.digest_of_images()
@@ -85,7 +85,7 @@ class VolumeStore:
         return self._stored(record, digest.hexdigest(), "labels", np.uint8, levels)
 
     def structures_of(self, record: VolumeRecord) -> Path | None:
-        """Where the masks of a study's structures lie; None where there are none."""
+        """Path of the masks of a study's structures; None if there are none."""
         if self.structures is None:
             return None
         for name in (record.folder.name, record.patient_id, record.study_uid):
@@ -97,7 +97,7 @@ class VolumeStore:
 
     @staticmethod
     def _arteries(record: VolumeRecord, place: Path) -> Callable[[int], np.ndarray]:
-        """Slice index to the mask of the arteries, bool (rows, cols)."""
+        """A function from slice index to the artery mask, bool (rows, cols)."""
         study = record.study()
         if not study.placed:
             cure = "convert the set again, with this version"
@@ -127,7 +127,7 @@ class VolumeStore:
         dtype: type,
         levels: Callable[[VolumeGrid], Iterator[np.ndarray]],
     ) -> np.ndarray:
-        """The array of a key, made where it is not there or is damaged."""
+        """The array of a key; computed if it is missing or damaged."""
         path = self.folder / f"{record.folder.name}-{digest[:_KEY_LENGTH]}.{kind}.npy"
         try:
             return np.load(path, mmap_mode="r", allow_pickle=False)
@@ -149,7 +149,7 @@ class VolumeStore:
 
 
 def _told(place: Path) -> list[tuple[str, int, int]]:
-    """What files of structures are, without reading them."""
+    """Name, size and time of the files of structures, without reading them."""
     files = sorted(place.iterdir()) if place.is_dir() else [place]
     stats = [(file.name, file.stat()) for file in files if file.is_file()]
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]

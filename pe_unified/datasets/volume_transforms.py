@@ -1,4 +1,4 @@
-"""From stored volumes to patches or whole volumes, and to what a model of volumes takes."""
+"""From stored volumes to patches or whole volumes, and to the input of a volume model."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,11 +22,11 @@ _HALF = 0.5
 
 @dataclass(frozen=True)
 class VolumeGeometry:
-    """How patches are turned, one draw for image and labels.
+    """Random rotation, mirroring and scaling of patches, the same for image and labels.
 
     Attributes:
         rotate: largest angle about each axis, degrees.
-        quarter_turns: also turn by 0 to 3 quarters about each axis.
+        quarter_turns: also rotate by 0 to 3 quarter turns about each axis.
         flip: probability of mirroring along each axis.
         scale: smallest and largest magnification.
     """
@@ -37,7 +37,7 @@ class VolumeGeometry:
     scale: tuple[float, float] = (0.8, 1.2)
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
-        """3 x 3: from the distance to the middle of a patch to that in the volume."""
+        """3 x 3: from offsets to the middle of a patch to offsets in the volume."""
         matrix = np.eye(3)
         for axis in range(3):
             quarters = int(rng.integers(4)) if self.quarter_turns else 0
@@ -48,7 +48,7 @@ class VolumeGeometry:
 
 
 def _turn(axis: int, angle: float) -> np.ndarray:
-    """3 x 3, about one of the axes."""
+    """3 x 3 rotation about an axis."""
     one, other = (each for each in range(3) if each != axis)
     matrix = np.eye(3)
     matrix[one, one] = matrix[other, other] = math.cos(angle)
@@ -58,18 +58,18 @@ def _turn(axis: int, angle: float) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Crops:
-    """Where patches of a volume may be taken.
+    """The possible crops of a volume.
 
     Attributes:
-        starts: int64 (n, 3), first voxel of each; beyond the volume where that is smaller.
-        positive: bool (n,), whether it shows an embolus.
+        starts: int64 (n, 3), first voxel of each; outside the volume if that is smaller.
+        positive: bool (n,), whether the crop shows an embolus.
     """
 
     starts: np.ndarray
     positive: np.ndarray
 
     def draw(self, rng: np.random.Generator, count: int, positive_share: float) -> np.ndarray:
-        """Some of them, (count, 3): those with embolus have that share of the weight, if any."""
+        """Draw crops, (count, 3); those with embolus have ``positive_share`` of the weight."""
         weights = np.full(len(self.starts), 1 / len(self.starts))
         if self.positive.any() and not self.positive.all():
             shares = np.where(self.positive, positive_share, 1 - positive_share)
@@ -83,7 +83,7 @@ def crops_of(labels: np.ndarray, size: int) -> Crops:
 
     Args:
         labels: uint8 (levels, rows, cols).
-        size: of a crop, voxels along each axis.
+        size: side of a crop, voxels.
     """
     sides = np.array(labels.shape)
     evenly = [_starts(side, size) for side in sides]
@@ -100,7 +100,7 @@ def crops_of(labels: np.ndarray, size: int) -> Crops:
 
 
 def _starts(side: int, size: int) -> np.ndarray:
-    """Of as few crops as hold a side, evenly spread; of one around its middle where it is short."""
+    """Starts of the fewest evenly spaced crops that cover a side; a short side has one, centred."""
     if side <= size:
         return np.array([(side - size) // 2])
     return np.rint(np.linspace(0, side - size, math.ceil(side / size))).astype(np.int64)
@@ -117,13 +117,13 @@ def sample_patch(
     matrix: np.ndarray,
     size: int,
 ) -> np.ndarray:
-    """A patch of a volume, linear between voxels; only the part that it shows is read.
+    """A patch of a volume, by linear interpolation; reads only the part that it covers.
 
     Args:
         channels: (levels, rows, cols) each, indexed like arrays.
-        fill: of every channel, its value beyond the volume.
+        fill: value outside the volume, for every channel.
         middle: voxel coordinates of the middle of the patch, (3,).
-        matrix: 3 x 3, from the distance to the middle in the patch to that in the volume.
+        matrix: 3 x 3, from offsets to the middle in the patch to offsets in the volume.
         size: voxels along each axis.
 
     Returns:
@@ -138,7 +138,7 @@ def sample_patch(
     away = torch.arange(size) - (size - 1) / 2
     points = torch.stack(torch.meshgrid(away, away, away, indexing="ij"), dim=-1).double()
     points = points @ torch.from_numpy(matrix).T + torch.from_numpy(middle - first)
-    # Torch takes -1 for the first voxel and 1 for the last, and the last axis first.
+    # For torch, -1 is the first voxel and 1 the last, and the last axis comes first.
     spans = torch.tensor(part.shape[1:]).double()
     places = torch.where(spans > 1, 2 * points / (spans - 1).clamp(min=1) - 1, 2 * points)
     found = F.grid_sample(
@@ -156,9 +156,9 @@ class LoadVolumePatches(BaseTransform):
 
     Args:
         size: voxels along each axis.
-        count: patches of one study.
-        positive_share: of the weight with which they are drawn, that of crops with an embolus.
-        geometry: settings of :class:`VolumeGeometry`; None turns nothing.
+        count: patches per study.
+        positive_share: share of the sampling weight of crops with an embolus.
+        geometry: settings of :class:`VolumeGeometry`; None for no rotation or scaling.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class LoadVolumePatches(BaseTransform):
             raise ValueError(f"positive_share lies in (0, 1), got {positive_share}")
         self.size, self.count, self.positive_share = size, count, positive_share
         self.geometry = None if geometry is None else VolumeGeometry(**geometry)
-        #: By study: finding them takes longer than a patch.
+        #: Cached by study: finding the crops takes longer than loading a patch.
         self._crops: dict[tuple[str, str], Crops] = {}
 
     def transform(self, results: dict) -> dict:
@@ -198,7 +198,7 @@ class LoadVolumePatches(BaseTransform):
 
 @dataclass(frozen=True, eq=False)
 class _Bit:
-    """One label of stored ones, read as it is indexed."""
+    """One bit of the stored labels, read when indexed."""
 
     labels: np.ndarray
     bit: int
@@ -215,7 +215,7 @@ class _Bit:
 class LoadVolume(BaseTransform):
     """A whole volume with its labels, and the lesions in the study's own voxels.
 
-    Adds ``hu``, ``lesion`` and ``artery`` as :class:`LoadVolumePatches` does, of one patch;
+    Adds ``hu``, ``lesion`` and ``artery`` like :class:`LoadVolumePatches`, with one patch;
     ``lesions``: :class:`~pe_unified.datasets.volume_records.LesionMap`, None where unknown; and
     ``grid``.
     """
@@ -239,7 +239,7 @@ def _add_labels(results: dict, lesion: np.ndarray, artery: np.ndarray) -> None:
 
 @TRANSFORMS.register_module()
 class PackVolumeInputs(BaseTransform):
-    """Give ``{"inputs": int16 (patches, levels, rows, cols), "data_samples": PEVolumeSample}``."""
+    """Pack ``{"inputs": int16 (patches, levels, rows, cols), "data_samples": PEVolumeSample}``."""
 
     def transform(self, results: dict) -> dict:
         sample = PEVolumeSample(metainfo={key: results[key] for key in _META if key in results})

@@ -1,7 +1,7 @@
-"""Intervals as the percentiles of the bootstrap, which published FROC curves mostly have.
+"""Percentile bootstrap intervals, as most published FROC curves have them.
 
 Cases, or groups of them, are drawn with replacement. With few cases these intervals are too narrow
-(docs/intervals.md); those of :mod:`~pe_unified.evaluation.intervals` hold better.
+(docs/intervals.md); those of :mod:`~pe_unified.evaluation.intervals` have better coverage.
 """
 
 import numpy as np
@@ -15,9 +15,9 @@ from pe_unified.evaluation.intervals import (
 )
 from pe_unified.evaluation.tables import IntArray
 
-#: Draws.
+#: Number of bootstrap draws.
 DRAWS = 1000
-#: Patients, or groups of them, below which these intervals are plainly too narrow.
+#: Number of patients, or groups of them, below which these intervals are clearly too narrow.
 FEW = 20
 
 
@@ -41,7 +41,7 @@ def estimate(
     seed: int = 0,
     level: float = LEVEL,
 ) -> dict[str, Estimate]:
-    """As :func:`pe_unified.evaluation.intervals.estimate`; draws without a value have no part."""
+    """Like :func:`pe_unified.evaluation.intervals.estimate`; ignores undefined draws."""
     found = {}
     weights = drawn_weights(patients, resamples, seed)
     drawn = statistic(weights)
@@ -59,10 +59,10 @@ def paired_difference(
     seed: int = 0,
     level: float = LEVEL,
 ) -> dict[str, Difference]:
-    """As :func:`pe_unified.evaluation.intervals.paired_difference`; both arms have the same draws.
+    """Like :func:`pe_unified.evaluation.intervals.paired_difference`, with the same draws for both.
 
-    p is twice the smaller share of draws on one side of zero, the value found counted among them
-    (Davison and Hinkley 1997, section 4.2), so that it is never 0.
+    p is twice the smaller share of draws on one side of zero. The observed value counts as a draw
+    (Davison and Hinkley 1997, section 4.2), so p is never 0.
     """
     weights = drawn_weights(patients, resamples, seed)
     ones = np.ones((1, weights.shape[1]))

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, and how to mend them on the validation split."""
+"""Calibration of probabilities: measured, and fitted on the validation split."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from pe_unified.evaluation.tables import IntArray, sum_by_patient
 
 #: Bins of the expected calibration error and of reliability curves.
 BINS = 10
-#: While a calibration is fitted, probabilities are kept this far from 0 and 1: a sigmoid in
+#: While a calibration is fitted, probabilities are clipped this far from 0 and 1: a sigmoid in
 #: float32 reaches both, and a logit must be finite.
 MOST_CERTAIN = 1e-7
 
@@ -24,8 +24,8 @@ Method = Literal["platt", "temperature"]
 def equal_count_bins(probability: FloatArray, bins: int = BINS) -> IntArray:
     """The bin of each case, int64 (cases,), counted from 0.
 
-    Bins end at the quantiles of the probabilities, so each holds about as many cases. Equal
-    probabilities share a bin; one may be empty for that.
+    Bins end at the quantiles of the probabilities, so all have about the same number of cases.
+    Equal probabilities share a bin, so a bin may be empty.
     """
     ends = np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1])
     return np.searchsorted(ends, probability)
@@ -37,8 +37,8 @@ class ReliabilityCurve:
 
     Fields:
         probability: float64 (bins,), mean of the bin.
-        share: float64 (bins,), of its cases that are positive.
-        count: int64 (bins,), its cases.
+        share: float64 (bins,), share of positive cases in the bin.
+        count: int64 (bins,), cases in the bin.
     """
 
     probability: FloatArray
@@ -65,10 +65,11 @@ def reliability_curve(
 
 
 def expected_calibration_error(label: ArrayLike, probability: ArrayLike, bins: int = BINS) -> float:
-    """Mean distance of the share of positive cases from the mean probability, over cases.
+    """Mean distance between the share of positive cases and the mean probability, over cases.
 
-    In bins of equal count (Nixon et al., CVPR Workshops 2019): those of equal width are nearly
-    empty where most exams are negative. Few cases a bin make it too large, as shares scatter.
+    Uses bins of equal count (Nixon et al., CVPR Workshops 2019): bins of equal width are nearly
+    empty if most exams are negative. With few cases per bin the error is too large, because shares
+    scatter.
     """
     curve = reliability_curve(label, probability, bins)
     return float(np.average(np.abs(curve.probability - curve.share), weights=curve.count))
@@ -79,12 +80,12 @@ def calibration_statistic(
 ) -> Statistic:
     """``ece`` (expected calibration error) and ``brier`` as a function of patient weights.
 
-    The bins are those of all cases, whatever the weights. Both are undefined without a case.
+    The bins are computed from all cases, whatever the weights. Both are undefined without a case.
 
     Args:
         label, probability: as in :func:`reliability_curve`; may be empty.
         patient: int64 (cases,), the column of the weights that applies to each case.
-        patients: columns of the weights.
+        patients: number of columns of the weights.
     """
     positive, values = _checked(label, probability)
     excess = np.zeros((len(values), bins))
@@ -107,12 +108,12 @@ def calibration_statistic(
 class Calibration:
     """A straight line on the logit scale: expit(slope * logit(p) + intercept).
 
-    It never changes which of two exams is ranked higher.
+    It never changes the ranking of exams.
 
     Attributes:
-        slope: above 0; one over the temperature.
+        slope: above 0; the inverse of the temperature.
         intercept: 0 after temperature scaling.
-        kept: why the probabilities were left as they are; empty where the line was fitted.
+        kept: why the probabilities are not changed; empty if the line was fitted.
     """
 
     slope: float = 1.0
@@ -127,21 +128,21 @@ class Calibration:
             )
 
     def apply(self, probability: ArrayLike) -> FloatArray:
-        """Calibrated probabilities, in the shape of those given; 0, 1 and NaN stay."""
+        """Calibrated probabilities, of the same shape; 0, 1 and NaN are not changed."""
         values = np.asarray(probability, dtype=np.float64)
         if (self.slope, self.intercept) == (1.0, 0.0):
             return values.copy()
         return expit(self.slope * logit(values) + self.intercept)
 
     def as_floats(self) -> dict[str, float]:
-        """What :meth:`of` reads; stands among the choices of the validation split."""
+        """The values that :meth:`of` reads, stored with the other choices of validation."""
         return {"calibration_slope": self.slope, "calibration_intercept": self.intercept}
 
     @classmethod
     def of(cls, chosen: Mapping[str, float], prefix: str = "exam") -> "Calibration":
-        """The one that validation fitted, ``{"exam/calibration_slope": 0.8, ...}``.
+        """The calibration fitted on validation, ``{"exam/calibration_slope": 0.8, ...}``.
 
-        Without these keys probabilities are left as they are, and ``kept`` says so.
+        Without these keys probabilities are not changed, and ``kept`` says so.
         """
         keys = [f"{prefix}/{name}" for name in cls().as_floats()]
         if any(chosen.get(key) is None for key in keys):
@@ -153,14 +154,14 @@ class Calibration:
 def fit_calibration(
     label: ArrayLike, probability: ArrayLike, method: Method = "platt"
 ) -> Calibration:
-    """The calibration with the highest likelihood on this split; test on another one.
+    """The calibration with the highest likelihood on this split; test it on another one.
 
     "platt" fits slope and intercept (Platt 1999, without his prior on the labels); "temperature"
-    the slope alone (Guo et al., ICML 2017), for which few exams suffice.
+    only the slope (Guo et al., ICML 2017), which needs few exams.
 
-    Where no line is best the probabilities are left as they are, and ``kept`` says why: a class is
-    absent; all probabilities are equal; the classes are parted perfectly, so that the likelihood
-    rises without end; or the higher probabilities do not belong to the positive cases.
+    If no line is best, the probabilities are not changed and ``kept`` gives the reason: a class is
+    absent; all probabilities are equal; the classes are perfectly separated, so that the likelihood
+    has no maximum; or positive cases do not have the higher probabilities.
 
     Args:
         label: (cases,), 0 or 1.
@@ -191,7 +192,7 @@ def _fit_temperature(positive: NDArray[np.bool_], scores: FloatArray) -> Calibra
         return _NO_BETTER
 
     def rise(slope: float) -> float:
-        """Of the log-likelihood; falls from above 0 at slope 0 to below 0."""
+        """Derivative of the log-likelihood; decreases from above 0 at slope 0 to below 0."""
         return float(signed @ expit(-slope * signed))
 
     end = 1.0
@@ -221,12 +222,12 @@ def _fit_platt(positive: NDArray[np.bool_], scores: FloatArray) -> Calibration:
 
 
 def ppv_npv(sensitivity: float, specificity: float, prevalence: float) -> tuple[float, float]:
-    """Positive and negative predictive value at a prevalence other than the split's (Bayes).
+    """Positive and negative predictive value at another prevalence than the split's (Bayes).
 
-    One is NaN where no exam would be called so.
+    A value is NaN if no exam would have that result.
 
     Raises:
-        ValueError: a share is not in 0..1.
+        ValueError: an argument is not in 0..1.
     """
     for share in (sensitivity, specificity, prevalence):
         if not 0 <= share <= 1:

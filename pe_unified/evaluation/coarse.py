@@ -1,7 +1,7 @@
-"""Coarse-to-fine reading along the body: which slices are looked at first, and which only after.
+"""Coarse-to-fine reading along the body: which slices are read first, and which later.
 
-Where slices are thin, neighbours show nearly the same. Every second or third is looked at first;
-those in between follow only where one of the two that enclose them gives a reason.
+Neighbouring thin slices show nearly the same. Every second or third slice is read first; the slices
+in between are read only if one of the two enclosing slices reaches the gate.
 """
 
 from collections import defaultdict
@@ -14,43 +14,43 @@ from numpy.typing import NDArray
 from pe_unified.evaluation.intervals import FloatArray
 from pe_unified.evaluation.tables import IntArray
 
-#: Slices that are looked at first lie no further apart, mm.
+#: Largest distance of the slices that are read first, mm.
 COARSE_MM = 3.0
-#: At most every so many slices are looked at first, however thin they are.
+#: Largest step between slices that are read first, however thin they are.
 _MOST = 3
 #: Share of the positive slices that may be left out.
 LOST = 0.005
 
 
 def coarse_step(step_mm: float) -> int:
-    """Every how many slices are looked at first: 3, 2, or 1, which is all of them.
+    """The step between slices that are read first: 3, 2, or 1 for all slices.
 
     Args:
-        step_mm: between neighbouring slices.
+        step_mm: distance between neighbouring slices.
     """
     return int(np.clip(COARSE_MM / step_mm + 1e-3, 1, _MOST))
 
 
 def coarse_slices(count: int, every: int, offset: int = 0) -> IntArray:
-    """The slices that are looked at first: int64, ascending.
+    """The slices that are read first: int64, ascending.
 
-    The first and the last are among them, so that two enclose each of the others.
+    The first and the last are always included, so that two enclose each of the others.
 
     Args:
-        count: of all slices.
-        every: of :func:`coarse_step`.
-        offset: where the grid starts, below ``every``.
+        count: number of all slices.
+        every: result of :func:`coarse_step`.
+        offset: start of the grid, below ``every``.
     """
     index = np.arange(count)
     return index[(index % every == offset) | (index == 0) | (index == count - 1)]
 
 
 def slices_between(coarse: IntArray, matters: NDArray[np.bool_]) -> IntArray:
-    """The slices that are looked at after: int64, ascending.
+    """The slices that are read later: int64, ascending.
 
     Args:
-        coarse: (n,), of :func:`coarse_slices`.
-        matters: bool (n,), whether those beside it are to be looked at.
+        coarse: (n,), result of :func:`coarse_slices`.
+        matters: bool (n,), whether the slices next to it are to be read.
     """
     wanted = matters[:-1] | matters[1:]
     pairs = zip(coarse[:-1][wanted], coarse[1:][wanted], strict=True)
@@ -62,9 +62,9 @@ class Series:
     """Neighbouring slices of a labelled study, from feet to head.
 
     Attributes:
-        label: bool (slices,), which show embolism.
+        label: bool (slices,), whether the slice shows embolism.
         score: float64 (slices,), probability of embolism.
-        step_mm: between neighbours.
+        step_mm: distance between neighbours.
     """
 
     label: NDArray[np.bool_]
@@ -73,11 +73,11 @@ class Series:
 
 
 def whole_series(rows: Iterable[tuple]) -> Iterator[Series]:
-    """The series of which every slice from the first to the last is known.
+    """The series in which every slice from the first to the last is known.
 
     Args:
-        rows: of slices in any order: patient, label, score, study, series, number of the slice,
-            step to the next one, mm. Those without number or step are left out.
+        rows: slices in any order: patient, label, score, study, series, slice number, distance to
+            the next slice in mm. Rows without number or distance are ignored.
     """
     series: dict[tuple, list[tuple]] = defaultdict(list)
     for patient, label, score, study, name, index, step_mm in rows:
@@ -91,13 +91,13 @@ def whole_series(rows: Iterable[tuple]) -> Iterator[Series]:
 
 @dataclass(frozen=True)
 class CoarseGate:
-    """From where on the probability of a slice gives a reason to look at those beside it.
+    """The probability from which on the slices next to a slice are read.
 
     Attributes:
         gate: the probability.
-        lost: share of the positive slices that are left out, over all offsets of the grid.
-        positives: positive slices that it was fixed on.
-        studies: that these are of, with those that have none.
+        lost: share of the positive slices that are missed, over all offsets of the grid.
+        positives: number of positive slices it was chosen on.
+        studies: number of studies it was chosen on, including those without positive slices.
     """
 
     gate: float
@@ -107,7 +107,7 @@ class CoarseGate:
 
     @property
     def numbers(self) -> dict[str, float]:
-        """As a checkpoint keeps them."""
+        """The values as stored in a checkpoint."""
         return {
             "coarse_gate": self.gate,
             "coarse_gate_lost": self.lost,
@@ -119,19 +119,19 @@ class CoarseGate:
 def choose_coarse_gate(
     studies: Iterable[Series], highest: float = 1.0, lost: float = LOST
 ) -> CoarseGate | None:
-    """The highest gate that leaves out at most this share of the positive slices.
+    """The highest gate that misses at most this share of the positive slices.
 
-    A positive slice is left out where it is not looked at first and both slices that enclose it lie
-    below the gate. It counts once for every offset of the grid, as nobody knows where that of a
-    new study starts in relation to its emboli.
+    A positive slice is missed if it is not read first and both enclosing slices are below the gate.
+    It counts once for every offset of the grid, because the position of emboli relative to the grid
+    is arbitrary.
 
     Args:
-        studies: those that are too thick to be read coarsely are not counted.
-        highest: the gate lies no higher.
-        lost: the share.
+        studies: studies with slices too thick for coarse reading are not counted.
+        highest: upper limit of the gate.
+        lost: largest share of missed slices.
 
     Returns:
-        None where no positive slice would be passed over at first.
+        None if every positive slice is read first.
     """
     enclosed, weights, positives, count = [np.empty(0)], [np.empty(0)], 0, 0
     for study in studies:
@@ -153,6 +153,6 @@ def choose_coarse_gate(
     order = np.argsort(score)
     below = np.cumsum(weight[order]) - weight[order]
     allowed = np.flatnonzero(below <= lost * positives + 1e-9)
-    # Of equal scores all or none are left out.
+    # Of equal scores, all or none are missed.
     gate = min(float(score[order][allowed[-1]]), highest)
     return CoarseGate(gate, float(weight[score < gate].sum() / positives), positives, count)

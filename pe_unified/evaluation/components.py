@@ -1,4 +1,4 @@
-"""The lesions of a mask: its connected parts, or the numbers that it gives them."""
+"""The lesions of a mask: its connected components, or its labels."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,16 @@ from pe_unified.evaluation.intervals import FloatArray
 from pe_unified.evaluation.surfaces import surface_voxels
 from pe_unified.evaluation.tables import IntArray
 
-#: Voxels that touch: by faces; by faces and edges; by faces, edges and corners.
+#: Neighbours: at faces; at faces and edges; at faces, edges and corners.
 CONNECTIVITIES = {6: 1, 18: 2, 26: 3}
 
 
 @dataclass(frozen=True, eq=False)
 class Lesions:
-    """Lesions of one scan, cut to the box that holds them.
+    """Lesions of one scan, cropped to their bounding box.
 
     Attributes:
-        labels: (slices, rows, cols), of the smallest type of whole numbers; 0 background, 1 ... n.
+        labels: (slices, rows, cols), of the smallest integer type; 0 background, 1 ... n.
         start: (slice, row, col) of the first voxel of ``labels`` in the scan.
         voxels: int64 (n,).
         volumes_mm3: float64 (n,).
@@ -34,7 +34,7 @@ class Lesions:
         return len(self.voxels)
 
     def at(self, points: NDArray[np.integer]) -> NDArray[np.integer]:
-        """The labels at voxels (n, 3) of the scan; 0 beyond the box."""
+        """The labels at voxels (n, 3) of the scan; 0 outside the box."""
         return values_at(self.labels, self.start, points)
 
     def points(self) -> IntArray:
@@ -47,7 +47,7 @@ class Lesions:
 
 
 def values_at(part: NDArray, start: tuple[int, int, int], points: NDArray[np.integer]) -> NDArray:
-    """Values of a part of a scan at voxels (n, 3) of the scan; 0 beyond the part."""
+    """Values of a part of a scan at voxels (n, 3) of the scan; 0 outside the part."""
     own = points - np.asarray(start)
     inside = ((own >= 0) & (own < part.shape)).all(axis=1)
     found = np.zeros(len(points), dtype=part.dtype)
@@ -56,7 +56,7 @@ def values_at(part: NDArray, start: tuple[int, int, int], points: NDArray[np.int
 
 
 def box_of(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
-    """The box that holds a mask (slices, rows, cols); None where it is empty."""
+    """The bounding box of a mask (slices, rows, cols); None if it is empty."""
     levels = np.flatnonzero(mask.any(axis=(1, 2)))
     if not len(levels):
         return None
@@ -72,11 +72,11 @@ def find_lesions(
     """The lesions of a mask.
 
     Args:
-        values: (slices, rows, cols), bool or whole numbers; 0 is background.
+        values: (slices, rows, cols), bool or integers; 0 is background.
         voxel_mm3: volume of a voxel.
-        connectivity: 6, 18 or 26: voxels that touch by faces, by edges or by corners, too, are
-            one lesion.
-        numbered: every number is one lesion, in however many parts it lies.
+        connectivity: 6, 18 or 26: voxels that touch at faces, also at edges, or also at corners
+            belong to one lesion.
+        numbered: every number is one lesion, even in several parts.
     """
     box = box_of(values != 0)
     if box is None:
@@ -91,7 +91,7 @@ def find_lesions(
         found, count = ndimage.label(inside, structure)
         own = found[inside]
         del found
-    # Mostly a quarter of the memory of those found.
+    # Usually needs a quarter of the memory.
     labels = np.zeros(part.shape, np.min_scalar_type(count))
     labels[inside] = own
     voxels = np.bincount(own)[1:].astype(np.int64)

@@ -1,7 +1,7 @@
-"""The label rules of the RSNA-STR PE challenge, and the nearest predictions that keep them.
+"""The label rules of the RSNA-STR PE challenge, and the nearest consistent predictions.
 
-A probability above 0.5 says yes. An exam with a slice that says yes is positive; see :func:`check`
-for what the rules ask of it and of other exams.
+A probability above 0.5 counts as positive. An exam with a positive slice is positive; :func:`check`
+has the rules for positive and other exams.
 """
 
 from itertools import product
@@ -25,14 +25,14 @@ _CHRONIC = ("chronic_pe", "acute_and_chronic_pe")
 
 
 def check(probability: ArrayLike, slice_probability: ArrayLike) -> list[str]:
-    """In words, which rules the predictions of an exam break; empty where they break none.
+    """Descriptions of the rules that an exam's predictions break; empty if they break none.
 
     Args:
         probability: (9,), in the order of EXAM_WEIGHTS.
         slice_probability: (slices,), at least one.
 
     Raises:
-        ValueError: shapes do not fit, or a probability is none.
+        ValueError: shapes do not fit, or a value is not a probability.
     """
     exam, slices = _checked(probability, slice_probability)
     on = {name for name, value in zip(_NAMES, exam) if value > 0.5}
@@ -57,21 +57,22 @@ def check(probability: ArrayLike, slice_probability: ArrayLike) -> list[str]:
 def repair(
     probability: ArrayLike, slice_probability: ArrayLike, digits: int = DIGITS
 ) -> tuple[FloatArray, FloatArray]:
-    """The nearest predictions that keep the rules, also after they are rounded.
+    """The nearest predictions that keep the rules, also after rounding.
 
-    Those that keep the rules already are returned as they are. Else every set of sides that the
-    rules allow is tried: what is on a wrong side moves to 0.5, or to the next number above it, all
-    else stays. Taken is the one that raises the challenge's loss least if the predictions as they
-    were are the truth (each label and slice positive with its probability). Of equally near ones
-    it is the first of: negative, indeterminate, positive; of these left, right, central; RV/LV at
-    least 1, below 1; chronic, acute and chronic. Of equal slices the first is raised.
+    Predictions that already keep the rules are returned unchanged. Otherwise every combination of
+    sides of 0.5 that the rules allow is tried: a probability on the wrong side moves to 0.5, or to
+    the next number above it; all others stay. The result is the combination that raises the
+    challenge's loss least, with the original predictions as truth (each label and slice positive
+    with its probability). Ties are resolved in this order: negative, indeterminate, positive; then
+    left, right, central; RV/LV at least 1, below 1; chronic, acute and chronic. Of equal slices the
+    first is raised.
 
-    After the repair of the challenge's winners (G. Xu and I. Pan, 2020), whose loss takes the
-    repaired predictions for the truth, and which finds no place where two tie.
+    After the repair by the challenge's winners (G. Xu and I. Pan, 2020). Their loss takes the
+    repaired predictions as truth, and their repair finds no location if two tie.
 
     Args:
         probability, slice_probability: as in :func:`check`.
-        digits: of the file.
+        digits: decimals in the file.
 
     Returns:
         float64 (9,) and (slices,), not rounded.
@@ -96,9 +97,9 @@ def repair(
 
 
 def _allowed_sides() -> FloatArray:
-    """What the rules allow, (14, 9): 1 is on, 0 off, NaN either.
+    """The combinations that the rules allow, (14, 9): 1 is on, 0 off, NaN either.
 
-    The first two are of exams without a positive slice, the others of exams with one.
+    The first two are for exams without a positive slice, the others for exams with one.
     """
     sides = []
     for name in _UNREAD:
@@ -113,13 +114,13 @@ _SIDES = _allowed_sides()
 
 
 def _above(probability: FloatArray, digits: int) -> FloatArray:
-    """As it is where it is above 0.5 after rounding, else the next number that is."""
+    """The probability itself if it is above 0.5 after rounding, else the next number that is."""
     least = round(0.5 + 10**-digits, digits)
     return np.where(np.round(probability, digits) > 0.5, probability, least)
 
 
 def _divergence(truth: FloatArray, probability: FloatArray) -> FloatArray:
-    """By how much another probability than the true one raises the expected log loss."""
+    """Increase of the expected log loss by a probability that differs from the true one."""
     return rel_entr(truth, probability) + rel_entr(1 - truth, 1 - probability)
 
 

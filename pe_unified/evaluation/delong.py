@@ -1,11 +1,11 @@
-"""DeLong's interval of an AUC, for comparison with published ones.
+"""DeLong's interval of an AUC, for comparison with published intervals.
 
-It takes cases for independent of each other. Where patients have several, as slices, the
-intervals of ``intervals.py`` hold, and these are too narrow.
+It assumes independent cases. If patients have several cases, such as slices, it is too narrow; use
+the intervals of ``intervals.py``.
 
-DeLong et al., Biometrics 1988;44:837-845; computed from midranks as in Sun and Xu, IEEE Signal
-Process Lett 2014;21:1389-1393, so in n log n. The ends are found on the logit scale, on which they
-stay between 0 and 1 (Pepe 2003, section 5.2.4).
+DeLong et al., Biometrics 1988;44:837-845; computed in n log n from midranks as in Sun and Xu, IEEE
+Signal Process Lett 2014;21:1389-1393. The limits are computed on the logit scale, so they stay
+between 0 and 1 (Pepe 2003, section 5.2.4).
 """
 
 import numpy as np
@@ -17,14 +17,14 @@ from pe_unified.evaluation.intervals import LEVEL, Estimate
 
 
 def auc_with_variance(label: ArrayLike, score: ArrayLike) -> tuple[float, float]:
-    """Area under the ROC curve, and DeLong's variance of it.
+    """Area under the ROC curve and its DeLong variance.
 
     Args:
         label: (cases,), 0 or 1.
         score: (cases,).
 
     Returns:
-        NaN for the area where a class is absent, for the variance where one has a single case.
+        Area, NaN if a class is absent; and variance, NaN if a class has only one case.
 
     Raises:
         ValueError: shapes differ, or a score is NaN.
@@ -39,7 +39,7 @@ def auc_with_variance(label: ArrayLike, score: ArrayLike) -> tuple[float, float]
     if not len(above) or not len(below):
         return float("nan"), float("nan")
     ranks = rankdata(values)
-    # Of each case, the share of the other class that it beats; ties count one half.
+    # Share of the other class that each case beats; ties count one half.
     won = (ranks[positive] - rankdata(above)) / len(below)
     lost = 1 - (ranks[~positive] - rankdata(below)) / len(above)
     area = float(won.mean())
@@ -51,8 +51,8 @@ def auc_with_variance(label: ArrayLike, score: ArrayLike) -> tuple[float, float]
 def auc_interval(label: ArrayLike, score: ArrayLike, level: float = LEVEL) -> Estimate:
     """The area with DeLong's interval on the logit scale.
 
-    The interval is undefined where the variance is zero or undefined: cases that are parted
-    perfectly, or not at all, do not show how far the area would vary.
+    The interval is undefined if the variance is zero or undefined: perfectly separated cases, or
+    identical scores, do not show how the area varies.
 
     Args:
         label, score: as in :func:`auc_with_variance`.

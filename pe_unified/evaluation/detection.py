@@ -1,8 +1,8 @@
-"""Detection of embolus boxes: COCO average precision, and what holds at one threshold.
+"""Detection of embolus boxes: COCO average precision, and metrics at one threshold.
 
-The average precision is that of COCO (all areas, 100 detections per slice, IoU 0.50:0.05:0.95,
-101 recall points, as in pycocotools), rewritten as a function of patient weights: slices are
-matched once, a subset of the patients only re-weighs the matches.
+The average precision is that of COCO (all areas, 100 detections per slice, IoU 0.50:0.05:0.95, 101
+recall points, as in pycocotools), as a function of patient weights: slices are matched once, and a
+subset of the patients only changes the weights of the matches.
 """
 
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from pe_unified.evaluation.intervals import FloatArray, Statistic, ratio
 from pe_unified.evaluation.tables import IntArray, Table, index_patients, sum_by_patient
 
-#: IoU thresholds of COCO; the first one, 0.5, is that of precision, recall and mean IoU.
+#: IoU thresholds of COCO; precision, recall and mean IoU use the first one, 0.5.
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 #: Recall points of COCO.
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
-#: Detections per slice that are looked at, best first, as in COCO.
+#: Largest number of detections per slice, best first, as in COCO.
 MAX_DETECTIONS = 100
 
 
@@ -36,8 +36,8 @@ class SliceMatches:
 
     Fields:
         score: float64 (detections,).
-        matched: bool (10, detections), per IoU threshold: a true positive.
-        iou: float64 (detections,), IoU with the box matched at 0.5; 0 where none.
+        matched: bool (10, detections), whether it is a true positive, per IoU threshold.
+        iou: float64 (detections,), IoU with the box matched at 0.5; 0 without a match.
         boxes: number of reference boxes.
     """
 
@@ -48,7 +48,7 @@ class SliceMatches:
 
 
 def match_slice(boxes: ArrayLike, detections: ArrayLike, scores: ArrayLike) -> SliceMatches:
-    """Match as COCO does: best score first, each takes the free box it overlaps most.
+    """Match like COCO: best score first, each takes the free box it overlaps most.
 
     Args:
         boxes: (n, 4) reference, x1 y1 x2 y2.
@@ -73,7 +73,7 @@ def match_slice(boxes: ArrayLike, detections: ArrayLike, scores: ArrayLike) -> S
         for detection in np.flatnonzero(overlap.max(axis=1) >= IOU_THRESHOLDS[0]):
             near = overlap[detection]
             candidates = np.where(free & (near >= IOU_THRESHOLDS[:, None]), near, -1.0)
-            # Of equal overlaps COCO takes the last.
+            # Of equal overlaps, COCO takes the last.
             taken = len(near) - 1 - np.argmax(candidates[:, ::-1], axis=1)
             hit = candidates[levels, taken] >= 0
             free[levels[hit], taken[hit]] = False
@@ -91,9 +91,9 @@ class DetTable(Table):
         patient: int64 (detections,), index into ``patients``.
         score: float64 (detections,).
         matched: bool (10, detections), per IoU threshold.
-        iou: float64 (detections,), with the box matched at IoU 0.5; 0 where none.
+        iou: float64 (detections,), with the box matched at IoU 0.5; 0 without a match.
         boxes: int64 (patients,), reference boxes.
-        slices: int64 (patients,), slices looked at.
+        slices: int64 (patients,), evaluated slices.
     """
 
     patient: IntArray
@@ -152,7 +152,7 @@ class DetTable(Table):
 class WeightedAveragePrecision:
     """COCO's average precision at each IoU threshold as a function of patient weights.
 
-    Precision only rises at a true positive, so the curve is followed at these alone.
+    Precision only rises at a true positive, so the curve is computed only there.
     """
 
     def __init__(self, table: DetTable) -> None:
@@ -182,7 +182,7 @@ class WeightedAveragePrecision:
 def precision_recall_points(table: DetTable) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Recall, precision and score threshold at IoU 0.5, one point per distinct score.
 
-    Each (points,), from the highest score down; recall is NaN without a reference box.
+    Each (points,), by descending score; recall is NaN without a reference box.
     """
     last = np.flatnonzero(np.diff(table.score, append=-np.inf))
     tp = np.cumsum(table.matched[0])[last].astype(np.float64)
@@ -193,8 +193,8 @@ def precision_recall_points(table: DetTable) -> tuple[FloatArray, FloatArray, Fl
 def choose_threshold(table: DetTable) -> float | None:
     """The score with the best F1 at IoU 0.5; None without a true positive on this split.
 
-    It lies halfway between the lowest score kept and the next one below. Of equally good
-    ones the most sensitive is taken.
+    It is halfway between the lowest score kept and the next one below. Of equally good thresholds
+    the most sensitive is taken.
     """
     recall, precision, scores = precision_recall_points(table)
     if not np.any(table.matched[0]):

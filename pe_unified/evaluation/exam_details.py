@@ -1,4 +1,4 @@
-"""Of a test on exams, what a reader of papers looks for beside the metrics."""
+"""Further results of a test on exams, as papers report them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,18 +15,17 @@ def exam_details(
     """DeLong's intervals, and predictive values at a prevalence.
 
     Args:
-        table: of the test.
-        metrics: with ``exam/sensitivity`` and ``exam/specificity`` at the threshold that was fixed
-            on validation.
-        prevalence: share of positive exams among those that the model will see; a split is seldom
-            like them.
+        table: table of the test.
+        metrics: with ``exam/sensitivity`` and ``exam/specificity`` at the threshold chosen on
+            validation.
+        prevalence: share of positive exams in practice, which a split rarely has.
 
     Returns:
         ``delong``: by target ``[area, low, high]``, for comparison with published intervals (it
-        takes exams for independent); with a prevalence also ``prevalence``, ``ppv`` and ``npv``.
+        assumes independent exams); with a prevalence also ``prevalence``, ``ppv`` and ``npv``.
 
     Raises:
-        ValueError: the prevalence is no share.
+        ValueError: the prevalence is not in 0..1.
     """
     areas = {}
     for target in EXAM_TARGETS:

@@ -1,4 +1,4 @@
-"""The metrics of whole exams that mmengine's loops call; the arithmetic is in ``exams.py``."""
+"""Exam metrics for mmengine's loops; the computation is in ``exams.py``."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -29,14 +29,13 @@ Score = Literal["max", "window"]
 class ExamMetric(PatientMetric[ExamTable]):
     """``exam/auc, weighted_bce, ...`` over exams with ``gt_exam``; see :class:`ExamTable`.
 
-    The threshold is one of the probability that the exam is positive; the chosen one maximises
-    sensitivity + specificity.
+    The threshold applies to the probability that the exam is positive; the chosen threshold
+    maximises sensitivity + specificity.
 
     Args:
-        calibration: what is fitted to this probability where the split chooses the threshold,
-            "platt" or "temperature"; returned as ``calibration_slope`` and
-            ``calibration_intercept`` for :meth:`Calibration.of`, absent where no line is best. None
-            fits nothing.
+        calibration: method to fit to this probability if the split chooses the threshold, "platt"
+            or "temperature"; returned as ``calibration_slope`` and ``calibration_intercept`` for
+            :meth:`Calibration.of`, absent if no line is best. None fits nothing.
     """
 
     default_prefix, table_type = "exam", ExamTable
@@ -71,7 +70,7 @@ class ExamMetric(PatientMetric[ExamTable]):
     def further_choices(
         self, table: ExamTable, rows: list[tuple], threshold: float
     ) -> dict[str, float]:
-        """The calibration, where this split chooses; said where it leaves probabilities be."""
+        """The calibration, if this split chooses; warns if probabilities are not changed."""
         if self.calibration is None or self.threshold is not None:
             return {}
         positive = table.of(POSITIVE)
@@ -87,9 +86,9 @@ class ExamMetric(PatientMetric[ExamTable]):
 
 @METRICS.register_module()
 class StepMetric(SliceMetric):
-    """As :class:`SliceMetric`, over the steps (slices or chunks of them) of exams.
+    """Like :class:`SliceMetric`, over the steps (slices or chunks of them) of exams.
 
-    Steps count of which ``gt_steps`` knows the label; ``pred_steps`` is their probability.
+    Only steps with a known label in ``gt_steps`` count; ``pred_steps`` is their probability.
     """
 
     counted = "exams"
@@ -116,23 +115,24 @@ class StepMetric(SliceMetric):
     def further_choices(
         self, table: slices.SliceTable, rows: list[tuple], threshold: float
     ) -> dict[str, float]:
-        """None: no other head waits for a gate."""
+        """No gate: no other head uses one."""
         return {}
 
 
 @METRICS.register_module()
 class SlicesToExamMetric(ExamMetric):
-    """Whole exams, scored by the slices of a model that answers only these.
+    """Exam metrics of a slice model, with exams scored from their slices.
 
-    A sample is a slice as :class:`SliceMetric` takes it, with ``study_uid`` and ``z_mm`` (or
-    ``slice_index`` where that is unknown). Series are scored by themselves, an exam as the highest
-    of its own. Whether it is positive say the meta information ``exam_labels`` (by the names of
-    EXAM_LABELS), or else its slices: one is, or all are known not to be.
+    A sample is a slice as for :class:`SliceMetric`, with ``study_uid`` and ``z_mm`` (or
+    ``slice_index`` if unknown). Each series is scored separately, and an exam has the highest score
+    of its series. The label of the exam comes from the meta information ``exam_labels`` (by the
+    names of EXAM_LABELS), or else from its slices: positive if one is, negative if all are known to
+    be.
 
     Args:
-        score: "window", the highest mean over 6 mm, as reports score exams (slices at one height
-            are taken to lie 1 mm apart); or "max", the highest slice.
-        indeterminate: of an exam with labels, see :func:`~pe_unified.ct.exam_labels.exam_targets`.
+        score: "window", the highest mean over 6 mm, as in reports (slices at one height count as 1
+            mm apart); or "max", the highest slice.
+        indeterminate: for exams with labels, see :func:`~pe_unified.ct.exam_labels.exam_targets`.
     """
 
     counted = "slices"
@@ -175,7 +175,7 @@ class SlicesToExamMetric(ExamMetric):
         return ExamTable.build([patient for patient, _ in exams], labels, scores, nothing, nothing)
 
     def _score(self, exam: Sequence[tuple]) -> float:
-        """The score of an exam, of rows (series, height, label, probability, ...)."""
+        """The score of an exam from rows (series, height, label, probability, ...)."""
         by_series: dict[Any, list[tuple[float, float]]] = defaultdict(list)
         for series, height, _, probability, _ in exam:
             by_series[series].append((height, probability))
@@ -190,10 +190,9 @@ class SlicesToExamMetric(ExamMetric):
 
 
 def _labels(exam: Sequence[tuple]) -> list[float]:
-    """The ten targets of rows (..., label, probability, targets).
+    """The ten targets from rows (..., label, probability, targets).
 
-    Slices decide where it is unknown both whether the exam is negative and whether it is
-    indeterminate.
+    Slices decide if both the negative and the indeterminate label are unknown.
     """
     *_, label, _, targets = zip(*exam)
     if targets[0] is not None and not np.isnan(targets[0][1:3]).all():

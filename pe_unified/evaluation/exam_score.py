@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-#: Emboli that matter are seen over at least this height; a single bright slice is noise.
+#: Relevant emboli are visible over at least this height; a single high slice is noise.
 HEIGHT_MM = 6.0
 
 
@@ -13,14 +13,14 @@ def exam_probability(
 ) -> float:
     """The highest mean of the slices' probabilities over ``height_mm`` of the body.
 
-    It ranks exams; as a probability it is not calibrated.
+    It ranks exams but is not a calibrated probability.
 
     Args:
-        probability: (slices,), neighbours in the body side by side.
-        step_mm: between neighbouring slices.
+        probability: (slices,), in anatomical order.
+        step_mm: distance between neighbouring slices.
 
     Raises:
-        ValueError: no slice, or a probability that is not a number.
+        ValueError: no slice, or a probability is NaN.
     """
     return float(_window_means(probability, step_mm, height_mm).max())
 
@@ -32,11 +32,11 @@ def stretches_from(
     digits: int,
     height_mm: float = HEIGHT_MM,
 ) -> tuple[tuple[int, int], ...]:
-    """Where the mean over ``height_mm`` reaches a threshold: (first, last) slice, both included.
+    """Stretches whose mean over ``height_mm`` reaches a threshold: (first, last) slice, inclusive.
 
     Args:
         probability, step_mm: as in :func:`exam_probability`.
-        digits: of the means, which are rounded before they are compared.
+        digits: decimals to which the means are rounded before the comparison.
     """
     means = np.round(_window_means(probability, step_mm, height_mm), digits)
     width = len(probability) - len(means) + 1

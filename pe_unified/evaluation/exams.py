@@ -1,5 +1,4 @@
-"""What is measured of whole exams: the RSNA-STR PE challenge's loss, and how well each label,
-and whether the exam is positive, are answered."""
+"""Metrics of exams: the RSNA-STR PE challenge's loss, AUC per label, and the positive exam."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +12,14 @@ from pe_unified.evaluation.intervals import FloatArray, Statistic, ratio
 from pe_unified.evaluation.slices import SliceTable, WeightedAuc
 from pe_unified.evaluation.tables import IntArray, Table, index_patients, sum_by_patient
 
-#: Of the ten targets, the one that decides: its probability is calibrated and has the threshold.
+#: The main target of the ten: its probability is calibrated and has the threshold.
 POSITIVE = EXAM_TARGETS[0]
-#: Probabilities are kept this far from 0 and 1: a certain error costs 34.5, not infinity.
+#: Probabilities are clipped this far from 0 and 1: a certain error costs 34.5, not infinity.
 CLIP = 1e-15
 
 
 def binary_cross_entropy(label: FloatArray, probability: FloatArray) -> FloatArray:
-    """Natural-log loss, element-wise; NaN where the label is."""
+    """Element-wise loss with the natural logarithm; NaN where the label is NaN."""
     clipped = np.clip(probability, CLIP, 1 - CLIP)
     return -(label * np.log(clipped) + (1 - label) * np.log1p(-clipped))
 
@@ -28,10 +27,10 @@ def binary_cross_entropy(label: FloatArray, probability: FloatArray) -> FloatArr
 def exam_loss_parts(
     label: ArrayLike, probability: ArrayLike, slice_label: ArrayLike, slice_probability: ArrayLike
 ) -> tuple[float, float]:
-    """Numerator and denominator that one exam adds to the challenge's loss.
+    """Contribution of one exam to numerator and denominator of the challenge's loss.
 
     Args:
-        label: (9,), 0, 1 or NaN (unknown: left out of both), in the order of EXAM_WEIGHTS.
+        label: (9,), 0, 1 or NaN (unknown, left out of both), in the order of EXAM_WEIGHTS.
         probability: (9,).
         slice_label: (slices,), 0 or 1.
         slice_probability: (slices,).
@@ -67,10 +66,10 @@ class ExamTable(Table):
     Fields:
         patient: int64 (exams,), index into ``patients``.
         label: float64 (exams, 10), 0, 1 or NaN where unknown, in the order of EXAM_TARGETS.
-        probability: float64 (exams, 10), NaN where the model does not answer; the first column
-            as :func:`positive_probability` gives it.
-        loss_parts: float64 (exams, 2), :func:`exam_loss_parts`; NaN for an exam of which a label
-            or a probability is missing.
+        probability: float64 (exams, 10), NaN where the model gives none; the first column is from
+            :func:`positive_probability`.
+        loss_parts: float64 (exams, 2), :func:`exam_loss_parts`; NaN for an exam with a missing
+            label or probability.
     """
 
     patient: IntArray
@@ -92,12 +91,12 @@ class ExamTable(Table):
         Args:
             patient_ids: (exams,).
             labels: (exams, 10), 0, 1 or NaN where unknown.
-            probabilities: (exams, 10), NaN where the model does not answer.
-            slice_labels: (exams,) of (slices,), 0, 1 or NaN; None where there are none.
+            probabilities: (exams, 10), NaN where the model gives none.
+            slice_labels: (exams,) of (slices,), 0, 1 or NaN; None if there are none.
             slice_probabilities: likewise.
 
         Raises:
-            ValueError: shapes do not fit, or a probability is none; names the patient.
+            ValueError: shapes do not fit, or a value is not a probability; names the patient.
         """
         patients, patient = index_patients(patient_ids)
         label, probability = (
@@ -120,7 +119,7 @@ class ExamTable(Table):
         return cls(patients, patient, label, probability, np.array(parts))
 
     def of(self, target: str) -> SliceTable:
-        """One of EXAM_TARGETS by itself: the exams of which label and probability are known."""
+        """One of EXAM_TARGETS alone: the exams whose label and probability are known."""
         column = EXAM_TARGETS.index(target)
         label, score = self.label[:, column], self.probability[:, column]
         known = ~np.isnan(label) & ~np.isnan(score)
@@ -133,16 +132,17 @@ class ExamTable(Table):
         )
 
     def statistic(self, threshold: float) -> Statistic:
-        """What is measured of the exams, each over those that it is known of.
+        """The metrics of the exams, each over the exams for which it is known.
 
         ``auc``, ``sensitivity``, ``specificity`` (p >= threshold is positive), ``ece`` and
-        ``brier`` of whether the exam is positive, ``auc_<label>`` of the nine others, and
-        ``weighted_bce``, the challenge's loss, less is better; not named so, as mmengine sums every
-        key that has "loss" in it.
+        ``brier`` for the positive exam, ``auc_<label>`` for the nine others, and ``weighted_bce``,
+        the challenge's loss (lower is better). Its name avoids "loss", because mmengine sums every
+        key with "loss" in it.
 
-        What the model answers for no exam is left out, and the loss with any of its nine labels. An
-        AUC is undefined where its exams are of one class, the loss where no exam is complete. It is
-        the challenge's where steps are slices: fewer, longer steps weigh less.
+        Labels that the model never predicts are left out; so is the loss if any of its nine labels
+        is missing. An AUC is undefined if its exams are of one class, the loss if no exam is
+        complete. It equals the challenge's loss if steps are slices; fewer, longer steps have less
+        weight.
         """
         columns = ~np.isnan(self.probability).T
         answered = {name: each.any() for name, each in zip(EXAM_TARGETS, columns, strict=True)}
@@ -174,10 +174,10 @@ class ExamTable(Table):
 
 
 def positive_probability(probability: FloatArray) -> FloatArray:
-    """Of each exam that it is positive: float64 (exams,), NaN where nothing says so.
+    """Probability that each exam is positive: float64 (exams,), NaN where unknown.
 
-    Where the model does not answer it, what its "negative" and, if answered, its "indeterminate"
-    leave of 1, not below 0.
+    If the model does not predict it, 1 minus its "negative" and, if predicted, its "indeterminate"
+    probability, at least 0.
 
     Args:
         probability: (exams, 10) in the order of EXAM_TARGETS.
@@ -193,7 +193,7 @@ def _loss_parts(
     slice_label: FloatArray | None,
     slice_probability: FloatArray | None,
 ) -> tuple[float, float]:
-    """As :func:`exam_loss_parts`; NaN where not all that the challenge weighs is known."""
+    """Like :func:`exam_loss_parts`; NaN if any label or probability of the loss is unknown."""
     unknown = float("nan"), float("nan")
     if slice_label is None or slice_probability is None:
         return unknown

@@ -1,9 +1,9 @@
 """Lesion-level FROC as in the CAD-PE challenge.
 
-A mark finds every embolus that lies within epsilon (0, 2 or 5 mm) of it; a mark near none is a
-false positive; further marks on a found embolus count as nothing, and so does a mark near emboli
-that are not counted (too small) alone. Sensitivity over emboli is reported against false positives
-per scan (data and rules: doi 10.21227/9bw7-6823).
+A mark finds every embolus within epsilon (0, 2 or 5 mm) of it; a mark near none is a false
+positive. Further marks on a found embolus do not count, nor do marks that are only near emboli too
+small to be counted. Sensitivity over emboli is reported against false positives per scan (data and
+rules: doi 10.21227/9bw7-6823).
 """
 
 from collections.abc import Sequence
@@ -22,9 +22,9 @@ from pe_unified.evaluation.tables import IntArray, Table, index_patients
 FALSE_POSITIVE_RATES = (0.5, 1.0, 2.0, 4.0, 6.0)
 #: Distances, mm, at which a mark finds an embolus.
 EPSILONS_MM = (0.0, 2.0, 5.0)
-#: Smaller emboli are not counted, cubic mm, and a mark on one is neither true nor false.
+#: Smaller emboli (cubic mm) are not counted, and a mark on one is neither true nor false.
 SMALLEST_MM3 = 10.0
-#: Pairs of a mark and a voxel that are looked at together.
+#: Largest number of pairs of marks and voxels processed at once.
 _PAIRS = 1 << 20
 
 
@@ -39,8 +39,8 @@ def mark_distances(
         spacing_mm: (slice, row, col), mm.
 
     Returns:
-        mm, (marks, emboli), emboli by rising integer; 0 inside a voxel of the embolus,
-        otherwise to the nearest face of its voxels.
+        (marks, emboli) in mm, emboli by ascending integer; 0 inside a voxel of the embolus,
+        otherwise the distance to the nearest face of its voxels.
     """
     points = np.asarray(marks, dtype=np.float64).reshape(-1, 3)
     spacing = np.asarray(spacing_mm, dtype=np.float64)
@@ -51,7 +51,7 @@ def mark_distances(
         own = instances[box] == label
         start = np.array([side.start for side in box])
         inside = values_at(own, tuple(start), np.rint(points).astype(np.int64))
-        # Outside, the nearest voxel is one of the surface.
+        # Outside the embolus, the nearest voxel is a surface voxel.
         voxels = surface_voxels(own) + start
         step = max(1, _PAIRS // len(voxels))
         for first in range(0, len(points), step):
@@ -65,14 +65,14 @@ def mark_distances(
 
 @dataclass(frozen=True)
 class LesionTable(Table):
-    """Marks of all scans, at one epsilon.
+    """Marks of all scans at one epsilon.
 
     Fields:
         embolus_patient: int64 (emboli,), index into ``patients``.
-        best: float64 (emboli,), highest confidence of a mark that finds it; -inf where none.
+        best: float64 (emboli,), highest confidence of a mark that finds it; -inf without one.
         false_patient: int64 (false positives,), index into ``patients``.
         false_confidence: float64 (false positives,).
-        scans: int64 (patients,).
+        scans: int64 (patients,), number of scans.
     """
 
     embolus_patient: IntArray
@@ -90,14 +90,14 @@ class LesionTable(Table):
         epsilon_mm: float,
         counted: list[NDArray[np.bool_]] | None = None,
     ) -> "LesionTable":
-        """Sort out marks.
+        """Assign marks to emboli and false positives.
 
         Args, one entry per scan:
             patient_ids: its patient.
             confidences: (marks,).
-            distances: (marks, emboli), of :func:`mark_distances`.
+            distances: (marks, emboli), from :func:`mark_distances`.
             epsilon_mm: the same for all scans.
-            counted: (emboli,); a mark near others alone is neither true nor false. All by default.
+            counted: (emboli,), all by default; a mark only near others is neither true nor false.
         """
         patients, scan_patient = index_patients(patient_ids)
         best, false, embolus_patient, false_patient = [], [], [], []
@@ -129,10 +129,10 @@ class LesionTable(Table):
     def statistic(
         self, rates: Sequence[float] = FALSE_POSITIVE_RATES, threshold: float | None = None
     ) -> Statistic:
-        """``sensitivity_at_<rate>`` at most that many false positives per scan, and their mean.
+        """``sensitivity_at_<rate>`` at that many false positives per scan at most, and their mean.
 
-        ``mean_sensitivity`` sums the curve up in one number. Undefined without an embolus. With a
-        threshold also :meth:`totals` of the marks from there on.
+        ``mean_sensitivity`` summarises the curve in one number. Undefined without an embolus. With
+        a threshold, also :meth:`totals` of the marks from the threshold on.
         """
         totals = None if threshold is None else self.above(threshold).totals()
         order = np.argsort(-self.false_confidence, kind="stable")
@@ -156,7 +156,7 @@ class LesionTable(Table):
         return statistic
 
     def above(self, threshold: float) -> "LesionTable":
-        """Of marks alone whose confidence is ``threshold`` or more."""
+        """The table of the marks whose confidence is at least ``threshold``."""
         kept = self.false_confidence >= threshold
         return replace(
             self,
@@ -166,9 +166,9 @@ class LesionTable(Table):
         )
 
     def best_f1_threshold(self) -> float | None:
-        """The confidence from which on marks have the highest F1; None where none finds anything.
+        """The confidence threshold with the highest F1; None if no mark finds an embolus.
 
-        The lower of equal ones.
+        Of equally good thresholds the lowest is taken.
         """
         cuts = np.unique(self.best[np.isfinite(self.best)])
         if not len(cuts):
@@ -178,9 +178,9 @@ class LesionTable(Table):
         return float(cuts[np.argmax(2 * found / (found + false + len(self.best)))])
 
     def totals(self) -> Statistic:
-        """Of all marks, whatever their confidence.
+        """Metrics of all marks, whatever their confidence.
 
-        ``recall`` (found emboli of all), ``precision`` (found emboli of those and the false
+        ``recall`` (found emboli / all emboli), ``precision`` (found emboli / found emboli and false
         positives), their harmonic mean ``f1``, and ``false_positives_per_scan``.
         """
         patients = len(self.patients)
@@ -201,7 +201,7 @@ class LesionTable(Table):
 
 
 def froc_points(table: LesionTable) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """False positives per scan, sensitivity, and confidence, from the highest confidence down.
+    """False positives per scan, sensitivity and confidence, by descending confidence.
 
     Each (points,), one per distinct confidence; sensitivity is NaN without an embolus.
     """

@@ -1,13 +1,14 @@
 """Confidence intervals over patients, and paired differences between two arms.
 
-Slices of one patient resemble each other, so patients are left out, never slices: an interval
-rests on how a metric changes when one patient is taken away (the jackknife). A metric is written
-once, as a function of patient weights, and serves for the point estimate (all weights one), for
-every subset, and for comparisons on the same subsets.
+Slices of one patient resemble each other, so patients are left out, never slices: an interval is
+computed from the change of a metric when one patient is left out (the jackknife). A metric is a
+function of patient weights, used for the point estimate (all weights one), for every subset, and
+for comparisons on the same subsets.
 
-The ends are those of Student's t. Its degrees of freedom are one less than the patients where all
-bear alike on the metric, and fewer where a few carry most of it, as Satterthwaite (1946) counts
-them from the fourth moment. How often such intervals hold: docs/intervals.md.
+The limits come from Student's t distribution. Its degrees of freedom are the number of patients
+minus one if all contribute equally to the metric, and fewer if a few patients dominate, as in
+Satterthwaite (1946), from the fourth moment. For the coverage of these intervals see
+docs/intervals.md.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,15 +29,15 @@ Statistic = Callable[[FloatArray], dict[str, FloatArray]]
 
 #: Coverage of the intervals in tables and figures.
 LEVEL = 0.95
-#: Subsets at most: more patients than this are left out in blocks of several.
+#: Largest number of subsets: more patients than this are left out in blocks of several.
 RESAMPLES = 200
-#: Fewer patients, or groups of them, than this are few: their intervals are warned of.
+#: With fewer patients, or groups of them, than this, a warning is issued.
 FEW = 10
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric with its interval; NaN where undefined."""
+    """A metric with its interval; NaN if undefined."""
 
     value: float
     low: float
@@ -47,8 +48,8 @@ class Estimate:
 class Difference:
     """Second arm minus first arm on the same patients.
 
-    ``p_value`` is two-sided, of the t whose interval this is: below 0.05 where the interval of
-    95 % leaves zero out.
+    ``p_value`` is two-sided, from the same t statistic: below 0.05 if the 95 % interval excludes
+    zero.
     """
 
     value: float
@@ -60,13 +61,14 @@ class Difference:
 def subset_weights(
     patients: int | IntArray, resamples: int = RESAMPLES, seed: int = 0
 ) -> FloatArray:
-    """All patients but one, for each of them in turn: 1 = kept, 0 = left out.
+    """Weights that leave out each patient in turn: 1 = kept, 0 = left out.
 
     Args:
-        patients: their number; or int64 (patients,), the group of each, numbered from 0: groups
-            (of patients that are not independent of each other) are left out as a whole.
-        resamples: subsets at most; more groups than this are dealt into so many blocks.
-        seed: of the dealing.
+        patients: their number; or int64 (patients,), the group of each, numbered from 0. Groups (of
+            patients that are not independent) are left out as a whole.
+        resamples: largest number of subsets; more groups than this are divided into this number of
+            blocks.
+        seed: seed of the division into blocks.
 
     Returns:
         (subsets, patients).
@@ -86,24 +88,24 @@ def subset_weights(
 
 
 def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
-    """Element-wise quotient; NaN where the denominator is zero."""
+    """Element-wise ratio; NaN where the denominator is zero."""
     result = np.full(np.broadcast(numerator, denominator).shape, np.nan)
     return np.divide(numerator, denominator, out=result, where=denominator != 0)
 
 
 def standard_error(value: FloatArray, left_out: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """The jackknife's standard error of ``value`` (...,), and the degrees of freedom of its t.
+    """The jackknife standard error of ``value`` (...,), and the degrees of freedom of its t.
 
     Args:
-        left_out: (subsets, ...), the value without each patient. One that is undefined makes the
-            error so: a metric that a single patient decides has no interval.
+        left_out: (subsets, ...), the value without each patient. If any is undefined, so is the
+            error: a metric that depends on a single patient has no interval.
     """
     subsets = len(left_out)
     if subsets < 2:
         return np.full(np.shape(value), np.nan), np.ones(np.shape(value))
     squares = (left_out - value) ** 2
     total = squares.sum(axis=0)
-    # How unevenly patients bear on the value: 0 where all do alike.
+    # How unevenly patients contribute to the value: 0 if all contribute equally.
     uneven = np.maximum(0.0, subsets * ratio((squares**2).sum(axis=0), total**2) - 1)
     usual = 2 * (subsets - 2) / (subsets + 1)
     freedom = (subsets - 1) * ratio(np.full(np.shape(total), usual), uneven)
@@ -111,12 +113,12 @@ def standard_error(value: FloatArray, left_out: FloatArray) -> tuple[FloatArray,
     return np.sqrt((subsets - 1) / subsets * total), freedom
 
 
-#: A share lies between 0 and 1, an amount above 0, a difference anywhere.
+#: A share is between 0 and 1, an amount above 0, a difference is unbounded.
 Scale = Literal["share", "amount", "difference"]
 
 
 def scale_of(name: str) -> Scale:
-    """The scale of a metric, by its name: a share, but for losses, lengths, numbers and errors."""
+    """The scale of a metric by its name: a share, except for losses, lengths, counts and errors."""
     if name.endswith(("weighted_bce", "_mm", "abs_ml", "per_scan")):
         return "amount"
     return "difference" if name.endswith("_ml") else "share"
@@ -125,13 +127,13 @@ def scale_of(name: str) -> Scale:
 def interval_ends(
     value: FloatArray, left_out: FloatArray, level: float = LEVEL, scale: Scale = "share"
 ) -> tuple[FloatArray, FloatArray]:
-    """Ends of the interval of ``value`` (...,); NaN where undefined.
+    """Limits of the interval of ``value`` (...,); NaN where undefined.
 
     Args:
         left_out: (subsets, ...), the value without each patient.
         level: coverage.
-        scale: the ends of a share in (0, 1) are found on the logit scale and stay there, those of
-            an amount on the logarithmic scale, where they stay above 0.
+        scale: limits of a share in (0, 1) are computed on the logit scale and stay in (0, 1), those
+            of an amount on the logarithmic scale, where they stay above 0.
     """
     error, freedom = standard_error(value, left_out)
     reach = stats.t.ppf((1 + level) / 2, freedom) * error
@@ -161,10 +163,10 @@ def estimate(
 
     Args:
         statistic: the metrics as a function of patient weights.
-        patients: their number, or the group of each, as :func:`subset_weights` takes them; with
-            fewer than two, intervals are undefined.
-        resamples: subsets at most; 0 leaves the intervals undefined.
-        seed: of the blocks, where there are more groups than ``resamples``.
+        patients: their number, or the group of each, as in :func:`subset_weights`; with fewer than
+            two, intervals are undefined.
+        resamples: largest number of subsets; with 0, intervals are undefined.
+        seed: seed of the blocks, if there are more groups than ``resamples``.
         level: coverage of the interval.
     """
     found = {}
@@ -182,10 +184,10 @@ def paired_difference(
     seed: int = 0,
     level: float = LEVEL,
 ) -> dict[str, Difference]:
-    """``second`` minus ``first`` for every metric that both give.
+    """``second`` minus ``first`` for every metric of both.
 
-    Both must index the same patients in the same order; each subset leaves the same patient out
-    of both, so that what varies between patients alone cancels.
+    Both must index the same patients in the same order; each subset leaves the same patient out of
+    both, so that variation between patients cancels.
     """
     if resamples < 1:
         raise ValueError(f"a paired comparison needs resamples, got {resamples}")
@@ -204,7 +206,7 @@ def paired_difference(
         error, freedom = standard_error(value, np.array(left_out))
         reach = stats.t.ppf((1 + level) / 2, freedom) * error
         t = ratio(np.abs(value), error)
-        # Equal arms, patient by patient, have no error and no difference.
+        # Arms that are equal for every patient have no error and no difference.
         p_value = 1.0 if value == 0 else 0.0 if error == 0 else 2 * stats.t.sf(t, freedom)
         differences[name] = Difference(
             float(value), float(value - reach), float(value + reach), float(p_value)
@@ -213,13 +215,12 @@ def paired_difference(
 
 
 def _evaluated(statistic: Statistic, weights: FloatArray) -> dict[str, FloatArray]:
-    """By metric (1 + subsets,): the value of all patients, then that of every subset."""
+    """For every metric (1 + subsets,): the value of all patients, then of every subset."""
     return statistic(np.concatenate([np.ones((1, weights.shape[1])), weights]))
 
 
 def mean_statistic(statistics: Sequence[Statistic]) -> Statistic:
-    """The mean over repeated runs (seeds) of one arm, each run on the same patients; of the
-    metrics that every run gives."""
+    """The mean over runs (seeds) of an arm on the same patients, for their common metrics."""
     if not statistics:
         raise ValueError("an arm needs at least one run")
 

@@ -1,8 +1,8 @@
-"""One score of a lesion from several answers: a logistic model of few numbers.
+"""One score per lesion from several predictions: a small logistic model.
 
-It is fitted on lesions of validation patients, of which it is known whether they touch an embolus.
-An answer that is missing (a lesion without a box, a model without classification) counts as an
-average one, moved by a weight of its own where such lesions were seen in fitting.
+It is fitted on lesions of validation patients, with the label whether the lesion touches an
+embolus. A missing prediction (a lesion without a box, a model without classification) counts as
+average, plus a separate weight if such lesions were present in fitting.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,14 @@ from scipy.special import expit, logit
 
 from pe_unified.evaluation.intervals import FloatArray
 
-#: What a lesion may be judged by: mean probability of its pixels, highest score of its boxes,
-#: highest probability of its slices, highest probability of its marks in 3D, and its volume.
+#: Inputs for a lesion: mean probability of its pixels, highest score of its boxes, highest
+#: probability of its slices, highest probability of its marks in 3D, and its volume.
 ANSWERS = ("mask", "box", "slice", "mark", "volume")
-#: Fewer true or false lesions than this fit no model.
+#: Smallest number of true and of false lesions to fit a model.
 LEAST = 10
-#: Probabilities are kept this far from 0 and 1, as their logits must be finite.
+#: Probabilities are clipped this far from 0 and 1, because their logits must be finite.
 _MOST_CERTAIN = 1e-4
-#: Of the squared weights; 1 is scikit-learn's default.
+#: Penalty on the squared weights; 1 is scikit-learn's default.
 _PENALTY = 1.0
 _FOLDS = 5
 
@@ -34,7 +34,7 @@ def answers_row(
     mark: float | None,
     volume_ml: float | None,
 ) -> FloatArray:
-    """The answers on one lesion, (5,) in the order of :data:`ANSWERS`; NaN where there is none.
+    """The inputs for one lesion, (5,) in the order of :data:`ANSWERS`; NaN where missing.
 
     Probabilities become log-odds, the volume (ml) its logarithm.
     """
@@ -45,13 +45,13 @@ def answers_row(
 
 @dataclass(frozen=True)
 class Term:
-    """How one answer moves the log-odds of a lesion.
+    """The contribution of one input to the log-odds of a lesion.
 
     Attributes:
-        answer: of :data:`ANSWERS`.
-        mean, spread: of the answer in fitting; it is standardised with these.
-        weight: of the standardised answer.
-        missing: added where there is none.
+        answer: one of :data:`ANSWERS`.
+        mean, spread: mean and standard deviation in fitting, to standardise the input.
+        weight: weight of the standardised input.
+        missing: added if the input is missing.
     """
 
     answer: str
@@ -63,11 +63,11 @@ class Term:
 
 @dataclass(frozen=True)
 class LesionFusion:
-    """Log-odds that a lesion is an embolus: ``intercept`` plus what each term adds.
+    """Log-odds that a lesion is an embolus: ``intercept`` plus the terms.
 
     Attributes:
-        terms: of the answers that it was fitted with; others are not looked at.
-        lesions, true: how many it was fitted on, and how many of them touch an embolus.
+        terms: terms of the inputs it was fitted with; others are ignored.
+        lesions, true: number of lesions it was fitted on, and how many of them touch an embolus.
     """
 
     intercept: float
@@ -85,7 +85,7 @@ class LesionFusion:
         return expit(total)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers, as a checkpoint holds them."""
+        """Plain values for a checkpoint."""
         return {**asdict(self), "terms": [asdict(term) for term in self.terms]}
 
     @classmethod
@@ -94,17 +94,16 @@ class LesionFusion:
 
 
 def fit_fusion(rows: FloatArray, true: Sequence[bool] | np.ndarray) -> LesionFusion | None:
-    """Fit by maximum likelihood, with a penalty on squared weights, which few lesions need.
+    """Fit by maximum likelihood, with a penalty on squared weights because lesions are few.
 
-    A higher probability never lowers the score: weights of probabilities are at least 0.
+    A higher probability never lowers the score: the weights of probabilities are at least 0.
 
     Args:
         rows: (lesions, 5), see :func:`answers_row`.
         true: (lesions,), whether they touch an embolus.
 
     Returns:
-        None with fewer than :data:`LEAST` true or false lesions, or with no answer that differs
-        between them.
+        None with fewer than :data:`LEAST` true or false lesions, or if every input is constant.
     """
     label = np.asarray(true, dtype=bool)
     if min(label.sum(), (~label).sum()) < LEAST:
@@ -147,15 +146,15 @@ def scores_out_of_fold(
     patients: Sequence[str],
     fusion: LesionFusion,
 ) -> FloatArray:
-    """Scores (lesions,) of the very lesions that ``fusion`` was fitted on, without its flattery.
+    """Unbiased scores (lesions,) of the lesions that ``fusion`` was fitted on.
 
-    Those of a fifth of the patients come from a fit on the others; from ``fusion`` where the others
-    have too few lesions. A threshold that is chosen on them holds for new patients.
+    The scores of each fifth of the patients come from a fit on the others, or from ``fusion`` if
+    the others have too few lesions. A threshold chosen on these scores is valid for new patients.
 
     Args:
         rows, true: as in :func:`fit_fusion`.
-        patients: (lesions,), whose they are.
-        fusion: fitted on all of them.
+        patients: (lesions,), patient of each lesion.
+        fusion: the fusion fitted on all lesions.
     """
     label = np.asarray(true, dtype=bool)
     place = {patient: number for number, patient in enumerate(sorted(set(patients)))}

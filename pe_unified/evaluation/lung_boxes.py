@@ -1,4 +1,4 @@
-"""Detection of the lungs: of their boxes on slices, and of what a crop to them leaves of emboli."""
+"""Metrics of the lung detector: boxes on slices, and emboli kept by a crop to the lungs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ class LungBoxTable(detection.DetTable):
     """Boxes of a split, and the emboli of its studies.
 
     Fields:
-        slice_study: int64 (slices,), index of a study.
+        slice_study: int64 (slices,), index of the study.
         best: float64 (slices, 4), x1 y1 x2 y2, the best box of each slice; NaN without one.
         best_score: float64 (slices,), its score; -inf without one.
         study_patient: int64 (studies,), index into ``patients``.
         shape: int64 (studies, 2), rows and columns of a slice.
         margin: float64 (studies, 2), rows and columns that a crop adds on every side.
-        embolus_study: int64 (pixels,), of every pixel of an embolus, index of its study.
-        embolus: int64 (pixels, 2), its row and column.
+        embolus_study: int64 (pixels,), index of the study of every embolus pixel.
+        embolus: int64 (pixels, 2), row and column of the pixel.
     """
 
     slice_study: IntArray
@@ -48,10 +48,10 @@ class LungBoxTable(detection.DetTable):
     embolus: IntArray
 
     def statistic(self, threshold: float) -> Statistic:
-        """As of boxes, and ``embolus_share``: of all pixels of emboli, those in the crop.
+        """Metrics of boxes, and ``embolus_share``: the share of embolus pixels inside the crop.
 
-        The crop of a study is that which inference makes of the boxes from the threshold on. A
-        study without one is not cropped.
+        The crop of a study is the one that inference makes from its boxes with at least the
+        threshold. A study without such boxes is not cropped.
         """
         boxes = super().statistic(threshold)
         inside = np.ones(len(self.embolus), dtype=bool)
@@ -76,8 +76,9 @@ class LungBoxTable(detection.DetTable):
 
 @METRICS.register_module()
 class LungBoxMetric(PatientMetric[LungBoxTable]):
-    """``lung_box/mAP, mAP_50, precision, recall, mean_iou`` of boxes around the lungs, as
-    :class:`~pe_unified.evaluation.metrics.DetMetric`, and ``lung_box/embolus_share``, see
+    """``lung_box/mAP, mAP_50, precision, recall, mean_iou, embolus_share`` of lung boxes.
+
+    Like :class:`~pe_unified.evaluation.metrics.DetMetric`; for ``embolus_share`` see
     :meth:`LungBoxTable.statistic`.
     """
 

@@ -1,12 +1,12 @@
-"""Marks: points that a system calls an embolus, each with a confidence.
+"""Marks: points that a system reports as emboli, each with a confidence.
 
-They come from a file of marks, or are made of a mask or a map of probabilities. Two kinds of files
-are read, which must not be mixed up:
+They come from a file of marks, or are computed from a mask or a probability map. Two kinds of files
+are supported, which must not be confused:
 
 - a CSV with a header ``id,x,y,z,prob``: LPS millimetres, as in DICOM;
-- lines ``scan x y z confidence`` without a header, as the CAD-PE challenge asks for them
-  (http://www.cad-pe.org): pixels, that is column, row and slice of the file that holds the scan,
-  counted from 0 in the order of the file.
+- lines ``scan x y z confidence`` without a header, as in the CAD-PE challenge
+  (http://www.cad-pe.org): pixels, that is column, row and slice in the file of the scan, counted
+  from 0 in the order of the file.
 """
 
 import csv
@@ -23,10 +23,10 @@ from pe_unified.errors import DataError
 from pe_unified.evaluation.components import Lesions
 from pe_unified.evaluation.intervals import FloatArray
 
-#: What the coordinates of a file of marks are.
+#: Units of the coordinates in a file of marks.
 UNITS = ("lps", "pixel")
 MARK_FILES = (".csv", ".txt", ".tsv")
-#: Names of the columns of a file with a header, in lower case.
+#: Accepted column names of a file with a header, in lower case.
 _COLUMNS = {
     "id": ("id", "scan", "case", "case_id", "seriesuid"),
     "x": ("x", "coordx"),
@@ -42,7 +42,7 @@ class Marks:
     """Marks of one scan.
 
     Attributes:
-        points: float64 (marks, 3), slice, row and column indices; voxel centres are whole.
+        points: float64 (marks, 3), slice, row and column indices; voxel centres are integers.
         confidences: float64 (marks,).
     """
 
@@ -55,13 +55,13 @@ class Marks:
 
 @dataclass(frozen=True, eq=False)
 class FileMarks:
-    """Marks of one scan as a file gives them.
+    """Marks of one scan as stored in a file.
 
     Attributes:
         places: float64 (marks, 3), x y z, in ``unit``.
-        confidences: float64 (marks,); 1 where the file gives none.
+        confidences: float64 (marks,); 1 if the file has none.
         unit: one of :data:`UNITS`.
-        scored: the file gives confidences.
+        scored: whether the file has confidences.
     """
 
     places: FloatArray
@@ -74,10 +74,10 @@ class FileMarks:
         return cls(np.zeros((0, 3)), np.zeros(0), unit, scored)
 
     def on(self, slices: EvenSlices, file_affine: NDArray) -> Marks:
-        """The same on the grid of a scan.
+        """The marks on the grid of a scan.
 
         Args:
-            file_affine: 4 x 4, (i, j, k, 1) of the scan's file to LPS mm, for pixels.
+            file_affine: 4 x 4, maps (i, j, k, 1) of the scan's file to LPS mm; for pixels.
         """
         places = self.places
         if self.unit == "pixel":
@@ -89,15 +89,15 @@ def read_marks(path: Path, unit: str | None = None) -> dict[str, FileMarks]:
     """Read a file of marks, or a folder with one file per scan.
 
     Args:
-        path: a file; or a folder of them, each named after its scan, which may then do without
-            the column of scans.
-        unit: of the coordinates; by default LPS mm with a header, pixels without.
+        path: a file; or a folder of files named after their scans, which may lack the column of
+            scans.
+        unit: unit of the coordinates; by default LPS mm with a header, pixels without.
 
     Returns:
-        By scan, as the file names it.
+        Marks by scan, with its name in the file.
 
     Raises:
-        DataError: unreadable, or a line that is no mark.
+        DataError: the file is unreadable, or a line is not a mark.
     """
     if not path.is_dir():
         return _read_file(path, unit)
@@ -111,7 +111,7 @@ def read_marks(path: Path, unit: str | None = None) -> dict[str, FileMarks]:
 
 
 def _read_file(path: Path, unit: str | None, scan: str | None = None) -> dict[str, FileMarks]:
-    """As :func:`read_marks`; ``scan`` is what lines without a scan belong to."""
+    """Like :func:`read_marks`; lines without a scan belong to ``scan``."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -149,7 +149,7 @@ def _read_file(path: Path, unit: str | None, scan: str | None = None) -> dict[st
 
 
 def _cells(line: str) -> list[str]:
-    """The cells of a line: parted by commas, semicolons or blanks."""
+    """The cells of a line, separated by commas, semicolons or blanks."""
     for sign in (",", ";"):
         if sign in line:
             return [cell.strip() for cell in next(csv.reader([line], delimiter=sign))]
@@ -157,7 +157,7 @@ def _cells(line: str) -> list[str]:
 
 
 def _header(cells: Sequence[str]) -> dict[str, int] | None:
-    """Column numbers by what they hold; None where the line is no header."""
+    """Column numbers by content; None if the line is not a header."""
     lowered = [cell.lower() for cell in cells]
     found = {
         name: lowered.index(each)
@@ -174,11 +174,11 @@ def marks_of(
     """One mark for each component of a prediction.
 
     Args:
-        lesions: its components.
+        lesions: the components.
         spacing_mm: (slice, row, col).
-        probability: float (slices, rows, cols), of the box of ``lesions``: the mark is the voxel
-            of the maximum, which is its confidence. Without it, the voxel of the component that is
-            nearest to its centroid, with confidence 1.
+        probability: float (slices, rows, cols) in the box of ``lesions``: the mark is the voxel
+            with the highest probability, which is its confidence. Without it, the mark is the
+            component's voxel nearest to its centroid, with confidence 1.
     """
     places, confidences = [], []
     for number, box in enumerate(ndimage.find_objects(lesions.labels), start=1):

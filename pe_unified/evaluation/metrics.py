@@ -1,4 +1,4 @@
-"""The metrics that mmengine's loops call; the arithmetic is in the modules beside."""
+"""Metrics for mmengine's loops; the computation is in the neighbouring modules."""
 
 import dataclasses
 import math
@@ -20,8 +20,8 @@ from pe_unified.tasks import TASKS
 
 AnyTable = TypeVar("AnyTable", bound=Table)
 
-#: Stands for a sample that does not carry the label; results keep one entry per sample, as
-#: mmengine cuts the padding of distributed samplers by counting.
+#: Entry for a sample without the label: results need one entry per sample, because mmengine removes
+#: the padding of distributed samplers by counting.
 UNKNOWN = ()
 _BY_DEFAULT = "by default, this split cannot choose one"
 
@@ -29,32 +29,32 @@ _BY_DEFAULT = "by default, this split cannot choose one"
 class PatientMetric(BaseMetric, Generic[AnyTable]):
     """A metric with an operating threshold and intervals over patients.
 
-    Returned to mmengine: every metric as a float, NaN where undefined (also logged as a
-    warning), ``<key>_ci`` as a list ``[low, high]``, ``threshold``, and
-    ``threshold_by_default`` where neither the split nor the user chose it. mmengine sends floats
-    to its visual backends and keeps lists for its text log and result files.
+    Returned to mmengine: every metric as a float, NaN if undefined (also logged as a warning),
+    ``<key>_ci`` as a list ``[low, high]``, ``threshold``, and ``threshold_by_default`` if neither
+    the split nor the user chose it. mmengine sends floats to its visual backends and keeps lists
+    for its text log and result files.
 
     Args:
-        threshold: probability from which on a finding counts. None chooses it on the split that
-            is evaluated, which flatters that split: do so on validation only, and pass what
-            was chosen (:func:`fix_thresholds`) for the test.
-        resamples: subsets of the patients that intervals rest on, at most; 0 returns no intervals
-            (quick validation while training).
-        seed: of the subsets, where there are more patients than these.
+        threshold: probability from which on a finding counts. None chooses it on the evaluated
+            split, which is optimistic for that split: do so only on validation, and pass the choice
+            (:func:`fix_thresholds`) to the test.
+        resamples: largest number of patient subsets for the intervals; 0 returns no intervals
+            (quick validation in training).
+        seed: seed of the subsets, if there are more patients than ``resamples``.
         level: coverage of the intervals.
 
     Attributes:
         table: after evaluation, on the main process, the arrays of the split (for figures,
-            comparisons and later thresholds); None before, and where no sample has the label.
+            comparisons and later thresholds); None before, and if no sample has the label.
     """
 
     table_type: ClassVar[type[Table]]
-    #: What a sample is.
+    #: Name of the samples in messages.
     counted: ClassVar[str] = "slices"
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """What it measures."""
+        """Keys of the metrics."""
         return tuple(TASKS[self.default_prefix].metrics)
 
     def __init__(
@@ -82,15 +82,15 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
 
     @abstractmethod
     def read(self, sample: Mapping[str, Any]) -> tuple:
-        """What is kept of one sample, ``(patient, ...)``, or () where the label is unknown."""
+        """The row of one sample, ``(patient, ...)``, or () if the label is unknown."""
 
     @abstractmethod
     def build(self, rows: list[tuple]) -> AnyTable:
-        """The table of all samples that carry the label."""
+        """The table of all samples that have the label."""
 
     @abstractmethod
     def choose(self, table: AnyTable) -> float | None:
-        """The best threshold on this split, None where the split cannot tell."""
+        """The best threshold on this split; None if it cannot be determined."""
 
     @abstractmethod
     def statistic(self, table: AnyTable, threshold: float) -> Statistic:
@@ -148,8 +148,7 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
     def further_choices(
         self, table: AnyTable, rows: list[tuple], threshold: float
     ) -> dict[str, float]:
-        """What else this split fixes, where it chooses the threshold; ``rows`` as in
-        :meth:`build`."""
+        """Further choices of a split that chooses the threshold; ``rows`` as in :meth:`build`."""
         return {}
 
     def _threshold(self, table: AnyTable) -> tuple[float, str]:
@@ -180,8 +179,8 @@ class SliceMetric(PatientMetric[slices.SliceTable]):
     """``cls/accuracy, auc, f1, sensitivity, specificity`` over slices with ``gt_label``.
 
     Args:
-        criterion: what the chosen threshold maximises, 'youden' (sensitivity + specificity) or
-            'f1'. The AUC needs no threshold.
+        criterion: quantity that the chosen threshold maximises, 'youden' (sensitivity +
+            specificity) or 'f1'. The AUC needs no threshold.
     """
 
     default_prefix, table_type = "cls", slices.SliceTable
@@ -210,10 +209,11 @@ class SliceMetric(PatientMetric[slices.SliceTable]):
     def further_choices(
         self, table: slices.SliceTable, rows: list[tuple], threshold: float
     ) -> dict[str, float]:
-        """``gate``, below which segmentation and detection can be spared, and ``coarse_gate``,
-        from which on a slice gives a reason to look at those beside it, with what it was fixed on.
+        """``gate`` and ``coarse_gate``, with the numbers that the latter was chosen on.
 
-        Neither lies above the threshold: a slice that is called positive is looked at.
+        Below ``gate``, segmentation and detection can be skipped. From ``coarse_gate`` on, the
+        slices next to a slice are read. Neither is above the threshold, so positive slices are
+        never skipped.
         """
         if self.threshold is not None or (gate := slices.choose_gate(table)) is None:
             return {}
@@ -228,7 +228,7 @@ class SliceMetric(PatientMetric[slices.SliceTable]):
 class LungMetric(SliceMetric):
     """``lung/accuracy, auc, ...`` over slices that are labelled for lung.
 
-    As :class:`SliceMetric`, under a name that nobody takes for embolism.
+    Like :class:`SliceMetric`, under a name that cannot be mistaken for embolism.
     """
 
     default_prefix = "lung"
@@ -240,7 +240,7 @@ class LungMetric(SliceMetric):
     def further_choices(
         self, table: slices.SliceTable, rows: list[tuple], threshold: float
     ) -> dict[str, float]:
-        """No gate: nothing is looked for in what shows no lung."""
+        """No gate: slices without lung are not searched."""
         return {}
 
 
@@ -248,8 +248,8 @@ class LungMetric(SliceMetric):
 class SegMetric(PatientMetric[segmentation.SegTable]):
     """``seg/dice, iou, dice_positive, iou_positive`` over slices with ``gt_sem_seg``.
 
-    The chosen threshold maximises the pooled Dice; any threshold is rounded up to a multiple
-    of 1/256. Where there is no ``seg_prob``, ``pred_sem_seg`` is taken as it is.
+    The chosen threshold maximises the pooled Dice; any threshold is rounded up to a multiple of
+    1/256. Without ``seg_prob``, ``pred_sem_seg`` is used as it is.
     """
 
     default_prefix, table_type = "seg", segmentation.SegTable
@@ -257,7 +257,7 @@ class SegMetric(PatientMetric[segmentation.SegTable]):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if self.threshold is not None:
-            segmentation.threshold_bin(self.threshold)  # refuses one that has none
+            segmentation.threshold_bin(self.threshold)  # raises if it is out of range
 
     def read(self, sample: Mapping[str, Any]) -> tuple:
         if "gt_sem_seg" not in sample:
@@ -284,7 +284,7 @@ class SegMetric(PatientMetric[segmentation.SegTable]):
 class DetMetric(PatientMetric[detection.DetTable]):
     """``det/mAP, mAP_50, precision, recall, mean_iou`` over slices with ``gt_instances``.
 
-    The last three at IoU 0.5 and the threshold; the chosen one has the best F1.
+    The last three are at IoU 0.5 and the threshold; the chosen threshold has the best F1.
     """
 
     default_prefix, table_type = "det", detection.DetTable
@@ -314,17 +314,17 @@ class DetMetric(PatientMetric[detection.DetTable]):
 def fix_thresholds(evaluator: Evaluator, chosen: Mapping[str, Any]) -> dict[str, float]:
     """Apply thresholds chosen on validation, ``{"cls/threshold": 0.4, ...}``, to a test.
 
-    One that the config gives a metric stays: it was fixed even before.
+    A threshold given to a metric in the config is kept.
 
     Args:
         evaluator: its metrics take the threshold under their prefix.
-        chosen: what evaluation on the validation split returned; other keys are ignored.
+        chosen: result of the evaluation on the validation split; other keys are ignored.
 
     Returns:
-        the thresholds that hold, by key.
+        The thresholds in use, by key.
 
     Raises:
-        KeyError: a metric finds no threshold of its own.
+        KeyError: there is no threshold for a metric.
     """
     applied = {}
     for metric in evaluator.metrics:
@@ -341,7 +341,7 @@ def fix_thresholds(evaluator: Evaluator, chosen: Mapping[str, Any]) -> dict[str,
 
 
 def few_patients(table: Table) -> str:
-    """In words, that intervals rest on too few patients; empty where there are enough."""
+    """A warning that intervals are over too few patients; empty if there are enough."""
     independent = len(set(table.groups or table.patients))
     if independent >= FEW:
         return ""
@@ -352,12 +352,12 @@ def few_patients(table: Table) -> str:
 
 
 def warnings_of(tables: Mapping[str, Table]) -> list[str]:
-    """What to say of the intervals of these tables, by task."""
+    """Warnings about the intervals of these tables, by task."""
     return [f"{task}: {few}" for task, table in tables.items() if (few := few_patients(table))]
 
 
 def as_json(value: Any) -> Any:
-    """Metrics as strict JSON takes them: NaN becomes null, array scalars become numbers."""
+    """Metrics as strict JSON: NaN becomes null, array scalars become numbers."""
     if isinstance(value, Mapping):
         return {str(key): as_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -370,7 +370,7 @@ def as_json(value: Any) -> Any:
 
 
 def prediction_of(sample: Mapping[str, Any], field: str) -> Any:
-    """A field that the model sets; ValueError where it did not."""
+    """A field that the model sets; ValueError if it is missing."""
     if field not in sample:
         raise ValueError(
             f"the label is there, but no '{field}'; give the model the head that predicts it, or "
@@ -380,7 +380,7 @@ def prediction_of(sample: Mapping[str, Any], field: str) -> Any:
 
 
 def patient_of(sample: Mapping[str, Any]) -> str:
-    """Whose sample it is; ValueError where nothing says so."""
+    """The patient of a sample; ValueError if it is missing."""
     if sample.get("patient_id") is None:
         raise ValueError(
             "no 'patient_id', which intervals over patients need; keep it among the meta keys "

@@ -1,4 +1,4 @@
-"""Segmentation: Dice and IoU, pooled and per slice, at any threshold from small histograms."""
+"""Segmentation metrics: pooled and per-slice Dice and IoU at any threshold, from histograms."""
 
 import math
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from numpy.typing import NDArray
 from pe_unified.evaluation.intervals import FloatArray, Statistic, ratio
 from pe_unified.evaluation.tables import IntArray, Table, index_patients, sum_by_patient
 
-#: Probabilities are kept in this many bins: thresholds are multiples of 1/256, exactly.
+#: Number of bins of probabilities: thresholds are exact multiples of 1/256.
 BINS = 256
 
 
 def probability_histogram(
     probability: torch.Tensor | NDArray, mask: torch.Tensor | NDArray
 ) -> NDArray[np.uint32]:
-    """Count pixels by probability, apart for background and embolus.
+    """Count pixels by probability, separately for background and embolus.
 
     Args:
         probability: float, any shape, in [0, 1].
         mask: same shape, non-zero = embolus.
 
     Returns:
-        uint32 (2, 256): row 0 background, row 1 embolus; bin k holds probabilities in
-        [k/256, (k+1)/256), the last one 1 as well.
+        uint32 (2, 256): row 0 background, row 1 embolus; bin k has the probabilities in [k/256,
+        (k+1)/256), the last one also 1.
 
     Raises:
         ValueError: shapes differ, or a probability is NaN or outside [0, 1].
@@ -88,9 +88,9 @@ class SegTable(Table):
     def statistic(self, threshold: float) -> Statistic:
         """dice and iou pooled over all pixels; dice_positive and iou_positive per slice.
 
-        The latter two are means over slices that have an embolus. A slice without one enters
-        the pooled metrics only, through its false-positive pixels. All are undefined without
-        an embolus pixel.
+        The latter two are means over slices with an embolus. A slice without one only affects the
+        pooled metrics, through its false-positive pixels. All are undefined without an embolus
+        pixel.
         """
         overlaps = self.overlaps(threshold)
         pooled = sum_by_patient(overlaps, self.patient, len(self.patients))
@@ -118,16 +118,16 @@ class SegTable(Table):
 def dice_and_iou(
     intersection: FloatArray, predicted: FloatArray, reference: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Dice and IoU from pixel counts, any shape; NaN where the reference is empty."""
+    """Dice and IoU from pixel counts of any shape; NaN where the reference is empty."""
     total = np.where(reference > 0, predicted + reference, 0.0)
     union = np.where(reference > 0, predicted + reference - intersection, 0.0)
     return ratio(2 * intersection, total), ratio(intersection, union)
 
 
 def choose_threshold(table: SegTable) -> float | None:
-    """The multiple of 1/256 with the highest pooled Dice; None where none finds an embolus pixel.
+    """The multiple of 1/256 with the highest pooled Dice; None if none finds an embolus pixel.
 
-    Of equally good ones the one nearest 0.5 is taken.
+    Of equally good thresholds the one nearest to 0.5 is taken.
     """
     pooled = table.counts.sum(axis=0, dtype=np.int64)
     reference = pooled[1].sum()

@@ -1,4 +1,4 @@
-"""Simulated splits of patients, on which intervals show whether they hold."""
+"""Simulated splits of patients, to measure the coverage of intervals."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -13,10 +13,10 @@ from pe_unified.evaluation.intervals import FloatArray, Statistic, estimate, pai
 from pe_unified.evaluation.segmentation import BINS, SegTable
 from pe_unified.evaluation.slices import SliceTable
 
-#: What the better of two unequal arms gains, on the scale of each simulation.
+#: Gain of the better of two unequal arms, on the scale of each simulation.
 GAIN = 0.8
 SLICES = 24
-#: Patients of the split that stands for the truth, and how many of these are averaged.
+#: Patients of a split that approximates the truth, and number of such splits averaged.
 TRUE_PATIENTS, TRUE_SPLITS = 1000, 40
 #: Draws of the percentile bootstrap.
 DRAWS = 200
@@ -27,12 +27,12 @@ Simulation = Callable[[int, float, Rng], tuple[Statistic, Statistic]]
 
 
 def embolus_sizes(patients: int, rng: Rng) -> FloatArray:
-    """Pixels, 0 for a third of the patients; log-normal, of which 95 % lie within a hundredfold."""
+    """Pixels, 0 for a third of the patients; log-normal with 95 % within a factor of 100."""
     return np.round(np.exp(rng.normal(6.0, 1.2, patients)) * (rng.random(patients) < 0.65))
 
 
 def pooled_dice(patients: int, gain: float, rng: Rng) -> tuple[Statistic, Statistic]:
-    """Pixels found and pixels too many, per patient."""
+    """True-positive and false-positive pixels per patient."""
     size, ease = embolus_sizes(patients, rng), rng.normal(size=patients)
     arms = []
     for better in (0.0, gain):
@@ -47,7 +47,7 @@ def pooled_dice(patients: int, gain: float, rng: Rng) -> tuple[Statistic, Statis
 
 
 def slice_auc(patients: int, gain: float, rng: Rng) -> tuple[Statistic, Statistic]:
-    """Scores of slices, which share an offset and a contrast within a patient."""
+    """Scores of slices; slices of a patient share an offset and a contrast."""
     share = rng.beta(1.2, 3.0, patients) * (rng.random(patients) < 0.65)
     label = rng.random((patients, SLICES)) < share[:, None]
     offset, ease = rng.normal(size=(2, patients))
@@ -64,7 +64,7 @@ def slice_auc(patients: int, gain: float, rng: Rng) -> tuple[Statistic, Statisti
 
 
 def box_ap(patients: int, gain: float, rng: Rng) -> tuple[Statistic, Statistic]:
-    """Boxes found, with their scores, and false ones; matched at IoU 0.5 alone."""
+    """Found and false boxes with their scores, matched only at IoU 0.5."""
     boxes = np.ceil(embolus_sizes(patients, rng) / 60).astype(int).clip(max=60)
     ease = rng.normal(size=patients)
     arms = []
@@ -92,7 +92,7 @@ def box_ap(patients: int, gain: float, rng: Rng) -> tuple[Statistic, Statistic]:
 
 
 def froc(patients: int, gain: float, rng: Rng) -> tuple[Statistic, Statistic]:
-    """Marks on emboli, and false ones; one embolus in seven has no mark."""
+    """Marks on emboli and false marks; one embolus in seven has no mark."""
     emboli = rng.poisson(np.exp(rng.normal(1.0, 0.7, patients))) * (rng.random(patients) < 0.65)
     of_embolus, ease = np.repeat(np.arange(patients), emboli), rng.normal(size=patients)
     arms = []
@@ -122,7 +122,7 @@ def _names(patients: int) -> tuple[str, ...]:
 
 
 def true_values(key: str, simulate: Simulation, rng: Rng) -> tuple[float, float]:
-    """Of an arm, and of one that is better by :data:`GAIN`: those of very many patients."""
+    """True values of an arm and of one better by :data:`GAIN`, from very many patients."""
     ones = np.ones((1, TRUE_PATIENTS))
     arms = [simulate(TRUE_PATIENTS, GAIN, rng) for _ in range(TRUE_SPLITS)]
     plain, better = np.mean([[arm(ones)[key][0] for arm in both] for both in arms], axis=0)
@@ -132,7 +132,7 @@ def true_values(key: str, simulate: Simulation, rng: Rng) -> tuple[float, float]
 def count(
     key: str, simulate: Simulation, patients: int, repeats: int, seed: int, reference: int
 ) -> dict[str, float]:
-    """One line of the table: shares of ``repeats`` splits whose metric is defined."""
+    """One row of the table: shares among ``repeats`` splits, where the metric is defined."""
     rng = np.random.default_rng((seed, patients))
     plain, better = true_values(key, simulate, np.random.default_rng(seed))
     hits: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Slice classification: ROC, AUC, the operating threshold and what follows from it."""
+"""Slice classification: ROC, AUC, the operating threshold and metrics at it."""
 
 import math
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from pe_unified.evaluation.intervals import FloatArray, Statistic, ratio
 from pe_unified.evaluation.tables import IntArray, Table, index_patients, sum_by_patient
 
-#: Used where a split cannot choose a threshold (one class only).
+#: Used if a split cannot choose a threshold (one class only).
 DEFAULT_THRESHOLD = 0.5
-#: Share of the positive slices that must pass the gate before the costlier heads.
+#: Share of the positive slices that must pass the gate to the more expensive heads.
 GATE_SENSITIVITY = 0.995
 
 Criterion = Literal["youden", "f1"]
@@ -24,7 +24,7 @@ class SliceTable(Table):
 
     Fields:
         patient: int64 (slices,), index into ``patients``.
-        label: bool (slices,), True where the slice shows embolism.
+        label: bool (slices,), whether the slice shows embolism.
         score: float64 (slices,), probability of embolism.
     """
 
@@ -84,7 +84,7 @@ class WeightedAuc:
     """Area under the ROC curve as a function of group weights; ties count one half.
 
     The Mann-Whitney form, summed over pairs: each positive against the weight of the negatives
-    below it. Ranks are found once, a subset then costs one cumulative sum.
+    below it. Ranks are computed once; each subset then costs one cumulative sum.
 
     Args:
         score: float (cases,).
@@ -93,7 +93,7 @@ class WeightedAuc:
     """
 
     def __init__(self, score: FloatArray, label: NDArray[np.bool_], group: IntArray) -> None:
-        # Both classes in rising score: a subset then walks through memory in order.
+        # Both classes by ascending score, so that a subset reads memory in order.
         order = np.argsort(score, kind="stable")
         positives, negatives = order[label[order]], order[~label[order]]
         self._positive_group = group[positives]
@@ -102,7 +102,7 @@ class WeightedAuc:
         self._not_above = np.searchsorted(score[negatives], score[positives], side="right")
 
     def __call__(self, weights: FloatArray) -> FloatArray:
-        """``weights`` (subsets, groups) to areas (subsets,); NaN where a class is absent."""
+        """``weights`` (subsets, groups) to areas (subsets,); NaN if a class is absent."""
         areas = np.full(len(weights), np.nan)
         cumulative = np.zeros(len(self._negative_group) + 1)
         for row, weight in enumerate(weights):
@@ -121,7 +121,7 @@ def roc_points(
     """The ROC curve of the cases: false-positive rate, sensitivity and threshold.
 
     Each (points,), from (0, 0) at threshold infinity to (1, 1), one point per distinct score.
-    ``weight`` (cases,) counts a case so many times. Rates of an absent class are NaN.
+    ``weight`` (cases,) is the weight of each case. Rates of an absent class are NaN.
     """
     weight = np.ones(len(score)) if weight is None else weight
     order = np.argsort(-score, kind="stable")
@@ -134,11 +134,11 @@ def roc_points(
 
 
 def choose_threshold(table: SliceTable, criterion: Criterion = "youden") -> float | None:
-    """The threshold that is best on this split, None where it has one class only.
+    """The best threshold on this split; None if it has only one class.
 
-    ``youden`` maximises sensitivity + specificity - 1 (Youden 1950), ``f1`` the F1 score.
-    Of equally good thresholds the most sensitive one is taken; it lies halfway between the
-    lowest score called positive and the next one below.
+    ``youden`` maximises sensitivity + specificity - 1 (Youden 1950), ``f1`` the F1 score. Of
+    equally good thresholds the most sensitive one is taken. It is halfway between the lowest score
+    called positive and the next one below.
     """
     positives = int(table.label.sum())
     negatives = len(table.label) - positives
@@ -152,7 +152,7 @@ def choose_threshold(table: SliceTable, criterion: Criterion = "youden") -> floa
         merit = 2 * sensitivity * positives / (called + positives)
     else:
         raise ValueError(f"unknown criterion '{criterion}'; known: youden, f1")
-    # The point (0, 0) calls nothing positive and is no operating point.
+    # The point (0, 0) calls nothing positive and is not an operating point.
     best = 1 + int(np.flatnonzero(np.isclose(merit[1:], merit[1:].max(), atol=1e-12))[-1])
     chosen = thresholds[best]
     if best + 1 < len(thresholds):
@@ -163,7 +163,7 @@ def choose_threshold(table: SliceTable, criterion: Criterion = "youden") -> floa
 def choose_gate(table: SliceTable, sensitivity: float = GATE_SENSITIVITY) -> float | None:
     """The highest threshold that still calls this share of the positive slices positive.
 
-    None where the split has no positive slice.
+    None if the split has no positive slice.
     """
     positive = np.sort(table.score[table.label])
     if not len(positive):

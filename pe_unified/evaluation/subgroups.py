@@ -1,4 +1,4 @@
-"""Metrics of a part of a test: of some patients, or of some slices."""
+"""Metrics of part of a test: of some patients or some slices."""
 
 from collections.abc import Collection
 from dataclasses import fields, replace
@@ -18,15 +18,15 @@ SlicesTable = TypeVar("SlicesTable", SliceTable, SegTable)
 def of_patients(
     table: Table, statistic: Statistic, chosen: Collection[str]
 ) -> dict[str, Estimate] | None:
-    """Metrics over the chosen patients alone, with intervals over them.
+    """Metrics and intervals over the chosen patients only.
 
     Args:
-        table: of the test.
-        statistic: of the table, at a threshold.
-        chosen: patients; those that the table does not hold count for nothing.
+        table: table of the test.
+        statistic: statistic of the table, at a threshold.
+        chosen: patients; those not in the table are ignored.
 
     Returns:
-        by metric; None where no patient is left.
+        By metric; None if no patient is left.
     """
     kept = np.flatnonzero([patient in chosen for patient in table.patients])
     if not len(kept):
@@ -42,10 +42,10 @@ def of_patients(
 
 
 def of_slices(table: SlicesTable, kept: NDArray[np.bool_]) -> SlicesTable:
-    """The table of some slices, with their patients alone.
+    """The table of some slices, with only their patients.
 
     Args:
-        table: with a row per slice.
+        table: a table with one row per slice.
         kept: bool (slices,).
     """
     group_of = dict(zip(table.patients, table.groups or table.patients, strict=True))

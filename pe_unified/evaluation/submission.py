@@ -1,4 +1,4 @@
-"""Predictions in the form that the RSNA-STR PE challenge takes, ``submission.csv``."""
+"""Predictions in the format of the RSNA-STR PE challenge, ``submission.csv``."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from pe_unified.files import write_text
 
 
 class SubmissionError(UserError, ValueError):
-    """Predictions that do not make a submission; says of which exam, and what to change."""
+    """Predictions unfit for a submission; the message names the exam and what to change."""
 
 
 @dataclass(frozen=True)
 class AnsweredExam:
-    """What is submitted of an exam.
+    """The predictions submitted for an exam.
 
     Attributes:
         study_uid: StudyInstanceUID.
@@ -38,7 +38,7 @@ class AnsweredExam:
 
     @classmethod
     def of_sample(cls, sample: Mapping[str, Any]) -> "AnsweredExam":
-        """Of a sample with ``pred_exam`` and ``pred_steps``, whose steps are slices."""
+        """From a sample with ``pred_exam`` and ``pred_steps``, whose steps are slices."""
         if "pred_steps" not in sample:
             raise SubmissionError(
                 f"{sample['study_uid']}: the challenge asks for every slice, and the model does "
@@ -57,20 +57,20 @@ def write_submission(
     """Write every exam's nine labels and its slices, after :func:`~.consistency.repair`.
 
     Columns are ``id`` (``<StudyInstanceUID>_<label>``, or the SOPInstanceUID) and ``label``, a
-    probability. The file appears whole or not at all.
+    probability. The file is written atomically.
 
     Args:
-        path: of the file.
-        exams: each once.
-        digits: of the probabilities.
+        path: path of the file.
+        exams: each exam once.
+        digits: decimals of the probabilities.
 
     Returns:
-        The studies that broke the challenge's rules, and were repaired.
+        The studies that broke the challenge's rules and were repaired.
 
     Raises:
-        SubmissionError: there is no exam, an exam or a slice stands twice, or something is not
-            answered.
-        OSError: the place cannot be written to.
+        SubmissionError: there is no exam, an exam or a slice is duplicated, or a prediction is
+            missing.
+        OSError: the file cannot be written.
     """
     rows: dict[str, str] = {}
     repaired = []

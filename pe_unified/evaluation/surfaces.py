@@ -1,15 +1,15 @@
-"""How far the surfaces of two masks lie apart: ASSD, HD95 and NSD.
+"""Distances between the surfaces of two masks: ASSD, HD95 and NSD.
 
-A surface is the voxels of a mask that share a face with a voxel outside it, as in MONAI; beyond
-the image nothing is mask. Distances are those between the centres of surface voxels, mm, by the
-spacing along the axes. Definitions follow Metrics Reloaded (Maier-Hein, Reinke et al. 2024,
-https://doi.org/10.1038/s41592-023-02151-z):
+A surface consists of the voxels of a mask that share a face with a voxel outside it, as in MONAI;
+everything outside the image is background. Distances are between the centres of surface voxels, in
+mm, from the spacing along the axes. Definitions follow Metrics Reloaded (Maier-Hein, Reinke et al.
+2024, https://doi.org/10.1038/s41592-023-02151-z):
 
 - ASSD: the mean over the surface voxels of both masks together, each to the other surface.
-- HD95: the larger of the two directed 95th percentiles (linear between ranks). Others take the
+- HD95: the larger of the two directed 95th percentiles (linear between ranks). Other tools take the
   percentile of both directions pooled, which is never larger.
 - NSD: the share of the surface voxels of both masks within a tolerance of the other surface
-  (Nikolov et al. 2021, https://doi.org/10.2196/26151, counted in voxels, not by their area).
+  (Nikolov et al. 2021, https://doi.org/10.2196/26151, counted in voxels, not by area).
 """
 
 import math
@@ -25,13 +25,13 @@ from pe_unified.evaluation.intervals import FloatArray
 
 @dataclass(frozen=True)
 class SurfaceAgreement:
-    """What two surfaces have in common.
+    """Agreement of two surfaces.
 
     Attributes:
-        voxels: of both surfaces.
-        within: of these, as many as lie within the tolerance of the other.
-        total_mm: sum of all distances, both directions; NaN where a mask is empty.
-        hd95_mm: see above; NaN where a mask is empty.
+        voxels: number of voxels of both surfaces.
+        within: number of these within the tolerance of the other surface.
+        total_mm: sum of all distances in both directions; NaN if a mask is empty.
+        hd95_mm: see above; NaN if a mask is empty.
     """
 
     voxels: int
@@ -63,7 +63,7 @@ def surface_voxels(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
 def surface_distances(
     one: NDArray[np.integer], other: NDArray[np.integer], spacing_mm: Sequence[float]
 ) -> tuple[FloatArray, FloatArray]:
-    """From every voxel of a surface to the other surface, mm, in both directions.
+    """Distances from every voxel of a surface to the other surface, mm, in both directions.
 
     Args:
         one, other: (n, 3) slice, row and column indices in one grid; neither empty.
@@ -82,7 +82,7 @@ def surface_agreement(
     spacing_mm: Sequence[float],
     tolerance_mm: float,
 ) -> SurfaceAgreement:
-    """Compare two surfaces, as :func:`surface_distances` takes them; either may be empty."""
+    """Compare two surfaces, given as in :func:`surface_distances`; either may be empty."""
     if not len(one) or not len(other):
         return SurfaceAgreement(len(one) + len(other), 0, math.nan, math.nan)
     directions = surface_distances(one, other, spacing_mm)

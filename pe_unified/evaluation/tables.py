@@ -1,4 +1,4 @@
-"""What a metric keeps of a split: small arrays per slice, with the patient of each."""
+"""The data of a split that metrics keep: small arrays per slice, with the patient of each."""
 
 import dataclasses
 import os
@@ -20,9 +20,9 @@ class Table:
     """Arrays of one split.
 
     Fields:
-        patients: every patient, sorted, each once.
-        groups: of each patient, the name of its group: patients of one group (of one family, or
-            painted on one anatomy) are not independent. Empty: each is a group of its own.
+        patients: all patients, sorted, without duplicates.
+        groups: group of each patient: patients of one group (one family, or synthetic studies of
+            one anatomy) are not independent. Empty: each patient is its own group.
     """
 
     patients: tuple[str, ...]
@@ -30,7 +30,7 @@ class Table:
 
     @property
     def units(self) -> IntArray:
-        """What intervals rest on: int64 (patients,), the group of each, numbered from 0."""
+        """The units of intervals: int64 (patients,), the group of each, numbered from 0."""
         return index_patients(self.groups or self.patients)[1]
 
     def save(self, path: str | os.PathLike) -> None:
@@ -43,11 +43,11 @@ class Table:
 
     @classmethod
     def load(cls: type[T], path: str | os.PathLike) -> T:
-        """Read what :meth:`save` wrote.
+        """Read a file written by :meth:`save`.
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: the file holds another kind of table.
+            ValueError: the file has another kind of table.
         """
         with np.load(path, allow_pickle=False) as stored:
             arrays = dict(stored)

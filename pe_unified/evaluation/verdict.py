@@ -1,10 +1,10 @@
-"""One verdict on an exam: what of its findings is called, and with it whether it is positive.
+"""The verdict on an exam: which of its findings are called, and whether it is positive.
 
-There are two kinds of findings. A stretch is the body over 6 mm, with the mean probability of its
-slices (classification). A lesion has a score of its own (segmentation, detection). Each kind has a
-threshold, and both are chosen together, on whole exams of the validation split. A finding from its
-threshold on is called; an exam is positive where anything is called. So a negative exam holds no
-called finding, and every positive one says what it is called for.
+There are two kinds of findings. A stretch covers 6 mm of the body and has the mean probability of
+its slices (classification). A lesion has its own score (segmentation, detection). Each kind has a
+threshold; both are chosen together on exams of the validation split. A finding that reaches its
+threshold is called; an exam is positive if any finding is called. So a negative exam has no called
+finding, and every positive exam shows why it is positive.
 """
 
 import math
@@ -16,22 +16,22 @@ import numpy as np
 from pe_unified.evaluation.exam_score import exam_probability, stretches_from
 from pe_unified.evaluation.intervals import FloatArray
 
-#: What the mean attenuation of a clot may be, HU. Acute emboli measure 33 HU with a standard
-#: deviation of 15, chronic ones 87 with 30 (Wittram et al., Radiology 2005;235:1050-1054); the
-#: rest is left for lung or contrast that mixes into the edge of a small one. Below lies fat or air,
-#: above contrast or bone.
+#: Range of the mean attenuation of a clot, HU. Acute emboli measure 33 HU with a standard deviation
+#: of 15, chronic ones 87 with 30 (Wittram et al., Radiology 2005;235:1050-1054). The range is wider
+#: because lung or contrast mixes into the edge of small emboli. Below it is fat or air, above it
+#: contrast or bone.
 CLOT_HU = (-50.0, 150.0)
-#: Digits of a score. It is judged as it is written down, or a reader would find another verdict.
+#: Decimals of a score. Rounded scores are judged, so that readers get the same verdict.
 DIGITS = 4
 
 
 @dataclass(frozen=True)
 class ExamThresholds:
-    """From where on a finding is called; None where nothing of the kind is called by itself.
+    """Thresholds of findings; None if findings of this kind are never called.
 
     Attributes:
-        stretch: of the mean probability over 6 mm.
-        lesion: of a lesion's score.
+        stretch: threshold of the mean probability over 6 mm.
+        lesion: threshold of a lesion's score.
     """
 
     stretch: float | None = None
@@ -40,15 +40,15 @@ class ExamThresholds:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said of an exam.
+    """The verdict on an exam.
 
     Attributes:
-        positive: whether anything is called; None where no threshold is set.
-        stretch_score: highest mean probability over 6 mm; None where the model does not classify.
-        lesion_score: highest score of a lesion that can be a clot, 0 without one; None where the
-            model looks for no lesions.
-        stretches: the called ones, (first, last) places among the slices given, both included.
-        lesions: for each, whether it is called; None where no threshold is set.
+        positive: whether any finding is called; None if no threshold is set.
+        stretch_score: highest mean probability over 6 mm; None if the model does not classify.
+        lesion_score: highest score of a lesion that can be a clot, 0 without one; None if the model
+            does not look for lesions.
+        stretches: the called stretches, (first, last) index of the given slices, inclusive.
+        lesions: whether each lesion is called; None if no threshold is set.
     """
 
     positive: bool | None
@@ -59,24 +59,24 @@ class Verdict:
 
 
 def as_written(score: float) -> float:
-    """A score with the digits that reports give."""
+    """A score rounded as in reports."""
     return float(np.round(score, DIGITS))
 
 
 def threshold_as_written(threshold: float | None) -> float | None:
-    """A threshold with the digits of a score: rounded up, it calls the same scores."""
+    """A threshold rounded up to the decimals of a score, which calls the same scores."""
     if threshold is None:
         return None
     return math.ceil(round(threshold * 10**DIGITS, 6)) / 10**DIGITS
 
 
 def score_text(score: float) -> str:
-    """A score or its threshold in all its digits, so that readers find the same verdict."""
+    """A score or threshold with all its decimals, so that readers get the same verdict."""
     return f"{score:.{DIGITS}f}"
 
 
 def can_be_clot(mean_hu: float | None) -> bool:
-    """Whether a lesion has the attenuation of a clot; of one that is boxed only nobody knows."""
+    """Whether a lesion has the attenuation of a clot; True if unknown, as for a box alone."""
     return mean_hu is None or CLOT_HU[0] <= round(mean_hu, 1) <= CLOT_HU[1]
 
 
@@ -89,11 +89,10 @@ def judge(
     """The verdict on one exam.
 
     Args:
-        probability: (slices,), neighbours in the body side by side; empty where the model does
-            not classify.
-        step_mm: between neighbouring slices.
-        lesions: score and mean attenuation (HU, None where unknown) of each; None where the model
-            looks for none.
+        probability: (slices,), in anatomical order; empty if the model does not classify.
+        step_mm: distance between neighbouring slices.
+        lesions: score and mean attenuation (HU, None if unknown) of each; None if the model does
+            not look for lesions.
         thresholds: see :class:`ExamThresholds`.
     """
     stretch_score = lesion_score = None
@@ -123,18 +122,18 @@ def judge(
 def choose_exam_thresholds(
     positive: Sequence[bool], verdicts: Sequence[Verdict]
 ) -> ExamThresholds | None:
-    """The pair of thresholds whose verdicts on these exams are best by Youden's index.
+    """The pair of thresholds whose verdicts on these exams have the best Youden index.
 
     Of equally good pairs the most sensitive one is taken, then the one that calls most lesions. A
-    threshold lies halfway between the scores on both sides of it, rounded up to their digits.
+    threshold is halfway between the scores next to it, rounded up to their decimals.
 
     Args:
         positive: (exams,), the truth.
-        verdicts: (exams,), of which the scores are read.
+        verdicts: (exams,); only their scores are used.
 
     Returns:
-        None where the exams are of one class, or no pair is better than chance. One of the pair is
-        None where findings of this kind are better not called.
+        None if the exams are of one class, or if no pair is better than chance. A threshold of the
+        pair is None if findings of this kind should not be called.
     """
     label = np.asarray(positive, dtype=bool)
     if label.all() or not label.any():
@@ -163,7 +162,7 @@ def _column(scores: Sequence[float | None]) -> FloatArray:
 
 
 def _cuts(scores: FloatArray) -> FloatArray:
-    """Thresholds that part the scores differently, infinity for none; none calls every exam."""
+    """Thresholds that separate the scores differently, and infinity; none calls every exam."""
     values = np.unique(scores[~np.isnan(scores)])
     above = np.append(values[1:], max(1.0, values[-1])) if len(values) else values
     cuts = (values + above) / 2
@@ -171,6 +170,6 @@ def _cuts(scores: FloatArray) -> FloatArray:
 
 
 def _called(scores: FloatArray, cuts: FloatArray) -> FloatArray:
-    """(cuts,): how many scores lie at a threshold or above it; NaN is never called."""
+    """(cuts,): number of scores at or above each threshold; NaN is never called."""
     known = np.sort(scores[~np.isnan(scores)])
     return (len(known) - np.searchsorted(known, cuts, side="left")).astype(np.float64)

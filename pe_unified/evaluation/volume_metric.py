@@ -1,4 +1,4 @@
-"""The metrics of volumes that mmengine's loops call; the arithmetic is in ``volumes.py``."""
+"""Volume metrics for mmengine's loops; the computation is in ``volumes.py``."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,13 +24,13 @@ from pe_unified.registry import METRICS
 class LesionMetric(PatientMetric[VolumeTable]):
     """``lesion/sensitivity_at_1, ..., mean_sensitivity, dice`` over studies with ``gt_lesions``.
 
-    Emboli are those that the set numbers, else components of 26 neighbours. A mark finds an
-    embolus that it lies in (or within 2 or 5 mm of); a second mark on it is neither true nor
-    false. Dice counts voxels of the grid; what of the emboli lies outside it is missed. The
-    threshold is for the Dice, which the chosen one maximises; marks come from the model's own cut.
+    Emboli are as numbered by the set, else 26-connected components. A mark finds an embolus if it
+    is inside it (or within 2 or 5 mm of it); a second mark on it is neither true nor false. Dice
+    counts voxels of the grid; emboli outside it count as missed. The threshold is for the Dice; the
+    chosen one maximises it. Marks use the model's own cut.
 
     Args:
-        smallest_mm3: smaller emboli are not counted, nor are marks on them.
+        smallest_mm3: smaller emboli and marks on them are not counted.
     """
 
     default_prefix, table_type = "lesion", VolumeTable
@@ -39,7 +39,7 @@ class LesionMetric(PatientMetric[VolumeTable]):
     def __init__(self, smallest_mm3: float = SMALLEST_MM3, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if self.threshold is not None:
-            segmentation.threshold_bin(self.threshold)  # refuses one that has none
+            segmentation.threshold_bin(self.threshold)  # raises if it is out of range
         self.smallest_mm3 = smallest_mm3
 
     def read(self, sample: Mapping[str, Any]) -> tuple:

@@ -1,4 +1,4 @@
-"""Whole studies in three dimensions: emboli found against false positives, and Dice."""
+"""Metrics of studies in three dimensions: emboli found against false positives, and Dice."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,15 +14,14 @@ from pe_unified.evaluation.tables import IntArray, Table, index_patients
 
 @dataclass(frozen=True)
 class ScanMarks:
-    """One scan: its marks beside its emboli.
+    """The marks and emboli of one scan.
 
     Attributes:
-        patient: whose it is.
-        counts: uint32 (2, 256), voxels of the grid by probability, as
-            :func:`~pe_unified.evaluation.segmentation.probability_histogram` counts pixels.
+        patient: its patient.
+        counts: uint32 (2, 256), :func:`~pe_unified.evaluation.segmentation.probability_histogram`
+            of the voxels of the grid.
         confidences: float64 (marks,).
-        distances: float64 (marks, emboli), of
-            :func:`~pe_unified.evaluation.froc.mark_distances`.
+        distances: float64 (marks, emboli), from :func:`~pe_unified.evaluation.froc.mark_distances`.
         volumes_mm3: float64 (emboli,).
     """
 
@@ -40,12 +39,13 @@ class VolumeTable(Table):
     Fields:
         scan_patient: int64 (scans,), index into ``patients``.
         counts: uint32 (scans, 2, 256), voxels by probability.
-        lesion_patient: int64 (emboli,), of those that are counted.
-        best: float64 (emboli, epsilons), highest confidence of a mark that finds it; -inf where
-            none does.
+        lesion_patient: int64 (emboli,), patients of the counted emboli.
+        best: float64 (emboli, epsilons), highest confidence of a mark that finds it; -inf without
+            one.
         mark_patient: int64 (marks,).
         confidence: float64 (marks,).
-        nearest_mm: float64 (marks,), to an embolus of any size; infinite where there is none.
+        nearest_mm: float64 (marks,), distance to the nearest embolus of any size; infinite if there
+            is none.
     """
 
     scan_patient: IntArray
@@ -99,11 +99,13 @@ class VolumeTable(Table):
         return SegTable(self.patients, self.scan_patient, self.counts, groups=self.groups)
 
     def statistic(self, threshold: float) -> Statistic:
-        """``sensitivity_at_<rate>`` and ``mean_sensitivity`` with marks within emboli, the same
-        with ``_2mm`` and ``_5mm`` of marks that far away, and ``dice``, pooled over all voxels.
+        """Sensitivities of marks, and ``dice`` pooled over all voxels.
+
+        ``sensitivity_at_<rate>`` and ``mean_sensitivity`` are for marks inside emboli; with
+        ``_2mm`` and ``_5mm`` for marks within that distance.
 
         Args:
-            threshold: from which a voxel is called embolus, for the Dice alone.
+            threshold: probability from which a voxel counts as embolus, only for the Dice.
         """
         of_marks = {epsilon: self.marks(epsilon).statistic() for epsilon in EPSILONS_MM}
         of_voxels = self.voxels().statistic(threshold)

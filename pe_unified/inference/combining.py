@@ -1,4 +1,4 @@
-"""Answers of several networks on one slice as one: by their mean, or by their votes."""
+"""Combining the predictions of several networks on a slice, by mean or by votes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from torch import Tensor
 from pe_unified.evaluation.detection import box_iou
 from pe_unified.evaluation.slices import DEFAULT_THRESHOLD
 
-#: Boxes of different networks are one from this overlap (IoU), as in ensemble-boxes.
+#: Boxes of different networks are fused from this overlap (IoU) on, as in ensemble-boxes.
 SAME_BOX = 0.55
 
 
 @dataclass(frozen=True, eq=False)
 class SliceAnswer:
-    """What is said of a slice before any threshold; None for what is not answered.
+    """The predictions for a slice before any threshold; None if not predicted.
 
     Attributes:
-        probability: of embolism.
+        probability: probability of embolism.
         pixels: float (rows, cols), probability of embolus in the pixels of the slice.
         boxes: float32 (k, 4), x1 y1 x2 y2 in pixels of the slice, and ``scores`` (k,).
         box_votes: bool (networks, k), which networks found each box.
@@ -34,11 +34,11 @@ class SliceAnswer:
 
 @dataclass(frozen=True)
 class Ballot:
-    """How a network takes part.
+    """The weight and thresholds of a network in an ensemble.
 
     Attributes:
-        weight: of its answers among those of the others.
-        slice, pixel, box: from where on it says yes by itself.
+        weight: weight of its predictions.
+        slice, pixel, box: its own thresholds for a positive vote.
     """
 
     weight: float = 1.0
@@ -48,13 +48,13 @@ class Ballot:
 
 
 def combine(answers: Sequence[SliceAnswer], ballots: Sequence[Ballot], rule: str) -> SliceAnswer:
-    """One answer of several networks; each question by those that answer it.
+    """The combined prediction of several networks; each part from the networks that predict it.
 
     Args:
-        answers: of the networks, on one slice.
-        ballots: in the same order.
-        rule: ``"mean"``, the weighted mean of what they say; ``"vote"``, the weighted share of
-            those that say yes by their own thresholds.
+        answers: predictions of the networks on one slice.
+        ballots: weights and thresholds, in the same order.
+        rule: ``"mean"``, the weighted mean of the predictions; ``"vote"``, the weighted share of
+            the networks whose predictions reach their own thresholds.
     """
     votes = rule == "vote"
     pairs = list(zip(answers, ballots, strict=True))
@@ -72,10 +72,9 @@ def combine(answers: Sequence[SliceAnswer], ballots: Sequence[Ballot], rule: str
 
 
 def _pixels(pairs: Sequence[tuple[SliceAnswer, Ballot]], votes: bool) -> Tensor | None:
-    """Weighted mean of the maps. A single one stays as it is.
+    """Weighted mean of the maps. A single map is returned as it is.
 
-    It is summed up in place: maps that come and go between what is kept of a slice would leave
-    holes in memory, one per slice.
+    It is summed in place: temporary maps would fragment the memory, once per slice.
     """
     total = sum(ballot.weight for _, ballot in pairs)
     mean: Tensor | None = None
@@ -125,21 +124,22 @@ def fuse_boxes(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weighted boxes fusion (Solovyev et al. 2021, https://arxiv.org/abs/1910.13302).
 
-    From the best on, a box joins the fused one that it overlaps most, from :data:`SAME_BOX`, or
-    begins a new one. A fused box lies at the mean of its boxes, each counting by its score and its
-    network's weight; its score is the weighted mean over all networks, 0 of those without a box.
-    Other than there, boxes of one network never join: its own suppression has parted them.
+    In descending order of score, a box joins the fused box that it overlaps most, with at least
+    :data:`SAME_BOX`, or starts a new one. A fused box is the mean of its boxes, weighted by score
+    and network weight; its score is the weighted mean over all networks, with 0 for networks
+    without a box. Unlike in the paper, boxes of the same network are never fused, because its own
+    suppression has already separated them.
 
     Args:
         boxes: (n, 4), x1 y1 x2 y2.
         scores: (n,).
-        network: int (n,), which network each is of.
-        weights: of the networks.
-        total: sum of the weights of networks that look for boxes; of all by default.
+        network: int (n,), network of each box.
+        weights: weights of the networks.
+        total: sum of the weights of the networks that predict boxes; of all by default.
 
     Returns:
-        float32 boxes (k, 4) and scores (k,), best first, and the score that each network gave,
-        (networks, k), -inf where it has no box there.
+        float32 boxes (k, 4) and scores (k,), best first, and the score of each network, (networks,
+        k), -inf where it has no box.
     """
     weight = np.asarray(weights, dtype=np.float64)
     total = float(weight.sum()) if total is None else total
@@ -173,7 +173,7 @@ def fuse_boxes(
 def pixel_votes(
     answers: Sequence[SliceAnswer], ballots: Sequence[Ballot], where: Tensor
 ) -> np.ndarray:
-    """bool (networks, n): which networks call the pixels ``where`` (row-major numbers) embolus."""
+    """bool (networks, n): which networks predict embolus at pixels ``where``, row-major."""
     none = torch.zeros(len(where), dtype=torch.bool, device=where.device)
     rows = [
         none if each.pixels is None else each.pixels.flatten()[where] >= ballot.pixel

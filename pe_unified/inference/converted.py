@@ -1,4 +1,4 @@
-"""Studies of a converted set as a report takes them, and where their emboli are."""
+"""Studies of a converted set for reports, with their true emboli."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ from pe_unified.registry import DATASETS
 
 @dataclass(frozen=True, eq=False)
 class WholeExam:
-    """A study of a set whose label is known.
+    """A study of a set with a known label.
 
     Attributes:
         positive: whether it shows embolism.
         study: its slices.
-        patient: whose it is.
-        slices: their records in the set, from feet to head.
+        patient: its patient.
+        slices: records of the slices in the set, from feet to head.
     """
 
     positive: bool
@@ -34,9 +34,9 @@ class WholeExam:
     slices: Sequence[dict[str, Any]]
 
     def emboli(self) -> list[list[Part]] | None:
-        """The true emboli, each as its parts on single slices, joined as lesions are.
+        """The true emboli, each as its parts on single slices, joined like lesions.
 
-        None where some slice may hold emboli of which neither masks nor boxes are known.
+        None if a slice may have emboli with neither masks nor boxes known.
         """
         truth: list[SlicePrediction] = []
         for item in self.slices:
@@ -65,13 +65,13 @@ class WholeExam:
 
 
 def whole_exams(dataset: PESliceDataset) -> list[WholeExam]:
-    """The studies of a set whose label is known.
+    """The studies of a set with a known label.
 
-    Left out are studies with an unknown label and no positive slice, and those of which slices are
-    missing, whose neighbours in the set are none in the body.
+    Studies with unlabelled slices and no positive slice are left out, and so are studies with
+    missing slices, where neighbours in the set are not neighbours in the body.
 
     Args:
-        dataset: with every slice of its studies.
+        dataset: a set with every slice of its studies.
     """
     series: dict[tuple, list[dict[str, Any]]] = defaultdict(list)
     for number in range(len(dataset)):
@@ -89,28 +89,28 @@ def whole_exams(dataset: PESliceDataset) -> list[WholeExam]:
 
 
 def exams_of_split(dataset: Mapping[str, Any]) -> list[WholeExam]:
-    """:func:`whole_exams` of a split, whatever slices and labels its config asks for."""
+    """:func:`whole_exams` of a split, whatever slices and labels its config selects."""
     settings = {**dataset, "needs": (), "every": 1, "pipeline": []}
     return whole_exams(DATASETS.build(settings))
 
 
-#: Share of a lesion's mask that lies in emboli where it finds one. One mask over everything, as of
-#: a network that has hardly learned, touches every embolus.
+#: Smallest share of a lesion's mask inside emboli to count as finding one. Without it, a mask over
+#: the whole slice, as from an untrained network, would find every embolus.
 TRUE_SHARE = 0.1
 
 
 def touching(
     lesions: Sequence[Lesion], emboli: Sequence[Sequence[Part]], shape: tuple[int, int]
 ) -> np.ndarray:
-    """bool (lesions, emboli): whether a lesion finds an embolus, which is to touch it.
+    """bool (lesions, emboli): whether a lesion finds an embolus, that is, touches it.
 
-    As parts of one lesion do on one slice: masks by a pixel, a box by holding enough of the mask,
-    boxes by their overlap; a lesion that is marks alone, by their discs. A mask of which less than
-    :data:`TRUE_SHARE` lies in emboli finds none.
+    The rules are those for parts of one lesion on a slice: masks share a pixel, a box contains
+    enough of the mask, boxes overlap; lesions with only marks use their discs. A mask with less
+    than :data:`TRUE_SHARE` inside emboli finds none.
 
     Args:
-        lesions: of a study.
-        emboli: its true ones, from :meth:`WholeExam.emboli`.
+        lesions: lesions of a study.
+        emboli: its true emboli, from :meth:`WholeExam.emboli`.
         shape: (rows, cols) of a slice.
     """
     found = np.zeros((len(lesions), len(emboli)), dtype=bool)
@@ -130,7 +130,7 @@ def touching(
 
 
 def _share_within(lesion: Lesion, parts: Sequence[Part]) -> float:
-    """Of the lesion's mask, what lies in the masks of these parts."""
+    """Share of the lesion's mask inside the masks of these parts."""
     inside = sum(
         len(np.intersect1d(part.pixels, lesion.pixels[part.index]))
         for part in parts

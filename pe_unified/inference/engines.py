@@ -1,8 +1,8 @@
-"""What runs the network: torch, ONNX Runtime or OpenVINO, behind one pair of calls.
+"""Engines that run the network: torch, ONNX Runtime or OpenVINO, with the same two calls.
 
-The network is cut where the gate is: the trunk is the backbone with classification, the heads are
-the decoder and the pyramid with the RPN. What comes after, the boxes, stays in torch. A net without
-a backbone has no trunk.
+The network is split at the gate: the trunk is the backbone with classification, the heads are the
+decoder and the pyramid with the RPN. The boxes are always computed in torch. A network without a
+backbone has no trunk.
 """
 
 import json
@@ -22,16 +22,16 @@ from pe_unified.options import BACKENDS
 from pe_unified.precision import autocast
 from pe_unified.version import __version__
 
-#: Files of an exported model, by backend.
+#: File endings of an exported model, by backend.
 SUFFIX = {"onnx": ".onnx", "openvino": ".xml"}
 MANIFEST = "export.json"
-#: Weights of the heads that are not exported.
+#: Prefix of the weights that are not exported.
 _STAYS_IN_TORCH = "det_head.roi_head."
 
 
 @dataclass(frozen=True)
 class DenseHeads:
-    """What the heads give before boxes; None where the model lacks the head.
+    """Outputs of the heads before boxes; None if the model lacks the head.
 
     Attributes:
         seg: logits (n, 1, rows, cols) at the decoder's stride.
@@ -47,10 +47,10 @@ class DenseHeads:
 class Engine(Protocol):
     """Computes the dense part of the network.
 
-    What a call gives is good until the same part is called again.
+    The result of a call is valid until the same part is called again.
 
     Attributes:
-        name: of the backend.
+        name: name of the backend.
         int8: parts of the network that compute in int8.
     """
 
@@ -65,7 +65,7 @@ class Engine(Protocol):
 
 
 class TorchEngine:
-    """The network as it was trained."""
+    """The network in torch."""
 
     name = "torch"
     int8: Sequence[str] = ()
@@ -142,9 +142,9 @@ class Heads(nn.Module):
 
 
 class ExportedEngine:
-    """An exported model; either part takes arrays by name and gives arrays.
+    """An exported model; each part takes arrays by name and returns arrays.
 
-    A part holds those of its inputs alone that bear on its answer.
+    A part only has the inputs that affect its outputs.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class ExportedEngine:
             ) from error
 
     def forget_weights(self) -> None:
-        """Empty those weights of the torch model that the runtime holds, too."""
+        """Free the weights of the torch model that the runtime also has."""
         for part in self.parts:
             for name, weight in part.named_parameters():
                 if not name.startswith(_STAYS_IN_TORCH):
@@ -189,12 +189,12 @@ class ExportedEngine:
 
 
 def input_names(levels: int) -> list[str]:
-    """Of a part that takes the network's input and so many levels."""
+    """Input names of a part that takes the network's input and this number of levels."""
     return ["inputs", *(f"level{k}" for k in range(levels))]
 
 
 def part_names(model: PEUnified) -> list[str]:
-    """Files that an exported model consists of."""
+    """Names of the parts of an exported model."""
     has_trunk = bool(model.backbone.feature_info.channels)
     has_heads = bool(set(model.tasks) - {"cls"})
     return ["trunk"] * has_trunk + ["heads"] * has_heads
@@ -216,11 +216,11 @@ def _open_onnx(path: Path, precision: str) -> Any:
 
 @cache
 def openvino_core() -> Any:
-    """OpenVINO's one core of the process.
+    """The only OpenVINO core of the process.
 
-    A core sets a stack for signal handlers and frees it at its end. Of two cores that overlap in
-    time, the second to end brings back the freed stack of the first, and the next signal that a
-    Python handler waits for ends the process.
+    A core sets a stack for signal handlers and frees it when it is destroyed. If two cores overlap
+    in time, the second one to be destroyed restores the freed stack of the first, and the next
+    signal with a Python handler ends the process.
     """
     import openvino
 
@@ -237,14 +237,14 @@ def _open_openvino(path: Path, precision: str) -> Any:
         },
     )
     names = [each.any_name for each in compiled.inputs]
-    # Without a copy of the outputs, which are larger than the network.
+    # Does not copy the outputs, which are larger than the network.
     return lambda arrays: list(
         compiled([arrays[name] for name in names], share_outputs=True).values()
     )
 
 
 def exported_folder(checkpoint: Path, backend: str) -> Path:
-    """Where the exported model of a checkpoint lies by default: beside it."""
+    """Default folder of the exported model of a checkpoint: next to the checkpoint."""
     return checkpoint.with_suffix(f".{backend}")
 
 
@@ -254,16 +254,16 @@ def open_engine(
     """The engine of a backend.
 
     Args:
-        backend: of :data:`BACKENDS`.
-        model: the network; gives names and the parts that stay in torch. It loses the weights
-            of exported parts.
+        backend: one of :data:`BACKENDS`.
+        model: the network, for names and the parts that run in torch. The weights of exported parts
+            are freed.
         precision: ``"bf16"`` or ``"fp32"``; ONNX Runtime computes in fp32.
-        exported: folder that ``pe-unified export`` wrote.
+        exported: folder written by ``pe-unified export``.
         digest: SHA-256 of the checkpoint that it must have been exported from.
 
     Raises:
-        CheckpointError: nothing exported there, or from another checkpoint, by another version
-            of this package or for another backend.
+        CheckpointError: the folder has no exported model, or one from another checkpoint, by
+            another version of this package or for another backend.
     """
     if backend == "torch":
         return TorchEngine(model, precision)

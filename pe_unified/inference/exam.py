@@ -1,4 +1,4 @@
-"""Whole exams: what an exam model says of a study, beside what a slice model finds in it."""
+"""Inference with an exam model, in addition to the findings of a slice model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,18 +29,18 @@ from pe_unified.precision import autocast, fastest_precision
 
 @dataclass(frozen=True)
 class ExamModel:
-    """What a checkpoint of an exam model holds, ready for studies.
+    """An exam model from a checkpoint, ready for inference.
 
     Attributes:
-        model: in evaluation mode, on its device; with an encoder and an exam head.
+        model: the model in evaluation mode, on its device; with an encoder and an exam head.
         transforms: from Hounsfield units (rows, cols, planes) to the packed input.
         steps: makes the steps of an exam.
-        max_steps: of these, at most so many, at equal distances; None for all.
-        threshold: the exam is called positive from here, before calibration; None where validation
-            chose none.
-        calibration: of the probability that the exam is positive.
+        max_steps: largest number of steps, at equal distances; None for all.
+        threshold: probability, before calibration, from which the exam is called positive; None if
+            validation chose none.
+        calibration: calibration of the probability that the exam is positive.
         precision: ``"bf16"`` or ``"fp32"``.
-        lineage: what the report says of the model: file, digest, step, parents, version.
+        lineage: the model in reports: file, digest, step, parents, version.
         key: see :func:`~pe_unified.inference.sharing.key_of_levels`.
     """
 
@@ -60,7 +60,7 @@ class ExamModel:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Of EXAM_TARGETS, those it answers."""
+        """The labels that the model predicts, from EXAM_TARGETS."""
         head: Any = self.model.exam_head
         return head.labels
 
@@ -75,14 +75,13 @@ def load_exam_model(
     device: str | None = None,
     precision: str | None = None,
 ) -> ExamModel:
-    """Build the model of exams that a checkpoint describes, with its weights.
+    """Load the exam model of a checkpoint.
 
     Args:
-        checkpoint, trust, device, precision: as of
-            :func:`~pe_unified.inference.model.load_model`.
+        checkpoint, trust, device, precision: as in :func:`~pe_unified.inference.model.load_model`.
 
     Raises:
-        CheckpointError: as there; or the model reads stored features, or answers no label of exams.
+        CheckpointError: as there; or the model reads stored features, or predicts no exam label.
     """
     path = Path(checkpoint)
     stored = read_model(path, PEExam, trust)
@@ -113,23 +112,23 @@ def load_exam_model(
 
 @dataclass(frozen=True, eq=False)
 class ExamAnswer:
-    """What an exam model says of a study. Scores have the digits that reports give.
+    """The predictions of an exam model for a study. Scores are rounded as in reports.
 
     Attributes:
-        reason: why it says nothing, in words; empty where it answers.
-        probability: of EXAM_TARGETS, by name, as the model answers; None for what it does not.
-        positive: that the exam is positive, as answered or as "negative" and "indeterminate" leave
-            it; None where nothing says so. The threshold is one of this.
+        reason: why there is no prediction; empty if there is one.
+        probability: raw probabilities of EXAM_TARGETS by name; None for labels not predicted.
+        positive: probability that the exam is positive, as predicted or from "negative" and
+            "indeterminate"; None if unknown. The threshold applies to it.
         calibrated: the same, calibrated on validation.
         called: whether ``positive`` reaches the threshold; None without either.
-        labels: of EXAM_WEIGHTS, by name, moved as little as lets them and the steps agree.
-        faults: in words, how they contradicted each other before.
-        notes: in words, what is odd about the answer.
-        slices: of every step, the slice that it stands for.
-        z_mm: of every step, its position; None where unknown.
-        step_probability: of embolism in every step; None where the model does not answer it.
-        attention: float (steps,) by label, what each answer rests on; empty of models that do not
-            tell.
+        labels: probabilities of EXAM_WEIGHTS by name, changed as little as possible to agree with
+            each other and the steps.
+        faults: descriptions of their contradictions before this change.
+        notes: remarks on the prediction.
+        slices: the slice that every step represents.
+        z_mm: position of every step; None where unknown.
+        step_probability: probability of embolism for every step; None if not predicted.
+        attention: float (steps,) by label, share of each step; empty for models without attention.
     """
 
     reason: str = ""
@@ -157,21 +156,22 @@ def predict_exam(
     at_once: int = BATCH_SIZE,
     known: Mapping[int, torch.Tensor] | None = None,
 ) -> ExamAnswer:
-    """The answer for a study, from the same steps through the same transforms as in training.
+    """The prediction for a study, with the same steps and transforms as in training.
 
-    Steps are read and prepared in a thread while the network computes, so that no more of them
-    than a few passes are in memory.
+    Steps are read and prepared in a thread while the network computes, so only the steps of a few
+    passes are in memory.
 
     Args:
-        reader: of the study.
-        survey: gives the lungs, from which steps and crop follow; without them nothing is answered.
-        progress: called with the steps done and their number.
+        reader: reader of the study.
+        survey: gives the lungs, which determine steps and crop; without lungs there is no
+            prediction.
+        progress: called with the number of steps done and their total.
         at_once: steps in one pass.
-        known: by slice, (width,), what the encoder gives of the step that is this slice; steps of
-            other slices are encoded.
+        known: (width,) by slice, encoder features of steps that are known already; other steps are
+            encoded.
 
     Raises:
-        DataError: a slice that cannot be read.
+        DataError: a slice cannot be read.
     """
     if survey.lungs is None:
         return ExamAnswer("no lungs were found, so it is not known which slices to look at")
@@ -197,7 +197,7 @@ def predict_exam(
 
 
 def steps_of_study(model: ExamModel, reader: SliceReader, survey: Survey) -> list[Step]:
-    """The steps that a converted set would give of the study."""
+    """The steps of the study, as in a converted set."""
     assert survey.lungs is not None
     study = reader.study
     places = range(0, len(study), survey.cell[0])
@@ -230,7 +230,7 @@ def _answer(model: ExamModel, found: Any, steps: Sequence[Step], reader: SliceRe
     answered = [name in model.labels for name in EXAM_TARGETS]
     exam = _numbers(found.pred_exam)
     attention = _numbers(found.attention) if "attention" in found else np.empty((10, 0))
-    if study.columns_to_left < 0:  # its pictures show the patient's left where others show right
+    if study.columns_to_left < 0:  # left and right are exchanged in its images
         exam, attention = with_sides_exchanged(exam), with_sides_exchanged(attention)
     if np.isnan(exam[answered]).any():
         return ExamAnswer("its answers are no numbers: the training of this model has diverged")

@@ -1,4 +1,4 @@
-"""What a model says of whole exams of a converted set, kept small, beside the truth."""
+"""Compact predictions of a model for exams of a converted set, with the truth."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,17 +29,18 @@ Marks = Mapping[str, Sequence[LesionMark]]
 
 @dataclass(frozen=True, eq=False)
 class ExamReading:
-    """One exam, and what a report of it would say.
+    """One exam with the content of its report.
 
     Attributes:
         positive: whether it shows embolism.
-        patient: whose it is.
-        step_mm: between slices.
-        probability: (slices,), of :func:`~pe_unified.inference.predictor.probabilities_along`.
-        score: float64 (lesions,), by falling score; None where the model looks for none.
+        patient: its patient.
+        step_mm: distance between slices.
+        probability: (slices,), from :func:`~pe_unified.inference.predictor.probabilities_along`.
+        score: float64 (lesions,), descending; None if the model does not look for lesions.
         mean_hu: (lesions,), None where unknown.
-        answers: float64 (lesions, answers), what a fusion takes.
-        hits: bool (lesions, emboli), which true emboli each touches; None where these are unknown.
+        answers: float64 (lesions, answers), the inputs of a fusion.
+        hits: bool (lesions, emboli), which true emboli each lesion touches; None if these are
+            unknown.
     """
 
     positive: bool
@@ -52,7 +53,7 @@ class ExamReading:
     hits: np.ndarray | None
 
     def verdict(self, thresholds: ExamThresholds | None = None) -> Verdict:
-        """Without thresholds nothing is called; its scores are there."""
+        """The verdict; without thresholds it has scores but no called findings."""
         pairs = None
         if self.score is not None:
             pairs = list(zip(self.score.tolist(), self.mean_hu, strict=True))
@@ -60,20 +61,20 @@ class ExamReading:
 
     @property
     def possible(self) -> np.ndarray:
-        """bool (lesions,): which have the attenuation of a clot; no other is ever called."""
+        """bool (lesions,): which have the attenuation of a clot; others are never called."""
         return np.array([can_be_clot(each) for each in self.mean_hu], dtype=bool)
 
 
 def read_exams(
     predictor: StudyPredictor, exams: Sequence[WholeExam], title: str, marks: Marks | None = None
 ) -> list[ExamReading]:
-    """What a report of each exam would say.
+    """The content of the report of each exam.
 
     Args:
-        predictor: holds the model.
-        exams: of a converted set.
-        title: of the progress.
-        marks: of a model in 3D, by study, in the coordinates of
+        predictor: predictor with the model.
+        exams: exams of a converted set.
+        title: title of the progress bar.
+        marks: marks of a volume model, by study, in the coordinates of
             :func:`~pe_unified.ct.converted_study.converted_study`.
     """
     readings = []
@@ -102,7 +103,7 @@ def read_exams(
 
 
 def mark_exams(model: VolumeModel, exams: Sequence[WholeExam]) -> Marks:
-    """Marks of a model in 3D on exams, by study; what is no volume with lungs is told."""
+    """Marks of a volume model on exams, by study; reports exams that are not volumes with lungs."""
     marks = {}
     for exam in track(exams, "marking studies in 3D"):
         try:
@@ -115,14 +116,14 @@ def mark_exams(model: VolumeModel, exams: Sequence[WholeExam]) -> Marks:
 def fuse_lesions(
     readings: Sequence[ExamReading],
 ) -> tuple[LesionFusion | None, list[ExamReading]]:
-    """A fusion of the answers on lesions, fitted on these exams.
+    """A fusion of the predictions for lesions, fitted on these exams.
 
     Args:
-        readings: of validation exams.
+        readings: readings of validation exams.
 
     Returns:
-        The fusion and the readings with its scores, each from a fit on other patients. None, and
-        the readings as they are, where there are too few lesions of which the truth is known.
+        The fusion and the readings with its scores, each from a fit on other patients. None and the
+        unchanged readings if too few lesions have a known truth.
     """
     known = [each for each in readings if each.hits is not None]
     rows = [each.answers[each.possible] for each in known]
@@ -145,10 +146,10 @@ def fuse_lesions(
 
 
 def lesion_table(readings: Sequence[ExamReading]) -> LesionTable | None:
-    """Lesions as marks: one that touches an embolus finds it, one that touches none is false.
+    """Lesions as marks: a lesion that touches an embolus finds it; others are false.
 
-    Lesions that cannot be clots are left out, as no report calls them. None where the emboli of no
-    exam are known.
+    Lesions that cannot be clots are left out, because reports never call them. None if no exam has
+    known emboli.
     """
     known = [each for each in readings if each.hits is not None and each.score is not None]
     if not known:

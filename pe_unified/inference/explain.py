@@ -1,4 +1,4 @@
-"""Which part of a slice a model's answer rests on: Grad-CAM of slice models and of exam models."""
+"""Explanation of predictions by Grad-CAM, for slice models and exam models."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,21 +17,21 @@ from pe_unified.models.slice_model import PEUnified
 from pe_unified.options import BATCH_SIZE
 from pe_unified.precision import autocast
 
-#: In place of a label of the exam: whether a step shows embolism.
+#: Used instead of an exam label: whether a step shows embolism.
 STEP = "step"
 _APART_MM = 10.0
 
 
 class SliceExplainer:
-    """Heat of a slice model's classification, by the log-odds of embolism.
+    """Heat maps of a slice model's classification, for the log-odds of embolism.
 
     Args:
-        model: ready to answer, on its device; its parameters are frozen.
-        level: of the backbone, finest first, or from -1, coarsest first.
+        model: the model in evaluation mode, on its device; its parameters get frozen.
+        level: level of the backbone, finest first, or from -1, coarsest first.
         precision: ``"fp32"`` or ``"bf16"``.
 
     Raises:
-        CamError: it does not classify, or has no such level.
+        CamError: the model does not classify, or has no such level.
     """
 
     def __init__(self, model: PEUnified, level: int = -1, precision: str = "fp32") -> None:
@@ -46,12 +46,12 @@ class SliceExplainer:
         self.precision = precision
 
     def probabilities(self, packed: Sequence[Mapping[str, Any]]) -> Tensor:
-        """Of embolism, float32 (n,), of slices as the pipeline packs them."""
+        """Probability of embolism, float32 (n,), for slices packed by the pipeline."""
         with torch.no_grad(), _arithmetic(self):
             return self._log_odds(self.model.backbone(self._inputs(packed))).sigmoid().cpu()
 
     def heat(self, packed: Sequence[Mapping[str, Any]]) -> Tensor:
-        """float32 (n, rows, cols) at the level's stride, from 0.
+        """Heat maps, float32 (n, rows, cols) at the level's stride, not negative.
 
         Raises:
             CamError: the head does not read the level.
@@ -76,15 +76,15 @@ class SliceExplainer:
 
 @dataclass(frozen=True, eq=False)
 class StepHeat:
-    """Heat of those steps of an exam that bear most on an answer, first the one that does most.
+    """Heat maps of the steps of an exam that affect a prediction most, in descending order.
 
     Attributes:
-        steps: their numbers.
-        heat: float32 (steps, rows, cols) at the level's stride, from 0; of the middle plane of a
-            chunk of slices.
-        answer: probability of the label; None where single steps are explained.
-        probability: float32 (steps,), of embolism; None where the model does not tell.
-        attention: float32 (steps,), share of the answer; None of a model without.
+        steps: indices of the steps.
+        heat: float32 (steps, rows, cols) at the level's stride, not negative; for a chunk of
+            slices, of its middle plane.
+        answer: probability of the label; None if single steps are explained.
+        probability: float32 (steps,), probability of embolism; None if not predicted.
+        attention: float32 (steps,), share of each step; None for a model without attention.
     """
 
     steps: list[int]
@@ -95,18 +95,18 @@ class StepHeat:
 
 
 class ExamExplainer:
-    """Heat of the steps of an exam, by the logit of a label or by the steps' own.
+    """Heat maps of the steps of an exam, for the logit of an exam label or of the steps.
 
     Args:
-        model: with an encoder of images, ready to answer, on its device; its parameters are
+        model: a model with an image encoder, in evaluation mode, on its device; its parameters get
             frozen.
-        level: of the encoder, finest first, or from -1, coarsest first.
-        label: of :data:`~pe_unified.ct.exam_labels.EXAM_TARGETS`, or ``"step"``; by default
-            whether the exam is positive, else the first that the model answers.
+        level: level of the encoder, finest first, or from -1, coarsest first.
+        label: one of :data:`~pe_unified.ct.exam_labels.EXAM_TARGETS`, or ``"step"``; by default the
+            positive exam, else the first label that the model predicts.
         precision: ``"fp32"`` or ``"bf16"``.
 
     Raises:
-        CamError: it has no encoder, no such level, or does not answer the label.
+        CamError: the model has no encoder, no such level, or does not predict the label.
     """
 
     def __init__(
@@ -134,13 +134,13 @@ class ExamExplainer:
         self.precision = precision
 
     def explain(self, packed: Mapping[str, Any], count: int) -> StepHeat:
-        """Heat of at most ``count`` steps of an exam as the pipeline packs it, by :func:`leading`.
+        """Heat maps of at most ``count`` steps of a packed exam, chosen by :func:`leading`.
 
-        For a label of the exam they are those with most attention, where the model has any; else
-        those most likely to show embolism; else those whose features raise the logit most.
+        For an exam label these are the steps with the most attention if the model has attention;
+        else those most likely to show embolism; else those whose features raise the logit most.
 
         Raises:
-            CamError: the encoder does not need the level.
+            CamError: the encoder does not use the level.
         """
         batch = self.model.data_preprocessor({"inputs": [packed["inputs"]]})
         inputs, mask = batch["inputs"][0], batch["mask"]
@@ -148,7 +148,7 @@ class ExamExplainer:
             with torch.no_grad():
                 encoded = self.model.encode(batch["inputs"], mask, STEPS_AT_ONCE)
             features = encoded.float().requires_grad_()
-            # The recurrent layers of cuDNN have no gradient outside of training.
+            # cuDNN's recurrent layers have no gradient outside training.
             with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
                 found, _ = self.model.outputs(features, mask)
                 z_mm = packed["data_samples"].z_mm
@@ -164,8 +164,9 @@ class ExamExplainer:
         z_mm: Sequence[float],
         count: int,
     ) -> tuple[list[int], Tensor, dict[str, Any]]:
-        """The steps to show; by their features, the gradient of the logit, (steps, channels); and
-        the scores of a :class:`StepHeat`."""
+        """The steps to show, the gradient of the logit by feature, and :class:`StepHeat` scores.
+
+        The gradient is (steps, channels)."""
         scores: dict[str, Any] = dict.fromkeys(("answer", "probability", "attention"))
         if "step" in found:
             scores["probability"] = found["step"][0].detach().sigmoid().cpu()
@@ -191,7 +192,7 @@ class ExamExplainer:
 
 
 def _along(pulls: Tensor) -> Callable[[Tensor], Tensor]:
-    """Of features, (n, channels), how far they lie along these directions: (n,)."""
+    """A function that projects features (n, channels) onto these directions: (n,)."""
     return lambda features: (features.float() * pulls).sum(dim=1)
 
 
@@ -201,13 +202,13 @@ def _arithmetic(explainer: SliceExplainer | ExamExplainer) -> torch.autocast:
 
 
 def leading(values: Tensor, z_mm: Sequence[float], count: int) -> list[int]:
-    """Places of the largest values, largest first, of which none lie next to each other.
+    """Indices of the largest values, largest first, without neighbours.
 
-    Neighbours look the same: of those less than 10 mm apart the larger one is taken.
+    Neighbours look the same: of values less than 10 mm apart, the larger one is taken.
 
     Args:
         values: (n,).
-        z_mm: (n,), positions; one that is unknown, NaN, is next to none.
+        z_mm: (n,), positions; a step with unknown position (NaN) has no neighbours.
     """
     chosen: list[int] = []
     for place in values.argsort(descending=True, stable=True).tolist():
@@ -217,7 +218,7 @@ def leading(values: Tensor, z_mm: Sequence[float], count: int) -> list[int]:
 
 
 def _middle_plane(heat: Tensor, inputs: Tensor) -> Tensor:
-    """(n, rows, cols) of heat that may be (n, planes, rows, cols), of fewer planes than seen."""
+    """The middle plane (n, rows, cols) of heat that may have (fewer) planes after n."""
     if heat.ndim == 3:
         return heat
     planes = inputs.shape[2]

@@ -1,4 +1,4 @@
-"""Pictures of what a model's answers rest on, for patients of a converted set."""
+"""Heat-map figures of a model's predictions for patients of a converted set."""
 
 import math
 from collections import defaultdict
@@ -45,28 +45,28 @@ def explain_set(
     precision: str | None = None,
     trust: bool = False,
 ) -> list[Path]:
-    """Write a picture per patient, or per exam: slices with the heat of the model's answer.
+    """Write one figure per patient or exam: slices with heat maps of the model's prediction.
 
-    Of a slice model these are the slices most likely to show embolism; of an exam model see
+    For a slice model these are the slices most likely to show embolism; for an exam model see
     :meth:`~pe_unified.inference.explain.ExamExplainer.explain`.
 
     Args:
-        checkpoint: of a slice model with classification, or of an exam model with an encoder.
+        checkpoint: a slice model with classification, or an exam model with an encoder.
         data_root: a converted set.
-        out: folder of the pictures.
-        split: of the set.
-        patients: at most so many, spread over the split.
-        slices: of each, at most so many.
+        out: folder for the figures.
+        split: split of the set.
+        patients: largest number of patients, spread over the split.
+        slices: largest number of slices per figure.
         level, label: see :class:`~pe_unified.inference.explain.ExamExplainer`.
-        device: ``"cpu"``, ``"cuda"``...; the GPU where there is one by default.
-        precision: ``"bf16"`` or ``"fp32"``; by default bf16 where the device computes in it.
+        device: ``"cpu"``, ``"cuda"``...; by default the GPU if there is one.
+        precision: ``"bf16"`` or ``"fp32"``; by default bf16 if the device supports it.
         trust: see :func:`~pe_unified.inference.stored_model.read_model`.
 
     Returns:
-        the files that were written.
+        The written files.
 
     Raises:
-        UserError: the model, the level, the label, the device or the set cannot be used.
+        UserError: the model, level, label, device or set cannot be used.
     """
     require_apart(out, data_root)
     stored = read_model(Path(checkpoint), torch.nn.Module, trust)
@@ -155,7 +155,7 @@ def _of_exams(
 
 
 def _chosen(patients: Sequence[str], most: int) -> list[tuple[str, list[int]]]:
-    """Some patients, spread over all, with the numbers of their items."""
+    """Some patients, spread over all, with the indices of their items."""
     items: dict[str, list[int]] = defaultdict(list)
     for number, patient in enumerate(patients):
         items[patient].append(number)
@@ -164,7 +164,7 @@ def _chosen(patients: Sequence[str], most: int) -> list[tuple[str, list[int]]]:
 
 
 def _stored_slices(dataset: PEExamDataset, patients: set[str]) -> dict[str, dict[str, Any]]:
-    """What is known of the slices of these patients, masks included, by their files."""
+    """The records of the slices of these patients, including masks, by file."""
     _, coco = read_annotations(dataset.ann_file)
     annotations = defaultdict(list)
     for annotation in coco["annotations"]:
@@ -216,7 +216,7 @@ def _at(values: torch.Tensor | None, step: int) -> float | None:
 
 
 def _attention(attention: torch.Tensor | None, step: int) -> str:
-    """A step's share of the answer, beside the even share."""
+    """A step's attention, and its ratio to an even share."""
     if attention is None:
         return ""
     share = float(attention[step])
@@ -224,7 +224,7 @@ def _attention(attention: torch.Tensor | None, step: int) -> str:
 
 
 def _asked(label: str, answer: float | None, exam: Mapping[str, Any]) -> str:
-    """The label, its probability, and what is true of it."""
+    """The label, its probability and its true value."""
     if answer is None:
         return "steps most likely to show embolism"
     known = exam["targets"][EXAM_TARGETS.index(label)]

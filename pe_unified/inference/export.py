@@ -1,4 +1,4 @@
-"""Writing a model for ONNX Runtime or OpenVINO, and proving that it computes the same."""
+"""Export of a model to ONNX Runtime or OpenVINO, with a check that outputs are the same."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from pe_unified.inference.engines import (
 from pe_unified.inference.model import InferenceModel
 from pe_unified.version import __version__
 
-#: Logits may differ by this much in fp32, relative to their size (at least 1).
+#: Largest difference of outputs in fp32, relative to their size (at least 1).
 TOLERANCE = 1e-3
 
 
@@ -41,19 +41,19 @@ def export_model(
     """Write the dense part of a model and check it against torch.
 
     Args:
-        model: in fp32, on the CPU.
+        model: a model in fp32 on the CPU.
         backend: ``"onnx"`` or ``"openvino"``.
-        folder: to be made; appears whole or not at all, in place of an earlier export.
-        int8: puts int8 files in the place of those that were checked, see
-            :func:`~pe_unified.engine.int8.quantise`; None leaves them in float.
+        folder: the folder to create, atomically; replaces an earlier export.
+        int8: replaces the checked files by int8 files, see
+            :func:`~pe_unified.engine.int8.quantise`; None keeps float.
 
     Returns:
-        the manifest: among others ``differences``, the largest of every output in float, relative
-        to its size (at least 1), and ``int8``, what that function returned.
+        The manifest, with ``differences``, the largest difference of every output in float,
+        relative to its size (at least 1), and ``int8``, the result of that function.
 
     Raises:
-        CheckpointError: the exported model computes something else, or ``folder`` holds files that
-            are no exported model.
+        CheckpointError: outputs differ from torch, or ``folder`` has files that are not an exported
+            model.
     """
     if folder.exists() and not _may_be_replaced(folder):
         raise CheckpointError(
@@ -93,7 +93,7 @@ def export_model(
 
 
 def _may_be_replaced(folder: Path) -> bool:
-    """Whether a folder is empty or an earlier export and nothing else."""
+    """Whether a folder is empty or has only an earlier export."""
     if not folder.is_dir():
         return False
     names = {path.name for path in folder.iterdir()}
@@ -102,10 +102,10 @@ def _may_be_replaced(folder: Path) -> bool:
 
 
 def check_parity(model: InferenceModel, backend: str, folder: Path) -> dict[str, float]:
-    """Compare an exported model with torch in fp32, on batches of other sizes than at export.
+    """Compare an exported model with torch in fp32, with batch sizes other than at export.
 
     Raises:
-        CheckpointError: a difference above :data:`TOLERANCE`, naming the output.
+        CheckpointError: a difference is above :data:`TOLERANCE`; names the output.
     """
     network = model.model
     ours = TorchEngine(network, "fp32")
@@ -124,7 +124,7 @@ def check_parity(model: InferenceModel, backend: str, folder: Path) -> dict[str,
             for name, one, other in pairs:
                 scale = max(1.0, float(one.abs().max()))
                 difference = float((one - other).abs().max()) / scale
-                # Not a number is a difference, too.
+                # NaN counts as a difference.
                 difference = float(np.nan_to_num(difference, nan=np.inf))
                 worst[name] = max(worst.get(name, 0.0), difference)
     for name, difference in worst.items():
@@ -179,7 +179,7 @@ def _write_openvino(
     found: list[str],
     path: Path,
 ) -> None:
-    """By way of ONNX: OpenVINO's own converter of torch models reports its use over the network."""
+    """Export through ONNX: OpenVINO's own torch converter reports its use over the network."""
     import openvino
 
     onnx = path.with_suffix(".onnx")

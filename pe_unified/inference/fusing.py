@@ -1,4 +1,4 @@
-"""Convolutions that take in the batch norm behind them, so that it costs nothing."""
+"""Fusion of batch norms into the preceding convolutions, which saves time."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 def fuse_batch_norms(module: nn.Module) -> nn.Module:
-    """The module, in evaluation mode, with the same answers in fewer steps.
+    """The module, in evaluation mode, with the same outputs in fewer steps.
 
-    What is fused are neighbours among a module's children. Kinds derived from these stay: timm's
-    batch norm also activates, and a derived convolution may change its weights as it runs.
+    Consecutive children of a module are fused. Derived classes are not: timm's batch norm includes
+    an activation, and a derived convolution may change its weights at run time.
     """
     conv: tuple[str, Any] | None = None
     for name, child in list(module.named_children()):

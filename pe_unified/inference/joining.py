@@ -1,4 +1,4 @@
-"""Which parts of neighbouring slices, pixels of masks, boxes and marks, belong to one lesion."""
+"""Joining masks, boxes and marks of neighbouring slices into lesions."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from pe_unified.ct.study import CTStudy
 from pe_unified.evaluation.detection import box_iou
 from pe_unified.inference.predictor import SlicePrediction
 
-#: A box and a mask belong together where this share of the mask lies in the box.
+#: A box and a mask belong together if at least this share of the mask is in the box.
 _SHARE_IN_BOX = 0.3
-#: Boxes of neighbouring slices belong together from this overlap (IoU).
+#: Boxes of neighbouring slices belong together from this overlap (IoU) on.
 _SAME_BOX = 0.3
-#: A mark stands for what lies this near to it, mm.
+#: Radius of the disc that represents a mark, mm.
 _MARK_MM = 5.0
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A component of a mask, a box, or the disc around a mark in 3D, on one slice."""
+    """A mask component, a box, or the disc around a 3D mark, on one slice."""
 
     index: int
     pixels: np.ndarray
@@ -44,16 +44,16 @@ class Part:
 def join_parts(
     predictions: Sequence[SlicePrediction], shape: tuple[int, int], marks: Sequence[Part] = ()
 ) -> list[list[Part]]:
-    """The parts of all slices, in groups that belong together.
+    """The parts of all slices, grouped into lesions.
 
-    Pixels join where they touch (26 neighbours); a box joins the masks that lie in it, on its own
-    slice and on the next ones, and boxes of neighbouring slices that overlap. The disc of a mark
-    joins what a mask in its place would, and what it touches on its own slice.
+    Masks are joined if they touch (26 neighbours). A box is joined with the masks inside it, on its
+    own slice and the neighbouring ones, and with overlapping boxes of neighbouring slices. The disc
+    of a mark is joined like a mask, and with masks that it touches on its own slice.
 
     Args:
-        predictions: of the slices, in order.
+        predictions: predictions of the slices, in order.
         shape: (rows, cols) of a slice.
-        marks: of :func:`mark_part`; those on other slices are left out.
+        marks: from :func:`mark_part`; marks on other slices are ignored.
     """
     parts: list[Part] = []
     pairs: list[tuple[int, int]] = []
@@ -67,7 +67,7 @@ def join_parts(
         boxes = [number for number in here if parts[number].is_box]
         masks = [number for number in here if not parts[number].is_box]
         marked = [number for number in here if parts[number].is_mark]
-        # On one slice masks do not touch, and boxes that overlap are different findings.
+        # On one slice, masks do not touch, and overlapping boxes are different findings.
         pairs += _pairs(parts, product(masks, boxes), shape)
         pairs += _pairs(parts, product(marked, masks), shape)
         if last is not None and prediction.index == last + 1:
@@ -77,7 +77,7 @@ def join_parts(
 
 
 def _groups(parts: Sequence[Part], pairs: Sequence[tuple[int, int]]) -> list[list[Part]]:
-    """The parts that hang together by pairs, in the order of their first ones."""
+    """The parts grouped by pairs, in the order of their first parts."""
     if not parts:
         return []
     one, other = np.array(pairs, dtype=int).reshape(-1, 2).T
@@ -114,7 +114,7 @@ def _parts_of(prediction: SlicePrediction, shape: tuple[int, int]) -> list[Part]
 def mark_part(
     index: int, row: float, col: float, probability: float, study: CTStudy
 ) -> Part | None:
-    """A mark as the disc of 2 x :data:`_MARK_MM` around it; None where it lies off the slice."""
+    """A mark as a disc with diameter 2 x :data:`_MARK_MM`; None if it is outside the slice."""
     shape, (row_mm, col_mm, _) = study.shape[1:], study.known_spacing()
     rows, cols = ellipse(row, col, _MARK_MM / row_mm, _MARK_MM / col_mm, shape=shape)
     if not len(rows):
@@ -138,7 +138,7 @@ def _pairs(
 
 
 def belong(one: Part, other: Part, shape: tuple[int, int]) -> bool:
-    """Whether two parts of one slice, or of neighbouring ones, are of one lesion."""
+    """Whether two parts of the same or neighbouring slices belong to one lesion."""
     if not _near(one.box, other.box):
         return False
     if one.is_box and other.is_box:
@@ -154,12 +154,12 @@ def belong(one: Part, other: Part, shape: tuple[int, int]) -> bool:
 
 
 def _near(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two boxes overlap or touch, corners included."""
+    """Whether two boxes overlap or touch, including corners."""
     return one[0] <= other[2] and other[0] <= one[2] and one[1] <= other[3] and other[1] <= one[3]
 
 
 def _touch(one: np.ndarray, other: np.ndarray, shape: tuple[int, int]) -> bool:
-    """Whether pixels of neighbouring slices touch, corners included."""
+    """Whether pixels of neighbouring slices touch, including corners."""
     rows, cols = np.divmod(one, shape[1])
     around = []
     for down in (-1, 0, 1):

@@ -1,4 +1,4 @@
-"""Marks of a model in 3D: points of a study with the probability of embolism there."""
+"""Marks of a volume model: points of a study with the probability of embolism."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,11 +12,11 @@ from pe_unified.evaluation.marks import read_marks as marks_by_scan
 
 
 class LesionMark(NamedTuple):
-    """A point that may lie in an embolus.
+    """A point that may be in an embolus.
 
     Attributes:
         position_mm: x, y, z, LPS coordinates, mm.
-        probability: of embolism there.
+        probability: probability of embolism at the point.
     """
 
     position_mm: tuple[float, float, float]
@@ -27,11 +27,11 @@ def read_marks(path: Path) -> dict[str, list[LesionMark]]:
     """The marks in a CSV file with the columns ``id,x,y,z,prob``, by ``id``.
 
     Args:
-        path: of the file. ``id`` is the UID of a study or of a series, the ID of a patient, or the
-            name of the study's folder or file; ``x,y,z`` are LPS coordinates, mm.
+        path: path of the file. ``id`` is the UID of a study or a series, the ID of a patient, or
+            the name of the study's folder or file; ``x,y,z`` are LPS coordinates, mm.
 
     Raises:
-        DataError: it cannot be read, or does not hold coordinates in mm with probabilities.
+        DataError: the file is unreadable, or has no coordinates in mm with probabilities.
     """
     found: dict[str, list[LesionMark]] = {}
     for name, marks in marks_by_scan(path).items():
@@ -45,14 +45,14 @@ def read_marks(path: Path) -> dict[str, list[LesionMark]]:
 
 
 def marks_of(marks: Mapping[str, Sequence[LesionMark]], study: CTStudy) -> list[LesionMark]:
-    """Those of a study, by whichever name they go."""
+    """The marks of a study, under any of its names."""
     named = study.source.name
     names = (study.study_uid, study.series_uid, study.patient_id, named, named.split(".")[0])
     return [mark for name in dict.fromkeys(filter(None, names)) for mark in marks.get(name, ())]
 
 
 def voxel_of(mark: LesionMark, study: CTStudy) -> tuple[int, float, float]:
-    """Slice, row and column of a mark; those of a point outside lie outside."""
+    """Slice, row and column of a mark; row and column may be outside the slice."""
     starts = study.positions_mm(np.array([[k, 0, 0] for k in range(len(study))], dtype=np.float64))
     away = np.asarray(mark.position_mm) - starts
     index = int(np.abs(away @ study.direction[:, 2]).argmin())

@@ -17,11 +17,11 @@ from pe_unified.inference.predictor import SlicePrediction, probabilities_along
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import Survey
 
-#: Lesions of masks alone that are smaller than this are noise, ml.
+#: Lesions with only masks that are smaller than this count as noise, ml.
 SMALLEST_ML = 0.01
-#: A lesion is called segmental when at least this share of it is surrounded by lung.
+#: A lesion is called segmental if at least this share of it is surrounded by lung.
 _WITHIN_LUNG = 0.5
-#: Nearer to the middle than this, a lesion has no side, mm.
+#: A lesion closer to the midline than this has no side, mm.
 _MIDLINE_MM = 8.0
 
 Box = tuple[float, float, float, float]
@@ -32,25 +32,25 @@ class Lesion:
     """One finding.
 
     Attributes:
-        number: from 1, by falling score; those that cannot be clots come last.
-        score: by the model's fusion, where it has one; else the highest of the next three.
+        number: from 1, by descending score; lesions that cannot be clots come last.
+        score: from the model's fusion, if it has one; else the highest of the next three.
         mask_score: mean probability of its pixels; None without a mask.
         box_score: highest score of a box; None without one.
-        mark_score: highest probability of a mark in 3D; None without one.
-        slice_score: highest probability of its slices; None where the model does not classify.
-        slices: (first, last) slice, both included.
-        key_slice: where most of it is seen.
+        mark_score: highest probability of a 3D mark; None without one.
+        slice_score: highest probability of its slices; None if the model does not classify.
+        slices: (first, last) slice, inclusive.
+        key_slice: slice with the largest part of it.
         box: (x1, y1, x2, y2) on the key slice, pixels.
         centroid: (slice, row, col) indices.
         centroid_mm: LPS coordinates, mm.
         side: ``"right"``, ``"left"`` or ``"midline"``, of the patient.
-        level: ``"central"`` or ``"segmental"``: a guess from how much lung surrounds it.
-        volume_ml, diameter_mm, mean_hu: of the mask; None without one.
-        pixels: by slice, row-major numbers of its pixels.
+        level: ``"central"`` or ``"segmental"``, estimated from the lung around it.
+        volume_ml, diameter_mm, mean_hu: measures of the mask; None without one.
+        pixels: row-major indices of its pixels, by slice.
         boxes: slice, box and score of each of its boxes.
-        discs: by slice, the pixels around its marks.
-        found_by: numbers of the networks that found it by themselves; None where fewer than two
-            look for lesions.
+        discs: pixels around its marks, by slice.
+        found_by: indices of the networks that found it on their own; None if fewer than two look
+            for lesions.
         called: see :class:`~pe_unified.evaluation.verdict.Verdict`.
     """
 
@@ -78,13 +78,12 @@ class Lesion:
 
     @property
     def listed(self) -> bool:
-        """Whether it is a finding; what is looked at and not called is a candidate only."""
+        """Whether it is listed as a finding; lesions that are not called are only candidates."""
         return self.called is not False
 
     @property
     def answers(self) -> FloatArray:
-        """What a fusion takes of it, see
-        :func:`~pe_unified.evaluation.lesion_fusion.answers_row`."""
+        """Inputs of a fusion: :func:`~pe_unified.evaluation.lesion_fusion.answers_row`."""
         scores = (self.mask_score, self.box_score, self.slice_score, self.mark_score)
         return answers_row(*scores, self.volume_ml)
 
@@ -97,15 +96,15 @@ def find_lesions(
     marks: Sequence[LesionMark] = (),
     fusion: LesionFusion | None = None,
 ) -> list[Lesion]:
-    """Join what the slices show into lesions, by falling score.
+    """Join the findings of slices into lesions, by descending score.
 
     Args:
-        predictions: of the slices, in order.
+        predictions: predictions of the slices, in order.
         reader: gives the Hounsfield units under the masks.
         survey: gives sides and lungs.
-        smallest_ml: smaller lesions that no box and no mark supports are left out.
-        marks: of a model in 3D.
-        fusion: gives the score; None for the highest one of mask, boxes and marks.
+        smallest_ml: smaller lesions without a box or mark are left out.
+        marks: marks of a volume model.
+        fusion: gives the score; None for the highest score of mask, boxes and marks.
     """
     study = reader.study
     places = [(voxel_of(mark, study), mark.probability) for mark in marks]
@@ -135,10 +134,10 @@ def find_lesions(
 
 
 def describe_drawn(parts: Sequence[Part], reader: SliceReader, survey: Survey) -> Lesion:
-    """One lesion of what somebody drew, also where its parts do not touch.
+    """One lesion from a manual drawing, even if its parts do not touch.
 
     Args:
-        parts: on single slices, at least one.
+        parts: parts on single slices, at least one.
         reader: gives the Hounsfield units under the masks.
         survey: gives side and lungs.
     """
@@ -156,13 +155,13 @@ def judge_study(
     step_mm: float,
     model: Model,
 ) -> tuple[Verdict, list[Lesion]]:
-    """The verdict on a study, and its lesions, which know whether they are called.
+    """The verdict on a study, and its lesions with ``called`` set.
 
     Args:
-        predictions: of neighbouring slices, in order.
-        lesions: of :func:`find_lesions`.
-        step_mm: between slices.
-        model: gives the thresholds, and what it looks for.
+        predictions: predictions of neighbouring slices, in order.
+        lesions: from :func:`find_lesions`.
+        step_mm: distance between slices.
+        model: gives the thresholds and tasks.
     """
     thresholds = model.thresholds
     verdict = judge(
@@ -231,7 +230,7 @@ def _describe(
 
 
 def _by_slice(parts: Sequence[Part]) -> dict[int, np.ndarray]:
-    """Their pixels, in order."""
+    """The pixels of the parts by slice, sorted."""
     pixels: dict[int, np.ndarray] = {}
     for part in parts:
         joined = np.concatenate([pixels.get(part.index, part.pixels[:0]), part.pixels])
@@ -242,7 +241,7 @@ def _by_slice(parts: Sequence[Part]) -> dict[int, np.ndarray]:
 def _found_by(
     masks: Sequence[Part], boxes: Sequence[Part], predictions: Mapping[int, SlicePrediction]
 ) -> tuple[int, ...] | None:
-    """The networks that call a pixel of the masks, or one of the boxes, by themselves."""
+    """The networks that found a pixel of the masks or one of the boxes on their own."""
     found: set[int] = set()
     told = False
     for part in (*masks, *boxes):
@@ -260,7 +259,7 @@ def _found_by(
 
 
 def _points(parts: Sequence[Part], study: CTStudy) -> np.ndarray:
-    """(n, 3) slice, row and column of every pixel; of every box its middle."""
+    """(n, 3) slice, row and column of every pixel, and of the middle of every box."""
     points: list[np.ndarray] = []
     for part in parts:
         if part.is_box:

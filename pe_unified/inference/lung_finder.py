@@ -1,4 +1,4 @@
-"""A trained detector of lungs, ready for studies."""
+"""The lung detector, ready for inference."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ from pe_unified.inference.stored_model import StoredModel, read_model, usable_de
 from pe_unified.models.lung_detector import LungDetector
 from pe_unified.progress import track
 
-#: Slices in one pass; they are small.
+#: Slices in one pass; the inputs are small.
 _AT_ONCE = 16
 
 
 @dataclass(frozen=True)
 class LungFinder:
-    """Finds the lungs' boxes on slices.
+    """Finds the boxes of lungs on slices.
 
     Attributes:
-        model: in evaluation mode, on its device.
+        model: the lung detector in evaluation mode, on its device.
         transforms: from Hounsfield units to the packed input.
-        neighbours: slices on each side that it sees with a slice.
-        threshold: score from which on a box is lung, fixed on validation.
-        lineage: what the report says of it.
+        neighbours: slices on each side that are stacked with a slice.
+        threshold: score from which on a box counts as lung, chosen on validation.
+        lineage: the detector in reports.
     """
 
     model: LungDetector
@@ -40,10 +40,10 @@ class LungFinder:
 
     @torch.inference_mode()
     def boxes(self, reader: SliceReader, slices: Sequence[int]) -> np.ndarray:
-        """(slices, 4) x1 y1 x2 y2 in pixels, the best box on each; NaN where there is no lung.
+        """(slices, 4) x1 y1 x2 y2 in pixels, the best box on each; NaN if there is no lung.
 
         Raises:
-            DataError: a slice that cannot be read.
+            DataError: a slice cannot be read.
         """
         batches = [slices[first : first + _AT_ONCE] for first in range(0, len(slices), _AT_ONCE)]
         found: list[np.ndarray] = []
@@ -71,16 +71,16 @@ class LungFinder:
 def load_lung_finder(
     checkpoint: Path, trust: bool = False, device: str | None = None
 ) -> LungFinder:
-    """The detector of a checkpoint of ``cascade/lung_detector``.
+    """The lung detector from a checkpoint of ``cascade/lung_detector``.
 
     Raises:
-        CheckpointError: as of :func:`~pe_unified.inference.model.load_model`.
+        CheckpointError: as in :func:`~pe_unified.inference.model.load_model`.
     """
     return lung_finder_of(read_model(checkpoint, LungDetector, trust), device)
 
 
 def lung_finder_of(stored: StoredModel[LungDetector], device: str | None = None) -> LungFinder:
-    """The detector out of a checkpoint, on its device."""
+    """The lung detector from a stored model, on its device."""
     return LungFinder(
         model=stored.model.to(usable_device(device)),
         transforms=stored.transforms,
@@ -91,8 +91,9 @@ def lung_finder_of(stored: StoredModel[LungDetector], device: str | None = None)
 
 
 def crop_to(boxes: np.ndarray, reader: SliceReader) -> tuple[int, int, int, int]:
-    """(x, y, w, h) of a study's crop, with the margin of converted sets; ``boxes`` of its slices
-    that show lung."""
+    """(x, y, w, h) of a study's crop, with the margin of converted sets.
+
+    ``boxes`` are those of its slices that show lung."""
     row_mm, col_mm, _ = reader.study.known_spacing()
     margin = LUNG_MARGIN_MM / row_mm, LUNG_MARGIN_MM / col_mm
     return crop_of_boxes(boxes, reader.study.shape[1:], margin)

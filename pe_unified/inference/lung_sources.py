@@ -1,9 +1,9 @@
-"""Where the lungs of a study come from: thresholds, or a learned model where there is one.
+"""Sources of a study's lungs: thresholds, or a trained model if there is one.
 
 lungmask (Hofmanninger et al. 2020, https://doi.org/10.1186/s41747-020-00173-2) was trained on lungs
-with many diseases, so that it also finds those that hold fluid instead of air. It is used when it
-is installed (``pip install -e '.[lungs]'``) and its weights lie where torch keeps downloads;
-nothing is downloaded here.
+with many diseases, so it also finds lungs with fluid instead of air. It is used if it is installed
+(``pip install -e '.[lungs]'``) and its weights are in torch's folder for downloads; nothing is
+downloaded here.
 """
 
 import importlib.util
@@ -20,26 +20,26 @@ from pe_unified.ct.lungs import search_grid
 from pe_unified.inference.reading import SliceReader
 from pe_unified.options import LUNG_SOURCES
 
-#: The model for lungs of any pathology, as lungmask's releases name it.
+#: File name of the model for any pathology in lungmask's releases.
 WEIGHTS = "unet_r231-d5d2fc3d.pth"
 
 
 def weights_file() -> Path:
-    """Where lungmask's weights are looked for: torch's own place for downloads."""
+    """Path of lungmask's weights, in torch's folder for downloads."""
     return Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS
 
 
 def lung_source(wanted: str, detector: bool = False) -> str:
-    """Which of the sources is used: ``"classical"``, ``"lungmask"`` or ``"detector"``.
+    """The source to use: ``"classical"``, ``"lungmask"`` or ``"detector"``.
 
     Args:
-        wanted: of :data:`~pe_unified.options.LUNG_SOURCES`; ``"auto"`` takes the detector where
-            there is one, else lungmask where it is installed with weights.
-        detector: whether there is one.
+        wanted: one of :data:`~pe_unified.options.LUNG_SOURCES`; ``"auto"`` takes the lung detector
+            if there is one, else lungmask if it is installed with weights.
+        detector: whether there is a lung detector.
 
     Raises:
-        CheckpointError: lungmask was asked for and is not installed, or has no weights; or a
-            detector, and there is none.
+        CheckpointError: lungmask is requested but not installed or without weights, or a lung
+            detector is requested but there is none.
         ValueError: no such source.
     """
     if wanted not in LUNG_SOURCES:
@@ -64,9 +64,9 @@ def lung_source(wanted: str, detector: bool = False) -> str:
 
 
 def learned_lungs(reader: SliceReader) -> np.ndarray | None:
-    """The lungs that lungmask sees: bool, on the search grid of a study; None without lungs.
+    """The lungs found by lungmask: bool, on the search grid of a study; None without lungs.
 
-    Computed on the CPU, where any study fits.
+    Computed on the CPU, where any study fits into memory.
     """
     study = reader.study
     row, col, step = search_grid(study.shape[1:], study.spacing_mm)

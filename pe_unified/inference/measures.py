@@ -1,4 +1,4 @@
-"""How large, how dense: measures of a lesion in mm, ml and HU."""
+"""Measures of a lesion in mm, ml and HU."""
 
 from contextlib import suppress
 
@@ -11,7 +11,7 @@ from pe_unified.inference.reading import SliceReader
 
 
 def slice_thickness_mm(study: CTStudy) -> np.ndarray:
-    """(slices,): the height that each slice stands for, half the way to both neighbours, mm."""
+    """(slices,): the height of each slice, up to halfway to both neighbours, mm."""
     count, step = len(study), study.known_spacing()[2]
     if study.missing_slices or None in study.z_mm or count < 2:
         return np.full(count, step)
@@ -23,7 +23,7 @@ def volume_ml(pixels: dict[int, np.ndarray], study: CTStudy) -> float:
     """Volume of a mask, ml.
 
     Args:
-        pixels: by slice, the numbers of its pixels.
+        pixels: row-major indices of its pixels, by slice.
     """
     row, col, _ = study.known_spacing()
     thickness = slice_thickness_mm(study)
@@ -44,13 +44,13 @@ def diameter_mm(points: np.ndarray, study: CTStudy) -> float:
     )
     middles = study.positions_mm(np.unique(corners, axis=0))
     places = np.concatenate([middles - half_step, middles + half_step])
-    with suppress(QhullError):  # rounding may leave a body flat
+    with suppress(QhullError):  # rounding may make a body flat
         places = places[ConvexHull(places).vertices]
     return float(pdist(places).max())
 
 
 def _row_ends(points: np.ndarray) -> np.ndarray:
-    """The first and the last voxel of every row: the others are no corners of the hull."""
+    """The first and the last voxel of every row: others cannot be corners of the hull."""
     ordered = points[np.lexsort(points.T[::-1])]
     new_row = np.any(np.diff(ordered[:, :2], axis=0) != 0, axis=1)
     first, last = np.append(True, new_row), np.append(new_row, True)

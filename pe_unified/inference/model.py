@@ -1,4 +1,4 @@
-"""What answers for a study, out of one file: a network with its preprocessing, or several."""
+"""The model of a checkpoint: a network with its preprocessing, or an ensemble."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,19 +32,19 @@ from pe_unified.tasks import TASKS, look_for_lesions
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Operating thresholds, None where the checkpoint has none.
+    """Operating thresholds; None if the checkpoint has none.
 
     Attributes:
-        slice: best on single slices; the verdict on an exam does not use it.
-        pixel: probability at which a pixel is part of a lesion.
-        box: score at which a box is kept.
+        slice: best threshold on single slices; not used for the verdict on an exam.
+        pixel: probability from which on a pixel is part of a lesion.
+        box: score from which on a box is kept.
         gate: slices below it skip segmentation and detection.
-        coarse_gate: thin slices are looked at only where one of the two that enclose them, which
-            are looked at first, reaches it.
-        exam: mean probability over 6 mm at which a stretch of an exam is called.
-        lesion: score at which a lesion is called.
-        origin: where they were fixed, in words.
-        coarse_origin: on what the coarse gate was fixed, in words.
+        coarse_gate: a thin slice is only read if one of its two enclosing slices, which are read
+            first, reaches it.
+        exam: mean probability over 6 mm from which on a stretch of an exam is called.
+        lesion: score from which on a lesion is called.
+        origin: text on where they were chosen.
+        coarse_origin: text on the data on which the coarse gate was chosen.
     """
 
     slice: float | None = None
@@ -59,7 +59,7 @@ class Thresholds:
 
     @property
     def by_metric(self) -> dict[str, float]:
-        """Those of slices, pixels and boxes, or the default, by the keys of their metrics."""
+        """Thresholds of slices, pixels and boxes, or defaults, by the keys of their metrics."""
         chosen = {"cls": self.slice, "seg": self.pixel, "det": self.box}
         return {
             f"{task}/threshold": DEFAULT_THRESHOLD if value is None else value
@@ -69,18 +69,18 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class InferenceModel:
-    """What a checkpoint holds, ready for studies.
+    """A slice model from a checkpoint, ready for inference.
 
     Attributes:
-        model: in evaluation mode, on its device.
+        model: the model in evaluation mode, on its device.
         transforms: from Hounsfield units (rows, cols, slices) to the packed input.
-        neighbours: slices on each side that the network sees with a slice.
-        thresholds: fixed on validation.
+        neighbours: slices on each side that are stacked with a slice.
+        thresholds: thresholds chosen on validation.
         precision: ``"bf16"`` or ``"fp32"``.
         engine: computes the dense part of the network.
-        lineage: what the report says of the model: file, digest, step, parents, version.
+        lineage: the model in reports: file, digest, step, parents, version.
         key: see :func:`~pe_unified.inference.sharing.key_of_levels`.
-        fusion: gives lesions their score; None for the highest of their answers.
+        fusion: gives the score of lesions; None for the highest of their scores.
     """
 
     model: PEUnified
@@ -92,7 +92,7 @@ class InferenceModel:
     lineage: dict[str, Any]
     key: str | None = None
     fusion: LesionFusion | None = None
-    rule = "mean"  # of one
+    rule = "mean"  # irrelevant for a single network
     lungs = None
 
     @property
@@ -106,25 +106,25 @@ class InferenceModel:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """What it answers."""
+        """The model's tasks."""
         return self.model.tasks
 
     @property
     def looks_for_lesions(self) -> bool:
-        """Whether it outlines lesions or boxes them."""
+        """Whether it segments or detects lesions."""
         return look_for_lesions(self.tasks)
 
     @property
     def members(self) -> tuple["Member", ...]:
-        """Itself alone."""
+        """The model as the only member."""
         return (Member("", 1.0, self),)
 
     @property
     def size(self) -> tuple[int, int]:
-        """(rows, cols) of the network's input, its padding included.
+        """(rows, cols) of the network's input, including padding.
 
         Raises:
-            CheckpointError: the pipeline does not fix one.
+            CheckpointError: the pipeline does not set a fixed size.
         """
         for transform in self.transforms:
             if isinstance(transform, ResizeSlice):
@@ -146,9 +146,9 @@ class Member:
     """One network of an ensemble.
 
     Attributes:
-        name: in reports.
-        weight: of its answers among those of the others.
-        model: with thresholds of its own, by which it votes.
+        name: name in reports.
+        weight: weight of its predictions.
+        model: the network, with its own thresholds for votes.
     """
 
     name: str
@@ -164,15 +164,15 @@ class Member:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Several networks that answer as one; see :mod:`~pe_unified.inference.combining`.
+    """Several networks combined into one; see :mod:`~pe_unified.inference.combining`.
 
     Attributes:
-        members: each answers some questions or all.
+        members: networks, each with some or all tasks.
         rule: ``"mean"`` or ``"vote"``.
-        thresholds: of what they say together, fixed on validation.
-        lineage: as of an :class:`InferenceModel`.
-        fusion: gives lesions their score; None for the highest of their answers.
-        lungs: finds the lungs, to which slices are cropped; None for the usual sources.
+        thresholds: thresholds of the combined predictions, chosen on validation.
+        lineage: as in :class:`InferenceModel`.
+        fusion: gives the score of lesions; None for the highest of their scores.
+        lungs: the lung detector for the crop; None for the usual sources.
     """
 
     members: tuple[Member, ...]
@@ -186,13 +186,13 @@ class Ensemble:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """What some member answers, in the order of :data:`~pe_unified.tasks.TASKS`."""
+        """The tasks of all members, in the order of :data:`~pe_unified.tasks.TASKS`."""
         answered = {task for member in self.members for task in member.model.tasks}
         return tuple(task for task in TASKS if task in answered)
 
     @property
     def looks_for_lesions(self) -> bool:
-        """Whether a member outlines lesions or boxes them."""
+        """Whether a member segments or detects lesions."""
         return look_for_lesions(self.tasks)
 
     @property
@@ -204,7 +204,7 @@ class Ensemble:
         return self.members[0].model.precision
 
 
-#: What a study is given to.
+#: A model for studies.
 Model = InferenceModel | Ensemble
 
 
@@ -216,20 +216,20 @@ def load_model(
     backend: str = "torch",
     exported: Path | None = None,
 ) -> Model:
-    """Build what a checkpoint describes, with its weights: a network of slices, or several.
+    """Load the slice model or ensemble of a checkpoint.
 
     Args:
         checkpoint: written by training, by ``pe-unified publish`` or by ``pe-unified ensemble``.
-        trust: unpickle code that the file may hold, and build types that are not registered.
-        device: ``"cpu"``, ``"cuda"``...; the GPU where there is one by default.
-        precision: ``"bf16"`` or ``"fp32"``; by default bf16 where the device computes in it.
+        trust: unpickle code that the file may contain, and build types that are not registered.
+        device: ``"cpu"``, ``"cuda"``...; by default the GPU if there is one.
+        precision: ``"bf16"`` or ``"fp32"``; by default bf16 if the device supports it.
         backend: ``"torch"``, ``"onnx"`` (fp32, on the CPU) or ``"openvino"`` (on the CPU).
-        exported: folder that ``pe-unified export`` wrote; beside the checkpoint by default.
+        exported: folder written by ``pe-unified export``; by default next to the checkpoint.
 
     Raises:
-        CheckpointError: unreadable, without a config, unsafe, of another kind, or weights that do
-            not fit (an ensemble's message names the member); or the device or the backend cannot
-            be used.
+        CheckpointError: the checkpoint is unreadable, without a config, unsafe or of another kind,
+            or its weights do not fit (for an ensemble, the message names the member); or the device
+            or the backend cannot be used.
     """
     path = Path(checkpoint)
     stored = load_checkpoint_safely(path, trust)
@@ -248,7 +248,7 @@ def load_network(
     device: str | None = None,
     precision: str | None = None,
 ) -> InferenceModel:
-    """As :func:`load_model`, of a single network; an ensemble is refused."""
+    """Like :func:`load_model`, for a single network; rejects an ensemble."""
     return ready(read_model(Path(checkpoint), PEUnified, trust), device, precision)
 
 
@@ -259,7 +259,7 @@ def ready(
     backend: str = "torch",
     exported: Path = Path(),
 ) -> InferenceModel:
-    """A model out of a checkpoint on its device; arguments as of :func:`load_model`."""
+    """A stored model on its device; arguments as in :func:`load_model`."""
     chosen = usable_device(device or ("cpu" if backend != "torch" else None))
     if backend != "torch" and chosen.type != "cpu":
         raise CheckpointError(f"--backend {backend} computes on the CPU, not on '{chosen}'")
@@ -288,12 +288,12 @@ def ensemble_of(
     precision: str | None = None,
     digest: str | None = None,
 ) -> Ensemble:
-    """The ensemble that a file of ``pe-unified ensemble`` holds.
+    """The ensemble in a file written by ``pe-unified ensemble``.
 
     Args:
-        path: of the file, for messages.
-        stored: what it holds.
-        trust, device, precision: as of :func:`load_model`.
+        path: path of the file, for messages.
+        stored: content of the file.
+        trust, device, precision: as in :func:`load_model`.
         digest: SHA-256 of the file; computed by default.
     """
     meta = stored["meta"]
@@ -322,7 +322,7 @@ def _fusion(stored: Mapping[str, Any] | None) -> LesionFusion | None:
 
 
 def thresholds_of(chosen: Mapping[str, Any], tasks: Collection[str]) -> Thresholds:
-    """What validation fixed for a model of these tasks, ``chosen`` as a checkpoint holds it."""
+    """The thresholds that validation chose for these tasks; ``chosen`` as in a checkpoint."""
     origin = "validation split" if chosen else "none: the checkpoint was never validated"
     defaults = [TASKS[task].threshold for task in tasks if chosen and _by_default(task, chosen)]
     if defaults:

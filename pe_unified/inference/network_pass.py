@@ -1,4 +1,4 @@
-"""One network over a batch of slices: classification first, the costly heads where it is asked."""
+"""One network on a batch of slices: classification first, other heads only if requested."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from pe_unified.inference.model import InferenceModel
 
 @dataclass(frozen=True, eq=False)
 class Classified:
-    """A batch after backbone and classification; good until the same network's next batch.
+    """A batch after backbone and classification; valid until the network's next batch.
 
     Attributes:
-        probabilities: of embolism, one per slice; None where the network does not classify.
-        levels: the backbone's.
-        inputs: (n, channels, rows, cols), the network's.
+        probabilities: probability of embolism per slice; None if the network does not classify.
+        levels: levels of the backbone.
+        inputs: (n, channels, rows, cols), inputs of the network.
         samples: one per slice.
     """
 
@@ -30,23 +30,23 @@ class Classified:
 
 
 class NetworkPass:
-    """Runs a network, slices in, answers out.
+    """Runs a network from slices to predictions.
 
     Args:
-        model: of slices.
+        model: a slice model.
     """
 
     def __init__(self, model: InferenceModel) -> None:
         self.model = model
-        #: Whether it does more than classify.
+        #: Whether it has more heads than classification.
         self.has_heads = bool(set(model.tasks) - {"cls"})
 
     def prepare(self, results: dict[str, Any]) -> dict[str, Any]:
-        """A slice as the network takes it, by the transforms that it was trained with.
+        """A slice prepared for the network by the transforms of its training.
 
         Args:
-            results: of :func:`~pe_unified.inference.reading.slice_of_study` or of a converted
-                set, not changed; ``hu`` may hold more neighbours than the network sees.
+            results: from :func:`~pe_unified.inference.reading.slice_of_study` or a converted set;
+                not changed. ``hu`` may have more neighbours than the network needs.
         """
         hu, extra = results["hu"], results["hu"].shape[-1] // 2 - self.model.neighbours
         results = {**results, "hu": hu[..., extra : hu.shape[-1] - extra]}
@@ -75,7 +75,7 @@ class NetworkPass:
 
     @torch.inference_mode()
     def answers(self, classified: Classified, rows: Sequence[int]) -> list[SliceAnswer]:
-        """What is said of every slice; of pixels and boxes in those at ``rows`` only."""
+        """Predictions for every slice; pixels and boxes only for those at ``rows``."""
         if self.has_heads and rows:
             levels, inputs = classified.levels, classified.inputs
             if len(rows) < len(inputs):
@@ -88,7 +88,7 @@ class NetworkPass:
     def _examine(
         self, levels: Sequence[Tensor], inputs: Tensor, samples: Sequence[PEDataSample]
     ) -> None:
-        """Segmentation and detection, set on the samples."""
+        """Set the segmentation and detection of the samples."""
         network = self.model.model
         dense = self.model.engine.heads(levels, inputs)
         if dense.seg is not None:

@@ -1,17 +1,17 @@
-"""How much of the pulmonary arteries is obstructed: an estimate from masks, no reader's score.
+"""Obstruction of the pulmonary arteries: an estimate from masks, not a reader's score.
 
-The index of Qanadli et al. (2001, https://doi.org/10.2214/ajr.176.6.1761415) counts, for each
-clot, the segmental arteries beyond it, 10 to a lung, once where it fills the artery in part and
-twice where it fills it, and gives the sum as a share of 40. Masks do not name segmental arteries.
-This estimate keeps the idea, that a clot obstructs all that lies beyond it as far as it fills the
-artery, and replaces what masks do not show: ends of the mask stand for the segmental arteries,
-cross-sections for their number, and the filled share of a cross-section for "in part" and "all".
+The index of Qanadli et al. (2001, https://doi.org/10.2214/ajr.176.6.1761415) counts, for each clot,
+the segmental arteries beyond it, 10 per lung: once if it fills the artery partly and twice if
+completely. The sum is given as a share of 40. Masks do not identify segmental arteries. This
+estimate keeps the idea that a clot obstructs everything beyond it as far as it fills the artery. It
+replaces what masks do not show: ends of the mask represent the segmental arteries, cross-sections
+their number, and the filled share of a cross-section "partly" and "completely".
 
-Limits. Arteries beyond the mask are not known: where it ends at the hila, as TotalSegmentator's
-pulmonary_artery does, clots beyond it count only as far as they touch it. Arteries that touch in
-the mask are one. Sections need not stand upright in their artery, so that a clot shorter than the
-artery is wide reads low. What the model misses, or takes for a clot, is so here, too. How near a
-reader's score this comes is not known.
+Limits. Arteries beyond the mask are unknown: if it ends at the hila, like TotalSegmentator's
+pulmonary_artery, clots beyond it count only as far as they touch it. Arteries that touch in the
+mask count as one. Sections need not be perpendicular to their artery, so a clot shorter than the
+width of the artery is underestimated. Missed or false clots of the model affect the estimate. The
+agreement with a reader's score is unknown.
 """
 
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ from scipy.spatial import cKDTree
 
 from pe_unified.inference.right_heart import NotMeasurable
 
-#: Thickness of a cross-section along the way of the blood, mm; at least 1.5 of the largest step.
+#: Thickness of a cross-section along the vessel, mm; at least 1.5 times the largest spacing.
 _SECTION_MM = 4.0
-#: Arteries begin within this of the voxel that is nearest to the right ventricle, mm.
+#: Arteries begin within this distance of the voxel nearest to the right ventricle, mm.
 _BEGIN_MM = 3.0
-#: Half of a voxel's neighbours; the other half are their opposites.
+#: Half of a voxel's neighbours; the others are their opposites.
 _NEIGHBOURS = [
     (i, j, k) for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1) if (i, j, k) > (0, 0, 0)
 ]
@@ -35,13 +35,12 @@ _NEIGHBOURS = [
 
 @dataclass(frozen=True)
 class Obstruction:
-    """An estimate.
+    """An estimate of the obstruction.
 
     Attributes:
-        percent: of the arteries' cross-section that lies beyond clots, 0 to 100.
-        clot_reached: share of the clots' volume that lies in the arteries that were followed;
-            None without clots.
-        arteries_ml: volume of these arteries, clots included.
+        percent: share of the arteries' cross-section beyond clots, 0 to 100.
+        clot_reached: share of the clots' volume inside the followed arteries; None without clots.
+        arteries_ml: volume of these arteries, including clots.
     """
 
     percent: float
@@ -54,11 +53,11 @@ class _Sections:
     """Cross-sections of a tree by distance from its root, one row each; the root is the first.
 
     Attributes:
-        parent: number of the section before it; -1 at the root.
+        parent: index of the section before it; -1 at the root.
         area: mm2.
-        filled: share that is clot.
+        filled: share of clot.
         start: distance at which it begins, mm.
-        end: distance at which what comes after it ends, mm.
+        end: distance at which the branch after it ends, mm.
     """
 
     parent: np.ndarray
@@ -74,26 +73,26 @@ def estimate_obstruction(
     ventricle: np.ndarray,
     spacing_mm: tuple[float, float, float],
 ) -> Obstruction:
-    """Share of the arteries that clots cut off, from their cross-sections.
+    """Share of the arteries obstructed by clots, from their cross-sections.
 
-    The arteries, clots included, are followed from where they are nearest to the right
-    ventricle, along the shortest ways inside them. What lies 4 mm of way apart is cut into
-    pieces that hang together: cross-sections s of area A(s), of which clots fill the share f(s).
-    Every section goes on in the sections that follow it; among several, those that end within
-    half the width of the artery are its wall, and no branches. Of the flow w, 1 at the root, each
-    branch gets its part::
+    The arteries, including clots, are followed from the point nearest to the right ventricle
+    along the shortest paths inside them. They are cut every 4 mm of path, and each connected
+    piece is a cross-section s with area A(s), of which clots fill the share f(s). Every section
+    continues in the sections that follow it; if there are several, those that end within half the
+    width of the artery are part of its wall, not branches. The flow w, 1 at the root, is divided
+    among the branches::
 
         w(s) = w(parent) A(s) / (sum of A over the sections that follow the parent)
         b(s) = max(b(parent), f(s)),  0 before the root
         percent = 100 * sum of w(s) b(s) over the ends s
 
     Args:
-        arteries, clots, ventricle: bool (slices, rows, cols) of one grid; the last is the right
+        arteries, clots, ventricle: bool (slices, rows, cols) on one grid; the last is the right
             ventricle.
         spacing_mm: (slice, row, col), mm.
 
     Raises:
-        NotMeasurable: no arteries, no ventricle, or clots none of which touches the arteries.
+        NotMeasurable: no arteries, no ventricle, or no clot touches the arteries.
     """
     if not arteries.any():
         raise NotMeasurable("the mask of the pulmonary arteries is empty")
@@ -122,8 +121,10 @@ def estimate_obstruction(
 def _ways(
     vessel: np.ndarray, voxels: np.ndarray, root: np.ndarray, spacing_mm: tuple[float, float, float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of every voxel its distance from the root inside the vessel, mm, and the voxel before it
-    on that way (negative at the root); and (n, 2) all pairs of neighbours."""
+    """Paths from the root inside the vessel.
+
+    For every voxel the distance from the root, mm, and the previous voxel on the path (negative at
+    the root); and (n, 2) all pairs of neighbours."""
     number = np.full(np.array(vessel.shape) + 2, -1, np.int32)
     number[1:-1, 1:-1, 1:-1][vessel] = np.arange(len(voxels))
     pairs, lengths = [], []
@@ -148,14 +149,14 @@ def _sections(
     thick: float,
     voxel_mm3: float,
 ) -> _Sections:
-    """Cut what is reached into cross-sections ``thick`` mm thick."""
+    """Cut the reached arteries into cross-sections ``thick`` mm thick."""
     reached = np.flatnonzero(np.isfinite(way))
     shell = np.full(len(way), -1)
     shell[reached] = way[reached] // thick
     same = edges[(shell[edges[:, 0]] == shell[edges[:, 1]]) & (shell[edges[:, 0]] >= 0)]
     shape = (len(way), len(way))
     _, piece = connected_components(coo_array((np.ones(len(same)), same.T), shape=shape), False)
-    # The root is one, though it may be in pieces.
+    # The root is one section, even if it is in several pieces.
     piece[shell == 0] = piece[shell == 0].max()
     ordered = reached[np.argsort(way[reached], kind="stable")]
     _, first, owner = np.unique(piece[ordered], return_index=True, return_inverse=True)
@@ -178,7 +179,7 @@ def _sections(
 
 
 def _obstructed(sections: _Sections) -> float:
-    """The share of the flow that does not arrive, 0 to 1."""
+    """The share of the flow that is obstructed, 0 to 1."""
     following: dict[int, list[int]] = {}
     for own, upper in enumerate(sections.parent):
         following.setdefault(int(upper), []).append(own)

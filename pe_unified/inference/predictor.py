@@ -1,4 +1,4 @@
-"""A study through the network: one pass per slice, the costly heads only where they can matter."""
+"""Prediction for a study: one pass per slice, with expensive heads only where needed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,22 +26,24 @@ from pe_unified.options import BATCH_SIZE
 
 @dataclass(frozen=True, eq=False)
 class SlicePrediction:
-    """What the network says of one slice. Pixels are few, so they are kept as a list.
+    """The prediction for one slice. Embolus pixels are few, so they are kept as a list.
 
     Attributes:
-        index: of the slice, from the feet.
-        probability: of embolism; None where the model does not classify or did not look.
-        examined: whether segmentation and detection looked at the slice.
-        pixels: int32 (n,), row-major numbers of the pixels called embolus.
-        pixel_probability: float32 (n,), of those pixels.
+        index: index of the slice, from the feet.
+        probability: probability of embolism; None if the model does not classify or skipped the
+            slice.
+        examined: whether segmentation and detection were run on the slice.
+        pixels: int32 (n,), row-major indices of the embolus pixels.
+        pixel_probability: float32 (n,), probability of those pixels.
         boxes: float32 (k, 4), x1 y1 x2 y2 in pixels of the slice.
-        scores: float32 (k,), of the boxes.
-        features: (width,), what the exam model's encoder gives of the slice; None where it does
-            not share the backbone.
-        pixel_votes: bool (networks, n), which network calls each pixel embolus by itself; None
-            where fewer than two networks look for lesions.
-        box_votes: bool (networks, k), the same of boxes.
-        looked_at: False of a slice between two that gave no reason to look at it; it has no answer.
+        scores: float32 (k,), scores of the boxes.
+        features: (width,), features from the exam model's encoder; None if it does not share the
+            backbone.
+        pixel_votes: bool (networks, n), which networks found each pixel on their own; None if fewer
+            than two networks look for lesions.
+        box_votes: bool (networks, k), the same for boxes.
+        looked_at: False for a slice that was skipped because neither enclosing slice reached the
+            coarse gate; it has no prediction.
     """
 
     index: int
@@ -57,8 +59,9 @@ class SlicePrediction:
     looked_at: bool = True
 
     def reaches(self, gate: float) -> bool:
-        """Whether there is a reason to look at the slices beside it: its probability, or anything
-        found on it, as lesions are measured whole."""
+        """Whether to read the slices next to it: it reaches the gate, or anything was found on it.
+
+        Slices next to a finding are read because lesions are measured as a whole."""
         likely = self.probability is not None and self.probability >= gate
         return likely or bool(len(self.pixels) or len(self.boxes))
 
@@ -72,13 +75,13 @@ def _passed_over(number: int) -> SlicePrediction:
 
 
 def probabilities_along(predictions: Sequence[SlicePrediction]) -> list[float]:
-    """The probability of every slice, on a straight line between those that were looked at.
+    """The probability of every slice, linearly interpolated between slices that were read.
 
     Args:
-        predictions: of :meth:`StudyPredictor.predict`.
+        predictions: from :meth:`StudyPredictor.predict`.
 
     Returns:
-        One per slice; empty where the model does not classify.
+        One per slice; empty if the model does not classify.
     """
     pairs = [(each.index, each.probability) for each in predictions]
     known = [(index, value) for index, value in pairs if value is not None]
@@ -89,7 +92,7 @@ def probabilities_along(predictions: Sequence[SlicePrediction]) -> list[float]:
 
 
 class StudyPredictor:
-    """Runs a model over the slices of a study.
+    """Runs a model on the slices of a study.
 
     The networks of an ensemble run one after the other on each batch, so that memory does not grow
     with the study.
@@ -97,15 +100,14 @@ class StudyPredictor:
     Args:
         model: from :func:`~pe_unified.inference.model.load_model`.
         batch_size: slices in one pass.
-        gate: leave segmentation and detection out on slices whose probability of embolism lies
-            below the model's gate, and of thin slices look first at every second or third (see
-            :mod:`~pe_unified.evaluation.coarse`). Without gates in the checkpoint every slice is
-            looked at and examined.
-        exam_model: answers for the whole exam, beside this one; None for no such answer. Where its
-            backbone and all that goes before it are those of a network here, slices go through it
-            once.
-        lungs: finds them for the crop; by default the model's own, where it has one.
-        volume_model: marks places in three dimensions, which join the lesions; None for none.
+        gate: skip segmentation and detection on slices whose probability of embolism is below the
+            model's gate, and read every second or third thin slice first (see
+            :mod:`~pe_unified.evaluation.coarse`). Without gates in the checkpoint, every slice is
+            read and examined.
+        exam_model: a further model that classifies the exam; None for none. If its backbone and
+            preprocessing are those of a network of ``model``, slices pass the backbone only once.
+        lungs: lung detector for the crop; by default the model's own, if it has one.
+        volume_model: volume model, whose marks join the lesions; None for none.
     """
 
     def __init__(
@@ -123,7 +125,7 @@ class StudyPredictor:
         self.networks = [NetworkPass(member.model) for member in model.members]
         self.ballots = [member.ballot for member in model.members]
         self.neighbours = max(member.model.neighbours for member in model.members)
-        #: The networks that look for lesions; what each found is told where there are several.
+        #: The networks that look for lesions; if several, reports list what each found.
         self.finders = [k for k, each in enumerate(model.members) if each.model.looks_for_lesions]
         self.exam_model = exam_model
         self.lungs = lungs or model.lungs
@@ -133,11 +135,11 @@ class StudyPredictor:
         ]
         self.batch_size = batch_size
         self.wants_gate = gate
-        #: Whether there is anything that a gate could spare.
+        #: Whether there are heads that a gate could skip.
         self.has_heads = any(network.has_heads for network in self.networks)
         usable = gate and "cls" in model.tasks and model.thresholds.gate is not None
         self.gate = model.thresholds.gate if usable else None
-        # These take every slice, or may mark one that was passed over.
+        # These models need every slice, or may put marks on a skipped one.
         whole = self.shares_backbone or volume_model is not None
         self.coarse_gate = model.thresholds.coarse_gate if usable and not whole else None
         pixel = model.thresholds.pixel
@@ -147,13 +149,12 @@ class StudyPredictor:
 
     @property
     def shares_backbone(self) -> bool:
-        """Whether the exam model takes the features of a network here."""
+        """Whether the exam model shares the backbone of one of the networks."""
         return any(self._sharing)
 
     @property
     def digests(self) -> tuple[str | None, ...]:
-        """SHA-256 of the checkpoints: model, exam model, lungs' detector, model of volumes; then
-        the model's parts in int8."""
+        """SHA-256 of model, exam model, lung detector, volume model; then the parts in int8."""
         models = (self.model, self.exam_model, self.lungs, self.volume_model)
         known = (None if each is None else each.lineage["sha256"] for each in models)
         return (*known, ", ".join(self.model.int8))
@@ -167,17 +168,17 @@ class StudyPredictor:
     ) -> list[SlicePrediction]:
         """Predictions for ``survey.slices``, in order.
 
-        Slices are read and prepared in a thread while the networks compute. Of thin slices some are
-        looked at first, and answered wholly; those between them only where these give a reason.
+        Slices are read and prepared in a thread while the networks compute. Some thin slices are
+        processed first, and those between them only if an enclosing slice reaches the coarse gate.
 
         Args:
-            reader: of the study.
-            survey: gives the crop and the slices worth looking at.
-            progress: called with the slices done, or passed over, and their number.
-            every_slice: pass over none.
+            reader: reader of the study.
+            survey: gives the crop and the relevant slices.
+            progress: called with the number of slices done or skipped, and their total.
+            every_slice: skip no slice.
 
         Raises:
-            DataError: a slice that cannot be read.
+            DataError: a slice cannot be read.
         """
         wanted = np.array(survey.slices)
         found: dict[int, SlicePrediction] = {}
@@ -207,19 +208,19 @@ class StudyPredictor:
         return [found.get(number) or _passed_over(number) for number in survey.slices]
 
     def _coarse_step(self, study: CTStudy) -> int:
-        """Every how many slices are looked at first; 1 where their places are not known."""
+        """The step between slices that are read first; 1 if their positions are unknown."""
         if self.coarse_gate is None or study.missing_slices or study.uneven_steps:
             return 1
         return coarse_step(study.known_spacing()[2])
 
     def prepare(self, slices: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-        """Slices as each network takes them: (networks, slices)."""
+        """Slices prepared for each network: (networks, slices)."""
         return [[network.prepare(each) for each in slices] for network in self.networks]
 
     def predict_batch(
         self, numbers: Sequence[int], packed: Sequence[Sequence[dict[str, Any]]]
     ) -> list[SlicePrediction]:
-        """Predictions for slices made ready by :meth:`prepare`."""
+        """Predictions for slices from :meth:`prepare`."""
         classified = [net.classify(own) for net, own in zip(self.networks, packed, strict=True)]
         features = self._features(classified, len(numbers))
         probabilities = [
@@ -239,7 +240,7 @@ class StudyPredictor:
         ]
 
     def answer(self, packed: Sequence[Sequence[dict[str, Any]]]) -> list[SliceAnswer]:
-        """What is said of slices from :meth:`prepare`, without a gate or any threshold."""
+        """Predictions for slices from :meth:`prepare`, without gate and thresholds."""
         classified = [net.classify(own) for net, own in zip(self.networks, packed, strict=True)]
         answers = self._answers(classified, range(len(packed[0])))
         return [combine(own, self.ballots, self.model.rule) for own in answers]
@@ -247,7 +248,7 @@ class StudyPredictor:
     def _answers(
         self, classified: Sequence[Classified], rows: Sequence[int]
     ) -> list[tuple[SliceAnswer, ...]]:
-        """Of every slice, what each network says; of pixels and boxes in those at ``rows``."""
+        """Predictions of each network per slice; pixels and boxes only for those at ``rows``."""
         said = [
             network.answers(own, list(rows))
             for network, own in zip(self.networks, classified, strict=True)
@@ -258,7 +259,7 @@ class StudyPredictor:
     def _features(
         self, classified: Sequence[Classified], slices: int
     ) -> Sequence[torch.Tensor | None]:
-        """What the exam model takes of a backbone's levels, per slice."""
+        """Features for the exam model from a backbone's levels, per slice."""
         if self.exam_model is None or not self.shares_backbone:
             return [None] * slices
         encoder: Any = self.exam_model.model.encoder
@@ -272,7 +273,7 @@ class StudyPredictor:
         examined: bool,
         features: torch.Tensor | None,
     ) -> SlicePrediction:
-        """What passes the thresholds."""
+        """The prediction for a slice after the thresholds."""
         whole = combine(answers, self.ballots, self.model.rule)
         several = len(self.finders) > 1
         pixels, boxes, of_pixels, of_boxes = _NO_PIXELS, _NO_BOXES, None, None
@@ -291,19 +292,19 @@ class StudyPredictor:
 
 
 def _shares(model: InferenceModel, exam: ExamModel) -> bool:
-    """Whether the exam model's backbone would compute what the model's computes, as it does."""
+    """Whether the exam model's backbone computes the same as the model's, in the same way."""
     same = (model.key, model.precision, model.device) == (exam.key, exam.precision, exam.device)
     return same and model.key is not None and model.backend == "torch"
 
 
 @dataclass(frozen=True)
 class PredictorSettings:
-    """Which model, and how it runs, before it is loaded; small enough to travel to workers.
+    """Settings of a predictor before loading; small enough to be sent to worker processes.
 
-    Fields as the arguments of :func:`~pe_unified.inference.model.load_model` and of
-    :class:`StudyPredictor`; ``exam_checkpoint`` of
-    :func:`~pe_unified.inference.exam.load_exam_model`, ``lung_checkpoint`` of
-    :func:`~pe_unified.inference.lung_finder.load_lung_finder`, ``volume_checkpoint`` of
+    Fields are the arguments of :func:`~pe_unified.inference.model.load_model` and of
+    :class:`StudyPredictor`; ``exam_checkpoint`` is for
+    :func:`~pe_unified.inference.exam.load_exam_model`, ``lung_checkpoint`` for
+    :func:`~pe_unified.inference.lung_finder.load_lung_finder`, ``volume_checkpoint`` for
     :func:`~pe_unified.inference.volumes.load_volume_model`.
     """
 
@@ -320,7 +321,7 @@ class PredictorSettings:
     volume_checkpoint: str | None = None
 
     def predictor(self) -> StudyPredictor:
-        """The models loaded in this process, which keeps freed memory from now on."""
+        """Load the models in this process, which then keeps freed memory."""
         keep_freed_memory()
         model = load_model(
             self.checkpoint,

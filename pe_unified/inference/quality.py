@@ -1,4 +1,4 @@
-"""Whether a study can be judged at all: what to abstain from, and why."""
+"""Quality checks of a study: whether and why the model should abstain."""
 
 from dataclasses import dataclass
 
@@ -10,54 +10,53 @@ from pe_unified.ct.study import CTStudy
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import Survey
 
-#: Blood in the mediastinum below this was not reached by contrast, HU.
+#: Blood in the mediastinum below this has no contrast, HU.
 NO_CONTRAST_HU = 110.0
-#: Below this emboli hardly stand out, HU; suboptimal also in Bayraktaroglu et al. 2020,
+#: Below this emboli are hardly visible, HU; suboptimal also in Bayraktaroglu et al. 2020,
 #: https://doi.org/10.5812/iranjradiol.97230.
 POOR_CONTRAST_HU = 200.0
-#: Lungs that still have this share of their largest cross-section at an end go on beyond it.
+#: Lungs with at least this share of their largest cross-section at an end are truncated there.
 TRUNCATED_SHARE = 0.5
-#: Lungs of whose outline the rim of the field of view is this share are cut at the sides: they have
-#: lost a twentieth of their volume or more. A chest that only touches the rim stays below.
+#: Lungs are cut at the sides if this share of their outline is the rim of the field of view: they
+#: have lost at least a twentieth of their volume. A chest that only touches the rim is below.
 CUT_SHARE = 0.1
-#: Thicker slices average segmental emboli away, mm.
+#: In thicker slices, segmental emboli are averaged away, mm.
 THICK_MM = 3.0
-#: More missing slices than this share of the study are a hole.
+#: If more than this share of the study's slices is missing, the model abstains.
 MISSING_SHARE = 0.03
-#: A lung border below this share of the study's usual steepness is blurred.
+#: A lung border with less than this share of the study's usual steepness is blurred.
 BLURRED = 0.85
-#: Blurred slices from this share of the study on count as strong motion.
+#: At least this share of blurred slices counts as strong motion.
 MOTION_SHARE = 0.1
-#: Distance between slices that are looked at for motion, mm.
+#: Distance between slices that are checked for motion, mm.
 _MOTION_STEP_MM = 5.0
-#: Borders count for motion that change along the body by less than this share of what they change
-#: within a slice: within 5 mm of thickness they move by 1.5 mm at most.
+#: Borders count for motion if their change along the body is less than this share of their change
+#: within a slice: over 5 mm of thickness they move by 1.5 mm at most.
 _UPRIGHT = 0.3
-#: Less of the border than this tells nothing about motion, mm.
+#: Shorter borders than this give no information on motion, mm.
 _SHORTEST_BORDER_MM = 100.0
-#: What the border of a lung lies between, HU.
+#: Attenuation on both sides of the border of a lung, HU.
 _BORDER_HU = (-900, 50)
-#: Half the width of the mediastinum that is looked at, mm.
+#: Half the width of the analysed mediastinum, mm.
 _MEDIASTINUM_MM = 45.0
-#: Neither fat nor undiluted contrast, HU.
+#: Range of blood, excluding fat and undiluted contrast, HU.
 _BLOOD_HU = (-50, 650)
-#: Larger pixels blur the borders of lungs more than breathing does, mm.
+#: Larger pixels blur the borders of lungs more than breathing, mm.
 COARSE_MM = 2.5
-#: Slices of the lungs' middle that show heart and great vessels, from the lowest.
+#: Range of heart and great vessels within the lungs, from the lowest slice (0) to the highest (1).
 _HEART_LEVELS = (0.3, 0.75)
 
 
 @dataclass(frozen=True)
 class Flag:
-    """Something about the study that a reader of the report must know.
+    """A property of the study that a reader of the report must know.
 
     Attributes:
-        name: for programs.
-        abstain: whether the scores should not be relied on.
-        reason: in words.
-        value, limit: what was measured, and where the flag begins; None where there is no
-            number.
-        unit: of both.
+        name: identifier for programs.
+        abstain: whether the scores are unreliable.
+        reason: description for readers.
+        value, limit: the measured value and the limit of the flag; None if there is no number.
+        unit: unit of both.
     """
 
     name: str
@@ -69,10 +68,10 @@ class Flag:
 
 
 def check_quality(reader: SliceReader, survey: Survey) -> list[Flag]:
-    """All flags of a study; none where it is a CT pulmonary angiogram without faults.
+    """All flags of a study; none for a CT pulmonary angiogram without faults.
 
-    The limits on contrast, truncation and motion are those of this module; those of motion were
-    set on painted studies.
+    The limits on contrast, truncation and motion are defined in this module; those of motion were
+    set on synthetic studies.
     """
     study = reader.study
     flags = [*_geometry_flags(study)]
@@ -84,9 +83,9 @@ def check_quality(reader: SliceReader, survey: Survey) -> list[Flag]:
 
 
 def blood_hu(survey: Survey) -> float | None:
-    """Attenuation of blood in heart and great vessels, HU; None where the mediastinum is hidden.
+    """Attenuation of blood in heart and great vessels, HU; None if no mediastinum is visible.
 
-    The median of the brightest third of what lies between the lungs in front of their middle, on
+    The median of the brightest third of the tissue between the lungs in front of their middle, at
     the levels of the heart and the pulmonary trunk. Fat and air are darker than blood, undiluted
     contrast in the superior vena cava is brighter.
     """
@@ -141,7 +140,7 @@ def _truncation_flags(survey: Survey) -> list[Flag]:
 
 
 def cut_share(survey: Survey) -> float:
-    """Share of the outline of the lungs in their slices that is the rim of the field of view."""
+    """Share of the lungs' outline in their slices that is the rim of the field of view."""
     assert survey.lungs is not None
     field = field_of_view(survey.hu)
     whole = np.stack([enclosed(level) for level in survey.lungs])
@@ -150,10 +149,10 @@ def cut_share(survey: Survey) -> float:
 
 
 def sharpness(hu: np.ndarray, border: np.ndarray, pixel_mm: float) -> float | None:
-    """How steep a border is in a slice, HU per mm; None where it is too short.
+    """The steepness of a border in a slice, HU per mm; None if it is too short.
 
     The lower quartile, over the pixels of the border, of the steepest change nearby: motion blurs
-    those parts of a border that lie across it.
+    the parts of a border across its direction.
 
     Args:
         hu: int16 (rows, cols).
@@ -173,10 +172,10 @@ def sharpness(hu: np.ndarray, border: np.ndarray, pixel_mm: float) -> float | No
 
 
 def upright(survey: Survey) -> np.ndarray:
-    """Where borders between lung and tissue run from slice to slice without a slope: bool.
+    """Borders between lung and tissue without a slope from slice to slice: bool.
 
-    Sloping ones, at apices and bases, are blurred by the thickness of the slices alone. On the
-    search grid, (levels, rows, cols).
+    Sloping borders, at apices and bases, are blurred by the slice thickness alone. On the search
+    grid, (levels, rows, cols).
     """
     tissue = np.clip(survey.hu, *_BORDER_HU).astype(np.float32)
     tissue = np.stack([cv2.GaussianBlur(level, (0, 0), 0.7) for level in tissue])
@@ -190,9 +189,9 @@ def upright(survey: Survey) -> np.ndarray:
 def blurred_share(reader: SliceReader, survey: Survey) -> float | None:
     """Share of slices whose lung border is much less steep than elsewhere in the study.
 
-    Only upright parts of the border count. Compared within a study, it does not depend on the
-    scanner's kernel. None where fewer than eight slices show enough of such a border. A scan that
-    is blurred from end to end is not noticed.
+    Only upright parts of the border count. Because slices are compared within a study, the share
+    does not depend on the scanner's kernel. None if fewer than eight slices show enough of such a
+    border. A scan that is blurred throughout is not detected.
     """
     study = reader.study
     shape = study.shape[1:]
@@ -231,7 +230,7 @@ def _geometry_flags(study: CTStudy) -> list[Flag]:
     if not study.placed:
         reason = "the files do not say how the patient lies: order, sides and places are guesses"
         flags.append(Flag("unknown_position", True, reason))
-    # Rows or columns of a volume that was reformatted may be as far apart as thick slices.
+    # In a reformatted volume, rows or columns may be as far apart as thick slices.
     thickness = max(*study.known_spacing(), study.thickness_mm or 0.0)
     if thickness > THICK_MM:
         reason = "thick slices: small emboli are averaged away"

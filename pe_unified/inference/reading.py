@@ -1,4 +1,4 @@
-"""Slices of a study read once where memory allows, and read ahead of the network."""
+"""Reading of slices with a cache, and ahead of the network."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
@@ -11,33 +11,33 @@ import numpy as np
 
 from pe_unified.ct.study import CTStudy
 
-#: Called with what is done and how much there is.
+#: Called with the number done and the total.
 Progress = Callable[[int, int], None]
 
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
 
-#: Slices are kept up to this many bytes: 500 slices of 512 x 512.
+#: Size of the slice cache in bytes: 500 slices of 512 x 512.
 CACHE_BYTES = 256 << 20
 
 
 class SliceReader:
-    """Reads slices of a study, keeping those used last.
+    """Reads slices of a study and caches those used last.
 
-    Safe to be used by several threads.
+    Safe for use by several threads.
 
     Args:
-        study: read from.
-        cache_bytes: of slices kept in memory; a longer study is read again where needed.
+        study: the study to read.
+        cache_bytes: size of the cache; slices of a longer study are read again when needed.
     """
 
     def __init__(self, study: CTStudy, cache_bytes: int = CACHE_BYTES) -> None:
         self.study = study
         count, rows, cols = study.shape
         room = min(count, max(8, cache_bytes // (2 * rows * cols)))
-        # One block: slices kept one by one would leave holes wherever a thread freed them.
+        # One block: separately allocated slices would fragment the memory.
         self._kept = np.empty((room, rows, cols), np.int16)
-        #: By slice, its place in the block; used last stands last.
+        #: Position of each slice in the block; the slice used last is last.
         self._places: OrderedDict[int, int] = OrderedDict()
         self._lock = Lock()
 
@@ -61,7 +61,7 @@ class SliceReader:
         return level
 
     def stack(self, index: int, neighbours: int) -> np.ndarray:
-        """A slice between its neighbours, int16 (rows, cols, slices); the ends repeat."""
+        """A slice with its neighbours, int16 (rows, cols, slices); end slices are repeated."""
         last = len(self.study) - 1
         around = range(index - neighbours, index + neighbours + 1)
         return np.stack([self.hu(min(max(k, 0), last)) for k in around], axis=-1)
@@ -70,9 +70,9 @@ class SliceReader:
 def ahead(
     make: Callable[[_Item], _Made], items: Iterable[_Item], depth: int = 2
 ) -> Iterator[_Made]:
-    """``make`` of every item, in order, made in a thread while the caller works on the last one.
+    """``make`` of every item, in order, computed in a thread while the caller uses the last one.
 
-    At most ``depth`` results wait. An error is raised where its result would have come.
+    At most ``depth`` results wait. An error is raised in place of its result.
     """
     source = iter(items)
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
@@ -90,11 +90,11 @@ def ahead(
 def slice_of_study(
     reader: SliceReader, number: int, neighbours: int, box: tuple[int, int, int, int] | None
 ) -> dict[str, Any]:
-    """A slice of a study as transforms take it.
+    """A slice of a study as input for transforms.
 
     Args:
-        reader: of the study.
-        number: of the slice, from the feet.
+        reader: reader of the study.
+        number: index of the slice, from the feet.
         neighbours: slices on each side, stacked with it.
         box: (x, y, w, h) around the lungs, in pixels of the slice; None for no crop.
     """

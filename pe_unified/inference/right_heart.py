@@ -1,16 +1,15 @@
-"""The ratio of the ventricles' diameters, RV/LV, measured in masks of both.
+"""The ratio of the ventricles' diameters, RV/LV, from masks of both.
 
-A right ventricle that is as wide as the left one, or wider, is a sign of strain in acute embolism:
-RV/LV >= 1.0 on CT (Konstantinides et al. 2020, ESC guidelines of 2019,
-https://doi.org/10.1093/eurheartj/ehz405). On axial slices each ventricle is measured where it is
-widest, from the inner surface of its free wall to that of the septum, at right angles to the
-septum; both need not lie on one slice (Kang et al. 2011,
-https://doi.org/10.1016/j.jcmg.2011.04.013).
+A right ventricle at least as wide as the left is a sign of strain in acute embolism: RV/LV >= 1.0
+on CT (Konstantinides et al. 2020, ESC guidelines of 2019,
+https://doi.org/10.1093/eurheartj/ehz405). Each ventricle is measured on the axial slice where it is
+widest, from the inner surface of its free wall to that of the septum, perpendicular to the septum.
+Both need not be on the same slice (Kang et al. 2011, https://doi.org/10.1016/j.jcmg.2011.04.013).
 
-Limits. The masks decide: trabeculae and papillary muscles count as they were drawn. Where the
-scan is not gated to the heartbeat, the widths are of no one phase. Axial slices cut the heart at
-a slant; four-chamber views give other numbers. RV/LV >= 1 is common without embolism, too. A
-single chord is measured, so that a spike of a mask widens its ventricle.
+Limits. The result depends on the masks: trabeculae and papillary muscles count as drawn. Without
+ECG gating, the widths do not belong to one phase. Axial slices cut the heart obliquely;
+four-chamber views give other numbers. RV/LV >= 1 is also common without embolism. A single chord is
+measured, so a spike of a mask widens its ventricle.
 """
 
 from collections.abc import Iterable
@@ -20,10 +19,10 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-#: The septum lies no further than this from both ventricles, mm.
+#: Largest distance of the septum from both ventricles, mm.
 _NEAR_MM = 12.0
-#: Slices count on which both ventricles lie side by side for at least this share of the longest
-#: way on which they do; others show the outflow tract, or an apex.
+#: Slices count if both ventricles are side by side over at least this share of the longest such
+#: length; others show the outflow tract or an apex.
 _SEPTUM_SHARE = 0.5
 
 
@@ -33,12 +32,12 @@ class NotMeasurable(ValueError):
 
 @dataclass(frozen=True)
 class Diameter:
-    """Where a ventricle is widest.
+    """The largest diameter of a ventricle.
 
     Attributes:
-        mm: its inner diameter.
-        index: the slice.
-        ends: ((x, y), (x, y)), pixels of the slice; its first pixel spans 0 to 1.
+        mm: inner diameter.
+        index: index of the slice.
+        ends: ((x, y), (x, y)), pixels of the slice; the first pixel spans 0 to 1.
     """
 
     mm: float
@@ -48,7 +47,7 @@ class Diameter:
 
 @dataclass(frozen=True)
 class Ventricles:
-    """Both diameters; ``ratio`` is that of the right ventricle over that of the left."""
+    """Both diameters; ``ratio`` is the right diameter over the left."""
 
     right: Diameter
     left: Diameter
@@ -61,24 +60,24 @@ class Ventricles:
 def measure_ventricles(
     right: np.ndarray, left: np.ndarray, spacing_mm: tuple[float, float]
 ) -> Ventricles:
-    """Diameters of the ventricles at right angles to the septum on axial slices.
+    """Diameters of the ventricles perpendicular to the septum on axial slices.
 
     On a slice, the septum is where the distances to both ventricles are equal and at most 12 mm.
-    Its direction u, one for the heart, is the first principal axis of these points about their
-    mean on each slice; n stands at right angles to it. The diameter of a ventricle M, without
-    holes, on slice k is the longest chord along n::
+    Its direction u, the same for the whole heart, is the first principal axis of these points
+    about their mean on each slice; n is perpendicular to it. The diameter of a ventricle M, with
+    holes filled, on slice k is the longest chord along n::
 
         d(M, k) = max over p of the length of the longest run of {t : p + t n in M(k)}, mm
 
-    and RV/LV = max_k d(RV, k) / max_k d(LV, k), over the slices on which both ventricles lie
-    side by side along u for at least half as long as where they do so longest.
+    and RV/LV = max_k d(RV, k) / max_k d(LV, k), over the slices on which both ventricles are side
+    by side along u over at least half of the largest such length.
 
     Args:
-        right, left: bool (slices, rows, cols) of one grid, the insides of the ventricles.
+        right, left: bool (slices, rows, cols) on one grid, the insides of the ventricles.
         spacing_mm: (row, col), mm.
 
     Raises:
-        NotMeasurable: a mask is empty, or no slice shows a septum between both.
+        NotMeasurable: a mask is empty, or no slice shows a septum between them.
     """
     for name, mask in (("right", right), ("left", left)):
         if not mask.any():
@@ -125,7 +124,7 @@ def _septum(right: np.ndarray, left: np.ndarray, spacing_mm: tuple[float, float]
 
 
 def _across(septum: Iterable[np.ndarray]) -> np.ndarray:
-    """Unit vector (x, y) at right angles to the septum."""
+    """Unit vector (x, y) perpendicular to the septum."""
     centred = np.concatenate([points - points.mean(axis=0) for points in septum if len(points)])
     return np.linalg.eigh(centred.T @ centred)[1][:, 0]
 
@@ -133,7 +132,7 @@ def _across(septum: Iterable[np.ndarray]) -> np.ndarray:
 def _beside(
     right: np.ndarray, left: np.ndarray, across: np.ndarray, spacing_mm: tuple[float, float]
 ) -> float:
-    """How long a way along the septum both ventricles share on a slice, mm; negative for none."""
+    """Length along the septum that both ventricles share on a slice, mm; negative for none."""
     along = np.array([-across[1], across[0]]) * spacing_mm[::-1]
     ways = [np.argwhere(mask)[:, ::-1] @ along for mask in (right, left)]
     return float(min(way.max() for way in ways) - max(way.min() for way in ways))
@@ -149,7 +148,7 @@ def _chord(
     """The longest chord of a mask along ``across``; ``corner``: (col, row) of its first pixel."""
     step = min(spacing_mm) / 2
     size = np.array(spacing_mm[::-1])
-    # Turned about the middle, so that lines across the septum run along the picture's rows.
+    # Rotated about the middle, so that lines across the septum are rows of the image.
     turned = np.stack([across, (-across[1], across[0])], axis=1)
     middle = (np.array(mask.shape[::-1]) - 1) / 2
     side = int(np.ceil(np.linalg.norm(np.array(mask.shape[::-1]) * size) / step)) + 3

@@ -1,4 +1,4 @@
-"""Whether an exam model's backbone sees in a slice what a slice model's has seen in it already."""
+"""Whether an exam model and a slice model compute the same backbone features for a slice."""
 
 import hashlib
 import json
@@ -14,9 +14,9 @@ from pe_unified.models.exam_model import PEExam
 from pe_unified.models.image_network import image_network
 from pe_unified.models.slice_model import PEUnified
 
-#: Of a pipeline, what gives the picture its form, and not the picture.
+#: Transforms that do not change the image.
 _PACKING = ("PackPEInputs", "PackExamInputs")
-#: Of a backbone's config, what bears on training alone.
+#: Settings of a backbone that only affect training.
 _OF_TRAINING = ("pretrained", "frozen_stages", "init_cfg")
 
 
@@ -26,18 +26,18 @@ def key_of_levels(
     pipeline: Sequence[Mapping[str, Any]],
     neighbours: int | None,
 ) -> str | None:
-    """Changes with anything that changes the levels of a model's backbone, rounding apart.
+    """A key that changes with anything that affects a backbone's levels, except rounding.
 
-    The backbone and its weights, the transforms, the slices seen together, the normalisation.
+    That is the backbone and its weights, the transforms, the neighbours, the normalisation.
 
     Args:
-        model: with its weights; of slices or of exams.
-        config: of the model.
+        model: a slice model or exam model with its weights.
+        config: config of the model.
         pipeline: configs of the transforms, from Hounsfield units to the packed input.
-        neighbours: slices on each side that are seen with a slice; None where steps are others.
+        neighbours: slices on each side that are stacked with a slice; None if steps are not slices.
 
     Returns:
-        None where there is no backbone that looks at single slices.
+        None if there is no backbone that reads single slices.
     """
     backbone: Any
     if isinstance(model, PEUnified):
@@ -63,12 +63,12 @@ def key_of_levels(
 
 
 def neighbours_of(steps: Any) -> int | None:
-    """Of steps that are single slices, those seen on each side; None of others."""
+    """Slices on each side, for steps that are single slices; else None."""
     return steps.neighbours if isinstance(steps, SliceSteps) else None
 
 
 def _is_padded(model: nn.Module, pipeline: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a model of slices pads them, which a model of exams does not."""
+    """Whether a slice model pads its inputs; exam models do not."""
     if not isinstance(model, PEUnified):
         return False
     sizes = [step["size"] for step in pipeline if step["type"] == "ResizeSlice"]

@@ -1,4 +1,4 @@
-"""A model out of a checkpoint, with what goes before it and where it comes from."""
+"""Loading of a model from a checkpoint, with its preprocessing and lineage."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -29,9 +29,9 @@ from pe_unified.registry import MODELS, TASK_UTILS, TRANSFORMS
 
 Model = TypeVar("Model", bound=nn.Module)
 
-#: Read files or labels; a study brings its own slices and has no labels.
+#: Transforms that read files or labels; a study has its own slices and no labels.
 _LOADERS = ("LoadCTSlice", "LoadPELabels", "LoadLungBox", "LoadExamSlices", "LoadVolume")
-#: In words, and what takes it.
+#: Description of each kind, and the command that takes it.
 _KINDS: Mapping[type, tuple[str, str]] = {
     PEUnified: ("a model of slices", "pe-unified infer takes it as --checkpoint"),
     PEExam: ("a model of whole exams", "pe-unified infer takes it as --exam-checkpoint"),
@@ -42,19 +42,19 @@ _KINDS: Mapping[type, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class StoredModel(Generic[Model]):
-    """A model out of a checkpoint, on the CPU.
+    """A model from a checkpoint, on the CPU.
 
     Attributes:
-        model: in evaluation mode, with its weights.
+        model: the model in evaluation mode, with its weights.
         transforms: from Hounsfield units to the packed input.
-        steps: what an exam is made of, for models of exams.
-        neighbours: slices on each side that the network sees with a slice, for models of slices.
+        steps: makes the steps of an exam, for exam models.
+        neighbours: slices on each side that are stacked with a slice, for slice models.
         key: see :func:`~pe_unified.inference.sharing.key_of_levels`.
-        dataset: config of the set that it is tested on.
-        validated: what was chosen and measured on the validation split.
-        lineage: what the report says of the model: file, digest, step, parents, version, card.
-        fusion: how lesions get their score, see
-            :class:`~pe_unified.evaluation.lesion_fusion.LesionFusion`; None without.
+        dataset: config of the test set.
+        validated: choices and metrics from the validation split.
+        lineage: the model in reports: file, digest, step, parents, version, card.
+        fusion: values of a :class:`~pe_unified.evaluation.lesion_fusion.LesionFusion` for the score
+            of lesions; None without one.
     """
 
     model: Model
@@ -69,21 +69,21 @@ class StoredModel(Generic[Model]):
 
 
 def is_ensemble(stored: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint holds several models, as ``pe-unified ensemble`` writes them."""
+    """Whether a checkpoint has several models, as written by ``pe-unified ensemble``."""
     return "members" in stored
 
 
 def read_model(path: Path, kind: type[Model], trust: bool = False) -> StoredModel[Model]:
-    """Build the model that a checkpoint describes, with its weights.
+    """Load the model of a checkpoint.
 
     Args:
-        path: written by training or by ``pe-unified publish``; it carries its config.
-        kind: of model that is needed.
-        trust: unpickle code that the file may hold, and build types that are not registered.
+        path: checkpoint with config, written by training or by ``pe-unified publish``.
+        kind: the required kind of model.
+        trust: unpickle code that the file may contain, and build types that are not registered.
 
     Raises:
-        CheckpointError: unreadable, without a config, unsafe, of another kind or another finding,
-            an ensemble, or weights that do not fit.
+        CheckpointError: the checkpoint is unreadable, without a config, unsafe, an ensemble, or of
+            another kind or finding; or its weights do not fit.
     """
     return model_of(path, load_checkpoint_safely(path, trust), kind, trust)
 
@@ -95,14 +95,14 @@ def model_of(
     trust: bool = False,
     lineage: dict[str, Any] | None = None,
 ) -> StoredModel[Model]:
-    """As :func:`read_model`, of a checkpoint that is read already.
+    """Like :func:`read_model`, for a checkpoint that is already loaded.
 
-    Convolutions take in the batch norm that follows them.
+    Batch norms are fused into the preceding convolutions.
 
     Args:
-        path: of the file, for messages; of one within another, in words.
-        stored: what it holds.
-        lineage: of the model; from the file by default.
+        path: path of the file, or a description, for messages.
+        stored: content of the checkpoint.
+        lineage: lineage of the model; from the file by default.
     """
     if is_ensemble(stored):
         raise CheckpointError(
@@ -152,7 +152,7 @@ def model_of(
 
 @contextmanager
 def _told_as_of_another_version(path: Path | str, meta: Mapping[str, Any]) -> Iterator[None]:
-    """Whatever goes wrong within, the config does not give a model here."""
+    """Report any error inside as a config that this version cannot build."""
     try:
         yield
     except CheckpointError:
@@ -167,7 +167,7 @@ def _told_as_of_another_version(path: Path | str, meta: Mapping[str, Any]) -> It
 
 
 def _require_embolism(path: Path | str, dataset: Mapping[str, Any]) -> None:
-    """A classifier of lung has the network of one of embolism, and would be taken for it."""
+    """Reject a lung classifier, which has the same network as an embolism classifier."""
     label = dataset.get("label", "pe")
     if label != "pe":
         raise CheckpointError(
@@ -193,12 +193,12 @@ def digest_of(path: Path) -> str:
 
 
 def lineage_of(name: str, digest: str, stored: Mapping[str, Any]) -> dict[str, Any]:
-    """What reports say of a checkpoint.
+    """The record of a checkpoint for reports.
 
     Args:
-        name: of its file.
-        digest: SHA-256 of it.
-        stored: what it holds.
+        name: name of its file.
+        digest: SHA-256 of the file.
+        stored: content of the checkpoint.
     """
     meta = stored["meta"]
     return {
@@ -221,21 +221,21 @@ def lineage_of(name: str, digest: str, stored: Mapping[str, Any]) -> dict[str, A
 
 
 def _in_short(card: Mapping[str, Any] | None) -> dict[str, str] | None:
-    """What a report shows of a model's card; None of a model that was published without one."""
+    """Name and summary of a model card for reports; None for a model without one."""
     return {key: str(card[key]) for key in ("name", "summary")} if card else None
 
 
 def usable_device(name: str | None) -> torch.device:
-    """The device of that name; for None the GPU where there is one.
+    """The device of that name; for None the GPU if there is one.
 
     Raises:
-        CheckpointError: it cannot be used.
+        CheckpointError: the device cannot be used.
     """
     name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA raises AssertionError
         raise CheckpointError(
             f"--device {name} cannot be used here ({one_line(str(error))}); take cpu, or cuda "
             "or cuda:0 where pe-unified doctor sees a GPU"

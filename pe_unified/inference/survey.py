@@ -1,4 +1,4 @@
-"""A first look at a study on a grid of 3 mm: body and lungs, and what follows from them."""
+"""Survey of a study on a 3 mm grid: body, lungs, crop and relevant slices."""
 
 from dataclasses import dataclass
 
@@ -22,25 +22,25 @@ from pe_unified.inference.lung_sources import learned_lungs, lung_source
 from pe_unified.inference.reading import SliceReader
 from pe_unified.progress import track
 
-#: Slices this far beyond the lungs, mm, are still looked at.
+#: Slices within this distance of the lungs are also read, mm.
 _BEYOND_MM = 15.0
 
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """What the search grid shows. Its axes are (slices, rows, cols), as the study's.
+    """The search grid of a study. Its axes are (slices, rows, cols), like those of the study.
 
     Attributes:
         hu: int16, Hounsfield units, means over the pixels of a cell.
-        body: bool, the body and all it encloses.
-        lungs: bool, lungs with their small vessels; None where there are none.
-        cell: (slices, rows, cols) of the study that go into one cell.
+        body: bool, the body and everything inside it.
+        lungs: bool, lungs with their small vessels; None if there are none.
+        cell: (slices, rows, cols) of the study per cell.
         cell_mm: (row, col, slice), mm.
         box: (x, y, w, h) around the lungs in pixels of the slice; None without lungs.
-        slices: the slices worth looking at, those of the lungs and some beyond them.
+        slices: the relevant slices: those of the lungs and some beyond them.
         to_left: see :attr:`~pe_unified.ct.study.CTStudy.columns_to_left`.
-        gas: bool, gas that is no lung: trachea, main bronchi, stomach, bowel.
-        source: where the lungs come from, or the crop to them.
+        gas: bool, gas outside the lungs: trachea, main bronchi, stomach, bowel.
+        source: source of the lungs or of the crop.
     """
 
     hu: np.ndarray
@@ -56,9 +56,9 @@ class Survey:
 
     @property
     def middle(self) -> float:
-        """Column of the slice that lies between the lungs, in pixels.
+        """Column between the lungs, in pixels of the slice.
 
-        It is the body's middle where no lung is found, or only one.
+        It is the body's middle if no lung or only one is found.
         """
         if self.lungs is None:
             columns = np.flatnonzero(self.body.any(axis=(0, 1)))
@@ -69,33 +69,33 @@ class Survey:
         amount = self.lungs.sum(axis=(0, 1)).astype(float)
         inside = np.flatnonzero(amount)
         first, last = inside[0], inside[-1] + 1
-        # Between the lungs there is least lung, within the middle third.
+        # The column with least lung within the middle third.
         third = (last - first) // 3
         between = amount[first + third : last - third]
         lowest = np.flatnonzero(between == between.min())
         return float(first + third + lowest.mean() + 0.5) * self.cell[2]
 
     def in_lungs(self, index: int, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        """Whether pixels of slice ``index`` lie in the lungs: bool, as ``rows`` and ``cols``."""
+        """Whether pixels of slice ``index`` are in the lungs: bool, one per row and column."""
         if self.lungs is None:
             return np.zeros(len(rows), dtype=bool)
         return self.lungs_near(index)[rows // self.cell[1], cols // self.cell[2]]
 
     def lungs_on(self, index: int, shape: tuple[int, int]) -> np.ndarray:
-        """The lungs in the pixels of slice ``index``: bool of ``shape`` (rows, cols)."""
+        """The lungs at the resolution of slice ``index``: bool of ``shape`` (rows, cols)."""
         assert self.lungs is not None
         return self.spread(self.lungs, index, shape)
 
     def spread(self, mask: np.ndarray, index: int, shape: tuple[int, int]) -> np.ndarray:
-        """A mask on the search grid in the pixels of slice ``index``: bool of ``shape``."""
+        """A mask of the search grid at the resolution of slice ``index``: bool of ``shape``."""
         level = mask[min(index // self.cell[0], len(mask) - 1)]
         fine = np.repeat(np.repeat(level, self.cell[1], 0), self.cell[2], 1)
         return fine[: shape[0], : shape[1]]
 
     def sharp_lungs(self, index: int, hu: np.ndarray, spacing_mm: Spacing) -> np.ndarray:
-        """The lungs on slice ``index``, as sharp as its pixels ``hu`` allow: bool (rows, cols).
+        """The lungs on slice ``index``, refined from its pixels ``hu``: bool (rows, cols).
 
-        Learned lungs stay on the grid: where they hold fluid no threshold would follow them.
+        Lungs from lungmask stay on the grid, because thresholds do not follow lungs with fluid.
         """
         if self.lungs is None:
             return np.zeros(hu.shape, dtype=bool)
@@ -105,7 +105,7 @@ class Survey:
         return lungs_of_slice(hu, index, chest, self.cell[0], spacing_mm)
 
     def lungs_near(self, index: int) -> np.ndarray:
-        """The lungs on the level of the grid that slice ``index`` belongs to: bool."""
+        """The lungs at the grid level of slice ``index``: bool."""
         assert self.lungs is not None
         return self.lungs[min(index // self.cell[0], len(self.lungs) - 1)]
 
@@ -119,11 +119,11 @@ def survey(
     """Read every slice of the search grid and find the lungs.
 
     Args:
-        reader: of the study.
-        every_slice: count slices far beyond the lungs as worth looking at, too.
-        lungs_from: of :data:`~pe_unified.options.LUNG_SOURCES`.
-        finder: of lungs; where it is the source, crop and slices are those of its boxes, and the
-            lungs, from which sides follow, those of the thresholds.
+        reader: reader of the study.
+        every_slice: also count slices far beyond the lungs as relevant.
+        lungs_from: one of :data:`~pe_unified.options.LUNG_SOURCES`.
+        finder: lung detector. If it is the source, crop and slices come from its boxes, and the
+            lungs, which determine sides, from thresholds.
 
     Raises:
         CheckpointError: the source of the lungs cannot be used.
@@ -138,7 +138,7 @@ def survey(
     )
     cell_mm = grid_spacing(shape, study.spacing_mm)
     chest = find_lungs(coarse, cell_mm)
-    # Converted sets, from which networks learn, are cropped to what the thresholds find.
+    # Converted sets, used for training, are cropped to the lungs found by thresholds.
     cropped_to, lungs = chest.lungs, chest.lungs
     if source == "lungmask":
         lungs = learned_lungs(reader)
@@ -169,7 +169,7 @@ def survey(
 
 
 def _slices_of(levels: np.ndarray, step: int, study: CTStudy) -> range:
-    """Those of the levels of the grid that show lung, and some beyond."""
+    """The slices of the grid levels that show lung, and some beyond them."""
     beyond = round(_BEYOND_MM / study.known_spacing()[2])
     first = int(levels[0]) * step - beyond
     last = (int(levels[-1]) + 1) * step + beyond

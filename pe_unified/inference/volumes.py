@@ -1,4 +1,4 @@
-"""A study seen by a model of volumes: a map of probabilities, and marks."""
+"""Inference with a volume model: a probability map and marks."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +19,15 @@ from pe_unified.precision import autocast, fastest_precision
 
 @dataclass(frozen=True)
 class VolumeModel:
-    """What a checkpoint holds, ready for studies.
+    """A volume model from a checkpoint, ready for inference.
 
     Attributes:
-        model: in evaluation mode, on its device.
-        step_mm: of the grid that it sees.
-        threshold: from which a voxel is called embolus, fixed on validation; None where it was not.
+        model: the model in evaluation mode, on its device.
+        step_mm: spacing of its grid.
+        threshold: probability from which on a voxel counts as embolus, chosen on validation; None
+            if there was no validation.
         precision: ``"bf16"`` or ``"fp32"``.
-        lineage: what is said of the model: file, digest, step, parents, version.
+        lineage: the model in reports: file, digest, step, parents, version.
     """
 
     model: PEVolume
@@ -42,17 +43,17 @@ def load_volume_model(
     device: str | None = None,
     precision: str | None = None,
 ) -> VolumeModel:
-    """Build the model of volumes that a checkpoint describes, with its weights.
+    """Load the volume model of a checkpoint.
 
     Args:
         checkpoint: written by training or by ``pe-unified publish``.
-        trust: unpickle code that the file may hold, and build types that are not registered.
-        device: ``"cpu"``, ``"cuda"``...; the GPU where there is one by default.
-        precision: ``"bf16"`` or ``"fp32"``; by default bf16 where the device computes in it.
+        trust: unpickle code that the file may contain, and build types that are not registered.
+        device: ``"cpu"``, ``"cuda"``...; by default the GPU if there is one.
+        precision: ``"bf16"`` or ``"fp32"``; by default bf16 if the device supports it.
 
     Raises:
-        CheckpointError: unreadable, of another kind, one that finds no emboli, or weights that do
-            not fit; or the device cannot be used.
+        CheckpointError: the checkpoint is unreadable or of another kind, or its weights do not fit;
+            or the device cannot be used.
     """
     stored = read_model(Path(checkpoint), PEVolume, trust)
     chosen = usable_device(device)
@@ -67,13 +68,13 @@ def load_volume_model(
 
 @dataclass(frozen=True, eq=False)
 class VolumePrediction:
-    """What a model of volumes says of a study.
+    """The prediction of a volume model for a study.
 
     Attributes:
-        maps: by head, ``"lesion"`` and ``"artery"`` as far as the model has them: probabilities,
-            seen slice by slice in the study's own voxels.
+        maps: probability maps by head, ``"lesion"`` and ``"artery"`` if the model has them, read
+            slice by slice in the study's own voxels.
         points: float64 (marks, 3), slice, row and column index of every mark, best first.
-        positions_mm: float64 (marks, 3), LPS coordinates of the same.
+        positions_mm: float64 (marks, 3), LPS coordinates of the marks.
         scores: float64 (marks,), probabilities.
     """
 
@@ -83,7 +84,7 @@ class VolumePrediction:
     scores: np.ndarray
 
     def lesion_marks(self) -> list[LesionMark]:
-        """The marks, as lesions take them."""
+        """The marks in the form used for lesions."""
         pairs = zip(self.positions_mm.tolist(), self.scores.tolist(), strict=True)
         return [LesionMark((x, y, z), probability) for (x, y, z), probability in pairs]
 
@@ -91,18 +92,18 @@ class VolumePrediction:
 def predict_study(
     model: VolumeModel, study: CTStudy, grid: VolumeGrid | None = None
 ) -> VolumePrediction:
-    """Look at the lungs of a study.
+    """Predict emboli and arteries in the lungs of a study.
 
-    In memory are the lungs on the model's grid, not the study: those of a study of 512 x 512 x 300
-    voxels take about 1 GB at 1 mm, what the network needs for a window apart.
+    Only the lungs on the model's grid are in memory, not the study: those of a study of 512 x 512 x
+    300 voxels take about 1 GB at 1 mm, plus the network's memory for a window.
 
     Args:
-        model: of volumes.
-        study: read slice by slice.
-        grid: over the lungs, where it is known already; found by default.
+        model: a volume model.
+        study: the study, read slice by slice.
+        grid: grid over the lungs, if already known; computed by default.
 
     Raises:
-        DataError: the study is no volume, or has no lungs.
+        DataError: the study is not a volume, or has no lungs.
     """
     grid = grid or find_lung_grid(study, model.step_mm)
     device = next(model.model.parameters()).device

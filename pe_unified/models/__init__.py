@@ -1,4 +1,4 @@
-"""Backbones, encoders, aggregators, heads and the models that are made of them."""
+"""Backbones, encoders, aggregators, heads and the models built from them."""
 
 from pe_unified.models.aggregators.attention_lstm import AttentionLSTMAggregator
 from pe_unified.models.aggregators.gru import GRUAggregator

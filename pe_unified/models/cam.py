@@ -1,4 +1,4 @@
-"""Where in a slice a network's answer comes from."""
+"""Heat maps: which parts of a slice a network's output depends on."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,18 +12,18 @@ from pe_unified.models.protocols import Levels
 
 
 class CamError(UserError, ValueError):
-    """A network, a level or an answer that heat cannot be computed of."""
+    """A network, a level or an output for which no heat map can be computed."""
 
 
 def level_of(network: Levels, level: int) -> int:
     """The index of a level, from 0.
 
     Args:
-        network: declares its levels.
+        network: a network that declares its levels.
         level: finest first from 0, or coarsest first from -1.
 
     Raises:
-        CamError: the network has no such level, or does not tell its levels.
+        CamError: the network has no such level, or does not declare its levels.
     """
     if not hasattr(network, "level_modules"):
         raise CamError(
@@ -40,23 +40,24 @@ def level_of(network: Levels, level: int) -> int:
 
 
 def grad_cam(network: Levels, inputs: Tensor, level: int, score: Callable[[Any], Tensor]) -> Tensor:
-    """Grad-CAM: the channels of a level, each weighed by the mean of the answer's gradient.
+    """Grad-CAM: the channels of a level, each weighted by the mean gradient of the score.
 
-    Selvaraju et al. 2017 (https://arxiv.org/abs/1610.02391), equations 1 and 2. What speaks
-    against the answer is cut off. The map is of what follows sees of the level: an output behind a
-    norm of its own, as Swin's, is seen without it.
+    Selvaraju et al. 2017 (https://arxiv.org/abs/1610.02391), equations 1 and 2. Negative values are
+    clipped. The map shows the level as the next stage reads it: if the output of a level has its
+    own norm, as in Swin, the map is taken before that norm.
 
     Args:
         network: a backbone or an encoder in evaluation mode, whose parameters may all be frozen.
         inputs: float (n, channels, rows, cols), or (n, channels, planes, rows, cols).
         level: index, finest first, or from -1, coarsest first.
-        score: from what the network gives to one logit a row, (n,), each of its own row alone.
+        score: maps the network's output to one logit per row, (n,), each computed from its own row
+            only.
 
     Returns:
         float32 (n, rows, cols) or (n, planes, rows, cols), at the level's stride, not negative.
 
     Raises:
-        CamError: there is no such level, or the answer does not depend on its cells.
+        CamError: there is no such level, or the score does not depend on its cells.
     """
     number = level_of(network, level)
     stride = network.feature_info.strides[number]
@@ -82,12 +83,12 @@ def grad_cam(network: Levels, inputs: Tensor, level: int, score: Callable[[Any],
 
 
 def _watch(seen: list[Tensor]) -> Callable[..., Any]:
-    """A hook that keeps a module's first output, and begins the graph there."""
+    """A hook that keeps a module's first output and starts the graph there."""
 
     def hook(_: nn.Module, __: Any, output: Any) -> Any:
         first, *rest = output if isinstance(output, tuple) else (output,)
         seen.append(first.detach().requires_grad_())
-        # A copy, as later layers may work in place.
+        # A copy, because later layers may work in place.
         given = seen[-1].clone()
         return (given, *rest) if isinstance(output, tuple) else given
 
@@ -95,7 +96,7 @@ def _watch(seen: list[Tensor]) -> Callable[..., Any]:
 
 
 def _gradients(answer: Tensor, seen: list[Tensor]) -> list[Tensor]:
-    """Of the answer by each tensor; none where it does not depend on any."""
+    """Gradients of the score with respect to each tensor; empty if it depends on none."""
     if not answer.requires_grad:
         return []
     found = torch.autograd.grad(answer, seen, allow_unused=True)

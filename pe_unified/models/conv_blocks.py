@@ -1,4 +1,4 @@
-"""Blocks of 3x3 convolutions, of which encoders and decoders of the UNet family are made."""
+"""Blocks of 3x3 convolutions for encoders and decoders of the UNet family."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -17,7 +17,7 @@ def conv_block(
     out_channels: int,
     norm_cfg: Mapping[str, Any] = _BATCH_NORM,
 ) -> nn.Module:
-    """A block that keeps rows and columns.
+    """A block that keeps the number of rows and columns.
 
     Args:
         kind: ``"double"`` for two convolutions with norm and ReLU, or ``"recurrent"`` for a
@@ -34,7 +34,7 @@ def conv_block(
 def convs(
     widths: Sequence[int], norm_cfg: Mapping[str, Any] = _BATCH_NORM, dropout: float = 0.0
 ) -> nn.Sequential:
-    """3x3 convolutions with norm and ReLU from each width to the next, dropout between them."""
+    """3x3 convolutions with norm and ReLU from each width to the next, with dropout between."""
     layers: list[nn.Module] = []
     for given, width in pairwise(widths):
         if layers and dropout:
@@ -49,7 +49,7 @@ def conv(
     norm_cfg: Mapping[str, Any] = _BATCH_NORM,
     dilation: int = 1,
 ) -> ConvModule:
-    """A 3x3 convolution with norm and ReLU that keeps rows and columns."""
+    """A 3x3 convolution with norm and ReLU that keeps the number of rows and columns."""
     return ConvModule(
         in_channels,
         out_channels,
@@ -106,11 +106,11 @@ class RecurrentConv(nn.Module):
 
 
 def resized(x: Tensor, like: Tensor, mode: str = "bilinear") -> Tensor:
-    """A map at the rows and columns of another one; ``mode``: ``"bilinear"`` or ``"nearest"``."""
+    """A map resized to another's rows and columns; ``mode``: ``"bilinear"`` or ``"nearest"``."""
     return F.interpolate(x, size=like.shape[-2:], mode=mode, align_corners=_CORNERS[mode])
 
 
-#: What torch wants said of corners: nothing where they have no part.
+#: ``align_corners`` for each mode; torch takes only None for ``"nearest"``.
 _CORNERS = {"bilinear": False, "nearest": None}
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pe_unified.registry import MODELS
 
-#: Of its red, green and blue pixels, in grey levels 0..255.
+#: Of the red, green and blue channels, in grey levels 0..255.
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
@@ -18,8 +18,9 @@ IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 class PEDataPreprocessor(BaseDataPreprocessor):
     """Stack, pad, move to the device and normalise.
 
-    Slices travel as uint8 and become float only on the device. Padding goes to the right and
-    below, in the darkest grey (what lies outside a CT is air), so boxes and masks stay put.
+    Slices are sent as uint8 and become float only on the device. Padding is added on the right and
+    at the bottom, so boxes and masks keep their position; it is black by default, because the CT is
+    surrounded by air.
 
     Args:
         mean, std: per channel, in grey levels 0..255; the defaults are ImageNet's.
@@ -92,7 +93,7 @@ class PEDataPreprocessor(BaseDataPreprocessor):
         return cast
 
     def padded(self, side: int) -> int:
-        """Rows or columns as the network gets them."""
+        """Number of rows or columns after padding."""
         return -(-side // self.pad_divisor) * self.pad_divisor
 
     def _normalise(self, batch: Tensor) -> Tensor:

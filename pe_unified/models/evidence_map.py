@@ -1,4 +1,4 @@
-"""Where a slice looks like embolism: a coarse map that classification can pool."""
+"""A coarse map of where a slice looks like embolism, pooled for classification."""
 
 import math
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ _PRIOR = 0.01
 class EvidenceMap(nn.Module):
     """One logit per cell of the finest level.
 
-    Every level is projected to a common width and brought to the finest one, where they are summed
-    as in a feature pyramid (Lin et al., https://arxiv.org/abs/1612.03144); one 3 x 3 convolution
-    mixes them.
+    Every level is projected to a common width, resized to the finest level and summed, as in a
+    feature pyramid (Lin et al., https://arxiv.org/abs/1612.03144); one 3 x 3 convolution mixes the
+    sum.
 
     Args:
         in_channels: channels of the backbone's levels, finest first.
@@ -47,11 +47,11 @@ class EvidenceMap(nn.Module):
 
 
 def pool_evidence(logits: Tensor) -> Tensor:
-    """The strongest cell, and the log of the mean odds of all, (n, 2).
+    """The logit of the strongest cell and the log of the mean odds over all cells, (n, 2).
 
     The second is the log-sum-exp pooling of Pinheiro and Collobert
     (https://arxiv.org/abs/1411.6228) up to a constant: every cell has a gradient, the strongest
-    cells most of it.
+    cells the largest.
 
     Args:
         logits: (n, 1, rows, cols).

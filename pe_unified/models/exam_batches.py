@@ -1,4 +1,4 @@
-"""Between the steps of exams of different length and one batch of all; n: exams.
+"""Batches of exams with different numbers of steps; n: exams.
 
 Masks are bool (n, steps), True where a step is real; real steps come first.
 """
@@ -12,19 +12,19 @@ from torch import Tensor
 from pe_unified.ct.exam_labels import EXAM_TARGETS
 from pe_unified.models.protocols import Encoder
 
-#: Steps in one pass where nothing is learned: an exam may have a thousand.
+#: Steps in one pass without training: an exam may have a thousand.
 STEPS_AT_ONCE = 32
 
 
 def encode_steps(
     encoder: Encoder, inputs: Tensor, mask: Tensor, at_once: int | None = None
 ) -> Tensor:
-    """Features of every real step, zeros for padding, which the encoder does not see.
+    """Features of every step; zeros for padding, which the encoder does not read.
 
     Args:
         inputs: float (n, steps, ...).
-        at_once: steps in one pass, which bounds the memory where no gradients are kept; None for
-            all of them, as batch statistics need it.
+        at_once: steps in one pass, which limits the memory if no gradients are kept; None for all
+            of them, as batch statistics require.
 
     Returns:
         float (n, steps, channels).
@@ -35,7 +35,7 @@ def encode_steps(
 
 
 def stacked_exam_targets(samples: Sequence[BaseDataElement], device: torch.device) -> Tensor:
-    """``gt_exam`` of every sample, float32 (n, 10); NaN where it has none."""
+    """``gt_exam`` of every sample, float32 (n, 10); NaN where a sample has none."""
     targets = torch.full((len(samples), len(EXAM_TARGETS)), torch.nan, device=device)
     for row, sample in zip(targets, samples):
         if "gt_exam" in sample:
@@ -44,7 +44,7 @@ def stacked_exam_targets(samples: Sequence[BaseDataElement], device: torch.devic
 
 
 def stacked_step_targets(samples: Sequence[BaseDataElement], mask: Tensor) -> Tensor:
-    """``gt_steps`` of every sample, float32 (n, steps); NaN for padding and where it has none."""
+    """``gt_steps`` of every sample, float32 (n, steps); NaN for padding and unlabelled samples."""
     targets = torch.full(mask.shape, torch.nan, device=mask.device)
     for row, sample in zip(targets, samples):
         if "gt_steps" in sample:

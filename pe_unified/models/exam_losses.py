@@ -1,8 +1,8 @@
-"""Losses of what is said of whole exams, on logits, in float32.
+"""Losses of exam labels, on logits, in float32.
 
-Every one is called with the logits of ``EXAM_TARGETS``, float (n, 10); the targets of the same
-shape, 1, 0, or NaN where unknown or not answered; and the same of the exams' steps, (n, steps), if
-the model answers those, with the mask of real steps.
+Each is called with the logits of ``EXAM_TARGETS``, float (n, 10), and targets of the same shape: 1,
+0, or NaN for labels that are unknown or not predicted. If the model also predicts steps, the logits
+and targets of the steps, (n, steps), follow, with the mask of real steps.
 """
 
 import torch
@@ -35,10 +35,10 @@ class ExamBCELoss(nn.Module):
 class RSNAExamLoss(nn.Module):
     """The loss of the RSNA-STR PE challenge, normalised over the batch.
 
-    An exam adds its known labels with their weights, and its slices with that of an image times
-    the share of positive slices among its known ones; the sum is divided by the sum of all these
-    weights. It is the challenge's own where every slice is a step. Where no step is answered, the
-    exam labels alone count.
+    Every exam adds its known labels with their weights. It also adds its slices, with the image
+    weight times the share of positive slices among its known ones. The sum is divided by the sum of
+    all these weights. If every slice is a step, this is the challenge's loss. If the model predicts
+    no steps, only the exam labels count.
 
     Args:
         positive_weight: weight of ``positive_exam_for_pe``, which the challenge does not have.
@@ -76,7 +76,7 @@ class RSNAExamLoss(nn.Module):
 
 
 def known_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy, element-wise, 0 where the target is NaN; and where it is known, bool."""
+    """Element-wise cross-entropy, 0 where the target is NaN; and the known targets, bool."""
     known = ~targets.isnan()
     entropy = F.binary_cross_entropy_with_logits(
         logits.float(), torch.where(known, targets, 0.0).float(), reduction="none"

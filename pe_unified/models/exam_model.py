@@ -1,4 +1,4 @@
-"""Whole exams: one network on every step, what the steps know of each other, and the answers."""
+"""The exam model: an encoder for every step, an aggregator over the steps, and heads."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -23,29 +23,30 @@ _POSITIVE = EXAM_TARGETS.index("positive_exam_for_pe")
 
 @MODELS.register_module()
 class PEExam(PartlyFrozen):
-    """Answers for an exam and for its steps, which are slices, chunks of slices, or their features.
+    """Predictions for an exam and for its steps: slices, chunks of slices, or their features.
 
-    Every part is optional, as long as something is answered:
+    Every part is optional, but a ``step_head`` or an ``exam_head`` is required:
 
-    - Features come from the ``encoder``; without one the input is features (``in_channels``).
-    - Steps know of each other by the ``aggregator``; without one each stands for itself.
-    - The ``step_head`` answers for every step, the ``exam_head`` for the exam, and the
-      ``pair_head`` compares every two steps of a batch while training.
+    - The ``encoder`` computes the features; without one the input is features (``in_channels``).
+    - The ``aggregator`` combines the steps of an exam; without one each step is independent.
+    - The ``step_head`` classifies every step, the ``exam_head`` the exam, and the ``pair_head``
+      compares pairs of steps of a batch in training.
 
-    So phase one of a two-phase system is an encoder with a step head, phase two an aggregator with
-    both heads on stored features, and a siamese network an encoder with a pair head.
+    For example, phase one of a two-phase system is an encoder with a step head, phase two an
+    aggregator with both heads on stored features, and a siamese network an encoder with a pair
+    head.
 
     Args:
         encoder: config of an :class:`~pe_unified.models.protocols.Encoder`.
-        in_channels: width of the features, where there is no encoder.
+        in_channels: width of the features, if there is no encoder.
         aggregator: config of an :class:`~pe_unified.models.protocols.Aggregator`.
-        step_head, exam_head, pair_head: configs; ``in_channels`` comes from what they read.
-        steps_read: whether step and pair head read the ``"encoder"``, so that no step knows of
-            another, or the ``"aggregator"``.
-        labels_from: what steps and pairs take for a step's label: its own (``"steps"``), or whether
-            its ``"exam"`` is positive. A pair is positive where both labels are the same.
+        step_head, exam_head, pair_head: configs; ``in_channels`` is set from their input.
+        steps_read: whether step and pair head read the ``"encoder"``, so that steps are
+            independent, or the ``"aggregator"``.
+        labels_from: the label of a step for the step and pair head: its own (``"steps"``), or
+            whether its ``"exam"`` is positive. A pair is positive if both labels are the same.
         loss_weights: factor on the losses of a head, e.g. ``dict(step=0.95, exam=0.05)``.
-        frozen: names of sub-modules that stand still.
+        frozen: names of frozen sub-modules.
         data_preprocessor: config.
     """
 
@@ -92,7 +93,7 @@ class PEExam(PartlyFrozen):
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """Names of the heads that it has."""
+        """Names of the model's heads."""
         names = ("step", "exam", "pair")
         return tuple(name for name in names if getattr(self, f"{name}_head") is not None)
 
@@ -129,7 +130,7 @@ class PEExam(PartlyFrozen):
         raise ValueError(f"mode is 'tensor', 'loss' or 'predict', got {mode!r}")
 
     def encode(self, inputs: Tensor, mask: Tensor, at_once: int | None = None) -> Tensor:
-        """Features of every step, (n, steps, width), zeros for padding; the input without encoder.
+        """Features of every step, (n, steps, width), 0 for padding; without encoder, the input.
 
         Args:
             inputs, mask: as of :meth:`forward`.
@@ -140,7 +141,7 @@ class PEExam(PartlyFrozen):
         return encode_steps(self.encoder, inputs, mask, at_once)
 
     def outputs(self, own: Tensor, mask: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Raw outputs of features, see :meth:`forward`; and what step and pair head read."""
+        """Raw outputs from features, see :meth:`forward`; and the input of step and pair head."""
         found = {"features": own}
         wide = self.aggregator(own, mask) if self.aggregator else own
         read = own if self.steps_read == "encoder" else wide
@@ -155,7 +156,7 @@ class PEExam(PartlyFrozen):
     def loss(
         self, inputs: Tensor, mask: Tensor, data_samples: Sequence[PEExamSample]
     ) -> dict[str, Tensor]:
-        """Losses of every head, each from the labels that are known."""
+        """Losses of every head, each over the known labels."""
         found, read = self.outputs(self.encode(inputs, mask), mask)
         exams, steps = (
             stacked_exam_targets(data_samples, mask.device),
@@ -184,7 +185,7 @@ class PEExam(PartlyFrozen):
         mask: Tensor,
         data_samples: Sequence[PEExamSample] | None = None,
     ) -> list[PEExamSample]:
-        """Predictions, set on the samples; on new ones where none are given."""
+        """Predictions, set on the samples, or on new ones if none are given."""
         return self.answer(self.encode(inputs, mask, STEPS_AT_ONCE), mask, data_samples)
 
     def answer(
@@ -193,7 +194,7 @@ class PEExam(PartlyFrozen):
         mask: Tensor,
         data_samples: Sequence[PEExamSample] | None = None,
     ) -> list[PEExamSample]:
-        """As :meth:`predict`, of features that :meth:`encode` gave."""
+        """Like :meth:`predict`, from the features of :meth:`encode`."""
         samples = list(data_samples or (PEExamSample() for _ in features))
         found, _ = self.outputs(features, mask)
         answers = {"pred_steps": found["step"].sigmoid()} if "step" in found else {}

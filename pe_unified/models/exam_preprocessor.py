@@ -1,4 +1,4 @@
-"""From the loader's exams of different length to one batch."""
+"""From the loader's exams of different lengths to one batch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,11 +13,11 @@ from pe_unified.registry import MODELS
 
 @MODELS.register_module()
 class PEExamPreprocessor(BaseDataPreprocessor):
-    """Pad exams to the longest one, move them to the device, normalise images.
+    """Pad exams to the longest one, move them to the device and normalise images.
 
     Args:
-        mean, std: per channel, in grey levels 0..255; the defaults are ImageNet's. Features are
-            taken as they are.
+        mean, std: per channel, in grey levels 0..255; the defaults are ImageNet's. Features are not
+            normalised.
         non_blocking: do not wait for the copy to the device.
     """
 

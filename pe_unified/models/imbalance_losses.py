@@ -1,6 +1,6 @@
 """Losses for emboli of a few pixels that MONAI and segmentation_models_pytorch lack.
 
-Those that they have go by their whole name: ``monai.losses.TverskyLoss``,
+Use the losses of those libraries by their full name: ``monai.losses.TverskyLoss``,
 ``segmentation_models_pytorch.losses.LovaszLoss``. docs/imbalance.md lists all with their settings.
 """
 
@@ -18,15 +18,17 @@ from pe_unified.registry import MODELS
 class FocalTverskyLoss(nn.Module):
     """Tversky loss over the batch to the power 1 / gamma (Abraham & Khan 2019, 1810.07842, eq. 3).
 
-    MONAI's has the background as a second class and another exponent; that of
-    segmentation_models_pytorch has a gradient of NaN where no pixel of the batch is positive.
+    MONAI's version has the background as a second class and another exponent. The one of
+    segmentation_models_pytorch has a NaN gradient if no pixel of the batch is positive.
 
     Args:
-        alpha: weight of missed pixels. The paper's; MONAI and others call the other one so.
-        beta: weight of false pixels.
-        gamma: above 1, batches that are poorly segmented weigh more beside good ones; 1 gives the
+        alpha: weight of false negative pixels, as in the paper; MONAI and others swap alpha and
+            beta.
+        beta: weight of false positive pixels.
+        gamma: above 1, poorly segmented batches have more weight than good ones; 1 gives the
             Tversky loss.
-        smooth: added above and below, in pixels; keeps a gradient where no pixel is positive.
+        smooth: added to numerator and denominator, in pixels; keeps a gradient if no pixel is
+            positive.
     """
 
     def __init__(
@@ -42,22 +44,23 @@ class FocalTverskyLoss(nn.Module):
         missed = ((1 - probability) * target).sum()
         false = (probability * (1 - target)).sum()
         index = (hit + self.smooth) / (hit + self.alpha * missed + self.beta * false + self.smooth)
-        # The power has no gradient at 0, which a perfect batch reaches.
+        # The power has no finite gradient at 0, the value for a perfect batch.
         return (1 - index).clamp(min=1e-6) ** (1 / self.gamma)
 
 
 @MODELS.register_module()
 class SymmetricCrossEntropyLoss(nn.Module):
-    """Cross-entropy and its reverse, which bounds what a wrong label costs (Wang et al. 2019).
+    """Cross-entropy plus reverse cross-entropy, robust to wrong labels (Wang et al. 2019).
 
-    alpha * CE + beta * RCE, where RCE exchanges label and prediction and takes ``log_zero`` for the
-    logarithm of 0 (1908.06112, eq. 6 and 7): of two classes, ``-log_zero * |probability - label|``.
+    This is alpha * CE + beta * RCE, where RCE swaps label and prediction and uses ``log_zero`` for
+    the logarithm of 0 (1908.06112, eq. 6 and 7): for two classes,
+    ``-log_zero * |probability - label|``.
 
     Args:
         alpha: weight of the cross-entropy.
         beta: weight of the reverse.
         log_zero: the paper's A; below 0.
-        positive_weight: how much a positive pixel counts, in both.
+        positive_weight: weight of a positive pixel, in both.
     """
 
     name = "sce"
@@ -83,14 +86,14 @@ class SymmetricCrossEntropyLoss(nn.Module):
 
 @MODELS.register_module()
 class TwoClassLoss(nn.Module):
-    """A loss of class probabilities, with the background as a class of its own.
+    """A loss of class probabilities, with the background as a separate class.
 
-    Some losses weigh classes against each other and mean nothing with one: MONAI's generalised
-    Dice, and its unified focal losses.
+    Some losses weight classes against each other and need at least two: MONAI's generalised Dice
+    and its unified focal losses.
 
     Args:
-        loss: config of a loss that is called with probabilities and one-hot targets, float32
-            (n, 2, rows, cols) both, background first.
+        loss: config of a loss that is called with probabilities and one-hot targets, both float32
+            (n, 2, rows, cols), background first.
     """
 
     def __init__(self, loss: Mapping[str, Any]) -> None:
@@ -101,6 +104,6 @@ class TwoClassLoss(nn.Module):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """``logits`` and ``target`` (n, 1, rows, cols), target 0 or 1."""
         logits, target = logits.float(), target.float()
-        # 1 - sigmoid(x) would be 0 from x = 17 on.
+        # 1 - sigmoid(x) would be 0 for x >= 17.
         probability = torch.cat([(-logits).sigmoid(), logits.sigmoid()], dim=1)
         return self.loss(probability, torch.cat([1 - target, target], dim=1))

@@ -1,4 +1,4 @@
-"""Which parts the config of a stranger's checkpoint may build."""
+"""Which parts the config of an untrusted checkpoint may build."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -19,15 +19,15 @@ from pe_unified.registry import (
 )
 
 _SCOPED = re.compile(r"^((pe_unified|mmengine|mmdet)\.)?\w+$")
-#: mmcv's, which mmdet's parts call by name.
+#: Operators of mmcv that mmdet's parts call by name.
 _OPERATORS = ("RoIAlign", "nms")
 _OF_MMDET = (mmdet.registry.MODELS, mmdet.registry.TASK_UTILS)
-#: Own parts, and the layers and samplers of mmengine.
+#: pe_unified's own parts, and the layers and samplers of mmengine.
 _KNOWN = (
     *(MODELS, TRANSFORMS, TASK_UTILS, DATASETS, DATA_SAMPLERS, METRICS),
     *(mmengine.registry.MODELS, mmengine.registry.DATA_SAMPLERS),
 )
-#: Rooms of mmdet whose parts hold layers only; others hold some that load files.
+#: Modules of mmdet that contain only layers; some parts of other modules load files.
 _LAYERS_OF_MMDET = tuple(
     f"mmdet.models.{room}"
     for room in (
@@ -38,18 +38,18 @@ _LAYERS_OF_MMDET = tuple(
 
 
 def for_answers(path: str | Path, model: dict, *others: Any, trust: bool) -> None:
-    """Make a stored model's config fit to be built by whoever got the file.
+    """Make the config of a stored model safe to build for inference.
 
-    Losses go, since any module may be one, and answers need none.
+    Losses are removed, because any module may be one, and inference needs none.
 
     Args:
-        path: of the checkpoint, for the message.
-        model: its config; changed.
-        others: what else is built with it: transforms, the steps of an exam.
-        trust: build whatever else is named.
+        path: path of the checkpoint, for the message.
+        model: its config; changed in place.
+        others: configs that are built with it: transforms, the steps of an exam.
+        trust: allow any part.
 
     Raises:
-        CheckpointError: names a part that is not known.
+        CheckpointError: names an unknown part.
     """
     for part in model.values():
         if isinstance(part, dict):
@@ -60,17 +60,17 @@ def for_answers(path: str | Path, model: dict, *others: Any, trust: bool) -> Non
 
 
 def for_training(path: str | Path, *parts: Any, trust: bool) -> None:
-    """Refuse what a stored model's config would build for training, where it is not known.
+    """Reject unknown parts in the config of a stored model that is built for training.
 
-    Losses stay, so that any of other packages is refused.
+    Losses are kept, so a loss of another package is rejected.
 
     Args:
-        path: of the checkpoint, for the message.
-        parts: the model, its data loaders and metrics.
-        trust: build whatever else is named.
+        path: path of the checkpoint, for the message.
+        parts: configs of the model, its data loaders and metrics.
+        trust: allow any part.
 
     Raises:
-        CheckpointError: names a part that is not known.
+        CheckpointError: names an unknown part.
     """
     if not trust:
         for each in parts:
@@ -78,7 +78,7 @@ def for_training(path: str | Path, *parts: Any, trust: bool) -> None:
 
 
 def _require_registered(path: str | Path, config: Any) -> None:
-    """Refuse types that are neither this package's nor plain layers of mmengine's or mmdet's.
+    """Reject types that are neither from this package nor plain layers of mmengine or mmdet.
 
     mmengine would import whatever a name points to, and parts of other packages may load files.
 
@@ -105,7 +105,7 @@ def _types(config: Any) -> Iterator[Any]:
 
 
 def _registered(name: str) -> bool:
-    """Whether one of the registries holds the name; nothing is imported for it."""
+    """Whether one of the registries has the name; imports nothing."""
     scope, _, bare = name.rpartition(".")
     if scope == "mmdet":
         found = (registry.module_dict.get(bare) for registry in _OF_MMDET)

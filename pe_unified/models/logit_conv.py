@@ -1,4 +1,4 @@
-"""The convolution that ends in a logit."""
+"""The final convolution, whose output is a logit."""
 
 import math
 
@@ -6,14 +6,14 @@ from torch import nn
 
 
 class LogitConv(nn.Conv2d):
-    """One logit per pixel; untrained, it gives every pixel the probability ``prior`` or near.
+    """One logit per pixel; untrained, every pixel has about the probability ``prior``.
 
-    Its weights start as usual: near 0 they would keep some seeds from ever learning.
+    The weights have the usual initial values: near 0, some seeds would never learn.
 
     Args:
-        in_channels: of the map.
-        kernel_size: odd; rows and columns stay.
-        prior: probability; emboli are rare.
+        in_channels: channels of the map.
+        kernel_size: odd; rows and columns are kept.
+        prior: initial probability; emboli are rare.
     """
 
     def __init__(self, in_channels: int, kernel_size: int = 1, prior: float = 0.01) -> None:

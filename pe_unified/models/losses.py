@@ -1,8 +1,8 @@
 """Losses on logits, all in float32: of pixels (Dice, cross-entropy, focal) and of slices.
 
-A head takes a list of them from its config, with any other module that is called with logits and
-target: ``losses=[dict(type="PooledDiceLoss"), dict(type="monai.losses.TverskyLoss", sigmoid=True,
-loss_weight=0.5)]``. ``imbalance_losses.py`` has more of them.
+A head takes a list of losses from its config, including any other module that is called with logits
+and target: ``losses=[dict(type="PooledDiceLoss"), dict(type="monai.losses.TverskyLoss",
+sigmoid=True, loss_weight=0.5)]``. More are in ``imbalance_losses.py``.
 """
 
 import re
@@ -20,11 +20,11 @@ class WeightedLosses(nn.ModuleDict):
     """The losses of a head, by name.
 
     Args:
-        configs: one of each loss; ``loss_weight`` (1) and ``loss_name`` (after its class:
-            ``loss_dice`` of ``DiceLoss``) are taken out, the rest builds it.
+        configs: one per loss. ``loss_weight`` (default 1) and ``loss_name`` (default from the
+            class: ``loss_dice`` for ``DiceLoss``) are removed before it is built.
 
     Raises:
-        ValueError: there is no loss, or two have one name.
+        ValueError: there is no loss, or two have the same name.
     """
 
     def __init__(self, configs: Sequence[Mapping[str, Any]]) -> None:
@@ -35,7 +35,7 @@ class WeightedLosses(nn.ModuleDict):
             weight, name = options.pop("loss_weight", 1.0), options.pop("loss_name", None)
             loss = MODELS.build(options)
             name = name or f"loss_{spoken_name(loss)}"
-            if not name.startswith("loss"):  # mmengine adds up what is called so
+            if not name.startswith("loss"):  # mmengine sums keys with "loss" in them
                 raise ValueError(f"losses: a loss_name begins with loss_, got '{name}'")
             if name in self:
                 raise ValueError(f"losses: two are called {name}; give one a loss_name")
@@ -45,10 +45,10 @@ class WeightedLosses(nn.ModuleDict):
             raise ValueError("losses is empty: nothing to learn")
 
     def forward(self, *given: Any) -> dict[str, Tensor]:
-        """Weighted losses by name, each called with what is given: logits, target, what else.
+        """Weighted losses by name, each called with all arguments: logits, target and others.
 
-        In float32 whatever the precision of training: losses of other packages add up pixels in the
-        type that they get.
+        Always in float32, whatever the precision of training: losses of other packages sum pixels
+        in the type of their input.
         """
         given = tuple(_in_float32(each) for each in given)
         kind = next((each.device.type for each in given if isinstance(each, Tensor)), "cpu")
@@ -61,14 +61,14 @@ def _in_float32(given: Any) -> Any:
 
 
 def spoken_name(loss: nn.Module) -> str:
-    """The name a loss gives itself, else its class: ``FocalTverskyLoss`` as ``focal_tversky``."""
+    """The loss's ``name``, else from its class: ``FocalTverskyLoss`` gives ``focal_tversky``."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(loss).__name__.removesuffix("Loss"))
     return getattr(loss, "name", None) or words.lower()
 
 
 @MODELS.register_module()
 class PooledDiceLoss(nn.Module):
-    """:func:`pooled_dice_loss` as a part of a config."""
+    """:func:`pooled_dice_loss` for use in a config."""
 
     name = "dice"
 
@@ -82,7 +82,7 @@ class PooledDiceLoss(nn.Module):
 
 @MODELS.register_module()
 class PixelCrossEntropyLoss(nn.Module):
-    """:func:`binary_cross_entropy` as a part of a config."""
+    """:func:`binary_cross_entropy` for use in a config."""
 
     name = "bce"
 
@@ -96,12 +96,12 @@ class PixelCrossEntropyLoss(nn.Module):
 
 @MODELS.register_module()
 class StepBCELoss(PixelCrossEntropyLoss):
-    """:func:`binary_cross_entropy` of the steps of exams, logits and targets (steps,)."""
+    """:func:`binary_cross_entropy` over the steps of exams, logits and targets (steps,)."""
 
 
 @MODELS.register_module()
 class PixelFocalLoss(nn.Module):
-    """:func:`binary_focal_loss` as a part of a config."""
+    """:func:`binary_focal_loss` for use in a config."""
 
     name = "focal"
 
@@ -114,7 +114,7 @@ class PixelFocalLoss(nn.Module):
 
 
 class _SliceLoss(nn.Module):
-    """A loss of classes that weigh differently.
+    """A loss with class weights.
 
     Args:
         class_weight: one weight per class, or None.
@@ -128,7 +128,7 @@ class _SliceLoss(nn.Module):
 
 @MODELS.register_module()
 class SliceCrossEntropyLoss(_SliceLoss):
-    """Cross-entropy over classes, of logits (n, classes) and labels int64 (n,)."""
+    """Cross-entropy over classes, for logits (n, classes) and labels int64 (n,)."""
 
     name = "ce"
 
@@ -146,7 +146,7 @@ class SliceCrossEntropyLoss(_SliceLoss):
 
 @MODELS.register_module()
 class SliceFocalLoss(_SliceLoss):
-    """:func:`softmax_focal_loss` as a part of a config."""
+    """:func:`softmax_focal_loss` for use in a config."""
 
     name = "focal"
 
@@ -161,14 +161,14 @@ class SliceFocalLoss(_SliceLoss):
 def pooled_dice_loss(logits: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:
     """Soft Dice loss with one ratio for the whole batch.
 
-    Pooling over the batch keeps slices without embolus useful: alone, their Dice has an empty
-    reference; pooled, every false pixel on them enlarges the denominator. (Milletari et al.,
-    https://arxiv.org/abs/1606.04797; pooling as "batch dice" in nnU-Net.)
+    Pooling over the batch makes slices without embolus useful: alone, their Dice has an empty
+    reference; pooled, every false positive pixel on them enlarges the denominator. (Milletari et
+    al., https://arxiv.org/abs/1606.04797; pooling as "batch dice" in nnU-Net.)
 
     Args:
         logits: (n, 1, rows, cols).
         target: same shape, 0 or 1.
-        smooth: added above and below, in pixels.
+        smooth: added to numerator and denominator, in pixels.
 
     Returns:
         float32 scalar in [0, 1].
@@ -198,14 +198,14 @@ def binary_focal_loss(
 ) -> Tensor:
     """Focal loss of Lin et al. (https://arxiv.org/abs/1708.02002) over pixels.
 
-    Normalised by the number of positive pixels (at least one per slice), as in the paper:
-    a plain mean over the slice would vanish beside Dice, since almost no pixel is positive.
+    Normalised by the number of positive pixels (at least one per slice), as in the paper: a plain
+    mean over the slice would be negligible next to Dice, since almost no pixel is positive.
 
     Args:
         logits: (n, 1, rows, cols).
         target: same shape, 0 or 1.
-        alpha: weight of positive pixels; 1 - alpha is that of negative ones.
-        gamma: how strongly easy pixels are held back.
+        alpha: weight of positive pixels; negative ones have 1 - alpha.
+        gamma: how strongly easy pixels are down-weighted.
     """
     logits = logits.float()
     target = target.float()
@@ -224,7 +224,7 @@ def softmax_focal_loss(
     Args:
         logits: (n, classes).
         label: int64 (n,).
-        gamma: how strongly easy samples are held back; 0 gives cross-entropy.
+        gamma: how strongly easy samples are down-weighted; 0 gives cross-entropy.
         class_weight: float (classes,), or None.
     """
     log_probability = F.log_softmax(logits.float(), dim=1)

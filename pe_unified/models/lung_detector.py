@@ -1,4 +1,4 @@
-"""Where the lungs are on a slice: a small single-stage detector of mmdet's parts."""
+"""Lung detector: a small single-stage detector from mmdet's parts."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,20 +16,20 @@ from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.models.slice_geometry import SliceGeometry
 from pe_unified.registry import MODELS
 
-# Of mmdet's grids of points, which torch will read as it does now where it is told to.
+# mmdet's point grids call meshgrid without ``indexing``; today's default is right.
 warnings.filterwarnings("ignore", message=r"torch\.meshgrid", module="torch")
 
 
 @MODELS.register_module()
 class LungDetector(BaseModel):
-    """Boxes around the lungs, by parts such as those of RTMDet (https://arxiv.org/abs/2212.07784).
+    """Boxes around the lungs, with parts such as RTMDet's (https://arxiv.org/abs/2212.07784).
 
     Losses and boxes are computed in float32 under any autocast.
 
     Args:
         backbone, neck: as in a config of a single-stage detector of mmdet, types with their scope.
-        bbox_head: likewise, of one class.
-        train_cfg, test_cfg: of the head.
+        bbox_head: likewise, with one class.
+        train_cfg, test_cfg: configs of the head.
         data_preprocessor: config.
     """
 
@@ -81,7 +81,7 @@ class LungDetector(BaseModel):
         return tuple([level.float() for level in levels] for levels in maps)
 
     def loss(self, inputs: Tensor, samples: Sequence[PEDataSample]) -> dict[str, Tensor]:
-        """``lung_box_loss_...``, from the samples whose boxes are known, possibly none."""
+        """``lung_box_loss_...``, over the samples with known boxes, possibly none."""
         maps = self._maps(inputs)
         known = [row for row, sample in enumerate(samples) if "gt_instances" in sample]
         if not known:
@@ -111,5 +111,5 @@ class LungDetector(BaseModel):
 
 
 def _total(loss: Tensor | Sequence[Tensor]) -> Tensor:
-    """One tensor, or one per level."""
+    """Sum of a loss that is one tensor, or one per level."""
     return loss.mean() if isinstance(loss, torch.Tensor) else sum(each.mean() for each in loss)

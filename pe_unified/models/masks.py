@@ -10,7 +10,7 @@ from pe_unified.datasets.data_sample import PEDataSample
 
 
 def stacked_masks(samples: Sequence[PEDataSample], size: Sequence[int]) -> Tensor:
-    """The masks of samples that all carry ``gt_sem_seg``, background in the padding.
+    """The masks of samples that all have ``gt_sem_seg``; the padding is background.
 
     Args:
         size: (rows, cols) of the padded input.

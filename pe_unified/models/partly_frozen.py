@@ -1,4 +1,4 @@
-"""Models of which some parts stand still while the rest learns."""
+"""Models with frozen parts."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -7,9 +7,9 @@ from mmengine.model import BaseModel
 
 
 class PartlyFrozen(BaseModel):
-    """Frozen parts get no gradients, and their batch norm and dropout stand still.
+    """Frozen parts get no gradients, and their batch norm and dropout stay in evaluation mode.
 
-    Through every ``train()``; a subclass calls :meth:`freeze` when it is built.
+    This holds through every ``train()``. A subclass calls :meth:`freeze` when it is built.
     """
 
     #: Names of sub-modules.

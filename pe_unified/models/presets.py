@@ -1,6 +1,6 @@
-"""How wide the nets of the UNet family are."""
+"""Widths of the networks of the UNet family."""
 
-#: Channels at full size: half of what most of the papers have, and theirs.
+#: Channels at full size: half of what most papers use, and the papers' number.
 SEED, PAPER = 32, 64
 
 
@@ -9,8 +9,8 @@ def base_width(preset: str, base_channels: int | None, seed: int = SEED, paper: 
 
     Args:
         preset: ``"seed"`` or ``"paper"``.
-        base_channels: in place of the preset's.
-        seed, paper: of the presets.
+        base_channels: instead of the preset's.
+        seed, paper: channels of the presets.
 
     Raises:
         ValueError: there is no such preset.

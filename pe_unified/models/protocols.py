@@ -1,4 +1,4 @@
-"""What the parts of a model declare, take and give; n: slices of a batch, or as said.
+"""Interfaces of the parts of a model; n: slices of a batch, unless noted.
 
 ``tests/models/part_testers.py`` has a tester for each kind.
 """
@@ -13,16 +13,16 @@ from pe_unified.models.backbones.levels import FeatureInfo
 
 
 class Levels(Protocol):
-    """A network whose levels can be looked into, finest first; encoders may be one."""
+    """A network with accessible levels, finest first; encoders may be one."""
 
-    #: The levels that it has, whether it gives them or not.
+    #: The levels of the network, whether it returns them or not.
     feature_info: FeatureInfo
 
     def level_modules(self) -> list[tuple[nn.Module, ...]]:
-        """Of each level, the modules whose outputs, side by side, are all that follows sees of it.
+        """For each level, the parallel modules whose outputs all later layers read.
 
         A module's first or only output is (n, channels, ..., rows, cols), (n, ..., rows, cols,
-        channels), or tokens (n, cells, channels), of which others than cells stand in front.
+        channels), or tokens (n, cells, channels), with tokens other than cells first.
         """
 
 
@@ -37,7 +37,7 @@ class Backbone(Levels, Protocol):
         """
 
     def parameters_behind(self, levels: Collection[int]) -> list[nn.Parameter]:
-        """Parameters that no output but the given levels depends on."""
+        """Parameters that affect only the given levels."""
 
 
 class Encoder(Protocol):
@@ -50,24 +50,24 @@ class Encoder(Protocol):
         """(n, out_channels).
 
         Args:
-            inputs: float (n, channels, rows, cols), or (n, channels, slices, rows, cols) of an
-                encoder of chunks; n: steps, of whatever exams.
+            inputs: float (n, channels, rows, cols), or (n, channels, slices, rows, cols) for an
+                encoder of chunks; n: steps, of any exams.
         """
 
 
 class Aggregator(Protocol):
-    """From the steps of exams to steps that know of each other. Built with ``in_channels``."""
+    """Combines the steps of each exam. Built with ``in_channels``."""
 
     #: Channels of a step.
     out_channels: int
 
     def __call__(self, features: Tensor, mask: Tensor) -> Tensor:
-        """(n, steps, out_channels); n: exams. The padding never bears on real steps.
+        """(n, steps, out_channels); n: exams. The padding never affects real steps.
 
         Args:
             features: float (n, steps, in_channels).
             mask: bool (n, steps), True where a step is real; real steps come first, and every exam
-                has one.
+                has at least one.
         """
 
 
@@ -76,11 +76,11 @@ class Decoder(Protocol):
 
     #: Channels of the map.
     out_channels: int
-    #: Indices of the levels that it uses; none of a whole net, which reads the image alone.
+    #: Indices of the levels that it uses; none for a whole network, which reads only the image.
     levels_read: tuple[int, ...]
 
     def __call__(self, features: Sequence[Tensor], image: Tensor | None = None) -> Tensor:
-        """(n, out_channels, rows, cols) at whatever stride.
+        """(n, out_channels, rows, cols) at any stride.
 
         Args:
             features: levels, finest first.
@@ -89,24 +89,24 @@ class Decoder(Protocol):
 
 
 class SupervisedDecoder(Decoder, Protocol):
-    """A decoder that training looks into: it has logits of its own on the way to the map.
+    """A decoder with side outputs for deep supervision: logits computed before the final map.
 
-    A call computes none of them, unless the map is made of them.
+    A plain call computes them only if the map is built from them.
     """
 
-    #: How many; 0 where deep supervision is off.
+    #: Number of side outputs; 0 if deep supervision is off.
     sides: int
 
     def with_sides(
         self, features: Sequence[Tensor], image: Tensor | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """The map of a call, and the side outputs: logits (n, 1, rows, cols), of any strides."""
+        """The map of a plain call and the side outputs: logits (n, 1, rows, cols), any strides."""
 
 
 class Head(Protocol):
-    """From levels to one answer. Built with ``in_channels`` and ``in_strides`` of the levels."""
+    """From levels to one prediction. Built with the levels' ``in_channels`` and ``in_strides``."""
 
-    #: Keys of what ``loss`` gives; the model puts the task's name in front.
+    #: Keys of the result of ``loss``; the model adds the task's name as a prefix.
     loss_names: tuple[str, ...]
     #: Indices of the levels that it uses.
     levels_read: tuple[int, ...]
@@ -114,7 +114,7 @@ class Head(Protocol):
     def loss(
         self, features: Sequence[Tensor], samples: Sequence[PEDataSample], image: Tensor
     ) -> dict[str, Tensor]:
-        """Losses, scalars, over samples that all carry the task's label."""
+        """Losses, scalars, over samples that all have the task's label."""
 
     def predict(
         self, features: Sequence[Tensor], samples: Sequence[PEDataSample], image: Tensor

@@ -1,8 +1,8 @@
 """From the network's grid back to the stored slice.
 
 The pipeline may crop a slice (``crop_box``) and resize the crop (``scale_factor``), and the
-preprocessor pads to the right and below. Predictions leave the model in the geometry of the
-stored slice, so nothing downstream needs to know.
+preprocessor pads to the right and below. The model returns predictions in the geometry of the
+stored slice, so later code need not know about this.
 """
 
 from dataclasses import dataclass
@@ -14,11 +14,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class SliceGeometry:
-    """How a network input lies in its stored slice.
+    """Position of a network input in its stored slice.
 
     Attributes:
         ori_shape: (rows, cols) of the stored slice.
-        crop_box: (x0, y0, x1, y1), the part of it that the network saw; may reach beyond.
+        crop_box: (x0, y0, x1, y1), the part of the slice that the network saw; may extend beyond
+            it.
         img_shape: (rows, cols) of the network's input without padding.
     """
 
@@ -28,7 +29,7 @@ class SliceGeometry:
 
     @classmethod
     def of(cls, sample: BaseDataElement) -> "SliceGeometry":
-        """From a sample's metainfo; what is absent was neither cropped nor resized."""
+        """From a sample's metainfo; missing keys mean no crop or no resize."""
         meta = sample.metainfo
         if "img_shape" not in meta:
             raise KeyError(
@@ -50,14 +51,14 @@ class SliceGeometry:
         return self.img_shape[1] / (x1 - x0), self.img_shape[0] / (y1 - y0)
 
     def map_to_slice(self, values: Tensor) -> Tensor:
-        """Place a map of the padded network grid in the slice.
+        """Map values from the padded network grid to the slice.
 
         Args:
             values: float (channels, rows, cols), rows and cols at least ``img_shape``.
 
         Returns:
-            (channels, rows, cols) of the stored slice; 0 outside the crop. Bilinear where
-            the crop was resized, exact where it was not.
+            (channels, rows, cols) of the stored slice; 0 outside the crop. Bilinear if the crop was
+            resized, exact if it was not.
         """
         rows, cols = self.img_shape
         x0, y0, x1, y1 = self.crop_box
@@ -80,7 +81,7 @@ class SliceGeometry:
     def boxes_to_slice(self, boxes: Tensor) -> Tensor:
         """Boxes of the network grid, float (n, 4) x1 y1 x2 y2, in pixels of the slice.
 
-        Clipped to the slice.
+        They are clipped to the slice.
         """
         x0, y0 = self.crop_box[:2]
         x_scale, y_scale = self.scale

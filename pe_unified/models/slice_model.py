@@ -1,4 +1,4 @@
-"""One backbone, up to three answers."""
+"""The slice model: one backbone and up to three heads."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -15,12 +15,11 @@ from pe_unified.tasks import SLICE_TASKS, TASKS
 
 @MODELS.register_module()
 class PEUnified(PartlyFrozen):
-    """Classification, segmentation and detection of emboli on one pass of the backbone.
+    """Classification, segmentation and detection of emboli with one pass of the backbone.
 
-    A batch may mix samples with different labels: each head learns from the samples that
-    carry its own. A head whose label no sample carries gives losses of zero. Every loss
-    reaches every parameter, if only with a gradient of zero, so distributed training needs no
-    search for unused ones.
+    A batch may mix samples with different labels: each head learns from the samples that have its
+    label. If no sample has it, the head's losses are zero. All parameters get a gradient, possibly
+    zero, so distributed training need not search for unused ones.
 
     Args:
         backbone: config of a :class:`~pe_unified.models.protocols.Backbone`.
@@ -28,8 +27,8 @@ class PEUnified(PartlyFrozen):
             and ``in_strides`` come from the backbone.
         data_preprocessor: config; its memory format becomes the model's.
         task_weights: factor on the losses of a task, e.g. ``dict(det=0.5)``; 1 if absent.
-        frozen: names of sub-modules that stand still, e.g. ``("backbone", "cls_head")``:
-            no gradients, batch-norm statistics and dropout still, through every ``train()``.
+        frozen: names of frozen sub-modules, e.g. ``("backbone", "cls_head")``: no gradients, and
+            batch norm and dropout in evaluation mode through every ``train()``.
     """
 
     backbone: Backbone
@@ -119,7 +118,7 @@ class PEUnified(PartlyFrozen):
         data_samples: Sequence[PEDataSample],
         tasks: Sequence[str] | None = None,
     ) -> dict[str, Tensor]:
-        """Losses of every task, each from the samples that carry its label."""
+        """Losses of every task, each over the samples that have its label."""
         features = self.backbone(inputs)
         chosen = self._chosen(tasks)
         losses: dict[str, Tensor] = {}
@@ -153,7 +152,7 @@ class PEUnified(PartlyFrozen):
     ) -> list[PEDataSample]:
         """Predictions in the geometry of the stored slice, set on the samples.
 
-        Without samples, new ones are made that take the input for the whole slice.
+        Without samples, new ones are created that treat the input as the whole slice.
         """
         if data_samples is None:
             size = tuple(inputs.shape[-2:])
@@ -174,7 +173,7 @@ def _checked_weights(weights: Mapping[str, float]) -> dict[str, float]:
 
 
 def _rows(tensors: Sequence[Tensor], rows: list[int], total: int) -> list[Tensor]:
-    """The given rows of every tensor; the tensors themselves where that is all of them."""
+    """The given rows of every tensor; the tensors themselves if that is all rows."""
     if len(rows) == total:
         return list(tensors)
     return [tensor[rows] for tensor in tensors]

@@ -1,13 +1,13 @@
 """The same parts in the stock frameworks: mmpretrain, mmseg and mmdet models.
 
-For comparison (`pe-unified benchmark`) and for taking a trained model elsewhere: the
-stock models hold the same layers, so weights can be copied one to one.
+For comparison (`pe-unified benchmark`) and for using a trained model elsewhere: the stock models
+have the same layers, so weights can be copied one to one.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-import mmseg.models  # noqa: F401  (all three register their parts)
+import mmseg.models  # noqa: F401  (all three packages register their parts)
 import torch
 from mmengine.config import ConfigDict
 from mmengine.model import BaseModel
@@ -43,8 +43,8 @@ def stock_models(config: Mapping[str, Any]) -> dict[str, BaseModel]:
     """Build the stock model of every task that a PEUnified config has.
 
     Args:
-        config: of a PEUnified with ``pool="avg"`` on the last level and a UNet without
-            ``detail_channels``: what the stock frameworks can express.
+        config: config of a PEUnified with ``pool="avg"`` on the last level and a UNet without
+            ``detail_channels``; the stock frameworks support nothing else.
 
     Returns:
         By task: an mmpretrain ``ImageClassifier``, an mmseg ``EncoderDecoder``, an mmdet
@@ -62,11 +62,11 @@ def stock_models(config: Mapping[str, Any]) -> dict[str, BaseModel]:
 
 
 def copy_to_stock(model: PEUnified, stock: nn.Module, task: str) -> list[ReuseReport]:
-    """Copy the weights of a task, backbone included, into its stock model, strictly."""
+    """Copy the weights of a task, including the backbone, strictly into its stock model."""
     reports = []
     for theirs, ours in _SAME_MODULES[task].items():
         tensors = model.get_submodule(ours).state_dict()
-        if task == "cls" and ours == "backbone":  # the classifier has no other outputs to norm
+        if task == "cls" and ours == "backbone":  # the classifier norms only the last output
             tensors = {key: tensors[key] for key in tensors if not key.startswith(SWIN_FRESH)}
         reports.append(take_over(stock.get_submodule(theirs), tensors, theirs, ours))
     return reports
@@ -150,10 +150,10 @@ def _build(config: dict[str, Any]) -> BaseModel:
 
 
 def stock_batch(batch: Mapping[str, list], task: str) -> dict[str, list]:
-    """A loader's batch as the stock model of a task takes it, in samples of its own.
+    """A loader's batch in the form that the stock model of a task takes, with new samples.
 
-    mmdet takes :class:`~pe_unified.datasets.data_sample.PEDataSample` as it is; mmseg wants
-    masks of int64; mmpretrain sets its predictions through methods of its own class.
+    mmdet takes :class:`~pe_unified.datasets.data_sample.PEDataSample` as it is; mmseg needs int64
+    masks; mmpretrain sets its predictions through methods of its own class.
     """
     samples = [sample.new() for sample in batch["data_samples"]]
     if task == "cls":
@@ -175,10 +175,10 @@ def _for_mmpretrain(sample: PEDataSample) -> DataSample:
 def largest_difference(
     model: PEUnified, stock: Mapping[str, nn.Module], batch: Mapping[str, list]
 ) -> float:
-    """Largest absolute difference between predictions of equal weights.
+    """Largest absolute difference between the predictions of models with equal weights.
 
-    Over class probabilities, embolus probability maps, and the detector's boxes (in pixels)
-    and scores; infinite where the numbers of detections differ.
+    Over class probabilities, embolus probability maps, and the detector's boxes (in pixels) and
+    scores; infinite if the numbers of detections differ.
     """
     differences = [0.0]
     with torch.inference_mode():

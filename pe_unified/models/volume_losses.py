@@ -1,4 +1,4 @@
-"""Losses of maps of volumes, on logits, in float32."""
+"""Losses of the maps of volumes, on logits, in float32."""
 
 import torch
 from torch import Tensor, nn
@@ -8,17 +8,16 @@ from pe_unified.registry import MODELS
 
 @MODELS.register_module()
 class VolumeTverskyLoss(nn.Module):
-    """Half the Tversky loss of the whole batch, half its mean over crops that have foreground.
+    """Tversky loss of the whole batch, averaged with its mean over crops with foreground.
 
-    Tversky's index is (TP + e) / (TP + alpha FP + beta FN + e), with the sums TP of p g, FP of
-    p^2 (1 - g) and FN of (1 - p)^2 g over voxels (Salehi et al.,
-    https://arxiv.org/abs/1706.05721; squared as AANet has it). Where no crop has foreground, the
-    second half is 0.
+    Tversky's index is (TP + e) / (TP + alpha FP + beta FN + e), with the sums TP of p g, FP of p^2
+    (1 - g) and FN of (1 - p)^2 g over voxels (Salehi et al., https://arxiv.org/abs/1706.05721;
+    squared as in AANet). If no crop has foreground, the second term is 0.
 
     Args:
-        alpha, beta: weight of false positives and of false negatives.
+        alpha, beta: weights of false positives and of false negatives.
         smooth: e, in voxels.
-        per_crop: share of the second half, 0 to 1.
+        per_crop: weight of the second term, 0 to 1.
     """
 
     name = "tversky"

@@ -1,15 +1,15 @@
-"""Marks in a map of probabilities: one voxel per component, none near a better one."""
+"""Marks in a probability map: one voxel per component, none near a better one."""
 
 import numpy as np
 
 from pe_unified.evaluation.components import find_lesions
 from pe_unified.evaluation.marks import marks_of
 
-#: At which a voxel belongs to a component.
+#: Probability from which a voxel belongs to a component.
 CUT = 0.5
-#: Nearer to a better mark than this, mm, a mark is dropped.
+#: A mark nearer than this to a better mark is dropped, mm.
 APART_MM = 10.0
-#: Marks of a scan at most.
+#: Largest number of marks per scan.
 MOST = 100
 
 
@@ -22,12 +22,12 @@ def find_marks(
 ) -> np.ndarray:
     """The marks of a scan, best first.
 
-    Voxels at or above the cut that touch, by corners too, are one component. Its score is the
-    maximum within, its mark the voxel that has it. (As Guan et al. 2022 do.)
+    Voxels at or above the cut that touch, also at corners, form one component. Its mark is the
+    voxel with the highest probability, which is its score (as in Guan et al. 2022).
 
     Args:
-        probability: float (levels, rows, cols), on an even grid.
-        step_mm: of the grid.
+        probability: float (levels, rows, cols), on an isotropic grid.
+        step_mm: spacing of the grid.
 
     Returns:
         float64 (marks, 4): level, row, column, and score.

@@ -1,4 +1,4 @@
-"""Volumes: emboli, and the arteries that they lie in, voxel by voxel."""
+"""The volume model: maps of emboli and of arteries, voxel by voxel."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,19 +18,19 @@ class PEVolume(PartlyFrozen):
     """Maps of emboli and of arteries in a volume, and marks where emboli are.
 
     Args:
-        network: config of what gives logits of emboli and of arteries, either None, such as
-            :class:`~pe_unified.models.nets.aanet3d.AANet3D`.
-        lesion_head: config of a :class:`~pe_unified.models.heads.volume.VolumeHead`, what the map
-            of emboli learns from; None where the network gives none.
-        artery_head: likewise of arteries.
+        network: config of a network that returns logits of emboli and of arteries (either may be
+            None), such as :class:`~pe_unified.models.nets.aanet3d.AANet3D`.
+        lesion_head: config of a :class:`~pe_unified.models.heads.volume.VolumeHead` with the losses
+            of the embolus map; None if the network gives none.
+        artery_head: likewise for arteries.
         windows: settings of :class:`~pe_unified.models.volume_windows.Windows`.
         marks: settings of :func:`~pe_unified.models.volume_marks.find_marks`: ``cut``,
             ``apart_mm``, ``most``.
-        frozen: names of sub-modules that stand still.
+        frozen: names of frozen sub-modules.
         data_preprocessor: config.
 
     Raises:
-        ValueError: no head, or one that the network does not answer.
+        ValueError: no head, or windows that do not fit the network's stride.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class PEVolume(PartlyFrozen):
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """Names of the maps that it learns."""
+        """Names of the maps that the model learns."""
         names = ("lesion", "artery")
         return tuple(name for name in names if getattr(self, f"{name}_head") is not None)
 
@@ -74,10 +74,10 @@ class PEVolume(PartlyFrozen):
         """Run the model.
 
         Args:
-            inputs: float (n, 1, levels, rows, cols), 0..1; n: as many patches of each sample.
+            inputs: float (n, 1, levels, rows, cols), 0..1; n: patches, the same number per sample.
             data_samples: labels for ``"loss"``.
             mode: ``"tensor"``: logits by head; ``"loss"``: losses by name; ``"predict"``: the
-                samples, of one whole volume each, with their predictions set.
+                samples, one whole volume each, with their predictions set.
 
         Returns:
             According to ``mode``. Loss keys are ``<head>_loss_<name>``.
@@ -96,7 +96,7 @@ class PEVolume(PartlyFrozen):
         """float32 (n, 1, levels, rows, cols) of every head, by its name.
 
         Raises:
-            ValueError: the network does not answer what a head needs.
+            ValueError: the network does not give the map of a head.
         """
         answers = dict(zip(("lesion", "artery"), self.network(inputs), strict=True))
         silent = [head for head in self.heads if answers[head] is None]
@@ -105,7 +105,7 @@ class PEVolume(PartlyFrozen):
         return {head: answers[head] for head in self.heads}
 
     def loss(self, inputs: Tensor, data_samples: Sequence[PEVolumeSample]) -> dict[str, Tensor]:
-        """Losses of every head, each from the studies of which its labels are known."""
+        """Losses of every head, each over the studies with known labels."""
         patches = len(inputs) // len(data_samples)
         losses = {}
         for head, logits in self.logits(inputs).items():
@@ -122,7 +122,7 @@ class PEVolume(PartlyFrozen):
     def predict(
         self, inputs: Tensor, data_samples: Sequence[PEVolumeSample] | None = None
     ) -> list[PEVolumeSample]:
-        """Predictions, set on the samples; on new ones where none are given."""
+        """Predictions, set on the samples, or on new ones if none are given."""
         samples = list(data_samples or (PEVolumeSample() for _ in inputs))
         for volume, sample in zip(inputs, samples, strict=True):
             for head, found in self.probabilities(volume[None]).items():

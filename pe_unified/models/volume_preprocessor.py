@@ -11,10 +11,10 @@ from pe_unified.registry import MODELS
 
 @MODELS.register_module()
 class PEVolumePreprocessor(BaseDataPreprocessor):
-    """Bring all patches of a batch together, and Hounsfield units to 0..1.
+    """Stack all patches of a batch and scale Hounsfield units to 0..1.
 
     Args:
-        hu: what becomes 0 and 1; what lies beyond is clipped.
+        hu: the values scaled to 0 and 1; values outside are clipped.
         non_blocking: do not wait for the copy to the device.
     """
 
@@ -35,10 +35,10 @@ class PEVolumePreprocessor(BaseDataPreprocessor):
             training: unused; part of mmengine's interface.
 
         Returns:
-            ``inputs``, float32 (n, 1, levels, rows, cols), n of all patches; ``data_samples``.
+            ``inputs``, float32 (n, 1, levels, rows, cols), n: all patches; ``data_samples``.
 
         Raises:
-            ValueError: volumes of several sizes.
+            ValueError: volumes of different sizes.
         """
         inputs = list(data["inputs"])
         if len({tuple(each.shape[1:]) for each in inputs}) > 1:

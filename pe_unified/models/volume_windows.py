@@ -1,4 +1,4 @@
-"""A network over a volume of any size, window by window."""
+"""Sliding-window inference over a volume of any size."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Windows:
-    """Overlapping windows, whose answers are averaged; MONAI's sliding window does the work.
+    """Overlapping windows with averaged outputs, by MONAI's sliding-window inference.
 
     The weight of a voxel rises with its distance from the nearest face of the window, up to
     ``ramp``. The last window along an axis is moved back so that it ends with the volume; a volume
     that is smaller than a window is padded on both sides.
 
     Attributes:
-        size: of a window, voxels along each axis.
-        stride: from one window to the next.
-        ramp: voxels.
+        size: side of a window, voxels.
+        stride: distance from one window to the next, voxels.
+        ramp: distance over which the weight rises, voxels.
         at_once: windows in one pass.
     """
 
@@ -42,10 +42,10 @@ class Windows:
         return torch.minimum(torch.minimum(along[:, None, None], along[:, None]), along)
 
     def over(self, volume: Tensor, network: Callable[[Tensor], Tensor]) -> Tensor:
-        """What a network answers for a whole volume.
+        """The network's output for a whole volume.
 
         Args:
-            volume: float (1, 1, levels, rows, cols); 0 is what lies beyond it.
+            volume: float (1, 1, levels, rows, cols); padded with 0.
             network: (n, 1, size, size, size) to (n, channels, size, size, size).
 
         Returns:

@@ -1,4 +1,4 @@
-"""Parts of other checkpoints, reused strictly."""
+"""Strict reuse of weights from other checkpoints."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,24 +11,23 @@ from torch import Tensor, nn
 from pe_unified.checkpoints import load_checkpoint_safely, tensors_of, training_data
 from pe_unified.errors import UserError, listed
 
-#: Where a reused part comes from: a checkpoint file, its content, or bare tensors by name;
-#: with a name before it, that name is reported in place of the file's.
+#: Source of a reused part: a checkpoint file, the content of one, or tensors by name.
 WeightSource = str | os.PathLike | Mapping[str, Any]
 
 
 class ReuseError(UserError, ValueError):
-    """Weights that do not fit the module they are meant for."""
+    """Weights that do not fit their module."""
 
 
 @dataclass(frozen=True)
 class ReuseReport:
-    """What a module took over.
+    """The weights that a module took over.
 
     Attributes:
         module: its name in the model.
-        source: the step or file the tensors came from.
-        tensors: tensors taken over, batch-norm statistics included.
-        total: tensors the module has.
+        source: the step or file that the tensors come from.
+        tensors: number of tensors taken over, including batch-norm statistics.
+        total: number of tensors of the module.
         trained_on: what the checkpoint was trained on (:func:`training_data`).
     """
 
@@ -39,7 +38,7 @@ class ReuseReport:
     trained_on: tuple[Mapping[str, Any], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """As ``summary.json`` records it: module, from, tensors, total."""
+        """The record for ``summary.json``: module, from, tensors, total."""
         return {
             "module": self.module,
             "from": self.source,
@@ -63,11 +62,10 @@ def take_over(
     Args:
         module: receives the tensors.
         tensors: by their names within the module.
-        name: of the module, for messages.
-        source: where the tensors come from, for messages.
-        fresh: beginnings of the names of tensors that may keep their initial values where the
-            source has none. Batch-norm's ``num_batches_tracked``, which older files lack, may
-            always.
+        name: name of the module, for messages.
+        source: origin of the tensors, for messages.
+        fresh: prefixes of the names of tensors that may keep their initial values if the source
+            lacks them. Batch-norm's ``num_batches_tracked``, which older files lack, always may.
 
     Raises:
         ReuseError: nothing matches, shapes differ, or tensors are missing or left over.
@@ -113,13 +111,13 @@ def reuse_weights(
     rules: Mapping[str, WeightSource | tuple[str, WeightSource]],
     trust: bool = False,
 ) -> list[ReuseReport]:
-    """Take parts of a model from earlier checkpoints; log and return what was taken.
+    """Load parts of a model from earlier checkpoints; log and return what was loaded.
 
     Args:
         model: receives the weights; parts without a rule stay as they are.
-        rules: name of a sub-module (``"backbone"``, ``"seg_head.decoder"``, ...) -> where its
-            tensors come from, under the same name; ``"encoder.backbone:backbone"`` where they
-            stand there under another one, the second. ``(step, source)`` reports the step's name.
+        rules: name of a sub-module (``"backbone"``, ``"seg_head.decoder"``, ...) -> the source of
+            its tensors, under the same name. If the source has another name for it, give both:
+            ``"encoder.backbone:backbone"``. ``(step, source)`` reports the step's name.
         trust: see :func:`load_checkpoint_safely`.
 
     Raises:
@@ -155,6 +153,6 @@ def reuse_weights(
 
 
 def names_of_rule(names: str) -> tuple[str, str]:
-    """Of a rule's module, the name in the model and the name in the source."""
+    """The name of a rule's module in the model and in the source."""
     name, _, stored_name = names.partition(":")
     return name, stored_name or name

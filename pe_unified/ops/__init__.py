@@ -14,8 +14,8 @@ _FALLBACK = "pe_unified.ops.mmcv_ext"
 class MmcvExtFallback(MetaPathFinder):
     """Supplies ``mmcv._ext`` from :mod:`pe_unified.ops.mmcv_ext`.
 
-    It stands at the end of ``sys.meta_path``, so Python asks it only when no compiled
-    extension was found: a compiled mmcv always wins.
+    It is last in ``sys.meta_path``, so Python asks it only if no compiled extension was found: a
+    compiled mmcv always takes precedence.
     """
 
     def find_spec(

@@ -1,7 +1,7 @@
 """The operators of ``mmcv._ext`` that Faster R-CNN needs, on torchvision.
 
-``nms`` is the only one: RoIAlign is asked for with ``use_torchvision=True``. Every other
-name resolves to a function that raises when it is called, so that mmcv imports whole.
+``nms`` is the only one: RoIAlign is used with ``use_torchvision=True``. Every other name resolves
+to a function that raises when called, so that mmcv can be imported completely.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import torch
 from torchvision.ops import nms as torchvision_nms
 
-#: Says which implementation is in use; a compiled ``mmcv._ext`` has no such attribute.
+#: Marks this implementation; a compiled ``mmcv._ext`` has no such attribute.
 PE_UNIFIED_FALLBACK = True
 
 
@@ -25,7 +25,7 @@ def nms(bboxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float, offset
             convention (width = x2 - x1 + 1).
 
     Returns:
-        int64 (k,): indices kept, best first.
+        int64 (k,): indices of the kept boxes, best first.
     """
     if offset not in (0, 1):
         raise ValueError(f"nms: offset is 0 or 1, got {offset}")

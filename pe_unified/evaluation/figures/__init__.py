@@ -1,8 +1,8 @@
-"""Every figure that evaluation draws, in one place to import from.
+"""All figures of the evaluation.
 
-Each takes arrays or dicts and a path, writes the whole file or none, and says in its footer
-what it is told to ("synthetic data") and that this is research software. Bands and bars are
-95 % intervals over patients, but for those of reliability curves.
+Each function takes arrays or dicts and a path and writes the file atomically. The footer has the
+given note ("synthetic data") and says that this is research software. Bands and bars are 95 %
+intervals over patients, except in reliability curves.
 """
 
 from pe_unified.evaluation.figures.arms import (

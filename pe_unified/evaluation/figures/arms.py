@@ -1,4 +1,4 @@
-"""Arms side by side: bars by step, spread over seeds, paired differences."""
+"""Comparison of arms: bars by step, spread over seeds, paired differences."""
 
 import math
 import os
@@ -23,9 +23,9 @@ from pe_unified.evaluation.figures.style import (
 from pe_unified.evaluation.intervals import Difference, Estimate, FloatArray
 from pe_unified.tasks import METRIC_NAMES
 
-#: Numbers stand right of a panel, level with their row.
+#: Numbers are placed to the right of a panel, at the height of their row.
 _BESIDE: Any = ("axes fraction", "data")
-#: Dots of differences by what is equal in both arms.
+#: Markers of differences, by what is equal in both arms.
 _FORMS = {
     "step": ("o", "equal iterations of the step: with reuse, more in all"),
     "total": ("s", "equal iterations in all"),
@@ -39,12 +39,12 @@ def step_figure(
     metrics: Sequence[str] = ("seg/iou", "seg/dice"),
     note: str = "",
 ) -> None:
-    """One bar per step and metric, reused arms set off from scratch ones by colour and hatch.
+    """One bar per step and metric; colour and hatch distinguish reused arms from scratch arms.
 
     Args:
-        steps: as in ``summary.json``: ``name``, ``reused`` (empty for arms that start from
-            ImageNet or scratch), ``metrics`` with ``<key>_ci``. Steps without a metric do
-            not show in its panel; a null value says "undefined".
+        steps: as in ``summary.json``: ``name``, ``reused`` (empty for arms that start from ImageNet
+            or scratch), ``metrics`` with ``<key>_ci``. Steps without a metric have no bar in its
+            panel; a null value is shown as "undefined".
     """
     shown = [step for step in steps if any(key in step["metrics"] for key in metrics)]
     if not shown:
@@ -141,17 +141,17 @@ def difference_figure(
     seeds: Mapping[str, Sequence[float]] | None = None,
     equal: Mapping[str, str] | None = None,
 ) -> None:
-    """Paired differences with intervals; right of the line reuse gains, left it loses.
+    """Paired differences with intervals; right of the line reuse gains, left of it it loses.
 
-    A dot is filled where the interval leaves zero out and every seed lies on the same side:
-    an interval over patients does not tell how another seed would end. Labels that agree up to
-    their last " - " stand together: one reused arm against several.
+    A dot is filled if the interval excludes zero and every seed is on the same side: an interval
+    over patients does not show how another seed would turn out. Labels that agree up to their last
+    " - " form a group: one reused arm against several.
 
     Args:
-        differences: metric (or any label) to :func:`paired_difference`'s result.
-        seeds: by the same labels, the difference of every seed, which ticks mark.
-        equal: by the same labels, in what of their training both arms are equal, which the form
-            of the dot tells: ``"step"``, ``"total"`` or ``"neither"``.
+        differences: metric (or any label) to the result of :func:`paired_difference`.
+        seeds: by the same labels, the difference of every seed, shown as ticks.
+        equal: by the same labels, which part of the training is equal in both arms, shown by the
+            marker: ``"step"``, ``"total"`` or ``"neither"``.
     """
     if not differences:
         raise ValueError("there is no difference to draw")
@@ -202,7 +202,7 @@ def _rows(labels: Sequence[str]) -> list[float]:
 
 
 def _bar(axes: Axes, row: int, step: Mapping[str, Any], key: str) -> None:
-    """One bar with its interval, and both as numbers beside the panel."""
+    """One bar with its interval, and both as numbers next to the panel."""
     value = _number(step["metrics"][key])
     low, high = (_number(end) for end in step["metrics"].get(f"{key}_ci") or (None, None))
     if math.isnan(value):
@@ -233,7 +233,7 @@ def curve_figure(
     """Metrics against a setting, with intervals over patients as bands.
 
     Args:
-        points: metric to (value of the setting, estimate), by rising value.
+        points: metric to (value of the setting, estimate), by ascending value.
 
     Raises:
         ValueError: there is no point.

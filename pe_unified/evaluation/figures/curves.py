@@ -28,7 +28,7 @@ from pe_unified.evaluation.slices import SliceTable, roc_points
 
 #: False-positive rates at which the band of a ROC curve is drawn.
 _RATES = np.linspace(0.0, 1.0, 101)
-#: Arms of which bands can still be told apart.
+#: Largest number of arms whose bands can be distinguished.
 MOST_BANDS = 3
 
 
@@ -40,13 +40,13 @@ def roc_figure(
     title: str = "Slices with pulmonary embolism",
     resamples: int = RESAMPLES,
 ) -> None:
-    """ROC curves with interval bands, the AUC in the legend.
+    """ROC curves with interval bands and the AUC in the legend.
 
     More than three arms have no bands: they would hide each other and the curves.
 
     Args:
         arms: name to the slices of its test split.
-        thresholds: by arm, operating point to mark with a dot.
+        thresholds: by arm, the operating point to mark with a dot.
     """
     with new_figure(path, 4.6, 4.4, note) as figure:
         axes = figure.add_subplot()
@@ -67,18 +67,18 @@ def roc_figure(
 
 
 def draw_chance(axes: Axes) -> None:
-    """The curve of a coin, or of probabilities that mean what they say: the diagonal."""
+    """Draw the diagonal: the curve of chance, or of perfectly calibrated probabilities."""
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
 
 
 def draw_roc(
     axes: Axes, table: SliceTable, style: Mapping[str, Any], resamples: int
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The curve of cases of both classes, with its band; the points of :func:`roc_points`.
+    """Draw the curve of cases of both classes with its band; return :func:`roc_points`.
 
     Args:
-        style: of the line; its colour is the band's.
-        resamples: subsets of the patients; 0 draws no band.
+        style: style of the line; the band has its colour.
+        resamples: number of subsets of the patients; 0 draws no band.
     """
     points = roc_points(table.score, table.label)
     if resamples:
@@ -93,7 +93,7 @@ def roc_band(
 ) -> tuple[FloatArray, FloatArray]:
     """Pointwise interval of the sensitivity at false-positive rates 0, 0.01 ... 1.
 
-    Two arrays (101,); NaN with fewer than two patients, or where one patient has all slices of a
+    Two arrays (101,); NaN with fewer than two patients, or if one patient has all slices of a
     class.
     """
     subsets = subset_weights(table.units, resamples)
@@ -114,11 +114,11 @@ def precision_recall_figure(
     title: str = "Embolus boxes at IoU 0.5",
     resamples: int = RESAMPLES,
 ) -> None:
-    """Precision against recall over all scores, average precision in the legend.
+    """Precision against recall over all scores, with average precision in the legend.
 
     Args:
         arms: name to the detections of its test split.
-        thresholds: by arm, operating point to mark with a dot.
+        thresholds: by arm, the operating point to mark with a dot.
     """
     with new_figure(path, 4.6, 4.4, note) as figure:
         axes = figure.add_subplot()
@@ -144,7 +144,7 @@ def _mark(
     threshold: float | None,
     colour: str,
 ) -> None:
-    """A dot at the operating point, where there is one on the curve."""
+    """Draw a dot at the operating point, if it is on the curve."""
     called = np.flatnonzero(cuts >= threshold) if threshold is not None else np.zeros(0, int)
     if len(called):
         axes.plot(x[called[-1]], y[called[-1]], "o", color=colour, mec="white", ms=7, zorder=5)

@@ -1,4 +1,4 @@
-"""Whole exams: whether probabilities mean what they say, and a ROC curve for every label."""
+"""Figures of exams: reliability curves, and a ROC curve for every label."""
 
 import math
 import os
@@ -20,11 +20,11 @@ from pe_unified.evaluation.intervals import LEVEL, RESAMPLES, Estimate, estimate
 from pe_unified.evaluation.slices import SliceTable
 from pe_unified.tasks import METRIC_NAMES
 
-#: Panels side by side, and arms whose intervals have room in one.
+#: Panels per row, and largest number of arms whose intervals fit into one.
 _COLUMNS, _MOST_INTERVALS = 5, 3
-#: Inches that a line of a legend takes.
+#: Height of a line of a legend, inches.
 _LEGEND_LINE = 0.18
-#: Of the histogram below a reliability curve.
+#: Bin edges of the histogram below a reliability curve.
 _HISTOGRAM = np.linspace(0, 1, 21)
 
 
@@ -37,9 +37,9 @@ def reliability_figure(
 ) -> None:
     """Share of positive exams against the predicted probability, in ten bins of equal count.
 
-    On the diagonal, probabilities mean what they say. Bars are Wilson's intervals of 95 %, which
-    take exams for independent: a bin holds too few patients for intervals over these. Below stands
-    how many exams have which probability.
+    On the diagonal, probabilities are perfectly calibrated. Bars are 95 % Wilson intervals, which
+    assume independent exams: a bin has too few patients for intervals over patients. Below is a
+    histogram of the probabilities.
 
     Args:
         arms: name to the exams of its test split.
@@ -77,7 +77,7 @@ def _draw_bins(axes: Axes, table: SliceTable, style: Mapping[str, Any]) -> None:
 
 
 def draw_exams(arms: Mapping[str, ExamTable], folder: str | os.PathLike, note: str = "") -> None:
-    """``reliability.png`` and, where exams of both classes are there, ``exam_roc.png``."""
+    """Draw ``reliability.png`` and, if there are exams of both classes, ``exam_roc.png``."""
     reliability_figure(arms, Path(folder, "reliability.png"), note)
     if _of_both_classes(arms, EXAM_TARGETS):
         exam_roc_figure(arms, Path(folder, "exam_roc.png"), note=note)
@@ -86,7 +86,7 @@ def draw_exams(arms: Mapping[str, ExamTable], folder: str | os.PathLike, note: s
 def _of_both_classes(
     arms: Mapping[str, ExamTable], targets: Sequence[str]
 ) -> dict[str, list[SliceTable]]:
-    """Of every target with known and answered exams of both classes, those of each arm."""
+    """The exams of each arm, for every target that has predicted exams of both classes."""
     tables = {target: [arm.of(target) for arm in arms.values()] for target in targets}
     return {
         target: own
@@ -104,13 +104,13 @@ def exam_roc_figure(
 ) -> None:
     """A ROC curve for each label of an exam, with the AUC in the corner.
 
-    Labels are left out of which no arm has known and answered exams of both classes. The curves
-    have no bands: to leave one exam out tells little of a single point. More than three arms have
-    no intervals either.
+    Labels are left out if no arm has known and predicted exams of both classes. The curves have no
+    bands: leaving one exam out says little about a single point. More than three arms have no
+    intervals either.
 
     Args:
         arms: name to the exams of its test split.
-        targets: out of EXAM_TARGETS, in the order of the panels.
+        targets: some of EXAM_TARGETS, in the order of the panels.
 
     Raises:
         ValueError: no label is left.

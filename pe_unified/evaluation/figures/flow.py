@@ -1,4 +1,4 @@
-"""Which exams a run uses: from those in the file to those it learns from or is tested on."""
+"""Flow diagram of the exams of a run: from the file to training and test."""
 
 import os
 import textwrap
@@ -17,22 +17,22 @@ _WORDS = (
     "several series"
 )
 _TITLES = {"train": "Training", "val": "Validation", "test": "Test"}
-#: Classes of the exams that are used: key in a flow, title, colour of the box.
+#: Classes of the used exams: key in a flow, title, colour of the box.
 _CLASSES = (
     ("positive", "Positive", "#D55E00"),
     ("negative", "Negative", "#0072B2"),
     ("undecided", "Undecided", FAINT),
 )
-#: Inches: width of the boxes in a column and of those beside it, between boxes, around a column.
+#: Inches: width of boxes in a column and next to it, gap between boxes, margin of a column.
 _WIDE, _ASIDE, _GAP, _EDGE = 2.5, 1.85, 0.24, 0.16
-#: Inches that a line of a box takes, its frame, and letters in a line of the boxes beside.
+#: Height of a line and of the frame of a box, inches; letters per line of the side boxes.
 _LINE, _FRAME, _LETTERS = 0.155, 0.14, 28
 
 
 def flow_figure(
     flows: Mapping[str, Mapping[str, Any]], path: str | os.PathLike, note: str = ""
 ) -> None:
-    """How many exams are in the file, left out for what reason, and used, a column per split.
+    """Numbers of exams in the file, left out with reason, and used; one column per split.
 
     After the flow diagram of CONSORT (https://www.consort-spirit.org).
 
@@ -82,7 +82,7 @@ def flow_figure(
 
 
 def _classes(axes: Axes, flow: Mapping[str, Any], left: float, bottom: float) -> None:
-    """The classes below the exams that are used, whose box ends at ``bottom``."""
+    """The boxes of the classes, below the box of used exams that ends at ``bottom``."""
     gap = 0.06
     wide = (_WIDE - (len(_CLASSES) - 1) * gap) / len(_CLASSES)
     top = bottom + _GAP
@@ -98,7 +98,7 @@ def _in_file(name: str, flow: Mapping[str, Any]) -> list[str]:
 
 
 def _left_out(flow: Mapping[str, Any]) -> list[str]:
-    """How many, and for every reason how many, the most frequent first."""
+    """The number left out, and the number for every reason, most frequent first."""
     reasons = Counter(each["reason"] for each in flow["left_out"])
     lines = [f"{_exams(len(flow['left_out']))} left out"]
     for reason, count in reasons.most_common():
@@ -132,7 +132,7 @@ def _box(
     centred: bool = True,
     colour: str = FAINT,
 ) -> None:
-    """Lines in a frame; with ``bold`` the first stands out."""
+    """Lines in a frame; with ``bold`` the first is bold."""
     shape = "round,pad=0,rounding_size=0.05"
     axes.add_patch(FancyBboxPatch((left, top), wide, high, shape, fc="white", ec=colour, lw=1.0))
     x, across = (left + wide / 2, "center") if centred else (left + 0.08, "left")

@@ -14,12 +14,12 @@ from pe_unified.evaluation.froc import LesionTable
 from pe_unified.evaluation.intervals import Estimate, Statistic
 from pe_unified.evaluation.tables import IntArray
 
-#: Left end of the logarithmic axis, which is also its first tick, and points of a curve.
+#: Left end of the logarithmic axis, its ticks, and the number of points of a curve.
 _LEAST, _TICKS, _POINTS = 0.125, (0.125, 0.25, 0.5, 1, 2, 4, 8, 16, 32), 120
 
 
 class Method(Protocol):
-    """How intervals are made: one of the modules that have this function."""
+    """Method for intervals: a module with this function."""
 
     def estimate(self, statistic: Statistic, patients: int | IntArray) -> dict[str, Estimate]: ...
 
@@ -31,10 +31,10 @@ def froc_figure(
     title: str = "Emboli found",
     most_false: float = 16.0,
 ) -> None:
-    """Curves with interval bands; the legend gives the mean sensitivity at the usual rates.
+    """Curves with interval bands; the legend has the mean sensitivity at the usual rates.
 
     Args:
-        arms: name to the marks of its test split, all at one epsilon.
+        arms: name to the marks of its test split, all at the same epsilon.
         most_false: right end of the logarithmic axis.
     """
     with new_figure(path, 5.0, 3.8, note) as figure:
@@ -56,12 +56,12 @@ def froc_panels_figure(
     by: Method = intervals,
     most_false: float = 16.0,
 ) -> None:
-    """One panel for each epsilon, all systems in it.
+    """One panel for each epsilon, with all systems.
 
     Args:
-        systems: name to its marks by epsilon, mm, the same for all.
-        scored: systems whose marks have confidences: these get curves, the others points.
-        by: how intervals are made.
+        systems: name to its marks by epsilon in mm; the same epsilons for all.
+        scored: systems whose marks have confidences, drawn as curves; others as points.
+        by: method for the intervals.
     """
     epsilons = list(next(iter(systems.values())))
     with new_figure(path, 0.6 + 2.9 * len(epsilons), 3.6, note) as figure:
@@ -87,7 +87,7 @@ def _draw_curve(
     most_false: float,
     by: Method = intervals,
 ) -> None:
-    """The curve up to the last false positive, where a dot ends it, and its band."""
+    """Draw the curve up to the last false positive, with a dot at its end, and its band."""
     end = len(table.false_patient) / table.scans.sum()
     rates = np.geomspace(_LEAST, min(max(end, _LEAST * 1.01), most_false), _POINTS)
     found = by.estimate(table.statistic(rates.tolist()), table.units)
@@ -102,7 +102,7 @@ def _draw_curve(
 def _draw_point(
     axes: Axes, table: LesionTable, style: Mapping[str, Any], by: Method = intervals
 ) -> None:
-    """All marks alike: one point, with an interval in both directions."""
+    """Draw marks without confidences: one point, with intervals in both directions."""
     found = by.estimate(table.totals(), table.units)
     x, y = found["false_positives_per_scan"], found["recall"]
     where = max(x.value, _LEAST)
@@ -120,7 +120,7 @@ def _reach(found: Estimate) -> list[list[float]]:
 
 
 def _froc_axes(axes: Axes, most_false: float, ends: bool = True) -> None:
-    """Axes of a curve; without labels at their ``ends`` where panels stand side by side."""
+    """Set up the axes of a curve; without ``ends``, no tick labels at the ends, for panels."""
     axes.set_xscale("log", base=2)
     ticks = [rate for rate in _TICKS if rate < most_false or (ends and rate == most_false)]
     ticks = ticks if ends else ticks[1:]

@@ -1,4 +1,4 @@
-"""Slices with what a network's answer rests on, as heat over the part that it saw."""
+"""Slices with heat maps over the part that the network saw."""
 
 import math
 import os
@@ -24,9 +24,9 @@ from pe_unified.evaluation.figures.overlays import (
 from pe_unified.evaluation.figures.style import new_figure
 from pe_unified.evaluation.intervals import FloatArray
 
-#: Inches: height of a picture, between pictures, around them, above them, and above all.
+#: Inches: height of a picture, gap between pictures, margin, heading, and top of the figure.
 _HIGH, _GAP, _MARGIN, _HEADING, _TOP = 2.1, 0.03, 0.12, 0.38, 0.56
-#: Share of the slice that the strongest heat covers.
+#: Opacity of the strongest heat.
 _OPAQUE = 0.75
 
 
@@ -37,13 +37,13 @@ def _heat_colours() -> Colormap:
 
 @dataclass(frozen=True)
 class HeatView:
-    """A slice and the heat on it.
+    """A slice and its heat map.
 
     Fields:
         view: the slice, with its truth and its score.
         heat: (rows, cols) of cells, from 0.
-        extent: x0 y0 x1 y1, pixel edges of the slice between which the cells lie.
-        weight: a further score in words, such as the slice's attention.
+        extent: x0 y0 x1 y1, the area of the cells, in pixel edges of the slice.
+        weight: text of a further score, such as the slice's attention.
     """
 
     view: SliceView
@@ -53,7 +53,7 @@ class HeatView:
 
     @property
     def caption(self) -> str:
-        """Two lines: the slice; truth and scores. The patient is the figure's."""
+        """Two lines: the slice; truth and scores. The figure names the patient."""
         first, second = self.view.caption.split("\n")
         first = first.removeprefix(f"{self.view.patient}, ")
         return f"{first[0].upper()}{first[1:]}\n{', '.join(filter(None, (second, self.weight)))}"
@@ -67,10 +67,10 @@ def heat_figure(
     columns: int = 2,
     note: str = "",
 ) -> None:
-    """Slices of one patient in rows of ``columns``, each plain and with its heat beside it.
+    """Slices of one patient in rows of ``columns``, each plain and with heat next to it.
 
-    Heat has one scale for all of them, from 0 to the largest of the figure; where there is little
-    of it the slice is seen. True masks are outlined over it.
+    All heat maps have the same scale, from 0 to the largest value of the figure; low heat is
+    transparent. True masks are outlined.
 
     Raises:
         ValueError: there is no slice.
@@ -129,7 +129,7 @@ def _show_heat(
 
 
 def _legend(figure: Figure, place: Any, with_truth: bool) -> None:
-    """The scale of the heat, and what is outlined."""
+    """The legend: scale of the heat, and the outline."""
     width, total = figure.get_size_inches()
     bar = place(_MARGIN + 0.32, 0.36, 0.9, 0.11)
     bar.imshow(np.linspace(0, 1, 256)[None], cmap=_heat_colours(), aspect="auto")

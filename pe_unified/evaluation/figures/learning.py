@@ -1,4 +1,4 @@
-"""What is learned over time."""
+"""Learning curves."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,14 @@ def learning_figure(
     path: str | os.PathLike,
     note: str = "",
 ) -> None:
-    """Metrics of validation over minutes of training, an axis for each metric that any arm has.
+    """Validation metrics over minutes of training, one panel for each metric that any arm has.
 
-    Lines are means over an arm's runs, bands reach from their lowest to their highest.
+    Lines are means over an arm's runs; bands span the lowest to the highest run.
 
     Args:
         curves: by arm, the points of each of its runs: ``seconds`` and metrics by key. Runs of an
-            arm have equally many points.
-        metrics: keys of those to draw.
+            arm have the same number of points.
+        metrics: keys of the metrics to draw.
 
     Raises:
         ValueError: no arm has any of the metrics.

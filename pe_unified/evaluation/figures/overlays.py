@@ -1,7 +1,8 @@
-"""Slices with what is true and what was predicted, outlined: solid and dashed, blue and orange.
+"""Slices with outlines of truth (solid, blue) and prediction (dashed, orange).
 
-Both colours part from grey and from each other for colour-blind readers; the line style says
-the same without colour. Emboli are small in a whole slice, so their surroundings are enlarged.
+Colour-blind readers can distinguish both colours from grey and from each other, and line styles
+work without colour. Emboli are small in a whole slice, so their surroundings are also shown
+enlarged.
 """
 
 import math
@@ -30,7 +31,7 @@ TRUTH_COLOUR, PREDICTED_COLOUR = "#56B4E9", "#F5A000"
 #: Line styles, as matplotlib takes them.
 _TRUTH_LINE: Any = "-"
 _PREDICTED_LINE: Any = (0, (3, 1.4))
-#: Pixels that the enlarged part spans at least.
+#: Smallest side of the enlarged part, pixels.
 _LEAST_SIDE = 32.0
 
 
@@ -40,19 +41,19 @@ def _no_boxes() -> FloatArray:
 
 @dataclass(frozen=True)
 class SliceView:
-    """One slice to show; what is None is unknown or was not predicted.
+    """One slice to show; None means unknown or not predicted.
 
     Fields:
         hu: (rows, cols), Hounsfield units.
         patient: its name.
-        slice_index: of its series.
+        slice_index: its index in the series.
         truth_mask, predicted_mask: bool (rows, cols).
         truth_boxes, predicted_boxes: (n, 4), x1 y1 x2 y2 in pixels, x2 and y2 exclusive.
-        box_scores: (n,), of the predicted boxes.
-        label: True where the slice shows embolism.
-        probability: predicted, of embolism on the slice.
+        box_scores: (n,), scores of the predicted boxes.
+        label: whether the slice shows embolism.
+        probability: predicted probability of embolism on the slice.
         region: x0 y0 x1 y1 of the part to show, the whole slice by default.
-        focus: x0 y0 x1 y1 of what is enlarged; the largest embolus by default.
+        focus: x0 y0 x1 y1 of the object to enlarge; the largest embolus by default.
     """
 
     hu: NDArray[np.int16]
@@ -72,7 +73,7 @@ class SliceView:
     def of_sample(
         cls, sample: BaseDataElement, seg_threshold: float = 0.5, det_threshold: float = 0.5
     ) -> "SliceView":
-        """A predicted ``PEDataSample`` at its thresholds; the slice is read from ``img_path``."""
+        """From a predicted ``PEDataSample``, at thresholds; the slice is read from ``img_path``."""
         fields: dict = {}
         if "gt_label" in sample:
             fields["label"] = bool(sample.gt_label.item())
@@ -114,7 +115,7 @@ class SliceView:
 def overlay_figure(
     view: SliceView, path: str | os.PathLike, window: str | Window = "pe", note: str = ""
 ) -> None:
-    """One slice, large; layout as in :func:`montage_figure`."""
+    """One large slice; layout as in :func:`montage_figure`."""
     _write([view], path, 1, window, note, inches=3.6)
 
 
@@ -127,8 +128,8 @@ def montage_figure(
 ) -> None:
     """Many slices in rows of ``columns``.
 
-    Each shows the slice with its outlines, and beside it the surroundings of the largest
-    embolus (or of the best prediction) enlarged: plain above, outlined below.
+    Each shows the slice with outlines. Next to it are the enlarged surroundings of the largest
+    embolus (or of the best prediction): plain above, outlined below.
     """
     if not views:
         raise ValueError("there is no slice to show")
@@ -143,7 +144,7 @@ def _write(
     note: str,
     inches: float,
 ) -> None:
-    """Lay the slices out by hand: pictures of ``inches`` height, close together."""
+    """Draw the slices in a manual layout: pictures of ``inches`` height, close together."""
     columns = min(columns, len(views))
     rows = math.ceil(len(views) / columns)
     regions = [region_of(view) for view in views]
@@ -266,7 +267,7 @@ def _legend(figure: Figure, left: float, top: float) -> None:
 
 
 def with_window(note: str, window: str | Window) -> str:
-    """A note, and through which window slices are seen."""
+    """A note with the window in which slices are shown."""
     shown = resolve_window(window)
     name = f"{window} " if isinstance(window, str) else ""
     seen = f"Seen through the {name}window, level {shown.level:g} HU, width {shown.width:g} HU"

@@ -1,4 +1,4 @@
-"""How every figure looks: colours that colour-blind readers can tell apart, and the footer."""
+"""The style of all figures: colours that colour-blind readers can distinguish, and the footer."""
 
 import math
 import os
@@ -18,7 +18,7 @@ from pe_unified.disclaimer import RESEARCH_LINE
 from pe_unified.evaluation.intervals import Estimate
 from pe_unified.files import appearing
 
-#: Okabe and Ito's palette, without yellow and black; line styles tell the same apart in grey.
+#: Okabe and Ito's palette without yellow and black; line styles work without colour.
 _ARM_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _ARM_LINES = ((0, (5, 1.5)), "-", (0, (5, 1.2, 1.2, 1.2)), (0, (1.5, 1.0)))
 #: Arms trained from ImageNet or scratch, and arms that start from earlier steps.
@@ -53,7 +53,7 @@ _STYLE: Any = {
     "hatch.linewidth": 0.6,
 }
 _DPI = 200
-#: Points of the footer's letters, and inches that one of its lines takes.
+#: Font size of the footer in points, and height of its lines in inches.
 _FOOTER_SIZE, _FOOTER_LINE = 7, 0.14
 
 
@@ -63,14 +63,14 @@ def new_figure(
 ) -> Iterator[Figure]:
     """A figure in the common style, written to ``path`` when the block ends.
 
-    Drawn without pyplot, so nothing global is touched and no display is needed. The file
-    appears whole or not at all; the folder is made when missing.
+    Drawn without pyplot, so nothing global is changed and no display is needed. The file is written
+    atomically; a missing folder is created.
 
     Args:
         path: ``.png``, ``.pdf`` or ``.svg``.
         width: inches.
         height: inches, without the footer.
-        note: said in the footer before the research line, e.g. "synthetic data".
+        note: text in the footer before the research line, e.g. "synthetic data".
     """
     path = Path(path)
     with matplotlib.rc_context(_STYLE):
@@ -88,7 +88,7 @@ def new_figure(
 
 
 def _wrapped(text: str, inches: float) -> list[str]:
-    """Lines that are no wider, as far as words can be parted."""
+    """The text in lines of at most this width, broken between words."""
     font = FontProperties(size=_FOOTER_SIZE)
     lines: list[str] = []
     for word in text.split():
@@ -105,7 +105,7 @@ def footer(note: str) -> str:
 
 
 def arm_style(index: int) -> dict[str, Any]:
-    """Colour and line of the arm at a position; every position differs in one or the other."""
+    """Colour and line style of the arm at a position; positions differ in at least one."""
     return {
         "color": _ARM_COLOURS[index % len(_ARM_COLOURS)],
         "linestyle": _ARM_LINES[index % len(_ARM_LINES)],
@@ -114,7 +114,7 @@ def arm_style(index: int) -> dict[str, Any]:
 
 
 def unit_axes(axes: Axes, x_label: str, y_label: str) -> None:
-    """Both axes from 0 to 1, square."""
+    """Set both axes to 0..1, square."""
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=x_label, ylabel=y_label)
     axes.set_aspect("equal")
     ticks = (0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -123,6 +123,6 @@ def unit_axes(axes: Axes, x_label: str, y_label: str) -> None:
 
 
 def with_interval(found: Estimate, digits: int = 3) -> str:
-    """``0.931 [0.902, 0.954]``, or the value alone where it has no interval."""
+    """``0.931 [0.902, 0.954]``, or only the value if it has no interval."""
     value, low, high = (f"{each:.{digits}f}" for each in (found.value, found.low, found.high))
     return value if math.isnan(found.low) else f"{value} [{low}, {high}]"

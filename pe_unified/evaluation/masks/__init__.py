@@ -1,1 +1,1 @@
-"""Masks and marks of scans, whoever made them, against reference masks."""
+"""Evaluation of masks and marks from any source against reference masks."""

@@ -1,4 +1,4 @@
-"""Which files of two folders belong to one case."""
+"""Matching of the files of two folders by case."""
 
 import csv
 import re
@@ -12,23 +12,23 @@ from pe_unified.ct.mask_volumes import MASK_FILES, PROBABILITIES
 from pe_unified.errors import DataError
 from pe_unified.evaluation.marks import FileMarks, read_marks
 
-#: What names of files have behind the name of the case: the channel of nnU-Net, the reference of
-#: CAD-PE, and common words.
+#: Suffixes after the name of the case: the channel of nnU-Net, the reference of CAD-PE, and common
+#: words.
 _BEHIND = re.compile(
     r"(_0000|RefStd|[-_.](mask|seg|segmentation|label|labels|prob|probs|pred|prediction))$", re.I
 )
-#: The mask in a folder that is a case by itself, as ``pe-unified batch`` writes it; first is best.
+#: Mask files in a folder per case, as ``pe-unified batch`` writes them; the first is preferred.
 _IN_A_FOLDER = ("mask.nii.gz", "mask.seg.dcm")
 
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """What a system says of one case; without any of them an empty mask.
+    """The prediction of a system for one case; an empty mask if all are None.
 
     Attributes:
-        mask: a mask or a map of probabilities.
-        probabilities: of nnU-Net, beside its mask or alone.
-        marks: of a file of marks.
+        mask: a mask or a probability map.
+        probabilities: probabilities of nnU-Net, with its mask or alone.
+        marks: marks from a file.
     """
 
     mask: Path | None = None
@@ -38,11 +38,11 @@ class Predicted:
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """All that one system predicts.
+    """All predictions of one system.
 
     Attributes:
-        predicted: by the name of the case.
-        nothing: what an empty answer of this system is.
+        predicted: predictions by the name of the case.
+        nothing: an empty prediction of this system.
     """
 
     name: str
@@ -51,8 +51,7 @@ class System:
 
 
 def case_name(path: Path) -> str:
-    """The name of the case of a file: without its ending; of a mask in a folder of its own, the
-    folder's name."""
+    """The case of a file: its name without ending, or the folder's name for one folder per case."""
     if path.name in _IN_A_FOLDER:
         return path.parent.name
     lowered = path.name.lower()
@@ -61,7 +60,7 @@ def case_name(path: Path) -> str:
 
 
 def plain_name(name: str) -> str:
-    """A name without what is often put behind it, and without zeros in front of a number."""
+    """A name without common suffixes and without leading zeros of a number."""
     while (shorter := _BEHIND.sub("", name)) not in (name, ""):
         name = shorter
     return name.lstrip("0") or name if name.isdigit() else name
@@ -71,7 +70,7 @@ def find_files(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
     """The files of a folder by the name of their case, in natural order.
 
     Raises:
-        DataError: two files of one name.
+        DataError: two files have the same case.
     """
     found: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(folder.iterdir(), key=lambda each: natural_key(each.name)):
@@ -106,18 +105,18 @@ def find_references(folder: Path) -> dict[str, Path]:
 def find_system(
     path: Path, cases: Iterable[str], marks: Path | None, unit: str | None, pairs: Path | None
 ) -> System:
-    """What a system predicts of the cases of a reference.
+    """Find the predictions of a system for the cases of a reference.
 
     Args:
-        path: its folder; or its file of marks.
+        path: its folder, or its file of marks.
         cases: names of the cases.
-        marks: a file or a folder of marks, in place of those made of masks.
-        unit: of their coordinates.
-        pairs: a CSV ``case,prediction`` where names do not tell; else names are compared, then
-            names without what is often put behind them.
+        marks: a file or a folder of marks, used instead of marks computed from masks.
+        unit: unit of their coordinates.
+        pairs: a CSV ``case,prediction`` if names do not match; else names are compared, first as
+            they are, then without common suffixes.
 
     Raises:
-        DataError: nothing there, or names that do not tell.
+        DataError: nothing is found, or names are ambiguous.
     """
     cases = list(cases)
     table = _read_pairs(pairs) if pairs else None
@@ -145,7 +144,7 @@ def find_system(
     no_marks = None
     if marks is not None:
         no_marks = FileMarks.none(scored=any(each.scored for each in own_marks.values()))
-        if marks.is_file():  # which names no scan without marks
+        if marks.is_file():  # a file does not list scans without marks
             for case in cases:
                 found[case].setdefault("marks", no_marks)
     masked = bool(masks or probabilities)
@@ -160,7 +159,7 @@ def find_system(
 def _matched(
     cases: Sequence[str], named: Mapping[str, object], where: Path, pairs: Mapping[str, str] | None
 ) -> dict[str, str]:
-    """Case to the name of what belongs to it."""
+    """Case to the name of its prediction."""
     if pairs is not None:
         return {case: pairs[case] for case in cases if pairs.get(case) in named}
     exact = {case: case for case in cases if case in named}

@@ -1,4 +1,4 @@
-"""One case of a reference, compared with what systems predict of it."""
+"""Scores of one case: predictions of systems against the reference."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,11 +24,11 @@ class MaskScore:
     """A predicted mask against the reference.
 
     Attributes:
-        intersection, predicted, reference: voxels.
-        voxel_ml: volume of one.
-        found: bool (counted lesions,), whether a predicted voxel lies in it.
-        false: predicted components that share no voxel with any lesion.
-        components: predicted ones.
+        intersection, predicted, reference: numbers of voxels.
+        voxel_ml: volume of a voxel.
+        found: bool (counted lesions,), whether the lesion has a predicted voxel.
+        false: number of predicted components that share no voxel with any lesion.
+        components: number of predicted components.
     """
 
     intersection: int
@@ -42,7 +42,7 @@ class MaskScore:
 
     @property
     def dice(self) -> float:
-        """NaN where both are empty, 0 where one is."""
+        """NaN if both masks are empty, 0 if one is."""
         total = self.predicted + self.reference
         return 2 * self.intersection / total if total else float("nan")
 
@@ -54,17 +54,17 @@ class MaskScore:
 
 @dataclass(frozen=True, eq=False)
 class CaseScore:
-    """What a system gives for one case.
+    """The score of a system on one case.
 
     Attributes:
-        volumes_mm3: float64 (lesions,), of the reference, small ones included.
-        counted: bool (lesions,), not too small.
+        volumes_mm3: float64 (lesions,), lesions of the reference, including small ones.
+        counted: bool (lesions,), whether the lesion is large enough to count.
         confidences: float64 (marks,).
         distances_mm: float64 (marks, lesions).
-        scored: confidences are known, not 1 for every mark.
-        mask: None where a system gives marks alone.
-        outside: marks beyond the scan.
-        notes: in words, what had to be done to read it.
+        scored: whether confidences are known; else all are 1.
+        mask: None if the system gives only marks.
+        outside: number of marks outside the scan.
+        notes: remarks on how the prediction was read.
     """
 
     case: str
@@ -81,10 +81,10 @@ class CaseScore:
 def score_case(
     case: str, reference: Path, predictions: Sequence[Predicted], rules: Rules
 ) -> list[CaseScore]:
-    """Compare what several systems predict of a case with its reference.
+    """Compare the predictions of several systems for a case with its reference.
 
     Raises:
-        DataError: a file cannot be read or laid over the reference; names it.
+        DataError: a file cannot be read or resampled to the reference; names it.
     """
     with scratch_folder() as scratch:
         truth = read_mask_volume(reference, scratch)

@@ -1,4 +1,4 @@
-"""The masks of many cases in one table, and all metrics of a system as one statistic."""
+"""The scores of many cases in one table, and all metrics of a system as one statistic."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,13 @@ from pe_unified.evaluation.tables import Table
 
 @dataclass(frozen=True)
 class CaseTable(Table):
-    """Counts and distances of each case, in the order of ``patients``: the cases.
+    """Counts and distances of each case; ``patients`` are the cases.
 
     Fields:
         voxels: float64 (cases, 3), intersection, predicted, reference.
         voxel_ml: float64 (cases,).
-        surfaces: float64 (cases, 4), voxels, those within the tolerance, sum of distances and
-            HD95, mm; the last two NaN where a mask is empty.
+        surfaces: float64 (cases, 4), voxels, voxels within the tolerance, sum of distances and HD95
+            in mm; the last two NaN if a mask is empty.
         lesions: float64 (cases, 3), found by overlap, counted, false components.
     """
 
@@ -32,7 +32,7 @@ class CaseTable(Table):
 
     @classmethod
     def build(cls, scores: Sequence[CaseScore], groups: Mapping[str, str]) -> "CaseTable":
-        """Of scores that all have a mask, by rising name of the case."""
+        """Build from scores that all have a mask, sorted by case name."""
         masks = [score.mask for score in scores if score.mask is not None]
         return cls(
             patients=tuple(score.case for score in scores),
@@ -50,9 +50,9 @@ class CaseTable(Table):
         )
 
     def statistic(self) -> Statistic:
-        """Means over cases, by plain names; ``..._pooled``: over all voxels of all cases.
+        """Means over cases; names ending in ``_pooled`` are over all voxels of all cases.
 
-        A case with both masks empty has no part in them; one with one mask empty has no distance.
+        Cases with both masks empty are not included; with one mask empty, distances are undefined.
         """
         intersection, predicted, reference = self.voxels.T
         size, within, total, hd95 = self.surfaces.T
@@ -116,8 +116,8 @@ def metrics_of(scores: Sequence[CaseScore], rules: Rules, groups: Mapping[str, s
     """All metrics of a system, as a function of the cases' weights.
 
     Args:
-        scores: by rising name of the case.
-        groups: case to group; others are their own.
+        scores: sorted by case name.
+        groups: case to group; a case without one forms its own group.
     """
     parts: list[tuple[str, Statistic]] = []
     if all(score.mask is not None for score in scores):

@@ -1,4 +1,4 @@
-"""Whole folders of predictions against a folder of references."""
+"""Evaluation of folders of predictions against a folder of references."""
 
 import csv
 import json
@@ -17,25 +17,25 @@ from pe_unified.evaluation.tables import index_patients
 from pe_unified.progress import track
 from pe_unified.workers import in_order, open_executor
 
-#: What becomes of a case that a system says nothing of.
+#: Treatment of a case without a prediction.
 MISSING = ("refuse", "empty", "leave-out")
-#: How intervals are made.
+#: Methods for intervals.
 INTERVALS = {"bootstrap": bootstrap, "jackknife": intervals}
 _PRELOAD = ("pe_unified.evaluation.masks.case_score",)
-#: More marks than this share outside their scans: the coordinates are something else.
+#: If more than this share of marks is outside the scans, their unit must be wrong.
 _MOST_OUTSIDE = 0.5
-#: Names of cases in a message.
+#: Largest number of case names in a message.
 _SHOWN = 5
 
 
 @dataclass(frozen=True)
 class SystemResult:
-    """What one system gives.
+    """The result of one system.
 
     Attributes:
-        scores: by rising name of the case.
-        missing: cases that it says nothing of, scored as empty.
-        metrics: with intervals over cases.
+        scores: sorted by case name.
+        missing: cases without a prediction, scored as empty.
+        metrics: metrics with intervals over cases.
     """
 
     name: str
@@ -45,21 +45,21 @@ class SystemResult:
 
     @property
     def scored(self) -> bool:
-        """Marks have confidences, so that there is a curve."""
+        """Whether marks have confidences, so that there is a curve."""
         return any(score.scored for score in self.scores)
 
 
 @dataclass(frozen=True)
 class FolderResult:
-    """What one system gives, or two.
+    """The result of one system or two.
 
     Attributes:
         left_out: cases without a prediction that were not scored.
-        damaged: cases of which a file cannot be used, with the error; not scored, for no system.
-        differences: second system minus first; empty with one.
+        damaged: cases with an unusable file, with the error; not scored for any system.
+        differences: second system minus first; empty with one system.
         groups: case to group, as given.
-        units: cases, or groups of them, that intervals rest on.
-        by: how these were made.
+        units: number of cases, or groups of them, that intervals are computed over.
+        by: method for the intervals.
     """
 
     rules: Rules
@@ -86,12 +86,12 @@ def evaluate_folders(
     Args:
         references: file of each case.
         missing: one of :data:`MISSING`.
-        groups: case to group; intervals rest on groups.
-        workers: processes.
+        groups: case to group; intervals are over groups.
+        workers: number of processes.
         by: one of :data:`INTERVALS`.
 
     Raises:
-        UserError: a prediction is missing, no case can be scored, or most marks lie outside.
+        UserError: a prediction is missing, no case can be scored, or most marks are outside.
     """
     groups = groups or {}
     absent = {s.name: [case for case in references if case not in s.predicted] for s in systems}
@@ -136,7 +136,7 @@ def evaluate_folders(
 def _score(
     case: str, reference: Path, predictions: Sequence[Predicted], rules: Rules
 ) -> list[CaseScore] | DataError:
-    """In a worker: what is wrong with a file is an answer."""
+    """Score one case in a worker process; an unusable file is returned as an error."""
     try:
         return score_case(case, reference, predictions, rules)
     except DataError as error:
@@ -165,10 +165,10 @@ def _refuse_outside(name: str, scores: Sequence[CaseScore]) -> None:
 
 
 def read_groups(path: Path, cases: Mapping[str, Path]) -> dict[str, str]:
-    """Case to group: a CSV ``case,group``, or a JSON object as converters take it.
+    """Case to group, from a CSV ``case,group`` or a JSON object as used by the converters.
 
     Raises:
-        DataError: unreadable, or names a case that is not there.
+        DataError: the file is unreadable, or has an unknown case.
     """
     try:
         if path.suffix.lower() == ".json":

@@ -1,4 +1,4 @@
-"""A prediction of any kind on the grid of its reference: components, and marks."""
+"""A prediction of any kind on the grid of its reference: components and marks."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,21 +18,21 @@ from pe_unified.evaluation.marks import Marks, marks_of
 from pe_unified.evaluation.masks.case_files import Predicted
 from pe_unified.evaluation.masks.rules import Rules
 
-#: Grids of as many voxels whose spacings differ by more are not one scan's: a header was lost.
+#: Grids of equal shape whose spacings differ by more than this suggest a lost header.
 _SAME_SPACING = 0.01
-#: Of a mask beside probabilities of nnU-Net, so much at least has a probability of a half.
+#: At least this share of a mask must have this probability in nnU-Net's probabilities.
 _AGREES, _HALF = 0.99, 0.499
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What is predicted of one case.
+    """The prediction for one case.
 
     Attributes:
-        components: of the mask; None where there are marks alone.
-        scored: confidences of marks are known.
-        outside: marks beyond the scan.
-        notes: what had to be done to lay it over the reference.
+        components: components of the mask; None if there are only marks.
+        scored: whether confidences of marks are known.
+        outside: number of marks outside the scan.
+        notes: remarks on how it was resampled to the reference.
     """
 
     components: Lesions | None
@@ -45,10 +45,10 @@ class Prediction:
 def read_prediction(
     predicted: Predicted, truth: MaskVolume, scratch: Path, rules: Rules
 ) -> Prediction:
-    """Read a prediction and lay it over its reference.
+    """Read a prediction and resample it to its reference.
 
     Raises:
-        DataError: unreadable, or does not lie over the reference.
+        DataError: it is unreadable or does not overlap the reference.
     """
     slices = truth.slices
     notes: list[str] = []
@@ -100,10 +100,10 @@ def read_prediction(
 
 
 def is_probability(volume: MaskVolume) -> bool:
-    """Whether a file holds fractions: a map of probabilities.
+    """Whether a file has fractions, which makes it a probability map.
 
     Raises:
-        DataError: fractions beyond 0 and 1.
+        DataError: fractions outside 0..1.
     """
     array = volume.array
     if array.dtype.kind != "f" or all((level == np.rint(level)).all() for level in volume.values):
@@ -118,7 +118,7 @@ def whole_numbers(volume: MaskVolume) -> NDArray:
     """The labels of a reference (slices, rows, cols).
 
     Raises:
-        DataError: they are no whole numbers, or below 0.
+        DataError: the labels are not integers, or negative.
     """
     values = volume.values
     if values.dtype.kind == "f":
@@ -132,7 +132,7 @@ def whole_numbers(volume: MaskVolume) -> NDArray:
 
 
 def _laid_over(volume: MaskVolume, truth: MaskVolume, by_index: bool, notes: list[str]) -> NDArray:
-    """Values (slices, rows, cols) on the grid of a reference; what was done goes to ``notes``."""
+    """Values (slices, rows, cols) on the grid of a reference; adds remarks to ``notes``."""
     slices, own = truth.slices, volume.slices
     alike = volume.array.shape == truth.array.shape
     if by_index and alike:
@@ -165,7 +165,7 @@ def _mm(spacing: NDArray) -> str:
 
 
 def _require_agreement(probabilities: MaskVolume, mask: MaskVolume | None) -> None:
-    """Refuse probabilities that lie otherwise than the mask beside them."""
+    """Reject probabilities that do not agree with the mask next to them."""
     assert mask is not None
     where = mask.array != 0
     likely = probabilities.array[where] >= _HALF

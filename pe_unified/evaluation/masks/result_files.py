@@ -1,4 +1,4 @@
-"""What an evaluation of folders leaves: results.json, cases.csv, results.md, froc.png."""
+"""The files of an evaluation of folders: results.json, cases.csv, results.md, froc.png."""
 
 import json
 import platform
@@ -42,7 +42,7 @@ _LESION_TITLES = {
 
 
 def title_of(metric: str) -> str:
-    """A metric in words."""
+    """The title of a metric."""
     if metric in _TITLES:
         return _TITLES[metric]
     group, _, name = metric.partition("/")
@@ -54,7 +54,7 @@ def title_of(metric: str) -> str:
 
 
 def counts_of(system: SystemResult) -> dict[str, int]:
-    """How many cases, lesions and marks there are, and how many cases are empty."""
+    """Numbers of cases, lesions, marks and empty cases."""
     scores = system.scores
     masks = [score.mask for score in scores if score.mask is not None]
     emptiness = [(mask.reference == 0, mask.predicted == 0) for mask in masks]
@@ -73,7 +73,7 @@ def counts_of(system: SystemResult) -> dict[str, int]:
 
 
 def as_record(result: FolderResult) -> dict[str, Any]:
-    """All of ``results.json``."""
+    """The content of ``results.json``."""
     return {
         "rules": {**vars(result.rules), "in_words": result.rules.in_words()},
         "intervals": {
@@ -161,10 +161,10 @@ def _case_metrics(score: CaseScore, result: FolderResult) -> dict[str, Any]:
 
 
 def write_results(result: FolderResult, out: Path, note: str = "") -> None:
-    """Write the four files, each whole or not at all.
+    """Write the four files, each atomically.
 
     Args:
-        note: said in the footer of the figure.
+        note: text in the footer of the figure.
     """
     write_text(
         out / RESULTS, json.dumps(as_json(as_record(result)), indent=2, allow_nan=False) + "\n"
@@ -186,7 +186,7 @@ def write_results(result: FolderResult, out: Path, note: str = "") -> None:
 
 
 def said(found: Estimate | Difference | None) -> str:
-    """``0.931 [0.90, 0.95]``."""
+    """A value with its interval, such as ``0.931 [0.90, 0.95]``."""
     if found is None or np.isnan(found.value):
         return "undefined"
     sign = "+" if isinstance(found, Difference) else ""
@@ -195,7 +195,7 @@ def said(found: Estimate | Difference | None) -> str:
 
 
 def counts_text(result: FolderResult) -> list[str]:
-    """How much the result rests on, in lines."""
+    """Lines with the numbers of cases, lesions and marks."""
     lines = []
     for system in result.systems:
         counts = counts_of(system)
@@ -224,7 +224,7 @@ def counts_text(result: FolderResult) -> list[str]:
 
 
 def summary_text(result: FolderResult) -> str:
-    """``results.md``: the table, what it rests on, and the rules."""
+    """The content of ``results.md``: the table, the counts and the rules."""
     names = [system.name for system in result.systems]
     heads = [*names, "difference", "p"] if result.differences else names
     lines = [
@@ -255,7 +255,7 @@ def summary_text(result: FolderResult) -> str:
 
 
 def terminal_table(result: FolderResult) -> RichTable:
-    """The same for the terminal."""
+    """The results as a table for the terminal."""
     table = RichTable(
         "metric",
         title="against the reference, 95 % intervals",
@@ -273,7 +273,7 @@ def terminal_table(result: FolderResult) -> RichTable:
 
 
 def _table(result: FolderResult) -> Iterator[list[str]]:
-    """Rows: title, a cell for each system, the difference and its p."""
+    """Rows: title, one cell per system, the difference and its p."""
     for name in dict.fromkeys(name for system in result.systems for name in system.metrics):
         cells = [said(system.metrics.get(name)) for system in result.systems]
         if result.differences:

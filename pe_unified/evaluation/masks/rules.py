@@ -1,4 +1,4 @@
-"""The rules of an evaluation of masks and marks; they move a result more than a network does."""
+"""The rules of an evaluation of masks and marks; they can affect results more than the model."""
 
 from dataclasses import dataclass
 
@@ -7,19 +7,19 @@ from pe_unified.evaluation.froc import EPSILONS_MM, FALSE_POSITIVE_RATES, SMALLE
 
 @dataclass(frozen=True)
 class Rules:
-    """What counts as what. All of it is printed with the result.
+    """The rules for counting, which are printed with the result.
 
     Attributes:
-        connectivity: 6, 18 or 26, of the components of masks.
-        instances: the numbers of the reference are its lesions, in however many parts they lie.
-        smallest_mm3: smaller lesions of the reference are not counted: missing them costs nothing,
-            and what lies on them alone is neither true nor false.
-        epsilons_mm: a mark so near to a lesion finds it.
+        connectivity: 6, 18 or 26, for the components of masks.
+        instances: every number in the reference is one lesion, even in several parts.
+        smallest_mm3: smaller lesions of the reference are not counted: missing them has no effect,
+            and predictions only on them are neither true nor false.
+        epsilons_mm: a mark finds a lesion within this distance.
         rates: false positives per scan at which sensitivity is reported.
-        threshold: probabilities from here on are mask.
-        mark_threshold: components of probabilities from here on are marks.
-        tolerance_mm: of NSD.
-        by_index: masks of the reference's shape are laid on it voxel by voxel, whatever their
+        threshold: a voxel with at least this probability is in the mask.
+        mark_threshold: components of voxels with at least this probability are marks.
+        tolerance_mm: tolerance of NSD.
+        by_index: masks of the reference's shape are compared with it voxel by voxel, whatever their
             headers say.
     """
 

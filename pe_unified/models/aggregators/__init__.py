@@ -1,1 +1,1 @@
-"""Aggregators, which let the steps of an exam see each other."""
+"""Aggregators, which combine the steps of an exam."""

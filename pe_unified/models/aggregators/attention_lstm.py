@@ -12,14 +12,14 @@ from pe_unified.registry import MODELS
 class AttentionLSTMAggregator(BaseModule):
     """Batch norm, self-attention with residual and layer norm, and a bidirectional LSTM.
 
-    As in Hu et al. (https://doi.org/10.1038/s41746-025-01594-2), whose exam answer reads its last
-    step: ``ExamHead(pool="last")``.
+    After Hu et al. (https://doi.org/10.1038/s41746-025-01594-2). They classify the exam from the
+    last step: ``ExamHead(pool="last")``.
 
     Args:
-        in_channels: of a step's features; ``heads`` divides it.
-        heads: of the self-attention.
+        in_channels: channels of a step's features; a multiple of ``heads``.
+        heads: attention heads.
         width: channels of each direction of the LSTM.
-        layers: of the LSTM.
+        layers: number of LSTM layers.
         dropout: probability of dropping an attention weight, and a feature between two layers.
     """
 
@@ -56,7 +56,7 @@ class AttentionLSTMAggregator(BaseModule):
 
 
 class _SelfAttention(nn.Module):
-    """``torch.nn.MultiheadAttention`` on real steps, but its ONNX takes exams of any length."""
+    """``torch.nn.MultiheadAttention`` on real steps; exports to ONNX for exams of any length."""
 
     def __init__(self, channels: int, heads: int, dropout: float) -> None:
         super().__init__()

@@ -9,16 +9,16 @@ from pe_unified.registry import MODELS
 
 @MODELS.register_module()
 class GRUAggregator(BaseModule):
-    """``torch.nn.GRU`` over the real steps: the way back begins at an exam's last one.
+    """``torch.nn.GRU`` over the real steps: the backward pass starts at an exam's last real step.
 
     Args:
-        in_channels: of a step's features.
+        in_channels: channels of a step's features.
         width: channels of each direction.
-        layers: one upon the other.
+        layers: number of stacked layers.
         bidirectional: read the steps from both ends.
         dropout: probability of dropping a feature between two layers.
-        differences: read the differences to the previous and to the next step, too; to the previous
-            one only if not bidirectional.
+        differences: also read the differences to the previous and to the next step; only to the
+            previous one if not bidirectional.
     """
 
     def __init__(

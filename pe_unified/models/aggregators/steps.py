@@ -1,4 +1,4 @@
-"""What reads the steps of exams of different length, and keeps the padding out.
+"""Operations on the steps of exams of different lengths that ignore the padding.
 
 Features are float (n, steps, channels), masks bool (n, steps), True where a step is real; the
 padding follows the real steps.
@@ -9,24 +9,24 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
 def zero_padding(features: Tensor, mask: Tensor) -> Tensor:
-    """The features with zeros for padding, whatever stood there."""
+    """The features with the padding set to zero."""
     return features.masked_fill(~mask.unsqueeze(-1), 0)
 
 
 def with_differences(features: Tensor, mask: Tensor, later: bool = True) -> Tensor:
-    """Every step's features, and how they differ from the neighbours'.
+    """Every step's features and their differences to the neighbouring steps.
 
     Args:
         features: zeros in the padding.
         later: whether a step may see the next one.
 
     Returns:
-        float (n, steps, 3 * channels): the features, less the previous step's, less the next
-        step's; without the last of these if ``later`` is False. A step without that neighbour has
-        zeros.
+        float (n, steps, 3 * channels): the features, the features minus the previous step's, and
+        the features minus the next step's; without the last of these if ``later`` is False. Zeros
+        where a step has no such neighbour.
     """
     count, steps, channels = features.shape
-    # Filled in place: parts put together would take the memory of all of them twice.
+    # Filled in place: concatenating the parts would need twice the memory.
     seen = features.new_zeros(count, steps, channels * (3 if later else 2))
     seen[..., :channels] = features
     rise = (features[:, 1:] - features[:, :-1]).masked_fill(~mask[:, 1:, None], 0)
@@ -40,7 +40,7 @@ class StepBatchNorm(nn.Module):
     """Batch normalisation over the real steps of a batch.
 
     Args:
-        channels: of the features.
+        channels: channels of the features.
     """
 
     def __init__(self, channels: int) -> None:
@@ -48,7 +48,7 @@ class StepBatchNorm(nn.Module):
         self.norm = nn.BatchNorm1d(channels)
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        """Normalised features of the same shape; the padding holds no meaning."""
+        """Normalised features of the same shape; values in the padding are undefined."""
         if not self.norm.training:
             return self.norm(features.flatten(0, 1)).view_as(features)
         rows = self.norm(features[mask])
@@ -56,7 +56,7 @@ class StepBatchNorm(nn.Module):
 
 
 def run_packed(network: nn.RNNBase, features: Tensor, mask: Tensor) -> Tensor:
-    """What a recurrent network, batch first, gives when it reads the real steps alone.
+    """Output of a batch-first recurrent network that reads only the real steps.
 
     Returns:
         float (n, steps, channels), zeros in the padding.

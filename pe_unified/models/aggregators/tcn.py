@@ -15,20 +15,20 @@ from pe_unified.registry import MODELS
 class TCNAggregator(BaseModule):
     """Residual blocks of dilated convolutions along the steps.
 
-    A block is two times weight norm, convolution, batch norm, ReLU and dropout, added to its input
-    (Bai et al., https://arxiv.org/abs/1803.01271, with batch norm as Ma et al. have it,
-    https://doi.org/10.1038/s41598-022-16976-9). With the default settings a step sees six steps to
-    each side, and one more by the differences; a causal one sees twelve back, and one more.
+    A block applies a weight-normalised convolution, batch norm, ReLU and dropout twice and adds the
+    result to its input (Bai et al., https://arxiv.org/abs/1803.01271; batch norm as in Ma et al.,
+    https://doi.org/10.1038/s41598-022-16976-9). With the default settings, a step sees six steps on
+    each side, plus one through the differences; a causal one sees twelve steps back, plus one.
 
     Args:
-        in_channels: of a step's features.
+        in_channels: channels of a step's features.
         width: channels of every block.
         kernel: steps that a convolution covers; odd unless causal.
-        dilations: of the blocks, in order.
+        dilations: one per block, in order.
         dropout: probability of dropping a feature, after each convolution.
         causal: a step sees itself and earlier ones only.
-        differences: read the differences to the previous and to the next step, too; to the previous
-            one only if causal.
+        differences: also read the differences to the previous and to the next step; only to the
+            previous one if causal.
     """
 
     def __init__(

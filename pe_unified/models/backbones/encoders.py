@@ -1,4 +1,4 @@
-"""Encoders of slices: a backbone, or a network of timm, pooled to one vector."""
+"""Encoders of slices: a backbone or a timm network, pooled to one vector."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ _POOLS = ("avg", "avg+max")
 
 
 class _OnBackbone(BaseModule):
-    """What an encoder tells of its backbone."""
+    """An encoder that declares the levels of its backbone."""
 
     def __init__(self, backbone: Mapping[str, Any], init_cfg: dict | None) -> None:
         super().__init__(init_cfg)
@@ -33,18 +33,18 @@ class _OnBackbone(BaseModule):
 
 @MODELS.register_module()
 class BackboneEncoder(_OnBackbone):
-    """The last level of a backbone, pooled, and what shows in a few pixels only.
+    """The pooled last level of a backbone, optionally with an evidence map for small findings.
 
     The average over a slice dilutes an embolus of a few pixels. ``evidence_channels`` adds the two
-    numbers of an :class:`~pe_unified.models.evidence_map.EvidenceMap` over all levels, which a
-    slice model's ``cls_head.evidence`` teaches where its config has as many. Parameters that no
-    level in use needs are frozen, as nothing would teach them.
+    pooled values of an :class:`~pe_unified.models.evidence_map.EvidenceMap` over all levels. Its
+    weights can come from the ``cls_head.evidence`` of a slice model, if that has the same width.
+    Parameters that affect only unused levels are frozen, because they get no gradient.
 
     Args:
         backbone: config of a :class:`~pe_unified.models.protocols.Backbone`.
         pool: ``"avg"``, or ``"avg+max"``, which appends the maximum of every channel.
-        projection: channels of a linear layer behind GELU and dropout; None for none.
-        dropout: probability of dropping a pooled feature before it.
+        projection: channels of a linear layer after GELU and dropout; None for none.
+        dropout: probability of dropping a pooled feature before the projection.
         evidence_channels: width of the evidence map; 0 for none.
     """
 
@@ -74,7 +74,7 @@ class BackboneEncoder(_OnBackbone):
         return self.pooled(self.backbone(inputs))
 
     def pooled(self, levels: Sequence[Tensor]) -> Tensor:
-        """The vectors of a backbone's levels, each (n, channels, rows, cols), finest first."""
+        """The vectors from a backbone's levels, each (n, channels, rows, cols), finest first."""
         pooled = [levels[-1].mean(dim=(2, 3))]
         if self.with_max:
             pooled.append(levels[-1].amax(dim=(2, 3)))
@@ -85,16 +85,17 @@ class BackboneEncoder(_OnBackbone):
 
 @MODELS.register_module()
 class TimmEncoder(BaseModule):
-    """A network of timm by its name, with its own pooling, also one that gives no levels.
+    """Any timm network by name, with its own pooling; it need not have levels.
 
-    Networks of a fixed size, such as ViT and CoAtNet, take another by the option ``img_size``.
+    Set the input size of fixed-size networks, such as ViT and CoAtNet, with the option
+    ``img_size``.
 
     Args:
         model_name: such as ``"coatnet_0_rw_224"``; ``timm.list_models()`` has all of them.
         in_channels: channels of the input; timm spreads pretrained weights over them.
-        projection: channels of a linear layer behind GELU and dropout; None for none.
-        dropout: probability of dropping a pooled feature before it.
-        pretrained: None, ``"timm://"`` for timm's own weights, or a file that holds them.
+        projection: channels of a linear layer after GELU and dropout; None for none.
+        dropout: probability of dropping a pooled feature before the projection.
+        pretrained: None, ``"timm://"`` for timm's own weights, or a file with them.
         options: further arguments of ``timm.create_model``, such as ``drop_path_rate``.
 
     Raises:
@@ -111,7 +112,7 @@ class TimmEncoder(BaseModule):
         init_cfg: Any = None,
         **options: Any,
     ) -> None:
-        import timm  # a second or two, for networks that few configs ask for
+        import timm  # slow to import (1-2 s), and few configs need it
 
         super().__init__(init_cfg)
         require_known(model_name, options)
@@ -138,10 +139,10 @@ class TimmEncoder(BaseModule):
         return self.projection(self.net(inputs))
 
     def init_weights(self) -> None:
-        """Take the pretrained weights, once.
+        """Load the pretrained weights, once.
 
         Raises:
-            CheckpointError: they cannot be had, or do not fit.
+            CheckpointError: the weights are unavailable or do not fit.
         """
         if self.pretrained is not None and not self.is_init:
             take_weights(self.net, self.pretrained, self._creation)
@@ -150,13 +151,13 @@ class TimmEncoder(BaseModule):
 
 @MODELS.register_module()
 class ClassifierEncoder(_OnBackbone):
-    """A slice classifier's answer: the log-odds of its second class, as the only feature.
+    """The output of a slice classifier, the log-odds of its second class, as the only feature.
 
-    Log-odds, unlike probabilities, still differ where the classifier is sure.
+    Log-odds, unlike probabilities, do not saturate where the classifier is confident.
 
     Args:
         backbone: config of a :class:`~pe_unified.models.protocols.Backbone`.
-        cls_head: config of a :class:`~pe_unified.models.heads.cls.PEClsHead` of two classes.
+        cls_head: config of a :class:`~pe_unified.models.heads.cls.PEClsHead` with two classes.
     """
 
     out_channels = 1

@@ -1,6 +1,6 @@
-"""What every backbone does: declare its levels, freeze, start from given weights.
+"""Base classes of backbones: declared levels, freezing, start from pretrained weights.
 
-All give their levels as a tuple of (n, channels, rows, cols), finest first.
+Every backbone returns its levels as a tuple of (n, channels, rows, cols), finest first.
 """
 
 from collections.abc import Collection
@@ -14,7 +14,7 @@ from pe_unified.models.backbones.pretrained import load_pretrained
 
 @dataclass(frozen=True)
 class FeatureInfo:
-    """What a backbone gives, finest level first.
+    """The levels of a backbone, finest first.
 
     Attributes:
         channels: channels of each level.
@@ -26,13 +26,13 @@ class FeatureInfo:
 
 
 class StagedNetwork:
-    """A stem and stages, mostly four: freezing, and the start from given weights.
+    """A stem and stages, usually four, with freezing and a start from pretrained weights.
 
-    ``frozen_stages``: -1 freezes nothing, 0 the stem, k the stem and the first k stages, all of
-    them the whole backbone. A frozen part has no gradients, and its batch-norm statistics, dropout
-    and drop-path stand still through every later ``train()``. ``norm_eval`` keeps the
-    statistics of every batch-norm still while its scale and shift go on learning; a backbone
-    without batch-norm is not touched by it.
+    ``frozen_stages``: -1 freezes nothing, 0 the stem, k the stem and the first k stages; the number
+    of stages freezes the whole backbone. A frozen part has no gradients, and its batch-norm,
+    dropout and drop-path stay in evaluation mode through every later ``train()``. ``norm_eval``
+    keeps the statistics of every batch-norm fixed while its scale and shift are still trained; it
+    has no effect on a backbone without batch-norm.
     """
 
     frozen_stages: int
@@ -54,7 +54,7 @@ class StagedNetwork:
                 module.requires_grad_(False)
 
     def _hold_still(self) -> None:
-        """What no ``train()`` may set going, after one has."""
+        """Put frozen parts back into evaluation mode after a ``train()``."""
         self._freeze_stages()
         if self.norm_eval:
             for module in self.modules():
@@ -73,7 +73,7 @@ class StagedNetwork:
 
 
 class LevelsBackbone(StagedNetwork):
-    """What backbones share beside their layers."""
+    """What backbones share apart from their layers."""
 
     feature_info: FeatureInfo
 
@@ -86,10 +86,10 @@ class LevelsBackbone(StagedNetwork):
         return []
 
     def parameters_behind(self, levels: Collection[int]) -> list[nn.Parameter]:
-        """Parameters that no output but the given levels depends on.
+        """Parameters that affect only the given levels.
 
         Args:
-            levels: indices of levels that nothing reads.
+            levels: indices of levels that are not used.
         """
         count = len(self.feature_info.channels)
         read = [level for level in range(count) if level not in levels]

@@ -1,4 +1,4 @@
-"""No backbone, for heads that read the image alone."""
+"""No backbone, for heads that read only the image."""
 
 from collections.abc import Collection
 

@@ -1,4 +1,4 @@
-"""The ImageNet start: torchvision's, mmpretrain's or one's own weights, by one switch."""
+"""Pretrained weights from torchvision, mmpretrain or a file, through one option."""
 
 import os
 import re
@@ -15,16 +15,16 @@ from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely, tens
 from pe_unified.models.weights import ReuseReport, take_over
 
 _TORCHVISION = "torchvision://"
-#: Cure for files whose tensors come with code.
+#: Advice for files whose tensors come with code.
 _SAVE_TENSORS = (
     "save its tensors alone: c = torch.load(FILE, weights_only=False); "
     "torch.save(c['state_dict'], 'weights.pth')"
 )
 _HASH = re.compile(r"-([0-9a-f]{8,})\.pth?$")
-#: The layers of ResNet (deep stems and those of chunks last) and Swin that read the image.
+#: First layers of ResNet, Swin, and ResNet with a deep stem or for chunks.
 _FIRST_LAYERS = ("conv1.weight", "patch_embed.projection.weight", "stem.0.weight")
 _CLASSIFIERS = ("fc.", "head.")
-#: Norms that a Swin has for its first three outputs and no classification checkpoint has.
+#: Norms of a Swin's first three outputs, which classification checkpoints lack.
 SWIN_FRESH = ("norm0.", "norm1.", "norm2.")
 
 
@@ -34,16 +34,16 @@ def load_pretrained(backbone: nn.Module, source: str | os.PathLike) -> ReuseRepo
     Args:
         backbone: a PEResNet, PESwin or R3D18Encoder.
         source: ``"torchvision://resnet50"`` (torchvision's best weights), or
-            ``"torchvision://ResNet50_Weights.IMAGENET1K_V1"``; a URL; or a file. Understood are
-            torchvision's ResNet (of video, too) and Swin, mmpretrain's checkpoints, and any
-            checkpoint whose backbone is this one (names beginning with ``backbone.``), as
-            pe_unified writes.
-            Where the backbone's input has other than three channels, the three of an image are
-            spread over them, in turn if they go up evenly, so that the sum of all stays.
+            ``"torchvision://ResNet50_Weights.IMAGENET1K_V1"``; a URL; or a file. Supported are
+            torchvision's ResNet (also for video) and Swin, mmpretrain's checkpoints, and any
+            checkpoint with this backbone (names beginning with ``backbone.``), such as those of
+            pe_unified. If the backbone's input does not have three channels, the weights of the
+            three image channels are spread over its channels (repeated in turn for a multiple of
+            three, else averaged), keeping their sum.
 
     Raises:
-        CheckpointError: the file cannot be had or read; says what to fetch and where to put
-            it.
+        CheckpointError: the file is unavailable or unreadable; the message says what to download
+            and where to put it.
         ReuseError: the weights do not fit this backbone.
     """
     path = _as_file(os.fspath(source))
@@ -59,7 +59,7 @@ def load_pretrained(backbone: nn.Module, source: str | os.PathLike) -> ReuseRepo
 
 
 def backbone_tensors(backbone: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A checkpoint's backbone under this backbone's tensor names."""
+    """The backbone tensors of a checkpoint, under this backbone's names."""
     own = {
         name.removeprefix("backbone."): value
         for name, value in tensors.items()
@@ -83,7 +83,7 @@ def _spread_over_channels(
         channels, given = own[name].shape[1], tensors[name].shape[1]
         if given == 3 and channels != 3:
             colours = tensors[name]
-            if channels % 3:  # a share of their sum for each
+            if channels % 3:  # the same mean for each
                 colours = colours.mean(1, keepdim=True).expand_as(colours)
             turns = [channel % 3 for channel in range(channels)]
             spread = colours[:, turns] * (given / channels)
@@ -112,7 +112,7 @@ def _as_file(source: str) -> Path:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        marked = _HASH.search(path.name)  # torchvision and mmpretrain put it into the name
+        marked = _HASH.search(path.name)  # torchvision and mmpretrain put a hash into the name
         torch.hub.download_url_to_file(source, str(path), marked[1] if marked else None)
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         reason = getattr(error, "reason", error)
@@ -142,11 +142,11 @@ def _torchvision_url(name: str) -> str:
 
 
 def _from_torchvision_swin(backbone: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """torchvision's Swin in mmpretrain's names and orders.
+    """torchvision's Swin under mmpretrain's names and in its order.
 
-    Two orders differ. The table of relative position biases is read through another index;
-    and patch merging stacks the four neighbours as blocks of channels in torchvision, but
-    interleaves them within each channel in mmpretrain.
+    Two orders differ. The table of relative position biases is indexed differently, and patch
+    merging stacks the four neighbours as blocks of channels in torchvision but interleaves them
+    within each channel in mmpretrain.
     """
     own = backbone.state_dict()
     converted = {}

@@ -1,4 +1,4 @@
-"""ResNet of chunks of slices, torchvision's, without its classifier."""
+"""torchvision's ResNet for chunks of slices, without its classifier."""
 
 from contextlib import nullcontext
 from typing import Any
@@ -17,16 +17,16 @@ _WIDENING = (1, 2, 4, 8)
 
 @MODELS.register_module()
 class R3D18Encoder(StagedNetwork, BaseModule):
-    """ResNet-18 with 3D convolutions (https://arxiv.org/abs/1711.11248), of torchvision's blocks.
+    """ResNet-18 with 3D convolutions (https://arxiv.org/abs/1711.11248), from torchvision's blocks.
 
-    It reads chunks, float (n, channels, slices, rows, cols), and gives eight times
-    ``base_channels`` features of each: the average over the last stage. On a CPU it computes in
-    float32 whatever the precision: in bfloat16 some gradients of 3D convolutions are not finite
-    there (seen with torch 2.13 and AVX-512).
+    It reads chunks, float (n, channels, slices, rows, cols), and returns 8 * ``base_channels``
+    features per chunk: the average over the last stage. On a CPU it always computes in float32,
+    because in bfloat16 some gradients of 3D convolutions are not finite there (seen with torch 2.13
+    and AVX-512).
 
     Args:
         in_channels: channels of the input; pretrained weights are spread over them.
-        base_channels: of the first stage; only 64 takes torchvision's weights.
+        base_channels: channels of the first stage; torchvision's weights need 64.
         frozen_stages, norm_eval: see
             :class:`~pe_unified.models.backbones.levels.StagedNetwork`.
         pretrained: None, ``"torchvision://r3d_18"`` (Kinetics-400), a URL, or a file; see
@@ -79,7 +79,7 @@ class R3D18Encoder(StagedNetwork, BaseModule):
 
 
 def _stage(narrow: int, wide: int) -> nn.Sequential:
-    """Two blocks; where it widens, the first one halves every side."""
+    """Two blocks; if the width grows, the first one halves every side."""
     if narrow == wide:
         first = BasicBlock(narrow, wide, Conv3DSimple)
     else:

@@ -1,4 +1,4 @@
-"""ResNet, mmpretrain's, with all four levels."""
+"""mmpretrain's ResNet with all four levels."""
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -25,25 +25,25 @@ _RESNET_INIT = (
 
 @MODELS.register_module()
 class PEResNet(LevelsBackbone, ResNet):
-    """ResNet (https://arxiv.org/abs/1512.03385), mmpretrain's, all four levels.
+    """mmpretrain's ResNet (https://arxiv.org/abs/1512.03385) with all four levels.
 
     Args:
         depth: 18, 26, 34, 50, 101 or 152; 26 has two bottleneck blocks per stage.
         in_channels: channels of the input.
         base_channels: width of the first stage before expansion; 64 is the published width.
         stem_channels: width of the stem, ``base_channels`` if None.
-        deep_stem: three 3x3 convolutions in place of the 7x7 one.
-        avg_down: average-pool on the shortcut in place of a strided 1x1 convolution.
-        strides, dilations: of the four stages.
+        deep_stem: three 3x3 convolutions instead of the 7x7 one.
+        avg_down: average-pool on the shortcut instead of a strided 1x1 convolution.
+        strides, dilations: one per stage.
         frozen_stages, norm_eval: see :class:`LevelsBackbone`.
         norm_cfg: normalisation layers, as in mmcv.
         drop_path_rate: stochastic depth at the last block, rising linearly from 0.
-        zero_init_residual: last norm of each block starts at 0, so blocks start as identity.
-        with_cp: trade time for memory by checkpointing the blocks.
+        zero_init_residual: the last norm of each block starts at 0, so blocks start as identity.
+        with_cp: save memory at the cost of time by checkpointing the blocks.
         pretrained: None, ``"torchvision://resnet50"``, a URL, or a file; see
             :func:`~pe_unified.models.backbones.pretrained.load_pretrained`.
-        num_stages, out_indices, style: accepted as stock configs write them for four levels;
-            any other value is refused.
+        num_stages, out_indices, style: accepted with the values of stock configs for four levels;
+            any other value is an error.
     """
 
     arch_settings = {**ResNet.arch_settings, 26: (Bottleneck, (2, 2, 2, 2))}
@@ -102,11 +102,11 @@ class PEResNet(LevelsBackbone, ResNet):
         return [stem, *([getattr(self, name)] for name in self.res_layers)]
 
     def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
-        """As mmpretrain's, for any depth and by block: the stem is 0, then every block.
+        """Like mmpretrain's, for any depth and by block: the stem is 0, then every block counts.
 
         Returns:
-            The parameter's layer, and the number of layers, what follows the backbone
-            counting as one.
+            The parameter's layer and the number of layers; everything after the backbone counts as
+            one layer.
         """
         total = sum(self.stage_blocks) + 2
         if not param_name.startswith(prefix):

@@ -1,4 +1,4 @@
-"""Swin Transformer, mmpretrain's, with all four levels."""
+"""mmpretrain's Swin Transformer with all four levels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ from pe_unified.registry import MODELS
 
 @MODELS.register_module()
 class PESwin(LevelsBackbone, SwinTransformer):
-    """Swin Transformer (https://arxiv.org/abs/2103.14030), mmpretrain's, all four levels.
+    """mmpretrain's Swin Transformer (https://arxiv.org/abs/2103.14030) with all four levels.
 
     Takes any input size. A map that fits into one window is not shifted, as in the original
     and in torchvision; mmpretrain would mask most of it.
@@ -32,11 +32,11 @@ class PESwin(LevelsBackbone, SwinTransformer):
         drop_path_rate: stochastic depth at the last block, rising linearly from 0.
         drop_rate, attn_drop_rate: dropout after the embedding and on attention weights.
         frozen_stages, norm_eval: see :class:`LevelsBackbone`.
-        with_cp: trade time for memory by checkpointing the blocks.
+        with_cp: save memory at the cost of time by checkpointing the blocks.
         pretrained: None, ``"torchvision://swin_t"``, a URL, or a file; see
             :func:`~pe_unified.models.backbones.pretrained.load_pretrained`.
-        out_indices: accepted as stock configs write it for four levels; any other value is
-            refused.
+        out_indices: accepted with the value of stock configs for four levels; any other value is an
+            error.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Any network of timm that gives four levels."""
+"""Any timm network with four levels."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,27 +18,27 @@ from pe_unified.models.backbones.levels import (
 from pe_unified.registry import MODELS
 
 _STRIDES = (4, 8, 16, 32)
-#: Arguments of timm that name files, which a stranger's config could.
+#: Arguments of timm that name files; refused, because a config may come from a stranger.
 FILES = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
-#: In front of a name in place of a file: timm's own weights, which are downloaded.
+#: Given instead of a file: timm's own weights, which are downloaded.
 _DOWNLOADED = "timm://"
 
 
 @MODELS.register_module()
 class PETimm(LevelsBackbone, BaseModule):
-    """A network of timm (https://github.com/huggingface/pytorch-image-models) by its name.
+    """A timm network (https://github.com/huggingface/pytorch-image-models) by name.
 
     Args:
         model_name: such as ``"convnext_tiny"``; ``timm.list_models()`` has all of them.
         in_channels: channels of the input; timm spreads pretrained weights over them.
         frozen_stages, norm_eval: see
             :class:`~pe_unified.models.backbones.levels.LevelsBackbone`.
-        pretrained: None, ``"timm://"`` for timm's own weights, or a file that holds them.
+        pretrained: None, ``"timm://"`` for timm's own weights, or a file with them.
         options: further arguments of ``timm.create_model``, such as ``drop_path_rate``.
 
     Raises:
-        ValueError: timm has no such network, or it does not give levels of strides 4, 8, 16
-            and 32 that follow each other.
+        ValueError: timm has no such network, or the network has no consecutive levels of strides 4,
+            8, 16 and 32.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class PETimm(LevelsBackbone, BaseModule):
         init_cfg: Any = None,
         **options: Any,
     ) -> None:
-        import timm  # a second or two, for networks that few configs ask for
+        import timm  # slow to import (1-2 s), and few configs need it
 
         super().__init__(init_cfg)
         refuse_other("out_indices", options.pop("out_indices", (0, 1, 2, 3)), (0, 1, 2, 3))
@@ -59,7 +59,7 @@ class PETimm(LevelsBackbone, BaseModule):
         self.frozen_stages, self.norm_eval = check_frozen(frozen_stages), norm_eval
         self.pretrained = pretrained
         self._creation = {"model_name": model_name, "in_chans": in_channels, **options}
-        with torch.device("meta"):  # its levels alone
+        with torch.device("meta"):  # only to read its levels
             info = timm.create_model(**self._creation, features_only=True).feature_info
         given = info.reduction()
         if not set(_STRIDES) <= set(given):
@@ -75,7 +75,7 @@ class PETimm(LevelsBackbone, BaseModule):
         self._freeze_stages()
 
     def _grouped(self, model_name: str) -> tuple[list[list[nn.Module]], list[nn.Module]]:
-        """The modules up to each level, the stem with those before the first; the last of each."""
+        """The modules of the stem and of each level, and the last module of each level."""
         ends = [name.replace(".", "_") for name in self.net.feature_info.module_name()]
         groups: list[list[nn.Module]] = [[], []]
         for name, module in _parts(self.net):
@@ -97,7 +97,7 @@ class PETimm(LevelsBackbone, BaseModule):
         return [(module,) for module in self._ends]
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """The four levels, (n, channels, rows, cols); sides that 32 does not divide are padded."""
+        """The four levels, (n, channels, rows, cols); sides are padded to multiples of 32."""
         rows, cols = inputs.shape[-2:]
         levels = self.net(F.pad(inputs, (0, -cols % _STRIDES[-1], 0, -rows % _STRIDES[-1])))
         return tuple(
@@ -111,10 +111,10 @@ class PETimm(LevelsBackbone, BaseModule):
         return self
 
     def init_weights(self) -> None:
-        """Take the pretrained weights, once.
+        """Load the pretrained weights, once.
 
         Raises:
-            CheckpointError: they cannot be had, or do not fit.
+            CheckpointError: the weights are unavailable or do not fit.
         """
         if self.pretrained is None or self.is_init:
             self._is_init = True
@@ -124,10 +124,10 @@ class PETimm(LevelsBackbone, BaseModule):
 
 
 def require_known(model_name: str, options: Mapping[str, Any]) -> None:
-    """Refuse what timm has not, and options that name files.
+    """Reject unknown timm networks and options that name files.
 
     Raises:
-        ValueError: says what is near, or where a file belongs.
+        ValueError: the message names similar networks, or the option for a file.
     """
     import timm
 
@@ -139,14 +139,14 @@ def require_known(model_name: str, options: Mapping[str, Any]) -> None:
 
 
 def take_weights(net: nn.Module, pretrained: str, creation: Mapping[str, Any]) -> None:
-    """Fill a network of timm with pretrained weights.
+    """Load pretrained weights into a timm network.
 
     Args:
-        net: what ``timm.create_model(**creation)`` gave.
-        pretrained: ``"timm://"`` for timm's own weights, or a file that holds them.
+        net: the result of ``timm.create_model(**creation)``.
+        pretrained: ``"timm://"`` for timm's own weights, or a file with them.
 
     Raises:
-        CheckpointError: they cannot be had, or do not fit.
+        CheckpointError: the weights are unavailable or do not fit.
     """
     import timm
 
@@ -165,7 +165,7 @@ def take_weights(net: nn.Module, pretrained: str, creation: Mapping[str, Any]) -
 
 
 def _parts(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The modules in the order of the forward pass, rows of blocks taken apart."""
+    """The modules in the order of the forward pass, with every block on its own."""
     for name, module in net.named_children():
         if name == "blocks":
             for number, block in module.named_children():

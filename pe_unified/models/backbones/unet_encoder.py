@@ -1,4 +1,4 @@
-"""The encoder of UNet: blocks of convolutions with poolings between them."""
+"""The UNet encoder: convolution blocks with pooling between them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,10 +20,10 @@ class UNetEncoder(LevelsBackbone, BaseModule):
 
     Args:
         preset: ``"seed"``, 32 channels at full size, or ``"paper"``.
-        base_channels: channels at full size, in place of the preset's.
-        paper_channels: those of the preset ``"paper"``: 64 in most papers of the family.
+        base_channels: channels at full size, instead of the preset's.
+        paper_channels: channels of the preset ``"paper"``: 64 in most papers of the family.
         poolings: number of poolings; there is one more level.
-        block: of each level, see :func:`~pe_unified.models.conv_blocks.conv_block`.
+        block: kind of block, see :func:`~pe_unified.models.conv_blocks.conv_block`.
         in_channels: channels of the input.
         frozen_stages: -1 or 0 freezes nothing, k the first k levels; there is no stem.
         norm_eval: see :class:`~pe_unified.models.backbones.levels.StagedNetwork`.
@@ -63,7 +63,7 @@ class UNetEncoder(LevelsBackbone, BaseModule):
         return [[], *([block] for block in self.blocks)]
 
     def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
-        """The level that a parameter belongs to, and their number with what follows as one."""
+        """The parameter's level and the number of levels; all that follows counts as one level."""
         total = len(self.blocks) + 1
         if not param_name.startswith(prefix):
             return total - 1, total

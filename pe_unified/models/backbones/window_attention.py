@@ -12,10 +12,10 @@ from torch import Tensor
 class ShiftedWindowAttention(BaseModule):
     """Attention in shifted windows for maps of any size.
 
-    Takes over the layers of mmpretrain's ``ShiftWindowMSA``, and its tensor names with them.
-    Two things differ. An axis that fits into one window is not shifted (the original and
-    torchvision do so; mmpretrain cuts such a map into regions that do not see each other).
-    The mask of a map size is computed once.
+    Takes over the layers of mmpretrain's ``ShiftWindowMSA`` with their tensor names. Two things
+    differ. An axis that fits into one window is not shifted, as in the original and in torchvision;
+    mmpretrain splits such a map into regions that do not see each other. The mask of a map size is
+    computed only once.
     """
 
     def __init__(self, layers: ShiftWindowMSA) -> None:
@@ -27,7 +27,7 @@ class ShiftedWindowAttention(BaseModule):
 
     def forward(self, query: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """``query``: (n, rows * cols, channels), ``hw_shape``: (rows, cols); same shape out."""
-        # Plain numbers, and no number of slices: a traced graph then takes batches of any size.
+        # Plain integers, and no batch size: a traced graph then accepts batches of any size.
         rows, cols = (int(side) for side in hw_shape)
         channels, window = int(query.shape[-1]), self.window_size
         padded_rows, padded_cols = (side + -side % window for side in (rows, cols))
@@ -55,7 +55,7 @@ class ShiftedWindowAttention(BaseModule):
 def _shift_mask(
     rows: int, cols: int, window: int, shift: tuple[int, int], device: torch.device
 ) -> Tensor:
-    """float32 (windows, window**2, window**2): -100 between patches that only the roll joined."""
+    """float32 (windows, window**2, window**2): -100 between patches joined only by the roll."""
     with torch.inference_mode(False):
         region = _bands(rows, window, shift[0])[:, None] * 3 + _bands(cols, window, shift[1])
         region = ShiftWindowMSA.window_partition(region[None, :, :, None], window)
@@ -65,7 +65,7 @@ def _shift_mask(
 
 
 def _bands(side: int, window: int, shift: int) -> Tensor:
-    """int64 (side,): 0, 1 and 2 for the parts of an axis that a shift keeps apart."""
+    """int64 (side,): 0, 1 and 2 for the parts of an axis that a shift separates."""
     position = torch.arange(side)
     if shift == 0:
         return torch.zeros_like(position)

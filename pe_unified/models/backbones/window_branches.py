@@ -1,4 +1,4 @@
-"""A network of its own for each window."""
+"""A separate network for each window."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from torchvision.models.resnet import BasicBlock
 from pe_unified.models.backbones.levels import FeatureInfo
 from pe_unified.registry import MODELS
 
-#: Places in a branch: the ReLU behind each convolution, and the residual blocks.
+#: Indices in a branch: the ReLU after each convolution, and the residual blocks.
 _LAST_OF_LEVEL = (2, 5, 8, 9, 10)
 
 
@@ -18,15 +18,15 @@ _LAST_OF_LEVEL = (2, 5, 8, 9, 10)
 class WindowBranches(BaseModule):
     """Convolutional branches without shared weights, one per window, joined by a linear layer.
 
-    A branch has three convolutions, 7x7, 5x5 and 3x3, two residual blocks, all of stride 2 and with
-    batch norm, an average over the image and two linear layers. It is built after a description of
-    code of 2025 for three windows, of 59.7 million parameters; with its default settings this has
-    59.74 million.
+    A branch has three convolutions (7x7, 5x5 and 3x3) and two residual blocks, all of stride 2 and
+    with batch norm, then an average over the image and two linear layers. It follows a description
+    of code of 2025 for three windows with 59.7 million parameters; with the default settings this
+    network has 59.74 million.
 
     Args:
-        in_channels: windows of the input, a branch each.
-        widths: of the three convolutions and the two residual blocks.
-        out_channels: of the linear layers.
+        in_channels: windows of the input, with one branch each.
+        widths: channels of the three convolutions and the two residual blocks.
+        out_channels: channels of the linear layers.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""From the levels of a backbone to one map."""
+"""Decoders: from the levels of a backbone to one map."""

@@ -1,4 +1,4 @@
-"""The decoder of Attention U-Net: what a skip brings is weighed by what lies below it."""
+"""The decoder of Attention U-Net: coarser features weight the skip connections."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,11 +12,11 @@ from pe_unified.registry import MODELS
 
 @MODELS.register_module()
 class AttentionUNetDecoder(UNetDecoder):
-    """A UNet decoder with a gate on every level that it joins.
+    """A UNet decoder with a gate on every skip connection.
 
     Args:
         in_channels, in_strides: the backbone's levels, finest first.
-        options: of :class:`~pe_unified.models.decoders.unet.UNetDecoder`.
+        options: further arguments of :class:`~pe_unified.models.decoders.unet.UNetDecoder`.
     """
 
     def __init__(
@@ -36,12 +36,13 @@ class AttentionGate(nn.Module):
     """The additive grid gate of Attention U-Net.
 
     Oktay et al. (https://arxiv.org/abs/1804.03999), figure 2, with the sub-sampling and the output
-    transform of the authors' code: the level at half its size and what lies below it, each brought
-    to half the level's channels, are added; of that, one weight between 0 and 1 per cell.
+    transform of the authors' code: the level at half its size and the coarser features are each
+    projected to half the level's channels and added. From the sum comes one weight between 0 and 1
+    per cell.
 
     Args:
-        channels: of the level.
-        coarse_channels: of what lies below it.
+        channels: channels of the level.
+        coarse_channels: channels of the coarser features.
     """
 
     def __init__(self, channels: int, coarse_channels: int) -> None:
@@ -53,7 +54,7 @@ class AttentionGate(nn.Module):
         self.output = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels))
 
     def forward(self, level: Tensor, coarse: Tensor) -> Tensor:
-        """The level, weighed, (n, channels, rows, cols)."""
+        """The weighted level, (n, channels, rows, cols)."""
         seen = self.of_level(level)
         seen = (seen + resized(self.of_coarse(coarse), seen)).relu()
         return self.output(level * resized(self.weight(seen).sigmoid(), level))

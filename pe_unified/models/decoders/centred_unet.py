@@ -1,4 +1,4 @@
-"""A UNet decoder for ImageNet backbones: a centre below the coarsest level, learned enlarging."""
+"""A UNet decoder for ImageNet backbones: a centre block and learned upsampling."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,8 +15,9 @@ from pe_unified.registry import MODELS
 class CentredUNetDecoder(BaseModule):
     """Two convolutions below the coarsest level, then up by transposed convolutions.
 
-    The centre is twice as wide as the coarsest level. Every level is joined with as many channels
-    from below: on a ResNet-34 the blocks have 512, 256, 128 and 64 channels and the centre 1024.
+    The centre is twice as wide as the coarsest level. Every level is joined with the same number of
+    upsampled channels: on a ResNet-34 the blocks have 512, 256, 128 and 64 channels and the centre
+    1024.
 
     Args:
         in_channels: channels of the levels, finest first.

@@ -1,4 +1,4 @@
-"""A UNet decoder that takes its sizes from what the backbone declares."""
+"""A UNet decoder that derives its sizes from the declared levels of the backbone."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,13 +15,13 @@ from pe_unified.registry import MODELS
 
 @MODELS.register_module()
 class UNetDecoder(BaseModule):
-    """From the coarsest level back to the finest, joining every level on the way.
+    """From the coarsest level to the finest, joining every level on the way.
 
-    After U-Net (https://arxiv.org/abs/1505.04597). The backbone's levels are wide (ResNet-50:
-    256 to 2048 channels), and 3x3 convolutions on them would cost as much as the backbone; so
-    every level is first squeezed by a 1x1 convolution. Emboli are a few pixels across: blocks
-    beyond the finest level go on to ``out_stride``, and a shallow look at the image itself
-    (``detail_channels``) brings back the edges that the backbone's stem smooths away.
+    After U-Net (https://arxiv.org/abs/1505.04597). The backbone's levels are wide (ResNet-50: 256
+    to 2048 channels), and 3x3 convolutions on them would cost as much as the backbone; so a 1x1
+    convolution first reduces the channels of every level. Emboli are only a few pixels across:
+    further blocks continue from the finest level to ``out_stride``, and a skip connection from the
+    image itself (``detail_channels``) restores edges that the backbone's stem smooths away.
 
     The published decoder is ``UNetDecoder(channels=None, skip_channels=None, out_stride=1,
     upsample="bilinear")`` on a :class:`~pe_unified.models.backbones.unet_encoder.UNetEncoder`.
@@ -30,15 +30,16 @@ class UNetDecoder(BaseModule):
         in_channels: channels of the levels, finest first.
         in_strides: their strides.
         channels: width of each block, coarsest first: one block per finer level, then one per
-            doubling from the finest level to ``out_stride``; None for those of the finer levels.
+            doubling from the finest level to ``out_stride``; None for the widths of the finer
+            levels.
         out_stride: input pixels per output pixel: 1, 2 or the finest level's stride.
-        skip_channels: every level is squeezed to this width; None joins them whole.
-        detail_channels: channels of the image's own skip connection at ``out_stride``; 0 for
-            none. Needs ``out_stride`` finer than the finest level.
-        convs_per_block: 3x3 convolutions in each block; of ``block="double"``.
+        skip_channels: every level is reduced to this width; None joins all channels.
+        detail_channels: channels of the skip connection from the image at ``out_stride``; 0 for
+            none. Requires an ``out_stride`` finer than the finest level.
+        convs_per_block: 3x3 convolutions in each block, for ``block="double"``.
         norm_cfg: normalisation layers, as in mmcv.
         image_channels: channels of the image, for ``detail_channels``.
-        block: ``"double"``, or ``"recurrent"`` for those of R2U-Net; see
+        block: ``"double"``, or ``"recurrent"`` for the blocks of R2U-Net; see
             :func:`~pe_unified.models.conv_blocks.conv_block`.
         upsample: ``"nearest"`` or ``"bilinear"``.
     """
@@ -91,7 +92,7 @@ class UNetDecoder(BaseModule):
         else:
             self.detail = None
         given = [widths[-1], *channels]
-        #: Of every level that is joined, coarsest first: its channels, and those of what joins it.
+        #: For every joined level, coarsest first: its channels and those of the coarser map.
         self.joins = list(zip(widths[-2::-1], given))
         joined = widths[-2::-1] + [0] * beyond
         joined[-1] += detail_channels
@@ -134,12 +135,12 @@ class UNetDecoder(BaseModule):
         return x
 
     def skip(self, index: int, level: Tensor, coarse: Tensor) -> Tensor:
-        """What is joined of a level: all of it.
+        """The part of a level that is joined: all of it.
 
         Args:
-            index: of the join, coarsest first.
+            index: number of the join, coarsest first.
             level: (n, channels, rows, cols).
-            coarse: (n, channels, rows, cols) of half the size, what is to join it.
+            coarse: (n, channels, rows, cols), the map of half the size that is joined with it.
         """
         return level
 

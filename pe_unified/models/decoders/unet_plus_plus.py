@@ -1,4 +1,4 @@
-"""The decoder of UNet++: nested skips, and an output on each of their depths."""
+"""The decoder of UNet++: nested skip connections with an output at each depth."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,18 +14,19 @@ from pe_unified.registry import MODELS
 
 @MODELS.register_module()
 class UNetPlusPlusDecoder(BaseModule):
-    """Between every level and the decoder lie nodes that also see the level below.
+    """Nodes between every level and the decoder that also read the level below.
 
     UNet++ (https://arxiv.org/abs/1807.10165), equation 1: node j of a level takes the level, the
     nodes before it and node j - 1 of the level below, enlarged. The last node of the finest level
-    is the map; those before it are UNets of fewer levels, and have the side outputs.
+    is the map; the nodes before it are outputs of UNets with fewer levels and give the side
+    outputs.
 
     Args:
         in_channels: channels of the levels, finest first.
         in_strides: their strides.
-        channels: width of the nodes of each level but the coarsest, coarsest first; None for
-            those of the levels.
-        deep_supervision: side outputs in training.
+        channels: width of the nodes of each level but the coarsest, coarsest first; None for the
+            widths of the levels.
+        deep_supervision: use side outputs in training.
         block: see :func:`~pe_unified.models.conv_blocks.conv_block`.
         norm_cfg: normalisation layers, as in mmcv.
     """
@@ -47,7 +48,7 @@ class UNetPlusPlusDecoder(BaseModule):
             raise ValueError(
                 f"{depth + 1} levels have nodes on {depth}; channels has {len(widths)}"
             )
-        #: By their number on the level, then by level, finest first.
+        #: Indexed by number on the level, then by level, finest first.
         self.nodes = nn.ModuleList()
         below = list(in_channels[1:])
         for number in range(depth):

@@ -21,27 +21,27 @@ _POOLINGS = ("avg", "avg+max")
 class PEClsHead(BaseModule):
     """Global pooling and one linear layer.
 
-    With ``pool="avg"`` on the last level it is mmpretrain's ``GlobalAveragePooling`` and
+    With ``pool="avg"`` on the last level this equals mmpretrain's ``GlobalAveragePooling`` and
     ``LinearClsHead``. Averaging dilutes an embolus of a few pixels; ``"avg+max"`` appends the
-    maximum of every channel, which a small finding can raise by itself. Slice labels alone teach
-    little about where to look: ``evidence_channels`` adds an
-    :class:`~pe_unified.models.evidence_map.EvidenceMap`, pooled like the levels, which also
-    learns from the masks of the samples that carry them where ``mask_weight`` is above 0.
+    maximum of every channel, which a small finding can raise by itself. Slice labels alone say
+    little about the location: ``evidence_channels`` adds a pooled
+    :class:`~pe_unified.models.evidence_map.EvidenceMap`. If ``mask_weight`` is above 0, it also
+    learns from the masks of samples that have one.
 
     Args:
         in_channels: channels of the backbone's levels, finest first.
-        in_strides: their strides; accepted like every head, unused.
-        levels: indices of the levels that are pooled, e.g. ``(-1,)`` or ``(-2, -1)``.
+        in_strides: their strides; unused, part of every head's interface.
+        levels: indices of the pooled levels, e.g. ``(-1,)`` or ``(-2, -1)``.
         pool: ``"avg"`` or ``"avg+max"``.
-        normalise: shift and scale each pooled vector to mean 0 and length 1, as layer
-            normalisation does but for the length. The linear layer sums thousands of channels:
-            unscaled, one step of Adam moves its logits by whole units, and its gradient drowns
-            those of other tasks.
+        normalise: shift and scale each pooled vector to mean 0 and length 1, like layer
+            normalisation except for the length. The linear layer sums thousands of channels:
+            without scaling, one step of Adam changes its logits by whole units, and its gradient
+            dominates those of other tasks.
         dropout: probability of dropping a pooled feature.
         num_classes: classes of the softmax; index 1 is embolism.
         losses: configs, see :class:`~pe_unified.models.losses.WeightedLosses`.
         evidence_channels: width of the evidence map; 0 for none.
-        mask_weight: of the map's Dice and cross-entropy with the masks, cell by cell.
+        mask_weight: weight of the Dice and cross-entropy between map and masks, cell by cell.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class PEClsHead(BaseModule):
         self.with_max = pool == "avg+max"
         self.normalise = normalise
         poolings = 2 if self.with_max else 1
-        #: Of every pooled vector.
+        #: Width of every pooled vector.
         self.widths = [in_channels[level] for level in self.levels for _ in range(poolings)]
         width = sum(self.widths)
         self.evidence = EvidenceMap(in_channels, evidence_channels) if evidence_channels else None
@@ -103,7 +103,7 @@ class PEClsHead(BaseModule):
             if self.with_max:
                 pooled.append(feature.amax(dim=(2, 3)))
         if self.normalise:
-            # Not by the tensor's own shape, which ONNX cannot take.
+            # Not the tensor's own shape, which ONNX does not support here.
             pairs = zip(pooled, self.widths, strict=True)
             pooled = [F.layer_norm(each, (width,)) / width**0.5 for each, width in pairs]
         if evidence is not None:
@@ -130,18 +130,18 @@ class PEClsHead(BaseModule):
         samples: Sequence[PEDataSample],
         image: Tensor | None = None,
     ) -> None:
-        """Set ``pred_score`` of every sample: float32 (classes,), index 1 = embolism."""
+        """Set ``pred_score`` of every sample: float32 (classes,), index 1 is embolism."""
         self.set_scores(self(features), samples)
 
     @staticmethod
     def set_scores(logits: Tensor, samples: Sequence[PEDataSample]) -> None:
-        """What :meth:`predict` sets, from the logits of :meth:`forward`."""
+        """Set the results of :meth:`predict` from the logits of :meth:`forward`."""
         for sample, score in zip(samples, logits.softmax(dim=1)):
             sample.set_field(score, "pred_score")
 
 
 def _mask_loss(evidence: Tensor, samples: Sequence[PEDataSample], image: Tensor) -> Tensor:
-    """Dice and cross-entropy of the map with the masks: a cell with any embolus is positive."""
+    """Dice and cross-entropy of map and masks: a cell with any embolus pixel is positive."""
     known = [i for i, sample in enumerate(samples) if "gt_sem_seg" in sample]
     if not known:
         return evidence.sum() * 0.0

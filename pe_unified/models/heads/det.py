@@ -27,10 +27,10 @@ class PEDetHead(BaseModule):
     Args:
         in_channels, in_strides: the backbone's levels, finest first.
         neck, rpn_head, roi_head, train_cfg, test_cfg: as in a config of mmdet's ``FasterRCNN``,
-            types with their scope (``mmdet.FPN``). What follows from the backbone and from the
-            neck's ``out_channels`` is left out, see
+            types with their scope (``mmdet.FPN``). Leave out settings that follow from the backbone
+            and the neck's ``out_channels``, see
             :func:`~pe_unified.models.heads.det_parts.completed_parts`.
-        levels: how many of the backbone's levels the neck reads: 4 for P2 to P5, 3 for P2 to P4.
+        levels: number of the backbone's levels that the neck reads: 4 for P2 to P5, 3 for P2 to P4.
     """
 
     loss_names = ("loss_rpn_cls", "loss_rpn_bbox", "loss_roi_cls", "loss_roi_bbox")
@@ -67,7 +67,7 @@ class PEDetHead(BaseModule):
 
     @property
     def pyramid_levels(self) -> int:
-        """Levels of the pyramid, and of the RPN's maps."""
+        """Number of levels of the pyramid and of the RPN's maps."""
         return len(self.rpn_head.prior_generator.strides)
 
     @property
@@ -98,7 +98,7 @@ class PEDetHead(BaseModule):
         samples: Sequence[PEDataSample],
         image: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Losses over samples that all carry ``gt_instances``, possibly empty ones."""
+        """Losses over samples that all have ``gt_instances``, possibly empty."""
         pyramid = self._pyramid(features)
         maps = self._rpn(pyramid)
         metas = [sample.metainfo for sample in samples]
@@ -121,14 +121,14 @@ class PEDetHead(BaseModule):
         samples: Sequence[PEDataSample],
         image: Tensor | None = None,
     ) -> None:
-        """Set ``pred_instances`` of every sample, boxes in pixels of the stored slice."""
+        """Set ``pred_instances`` of every sample, with boxes in pixels of the stored slice."""
         pyramid = self._pyramid(features)
         self.set_boxes(pyramid, *self._rpn(pyramid), samples)
 
     def dense(
         self, features: Sequence[Tensor]
     ) -> tuple[tuple[Tensor, ...], list[Tensor], list[Tensor]]:
-        """All that is computed before boxes: the pyramid, and the RPN's maps of its levels."""
+        """Everything computed before the boxes: the pyramid and the RPN's maps of its levels."""
         pyramid = self._pyramid(features)
         return (pyramid, *self._rpn(pyramid))
 
@@ -139,7 +139,7 @@ class PEDetHead(BaseModule):
         offsets: Sequence[Tensor],
         samples: Sequence[PEDataSample],
     ) -> None:
-        """What :meth:`predict` sets, from what :meth:`dense` gives."""
+        """Set the results of :meth:`predict` from the output of :meth:`dense`."""
         metas = [sample.metainfo for sample in samples]
         proposals = self.rpn_head.predict_by_feat(
             list(scores), list(offsets), batch_img_metas=metas
@@ -160,5 +160,5 @@ def _in_float32(pyramid: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 def _total(loss: Tensor | list[Tensor]) -> Tensor:
-    """mmdet gives one tensor, or one per pyramid level."""
+    """mmdet returns one tensor, or one per pyramid level."""
     return sum(level.mean() for level in loss) if isinstance(loss, list) else loss

@@ -1,4 +1,4 @@
-"""mmdet's parts of Faster R-CNN, told what follows from the backbone and from each other."""
+"""Configs of mmdet's Faster R-CNN parts, completed from the backbone and each other."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -16,17 +16,17 @@ def completed_parts(
     """Configs of neck, RPN and RoI head, as mmdet's ``FasterRCNN`` takes them.
 
     A config gives the pyramid's width once, as the neck's ``out_channels``. Channels and strides
-    that the parts must agree on are set here; an RPN without ``feat_channels`` is as wide as the
+    that the parts must share are set here; an RPN without ``feat_channels`` is as wide as the
     pyramid.
 
     Args:
         in_channels, in_strides: the backbone's levels, finest first.
-        levels: how many of them the neck reads. A ``num_outs`` of the neck above that adds
-            levels by subsampling the coarsest.
-        neck, rpn_head, roi_head: configs; left as they are.
+        levels: number of levels that the neck reads. A larger ``num_outs`` of the neck adds levels
+            by subsampling the coarsest.
+        neck, rpn_head, roi_head: configs; not changed.
 
     Raises:
-        ValueError: there are not so many levels.
+        ValueError: the backbone has fewer levels.
     """
     if not 1 <= levels <= len(in_channels):
         raise ValueError(f"levels is 1 to {len(in_channels)}, got {levels}")

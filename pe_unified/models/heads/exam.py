@@ -17,19 +17,19 @@ _POOLS = ("attention", "attention+max", "max", "mean", "last")
 class ExamHead(ExamAnswers):
     """Pooling over the real steps, and one linear layer per label.
 
-    With attention, every label weighs the steps for itself: a score per step, tanh, softmax over
-    the real steps (Ma et al., https://doi.org/10.1038/s41598-022-16976-9). The tanh keeps all
-    weights within a factor of e^2 of each other; the maximum beside it, of every feature over the
-    steps, can follow a single one.
+    With attention, every label has its own weights of the steps: a score per step, tanh, softmax
+    over the real steps (Ma et al., https://doi.org/10.1038/s41598-022-16976-9). The tanh keeps all
+    weights within a factor of e^2 of each other; the additional maximum of every feature over the
+    steps can follow a single step.
 
     Args:
-        in_channels: of a step's features.
-        labels: of ``EXAM_TARGETS``, those it answers.
+        in_channels: channels of a step's features.
+        labels: the predicted labels, from ``EXAM_TARGETS``.
         pool: ``"attention"``, ``"attention+max"``, ``"max"``, ``"mean"``, or ``"last"``, the last
             real step.
         dropout: probability of dropping a pooled feature.
-        positions: entries of a learned vector per label that is stretched over an exam of any
-            length and added to its scores; 0 for none.
+        positions: length of a learned vector per label that is stretched over the exam and added to
+            the attention scores; 0 for none.
         losses: configs, see :mod:`~pe_unified.models.exam_losses`.
     """
 
@@ -64,8 +64,8 @@ class ExamHead(ExamAnswers):
             mask: bool (n, steps), True where a step is real.
 
         Returns:
-            float32 (n, labels); and float32 (n, labels, steps), which sums to 1 over the steps,
-            None of a pool without attention.
+            float32 (n, labels); and float32 (n, labels, steps), which sums to 1 over the steps, or
+            None for a pool without attention.
         """
         features = features.masked_fill(~mask.unsqueeze(-1), 0)
         attention = self._attention(features, mask) if "attention" in self.pools else None
@@ -87,7 +87,7 @@ class ExamHead(ExamAnswers):
 
 
 def _pooled(features: Tensor, mask: Tensor, pool: str) -> Tensor:
-    """(n, channels) of features with zeros for padding."""
+    """(n, channels) from features with zeros for padding."""
     if pool == "max":
         return features.masked_fill(~mask.unsqueeze(-1), -torch.inf).amax(dim=1)
     lengths = mask.sum(dim=1, keepdim=True)
@@ -98,15 +98,15 @@ def _pooled(features: Tensor, mask: Tensor, pool: str) -> Tensor:
 
 
 def stretched(vectors: Tensor, mask: Tensor) -> Tensor:
-    """Vectors over exams of other lengths, interpolated like a row of pixels.
+    """Vectors interpolated to the length of each exam, like a row of pixels.
 
     Args:
         vectors: float (labels, positions).
         mask: bool (n, steps), True where a step is real.
 
     Returns:
-        float (n, labels, steps): what ``torch.nn.functional.interpolate(mode="linear")`` gives for
-        each exam's own length; the padding holds no meaning.
+        float (n, labels, steps): as ``torch.nn.functional.interpolate(mode="linear")`` for each
+        exam's own length; values in the padding are undefined.
     """
     positions, lengths = vectors.shape[1], mask.sum(dim=1, keepdim=True)
     steps = torch.arange(mask.shape[1], device=mask.device)

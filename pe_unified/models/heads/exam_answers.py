@@ -1,4 +1,4 @@
-"""What heads that answer for whole exams share: losses and predictions."""
+"""Base class of heads that predict exam labels: losses and predictions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,12 +12,12 @@ from pe_unified.models.losses import WeightedLosses
 
 
 class ExamAnswers(BaseModule):
-    """A head whose ``forward`` gives the logits of some of ``EXAM_TARGETS``; n: exams.
+    """A head whose ``forward`` returns the logits of some of ``EXAM_TARGETS``; n: exams.
 
     Args:
-        labels: those it answers.
-        losses: configs, see :class:`~pe_unified.models.losses.WeightedLosses`; each is called as
-            :mod:`~pe_unified.models.exam_losses` says.
+        labels: the predicted labels.
+        losses: configs, see :class:`~pe_unified.models.losses.WeightedLosses`; for the call see
+            :mod:`~pe_unified.models.exam_losses`.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ExamAnswers(BaseModule):
         return tuple(self.losses)
 
     def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Logits, float32 (n, labels), and how much each step bears on them, (n, labels, steps)."""
+        """Logits, float32 (n, labels), and the share of each step in them, (n, labels, steps)."""
         raise NotImplementedError
 
     def loss(
@@ -53,22 +53,21 @@ class ExamAnswers(BaseModule):
         """Losses, scalars, by name.
 
         Args:
-            logits: of :meth:`forward`.
+            logits: from :meth:`forward`.
             mask: bool (n, steps), True where a step is real.
             targets: (n, 10), in the order of ``EXAM_TARGETS``; 1, 0 or NaN where unknown.
-            step_logits, step_targets: (n, steps), of a head that answers for the steps; for losses
-                that weigh both.
+            step_logits, step_targets: (n, steps), from a step head; for losses that combine both.
         """
         answered = torch.full_like(targets, torch.nan)
         answered[:, self.columns] = targets[:, self.columns]
         return self.losses(self.spread(logits, 0.0), answered, step_logits, step_targets, mask)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Of ``EXAM_TARGETS``, float32 (n, 10), NaN for labels that it does not answer."""
+        """Probabilities of ``EXAM_TARGETS``, float32 (n, 10); NaN for labels not predicted."""
         return self.spread(logits.sigmoid())
 
     def spread(self, values: Tensor, filler: float = torch.nan) -> Tensor:
-        """Values of the labels, (n, labels, ...), among all of ``EXAM_TARGETS``, (n, 10, ...)."""
+        """Values of the labels, (n, labels, ...), as columns of ``EXAM_TARGETS``, (n, 10, ...)."""
         spread = values.new_full((len(values), len(EXAM_TARGETS), *values.shape[2:]), filler)
         spread[:, self.columns] = values
         return spread

@@ -1,4 +1,4 @@
-"""The UNet decoder as a decode head of mmseg, for use in a stock ``EncoderDecoder``."""
+"""The UNet decoder as an mmseg decode head, for use in a stock ``EncoderDecoder``."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,15 +12,15 @@ from pe_unified.registry import MODELS
 
 @MODELS.register_module()
 class PEUNetDecodeHead(BaseDecodeHead):
-    """Two classes by one logit, with the tensor names of :class:`PESegHead`.
+    """Two classes from one logit, with the tensor names of :class:`PESegHead`.
 
-    mmseg hands a decode head the features alone, so the decoder cannot use
-    ``detail_channels`` here.
+    mmseg passes only the features to a decode head, so the decoder cannot use ``detail_channels``
+    here.
 
     Args:
         in_channels, in_strides: the backbone's levels, finest first.
         decoder: further arguments of :class:`~pe_unified.models.decoders.unet.UNetDecoder`.
-        threshold: probability above which a pixel is called embolus.
+        threshold: probability above which a pixel counts as embolus.
         loss_decode: mmseg losses on one logit; scope-qualified types.
     """
 

@@ -14,16 +14,16 @@ from pe_unified.registry import MODELS
 
 @MODELS.register_module()
 class NoisyOrHead(ExamAnswers):
-    """One linear layer on every step, and 1 - (1 - p1)(1 - p2)... over the real ones.
+    """One linear layer on every step, then 1 - (1 - p1)(1 - p2)... over the real steps.
 
-    It fits labels that an exam has as soon as one step shows them.
+    It suits labels that hold for an exam as soon as one step shows them.
 
     Args:
-        in_channels: of a step's features.
-        labels: of ``EXAM_TARGETS``, those it answers.
+        in_channels: channels of a step's features.
+        labels: the predicted labels, from ``EXAM_TARGETS``.
         dropout: probability of dropping a feature.
-        prior: probability of every step before anything is learned; the exam's is higher, so it
-            should be well below one over the number of steps.
+        prior: initial probability of every step; the exam's is higher, so it should be well below
+            one over the number of steps.
         losses: configs, see :mod:`~pe_unified.models.exam_losses`.
     """
 
@@ -46,8 +46,9 @@ class NoisyOrHead(ExamAnswers):
         """Logits, float32 (n, labels), and the steps' shares of -log(1 - p), (n, labels, steps)."""
         features = features.masked_fill(~mask.unsqueeze(-1), 0)
         logits = self.fc(self.dropout(features)).float().transpose(1, 2)
-        # log(1 - p) of a step is -softplus(logit), and logit(p) of the exam log(e^total - 1), where
-        # e^total - 1 = e^total * 2 tanh(total / 2) / (1 + tanh(total / 2)) is exact if small.
+        # log(1 - p) of a step is -softplus(logit), and logit(p) of the exam is log(e^total - 1).
+        # The form e^total - 1 = e^total * 2 tanh(total / 2) / (1 + tanh(total / 2)) is accurate for
+        # small totals.
         evidence = F.softplus(logits).masked_fill(~mask.unsqueeze(1), 0)
         total = evidence.sum(dim=2).clamp(min=1e-30)
         half = torch.tanh(total / 2)

@@ -1,4 +1,4 @@
-"""Whether two slices show the same."""
+"""Pair head: whether two slices have the same label."""
 
 import torch
 import torch.nn.functional as F
@@ -10,19 +10,19 @@ from pe_unified.registry import MODELS
 
 @MODELS.register_module()
 class PairHead(BaseModule):
-    """Two layers on [a, b, abs(a - b), a * b] of two vectors, which make the vectors comparable.
+    """Two layers on [a, b, abs(a - b), a * b] of two vectors, which make vectors comparable.
 
-    A pair are any two slices of the batch whose label is known, of one exam or of two. It is
-    positive if both slices have the same label, be it embolism or none, and negative if one has
-    embolism and the other has not. Which slice comes first makes no difference.
+    A pair is any two slices of the batch whose labels are known, from the same exam or from two. It
+    is positive if both slices have the same label (embolism or none) and negative if only one shows
+    embolism. The order of the slices makes no difference.
 
     Args:
-        in_channels: of a slice's vector.
-        width: of the hidden layer.
+        in_channels: channels of a slice's vector.
+        width: width of the hidden layer.
         dropout: probability of dropping a feature.
-        margin: distance, between vectors of unit length, from which negative pairs cost nothing.
-        max_pairs: pairs that are drawn from a batch with more; None for all.
-        contrastive_weight, bce_weight: of the two losses.
+        margin: distance between unit vectors above which a negative pair has no loss.
+        max_pairs: largest number of pairs drawn from a batch; None for all.
+        contrastive_weight, bce_weight: weights of the two losses.
     """
 
     loss_names = ("loss_contrastive", "loss_bce")
@@ -46,7 +46,7 @@ class PairHead(BaseModule):
         )
 
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
-        """Logits, float32 (pairs,), of showing the same.
+        """Logits, float32 (pairs,), of having the same label.
 
         Args:
             one, other: float (pairs, in_channels).
@@ -62,7 +62,7 @@ class PairHead(BaseModule):
         Args:
             features: float (n, steps, in_channels); n: exams.
             mask: bool (n, steps), True where a step is real.
-            targets: (n, steps), 1, 0 or NaN where unknown; such a slice is in no pair.
+            targets: (n, steps), 1, 0 or NaN where unknown; unknown slices are in no pair.
         """
         known = mask & ~targets.isnan()
         vectors, labels = features[known], targets[known]
@@ -83,10 +83,10 @@ class PairHead(BaseModule):
 
 
 def contrastive_loss(one: Tensor, other: Tensor, same: Tensor, margin: float = 1.0) -> Tensor:
-    """Of Hadsell et al. 2006 (https://doi.org/10.1109/CVPR.2006.100), between unit vectors.
+    """The loss of Hadsell et al. 2006 (https://doi.org/10.1109/CVPR.2006.100) on unit vectors.
 
-    Half the squared distance of a positive pair, half the squared shortfall of a negative pair's
-    distance from the margin.
+    Half the squared distance for a positive pair; for a negative pair, half the square of how far
+    its distance is below the margin.
 
     Args:
         one, other: float (pairs, channels), scaled to unit length here.

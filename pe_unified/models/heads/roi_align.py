@@ -1,4 +1,4 @@
-"""RoIAlign on all the cores that torch may use."""
+"""RoIAlign on all cores that torch may use."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -6,16 +6,16 @@ import torch
 from mmcv.ops import RoIAlign
 from torch import Tensor
 
-#: Boxes that a thread takes at a time. Their features stay in the memory that the last ones had,
-#: where one tensor for all would be fetched anew from the system, page by page.
+#: Boxes per task of a thread. Small parts reuse the memory of earlier parts; one tensor for all
+#: boxes would be requested from the system again, page by page.
 _TOGETHER = 32
 
 
 class SharedOutRoIAlign(RoIAlign):
-    """mmcv's RoIAlign through torchvision, the boxes shared out over cores.
+    """mmcv's RoIAlign through torchvision, with the boxes distributed over the cores.
 
-    torchvision's kernel for CPUs works on one core; it lets go of Python's lock, so threads run
-    side by side. The result is the same to the bit. With gradients or on a GPU it is mmcv's own.
+    torchvision's CPU kernel uses one core; it releases Python's lock, so threads run in parallel.
+    The result is bit-identical. With gradients or on a GPU this is mmcv's own.
     """
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ class SharedOutRoIAlign(RoIAlign):
             (boxes, channels, rows, cols) of ``output_size``.
         """
         threads = torch.get_num_threads()
-        # Autocast, which threads would not know of, leaves float32 as it is.
+        # New threads do not inherit autocast, which makes no difference for float32.
         plain = input.dtype == rois.dtype == torch.float32 or not torch.is_autocast_enabled("cpu")
         shared = input.device.type == "cpu" and not torch.is_grad_enabled() and plain
         if threads < 2 or len(rois) <= _TOGETHER or not shared:
@@ -41,7 +41,7 @@ class SharedOutRoIAlign(RoIAlign):
 
         def work(start: int) -> None:
             part = slice(start, start + _TOGETHER)
-            # Whether gradients are wanted is known to each thread by itself.
+            # The gradient mode is set per thread.
             with torch.inference_mode() if inference else torch.no_grad():
                 out[part] = align(input, rois[part])
 

@@ -19,17 +19,17 @@ from pe_unified.registry import MODELS
 
 @MODELS.register_module()
 class PESegHead(BaseModule):
-    """A decoder, a 1x1 convolution, and any losses of pixels.
+    """A decoder, a 1x1 convolution, and any pixel losses.
 
     Args:
         in_channels, in_strides: the backbone's levels, finest first.
-        decoder: config of what makes one map of the levels and the image; a
-            :class:`~pe_unified.models.decoders.unet.UNetDecoder` where it names no ``type``.
+        decoder: config of the decoder; without ``type``, a
+            :class:`~pe_unified.models.decoders.unet.UNetDecoder`.
         losses: configs, see :class:`~pe_unified.models.losses.WeightedLosses`.
-        threshold: probability above which a pixel is called embolus.
+        threshold: probability above which a pixel counts as embolus.
         prior: probability that an untrained head gives every pixel; emboli are rare.
-        side_weights: of the losses of a decoder's side outputs, one for all or one for each;
-            without effect on a decoder that has none.
+        side_weights: weights of the losses of a decoder's side outputs, one for all or one for
+            each; no effect on a decoder without side outputs.
     """
 
     def __init__(
@@ -76,15 +76,15 @@ class PESegHead(BaseModule):
     def loss(
         self, features: Sequence[Tensor], samples: Sequence[PEDataSample], image: Tensor
     ) -> dict[str, Tensor]:
-        """Losses over all pixels of samples that all carry ``gt_sem_seg``.
+        """Losses over all pixels of samples that all have ``gt_sem_seg``.
 
-        Those of the side outputs, each with its weight, are added up under names of their own
-        (Lee et al., deeply-supervised nets, https://arxiv.org/abs/1409.5185).
+        The weighted losses of the side outputs are summed under separate names (Lee et al.,
+        deeply-supervised nets, https://arxiv.org/abs/1409.5185).
 
         Args:
             features: the backbone's levels.
-            samples: one per row of the batch; masks at most as large as ``image``, the rest
-                of the padded image counts as background.
+            samples: one per row of the batch; masks are at most as large as ``image``, and the
+                padding counts as background.
             image: (n, channels, rows, cols), the network's input.
         """
         size = image.shape[-2:]
@@ -108,7 +108,7 @@ class PESegHead(BaseModule):
     def set_masks(
         self, logits: Tensor, samples: Sequence[PEDataSample], size: Sequence[int]
     ) -> None:
-        """What :meth:`predict` sets, from the logits of :meth:`forward`.
+        """Set the results of :meth:`predict` from the logits of :meth:`forward`.
 
         Args:
             logits: (n, 1, rows, cols) at the decoder's ``out_stride``.

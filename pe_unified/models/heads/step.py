@@ -15,10 +15,10 @@ class StepHead(BaseModule):
     """One linear layer on every step; n: exams.
 
     Args:
-        in_channels: of a step's features.
+        in_channels: channels of a step's features.
         dropout: probability of dropping a feature.
         losses: configs, see :class:`~pe_unified.models.losses.WeightedLosses`; each is called with
-            logits and targets, float (k,), of the steps whose label is known.
+            logits and targets, float (k,), of the steps with known label.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class StepHead(BaseModule):
         return self.fc(self.dropout(features)).squeeze(2).float().masked_fill(~mask, 0)
 
     def loss(self, logits: Tensor, mask: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Losses, scalars, by name, over the known steps; 0 if there are none.
+        """Losses, scalars, by name, over steps with known label; 0 if there are none.
 
         Args:
-            logits: of :meth:`forward`.
+            logits: from :meth:`forward`.
             targets: (n, steps), 1, 0 or NaN where unknown.
         """
         known = mask & ~targets.isnan()

@@ -1,4 +1,4 @@
-"""What a map of a volume learns from; the network gives the map itself."""
+"""The losses of a volume's map; the network itself computes the map."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,8 +16,7 @@ class VolumeHead(BaseModule):
 
     Args:
         losses: configs, see :class:`~pe_unified.models.losses.WeightedLosses`; each is called with
-            logits and target, float (n, 1, levels, rows, cols), of the patches whose label is
-            known.
+            logits and target, float (n, 1, levels, rows, cols), of the patches with known label.
     """
 
     def __init__(
@@ -29,11 +28,11 @@ class VolumeHead(BaseModule):
         self.losses = WeightedLosses(losses)
 
     def loss(self, logits: Tensor, target: Tensor | None) -> dict[str, Tensor]:
-        """Losses, scalars, by name; 0, with a gradient, where no label is known.
+        """Losses, scalars, by name; 0, with a gradient, if no label is known.
 
         Args:
             logits: (n, 1, levels, rows, cols).
-            target: of the same shape, 0 or 1; None where nothing is known.
+            target: of the same shape, 0 or 1; None if no label is known.
         """
         if target is None:
             return dict.fromkeys(self.losses, logits.sum() * 0.0)

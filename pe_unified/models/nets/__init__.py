@@ -1,1 +1,1 @@
-"""Whole nets: decoders that read the image alone, on a backbone without levels; nets of volumes."""
+"""Whole networks: decoders that read only the image, and networks for volumes."""

@@ -1,8 +1,8 @@
-"""AANet: emboli in a CT volume, looked for where the network sees arteries.
+"""AANet: emboli in a CT volume, with attention on the arteries.
 
 Guan et al., MICCAI 2022, https://doi.org/10.1007/978-3-031-16431-6_45. Every convolution has
 standardised weights (https://arxiv.org/abs/1903.10520) and no bias, followed by group norm with
-four channels per group and, where nothing is added to it, ReLU.
+four channels per group and, except before an addition, ReLU.
 """
 
 import math
@@ -17,18 +17,18 @@ from torch import Tensor, nn
 
 from pe_unified.registry import MODELS
 
-#: Of a map before anything is learned.
+#: Initial probability of a map.
 _PRIOR = 0.01
 _PER_GROUP = 4
-#: Weights are brought to mean 0 and variance 1; added to the variance.
+#: Added to the variance when weights are standardised to mean 0 and variance 1.
 _EPSILON = 1e-6
-#: Residual blocks of the encoder, finest first, and of the decoder's levels likewise.
+#: Residual blocks per level of the encoder and of the decoder, finest first.
 _DOWN, _UP = (2, 3, 3, 3), (1, 2, 2)
 _DILATIONS = (3, 5, 7, 9)
 
 
 class StandardisedConv3d(nn.Conv3d):
-    """A convolution without bias, of weights that have mean 0 and variance 1 per filter."""
+    """A convolution without bias whose weights have mean 0 and variance 1 per filter."""
 
     def __init__(self, inside: int, outside: int, size: int, stride: int = 1, dilation: int = 1):
         padding = dilation * (size - 1) // 2 if size % 2 else 0
@@ -40,7 +40,7 @@ class StandardisedConv3d(nn.Conv3d):
 
 
 class StandardisedUp3d(nn.ConvTranspose3d):
-    """A transposed convolution of stride 2, likewise, to twice the size."""
+    """The same as a transposed convolution of stride 2, which doubles the size."""
 
     def __init__(self, inside: int, outside: int):
         super().__init__(inside, outside, kernel_size=2, stride=2, bias=False)
@@ -52,7 +52,7 @@ class StandardisedUp3d(nn.ConvTranspose3d):
 
 
 def _standardised(weight: Tensor) -> Tensor:
-    """Rows of a matrix, in float32 also where the network computes in less."""
+    """Standardise the rows of a matrix, in float32 even if the network uses less."""
     variance, mean = torch.var_mean(weight.float(), dim=1, correction=0, keepdim=True)
     return (weight - mean) * (variance + _EPSILON).rsqrt()
 
@@ -63,7 +63,7 @@ def _normed(convolution: nn.Module, channels: int, active: bool = True) -> nn.Se
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3x3 convolutions, and what they are added to, by 1x1x1 where widths differ."""
+    """Two 3x3x3 convolutions and a skip connection, with a 1x1x1 convolution if widths differ."""
 
     def __init__(self, inside: int, outside: int):
         super().__init__()
@@ -85,7 +85,7 @@ def _stage(blocks: int, inside: int, outside: int) -> nn.Sequential:
 
 
 class Pyramid(nn.Module):
-    """Atrous spatial pyramid pooling: 1x1x1 and dilated 3x3x3 convolutions side by side, mixed."""
+    """Atrous spatial pyramid pooling: parallel 1x1x1 and dilated 3x3x3 convolutions, mixed."""
 
     def __init__(self, inside: int, outside: int):
         super().__init__()
@@ -105,8 +105,8 @@ class Trunk(nn.Module):
 
     Args:
         stem: channels at full size.
-        channels: of the four levels, at 1/2, 1/4, 1/8 and 1/16 of it.
-        fused: of every level where all are brought together, and of the features.
+        channels: channels of the four levels, at 1/2, 1/4, 1/8 and 1/16 of the size.
+        fused: channels of every level for fusion, and of the features.
     """
 
     #: Every side of a volume is a multiple of it.
@@ -164,11 +164,11 @@ class Trunk(nn.Module):
 
 
 class MapHead(nn.Module):
-    """Logits at full size from features at half of it.
+    """Logits at full size from features at half size.
 
     Args:
         inside: channels of the features.
-        prior: the probability that it gives of every voxel before anything is learned.
+        prior: initial probability of every voxel.
     """
 
     def __init__(self, inside: int, prior: float = _PRIOR):
@@ -185,22 +185,22 @@ class MapHead(nn.Module):
 
 @MODELS.register_module()
 class AANet3D(BaseModule):
-    """Logits of emboli and of arteries; the arteries say where emboli are looked for.
+    """Logits of emboli and of arteries; the artery map gates the features for emboli.
 
-    The probability of artery, max-pooled to the size of the features, multiplies them before the
-    embolus head, with its gradient. Published, it starts at .01, and with it the embolus head is
-    nearly blind: take an artery head that was trained before, or let the gate start open.
+    The artery probability, max-pooled to the size of the features, multiplies them before the
+    embolus head; its gradient is kept. In the paper it starts at .01, so that the embolus head
+    receives almost no signal: use a trained artery head, or let the gate start open.
 
     Args:
-        width: share of the published channels; 1 makes 14.9 million parameters.
-        artery: whether there is an artery head; without, there is no gate either.
+        width: fraction of the published channels; 1 gives 14.9 million parameters.
+        artery: whether there is an artery head; without it there is no gate either.
         gate: whether arteries gate the features.
-        embolus: whether there is an embolus head; without, it learns arteries alone.
-        gate_start: ``"shut"`` as published, every voxel an artery with probability .01 before
-            anything is learned; or ``"open"``, with .99.
+        embolus: whether there is an embolus head; without it the network learns only arteries.
+        gate_start: initial artery probability of every voxel: ``"shut"`` for .01 as published, or
+            ``"open"`` for .99.
 
     Raises:
-        ValueError: no head, or an unknown start.
+        ValueError: no head, or an unknown ``gate_start``.
     """
 
     def __init__(
@@ -233,7 +233,7 @@ class AANet3D(BaseModule):
         """Logits of emboli and of arteries, float32 (n, 1, z, y, x); None without such a head.
 
         Args:
-            volume: float (n, 1, z, y, x), Hounsfield units brought to 0..1.
+            volume: float (n, 1, z, y, x), Hounsfield units scaled to 0..1.
 
         Raises:
             ValueError: a side is no multiple of the stride.
@@ -251,5 +251,5 @@ class AANet3D(BaseModule):
 
 
 def _share(channels: int, width: float) -> int:
-    """A share of some channels, in whole groups of the norm."""
+    """A fraction of the channels, rounded to whole groups of the norm."""
     return max(1, round(channels * width / _PER_GROUP)) * _PER_GROUP

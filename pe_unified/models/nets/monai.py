@@ -1,4 +1,4 @@
-"""Any 2D segmentation net of MONAI."""
+"""Any 2D segmentation network of MONAI."""
 
 import inspect
 from collections.abc import Sequence
@@ -12,33 +12,33 @@ from pe_unified.errors import first_line
 from pe_unified.models.nets.whole_net import WholeNet
 from pe_unified.registry import MODELS
 
-#: What this adapter says itself.
+#: Arguments that this adapter sets itself.
 _OWN = ("spatial_dims", "in_channels", "out_channels")
-#: Layers that a net has for the outputs of deep supervision, and computes in vain without.
+#: Layers for deep supervision, whose outputs are not used.
 _IDLE = {"BasicUNetPlusPlus": ("final_conv_0_1", "final_conv_0_2", "final_conv_0_3")}
 
 
 @MODELS.register_module()
 class MONAINet(WholeNet):
-    """A net of MONAI (https://github.com/Project-MONAI/MONAI), by the name of its class.
+    """A network of MONAI (https://github.com/Project-MONAI/MONAI), by its class name.
 
-    It is asked for ``out_channels`` classes, which are the map; the head's 1x1 convolution makes
-    one logit of them. With the net's last layer, linear as well, that is the layer which it has
-    for one class.
+    It is built with ``out_channels`` classes, which form the map; the head's 1x1 convolution
+    reduces them to one logit. Since the network's last layer is linear too, both together equal its
+    last layer for one class.
 
     Args:
         arch: a class of ``monai.networks.nets`` that takes ``spatial_dims``, ``in_channels`` and
             ``out_channels``: ``"UNet"``, ``"BasicUNet"``, ``"BasicUNetPlusPlus"``,
             ``"AttentionUnet"``, ``"DynUNet"``, ``"FlexibleUNet"``, ``"SegResNet"``, ...
-        out_channels: of the map.
+        out_channels: channels of the map.
         image_channels: channels of the image.
-        pretrained: whether a net that has weights of its own (FlexibleUNet) starts from them;
+        pretrained: whether to start from the network's own weights, if it has any (FlexibleUNet);
             they are downloaded.
         in_channels, in_strides: the backbone's levels; unused.
         options: further arguments of the class.
 
     Raises:
-        ValueError: MONAI has no such net, or it takes no such argument.
+        ValueError: MONAI has no such network, or it has no such argument.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class MONAINet(WholeNet):
         return [found[-1] if isinstance(found, list | tuple) else found]
 
     def init_weights(self) -> None:
-        """Take the pretrained weights, once; MONAI has set all others.
+        """Load the pretrained weights, once; MONAI initialises all others.
 
         Raises:
-            CheckpointError: they cannot be had.
+            CheckpointError: the weights are unavailable.
         """
         if self.pretrained and not self.is_init:
             try:
@@ -90,8 +90,8 @@ class MONAINet(WholeNet):
 
 
 def _net(arch: str) -> Any:
-    """The class of that name; nothing else of MONAI can be named."""
-    from monai.networks import nets  # seconds, for nets that few configs ask for
+    """The class of that name; rejects anything else in MONAI."""
+    from monai.networks import nets  # takes seconds, and few configs need it
 
     kind = getattr(nets, arch, None)
     if not (inspect.isclass(kind) and issubclass(kind, nn.Module)):

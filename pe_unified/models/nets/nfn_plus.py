@@ -17,14 +17,14 @@ from pe_unified.registry import MODELS
 class NFNPlus(WholeNet):
     """Wu et al., Neural Networks 126 (2020), 153-162: a network followed by a network.
 
-    Two UNets of two poolings. The second takes the last map of the first, and joins what the
-    first had at each of its levels on the way down. The first has the side output.
+    Two UNets with two poolings each. The second reads the last map of the first and joins the first
+    one's maps of the same size on the way down. The first gives the side output.
 
     Args:
         preset: ``"seed"`` (32 channels at full size) or ``"paper"`` (64).
-        base_channels: in place of the preset's.
-        dropout: between the two convolutions of a block.
-        deep_supervision: the side output in training.
+        base_channels: instead of the preset's.
+        dropout: probability between the two convolutions of a block.
+        deep_supervision: use the side output in training.
         image_channels: channels of the image.
         in_channels, in_strides: the backbone's levels; unused.
     """
@@ -61,13 +61,13 @@ class NFNPlus(WholeNet):
 
 
 class _TwoPoolings(nn.Module):
-    """A UNet of two poolings, of which the lower levels may join others of their size.
+    """A UNet with two poolings, whose lower levels may join further maps of their size.
 
     Args:
-        in_channels: of the input.
-        widths: of the levels.
+        in_channels: channels of the input.
+        widths: channels of the levels.
         joined: channels that join the second and the third level.
-        dropout: between the two convolutions of a block.
+        dropout: probability between the two convolutions of a block.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class _TwoPoolings(nn.Module):
 
         Args:
             x: (n, in_channels, rows, cols).
-            joined: what joins the second and the third level.
+            joined: maps that join the second and the third level.
         """
         full = self.down[0](x)
         half = self.down[1](torch.cat([*joined[:1], self.pool(full)], dim=1))

@@ -1,4 +1,4 @@
-"""Any net of segmentation_models_pytorch."""
+"""Any network of segmentation_models_pytorch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,11 +12,11 @@ from pe_unified.models.backbones.timm import FILES, require_known
 from pe_unified.models.nets.whole_net import WholeNet
 from pe_unified.registry import MODELS
 
-#: In front of a name in place of a file: the library's own weights, which are downloaded.
+#: Prefix for the library's own weights, which are downloaded.
 _DOWNLOADED = "smp://"
-#: In front of an encoder's name: one of timm's.
+#: Prefix for an encoder from timm.
 _OF_TIMM = "tu-"
-#: Arguments of the library that are said otherwise here, and how.
+#: Arguments of the library that are not accepted here, and what to use instead.
 _ELSEWHERE = {
     "encoder_name": "say encoder",
     "encoder_weights": f"say pretrained='{_DOWNLOADED}imagenet'",
@@ -29,25 +29,25 @@ _ELSEWHERE = {
 
 @MODELS.register_module()
 class SMPNet(WholeNet):
-    """A net of segmentation_models_pytorch (https://github.com/qubvel-org), by its name.
+    """A network of segmentation_models_pytorch (https://github.com/qubvel-org), by name.
 
-    Its own segmentation head is left out: the map is what its decoder gives, at the stride of that
-    (1 of Unet, 4 of FPN), and one logit is :class:`~pe_unified.models.heads.seg.PESegHead`'s. Rows
-    and columns must be multiples of its coarsest stride, 32, as the data preprocessor pads them.
+    Its segmentation head is left out: the map is the output of its decoder, at the decoder's stride
+    (1 for Unet, 4 for FPN), and :class:`~pe_unified.models.heads.seg.PESegHead` computes the logit.
+    Rows and columns must be multiples of the coarsest stride, 32; the data preprocessor pads them.
 
     Args:
         arch: ``"Unet"``, ``"UnetPlusPlus"``, ``"MAnet"``, ``"Linknet"``, ``"FPN"``,
             ``"PSPNet"``, ``"DeepLabV3"``, ``"DeepLabV3Plus"``, ``"PAN"``, ``"UPerNet"``,
             ``"Segformer"`` or ``"DPT"``.
-        encoder: such as ``"resnet34"``, or ``"tu-"`` and a name of timm.
+        encoder: such as ``"resnet34"``, or ``"tu-"`` and a timm name.
         image_channels: channels of the image; the library spreads pretrained weights over them.
-        pretrained: None, ``"smp://imagenet"`` (or another name that the library has weights of
-            the encoder by), or a file that holds the encoder's weights.
+        pretrained: None, ``"smp://imagenet"`` (or another name of weights that the library has for
+            the encoder), or a file with the encoder's weights.
         in_channels, in_strides: the backbone's levels; unused.
-        options: further arguments of the net, such as ``decoder_channels``.
+        options: further arguments of the network, such as ``decoder_channels``.
 
     Raises:
-        ValueError: the library has no such net or encoder, or takes no such argument.
+        ValueError: the library has no such network, encoder or argument.
     """
 
     def __init__(
@@ -79,10 +79,10 @@ class SMPNet(WholeNet):
         return [self.net(image)]
 
     def init_weights(self) -> None:
-        """Take the pretrained weights of the encoder, once; the library has set all others.
+        """Load the encoder's pretrained weights, once; the library initialises all others.
 
         Raises:
-            CheckpointError: they cannot be had, or do not fit.
+            CheckpointError: the weights are unavailable or do not fit.
         """
         if self.pretrained and not self.is_init:
             self._take_weights(self.pretrained)
@@ -106,13 +106,13 @@ class SMPNet(WholeNet):
 
 
 def _create(weights: str | None, creation: Mapping[str, Any]) -> nn.Module:
-    import segmentation_models_pytorch as smp  # seconds, for nets that few configs ask for
+    import segmentation_models_pytorch as smp  # takes seconds, and few configs need it
 
     return smp.create_model(**creation, encoder_weights=weights)
 
 
 def _require_known(arch: str, encoder: str, options: Mapping[str, Any]) -> None:
-    """Only nets and encoders that the library builds without a file or a network."""
+    """Accept only networks and encoders that the library builds without files or internet."""
     import segmentation_models_pytorch as smp
 
     for name in sorted(_ELSEWHERE.keys() & options.keys()):

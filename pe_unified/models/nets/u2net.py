@@ -1,4 +1,4 @@
-"""U2-Net: a UNet whose every block is a UNet."""
+"""U2-Net: a UNet in which every block is a UNet."""
 
 from collections.abc import Sequence
 
@@ -12,8 +12,8 @@ from pe_unified.models.nets.whole_net import WholeNet
 from pe_unified.models.presets import base_width
 from pe_unified.registry import MODELS
 
-#: Height of a stage's block, whether it is flat, and its channels inside and at its end, in
-#: quarters of the base width.
+#: For each stage's block: height, whether it is flat, and its inner and output channels in quarters
+#: of the base width.
 _DOWN = (
     (7, False, 2, 4),
     (6, False, 2, 8),
@@ -29,14 +29,13 @@ _UP = ((4, True, 16, 32), (4, False, 8, 16), (5, False, 4, 8), (6, False, 2, 4),
 class U2Net(WholeNet):
     """Qin et al. (https://arxiv.org/abs/2005.09007): six stages down, five up, of UNet blocks.
 
-    The last stage down and every stage up give a map of logits. The net's map is these six at full
-    size; the head's 1x1 convolution is their fusion. Deep supervision learns from each of them,
-    too.
+    The last stage down and every stage up give a map of logits. The network's map is these six at
+    full size; the head's 1x1 convolution fuses them. Deep supervision also trains each of them.
 
     Args:
         small: U2-NetP, whose stages all have the base width, and a quarter of it inside.
-        preset: ``"seed"`` or ``"paper"``, which are the same net, of base width 64.
-        base_channels: of the first stage, in place of 64; 4 divides it.
+        preset: ``"seed"`` or ``"paper"``, which are the same network with base width 64.
+        base_channels: channels of the first stage, instead of 64; a multiple of 4.
         deep_supervision: losses on the six maps in training.
         image_channels: channels of the image.
         in_channels, in_strides: the backbone's levels; unused.
@@ -93,12 +92,12 @@ class U2Net(WholeNet):
 
 
 class ResidualUBlock(nn.Module):
-    """RSU: a convolution, plus a small UNet of its output (figure 2 e of the paper).
+    """RSU: a convolution plus a small UNet on its output (figure 2 e of the paper).
 
     Args:
         height: convolutions on the way down, the last of which is dilated.
-        flat: dilations 1, 2, 4, 8 in place of poolings (RSU-4F).
-        in_channels, mid_channels, out_channels: of the input, within, and of the output.
+        flat: dilations 1, 2, 4, 8 instead of poolings (RSU-4F).
+        in_channels, mid_channels, out_channels: channels of the input, inside, and of the output.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What whole nets share."""
+"""Base class of whole networks."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 class WholeNet(BaseModule):
-    """A net that stands in the place of a decoder and reads the image alone.
+    """A network that takes the place of a decoder and reads only the image.
 
-    It takes whatever levels the backbone declares and uses none, so it works on
-    :class:`~pe_unified.models.backbones.none.NoBackbone` and beside a backbone that other heads
-    use. A subclass sets ``out_channels`` and computes :meth:`maps`.
+    It accepts any levels of a backbone and uses none, so it works with
+    :class:`~pe_unified.models.backbones.none.NoBackbone` and with a backbone that other heads use.
+    A subclass sets ``out_channels`` and computes :meth:`maps`.
     """
 
     levels_read: tuple[int, ...] = ()
@@ -20,9 +20,9 @@ class WholeNet(BaseModule):
     sides = 0
 
     def maps(self, image: Tensor) -> list[Tensor]:
-        """The map, (n, out_channels, rows, cols), then those that side outputs are made of."""
+        """The map, (n, out_channels, rows, cols), then the maps for side outputs."""
         raise NotImplementedError
 
     def forward(self, features: Sequence[Tensor], image: Tensor) -> Tensor:
-        """(n, out_channels, rows, cols) at whatever stride."""
+        """(n, out_channels, rows, cols) at any stride."""
         return self.maps(image)[0]

@@ -15,13 +15,13 @@ from pe_unified.registry import MODELS
 class XNet(WholeNet):
     """Bullock et al. (https://arxiv.org/abs/1812.00548): a second pass down and up, at half size.
 
-    One convolution per level, of base width, twice, four and eight times it. The second
-    encoder-decoder begins and ends at half size; only the last block joins the full size again.
-    Levels are joined before the convolution of a block, not after it.
+    One convolution per level, with 1, 2, 4 and 8 times the base width. The second encoder-decoder
+    begins and ends at half size; only the last block joins the full size again. Levels are joined
+    before the convolution of a block, not after it.
 
     Args:
         preset: ``"seed"`` (32 channels at full size) or ``"paper"`` (64).
-        base_channels: in place of the preset's.
+        base_channels: instead of the preset's.
         image_channels: channels of the image.
         in_channels, in_strides: the backbone's levels; unused.
     """
