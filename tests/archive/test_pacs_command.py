@@ -44,9 +44,7 @@ def test_a_missing_extra_names_the_cure(pe_unified_pacs, config, monkeypatch):
     monkeypatch.setitem(sys.modules, "pynetdicom", None)
     done = pe_unified_pacs(config)
     assert done.returncode == 1
-    assert (
-        done.stderr == "error: pe-unified pacs needs pynetdicom: pip install -e '.[pacs]'\n"
-    )
+    assert done.stderr == "error: pe-unified pacs needs pynetdicom: pip install -e '.[pacs]'\n"
 
 
 def test_check_says_what_is_well(pe_unified_pacs, config):

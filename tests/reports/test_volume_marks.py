@@ -6,10 +6,12 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
 from jsonschema import Draft202012Validator
 from studies import write_checkpoint, write_volume_checkpoint
 
 import pe_unified.reports
+from pe_unified.checkpoints import CheckpointError
 from pe_unified.ct.opening import open_study
 from pe_unified.inference.predictor import PredictorSettings
 from pe_unified.inference.volumes import load_volume_model, predict_study
@@ -70,3 +72,14 @@ def test_a_study_that_it_cannot_see_is_reported_all_the_same(predictor, tmp_path
     (note,) = [each for each in found["input"]["notes"] if "model of volumes" in each]
     assert "lungs" in note
     assert all(each["mark_score"] is None for each in found["lesions"])
+
+
+def test_a_model_of_arteries_alone_marks_nothing_and_is_refused(checkpoints, tmp_path):
+    stored = torch.load(checkpoints[1], weights_only=True)
+    stored["meta"]["cfg"]["model"]["lesion_head"] = None
+    torch.save(stored, tmp_path / "arteries.pth")
+    settings = PredictorSettings(
+        str(checkpoints[0]), device="cpu", volume_checkpoint=str(tmp_path / "arteries.pth")
+    )
+    with pytest.raises(CheckpointError, match="finds arteries only"):
+        settings.predictor()
