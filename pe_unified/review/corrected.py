@@ -92,7 +92,7 @@ def correct(store: ReviewStore, name: str, study: CTStudy, reader: str | None) -
         if is_listed(each) and each["number"] not in verdicts
     ]
     if open_ones:
-        reason = f"is done, yet nothing is decided on lesion {', '.join(open_ones)}"
+        reason = f"is done, but nothing is decided on lesion {', '.join(open_ones)}"
         raise DataError(name, reason, "accept, redraw or reject it")
     fates = {number: _FATES[each.kind] for number, each in verdicts.items() if number}
     drawn = {number: each for number, each in verdicts.items() if each.kind == "redraw" and number}
@@ -116,8 +116,8 @@ def correct(store: ReviewStore, name: str, study: CTStudy, reader: str | None) -
     }
     verdict = exam_verdict(report, decisions)
     if (verdict == "negative") != (not kept) and verdict != "indeterminate":
-        what = "no lesion stays" if not kept else f"{len(kept)} lesions stay"
-        raise DataError(name, f"is said to be {verdict}, yet {what}", "correct one of them")
+        what = "no lesion is kept" if not kept else f"{len(kept)} lesions are kept"
+        raise DataError(name, f"has the verdict {verdict}, but {what}", "correct one of them")
     readers = list(dict.fromkeys([done[-1].reader, *(each.reader for each in decisions)]))
     return CorrectedStudy(report, kept, fates, labels, verdict, readers, decisions)
 

@@ -110,7 +110,7 @@ def require_fitting(decision: Decision, report: StudyReport) -> None:
     """
     kind, value, where = decision.kind, decision.value, f"study {decision.study}"
     if kind not in KINDS:
-        raise DecisionError(f"{where}: no decision '{kind}'; one of {', '.join(KINDS)}")
+        raise DecisionError(f"{where}: unknown decision '{kind}'; use one of {', '.join(KINDS)}")
     if not decision.reader.strip():
         raise DecisionError(f"{where}: a decision without a reader; give your name")
     if decision.model != report.model:
@@ -122,12 +122,12 @@ def require_fitting(decision: Decision, report: StudyReport) -> None:
     if kind == "redraw" and decision.lesion is None:
         raise DecisionError(f"{where}: redraw which lesion? A new one is an 'add'")
     if kind in ("add", "done") and decision.lesion is not None:
-        raise DecisionError(f"{where}: '{kind}' is said of the study, not of a lesion")
+        raise DecisionError(f"{where}: '{kind}' applies to the study, not to a lesion")
     if kind == "relabel":
         labels = STUDY_LABELS if decision.lesion is None else LESION_LABELS
         if value.get("label") not in labels:
             raise DecisionError(
-                f"{where}: no label '{value.get('label')}'; one of {', '.join(labels)}"
+                f"{where}: unknown label '{value.get('label')}'; use one of {', '.join(labels)}"
             )
     if kind == "comment" and not isinstance(value.get("text"), str):
         raise DecisionError(f"{where}: a comment without text")

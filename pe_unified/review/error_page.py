@@ -22,7 +22,7 @@ _KINDS = {
     "missed": "emboli missed",
     "false": "false lesions",
     "missed exam": "exams missed",
-    "false exam": "exams falsely called",
+    "false exam": "negative exams called positive",
 }
 
 
@@ -50,7 +50,9 @@ def write_errors(
     dataset = PESliceDataset(annotations, str(data_root), pipeline=(), test_mode=True)
     exams = whole_exams(dataset)
     if not exams:
-        raise UserError(f"{data_root}: no study of {split} is whole and labelled; choose --split")
+        raise UserError(
+            f"{data_root}: no study of {split} is complete and labelled; choose --split"
+        )
     predictor = model.predictor()
     findings: list[Finding] = []
     errors: list[dict[str, Any]] = []

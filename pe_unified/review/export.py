@@ -77,7 +77,7 @@ def export_review(
     every = store.history()
     if reader is not None and reader not in {each.reader for each in every}:
         names = ", ".join(sorted({each.reader for each in every})) or "nobody"
-        raise DataError(reports, f"nothing is decided by '{reader}'", f"readers here: {names}")
+        raise DataError(reports, f"there are no decisions by '{reader}'", f"readers here: {names}")
     rows = [asdict(each) | {"value": json.dumps(each.value)} for each in every]
     write_text(out / "decisions.csv", csv_text(_COLUMNS, rows))
     write_agreement(out, store)

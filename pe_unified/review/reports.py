@@ -90,7 +90,7 @@ def complete(path: Path) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError) as error:
-        reason = "a report without all that this version needs"
+        reason = "the report lacks values that this version needs"
         raise DataError(path, reason, "analyse the study again", repr(error)) from error
 
 

@@ -88,7 +88,7 @@ class Studies:
         if content["settings"]["pseudonymised"]:
             if self.key is None:
                 reason = "its report is pseudonymised, and the key is not given"
-                raise DataError(report.folder, reason, "export PE_UNIFIED_KEY as it was then")
+                raise DataError(report.folder, reason, "set PE_UNIFIED_KEY to the key of that run")
             renamed = _Renaming(self.key)
         given = content["input"]
         own = {report.folder.name, report.folder.parent.name}
@@ -147,7 +147,7 @@ def _open_in(
             if _is_of(study, wanted, report, renamed or str):
                 stack.push(attempt.pop_all())
                 return study, Source(path, study_uid, study.series_uid or None, renamed)
-    raise DataError(path, "other slices than the report's", "analyse the study again")
+    raise DataError(path, "its slices are not those of the report", "analyse the study again")
 
 
 def _is_of(

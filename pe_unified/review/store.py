@@ -259,7 +259,7 @@ class ReviewStore:
                 connection.execute("PRAGMA synchronous = FULL")
                 yield connection
         except sqlite3.Error as error:
-            cure = "see whether it is whole, writable, and on a disk of this machine"
+            cure = "check that it is intact, writable, and on a disk of this machine"
             raise DataError(path, "decisions cannot be kept here", cure, error) from error
 
     def _read(self, connection: sqlite3.Connection, study: str | None) -> list[Decision]:

@@ -298,7 +298,7 @@ def _plain(decision: Decision) -> dict[str, Any]:
 
 def _text(given: Any, longest: int) -> str:
     if not isinstance(given, str) or len(given) > longest:
-        raise _Refused(400, f"text of at most {longest} letters, please")
+        raise _Refused(400, f"text of at most {longest} characters, please")
     return given
 
 

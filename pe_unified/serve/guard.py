@@ -108,7 +108,7 @@ def _refusal(scope: Scope) -> Response | None:
         return PlainTextResponse("not from a page of this server", 403)
     length = headers.get("content-length", "")
     if not length.isdecimal():
-        return PlainTextResponse("the length is not told", 411)
+        return PlainTextResponse("the request has no length", 411)
     if int(length) > MOST_BYTES:
         return PlainTextResponse("too long", 413)
     return None
@@ -151,7 +151,7 @@ class WithToken:
             return redirect
         if given:
             self.failures.take(client)
-        return JSONResponse({"error": "open the address with ?token= that the server told"}, 401)
+        return JSONResponse({"error": "open the address with ?token= that the server printed"}, 401)
 
     def _is_right(self, given: str) -> bool:
         return hmac.compare_digest(given.encode(), self.token.encode())

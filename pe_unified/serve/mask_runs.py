@@ -78,5 +78,7 @@ def read_report_mask(path: Path, report: Mapping[str, Any]) -> np.ndarray:
     turn = Turn() if given["kind"] == "DICOM" else turn_of(_RAS_TO_LPS @ image.affine)
     mask = turn.apply(stored) if stored.ndim == 3 else stored
     if mask.shape != (given["slices"], given["rows"], given["cols"]):
-        raise DataError(path, "is not of the size that the report tells", "analyse the study again")
+        raise DataError(
+            path, "does not have the size given in the report", "analyse the study again"
+        )
     return mask

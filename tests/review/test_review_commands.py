@@ -46,7 +46,7 @@ def test_a_damaged_report_is_named_and_the_others_are_done(called, tmp_path):
     assert "Ann" in (tmp_path / "out" / "readers.csv").read_text()
     done = call(called, "suggest", reports, "--out", tmp_path / "next.csv")
     assert done.returncode == 1 and "a/report.json: no readable report" in done.stderr
-    assert "c/report.json: a report without all that this version needs" in done.stderr
+    assert "c/report.json: the report lacks values that this version needs" in done.stderr
     assert "b/report.json" not in done.stderr, "it is read already"
     assert (tmp_path / "next.csv").read_text().startswith("rank,")
 

@@ -243,7 +243,7 @@ def test_what_is_unfinished_is_left_out_and_said(reading):
     reading.say("relabel", None, {"label": "negative"})
     reading.say("done")
     (reason,) = reading.export().left_out
-    assert "said to be negative, yet 1 lesions stay" in reason
+    assert "has the verdict negative, but 1 lesions are kept" in reason
     assert not (reading.root / "out" / "studies").exists()
 
 

@@ -144,7 +144,7 @@ def test_states(store):
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (decision("approve", 1), "no decision 'approve'"),
+        (decision("approve", 1), "unknown decision 'approve'"),
         (decision("accept", 4), "no lesion 4"),
         (decision("accept", 0), "no lesion 0"),
         (decision("accept", 1, reader=" "), "without a reader"),
@@ -157,8 +157,8 @@ def test_states(store):
         (decision("add", None, {"box": [5, 5, 2, float("nan")], "slice": 0}), "outside"),
         (decision("add", None, {"box": [5, 5, 2, 2], "slice": 4}), "outside"),
         (decision("add", 1, {"box": [5, 5, 2, 2], "slice": 1}), "said of the study"),
-        (decision("relabel", 1, {"label": "positive"}), "no label 'positive'"),
-        (decision("relabel", None, {"label": "chronic"}), "no label 'chronic'"),
+        (decision("relabel", 1, {"label": "positive"}), "unknown label 'positive'"),
+        (decision("relabel", None, {"label": "chronic"}), "unknown label 'chronic'"),
         (decision("comment", 1), "without text"),
         (decision("undo"), "undo which"),
     ],

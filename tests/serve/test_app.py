@@ -316,7 +316,7 @@ def test_a_damaged_report_is_told_and_the_others_stay(served, reports):
     said = {each["name"]: each["reason"].partition(" (")[0] for each in listed.failures()}
     assert said == {
         "PAT002/report.json": "no readable report",
-        "PAT003/report.json": "a report without all that this version needs",
+        "PAT003/report.json": "the report lacks values that this version needs",
     }
 
 

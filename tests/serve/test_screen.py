@@ -256,7 +256,7 @@ def test_a_drawing_waits_for_the_mask_that_it_changes(page, served, reports):
     x, y = page.middle_of("#axial")
     page.drag((x, y), (x + 20, y))
     assert not page.run("scene.drawing.isOpen")
-    assert "still coming" in page.run("document.getElementById('news').textContent")
+    assert "still loading" in page.run("document.getElementById('news').textContent")
     page.run("scene.awaited = null; scene.lesions[0].mask = scene.was")
     page.drag((x, y), (x + 20, y))
     assert page.run("scene.drawing.isOpen")

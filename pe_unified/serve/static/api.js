@@ -24,7 +24,7 @@ async function ask(path, options) {
   try {
     response = await fetch(path, options);
   } catch {
-    throw new Refusal(0, "the server does not answer; nothing that you decide now is kept");
+    throw new Refusal(0, "the server does not answer; decisions that you make now are not saved");
   }
   return answered(response);
 }

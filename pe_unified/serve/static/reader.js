@@ -247,7 +247,7 @@ function makeActs(scene) {
       // A study with undecided lesions cannot be exported.
       const open = scene.lesions.filter((each) => each.called !== false && !scene.decided.verdicts.has(each.number));
       const numbers = open.map((each) => each.number).join(", ");
-      if (open.length && !confirm(`Nothing is decided on lesion ${numbers}. Done all the same?`)) return act.choose(open[0]);
+      if (open.length && !confirm(`Nothing is decided on lesion ${numbers}. Mark as done anyway?`)) return act.choose(open[0]);
       if (await act.decide({ kind: "done" })) tell("Done. ] opens the next study.");
     },
     undo(number) {
@@ -277,7 +277,7 @@ function makeActs(scene) {
         return false;
       }
       if (scene.isComing(scene.selected)) {
-        tell("the mask of the lesion is still coming");
+        tell("the mask of the lesion is still loading");
         return false;
       }
       scene.drawing.begin(scene.selected);

@@ -85,7 +85,7 @@ function draw() {
   const failed = shown.failures.map(({ name, reason }) =>
     make("tr", { className: "failed" },
       make("td", { textContent: "failed" }),
-      make("td", { colSpan: 8, textContent: name ? `${name}: ${reason}` : "could not be analysed; summary.csv tells which and why" }),
+      make("td", { colSpan: 8, textContent: name ? `${name}: ${reason}` : "could not be analysed; see summary.csv for which and why" }),
     ),
   );
   byId("rows").replaceChildren(...wanted.map(rowOf), ...failed);
@@ -95,7 +95,7 @@ function draw() {
   byId("count").textContent = `${wanted.length} of ${shown.studies.length} studies: ${counts.join(", ")}`;
   const notices = [...new Set(shown.studies.map((each) => each.notice).filter(Boolean))];
   byId("warning").hidden = !notices.length;
-  byId("warning").textContent = notices.map((notice) => `A model here: ${notice}`).join(". ");
+  byId("warning").textContent = notices.map((notice) => `Note on a model: ${notice}`).join(". ");
 }
 
 async function refresh() {
