@@ -139,7 +139,7 @@ def test_ctrl_c_ends_training_and_its_loaders(repository, tiny_dataset, tmp_path
     words += ["num_workers=2", "batch_size=4", "precision=fp32"]
     status, said = strike(words, lambda process: len(session(process)) >= 3, whom, repository)
     assert status == 130
-    assert said.splitlines()[-1] == "stopped; --resume goes on from the newest checkpoint"
+    assert said.splitlines()[-1] == "stopped; --resume continues from the newest checkpoint"
     assert not [noise for noise in _NOISE if noise in said]
 
 

@@ -35,7 +35,6 @@ def main() -> None:
     card = meta.get("card")
     if card is None:
         raise CheckpointError(
-            f"{args.model}: carries no card; pe-unified publish makes one from a checkpoint of "
-            "training"
+            f"{args.model}: has no card; pe-unified publish makes one from a checkpoint of training"
         )
     print(json.dumps(card, indent=2) if args.json else card_markdown(card), end="")

@@ -42,12 +42,12 @@ def packages() -> Iterator[tuple[str, str, str]]:
             yield requirement.name, "missing", INSTALL
             continue
         fits = requirement.specifier.contains(found, prereleases=True)
-        yield requirement.name, found, "" if fits else f"wants {requirement.specifier}: {INSTALL}"
+        yield requirement.name, found, "" if fits else f"needs {requirement.specifier}: {INSTALL}"
 
 
 def check_python() -> tuple[str, str]:
     fits = (3, 11) <= sys.version_info[:2] <= (3, 12)
-    return platform.python_version(), "" if fits else "wants Python 3.11 or 3.12"
+    return platform.python_version(), "" if fits else "needs Python 3.11 or 3.12"
 
 
 def check_opencv() -> tuple[str, str]:
@@ -63,7 +63,7 @@ def check_opencv() -> tuple[str, str]:
         return cv2.__version__, ""
     if re.search(r"GUI: +NONE", cv2.getBuildInformation()):
         return cv2.__version__, ""
-    return f"{cv2.__version__}, of opencv-python {both}, over the headless one", cure
+    return f"{cv2.__version__}, of opencv-python {both}, which replaces the headless one", cure
 
 
 def check_torch() -> tuple[str, str]:
@@ -180,7 +180,7 @@ def main() -> int:
         if cure:
             faults.append(f"{name} ({found}): {cure}")
         table.add_row(name, f"[red]{found}[/red]" if cure else found)
-    for name, check in track(CHECKS.items(), "looking at the installation", len(CHECKS)):
+    for name, check in track(CHECKS.items(), "checking the installation", len(CHECKS)):
         found, cure = run_check(check)
         if cure:
             faults.append(f"{name} ({found}): {cure}")

@@ -27,7 +27,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
     parser.add_argument("--split", choices=["train", "val", "test"], default="test")
     parser.add_argument(
-        "--most", type=positive, default=200, metavar="N", help="most pictures of each kind (200)"
+        "--most",
+        type=positive,
+        default=200,
+        metavar="N",
+        help="maximum number of pictures of each kind (200)",
     )
     parser.add_argument("--batch-size", type=positive, default=BATCH_SIZE, help="slices at once")
     add_device(parser)

@@ -54,7 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@exit_on_user_error(goes_on="--resume goes on from the newest checkpoint")
+@exit_on_user_error(goes_on="--resume continues from the newest checkpoint")
 def main() -> None:
     args = make_parser().parse_args()
     out = args.out or Path("work_dirs", f"{args.model.stem}_on_{args.data.resolve().name}")

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 #: Where the secret of pseudonyms stands; shorter ones can be found by trying.
 _KEY, _SHORTEST_KEY = "PE_UNIFIED_KEY", 16
-NEW_KEY = f"export {_KEY}=..., at least {_SHORTEST_KEY} letters that nobody can guess"
+NEW_KEY = f"export {_KEY}=..., at least {_SHORTEST_KEY} characters that nobody can guess"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -99,7 +99,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--every-slice",
         action="store_true",
-        help="read also slices beyond the lungs, and all thin slices",
+        help="also read slices beyond the lungs, and all thin slices",
     )
     parser.add_argument(
         "--lungs",
@@ -173,7 +173,7 @@ def pseudonym_key() -> str | None:
     could be guessed."""
     key = os.environ.get(_KEY)
     if key is not None and len(key) < _SHORTEST_KEY:
-        sys.exit(f"error: {_KEY} has fewer than {_SHORTEST_KEY} letters; {NEW_KEY}")
+        sys.exit(f"error: {_KEY} has fewer than {_SHORTEST_KEY} characters; {NEW_KEY}")
     return key
 
 

@@ -55,7 +55,7 @@ def main() -> None:
         raise DatasetError(f"{path}: none of its studies is a volume with lungs")
     model = load_volume_model(args.checkpoint, args.trust_checkpoint, args.device, args.precision)
     if "lesion" not in model.model.heads:
-        raise CheckpointError(f"{args.checkpoint}: finds arteries alone, no emboli to mark")
+        raise CheckpointError(f"{args.checkpoint}: finds only arteries, no emboli to mark")
     several = Counter(record.patient_id for record in records)
     found = []
     for record in track(records, "marking studies"):
@@ -73,7 +73,7 @@ def main() -> None:
     if unplaced:
         named = ", ".join(unplaced[:5])
         print(
-            f"no LPS marks of {len(unplaced)} studies ({named}): the set does not say where their "
+            f"no LPS marks for {len(unplaced)} studies ({named}): the set does not say where their "
             "slices lie; convert it again with this version"
         )
     placed = [(name, each) for name, record, each in found if record.placed]

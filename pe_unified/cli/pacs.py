@@ -48,7 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@exit_on_user_error(everything=True, goes_on="the same command goes on where it stopped")
+@exit_on_user_error(everything=True, goes_on="run the same command again to continue")
 def main() -> int:
     parser = make_parser()
     args = parser.parse_args()
@@ -94,7 +94,7 @@ def _ask(settings: "Settings", args: argparse.Namespace) -> int:
     store = Store(settings.database, settings.retry)
     try:
         if args.retry:
-            print(f"{store.retry_failed()} studies are tried again")
+            print(f"{store.retry_failed()} studies are queued again")
             return 0
         found = overview.find(store, args.find)
         if found is None:

@@ -84,5 +84,8 @@ def main() -> int:
             f"studies corrected: {len(found.studies)}, left out: {len(found.left_out)}; {args.out}"
         )
     else:
-        print(f"decisions and agreement written to {args.out}; --studies adds what needs images")
+        print(
+            f"decisions and agreement written to {args.out}; "
+            "SEG, SR and a set need images: add --studies"
+        )
     return 1 if found.left_out or found.faults else 0

@@ -89,7 +89,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@exit_on_user_error(goes_on="decisions are kept; the same command goes on")
+@exit_on_user_error(goes_on="decisions are kept; run the same command again to continue")
 def main() -> None:
     args = make_parser().parse_args()
     from pe_unified.serve.app import make_app
@@ -130,21 +130,21 @@ def serve_options(args: argparse.Namespace) -> "ServeOptions":
     remote = not is_loopback(args.address)
     if remote and not (args.token and args.tls_cert and args.tls_key):
         raise UserError(
-            f"--address {args.address} lets other machines in: that takes --token, --tls-cert and "
+            f"--address {args.address} lets other machines in: this needs --token, --tls-cert and "
             "--tls-key"
         )
     if bool(args.tls_cert) != bool(args.tls_key):
         raise UserError("--tls-cert and --tls-key go together")
     is_any = args.address in ("0.0.0.0", "::")
     if is_any and not args.names:
-        raise UserError(f"--address {args.address} takes --names: what others call this machine")
+        raise UserError(f"--address {args.address} needs --names: this machine's names for others")
     if args.model and len(args.studies) != 1:
-        raise UserError("--model takes --studies with one folder, where studies come in")
+        raise UserError("--model needs --studies with one folder, where new studies arrive")
     token = None
     if args.token:
         token = os.environ.get(_TOKEN) or new_token()
         if len(token) < _SHORTEST:
-            raise UserError(f"{_TOKEN} has fewer than {_SHORTEST} letters")
+            raise UserError(f"{_TOKEN} has fewer than {_SHORTEST} characters")
     # As browsers write them.
     own = [] if is_any else [f"[{args.address}]" if ":" in args.address else args.address]
     names = args.names or ([] if remote else ["localhost"])

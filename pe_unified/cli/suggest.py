@@ -32,7 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="CSV", help="the table (default: REPORTS/suggest.csv)"
     )
     parser.add_argument("--number", type=positive, default=10, metavar="N", help="rows shown (10)")
-    parser.add_argument("--all", action="store_true", help="also rank studies that are read")
+    parser.add_argument("--all", action="store_true", help="also rank studies that have been read")
     return parser
 
 

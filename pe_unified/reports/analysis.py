@@ -135,9 +135,9 @@ def analyse_study(
     marked = options.marks is not None or predictor.volume_model is not None
     if marked and not predictor.model.looks_for_lesions:
         raise CheckpointError(
-            "marks join the lesions of a model that outlines or boxes emboli, and this one does "
-            f"neither (it answers {', '.join(predictor.model.tasks)}): take another, or leave "
-            "--marks and --volume-checkpoint out"
+            "marks join the lesions of a model that outlines or boxes emboli; this model does "
+            f"neither (its tasks: {', '.join(predictor.model.tasks)}): use another model, or "
+            "leave out --marks and --volume-checkpoint"
         )
     settings = {"gate": predictor.wants_gate, **options.as_dict(predictor.lungs is not None)}
     require_apart(out, path)
@@ -171,7 +171,7 @@ def analyse_study(
             try:
                 own_marks += predict_study(predictor.volume_model, study).lesion_marks()
             except DataError as error:
-                no_volume = f"the model of volumes says nothing of this study: {error.reason}"
+                no_volume = f"the model of volumes gives no answer for this study: {error.reason}"
             watch.lap("volume_model")
         fusion = predictor.model.fusion
         candidates = find_lesions(predictions, reader, first_look, marks=own_marks, fusion=fusion)
@@ -203,7 +203,7 @@ def analyse_study(
         report["input"]["notes"] += structures.notes
         report["input"]["notes"] += [no_volume] if no_volume else []
         if options.marks is not None and not given:
-            report["input"]["notes"].append("the file of marks holds none of this study")
+            report["input"]["notes"].append("the file of marks has none for this study")
         report["input"]["fingerprint"] = files
         renamed: Callable[[str], str] | None = None
         if options.pseudonym_key is not None:
@@ -232,7 +232,7 @@ def _require_study(study: CTStudy) -> None:
         reason = "no spacing between pixels or slices, so nothing can be measured"
         raise DataError(study.source, reason, "export the study with its geometry")
     if study.contradictions:
-        reason = f"not a single scan: {'; '.join(study.contradictions)}"
+        reason = f"the slices come from more than one scan: {'; '.join(study.contradictions)}"
         raise DataError(study.source, reason, "export its parts as separate series")
     if abs(study.direction[0, 0]) < _UPRIGHT:
         reason = "the rows of its slices do not run from side to side"

@@ -262,7 +262,7 @@ def _run_alone(job: StudyJob) -> list[dict[str, Any]]:
             return executor.submit(run_job, job).result()
         except BrokenProcessPool:
             _remove_partial(job)
-            return [_failed(job, "its worker process was ended twice (out of memory?)")]
+            return [_failed(job, "its worker process was killed twice (out of memory?)")]
 
 
 def _open(workers: int, scheduler: str | None) -> AbstractContextManager[tuple[Executor, int]]:

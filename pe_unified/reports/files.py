@@ -164,7 +164,7 @@ def write_dicom_where_possible(
 def _what_is_missing(study: CTStudy) -> str:
     """Why no SEG or SR can refer to this study; made-up references would point to nothing."""
     if not study.placed:
-        return "the slices do not say where they lie"
+        return "the positions of the slices are unknown"
     uids = {
         "StudyInstanceUID": study.study_uid,
         "SeriesInstanceUID": study.series_uid,

@@ -114,11 +114,11 @@ def _obstruction(
     found: dict[str, Any] = dict.fromkeys(names)
     arteries = [structures.masks[name] for name in ARTERIES if name in structures.masks]
     if not arteries:
-        return found | {"reason": "not estimated: no arteries are known"}
+        return found | {"reason": "not estimated: no mask of the arteries is given"}
     if "seg" not in tasks:
         return found | {"reason": "not estimated: the model does not outline lesions"}
     if RIGHT_VENTRICLE not in structures.masks:
-        reason = "no mask of the right ventricle says where the arteries begin"
+        reason = "no mask of the right ventricle shows where the arteries begin"
         return found | {"reason": f"not estimated: {reason}"}
     ventricle = structures.masks[RIGHT_VENTRICLE]
     clots = _clots(lesions, study)

@@ -320,7 +320,7 @@ def _provenance(report: Mapping[str, Any]) -> dict[str, Any]:
         if model["gated"]
         else "not used; every slice went through every head",
         "slices": reading_in_words(report),
-        "coarse gate": f"fixed on {coarse}" if coarse else "none: no slice is passed over",
+        "coarse gate": f"fixed on {coarse}" if coarse else "none: no slice is skipped",
         "verdict": report["exam"]["rule"],
         "score of a lesion": _score_in_words(model),
         **_other_in_words("lungs for the crop", model["lung_detector"]),

@@ -111,7 +111,7 @@ def reading_in_words(report: Mapping[str, Any]) -> str:
     """How many slices were looked at, and why others were skipped; one line."""
     reading = report["reading"]
     if not reading["passed_over"]:
-        return f"{reading['looked_at']} looked at, none between them passed over"
+        return f"{reading['looked_at']} looked at, none between them skipped"
     ranges = [
         f"{each['first_slice']}-{each['last_slice']}"
         + (f" every {each['every']}" if each["every"] > 1 else "")
@@ -119,8 +119,8 @@ def reading_in_words(report: Mapping[str, Any]) -> str:
     ]
     return (
         f"{reading['looked_at']} looked at ({', '.join(ranges)}); {reading['passed_over']} thin "
-        "slices between them passed over, as none beside them reached the coarse gate or showed a "
-        "lesion"
+        "slices between them skipped, because no slice beside them reached the coarse gate or "
+        "showed a lesion"
     )
 
 
@@ -128,7 +128,7 @@ def _input(study: CTStudy) -> dict[str, Any]:
     row, col, step = study.spacing_mm
     notes = list(study.notes)
     if study.missing_slices or study.uneven_steps:
-        notes.append("mask.nii.gz assumes evenly spaced slices, which these are not")
+        notes.append("mask.nii.gz assumes evenly spaced slices; these are unevenly spaced")
     return {
         "kind": "volume file" if study.grid is not None else "DICOM",
         "study_uid": study.study_uid or None,
@@ -205,15 +205,15 @@ def _reading(predictions: Sequence[SlicePrediction]) -> dict[str, Any]:
 def _exam(verdict: Verdict, predictions: Sequence[SlicePrediction], model: Model) -> dict[str, Any]:
     thresholds, kinds = model.thresholds, []
     if "cls" in model.tasks and thresholds.exam is not None:
-        kinds.append(f"a stretch of {HEIGHT_MM:g} mm by the mean probability of its slices")
+        kinds.append(f"a stretch of {HEIGHT_MM:g} mm, by the mean probability of its slices")
         if not all(each.looked_at for each in predictions):
             kinds[-1] += ", on a straight line between those that were looked at"
     if model.looks_for_lesions and thresholds.lesion is not None:
         low, high = CLOT_HU
-        kinds.append(f"a lesion by its score, where its mean lies in {low:g} to {high:g} HU")
+        kinds.append(f"a lesion, by its score, if its mean is {low:g} to {high:g} HU")
     rule = "nothing can be called: no threshold is set"
     if kinds:
-        rule = f"positive where anything is called: {', or '.join(kinds)}"
+        rule = f"positive if anything is called: {', or '.join(kinds)}"
     return {
         "probability": verdict.stretch_score,
         "threshold": thresholds.exam,

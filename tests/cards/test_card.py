@@ -138,7 +138,7 @@ def test_the_command_prints_it(called, tmp_path):
     assert json.loads(called(card_command.main, "card", file, "--json").stdout)["name"] == "mine"
     torch.save(stored(), file)
     done = called(card_command.main, "card", file)
-    assert done.returncode == 1 and "carries no card" in done.stderr
+    assert done.returncode == 1 and "has no card" in done.stderr
 
 
 def test_checklists_have_all_items_in_order():

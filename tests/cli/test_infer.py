@@ -192,4 +192,4 @@ def test_masks_of_structures_are_read_and_wrong_ones_refused(run, painted_set, t
     done = run(folder, tmp_path / "out", "--structures", masks)
     assert done.returncode == 0, done.stderr
     assert "RV/LV: not measured: no mask of the right ventricle is given" in done.stdout
-    assert "arteries: not estimated: no arteries are known" in done.stdout
+    assert "arteries: not estimated: no mask of the arteries is given" in done.stdout

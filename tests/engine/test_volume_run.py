@@ -171,5 +171,5 @@ def test_arteries_alone_cannot_be_marked(repository, data, tmp_path, monkeypatch
     PERunner.from_cfg(cfg).train()
     arguments = [str(tmp_path / "run/iter_2.pth"), "--data-root", str(data)]
     monkeypatch.setattr("sys.argv", ["marks", *arguments, "--out", str(tmp_path / "marks")])
-    with pytest.raises(SystemExit, match="finds arteries alone"):
+    with pytest.raises(SystemExit, match="finds only arteries"):
         marks_command.main()

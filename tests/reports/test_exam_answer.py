@@ -86,7 +86,7 @@ def test_what_is_not_measured_is_said_to_be_not(answered):
     volume = sum(lesion["volume_ml"] or 0 for lesion in listed)
     assert volume and measured["clot_volume_ml"] == pytest.approx(volume, abs=1e-2)
     text = (answered[0] / "report.html").read_text("utf-8")
-    assert "Obstruction of the arteries not estimated: no arteries are known." in text
+    assert "Obstruction of the arteries not estimated: no mask of the arteries is given." in text
     assert "It is not measured: no mask of the ventricles is given." in text
 
 

@@ -203,9 +203,9 @@ def test_why_the_ratio_is_not_measured(masks, reason):
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"right": RIGHT}, "not estimated: no arteries are known"),
+        ({"right": RIGHT}, "not estimated: no mask of the arteries is given"),
         ({"right": RIGHT, "artery": EMPTY}, "the mask of the pulmonary arteries is empty"),
-        ({"artery": ARTERY}, "no mask of the right ventricle says where the arteries begin"),
+        ({"artery": ARTERY}, "no mask of the right ventricle shows where the arteries begin"),
         ({"artery": ARTERY, "right": EMPTY}, "no mask of the right ventricle"),
         ({"artery": ARTERY, "right": RIGHT, "tasks": ("cls",)}, "does not outline lesions"),
         (

@@ -16,7 +16,7 @@ def test_an_export_that_leaves_nothing_out(called, tmp_path):
     write_report(tmp_path / "reports" / "one")
     ReviewStore(tmp_path / "reports").add(decision("accept", 1))
     done = call(called, "review", "export", tmp_path / "reports", "--out", tmp_path / "out")
-    assert done.returncode == 0 and "--studies adds what needs images" in done.stdout
+    assert done.returncode == 0 and "need images: add --studies" in done.stdout
     assert "accept" in (tmp_path / "out" / "decisions.csv").read_text()
 
 
