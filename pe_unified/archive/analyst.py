@@ -82,7 +82,7 @@ class Analyst:
         try:
             missing = self._fetch(study)
             if missing:
-                reason = f"{missing} of its images are not kept any more; send it whole again"
+                reason = f"{missing} of its images are no longer kept; send the whole study again"
                 self.store.failed(study, reason)
                 _log.error("study failed", extra={**about, "reason": reason})
                 return True
@@ -122,7 +122,7 @@ class Analyst:
 
     def _crashed(self, study: Row, error: Exception, about: dict[str, Any]) -> None:
         died = isinstance(error, WorkerDied)
-        reason = "its worker process was ended (out of memory?)" if died else in_words(error)
+        reason = "its worker process was killed (out of memory?)" if died else in_words(error)
         state = self.store.again(study, reason, self.settings.crashes)
         extra = {**about, "reason": reason, "state": state}
         if not died:

@@ -65,7 +65,9 @@ def _model(settings: Settings) -> str:
 def _folder(settings: Settings) -> str:
     free, least = Spool(settings.folder).free_gb(), settings.keep.least_free_gb
     if free < least:
-        raise ArchiveError(f"{free:.1f} GB are free, below {least:g} nothing is taken; make room")
+        raise ArchiveError(
+            f"{free:.1f} GB are free, below {least:g} nothing is received; make room"
+        )
     return f"{free:.0f} GB free"
 
 
@@ -76,7 +78,7 @@ def _port(host: str, port: int) -> str:
             probe.bind((host, port))
         except OSError as error:
             raise ArchiveError(
-                f"{host}:{port} cannot be had ({error.strerror}); a running service has it, or "
+                f"{host}:{port} is not available ({error.strerror}); end the service that uses it, or "
                 "choose another port"
             ) from error
     return "free"
@@ -99,6 +101,7 @@ def _destination(destination: Destination, title: str) -> str:
     if refused:
         names = ", ".join(refused)
         raise ArchiveError(
-            f"answers, but takes no {names}; let it accept them, or leave them out of its objects"
+            f"answers, but does not accept {names}; let it accept them, or leave them out "
+            "of its objects"
         )
     return f"answers, takes {', '.join(destination.objects)}"

@@ -84,7 +84,7 @@ class Receiver:
             self.server: Any = entity.start_server(place, block=False, evt_handlers=handlers)
         except OSError as error:
             raise ArchiveError(
-                f"port {settings.port} on {settings.host} cannot be had ({error.strerror}); end "
+                f"port {settings.port} on {settings.host} is not available ({error.strerror}); end "
                 "what listens there, or choose another receive.port"
             ) from error
 

@@ -102,12 +102,12 @@ def _test(name: str, value: Any) -> Test:
         return _number_test(name, str(value))
     if name not in TEXTS:
         known = ", ".join((*TEXTS, *NUMBERS))
-        raise ValueError(f"rules know no '{name}'; they know {known}")
+        raise ValueError(f"unknown '{name}' in a rule; known: {known}")
     patterns = [value] if isinstance(value, str | int | float) else list(value)
     try:
         compiled = [re.compile(str(pattern), re.IGNORECASE) for pattern in patterns]
     except re.error as error:
-        raise ValueError(f"'{value}' of '{name}' is no regular expression: {error}") from error
+        raise ValueError(f"'{value}' of '{name}' is not a regular expression: {error}") from error
     return lambda text: any(each.search(text or "") for each in compiled)
 
 
@@ -118,4 +118,6 @@ def _number_test(name: str, text: str) -> Test:
     if found := _LIMIT.fullmatch(text.strip()):
         compare, limit = _COMPARED[found[1]], float(found[2])
         return lambda number: number is not None and compare(number, limit)
-    raise ValueError(f"'{text}' of '{name}' is none of '<= 3', '>= 50', '0.5 to 3', '1'")
+    raise ValueError(
+        f"'{text}' of '{name}' is not a range such as '<= 3', '>= 50', '0.5 to 3', '1'"
+    )

@@ -56,7 +56,7 @@ class Service:
             self._lock.acquire(blocking=False)
         except Timeout as error:
             raise ArchiveError(
-                f"another pe-unified pacs works in {settings.folder}; end it, or choose another "
+                f"another pe-unified pacs runs in {settings.folder}; end it, or choose another "
                 "folder"
             ) from error
         self.store = Store(settings.database, settings.retry)

@@ -163,7 +163,7 @@ def load_settings(path: Path) -> Settings:
     except OSError as error:
         raise DataError(path, "cannot be read", "check the path", error) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(path, f"is no YAML: {error}", _CURE) from error
+        raise DataError(path, f"is not YAML: {error}", _CURE) from error
     try:
         _CHECK(found)
         return _settings(found, path.resolve().parent)
@@ -184,7 +184,7 @@ def _settings(found: Mapping[str, Any], base: Path) -> Settings:
         if len(own) != len(set(own)):
             raise ValueError(f"two of '{group}' have the same name")
     if "receive" not in found and not found.get("poll"):
-        raise ValueError("neither receive nor poll is there, so no study would come")
+        raise ValueError("neither receive nor poll is set, so no study would arrive")
     plain = ("complete_after_s", "order", "workers", "threads", "crashes", "key_images")
     settings = Settings(
         folder=(base / found["folder"]).resolve(),

@@ -46,7 +46,7 @@ class StatusServer:
             self._server = ThreadingHTTPServer((settings.host, settings.port), Handler)
         except OSError as error:
             raise ArchiveError(
-                f"port {settings.port} on {settings.host} cannot be had ({error.strerror}); end "
+                f"port {settings.port} on {settings.host} is not available ({error.strerror}); end "
                 "what listens there, or choose another status.port"
             ) from error
         self._server.daemon_threads = True

@@ -157,7 +157,7 @@ class Store(Database):
             digest = hashlib.sha256(repr(self.wanted_images(study)).encode()).hexdigest()
             (row,) = self.rows("SELECT done_digest FROM studies WHERE uid = ?", study)
             if not wanted:
-                state, reason = "skipped", "no series that a rule wants"
+                state, reason = "skipped", "no series fits a rule that analyses"
             elif row["done_digest"] == digest:
                 state, reason = self._state_of_results(study)
             else:
@@ -279,7 +279,7 @@ class Store(Database):
         """
         found = []
         for row in self.rows("SELECT * FROM studies WHERE state = 'running'"):
-            reason = "the service ended while it was at this study"
+            reason = "the service ended while it analysed this study"
             with self.transaction() as base:
                 found.append((row["key"], self.again(row, reason, crashes)))
                 # Without any delay.
@@ -331,7 +331,7 @@ class Store(Database):
             f"SELECT * FROM results WHERE state = 'waiting' AND destination NOT IN ({marks})",
             *names,
         )
-        reason = "its destination is not among the settings any more"
+        reason = "its destination is no longer in the settings"
         self._settle(gone, "state = 'given up', reason = ?", (reason,))
 
     def due(self, destination: str) -> list[Row]:

@@ -94,7 +94,7 @@ class Poller:
                 except (requests.HTTPError, AttributeError, KeyError, ValueError) as error:
                     # Deleted in the meantime, or invalid: it must not hide the others.
                     extra = {"study": self.spool.key(uid), "reason": in_words(error)}
-                    _log.warning("study cannot be looked at", extra=extra)
+                    _log.warning("study cannot be examined", extra=extra)
                     continue
                 self._seen[uid] = count
         return new

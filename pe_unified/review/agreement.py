@@ -81,8 +81,8 @@ def write_agreement(out: Path, store: ReviewStore) -> None:
     text = [
         "# What readers decided",
         "",
-        "Only decisions that were neither undone nor replaced are counted. `share kept`: the share",
-        "of lesions accepted or redrawn, of the model's lesions with a verdict.",
+        "Decisions that were undone or replaced, or made on an older report, are not counted.",
+        "`share kept`: the share of the model's lesions with a verdict that were accepted or redrawn.",
         "",
         *_markdown(_READER_COLUMNS, readers),
         "",

@@ -247,7 +247,7 @@ def test_the_folder_is_closed_to_others_and_to_a_second_service(
     settings.folder.mkdir()
     serving(settings, analyse)
     assert settings.folder.stat().st_mode & 0o777 == 0o700  # of patients
-    with pytest.raises(ArchiveError, match="another pe-unified pacs works in"):
+    with pytest.raises(ArchiveError, match="another pe-unified pacs runs in"):
         Service(settings, analyse)
 
 

@@ -74,7 +74,7 @@ def test_mistakes_are_named(tmp_path, changes, said):
 
 def test_no_yaml(tmp_path):
     (tmp_path / "a.yaml").write_text("folder: [")
-    with pytest.raises(DataError, match="is no YAML"):
+    with pytest.raises(DataError, match="is not YAML"):
         load_settings(tmp_path / "a.yaml")
     with pytest.raises(DataError, match="cannot be read"):
         load_settings(tmp_path / "b.yaml")

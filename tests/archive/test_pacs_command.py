@@ -77,9 +77,9 @@ def test_check_says_what_is_wrong(pe_unified_pacs, config, archive):
     assert done.returncode == 1 and done.stdout.endswith("6 of these are wrong\n")
     for said in (
         "none.pth: no such checkpoint",
-        f"127.0.0.1:{archive.port} cannot be had",
+        f"127.0.0.1:{archive.port} is not available",
         "answers with status 503",
-        "answers, but takes no seg, sr",
+        "answers, but does not accept seg, sr",
         "NOBODY at 127.0.0.1:1 cannot be reached",
         "http://127.0.0.1:1/dicom-web cannot be reached",
     ):
@@ -135,6 +135,6 @@ def test_sigterm_ends_it_in_peace(config, tmp_path):
             line = next(x for x in (tmp_path / "log").read_text().splitlines() if "status" in x)
             port = yaml.safe_load(line)["port"]
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
-                assert "No study has come yet" in answer.read().decode()
+                assert "No study has arrived yet" in answer.read().decode()
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 0

@@ -57,9 +57,9 @@ def test_the_first_rule_that_fits_decides():
 @pytest.mark.parametrize(
     ("where", "said"),
     [
-        ({"patient": "x"}, "rules know no 'patient'"),
-        ({"description": "(ct"}, "is no regular expression"),
-        ({"images": "many"}, "is none of '<= 3'"),
+        ({"patient": "x"}, "unknown 'patient' in a rule"),
+        ({"description": "(ct"}, "is not a regular expression"),
+        ({"images": "many"}, "is not a range such as '<= 3'"),
     ],
 )
 def test_conditions_that_are_none(where, said):
