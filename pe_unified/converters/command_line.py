@@ -26,8 +26,8 @@ from pe_unified.workers import usable_cores
 
 _EPILOG = """\
 OUT then holds images/<patient>/<nnnn>.png (16 bit, HU + 1024), annotations/{train,val,test}.json
-(COCO), and conversion_report.json, which lists every patient. Killed and started again with the
-same command, the run goes on where it stopped and ends with the same bytes. Exit status 1 means
+(COCO), and conversion_report.json, which lists every patient. If the run is interrupted, the
+same command continues it where it stopped; the result has the same bytes. Exit status 1 means
 that something was skipped or is wrong; the report says what, and what to do.
 """
 #: Anatomy that is generated anew for every study.
@@ -93,7 +93,8 @@ def make_parser(
         default=[],
         metavar="DATA",
         help="a converted set: its patients and groups get the split here that they have there, "
-        "the others are divided as usual, so that both sets can be merged; may be given again",
+        "the others are divided as usual, so that both sets can be merged; may be given "
+        "more than once",
     )
     parser.add_argument(
         "--allow-skips",
@@ -227,7 +228,11 @@ def main(
         f"{totals['converted']} of {totals['patients']} patients converted to {args.out}: "
         f"{totals['slices']} slices, {totals['positive_slices']} with an embolus, "
         f"{totals['annotations']} annotations"
-        + (f"; {painted} of the patients are synthetic: painted, no patients" if painted else "")
+        + (
+            f"; {painted} of the patients are synthetic: painted, not real patients"
+            if painted
+            else ""
+        )
     )
     for note in report["notes"]:
         print(f"  {note}", file=sys.stderr)

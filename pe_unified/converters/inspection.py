@@ -116,7 +116,7 @@ def _read_report(root: Path) -> tuple[dict[str, Any], list[str]]:
         return {}, [f"{REPORT}: cannot be read ({error}); convert again"]
     entries = report.get("patients") if isinstance(report, dict) else None
     if not isinstance(entries, list) or not all(is_report_entry(entry) for entry in entries):
-        return {}, [f"{REPORT}: is no list of patients with what came of them; convert again"]
+        return {}, [f"{REPORT}: is not a list of patients with their results; convert again"]
     return report, []
 
 

@@ -69,7 +69,7 @@ def export(
     require_apart(out, data)
     root = out.resolve() / f"Dataset{number:03d}_{name}"
     if root.exists():
-        raise DataError(root, "is there already", "remove it, or choose another --id or --name")
+        raise DataError(root, "already exists", "remove it, or choose another --id or --name")
     cases, left_out, info = read_cases(data, name)
     if not cases:
         first = next(iter(left_out.values()), "it is empty")

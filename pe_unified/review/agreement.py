@@ -82,7 +82,7 @@ def write_agreement(out: Path, store: ReviewStore) -> None:
         "# What readers decided",
         "",
         "Decisions that were undone or replaced, or made on an older report, are not counted.",
-        "`share kept`: the share of the model's lesions with a verdict that were accepted or redrawn.",
+        "`share kept`: of the model's lesions with a verdict, the share accepted or redrawn.",
         "",
         *_markdown(_READER_COLUMNS, readers),
         "",

@@ -271,6 +271,6 @@ def test_files_of_finished_studies_are_cleared_away_and_it_stays_done(
     late = as_study(folder, "1.2.3", SOPInstanceUID="1.2.3.99")[:1]
     send(late, service.receiver.port)
     until(lambda: states(service) == {"failed": 1})
-    assert "send it whole again" in page_of(service, "/")
+    assert "send the whole study again" in page_of(service, "/")
     send([*slices, *late], service.receiver.port)
     until(lambda: states(service) == {"done": 1} and len(asked) == 2)

@@ -115,7 +115,7 @@ def test_masks_that_cannot_be_read_are_faults_and_no_end(own, tmp_path):
         annotation["image_id"] = coco["annotations"][0]["image_id"]
     path.write_text(json.dumps(coco))
     found = audit(own, tmp_path / "out")
-    assert any("no run-length code" in item for each in errors(found) for item in each["items"])
+    assert any("not a run-length code" in item for each in errors(found) for item in each["items"])
     assert (tmp_path / "out/index.html").is_file()
 
 

@@ -138,7 +138,7 @@ def test_ctrl_c_says_how_to_go_on(command, tiny_dataset, tmp_path, monkeypatch):
     monkeypatch.setattr("pe_unified.engine.PERunner.from_cfg", interrupted)
     words = ["--data-root", tiny_dataset, "--work-dir", tmp_path / "run"]
     done = command("train", "configs/pe_cls_r50.py", *words)
-    assert done.returncode == 130 and done.stderr.startswith("stopped; --resume goes on")
+    assert done.returncode == 130 and done.stderr.startswith("stopped; --resume continues")
     done = command("train_steps", "configs/demo/steps.py", *words)
     assert done.returncode == 130 and done.stderr.startswith("stopped; run the same command again")
 

@@ -58,7 +58,7 @@ def test_to_nnunet_and_back(unified, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Dataset007_PE: 2 cases to train and validate on, 1 to test" in done.stdout
     done = unified("to-nnunet", *words)
-    assert done.returncode == 2 and "is there already; remove it" in done.stderr
+    assert done.returncode == 2 and "already exists; remove it" in done.stderr
     done = unified("convert", "nnunet", tmp_path / "nn" / "Dataset007_PE", back, "--workers", 1)
     assert done.returncode == 0, done.stderr
     splits = [

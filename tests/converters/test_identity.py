@@ -65,7 +65,7 @@ def test_groups_that_share_a_study_are_joined():
     joined, problems = join_by_study(groups, studies)
     assert {joined.get(name, name) for name in "abcde"} == {"c"} and "f" not in joined
     assert [problem.split(";")[0] for problem in problems] == [
-        "study 2 is that of b, c",
+        "study 2 belongs to patients b, c",
         "study 3 is that of c, d",
     ] or len(problems) == 2
     assert join_by_study(groups, {"a": ["1", "1"], "b": ["2"]}) == (groups, [])
@@ -193,4 +193,4 @@ def test_a_name_of_other_bytes_costs_one_patient(tmp_path):
     report = convert(Fumpe(raw), tmp_path / "out", QUIET)
     assert report["totals"]["converted"] == 1
     (fault,) = report_faults(json.loads((tmp_path / "out/conversion_report.json").read_text()))
-    assert "no UTF-8; rename it" in fault
+    assert "not UTF-8; rename it" in fault

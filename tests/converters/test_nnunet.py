@@ -263,7 +263,7 @@ def test_a_missing_slice_is_a_gap(exported, tmp_path):
 
 def test_nothing_is_written_over(exported, tmp_path):
     data, folder, _ = exported
-    with pytest.raises(DataError, match="is there already"):
+    with pytest.raises(DataError, match="already exists"):
         export(data, folder.parent, 501, "PE")
     for number, name in ((0, "PE"), (1000, "PE"), (1, "P E"), (1, "")):
         with pytest.raises(ValueError, match=r"nnU-Net|letters"):

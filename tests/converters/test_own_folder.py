@@ -211,7 +211,7 @@ def test_check_writes_nothing_and_tells_all(changed, called):
     assert done.returncode == 0, done.stderr
     assert "7 studies of 4 patients; 5 with masks, 1 of unknown embolism" in done.stdout
     assert "column dosis is not used" in done.stdout and "Nothing is wrong" in done.stdout
-    assert "B2 (patient Müller 3): nothing is known of it" in done.stdout
+    assert "B2 (patient Müller 3): no label is known" in done.stdout
     rewrite("Masken/A1.nii.gz", "Masken/A3.mha")
     rewrite("zip/A2.zip", "zip/A9.zip")
     rewrite("Masken/A4_seg", "Masken/A5_rs")
@@ -234,7 +234,7 @@ def test_a_mask_named_as_a_scan_is_told(tmp_path):
     study, mask = write_study(folder, "A1")
     save_metaimage(tmp_path / "raw" / "A1b.nrrd", mask.astype(np.int16), study)
     report = convert(OwnFolder(tmp_path / "raw"), tmp_path / "out", OPTIONS)
-    assert "so it is no CT; if it is a mask" in report_faults(report)[0]
+    assert "so it is not a CT; if it is a mask" in report_faults(report)[0]
 
 
 def test_a_study_of_files_is_opened_as_its_folder_is(hospital):

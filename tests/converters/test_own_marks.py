@@ -79,8 +79,8 @@ def test_coco_that_is_wrong_is_refused(changed, image, box):
         ("slice,pe\n1,0\n", "line 2 names no study, and 7 studies use the file"),
         ("sop,pe\nIM003,0\n", "line 2 names no study, and 7 studies use the file"),
         ("study,slice,pe\nB1,,0\n", "line 2 names no slice"),
-        ("study,slice,pe\nB1,1.5,0\n", "line 2 holds what is no number or label"),
-        ("study,slice,x,y,w,h\nB1,1,1,1,0,3\n", "line 2 has a box of no size"),
+        ("study,slice,pe\nB1,1.5,0\n", "line 2 holds a value that is no number or label"),
+        ("study,slice,x,y,w,h\nB1,1,1,1,0,3\n", "line 2 has a box without size"),
     ],
 )
 def test_marks_that_are_wrong_are_refused(changed, text, said):

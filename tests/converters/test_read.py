@@ -122,7 +122,10 @@ def test_without_masks_nothing_decides(tmp_path):
     write_case(raw, "01GE", mask=np.zeros((44, 48, 12), np.uint8))
     report = convert(Read(raw), tmp_path / "out", QUIET)
     (warning,) = report_warnings(report)
-    assert "01GE: the headers" in warning and "by index: there is no mask to tell by" in warning
+    assert (
+        "01GE: the headers" in warning
+        and "by index: the mask is empty, so HU cannot decide" in warning
+    )
     assert report_faults(report) == []
 
 

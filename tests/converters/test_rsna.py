@@ -175,7 +175,7 @@ def test_boxes_that_leave_the_slice_are_kept_and_reported(raw, tmp_path):
 def test_boxes_outside_the_slice_have_no_place(raw, tmp_path):
     boxes = write_boxes(raw, [["st1", "st1-s", "st1-2", "", 40, 4, 10, 5]])
     report = convert(Rsna(raw, boxes=boxes), tmp_path / "out", QUIET)
-    assert "has no part in it" in report_faults(report)[0]
+    assert "lies outside it" in report_faults(report)[0]
     assert by_sop(tmp_path / "out")["st1-2"]["labels_known"] == ["slice"]
 
 

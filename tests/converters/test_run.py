@@ -266,7 +266,7 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
     raw, out = write_set(tmp_path / "raw", 1, size=24, count=4), tmp_path / "out"
     with (
         store_module.Store(out, "fumpe", {}).open(),
-        pytest.raises(DataError, match="another conversion is at work"),
+        pytest.raises(DataError, match="another conversion is running"),
     ):
         convert(Fumpe(raw), out, QUIET)
     assert report_faults(convert(Fumpe(raw), out, QUIET)) == []

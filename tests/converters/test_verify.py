@@ -77,9 +77,9 @@ def test_pixels_are_looked_at(damaged):
         (extra, "images/PAT001/extra.png: on disk, but in no split"),
         (shifted, "PAT001: the HU check fails"),
         (no_report, r"conversion_report\.json: cannot be read"),
-        (empty_report, r"conversion_report\.json: is no list of patients"),
+        (empty_report, r"conversion_report\.json: is not a list of patients"),
         (empty_report, "images/PAT001/0004.png: listed, but no such file"),
-        (odd_report, r"conversion_report\.json: is no list of patients"),
+        (odd_report, r"conversion_report\.json: is not a list of patients"),
         (no_test, r"annotations/test\.json is missing"),
     ):
         faults = damaged(on_disk(change))

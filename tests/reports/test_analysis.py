@@ -267,7 +267,7 @@ def test_marks_need_a_model_with_lesions(folder, tmp_path):
     model = load_model(tmp_path / "cls.pth", device="cpu", precision="fp32")
     marks = tmp_path / "marks.csv"
     marks.write_text("id,x,y,z,prob\nct,0,0,4,0.9\n")
-    with pytest.raises(CheckpointError, match="this one does neither"):
+    with pytest.raises(CheckpointError, match="this model does neither"):
         analyse_study(folder, tmp_path / "out", StudyPredictor(model), AnalysisOptions(marks=marks))
     assert not (tmp_path / "out").exists()
 

@@ -156,7 +156,7 @@ def test_states(store):
         (decision("add", None, {"box": [5, 5, 6, 2], "slice": 0}), "outside"),
         (decision("add", None, {"box": [5, 5, 2, float("nan")], "slice": 0}), "outside"),
         (decision("add", None, {"box": [5, 5, 2, 2], "slice": 4}), "outside"),
-        (decision("add", 1, {"box": [5, 5, 2, 2], "slice": 1}), "said of the study"),
+        (decision("add", 1, {"box": [5, 5, 2, 2], "slice": 1}), "applies to the study"),
         (decision("relabel", 1, {"label": "positive"}), "unknown label 'positive'"),
         (decision("relabel", None, {"label": "chronic"}), "unknown label 'chronic'"),
         (decision("comment", 1), "without text"),
@@ -225,7 +225,7 @@ def test_reports_that_cannot_be_used_are_left_out_and_told(root):
         (lambda: write_report(root / "one", study="4.5"), "same study"),
         (
             lambda: (root / "one" / "report.json").write_text('{"schema": "pe_unified.report"}'),
-            "without all that",
+            "lacks values that",
         ),
     ):
         spoil()

@@ -14,7 +14,7 @@ from pe_unified.converters.contract.annotations import SplitFile, load_split_fil
 from pe_unified.converters.contract.splits import SPLITS
 from pe_unified.errors import DataError
 
-_CURE = "make their groups agree (--groups), or leave --splits-of out and the sets apart"
+_CURE = "make their groups agree (--groups), or leave out --splits-of and keep the sets apart"
 
 
 @dataclass

@@ -47,5 +47,5 @@ def read_object(path: Path, kind: type = dict) -> Any:
     except (OSError, ValueError) as error:
         raise DataError(path, "cannot be read", "export or download it again", error) from error
     if not isinstance(content, kind):
-        raise DataError(path, f"is no {kind.__name__} of JSON", "export or download it again")
+        raise DataError(path, f"is not a JSON {kind.__name__}", "export or download it again")
     return content

@@ -71,9 +71,9 @@ def _mask_faults(annotation: dict[str, Any], union: np.ndarray) -> list[str]:
     """Check one mask against its stored numbers; its pixels are added to ``union``."""
     code = annotation["segmentation"]
     if not isinstance(code, dict) or tuple(code.get("size", ())) != union.shape:
-        return ["the mask is no run-length code of the slice's size"]
+        return ["the mask is not a run-length code of the slice's size"]
     if not isinstance(code.get("counts"), str):
-        return ["the counts of the mask are no text"]
+        return ["the counts of the mask are not text"]
     try:
         mask = decode_mask(code)
     except Exception as error:  # pycocotools may raise anything

@@ -108,8 +108,8 @@ def join_by_study(
         if len(patients) < 2:
             continue
         problems.append(
-            f"study {study} is that of {', '.join(patients)}; they are kept in one split: remove "
-            "the copies, or give different scans UIDs of their own"
+            f"study {study} belongs to patients {', '.join(patients)}; they are kept in one split: "
+            "remove the copies, or give different scans UIDs of their own"
         )
         join(joined, patients)
     return joined, problems

@@ -107,12 +107,12 @@ def _mark(path: Path, line: int, said: Mapping[str, str], boxed: bool) -> Mark:
         index, instance = (_whole(said.get(name, "")) for name in ("slice", "instance"))
         pe = yes_or_no(said.get("pe", ""))
     except ValueError as error:
-        reason = f"line {line} holds what is no number or label"
+        reason = f"line {line} holds a value that is no number or label"
         raise DataError(path, reason, "correct or remove the line", error) from error
     if not said.get("sop") and index is None and instance is None:
         raise DataError(path, f"line {line} names no slice", "correct or remove the line")
     if box is not None and min(box[2:]) <= 0:
-        raise DataError(path, f"line {line} has a box of no size", "correct or remove the line")
+        raise DataError(path, f"line {line} has a box without size", "correct or remove the line")
     return Mark(where, said.get("study", ""), said.get("sop", ""), index, instance, box, pe)
 
 

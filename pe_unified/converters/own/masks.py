@@ -76,7 +76,7 @@ def lay_masks(
     ]
     if not asked.by_index and not _are_placed(read, study):
         asked = replace(asked, by_index=True)
-        notes.append("the headers do not say how mask or scan lie: laid voxel on voxel")
+        notes.append("the headers do not give the positions of mask or scan: laid voxel on voxel")
     better: tuple[str, np.ndarray | None] | None
     try:
         values = asked.turned(_laid(read, study, asked.by_index, paths, notes))

@@ -13,7 +13,7 @@ from pe_unified.converters.raw.identifiers import is_placeholder
 from pe_unified.ct.headers import natural_key
 from pe_unified.errors import DataError, listed, shown
 
-_APART = "give each its own path, or in a folder its UID as study; unpack archives of several"
+_APART = "give each its own path, or its UID in the column study; unpack archives of several"
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def _match_masks(
         if len(own) > 1:
             reason = f"study {place.name}: several masks: {', '.join(path.name for path in own)}"
             cure = (
-                "name the one that counts, or all with | between, in the column mask of the table"
+                "name the one that counts, or all, separated by |, in the column mask of the table"
             )
             problem = DataError(place.found.path, reason, cure)
             found.places[number] = replace(place, problem=place.problem or problem)
@@ -234,8 +234,9 @@ def _match_masks(
             found.places[number] = replace(place, masks=tuple(own))
     if unclear:
         found.problems.append(
-            f"{_named(unclear, raw)}: a mask, of no study that its name or folder tells; name it "
-            "in the column mask of the table, put it beside its study, or remove it"
+            f"{_named(unclear, raw)}: name and folder do not show to which study this mask "
+            "belongs; name it in the column mask of the table, put it beside its study, or "
+            "remove it"
         )
 
 
@@ -286,8 +287,8 @@ def _name_patients(found: Matched) -> None:
             )
     if alone:
         found.notes.append(
-            f"{len(alone)} studies name no patient ({listed(alone)}); each counts as one of its "
-            "own: where one patient has several, name patients in the table"
+            f"{len(alone)} studies name no patient ({listed(alone)}); each counts as a separate "
+            "patient: if a patient has several studies, name the patients in the table"
         )
 
 

@@ -42,7 +42,7 @@ def draw_misfit(
                     axes.contour(mask[index] > 0, levels=[0.5], colors=colour, linestyles=line)
             axes.set_axis_off()
             axes.set_title(f"slice {index}")
-        lines = [Line2D([], [], color=_LAID, label="the mask as it lies")]
+        lines = [Line2D([], [], color=_LAID, label="the mask as it is")]
         if better is not None:
             lines.append(Line2D([], [], color=_BETTER, linestyle="--", label="where it would fit"))
         figure.legend(handles=lines, loc="outside upper right", ncols=2)

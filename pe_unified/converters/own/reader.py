@@ -156,11 +156,9 @@ class OwnReader:
         reading = StudyReading(place, study, labels, masks, marks)
         reading.notes += [*study.notes, *(masks.notes if masks else ())]
         if masks is not None and marks.boxes:
-            reading.notes.append(
-                "boxes are those of the mask; the ones that were drawn are left out"
-            )
+            reading.notes.append("boxes are taken from the mask; the drawn boxes are left out")
         if labels.positive is None and not labels.known_slices and not place.exam:
-            reading.warnings.append("nothing is known of it: it teaches nothing")
+            reading.warnings.append("no label is known, so nothing can be learned from it")
         reading.warnings += labels.doubts
         reading.problems += [*marks.problems, *study.contradictions]
         reading.problems += [str(error) for error in study.broken[:_NAMED]]
@@ -190,7 +188,7 @@ class OwnReader:
         else:
             cure = "find the mask of this study"
         if masks.values.any():  # empty if it could not be placed at all
-            cure += "; if it is right as it lies, write unchecked in the column placed"
+            cure += "; if it is right as it is, write unchecked in the column placed"
         if picture is not None:
             from pe_unified.converters.own.picture import draw_misfit  # matplotlib, rarely needed
 
@@ -218,7 +216,7 @@ def _open(place: StudyPlace, scratch: Path) -> CTStudy:
             found.path, unpacked, series, study_uid=place.name if is_uid(place.name) else None
         )
     if not study.sop_uids and not _is_scan(study):
-        reason = f"no slice spans {_LEAST_SPAN_HU} Hounsfield units, so it is no CT"
+        reason = f"no slice spans {_LEAST_SPAN_HU} Hounsfield units, so it is not a CT"
         cure = "if it is a mask, name it in the column mask of the table, or <study>_mask"
         raise DataError(found.path, reason, cure)
     return study

@@ -116,7 +116,7 @@ class _Run:
             if source.painted or in_painted:
                 self.painted.add(folder)
             if not _is_text(source.patient_id):
-                problem = DataError(source.patient_id, "a name that is no UTF-8", "rename it")
+                problem = DataError(source.patient_id, "the name is not UTF-8", "rename it")
                 source = replace(source, problem=problem)
             if source.problem is None and self.store.is_finished(folder, source.signature):
                 record = self.store.read_record(folder)
@@ -193,7 +193,7 @@ def convert(converter: Converter, out: str | os.PathLike, options: RunOptions) -
         ValueError: more folds than patients.
     """
     if Path(out).resolve().is_relative_to(converter.raw.resolve()):
-        cure = "choose one outside, or what is written there is taken for patients the next time"
+        cure = "choose one outside; otherwise the next run takes what is written there for patients"
         raise DataError(Path(out), "is a folder of the raw set", cure)
     total = len(converter)
     if not total:
@@ -303,7 +303,7 @@ def _assemble(
         if share and converted and split not in splits.values()
     ]
     unknown = [
-        f"nothing is known of the slices in {split}, so nothing can be measured there; see --split"
+        f"no label is known in {split}, so nothing can be measured there; see --split"
         for split in SPLITS
         if {run.has_pe[patient] for patient in splits if splits[patient] == split} == {None}
     ]

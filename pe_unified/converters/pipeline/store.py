@@ -65,8 +65,8 @@ class Store:
         try:
             held = FileLock(self.state / "lock").acquire(blocking=False)
         except Timeout:
-            reason = "another conversion is at work in this folder"
-            raise DataError(self.root, reason, "wait for it or end it") from None
+            reason = "another conversion is running in this folder"
+            raise DataError(self.root, reason, "wait until it ends, or stop it") from None
         with held:
             # Written first: a folder with any other content must name its owner.
             write_text(self.state / "converter", self.converter + "\n")

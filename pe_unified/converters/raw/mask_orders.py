@@ -69,7 +69,11 @@ def choose_turn(
     chosen = next((name for name, good in fits.items() if good), "by index")
     if ours.pixels and sum(fits.values()) == 1:
         return ways[chosen], [*notes, f"{said}; paired {chosen}, as the HU under the masks say"], []
-    why = "there is no mask to tell by" if not ours.pixels else "the HU under the masks fit both"
+    why = (
+        "the mask is empty, so HU cannot decide"
+        if not ours.pixels
+        else "the HU under the masks fit both"
+    )
     if not any(fits.values()):
         why = "the HU under the masks fit neither"
     return ways[chosen], notes, [f"{said}; paired {chosen}: {why}"]

@@ -125,7 +125,7 @@ class NnunetReader:
         labels = read_mask_volume(case.instances or case.label, scratch)
         voxels = EvenSlices((shape[2], shape[1], shape[0]), affine)
         if not same_grid(voxels, labels.array.shape[::-1], labels.affine):
-            reason = f"does not lie on {case.image.name}, as nnU-Net wants it"
+            reason = f"does not lie on {case.image.name}, as nnU-Net requires"
             raise DataError(labels.path, reason, "save the label with the header of its image")
         z, places, spacing = heights_and_places(affine, turn, shape)
         shift = 0

@@ -219,7 +219,7 @@ def _place_box(
     if within is None or not np.allclose(within, drawn, rtol=0, atol=1e-9):
         fault = (
             f"the box {[box.x, box.y, box.width, box.height]} leaves the slice of "
-            f"{rows} x {cols} pixels and {'was cut' if within else 'has no part in it'}; check the "
+            f"{rows} x {cols} pixels and {'was cut' if within else 'lies outside it'}; check the "
             "boxes' file"
         )
     if within is None:

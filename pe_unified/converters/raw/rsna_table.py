@@ -170,7 +170,7 @@ class LabelTable:
                 if not study or not sop or None in box or box[2] <= 0 or box[3] <= 0:  # type: ignore[operator]
                     reject(line, "an empty UID, or no box of positive size")
                 elif study not in self.studies:
-                    reject(line, f"a box of study {study}, which the labels do not have")
+                    reject(line, f"a box of study {study}, which is not in the labels")
                 else:
                     self.studies[study].boxes += 1
                     yield study, sop, artery, *box, line
@@ -222,7 +222,7 @@ def _stream(
             except StopIteration:
                 return
             except csv.Error as error:
-                reject(reader.line_num, f"no csv ({error})")
+                reject(reader.line_num, f"not a csv ({error})")
                 continue
             if not row:
                 continue
