@@ -70,7 +70,7 @@ def _learn(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=positive, default=8, help="slices per iteration")
     parser.add_argument("--threads", type=positive, default=1, help="CPU threads of torch")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/learn"))
-    parser.add_argument("--note", default="", help="a line that stands under the figure")
+    parser.add_argument("--note", default="", help="a line printed under the figure")
 
 
 def _infer(parser: argparse.ArgumentParser) -> None:
@@ -96,7 +96,7 @@ def _study(parser: argparse.ArgumentParser) -> None:
         "--memory-of",
         type=positive,
         metavar="SLICES",
-        help="tell how much memory a study of so many slices takes, and time nothing",
+        help="show how much memory a study of so many slices takes; nothing is timed",
     )
     parser.add_argument("--size", type=positive, default=512, help="of the stock models' input")
     parser.add_argument("--backbone", default="R50", choices=BACKBONES)

@@ -90,7 +90,9 @@ def _record(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     if file.exists():
         record = json.loads(file.read_text(encoding="utf-8"))
         if record["asked"] != asked:
-            raise UserError(f"{file}: of other arguments; name another --work-dir, or remove it")
+            raise UserError(
+                f"{file}: made with other arguments; name another --work-dir, or remove it"
+            )
         return record
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
     cfg = load_config(name, settings, str(args.data_root), of_recipe=True)

@@ -163,7 +163,7 @@ class _Names:
         elif not plain:
             fault = f"member '{name}' is a link, or no plain file"
         elif len(place.parts) > _DEEPEST:
-            fault = f"a member in {len(place.parts) - 1} folders, one in the other"
+            fault = f"a member nested in {len(place.parts) - 1} folders"
         elif place in self._files:
             fault = f"member '{name}' is there twice"
         elif clash := {place} & self._folders or self._files.intersection(place.parents):

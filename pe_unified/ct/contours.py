@@ -46,7 +46,7 @@ def read_contours(
     """
     if not study.placed:
         cure = "export the study as DICOM, or the mask as a volume in its grid"
-        raise DataError(path, "contours in mm, and the study does not say how it lies", cure)
+        raise DataError(path, "contours in mm, but the study has no position", cure)
     dataset = open_dicom(path)
     try:
         names = {int(s.ROINumber): str(s.ROIName) for s in dataset.StructureSetROISequence}

@@ -40,7 +40,9 @@ def data_file_of(path: Path) -> Path:
     except (OSError, ValueError):  # a name that no file can have
         beside, there = True, False
     if not beside:
-        raise DataError(path, f"its data file '{name}' lies elsewhere", "put it beside it")
+        raise DataError(
+            path, f"its data file '{name}' lies elsewhere", "put it into the same folder"
+        )
     if there:
         return data
     if _SEVERAL.fullmatch(name):

@@ -184,7 +184,7 @@ def rescale_of(dataset: pydicom.Dataset, raw: np.ndarray) -> tuple[float, float]
     if lowest > _DENSE:
         raise DataError(
             "the header",
-            f"no RescaleIntercept, and from {lowest:.0f} HU up with the usual one",
+            f"no RescaleIntercept; with the usual one, the lowest value is {lowest:.0f} HU",
             "restore the header's RescaleSlope and RescaleIntercept",
         )
     return slope, _USUAL_INTERCEPT

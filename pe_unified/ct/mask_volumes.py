@@ -74,7 +74,7 @@ def read_mask_volume(path: Path, scratch: Path) -> MaskVolume:
     if name.endswith(NRRD):
         raw, own = open_nrrd(path, scratch)
         if own is None:
-            reason = "does not say how far apart its voxels are"
+            reason = "the spacing of its voxels is not given"
             raise DataError(path, reason, "save it with its spacing")
         return MaskVolume(path, raw.open(), own, raw.placed)
     if name.endswith(META_IMAGE):

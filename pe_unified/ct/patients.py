@@ -144,7 +144,7 @@ def choose_study(
         if of_kind
     ]
     if unclear:
-        notes.append(f"left out {len(unclear)} slices that do not say whose they are")
+        notes.append(f"left out {len(unclear)} slices that do not name their patient")
     return [header for header in headers if header.path in own], notes
 
 

@@ -47,7 +47,7 @@ def choose_emboli(names: Mapping[int, str], asked: Sequence[str], path: Path) ->
     if found:
         return found
     listed = ", ".join(list(names.values())[:_LISTED]) or "none"
-    what = f"named {' or '.join(asked)}" if wanted else "whose name tells of an embolus"
+    what = f"named {' or '.join(asked)}" if wanted else "whose name means an embolus"
     cure = f"name those that are emboli by --labels; there are: {listed}"
     raise DataError(path, f"no structure {what} among {len(names)}", cure)
 
@@ -102,7 +102,7 @@ def _plain(volume: MaskVolume, asked: Sequence[str]) -> np.ndarray:
 def _of_seg(path: Path, asked: Sequence[str]) -> MaskVolume:
     dataset = open_dicom(path, stop_before_pixels=True)
     if dataset.get("Modality") != "SEG":
-        kind = dataset.get("Modality") or "no kind that it tells"
+        kind = dataset.get("Modality") or "unknown"
         cure = "name a file of masks: SEG, RTSTRUCT, NIfTI, NRRD or MetaImage"
         raise DataError(path, f"a DICOM object of modality {kind}, no mask", cure)
     try:
@@ -117,7 +117,7 @@ def _of_slicer(path: Path, scratch: Path, asked: Sequence[str]) -> MaskVolume:
     """A segmentation of 3D Slicer: layers of numbered segments, cropped to their content."""
     raw, affine = open_nrrd(path, scratch, layers=True)
     if affine is None:
-        raise DataError(path, "does not say how far apart its voxels are", "save it again")
+        raise DataError(path, "the spacing of its voxels is not given", "save it again")
     header = nrrd.read_header(str(path))
     try:
         segments = {

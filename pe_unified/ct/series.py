@@ -140,7 +140,7 @@ def choose_series(
     if best.doubles:
         notes.append(f"left out {best.doubles} duplicate slices")
     if best.lost:
-        notes.append(f"left out {best.lost} slices that do not say where they lie")
+        notes.append(f"left out {best.lost} slices without a position")
     if best.kind in KIND_NAMES:
         notes.append(f"the slices are {KIND_NAMES[best.kind]}")
     if why:

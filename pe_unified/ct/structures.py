@@ -100,7 +100,7 @@ def read_structures(path: Path, study: CTStudy) -> Structures:
             mask that does not overlap the study, or a study without position.
     """
     if not study.placed:
-        reason = "the study does not say where it lies, so no mask can be laid over it"
+        reason = "the study has no position, so no mask can be laid over it"
         raise DataError(path, reason, "leave --structures out, or export the study again")
     masks, notes = {}, []
     for name, file, stored, affine in _stored(path):

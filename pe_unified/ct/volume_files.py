@@ -139,7 +139,7 @@ def require_sides(path: Path, shape: tuple[int, ...]) -> None:
 
 def not_placed(path: Path, shape: tuple[int, ...]) -> DataError:
     """The error for a volume whose axes do not span space."""
-    reason = f"a grid of {shape} voxels that its header does not place"
+    reason = f"a grid of {shape} voxels whose position its header does not give"
     return DataError(path, reason, "correct its spacing and orientation, or export it again")
 
 

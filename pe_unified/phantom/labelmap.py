@@ -122,7 +122,7 @@ def read_label_map(path: Path, name: str | None = None) -> LabelMap:
     labels, spacing = _resampled(labels, spacing)
     for value, what in ((LUNG, "lung"), (ARTERY, "arteries"), (VEIN, "veins")):
         if np.count_nonzero(labels == value) < 2000:
-            raise ValueError(f"{path} has next to no {what} (label {value}); leave it out")
+            raise ValueError(f"{path} has almost no {what} (label {value}); leave it out")
     return LabelMap(name, labels, spacing)
 
 

@@ -87,5 +87,5 @@ def label_faults(labels: Mapping[str, int], any_slice_positive: bool) -> list[st
         informational = {"qa_motion", "qa_contrast", "flow_artifact", "true_filling_defect_not_pe"}
         extra = on - informational - {"negative_exam_for_pe", "indeterminate"}
         if extra:
-            faults.append(f"an exam without emboli has {', '.join(sorted(extra))} off")
+            faults.append(f"an exam without emboli must not have {', '.join(sorted(extra))}")
     return faults

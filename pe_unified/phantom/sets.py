@@ -84,7 +84,9 @@ class PhantomSettings:
         if self.positive_rate is not None and not 0 <= self.positive_rate <= 1:
             raise ValueError(f"positive_rate is a share, 0 to 1, got {self.positive_rate}")
         if self.anatomies is not None and self.anatomy is None:
-            raise ValueError("anatomies are names of patients in anatomy, a folder; give it")
+            raise ValueError(
+                "anatomies are names of patients in the folder anatomy; give that, too"
+            )
         if (self.jpeg or self.boxes) and self.layout != "rsna":
             raise ValueError("the JPEG edition and the boxes belong to the layout rsna")
         if self.jpeg and self.boxes and self.size != 512:

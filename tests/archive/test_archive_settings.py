@@ -55,7 +55,7 @@ def test_defaults_are_those_of_the_example(tmp_path):
         ({"receive": {"port": 1, "allow": ["A TITLE THAT IS TOO LONG"]}}, r"receive.allow\[0\]"),
         ({"receive": None, "poll": None}, "no study would arrive"),
         ({"rules": [{"name": "r", "do": "analyze"}]}, r"rules\[0\].do"),
-        ({"rules": [{"name": "r", "do": "ignore", "where": {"age": "3"}}]}, "know no 'age'"),
+        ({"rules": [{"name": "r", "do": "ignore", "where": {"age": "3"}}]}, "unknown 'age'"),
         ({"send": [{"name": "a"}]}, r"send\[0\]"),
         ({"send": [{"name": "a", "web": {"url": "ftp://x"}}]}, "send"),
         (

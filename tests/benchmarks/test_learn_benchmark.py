@@ -61,7 +61,7 @@ def test_rows_compare_with_the_first_config_that_has_a_metric(arguments, trained
     assert learn.run(arguments) == [row]
     assert len(trained) == 2
     arguments.minutes *= 2
-    with pytest.raises(UserError, match=r"seg_seed0/record\.json: of other arguments"):
+    with pytest.raises(UserError, match=r"seg_seed0/record\.json: made with other arguments"):
         learn.run(arguments)
 
 

@@ -68,7 +68,7 @@ def test_silence_is_no_other_patient():
     studies, unclear = studies_of([*a, *b, *of_b, *either])
     assert [len(study.slices) for study in studies] == [3, 6] and unclear == either
     _, notes = choose_study([*a, *b, *of_b, *either], "folder", "A")
-    assert notes[-1] == "left out 3 slices that do not say whose they are"
+    assert notes[-1] == "left out 3 slices that do not name their patient"
 
 
 def test_patients_without_studies_are_chosen_by_their_ids():

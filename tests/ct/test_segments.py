@@ -42,7 +42,7 @@ def test_structures_are_chosen_by_name(tmp_path):
     assert choose_emboli({7: "Segment_1"}, (), tmp_path) == [7]
     with pytest.raises(DataError, match=r"named clot among 5; .*there are: Lung, PE 1"):
         choose_emboli(names, ["clot"], tmp_path)
-    with pytest.raises(DataError, match="whose name tells of an embolus among 2"):
+    with pytest.raises(DataError, match="whose name means an embolus among 2"):
         choose_emboli({1: "Lung", 2: "Aorta"}, (), tmp_path)
 
 

@@ -263,7 +263,7 @@ def test_one_slice_without_a_place_hides_none_of_the_others(number):
         slices[3] = replace(slices[3], position=None, instance_number=number)
     choice = choose_series(mixed(plain, enhanced), "folder")
     assert of(choice) == ({2}, 40 if number else 39)
-    note = "left out 1 slices that do not say where they lie"
+    note = "left out 1 slices without a position"
     assert (note in choice.notes) == (number is None)
     stack = stack_slices(choice.slices)
     assert stack.missing == (number is None) and stack.spacing_mm[2] == 1.0

@@ -179,7 +179,7 @@ def test_what_cannot_be_read_is_refused(study, tmp_path):
     (tmp_path / f"{RIGHT_VENTRICLE}.nii.gz").write_bytes(b"no mask")
     with pytest.raises(DataError, match=r"right\.nii\.gz: no readable NIfTI"):
         read_structures(tmp_path, study)
-    with pytest.raises(DataError, match="does not say where it lies"):
+    with pytest.raises(DataError, match="has no position"):
         read_structures(tmp_path, replace(study, placed=False))
 
 

@@ -36,7 +36,7 @@ REASONS = {
     "bad4-ultrasound": "modality US",
     "bad5-one": "1 slices",
     "bad6-climbs.zip": "leads out of it",
-    "bad7-nan.nii": "its header does not place",
+    "bad7-nan.nii": "its header does not give",
     "bad8-picture": "8-bit image",
 }
 

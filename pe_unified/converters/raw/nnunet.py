@@ -175,7 +175,7 @@ def _open_image(
     if path.name.lower().endswith(NRRD):
         raw, own = open_nrrd(path, scratch)
         if own is None:
-            raise DataError(path, "does not say how far apart its voxels are", "export it again")
+            raise DataError(path, "the spacing of its voxels is not given", "export it again")
         return raw, raw.shape, own, raw.placed
     plain = path
     if path.name.lower().endswith(".gz"):
