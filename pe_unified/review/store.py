@@ -276,7 +276,7 @@ def _undone(undo: Decision, history: list[Decision]) -> Decision:
     of = {each.number: each for each in history}.get(undo.value["of"])
     if of is None or of.reader != undo.reader:
         raise DecisionError(
-            f"study {undo.study}: {undo.value['of']} is no decision of {undo.reader} here"
+            f"study {undo.study}: {undo.value['of']} is not a decision of {undo.reader} here"
         )
     return of
 

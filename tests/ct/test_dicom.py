@@ -358,9 +358,7 @@ def test_an_intercept_that_cannot_be_guessed(tmp_path):
     """Stored with an offset of 8192: the usual one would make bone of air."""
     raw = np.linspace(-1000, 400, 64 * 64).reshape(64, 64).astype(np.int32) + 8192
     path = write_slice(tmp_path / "a", raw.astype(np.uint16), RescaleIntercept=None)
-    with pytest.raises(
-        DataError, match="no RescaleIntercept; with the usual one, the lowest value is 6168 HU"
-    ) as error:
+    with pytest.raises(DataError, match="the usual one, the lowest value is 6168 HU") as error:
         read_hu(path)
     assert str(path) in str(error.value)
 

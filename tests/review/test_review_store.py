@@ -88,9 +88,9 @@ def test_what_is_undone_stays_in_the_history(store):
 
 def test_nobody_undoes_what_another_decided(store):
     kept = store.add(decision("accept", 1))
-    with pytest.raises(DecisionError, match="no decision of Bo"):
+    with pytest.raises(DecisionError, match="not a decision of Bo"):
         store.add(decision("undo", None, {"of": kept.number}, reader="Bo"))
-    with pytest.raises(DecisionError, match="7 is no decision"):
+    with pytest.raises(DecisionError, match="7 is not a decision"):
         store.add(decision("undo", None, {"of": 7}))
 
 

@@ -229,7 +229,8 @@ def make_parser() -> argparse.ArgumentParser:
         type=int,
         default=20,
         metavar="N",
-        help="slices of a class from one study, while that suffices (default: %(default)s)",
+        help="most slices of a class from one study, as long as there are enough studies "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--from-positive",
