@@ -168,7 +168,7 @@ def tell(args: argparse.Namespace, summary: Mapping[str, Any], page: Path, start
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     console.print(
         f"\n{NOTE} Research software, not a medical device.\n"
-        f"Total: {(time.monotonic() - start) / 60:.1f} minutes now; slowest step "
+        f"Total: {(time.monotonic() - start) / 60:.1f} minutes in this run; slowest step "
         f"{slowest['name']} with {slowest['seconds']:.0f} s; largest process {peak:.1f} GiB, "
         f"{args.workers} at a time.\n"
         f"Report:  {page}\n"

@@ -151,7 +151,7 @@ def slice_faults(image: Mapping[str, Any], annotations: list[dict[str, Any]]) ->
     if present == 0 and annotations:
         yield f"pe_present is 0, yet there are {len(annotations)} annotations"
     if present == 0 and known != set(ALL_LABELS):
-        yield "a negative slice has known boxes and masks, though none: list both in labels_known"
+        yield "labels_known of a negative slice must list slice, boxes and masks"
     if present == 1 and known & {"boxes", "masks"} and not annotations:
         yield "pe_present is 1 and boxes are known, yet there is no annotation"
     for annotation in annotations:
