@@ -50,7 +50,7 @@ def test_pseudonyms_of_a_batch_need_a_secret_that_stays(command, monkeypatch):
     monkeypatch.setenv("PE_UNIFIED_KEY", "too short")
     for tool in ("infer", "infer_batch"):
         done = command(tool, *words)
-        assert done.returncode == 1 and "has fewer than 16 letters" in done.stderr
+        assert done.returncode == 1 and "has fewer than 16 characters" in done.stderr
     done = command("infer", *words[:-1])  # not asked for, not judged
     assert "m.pth: no such checkpoint" in done.stderr
 

@@ -37,7 +37,7 @@ def test_a_package_that_is_missing_and_one_of_another_version(examine, monkeypat
     status, wrong = examine()
     assert status == 1
     assert wrong == [
-        f"wrong onedl-mmcv (1.7.0): wants ==2.3.6: {INSTALL}",
+        f"wrong onedl-mmcv (1.7.0): needs ==2.3.6: {INSTALL}",
         f"wrong pynrrd (missing): {INSTALL}",
     ]
 

@@ -233,7 +233,9 @@ def test_moved_labels_show_what_was_answered(answered):
     block["faults"] = ["positive, yet none of leftsided_pe, rightsided_pe, central_pe"]
     text = page_of(found)
     assert re.search(r"in central arteries.*?50 %.*?answered 41 %", text, re.S)
-    assert "none of “on the left”, “on the right”, “in central arteries”); they are moved" in text
+    assert (
+        "none of “on the left”, “on the right”, “in central arteries”); they were changed" in text
+    )
 
 
 def test_the_structured_report_tells_both_apart(answered, report):
