@@ -67,7 +67,7 @@ class PEVolumeDataset(BaseDataset):
         **kwargs: Any,
     ) -> None:
         if set(needs) - set(NEEDS):
-            raise ValueError(f"needs={tuple(needs)}: of a volume, {' or '.join(NEEDS)} may be")
+            raise ValueError(f"needs={tuple(needs)}: a volume can need {' or '.join(NEEDS)}")
         if step_mm <= 0 or every < 1:
             raise ValueError(f"step_mm > 0 and every >= 1, got {step_mm} and {every}")
         root = Path(data_root)

@@ -138,7 +138,7 @@ def test_a_model_of_volumes_must_not_know_them_either(tiny_dataset, trained, tmp
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (dict(members=[]), "has members"),
+        (dict(members=[]), "needs members"),
         (dict(rule="best"), "one of mean, vote, not 'best'"),
         (dict(members=["one", "one"]), "two members are called one"),
         (dict(weight=0.0), "member one: weight 0.0 is not above 0"),
