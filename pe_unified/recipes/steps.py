@@ -376,7 +376,7 @@ class StepRun:
         found = newest_checkpoint(self.folder / step_name)
         if found is None:
             raise FileNotFoundError(
-                f"{self.folder / step_name} holds no whole checkpoint; remove its "
+                f"{self.folder / step_name} holds no complete checkpoint; remove its "
                 "metrics.json to train the step again"
             )
         return found
