@@ -102,7 +102,7 @@ class PEVolumeDataset(BaseDataset):
         for number, record in enumerate(kept):
             if number % self.every:
                 told = {"study_uid": record.study_uid, "patient_id": record.patient_id}
-                left_out.append({**told, "reason": f"passed over by every={self.every}"})
+                left_out.append({**told, "reason": f"skipped by every={self.every}"})
         kept = kept[:: self.every]
         if not kept:
             reasons = "; ".join(sorted({each["reason"] for each in left_out}))

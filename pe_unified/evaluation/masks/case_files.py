@@ -189,4 +189,4 @@ def _read_pairs(path: Path) -> dict[str, str]:
         }
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, AttributeError) as error:
         cure = "write a header case,prediction and a line for every case"
-        raise DataError(path, "no table of pairs", cure, error) from error
+        raise DataError(path, "not a table of pairs", cure, error) from error

@@ -179,7 +179,7 @@ def read_groups(path: Path, cases: Mapping[str, Path]) -> dict[str, str]:
                 groups = {row["case"].strip(): row["group"].strip() for row in csv.DictReader(file)}
     except (OSError, ValueError, KeyError, AttributeError, csv.Error) as error:
         cure = "write a header case,group and a line for every case"
-        raise DataError(path, "no table of groups", cure, error) from error
+        raise DataError(path, "not a table of groups", cure, error) from error
     unknown = sorted(groups.keys() - cases.keys())
     if unknown:
         reason = f"{', '.join(unknown[:_SHOWN])}: not in the reference"
