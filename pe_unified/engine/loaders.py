@@ -84,7 +84,8 @@ def loaders_tell() -> Iterator[None]:
         raise LoaderError(
             f"{what}. Batches pass through {SHARED_MEMORY}{where}: make it larger (docker run "
             "--shm-size 8g), or load in the training's own process (num_workers=0). A slow disk "
-            "may need more time (train_dataloader.timeout=1800), a full memory a lower num_workers"
+            "may need more time (train_dataloader.timeout=1800). If memory is full, lower "
+            "num_workers"
         ) from error
 
 

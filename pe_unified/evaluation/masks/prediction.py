@@ -142,7 +142,8 @@ def _laid_over(volume: MaskVolume, truth: MaskVolume, by_index: bool, notes: lis
     if not (volume.placed and truth.placed):
         if not alike:
             reason = (
-                f"{volume.array.shape} voxels, the reference {truth.array.shape}, and no position"
+                f"{volume.array.shape} voxels, but the reference has {truth.array.shape}, and no "
+                "header gives the position"
             )
             raise DataError(volume.path, reason, "save it with the header of the scan")
         notes.append("paired by index: a header does not give the position")

@@ -124,7 +124,7 @@ def test_what_does_not_lie_there_is_refused_with_the_cure(reference, tmp_path):
     with pytest.raises(DataError, match=r"not 2 x 0\.7 x 0\.8.*--by-index"):
         scored(reference, lost)
     nrrd.write(str(tmp_path / "bare.nrrd"), FOUND.T[:-1].copy(), {"spacings": [0.8, 0.7, 2.0]})
-    with pytest.raises(DataError, match="and no position"):
+    with pytest.raises(DataError, match="and no header gives the position"):
         scored(reference, tmp_path / "bare.nrrd")
     nrrd.write(str(tmp_path / "bare.nrrd"), FOUND.T.copy(), {"spacings": [0.8, 0.7, 2.0]})
     noted = scored(reference, tmp_path / "bare.nrrd")
