@@ -50,7 +50,7 @@ def load_checkpoint_safely(
             unsafe = _unsafe_names(path)
             if not unsafe and not zipfile.is_zipfile(path):
                 raise CheckpointError(
-                    f"{path}: no checkpoint ({_beginning(path)}); fetch it again"
+                    f"{path}: not a checkpoint ({_beginning(path)}); fetch it again"
                 ) from error
             raise CheckpointError(
                 f"{path}: refused, because reading it would run pickled code"
@@ -59,8 +59,8 @@ def load_checkpoint_safely(
             ) from error
         except Exception as error:
             raise CheckpointError(
-                f"{path}: not a whole checkpoint ({first_line(error)}). It was cut off or is "
-                f"another kind of file: fetch it again, or take the checkpoint before it"
+                f"{path}: not a complete checkpoint ({first_line(error)}). It was cut off or is "
+                f"another kind of file: fetch it again, or use the checkpoint before it"
             ) from error
     if not isinstance(loaded, Mapping):
         raise CheckpointError(

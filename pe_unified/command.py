@@ -90,7 +90,7 @@ def _told(error: BaseException, also: tuple[type[Exception], ...], everything: b
         said = os_error(error)
     elif everything:
         text = one_line(f"{type(error).__name__}: {error}")
-        said = f"unforeseen, {text}; {_TRACEBACK}=1 shows where"
+        said = f"unexpected, {text}; {_TRACEBACK}=1 shows where"
     return said and f"error: {said}"
 
 

@@ -177,7 +177,7 @@ def _schedule(
         elif failure is None:
             failure = error
             if under_way and not isinstance(error, BrokenProcessPool):
-                report(f"{name} failed; bringing {', '.join(under_way)} to an end first")
+                report(f"{name} failed; waiting for {', '.join(under_way)} to end first")
     if failure is not None:
         raise failure
     return results

@@ -33,8 +33,8 @@ class WorkerDied(UserError, RuntimeError):
 
     def __init__(
         self,
-        message: str = "a process was killed, perhaps for want of memory; fewer at a time need "
-        "less. The same command goes on where this one stopped",
+        message: str = "a process was killed, perhaps because memory ran out; fewer at a time "
+        "need less. The same command continues where this one stopped",
     ) -> None:
         super().__init__(message)
 

@@ -73,7 +73,9 @@ def test_a_file_cut_off_is_named(tmp_path, share, trust):
     path = _saved(tmp_path, width=64)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(CheckpointError, match=rf"{re.escape(str(path))}: not a whole checkpoint"):
+    with pytest.raises(
+        CheckpointError, match=rf"{re.escape(str(path))}: not a complete checkpoint"
+    ):
         load_checkpoint_safely(path, trust)
 
 

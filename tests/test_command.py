@@ -50,7 +50,7 @@ def test_errors_whose_causes_run_in_a_circle():
 def test_other_errors_are_bugs_unless_everything_is_told(capsys):
     with pytest.raises(ZeroDivisionError), exit_on_user_error():
         raise ZeroDivisionError
-    assert "unforeseen, ZeroDivisionError" in end_of(ZeroDivisionError("x"), everything=True)
+    assert "unexpected, ZeroDivisionError" in end_of(ZeroDivisionError("x"), everything=True)
     assert end_of(ValueError("--folds"), also=(ValueError,), status=2) == 2
     assert capsys.readouterr().err == "error: --folds\n"
 
@@ -73,7 +73,7 @@ def _die(_):
 
 
 def test_a_worker_that_is_killed_is_told():
-    with pytest.raises(WorkerDied, match="want of memory"), open_executor(2) as (executor, _):
+    with pytest.raises(WorkerDied, match="memory ran out"), open_executor(2) as (executor, _):
         executor.submit(_die, 0).result()
 
 

@@ -62,10 +62,10 @@ def audit(root: Path, out: Path, workers: int = 1) -> dict[str, Any]:
     blank = sum(each.look < 0 for each in prints)
     compared = f"{pairs.slices} slices compared with those of other patients"
     left = len(prints) - blank - pairs.slices
-    compared += f", {left} more by equal pixels only" if left else ""
-    compared += f", {blank} blank ones were not" if blank else ""
+    compared += f", {left} more only checked for equal pixels" if left else ""
+    compared += f", {blank} blank ones not compared" if blank else ""
     if pairs.crowded:
-        compared += f"; {pairs.crowded} looks are in part too common to be compared"
+        compared += f"; {pairs.crowded} slices look like too many others to be compared fully"
     found = {
         "set": root.resolve().name,
         "verdict": _verdict(errors, len(findings) - errors),
@@ -88,7 +88,7 @@ def _verdict(errors: int, warnings: int) -> str:
         said = _counted(errors, "error"), _counted(warnings, "warning")
         return f"{said[0]}: results on this set cannot be trusted; {said[1]}"
     if warnings:
-        return f"no error, {_counted(warnings, 'warning')}: look whether they are right"
+        return f"no error, {_counted(warnings, 'warning')}: check whether they are right"
     return "nothing was found"
 
 

@@ -218,7 +218,7 @@ def series_findings(images: Iterable[tuple[Mapping[str, Any], str]]) -> Iterator
         yield Finding(
             "leaks between splits",
             "error",
-            f"{len(shared)} series UIDs stand in several splits: one scan under several names, or "
+            f"{len(shared)} series UIDs are in several splits: one scan under several names, or "
             "UIDs that are not unique",
             items=items,
         )

@@ -112,7 +112,9 @@ def geometry_findings(series: Sequence[Series]) -> Iterator[Finding]:
     placed = [each for each in series if each.across is not None]
     if placed and len(placed) < len(series):
         unplaced = [each for each in series if each.orientation is None]
-        yield from _of("orientation", "orientation is unknown, unlike that of others", unplaced)
+        yield from _of(
+            "orientation", "orientation is unknown, although other series have one", unplaced
+        )
     upright = np.cos(np.radians(_TILT_DEGREES))
     tilted = [each for each in placed if abs(_z(each)) < upright]
     yield from _of("orientation", "slices are not axial", tilted)
@@ -120,7 +122,9 @@ def geometry_findings(series: Sequence[Series]) -> Iterator[Finding]:
     if len(ways) > 1:
         usual = ways.most_common(1)[0][0]
         other = [each for each in placed if _way(each) != usual]
-        yield from _of("orientation", "rows or columns run otherwise than in most series", other)
+        yield from _of(
+            "orientation", "rows or columns run in another direction than in most series", other
+        )
 
 
 def _z(series: Series) -> float:

@@ -54,7 +54,7 @@ def balance_findings(splits: Mapping[str, Mapping[str, Any]]) -> Iterator[Findin
             yield Finding(
                 "class balance",
                 "warning",
-                f"{name}: every patient has embolism, so verdicts on exams cannot be judged there",
+                f"{name}: every patient has embolism, so verdicts on exams cannot be tested there",
             )
         if each["patients"] < FEW:
             text = f"{name}: {each['patients']} patients; intervals over so few are wide"

@@ -47,7 +47,7 @@ def audit_page(
         f"{info.get('description')}; {info.get('source')}; {info.get('licence')}",
         f"{geometry['series']} series; slices of {', '.join(geometry['sizes'])}; pixels "
         f"{_range(geometry['pixel_mm'])}, slices {_range(geometry['slice_mm'])} apart; "
-        f"{geometry['oriented']} series tell how they lie in the patient",
+        f"{geometry['oriented']} series give their orientation",
         found["compared"],
     ]
     return render(

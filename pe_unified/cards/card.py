@@ -37,7 +37,7 @@ ANSWERS = {
 #: What no test on a converted set can show.
 _NEVER_TESTED = (
     "hospitals, scanners and protocols other than those of the sets named here",
-    "differences between patients of other age, sex or origin: converted sets do not carry them",
+    "differences between patients of other age, sex or origin: converted sets do not contain these",
     "use by readers, and prospective use",
 )
 #: Tensors of batch norm that are not trained.
@@ -165,7 +165,7 @@ def _summary(card: Mapping[str, Any]) -> str:
     """In one line: what it is, what it was trained on, and its results."""
     model = card["model"]
     what = ", ".join([model["network"] or "no network", *model["answers"]])
-    sets = "; ".join(map(set_in_words, card["trained_on"])) or "nobody knows what"
+    sets = "; ".join(map(set_in_words, card["trained_on"])) or "unknown data"
     said = f"{what}. Trained on {sets}."
     tested = card["tested"]
     if tested is None:
@@ -183,15 +183,15 @@ def _summary(card: Mapping[str, Any]) -> str:
 def set_in_words(each: Mapping[str, Any]) -> str:
     """Text on a set that a model was trained on."""
     if each["slices"] is None:
-        return "a set that nobody knows"
+        return "an unknown data set"
     painted = painted_in_words(each["synthetic"])
     return f"{each['set']} ({each['patients']} patients, {each['slices']} slices{painted})"
 
 
 def painted_in_words(synthetic: bool | str | None) -> str:
     """Whether a set is synthetic, to be added to its name; empty if it is not."""
-    words = {True: ", painted", False: "", None: ", not known whether painted"}
-    return ", painted in part" if isinstance(synthetic, str) else words[synthetic]
+    words = {True: ", synthetic", False: "", None: ", not known whether synthetic"}
+    return ", synthetic in part" if isinstance(synthetic, str) else words[synthetic]
 
 
 def positives_in_words(splits: Mapping[str, Any]) -> Sequence[str]:

@@ -47,7 +47,7 @@ CLAIM_2024 = (
     Item("20", "Level at which partitions are disjoint", "disjoint"),
     Item("21", "Intended sample size", "sizes", "why so many"),
     Item("22", "The model in detail", "model"),
-    Item("23", "Software", "software", "hardware, and versions of what it rests on"),
+    Item("23", "Software", "software", "hardware, and versions of its dependencies"),
     Item("24", "Initialisation of the weights", "start"),
     Item("25", "Training in detail", "training"),
     Item("26", "How the final model was selected", "selection"),
@@ -67,7 +67,9 @@ CLAIM_2024 = (
     Item("40", "Limitations", "limitations", "those of the study"),
     Item("41", "Implications for practice", "intended_use", "clinical role"),
     Item("42", "Study protocol or further technical details"),
-    Item("43", "Availability of software, model and data", "availability", "where they can be had"),
+    Item(
+        "43", "Availability of software, model and data", "availability", "where they are available"
+    ),
     Item("44", "Funding and the role of funders"),
 )
 
@@ -108,8 +110,8 @@ TRIPOD_AI = (
     Item("18b", "Conflicts of interest"),
     Item("18c", "Protocol"),
     Item("18d", "Registration"),
-    Item("18e", "Availability of the data", "availability", "where they can be had"),
-    Item("18f", "Availability of the code", "availability", "where it can be had"),
+    Item("18e", "Availability of the data", "availability", "where they are available"),
+    Item("18f", "Availability of the code", "availability", "where it is available"),
     Item("19", "Involvement of patients and the public"),
     Item("20a", "Flow of participants", "flow"),
     Item("20b", "Characteristics of participants", "sizes", "age, sex, clinical characteristics"),

@@ -62,7 +62,7 @@ def model_facts(model: Mapping[str, Any]) -> dict[str, str]:
             f"{each['module']} of {each['from']}" for each in model["started_from"]
         )
     if model["frozen"]:
-        facts["held still"] = ", ".join(model["frozen"])
+        facts["frozen"] = ", ".join(model["frozen"])
     facts["settings"] = ", ".join(f"{key} {value}" for key, value in model["settings"].items())
     facts["software"] = f"pe_unified {model['pe_unified']}"
     return facts
@@ -116,7 +116,11 @@ def _validated(validated: Mapping[str, Any]) -> list[str]:
     thresholds = {key: value for key, value in validated.items() if "threshold" in key}
     lines = [
         f"- {key}: {value:.4f}"
-        + (" by default, the split cannot choose it" if f"{key}_by_default" in validated else "")
+        + (
+            " by default, because the split cannot choose it"
+            if f"{key}_by_default" in validated
+            else ""
+        )
         for key, value in thresholds.items()
         if not key.endswith("by_default")
     ]
@@ -125,7 +129,7 @@ def _validated(validated: Mapping[str, Any]) -> list[str]:
         for key, value in validated.items()
         if key in METRIC_NAMES and value is not None
     ]
-    lines += ["", "Thresholds were chosen on these very patients, which flatters the numbers.", ""]
+    lines += ["", "Thresholds were chosen on these patients: the numbers are too optimistic.", ""]
     return lines + table(("validation split", "value"), rows)
 
 

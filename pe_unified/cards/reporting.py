@@ -16,7 +16,7 @@ from pe_unified.evaluation.in_words import with_interval
 from pe_unified.tasks import METRIC_NAMES, TASKS
 
 #: Text where the software knows no answer.
-BLANK = "**not known to the software: to be filled by the authors**"
+BLANK = "**not known to the software: the authors must fill this in**"
 _INTERVALS = (
     "95 % intervals over patients: jackknife with Student's t, patients of one group left out "
     "together (docs/intervals.md)"
@@ -41,8 +41,8 @@ def reporting_page(
     lines = [
         f"# Reporting of {card['name']}",
         "",
-        f"{card['notice']}. Made by the software from what it knows; items in short words, the "
-        "wording that counts is that of the checklists. Every answer is to be checked.",
+        f"{card['notice']}. Filled in by the software from what it knows. Items are shortened; the "
+        "wording of the checklists is the one that counts. Check every answer.",
         "",
         "## Flow of exclusions",
         "",
@@ -85,7 +85,7 @@ def known_answers(
     facts = model_facts(model)
     tasks = facts["answers"]
     return {
-        "technology": f"Deep learning: {facts['network']}, trained to tell {tasks}; outcome: "
+        "technology": f"Deep learning: {facts['network']}, trained to predict {tasks}; outcome: "
         "pulmonary embolism on CT pulmonary angiograms",
         "intended_use": card["intended_use"],
         "sources": _sources(card),
@@ -118,7 +118,7 @@ def known_answers(
         "availability": "Software: pe_unified, Apache-2.0. Model: one file"
         + (f", SHA-256 {digest}" if digest else "")
         + f". Data: {_sources(card)}",
-        "predictors": "The pixels of CT slices in Hounsfield units; none is chosen by hand",
+        "predictors": "The pixels of CT slices in Hounsfield units; no features are chosen by hand",
         "predictions": _predictions(model, tested),
         "imbalance": _imbalance(settings),
         "output": _output(card),
@@ -174,7 +174,7 @@ def _preprocessing(chosen: Mapping[str, Any], model: Mapping[str, Any]) -> str:
 
 
 def _missing(data: Mapping[str, Any] | None) -> str:
-    rule = "A label that a set does not give stays unknown, and teaches and tests nothing"
+    rule = "A label that a set does not give stays unknown; neither training nor tests use it"
     if not data:
         return rule
     counts = ", ".join(
@@ -215,7 +215,7 @@ def _partition(data: Mapping[str, Any] | None) -> str:
 
 def _start(model: Mapping[str, Any]) -> str:
     parts = [f"{each['module']} of {each['from']}" for each in model["started_from"]]
-    said = [f"weights taken over: {', '.join(parts)}"] if parts else []
+    said = [f"weights reused: {', '.join(parts)}"] if parts else []
     start = model["settings"].get("pretrained")
     if start and not any(each["module"] == "backbone" for each in model["started_from"]):
         said.append(f"image network from {start}")
@@ -232,7 +232,7 @@ def _training(model: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     said = [f"{model['iterations']} iterations" + (f" of {optimiser}" if optimiser else "")]
     said += [f"{key} {chosen[key]}" for key in keys if key in chosen]
     if model["frozen"]:
-        said.append(f"held still: {', '.join(model['frozen'])}")
+        said.append(f"frozen: {', '.join(model['frozen'])}")
     if model["training_pipeline"]:
         said.append(f"steps: {', '.join(model['training_pipeline'])}")
     return ", ".join(said)
@@ -270,7 +270,7 @@ def _predictions(model: Mapping[str, Any], tested: Mapping[str, Any] | None) -> 
     of_slices = not any(name in TASKS and not TASKS[name].of_slices for name in model["answers"])
     return (
         f"By the network on every {'slice' if of_slices else 'exam'} of the test split, through "
-        "the steps of validation, without a gate; thresholds were fixed on validation before"
+        "the steps of validation, without a gate; thresholds had been fixed on validation"
     )
 
 
@@ -298,13 +298,13 @@ def _external(card: Mapping[str, Any]) -> str:
     others = [each for each in test if each not in shared]
     if not shared:
         return (
-            f"The test set, {_names(test)}, is none of those that the model learned from "
+            f"The test set, {_names(test)}, is not among the sets that the model was trained on "
             f"({_names(learned)})"
         )
-    part = f"; {_names(others)} alone would be" if others else ""
+    part = f"; {_names(others)} alone would be external" if others else ""
     return (
-        f"No external data that the software knows of: test patients are of {_names(shared)}, as "
-        f"are others that the model learned from{part}"
+        f"No external data that the software knows of: test patients are of {_names(shared)}, "
+        f"and the model was trained on other patients of the same sets{part}"
     )
 
 

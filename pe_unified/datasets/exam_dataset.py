@@ -130,9 +130,7 @@ class PEExamDataset(BaseDataset):
             if exam["study_uid"] not in used:
                 passed = number % self.every
                 reason = (
-                    f"passed over by every={self.every}"
-                    if passed
-                    else "no label of a step is known"
+                    f"skipped by every={self.every}" if passed else "no label of a step is known"
                 )
                 self._note("left_out", exam["study_uid"], exam["patient_id"], reason)
         if not items:

@@ -172,7 +172,9 @@ class ChunkSteps:
         self, planes: int = 10, spacing_mm: float | None = 1.0, span: Span = "lungs"
     ) -> None:
         if planes < 1 or (spacing_mm is not None and spacing_mm <= 0):
-            raise ValueError(f"a chunk has planes at a distance, got {planes} and {spacing_mm}")
+            raise ValueError(
+                f"planes must be at least 1 and spacing_mm above 0; got {planes} and {spacing_mm}"
+            )
         self.planes = planes
         self.spacing_mm = spacing_mm
         self.span: Span = span

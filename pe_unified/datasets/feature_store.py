@@ -129,7 +129,7 @@ class FeatureStore:
         if len(features) != steps:
             raise FeatureError(
                 f"{path}: features of {len(features)} steps, but study {study_uid} has {steps} "
-                f"now, as the data set was converted anew; remove {self.folder} and {cure}"
+                f"now, because the data set was converted again; remove {self.folder} and {cure}"
             )
         return features
 

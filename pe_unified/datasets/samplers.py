@@ -109,11 +109,11 @@ def _by_ratio(
     shares = (1.0,) * (len(edges) + 1) if shares is None else tuple(shares)
     if len(shares) != len(edges) + 1 or min(shares) < 0 or sum(shares) == 0:
         raise ValueError(
-            f"ratio_shares has one share per class, none below 0: {len(edges) + 1} of them for "
+            f"ratio_shares needs one share per class, none below 0: {len(edges) + 1} shares for "
             f"ratio_edges={tuple(edges)}, got {shares}"
         )
     if any(low >= high for low, high in itertools.pairwise(edges)):
-        raise ValueError(f"ratio_edges rise, got {tuple(edges)}")
+        raise ValueError(f"ratio_edges must increase, got {tuple(edges)}")
     ratios = dataset.target_ratios()
     known = positive & ~np.isnan(ratios)
     place = np.searchsorted(edges, ratios, side="right")

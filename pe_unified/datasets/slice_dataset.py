@@ -242,7 +242,7 @@ def read_annotations(ann_file: str | Path) -> tuple[Path, dict[str, Any]]:
     try:
         coco = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DatasetError(f"{path}: no JSON ({error}); convert the set again") from error
+        raise DatasetError(f"{path}: not valid JSON ({error}); convert the set again") from error
     if not _is_converted(coco):
         raise DatasetError(
             f"{path}: plain COCO, without what the converters add (labels_known, patients); "

@@ -67,7 +67,7 @@ class PEVolumeDataset(BaseDataset):
         **kwargs: Any,
     ) -> None:
         if set(needs) - set(NEEDS):
-            raise ValueError(f"needs={tuple(needs)}: of a volume, {' or '.join(NEEDS)} may be")
+            raise ValueError(f"needs={tuple(needs)}: a volume can need {' or '.join(NEEDS)}")
         if step_mm <= 0 or every < 1:
             raise ValueError(f"step_mm > 0 and every >= 1, got {step_mm} and {every}")
         root = Path(data_root)
@@ -102,7 +102,7 @@ class PEVolumeDataset(BaseDataset):
         for number, record in enumerate(kept):
             if number % self.every:
                 told = {"study_uid": record.study_uid, "patient_id": record.patient_id}
-                left_out.append({**told, "reason": f"passed over by every={self.every}"})
+                left_out.append({**told, "reason": f"skipped by every={self.every}"})
         kept = kept[:: self.every]
         if not kept:
             reasons = "; ".join(sorted({each["reason"] for each in left_out}))

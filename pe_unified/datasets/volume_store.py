@@ -101,7 +101,9 @@ class VolumeStore:
         study = record.study()
         if not study.placed:
             cure = "convert the set again, with this version"
-            raise DataError(record.folder, "the set does not say where its slices lie", cure)
+            raise DataError(
+                record.folder, "the set does not give the positions of its slices", cure
+            )
         masks = read_structures(place, study).masks
         arteries = [masks[name] for name in ARTERIES if name in masks]
         if not arteries:
@@ -143,8 +145,8 @@ class VolumeStore:
         except DataError:
             raise
         except OSError as error:
-            cure = "give the data set a folder to keep volumes in, store=FOLDER, with room in it"
-            raise DataError(self.folder, "volumes cannot be kept there", cure, error) from error
+            cure = "set store=FOLDER, a folder with enough free space for the volumes"
+            raise DataError(self.folder, "volumes cannot be stored there", cure, error) from error
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
 

@@ -233,7 +233,7 @@ def browse(cfg: Config, title: str, out: Path, split: str, number: int, seed: in
     facts = [
         f"{settings.data_root}, {settings.ann_file}: {len(dataset)} slices of "
         f"{len(set(dataset.patients()))} patients, {int(np.sum(labels == 1))} with {finding}",
-        f"{len(indices)} shown, with and without {finding} in equal parts where there are enough; "
+        f"{len(indices)} shown, half with and half without {finding} if there are enough; "
         f"seed {seed}",
         "pipeline: " + ", ".join(step["type"] for step in settings.pipeline),
     ]

@@ -178,7 +178,7 @@ def _refuse_other_kinds(cfg: Config) -> None:
     if cfg.get("steps") and not cfg.get("model"):
         raise ConfigError(f"{cfg.filename} is a recipe; pe-unified steps trains its steps")
     if "max_epochs" in (cfg.get("train_cfg") or {}):
-        raise ConfigError(f"{cfg.filename}: training counts iterations; max_iters says how many")
+        raise ConfigError(f"{cfg.filename}: training is counted in iterations; set max_iters")
     for split in ("train", "val", "test"):
         dataset = (cfg.get(f"{split}_dataloader") or {}).get("dataset")
         if dataset is not None and "pipeline" not in dataset:
@@ -209,7 +209,7 @@ def _require_key(cfg: Config, dotted: str, overrides: Mapping[str, Any]) -> None
     """
     place = re.sub(r"^(train|val|test)_pipeline\b", r"\1_dataloader.dataset.pipeline", dotted)
     if place != dotted:  # the loaders hold copies of this variable
-        raise ConfigError(f"override '{dotted}' would reach no data loader; use '{place}'")
+        raise ConfigError(f"override '{dotted}' would not change any data loader; use '{place}'")
     node: Any = cfg._cfg_dict
     walked: list[str] = []
     for part in dotted.split("."):
@@ -308,7 +308,7 @@ def refuse_near(path: Path, names: Iterable[str], known: Iterable[str]) -> None:
     for name in names:
         near = [] if name in known else difflib.get_close_matches(name, known, n=1, cutoff=0.9)
         if near:
-            raise ConfigError(f"{path}: '{name}' means nothing; did you mean '{near[0]}'?")
+            raise ConfigError(f"{path}: '{name}' is not a known name; did you mean '{near[0]}'?")
 
 
 def _family(path: str) -> list[Config]:

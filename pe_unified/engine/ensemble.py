@@ -164,7 +164,7 @@ def marks_on(checkpoint: str, dataset: Mapping[str, Any], trust: bool = False) -
 def _require_usable(wanted: EnsembleList) -> None:
     names = [entry.called for entry in wanted.members]
     if not names:
-        raise ConfigError("an ensemble has members; name their checkpoints")
+        raise ConfigError("an ensemble needs members; name their checkpoints")
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"two members are called {name}; give them names, NAME=CHECKPOINT")

@@ -103,7 +103,9 @@ def extract(cfg: Config, folder: Path, checkpoint: str | Path | None = None) -> 
 def _model(cfg: Config, checkpoint: str | Path | None) -> tuple[nn.Module, list[dict], list[dict]]:
     """The network, where its weights come from, and what they were trained on."""
     if not cfg.model.get("encoder"):
-        raise ConfigError(f"{cfg.filename}: the model has no encoder to extract features by")
+        raise ConfigError(
+            f"{cfg.filename}: the model has no encoder, so there are no features to extract"
+        )
     with building("model"):
         model = MODELS.build(cfg.model)
     trust = cfg.get("trust_checkpoint", False)
@@ -123,8 +125,8 @@ def _model(cfg: Config, checkpoint: str | Path | None) -> tuple[nn.Module, list[
     left = [name for name in left if not name.startswith(given)]
     if left:
         raise ConfigError(
-            f"{cfg.filename}: nobody gives the encoder its weights ({left[0]}); name a checkpoint, "
-            "or reuse=dict(encoder=...)"
+            f"{cfg.filename}: the encoder has no trained weights ({left[0]}); name a checkpoint, "
+            "or set reuse=dict(encoder=...)"
         )
     reports = reuse_weights(model, rules, trust)
     trained_on = [dict(each) for report in reports for each in report.trained_on]

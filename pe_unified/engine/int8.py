@@ -92,7 +92,7 @@ def quantise(
     for key, value in reference.items():
         if math.isnan(value):
             raise DataError(
-                annotations, f"{key} is undefined on its slices", "take a set that shows emboli"
+                annotations, f"{key} is undefined on its slices", "use a set with emboli"
             )
     networks = _Networks(nncf, model, folder, recorder.kept)
     attempts: list[dict[str, Any]] = []

@@ -41,8 +41,8 @@ def join_processes(launcher: str) -> None:
         )
     if launcher != "pytorch" and not torch.cuda.is_available():
         raise ConfigError(
-            f"--launcher {launcher} shares out GPUs, and torch sees none here; on CPUs start the "
-            "processes by torchrun and take --launcher pytorch"
+            f"--launcher {launcher} gives every process a GPU, but torch finds none here; on CPUs "
+            "start the processes with torchrun and use --launcher pytorch"
         )
     os.environ.setdefault("LOCAL_RANK", "0")
     if launcher == "pytorch" and not torch.cuda.is_available():

@@ -74,9 +74,9 @@ def loaders_tell() -> Iterator[None]:
     except RuntimeError as error:
         late = re.match(r"DataLoader timed out after (\d+)", str(error))
         if late:
-            what = f"the processes that load data gave no batch for {late.group(1)} s"
+            what = f"the processes that load data delivered no batch for {late.group(1)} s"
         elif re.match(r"DataLoader worker \(pid.* (exited|is killed)", str(error)):
-            what = "a process that loads data ended before its batch was handed over"
+            what = "a process that loads data ended before it had delivered its batch"
         else:
             raise
         room = shared_memory()
@@ -84,7 +84,8 @@ def loaders_tell() -> Iterator[None]:
         raise LoaderError(
             f"{what}. Batches pass through {SHARED_MEMORY}{where}: make it larger (docker run "
             "--shm-size 8g), or load in the training's own process (num_workers=0). A slow disk "
-            "may need more time (train_dataloader.timeout=1800), a full memory fewer num_workers"
+            "may need more time (train_dataloader.timeout=1800). If memory is full, lower "
+            "num_workers"
         ) from error
 
 
@@ -97,5 +98,5 @@ def _begin(then: Callable[[int], Any] | None, number: int) -> None:
 
 
 def _end(error: Exception, _: object) -> None:
-    print(f"a batch cannot be handed over: {one_line(str(error))}", file=sys.stderr, flush=True)
+    print(f"a batch cannot be delivered: {one_line(str(error))}", file=sys.stderr, flush=True)
     os._exit(1)

@@ -69,8 +69,8 @@ def _require_both_classes(model: PEExam, dataset: PEExamDataset) -> None:
         if not any(len(np.unique(column[~np.isnan(column)])) > 1 for column in columns.T):
             answered = ", ".join(EXAM_TARGETS[column] for column in model.exam_head.columns)
             raise ConfigError(
-                f"{dataset.ann_file}: of its {len(items)} exams, none differ in what is known of "
-                f"{answered}, so the exam_head would learn nothing; train on exams of both kinds"
+                f"{dataset.ann_file}: in its {len(items)} exams, no label of {answered} has two "
+                "known values, so the exam_head would learn nothing; train on exams of both kinds"
             )
     elif model.step_head is not None and model.labels_from == "steps":
         known = {label for item in items for label in item["step_labels"]} & {0.0, 1.0}

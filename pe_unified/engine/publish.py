@@ -139,7 +139,8 @@ def publish(
     own = config_of(stored)
     if own is None or "state_dict" not in stored:
         raise CheckpointError(
-            f"{checkpoint}: holds weights alone; publish what pe-unified train or steps wrote"
+            f"{checkpoint}: holds only weights, without a config; publish a checkpoint that "
+            "pe-unified train or pe-unified steps wrote"
         )
     settings = _as_trained(cfg.to_dict(), own)
     if settings.get("features"):

@@ -38,13 +38,13 @@ def write_reporting(
     if source.is_dir():
         newest = newest_checkpoint(source)
         if newest is None:
-            raise DataError(source, "no checkpoint of a training", "name a work dir or a file")
+            raise DataError(source, "contains no checkpoint", "name a work dir or a file")
         checkpoint, folder = Path(newest), source
     stored = load_checkpoint_safely(checkpoint, trust)
     settings = config_of(stored)
     if settings is None:
         raise CheckpointError(
-            f"{checkpoint}: carries no config; take a checkpoint of pe-unified train or publish"
+            f"{checkpoint}: contains no config; use a checkpoint of pe-unified train or publish"
         )
     card = stored["meta"].get("card") or _card(source, checkpoint, stored, settings, data_root)
     flows = _read(folder / "exam_flow.json") if folder else None
@@ -83,7 +83,7 @@ def _require_test_of(checkpoint: Path, path: Path, found: Mapping[str, Any]) -> 
     if told and PureWindowsPath(told).name != checkpoint.name:
         raise DataError(
             path,
-            f"is of {PureWindowsPath(told).name}, the newest checkpoint is {checkpoint.name}",
+            f"is from {PureWindowsPath(told).name}, but the newest checkpoint is {checkpoint.name}",
             "test that one (pe-unified test --work-dir of this folder), or remove the file",
         )
 

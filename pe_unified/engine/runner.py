@@ -303,8 +303,8 @@ class PERunner(Runner):
         if before != self.max_iters and self.param_schedulers:
             self._stretch_schedule(meta["iter"])
             self.logger.warning(
-                f"the schedule of {before} iterations now has {self.max_iters}: the learning rate "
-                "goes on as in a run of that length"
+                f"the schedule had {before} iterations and now has {self.max_iters}: the learning "
+                "rate continues as in a run of the new length"
             )
         self.parents = list(meta["parents"])
         self.inherited = training_data(checkpoint)
@@ -315,8 +315,8 @@ class PERunner(Runner):
             self.train_loop.stop_training = True
         if not restore_random_state(checkpoint["random_state"]):
             self.logger.warning(
-                f"{filename} holds the random state of another number of processes than "
-                f"{self.world_size}: their generators start from the seed"
+                f"{filename} holds the random state of a run that did not have {self.world_size} "
+                "processes: the random generators start from the seed"
             )
 
     def _stretch_schedule(self, finished: int) -> None:
@@ -341,7 +341,9 @@ class PERunner(Runner):
         if not self._has_loaded and self._resume:
             newest = newest_checkpoint(self.work_dir)
             if newest is None:
-                self.logger.info(f"nothing to resume in {self.work_dir}: starting anew")
+                self.logger.info(
+                    f"nothing to resume in {self.work_dir}: starting from the beginning"
+                )
                 self._resume = False
             else:
                 self._load_from = newest
@@ -369,6 +371,6 @@ def refuse_used(work_dir: str | Path) -> None:
     found = checkpoints_of(work_dir)
     if found:
         raise ConfigError(
-            f"{work_dir} holds {found[-1].name} of an earlier run; go on with it by --resume, "
+            f"{work_dir} holds {found[-1].name} of an earlier run; continue it with --resume, "
             "name another --work-dir, or remove the folder"
         )

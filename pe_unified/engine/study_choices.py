@@ -45,7 +45,7 @@ def choose_on_exams(
     exams = exams_of_split(dataset)
     both = len({exam.positive for exam in exams}) == 2
     if not both:
-        _warn("threshold for exams", "whole studies of both classes are not in the split")
+        _warn("threshold for exams", "the split does not have whole studies of both classes")
         if not (model.looks_for_lesions and exams):
             return StudyChoices({})
     print_log(f"reading {len(exams)} validation studies as for a report", logger="current")
@@ -54,7 +54,7 @@ def choose_on_exams(
     if fuse:
         fusion, readings = fuse_lesions(readings)
         if fusion is None:
-            _warn("fusion of lesions", "too few lesions of which the truth is known")
+            _warn("fusion of lesions", "too few lesions with a known label")
     table = lesion_table(readings)
     cut = None if table is None else table.best_f1_threshold()
     found = {} if cut is None else {"findings/threshold": cut}

@@ -34,7 +34,9 @@ class SWAHook(EMAHook):
 
     def __init__(self, share: float = 0.25, interval: int = 1, batches: int = 50) -> None:
         if not 0 < share <= 1 or batches < 1:
-            raise ValueError(f"share lies in (0, 1], batches from 1 on; got {share}, {batches}")
+            raise ValueError(
+                f"share must be in (0, 1] and batches at least 1; got {share}, {batches}"
+            )
         super().__init__(ema_type="StochasticWeightAverage", interval=interval, update_buffers=True)
         self.share, self.batches = share, batches
         self._measured: int | None = None

@@ -27,8 +27,8 @@ def require_unseen(models: Mapping[str, Mapping[str, Any]], *splits: Mapping[str
     for name, stored in models.items():
         if not all("studies" in each for each in training_data(stored)):
             print_log(
-                f"{name}: does not tell what studies it was trained on, so nobody checks that "
-                "they are not among those that it is judged by",
+                f"{name}: does not record which studies it was trained on, so it cannot be checked "
+                "whether it is tested on studies that it was trained on",
                 logger="current",
                 level=logging.WARNING,
             )
@@ -37,9 +37,9 @@ def require_unseen(models: Mapping[str, Mapping[str, Any]], *splits: Mapping[str
             if known:
                 raise CheckpointError(
                     f"{name}: was trained on patients of {_annotations_of(split)}: "
-                    f"{listed(known)}. Thresholds and tests need patients whom no model knows; "
-                    "convert with --splits-of the set that it was trained on, or take a model "
-                    "trained on the training split of this set"
+                    f"{listed(known)}. Thresholds and tests need patients that no model was "
+                    "trained on; convert with --splits-of the set that it was trained on, or take "
+                    "a model trained on the training split of this set"
                 )
 
 

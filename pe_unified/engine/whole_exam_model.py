@@ -58,8 +58,8 @@ def with_encoder(
     bare = {name.removeprefix("encoder."): value for name, value in encoder.items()}
     if digest_of_tensors(bare) != source.weights:
         raise CheckpointError(
-            f"{store.encoder}: not the weights that made the features beside it; extract them "
-            "again, and train again on these"
+            f"{store.encoder}: the features in its folder were made with other weights; extract "
+            "the features again, and train again on them"
         )
     whole = copy.deepcopy(dict(settings))
     whole["model"] = {**whole["model"], "encoder": dict(source.encoder)}

@@ -170,7 +170,7 @@ def fit_calibration(
     positive, values = _checked(label, probability)
     scores = logit(np.clip(values, MOST_CERTAIN, 1 - MOST_CERTAIN))
     if positive.all() or not positive.any():
-        return Calibration(kept="the cases are of one class")
+        return Calibration(kept="all cases are of one class")
     if np.ptp(scores) == 0:
         return Calibration(kept="the probabilities are all equal")
     if method == "temperature":
@@ -180,8 +180,8 @@ def fit_calibration(
     raise ValueError(f"unknown method '{method}'; known: platt, temperature")
 
 
-_PARTED = Calibration(kept="the classes are parted perfectly")
-_NO_BETTER = Calibration(kept="higher probabilities do not belong to positive cases")
+_PARTED = Calibration(kept="the classes are perfectly separated")
+_NO_BETTER = Calibration(kept="positive cases do not have higher probabilities")
 
 
 def _fit_temperature(positive: NDArray[np.bool_], scores: FloatArray) -> Calibration:

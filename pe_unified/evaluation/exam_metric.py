@@ -154,7 +154,9 @@ class SlicesToExamMetric(ExamMetric):
         if height is None:
             height = sample.get("slice_index")
         if height is None:
-            raise ValueError("no 'z_mm' and no 'slice_index', which say where a slice lies")
+            raise ValueError(
+                "no 'z_mm' and no 'slice_index', so the position of the slice is unknown"
+            )
         label = float(sample["gt_label"]) if "gt_label" in sample else float("nan")
         exam = sample.get("exam_labels")
         targets = None if exam is None else exam_targets(exam, self.indeterminate)

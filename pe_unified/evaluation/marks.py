@@ -141,7 +141,7 @@ def _read_file(path: Path, unit: str | None, scan: str | None = None) -> dict[st
             if not np.isfinite(values).all():
                 raise ValueError("not finite")
         except (ValueError, IndexError) as error:
-            raise DataError(path, f"line {number} is no mark", _CURE, error) from error
+            raise DataError(path, f"line {number} is not a mark", _CURE, error) from error
         by_scan.setdefault(name, []).append(values)
     arrays = {name: np.array(own, dtype=np.float64).reshape(-1, 4) for name, own in by_scan.items()}
     scored = "confidence" in columns

@@ -23,7 +23,7 @@ AnyTable = TypeVar("AnyTable", bound=Table)
 #: Entry for a sample without the label: results need one entry per sample, because mmengine removes
 #: the padding of distributed samplers by counting.
 UNKNOWN = ()
-_BY_DEFAULT = "by default, this split cannot choose one"
+_BY_DEFAULT = "by default, because this split cannot choose one"
 
 
 class PatientMetric(BaseMetric, Generic[AnyTable]):
@@ -109,7 +109,7 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
         self.table = None
         if not rows:
             self._say(
-                f"none of {len(results)} {self.counted} carries the label, all is undefined", True
+                f"none of {len(results)} {self.counted} has the label: no metric is defined", True
             )
             return self._undefined()
         group_of = {patient: group or patient for group, patient, *_ in rows}
@@ -348,7 +348,7 @@ def few_patients(table: Table) -> str:
     said = f"{len(table.patients)} patients"
     if independent < len(table.patients):
         said += f" in {independent} groups that are independent"
-    return f"{said}: intervals over fewer than {FEW} are wide and rest on who these few are"
+    return f"{said}: intervals over fewer than {FEW} are wide and depend on these few patients"
 
 
 def warnings_of(tables: Mapping[str, Table]) -> list[str]:

@@ -41,8 +41,8 @@ class AnsweredExam:
         """From a sample with ``pred_exam`` and ``pred_steps``, whose steps are slices."""
         if "pred_steps" not in sample:
             raise SubmissionError(
-                f"{sample['study_uid']}: the challenge asks for every slice, and the model does "
-                "not answer steps; give it a step head"
+                f"{sample['study_uid']}: the challenge asks for every slice, but the model does "
+                "not predict steps; give it a step head"
             )
         exam, steps = (
             torch.as_tensor(sample[field]).detach().cpu().double().numpy()
@@ -83,7 +83,7 @@ def write_submission(
         for name, value in zip(names, np.round([*labels, *slices], digits), strict=True):
             if name in rows:
                 raise SubmissionError(
-                    f"'{name}' stands twice in the submission; test each exam once, and its "
+                    f"'{name}' appears twice in the submission; test each exam once, and its "
                     "slices once"
                 )
             rows[name] = f"{value:.{digits}f}"

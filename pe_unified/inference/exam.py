@@ -87,8 +87,8 @@ def load_exam_model(
     stored = read_model(path, PEExam, trust)
     if stored.model.encoder is None:
         raise CheckpointError(
-            f"{path}: reads stored features, which a study has not; pe-unified publish puts the "
-            "encoder into it"
+            f"{path}: reads stored features, which a study does not have; pe-unified publish puts "
+            "the encoder into it"
         )
     if stored.model.exam_head is None:
         raise CheckpointError(
@@ -233,13 +233,15 @@ def _answer(model: ExamModel, found: Any, steps: Sequence[Step], reader: SliceRe
     if study.columns_to_left < 0:  # left and right are exchanged in its images
         exam, attention = with_sides_exchanged(exam), with_sides_exchanged(attention)
     if np.isnan(exam[answered]).any():
-        return ExamAnswer("its answers are no numbers: the training of this model has diverged")
+        return ExamAnswer("its answers are NaN: the training of this model has diverged")
     exam = np.round(exam, DIGITS)
     probability = _named(EXAM_TARGETS, exam)
     per_step = np.round(_numbers(found.pred_steps), DIGITS) if "pred_steps" in found else None
     labels, faults, notes = exam[1:], [], _notes(model, steps)
     if per_step is None or np.isnan(labels).any():
-        notes.append("labels are as answered: only all nine with the steps can be made to agree")
+        notes.append(
+            "labels are not adjusted: that needs all nine labels and the answers for the steps"
+        )
     else:
         faults = check(labels, per_step)
         labels = np.round(repair(labels, per_step, DIGITS)[0], DIGITS)
@@ -280,7 +282,7 @@ def _notes(model: ExamModel, steps: Sequence[Step]) -> list[str]:
     notes = []
     planes = steps[0].planes
     if model.steps.volumes and len(steps) == 1 and len(set(planes)) < len(planes):
-        notes.append("the lungs are shorter than one chunk, which is filled up with its last plane")
+        notes.append("the lungs are shorter than one chunk; its last plane is repeated")
     if getattr(model.steps, "scores", None):
         notes.append(
             "slices are those with most lung by their Hounsfield units; in training, a classifier "

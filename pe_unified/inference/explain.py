@@ -37,8 +37,8 @@ class SliceExplainer:
     def __init__(self, model: PEUnified, level: int = -1, precision: str = "fp32") -> None:
         if "cls" not in model.tasks:
             raise CamError(
-                "the model has no classification head, whose answer heat explains (its heads: "
-                f"{', '.join(model.tasks)}); take one with a cls_head"
+                "the model has no classification head, which heat maps need (its heads: "
+                f"{', '.join(model.tasks)}); use a model with a cls_head"
             )
         self.model = model.requires_grad_(False)
         self.level = level_of(model.backbone, level)

@@ -27,7 +27,7 @@ from pe_unified.paths import require_apart
 from pe_unified.precision import fastest_precision
 from pe_unified.progress import track
 
-_CAVEAT = "Grad-CAM: what raised the score, which need not be where an embolus is"
+_CAVEAT = "Grad-CAM: shows what raised the score, not necessarily where an embolus is"
 #: A figure's name, title and slices.
 Picture = tuple[str, str, list[HeatView]]
 
@@ -88,7 +88,7 @@ def explain_set(
         dataset = PESliceDataset(pipeline=[LoadCTSlice(), *stored.transforms], **settings)
         pictures = _of_slices(explainer, dataset, patients, slices)
     else:
-        raise CamError("a slice model answers no labels of an exam; leave --label out")
+        raise CamError("a slice model does not predict labels of an exam; leave --label out")
     note = f"{_CAVEAT} (stride {explainer.stride})"
     trained = stored.lineage["training_notice"]
     note = f"Model {trained}. {note}" if trained else note

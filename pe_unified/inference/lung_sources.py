@@ -46,8 +46,8 @@ def lung_source(wanted: str, detector: bool = False) -> str:
         raise ValueError(f"lungs come from {', '.join(LUNG_SOURCES)}, not '{wanted}'")
     if wanted == "detector" and not detector:
         raise CheckpointError(
-            "--lungs detector: there is none; name one with --lung-checkpoint, or take an "
-            "ensemble that holds one"
+            "--lungs detector: no detector is given; name one with --lung-checkpoint, or use an "
+            "ensemble that contains one"
         )
     if detector and wanted in ("auto", "detector"):
         return "detector"

@@ -130,7 +130,9 @@ class InferenceModel:
             if isinstance(transform, ResizeSlice):
                 rows, cols = map(self.model.data_preprocessor.padded, transform.size)
                 return rows, cols
-        raise CheckpointError("the pipeline has no ResizeSlice, so the input has no fixed size")
+        raise CheckpointError(
+            "the pipeline has no ResizeSlice, so the size of the input is not fixed"
+        )
 
     @property
     def device(self) -> torch.device:

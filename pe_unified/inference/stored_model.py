@@ -106,8 +106,7 @@ def model_of(
     """
     if is_ensemble(stored):
         raise CheckpointError(
-            f"{path}: an ensemble, where a single model is needed; take one of those that it was "
-            "made of"
+            f"{path}: is an ensemble, but a single model is needed; use one of its members"
         )
     own = config_of(stored)
     if own is None:
@@ -160,7 +159,7 @@ def _told_as_of_another_version(path: Path | str, meta: Mapping[str, Any]) -> It
     except (KeyError, AttributeError, TypeError, ValueError, RuntimeError, ImportError) as error:
         text = one_line(str(error))
         raise CheckpointError(
-            f"{path}: its config does not give a model of this version "
+            f"{path}: the model cannot be built in this version "
             f"({type(error).__name__}: {text}); it was written by pe_unified "
             f"{meta.get('pe_unified', 'of unknown version')}"
         ) from error
@@ -172,8 +171,8 @@ def _require_embolism(path: Path | str, dataset: Mapping[str, Any]) -> None:
     if label != "pe":
         raise CheckpointError(
             f"{path}: answers whether a slice shows {FINDINGS.get(label, label)}, not whether it "
-            "shows embolism; take a model that learned emboli (pe-unified extract exam/lung_scores "
-            "takes this one)"
+            "shows embolism; use a model that was trained on emboli (pe-unified extract "
+            "exam/lung_scores takes this one)"
         )
 
 

@@ -27,7 +27,7 @@ def level_of(network: Levels, level: int) -> int:
     """
     if not hasattr(network, "level_modules"):
         raise CamError(
-            f"{type(network).__name__} does not tell its levels; give it feature_info and "
+            f"{type(network).__name__} does not describe its levels; give it feature_info and "
             "level_modules (pe_unified/models/protocols.py, Levels)"
         )
     count = len(network.level_modules())
@@ -76,7 +76,7 @@ def grad_cam(network: Levels, inputs: Tensor, level: int, score: Callable[[Any],
     read = any(each.any() for each in slopes) or not any(each.any() for each in gradients)
     if not gradients or not read:
         raise CamError(
-            f"level {level} (stride {stride}) has no part in the answer; take another (--level)"
+            f"level {level} (stride {stride}) does not affect the answer; choose another (--level)"
         )
     total = torch.stack([_weighed(each, slope) for each, slope in zip(maps, slopes)]).sum(dim=0)
     return total.relu()

@@ -73,7 +73,7 @@ class PEExam(PartlyFrozen):
         if (encoder is None) == (in_channels is None):
             raise ValueError("PEExam takes an encoder, or in_channels of stored features")
         if step_head is None and exam_head is None:
-            raise ValueError("PEExam answers nothing: give it step_head, exam_head or both")
+            raise ValueError("PEExam needs step_head, exam_head or both")
         if steps_read not in ("encoder", "aggregator") or labels_from not in ("steps", "exam"):
             raise ValueError(
                 "steps_read is 'encoder' or 'aggregator', labels_from 'steps' or 'exam'; got "

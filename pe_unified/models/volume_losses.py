@@ -27,7 +27,7 @@ class VolumeTverskyLoss(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 <= per_crop <= 1:
-            raise ValueError(f"per_crop is a share, 0 to 1, got {per_crop}")
+            raise ValueError(f"per_crop must be a share from 0 to 1, got {per_crop}")
         self.alpha, self.beta, self.smooth, self.per_crop = alpha, beta, smooth, per_crop
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ class PEVolume(PartlyFrozen):
         self.lesion_head = MODELS.build(dict(lesion_head)) if lesion_head else None
         self.artery_head = MODELS.build(dict(artery_head)) if artery_head else None
         if not self.heads:
-            raise ValueError("PEVolume learns nothing: give it lesion_head, artery_head or both")
+            raise ValueError("PEVolume needs lesion_head, artery_head or both")
         self.windows, self.marks = Windows(**(windows or {})), dict(marks or {})
         if self.windows.size % self.network.stride:
             raise ValueError(
@@ -101,7 +101,9 @@ class PEVolume(PartlyFrozen):
         answers = dict(zip(("lesion", "artery"), self.network(inputs), strict=True))
         silent = [head for head in self.heads if answers[head] is None]
         if silent:
-            raise ValueError(f"the network gives no map of {silent[0]}; leave {silent[0]}_head out")
+            raise ValueError(
+                f"the network has no output for {silent[0]}; leave {silent[0]}_head out"
+            )
         return {head: answers[head] for head in self.heads}
 
     def loss(self, inputs: Tensor, data_samples: Sequence[PEVolumeSample]) -> dict[str, Tensor]:

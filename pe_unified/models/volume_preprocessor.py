@@ -22,7 +22,9 @@ class PEVolumePreprocessor(BaseDataPreprocessor):
         super().__init__(non_blocking)
         low, high = hu
         if low >= high:
-            raise ValueError(f"hu is what becomes 0 and 1, in this order; got {tuple(hu)}")
+            raise ValueError(
+                f"hu gives the HU values that become 0 and 1, lower first; got {tuple(hu)}"
+            )
         self.low, self.high = float(low), float(high)
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
@@ -42,7 +44,7 @@ class PEVolumePreprocessor(BaseDataPreprocessor):
         """
         inputs = list(data["inputs"])
         if len({tuple(each.shape[1:]) for each in inputs}) > 1:
-            raise ValueError("volumes of a batch differ in size; whole ones take batch_size=1")
+            raise ValueError("volumes of a batch differ in size; whole volumes need batch_size=1")
         cast = self.cast_data({**data, "inputs": torch.cat(inputs)[:, None]})
         scaled = (cast["inputs"].float() - self.low) / (self.high - self.low)
         cast["inputs"] = scaled.clamp_(0, 1)

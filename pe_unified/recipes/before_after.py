@@ -50,7 +50,7 @@ def write_comparison(
         }
     warnings = [
         f"{METRIC_NAMES[key]} got worse: {_in_words(each['difference'])}"
-        + ("" if each["worse"] == "surely" else "; the interval holds zero, so it may be chance")
+        + ("" if each["worse"] == "surely" else "; the interval includes zero, so it may be chance")
         for key, each in metrics.items()
         if each["worse"]
     ]
@@ -102,9 +102,9 @@ def comparison_markdown(found: Mapping[str, Any]) -> str:
     lines = [f"# {found['model']}, before and after", ""]
     lines += [
         f"{found['iterations']} iterations with batches of {found['batch_size']}"
-        + (f", {found['frozen']} held still" if found["frozen"] else "")
+        + (f", {found['frozen']} frozen" if found["frozen"] else "")
         + ". Test patients only, each model at its own thresholds; [95 % interval over patients], "
-        "differences paired by patient, without a correction for their number.",
+        "differences paired by patient, not corrected for multiple comparisons.",
         "",
     ]
     lines += [line for each in found["warnings"] for line in (f"**Warning. {each}.**", "")]

@@ -93,7 +93,7 @@ def finetune(model: Path, data: Path, work_dir: Path, options: FinetuneOptions) 
     require_unseen({str(model): stored}, *judging)
     known = len(learned_patients(stored, cfg.train_dataloader.dataset))
     if known:
-        say(f"{model}: knows {known} of the patients to learn from already")
+        say(f"{model}: was already trained on {known} of the training patients")
     runner = PERunner.from_cfg(copy.deepcopy(cfg))
     runner.train()
     checkpoint = newest_checkpoint(work_dir)
@@ -125,10 +125,10 @@ def finetune_config(
     """
     own = config_of(stored)
     if is_ensemble(stored):
-        raise CheckpointError(f"{model}: an ensemble; fine-tune its members and join them anew")
+        raise CheckpointError(f"{model}: is an ensemble; fine-tune its members and join them again")
     if own is None:
         raise CheckpointError(
-            f"{model}: carries no config; take a file of pe-unified publish or pe-unified train"
+            f"{model}: contains no config; use a file of pe-unified publish or pe-unified train"
         )
     lacking = [part for part in (*_PARTS, *_METRICS) if not own.get(part)]
     if lacking:

@@ -50,7 +50,7 @@ def require_test(step: Step, cfg: Config) -> None:
     require_thresholds(cfg)
     for metric in listed_metrics(cfg, "test"):
         if kind_of(metric) in HEAD_OF_METRIC and metric.get("level", LEVEL) != LEVEL:
-            raise ConfigError(f"step {step.name}: a summary is of {LEVEL:.0%} intervals, no others")
+            raise ConfigError(f"step {step.name}: a summary takes {LEVEL:.0%} intervals only")
 
 
 def require_comparison(

@@ -81,7 +81,7 @@ def run_recipe(
     if any("seed" in each for each in told):
         raise ConfigError("a recipe takes its seeds from --seeds, not from overrides or settings")
     if launcher != "none" and jobs > 1:
-        raise ConfigError("either several jobs, or a launcher that shares out each of them")
+        raise ConfigError("use either several jobs or a launcher, not both")
     join_processes(launcher)
     seeds = tuple(dict.fromkeys(seeds))
     folders = {seed: work_dir / f"seed{seed}" if len(seeds) > 1 else work_dir for seed in seeds}
@@ -347,8 +347,8 @@ class StepRun:
         begun = any(folder.glob("*.pth")) or self.result.exists()
         if begun and not (mark.is_file() and mark.read_text(encoding="utf-8") == self.fingerprint):
             raise ConfigError(
-                f"{folder} was begun with other settings ({_changes(folder, self._settings())}); "
-                "choose another --work-dir, or remove it to start this step anew"
+                f"{folder} was started with other settings ({_changes(folder, self._settings())}); "
+                "choose another --work-dir, or remove it to start this step again"
             )
 
     def _settings(self) -> Config:
@@ -376,7 +376,7 @@ class StepRun:
         found = newest_checkpoint(self.folder / step_name)
         if found is None:
             raise FileNotFoundError(
-                f"{self.folder / step_name} holds no whole checkpoint; remove its "
+                f"{self.folder / step_name} holds no complete checkpoint; remove its "
                 "metrics.json to train the step again"
             )
         return found

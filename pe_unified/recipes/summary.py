@@ -31,12 +31,12 @@ from pe_unified.tasks import COLUMNS
 #: Largest number of columns in a terminal.
 _IN_TERMINAL = 5
 _IN_ALL = (
-    " In all: iterations of the step and of all that it takes weights from, in batches of its own "
-    "size."
+    " In all: iterations of the step and of all steps that it takes weights from, in batches of "
+    "its own size."
 )
 _BUDGETS = (
-    "Bold: equal in both arms. At equal iterations of the step the reused arm has had more in all, "
-    "at equal iterations in all it has not."
+    "Bold: equal in both arms. At equal iterations of the step, the reused arm has trained more in "
+    "all; at equal iterations in all, it has not."
 )
 
 

@@ -204,8 +204,14 @@ def test_a_series_in_two_splits_is_a_leak():
         (dict(spacing_mm=[3.0, 3.0, 2.0]), "larger than 2.5 mm: 1 series of b"),
         (dict(spacing_mm=[0.7, 0.7, 5.0]), "more than 3 mm apart"),
         (dict(orientation=[1, 0, 0, 0, 0, -1]), "not axial: 1 series of b"),
-        (dict(orientation=[-1, 0, 0, 0, 1, 0]), "run otherwise than in most series: 1 series of b"),
-        (dict(orientation=None), "orientation is unknown, unlike that of others: 1 series of b"),
+        (
+            dict(orientation=[-1, 0, 0, 0, 1, 0]),
+            "run in another direction than in most series: 1 series of b",
+        ),
+        (
+            dict(orientation=None),
+            "orientation is unknown, although other series have one: 1 series of b",
+        ),
     ],
 )
 def test_odd_geometry_is_named(change, said):

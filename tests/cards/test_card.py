@@ -179,7 +179,7 @@ def external(data, *sets):
 
 def test_a_test_set_that_the_model_learned_from_is_not_external(data):
     assert external(data, ("fumpe", "doi 10.1")).startswith("No external data")
-    assert external(data, ("read", "doi 10.2")).startswith("The test set, read, is none of those")
+    assert external(data, ("read", "doi 10.2")).startswith("The test set, read, is not among")
     assert external(data, (None, None)) == ""
     # A merged set calls its parts by their folders, and may hold others.
     part = external(data, ("fumpe_v2", "doi 10.1"), ("read", None))
@@ -203,7 +203,7 @@ def test_a_merged_set_tells_whose_its_test_patients_are(tmp_path):
         ([], "torchvision://resnet50", "Image network from torchvision://resnet50; others"),
         ([], None, "At random"),
         (["seg_head.decoder"], "ImageNet", "of s1; image network from ImageNet; others at random"),
-        (["backbone"], "ImageNet", "Weights taken over: backbone of s1; others at random"),
+        (["backbone"], "ImageNet", "Weights reused: backbone of s1; others at random"),
     ],
 )
 def test_where_the_weights_begin(data, parents, pretrained, said):

@@ -175,7 +175,7 @@ def test_weights_of_other_programs_cannot_be_published(command, tmp_path, meta):
     stored = {"state_dict": {}} if meta is None else {"state_dict": {}, "meta": meta}
     torch.save(stored, tmp_path / "w.pth")
     done = command("publish", "pe_cls_r50", tmp_path / "w.pth", tmp_path / "m.pth")
-    assert done.returncode == 1 and "holds weights alone" in done.stderr
+    assert done.returncode == 1 and "holds only weights" in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["os.system", "monai.losses.PerceptualLoss"])

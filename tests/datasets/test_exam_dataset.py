@@ -112,7 +112,7 @@ def test_every_exam_is_kept_or_left_out(data, settings):
         assert flow["positive"] + flow["negative"] + flow["undecided"] == flow["kept"]
         reasons = [each["reason"] for each in flow["left_out"]]
         known = ["no label of a step is known"] if settings and every == 1 else []
-        assert reasons == (["passed over by every=2"] * 4 if every == 2 else known)
+        assert reasons == (["skipped by every=2"] * 4 if every == 2 else known)
 
 
 def test_a_study_without_an_entry_is_an_exam_of_which_nothing_is_known(data):

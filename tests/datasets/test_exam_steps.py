@@ -143,5 +143,5 @@ def test_a_step_shows_embolism_where_any_of_its_slices_does():
 
 
 def test_a_chunk_has_planes_at_a_distance():
-    with pytest.raises(ValueError, match="planes at a distance"):
+    with pytest.raises(ValueError, match="planes must be at least 1"):
         ChunkSteps(spacing_mm=0)

@@ -158,8 +158,8 @@ def test_draws_by_area_are_resumed():
     ("options", "error", "said"),
     [
         (dict(ratio_edges=(0.5,)), DatasetError, "has 20, 0, 0, 80"),
-        (dict(ratio_edges=(0.01, 0.001)), ValueError, "rise"),
-        (dict(ratio_edges=(0.01,), ratio_shares=(1, 1, 1)), ValueError, "2 of them"),
+        (dict(ratio_edges=(0.01, 0.001)), ValueError, "must increase"),
+        (dict(ratio_edges=(0.01,), ratio_shares=(1, 1, 1)), ValueError, "2 shares"),
         (dict(ratio_edges=(0.01,), ratio_shares=(1, -1)), ValueError, "none below 0"),
     ],
 )

@@ -206,7 +206,7 @@ def test_misspelt_need_is_refused(tiny_dataset):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"images": [', "no JSON"),
+        ('{"images": [', "not valid JSON"),
         ("[]", "plain COCO"),
         ('{"images": [{"id": 1}], "annotations": []}', "plain COCO"),
     ],

@@ -149,7 +149,7 @@ def test_a_folder_without_arteries_is_refused(data, tmp_path):
 
 def test_masks_need_a_set_that_says_where_slices_lie(data, tmp_path):
     part = changed(data, tmp_path / "copy", position_mm=lambda image: None)
-    with pytest.raises(DataError, match="does not say where its slices lie; convert"):
+    with pytest.raises(DataError, match="does not give the positions of its slices; convert"):
         dataset(part)[0]
 
 
@@ -201,7 +201,7 @@ def test_a_damaged_volume_is_made_anew(data, tmp_path):
 
 def test_a_store_that_cannot_be_written_to_is_told(data, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"volumes cannot be kept there .*store=FOLDER"):
+    with pytest.raises(DataError, match=r"volumes cannot be stored there .*store=FOLDER"):
         dataset(data, store=str(tmp_path / "file" / "volumes"))[0]
 
 

@@ -198,7 +198,9 @@ def test_a_recipe_is_no_config(repository):
 def test_training_counts_no_epochs(path, tmp_path, loop):
     child = tmp_path / "epochs.py"
     child.write_text(f"_base_ = {str(path)!r}\ntrain_cfg = dict({loop}, max_epochs=12)\n")
-    with pytest.raises(ConfigError, match=r"epochs\.py: training counts iterations; max_iters"):
+    with pytest.raises(
+        ConfigError, match=r"epochs\.py: training is counted in iterations; set max_iters"
+    ):
         load_config(child)
 
 

@@ -138,12 +138,12 @@ def test_a_model_of_volumes_must_not_know_them_either(tiny_dataset, trained, tmp
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (dict(members=[]), "has members"),
+        (dict(members=[]), "needs members"),
         (dict(rule="best"), "one of mean, vote, not 'best'"),
         (dict(members=["one", "one"]), "two members are called one"),
         (dict(weight=0.0), "member one: weight 0.0 is not above 0"),
         (dict(members=["none"]), r"none\.pth: no such checkpoint"),
-        (dict(members=["broken"]), r"broken\.pth: not a whole checkpoint"),
+        (dict(members=["broken"]), r"broken\.pth: not a complete checkpoint"),
     ],
 )
 def test_what_is_no_ensemble_is_told(tiny_dataset, trained, tmp_path, change, fault):

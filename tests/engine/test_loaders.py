@@ -67,9 +67,9 @@ def test_a_stall_is_told_with_the_cure(monkeypatch):
 
 
 def test_no_room_to_hand_over_a_batch_is_told_at_once(capfd):
-    assert "before its batch was handed over" in told_by(Full())
+    assert "before it had delivered its batch" in told_by(Full())
     said = capfd.readouterr().err
-    assert "a batch cannot be handed over: unable to allocate shared memory" in said
+    assert "a batch cannot be delivered: unable to allocate shared memory" in said
     assert "Traceback" not in said
 
 

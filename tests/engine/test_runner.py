@@ -245,7 +245,7 @@ def test_random_state_of_another_number_of_processes_is_told(repository, tiny_da
     cfg.resume = True
     assert train(cfg).iter == 2
     log = max(tmp_path.glob("*/*.log"), key=os.path.getmtime).read_text()
-    assert "random state of another number of processes" in log
+    assert "random state of a run that did not have" in log
 
 
 def test_reuse_is_recorded(undisturbed, repository, tiny_dataset, tmp_path):

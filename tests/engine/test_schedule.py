@@ -37,4 +37,4 @@ def test_a_longer_run_goes_on_with_the_schedule_of_its_length(repository, tiny_d
     for number, seen in resumed.items():
         assert seen == pytest.approx(whole[number])
     log = max((tmp_path / "short").glob("*/*.log")).read_text()
-    assert "the schedule of 6 iterations now has 12" in log
+    assert "the schedule had 6 iterations and now has 12" in log

@@ -151,5 +151,5 @@ def test_two_shares_are_refused(repository):
 
 @pytest.mark.parametrize("options", [dict(share=0.0), dict(share=1.5), dict(batches=0)])
 def test_what_is_no_share_is_refused(options):
-    with pytest.raises(ValueError, match="share lies"):
+    with pytest.raises(ValueError, match="share must be"):
         SWAHook(**options)

@@ -123,11 +123,11 @@ def test_certain_probabilities_leave_a_fit_finite():
     [
         ([1, 1, 1], [0.2, 0.5, 0.9], "one class", "one class"),
         ([], [], "one class", "one class"),
-        ([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9], "parted perfectly", "parted perfectly"),
-        ([0, 0, 1, 1], [0.1, 0.2, 0.2, 0.9], "parted perfectly", ""),
+        ([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9], "perfectly separated", "perfectly separated"),
+        ([0, 0, 1, 1], [0.1, 0.2, 0.2, 0.9], "perfectly separated", ""),
         ([0, 0, 1, 1], [0.3, 0.3, 0.3, 0.3], "all equal", "all equal"),
-        ([1, 1, 0, 0], [0.1, 0.2, 0.8, 0.9], "do not belong", "do not belong"),
-        ([1, 0, 1, 0, 0], [0.1, 0.8, 0.3, 0.25, 0.9], "do not belong", "do not belong"),
+        ([1, 1, 0, 0], [0.1, 0.2, 0.8, 0.9], "do not have higher", "do not have higher"),
+        ([1, 0, 1, 0, 0], [0.1, 0.8, 0.3, 0.25, 0.9], "do not have higher", "do not have higher"),
     ],
 )
 def test_where_no_line_is_best_probabilities_are_left_as_they_are(

@@ -88,7 +88,7 @@ def test_calibration_is_as_asked_for(said):
     perfect = [answered_exam(index, index % 2 == 0, 0.8) for index in range(12)]
     metrics, _ = evaluate(perfect, "ExamMetric")
     assert Calibration.of(metrics).kept
-    assert any("stay as they are: the classes are parted perfectly" in line for line in said)
+    assert any("stay as they are: the classes are perfectly separated" in line for line in said)
 
 
 def test_exams_of_unknown_labels_do_not_count_and_keep_their_place(said):
@@ -120,7 +120,7 @@ def test_steps_may_be_missing_from_the_loss_alone():
 def test_an_exam_split_without_labels_is_undefined_and_said(said):
     metrics, metric = evaluate([answered_exam(0, True, 0.9, gt_exam=None)], "ExamMetric")
     assert metric.table is None and math.isnan(metrics["exam/auc"])
-    assert said == ["exam: none of 1 exams carries the label, all is undefined"]
+    assert said == ["exam: none of 1 exams has the label: no metric is defined"]
 
 
 @pytest.mark.parametrize(

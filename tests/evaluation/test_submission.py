@@ -63,8 +63,8 @@ def test_a_sample_of_an_exam_model_is_submitted(tmp_path):
     ("exams", "message"),
     [
         ([], "no exam to submit"),
-        ([exam(), exam()], "'1.2.3_negative_exam_for_pe' stands twice"),
-        ([exam(sop_uids=["a", "b", "a"])], "'a' stands twice"),
+        ([exam(), exam()], "'1.2.3_negative_exam_for_pe' appears twice"),
+        ([exam(sop_uids=["a", "b", "a"])], "'a' appears twice"),
         (
             [exam(probability=np.array([0.9, *[0.1] * 7, np.nan]))],
             "no answer for rv_lv_ratio_lt_1",

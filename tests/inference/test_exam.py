@@ -185,7 +185,7 @@ def test_what_the_model_does_not_answer_stays_open(tmp_path, labels, positive):
         assert found.positive == pytest.approx(max(rest, 0), abs=1e-9)
     raw = {name: found.probability[name] for name in NINE}
     assert found.labels == raw and not found.faults
-    assert "only all nine" in found.notes[0]
+    assert "all nine labels" in found.notes[0]
 
 
 def test_a_model_without_attention_or_steps(tmp_path):

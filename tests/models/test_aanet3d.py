@@ -134,7 +134,7 @@ def test_a_side_that_is_no_multiple_of_sixteen_is_refused():
 
 
 def test_a_network_without_heads_is_refused():
-    with pytest.raises(ValueError, match="answers nothing"):
+    with pytest.raises(ValueError, match="needs an artery head"):
         small(artery=False, embolus=False)
     with pytest.raises(ValueError, match="gate_start"):
         small(gate_start="ajar")

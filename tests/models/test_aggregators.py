@@ -92,7 +92,7 @@ class TestAttentionLSTM(AggregatorTester):
     [
         (lambda: TCNAggregator(4, kernel=4), "kernel is odd"),
         (lambda: GRUAggregator(4, dropout=0.1), "between layers"),
-        (lambda: AttentionLSTMAggregator(12), "heads divides"),
+        (lambda: AttentionLSTMAggregator(12), "heads must divide"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(build, reason):

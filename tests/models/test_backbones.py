@@ -73,7 +73,7 @@ class TestEfficientNetOfTimm(BackboneTester):
 
 
 def test_a_config_names_no_files_of_timm():
-    with pytest.raises(ValueError, match="checkpoint_path: give the file"):
+    with pytest.raises(ValueError, match="checkpoint_path: use pretrained"):
         PETimm("test_resnet", checkpoint_path="x.pth")
 
 

@@ -186,11 +186,11 @@ def test_a_level_that_is_not_there(level):
 
 
 def test_networks_and_levels_that_tell_nothing():
-    with pytest.raises(CamError, match="Linear does not tell its levels"):
+    with pytest.raises(CamError, match="Linear does not describe its levels"):
         level_of(nn.Linear(1, 1), 0)
     image = torch.randn(1, 3, 96, 96)
-    with pytest.raises(CamError, match=r"level 3 \(stride 32\) has no part in the answer"):
+    with pytest.raises(CamError, match=r"level 3 \(stride 32\) does not affect the answer"):
         grad_cam(resnet(), image, 3, lambda levels: levels[1].mean(dim=(1, 2, 3)))
     vit = TimmEncoder("test_vit", img_size=96).eval()  # reads the class token of its last level
-    with pytest.raises(CamError, match="has no part in the answer"):
+    with pytest.raises(CamError, match="does not affect the answer"):
         grad_cam(vit, image, -1, lambda given: given[:, 0])

@@ -165,7 +165,7 @@ def test_timm_encoders_start_from_a_file(tmp_path):
 def test_timm_encoders_refuse_what_timm_has_not():
     with pytest.raises(ValueError, match="near: coatnet"):
         TimmEncoder("coatnet_nought")
-    with pytest.raises(ValueError, match="checkpoint_path: give the file"):
+    with pytest.raises(ValueError, match="checkpoint_path: use pretrained"):
         TimmEncoder("test_vit", checkpoint_path="x.pth")
 
 

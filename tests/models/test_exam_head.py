@@ -210,7 +210,7 @@ def test_the_challenges_loss_weighs_the_steps_too():
     "options, reason",
     [
         (dict(pool="median"), "pool is one of"),
-        (dict(pool="mean", positions=4), "positions are of the attention"),
+        (dict(pool="mean", positions=4), "positions need attention"),
         (dict(labels=("pe",)), r"\['pe'\]; they are positive_exam_for_pe, "),
         (dict(labels=()), "none; they are"),
     ],

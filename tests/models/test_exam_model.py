@@ -175,7 +175,7 @@ def test_what_is_frozen_stands_still(model):
     [
         (dict(**HEADS), "an encoder, or in_channels"),
         (dict(encoder=ENCODER, in_channels=3, **HEADS), "an encoder, or in_channels"),
-        (dict(encoder=ENCODER), "answers nothing"),
+        (dict(encoder=ENCODER), "needs step_head"),
         (dict(encoder=ENCODER, **HEADS, steps_read="both"), "steps_read is"),
     ],
 )

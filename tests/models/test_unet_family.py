@@ -184,7 +184,7 @@ def test_nested_nodes_see_all_before_them_and_the_one_below():
     decoder = UNetPlusPlusDecoder((3, 5, 7), (1, 2, 4), channels=(6, 4))
     given = [[node[0].conv.in_channels for node in nodes] for nodes in decoder.nodes]
     assert given == [[3 + 5, 5 + 7], [3 + 4 + 6]]
-    with pytest.raises(ValueError, match="nodes on 2; channels has 1"):
+    with pytest.raises(ValueError, match="need 2 channels; got 1"):
         UNetPlusPlusDecoder((3, 5, 7), (1, 2, 4), channels=(6,))
 
 

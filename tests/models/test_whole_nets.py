@@ -91,7 +91,7 @@ def test_nets_of_monai_learn(arch, options):
         (lambda: SMPNet("UNet"), "has no UNet; it has"),
         (lambda: SMPNet(encoder="resnet33"), "has no resnet33"),
         (lambda: SMPNet(encoder="tu-hf-hub:someone/something"), "timm has no"),
-        (lambda: SMPNet(encoder="tu-test_resnet", checkpoint_path="x"), "as pretrained"),
+        (lambda: SMPNet(encoder="tu-test_resnet", checkpoint_path="x"), "use pretrained"),
         (lambda: SMPNet(encoder_weights="imagenet"), "say pretrained='smp://imagenet'"),
         (lambda: SMPNet(aux_params=dict(classes=1)), "no aux_params"),
         (lambda: MONAINet("save_state"), "MONAI has no net save_state"),
@@ -132,7 +132,7 @@ def test_weights_that_cannot_be_downloaded_say_so(library, monkeypatch):
     else:
         net = MONAINet("FlexibleUNet", backbone="efficientnet-b0", pretrained=True)
         monkeypatch.setattr("torch.utils.model_zoo.load_url", refuse)
-    with pytest.raises(CheckpointError, match=r"cannot be had \(.*no network"):
+    with pytest.raises(CheckpointError, match=r"cannot be loaded \(.*no network"):
         net.init_weights()
 
 

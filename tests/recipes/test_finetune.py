@@ -178,6 +178,6 @@ def test_a_run_and_a_model_fill_in_the_checklists(tuned, called, tmp_path):
         done = called(reporting_command.main, *words)
         assert done.returncode == code, done.stderr
     assert "Slice AUC 0.250 [0.20, 0.30]" in (tmp_path / "page.md").read_text()
-    assert "is of iter_1.pth, the newest checkpoint is iter_2.pth" in done.stderr
+    assert "is from iter_1.pth, but the newest checkpoint is iter_2.pth" in done.stderr
     done = called(reporting_command.main, "reporting", tmp_path)
-    assert done.returncode == 1 and "no checkpoint of a training" in done.stderr
+    assert done.returncode == 1 and "contains no checkpoint" in done.stderr

@@ -192,7 +192,7 @@ def test_a_finished_step_is_kept_until_what_it_joins_changes(run, recipe, painte
     assert [line for line in told if "finished before" not in line] == []
     other = recipe.with_name("other.py")
     other.write_text(recipe.read_text().replace("seg_r50=2.0", "seg_r50=3.0"))
-    with pytest.raises(ConfigError, match="together was begun with other settings"):
+    with pytest.raises(ConfigError, match="together was started with other settings"):
         run_recipe(other, work, data_root=str(painted_in_three), report=told.append)
 
 

@@ -21,7 +21,7 @@ from pe_unified.recipes.recipe import Step
         (("settings = {", "settings = {'seed': 7, "), {}, "--seeds"),
         (("cls/auc", "cls/auc"), {"test_cfg": None}, "a recipe tests every step; give it test_cfg"),
         (("cls/auc", "cls/auc"), {"val_evaluator": []}, "chooses the threshold of SliceMetric"),
-        (("cls/auc", "cls/auc"), {"test_evaluator.0.level": 0.9}, "is of 95% intervals, no others"),
+        (("cls/auc", "cls/auc"), {"test_evaluator.0.level": 0.9}, "takes 95% intervals only"),
         (("cls_head=", "seg_head="), {}, "seg_head from step s1_cls, but .* no seg_head"),
     ],
 )

@@ -265,14 +265,14 @@ def test_another_earlier_step_is_another_run(finished, recipe, tmp_path):
     shutil.rmtree(tmp_path / "run/s1_cls")
     changed = recipe.read_text() + "\nstep_settings = dict(s1_cls=dict(lr=5e-4))\n"
     (tmp_path / "recipe.py").write_text(changed)
-    with pytest.raises(ConfigError, match=r"s4_cls_reused was begun with .* or an earlier step"):
+    with pytest.raises(ConfigError, match=r"s4_cls_reused was started with .* or an earlier step"):
         run_recipe(tmp_path / "recipe.py", tmp_path / "run", str(finished.data), report=quiet)
 
 
 def test_other_settings_do_not_mix_with_an_old_run(finished, recipe):
     work_dir, data = finished.work_dir, str(finished.data)
     with pytest.raises(
-        ConfigError, match=r"begun with other settings \(lr was 0\.001, is 0\.0005\)"
+        ConfigError, match=r"started with other settings \(lr was 0\.001, is 0\.0005\)"
     ):
         run_recipe(recipe, work_dir, data, {"lr": 5e-4, "num_workers": 1}, report=quiet)
 
@@ -319,7 +319,7 @@ def test_weights_of_another_make_are_not_adopted(finished, recipe, tmp_path):
     shutil.copytree(finished.work_dir, work_dir)
     (work_dir / "s1_cls/fingerprint.txt").unlink()
     (work_dir / "s1_cls/metrics.json").write_text('{"metrics": {}, "thresholds": {}}')
-    with pytest.raises(ConfigError, match="s1_cls was begun with other settings"):
+    with pytest.raises(ConfigError, match="s1_cls was started with other settings"):
         run_recipe(recipe, work_dir, str(finished.data), report=quiet)
 
 

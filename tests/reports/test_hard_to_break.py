@@ -39,7 +39,7 @@ def test_one_line_and_nothing_left(infer, tmp_path, made, capsys):
     path, out = made(tmp_path / "study"), tmp_path / "out"
     text = infer(path, out)
     # A text as exit status: printed as it is, and the status is 1.
-    assert text.startswith("error: ") and "unforeseen" not in text
+    assert text.startswith("error: ") and "unexpected, " not in text
     assert text.isprintable() and len(text) < 800
     assert CORPUS[made] in text and "; " in text
     assert not list(out.iterdir())

@@ -50,7 +50,7 @@ def reliability_figure(
         for index, (name, arm) in enumerate(arms.items()):
             style, table = arm_style(index), arm.of(POSITIVE)
             if not len(table.label):
-                curve.plot([], [], label=f"{name}: no exam is known and answered", **style)
+                curve.plot([], [], label=f"{name}: no labelled exam with an answer", **style)
                 continue
             quality = estimate(arm.statistic(0.5), table.units, resamples)
             ece, brier = (with_interval(quality[key]) for key in ("ece", "brier"))
@@ -117,7 +117,9 @@ def exam_roc_figure(
     """
     shown = _of_both_classes(arms, targets)
     if not shown:
-        raise ValueError(f"no exam of both classes is known and answered of {', '.join(targets)}")
+        raise ValueError(
+            f"exams of both classes with an answer are needed for one of {', '.join(targets)}"
+        )
     columns = min(_COLUMNS, len(shown))
     rows = math.ceil(len(shown) / columns)
     across = min(4, columns)

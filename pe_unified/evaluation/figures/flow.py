@@ -13,7 +13,7 @@ from matplotlib.patches import FancyBboxPatch
 from pe_unified.evaluation.figures.style import FAINT, INK, new_figure
 
 _WORDS = (
-    "Undecided: indeterminate, or not labelled. A note: labels that contradict each other, or "
+    "Undecided: indeterminate, or not labelled. Note: labels that contradict each other, or "
     "several series"
 )
 _TITLES = {"train": "Training", "val": "Validation", "test": "Test"}

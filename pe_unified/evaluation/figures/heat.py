@@ -135,7 +135,7 @@ def _legend(figure: Figure, place: Any, with_truth: bool) -> None:
     bar.imshow(np.linspace(0, 1, 256)[None], cmap=_heat_colours(), aspect="auto")
     text = {"fontsize": 8, "va": "center", "y": 1 - 0.415 / total}
     figure.text(x=_MARGIN / width, s="heat", **text)
-    figure.text(x=(_MARGIN + 1.29) / width, s="from 0 to the largest here", **text)
+    figure.text(x=(_MARGIN + 1.29) / width, s="from 0 to the maximum here", **text)
     if with_truth:
         line = Line2D([], [], color=TRUTH_COLOUR, lw=1.8, label="true embolus")
         where = ((_MARGIN + 2.85) / width, 1 - 0.415 / total)

@@ -140,7 +140,7 @@ def find_system(
             found[case][kind] = named[own]
     if not found:
         reason = f"none of its names is one of the {len(cases)} cases of the reference"
-        raise DataError(marks or path, reason, "pair them by --pairs FILE.csv (case,prediction)")
+        raise DataError(marks or path, reason, "pair them with --pairs FILE.csv (case,prediction)")
     no_marks = None
     if marks is not None:
         no_marks = FileMarks.none(scored=any(each.scored for each in own_marks.values()))
@@ -174,7 +174,7 @@ def _matched(
     for plain, own in open_cases.items():
         if plain in rest and len(own) + len(rest[plain]) > 2:
             names = ", ".join([*own, *rest[plain]])
-            raise DataError(where, f"names that do not tell: {names}", "pair them by --pairs")
+            raise DataError(where, f"ambiguous names: {names}", "pair them with --pairs")
     return exact | {own[0]: rest[plain][0] for plain, own in open_cases.items() if plain in rest}
 
 
@@ -189,4 +189,4 @@ def _read_pairs(path: Path) -> dict[str, str]:
         }
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, AttributeError) as error:
         cure = "write a header case,prediction and a line for every case"
-        raise DataError(path, "no table of pairs", cure, error) from error
+        raise DataError(path, "not a table of pairs", cure, error) from error

@@ -148,8 +148,8 @@ def _refuse_missing(absent: Mapping[str, Sequence[str]], count: int) -> None:
         if cases:
             shown = ", ".join(cases[:_SHOWN]) + (", ..." if len(cases) > _SHOWN else "")
             raise UserError(
-                f"{name}: no prediction for {len(cases)} of {count} cases ({shown}); put them "
-                "there, or say what they are: --missing empty (nothing was found there) or "
+                f"{name}: no prediction for {len(cases)} of {count} cases ({shown}); add them, "
+                "or say how to count them: --missing empty (nothing was found there) or "
                 "--missing leave-out (not scored)"
             )
 
@@ -179,9 +179,11 @@ def read_groups(path: Path, cases: Mapping[str, Path]) -> dict[str, str]:
                 groups = {row["case"].strip(): row["group"].strip() for row in csv.DictReader(file)}
     except (OSError, ValueError, KeyError, AttributeError, csv.Error) as error:
         cure = "write a header case,group and a line for every case"
-        raise DataError(path, "no table of groups", cure, error) from error
+        raise DataError(path, "not a table of groups", cure, error) from error
     unknown = sorted(groups.keys() - cases.keys())
     if unknown:
-        reason = f"names {', '.join(unknown[:_SHOWN])}, no case of the reference"
-        raise DataError(path, reason, "name cases as the files of the reference, without endings")
+        reason = f"{', '.join(unknown[:_SHOWN])}: not in the reference"
+        raise DataError(
+            path, reason, "name the cases like the files of the reference, without endings"
+        )
     return groups

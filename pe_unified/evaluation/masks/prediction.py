@@ -68,8 +68,10 @@ def read_prediction(
         array = read_nnunet_probabilities(predicted.probabilities)
         beside = own or truth
         if array.shape != beside.array.shape:
-            reason = f"probabilities of {array.shape} voxels, {beside.path.name} has others"
-            raise DataError(predicted.probabilities, reason, "put the mask of nnU-Net beside them")
+            reason = f"has {array.shape} voxels, unlike {beside.path.name}"
+            raise DataError(
+                predicted.probabilities, reason, "put the mask of nnU-Net into the same folder"
+            )
         as_mask = MaskVolume(predicted.probabilities, array, beside.affine, beside.placed)
         if mask is not None:
             _require_agreement(as_mask, own)
@@ -124,7 +126,7 @@ def whole_numbers(volume: MaskVolume) -> NDArray:
     if values.dtype.kind == "f":
         if not all((level == np.rint(level)).all() for level in values):
             reason = "a reference with fractions"
-            raise DataError(volume.path, reason, "save labels; were the folders exchanged?")
+            raise DataError(volume.path, reason, "save labels; were the folders swapped?")
         values = np.rint(values).astype(np.int32)
     if values.size and values.min() < 0:
         raise DataError(volume.path, "negative labels", "save 0 for background")
@@ -139,24 +141,27 @@ def _laid_over(volume: MaskVolume, truth: MaskVolume, by_index: bool, notes: lis
         return truth.turn.apply(volume.array)
     if not (volume.placed and truth.placed):
         if not alike:
-            reason = f"{volume.array.shape} voxels that no header places on {truth.array.shape}"
+            reason = (
+                f"{volume.array.shape} voxels, but the reference has {truth.array.shape}, and no "
+                "header gives the position"
+            )
             raise DataError(volume.path, reason, "save it with the header of the scan")
-        notes.append("paired by index: a header does not say how it lies")
+        notes.append("paired by index: a header does not give the position")
         return truth.turn.apply(volume.array)
     if same_grid(slices, own.shape, own.affine):
         return volume.values
     ours, theirs = np.array(slices.spacing_mm), np.array(own.spacing_mm)
     if own.shape == slices.shape and (np.abs(theirs / ours - 1) > _SAME_SPACING).any():
         reason = (
-            f"as many voxels as the reference, and {_mm(theirs)} mm between them, not {_mm(ours)}"
+            f"as many voxels as the reference, but a spacing of {_mm(theirs)} mm, not {_mm(ours)}"
         )
-        cure = "save it with the header of the scan, or give --by-index if voxels belong together"
+        cure = "save it with the header of the scan, or pass --by-index if the voxels correspond"
         raise DataError(volume.path, reason, cure)
     found = nearest_voxels(volume.values, own.affine, slices)
     if not found.any() and volume.array.any():
         raise DataError(volume.path, "does not overlap the reference", "check which case it is of")
     shape = " x ".join(map(str, own.shape))
-    notes.append(f"nearest voxels of another grid, {shape} of {_mm(theirs)} mm")
+    notes.append(f"resampled (nearest voxel) from another grid, {shape} of {_mm(theirs)} mm")
     return found
 
 
@@ -170,8 +175,10 @@ def _require_agreement(probabilities: MaskVolume, mask: MaskVolume | None) -> No
     where = mask.array != 0
     likely = probabilities.array[where] >= _HALF
     if len(likely) and likely.mean() < _AGREES:
-        reason = f"only {likely.mean():.0%} of {mask.path.name} has a probability of a half"
-        raise DataError(probabilities.path, reason, "put the mask of the same run beside it")
+        reason = f"only {likely.mean():.0%} of {mask.path.name} has a probability of 0.5 or more"
+        raise DataError(
+            probabilities.path, reason, "put the mask of the same run into the same folder"
+        )
 
 
 def _outside(marks: Marks, slices: EvenSlices) -> int:

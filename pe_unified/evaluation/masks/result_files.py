@@ -218,7 +218,7 @@ def counts_text(result: FolderResult) -> list[str]:
     few = INTERVALS[result.by].FEW
     if result.units < few:
         line = f"{result.units} {'groups' if result.groups else 'cases'}: over fewer than {few}, "
-        narrow = "bootstrapped intervals are too narrow; --intervals jackknife holds better"
+        narrow = "bootstrapped intervals are too narrow; --intervals jackknife is more reliable"
         lines.append(line + (narrow if result.by == "bootstrap" else "intervals are wide"))
     return lines
 

@@ -36,7 +36,7 @@ class Rules:
     def in_words(self) -> list[str]:
         """Each rule as a sentence."""
         lesion = (
-            "every number of the reference, in however many parts it lies"
+            "each label value of the reference, even in several separate parts"
             if self.instances
             else f"a {self.connectivity}-connected part of the reference"
         )
@@ -45,20 +45,21 @@ class Rules:
             f"A lesion is {lesion}.",
             f"Lesions smaller than {self.smallest_mm3:g} mm3 are not counted; marks and components "
             "on them alone are neither true nor false.",
-            f"A mark finds every lesion within epsilon ({near} mm): 0 inside a voxel, else the way "
-            "to the nearest face of a voxel of the lesion. A mark near no lesion is false; a "
-            "second mark on a found lesion is neither.",
-            "Marks of a file are taken as they are. Else each "
-            f"{self.connectivity}-connected component of a prediction is one: of probabilities "
-            f"from {self.mark_threshold:g} the voxel of the maximum, with it as confidence; of a "
-            "plain mask the voxel nearest to the centroid, with confidence 1.",
-            "Sensitivity at a number of false positives per scan is that at the lowest confidence "
-            "with no more of them; beyond its last mark a system stays where it is.",
-            "By overlap, a lesion is found that shares a voxel with the prediction, and a "
-            f"{self.connectivity}-connected component that shares none with any lesion is false. "
+            f"A mark finds every lesion within epsilon ({near} mm). The distance is 0 inside a "
+            "voxel of the lesion, otherwise it is measured to the nearest voxel face. A mark near "
+            "no lesion is false; a second mark on a found lesion is neither true nor false.",
+            "Marks of a file are taken as they are. Otherwise each "
+            f"{self.connectivity}-connected component of a prediction gives one mark. With "
+            f"probabilities (from {self.mark_threshold:g}) it is the voxel of the maximum, and the "
+            "maximum is its confidence; with a plain mask it is the voxel nearest to the centroid, "
+            "with confidence 1.",
+            "Sensitivity at a number of false positives per scan is taken at the lowest confidence "
+            "with no more false positives; after the last mark of a system it stays constant.",
+            "By overlap, a lesion is found if it shares a voxel with the prediction, and a "
+            f"{self.connectivity}-connected component is false if it shares none with any lesion. "
             "Precision is found / (found + false), recall found / lesions, F1 their harmonic mean.",
-            "Dice, distances and volumes are of all voxels of both masks, small lesions included; "
-            f"a mask of probabilities begins at {self.threshold:g}.",
+            "Dice, distances and volumes use all voxels of both masks, small lesions included; "
+            f"probabilities from {self.threshold:g} belong to the mask.",
             "Surfaces are voxels with a face outside the mask. ASSD is the mean distance of all "
             "surface voxels of both masks; HD95 the larger of the two directed 95th percentiles; "
             f"NSD the share of them within {self.tolerance_mm:g} mm of the other surface.",

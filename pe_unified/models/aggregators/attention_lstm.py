@@ -34,7 +34,9 @@ class AttentionLSTMAggregator(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if in_channels % heads:
-            raise ValueError(f"heads divides the features, got {heads} for {in_channels} channels")
+            raise ValueError(
+                f"heads must divide the channels, got {heads} for {in_channels} channels"
+            )
         self.out_channels = 2 * width
         self.step_norm = StepBatchNorm(in_channels)
         self.attention = _SelfAttention(in_channels, heads, dropout)

@@ -33,7 +33,7 @@ class GRUAggregator(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if dropout and layers == 1:
-            raise ValueError("dropout acts between layers; with one layer leave it 0")
+            raise ValueError("dropout acts between layers; with one layer it must be 0")
         self.bidirectional, self.differences = bidirectional, differences
         self.out_channels = width * (2 if bidirectional else 1)
         self.gru = nn.GRU(

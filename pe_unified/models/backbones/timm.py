@@ -83,7 +83,7 @@ class PETimm(LevelsBackbone, BaseModule):
             if name in ends[len(groups) - 2 :]:
                 groups.append([])
         if len(groups) != len(ends) + 2:
-            raise ValueError(f"{model_name}: its levels do not follow each other")
+            raise ValueError(f"{model_name}: its levels do not run one after another")
         *stages, rest = groups
         last = [modules[-1] for modules in stages[1:]]
         stages[0], stages[1] = stages[1][:-1], stages[1][-1:]
@@ -132,7 +132,7 @@ def require_known(model_name: str, options: Mapping[str, Any]) -> None:
     import timm
 
     for name in sorted(FILES & options.keys()):
-        raise ValueError(f"{name}: give the file of weights as pretrained")
+        raise ValueError(f"{name}: use pretrained to give the file of weights")
     if not timm.is_model(model_name):
         near = ", ".join(timm.list_models(f"*{model_name.split('_')[0]}*")[:5])
         raise ValueError(f"timm has no '{model_name}'{f'; near: {near}' if near else ''}")
@@ -157,7 +157,7 @@ def take_weights(net: nn.Module, pretrained: str, creation: Mapping[str, Any]) -
         filled = timm.create_model(**creation, pretrained=True, **source)
     except (OSError, RuntimeError, ValueError) as error:
         raise CheckpointError(
-            f"pretrained: {pretrained}: {name}'s weights cannot be had ({error}); give the file "
+            f"pretrained: {pretrained}: {name}'s weights cannot be loaded ({error}); give the file "
             "of timm's weights, or None to start from scratch"
         ) from error
     with torch.no_grad():

@@ -45,9 +45,7 @@ class UNetPlusPlusDecoder(BaseModule):
         depth = len(in_channels) - 1
         widths = list(in_channels[:-1]) if channels is None else list(channels)[::-1]
         if len(widths) != depth:
-            raise ValueError(
-                f"{depth + 1} levels have nodes on {depth}; channels has {len(widths)}"
-            )
+            raise ValueError(f"{depth + 1} levels need {depth} channels; got {len(widths)}")
         #: Indexed by number on the level, then by level, finest first.
         self.nodes = nn.ModuleList()
         below = list(in_channels[1:])

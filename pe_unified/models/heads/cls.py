@@ -62,7 +62,7 @@ class PEClsHead(BaseModule):
         if pool not in _POOLINGS:
             raise ValueError(f"pool is one of {_POOLINGS}, got {pool!r}")
         if mask_weight and not evidence_channels:
-            raise ValueError("mask_weight teaches the evidence map; set evidence_channels too")
+            raise ValueError("mask_weight trains the evidence map; set evidence_channels too")
         self.levels = tuple(levels)
         self.num_levels = len(in_channels)
         self.with_max = pool == "avg+max"

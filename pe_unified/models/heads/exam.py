@@ -48,7 +48,7 @@ class ExamHead(ExamAnswers):
             raise ValueError(f"pool is one of {_POOLS}, got {pool!r}")
         self.pools = tuple(pool.split("+"))
         if positions and "attention" not in self.pools:
-            raise ValueError(f"positions are of the attention, which pool={pool!r} has not")
+            raise ValueError(f"positions need attention, and pool={pool!r} does not include it")
         count, width = len(self.labels), in_channels * len(self.pools)
         if "attention" in self.pools:
             self.score = nn.Linear(in_channels, count, bias=False)

@@ -214,7 +214,7 @@ class AANet3D(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         if not (artery or embolus):
-            raise ValueError("a network without artery and embolus head answers nothing")
+            raise ValueError("the network needs an artery head, an embolus head or both")
         if gate_start not in ("shut", "open"):
             raise ValueError(f"gate_start is 'shut' or 'open', got {gate_start!r}")
         stem, *channels, fused = (_share(each, width) for each in (16, 64, 96, 128, 160, 32))
@@ -240,7 +240,7 @@ class AANet3D(BaseModule):
         """
         sides = tuple(volume.shape[2:])
         if any(side % self.stride for side in sides):
-            raise ValueError(f"sides are multiples of {self.stride}, got {sides}")
+            raise ValueError(f"sides must be multiples of {self.stride}, got {sides}")
         features = self.trunk(volume)
         artery = None if self.artery_head is None else self.artery_head(features).float()
         if self.embolus_head is None:

@@ -81,7 +81,7 @@ class MONAINet(WholeNet):
                 filled = type(self.net)(**self._creation, pretrained=True)
             except (OSError, RuntimeError, ValueError) as error:
                 raise CheckpointError(
-                    f"pretrained: MONAI's weights of {type(self.net).__name__} cannot be had "
+                    f"pretrained: MONAI's weights of {type(self.net).__name__} cannot be loaded "
                     f"({first_line(error)}); take pretrained=None to start from scratch"
                 ) from error
             with torch.no_grad():
@@ -98,5 +98,7 @@ def _net(arch: str) -> Any:
         raise ValueError(f"arch: MONAI has no net {arch}")
     missing = [name for name in _OWN if name not in inspect.signature(kind).parameters]
     if missing:
-        raise ValueError(f"arch: {arch} takes no {', '.join(missing)}, so it is no 2D net of masks")
+        raise ValueError(
+            f"arch: {arch} takes no {', '.join(missing)}, so it is not a 2D segmentation network"
+        )
     return kind

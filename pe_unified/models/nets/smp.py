@@ -100,8 +100,8 @@ class SMPNet(WholeNet):
         except (OSError, RuntimeError, ValueError, KeyError) as error:
             name = self._creation["encoder_name"]
             raise CheckpointError(
-                f"pretrained: {source}: {name}'s weights cannot be had ({first_line(error)}); give "
-                "the file of the encoder's weights, or None to start from scratch"
+                f"pretrained: {source}: {name}'s weights cannot be loaded ({first_line(error)}); "
+                "give the file of the encoder's weights, or None to start from scratch"
             ) from error
 
 

@@ -25,7 +25,7 @@ def test_reliability(tmp_path, texts):
     positive = arms["reused"].of("positive_exam_for_pe")
     error = expected_calibration_error(positive.label, positive.score)
     assert any(f"reused: ECE {error:.3f} [0." in text and "Brier" in text for text in texts)
-    assert "none: no exam is known and answered" in texts
+    assert "none: no labelled exam with an answer" in texts
 
 
 def test_reliability_shows_the_bins_with_their_intervals(tmp_path, monkeypatch):

@@ -62,7 +62,7 @@ def test_boxes_of_a_flow_hold_their_text_and_lie_apart(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Figure, "savefig", within)
     many = {"no slices": 3, "no label of the exam is known": 40, "a reason of many words " * 4: 9}
-    flows = {"train": a_flow({**many, "passed over by every=2": 900}, exams=123_456)}
+    flows = {"train": a_flow({**many, "skipped by every=2": 900}, exams=123_456)}
     flows |= {"val": a_flow({}), "test": a_flow({"indeterminate": 1})}
     figures.flow_figure(flows, tmp_path / "flow.png")
     assert (tmp_path / "flow.png").is_file()

@@ -56,7 +56,7 @@ def test_the_same_name_goes_before_a_similar_one(tmp_path):
 
 def test_what_does_not_tell_is_refused(tmp_path):
     references = write(tmp_path / "r", "1.nii.gz", "01.nii.gz")
-    with pytest.raises(DataError, match=r"do not tell: 01, 1, 001; pair them by --pairs"):
+    with pytest.raises(DataError, match=r"ambiguous names: 01, 1, 001; pair them with --pairs"):
         matched(write(tmp_path / "p", "001.nii.gz"), references)
     with pytest.raises(DataError, match=r"two files of case 1: 1\.nii, 1\.nrrd"):
         matched(write(tmp_path / "q", "1.nii", "1.nrrd"), references)

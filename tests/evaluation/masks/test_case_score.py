@@ -111,7 +111,9 @@ def test_a_grid_of_its_own_is_taken_by_nearest_voxels_and_noted(reference, tmp_p
     found = scored(reference, save_nifti(tmp_path / "fine.nii.gz", fine, affine))
     expected = scored(reference, save_nifti(tmp_path / "p.nii.gz", FOUND))
     assert found.mask.intersection == expected.mask.intersection
-    assert found.notes == ("nearest voxels of another grid, 12 x 48 x 20 of 2 x 0.35 x 0.8 mm",)
+    assert found.notes == (
+        "resampled (nearest voxel) from another grid, 12 x 48 x 20 of 2 x 0.35 x 0.8 mm",
+    )
 
 
 def test_what_does_not_lie_there_is_refused_with_the_cure(reference, tmp_path):
@@ -122,7 +124,7 @@ def test_what_does_not_lie_there_is_refused_with_the_cure(reference, tmp_path):
     with pytest.raises(DataError, match=r"not 2 x 0\.7 x 0\.8.*--by-index"):
         scored(reference, lost)
     nrrd.write(str(tmp_path / "bare.nrrd"), FOUND.T[:-1].copy(), {"spacings": [0.8, 0.7, 2.0]})
-    with pytest.raises(DataError, match="no header places"):
+    with pytest.raises(DataError, match="and no header gives the position"):
         scored(reference, tmp_path / "bare.nrrd")
     nrrd.write(str(tmp_path / "bare.nrrd"), FOUND.T.copy(), {"spacings": [0.8, 0.7, 2.0]})
     noted = scored(reference, tmp_path / "bare.nrrd")
@@ -149,7 +151,7 @@ def test_probabilities_beside_the_mask_of_another_case_are_refused(reference, tm
     mask = save_nifti(tmp_path / "p.nii.gz", FOUND)
     flipped = (FOUND[::-1] > 0).astype(np.float32)
     np.savez_compressed(tmp_path / "p.npz", probabilities=np.stack([1 - flipped, flipped]))
-    with pytest.raises(DataError, match="has a probability of a half"):
+    with pytest.raises(DataError, match=r"has a probability of 0\.5 or more"):
         scored(reference, Predicted(mask=mask, probabilities=tmp_path / "p.npz"))
     np.savez_compressed(tmp_path / "p.npz", softmax=flipped)
     with pytest.raises(DataError, match="--save_probabilities"):
@@ -157,7 +159,7 @@ def test_probabilities_beside_the_mask_of_another_case_are_refused(reference, tm
     wrong = save_nifti(tmp_path / "q.nii.gz", 3.5 * flipped)
     with pytest.raises(DataError, match="neither labels nor probabilities"):
         scored(reference, wrong)
-    with pytest.raises(DataError, match="were the folders exchanged"):
+    with pytest.raises(DataError, match="were the folders swapped"):
         scored(save_nifti(tmp_path / "r.nii.gz", 0.5 * flipped), mask)
 
 

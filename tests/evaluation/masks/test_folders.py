@@ -96,7 +96,7 @@ def test_groups_are_what_intervals_rest_on(folders, tmp_path):
     ends = [each.systems[0].metrics["mask/dice"] for each in (result, alone)]
     assert ends[0].low != ends[1].low
     table.write_text("case,group\nx9,p\n")
-    with pytest.raises(UserError, match="names x9, no case of the reference"):
+    with pytest.raises(UserError, match="x9: not in the reference"):
         read_groups(table, find_references(folders / "ref"))
 
 
