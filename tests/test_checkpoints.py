@@ -90,7 +90,7 @@ def test_other_files_are_named(tmp_path):
     ):
         (tmp_path / "notes.pth").write_text(content)
         with pytest.raises(
-            CheckpointError, match=f"no checkpoint .{kind}.*fetch it again"
+            CheckpointError, match=f"not a checkpoint .{kind}.*fetch it again"
         ) as found:
             load_checkpoint_safely(tmp_path / "notes.pth")
         assert "trust" not in str(found.value)

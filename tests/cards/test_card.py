@@ -183,7 +183,7 @@ def test_a_test_set_that_the_model_learned_from_is_not_external(data):
     assert external(data, (None, None)) == ""
     # A merged set calls its parts by their folders, and may hold others.
     part = external(data, ("fumpe_v2", "doi 10.1"), ("read", None))
-    assert part.startswith("No external data") and part.endswith("read alone would be")
+    assert part.startswith("No external data") and part.endswith("read alone would be external")
 
 
 def test_a_merged_set_tells_whose_its_test_patients_are(tmp_path):

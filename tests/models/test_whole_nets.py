@@ -91,7 +91,7 @@ def test_nets_of_monai_learn(arch, options):
         (lambda: SMPNet("UNet"), "has no UNet; it has"),
         (lambda: SMPNet(encoder="resnet33"), "has no resnet33"),
         (lambda: SMPNet(encoder="tu-hf-hub:someone/something"), "timm has no"),
-        (lambda: SMPNet(encoder="tu-test_resnet", checkpoint_path="x"), "use pretrained"),
+        (lambda: SMPNet(encoder="tu-test_resnet", checkpoint_path="x"), "weights as pretrained"),
         (lambda: SMPNet(encoder_weights="imagenet"), "say pretrained='smp://imagenet'"),
         (lambda: SMPNet(aux_params=dict(classes=1)), "no aux_params"),
         (lambda: MONAINet("save_state"), "MONAI has no net save_state"),

@@ -163,7 +163,7 @@ def test_fewer_studies_than_before_lose_none(tmp_path):
     [
         (["--studies", "0"], "at least 1"),
         (["--positive-rate", "5"], "a share, 0 to 1"),
-        (["--anatomies", "001"], "give it"),
+        (["--anatomies", "001"], "give that, too"),
     ],
 )
 def test_options_that_cannot_be(tmp_path, capsys, options, message):
