@@ -85,7 +85,7 @@ class PhantomSettings:
             raise ValueError(f"positive_rate is a share, 0 to 1, got {self.positive_rate}")
         if self.anatomies is not None and self.anatomy is None:
             raise ValueError(
-                "anatomies are names of patients in the folder anatomy; give that, too"
+                "--anatomies names patients in the folder of --anatomy; give that, too"
             )
         if (self.jpeg or self.boxes) and self.layout != "rsna":
             raise ValueError("the JPEG edition and the boxes belong to the layout rsna")
