@@ -18,6 +18,7 @@ from statistics import fmean
 from typing import Any
 
 from pe_unified.benchmarks.models import BACKBONES, untrained_checkpoint
+from pe_unified.benchmarks.studies import painted_studies
 from pe_unified.errors import UserError
 
 
@@ -25,7 +26,8 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     cores = sorted(os.sched_getaffinity(0))[: args.workers]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        studies = sorted((args.studies or _painted(folder, args)).resolve().iterdir())
+        place = args.studies or painted_studies(folder, 4 * args.workers, args.slices, args.size)
+        studies = sorted(place.resolve().iterdir())
         if len(cores) < args.workers or len(studies) % args.workers:
             raise UserError(
                 f"{len(studies)} studies for {args.workers} workers on {len(cores)} cores: as many "
@@ -46,13 +48,6 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
             "unit": "s",
         }
     ]
-
-
-def _painted(folder: Path, args: argparse.Namespace) -> Path:
-    words = ["phantom", folder / "raw", "--quiet", "--layout", "fumpe", "--size", args.size]
-    words += ["--studies", 4 * args.workers, "--slices", args.slices]
-    subprocess.run([sys.executable, "-m", "pe_unified", *map(str, words)], check=True)
-    return folder / "raw" / "CT_scans"
 
 
 def _seconds(checkpoint: Path, studies: Sequence[Path], cores: Sequence[int], out: Path) -> float:

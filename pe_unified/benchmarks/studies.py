@@ -10,12 +10,17 @@ from pydicom.uid import generate_uid
 from pe_unified.ct.opening import open_study
 
 
+def painted_studies(folder: Path, studies: int, slices: int, size: int = 512) -> Path:
+    """A folder of synthetic studies with emboli, each a folder of DICOM files."""
+    words = ["phantom", folder / "raw", "--quiet", "--layout", "fumpe", "--positive-rate", 1]
+    words += ["--studies", studies, "--slices", slices, "--size", size]
+    subprocess.run([sys.executable, "-m", "pe_unified", *map(str, words)], check=True)
+    return folder / "raw" / "CT_scans"
+
+
 def painted(folder: Path, slices: int) -> Path:
     """A synthetic study of 512 x 512 with emboli, as DICOM files."""
-    command = [sys.executable, "-m", "pe_unified", "phantom", folder / "raw", "--quiet"]
-    command += ["--layout", "fumpe", "--studies", "1", "--size", "512", "--slices", str(slices)]
-    subprocess.run([*command, "--positive-rate", "1"], check=True)
-    return next((folder / "raw" / "CT_scans").iterdir())
+    return next(painted_studies(folder, 1, slices).iterdir())
 
 
 def lengthened(study: Path, folder: Path, slices: int) -> Path:

@@ -20,7 +20,7 @@ from pe_unified.engine.config import ConfigError, annotation_files, load_config
 from pe_unified.engine.evaluate import Evaluation, evaluate_checkpoint, write_metrics
 from pe_unified.engine.publish import publish
 from pe_unified.engine.runner import PERunner
-from pe_unified.engine.unseen import learned_patients, require_unseen
+from pe_unified.engine.unseen import learned_patients
 from pe_unified.files import write_text
 from pe_unified.inference.stored_model import is_ensemble
 from pe_unified.models.image_network import image_network, without_start
@@ -89,8 +89,6 @@ def finetune(model: Path, data: Path, work_dir: Path, options: FinetuneOptions) 
     stored = load_checkpoint_safely(model, options.trust)
     cfg = finetune_config(model, stored, data, work_dir, options)
     cfg.test_dataloader.dataset.every = 1  # before and after on the same slices
-    judging = (cfg[f"{split}_dataloader"].dataset for split in ("val", "test"))
-    require_unseen({str(model): stored}, *judging)
     known = len(learned_patients(stored, cfg.train_dataloader.dataset))
     if known:
         say(f"{model}: was already trained on {known} of the training patients")

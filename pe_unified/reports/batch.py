@@ -319,19 +319,7 @@ def _report_before(job: StudyJob, digests: tuple[str | None, ...]) -> dict[str, 
     Settings that the machine chooses itself, such as the device, may differ.
     """
     options, settings = job.options, job.model
-    if job.missing:
-        try:
-            report = json.loads((job.out / REPORT).read_text("utf-8"))
-            row_of_report(job.folder, report)  # a report of another version may lack fields
-            return report
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-    try:
-        files = options.fingerprint(job.study)
-    except (OSError, DataError):  # analysing it gives the message
-        return None
     wanted: dict[tuple[str, str], Any] = {
-        ("input", "fingerprint"): files,
         ("software", "version"): __version__,
         ("model", "backend"): settings.backend,
         ("model", "device"): settings.device and settings.device.partition(":")[0],
@@ -343,8 +331,12 @@ def _report_before(job: StudyJob, digests: tuple[str | None, ...]) -> dict[str, 
     }
     try:
         report = json.loads((job.out / REPORT).read_text("utf-8"))
+        if job.missing:
+            row_of_report(job.folder, report)  # a report of another version may lack fields
+            return report
         same = (
             report["schema_version"] == SCHEMA_VERSION
+            and report["input"]["fingerprint"] == options.fingerprint(job.study)
             and (job.out / LUNGS).exists() == options.lung_mask
             and _digests(report) == digests
             and all(
@@ -352,7 +344,7 @@ def _report_before(job: StudyJob, digests: tuple[str | None, ...]) -> dict[str, 
                 for (part, name), value in wanted.items()
             )
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):  # analysing it gives the message
         return None
     return report if same else None
 
