@@ -1,0 +1,46 @@
+"""The five networks of `unets` with the best validation Dice, over seeds; together; with boxes.
+
+`ensemble` is the mean of the three best. `with_boxes` adds the boxes of a Faster R-CNN and the
+scores of a slice classifier, with weights fitted to validation lesions.
+
+pe-unified steps results/unets_best --data-root data/unets/cadpe --seeds 0 1 2 --jobs 2
+
+Time: not measured.
+Result: not measured.
+"""
+
+_base_ = "./unets.py"
+
+nets = ("attention_unet", "unet", "tiny_unet3", "xnet", "u2netp")
+steps = [
+    *[dict(name=net, config=f"../unets/{net}.py", lesions=True) for net in nets],
+    dict(
+        name="ensemble",
+        config="../unets/unet.py",
+        ensemble=dict(members=["attention_unet", "unet", "tiny_unet3"]),
+    ),
+    dict(name="cls", config="../pe_cls_r50.py"),
+    dict(
+        name="det",
+        config="../pe_det_r50.py",
+        reuse=dict(backbone="cls"),
+        settings=dict(
+            max_iters=400,
+            train_dataloader=dict(
+                sampler=dict(_delete_=True, type="PEOversamplingSampler", factor=12.0)
+            ),
+        ),
+    ),
+    dict(
+        name="with_boxes",
+        config="../pe_unified_r50.py",
+        ensemble=dict(members=["cls", "attention_unet", "unet", "tiny_unet3", "det"], fuse=True),
+    ),
+]
+comparisons = [
+    *[("seg/dice", "unet", net) for net in nets if net != "unet"],
+    ("seg/dice", "attention_unet", "ensemble"),
+    ("findings/mean_sensitivity", "attention_unet", "ensemble"),
+    ("findings/mean_sensitivity", "ensemble", "with_boxes"),
+]
+arms = ("first", "second")
