@@ -352,8 +352,12 @@ def few_patients(table: Table) -> str:
 
 
 def warnings_of(tables: Mapping[str, Table]) -> list[str]:
-    """Warnings about the intervals of these tables, by task."""
-    return [f"{task}: {few}" for task, table in tables.items() if (few := few_patients(table))]
+    """Warnings about the intervals of these tables; tasks with the same one share it."""
+    tasks: dict[str, list[str]] = {}
+    for task, table in tables.items():
+        if few := few_patients(table):
+            tasks.setdefault(few, []).append(task)
+    return [f"{', '.join(names)}: {few}" for few, names in tasks.items()]
 
 
 def as_json(value: Any) -> Any:

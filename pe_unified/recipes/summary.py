@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 
 from pe_unified.cards.markdown import table
 from pe_unified.engine.evaluate import Evaluation, write_json
 from pe_unified.evaluation.figures.style import footer
-from pe_unified.evaluation.in_words import difference_in_words, p_in_words, with_interval
+from pe_unified.evaluation.in_words import (
+    difference_in_words,
+    interval_in_words,
+    p_in_words,
+    with_interval,
+)
 from pe_unified.evaluation.metrics import warnings_of
 from pe_unified.files import write_text
 from pe_unified.recipes.comparison import (
@@ -28,7 +34,7 @@ from pe_unified.recipes.comparison import (
 from pe_unified.recipes.recipe import REUSE_ARMS, Recipe
 from pe_unified.tasks import COLUMNS
 
-#: Largest number of columns in a terminal.
+#: Largest number of columns with intervals in a terminal.
 _IN_TERMINAL = 5
 _IN_ALL = (
     " In all: iterations of the step and of all steps that it takes weights from, in batches of "
@@ -232,25 +238,28 @@ def headline(metrics: Mapping[str, Any]) -> str:
 def summary_table(summary: Mapping[str, Any]) -> RichTable:
     """The summary as a table for the terminal, with the arms that reuse weights in bold.
 
-    If it would be too wide to read, only the first column of each kind of answer is shown.
+    If it would be too wide to read, only the first column of each kind of answer is shown, and of
+    many kinds no intervals and one count.
     """
     told = ["bold: starts from the weights of earlier steps", *summary["warnings"]]
-    columns = _columns(summary["steps"])
+    columns, counts, cell = _columns(summary["steps"]), _counts(summary), _with_interval
     if len(columns) > _IN_TERMINAL:
-        firsts = {key.split("/")[0]: key for key in reversed(columns)}
+        firsts = {key.split("/")[0].removesuffix("_plain"): key for key in reversed(columns)}
         columns = {key: name for key, name in columns.items() if key in firsts.values()}
         told.append("more columns in summary.md")
+    if len(columns) > _IN_TERMINAL:
+        counts, cell = {"iterations": "iterations"}, _alone
+        told.append("intervals in summary.md")
     title = f"{summary['recipe']}: test patients"
-    shown = RichTable(title=title, caption="\n".join(told))
+    shown = RichTable(title=title, caption="\n".join(told), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown.add_column("step", no_wrap=True)
     for name in columns.values():
-        shown.add_column(name, justify="right")
-    counts = _counts(summary)
-    shown.add_column(", ".join(counts.values()), justify="right")
+        shown.add_column(name, justify="right", overflow="fold")
+    shown.add_column(", ".join(counts.values()), justify="right", min_width=10)
     for record in summary["steps"]:
         shown.add_row(
             record["name"],
-            *(_with_interval(record["metrics"], key) for key in columns),
+            *(cell(record["metrics"], key) for key in columns),
             ", ".join(str(record[key]) for key in counts),
             style="bold" if record["reused"] else None,
         )
@@ -274,6 +283,10 @@ def metrics_table(evaluation: Evaluation) -> RichTable:
 
 def _reused(record: Mapping[str, Any]) -> str:
     return ", ".join(f"{each['module']} < {each['from']}" for each in record["reused"])
+
+
+def _alone(metrics: Mapping[str, Any], key: str) -> str:
+    return interval_in_words(metrics[key], None, None) if key in metrics else ""
 
 
 def _with_interval(metrics: Mapping[str, Any], key: str) -> str:

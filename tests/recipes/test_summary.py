@@ -26,3 +26,12 @@ def test_of_many_columns_each_kind_of_answer_has_its_first():
     text = printed(metrics)
     assert "Dice" in text and "lesion F1" in text and "slice AUC" in text
     assert "IoU" not in text and "FP" not in text and "more columns in summary.md" in text
+
+
+def test_of_many_kinds_of_answers_no_number_is_cut_in_a_narrow_terminal():
+    many = ["seg/dice", "findings/f1", "cls/auc", "det/mAP_50", "lesion/dice", "artery/dice"]
+    many += ["exam/auc"]
+    metrics = {key: 0.1 + number / 10 for number, key in enumerate(many)}
+    text = printed({**metrics, **{f"{key}_ci": [0.0, 1.0] for key in many}}, width=80)
+    assert all(f"{value:.3f}" in text for value in metrics.values()) and "[" not in text
+    assert "intervals in summary.md" in text

@@ -11,10 +11,12 @@ from matplotlib.axes import Axes
 from pe_unified.evaluation.detection import DetTable, precision_recall_points
 from pe_unified.evaluation.figures.style import (
     FAINT,
-    arm_style,
+    MOST_BANDS,
+    arm_styles,
+    arms_legend,
+    legend_width,
     new_figure,
     unit_axes,
-    with_interval,
 )
 from pe_unified.evaluation.intervals import (
     LEVEL,
@@ -28,8 +30,6 @@ from pe_unified.evaluation.slices import SliceTable, roc_points
 
 #: False-positive rates at which the band of a ROC curve is drawn.
 _RATES = np.linspace(0.0, 1.0, 101)
-#: Largest number of arms whose bands can be distinguished.
-MOST_BANDS = 3
 
 
 def roc_figure(
@@ -42,28 +42,30 @@ def roc_figure(
 ) -> None:
     """ROC curves with interval bands and the AUC in the legend.
 
-    More than three arms have no bands: they would hide each other and the curves.
+    More than three arms have no bands: they would hide each other and the curves. Of more than
+    eight, only the best are named.
 
     Args:
         arms: name to the slices of its test split.
         thresholds: by arm, the operating point to mark with a dot.
     """
-    with new_figure(path, 4.6, 4.4, note) as figure:
+    areas = {
+        name: estimate(table.statistic(0.5), table.units, resamples)["auc"]
+        for name, table in arms.items()
+    }
+    with new_figure(path, 4.6 + legend_width(len(arms)), 4.4, note) as figure:
         axes = figure.add_subplot()
-        for index, (name, table) in enumerate(arms.items()):
-            area = estimate(table.statistic(0.5), table.units, resamples)["auc"]
-            known = not math.isnan(area.value)
-            said = f"AUC {with_interval(area)}" if known else "one class only"
-            style = {**arm_style(index), "label": f"{name}: {said}"}
-            if not known:
-                axes.plot([], [], **style)
+        for name, style in arm_styles(areas, "AUC").items():
+            if math.isnan(areas[name].value):
+                axes.plot([], [], **{**style, "label": f"{name}: one class only"})
                 continue
-            points = draw_roc(axes, table, style, resamples if len(arms) <= MOST_BANDS else 0)
+            bands = resamples if len(arms) <= MOST_BANDS else 0
+            points = draw_roc(axes, arms[name], style, bands)
             _mark(axes, *points, (thresholds or {}).get(name), style["color"])
         draw_chance(axes)
         unit_axes(axes, "1 − specificity", "Sensitivity")
         axes.set_title(title)
-        axes.legend(loc="lower right", handlelength=2.6)
+        arms_legend(axes, len(arms), "lower right")
 
 
 def draw_chance(axes: Axes) -> None:
@@ -120,20 +122,23 @@ def precision_recall_figure(
         arms: name to the detections of its test split.
         thresholds: by arm, the operating point to mark with a dot.
     """
-    with new_figure(path, 4.6, 4.4, note) as figure:
+    averages = {
+        name: estimate(table.statistic(0.5), table.units, resamples)["mAP_50"]
+        for name, table in arms.items()
+    }
+    with new_figure(path, 4.6 + legend_width(len(arms)), 4.4, note) as figure:
         axes = figure.add_subplot()
-        for index, (name, table) in enumerate(arms.items()):
-            style = arm_style(index)
+        for name, style in arm_styles(averages, "AP").items():
+            table = arms[name]
             if not table.boxes.sum():
-                axes.plot([], [], label=f"{name}: no embolus in the split", **style)
+                axes.plot([], [], **{**style, "label": f"{name}: no embolus in the split"})
                 continue
             recall, precision, cuts = precision_recall_points(table)
-            average = estimate(table.statistic(0.5), table.units, resamples)["mAP_50"]
-            axes.plot(recall, precision, label=f"{name}: AP {with_interval(average)}", **style)
+            axes.plot(recall, precision, **style)
             _mark(axes, recall, precision, cuts, (thresholds or {}).get(name), style["color"])
         unit_axes(axes, "Recall", "Precision")
         axes.set_title(title)
-        axes.legend(loc="upper right", handlelength=2.6)
+        arms_legend(axes, len(arms), "upper right")
 
 
 def _mark(

@@ -9,7 +9,14 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from pe_unified.evaluation import intervals
-from pe_unified.evaluation.figures.style import arm_style, new_figure, with_interval
+from pe_unified.evaluation.figures.style import (
+    MOST_BANDS,
+    arm_style,
+    arm_styles,
+    arms_legend,
+    legend_width,
+    new_figure,
+)
 from pe_unified.evaluation.froc import LesionTable
 from pe_unified.evaluation.intervals import Estimate, Statistic
 from pe_unified.evaluation.tables import IntArray
@@ -33,19 +40,23 @@ def froc_figure(
 ) -> None:
     """Curves with interval bands; the legend has the mean sensitivity at the usual rates.
 
+    More than three arms have no bands, and of more than eight only the best are named.
+
     Args:
         arms: name to the marks of its test split, all at the same epsilon.
         most_false: right end of the logarithmic axis.
     """
-    with new_figure(path, 5.0, 3.8, note) as figure:
+    means = {
+        name: intervals.estimate(table.statistic(), table.units)["mean_sensitivity"]
+        for name, table in arms.items()
+    }
+    with new_figure(path, 5.0 + legend_width(len(arms)), 3.8, note) as figure:
         axes = figure.add_subplot()
-        for index, (name, table) in enumerate(arms.items()):
-            mean = intervals.estimate(table.statistic(), table.units)["mean_sensitivity"]
-            style = {**arm_style(index), "label": f"{name}: mean {with_interval(mean)}"}
-            _draw_curve(axes, table, style, most_false)
+        for name, style in arm_styles(means, "mean").items():
+            _draw_curve(axes, arms[name], style, most_false, band=len(arms) <= MOST_BANDS)
         _froc_axes(axes, most_false)
         axes.set_title(title)
-        axes.legend(loc="lower right", handlelength=2.6)
+        arms_legend(axes, len(arms), "lower right")
 
 
 def froc_panels_figure(
@@ -86,14 +97,16 @@ def _draw_curve(
     style: Mapping[str, Any],
     most_false: float,
     by: Method = intervals,
+    band: bool = True,
 ) -> None:
     """Draw the curve up to the last false positive, with a dot at its end, and its band."""
     end = len(table.false_patient) / table.scans.sum()
     rates = np.geomspace(_LEAST, min(max(end, _LEAST * 1.01), most_false), _POINTS)
     found = by.estimate(table.statistic(rates.tolist()), table.units)
     curve = [found[f"sensitivity_at_{rate:g}"] for rate in rates]
-    low, high = ([getattr(point, side) for point in curve] for side in ("low", "high"))
-    axes.fill_between(rates, low, high, color=style["color"], alpha=0.15, linewidth=0)
+    if band:
+        low, high = ([getattr(point, side) for point in curve] for side in ("low", "high"))
+        axes.fill_between(rates, low, high, color=style["color"], alpha=0.15, linewidth=0)
     axes.plot(rates, [point.value for point in curve], **style)
     if end <= most_false:
         axes.plot(rates[-1], curve[-1].value, "o", color=style["color"], ms=4)

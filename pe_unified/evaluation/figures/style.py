@@ -2,12 +2,13 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -52,6 +53,9 @@ _STYLE: Any = {
     "text.color": INK,
     "hatch.linewidth": 0.6,
 }
+#: Largest number of arms whose bands can be distinguished, of those that are named, and of those
+#: whose names fit inside the axes.
+MOST_BANDS, _MOST_NAMED, _MOST_INSIDE = 3, 8, 4
 _DPI = 200
 #: Font size of the footer in points, and height of its lines in inches.
 _FOOTER_SIZE, _FOOTER_LINE = 7, 0.14
@@ -111,6 +115,37 @@ def arm_style(index: int) -> dict[str, Any]:
         "linestyle": _ARM_LINES[index % len(_ARM_LINES)],
         "linewidth": 1.7,
     }
+
+
+def arm_styles(found: Mapping[str, Estimate], measure: str) -> dict[str, dict[str, Any]]:
+    """Style and legend of every arm, by name; of more than eight, the others are grey.
+
+    Args:
+        found: by arm, what the legend says and the best are chosen by; NaN if there is none.
+        measure: its name in the legend.
+    """
+    ranked = sorted(found, key=lambda name: np.nan_to_num(found[name].value, nan=-1), reverse=True)
+    named = [name for name in found if name in ranked[:_MOST_NAMED]]
+    styles = {
+        name: {**arm_style(index), "label": f"{name}: {measure} {with_interval(found[name])}"}
+        for index, name in enumerate(named)
+    }
+    others = ranked[_MOST_NAMED:]
+    for name in others:
+        label = f"{len(others)} others" if name == others[0] else None
+        styles[name] = {"color": "#BBBBBB", "linewidth": 1.0, "zorder": 1.5, "label": label}
+    return styles
+
+
+def legend_width(arms: int) -> float:
+    """Inches beside the axes for the legend of so many arms."""
+    return 2.4 if arms > _MOST_INSIDE else 0.0
+
+
+def arms_legend(axes: Axes, arms: int, corner: str) -> None:
+    """Draw the legend in a corner of the axes, or beside them where it needs more room."""
+    beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+    axes.legend(**(beside if arms > _MOST_INSIDE else {"loc": corner}), handlelength=2.6)
 
 
 def unit_axes(axes: Axes, x_label: str, y_label: str) -> None:

@@ -49,3 +49,18 @@ def test_froc_panels_of_a_curve_and_a_point(tmp_path, texts):
     figures.froc_panels_figure(systems, tmp_path / "froc.png", ["scored"], note="Painted data")
     assert_picture(tmp_path / "froc.png")
     assert {"inside (0 mm)", "within 2 mm", "scored", "plain"} <= set(texts)
+
+
+def test_of_many_arms_the_best_are_named_beside_the_axes(tmp_path, texts):
+    rng = np.random.default_rng(0)
+    arms = {}
+    for number in range(11):
+        table = slice_table()
+        noise = rng.normal(0, number, len(table.score))
+        arms[f"arm {number}"] = SliceTable.build(table.patient, table.label, table.score + noise)
+    figures.roc_figure(arms, tmp_path / "roc.png", resamples=50)
+    assert_picture(tmp_path / "roc.png")
+    figures.froc_figure({name: lesion_table() for name in arms}, tmp_path / "froc.png")
+    named = {text.partition(":")[0] for text in texts if ": AUC" in text}
+    assert len(named) == 8 and "arm 0" in named and "3 others" in texts
+    assert len({text for text in texts if ": mean" in text}) == 8
