@@ -62,7 +62,7 @@ VALIDATED = {
     "seg/threshold": 0.85,
     "det/threshold": 0.58,
     "exam/stretch_threshold": 0.5,
-    "exam/lesion_threshold": 0.58,
+    "exam/lesion_threshold": 0.945,
 }
 
 

@@ -44,7 +44,7 @@ CONFIGS = sorted(
     if path not in ABLATIONS
 )
 #: Those with all steps and their controls.
-WHOLE = [path for path in STEPS if path.stem not in ("steps", "cascade", "unets")]
+WHOLE = [path for path in STEPS if path.stem not in ("steps", "cascade", "unets", "unets_best")]
 #: What the cascade has beyond the core.
 CASCADE = ROOT / "cascade"
 #: All that a user runs.
