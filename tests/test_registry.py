@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import sys
 from pe_unified.registry import MODELS
@@ -15,6 +17,7 @@ print([MODELS.get(name).__name__ for name in names])
 """
 
 
+@pytest.mark.slow
 def test_other_libraries_load_when_their_parts_are_named():
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -6,7 +6,8 @@ pe-unified convert cadpe data/unets/raw/cadpe data/unets/cadpe --split 0.6 0.15 
 pe-unified steps results/unets --data-root data/unets/cadpe
 
 Time: not measured.
-Result: not measured.
+Result: on synthetic emboli in real anatomies, Dice 0.73 for attention_unet and 0.72 for unet; all
+rows in docs/unets.md.
 """
 
 settings = dict(

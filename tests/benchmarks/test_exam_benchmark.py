@@ -89,6 +89,7 @@ def test_extracting_and_waiting(module, tmp_path):
     assert all(row["ours"] < row["reference"] for row in waiting)
 
 
+@pytest.mark.slow
 def test_a_study_through_both_models(module, folder, capsys):
     (row,) = rows_of(module, "--parts", "study", "--study", folder)
     assert row["case"] == (

@@ -118,6 +118,7 @@ def write_meta_image(path, folder):
     sitk.WriteImage(image, str(path), useCompression=True)
 
 
+@pytest.mark.slow
 def test_a_batch_names_what_failed_and_exits_non_zero(run, painted_set, tmp_path):
     folder = sorted((painted_set[1].parent / "CT_scans").iterdir())[0]
     (tmp_path / "cases" / "empty").mkdir(parents=True)

@@ -16,6 +16,7 @@ pytest.importorskip("distributed", reason="Dask is not installed")
 SCRIPT = Path(__file__).resolve().parents[2] / "data_converters" / "fumpe_to_coco.py"
 
 
+@pytest.mark.slow
 def test_the_cluster_gives_the_same_bytes(tmp_path, cluster):
     raw = tmp_path / "raw"
     for k in range(1, 5):

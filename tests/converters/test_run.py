@@ -43,6 +43,7 @@ def inodes(out):
     }
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(tmp_path):
     raw = write_set(tmp_path / "raw", 10, size=192, count=24)
     undisturbed, out = tmp_path / "undisturbed", tmp_path / "out"
@@ -307,6 +308,7 @@ def peak_mb(raw, out):
     return int(done.stdout)
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_as_the_set_grows(tmp_path):
     raw = write_set(tmp_path / "raw", 1, size=256, count=16)
     few = peak_mb(raw, tmp_path / "few")

@@ -95,7 +95,10 @@ def test_slices_with_their_neighbours(tmp_path, folder):
     assert len({one for one, _ in seen}) > 2
 
 
-@pytest.mark.parametrize(("backend", "size"), [("onnx", 64), ("openvino", (48, 80))])
+@pytest.mark.parametrize(
+    ("backend", "size"),
+    [pytest.param("onnx", 64, marks=pytest.mark.slow), ("openvino", (48, 80))],
+)
 def test_a_study_gets_the_same_report(tmp_path, painted_set, backend, size):
     """Also where the network's input is padded."""
     pipeline = [{**step, "size": size} if "size" in step else step for step in PIPELINE]

@@ -189,6 +189,7 @@ def test_nothing_has_to_be_compared(two_seeds, recipe, tmp_path):
     assert not (work_dir / "seeds.png").exists()
 
 
+@pytest.mark.slow
 def test_killed_recipe_goes_on_and_finished_steps_stay(finished, recipe, tmp_path):
     broken = tmp_path / "broken"
     script = f"""

@@ -163,6 +163,7 @@ def test_what_is_done_is_not_done_again(painted_set, model, tmp_path):
     assert done_again(replace(model, precision="bf16"), every_slice=True) == 2
 
 
+@pytest.mark.slow
 def test_a_report_of_what_was_not_asked_for_does_not_count(painted_set, model, tmp_path):
     root, out, told = copies(painted_set, tmp_path / "cases", 1), tmp_path / "out", []
     for file in (root / "case0").iterdir():

@@ -30,6 +30,7 @@ def test_sizes_are_those_of_the_components(figure) -> None:
     assert (len(none.areas_mm2), len(none.volumes_ml), none.positive_share) == (0, 0, 0.0)
 
 
+@pytest.mark.slow
 def test_the_command_draws_both_figures(figure, tmp_path: Path) -> None:
     affine = np.diag([0.5, 0.5, 2.0, 1.0])
     nibabel.save(nibabel.Nifti1Image(_mask().transpose(2, 1, 0), affine), tmp_path / "a.nii.gz")

@@ -10,6 +10,7 @@ from pe_unified.benchmarks.chromium import CHROMIUM
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+@pytest.mark.slow
 def test_it_shows_the_study_with_its_lesions(report, folder, tmp_path, monkeypatch, load_tool):
     picture = tmp_path / "serve.png"
     words = [str(report[0].parent), str(picture), "--studies", str(folder)]
