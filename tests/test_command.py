@@ -119,7 +119,6 @@ def test_the_demo_ends_with_all_that_it_started(repository, tmp_path, whom):
         assert status == 130 and said.splitlines()[-1] == GOES_ON
 
 
-@pytest.mark.slow
 def test_a_demo_that_is_deaf_to_ctrl_c_ends_with_all_that_it_started(repository, tmp_path):
     """As one in the background of a script is."""
     words = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", sys.executable, "tools/demo.py"]

@@ -118,6 +118,11 @@ def test_the_part_of_a_metric_that_is_outside_goes_back_first(tiny_dataset, tmp_
     assert not any(word in name for name in trunk for word in ("/cls_head/", "layer1/", "layer4/"))
 
 
+def test_a_metric_that_differs_is_outside_whichever_is_better():
+    found = {"cls/auc": 0.906, "seg/dice": 0.796, "det/mAP_50": 0.494}
+    assert int8.differing(FLOAT32, found) == {"cls/auc", "det/mAP_50"}
+
+
 @pytest.mark.slow
 def test_no_part_within_the_tolerance_is_an_error(tiny_dataset, tmp_path, monkeypatch):
     path = write_checkpoint(tmp_path / "m.pth", ("seg",))

@@ -136,7 +136,6 @@ def test_a_step_is_tested_by_lesions_from_now_on_without_training_again(
     assert metrics[0]["seg/dice"] == metrics[1]["seg/dice"]
 
 
-@pytest.mark.slow
 def test_marks_of_a_model_of_volumes_join_the_lesions(run, painted_in_three, tmp_path, monkeypatch):
     volumes = write_volume_checkpoint(tmp_path / "volumes.pth")
     val, test = (

@@ -251,7 +251,6 @@ def test_the_structured_report_tells_both_apart(answered, report):
     assert [group.tracking_identifier for group in before] == ["exam"]
 
 
-@pytest.mark.slow
 def test_a_batch_lists_the_answers_and_starts_over_with_another_exam_model(
     checkpoint, exam_checkpoint, folder, tmp_path, monkeypatch
 ):
