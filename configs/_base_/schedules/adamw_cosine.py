@@ -17,7 +17,7 @@ optim_wrapper = dict(
     precision=precision,
     accumulative_counts=accumulate,
     clip_grad=dict(max_norm=5.0),
-    optimizer=dict(type="AdamW", lr=lr, weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=lr, weight_decay=0.05, fused=True),
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=warmup_iters),
