@@ -2,8 +2,9 @@
 
 A patient identifier that occurs in several sets gets the set's name as prefix. A study that occurs
 in several sets is refused. So is a group of patients (one real anatomy on which several sets are
-painted), or a DICOM PatientID of several RSNA sets, that is in different splits. Folds of the sets
-are dropped: --folds divides the patients of all. OUT must be new or empty.
+painted), or a DICOM PatientID of several sets of RSNA, own studies or corrections, that is in
+different splits. Folds of the sets are dropped: --folds divides the patients of all. OUT must be
+new or empty.
 
     pe-unified merge data/fumpe data/cadpe --out data/all
 """
@@ -27,6 +28,14 @@ from pe_unified.errors import DataError
 from pe_unified.files import write_text
 from pe_unified.paths import require_apart
 from pe_unified.progress import track
+
+#: What to do about a study that is in two sets.
+_REMOVE = (
+    "remove it from one of them; where these are different scans with one file name, rename the "
+    "files of one set and convert it again"
+)
+#: Converters whose patients are named by their DICOM PatientID: one person in all such sets.
+_BY_PATIENT_ID = ("rsna", "folder", "review")
 
 
 class _Set:
@@ -64,14 +73,14 @@ class _Set:
             self.records[exam["patient_id"]]["exams"].append(exam)
 
     def identifiers(self) -> dict[str, str]:
-        """RSNA patients, including those of merged sets, to their DICOM PatientID."""
-        if self.info.get("converter") == "rsna":
+        """Patients named by their DICOM PatientID, also in merged sets, to that name."""
+        if self.info.get("converter") in _BY_PATIENT_ID:
             return {patient: patient for patient in self.records}
         members = self.info.get("sets") or {}
         found = {}
         for patient, record in self.records.items():
             name = record["images"][0].get("set") if record["images"] else None
-            if members.get(name, {}).get("converter") == "rsna":
+            if members.get(name, {}).get("converter") in _BY_PATIENT_ID:
                 found[patient] = patient.removeprefix(f"{name}-")
         return found
 
@@ -215,10 +224,10 @@ def _refuse_shared_studies(sets: Sequence[_Set]) -> None:
     for study, ((name, split), (other, other_split), *_) in shared.items():
         if split != other_split:
             reason = f"study {study} is in {split} of {name} and in {other_split} of {other}"
-            raise DataError(other, reason, "remove it from one of them")
+            raise DataError(other, reason, _REMOVE)
     for study, ((name, _), (other, _), *_) in shared.items():
         reason = f"study {study} is in {name} and in {other}"
-        raise DataError(other, reason, "remove it from one of them")
+        raise DataError(other, reason, _REMOVE)
 
 
 def _refuse_divided_groups(sets: Sequence[_Set]) -> None:
@@ -241,7 +250,7 @@ def _refuse_divided_groups(sets: Sequence[_Set]) -> None:
 
 
 def _refuse_divided_identifiers(sets: Sequence[_Set]) -> None:
-    """RSNA patients are named by their DICOM PatientID: one person in all RSNA sets."""
+    """A DICOM PatientID is one person in all sets that name patients by it."""
     places: dict[str, tuple[_Set, str]] = {}
     for other in sets:
         for patient, identifier in sorted(other.identifiers().items()):
@@ -249,12 +258,15 @@ def _refuse_divided_identifiers(sets: Sequence[_Set]) -> None:
             one, before = places.setdefault(identifier, (other, split))
             if before != split:
                 reason = f"patient {identifier} is in {before} of {one.name} and in {split}"
-                cure = f"convert it again with --splits-of {one.root}"
+                cure = (
+                    f"convert it again with --splits-of {one.root}; where these are different "
+                    "people, give them different names by a column patient in studies.csv"
+                )
                 raise DataError(other.name, f"{reason} of {other.name}", cure)
 
 
 def _keep_identifiers(sets: Sequence[_Set]) -> None:
-    """A person in several RSNA sets gets a name per set; a group keeps these together."""
+    """A person in several such sets gets a name per set; a group keeps these together."""
     owners: dict[str, list[tuple[_Set, str]]] = defaultdict(list)
     for one in sets:
         for patient, identifier in one.identifiers().items():

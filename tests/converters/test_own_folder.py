@@ -15,6 +15,7 @@ from own_folder import (
     NAMES,
     by_study,
     save_metaimage,
+    save_nifti,
     save_rtstruct,
     save_seg,
     uid_of,
@@ -26,7 +27,9 @@ from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 from raw_sets import all_images, tree
 
 from pe_unified.cli import main
+from pe_unified.converters.contract.known_splits import read_splits
 from pe_unified.converters.contract.schema import union_mask
+from pe_unified.converters.merge import merge
 from pe_unified.converters.own.tree import bare_name, look_through
 from pe_unified.converters.pipeline.run import RunOptions, convert, report_faults
 from pe_unified.converters.raw.folder import OwnFolder
@@ -294,3 +297,55 @@ def test_a_directory_of_media_does_not_hide_whose_an_archive_is(tmp_path):
     zipped(tmp_path / "disc", tmp_path / "raw" / "disc.zip")
     (study,) = look_through(tmp_path / "raw").studies
     assert (study.uid, study.patient_id) == (uid_of("A1"), "P-A1")
+
+
+def test_a_study_and_its_zip_count_once(tmp_path):
+    raw = tmp_path / "raw"
+    write_study(raw / "A1", "A1")
+    write_study(raw / "B1", "B1")
+    zipped(raw / "A1", raw / "A1.zip")
+    report = convert(OwnFolder(raw), tmp_path / "out", OPTIONS)
+    (fault,) = report_faults(report)
+    assert "the same study as" in fault and "remove one of them" in fault
+    assert {name: len(found) for name, found in by_study(tmp_path / "out").items()} == {
+        "A1": 8,
+        "B1": 8,
+    }
+    assert verify(tmp_path / "out") == []
+
+
+def test_a_mask_beside_the_only_study_belongs_to_it(tmp_path):
+    raw = tmp_path / "raw"
+    study, mask = write_study(raw / "dicom", "A1")
+    save_nifti(raw / "embolus_mask.nii.gz", mask, study)
+    report = convert(OwnFolder(raw), tmp_path / "out", OPTIONS)
+    assert report_faults(report) == []
+    assert np.array_equal(masks_in(by_study(tmp_path / "out")["A1"]), mask)
+
+
+def test_labels_by_the_number_of_a_slice_need_no_study_where_there_is_one(tmp_path):
+    raw = tmp_path / "raw"
+    write_study(raw / "A1", "A1")
+    (raw / "slices.csv").write_text("slice,pe\n3,1\n4,0\n")
+    report = convert(OwnFolder(raw), tmp_path / "out", OPTIONS)
+    assert report_faults(report) == []
+    known = {image["slice_index"]: image["pe_present"] for image in all_images(tmp_path / "out")}
+    assert (known[3], known[4], known[0]) == (1, 0, None)
+
+
+def test_a_patient_of_two_own_sets_is_in_one_split(tmp_path):
+    """Two exports of a hospital: other studies of one PatientID."""
+    for year, split in ((2023, (1, 0, 0)), (2024, (0, 0, 1))):
+        write_study(tmp_path / f"raw{year}" / "s", f"A{year}", PatientID="MRN 4711")
+        options = RunOptions(quiet=True, split=split)
+        convert(OwnFolder(tmp_path / f"raw{year}"), tmp_path / f"own{year}", options)
+    sets = [tmp_path / "own2023", tmp_path / "own2024"]
+    with pytest.raises(DataError, match=r"patient MRN 4711 is in train of own2023 and in test of"):
+        merge(sets, tmp_path / "all")
+    options = RunOptions(quiet=True, known=read_splits(sets[:1], sets[1]))
+    shutil.rmtree(sets[1])
+    convert(OwnFolder(tmp_path / "raw2024"), sets[1], options)
+    merge(sets, tmp_path / "all")
+    images = all_images(tmp_path / "all")
+    assert len({image["patient_id"] for image in images}) == 2
+    assert {image["group"] for image in images} == {"MRN 4711"}

@@ -77,6 +77,7 @@ def match(tree: Tree, rows: Sequence[StudyRow] | None, raw: Path) -> Matched:
         ]
     else:
         _match_rows(found, rows, studies, keys, raw)
+    _refuse_copies(found)
     named |= {place.found.path for place in found.places}
     by_name = [number for number, row in enumerate(rows) if row.masks is None]
     _match_masks(found, by_name, [mask for mask in tree.masks if mask.path not in named], raw)
@@ -177,6 +178,18 @@ def _match_rows(
         )
 
 
+def _refuse_copies(found: Matched) -> None:
+    """A study of which there are two, as in a folder and in its zip, counts once."""
+    first: dict[str, StudyPlace] = {}
+    for number, place in enumerate(found.places):
+        uid = place.found.uid
+        if uid and first.setdefault(uid, place) is not place:
+            reason = f"study {place.name}: the same study as {first[uid].found.path}"
+            cure = "remove one of them; series of one study belong in one folder or archive"
+            problem = place.problem or DataError(place.found.path, reason, cure)
+            found.places[number] = replace(place, problem=problem)
+
+
 def _study_of(row: StudyRow, studies: Sequence[FoundStudy], keys: _Keys) -> FoundStudy | DataError:
     if row.path is None:
         study = keys.find(row.study)
@@ -252,12 +265,10 @@ def _owner(
     if (study := keys.find(mask.path.name)) is not None:
         return study
     for folder in mask.path.parents:
-        if folder == raw:
-            break
         inside = [study for study in studies if study.path.is_relative_to(folder)]
-        if inside:
-            if len(inside) == 1:
-                return inside[0]
+        if len(inside) == 1:
+            return inside[0]
+        if inside or folder == raw:
             break
     names = reversed(mask.path.relative_to(raw).parts[:-1])
     return next((study for name in names if (study := keys.find(name)) is not None), None)

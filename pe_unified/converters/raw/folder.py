@@ -121,7 +121,9 @@ class OwnFolder:
                     raise DataError(path, reason, "add a column study, or UIDs of slices (sop)")
                 if mark.study and mark.study.casefold() not in names:
                     lost.append(f"{mark.where} (study {mark.study})")
-                elif not mark.study and not packed and tree.slices.isdisjoint(mark.slices):
+                elif mark.study or not mark.sop or packed:
+                    continue
+                elif tree.slices.isdisjoint(mark.slices):
                     lost.append(f"{mark.where} ({mark.sop})")
             if lost:
                 named = listed(lost, NAMED, "; ")
