@@ -11,6 +11,10 @@ class TryLater(ArchiveError):
     """Another machine does not answer or refuses, or the disk is full; not the study's fault."""
 
 
+class NotThere(TryLater):
+    """An archive does not have what it was asked for."""
+
+
 def missing_extra(error: ImportError) -> ArchiveError:
     """The error for a missing module of the extra ``pacs``."""
     return ArchiveError(f"pe-unified pacs needs {error.name}: pip install -e '.[pacs]'")

@@ -366,7 +366,11 @@ class Store(Database):
     def _settle(self, results: Sequence[Row], change: str, values: tuple) -> None:
         with self.transaction() as base:
             for result in results:
-                base.execute(f"UPDATE results SET {change} WHERE id = ?", (*values, result["id"]))
+                # A new analysis replaces results, and theirs may be the ids of the old ones.
+                base.execute(
+                    f"UPDATE results SET {change} WHERE id = ? AND sop_uid = ?",
+                    (*values, result["id"], result["sop_uid"]),
+                )
             for study in {result["study"] for result in results}:
                 self._finish_if_sent(base, study)
 

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
 from pe_unified.archive.database import Row
-from pe_unified.archive.errors import TryLater, in_words
+from pe_unified.archive.errors import NotThere, TryLater, in_words
 from pe_unified.archive.receiver import IMAGES, take_image
 from pe_unified.archive.rules import facts_of
 from pe_unified.archive.settings import Poll, WebService
@@ -53,7 +53,8 @@ def reaching(web: WebService) -> Iterator[None]:
     except requests.HTTPError as error:
         status = "?" if error.response is None else error.response.status_code
         cure = "check user and password" if status in (401, 403) else "see its log"
-        raise TryLater(f"{web.url} answers with status {status}; {cure}") from error
+        kind = NotThere if status == 404 else TryLater
+        raise kind(f"{web.url} answers with status {status}; {cure}") from error
     except requests.Timeout as error:
         raise TryLater(f"{web.url} does not answer in {web.timeout_s:g} s") from error
     except requests.RequestException as error:
@@ -152,20 +153,28 @@ def fetch(polls: Sequence[Poll], spool: Spool, store: Store, study: Row) -> int:
         study: a row of the queue.
 
     Raises:
-        TryLater: an archive does not answer.
+        TryLater: an archive does not answer, or one does not have the images and the others do
+            not have them all.
     """
+    absent: NotThere | None = None
     for poll in polls:
         missing = _missing(spool, store, study)
         client = client_of(poll.web)
-        with reaching(poll.web):
-            for series in sorted({series for series, _ in missing}):
-                for image in client.iter_series(
-                    study["uid"], series, media_types=(("application/dicom", "*"),)
-                ):
-                    buffer = BytesIO()
-                    dcmwrite(buffer, image)
-                    take_image(spool, store, image, buffer.getvalue(), poll.name)
-    return len(_missing(spool, store, study))
+        try:
+            with reaching(poll.web):
+                for series in sorted({series for series, _ in missing}):
+                    for image in client.iter_series(
+                        study["uid"], series, media_types=(("application/dicom", "*"),)
+                    ):
+                        buffer = BytesIO()
+                        dcmwrite(buffer, image)
+                        take_image(spool, store, image, buffer.getvalue(), poll.name)
+        except NotThere as error:  # another archive may have it
+            absent = error
+    left = len(_missing(spool, store, study))
+    if left and absent is not None:
+        raise absent
+    return left
 
 
 def _missing(spool: Spool, store: Store, study: Row) -> list[tuple[str, str]]:

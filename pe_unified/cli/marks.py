@@ -35,7 +35,6 @@ def make_parser() -> argparse.ArgumentParser:
 @exit_on_user_error()
 def main() -> None:
     args = make_parser().parse_args()
-    from pe_unified.checkpoints import CheckpointError
     from pe_unified.ct.lung_crop import lung_grid
     from pe_unified.datasets.slice_dataset import DatasetError, read_annotations
     from pe_unified.datasets.volume_records import records_of
@@ -54,9 +53,8 @@ def main() -> None:
     if not records:
         raise DatasetError(f"{path}: none of its studies is a volume with lungs")
     model = load_volume_model(args.checkpoint, args.trust_checkpoint, args.device, args.precision)
-    if "lesion" not in model.model.heads:
-        raise CheckpointError(f"{args.checkpoint}: finds only arteries, no emboli to mark")
     several = Counter(record.patient_id for record in records)
+    several.update(each["patient_id"] for each in left_out)
     found = []
     for record in track(records, "marking studies"):
         name = record.patient_id if several[record.patient_id] == 1 else record.study_uid

@@ -7,7 +7,8 @@ mask.nii.gz and corrected.json: accepted, redrawn and added lesions are included
 left out. OUT/set holds the same studies as a converted set, for `pe-unified merge` and training.
 decisions.csv, readers.csv, agreement.csv and agreement.md are also written without --studies.
 
-Exit status 1: studies that were done were left out, or reports cannot be read; each is named.
+Exit status 1: studies with decisions were left out, also because they are not done yet, or reports
+cannot be read; each is named.
 
 Examples:
   pe-unified review export reports/ --studies /data/ct --out corrected

@@ -40,6 +40,15 @@ def make_parser() -> argparse.ArgumentParser:
         help="share of positive exams where the model will be used; adds PPV and NPV",
     )
     parser.add_argument(
+        "--volume-checkpoint",
+        default="",
+        metavar="FILE",
+        help="the 3D model that marks emboli, for an ensemble that was made with one",
+    )
+    parser.add_argument(
+        "--marks", default="", metavar="FILE", help="its marks on the test studies, instead"
+    )
+    parser.add_argument(
         "--submission", metavar="FILE", help="write the answers in the format of the RSNA challenge"
     )
     return parser
@@ -51,6 +60,8 @@ def main() -> None:
     from mmengine.dist import is_main_process
 
     from pe_unified.checkpoints import load_checkpoint_safely
+    from pe_unified.engine.config import ConfigError
+    from pe_unified.engine.ensemble import marks_on
     from pe_unified.engine.evaluate import evaluate_checkpoint, write_metrics
     from pe_unified.engine.study_test import evaluate_studies
     from pe_unified.engine.submission_hook import SubmissionHook
@@ -65,8 +76,11 @@ def main() -> None:
     cfg.launcher = args.launcher
     hooks: list = [SubmissionHook(args.submission)] if args.submission else []
     if is_ensemble(load_checkpoint_safely(args.checkpoint, args.trust_checkpoint)):
-        dataset = cfg.test_dataloader.dataset.to_dict()
-        evaluation = evaluate_studies(Path(args.checkpoint), dataset, args.trust_checkpoint)
+        dataset, trust = cfg.test_dataloader.dataset.to_dict(), args.trust_checkpoint
+        marks = marks_on(dataset, args.marks, args.volume_checkpoint, trust)
+        evaluation = evaluate_studies(Path(args.checkpoint), dataset, trust, marks)
+    elif args.marks or args.volume_checkpoint:
+        raise ConfigError("marks of a 3D model count in ensembles; the checkpoint is a single one")
     else:
         evaluation = evaluate_checkpoint(cfg, args.checkpoint, hooks)
     if not is_main_process():

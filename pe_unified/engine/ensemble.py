@@ -133,32 +133,44 @@ def make_ensemble(
         "trained_on": unique(each for one in members for each in training_data(one["model"])),
         "validated": {},
         "fusion": None,
+        "marked": bool(wanted.marks or wanted.volumes),
     }
     stored = {"meta": meta, "members": members, "lungs": lungs}
     require_unseen(models_in(stored), validation)
-    marks: Marks = read_marks(Path(wanted.marks)) if wanted.marks else {}
-    if wanted.volumes:
-        marks = marks_on(wanted.volumes, validation, trust)
+    marks = marks_on(validation, wanted.marks, wanted.volumes, trust)
     model = ensemble_of(out, stored, trust, digest="not written yet")
     predictor = StudyPredictor(model)
     evaluator = measure_slices(predictor, validation, "validation slices", resamples=0)
     meta["validated"] = numbers_of(evaluator.metrics)
     model = replace(model, thresholds=thresholds_of(meta["validated"], model.tasks))
-    chosen = choose_on_exams(model, validation, wanted.fuse, marks)
+    chosen = choose_on_exams(model, validation, wanted.fuse, marks or {})
     meta["validated"] |= chosen.thresholds
     meta["fusion"] = chosen.fusion and chosen.fusion.as_dict()
     save_atomically(stored, out)
     return meta["validated"]
 
 
-def marks_on(checkpoint: str, dataset: Mapping[str, Any], trust: bool = False) -> Marks:
-    """Marks of a volume model on the studies of a split.
+def marks_on(
+    dataset: Mapping[str, Any], file: str = "", volumes: str = "", trust: bool = False
+) -> Marks | None:
+    """Marks on the studies of a split; None if there are none to be had.
+
+    Args:
+        dataset: config of the split.
+        file: marks, as ``pe-unified marks`` writes them.
+        volumes: checkpoint of the volume model that makes them.
+        trust: load pickled code.
 
     Raises:
-        CheckpointError: it cannot be read or used, or was trained on a study of the split.
+        ConfigError: both are given.
+        CheckpointError: the model cannot be read or used, or was trained on a study of the split.
     """
-    require_unseen({checkpoint: load_checkpoint_safely(checkpoint, trust)}, dataset)
-    return mark_exams(load_volume_model(checkpoint, trust), exams_of_split(dataset))
+    if file and volumes:
+        raise ConfigError(f"give either the marks {file} or the model {volumes} that makes them")
+    if not volumes:
+        return read_marks(Path(file)) if file else None
+    require_unseen({volumes: load_checkpoint_safely(volumes, trust)}, dataset)
+    return mark_exams(load_volume_model(volumes, trust), exams_of_split(dataset))
 
 
 def _require_usable(wanted: EnsembleList) -> None:

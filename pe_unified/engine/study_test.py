@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from pe_unified.checkpoints import load_checkpoint_safely
+from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
 from pe_unified.engine.ensemble import models_in
 from pe_unified.engine.evaluate import Evaluation, merged
 from pe_unified.engine.slice_answers import measure_slices
@@ -51,11 +51,17 @@ def evaluate_studies(
         resamples: largest number of resamples for intervals.
 
     Raises:
-        CheckpointError: a member of the ensemble was trained on a study of the split.
+        CheckpointError: a member of the ensemble was trained on a study of the split, or its
+            fusion was fitted with marks and there are none.
     """
     stored = load_checkpoint_safely(checkpoint, trust)
     if is_ensemble(stored):
         require_unseen(models_in(stored), dataset)
+    if stored["meta"].get("marked") and marks is None:
+        raise CheckpointError(
+            f"{checkpoint}: its thresholds were set with marks of a 3D model; give the model by "
+            "--volume-checkpoint, or its marks on these studies by --marks"
+        )
     model = load_model(checkpoint, trust)
     predictor = StudyPredictor(model)
     chosen = model.thresholds.by_metric

@@ -1,5 +1,6 @@
 """Calibration of probabilities: measured, and fitted on the validation split."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -224,19 +225,20 @@ def _fit_platt(positive: NDArray[np.bool_], scores: FloatArray) -> Calibration:
 def ppv_npv(sensitivity: float, specificity: float, prevalence: float) -> tuple[float, float]:
     """Positive and negative predictive value at another prevalence than the split's (Bayes).
 
-    A value is NaN if no exam would have that result.
+    A value is NaN if no exam would have that result, or if sensitivity or specificity is NaN,
+    as on exams of one class.
 
     Raises:
         ValueError: an argument is not in 0..1.
     """
     for share in (sensitivity, specificity, prevalence):
-        if not 0 <= share <= 1:
+        if share < 0 or share > 1:
             raise ValueError(f"a share lies between 0 and 1, got {share}")
     found, missed = sensitivity * prevalence, (1 - sensitivity) * prevalence
     spared, false = specificity * (1 - prevalence), (1 - specificity) * (1 - prevalence)
     return (
-        found / (found + false) if found + false else float("nan"),
-        spared / (spared + missed) if spared + missed else float("nan"),
+        found / (found + false) if found + false else math.nan,
+        spared / (spared + missed) if spared + missed else math.nan,
     )
 
 

@@ -1,5 +1,6 @@
 """Further results of a test on exams, as papers report them."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +35,9 @@ def exam_details(
         areas[target] = [found.value, found.low, found.high]
     details: dict[str, Any] = {"delong": areas}
     if prevalence is not None:
-        ppv, npv = ppv_npv(metrics["exam/sensitivity"], metrics["exam/specificity"], prevalence)
+        found, spared = (
+            metrics.get(f"exam/{name}", math.nan) for name in ("sensitivity", "specificity")
+        )
+        ppv, npv = ppv_npv(found, spared, prevalence)
         details |= {"prevalence": prevalence, "ppv": ppv, "npv": npv}
     return details

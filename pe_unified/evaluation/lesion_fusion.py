@@ -143,22 +143,22 @@ def fit_fusion(rows: FloatArray, true: Sequence[bool] | np.ndarray) -> LesionFus
 def scores_out_of_fold(
     rows: FloatArray,
     true: Sequence[bool] | np.ndarray,
-    patients: Sequence[str],
+    groups: Sequence[str],
     fusion: LesionFusion,
 ) -> FloatArray:
     """Unbiased scores (lesions,) of the lesions that ``fusion`` was fitted on.
 
-    The scores of each fifth of the patients come from a fit on the others, or from ``fusion`` if
+    The scores of each fifth of the groups come from a fit on the others, or from ``fusion`` if
     the others have too few lesions. A threshold chosen on these scores is valid for new patients.
 
     Args:
         rows, true: as in :func:`fit_fusion`.
-        patients: (lesions,), patient of each lesion.
+        groups: (lesions,), of each lesion: its patient, or the group of its patient.
         fusion: the fusion fitted on all lesions.
     """
     label = np.asarray(true, dtype=bool)
-    place = {patient: number for number, patient in enumerate(sorted(set(patients)))}
-    fold = np.array([place[patient] % _FOLDS for patient in patients], dtype=int)
+    place = {group: number for number, group in enumerate(sorted(set(groups)))}
+    fold = np.array([place[group] % _FOLDS for group in groups], dtype=int)
     scores = fusion.score(rows)
     for number in np.unique(fold):
         own = fold == number

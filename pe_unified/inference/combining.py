@@ -86,7 +86,7 @@ def _pixels(pairs: Sequence[tuple[SliceAnswer, Ballot]], votes: bool) -> Tensor 
         if mean is None:
             mean = torch.zeros_like(said)
         mean.add_(said, alpha=ballot.weight / total)
-    return mean
+    return mean if mean is None else mean.clamp_(max=1.0)  # weights may add up to 1.0000001
 
 
 def _boxes(

@@ -25,12 +25,14 @@ class WholeExam:
         positive: whether it shows embolism.
         study: its slices.
         patient: its patient.
+        group: of patients who are not independent of each other; the patient if there is none.
         slices: records of the slices in the set, from feet to head.
     """
 
     positive: bool
     study: CTStudy
     patient: str
+    group: str
     slices: Sequence[dict[str, Any]]
 
     def emboli(self) -> list[list[Part]] | None:
@@ -84,7 +86,8 @@ def whole_exams(dataset: PESliceDataset) -> list[WholeExam]:
         gaps = np.diff([item["slice_index"] for item in items]) != 1
         if gaps.any() or (1 not in known and None in known):
             continue
-        exams.append(WholeExam(1 in known, converted_study(items), patient, items))
+        group = items[0]["group"] or patient
+        exams.append(WholeExam(1 in known, converted_study(items), patient, group, items))
     return exams
 
 

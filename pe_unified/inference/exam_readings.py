@@ -33,7 +33,7 @@ class ExamReading:
 
     Attributes:
         positive: whether it shows embolism.
-        patient: its patient.
+        patient, group: its patient, and the group of patients or the patient itself.
         step_mm: distance between slices.
         probability: (slices,), from :func:`~pe_unified.inference.predictor.probabilities_along`.
         score: float64 (lesions,), descending; None if the model does not look for lesions.
@@ -45,6 +45,7 @@ class ExamReading:
 
     positive: bool
     patient: str
+    group: str
     step_mm: float
     probability: Sequence[float]
     score: FloatArray | None
@@ -91,6 +92,7 @@ def read_exams(
             ExamReading(
                 positive=exam.positive,
                 patient=exam.patient,
+                group=exam.group,
                 step_mm=exam.study.known_spacing()[2],
                 probability=probabilities_along(predictions),
                 score=score if model.looks_for_lesions else None,
@@ -103,11 +105,15 @@ def read_exams(
 
 
 def mark_exams(model: VolumeModel, exams: Sequence[WholeExam]) -> Marks:
-    """Marks of a volume model on exams, by study; reports exams that are not volumes with lungs."""
+    """Marks of a volume model on exams, by series; reports exams that are not volumes with lungs.
+
+    A study without series is its own.
+    """
     marks = {}
     for exam in track(exams, "marking studies in 3D"):
         try:
-            marks[exam.study.study_uid] = predict_study(model, exam.study).lesion_marks()
+            study = exam.study
+            marks[study.series_uid or study.study_uid] = predict_study(model, study).lesion_marks()
         except DataError as error:
             say(f"no marks in 3D: {error}")
     return marks
@@ -134,8 +140,8 @@ def fuse_lesions(
     fusion = fit_fusion(design, label)
     if fusion is None:
         return None, list(readings)
-    patients = [each.patient for each, own in zip(known, rows, strict=True) for _ in own]
-    scores = iter(scores_out_of_fold(design, label, patients, fusion))
+    groups = [each.group for each, own in zip(known, rows, strict=True) for _ in own]
+    scores = iter(scores_out_of_fold(design, label, groups, fusion))
     fused = []
     for each in readings:
         score = fusion.score(each.answers)
@@ -154,7 +160,7 @@ def lesion_table(readings: Sequence[ExamReading]) -> LesionTable | None:
     known = [each for each in readings if each.hits is not None and each.score is not None]
     if not known:
         return None
-    return LesionTable.build(
+    table = LesionTable.build(
         [each.patient for each in known],
         [each.score[each.possible] for each in known if each.score is not None],
         [
@@ -164,3 +170,5 @@ def lesion_table(readings: Sequence[ExamReading]) -> LesionTable | None:
         ],
         epsilon_mm=0.0,
     )
+    group_of = {each.patient: each.group for each in known}
+    return replace(table, groups=tuple(group_of[patient] for patient in table.patients))

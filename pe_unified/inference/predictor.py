@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from pe_unified.checkpoints import CheckpointError
 from pe_unified.ct.study import CTStudy
 from pe_unified.evaluation.coarse import coarse_slices, coarse_step, slices_between
 from pe_unified.evaluation.segmentation import BINS, threshold_bin
@@ -343,9 +342,4 @@ class PredictorSettings:
             volumes = load_volume_model(
                 self.volume_checkpoint, self.trust, self.device, self.precision
             )
-            if volumes.model.lesion_head is None:
-                raise CheckpointError(
-                    f"{self.volume_checkpoint}: finds arteries only, so it marks no emboli; give "
-                    "a model that has a lesion_head, such as volumes/aanet3d"
-                )
         return StudyPredictor(model, self.batch_size, self.gate, exam, lungs, volumes)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pe_unified.checkpoints import CheckpointError
 from pe_unified.ct.lung_crop import find_lung_grid
 from pe_unified.ct.study import CTStudy
 from pe_unified.ct.volume_grid import SpreadMap, VolumeGrid, levels_of
@@ -43,7 +44,7 @@ def load_volume_model(
     device: str | None = None,
     precision: str | None = None,
 ) -> VolumeModel:
-    """Load the volume model of a checkpoint.
+    """Load the volume model of a checkpoint, which has to mark emboli.
 
     Args:
         checkpoint: written by training or by ``pe-unified publish``.
@@ -52,10 +53,15 @@ def load_volume_model(
         precision: ``"bf16"`` or ``"fp32"``; by default bf16 if the device supports it.
 
     Raises:
-        CheckpointError: the checkpoint is unreadable or of another kind, or its weights do not fit;
-            or the device cannot be used.
+        CheckpointError: the checkpoint is unreadable or of another kind, finds only arteries, or
+            its weights do not fit; or the device cannot be used.
     """
     stored = read_model(Path(checkpoint), PEVolume, trust)
+    if stored.model.lesion_head is None:
+        raise CheckpointError(
+            f"{checkpoint}: finds only arteries, no emboli to mark; give a model that has a "
+            "lesion_head, such as volumes/aanet3d"
+        )
     chosen = usable_device(device)
     return VolumeModel(
         model=stored.model.to(chosen),

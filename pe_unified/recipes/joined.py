@@ -34,7 +34,7 @@ def join_steps(
     lungs, volumes = (checkpoints.get(name, "") for name in (wanted.lungs, wanted.volumes))
     made_of = EnsembleList(entries, wanted.rule, wanted.fuse, lungs=lungs, volumes=volumes)
     _, test, trust = _join(made_of, cfg, folder)
-    marks = marks_on(volumes, test, trust) if volumes else None
+    marks = marks_on(test, volumes=volumes, trust=trust)
     evaluation = evaluate_studies(folder / ENSEMBLE, test, trust, marks)
     for prefix, table in evaluation.tables.items():
         table.save(folder / f"{prefix}.npz")

@@ -1,13 +1,12 @@
 """Analyses many studies in parallel; resumable, and no study stops the others."""
 
 import hashlib
-import json
 import os
 import re
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
@@ -31,9 +30,13 @@ from pe_unified.progress import track
 from pe_unified.reports.analysis import AnalysisOptions, analyse_study
 from pe_unified.reports.batch_table import row_of_failure, row_of_report, write_summary
 from pe_unified.reports.case_list import find_studies, skipped_files
-from pe_unified.reports.files import LUNGS, remove_partial, remove_report, require_writable
-from pe_unified.reports.report import SCHEMA_VERSION
-from pe_unified.version import __version__
+from pe_unified.reports.files import remove_partial, require_writable
+from pe_unified.reports.study_job import (
+    StudyJob,
+    make_way,
+    report_before,
+    report_of_only_study,
+)
 from pe_unified.workers import Task, as_they_end, open_executor
 
 _UID = re.compile(r"\d+(\.\d+)*")
@@ -41,33 +44,6 @@ _UID = re.compile(r"\d+(\.\d+)*")
 _ONE_AT_A_TIME = threading.Lock()
 
 Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class StudyJob:
-    """One place in the input, which holds one study or several.
-
-    Attributes:
-        study: folder or file.
-        name: of the place, as in the input folder.
-        root: output folder of the batch.
-        folder: of this job within ``root``; may be a pseudonym.
-        threads: per worker.
-        missing: accept any existing report, whatever model made it.
-    """
-
-    study: Path
-    name: str
-    root: Path
-    folder: str
-    model: PredictorSettings
-    options: AnalysisOptions
-    threads: int | None = None
-    missing: bool = False
-
-    @property
-    def out(self) -> Path:
-        return self.root / self.folder
 
 
 @dataclass
@@ -114,7 +90,8 @@ def analyse_many(
             see the same paths.
         threads: per worker.
         progress: called with the studies done, their total, and the one that was done last.
-        missing: analyse only studies without a report, whatever model made the existing ones.
+        missing: analyse only studies without a report, whatever model made the existing ones, and
+            whatever images they have got since.
 
     Raises:
         DataError: there are no studies, ``out`` cannot be written, lies in ``root``, or another run
@@ -177,7 +154,7 @@ def _analyse(
     rows: dict[str, list[dict[str, Any]]] = {}
     waiting: list[StudyJob] = []
     for job in track(jobs, "comparing with earlier reports"):
-        report = _report_before(job, digests)
+        report = report_before(job, digests)
         if report is None:
             waiting.append(job)
         else:
@@ -279,11 +256,14 @@ def run_job(job: StudyJob) -> list[dict[str, Any]]:
         with _ONE_AT_A_TIME:
             predictor = _predictor(job.model)
             # If there are several studies, some may be done already.
-            report = _report_before(job, predictor.digests) if job.options.study_uid else None
+            report = report_before(job, predictor.digests) if job.options.study_uid else None
+            if job.missing and not job.options.study_uid:
+                report = report_of_only_study(job)
             report = report or analyse_study(job.study, job.out, predictor, job.options)
     except SeveralStudies as several:
-        remove_report(job.out)  # of the single study that was here before
-        return [row for one in _jobs_of_studies(job, several.names) for row in run_job(one)]
+        jobs = _jobs_of_studies(job, several.names)
+        make_way(job, jobs)
+        return [row for one in jobs for row in run_job(one)]
     except Exception as error:  # one study must not stop the others
         return [_failed(job, _reason(error, job.options))]
     return [row_of_report(job.folder, report)]
@@ -310,50 +290,6 @@ def _reason(error: Exception, options: AnalysisOptions) -> str:
         )
     kind = type(error).__name__
     return kind if hidden else one_line(f"{kind}: {error}")
-
-
-def _report_before(job: StudyJob, digests: tuple[str | None, ...]) -> dict[str, Any] | None:
-    """The report of an earlier run on the same files with the same models and settings, or None.
-    With ``missing``, any existing report.
-
-    Settings that the machine chooses itself, such as the device, may differ.
-    """
-    options, settings = job.options, job.model
-    wanted: dict[tuple[str, str], Any] = {
-        ("software", "version"): __version__,
-        ("model", "backend"): settings.backend,
-        ("model", "device"): settings.device and settings.device.partition(":")[0],
-        ("model", "precision"): settings.precision,
-        ("settings", "gate"): settings.gate,
-        ("settings", "every_slice"): options.every_slice,
-        ("settings", "pseudonymised"): options.pseudonym_key is not None,
-        ("settings", "lungs_from"): None if options.lungs_from == "auto" else options.lungs_from,
-    }
-    try:
-        report = json.loads((job.out / REPORT).read_text("utf-8"))
-        if job.missing:
-            row_of_report(job.folder, report)  # a report of another version may lack fields
-            return report
-        same = (
-            report["schema_version"] == SCHEMA_VERSION
-            and report["input"]["fingerprint"] == options.fingerprint(job.study)
-            and (job.out / LUNGS).exists() == options.lung_mask
-            and _digests(report) == digests
-            and all(
-                value is None or report[part][name] == value
-                for (part, name), value in wanted.items()
-            )
-        )
-    except (OSError, ValueError, KeyError, TypeError):  # analysing it gives the message
-        return None
-    return report if same else None
-
-
-def _digests(report: Mapping[str, Any]) -> tuple[str | None, ...]:
-    """As :attr:`StudyPredictor.digests`, for the models of a report."""
-    model, exam = report["model"], report["exam_model"]
-    models = (model, exam and exam["model"], model["lung_detector"], model["volume_model"])
-    return (*(each and each["sha256"] for each in models), ", ".join(model["int8"]))
 
 
 def _failed(job: StudyJob, reason: str) -> dict[str, Any]:

@@ -36,6 +36,9 @@ LUNGS = "lungs.nii.gz"
 MASK = "mask.nii.gz"
 #: Always written.
 PAGE, SLICES = "report.html", "slices.csv"
+_FILES = (REPORT, PAGE, SLICES, MASK, LUNGS, SEGMENTATION, FINDINGS)
+#: Folder of the masks that readers drew, in the folder of the report.
+REDRAWN = "redrawn"
 
 
 def require_writable(out: Path) -> None:
@@ -66,8 +69,19 @@ def output_folder(out: Path) -> Iterator[Path]:
 
 def remove_report(out: Path) -> None:
     """Remove the files of a report, ``report.json`` first, so that no report is ever incomplete."""
-    for name in (REPORT, PAGE, SLICES, MASK, LUNGS, SEGMENTATION, FINDINGS):
+    for name in _FILES:
         (out / name).unlink(missing_ok=True)
+
+
+def move_report(out: Path, target: Path) -> None:
+    """Move a report with the masks that readers drew, ``report.json`` last.
+
+    A move that was interrupted continues when it is repeated.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for name in (REDRAWN, *reversed(_FILES)):
+        if (out / name).exists():
+            os.replace(out / name, target / name)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from pe_unified.review.reports import StudyReport, find_reports
 from pe_unified.review.reviewed_set import LabelledStudy, ReviewedSet
 from pe_unified.review.slice_labels import exam_labels, label_slices
 from pe_unified.review.sources import Source, Studies
-from pe_unified.review.store import ReviewStore
+from pe_unified.review.store import DecisionError, ReviewStore
 
 #: Lists what happened to the lesions of a study; written next to its masks.
 CORRECTED = "corrected.json"
@@ -89,7 +89,7 @@ def export_review(
     for name, report in track([each for each in found.items() if each[0] in touched], "studies"):
         try:
             labelled.append(_export_study(store, name, report, out, places, reader))
-        except DataError as error:
+        except (DataError, DecisionError) as error:
             exported.left_out.append(str(error))
     exported.studies = [each.name for each in labelled]
     if labelled:

@@ -20,6 +20,7 @@ import numpy as np
 
 from pe_unified.errors import DataError
 from pe_unified.files import appearing
+from pe_unified.reports.files import REDRAWN
 from pe_unified.review.decisions import (
     DECIDING,
     ConflictError,
@@ -36,8 +37,6 @@ __all__ = ["ConflictError", "Decision", "DecisionError", "ReviewStore"]
 
 #: File in the folder of the reports.
 STORE = "reviews.sqlite"
-#: Subfolder in the folder of one report.
-MASKS = "redrawn"
 _VERSION = 1
 _COLUMNS = ("study", "reader", "kind", "lesion", "value", "model", "made")
 _SCHEMA = f"""
@@ -209,7 +208,7 @@ class ReviewStore:
         np.savez_compressed(packed, bits=bits, shape=array.shape, reader=reader)
         content = packed.getvalue()
         name = f"{hashlib.sha256(content).hexdigest()[:16]}.npz"
-        path = report.folder / MASKS / name
+        path = report.folder / REDRAWN / name
         try:
             with appearing(path) as partial, partial.open("wb") as file:
                 file.write(content)
@@ -229,7 +228,7 @@ class ReviewStore:
             DecisionError: there is no mask of this name.
             DataError: it is damaged.
         """
-        path = self.report(study).folder / MASKS / name
+        path = self.report(study).folder / REDRAWN / name
         if not _MASK_NAME.fullmatch(name) or not path.is_file():
             raise DecisionError(f"study {study}: no redrawn mask '{name}'")
         try:

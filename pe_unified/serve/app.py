@@ -25,7 +25,7 @@ from pe_unified.review.decisions import LESION_LABELS, STUDY_LABELS, in_force
 from pe_unified.review.sources import Studies
 from pe_unified.review.store import ConflictError, Decision, ReviewStore
 from pe_unified.serve.guard import guards
-from pe_unified.serve.images import ImageCache, StudyImages
+from pe_unified.serve.images import ClosedError, ImageCache, StudyImages
 from pe_unified.serve.mask_runs import mask_of, read_report_mask, runs_of
 from pe_unified.serve.worklist import Entry, Worklist, patient_of
 
@@ -190,7 +190,11 @@ class Desk:
         first, count = request.path_params["first"], request.path_params["count"]
         if not (first + count <= len(images.study) and 0 < count <= _MOST_SLICES):
             raise _Refused(404, "no such slices")
-        return Response(images.slices(first, first + count), media_type="application/octet-stream")
+        try:
+            content = images.slices(first, first + count)
+        except ClosedError:
+            content = self._images(self._entry(request)).slices(first, first + count)
+        return Response(content, media_type="application/octet-stream")
 
     def mask(self, request: Request) -> Response:
         """The mask of a report as runs of lesion numbers."""

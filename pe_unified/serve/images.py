@@ -17,6 +17,10 @@ from pe_unified.review.sources import Source
 _KEPT = 8
 
 
+class ClosedError(DataError):
+    """A study was closed while it was read, because others were opened."""
+
+
 class StudyImages:
     """One study, whose slices are unpacked in the background, requested ones first.
 
@@ -51,15 +55,15 @@ class StudyImages:
         """Slices ``first`` to ``last`` (exclusive): int16, little-endian, (slices, rows, cols).
 
         Raises:
-            DataError: the pixels cannot be read, there is no room to unpack them, or the study was
-                closed in the meantime.
+            ClosedError: the study was closed in the meantime, to make room for others.
+            DataError: the pixels cannot be read, or there is no room to unpack them.
         """
         self._wanted = first
         for index in range(first, last):
             self._unpack(index)
         with self._lock:
             if self._closed:
-                raise DataError(self.study.source, "was closed while it was read", "ask again")
+                raise ClosedError(self.study.source, "was closed while it was read", "ask again")
             return os.pread(self._file.fileno(), (last - first) * self._size, first * self._size)
 
     @property

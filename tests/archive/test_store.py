@@ -123,6 +123,8 @@ def test_images_that_come_while_results_are_sent(store):
     queue(store, images=())
     store.analysed(store.take(), results(2), ALL, "positive", 1.0)
     assert [row["sop_uid"] for row in store.due("archive")] == ["2.1", "2.2"]
+    store.sent(under_way)  # a slow sending of the old ones ends
+    assert [row["sop_uid"] for row in store.due("archive")] == ["2.1", "2.2"]
 
 
 def test_what_was_held_back_for_a_scout_is_sent_after_all(store):

@@ -183,7 +183,9 @@ def test_a_fusion_is_fitted_stored_and_used(tiny_dataset, trained, tmp_path, mon
     def read(predictor, exams, title, marks):
         rest = dict(step_mm=1.0, probability=[0.5] * 9, mean_hu=[20.0] * 30)
         return [
-            ExamReading(True, f"p{k}", score=np.full(30, 0.5), answers=answers, hits=hits, **rest)
+            ExamReading(
+                True, f"p{k}", f"g{k}", score=np.full(30, 0.5), answers=answers, hits=hits, **rest
+            )
             for k in range(4)
         ]
 

@@ -203,5 +203,6 @@ def test_predictive_values_by_counting():
     assert npv == pytest.approx(680 / 695)
     assert ppv_npv(1, 1, 0)[1] == 1 and math.isnan(ppv_npv(1, 1, 0)[0])
     assert ppv_npv(1, 0, 1)[0] == 1 and math.isnan(ppv_npv(1, 0, 0.5)[1])
+    assert all(map(math.isnan, ppv_npv(0.9, math.nan, 0.1)))  # no negative exam in the split
     with pytest.raises(ValueError, match=r"got 1\.2"):
         ppv_npv(0.9, 1.2, 0.1)

@@ -32,6 +32,14 @@ def test_votes_are_by_the_own_thresholds():
     np.testing.assert_array_equal(whole.scores, [0.75])
 
 
+@pytest.mark.parametrize("weights", [(2, 4, 1), (1,) * 10])
+def test_a_vote_of_all_is_a_probability(weights):
+    """In float32 the shares of these weights add up to more than 1."""
+    answers = [SliceAnswer(None, torch.ones(1, 2)) for _ in weights]
+    whole = combine(answers, [Ballot(weight, pixel=0.5) for weight in weights], "vote")
+    assert whole.pixels.tolist() == [[1.0, 1.0]]
+
+
 def test_who_does_not_answer_does_not_count():
     one = SliceAnswer(None, torch.tensor([[0.2]]))
     two = SliceAnswer(0.3, None, boxes([0, 0, 4, 4]), np.array([0.6], np.float32))

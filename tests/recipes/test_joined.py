@@ -8,10 +8,12 @@ import pytest
 from studies import write_volume_checkpoint
 from tiny_run import small_settings
 
+from pe_unified.checkpoints import CheckpointError
 from pe_unified.engine import ConfigError
 from pe_unified.engine.config import load_config
 from pe_unified.engine.ensemble import EnsembleList, MemberEntry, make_ensemble, marks_on
 from pe_unified.engine.study_choices import StudyChoices
+from pe_unified.engine.study_test import evaluate_studies
 from pe_unified.evaluation.lesion_fusion import ANSWERS
 from pe_unified.inference import StudyPredictor, load_model
 from pe_unified.inference.converted import exams_of_split, whole_exams
@@ -147,9 +149,9 @@ def test_marks_of_a_model_of_volumes_join_the_lesions(run, painted_in_three, tmp
         for split in ("val", "test")
     )
     (exam,) = exams_of_split(test)
-    marks = marks_on(str(volumes), test)
+    marks = marks_on(test, volumes=str(volumes))
     model = load_volume_model(volumes)
-    assert marks == {exam.study.study_uid: predict_study(model, exam.study).lesion_marks()}
+    assert marks == {exam.study.series_uid: predict_study(model, exam.study).lesion_marks()}
     given = []
     monkeypatch.setattr(
         "pe_unified.engine.ensemble.choose_on_exams",
@@ -158,8 +160,14 @@ def test_marks_of_a_model_of_volumes_join_the_lesions(run, painted_in_three, tmp
     member = MemberEntry(str(run[0] / "seg_r50/iter_2.pth"), "seg_r50")
     out = tmp_path / "e.pth"
     make_ensemble(EnsembleList([member], volumes=str(volumes)), val, out)
-    assert given == [marks_on(str(volumes), val)] and all(given[0].values())
+    assert given == [marks_on(val, volumes=str(volumes))] and all(given[0].values())
     predictor = StudyPredictor(load_model(out, device="cpu", precision="fp32"))
+    with pytest.raises(
+        CheckpointError, match=r"e\.pth: its thresholds were set with marks"
+    ):
+        evaluate_studies(out, test)
+    with pytest.raises(ConfigError, match=r"either the marks m\.csv or the model"):
+        marks_on(test, "m.csv", str(volumes))
     place = ANSWERS.index("mark")
     for own, joined in ((marks, True), (None, False)):
         (reading,) = read_exams(predictor, [exam], "reading", own)

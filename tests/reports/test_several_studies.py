@@ -66,6 +66,26 @@ def test_a_second_study_leaves_no_report_of_the_first_beside_its_own(painted_set
     assert names == {"1.2.3", "1.2.4", "1.2.5", "own notes.txt"}
 
 
+def test_where_only_missing_reports_are_wanted_a_second_study_is_one(painted_set, model, tmp_path):
+    """And the first one's report moves beside it, with what its readers drew."""
+    root, out = tmp_path / "cases", tmp_path / "out"
+    later = several(painted_set, root / "mixed") / "20210101"
+    later.rename(tmp_path / "later")
+    analyse_many(root, out, model)
+    (out / "mixed" / "redrawn").mkdir()
+    (out / "mixed" / "redrawn" / "mask.npz").write_bytes(b"drawn")
+    first = (out / "mixed" / "report.json").read_bytes()
+    (root / "mixed" / "20190101" / "notes.txt").touch()  # other files, but the same study
+    assert [row["study"] for row in analyse_many(root, out, model, missing=True).rows] == ["mixed"]
+    assert (out / "mixed" / "report.json").read_bytes() == first
+    (tmp_path / "later").rename(later)
+    rows = analyse_many(root, out, model, missing=True).rows
+    assert [row["study"] for row in rows] == ["mixed/1.2.3", "mixed/1.2.4", "mixed/1.2.5"]
+    assert (out / "mixed" / "1.2.3" / "report.json").read_bytes() == first
+    assert (out / "mixed" / "1.2.3" / "redrawn" / "mask.npz").read_bytes() == b"drawn"
+    assert not (out / "mixed" / "report.json").exists()
+
+
 def test_studies_that_no_uid_tells_apart_are_numbered(painted_set, model, tmp_path):
     root = tmp_path / "cases"
     for file in several(painted_set, root / "mixed").rglob("*.dcm"):

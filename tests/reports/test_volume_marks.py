@@ -81,5 +81,5 @@ def test_a_model_of_arteries_alone_marks_nothing_and_is_refused(checkpoints, tmp
     settings = PredictorSettings(
         str(checkpoints[0]), device="cpu", volume_checkpoint=str(tmp_path / "arteries.pth")
     )
-    with pytest.raises(CheckpointError, match="finds arteries only"):
+    with pytest.raises(CheckpointError, match="finds only arteries"):
         settings.predictor()

@@ -278,6 +278,20 @@ def test_the_studies_that_were_read_last_stay_open(reports, folder, monkeypatch)
             second.slices(0, 1)
 
 
+def test_a_study_that_was_closed_while_it_was_read_is_opened_again(served, monkeypatch):
+    read, closed = images_module.StudyImages.slices, []
+
+    def once_closed(self, first, last):
+        if not closed:
+            closed.append(self)
+            raise images_module.ClosedError("case", "was closed while it was read", "ask again")
+        return read(self, first, last)
+
+    monkeypatch.setattr(images_module.StudyImages, "slices", once_closed)
+    answer = ask(served.url, f"{served.study}/slices/0/1")
+    assert answer.status == 200 and closed
+
+
 def test_a_full_disk_is_told(served, tmp_path, monkeypatch):
     with pytest.raises(DataError, match="cannot be unpacked here"):
         images_module.StudyImages(nullcontext((None, None)), tmp_path / "nowhere")

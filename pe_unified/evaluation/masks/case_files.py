@@ -138,7 +138,7 @@ def find_system(
     for kind, named in (("mask", masks), ("probabilities", probabilities), ("marks", own_marks)):
         for case, own in _matched(cases, named, path, table).items():
             found[case][kind] = named[own]
-    if not found:
+    if not found and (masks or probabilities or own_marks):
         reason = f"none of its names is one of the {len(cases)} cases of the reference"
         raise DataError(marks or path, reason, "pair them with --pairs FILE.csv (case,prediction)")
     no_marks = None
@@ -151,7 +151,8 @@ def find_system(
     predicted = {
         case: Predicted(**kinds)
         for case, kinds in found.items()
-        if not masked or "mask" in kinds or "probabilities" in kinds
+        if (not masked or "mask" in kinds or "probabilities" in kinds)
+        and (marks is None or "marks" in kinds)
     }
     return System(name, predicted, Predicted(marks=None if masked else no_marks))
 

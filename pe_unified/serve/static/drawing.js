@@ -20,7 +20,7 @@ export class Drawing {
   }
 
   get hasChanges() {
-    return this.isOpen && (this.strokes.length > 0 || this.box !== null);
+    return this.isOpen && (this.isOld || this.strokes.length > 0 || this.box !== null);
   }
 
   // Start on a lesion, or on a new one with lesion = null.
@@ -29,6 +29,7 @@ export class Drawing {
     this.target = lesion ?? "new";
     this.mask = before ? before.copy() : new Mask(this.volume.rows, this.volume.cols);
     this.strokes = [];
+    this.isOld = false; // has strokes that can no longer be undone
     this.box = null;
     this.changed();
   }
@@ -46,7 +47,10 @@ export class Drawing {
   press(slice, u, v, paints) {
     const before = this.mask.slices.get(slice)?.slice() ?? null;
     this.strokes.push({ slice, before });
-    if (this.strokes.length > MOST_UNDONE) this.strokes.shift();
+    if (this.strokes.length > MOST_UNDONE) {
+      this.strokes.shift();
+      this.isOld = true;
+    }
     this.box = null;
     this.last = [u, v];
     this.paint(slice, u, v, paints);

@@ -92,3 +92,18 @@ def test_one_file_of_marks_names_no_scan_without_marks(tmp_path):
     save_nifti(masks / "1.nii.gz", MASK)
     system = find_system(masks, find_references(references), marks, None, None)
     assert list(system.predicted) == ["0001RefStd"], "the other one has no mask: it is missing"
+    marks.write_text("id,x,y,z,prob\n")
+    system = find_system(marks, find_references(references), None, None, None)
+    assert [len(each.marks.places) for each in system.predicted.values()] == [0, 0]
+
+
+def test_a_scan_without_a_file_of_marks_is_missing(tmp_path):
+    """Marks of its mask would be among others of less confidence."""
+    references, masks, marks = (tmp_path / name for name in "rpm")
+    for folder in (references, masks):
+        for name in ("a", "b"):
+            save_nifti(folder / f"{name}.nii.gz", MASK)
+    marks.mkdir()
+    (marks / "a.csv").write_text("x,y,z,prob\n0,0,0,0.5\n")
+    system = find_system(masks, find_references(references), marks, None, None)
+    assert list(system.predicted) == ["a"]
