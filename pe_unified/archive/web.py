@@ -53,8 +53,8 @@ def reaching(web: WebService) -> Iterator[None]:
     except requests.HTTPError as error:
         status = "?" if error.response is None else error.response.status_code
         cure = "check user and password" if status in (401, 403) else "see its log"
-        kind = NotThere if status == 404 else TryLater
-        raise kind(f"{web.url} answers with status {status}; {cure}") from error
+        fault = NotThere if status == 404 else TryLater
+        raise fault(f"{web.url} answers with status {status}; {cure}") from error
     except requests.Timeout as error:
         raise TryLater(f"{web.url} does not answer in {web.timeout_s:g} s") from error
     except requests.RequestException as error:
