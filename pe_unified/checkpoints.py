@@ -140,8 +140,11 @@ def training_data(checkpoint: Mapping[str, Any]) -> list[dict[str, Any]]:
     meta = checkpoint.get("meta")
     if not isinstance(meta, Mapping) or "pe_unified" not in meta:
         return []
-    unknown = dict.fromkeys(("set", "source", "patients", "slices", "synthetic"))
-    return list(meta.get("trained_on") or [{**unknown, "step": meta.get("step")}])
+    found = meta.get("trained_on")
+    if found is None:
+        unknown = dict.fromkeys(("set", "source", "patients", "slices", "synthetic"))
+        found = [{**unknown, "step": meta.get("step")}]
+    return list(found)
 
 
 def save_atomically(checkpoint: dict, path: Path) -> None:

@@ -12,4 +12,4 @@ Result: unknown.
 
 _base_ = "siamese.py"
 
-lung_scores = None
+lung_scores = ""  # without a folder there is an error, not another selection

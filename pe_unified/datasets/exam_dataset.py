@@ -197,7 +197,10 @@ class PEExamDataset(BaseDataset):
         steps = [steps[row] for row in exam["rows"]]
         if self.unit == "exam":
             return [{**exam, **self._seen(steps, slices, labels)}]
-        items = [{**exam, **self._seen([step], slices, labels)} for step in steps]
+        items = [
+            {**exam, "rows": [row], **self._seen([step], slices, labels)}
+            for row, step in zip(exam["rows"], steps, strict=True)
+        ]
         known = "steps" in self.needs
         return [item for item in items if not known or not np.isnan(item["step_labels"][0])]
 

@@ -9,6 +9,7 @@ from mmcv.transforms import BaseTransform
 
 from pe_unified.ct.exam_labels import with_sides_exchanged
 from pe_unified.datasets.exam_sample import PEExamSample
+from pe_unified.datasets.feature_store import FeatureError
 from pe_unified.datasets.loading import read_stack
 from pe_unified.registry import TRANSFORMS
 
@@ -68,9 +69,17 @@ class LoadStepFeatures(BaseTransform):
     """Read the stored features of an exam's steps.
 
     Adds ``features``: float16 (steps, width).
+
+    Raises:
+        FeatureError: there are none, or no folder is named.
     """
 
     def transform(self, results: dict) -> dict:
+        if results["store"] is None:
+            raise FeatureError(
+                "the model reads stored features; name their folder, --cfg-options "
+                "features=FOLDER, as pe-unified extract prints it"
+            )
         stored = results["store"].read(results["study_uid"], results["steps"])
         results["features"] = stored[results["rows"]]
         return results

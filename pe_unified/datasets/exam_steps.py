@@ -131,7 +131,7 @@ class LungSlices(SliceSteps):
         Raises:
             FeatureError: there are no scores for this exam.
         """
-        stored = self.scores and "study_uid" in slices[0]
+        stored = self.scores is not None and "study_uid" in slices[0]
         lung = self._stored(slices) if stored else _shares(slices)
         most = np.argsort(-lung, kind="stable")[: self.count]
         return [self.step_at(place, len(slices)) for place in sorted(most.tolist())]

@@ -112,7 +112,8 @@ def _model(cfg: Config, checkpoint: str | Path | None) -> tuple[nn.Module, list[
     if checkpoint is not None:
         stored = load_checkpoint_safely(checkpoint, trust)
         take_over(model, tensors_of(stored), "the config's model", str(checkpoint))
-        return model, list(stored["meta"].get("parents") or ()), training_data(stored)
+        parents = (stored.get("meta") or {}).get("parents")
+        return model, list(parents or ()), training_data(stored)
     rules = {
         module: tuple(source) if isinstance(source, list) else source
         for module, source in (cfg.get("reuse") or {}).items()
@@ -167,9 +168,11 @@ def extract_set(
     studies = [exams.get_data_info(number)["study_uid"] for number in range(len(exams))]
     missing = set(store.missing(studies))
     rank, world_size = get_dist_info()
-    numbers = [number for number, study in enumerate(studies) if study in missing]
+    # Each process has its own exams, whatever the others have stored in the meantime.
+    own = range(rank, len(studies), world_size)
+    numbers = [number for number in own if studies[number] in missing]
     loader = DataLoader(
-        _Readable(copy.copy(exams), numbers[rank::world_size]),
+        _Readable(copy.copy(exams), numbers),
         batch_size=None,
         num_workers=cfg.test_dataloader.get("num_workers", 0),
         collate_fn=None,
@@ -181,7 +184,7 @@ def extract_set(
     failed = []
     title = f"features of {Path(exams.ann_file).stem}"
     with torch.inference_mode(), autocast(precision, device.type), loaders_tell():
-        for item in track(loader, title, len(numbers[rank::world_size])):
+        for item in track(loader, title, len(numbers)):
             if isinstance(item, UserError):
                 failed.append(str(item))
                 print_log(f"left out: {item}", "current", level=30)

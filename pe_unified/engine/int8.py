@@ -106,7 +106,7 @@ def quantise(
         outside = differing(reference, found)
         if not outside:
             break
-        left |= _to_leave(outside, networks.parts - left)
+        left |= to_leave(outside, networks.parts - left)
     else:
         raise CheckpointError(
             f"int8: {_in_words(reference, attempts[-1]['metrics'])}; no part of the network can be "
@@ -146,7 +146,7 @@ def differing(reference: Mapping[str, float], found: Mapping[str, float]) -> set
     return {key for key, value in reference.items() if abs(found[key] - value) > TOLERANCE}
 
 
-def _to_leave(outside: Collection[str], quantised: set[str]) -> set[str]:
+def to_leave(outside: Collection[str], quantised: set[str]) -> set[str]:
     """The int8 parts that return to float next."""
     own = [part for key, part in JUDGED.values() if key in outside]
     for parts in (own, *_BACKBONE):

@@ -188,6 +188,11 @@ def test_features_stand_for_the_slices(data, tmp_path):
     assert item["inputs"][:, 0].tolist() == [300 + k for k in kept]
     assert item["data_samples"].gt_steps.tolist() == whole[kept].tolist()
     assert item["data_samples"].step_ids == [f"1.2.3.1.{k}" for k in kept]
+    single = exams(data, pipeline=pipeline, features=str(store.folder), unit="step")[3 * 12 + 7]
+    assert single["inputs"][:, 0].tolist() == [307]
+    assert single["data_samples"].step_ids == ["1.2.3.1.7"]
+    with pytest.raises(FeatureError, match="features=FOLDER"):
+        exams(data, pipeline=pipeline)[0]
 
 
 def test_a_store_is_never_that_of_another_network_or_input(tmp_path):

@@ -68,11 +68,23 @@ def test_it_goes_on_where_it_stopped_and_other_weights_have_a_folder_of_their_ow
     # Each keeps its own network, without a head that nobody taught.
     names = load_checkpoint_safely(first.store.encoder)["state_dict"]
     assert names and all(name.startswith("encoder.") for name in names)
+    torch.save(stored["state_dict"], tmp_path / "bare.pth")
+    assert extract(cfg, tmp_path / "out", tmp_path / "bare.pth").store.key == other.store.key
     cfg.test_dataloader.dataset.pipeline[3].windows = ["lung", "lung", "lung"]
     assert extract(cfg, tmp_path / "out", checkpoint).store.key not in (
         first.store.key,
         other.store.key,
     )
+
+
+def test_processes_share_the_exams_whatever_each_has_stored_before(
+    encoder, data, tmp_path, monkeypatch
+):
+    cfg, checkpoint = encoder
+    for rank in (0, 1):  # the second one looks for what is missing when the first has ended
+        monkeypatch.setattr("pe_unified.engine.extract.get_dist_info", lambda rank=rank: (rank, 2))
+        store = extract(cfg, tmp_path / "out", checkpoint).store
+    assert len(list(store.folder.glob("*.npy"))) == 16
 
 
 def test_an_exam_that_cannot_be_read_is_named_and_the_others_are_done(encoder, data, tmp_path):

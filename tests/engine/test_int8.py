@@ -123,6 +123,19 @@ def test_a_metric_that_differs_is_outside_whichever_is_better():
     assert int8.differing(FLOAT32, found) == {"cls/auc", "det/mAP_50"}
 
 
+def test_the_head_goes_back_to_float_before_the_backbone_and_its_ends_before_its_middle():
+    parts, order = set(int8.PARTS), []
+    while parts:
+        order.append(int8.to_leave({"seg/dice"}, parts))
+        parts = parts - order[-1]
+    assert order == [
+        {"decoder"},
+        {"first stage", "last stage"},
+        {"middle stages"},
+        {"classification", "pyramid"},
+    ]
+
+
 @pytest.mark.slow
 def test_no_part_within_the_tolerance_is_an_error(tiny_dataset, tmp_path, monkeypatch):
     path = write_checkpoint(tmp_path / "m.pth", ("seg",))

@@ -162,9 +162,7 @@ def test_marks_of_a_model_of_volumes_join_the_lesions(run, painted_in_three, tmp
     make_ensemble(EnsembleList([member], volumes=str(volumes)), val, out)
     assert given == [marks_on(val, volumes=str(volumes))] and all(given[0].values())
     predictor = StudyPredictor(load_model(out, device="cpu", precision="fp32"))
-    with pytest.raises(
-        CheckpointError, match=r"e\.pth: its thresholds were set with marks"
-    ):
+    with pytest.raises(CheckpointError, match=r"e\.pth: its thresholds were set with marks"):
         evaluate_studies(out, test)
     with pytest.raises(ConfigError, match=r"either the marks m\.csv or the model"):
         marks_on(test, "m.csv", str(volumes))
