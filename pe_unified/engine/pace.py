@@ -18,6 +18,8 @@ from pe_unified.progress import phase
 
 #: Iterations of a trial: those before the measurement, and those that are measured.
 _WARMUP, _MEASURED = 4, 8
+#: Smallest number of checkpoints in a run, so that an interruption costs little.
+_CHECKPOINTS = 10
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def pace_of(cfg: Config, warmup: int = _WARMUP, iterations: int = _MEASURED) -> 
 def fit_into(cfg: Config, minutes: float) -> None:
     """Make a training take about so many minutes on this machine, not counting validation.
 
-    A resumed training keeps the length that it began with.
+    It saves a checkpoint at least every tenth of the way. A resumed training keeps the length that
+    it began with.
     """
     newest = newest_checkpoint(cfg.work_dir) if cfg.resume else None
     if newest:
@@ -75,6 +78,8 @@ def fit_into(cfg: Config, minutes: float) -> None:
             iterations = max(1, round(60 * minutes / pace_of(cfg).typical))
     cfg.update(of_length(cfg, iterations))
     apply_knobs(cfg)
+    saving = cfg.default_hooks.checkpoint
+    saving.interval = min(saving.interval, max(1, iterations // _CHECKPOINTS))
 
 
 def of_length(cfg: Config, iterations: int) -> dict[str, int]:

@@ -55,6 +55,7 @@ def test_iterations_fill_the_minutes_and_the_schedule_ends_with_them(cfg, half_a
     warmup, decay = cfg.param_scheduler
     assert (warmup.end, decay.begin, decay.end, decay.T_max) == (24, 24, 240, 216)
     assert cfg.train_cfg.val_interval <= 240
+    assert cfg.default_hooks.checkpoint.interval == 24
 
 
 def test_a_resumed_run_keeps_its_length(cfg, half_a_second, monkeypatch):
