@@ -24,7 +24,7 @@ from pe_unified.benchmarks.common import in_turn, seconds_of
 from pe_unified.converters.contract.schema import exam_entry
 from pe_unified.ct.exam_labels import EXAM_LABELS
 from pe_unified.ct.hu import HU_OFFSET
-from pe_unified.datasets.feature_store import FeatureSource, FeatureStore
+from pe_unified.datasets.feature_store import FeatureSource, FeatureStore, stored_name
 from pe_unified.engine import PERunner, load_config
 from pe_unified.progress import track
 
@@ -76,12 +76,18 @@ def _generate(root: Path, args: argparse.Namespace) -> FeatureStore:
     block = rng.standard_normal((2 * args.slices, args.width)).astype(np.float16)
     for number in track(range(args.exams), "features"):
         shift = number % args.slices
-        store.write(_study(number), block[shift : shift + args.slices])
+        store.write(_stored(number, args.slices), block[shift : shift + args.slices])
     return store
 
 
 def _study(number: int) -> str:
     return f"1.2.{number}"
+
+
+def _stored(number: int, slices: int) -> str:
+    """The name of an exam in the store."""
+    listed = [_slice(number, index) for index in range(slices)]
+    return stored_name(_study(number), [{**each, "img_path": each["file_name"]} for each in listed])
 
 
 def _annotate(path: Path, exams: int, slices: int) -> None:
@@ -125,12 +131,12 @@ def _slice(number: int, index: int) -> dict[str, Any]:
 class _InMemory(FeatureStore):
     """All features of some exams, in memory."""
 
-    def __init__(self, store: FeatureStore, studies: Sequence[str], steps: int) -> None:
+    def __init__(self, store: FeatureStore, names: Sequence[str], steps: int) -> None:
         super().__init__(store.folder)
-        self._kept = {study: np.array(store.read(study, steps)) for study in studies}
+        self._kept = {name: np.array(store.read(name, steps)) for name in names}
 
-    def read(self, study_uid: str, steps: int) -> np.ndarray:
-        return self._kept[study_uid]
+    def read(self, name: str, steps: int) -> np.ndarray:
+        return self._kept[name]
 
 
 def _overrides(args: argparse.Namespace, store: FeatureStore) -> dict[str, Any]:
@@ -156,7 +162,9 @@ def _speed(args: argparse.Namespace, root: Path, store: FeatureStore) -> tuple[f
         loaders.append(PERunner.build_dataloader(place, seed=0))
     stored, kept = loaders
     number = range(min(args.in_memory, args.exams))
-    kept.dataset.store = _InMemory(store, [_study(each) for each in number], args.slices)
+    kept.dataset.store = _InMemory(
+        store, [_stored(each, args.slices) for each in number], args.slices
+    )
     runner.optim_wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
     runner.model.train()
 

@@ -10,7 +10,7 @@ from mmengine.dataset import BaseDataset
 
 from pe_unified.ct.exam_labels import EXAM_TARGETS, exam_doubts, exam_targets
 from pe_unified.datasets.exam_steps import Step, spread, step_label
-from pe_unified.datasets.feature_store import FeatureStore
+from pe_unified.datasets.feature_store import FeatureStore, stored_name
 from pe_unified.datasets.masked_labels import Mode, hidden_labels
 from pe_unified.datasets.slice_dataset import (
     DatasetError,
@@ -174,6 +174,7 @@ class PEExamDataset(BaseDataset):
         return {
             **{key: slices[0][key] for key in ("patient_id", "group", "lung_box", "spacing_mm")},
             "study_uid": study,
+            "stored": stored_name(study, slices),
             "img_path": str(Path(slices[0]["img_path"]).parent),
             "targets": targets,
             "slices": slices,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pe_unified.datasets.feature_store import FeatureError, FeatureStore
+from pe_unified.datasets.feature_store import FeatureError, FeatureStore, stored_name
 from pe_unified.registry import TASK_UTILS
 
 #: Smallest share of lung of a slice inside the lungs, relative to the exam's largest share.
@@ -142,7 +142,7 @@ class LungSlices(SliceSteps):
 
     def _stored(self, slices: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """Scores, float32 (slices,)."""
-        scores = self._store.read(slices[0]["study_uid"], len(slices))
+        scores = self._store.read(stored_name(slices[0]["study_uid"], slices), len(slices))
         if scores.shape[1] != 1:
             raise FeatureError(
                 f"{self.scores}: features of {scores.shape[1]} numbers per slice, where one score "

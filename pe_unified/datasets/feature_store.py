@@ -1,15 +1,16 @@
 """Features of a whole set on disk: one array per exam, read when the exam is loaded.
 
 A folder contains ``store.json``, which describes the features, ``encoder.pth``, the network that
-computed them, and ``<study>.npy`` per exam, float16 (steps, width). Its name ends in a key from the
+computed them, and one file per exam, float16 (steps, width). Its name ends in a key from the
 network's weights and the processing of its input, so features from other weights or another input
-are stored in another folder.
+are stored in another folder. The name of an exam's file depends on its slices, so the features of a
+study that was converted again with other pixels are not used.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import torch
 from pe_unified.errors import UserError
 from pe_unified.files import appearing, write_text
 
-_KEY_LENGTH = 16
+_KEY_LENGTH, _NAME_LENGTH = 16, 8
 
 
 class FeatureError(UserError, ValueError):
@@ -59,6 +60,23 @@ def digest_of_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().float().numpy().tobytes())
     return digest.hexdigest()
+
+
+def stored_name(study_uid: str, slices: Sequence[Mapping[str, Any]]) -> str:
+    """The name of an exam in a store: its study, and a digest of its slices.
+
+    Slices with other pixels have other shares of lung, which are measured from these.
+
+    Args:
+        study_uid: its StudyInstanceUID.
+        slices: as a set lists them, with ``img_path``, ``z_mm``, ``lung_share``, ``lung_box``.
+    """
+    told = [
+        (Path(each["img_path"]).name, each["z_mm"], each["lung_share"], each["lung_box"])
+        for each in slices
+    ]
+    digest = hashlib.sha256(repr(told).encode()).hexdigest()[:_NAME_LENGTH]
+    return f"{study_uid or '_'}-{digest}"
 
 
 class FeatureStore:
@@ -100,27 +118,33 @@ class FeatureStore:
         """The checkpoint of the network that computed the features."""
         return self.folder / "encoder.pth"
 
-    def __contains__(self, study_uid: str) -> bool:
-        return self._path(study_uid).is_file()
+    def __contains__(self, name: str) -> bool:
+        return self._path(name).is_file()
 
-    def write(self, study_uid: str, features: np.ndarray) -> None:
+    def write(self, name: str, features: np.ndarray) -> None:
         """Store the features of an exam, (steps, width), as float16, in an atomic write."""
-        with appearing(self._path(study_uid)) as partial, partial.open("wb") as file:
+        with appearing(self._path(name)) as partial, partial.open("wb") as file:
             np.save(file, np.ascontiguousarray(features, dtype=np.float16), allow_pickle=False)
 
-    def read(self, study_uid: str, steps: int) -> np.ndarray:
+    def read(self, name: str, steps: int) -> np.ndarray:
         """Features of an exam, float16 (steps, width).
+
+        Args:
+            name: from :func:`stored_name`.
+            steps: their number.
 
         Raises:
             FeatureError: there are none, the file is damaged, or the number of steps has changed.
         """
-        path = self._path(study_uid)
+        path, study_uid = self._path(name), name.rpartition("-")[0] or name
         cure = "run the extraction again; it makes what is missing"
         try:
             # Read at once: a memory-mapped file would be fetched page by page.
             features = np.load(path, allow_pickle=False)
         except FileNotFoundError as error:
-            raise FeatureError(f"{path}: no features of study {study_uid}; {cure}") from error
+            raise FeatureError(
+                f"{path}: no features of study {study_uid} as it is now; {cure}"
+            ) from error
         except (ValueError, OSError, EOFError) as error:
             raise FeatureError(
                 f"{path}: the features of study {study_uid} are damaged ({error}); remove the file "
@@ -133,10 +157,10 @@ class FeatureStore:
             )
         return features
 
-    def missing(self, study_uids: list[str]) -> list[str]:
-        """Those of the given studies that have no features."""
+    def missing(self, names: list[str]) -> list[str]:
+        """Those of the given exams that have no features."""
         stored = {entry.name for entry in os.scandir(self.folder)}
-        return [study for study in study_uids if self._path(study).name not in stored]
+        return [name for name in names if self._path(name).name not in stored]
 
-    def _path(self, study_uid: str) -> Path:
-        return self.folder / f"{study_uid or '_'}.npy"
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.npy"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -165,12 +166,12 @@ def extract_set(
     cfg: Config, model: nn.Module, exams: PEExamDataset, store: FeatureStore
 ) -> list[str]:
     """Store missing features of these exams; returns one line per exam that cannot be read."""
-    studies = [exams.get_data_info(number)["study_uid"] for number in range(len(exams))]
-    missing = set(store.missing(studies))
+    names = [exams.get_data_info(number)["stored"] for number in range(len(exams))]
+    missing = set(store.missing(names))
     rank, world_size = get_dist_info()
     # Each process has its own exams, whatever the others have stored in the meantime.
-    own = range(rank, len(studies), world_size)
-    numbers = [number for number in own if studies[number] in missing]
+    own = range(rank, len(names), world_size)
+    numbers = [number for number in own if names[number] in missing]
     loader = DataLoader(
         _Readable(copy.copy(exams), numbers),
         batch_size=None,
@@ -184,18 +185,18 @@ def extract_set(
     failed = []
     title = f"features of {Path(exams.ann_file).stem}"
     with torch.inference_mode(), autocast(precision, device.type), loaders_tell():
-        for item in track(loader, title, len(numbers)):
+        for number, item in zip(numbers, track(loader, title, len(numbers)), strict=True):
             if isinstance(item, UserError):
                 failed.append(str(item))
                 print_log(f"left out: {item}", "current", level=30)
                 continue
-            store.write(*_features(model, item))
+            store.write(names[number], _features(model, item))
     return failed
 
 
-def _features(model: nn.Module, item: Mapping[str, Any]) -> tuple[str, Any]:
-    """The study of an exam, and its features, float (steps, width)."""
+def _features(model: nn.Module, item: Mapping[str, Any]) -> np.ndarray:
+    """The features of an exam, float32 (steps, width)."""
     sample = item["data_samples"]
     batch = model.data_preprocessor({"inputs": [item["inputs"]], "data_samples": [sample]})
     features = encode_steps(model.encoder, batch["inputs"], batch["mask"], STEPS_AT_ONCE)
-    return sample.study_uid, features[0].float().cpu().numpy()
+    return features[0].float().cpu().numpy()

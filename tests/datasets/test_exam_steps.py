@@ -15,7 +15,7 @@ from pe_unified.datasets.exam_steps import (
     spread,
     step_label,
 )
-from pe_unified.datasets.feature_store import FeatureSource
+from pe_unified.datasets.feature_store import FeatureSource, stored_name
 
 
 def slices_at(positions, shares=None):
@@ -63,7 +63,11 @@ def test_the_slices_with_most_lung_are_taken_in_order():
 
 
 def of_exam(slices, study="1.2.3"):
-    return [{**each, "study_uid": study} for each in slices]
+    of_set = {"study_uid": study, "img_path": "0.png", "lung_box": None}
+    return [{**each, **of_set} for each in slices]
+
+
+SHARES = [0.5, 0.0, 0.4, 0.1, 0.0, 0.3]
 
 
 @pytest.fixture
@@ -71,12 +75,13 @@ def scores(tmp_path):
     """Scores of one exam, against the shares of its slices."""
     source = FeatureSource({"type": "ClassifierEncoder"}, "w", [], {"type": "SliceSteps"}, {})
     store = FeatureStore.create(tmp_path, source)
-    store.write("1.2.3", np.array([[-2.0], [9.0], [-7.5], [8.5], [0.5], [-9.0]]))
+    name = stored_name("1.2.3", of_exam(slices_at(range(6), SHARES)))
+    store.write(name, np.array([[-2.0], [9.0], [-7.5], [8.5], [0.5], [-9.0]]))
     return store
 
 
 def test_a_classifier_chooses_where_its_scores_are_stored(scores):
-    slices = slices_at(range(6), [0.5, 0.0, 0.4, 0.1, 0.0, 0.3])
+    slices = slices_at(range(6), SHARES)
     steps = LungSlices(3, scores=str(scores.folder))
     assert [step.middle for step in steps.steps_of(of_exam(slices))] == [1, 3, 4]
     # A study has no scores, and no UID of an exam of the set.
@@ -88,9 +93,9 @@ def test_scores_that_are_none_are_refused(scores, tmp_path):
     steps = LungSlices(3, scores=str(scores.folder))
     with pytest.raises(FeatureError, match="no features of study 7"):
         steps.steps_of(of_exam(slices_at(range(6)), "7"))
-    with pytest.raises(FeatureError, match=r"of 6 steps, but study 1\.2\.3 has 5"):
-        steps.steps_of(of_exam(slices_at(range(5))))
-    scores.write("8", np.zeros((6, 4)))
+    with pytest.raises(FeatureError, match=r"no features of study 1\.2\.3 as it is now"):
+        steps.steps_of(of_exam(slices_at(range(6), [0.6, *SHARES[1:]])))  # other pixels
+    scores.write(stored_name("8", of_exam(slices_at(range(6)))), np.zeros((6, 4)))
     with pytest.raises(FeatureError, match="4 numbers per slice, where one score of lung"):
         steps.steps_of(of_exam(slices_at(range(6)), "8"))
     with pytest.raises(FeatureError, match="no features at"):

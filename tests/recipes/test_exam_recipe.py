@@ -52,7 +52,7 @@ def test_features_of_all_exams_are_stored_by_the_backbone_that_was_trained(finis
 def test_run_again_it_makes_what_is_missing_and_trains_nothing(finished, recipe, data):
     work_dir, summary = finished
     folder = work_dir / summary["steps"][1]["features"]
-    lost, kept = folder / "1.2.3.npy", folder / "1.2.4.npy"
+    (lost,), (kept,) = folder.glob("1.2.3-*.npy"), folder.glob("1.2.4-*.npy")
     before, time = lost.read_bytes(), kept.stat().st_mtime_ns
     lost.unlink()
     told = []
@@ -125,7 +125,7 @@ def test_a_classifier_of_lung_chooses_the_slices_of_the_second_stage(two_stages,
         exams = DATASETS.build(settings)
     for number in range(len(exams)):
         exam = exams.get_data_info(number)
-        stored = store.read(exam["study_uid"], 12)[:, 0]
+        stored = store.read(exam["stored"], 12)[:, 0]
         highest = sorted(np.argsort(-stored, kind="stable")[:3])
         assert exam["step_ids"] == [f"{exam['study_uid']}.1.{place}" for place in highest]
     assert "lung AUC" in (work_dir / "summary.md").read_text()
@@ -148,7 +148,8 @@ def test_a_stored_score_is_what_the_classifier_says_of_the_slice(two_stages, dat
         with torch.no_grad():
             samples = model.test_step({key: [each[key] for each in batch] for key in batch[0]})
         odds = [float(sample.pred_score[1].logit()) for sample in samples]
-        np.testing.assert_allclose(store.read(study, 12)[:, 0], odds, rtol=2e-3, atol=2e-3)
+        (file,) = store.folder.glob(f"{study}-*.npy")
+        np.testing.assert_allclose(np.load(file)[:, 0], odds, rtol=2e-3, atol=2e-3)
 
 
 def test_scores_come_from_a_step_that_extracts(repository, tmp_path):
