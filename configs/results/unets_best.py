@@ -22,14 +22,9 @@ steps = [
     dict(name="cls", config="../pe_cls_r50.py"),
     dict(
         name="det",
-        config="../pe_det_r50.py",
+        config="../ablations/det_r50_oversampled.py",
         reuse=dict(backbone="cls"),
-        settings=dict(
-            max_iters=400,
-            train_dataloader=dict(
-                sampler=dict(_delete_=True, type="PEOversamplingSampler", factor=12.0)
-            ),
-        ),
+        settings=dict(max_iters=400),
     ),
     dict(
         name="with_boxes",

@@ -131,11 +131,11 @@ def _slice(number: int, index: int) -> dict[str, Any]:
 class _InMemory(FeatureStore):
     """All features of some exams, in memory."""
 
-    def __init__(self, store: FeatureStore, names: Sequence[str], steps: int) -> None:
+    def __init__(self, store: FeatureStore, names: Sequence[str]) -> None:
         super().__init__(store.folder)
-        self._kept = {name: np.array(store.read(name, steps)) for name in names}
+        self._kept = {name: np.array(store.read(name)) for name in names}
 
-    def read(self, name: str, steps: int) -> np.ndarray:
+    def read(self, name: str) -> np.ndarray:
         return self._kept[name]
 
 
@@ -162,9 +162,7 @@ def _speed(args: argparse.Namespace, root: Path, store: FeatureStore) -> tuple[f
         loaders.append(PERunner.build_dataloader(place, seed=0))
     stored, kept = loaders
     number = range(min(args.in_memory, args.exams))
-    kept.dataset.store = _InMemory(
-        store, [_stored(each, args.slices) for each in number], args.slices
-    )
+    kept.dataset.store = _InMemory(store, [_stored(each, args.slices) for each in number])
     runner.optim_wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
     runner.model.train()
 

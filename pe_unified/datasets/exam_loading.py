@@ -80,7 +80,7 @@ class LoadStepFeatures(BaseTransform):
                 "the model reads stored features; name their folder, --cfg-options "
                 "features=FOLDER, as pe-unified extract prints it"
             )
-        stored = results["store"].read(results["stored"], results["steps"])
+        stored = results["store"].read(results["stored"])
         results["features"] = stored[results["rows"]]
         return results
 

@@ -142,7 +142,7 @@ class LungSlices(SliceSteps):
 
     def _stored(self, slices: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """Scores, float32 (slices,)."""
-        scores = self._store.read(stored_name(slices[0]["study_uid"], slices), len(slices))
+        scores = self._store.read(stored_name(slices[0]["study_uid"], slices))
         if scores.shape[1] != 1:
             raise FeatureError(
                 f"{self.scores}: features of {scores.shape[1]} numbers per slice, where one score "

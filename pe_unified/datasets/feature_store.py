@@ -126,21 +126,20 @@ class FeatureStore:
         with appearing(self._path(name)) as partial, partial.open("wb") as file:
             np.save(file, np.ascontiguousarray(features, dtype=np.float16), allow_pickle=False)
 
-    def read(self, name: str, steps: int) -> np.ndarray:
+    def read(self, name: str) -> np.ndarray:
         """Features of an exam, float16 (steps, width).
 
         Args:
             name: from :func:`stored_name`.
-            steps: their number.
 
         Raises:
-            FeatureError: there are none, the file is damaged, or the number of steps has changed.
+            FeatureError: there are none, or the file is damaged.
         """
         path, study_uid = self._path(name), name.rpartition("-")[0] or name
         cure = "run the extraction again; it makes what is missing"
         try:
             # Read at once: a memory-mapped file would be fetched page by page.
-            features = np.load(path, allow_pickle=False)
+            return np.load(path, allow_pickle=False)
         except FileNotFoundError as error:
             raise FeatureError(
                 f"{path}: no features of study {study_uid} as it is now; {cure}"
@@ -150,12 +149,6 @@ class FeatureStore:
                 f"{path}: the features of study {study_uid} are damaged ({error}); remove the file "
                 f"and {cure}"
             ) from error
-        if len(features) != steps:
-            raise FeatureError(
-                f"{path}: features of {len(features)} steps, but study {study_uid} has {steps} "
-                f"now, because the data set was converted again; remove {self.folder} and {cure}"
-            )
-        return features
 
     def missing(self, names: list[str]) -> list[str]:
         """Those of the given exams that have no features."""

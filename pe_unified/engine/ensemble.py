@@ -143,7 +143,7 @@ def make_ensemble(
     evaluator = measure_slices(predictor, validation, "validation slices", resamples=0)
     meta["validated"] = numbers_of(evaluator.metrics)
     model = replace(model, thresholds=thresholds_of(meta["validated"], model.tasks))
-    chosen = choose_on_exams(model, validation, wanted.fuse, marks or {})
+    chosen = choose_on_exams(model, validation, wanted.fuse, marks)
     meta["validated"] |= chosen.thresholds
     meta["fusion"] = chosen.fusion and chosen.fusion.as_dict()
     save_atomically(stored, out)

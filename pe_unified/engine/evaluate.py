@@ -17,7 +17,8 @@ from pe_unified.disclaimer import training_notice
 from pe_unified.engine.config import HEAD_OF_METRIC, ConfigError, listed_metrics
 from pe_unified.engine.knobs import kind_of
 from pe_unified.engine.runner import PERunner
-from pe_unified.evaluation.metrics import PatientMetric, as_json, fix_thresholds, warnings_of
+from pe_unified.evaluation.intervals import warnings_of
+from pe_unified.evaluation.metrics import PatientMetric, as_json, fix_thresholds
 from pe_unified.evaluation.tables import Table
 from pe_unified.files import write_text
 from pe_unified.models.image_network import without_start

@@ -31,7 +31,7 @@ from pe_unified.engine.study_choices import choose_on_exams, numbers_of
 from pe_unified.engine.subgroups import subgroups_of
 from pe_unified.engine.unseen import require_unseen
 from pe_unified.engine.whole_exam_model import with_encoder
-from pe_unified.evaluation.metrics import warnings_of
+from pe_unified.evaluation.intervals import warnings_of
 from pe_unified.files import write_text
 from pe_unified.inference.model import load_model
 

@@ -123,7 +123,8 @@ def choose_coarse_gate(
 
     A positive slice is missed if it is not read first and both enclosing slices are below the gate.
     It counts once for every offset of the grid, because the position of emboli relative to the grid
-    is arbitrary.
+    is arbitrary. The gate is not above the highest score beside a positive slice, even if all
+    slices may be missed.
 
     Args:
         studies: studies with slices too thick for coarse reading are not counted.

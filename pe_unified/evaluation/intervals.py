@@ -11,7 +11,7 @@ Satterthwaite (1946), from the fourth moment. For the coverage of these interval
 docs/intervals.md.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import expit, logit
 
-from pe_unified.evaluation.tables import IntArray
+from pe_unified.evaluation.tables import IntArray, Table
 
 FloatArray = NDArray[np.float64]
 
@@ -230,3 +230,23 @@ def mean_statistic(statistics: Sequence[Statistic]) -> Statistic:
         return {name: np.mean([run[name] for run in runs], axis=0) for name in common}
 
     return mean
+
+
+def few_patients(table: Table) -> str:
+    """A warning that intervals are over too few patients; empty if there are enough."""
+    independent = len(set(table.groups or table.patients))
+    if independent >= FEW:
+        return ""
+    said = f"{len(table.patients)} patients"
+    if independent < len(table.patients):
+        said += f" in {independent} groups that are independent"
+    return f"{said}: intervals over fewer than {FEW} are wide and depend on these few patients"
+
+
+def warnings_of(tables: Mapping[str, Table]) -> list[str]:
+    """Warnings about the intervals of these tables; tasks with the same one share it."""
+    tasks: dict[str, list[str]] = {}
+    for task, table in tables.items():
+        if few := few_patients(table):
+            tasks.setdefault(few, []).append(task)
+    return [f"{', '.join(names)}: {few}" for few, names in tasks.items()]

@@ -13,7 +13,13 @@ from mmengine.logging import print_log
 
 from pe_unified.evaluation import detection, segmentation, slices
 from pe_unified.evaluation.coarse import choose_coarse_gate, whole_series
-from pe_unified.evaluation.intervals import FEW, LEVEL, RESAMPLES, Statistic, estimate
+from pe_unified.evaluation.intervals import (
+    LEVEL,
+    RESAMPLES,
+    Statistic,
+    estimate,
+    few_patients,
+)
 from pe_unified.evaluation.tables import Table
 from pe_unified.registry import METRICS
 from pe_unified.tasks import TASKS
@@ -338,26 +344,6 @@ def fix_thresholds(evaluator: Evaluator, chosen: Mapping[str, Any]) -> dict[str,
                 metric.threshold = float(chosen[key])
             applied[key] = metric.threshold
     return applied
-
-
-def few_patients(table: Table) -> str:
-    """A warning that intervals are over too few patients; empty if there are enough."""
-    independent = len(set(table.groups or table.patients))
-    if independent >= FEW:
-        return ""
-    said = f"{len(table.patients)} patients"
-    if independent < len(table.patients):
-        said += f" in {independent} groups that are independent"
-    return f"{said}: intervals over fewer than {FEW} are wide and depend on these few patients"
-
-
-def warnings_of(tables: Mapping[str, Table]) -> list[str]:
-    """Warnings about the intervals of these tables; tasks with the same one share it."""
-    tasks: dict[str, list[str]] = {}
-    for task, table in tables.items():
-        if few := few_patients(table):
-            tasks.setdefault(few, []).append(task)
-    return [f"{', '.join(names)}: {few}" for few, names in tasks.items()]
 
 
 def as_json(value: Any) -> Any:

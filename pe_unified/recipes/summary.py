@@ -20,7 +20,7 @@ from pe_unified.evaluation.in_words import (
     p_in_words,
     with_interval,
 )
-from pe_unified.evaluation.metrics import warnings_of
+from pe_unified.evaluation.intervals import warnings_of
 from pe_unified.files import write_text
 from pe_unified.recipes.comparison import (
     TABLES,

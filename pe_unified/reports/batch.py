@@ -255,9 +255,10 @@ def run_job(job: StudyJob) -> list[dict[str, Any]]:
     try:
         with _ONE_AT_A_TIME:
             predictor = _predictor(job.model)
-            # If there are several studies, some may be done already.
-            report = report_before(job, predictor.digests) if job.options.study_uid else None
-            if job.missing and not job.options.study_uid:
+            report = None
+            if job.options.study_uid:  # one of several, of which some may be done already
+                report = report_before(job, predictor.digests)
+            elif job.missing:
                 report = report_of_only_study(job)
             report = report or analyse_study(job.study, job.out, predictor, job.options)
     except SeveralStudies as several:

@@ -230,5 +230,8 @@ def test_the_command(tiny_dataset, trained, tmp_path, command):
     assert tested.returncode == 0, tested.stderr
     metrics = json.loads((tmp_path / "test/metrics.json").read_text())["metrics"]
     assert {"cls/auc", "seg/dice", "det/mAP_50", "findings/mean_sensitivity"} <= set(metrics)
+    words = ["test", "pe_cls_r50", one, "--data-root", tiny_dataset, "--marks", "m.csv"]
+    single = command(*words, "--work-dir", tmp_path / "single")
+    assert single.returncode == 1 and "count in ensembles" in single.stderr
     few = command("ensemble", one, two, *out, tmp_path / "f.pth", "--weights", 2)
     assert few.stderr == "error: 1 weights for 2 members\n"

@@ -48,7 +48,7 @@ def test_features_are_what_the_encoder_gives_of_the_test_input(encoder, data, tm
         batch = model.data_preprocessor({"inputs": [item["inputs"]]})
         with torch.no_grad():
             golden = model(batch["inputs"], batch["mask"])["features"][0].numpy()
-        stored = found.store.read(name, len(golden))
+        stored = found.store.read(name)
         np.testing.assert_allclose(stored, golden, rtol=2e-3, atol=1e-4)
 
 

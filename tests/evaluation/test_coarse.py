@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pe_unified.evaluation.coarse import (
@@ -77,6 +77,7 @@ def random_studies(seed, digits=2):
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.0, LOST, 0.05, 0.3]))
+@example(1054, 0.3)  # three positive slices, of which all that are enclosed may be missed
 def test_the_gate_is_the_highest_that_leaves_out_no_more_than_it_may(seed, share):
     studies = random_studies(seed)
     found = choose_coarse_gate(studies, lost=share)
@@ -89,7 +90,8 @@ def test_the_gate_is_the_highest_that_leaves_out_no_more_than_it_may(seed, share
     assert found.positives == round(total) and found.studies == 3
     higher = sorted({each for study in studies for each in study.score if each > found.gate})
     more, _ = lost_by_trying(studies, higher[0] if higher else 2.0)
-    assert more > share * total - 1e-6 or more == lost
+    everything, _ = lost_by_trying(studies, 2.0)
+    assert more > share * total - 1e-6 or more in (lost, everything)
 
 
 def test_the_gate_lies_no_higher_than_the_threshold():

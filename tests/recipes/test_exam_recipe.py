@@ -125,7 +125,7 @@ def test_a_classifier_of_lung_chooses_the_slices_of_the_second_stage(two_stages,
         exams = DATASETS.build(settings)
     for number in range(len(exams)):
         exam = exams.get_data_info(number)
-        stored = store.read(exam["stored"], 12)[:, 0]
+        stored = store.read(exam["stored"])[:, 0]
         highest = sorted(np.argsort(-stored, kind="stable")[:3])
         assert exam["step_ids"] == [f"{exam['study_uid']}.1.{place}" for place in highest]
     assert "lung AUC" in (work_dir / "summary.md").read_text()

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pydicom
+import pytest
 
 from pe_unified.reports import AnalysisOptions
 from pe_unified.reports.batch import analyse_many
@@ -66,24 +67,30 @@ def test_a_second_study_leaves_no_report_of_the_first_beside_its_own(painted_set
     assert names == {"1.2.3", "1.2.4", "1.2.5", "own notes.txt"}
 
 
-def test_where_only_missing_reports_are_wanted_a_second_study_is_one(painted_set, model, tmp_path):
+@pytest.mark.parametrize("key", [None, "k" * 16])
+def test_where_only_missing_reports_are_wanted_a_second_study_is_one(
+    painted_set, model, tmp_path, key
+):
     """And the first one's report moves beside it, with what its readers drew."""
     root, out = tmp_path / "cases", tmp_path / "out"
+    options = AnalysisOptions(pseudonym_key=key)
     later = several(painted_set, root / "mixed") / "20210101"
     later.rename(tmp_path / "later")
-    analyse_many(root, out, model)
-    (out / "mixed" / "redrawn").mkdir()
-    (out / "mixed" / "redrawn" / "mask.npz").write_bytes(b"drawn")
-    first = (out / "mixed" / "report.json").read_bytes()
+    (row,) = analyse_many(root, out, model, options).rows
+    place = (out / row["report"]).parent
+    (place / "redrawn").mkdir()
+    (place / "redrawn" / "mask.npz").write_bytes(b"drawn")
+    first = (place / "report.json").read_bytes()
     (root / "mixed" / "20190101" / "notes.txt").touch()  # other files, but the same study
-    assert [row["study"] for row in analyse_many(root, out, model, missing=True).rows] == ["mixed"]
-    assert (out / "mixed" / "report.json").read_bytes() == first
+    assert analyse_many(root, out, model, options, missing=True).rows == [row]
+    assert (place / "report.json").read_bytes() == first
     (tmp_path / "later").rename(later)
-    rows = analyse_many(root, out, model, missing=True).rows
-    assert [row["study"] for row in rows] == ["mixed/1.2.3", "mixed/1.2.4", "mixed/1.2.5"]
-    assert (out / "mixed" / "1.2.3" / "report.json").read_bytes() == first
-    assert (out / "mixed" / "1.2.3" / "redrawn" / "mask.npz").read_bytes() == b"drawn"
-    assert not (out / "mixed" / "report.json").exists()
+    rows = analyse_many(root, out, model, options, missing=True).rows
+    reports = [out / each["report"] for each in rows]
+    assert len(set(reports)) == 3 and {each.parent.parent for each in reports} == {place}
+    (moved,) = [each.parent for each in reports if each.read_bytes() == first]
+    assert (moved / "redrawn" / "mask.npz").read_bytes() == b"drawn"
+    assert not (place / "report.json").exists()
 
 
 def test_studies_that_no_uid_tells_apart_are_numbered(painted_set, model, tmp_path):

@@ -247,6 +247,18 @@ def test_what_is_unfinished_is_left_out_and_said(reading):
     assert not (reading.root / "out" / "studies").exists()
 
 
+def test_a_drawn_mask_that_is_gone_leaves_its_study_out(reading):
+    first, *rest = reading.called
+    drawn = reading.draw((3, 30, 34, 20, 25))
+    reading.say("redraw", first, drawn)
+    for number in rest:
+        reading.say("accept", number)
+    reading.say("done")
+    (reading.report.folder / "redrawn" / drawn["mask"]).unlink()
+    (reason,) = reading.export().left_out
+    assert f"no redrawn mask '{drawn['mask']}'" in reason
+
+
 def test_each_reader_can_be_exported_alone(reading):
     first, *rest = reading.called
     for reader, kind in ((READER, "accept"), ("Bo", "reject")):
