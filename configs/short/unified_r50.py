@@ -3,7 +3,7 @@
 pe-unified train short/unified_r50 --data-root data/pe --minutes 60
 
 Time: as given by --minutes.
-Result: not measured.
+Result: slice AUC 0.91, Dice 0.68 on synthetic test patients (docs/learning.md).
 """
 
 _base_ = "../pe_unified_r50.py"

@@ -33,6 +33,7 @@ from pe_unified.inference.reading import SliceReader, ahead, slice_of_study
 from pe_unified.inference.survey import survey
 from pe_unified.memory import keep_freed_memory
 from pe_unified.precision import fastest_precision
+from pe_unified.progress import track
 
 #: Slices for a number that is only printed.
 _FEW = 16
@@ -121,7 +122,7 @@ def _stock_seconds(
             slices = [slice_of_study(reader, each, ours.neighbours, box) for each in batch]
             return [pipeline.prepare(each) for each in slices]
 
-        for packed in ahead(prepare, batches):
+        for packed in track(ahead(prepare, batches), f"{rung.name}, batches", len(batches)):
             rung.run(packed)
     return time.perf_counter() - start
 
