@@ -21,10 +21,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from pe_unified.benchmarks.ladder import OURS, STOCK, TUNED, Rung, build_rungs, measure
+from pe_unified.benchmarks.ladder import (
+    OURS,
+    STOCK,
+    TUNED,
+    Rung,
+    build_rungs,
+    measure,
+    require_equal,
+)
 from pe_unified.benchmarks.models import BACKBONES, untrained_checkpoint
 from pe_unified.benchmarks.studies import lengthened, painted
-from pe_unified.benchmarks.whole_study import predictor_of, tell_memory, whole_studies
+from pe_unified.benchmarks.whole_study import (
+    predictor_of,
+    require_agreement,
+    tell_memory,
+    whole_studies,
+)
 from pe_unified.ct.opening import open_study
 from pe_unified.datasets.slice_transforms import ResizeSlice
 from pe_unified.inference.model import InferenceModel, load_network
@@ -48,10 +61,11 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         study = (args.study or painted(folder, args.slices)).resolve()
+        for way in args.ways:
+            predictor_of(args, way)  # exports the model if that is missing
         if args.memory_of:
             long = lengthened(study, folder / "long", args.memory_of)
             for way in args.ways:
-                predictor_of(args, way)  # exports the model if that is missing
                 tell_memory(args, way, long, folder)
             return []
         backbone = BACKBONES[args.backbone]
@@ -60,6 +74,9 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         ours = load_network(checkpoint, device="cpu", precision=fastest)
         rungs = {rung.name: rung for rung in build_rungs(backbone, ours, args.batch_size)}
         whole, cropped = _some_slices(args, ours, study)
+        require_equal(list(rungs.values()), whole, cropped)
+        if args.ways:
+            require_agreement(args, study)
         rows, references = [], {}
         if args.ways:  # before the process begins to keep freed memory
             references[STOCK] = _stock_seconds(args, ours, rungs[STOCK], study)

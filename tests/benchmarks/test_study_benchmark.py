@@ -85,8 +85,17 @@ def test_a_rung_that_computes_something_else_is_not_timed(
     monkeypatch.setattr(
         sys.modules["pe_unified.benchmarks.ladder"], "copy_to_stock", lambda *args: []
     )
+    monkeypatch.setattr(module, "_stock_seconds", lambda *args: pytest.fail("timed"))
     with pytest.raises(SystemExit, match="shared backbone: its logits differ"):
-        module.run(arguments(module, painted_set, tmp_path, "--ways"))
+        module.run(arguments(module, painted_set, tmp_path, "--ways", "torch-fp32"))
+
+
+def test_a_missing_int8_model_is_told_before_anything_is_timed(
+    module, painted_set, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "_stock_seconds", lambda *args: pytest.fail("timed"))
+    with pytest.raises(SystemExit, match="--int8 --data-root DATA"):
+        module.run(arguments(module, painted_set, tmp_path, "--ways", "openvino-int8"))
 
 
 def test_without_a_checkpoint_the_ladder_alone(module, painted_set, tmp_path, monkeypatch):
