@@ -75,10 +75,10 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         rungs = {rung.name: rung for rung in build_rungs(backbone, ours, args.batch_size)}
         whole, cropped = _some_slices(args, ours, study)
         require_equal(list(rungs.values()), whole, cropped)
+        rows, references = [], {}
         if args.ways:
             require_agreement(args, study)
-        rows, references = [], {}
-        if args.ways:  # before the process begins to keep freed memory
+            # Before the process begins to keep freed memory.
             references[STOCK] = _stock_seconds(args, ours, rungs[STOCK], study)
             _tell_kept_memory(args, rungs, whole, cropped)
         keep_freed_memory()

@@ -18,8 +18,7 @@ from pe_unified.ct.opening import open_study
 from pe_unified.inference import SlicePrediction, StudyPredictor
 from pe_unified.inference.engines import exported_folder
 from pe_unified.inference.export import export_model
-from pe_unified.inference.model import load_network
-from pe_unified.inference.predictor import PredictorSettings
+from pe_unified.inference.model import load_model, load_network
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey
 from pe_unified.precision import fastest_precision
@@ -102,6 +101,9 @@ def _exported(args: argparse.Namespace, way: _Way) -> Path:
 def predictor_of(args: argparse.Namespace, way: str) -> StudyPredictor:
     """The model as a way computes it; it is exported if that is missing.
 
+    Unlike :meth:`~pe_unified.inference.predictor.PredictorSettings.predictor`, loading it does not
+    change how this process treats freed memory, because the stock models are timed later.
+
     Raises:
         SystemExit: an int8 model is missing, which needs slices to calibrate, or the folder holds
             an int8 model in place of a float one, or the reverse.
@@ -114,23 +116,21 @@ def predictor_of(args: argparse.Namespace, way: str) -> StudyPredictor:
                 f"{place}: no such folder; make it with pe-unified export {args.checkpoint} "
                 f"--backend {parts.backend} --int8 --data-root DATA --out {place}"
             )
-        model = load_network(args.checkpoint, device="cpu", precision="fp32")
-        export_model(model, parts.backend, place)
-    predictor = PredictorSettings(
+        network = load_network(args.checkpoint, device="cpu", precision="fp32")
+        export_model(network, parts.backend, place)
+    model = load_model(
         str(args.checkpoint),
         device="cpu",
         precision=parts.precision,
-        batch_size=args.batch_size,
-        gate=parts.gate,
         backend=parts.backend,
         exported=place,
-    ).predictor()
-    if bool(predictor.model.int8) != parts.int8:
+    )
+    if bool(model.int8) != parts.int8:
         raise SystemExit(
             f"{way}: the model in {place} is {'not ' if parts.int8 else ''}in int8; remove that "
             "folder"
         )
-    return predictor
+    return StudyPredictor(model, args.batch_size, parts.gate)
 
 
 def _predictions(predictor: StudyPredictor, study: Path) -> list[SlicePrediction]:

@@ -118,9 +118,6 @@ class FeatureStore:
         """The checkpoint of the network that computed the features."""
         return self.folder / "encoder.pth"
 
-    def __contains__(self, name: str) -> bool:
-        return self._path(name).is_file()
-
     def write(self, name: str, features: np.ndarray) -> None:
         """Store the features of an exam, (steps, width), as float16, in an atomic write."""
         with appearing(self._path(name)) as partial, partial.open("wb") as file:

@@ -108,6 +108,19 @@ def test_without_a_checkpoint_the_ladder_alone(module, painted_set, tmp_path, mo
     assert module.run(args) in ([8], [9])
 
 
+def test_the_stock_models_are_timed_before_freed_memory_is_kept(
+    module, painted_set, tmp_path, monkeypatch
+):
+    def timed(*args):
+        raise SystemExit("stock models")
+
+    for place in (module, sys.modules["pe_unified.inference.predictor"]):
+        monkeypatch.setattr(place, "keep_freed_memory", lambda: pytest.fail("kept"))
+    monkeypatch.setattr(module, "_stock_seconds", timed)
+    with pytest.raises(SystemExit, match="stock models"):
+        module.run(arguments(module, painted_set, tmp_path, "--ways", "torch-fp32"))
+
+
 @pytest.mark.slow
 def test_whole_studies(module, painted_set, tmp_path, capsys):
     args = arguments(module, painted_set, tmp_path, "--ways", "torch-fp32")
@@ -129,6 +142,7 @@ def test_whole_studies(module, painted_set, tmp_path, capsys):
 
 def test_a_way_that_differs_is_not_timed(module, painted_set, tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules["pe_unified.benchmarks.whole_study"], "MOST_DIFFERENCE", -1.0)
+    monkeypatch.setattr(module, "_stock_seconds", lambda *args: pytest.fail("timed"))
     with pytest.raises(SystemExit, match="nothing was timed"):
         module.run(
             arguments(module, painted_set, tmp_path, "--ladder-slices", "0", "--ways", "torch-fp32")
