@@ -255,7 +255,7 @@ def summary_table(summary: Mapping[str, Any]) -> RichTable:
     shown.add_column("step", no_wrap=True)
     for name in columns.values():
         shown.add_column(name, justify="right", overflow="fold")
-    shown.add_column(", ".join(counts.values()), justify="right", min_width=10)
+    shown.add_column(", ".join(counts.values()), justify="right", min_width=11)
     for record in summary["steps"]:
         shown.add_row(
             record["name"],
