@@ -76,6 +76,7 @@ TASKS: dict[str, Task] = {
                 "iou": "IoU, pooled",
                 "dice_positive": "Dice, positive slices",
                 "iou_positive": "IoU, positive slices",
+                "slice_auc": "Slice AUC, highest pixel",
             },
             columns={"dice": "Dice", "iou": "IoU"},
             figure=("iou", "dice"),

@@ -32,10 +32,36 @@ steps = [
         ensemble=dict(members=["cls", "attention_unet", "unet", "tiny_unet3", "det"], fuse=True),
     ),
 ]
+steps += [
+    dict(name="lungs", config="../cascade/lung_detector.py", settings=dict(max_iters=300)),
+    dict(
+        name="cascade",
+        config="../pe_unified_r50.py",
+        ensemble=dict(members=["cls", "attention_unet", "det"], lungs="lungs", fuse=True),
+    ),
+    dict(
+        name="artery",
+        config="../volumes/aanet3d_artery.py",
+        settings=dict(**_base_.volume, max_iters=150),
+    ),
+    dict(
+        name="aanet3d",
+        config="../volumes/aanet3d.py",
+        reuse={"network.trunk": "artery", "network.artery_head": "artery"},
+        settings=dict(**_base_.volume, max_iters=400),
+    ),
+    dict(
+        name="with_3d",
+        config="../unets/attention_unet.py",
+        ensemble=dict(members=["attention_unet"], volumes="aanet3d", fuse=True),
+    ),
+]
 comparisons = [
     *[("seg/dice", "unet", net) for net in nets if net != "unet"],
     ("seg/dice", "attention_unet", "ensemble"),
     ("findings/mean_sensitivity", "attention_unet", "ensemble"),
     ("findings/mean_sensitivity", "ensemble", "with_boxes"),
+    ("findings/mean_sensitivity", "attention_unet", "cascade"),
+    ("findings/mean_sensitivity", "attention_unet", "with_3d"),
 ]
 arms = ("first", "second")

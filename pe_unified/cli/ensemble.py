@@ -52,7 +52,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--marks", help="marks of a 3D model on the validation studies, .csv: id,x,y,z,prob"
     )
     parser.add_argument(
-        "--volume-checkpoint", metavar="FILE", help="a 3D model, instead of its marks"
+        "--volume-checkpoint",
+        metavar="FILE",
+        help="a 3D model, instead of its marks; it becomes part of the file",
     )
     parser.add_argument(
         "--lungs", metavar="FILE", help="a lung detector; studies are cropped to its boxes"

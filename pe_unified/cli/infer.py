@@ -118,7 +118,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--volume-checkpoint",
         type=Path,
         metavar="FILE",
-        help="a volume model (volumes/aanet3d); its marks join the lesions",
+        help="a volume model (volumes/aanet3d); its marks join the lesions (default: the one in "
+        "the ensemble, if there is one)",
     )
     parser.add_argument(
         "--lung-mask", action="store_true", help="also write the lungs, as lungs.nii.gz"

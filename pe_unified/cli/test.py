@@ -43,7 +43,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--volume-checkpoint",
         default="",
         metavar="FILE",
-        help="the 3D model that marks emboli, for an ensemble that was made with one",
+        help="the 3D model that marks emboli, for an ensemble that was made with marks (default: "
+        "the one in the ensemble)",
     )
     parser.add_argument(
         "--marks", default="", metavar="FILE", help="its marks on the test studies, instead"

@@ -67,7 +67,7 @@ _MAP = re.compile(
 
 
 _DENIALS = (
-    r"NO|NON|NONE|NOT|N|NEIN|NIL|NULL|NEG\w*|FALSE|0|WITHOUT|W ?O|KEIN\w*|OHNE|SANS|AUCUN\w*"
+    r"NO|NON|NONE|NOT|N|NEIN|NIL|NULL|NEG\w*|FALSE|0(?! \d)|WITHOUT|W ?O|KEIN\w*|OHNE|SANS|AUCUN\w*"
     r"|NATIV\w*|NATIF|SENZA|SIN|SEM|ZONDER|GEEN|BEZ|UTAN|INGEN\w*|UDEN|UTEN|UNENHANCED|PLAIN"
     r"|(NON ?|UN|PRE ?)(CONTRAST|ENHANCED|CE)|N A|NA"
 )
@@ -79,6 +79,9 @@ _GENERIC = r"(?:(?:I ?V|KM|CM|CE|CONTRAST\w*|KONTRAST\w*|MEDI\w*|AGENTS?) )*"
 _HARMLESS = r"NON ?IONI|NO (?:(?:KNOWN|ADVERSE|PRIOR|IMMEDIATE) )?(?:REACTION|ALLERG|COMPLICATION)"
 #: A negation applies to what follows it.
 _NO_CONTRAST = re.compile(rf"{_GENERIC}(?!{_HARMLESS})(?:{_DENIALS})(?: .*)?|{_ORAL}")
+#: A negation of oral contrast alone, before a clause on the intravenous one.
+_NO_ORAL = re.compile(rf"(?:{_DENIALS}) {_ORAL}")
+_IV_CLAUSE = re.compile(r"[,;+](?=\W*I\W?V\b)")
 _UNKNOWN = re.compile(
     rf"({_GENERIC}(UNK\w*|UNSPECIFIED|NOT (KNOWN|SPECIFIED|STATED|RECORDED)|ANONYM\w*))?"
 )
@@ -118,9 +121,13 @@ def not_hounsfield(header: SliceHeader) -> str | None:
 
 def contrast_of(header: SliceHeader) -> Contrast:
     """Interpret the contrast text; NONE, C-, W/O or NATIV mean that there is no agent."""
-    words = _words(header.contrast)
+    text = header.contrast.upper()
+    oral, *intravenous = _IV_CLAUSE.split(text, maxsplit=1)
+    if intravenous and _NO_ORAL.fullmatch(_words(oral)):
+        text = intravenous[0]
+    words = _words(text)
     # C-, IV-, (-): a minus sign after an abbreviation, or alone.
-    if re.fullmatch(r"[A-Z./ ]{0,4}\(?-+\)?", header.contrast.upper()):
+    if re.fullmatch(r"[A-Z./ ]{0,4}\(?-+\)?", text):
         return Contrast.NONE
     if _UNKNOWN.fullmatch(words):
         return Contrast.UNKNOWN

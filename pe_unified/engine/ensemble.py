@@ -24,6 +24,7 @@ from pe_unified.inference.stored_model import digest_of, read_model
 from pe_unified.inference.volumes import load_volume_model
 from pe_unified.models.lung_detector import LungDetector
 from pe_unified.models.slice_model import PEUnified
+from pe_unified.models.volume_model import PEVolume
 from pe_unified.options import ENSEMBLE_RULES
 from pe_unified.version import __version__
 
@@ -57,7 +58,7 @@ class EnsembleList:
         fuse: fit the scores of lesions on validation lesions.
         marks: file with marks of a 3D model on the validation studies, which the fit may use.
         lungs: checkpoint of a lung detector, to whose boxes studies are cropped.
-        volumes: checkpoint of a volume model, whose marks the fit may use instead of a file.
+        volumes: checkpoint of a volume model, whose marks join the lesions; then no file of marks.
     """
 
     members: Sequence[MemberEntry]
@@ -126,6 +127,9 @@ def make_ensemble(
     lungs = None
     if wanted.lungs:
         lungs = _embedded(MemberEntry(wanted.lungs, "the detector of lungs"), LungDetector, trust)
+    volumes = None
+    if wanted.volumes:
+        volumes = _embedded(MemberEntry(wanted.volumes, "the model of volumes"), PEVolume, trust)
     meta: dict[str, Any] = {
         "pe_unified": __version__,
         "rule": wanted.rule,
@@ -135,7 +139,7 @@ def make_ensemble(
         "fusion": None,
         "marked": bool(wanted.marks or wanted.volumes),
     }
-    stored = {"meta": meta, "members": members, "lungs": lungs}
+    stored = {"meta": meta, "members": members, "lungs": lungs, "volumes": volumes}
     require_unseen(models_in(stored), validation)
     marks = marks_on(validation, wanted.marks, wanted.volumes, trust)
     model = ensemble_of(out, stored, trust, digest="not written yet")
@@ -205,5 +209,6 @@ def models_in(stored: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The checkpoints in a stored ensemble, by name and file."""
     return {
         f"{each['name']} ({each['checkpoint']})": each["model"]
-        for each in filter(None, (*stored["members"], stored["lungs"]))
+        for each in (*stored["members"], stored.get("lungs"), stored.get("volumes"))
+        if each is not None
     }

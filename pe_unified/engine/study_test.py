@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
+from pe_unified.checkpoints import load_checkpoint_safely
 from pe_unified.engine.ensemble import models_in
 from pe_unified.engine.evaluate import Evaluation, merged
 from pe_unified.engine.slice_answers import measure_slices
@@ -17,8 +17,14 @@ from pe_unified.evaluation.intervals import estimate
 from pe_unified.evaluation.lesion_fusion import ANSWERS
 from pe_unified.evaluation.metrics import RESAMPLES
 from pe_unified.inference.converted import exams_of_split
-from pe_unified.inference.exam_readings import ExamReading, Marks, lesion_table, read_exams
-from pe_unified.inference.model import load_model
+from pe_unified.inference.exam_readings import (
+    ExamReading,
+    Marks,
+    lesion_table,
+    mark_exams,
+    read_exams,
+)
+from pe_unified.inference.model import load_model, require_marks
 from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.inference.stored_model import is_ensemble
 
@@ -47,7 +53,7 @@ def evaluate_studies(
         checkpoint: of a single model or of an ensemble, with thresholds from validation.
         dataset: config of the test split.
         trust: load pickled code.
-        marks: marks of a 3D model, by study.
+        marks: marks of a 3D model, by study; by default those of the ensemble's own, if it has one.
         resamples: largest number of resamples for intervals.
 
     Raises:
@@ -57,12 +63,10 @@ def evaluate_studies(
     stored = load_checkpoint_safely(checkpoint, trust)
     if is_ensemble(stored):
         require_unseen(models_in(stored), dataset)
-    if stored["meta"].get("marked") and marks is None:
-        raise CheckpointError(
-            f"{checkpoint}: its thresholds were set with marks of a 3D model; give the model by "
-            "--volume-checkpoint, or its marks on these studies by --marks"
-        )
     model = load_model(checkpoint, trust)
+    if marks is None and model.volumes is not None:
+        marks = mark_exams(model.volumes, exams_of_split(dataset))
+    require_marks(model, marks is not None)
     predictor = StudyPredictor(model)
     chosen = model.thresholds.by_metric
     found = measure_slices(predictor, dataset, "test slices", chosen, resamples=resamples)

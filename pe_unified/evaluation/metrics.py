@@ -252,7 +252,7 @@ class LungMetric(SliceMetric):
 
 @METRICS.register_module()
 class SegMetric(PatientMetric[segmentation.SegTable]):
-    """``seg/dice, iou, dice_positive, iou_positive`` over slices with ``gt_sem_seg``.
+    """``seg/dice, iou, dice_positive, iou_positive, slice_auc`` over slices with ``gt_sem_seg``.
 
     The chosen threshold maximises the pooled Dice; any threshold is rounded up to a multiple of
     1/256. Without ``seg_prob``, ``pred_sem_seg`` is used as it is.

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from pe_unified.evaluation.intervals import FloatArray, Statistic, ratio
+from pe_unified.evaluation.slices import SliceTable, WeightedAuc
 from pe_unified.evaluation.tables import IntArray, Table, index_patients, sum_by_patient
 
 #: Number of bins of probabilities: thresholds are exact multiples of 1/256.
@@ -85,12 +86,26 @@ class SegTable(Table):
         reference = self.counts[:, 1].sum(axis=1, dtype=np.int64)
         return np.stack([called[:, 1], called.sum(axis=1), reference], axis=1)
 
-    def statistic(self, threshold: float) -> Statistic:
-        """dice and iou pooled over all pixels; dice_positive and iou_positive per slice.
+    def by_highest_pixel(self) -> SliceTable:
+        """Slices with their highest pixel probability as the score, rounded down to a bin.
 
-        The latter two are means over slices with an embolus. A slice without one only affects the
-        pooled metrics, through its false-positive pixels. All are undefined without an embolus
-        pixel.
+        Of slices with the same highest bin, those with more pixels in it score higher, by less than
+        a bin.
+        """
+        pixels = self.counts.sum(axis=1, dtype=np.int64)
+        highest = BINS - 1 - (pixels[:, ::-1] > 0).argmax(axis=1)
+        share = pixels[np.arange(len(pixels)), highest] / (pixels.sum(axis=1) + 1)
+        label = self.counts[:, 1].any(axis=1)
+        score = (highest + share) / BINS
+        return SliceTable(self.patients, self.patient, label, score, groups=self.groups)
+
+    def statistic(self, threshold: float) -> Statistic:
+        """dice and iou pooled over all pixels; dice_positive and iou_positive per slice; slice_auc.
+
+        ``dice_positive`` and ``iou_positive`` are means over slices with an embolus. A slice
+        without one only affects the pooled metrics, through its false-positive pixels, and
+        ``slice_auc``. That is the AUC of :meth:`by_highest_pixel`; it does not depend on the
+        threshold. All are undefined without an embolus pixel.
         """
         overlaps = self.overlaps(threshold)
         pooled = sum_by_patient(overlaps, self.patient, len(self.patients))
@@ -101,6 +116,8 @@ class SegTable(Table):
             self.patient[has_embolus],
             len(self.patients),
         )
+        whole = self.by_highest_pixel()
+        auc = WeightedAuc(whole.score, whole.label, whole.patient)
 
         def statistic(weights: FloatArray) -> dict[str, FloatArray]:
             pooled_dice, pooled_iou = dice_and_iou(*(weights @ pooled).T)
@@ -110,6 +127,7 @@ class SegTable(Table):
                 "iou": pooled_iou,
                 "dice_positive": ratio(dice_sum, slices),
                 "iou_positive": ratio(iou_sum, slices),
+                "slice_auc": auc(weights),
             }
 
         return statistic

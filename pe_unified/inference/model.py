@@ -3,9 +3,10 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
 from pe_unified.datasets.slice_transforms import ResizeSlice
@@ -24,10 +25,14 @@ from pe_unified.inference.stored_model import (
     read_model,
     usable_device,
 )
+from pe_unified.inference.volumes import VolumeModel, volume_model_of
 from pe_unified.models.lung_detector import LungDetector
 from pe_unified.models.slice_model import PEUnified
+from pe_unified.models.volume_model import PEVolume
 from pe_unified.precision import autocast, fastest_precision
 from pe_unified.tasks import TASKS, look_for_lesions
+
+Kind = TypeVar("Kind", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,8 @@ class InferenceModel:
     fusion: LesionFusion | None = None
     rule = "mean"  # irrelevant for a single network
     lungs = None
+    volumes = None
+    marked = False
 
     @property
     def backend(self) -> str:
@@ -175,6 +182,8 @@ class Ensemble:
         lineage: as in :class:`InferenceModel`.
         fusion: gives the score of lesions; None for the highest of their scores.
         lungs: the lung detector for the crop; None for the usual sources.
+        volumes: the volume model whose marks join the lesions; None for none.
+        marked: whether its thresholds were set with marks of a volume model.
     """
 
     members: tuple[Member, ...]
@@ -183,6 +192,8 @@ class Ensemble:
     lineage: dict[str, Any]
     fusion: LesionFusion | None = None
     lungs: LungFinder | None = None
+    volumes: VolumeModel | None = None
+    marked: bool = False
     backend = "torch"
     int8: Sequence[str] = field(default=(), init=False)
 
@@ -244,6 +255,22 @@ def load_model(
     return ensemble_of(path, stored, trust, device, precision)
 
 
+def require_marks(model: Model, given: bool) -> None:
+    """Check that there are marks of a 3D model if the thresholds were set with them.
+
+    Args:
+        given: whether there are.
+
+    Raises:
+        CheckpointError: they are missing.
+    """
+    if model.marked and not given:
+        raise CheckpointError(
+            f"{model.lineage['checkpoint']}: its thresholds were set with marks of a 3D model; "
+            "give the model by --volume-checkpoint, or its marks on these studies by --marks"
+        )
+
+
 def load_network(
     checkpoint: str | Path,
     trust: bool = False,
@@ -302,21 +329,36 @@ def ensemble_of(
     members = []
     for each in stored["members"]:
         place = f"{path}, member {each['name']}"
-        lineage = lineage_of(each["checkpoint"], each["sha256"], each["model"])
-        single = model_of(place, each["model"], PEUnified, trust, lineage)
+        single = _part(place, each, PEUnified, trust)
         members.append(Member(each["name"], each["weight"], ready(single, device, precision)))
-    lungs = None
-    if stored.get("lungs") is not None:
-        each = stored["lungs"]
-        lineage = lineage_of(each["checkpoint"], each["sha256"], each["model"])
+    lungs, volumes = None, None
+    if (each := stored.get("lungs")) is not None:
         place = f"{path}, its detector of lungs"
-        lungs = lung_finder_of(model_of(place, each["model"], LungDetector, trust, lineage), device)
+        lungs = lung_finder_of(_part(place, each, LungDetector, trust), device)
+    if (each := stored.get("volumes")) is not None:
+        place = f"{path}, its model of volumes"
+        own = _part(place, each, PEVolume, trust)
+        volumes = volume_model_of(place, own, device, precision)
     lineage = lineage_of(path.name, digest or digest_of(path), stored)
-    fusion = _fusion(meta["fusion"])
-    whole = Ensemble(tuple(members), meta["rule"], Thresholds(), lineage, fusion, lungs)
+    whole = Ensemble(
+        members=tuple(members),
+        rule=meta["rule"],
+        thresholds=Thresholds(),
+        lineage=lineage,
+        fusion=_fusion(meta["fusion"]),
+        lungs=lungs,
+        volumes=volumes,
+        marked=bool(meta.get("marked")),
+    )
     tasks = whole.tasks
     thresholds = thresholds_of(meta["validated"], tasks)
     return replace(whole, thresholds=thresholds, lineage={**lineage, "tasks": list(tasks)})
+
+
+def _part(place: str, each: Mapping[str, Any], kind: type[Kind], trust: bool) -> StoredModel[Kind]:
+    """A model that is part of an ensemble; ``place`` is for messages."""
+    lineage = lineage_of(each["checkpoint"], each["sha256"], each["model"])
+    return model_of(place, each["model"], kind, trust, lineage)
 
 
 def _fusion(stored: Mapping[str, Any] | None) -> LesionFusion | None:

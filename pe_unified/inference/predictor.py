@@ -107,7 +107,8 @@ class StudyPredictor:
         exam_model: a further model that classifies the exam; None for none. If its backbone and
             preprocessing are those of a network of ``model``, slices pass the backbone only once.
         lungs: lung detector for the crop; by default the model's own, if it has one.
-        volume_model: volume model, whose marks join the lesions; None for none.
+        volume_model: volume model, whose marks join the lesions; by default the model's own, if it
+            has one.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class StudyPredictor:
         self.finders = [k for k, each in enumerate(model.members) if each.model.looks_for_lesions]
         self.exam_model = exam_model
         self.lungs = lungs or model.lungs
-        self.volume_model = volume_model
+        self.volume_model = volume_model or model.volumes
         self._sharing = [
             exam_model is not None and _shares(each.model, exam_model) for each in model.members
         ]
@@ -140,7 +141,7 @@ class StudyPredictor:
         usable = gate and "cls" in model.tasks and model.thresholds.gate is not None
         self.gate = model.thresholds.gate if usable else None
         # These models need every slice, or may put marks on a skipped one.
-        whole = self.shares_backbone or volume_model is not None
+        whole = self.shares_backbone or self.volume_model is not None
         self.coarse_gate = model.thresholds.coarse_gate if usable and not whole else None
         pixel = model.thresholds.pixel
         self.pixel_threshold = threshold_bin(DEFAULT_THRESHOLD if pixel is None else pixel) / BINS

@@ -12,7 +12,7 @@ from pe_unified.ct.lung_crop import find_lung_grid
 from pe_unified.ct.study import CTStudy
 from pe_unified.ct.volume_grid import SpreadMap, VolumeGrid, levels_of
 from pe_unified.inference.lesion_marks import LesionMark
-from pe_unified.inference.stored_model import read_model, usable_device
+from pe_unified.inference.stored_model import StoredModel, read_model, usable_device
 from pe_unified.models.volume_marks import find_marks
 from pe_unified.models.volume_model import PEVolume
 from pe_unified.precision import autocast, fastest_precision
@@ -56,10 +56,21 @@ def load_volume_model(
         CheckpointError: the checkpoint is unreadable or of another kind, finds only arteries, or
             its weights do not fit; or the device cannot be used.
     """
-    stored = read_model(Path(checkpoint), PEVolume, trust)
+    return volume_model_of(
+        checkpoint, read_model(Path(checkpoint), PEVolume, trust), device, precision
+    )
+
+
+def volume_model_of(
+    path: str | Path,
+    stored: StoredModel[PEVolume],
+    device: str | None = None,
+    precision: str | None = None,
+) -> VolumeModel:
+    """Like :func:`load_volume_model`, for a stored model; ``path`` is for messages."""
     if stored.model.lesion_head is None:
         raise CheckpointError(
-            f"{checkpoint}: finds only arteries, no emboli to mark; give a model that has a "
+            f"{path}: finds only arteries, no emboli to mark; give a model that has a "
             "lesion_head, such as volumes/aanet3d"
         )
     chosen = usable_device(device)

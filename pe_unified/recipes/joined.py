@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from pe_unified.engine.ensemble import EnsembleList, MemberEntry, make_ensemble, marks_on
+from pe_unified.engine.ensemble import EnsembleList, MemberEntry, make_ensemble
 from pe_unified.engine.evaluate import Evaluation
 from pe_unified.engine.study_test import evaluate_studies, measure_lesions
 from pe_unified.inference.model import load_model
@@ -34,8 +34,7 @@ def join_steps(
     lungs, volumes = (checkpoints.get(name, "") for name in (wanted.lungs, wanted.volumes))
     made_of = EnsembleList(entries, wanted.rule, wanted.fuse, lungs=lungs, volumes=volumes)
     _, test, trust = _join(made_of, cfg, folder)
-    marks = marks_on(test, volumes=volumes, trust=trust)
-    evaluation = evaluate_studies(folder / ENSEMBLE, test, trust, marks)
+    evaluation = evaluate_studies(folder / ENSEMBLE, test, trust)
     for prefix, table in evaluation.tables.items():
         table.save(folder / f"{prefix}.npz")
     return evaluation

@@ -8,11 +8,13 @@ Without IV contrast, KEIN, keine KM, Kein Kontrastmittel, ohne KM, KM: nein, SAN
 sans injection, NATIV, native, NON, Non-contrast, unenhanced, N/A, None given
 no contrast, ORAL, oral contrast only, ZONDER, SENZA
 IV CONTRAST NONE, CONTRAST AGENT: NONE, IV CONTRAST: NO, KM IV NEIN
-CONTRAST MEDIA NOT GIVEN, IV CONTRAST NOT GIVEN, PO CONTRAST, SALINE, no contrast due to allergy"""
+CONTRAST MEDIA NOT GIVEN, IV CONTRAST NOT GIVEN, PO CONTRAST, SALINE, no contrast due to allergy
+NO ORAL/IV CONTRAST, 0, 0 ML, no oral contrast"""
 AGENTS = """OMNIPAQUE 350, Non-ionic contrast, nonionic, ULTRAVIST, YES, C+, IV, & CONTRAST
 IV ISOVUE, Xenetix 350, oral and IV, mit KM, Natrium-Iothalamat, Novolux
 ISOVUE-370, Iomeron 400-, Niopam, SINOGRAFIN, applied
-NO REACTION ISOVUE, no known allergies; Omnipaque, IV CONTRAST, CONTRAST MEDIA NON-IONIC"""
+NO REACTION ISOVUE, no known allergies; Omnipaque, IV CONTRAST, CONTRAST MEDIA NON-IONIC
+0.5 ML/KG OMNIPAQUE 350"""
 
 
 def listed(texts):
@@ -22,6 +24,12 @@ def listed(texts):
 @pytest.mark.parametrize("agent", listed(NO_AGENT))
 def test_a_text_may_say_that_there_is_no_agent(agent):
     assert contrast_of(header(1, contrast=agent)) is Contrast.NONE
+
+
+@pytest.mark.parametrize("agent", ["NO ORAL, IV OMNIPAQUE 350", "no oral contrast; I.V. Ultravist"])
+def test_no_oral_contrast_says_nothing_of_the_intravenous_one(agent):
+    assert contrast_of(header(1, contrast=agent)) is Contrast.NAMED
+    assert contrast_of(header(1, contrast="no oral, IV none")) is Contrast.NONE
 
 
 @pytest.mark.parametrize("agent", listed(AGENTS))

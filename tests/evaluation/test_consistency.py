@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rsna_rules import label_faults
 
 from pe_unified.ct.exam_labels import EXAM_LABELS, EXAM_WEIGHTS, IMAGE_WEIGHT
 from pe_unified.evaluation.consistency import check, repair
 from pe_unified.evaluation.exams import binary_cross_entropy
-from pe_unified.phantom.labels import label_faults
 
 NAMES = tuple(EXAM_WEIGHTS)
 UNIT = 1e-6

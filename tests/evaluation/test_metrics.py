@@ -20,7 +20,7 @@ from pe_unified.registry import METRICS
 
 KEYS = {
     "cls": ("accuracy", "auc", "f1", "sensitivity", "specificity"),
-    "seg": ("dice", "iou", "dice_positive", "iou_positive"),
+    "seg": ("dice", "iou", "dice_positive", "iou_positive", "slice_auc"),
     "det": ("mAP", "mAP_50", "precision", "recall", "mean_iou"),
 }
 BOX = [4.0, 6.0, 12.0, 16.0]

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.metrics import DiceMetric, MeanIoU
+from sklearn.metrics import roc_auc_score
 from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex
 from weights import drawn_weights
 
@@ -68,10 +69,26 @@ def test_by_hand_an_empty_slice_enters_the_pool_only():
     # Pooled: 2 shared, 4 called, 3 true. Slices with embolus: Dice 1/2 and 1, IoU 1/3 and 1.
     assert found == pytest.approx(
         {"dice": 4 / 7, "iou": 2 / 5, "dice_positive": 0.75, "iou_positive": 2 / 3}
+        # Of two pairs with the same highest pixel, one slice has more of them, one as many.
+        | {"slice_auc": 0.75}
     )
     without = at_unit_weights(table_of(probabilities[[0, 2]], masks[[0, 2]]), 0.5)
     assert without["dice_positive"] == found["dice_positive"]
     assert without["dice"] == pytest.approx(4 / 6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_slice_auc_equals_scikit_learn_on_the_highest_pixels(seed):
+    probabilities, masks = random_split(seed)
+    masks[::2] = 0
+    probabilities[::3] *= 0.9
+    found = at_unit_weights(table_of(probabilities, masks), 0.5)["slice_auc"]
+    bins = np.minimum(np.floor(probabilities * BINS), BINS - 1).reshape(len(masks), -1)
+    highest = bins.max(axis=1)
+    score = highest + (bins == highest[:, None]).mean(axis=1) * 0.99
+    truth = masks.reshape(len(masks), -1).any(axis=1)
+    assert 0 < truth.sum() < len(truth)
+    assert found == pytest.approx(roc_auc_score(truth, score))
 
 
 def test_empty_reference_and_empty_prediction_count_as_nothing():
@@ -85,7 +102,7 @@ def test_empty_reference_and_empty_prediction_count_as_nothing():
 def test_perfect_prediction_is_one():
     _, masks = random_split(0)
     found = at_unit_weights(table_of(masks.astype(float), masks), 0.5)
-    assert list(found.values()) == [1.0] * 4
+    assert list(found.values()) == [1.0] * 5
 
 
 @settings(max_examples=60)

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rsna_rules import label_faults
 
-from pe_unified.phantom.labels import EXAM_LABELS, Embolus, exam_labels, label_faults
+from pe_unified.ct.exam_labels import EXAM_LABELS
+from pe_unified.phantom.labels import Embolus, exam_labels
 from pe_unified.phantom.study_plan import CHRONIC_SHAPES, PRESETS, SHAPES, PhantomParams, plan_study
 
 

@@ -5,11 +5,11 @@ import time
 
 import numpy as np
 import pytest
+from rsna_rules import label_faults
 from scipy import ndimage
 
 from pe_unified.inference.right_heart import measure_ventricles
 from pe_unified.phantom.labelmap import LabelMap, list_anatomies, read_label_map
-from pe_unified.phantom.labels import label_faults
 from pe_unified.phantom.study import STRUCTURES, GasParams, PhantomStudy, paint_study, plan_study
 
 SHAPE = (36, 112, 112)

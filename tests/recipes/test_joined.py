@@ -13,17 +13,20 @@ from pe_unified.engine import ConfigError
 from pe_unified.engine.config import load_config
 from pe_unified.engine.ensemble import EnsembleList, MemberEntry, make_ensemble, marks_on
 from pe_unified.engine.study_choices import StudyChoices
-from pe_unified.engine.study_test import evaluate_studies
+from pe_unified.engine.study_test import evaluate_studies, measure_lesions
 from pe_unified.evaluation.lesion_fusion import ANSWERS
 from pe_unified.inference import StudyPredictor, load_model
 from pe_unified.inference.converted import exams_of_split, whole_exams
 from pe_unified.inference.exam_readings import read_exams
+from pe_unified.inference.lesion_marks import read_marks
 from pe_unified.inference.reading import SliceReader
+from pe_unified.inference.stored_model import digest_of
 from pe_unified.inference.survey import survey
 from pe_unified.inference.volumes import load_volume_model, predict_study
 from pe_unified.recipes import load_recipe, run_recipe
 from pe_unified.recipes.preflight import require_comparison, require_members
 from pe_unified.registry import DATASETS
+from pe_unified.reports.analysis import AnalysisOptions, analyse_study
 
 _RECIPE = """
 _base_ = "{configs}/demo/cascade.py"
@@ -162,14 +165,50 @@ def test_marks_of_a_model_of_volumes_join_the_lesions(run, painted_in_three, tmp
     make_ensemble(EnsembleList([member], volumes=str(volumes)), val, out)
     assert given == [marks_on(val, volumes=str(volumes))] and all(given[0].values())
     predictor = StudyPredictor(load_model(out, device="cpu", precision="fp32"))
-    with pytest.raises(CheckpointError, match=r"e\.pth: its thresholds were set with marks"):
-        evaluate_studies(out, test)
+    assert predictor.volume_model.lineage["checkpoint"] == "volumes.pth"
+    study = painted_in_three.parent / "raw/CT_scans/PAT001"
+    report = analyse_study(study, tmp_path / "report", predictor)
+    assert report["model"]["volume_model"]["sha256"] == digest_of(volumes)
+    own, given = evaluate_studies(out, test), evaluate_studies(out, test, marks=marks)
+    assert repr(own.metrics) == repr(given.metrics)
+    own, bare = (each.tables["findings_plain"] for each in (own, measure_lesions(predictor, test)))
+    assert len(own.false_confidence) > len(bare.false_confidence)
     with pytest.raises(ConfigError, match=r"either the marks m\.csv or the model"):
         marks_on(test, "m.csv", str(volumes))
     place = ANSWERS.index("mark")
     for own, joined in ((marks, True), (None, False)):
         (reading,) = read_exams(predictor, [exam], "reading", own)
         assert np.isfinite(reading.answers[:, place]).any() == joined
+
+
+def test_an_ensemble_made_with_a_file_of_marks_needs_marks(
+    run, painted_in_three, tmp_path, monkeypatch
+):
+    val, test = (
+        dict(
+            type="PESliceDataset",
+            data_root=str(painted_in_three),
+            ann_file=f"annotations/{split}.json",
+        )
+        for split in ("val", "test")
+    )
+    file = tmp_path / "marks.csv"
+    file.write_text("id,x,y,z,prob\n1.2.3,0,0,0,0.5\n")
+    monkeypatch.setattr(
+        "pe_unified.engine.ensemble.choose_on_exams", lambda *given: StudyChoices({})
+    )
+    member = MemberEntry(str(run[0] / "seg_r50/iter_2.pth"), "seg_r50")
+    out = tmp_path / "e.pth"
+    make_ensemble(EnsembleList([member], marks=str(file)), val, out)
+    with pytest.raises(CheckpointError, match=r"e\.pth: its thresholds were set with marks"):
+        evaluate_studies(out, test)
+    evaluate_studies(out, test, marks=read_marks(file))
+    predictor = StudyPredictor(load_model(out, device="cpu", precision="fp32"))
+    study = painted_in_three.parent / "raw/CT_scans/PAT001"
+    with pytest.raises(CheckpointError, match=r"e\.pth: its thresholds were set with marks"):
+        analyse_study(study, tmp_path / "report", predictor)
+    assert not (tmp_path / "report").exists()
+    analyse_study(study, tmp_path / "report", predictor, AnalysisOptions(marks=file))
 
 
 def test_its_file_finds_lungs_and_lesions(run, painted_in_three):

@@ -54,7 +54,7 @@ class MONAINet(WholeNet):
     ) -> None:
         super().__init__(init_cfg)
         kind = _net(arch)
-        if options.get("deep_supervision"):
+        if options.get("deep_supervision") or options.get("dsdepth", 1) > 1:
             raise ValueError("MONAINet has no side outputs; take UNetPlusPlusDecoder, or NFNPlus")
         if pretrained and "pretrained" not in inspect.signature(kind).parameters:
             raise ValueError(f"pretrained: MONAI has no weights of {arch}")
@@ -68,7 +68,7 @@ class MONAINet(WholeNet):
 
     def maps(self, image: Tensor) -> list[Tensor]:
         found = self.net(image)
-        return [found[-1] if isinstance(found, list | tuple) else found]
+        return [found[0] if isinstance(found, list | tuple) else found]
 
     def init_weights(self) -> None:
         """Load the pretrained weights, once; MONAI initialises all others.
