@@ -2,12 +2,14 @@
 
 Both sides use the same batch, losses, optimiser, memory format and normalisation. "training" is
 an iteration; "inference" is the answer for one slice, probabilities and mask. "kept" is the memory
-that training keeps between the forward and the backward pass, counted exactly. "operations" of an
-answer and "parameters" show how similar the networks are; the command prints how they differ. With
+that training keeps between the forward and the backward pass, "memory" the most that tensors occupy
+during an answer, weights included; both are counted exactly. "operations" of an answer and
+"parameters" show how similar the networks are; the command prints how they differ. With
 ``--configs`` any models are compared with the first of them instead.
 """
 
 import argparse
+import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import torch
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
+from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils.flop_counter import FlopCounterMode
 
 import pe_unified.models  # noqa: F401  (registers the parts)
@@ -122,9 +125,11 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     if args.configs:
         first = model_of(args.configs[0])
         for config in args.configs:
+            gc.collect()
             rows += _rows(config, (model_of(config), first), args)
         return rows
     for name in args.nets:
+        gc.collect()  # models with hooks are in cycles
         pair = PAIRS[name]
         print(f"{name}, beside {pair.library}'s {pair.arch}: {pair.differs}")
         ours = model_of(pair.config, pair.settings)
@@ -152,6 +157,7 @@ def _rows(
     answers = [_answer(side, single, args.amp) for side in sides]
     inference = side_by_side(*answers, args.repeats, warmup=2)
     operations = [_operations(answer) for answer in answers]
+    memory = [_memory(side, answer) for side, answer in zip(sides, answers, strict=True)]
     counts = [sum(each.numel() for each in side.parameters()) / 1e6 for side in sides]
     return [
         {"case": f"{name}, {case}", "ours": pair_of[0], "reference": pair_of[1], "unit": unit}
@@ -159,6 +165,7 @@ def _rows(
             (f"training, {args.batch_size} x {shown}", training, "s per iteration"),
             (f"inference, {shown}", inference, "s per slice"),
             (f"kept, {args.batch_size} x {shown}", kept, "MiB"),
+            (f"memory, {shown}", memory, "MiB"),
             (f"operations, {shown}", operations, "GFLOP per slice"),
             ("parameters", counts, "M"),
         )
@@ -215,6 +222,16 @@ def _operations(answer: Callable[[], None]) -> float:
     with FlopCounterMode(display=False) as counter:
         answer()
     return counter.get_total_flops() / 1e9
+
+
+def _memory(model: nn.Module, answer: Callable[[], None]) -> float:
+    """The most memory that weights and tensors occupy during an answer, MiB."""
+    tracker = MemTracker()
+    tracker.track_external(model)
+    with tracker:
+        answer()
+    (peak,) = tracker.get_tracker_snapshot("peak").values()
+    return peak["Total"] / 2**20
 
 
 def _kept(forward: Callable[[], None]) -> float:

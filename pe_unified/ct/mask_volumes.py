@@ -4,7 +4,8 @@ nnU-Net."""
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import IO
 
@@ -21,6 +22,10 @@ from pe_unified.options import META_IMAGE, NIFTI, NRRD
 #: DICOM SEG, and the output of ``nnUNetv2_predict --save_probabilities``.
 SEG, PROBABILITIES = (".dcm",), (".npz",)
 MASK_FILES = (*NIFTI, *NRRD, *META_IMAGE, *SEG)
+#: These end where nothing is segmented any more, not where the scan ends.
+_CUT_TO_CONTENT = (*SEG, ".seg.nrrd")
+#: No scan is longer.
+_LONGEST_MM = 2000.0
 #: A mask compresses far better than a CT.
 _LIMITS = ArchiveLimits(ratio=float(1 << 20))
 
@@ -39,6 +44,11 @@ class MaskVolume:
     array: np.ndarray
     affine: np.ndarray
     placed: bool = True
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the file may end before the scan does, because the rest is empty."""
+        return self.path.name.lower().endswith(_CUT_TO_CONTENT)
 
     @property
     def turn(self) -> Turn:
@@ -83,6 +93,27 @@ def read_mask_volume(path: Path, scratch: Path) -> MaskVolume:
     if name.endswith(SEG):
         return MaskVolume(path, *read_seg(path))
     raise DataError(path, "no mask by its ending", f"save it as {' or '.join(MASK_FILES)}")
+
+
+def covering(volume: MaskVolume, others: Sequence[MaskVolume]) -> MaskVolume:
+    """The volume with empty voxels around it, so that it covers the grids of others.
+
+    A grid that is too far away for one scan is not covered.
+    """
+    first, last = np.zeros(3), np.array(volume.array.shape) - 1.0
+    size_mm = np.linalg.norm(volume.affine[:3, :3], axis=0)
+    for other in others:
+        corners = np.array([*product(*[(0, side - 1) for side in other.array.shape], [1])])
+        at = np.rint(corners @ (np.linalg.inv(volume.affine) @ other.affine).T)[:, :3]
+        low, high = np.minimum(first, at.min(axis=0)), np.maximum(last, at.max(axis=0))
+        if ((high - low) * size_mm <= _LONGEST_MM).all():
+            first, last = low, high
+    before = -first.astype(int)
+    after = last.astype(int) + 1 - volume.array.shape
+    affine = volume.affine.copy()
+    affine[:3, 3] -= affine[:3, :3] @ before
+    array = np.pad(volume.array, [*zip(before, after, strict=True)])
+    return replace(volume, array=array, affine=affine)
 
 
 def read_seg(path: Path, numbers: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:

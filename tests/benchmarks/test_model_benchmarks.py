@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from pe_unified.benchmarks.arguments import ADD_ARGUMENTS, NETS
 from pe_unified.testing import tiny_model_config
@@ -73,10 +74,23 @@ def test_seg(monkeypatch, capsys):
         parser.parse_args(["--nets", "unet", "--size", "64", "--repeats", "1", "--threads", "1"])
     )
     timed = ("training, 2 x 64 x 64", "inference, 64 x 64")
-    counted = ("kept, 2 x 64 x 64", "operations, 64 x 64", "parameters")
+    counted = ("kept, 2 x 64 x 64", "memory, 64 x 64", "operations, 64 x 64", "parameters")
     _check(rows, [f"unet, {case}" for case in (*timed, *counted)])
     assert "halves the channels" in capsys.readouterr().out
-    assert rows[4]["ours"] == pytest.approx(0.123, abs=0.002)
+    assert rows[5]["ours"] == pytest.approx(0.123, abs=0.002)
+
+
+def test_memory_of_an_answer_is_that_of_its_largest_moment():
+    module = importlib.import_module("pe_unified.benchmarks.seg")
+    net = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.ReLU(), nn.Conv2d(2, 8, 1, bias=False))
+    image = torch.zeros(1, 1, 256, 256)  # 0.25 MiB
+
+    def answer():
+        with torch.inference_mode():
+            net(image)
+
+    # At the last layer its input of two channels and its output of eight.
+    assert module._memory(net, answer) == pytest.approx(10 * 0.25, abs=0.01)
 
 
 def test_any_models_stand_beside_the_first(capsys):
@@ -85,12 +99,12 @@ def test_any_models_stand_beside_the_first(capsys):
     ADD_ARGUMENTS["seg"](parser)
     words = "--configs unets/tiny_unet1 unets/tiny_unet2 --size 32 --repeats 1 --threads 1"
     rows = module.run(parser.parse_args(words.split()))
-    assert [row["case"].split(",")[0] for row in rows[::5]] == [
+    assert [row["case"].split(",")[0] for row in rows[::6]] == [
         "unets/tiny_unet1",
         "unets/tiny_unet2",
     ]
-    assert rows[4]["ours"] == rows[4]["reference"] == rows[9]["reference"]
-    assert rows[9]["ours"] == pytest.approx(0.47, abs=0.01)
+    assert rows[5]["ours"] == rows[5]["reference"] == rows[11]["reference"]
+    assert rows[11]["ours"] == pytest.approx(0.47, abs=0.01)
 
 
 def test_every_net_has_its_like():

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pe_unified.ct.mask_volumes import read_mask_volume
+from pe_unified.ct.mask_volumes import covering, read_mask_volume
 from pe_unified.ct.overlay import EvenSlices
 from pe_unified.ct.temporary_folder import scratch_folder
 from pe_unified.evaluation.components import Lesions, find_lesions
@@ -88,6 +88,9 @@ def score_case(
     """
     with scratch_folder() as scratch:
         truth = read_mask_volume(reference, scratch)
+        if truth.is_cut:
+            own = [each.mask for each in predictions if each.mask is not None]
+            truth = covering(truth, [read_mask_volume(mask, scratch) for mask in own])
         slices = truth.slices
         lesions = find_lesions(
             whole_numbers(truth), slices.voxel_mm3, rules.connectivity, rules.instances

@@ -194,6 +194,23 @@ def test_a_seg_of_dicom(reference, tmp_path, seg_of):
     assert found.mask.predicted == expected.mask.predicted
 
 
+def test_a_reference_as_seg_counts_what_is_found_beyond_its_frames(reference, tmp_path, seg_of):
+    """It has frames only where it shows a lesion; predictions on all other slices are false."""
+    seg = seg_of(TRUTH, tmp_path / "r.dcm")
+    beyond = FOUND.copy()
+    beyond[0, 2:4, 2:4] = 1
+    assert not TRUTH[0].any() and not FOUND[0].any()
+    path = save_nifti(tmp_path / "p.nii.gz", beyond)
+    found, expected = scored(seg, path), scored(reference, path)
+    assert expected.mask.false == 3  # two are without it
+    for name in ("intersection", "predicted", "reference", "false", "components"):
+        assert getattr(found.mask, name) == getattr(expected.mask, name), name
+    only = np.zeros_like(FOUND)
+    only[0, 2:4, 2:4] = 1
+    for alone in (save_nifti(tmp_path / "o.nii", only), seg_of(only, tmp_path / "o.dcm")):
+        assert scored(seg, alone).mask.false == 1
+
+
 @settings(max_examples=10)
 @given(st.integers(0, 10_000))
 def test_identity_and_exchange(tmp_path_factory, seed):
