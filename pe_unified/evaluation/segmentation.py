@@ -95,7 +95,7 @@ class SegTable(Table):
         pixels = self.counts.sum(axis=1, dtype=np.int64)
         highest = BINS - 1 - (pixels[:, ::-1] > 0).argmax(axis=1)
         share = pixels[np.arange(len(pixels)), highest] / (pixels.sum(axis=1) + 1)
-        label = self.counts[:, 1].any(axis=1)
+        label = self.counts[:, 1].sum(axis=1, dtype=np.int64) > 0
         score = (highest + share) / BINS
         return SliceTable(self.patients, self.patient, label, score, groups=self.groups)
 

@@ -14,7 +14,7 @@ from pe_unified.evaluation.lesion_fusion import (
     fit_fusion,
     scores_out_of_fold,
 )
-from pe_unified.evaluation.verdict import ExamThresholds, Verdict, can_be_clot, judge
+from pe_unified.evaluation.verdict import ExamThresholds, Verdict, judge
 from pe_unified.inference.converted import WholeExam, touching
 from pe_unified.inference.lesion_marks import LesionMark, marks_of
 from pe_unified.inference.lesions import find_lesions
@@ -37,7 +37,8 @@ class ExamReading:
         step_mm: distance between slices.
         probability: (slices,), from :func:`~pe_unified.inference.predictor.probabilities_along`.
         score: float64 (lesions,), descending; None if the model does not look for lesions.
-        mean_hu: (lesions,), None where unknown.
+        possible: bool (lesions,), whether each has the attenuation of a clot; others are never
+            called.
         answers: float64 (lesions, answers), the inputs of a fusion.
         hits: bool (lesions, emboli), which true emboli each lesion touches; None if these are
             unknown.
@@ -49,7 +50,7 @@ class ExamReading:
     step_mm: float
     probability: Sequence[float]
     score: FloatArray | None
-    mean_hu: Sequence[float | None]
+    possible: np.ndarray
     answers: FloatArray
     hits: np.ndarray | None
 
@@ -57,13 +58,8 @@ class ExamReading:
         """The verdict; without thresholds it has scores but no called findings."""
         pairs = None
         if self.score is not None:
-            pairs = list(zip(self.score.tolist(), self.mean_hu, strict=True))
+            pairs = list(zip(self.score.tolist(), self.possible.tolist(), strict=True))
         return judge(self.probability, self.step_mm, pairs, thresholds or ExamThresholds())
-
-    @property
-    def possible(self) -> np.ndarray:
-        """bool (lesions,): which have the attenuation of a clot; others are never called."""
-        return np.array([can_be_clot(each) for each in self.mean_hu], dtype=bool)
 
 
 def read_exams(
@@ -96,7 +92,7 @@ def read_exams(
                 step_mm=exam.study.known_spacing()[2],
                 probability=probabilities_along(predictions),
                 score=score if model.looks_for_lesions else None,
-                mean_hu=[lesion.mean_hu for lesion in lesions],
+                possible=np.array([lesion.can_be_clot for lesion in lesions], dtype=bool),
                 answers=np.array([lesion.answers for lesion in lesions]).reshape(-1, len(ANSWERS)),
                 hits=None if emboli is None else touching(lesions, emboli, exam.study.shape[1:]),
             )

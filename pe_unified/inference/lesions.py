@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import ceil
 
 import numpy as np
 
 from pe_unified.ct.study import CTStudy
 from pe_unified.evaluation.intervals import FloatArray
 from pe_unified.evaluation.lesion_fusion import LesionFusion, answers_row
-from pe_unified.evaluation.verdict import ExamThresholds, Verdict, can_be_clot, judge
+from pe_unified.evaluation.verdict import ExamThresholds, Verdict, can_be_clot, can_hold_clot, judge
 from pe_unified.inference.joining import Part, join_parts, mark_part
 from pe_unified.inference.lesion_marks import LesionMark, voxel_of
 from pe_unified.inference.measures import diameter_mm, mean_hu, volume_ml
@@ -46,6 +47,8 @@ class Lesion:
         side: ``"right"``, ``"left"`` or ``"midline"``, of the patient.
         level: ``"central"`` or ``"segmental"``, estimated from the lung around it.
         volume_ml, diameter_mm, mean_hu: measures of the mask; None without one.
+        can_be_clot: whether its mask has the attenuation of a clot, or else its boxes and marks
+            have room for one.
         pixels: row-major indices of its pixels, by slice.
         boxes: slice, box and score of each of its boxes.
         discs: pixels around its marks, by slice.
@@ -68,6 +71,7 @@ class Lesion:
     volume_ml: float | None
     diameter_mm: float | None
     mean_hu: float | None
+    can_be_clot: bool
     pixels: dict[int, np.ndarray]
     boxes: tuple[tuple[int, Box, float], ...] = ()
     mark_score: float | None = None
@@ -124,7 +128,7 @@ def find_lesions(
         kept = [replace(lesion, score=float(score)) for lesion, score in pairs]
     kept.sort(
         key=lambda lesion: (
-            not can_be_clot(lesion.mean_hu),
+            not lesion.can_be_clot,
             -lesion.score,
             lesion.slices,
             lesion.box,
@@ -167,7 +171,9 @@ def judge_study(
     verdict = judge(
         probabilities_along(predictions),
         step_mm,
-        [(lesion.score, lesion.mean_hu) for lesion in lesions] if model.looks_for_lesions else None,
+        [(lesion.score, lesion.can_be_clot) for lesion in lesions]
+        if model.looks_for_lesions
+        else None,
         ExamThresholds(thresholds.exam, thresholds.lesion),
     )
     called = zip(lesions, verdict.lesions, strict=True)
@@ -200,6 +206,8 @@ def _describe(
     key = max(by_slice, key=lambda number: (by_slice[number], -number))
     on_key = [part.box for part in weighted if part.index == key]
     pixels = _by_slice(masks)
+    discs = _by_slice(marks)
+    hu = mean_hu(pixels, reader) if masks else None
     return Lesion(
         number=0,
         score=max(each for each in (mask_score, box_score, mark_score) if each is not None),
@@ -207,7 +215,7 @@ def _describe(
         box_score=box_score,
         mark_score=mark_score,
         slice_score=max((each for each in on_slices if each is not None), default=None),
-        discs=_by_slice(marks),
+        discs=discs,
         found_by=_found_by(masks, boxes, predictions),
         slices=(min(part.index for part in parts), max(part.index for part in parts)),
         key_slice=key,
@@ -223,10 +231,25 @@ def _describe(
         level=_level(points, survey),
         volume_ml=volume_ml(pixels, study) if masks else None,
         diameter_mm=diameter_mm(points, study) if masks else None,
-        mean_hu=mean_hu(pixels, reader) if masks else None,
+        mean_hu=hu,
+        can_be_clot=can_hold_clot(_hu_around(boxes, discs, reader))
+        if hu is None
+        else can_be_clot(hu),
         pixels=pixels,
         boxes=tuple((part.index, part.box, part.score) for part in boxes),
     )
+
+
+def _hu_around(
+    boxes: Sequence[Part], discs: Mapping[int, np.ndarray], reader: SliceReader
+) -> FloatArray:
+    """Attenuation of all pixels in boxes and discs, HU (pixels,)."""
+    values = [reader.hu(index).ravel()[own] for index, own in discs.items()]
+    for part in boxes:
+        x1, y1, x2, y2 = part.box
+        inside = slice(max(0, int(y1)), ceil(y2)), slice(max(0, int(x1)), ceil(x2))
+        values.append(reader.hu(part.index)[inside].ravel())
+    return np.concatenate(values)
 
 
 def _by_slice(parts: Sequence[Part]) -> dict[int, np.ndarray]:

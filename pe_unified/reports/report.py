@@ -11,7 +11,7 @@ from typing import Any
 from pe_unified.ct.study import CTStudy
 from pe_unified.disclaimer import RESEARCH_LINE
 from pe_unified.evaluation.exam_score import HEIGHT_MM
-from pe_unified.evaluation.verdict import CLOT_HU, Verdict, can_be_clot
+from pe_unified.evaluation.verdict import CLOT_HU, CLOT_SHARE, Verdict
 from pe_unified.inference.exam import ExamAnswer
 from pe_unified.inference.lesions import Lesion
 from pe_unified.inference.model import Ensemble, Model
@@ -209,8 +209,11 @@ def _exam(verdict: Verdict, predictions: Sequence[SlicePrediction], model: Model
         if not all(each.looked_at for each in predictions):
             kinds[-1] += ", on a straight line between those that were looked at"
     if model.looks_for_lesions and thresholds.lesion is not None:
-        low, high = CLOT_HU
-        kinds.append(f"a lesion, by its score, if its mean is {low:g} to {high:g} HU")
+        (low, high), share = CLOT_HU, 100 * CLOT_SHARE
+        kinds.append(
+            f"a lesion, by its score, if its mean (without a mask, {share:g} % of its box) is "
+            f"{low:g} to {high:g} HU"
+        )
     rule = "nothing can be called: no threshold is set"
     if kinds:
         rule = f"positive if anything is called: {', or '.join(kinds)}"
@@ -240,7 +243,7 @@ def lesion_entry(lesion: Lesion, study: CTStudy, members: Sequence[str] = ()) ->
     return {
         "number": lesion.number,
         "called": lesion.called,
-        "can_be_clot": can_be_clot(lesion.mean_hu),
+        "can_be_clot": lesion.can_be_clot,
         "score": _rounded(lesion.score),
         "mask_score": _rounded(lesion.mask_score),
         "box_score": _rounded(lesion.box_score),

@@ -180,6 +180,7 @@ def _as_reported(
                 volume_ml=words["volume_ml"],
                 diameter_mm=words["largest_diameter_mm"],
                 mean_hu=words["mean_hu"],
+                can_be_clot=words["can_be_clot"],
                 pixels={index: own for index, own in pixels.items() if len(own)},
                 boxes=tuple(boxes.get(number, ())),
                 mark_score=words["mark_score"],

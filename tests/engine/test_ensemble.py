@@ -130,7 +130,10 @@ def test_a_model_of_volumes_must_not_know_them_either(tiny_dataset, trained, tmp
     learned = [study_digest("1.2.004")]
     volumes = write_volume_checkpoint(tmp_path / "volumes.pth", learned)
     wanted = EnsembleList(entries(trained, "one"), volumes=str(volumes))
-    with pytest.raises(CheckpointError, match=r"volumes\.pth: was trained .*val\.json: PAT004\."):
+    with pytest.raises(
+        CheckpointError,
+        match=r"the model of volumes \(volumes\.pth\): was trained .*val\.json: PAT004\.",
+    ):
         make_ensemble(wanted, split(tiny_dataset, "val"), tmp_path / "e.pth")
     assert not (tmp_path / "e.pth").exists()
 
@@ -181,7 +184,7 @@ def test_a_fusion_is_fitted_stored_and_used(tiny_dataset, trained, tmp_path, mon
     answers = np.where(hits, 1.0, -1.0) + rng.normal(size=(30, 5))
 
     def read(predictor, exams, title, marks):
-        rest = dict(step_mm=1.0, probability=[0.5] * 9, mean_hu=[20.0] * 30)
+        rest = dict(step_mm=1.0, probability=[0.5] * 9, possible=np.ones(30, dtype=bool))
         return [
             ExamReading(
                 True, f"p{k}", f"g{k}", score=np.full(30, 0.5), answers=answers, hits=hits, **rest

@@ -190,7 +190,7 @@ def test_exams_and_lesions_get_their_thresholds_together(
 
     def scored(predictor, exams, title, marks):
         assert predictor.model.thresholds.pixel is not None
-        rest = dict(mean_hu=[None], answers=np.zeros((1, 5)), hits=None)
+        rest = dict(possible=np.array([True]), answers=np.zeros((1, 5)), hits=None)
         return [
             ExamReading(True, "a", "a", 3.0, [0.9] * 9, np.array([0.0]), **rest),
             ExamReading(False, "b", "b", 3.0, [0.2] * 9, np.array([0.1]), **rest),

@@ -13,7 +13,7 @@ def reading(patient, group):
         step_mm=1.0,
         probability=[0.9],
         score=np.array([0.8]),
-        mean_hu=[40.0],
+        possible=np.array([True]),
         answers=np.zeros((1, 5)),
         hits=np.ones((1, 1), dtype=bool),
     )

@@ -10,6 +10,7 @@ from scipy import ndimage
 from studies import SPACING, study_of, survey_of
 
 from pe_unified.inference import joining
+from pe_unified.inference.lesion_marks import LesionMark
 from pe_unified.inference.lesions import find_lesions
 from pe_unified.inference.predictor import SlicePrediction
 from pe_unified.inference.reading import SliceReader
@@ -131,6 +132,22 @@ def test_a_box_joins_the_mask_in_it_also_on_the_next_slice():
     assert first.slices == (2, 3) and first.key_slice == 2
     assert second.mask_score is None and second.volume_ml is None and second.mean_hu is None
     assert second.box == (20, 20, 25, 25) and second.slices == (3, 3)
+
+
+def test_a_box_or_mark_over_lung_alone_cannot_be_a_clot():
+    hu = np.full((4, 30, 30), -700, np.int16)
+    hu[2, 20:24, 20:24] = 300
+    hu[2, 21:23, 21:23] = 50
+    boxes = {0: [((5, 5, 15, 15), 0.99)], 2: [((20, 20, 24, 24), 0.6)]}
+    reader = SliceReader(study_of(hu))
+    found = predictions_of(np.zeros(hu.shape), boxes=boxes)
+    marks = [LesionMark(tuple(reader.study.positions_mm(np.array([[3.0, 9, 9]]))[0]), 0.9)]
+    lesions = find_lesions(found, reader, survey_of(hu.shape), marks=marks)
+    assert [(each.key_slice, each.can_be_clot) for each in lesions] == [
+        (2, True),
+        (0, False),
+        (3, False),
+    ]
 
 
 def test_boxes_of_neighbouring_slices_are_one_lesion_while_they_overlap():

@@ -89,8 +89,8 @@ def score_case(
     with scratch_folder() as scratch:
         truth = read_mask_volume(reference, scratch)
         if truth.is_cut:
-            own = [each.mask for each in predictions if each.mask is not None]
-            truth = covering(truth, [read_mask_volume(mask, scratch) for mask in own])
+            masks = [each.mask for each in predictions if each.mask is not None]
+            truth = covering(truth, [read_mask_volume(mask, scratch) for mask in masks])
         slices = truth.slices
         lesions = find_lesions(
             whole_numbers(truth), slices.voxel_mm3, rules.connectivity, rules.instances
