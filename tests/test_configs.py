@@ -198,7 +198,7 @@ def names_in(config):
 
 
 @pytest.mark.parametrize(
-    "path", [*RECIPES, *EXAM_RECIPES, *VOLUME_RECIPES, CASCADE / "cascade.py"], ids=identify
+    "path", [*RECIPES, *EXAM_RECIPES, *VOLUME_RECIPES, *CASCADE.glob("cascade*.py")], ids=identify
 )
 def test_settings_of_a_recipe_fit_every_step(path):
     """Settings may bring new keys, so only building tells a misspelt one."""

@@ -3,7 +3,7 @@
 pe-unified train unets/monai_attention_unet --data-root data/pe
 
 Time: not measured.
-Result: not measured.
+Result: Dice 0.56 after 200 small iterations on synthetic studies (docs/unets.md).
 """
 
 _base_ = "unet.py"

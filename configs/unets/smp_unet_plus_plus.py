@@ -3,7 +3,7 @@
 pe-unified train unets/smp_unet_plus_plus --data-root data/pe
 
 Time: not measured.
-Result: not measured.
+Result: Dice 0.57 after 200 small iterations on synthetic studies (docs/unets.md).
 """
 
 _base_ = "unet.py"

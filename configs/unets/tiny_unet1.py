@@ -3,7 +3,7 @@
 pe-unified train unets/tiny_unet1 --data-root data/pe
 
 Time: not measured.
-Result: not measured.
+Result: Dice 0.49 after 200 small iterations on synthetic studies (docs/unets.md).
 """
 
 _base_ = "unet.py"

@@ -3,7 +3,7 @@
 pe-unified train unets/unet_plus_plus_r50 --data-root data/pe
 
 Time: not measured.
-Result: not measured.
+Result: Dice 0.59 after 200 small iterations on synthetic studies (docs/unets.md).
 """
 
 _base_ = "../pe_seg_r50.py"
