@@ -1,7 +1,8 @@
 """What configs learn in the same time on the same cores, against a plain UNet.
 
 Every config trains for the same number of minutes, one after another, on the same patients: a
-trial determines how many iterations that is, and the schedule gets this length. Validation at
+trial determines how many iterations that is, the same for all seeds, and the schedule gets this
+length. Validation at
 regular intervals gives curves over training time; the test split is measured once, at the end. The
 reference of a metric is the first config that has it; more is better, unlike in other benchmarks.
 A run that was stopped resumes with the configs and seeds that are not finished.
@@ -23,13 +24,15 @@ from mmengine.hooks import Hook
 from pe_unified.checkpoints import newest_checkpoint
 from pe_unified.engine import PERunner, load_config
 from pe_unified.engine.evaluate import evaluate_checkpoint, write_json
-from pe_unified.engine.pace import fit_into
+from pe_unified.engine.fingerprint import fingerprint_of
+from pe_unified.engine.knobs import apply_knobs
+from pe_unified.engine.pace import fit_into, of_length
 from pe_unified.errors import UserError
 from pe_unified.evaluation.figures import learning_figure
-from pe_unified.tasks import COLUMNS
+from pe_unified.tasks import METRIC_NAMES
 
-#: The metrics that are compared, one per task.
-METRICS = ("seg/dice", "cls/auc", "det/mAP_50")
+#: The metrics that are compared; a network of masks alone also ranks slices, by its highest pixel.
+METRICS = ("seg/dice", "cls/auc", "seg/slice_auc", "det/mAP_50")
 
 
 class LearningCurve(Hook):
@@ -59,7 +62,12 @@ class LearningCurve(Hook):
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     torch.set_num_threads(args.threads)
-    records = [_record(args, name, seed) for seed in args.seeds for name in args.configs]
+    records: list[dict[str, Any]] = []
+    lengths: dict[str, int] = {}
+    for seed in args.seeds:
+        for name in args.configs:
+            records.append(_record(args, name, seed, lengths.get(name)))
+            lengths.setdefault(name, records[-1]["iterations"])
     curves = {
         name: [each["curve"] for each in records if each["config"] == name] for name in args.configs
     }
@@ -69,8 +77,14 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     return _rows(records, args)
 
 
-def _record(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
-    """The results of a config with a seed; stored in a file, and read from it the next time."""
+def _record(
+    args: argparse.Namespace, name: str, seed: int, iterations: int | None
+) -> dict[str, Any]:
+    """The results of a config with a seed; stored in a file, and read from it the next time.
+
+    Args:
+        iterations: length of the training; None for as many as fit into the time.
+    """
     settings = {
         "pretrained": None,
         "input_size": args.input_size,
@@ -78,28 +92,28 @@ def _record(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
         "num_workers": 0,
         "seed": seed,
     }
-    asked = settings | {
-        "config": name,
-        "data_root": str(args.data_root),
-        "minutes": args.minutes,
-        "points": args.points,
-        "threads": args.threads,
-    }
+    cfg = load_config(name, settings, str(args.data_root), of_recipe=True)
+    asked = {"minutes": args.minutes, "points": args.points, "threads": args.threads}
+    asked["fingerprint"] = fingerprint_of(cfg, {})
     folder = args.work_dir / f"{Path(name).stem}_seed{seed}"
     file = folder / "record.json"
     if file.exists():
         record = json.loads(file.read_text(encoding="utf-8"))
         if record["asked"] != asked:
             raise UserError(
-                f"{file}: made with other arguments; name another --work-dir, or remove it"
+                f"{file}: made with other arguments, another config or other data; name another "
+                "--work-dir, or remove it"
             )
         return record
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
-    cfg = load_config(name, settings, str(args.data_root), of_recipe=True)
     cfg.console_level = "WARNING"
     cfg.step = f"{name}, seed {seed}"
     cfg.work_dir = str(folder)
-    fit_into(cfg, args.minutes)
+    if iterations is None:
+        fit_into(cfg, args.minutes)
+    else:
+        cfg.update(of_length(cfg, iterations))
+        apply_knobs(cfg)
     cfg.train_cfg.val_interval = math.ceil(cfg.max_iters / args.points)
     cfg.default_hooks.checkpoint.update(interval=cfg.max_iters, max_keep=1)
     curve = LearningCurve()
@@ -122,6 +136,10 @@ def _record(args: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
 
 def _rows(records: list[dict[str, Any]], args: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
+    minutes = {
+        name: statistics.mean(each["minutes"] for each in records if each["config"] == name)
+        for name in args.configs
+    }
     for metric in METRICS:
         by_config = {
             name: [
@@ -130,15 +148,18 @@ def _rows(records: list[dict[str, Any]], args: argparse.Namespace) -> list[dict[
             for name in args.configs
         }
         measured = {name: values for name, values in by_config.items() if values}
+        for name, values in measured.items():
+            mean, low, high = statistics.mean(values), min(values), max(values)
+            print(f"{METRIC_NAMES[metric]}, {name}: {mean:.3f}, seeds {low:.3f} to {high:.3f}")
         reference = next(iter(measured), None)
         for name in list(measured)[1:]:
             rows.append(
                 {
-                    "case": f"{name} beside {reference}, {args.minutes:g} min, "
-                    f"{len(args.seeds)} seeds",
+                    "case": f"{name} beside {reference}, {minutes[name]:.1f} and "
+                    f"{minutes[reference]:.1f} min, {len(args.seeds)} seeds",
                     "ours": statistics.mean(measured[name]),
                     "reference": statistics.mean(measured[reference]),
-                    "unit": f"{COLUMNS[metric]}, more is better",
+                    "unit": f"{METRIC_NAMES[metric]}, more is better",
                 }
             )
     return rows

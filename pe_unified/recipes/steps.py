@@ -1,7 +1,5 @@
 """Training in steps: every step of a recipe, one after another or several at a time."""
 
-import functools
-import hashlib
 import json
 import os
 import time
@@ -14,9 +12,10 @@ from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 
 from pe_unified.checkpoints import checkpoints_of, newest_checkpoint
-from pe_unified.engine.config import ConfigError, absent_head, annotation_files, load_config
+from pe_unified.engine.config import ConfigError, absent_head, load_config
 from pe_unified.engine.evaluate import evaluate_checkpoint, merged, write_json, write_metrics
 from pe_unified.engine.extract import extract
+from pe_unified.engine.fingerprint import WITHOUT_EFFECT, fingerprint_of
 from pe_unified.engine.knobs import apply_knobs, changed_knobs
 from pe_unified.engine.launchers import join_processes
 from pe_unified.engine.overlays import KeepViewsHook
@@ -35,12 +34,6 @@ from pe_unified.recipes.preflight import (
 )
 from pe_unified.recipes.recipe import EnsembleStep, Recipe, Step, load_recipe
 from pe_unified.recipes.summary import headline, write_summary
-
-#: Settings that change where and how a step runs and what it logs, not its result.
-_WITHOUT_EFFECT = (
-    *("experiment_name", "work_dir", "num_workers", "launcher"),
-    *("log_level", "log_processor", "console_level", "vis_backends", "visualizer"),
-)
 
 
 def run_recipe(
@@ -177,28 +170,10 @@ def _config_of(step: Step, overrides: Mapping[str, Any], data_root: str | None) 
 
 def _fingerprint(cfg: Config, step: Step, parents: Mapping[str, str]) -> str:
     """Digest of everything that affects the result: settings, annotations, earlier steps."""
-    reuse = {**(cfg.get("reuse") or {}), **parents}
-    relevant = {**cfg.to_dict(), "step": step.name, "reuse": reuse}
+    more: dict[str, Any] = {"step": step.name, "reuse": {**(cfg.get("reuse") or {}), **parents}}
     if step.ensemble:
-        relevant["ensemble"] = asdict(step.ensemble)
-    for key in _WITHOUT_EFFECT:
-        relevant.pop(key, None)
-    splits = ("train", "val", "test")
-    for split in splits:
-        for key in ("num_workers", "persistent_workers", "timeout"):
-            (relevant.get(f"{split}_dataloader") or {}).pop(key, None)
-    annotations = {
-        split: _digest(file, file.stat().st_mtime_ns)
-        for split, file in annotation_files(cfg, *splits).items()
-    }
-    text = json.dumps([relevant, annotations], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-@functools.cache
-def _digest(file: Path, modified: int) -> str:
-    """Digest of a file, read once; its time of modification, ns, keeps the cache valid."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+        more["ensemble"] = asdict(step.ensemble)
+    return fingerprint_of(cfg, more)
 
 
 @dataclass(frozen=True)
@@ -391,7 +366,7 @@ def _changes(folder: Path, now: Config) -> str:
     """A text on the settings that differ from those that a step's folder was begun with."""
     dumped = folder / Path(now.filename).name
     before = dict(Config.fromfile(dumped).items()) if dumped.is_file() else {}
-    before = {name: value for name, value in before.items() if name not in _WITHOUT_EFFECT}
+    before = {name: value for name, value in before.items() if name not in WITHOUT_EFFECT}
     return "; ".join(changed_knobs(before, now)) or "a config, the annotations or an earlier step"
 
 

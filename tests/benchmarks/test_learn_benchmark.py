@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -51,14 +52,15 @@ def trained(monkeypatch):
 
 
 def test_rows_compare_with_the_first_config_that_has_a_metric(arguments, trained):
-    (row,) = learn.run(arguments)  # slices are classified by one config alone
+    row, auc = learn.run(arguments)  # slices are classified by one config alone
+    assert auc["unit"].startswith("Slice AUC, highest pixel")
     assert row["case"].startswith(f"{arguments.configs[1]} beside {arguments.configs[0]}")
     files = [arguments.work_dir / f"{name}_seed0/record.json" for name in NAMES]
     reference, ours = (json.loads(file.read_text())["test"]["seg/dice"] for file in files)
     assert (row["ours"], row["reference"]) == (ours, reference)
     assert (arguments.work_dir / "learning.png").stat().st_size > 10_000
     assert len(trained) == 2
-    assert learn.run(arguments) == [row]
+    assert learn.run(arguments) == [row, auc]
     assert len(trained) == 2
     arguments.minutes *= 2
     with pytest.raises(UserError, match=r"seg_seed0/record\.json: made with other arguments"):
@@ -83,5 +85,28 @@ def test_a_curve_has_a_point_for_every_validation_over_time_trained(arguments, t
     record = json.loads((arguments.work_dir / "cls_seg_seed0/record.json").read_text())
     first, last = record["curve"]
     assert 0 < first["seconds"] < last["seconds"] == pytest.approx(60 * record["minutes"])
-    assert set(first) == {"seconds", "seg/dice", "cls/auc"}
+    assert set(first) == {"seconds", "seg/dice", "seg/slice_auc", "cls/auc"}
     assert record["iterations"] == 4
+
+
+def test_seeds_of_a_config_have_one_length(arguments, trained, capsys):
+    """Their speeds differ by chance, and their curves have to have points in common."""
+    arguments.configs, arguments.seeds = arguments.configs[:1], [0, 1]
+    learn.run(arguments)
+    records = [
+        json.loads((arguments.work_dir / f"seg_seed{seed}/record.json").read_text())
+        for seed in (0, 1)
+    ]
+    assert [each["iterations"] for each in records] == [4, 4] and len(trained) == 1
+    assert records[0]["test"] != records[1]["test"]
+    low, high = sorted(each["test"]["seg/dice"] for each in records)
+    assert f"seeds {low:.3f} to {high:.3f}" in capsys.readouterr().out
+
+
+def test_a_changed_config_or_set_is_not_read_from_the_record(arguments, trained):
+    arguments.configs = arguments.configs[:1]
+    learn.run(arguments)
+    config = Path(arguments.configs[0])
+    config.write_text(config.read_text() + "\nwarmup_iters = 1\n")
+    with pytest.raises(UserError, match="another config or other data"):
+        learn.run(arguments)
