@@ -99,6 +99,7 @@ def _study(parser: argparse.ArgumentParser) -> None:
         help="show how much memory a study of so many slices takes; nothing is timed",
     )
     parser.add_argument("--size", type=positive, default=512, help="of the stock models' input")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, for all models")
     parser.add_argument("--backbone", default="R50", choices=BACKBONES)
     parser.add_argument("--threads", type=positive, default=2, help="CPU threads")
     parser.add_argument(

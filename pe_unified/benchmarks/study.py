@@ -8,7 +8,8 @@ weights.
 Then the work of pe-unified infer, from DICOM to the report, is timed in several ways, against
 reading every slice and running the stock models on it: tuned as on the ladder, and as they come.
 Before that, the answers of the fast ways are compared with those of the plain one (torch,
-float32, no gate).
+float32, no gate). With --device cuda all of this runs on a GPU, except the ways of onnx and
+openvino, which are refused.
 """
 
 import argparse
@@ -43,6 +44,7 @@ from pe_unified.datasets.slice_transforms import ResizeSlice
 from pe_unified.inference.model import InferenceModel, load_network
 from pe_unified.inference.network_pass import NetworkPass
 from pe_unified.inference.reading import SliceReader, ahead, slice_of_study
+from pe_unified.inference.stored_model import usable_device
 from pe_unified.inference.survey import survey
 from pe_unified.memory import keep_freed_memory
 from pe_unified.precision import fastest_precision
@@ -70,8 +72,9 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
             return []
         backbone = BACKBONES[args.backbone]
         checkpoint = args.checkpoint or untrained_checkpoint(backbone, folder)
-        fastest = fastest_precision(torch.device("cpu"))
-        ours = load_network(checkpoint, device="cpu", precision=fastest)
+        device = usable_device(args.device)
+        fastest = fastest_precision(device)
+        ours = load_network(checkpoint, device=args.device, precision=fastest)
         rungs = {rung.name: rung for rung in build_rungs(backbone, ours, args.batch_size)}
         whole, cropped = _some_slices(args, ours, study)
         require_equal(list(rungs.values()), whole, cropped)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from pe_unified.benchmarks.ladder import clocks
 from pe_unified.benchmarks.studies import first_half
 from pe_unified.ct.opening import open_study
 from pe_unified.inference import SlicePrediction, StudyPredictor
@@ -22,6 +24,7 @@ from pe_unified.inference.model import load_model, load_network
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey
 from pe_unified.precision import fastest_precision
+from pe_unified.progress import drop, tell
 from pe_unified.reports import analyse_study
 
 #: Limits between the fast ways and the plain one: for probabilities, and for Dice of masks.
@@ -38,9 +41,9 @@ def require_agreement(args: argparse.Namespace, study: Path) -> None:
     Raises:
         SystemExit: a way in float gives other answers than the plain one.
     """
-    plain = _predictions(predictor_of(args, "torch-fp32-nogate"), study)
+    plain = _predictions(args, "torch-fp32-nogate", study)
     for way in args.ways:
-        _compare(way, plain, _predictions(predictor_of(args, way), study))
+        _compare(way, plain, _predictions(args, way, study))
 
 
 def whole_studies(
@@ -85,11 +88,11 @@ class _Way(NamedTuple):
     int8: bool
 
 
-def _parts_of(way: str) -> _Way:
+def _parts_of(way: str, device: str) -> _Way:
     backend, precision, *rest = way.split("-")
     int8 = precision == "int8"
     if int8:
-        precision = fastest_precision(torch.device("cpu"))
+        precision = fastest_precision(torch.device(device))
     return _Way(backend, precision, rest != ["nogate"], int8)
 
 
@@ -108,7 +111,7 @@ def predictor_of(args: argparse.Namespace, way: str) -> StudyPredictor:
         SystemExit: an int8 model is missing, which needs slices to calibrate, or the folder holds
             an int8 model in place of a float one, or the reverse.
     """
-    parts = _parts_of(way)
+    parts = _parts_of(way, args.device)
     place = _exported(args, parts)
     if parts.backend != "torch" and not place.is_dir():
         if parts.int8:
@@ -120,7 +123,7 @@ def predictor_of(args: argparse.Namespace, way: str) -> StudyPredictor:
         export_model(network, parts.backend, place)
     model = load_model(
         str(args.checkpoint),
-        device="cpu",
+        device=args.device,
         precision=parts.precision,
         backend=parts.backend,
         exported=place,
@@ -133,10 +136,13 @@ def predictor_of(args: argparse.Namespace, way: str) -> StudyPredictor:
     return StudyPredictor(model, args.batch_size, parts.gate)
 
 
-def _predictions(predictor: StudyPredictor, study: Path) -> list[SlicePrediction]:
+def _predictions(args: argparse.Namespace, way: str, study: Path) -> list[SlicePrediction]:
+    predictor, title = predictor_of(args, way), f"comparing {way}, slices"
     with open_study(study) as opened:
         reader = SliceReader(opened)
-        return predictor.predict(reader, survey(reader))
+        found = predictor.predict(reader, survey(reader), partial(tell, title))
+    drop(title)
+    return found
 
 
 def _compare(way: str, plain: list[SlicePrediction], found: list[SlicePrediction]) -> None:
@@ -160,7 +166,7 @@ def _compare(way: str, plain: list[SlicePrediction], found: list[SlicePrediction
         f"({total / 2:.0f} pixels on average); the gate let {kept:.0%} of the slices through, "
         f"{lost} embolus pixels of the plain way were on the others"
     )
-    if not _parts_of(way).int8 and (worst > MOST_DIFFERENCE or dice < LEAST_DICE):
+    if "int8" not in way and (worst > MOST_DIFFERENCE or dice < LEAST_DICE):
         raise SystemExit(
             f"{way} differs from the plain way by more than {MOST_DIFFERENCE} or has a Dice "
             f"below {LEAST_DICE}; nothing was timed"
@@ -179,8 +185,9 @@ def _tell(
     looked = [each for each in report["slices"] if each["probability"] is not None]
     examined = sum(each["examined"] for each in report["slices"])
     flops = _flops(args, len(looked), examined)
-    precision = _parts_of(way).precision
-    reached, peak = flops / seconds["network"] / 1e9, _peak(precision) / 1e9
+    precision = _parts_of(way, args.device).precision
+    reached = flops / seconds["network"] / 1e9
+    peak = _peak(precision, torch.device(args.device)) / 1e9
     print(
         f"{way}: {len(looked)} slices looked at, {examined} examined for pixels and boxes; "
         f"{flops / 1e12:.1f} TFLOP in the network at {reached:.0f} GFLOP/s, {reached / peak:.0%} "
@@ -190,10 +197,10 @@ def _tell(
 
 def tell_memory(args: argparse.Namespace, way: str, study: Path, folder: Path) -> None:
     """Print the peak memory of the command itself, in a separate process."""
-    parts = _parts_of(way)
+    parts = _parts_of(way, args.device)
     command = [sys.executable, "-m", "pe_unified", "infer", str(study)]
     command += ["--checkpoint", str(args.checkpoint.resolve()), "--backend", parts.backend]
-    command += ["--exported", str(_exported(args, parts).resolve()), "--device", "cpu"]
+    command += ["--exported", str(_exported(args, parts).resolve()), "--device", args.device]
     command += ["--precision", parts.precision, "--batch-size", str(args.batch_size)]
     command += ["--out", str(folder / f"{way}-memory"), *([] if parts.gate else ["--no-gate"])]
     most = 0
@@ -224,13 +231,13 @@ def _flops(args: argparse.Namespace, trunk: int, heads: int) -> float:
     return float(first * trunk + counter.get_total_flops() * heads)
 
 
-def _peak(precision: str) -> float:
+def _peak(precision: str, device: torch.device) -> float:
     """Operations per second of a product of large matrices."""
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    one, other = (torch.randn(3072, 3072, dtype=kind) for _ in range(2))
+    one, other = (torch.randn(3072, 3072, dtype=kind, device=device) for _ in range(2))
     best = float("inf")
     for _ in range(5):
-        start = time.perf_counter()
+        start = clocks(device)[1]
         one @ other
-        best = min(best, time.perf_counter() - start)
+        best = min(best, clocks(device)[1] - start)
     return 2 * 3072**3 / best
