@@ -43,6 +43,30 @@ def test_computes_what_torch_computes(tmp_path, backend, heads):
     assert ("rpn_offsets" in differences) == ("det" in heads)
 
 
+@pytest.mark.parametrize("backbone", ["resnet", "swin"])
+def test_levels_pass_through_openvino_in_bfloat16(tmp_path, backbone):
+    """In other strides and another type than torch's, also for some slices of a batch."""
+    path = tmp_path / "m.pth"
+    torch.save(with_model(path, tiny_model_config(backbone=backbone)), path)
+    exported(path, "openvino")
+    ways = [
+        load_model(path, device="cpu", precision=precision, backend=backend).engine
+        for backend, precision in (("torch", "fp32"), ("openvino", "bf16"))
+    ]
+    inputs, rows = torch.randn(3, 3, 64, 64), [0, 2]
+    found = []
+    for engine in ways:
+        with torch.inference_mode():
+            _, levels = engine.trunk(inputs)
+            few = tuple(level[rows] for level in levels)
+            found.append((levels, engine.heads(few, inputs[rows])))
+    for plain, fast in zip(found[0][0], found[1][0], strict=True):
+        assert fast.dtype == torch.bfloat16 and fast.shape == plain.shape
+        torch.testing.assert_close(fast.float(), plain, rtol=0.05, atol=0.05 * float(plain.std()))
+    plain, fast = (heads.seg for _, heads in found)
+    torch.testing.assert_close(fast, plain, rtol=0.05, atol=0.05 * float(plain.std()))
+
+
 def test_a_signal_is_handled_after_openvino(tmp_path):
     """Each part opens a network; a broken stack of signal handlers would end the process."""
     exported(write_checkpoint(tmp_path / "m.pth"), "openvino")
