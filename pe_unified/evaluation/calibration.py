@@ -65,23 +65,16 @@ def reliability_curve(
     return ReliabilityCurve(means[0], means[1], count[filled])
 
 
-def expected_calibration_error(label: ArrayLike, probability: ArrayLike, bins: int = BINS) -> float:
-    """Mean distance between the share of positive cases and the mean probability, over cases.
-
-    Uses bins of equal count (Nixon et al., CVPR Workshops 2019): bins of equal width are nearly
-    empty if most exams are negative. With few cases per bin the error is too large, because shares
-    scatter.
-    """
-    curve = reliability_curve(label, probability, bins)
-    return float(np.average(np.abs(curve.probability - curve.share), weights=curve.count))
-
-
 def calibration_statistic(
     label: ArrayLike, probability: ArrayLike, patient: IntArray, patients: int, bins: int = BINS
 ) -> Statistic:
     """``ece`` (expected calibration error) and ``brier`` as a function of patient weights.
 
-    The bins are computed from all cases, whatever the weights. Both are undefined without a case.
+    The error is the mean distance between the share of positive cases and the mean probability of
+    a bin, over cases. Its bins are of equal count (Nixon et al., CVPR Workshops 2019), because bins
+    of equal width are nearly empty if most exams are negative. With few cases per bin it is too
+    large, because shares scatter. The bins are computed from all cases, whatever the weights. Both
+    are undefined without a case.
 
     Args:
         label, probability: as in :func:`reliability_curve`; may be empty.

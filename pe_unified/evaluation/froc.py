@@ -198,16 +198,3 @@ class LesionTable(Table):
             }
 
         return statistic
-
-
-def froc_points(table: LesionTable) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """False positives per scan, sensitivity and confidence, by descending confidence.
-
-    Each (points,), one per distinct confidence; sensitivity is NaN without an embolus.
-    """
-    found = table.best[np.isfinite(table.best)]
-    thresholds = np.unique(np.concatenate([found, table.false_confidence]))[::-1]
-    false = np.searchsorted(np.sort(-table.false_confidence), -thresholds, side="right")
-    hits = np.searchsorted(np.sort(-found), -thresholds, side="right")
-    emboli = np.array([float(len(table.best))])
-    return false / table.scans.sum(), ratio(hits.astype(np.float64), emboli), thresholds

@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+from calibration_error import expected_calibration_error
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
@@ -15,7 +16,6 @@ from pe_unified.evaluation.calibration import (
     Calibration,
     calibration_statistic,
     equal_count_bins,
-    expected_calibration_error,
     fit_calibration,
     ppv_npv,
     reliability_curve,

@@ -2,11 +2,11 @@ import math
 
 import numpy as np
 import pytest
+from calibration_error import expected_calibration_error
 from sklearn.metrics import brier_score_loss, log_loss, recall_score, roc_auc_score
 from weights import drawn_weights
 
 from pe_unified.ct.exam_labels import EXAM_TARGETS
-from pe_unified.evaluation.calibration import expected_calibration_error
 from pe_unified.evaluation.exams import (
     EXAM_WEIGHTS,
     IMAGE_WEIGHT,

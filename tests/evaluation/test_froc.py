@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 from weights import drawn_weights
 
-from pe_unified.evaluation.froc import LesionTable, froc_points, mark_distances
+from pe_unified.evaluation.froc import LesionTable, mark_distances
 from pe_unified.evaluation.intervals import estimate
 
 
@@ -55,11 +55,13 @@ def two_scans(epsilon_mm: float) -> LesionTable:
 
 
 def test_froc_by_hand():
-    false, sensitivity, thresholds = froc_points(two_scans(5.0))
-    # The mark of 0.8 lies on an embolus that is found: neither hit nor false.
-    np.testing.assert_allclose(thresholds, [0.9, 0.7, 0.65, 0.6, 0.1])
+    """The mark of 0.8 lies on an embolus that is found: neither hit nor false."""
+    cuts = [0.9, 0.7, 0.65, 0.6, 0.1]
+    points = [two_scans(5.0).above(cut).totals()(np.ones((1, 2))) for cut in cuts]
+    false = [float(each["false_positives_per_scan"][0]) for each in points]
     np.testing.assert_allclose(false, [0, 0.5, 1.0, 1.0, 1.5])
-    np.testing.assert_allclose(sensitivity, [0.5, 0.5, 0.5, 1.0, 1.0])
+    recall = [float(each["recall"][0]) for each in points]
+    np.testing.assert_allclose(recall, [0.5, 0.5, 0.5, 1.0, 1.0])
     assert at_unit_weights(two_scans(5.0), [0, 0.5, 1.0]) == pytest.approx(
         {
             "sensitivity_at_0": 0.5,
@@ -98,8 +100,9 @@ def test_curve_rises_and_weights_equal_repeated_scans(seed):
     confidences = [generator.random(count) for count in marks]
     distances = [generator.uniform(0, 10, (count, generator.integers(0, 3))) for count in marks]
     table = LesionTable.build(patients, confidences, distances, 5.0)
-    false, sensitivity, _ = froc_points(table)
-    assert (np.diff(false) >= 0).all()
+    rates = (0.25, 0.5, 1, 2, 4)
+    at_rates = table.statistic(rates)(np.ones((1, 4)))
+    sensitivity = [at_rates[f"sensitivity_at_{rate:g}"][0] for rate in rates]
     assert np.isnan(sensitivity).all() or (np.diff(sensitivity) >= 0).all()
     weights = drawn_weights(4, 8, seed)
     weighted = table.statistic((0.25, 1, 4))(weights)

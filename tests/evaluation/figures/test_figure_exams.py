@@ -5,6 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from calibration_error import expected_calibration_error
 from figure_samples import assert_picture, exam_table
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -13,7 +14,6 @@ from matplotlib.text import Text
 from sklearn.calibration import calibration_curve
 
 from pe_unified.evaluation import figures
-from pe_unified.evaluation.calibration import expected_calibration_error
 
 
 def test_reliability(tmp_path, texts):
