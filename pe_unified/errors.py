@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 #: What to do about a damaged file, and about one of many.
 COPY_AGAIN = "copy the file again from the source"
@@ -37,6 +38,14 @@ def first_line(error: BaseException) -> str:
 def shown(name: str | os.PathLike) -> str:
     """A file's name for a terminal; characters that cannot be printed become ``?``."""
     return "".join(letter if letter.isprintable() else "?" for letter in os.fspath(name))
+
+
+def pip_install(extra: str = "") -> str:
+    """The command that installs this package, with an extra, over a clone or an installed wheel."""
+    is_clone = Path(__file__).parents[1].joinpath("pyproject.toml").is_file()
+    name = "." if is_clone else "pe_unified"
+    wanted = f"'{name}[{extra}]'" if extra else name
+    return f"pip install -e {wanted}" if is_clone else f"pip install {wanted}"
 
 
 def listed(items: Sequence[object], most: int = 5, between: str = ", ") -> str:

@@ -1,6 +1,6 @@
 """Errors between two machines, in words that name no patient."""
 
-from pe_unified.errors import UserError, one_line
+from pe_unified.errors import UserError, one_line, pip_install
 
 
 class ArchiveError(UserError, RuntimeError):
@@ -17,7 +17,7 @@ class NotThere(TryLater):
 
 def missing_extra(error: ImportError) -> ArchiveError:
     """The error for a missing module of the extra ``pacs``."""
-    return ArchiveError(f"pe-unified pacs needs {error.name}: pip install -e '.[pacs]'")
+    return ArchiveError(f"pe-unified pacs needs {error.name}: {pip_install('pacs')}")
 
 
 def in_words(error: BaseException) -> str:

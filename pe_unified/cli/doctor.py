@@ -11,9 +11,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 
+from pe_unified.errors import pip_install
+
 #: What the processes that load data may have under way at a time.
 LEAST_SHARED_GB = 1.0
-INSTALL = "pip install -e . (or: make setup)"
+INSTALL = pip_install()
 
 try:
     from packaging.requirements import Requirement

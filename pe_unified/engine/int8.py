@@ -23,7 +23,7 @@ from torch import Tensor
 from pe_unified.checkpoints import CheckpointError
 from pe_unified.datasets.slice_dataset import read_annotations
 from pe_unified.engine.slice_answers import measure_slices
-from pe_unified.errors import DataError
+from pe_unified.errors import DataError, pip_install
 from pe_unified.inference.engines import (
     SUFFIX,
     DenseHeads,
@@ -135,7 +135,7 @@ def _nncf() -> Any:
         import nncf
     except ImportError as error:
         raise CheckpointError(
-            f"--int8: {error.name} is not installed; pip install -e '.[export]'"
+            f"--int8: {error.name} is not installed; {pip_install('export')}"
         ) from error
     nncf.set_log_level(logging.ERROR)
     return nncf

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pe_unified.checkpoints import CheckpointError
+from pe_unified.errors import pip_install
 from pe_unified.models.slice_model import PEUnified
 from pe_unified.options import BACKENDS
 from pe_unified.precision import autocast
@@ -165,7 +166,7 @@ class ExportedEngine:
             }
         except ImportError as error:
             raise CheckpointError(
-                f"--backend {name}: {error.name} is not installed; pip install -e '.[export]'"
+                f"--backend {name}: {error.name} is not installed; {pip_install('export')}"
             ) from error
 
     def forget_weights(self) -> None:

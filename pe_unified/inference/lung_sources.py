@@ -17,6 +17,7 @@ from skimage.measure import block_reduce
 
 from pe_unified.checkpoints import CheckpointError
 from pe_unified.ct.lungs import search_grid
+from pe_unified.errors import pip_install
 from pe_unified.inference.reading import SliceReader
 from pe_unified.options import LUNG_SOURCES
 
@@ -53,7 +54,7 @@ def lung_source(wanted: str, detector: bool = False) -> str:
         return "detector"
     installed = importlib.util.find_spec("lungmask") is not None
     if wanted == "lungmask" and not installed:
-        raise CheckpointError("--lungs lungmask: not installed; pip install -e '.[lungs]'")
+        raise CheckpointError(f"--lungs lungmask: not installed; {pip_install('lungs')}")
     if wanted == "lungmask" and not weights_file().is_file():
         raise CheckpointError(
             f"--lungs lungmask: no weights at {weights_file()}; download {WEIGHTS} from the "

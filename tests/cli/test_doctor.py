@@ -8,7 +8,7 @@ import pytest
 import torch
 import torchvision
 
-INSTALL = "pip install -e . (or: make setup)"
+INSTALL = "pip install -e ."
 
 
 @pytest.fixture
