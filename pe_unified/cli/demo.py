@@ -15,13 +15,21 @@ from pe_unified.command import exit_on_user_error
 from pe_unified.options import positive
 
 #: What is painted and trained where the command line does not say.
-QUICK = {"name": "demo", "recipe": "demo/steps", "studies": (24, 8), "size": 192, "slices": 48}
+QUICK = {
+    "name": "demo",
+    "recipe": "demo/steps",
+    "studies": (24, 8),
+    "size": 192,
+    "slices": 48,
+    "seconds": (14, 5, 8, 3, 1, 2, 100, 12, 11),
+}
 COMPARISON = {
     "name": "comparison",
     "recipe": "demo/comparison",
     "studies": (56, 24),
     "size": 256,
     "slices": 64,
+    "seconds": (80, 25, 35, 10, 2, 5, 20, 1320, 30, 15),
 }
 
 
@@ -61,15 +69,15 @@ def main() -> None:
     if stages.is_outdated(merged / "conversion_report.json", sets):
         shutil.rmtree(merged)
     merge = ["merge", *sets, "--out", merged]
-    stages.run("Merge both sets, splits kept", merge, done=merged)
-    stages.verify(merged)
+    stages.run(args, "Merge both sets, splits kept", merge, done=merged)
+    stages.verify(args, merged)
     if args.comparison:
         threshold = args.work_dir / "threshold.json"
         if stages.is_outdated(threshold, [merged]):
             threshold.unlink()
         baseline = ["baseline", merged, "--out", threshold, "--truth"]
         baseline += [raw / "truth" for raw, _ in painted]
-        stages.run("A plain HU threshold, for comparison", baseline, done=threshold)
+        stages.run(args, "A plain HU threshold, for comparison", baseline, done=threshold)
     summary = stages.train(args, merged)
     model = args.work_dir / "model.pth"
     stages.publish(args, summary["steps"][-1], model, merged)

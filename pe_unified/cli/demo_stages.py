@@ -14,12 +14,39 @@ from typing import Any
 from rich.console import Console
 
 from pe_unified.options import positive
+from pe_unified.progress import duration
 from pe_unified.workers import run_command, usable_cores
 
 SPLIT = ("0.6", "0.15", "0.25")
 NOTE = "Synthetic data: painted phantoms, no patient."
 
 console = Console(highlight=False)
+
+
+class Course:
+    """How far a demo is.
+
+    Args:
+        seconds: of its stages in order, on one machine; the stages that ran correct them for this.
+    """
+
+    def __init__(self, seconds: Sequence[float]) -> None:
+        self.seconds = seconds
+        self.begun = 0
+        self._expected = self._took = 0.0
+
+    def begin(self) -> str:
+        """Begin the next stage; text on how far the demo is."""
+        left = sum(self.seconds[self.begun :])
+        if self._expected:
+            left *= self._took / self._expected
+        self.begun += 1
+        return f"stage {self.begun} of {len(self.seconds)}, about {duration(left)} left"
+
+    def end(self, seconds: float) -> None:
+        """The stage ran and took so many seconds."""
+        self._expected += self.seconds[self.begun - 1]
+        self._took += seconds
 
 
 def add_arguments(parser: argparse.ArgumentParser, usual: Mapping[str, Any]) -> None:
@@ -54,28 +81,34 @@ def choose(args: argparse.Namespace, usual: Mapping[str, Any]) -> None:
     """Set what the command line left open.
 
     Args:
-        usual: by argument; ``name`` of the folders.
+        usual: by argument; ``name`` of the folders; ``seconds`` of the stages, see :class:`Course`.
     """
+    args.course = Course(usual["seconds"])
     args.data = args.data or Path("data", usual["name"])
     args.work_dir = args.work_dir or Path("work_dirs", usual["name"])
     for name in ("recipe", "studies", "size", "slices"):
         setattr(args, name, getattr(args, name) or usual[name])
 
 
-def run(title: str, command: Sequence[str | Path], done: Path | None = None) -> bool:
+def run(
+    args: argparse.Namespace, title: str, command: Sequence[str | Path], done: Path | None = None
+) -> bool:
     """Run one stage, unless what it leaves is there already; whether it ran."""
+    course = args.course.begin()
     if done is not None and done.exists():
         console.print(f"[dim]{title}: done before[/dim]")
         return False
     words = [str(word) for word in command]
-    console.print(f"\n[bold]{title}[/bold]")
+    console.print(f"\n[bold]{title}[/bold] ({course})")
     console.print(f"$ pe-unified {shlex.join(words)}", style="dim", markup=False, soft_wrap=True)
     start = time.monotonic()
     status = run_command([sys.executable, "-m", "pe_unified", *words])
     if status:
         console.print(f"[red]{title} stopped with status {status}; fix it and run again[/red]")
         sys.exit(status)
-    console.print(f"[dim]{time.monotonic() - start:.0f} s[/dim]")
+    seconds = time.monotonic() - start
+    args.course.end(seconds)
+    console.print(f"[dim]{seconds:.0f} s[/dim]")
     return True
 
 
@@ -95,17 +128,18 @@ def paint_and_convert(
     workers = ["--workers", str(args.workers)]
     paint = ["phantom", raw, "--layout", layout, "--seed", str(seed), "--studies", str(studies)]
     paint += ["--size", str(args.size), "--slices", str(args.slices), *more, *workers]
-    run(f"Paint {studies} studies in the {layout} layout", paint)
-    run(f"Convert {layout}", ["convert", layout, raw, converted, "--split", *SPLIT, *workers])
+    run(args, f"Paint {studies} studies in the {layout} layout", paint)
+    convert = ["convert", layout, raw, converted, "--split", *SPLIT, *workers]
+    run(args, f"Convert {layout}", convert)
     return raw, converted
 
 
-def verify(data: Path) -> None:
+def verify(args: argparse.Namespace, data: Path) -> None:
     """Verify a converted set, unless that was done since it changed."""
     verified = data.with_suffix(".verified")
     if is_outdated(verified, [data]):
         verified.unlink()
-    if run("Verify", ["verify", data], done=verified):
+    if run(args, "Verify", ["verify", data], done=verified):
         verified.touch()
 
 
@@ -124,7 +158,7 @@ def train(args: argparse.Namespace, data: Path) -> dict[str, Any]:
     command += ["--note", NOTE, "--jobs", str(args.workers)]
     if args.cfg_options:
         command += ["--cfg-options", *args.cfg_options]
-    run("Train and test every step", command)
+    run(args, "Train and test every step", command)
     return json.loads((args.work_dir / "summary.json").read_text(encoding="utf-8"))
 
 
@@ -144,7 +178,7 @@ def publish(args: argparse.Namespace, step: Mapping[str, Any], model: Path, data
         model.unlink()
     config = checkpoint.with_name(Path(step["config"]).name)
     command = ["publish", config, checkpoint, model, "--data-root", data]
-    if run(f"Publish {step['name']}", command, done=model):
+    if run(args, f"Publish {step['name']}", command, done=model):
         shutil.rmtree(args.work_dir / "report", ignore_errors=True)
 
 
@@ -158,7 +192,7 @@ def infer(args: argparse.Namespace, study: Path, *models: str | Path) -> Path:
     """
     page = args.work_dir / "report" / "report.html"
     title = f"From a study of the test split to a report: {study.name}"
-    run(title, ["infer", study, *models, "--out", page.parent], done=page)
+    run(args, title, ["infer", study, *models, "--out", page.parent], done=page)
     return page
 
 

@@ -14,7 +14,14 @@ from pe_unified.command import exit_on_user_error
 from pe_unified.options import positive
 
 #: What is painted and trained where the command line does not say.
-USUAL = {"name": "exam_demo", "recipe": "demo/exams", "studies": 150, "size": 128, "slices": 40}
+USUAL = {
+    "name": "exam_demo",
+    "recipe": "demo/exams",
+    "studies": 150,
+    "size": 128,
+    "slices": 40,
+    "seconds": (35, 15, 5, 330, 10, 10, 10),
+}
 #: The steps whose models answer for a study: the slices of it, and the whole.
 SLICES, EXAM = "slices_maximum", "winner"
 
@@ -33,7 +40,7 @@ def main() -> None:
     start = time.monotonic()
     exams = ("--preset", "exams")
     raw, converted = stages.paint_and_convert(args, "rsna", args.studies, 5, *exams)
-    stages.verify(converted)
+    stages.verify(args, converted)
     summary = stages.train(args, converted)
     steps = {step["name"]: step for step in summary["steps"]}
     models = {name: args.work_dir / f"{name}.pth" for name in (SLICES, EXAM)}

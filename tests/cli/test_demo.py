@@ -113,3 +113,12 @@ def test_demo_runs_through_and_again_at_no_cost(
     assert "Synthetic" in summary["note"]
     for name in (*figures, "summary.md"):
         assert (tmp_path / "run" / name).stat().st_size > 0
+
+
+def test_the_time_left_follows_what_the_stages_took():
+    course = demo_stages.Course((10, 30, 60))
+    assert course.begin() == "stage 1 of 3, about 2 min left"
+    course.end(20)
+    assert course.begin() == "stage 2 of 3, about 3 min left"
+    # It was done before, which says nothing of the speed.
+    assert course.begin() == "stage 3 of 3, about 2 min left"
