@@ -3,6 +3,7 @@
 import multiprocessing.queues
 import os
 import re
+import resource
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,8 @@ from pe_unified.workers import begin_worker, interrupts_deferred
 PATIENCE = 300
 #: Through this folder the processes of a loader pass on their batches.
 SHARED_MEMORY = Path("/dev/shm")
+#: With fewer open files, batches on their way can exhaust them.
+_FEW_FILES = 1024
 
 
 class LoaderError(UserError, RuntimeError):
@@ -81,11 +84,13 @@ def loaders_tell() -> Iterator[None]:
             raise
         room = shared_memory()
         where = f", of which {room[0]:.2f} of {room[1]:.2f} GB are free" if room else ""
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        few = f" Batches also take open files, of which {files} are allowed: ulimit -n 4096."
         raise LoaderError(
-            f"{what}. Batches pass through {SHARED_MEMORY}{where}: make it larger (docker run "
-            "--shm-size 8g), or load in the training's own process (num_workers=0). A slow disk "
-            "may need more time (train_dataloader.timeout=1800). If memory is full, lower "
-            "num_workers"
+            f"{what}.{few if files < _FEW_FILES else ''} Batches pass through {SHARED_MEMORY}"
+            f"{where}: make it larger (docker run --shm-size 8g), or load in the training's own "
+            "process (num_workers=0). A slow disk may need more time "
+            "(train_dataloader.timeout=1800). If memory is full, lower num_workers"
         ) from error
 
 

@@ -73,6 +73,13 @@ def test_no_room_to_hand_over_a_batch_is_told_at_once(capfd):
     assert "Traceback" not in said
 
 
+def test_a_low_limit_of_open_files_is_told(monkeypatch):
+    """Each batch in shared memory is an open file."""
+    for limit, told in ((128, True), (1024, False)):
+        monkeypatch.setattr(loaders.resource, "getrlimit", lambda _, limit=limit: (limit, 4096))
+        assert (f"of which {limit} are allowed: ulimit -n 4096" in told_by(Full())) == told
+
+
 def test_the_wait_is_limited_unless_the_config_says_otherwise():
     for given, kept in ((0, loaders.PATIENCE), (7, 7)):
         loader = DataLoader([1], num_workers=1, timeout=given)
