@@ -10,10 +10,12 @@ class Task:
 
     Attributes:
         name: prefix of its losses and metrics, ``cls_loss_ce`` and ``cls/auc``.
+        answer: the answer in words.
         field: field of a sample that holds the label.
         labels: key of the label in a slice's record, also used in messages.
         metric: class of the metric.
         metrics: titles on an axis, by key of what the metric returns.
+        main: the key by which the task is judged where one number has to do.
         columns: titles of the columns for those keys that tables show.
         figure: those keys that are plotted by step.
         threshold: name of the operating threshold in a report.
@@ -21,10 +23,12 @@ class Task:
     """
 
     name: str
+    answer: str
     field: str
     labels: str
     metric: str
     metrics: Mapping[str, str]
+    main: str
     columns: Mapping[str, str]
     figure: tuple[str, ...]
     threshold: str
@@ -52,6 +56,7 @@ TASKS: dict[str, Task] = {
     for task in (
         Task(
             name="cls",
+            answer="whether a slice shows embolism",
             field="gt_label",
             labels="label",
             metric="SliceMetric",
@@ -62,12 +67,14 @@ TASKS: dict[str, Task] = {
                 "sensitivity": "Slice sensitivity",
                 "specificity": "Slice specificity",
             },
+            main="auc",
             columns={"auc": "slice AUC"},
             figure=("auc",),
             threshold="slice",
         ),
         Task(
             name="seg",
+            answer="which pixels are embolus",
             field="gt_sem_seg",
             labels="masks",
             metric="SegMetric",
@@ -78,12 +85,14 @@ TASKS: dict[str, Task] = {
                 "iou_positive": "IoU, positive slices",
                 "slice_auc": "Slice AUC, highest pixel",
             },
+            main="dice",
             columns={"dice": "Dice", "iou": "IoU"},
             figure=("iou", "dice"),
             threshold="pixel",
         ),
         Task(
             name="det",
+            answer="boxes around emboli",
             field="gt_instances",
             labels="boxes",
             metric="DetMetric",
@@ -94,12 +103,14 @@ TASKS: dict[str, Task] = {
                 "recall": "Box recall",
                 "mean_iou": "Mean box IoU",
             },
+            main="mAP_50",
             columns={"mAP_50": "mAP_50"},
             figure=("mAP_50", "mAP"),
             threshold="box",
         ),
         Task(
             name="exam",
+            answer="labels of the whole exam",
             field="gt_exam",
             labels="exam labels",
             metric="ExamMetric",
@@ -120,6 +131,7 @@ TASKS: dict[str, Task] = {
                 "auc_rv_lv_ratio_gte_1": "AUC, RV/LV at least 1",
                 "auc_rv_lv_ratio_lt_1": "AUC, RV/LV below 1",
             },
+            main="auc",
             columns={
                 "auc": "exam AUC",
                 "auc_central_pe": "central AUC",
@@ -133,6 +145,7 @@ TASKS: dict[str, Task] = {
         ),
         Task(
             name="lesion",
+            answer="emboli in volumes",
             field="gt_lesions",
             labels="emboli",
             metric="LesionMetric",
@@ -153,6 +166,7 @@ TASKS: dict[str, Task] = {
                 },
                 "dice": "Dice of volumes, pooled",
             },
+            main="mean_sensitivity",
             columns={
                 "sensitivity_at_1": "found at 1 FP",
                 "sensitivity_at_2": "found at 2 FP",
@@ -165,10 +179,12 @@ TASKS: dict[str, Task] = {
         ),
         Task(
             name="artery",
+            answer="arteries in volumes",
             field="gt_artery",
             labels="arteries",
             metric="ArteryMetric",
             metrics={"dice": "Dice of arteries, pooled", "iou": "IoU of arteries, pooled"},
+            main="dice",
             columns={"dice": "artery Dice"},
             figure=("dice",),
             threshold="artery",
@@ -180,6 +196,9 @@ TASKS: dict[str, Task] = {
 SLICE_TASKS = tuple(name for name, task in TASKS.items() if task.of_slices)
 #: Tasks whose answers are combined into lesions.
 LESION_TASKS = ("seg", "det")
+
+#: The full key of the main metric, by task.
+MAIN_METRICS = {name: task.key(task.main) for name, task in TASKS.items()}
 
 #: Title on an axis, by the full key of a metric.
 METRIC_NAMES = {

@@ -29,10 +29,10 @@ from pe_unified.engine.knobs import apply_knobs
 from pe_unified.engine.pace import fit_into, of_length
 from pe_unified.errors import UserError
 from pe_unified.evaluation.figures import learning_figure
-from pe_unified.tasks import METRIC_NAMES
+from pe_unified.tasks import MAIN_METRICS, METRIC_NAMES, SLICE_TASKS
 
 #: The metrics that are compared; a network of masks alone also ranks slices, by its highest pixel.
-METRICS = ("seg/dice", "cls/auc", "seg/slice_auc", "det/mAP_50")
+METRICS = (*(MAIN_METRICS[task] for task in SLICE_TASKS), "seg/slice_auc")
 
 
 class LearningCurve(Hook):

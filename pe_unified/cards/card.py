@@ -25,12 +25,7 @@ BY_SPACING, BY_CONTRAST, BY_SIZE = SUBGROUPS = (
 )
 #: Answers of a model, in words.
 ANSWERS = {
-    "cls": "whether a slice shows embolism",
-    "seg": "which pixels are embolus",
-    "det": "boxes around emboli",
-    "exam": "labels of the whole exam",
-    "lesion": "emboli in volumes",
-    "artery": "arteries in volumes",
+    **{name: task.answer for name, task in TASKS.items()},
     "lung": "whether a slice shows lung",
     "lung_box": "boxes around the lungs",
 }

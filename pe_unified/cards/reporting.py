@@ -13,7 +13,7 @@ from pe_unified.cards.card import (
 from pe_unified.cards.checklists import CLAIM_2024, TRIPOD_AI, Item
 from pe_unified.cards.markdown import exclusions_in_words, model_facts, table
 from pe_unified.evaluation.in_words import with_interval
-from pe_unified.tasks import METRIC_NAMES, TASKS
+from pe_unified.tasks import MAIN_METRICS, METRIC_NAMES, TASKS
 
 #: Text where the software knows no answer.
 BLANK = "**not known to the software: the authors must fill this in**"
@@ -324,14 +324,7 @@ def _subgroups(tested: Mapping[str, Any] | None) -> str:
         groups = [each for each in (tested or {}).get("subgroups", ()) if each["by"] == by]
         shown = []
         for each in groups:
-            key = next(
-                (
-                    key
-                    for key in ("cls/auc", "exam/auc", "seg/dice", "det/mAP_50")
-                    if key in each["metrics"]
-                ),
-                None,
-            )
+            key = next((key for key in MAIN_METRICS.values() if key in each["metrics"]), None)
             if key is not None:
                 value = each["metrics"][key]["value"]
                 number = "undefined" if value is None else f"{value:.3f}"

@@ -35,17 +35,14 @@ from pe_unified.inference.model import InferenceModel
 from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.precision import fastest_precision
 from pe_unified.progress import phase
+from pe_unified.tasks import MAIN_METRICS
 
 #: Largest allowed difference of a metric from its value in float32.
 TOLERANCE = 0.005
 #: Parts of a network, in the order in which they are computed.
 PARTS = ("first stage", "middle stages", "last stage", "classification", "decoder", "pyramid")
-#: For each task, the metric to keep and the part of the network that only this task uses.
-JUDGED = {
-    "cls": ("cls/auc", "classification"),
-    "seg": ("seg/dice", "decoder"),
-    "det": ("det/mAP_50", "pyramid"),
-}
+#: The part of the network that only this task uses. Its main metric is to be kept.
+OWN_PART = {"cls": "classification", "seg": "decoder", "det": "pyramid"}
 #: Parts of the backbone in the order in which they return to float.
 _BACKBONE = (("first stage", "last stage"), ("middle stages",))
 
@@ -78,7 +75,7 @@ def quantise(
     precision = fastest_precision(torch.device("cpu"))
     annotations = Path(validation["data_root"]) / validation["ann_file"]
     every = max(1, math.ceil(len(read_annotations(annotations)[1]["images"]) / slices))
-    keys = [JUDGED[task][0] for task in model.tasks]
+    keys = [MAIN_METRICS[task] for task in model.tasks]
 
     def measure(engine: Engine, precision: str, title: str) -> dict[str, float]:
         predictor = StudyPredictor(replace(model, engine=engine, precision=precision))
@@ -148,7 +145,7 @@ def differing(reference: Mapping[str, float], found: Mapping[str, float]) -> set
 
 def to_leave(outside: Collection[str], quantised: set[str]) -> set[str]:
     """The int8 parts that return to float next."""
-    own = [part for key, part in JUDGED.values() if key in outside]
+    own = [part for task, part in OWN_PART.items() if MAIN_METRICS[task] in outside]
     for parts in (own, *_BACKBONE):
         if found := quantised.intersection(parts):
             return found
