@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from mmengine.dataset import base_dataset
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
 from pe_unified.converters.pipeline.run import RunOptions, convert
@@ -53,11 +54,13 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_default_scope() -> Iterator[None]:
-    """mmengine's default scope is global; no test or fixture leaves its own to the next test."""
-    DefaultScope._instance_dict.clear()
+def own_globals() -> Iterator[None]:
+    """mmengine's scope and current logger are global; no test leaves its own to the next one."""
+    for each in (DefaultScope, MMLogger):
+        each._instance_dict.clear()
     yield
-    DefaultScope._instance_dict.clear()
+    for each in (DefaultScope, MMLogger):
+        each._instance_dict.clear()
 
 
 @pytest.fixture

@@ -128,7 +128,9 @@ def mean_records(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """
     merged = []
     for records in zip(*(run.records for run in runs)):
-        metrics = mean_metrics(records[0]["name"], runs)
+        own = set.intersection(*(set(record["metrics"]) for record in records))
+        found = mean_metrics(records[0]["name"], runs)  # also those that the task does not name
+        metrics = {key: value for key, value in found.items() if key.removesuffix("_ci") in own}
         keys = [key for key in metrics if not key.endswith("_ci")]
         values = {key: [record["metrics"][key] for record in records] for key in keys}
         merged.append(

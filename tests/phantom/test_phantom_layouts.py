@@ -13,10 +13,12 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
+from rsna_rules import label_faults
 from scipy.io import loadmat
 
+from pe_unified.ct.exam_labels import EXAM_LABELS
 from pe_unified.phantom.grid import Grid
-from pe_unified.phantom.labels import EXAM_LABELS, Embolus, exam_labels, label_faults
+from pe_unified.phantom.labels import Embolus, exam_labels
 from pe_unified.phantom.layouts.cadpe import case_name
 from pe_unified.phantom.layouts.cadpe import write_study as write_cadpe_study
 from pe_unified.phantom.layouts.dicom_slices import PIXEL_STYLES, TRANSFER_SYNTAXES, write_series

@@ -1,8 +1,28 @@
 """What a recipe prints at its end can be read."""
 
+import numpy as np
 from rich.console import Console
 
-from pe_unified.recipes.summary import summary_table
+from pe_unified.evaluation.segmentation import BINS, SegTable
+from pe_unified.recipes.comparison import Run
+from pe_unified.recipes.summary import mean_records, summary_table
+
+
+def test_means_over_seeds_are_of_what_the_steps_measured(tmp_path):
+    """A table of arteries also gives Dice of slices, which means nothing of a volume."""
+    runs = []
+    for seed in (0, 1):
+        folder = tmp_path / f"seed{seed}"
+        (folder / "artery").mkdir(parents=True)
+        counts = np.random.default_rng(seed).integers(1, 9, (4, 2, BINS)).astype(np.uint32)
+        SegTable.build(list("aabb"), list(counts)).save(folder / "artery/artery.npz")
+        (folder / "artery/metrics.json").write_text('{"thresholds": {"artery/threshold": 0.5}}')
+        metrics = {"artery/dice": 0.5, "artery/dice_ci": [0.4, 0.6], "artery/threshold": 0.5}
+        record = dict(name="artery", checkpoint="artery/iter_1.pth", seconds=1.0, metrics=metrics)
+        runs.append(Run(seed, folder, [record]))
+    (record,) = mean_records(runs)
+    assert record["metrics"].keys() == {"artery/dice", "artery/dice_ci"}
+    assert record["seeds"] == {"artery/dice": [0.5, 0.5]}
 
 
 def printed(metrics, width=100):
