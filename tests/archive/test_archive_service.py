@@ -38,7 +38,9 @@ def test_delivered_twice_it_is_done_once_and_with_a_new_slice_anew(
     folder, checkpoint, tmp_path, archive, destinations, serving, until, report
 ):
     run, asked = copied(report[0])
-    service = serving(settings_of(tmp_path, checkpoint, destinations), run)
+    # Longer than a pause between two slices of a sender on a busy machine.
+    settings = settings_of(tmp_path, checkpoint, destinations, complete_after_s=1.0)
+    service = serving(settings, run)
     slices = as_study(folder, "1.2.3")
     send(slices[:-1], service.receiver.port)
     until(lambda: states(service) == {"done": 1})
