@@ -6,7 +6,7 @@ For a set with label maps of arteries, aanet3d.py instead of aanet3d_no_artery.p
 settings=dict(structures=STRUCTURES), give the network arteries to learn from.
 
 Time: not measured.
-Result: unknown on public sets; a comparison on synthetic studies: docs/unets.md.
+Result: unknown.
 """
 
 _base_ = "./cascade.py"
@@ -29,3 +29,4 @@ comparisons = [
     *_base_.comparisons,
     ("findings/mean_sensitivity", "cascade", "cascade_3d"),
 ]
+arms = ("fewer networks", "more networks")

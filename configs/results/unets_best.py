@@ -1,12 +1,15 @@
 """The five networks of `unets` with the best validation Dice, over seeds; together; with boxes.
 
 `ensemble` is the mean of the three best. `with_boxes` adds the boxes of a Faster R-CNN and the
-scores of a slice classifier, with weights fitted to validation lesions.
+scores of a slice classifier, with weights fitted to validation lesions. `cascade` is a lung
+detector, a classifier, the best network and the boxes; `with_3d` the best network with the marks of
+AANet-3D.
 
 pe-unified steps results/unets_best --data-root data/unets/cadpe --seeds 0 1 2 --jobs 2
 
-Time: not measured.
-Result: not measured.
+Time: about two hours and a half with --jobs 2 on two CPU cores with AMX, next to other work.
+Result: no network is better than another on synthetic studies, and an ensemble little; the table is
+in docs/unets.md.
 """
 
 _base_ = "./unets.py"

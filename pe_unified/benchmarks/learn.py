@@ -2,10 +2,10 @@
 
 Every config trains for the same number of minutes, one after another, on the same patients: a
 trial determines how many iterations that is, the same for all seeds, and the schedule gets this
-length. Validation at
-regular intervals gives curves over training time; the test split is measured once, at the end. The
-reference of a metric is the first config that has it; more is better, unlike in other benchmarks.
-A run that was stopped resumes with the configs and seeds that are not finished.
+length. Validation at regular intervals gives curves over training time; the test split is measured
+once, at the end. The reference of a metric is the first config that has it; more is better, unlike
+in other benchmarks. A run that was stopped resumes with the configs and seeds that are not
+finished.
 """
 
 import argparse
@@ -33,6 +33,8 @@ from pe_unified.tasks import MAIN_METRICS, METRIC_NAMES, SLICE_TASKS
 
 #: The metrics that are compared; a network of masks alone also ranks slices, by its highest pixel.
 METRICS = (*(MAIN_METRICS[task] for task in SLICE_TASKS), "seg/slice_auc")
+
+_RECORD = "record.json"
 
 
 class LearningCurve(Hook):
@@ -63,7 +65,7 @@ class LearningCurve(Hook):
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     torch.set_num_threads(args.threads)
     records: list[dict[str, Any]] = []
-    lengths: dict[str, int] = {}
+    lengths = _stored_lengths(args)
     for seed in args.seeds:
         for name in args.configs:
             records.append(_record(args, name, seed, lengths.get(name)))
@@ -75,6 +77,20 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     learning_figure(curves, METRICS, figure, args.note)
     print(f"curves: {figure}")
     return _rows(records, args)
+
+
+def _stored_lengths(args: argparse.Namespace) -> dict[str, int]:
+    """Iterations of the configs of which a run has finished."""
+    files = [(name, _folder(args, name, seed)) for name in args.configs for seed in args.seeds]
+    return {
+        name: json.loads((folder / _RECORD).read_text(encoding="utf-8"))["iterations"]
+        for name, folder in files
+        if (folder / _RECORD).is_file()
+    }
+
+
+def _folder(args: argparse.Namespace, name: str, seed: int) -> Path:
+    return args.work_dir / f"{Path(name).stem}_seed{seed}"
 
 
 def _record(
@@ -95,8 +111,8 @@ def _record(
     cfg = load_config(name, settings, str(args.data_root), of_recipe=True)
     asked = {"minutes": args.minutes, "points": args.points, "threads": args.threads}
     asked["fingerprint"] = fingerprint_of(cfg, {})
-    folder = args.work_dir / f"{Path(name).stem}_seed{seed}"
-    file = folder / "record.json"
+    folder = _folder(args, name, seed)
+    file = folder / _RECORD
     if file.exists():
         record = json.loads(file.read_text(encoding="utf-8"))
         if record["asked"] != asked:

@@ -60,6 +60,8 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         if args.memory_of:
             raise SystemExit("--memory-of runs pe-unified infer: give its --checkpoint")
         args.ways = []
+    if args.device != "cpu" and not all(way.startswith("torch") for way in args.ways):
+        raise SystemExit(f"--device {args.device}: only the ways of torch; name them by --ways")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         study = (args.study or painted(folder, args.slices)).resolve()

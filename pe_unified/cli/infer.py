@@ -198,7 +198,7 @@ def main() -> None:
         marks=args.marks,
     )
     with phase("loading the model"):
-        predictor = predictor_settings(args).predictor()
+        predictor = predictor_settings(args).predictor(args.marks is not None)
     report = analyse_study(
         args.study,
         args.out,

@@ -24,8 +24,10 @@ SEG, PROBABILITIES = (".dcm",), (".npz",)
 MASK_FILES = (*NIFTI, *NRRD, *META_IMAGE, *SEG)
 #: These end where nothing is segmented any more, not where the scan ends.
 _CUT_TO_CONTENT = (*SEG, ".seg.nrrd")
-#: No scan is longer.
-_LONGEST_MM = 2000.0
+#: No side of a scan of the chest is longer, also with the abdomen.
+_LONGEST_MM = 1000.0
+#: Relative difference of spacings that is not one.
+_SAME_SPACING = 0.01
 #: A mask compresses far better than a CT.
 _LIMITS = ArchiveLimits(ratio=float(1 << 20))
 
@@ -95,21 +97,25 @@ def read_mask_volume(path: Path, scratch: Path) -> MaskVolume:
     raise DataError(path, "no mask by its ending", f"save it as {' or '.join(MASK_FILES)}")
 
 
-def covering(volume: MaskVolume, others: Sequence[MaskVolume]) -> MaskVolume:
-    """The volume with empty voxels around it, so that it covers the grids of others.
+def same_spacing(one: MaskVolume, other: MaskVolume) -> bool:
+    """Whether the spacings differ by less than 1 %; grids of one shape suggest a lost header."""
+    ratios = np.divide(one.slices.spacing_mm, other.slices.spacing_mm)
+    return bool((np.abs(ratios - 1) <= _SAME_SPACING).all())
 
-    A grid that is too far away for one scan is not covered.
+
+def covering(volume: MaskVolume, other: MaskVolume) -> MaskVolume:
+    """The volume with empty voxels around it, so that it also covers the grid of another.
+
+    It stays as it is if that grid is too far away to be of the same scan.
     """
-    first, last = np.zeros(3), np.array(volume.array.shape) - 1.0
+    corners = np.array([*product(*[(0, side - 1) for side in other.array.shape], [1])])
+    at = np.rint(corners @ (np.linalg.inv(volume.affine) @ other.affine).T)[:, :3]
+    sides = np.array(volume.array.shape)
+    first, last = np.minimum(0, at.min(axis=0)), np.maximum(sides - 1, at.max(axis=0))
     size_mm = np.linalg.norm(volume.affine[:3, :3], axis=0)
-    for other in others:
-        corners = np.array([*product(*[(0, side - 1) for side in other.array.shape], [1])])
-        at = np.rint(corners @ (np.linalg.inv(volume.affine) @ other.affine).T)[:, :3]
-        low, high = np.minimum(first, at.min(axis=0)), np.maximum(last, at.max(axis=0))
-        if ((high - low) * size_mm <= _LONGEST_MM).all():
-            first, last = low, high
-    before = -first.astype(int)
-    after = last.astype(int) + 1 - volume.array.shape
+    if ((last - first) * size_mm > _LONGEST_MM).any():
+        return volume
+    before, after = -first.astype(int), last.astype(int) + 1 - sides
     affine = volume.affine.copy()
     affine[:3, 3] -= affine[:3, :3] @ before
     array = np.pad(volume.array, [*zip(before, after, strict=True)])

@@ -118,7 +118,8 @@ def make_ensemble(
         the metrics and thresholds of the validation split, as stored in the file.
 
     Raises:
-        ConfigError: no members, two with one name, an invalid weight, or an unknown rule.
+        ConfigError: no members, two with one name, an invalid weight, an unknown rule, or marks
+            without a member that looks for lesions.
         CheckpointError: a model cannot be read or used, or was trained on a study of the
             validation split.
     """
@@ -134,15 +135,18 @@ def make_ensemble(
         "pe_unified": __version__,
         "rule": wanted.rule,
         "step": step,
-        "trained_on": unique(each for one in members for each in training_data(one["model"])),
         "validated": {},
         "fusion": None,
         "marked": bool(wanted.marks or wanted.volumes),
     }
     stored = {"meta": meta, "members": members, "lungs": lungs, "volumes": volumes}
+    parts = models_in(stored).values()
+    meta["trained_on"] = unique(each for part in parts for each in training_data(part))
     require_unseen(models_in(stored), validation)
     marks = marks_on(validation, wanted.marks, wanted.volumes, trust)
     model = ensemble_of(out, stored, trust, digest="not written yet")
+    if model.marked and not model.looks_for_lesions:
+        raise ConfigError("marks of a 3D model join lesions, and no member looks for lesions")
     predictor = StudyPredictor(model)
     evaluator = measure_slices(predictor, validation, "validation slices", resamples=0)
     meta["validated"] = numbers_of(evaluator.metrics)

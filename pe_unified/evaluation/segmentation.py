@@ -89,12 +89,12 @@ class SegTable(Table):
     def by_highest_pixel(self) -> SliceTable:
         """Slices with their highest pixel probability as the score, rounded down to a bin.
 
-        Of slices with the same highest bin, those with more pixels in it score higher, by less than
-        a bin.
+        Of slices with the same highest bin, those with a larger share of pixels in it score higher,
+        by less than a bin.
         """
         pixels = self.counts.sum(axis=1, dtype=np.int64)
         highest = BINS - 1 - (pixels[:, ::-1] > 0).argmax(axis=1)
-        share = pixels[np.arange(len(pixels)), highest] / (pixels.sum(axis=1) + 1)
+        share = pixels[np.arange(len(pixels)), highest] / pixels.sum(axis=1) * (1 - 2**-20)
         label = self.counts[:, 1].sum(axis=1, dtype=np.int64) > 0
         score = (highest + share) / BINS
         return SliceTable(self.patients, self.patient, label, score, groups=self.groups)
@@ -105,7 +105,8 @@ class SegTable(Table):
         ``dice_positive`` and ``iou_positive`` are means over slices with an embolus. A slice
         without one only affects the pooled metrics, through its false-positive pixels, and
         ``slice_auc``. That is the AUC of :meth:`by_highest_pixel`; it does not depend on the
-        threshold. All are undefined without an embolus pixel.
+        threshold. All are undefined without an embolus pixel, ``slice_auc`` also without a slice
+        that has none.
         """
         overlaps = self.overlaps(threshold)
         pooled = sum_by_patient(overlaps, self.patient, len(self.patients))

@@ -87,7 +87,7 @@ def can_be_clot(mean_hu: float) -> bool:
 def can_hold_clot(hu: FloatArray) -> bool:
     """Whether a clot can be among these pixels of boxes or marks, HU of any shape."""
     low, high = CLOT_HU
-    return bool(((hu >= low) & (hu <= high)).mean() >= CLOT_SHARE)
+    return hu.size > 0 and bool(((hu >= low) & (hu <= high)).mean() >= CLOT_SHARE)
 
 
 def judge(

@@ -143,7 +143,7 @@ class Heads(nn.Module):
 
 
 class ExportedEngine:
-    """An exported model; each part takes arrays by name and returns arrays.
+    """An exported model; each part takes tensors by name and returns tensors.
 
     A part only has the inputs that affect its outputs.
     """

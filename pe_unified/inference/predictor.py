@@ -1,5 +1,6 @@
 """Prediction for a study: one pass per slice, with expensive heads only where needed."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from pe_unified.evaluation.slices import DEFAULT_THRESHOLD
 from pe_unified.inference.combining import SliceAnswer, combine, pixel_votes
 from pe_unified.inference.exam import ExamModel, load_exam_model
 from pe_unified.inference.lung_finder import LungFinder, load_lung_finder
-from pe_unified.inference.model import InferenceModel, Model, load_model
+from pe_unified.inference.model import InferenceModel, Model, load_model, require_marks
 from pe_unified.inference.network_pass import Classified, NetworkPass
 from pe_unified.inference.reading import Progress, SliceReader, ahead, slice_of_study
 from pe_unified.inference.survey import Survey
@@ -147,6 +148,12 @@ class StudyPredictor:
         self.pixel_threshold = threshold_bin(DEFAULT_THRESHOLD if pixel is None else pixel) / BINS
         box = model.thresholds.box
         self.box_threshold = DEFAULT_THRESHOLD if box is None else box
+
+    def without_volumes(self) -> "StudyPredictor":
+        """The same without a volume model, whose marks are read from a file instead."""
+        other = copy.copy(self)
+        other.volume_model = None
+        return other
 
     @property
     def shares_backbone(self) -> bool:
@@ -321,8 +328,15 @@ class PredictorSettings:
     lung_checkpoint: str | None = None
     volume_checkpoint: str | None = None
 
-    def predictor(self) -> StudyPredictor:
-        """Load the models in this process, which then keeps freed memory."""
+    def predictor(self, marks: bool = False) -> StudyPredictor:
+        """Load the models in this process, which then keeps freed memory.
+
+        Args:
+            marks: whether there are marks from a file.
+
+        Raises:
+            CheckpointError: a model cannot be used, or needs marks and there are none.
+        """
         keep_freed_memory()
         model = load_model(
             self.checkpoint,
@@ -343,4 +357,6 @@ class PredictorSettings:
             volumes = load_volume_model(
                 self.volume_checkpoint, self.trust, self.device, self.precision
             )
-        return StudyPredictor(model, self.batch_size, self.gate, exam, lungs, volumes)
+        predictor = StudyPredictor(model, self.batch_size, self.gate, exam, lungs, volumes)
+        require_marks(model, marks or predictor.volume_model is not None)
+        return predictor

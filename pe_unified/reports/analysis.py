@@ -18,7 +18,6 @@ from pe_unified.inference.exam import predict_exam
 from pe_unified.inference.lesion_marks import marks_of, read_marks
 from pe_unified.inference.lesions import find_lesions, judge_study
 from pe_unified.inference.lung_sources import lung_source
-from pe_unified.inference.model import require_marks
 from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.inference.quality import check_quality
 from pe_unified.inference.reading import Progress, SliceReader
@@ -130,9 +129,11 @@ def analyse_study(
         DataError: the study, its masks or marks cannot be read or are not valid, or ``out`` cannot
             be written or lies inside the study.
         CheckpointError: the source of the lungs cannot be used, or there are marks but the model
-            finds no lesions to join them with, or the model needs marks and there are none.
+            finds no lesions to join them with.
     """
     options = options or AnalysisOptions()
+    if options.marks is not None:
+        predictor = predictor.without_volumes()
     marked = options.marks is not None or predictor.volume_model is not None
     if marked and not predictor.model.looks_for_lesions:
         raise CheckpointError(
@@ -140,7 +141,6 @@ def analyse_study(
             f"neither (its tasks: {', '.join(predictor.model.tasks)}): use another model, or "
             "leave out --marks and --volume-checkpoint"
         )
-    require_marks(predictor.model, marked)
     settings = {"gate": predictor.wants_gate, **options.as_dict(predictor.lungs is not None)}
     require_apart(out, path)
     require_writable(out)

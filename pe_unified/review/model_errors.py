@@ -12,6 +12,8 @@ from pycocotools import mask as coco_mask
 from pe_unified.evaluation.figures import SliceView
 from pe_unified.evaluation.intervals import Estimate, FloatArray, estimate, ratio
 from pe_unified.inference.converted import WholeExam, touching
+from pe_unified.inference.exam_readings import mark_exams
+from pe_unified.inference.lesion_marks import marks_of
 from pe_unified.inference.lesions import Lesion, describe_drawn, find_lesions, judge_study
 from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.inference.reading import SliceReader
@@ -90,7 +92,11 @@ def judge_exam(predictor: StudyPredictor, exam: WholeExam) -> Iterator[tuple[Fin
     reader = SliceReader(exam.study)
     first_look = survey(reader, finder=predictor.lungs)
     predictions = predictor.predict(reader, first_look)
-    candidates = find_lesions(predictions, reader, first_look, fusion=predictor.model.fusion)
+    marks = []
+    if predictor.volume_model is not None:
+        marks = marks_of(mark_exams(predictor.volume_model, [exam]), exam.study)
+    fusion = predictor.model.fusion
+    candidates = find_lesions(predictions, reader, first_look, marks=marks, fusion=fusion)
     step_mm = exam.study.known_spacing()[2]
     verdict, lesions = judge_study(predictions, candidates, step_mm, predictor.model)
     shown = _Shown(exam, reader, lesions, {each.index: each.probability for each in predictions})

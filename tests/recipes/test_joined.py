@@ -19,6 +19,7 @@ from pe_unified.inference import StudyPredictor, load_model
 from pe_unified.inference.converted import exams_of_split, whole_exams
 from pe_unified.inference.exam_readings import read_exams
 from pe_unified.inference.lesion_marks import read_marks
+from pe_unified.inference.predictor import PredictorSettings
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.stored_model import digest_of
 from pe_unified.inference.survey import survey
@@ -169,6 +170,11 @@ def test_marks_of_a_model_of_volumes_join_the_lesions(run, painted_in_three, tmp
     study = painted_in_three.parent / "raw/CT_scans/PAT001"
     report = analyse_study(study, tmp_path / "report", predictor)
     assert report["model"]["volume_model"]["sha256"] == digest_of(volumes)
+    file = tmp_path / "marks.csv"
+    file.write_text("id,x,y,z,prob\n1.2.3,0,0,0,0.5\n")
+    options = AnalysisOptions(marks=file)
+    report = analyse_study(study, tmp_path / "by_file", predictor, options)
+    assert report["model"]["volume_model"] is None, "marks of a file replace its own"
     own, given = evaluate_studies(out, test), evaluate_studies(out, test, marks=marks)
     assert repr(own.metrics) == repr(given.metrics)
     own, bare = (each.tables["findings_plain"] for each in (own, measure_lesions(predictor, test)))
@@ -203,12 +209,16 @@ def test_an_ensemble_made_with_a_file_of_marks_needs_marks(
     with pytest.raises(CheckpointError, match=r"e\.pth: its thresholds were set with marks"):
         evaluate_studies(out, test)
     evaluate_studies(out, test, marks=read_marks(file))
-    predictor = StudyPredictor(load_model(out, device="cpu", precision="fp32"))
-    study = painted_in_three.parent / "raw/CT_scans/PAT001"
+    settings = PredictorSettings(str(out), device="cpu", precision="fp32")
     with pytest.raises(CheckpointError, match=r"e\.pth: its thresholds were set with marks"):
-        analyse_study(study, tmp_path / "report", predictor)
-    assert not (tmp_path / "report").exists()
-    analyse_study(study, tmp_path / "report", predictor, AnalysisOptions(marks=file))
+        settings.predictor()
+    study = painted_in_three.parent / "raw/CT_scans/PAT001"
+    options = AnalysisOptions(marks=file)
+    report = analyse_study(study, tmp_path / "report", settings.predictor(marks=True), options)
+    assert report["model"]["volume_model"] is None
+    blind = EnsembleList([MemberEntry(str(run[0] / "cls/iter_2.pth"))], marks=str(file))
+    with pytest.raises(ConfigError, match="no member looks for lesions"):
+        make_ensemble(blind, val, tmp_path / "blind.pth")
 
 
 def test_its_file_finds_lungs_and_lesions(run, painted_in_three):

@@ -20,7 +20,7 @@ from pe_unified.review.model_errors import Finding, judge_exam, summarise, vesse
 class Oracle:
     """Answers what a test gives it, slice by slice."""
 
-    lungs = None
+    lungs = volume_model = None
 
     def __init__(self, predictor, pixels):
         self.model, self.pixels = predictor.model, pixels

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pe_unified.ct.mask_volumes import covering, read_mask_volume
+from pe_unified.ct.mask_volumes import MaskVolume, covering, read_mask_volume, same_spacing
 from pe_unified.ct.overlay import EvenSlices
 from pe_unified.ct.temporary_folder import scratch_folder
 from pe_unified.evaluation.components import Lesions, find_lesions
@@ -87,35 +87,62 @@ def score_case(
         DataError: a file cannot be read or resampled to the reference; names it.
     """
     with scratch_folder() as scratch:
-        truth = read_mask_volume(reference, scratch)
-        if truth.is_cut:
-            masks = [each.mask for each in predictions if each.mask is not None]
-            truth = covering(truth, [read_mask_volume(mask, scratch) for mask in masks])
-        slices = truth.slices
-        lesions = find_lesions(
-            whole_numbers(truth), slices.voxel_mm3, rules.connectivity, rules.instances
-        )
-        counted = lesions.volumes_mm3 >= rules.smallest_mm3
+        stored = read_mask_volume(reference, scratch)
+        whole = _lesions_of(stored, rules)
         scores = []
         for predicted in predictions:
-            found = read_prediction(predicted, truth, scratch, rules)
-            own = found.marks.points - lesions.start
-            scores.append(
-                CaseScore(
-                    case,
-                    lesions.volumes_mm3,
-                    counted,
-                    found.marks.confidences,
-                    mark_distances(own, lesions.labels, slices.spacing_mm),
-                    found.scored,
-                    _mask_score(found.components, lesions, counted, slices, rules)
-                    if found.components is not None
-                    else None,
-                    found.outside,
-                    tuple(found.notes),
-                )
-            )
+            truth, lesions = stored, whole
+            if stored.is_cut and predicted.mask is not None and not rules.by_index:
+                truth = _around(stored, predicted.mask)
+                lesions = _lesions_of(truth, rules)
+            scores.append(_score(case, truth, lesions, predicted, scratch, rules))
         return scores
+
+
+def _lesions_of(truth: MaskVolume, rules: Rules) -> Lesions:
+    voxel_mm3 = truth.slices.voxel_mm3
+    return find_lesions(whole_numbers(truth), voxel_mm3, rules.connectivity, rules.instances)
+
+
+def _around(stored: MaskVolume, mask: Path) -> MaskVolume:
+    """A reference cut to its segments, extended over the grid of a prediction.
+
+    It is left as it is where the grids cannot be compared, which the prediction's reader tells.
+    """
+    with scratch_folder() as scratch:
+        own = read_mask_volume(mask, scratch)
+        alike = own.array.shape == stored.array.shape
+        if not (own.placed and stored.placed) or (alike and not same_spacing(own, stored)):
+            return stored
+        return covering(stored, own)
+
+
+def _score(
+    case: str,
+    truth: MaskVolume,
+    lesions: Lesions,
+    predicted: Predicted,
+    scratch: Path,
+    rules: Rules,
+) -> CaseScore:
+    slices = truth.slices
+    counted = lesions.volumes_mm3 >= rules.smallest_mm3
+    found = read_prediction(predicted, truth, scratch, rules)
+    mask = None
+    if found.components is not None:
+        mask = _mask_score(found.components, lesions, counted, slices, rules)
+    points = found.marks.points - lesions.start
+    return CaseScore(
+        case,
+        lesions.volumes_mm3,
+        counted,
+        found.marks.confidences,
+        mark_distances(points, lesions.labels, slices.spacing_mm),
+        found.scored,
+        mask,
+        found.outside,
+        tuple(found.notes),
+    )
 
 
 def _mask_score(

@@ -10,6 +10,7 @@ from pe_unified.ct.mask_volumes import (
     MaskVolume,
     read_mask_volume,
     read_nnunet_probabilities,
+    same_spacing,
 )
 from pe_unified.ct.overlay import EvenSlices, nearest_voxels, same_grid
 from pe_unified.errors import DataError
@@ -18,8 +19,6 @@ from pe_unified.evaluation.marks import Marks, marks_of
 from pe_unified.evaluation.masks.case_files import Predicted
 from pe_unified.evaluation.masks.rules import Rules
 
-#: Grids of equal shape whose spacings differ by more than this suggest a lost header.
-_SAME_SPACING = 0.01
 #: At least this share of a mask must have this probability in nnU-Net's probabilities.
 _AGREES, _HALF = 0.99, 0.499
 
@@ -151,7 +150,7 @@ def _laid_over(volume: MaskVolume, truth: MaskVolume, by_index: bool, notes: lis
     if same_grid(slices, own.shape, own.affine):
         return volume.values
     ours, theirs = np.array(slices.spacing_mm), np.array(own.spacing_mm)
-    if own.shape == slices.shape and (np.abs(theirs / ours - 1) > _SAME_SPACING).any():
+    if own.shape == slices.shape and not same_spacing(volume, truth):
         reason = (
             f"as many voxels as the reference, but a spacing of {_mm(theirs)} mm, not {_mm(ours)}"
         )

@@ -207,8 +207,14 @@ def test_a_reference_as_seg_counts_what_is_found_beyond_its_frames(reference, tm
         assert getattr(found.mask, name) == getattr(expected.mask, name), name
     only = np.zeros_like(FOUND)
     only[0, 2:4, 2:4] = 1
-    for alone in (save_nifti(tmp_path / "o.nii", only), seg_of(only, tmp_path / "o.dcm")):
+    packed = tmp_path / "o.nrrd"  # gzip, unpacked to read it
+    sitk.WriteImage(sitk.ReadImage(str(save_nifti(tmp_path / "o.nii", only))), str(packed), True)
+    for alone in (tmp_path / "o.nii", packed, seg_of(only, tmp_path / "o.dcm")):
         assert scored(seg, alone).mask.false == 1
+    header = affine_lps(spacing=(*SPACING[:2], 2 * SPACING[2]))
+    same_shape = TRUTH[1:11]  # from the first to the last frame
+    with pytest.raises(DataError, match="as many voxels as the reference, but a spacing"):
+        scored(seg, save_nifti(tmp_path / "lost.nii", same_shape, header))
 
 
 @settings(max_examples=10)
