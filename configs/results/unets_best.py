@@ -7,7 +7,7 @@ AANet-3D.
 
 pe-unified steps results/unets_best --data-root data/unets/cadpe --seeds 0 1 2 --jobs 2
 
-Time: about two hours and a half with --jobs 2 on two CPU cores with AMX, next to other work.
+Time: about three hours with --jobs 2 on two CPU cores with AMX, next to other work.
 Result: no network is better than another on synthetic studies, and an ensemble little; the table is
 in docs/unets.md.
 """

@@ -27,7 +27,7 @@ class Course:
     """How far a demo is.
 
     Args:
-        seconds: of its stages in order, on one machine; the stages that ran correct them for this.
+        seconds: rough, of its stages in order; those that ran correct the rest.
     """
 
     def __init__(self, seconds: Sequence[float]) -> None:

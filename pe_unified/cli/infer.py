@@ -29,6 +29,7 @@ from rich.table import Table
 from pe_unified.cli.arguments import add_device, add_trust
 from pe_unified.command import exit_on_user_error
 from pe_unified.disclaimer import RESEARCH_LINE
+from pe_unified.errors import UserError
 from pe_unified.options import BACKENDS, BATCH_SIZE, LUNG_SOURCES, STUDY_ENDINGS, positive
 from pe_unified.progress import phase, tell
 
@@ -181,6 +182,8 @@ def pseudonym_key() -> str | None:
 @exit_on_user_error(everything=True)
 def main() -> None:
     args = make_parser().parse_args()
+    if args.marks and args.volume_checkpoint:
+        raise UserError("give either --marks or --volume-checkpoint, the model that makes them")
     from pe_unified.reports import AnalysisOptions, analyse_study
 
     # What matters of a header is read and judged here; its other faults are no news to the user.

@@ -255,8 +255,7 @@ def _open_openvino(path: Path, precision: str) -> Run:
 def _keeping_levels(network: Any) -> Any:
     """The network with the backbone's levels in bfloat16, channels last, as OpenVINO computes them.
 
-    In float32, channels first, converting them between trunk and heads takes about as long as a
-    sixth of the network.
+    In float32, channels first, they would be converted twice between trunk and heads.
     """
     import openvino
     from openvino.preprocess import PrePostProcessor

@@ -211,7 +211,8 @@ def _exam(verdict: Verdict, predictions: Sequence[SlicePrediction], model: Model
     if model.looks_for_lesions and thresholds.lesion is not None:
         (low, high), share = CLOT_HU, 100 * CLOT_SHARE
         kinds.append(
-            f"a lesion, by its score, if its mean (without a mask, {share:g} % of its box) is "
+            f"a lesion, by its score, if its mean (without a mask, {share:g} % of its boxes and "
+            f"marks) is "
             f"{low:g} to {high:g} HU"
         )
     rule = "nothing can be called: no threshold is set"

@@ -180,6 +180,13 @@ def test_what_is_not_there_is_named_first(command, checkpoint, tmp_path):
         assert not result.exists()
 
 
+def test_marks_come_from_a_file_or_from_a_model(run, tmp_path):
+    words = ("--marks", tmp_path / "m.csv", "--volume-checkpoint", tmp_path / "v.pth")
+    done = run(tmp_path, tmp_path / "out", *words)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: give either --marks or --volume-checkpoint")
+
+
 def test_masks_of_structures_are_read_and_wrong_ones_refused(run, painted_set, tmp_path):
     folder = sorted((painted_set[1].parent / "CT_scans").iterdir())[0]
     masks = tmp_path / "masks"

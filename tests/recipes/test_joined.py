@@ -86,6 +86,10 @@ def painted_in_three(tmp_path_factory):
     return root / "set"
 
 
+def split(root, name):
+    return dict(type="PESliceDataset", data_root=str(root), ann_file=f"annotations/{name}.json")
+
+
 def test_the_joined_step_is_tested_by_slices_and_lesions(run):
     work, summary = run
     record = summary["steps"][-1]
@@ -144,14 +148,7 @@ def test_a_step_is_tested_by_lesions_from_now_on_without_training_again(
 
 def test_marks_of_a_model_of_volumes_join_the_lesions(run, painted_in_three, tmp_path, monkeypatch):
     volumes = write_volume_checkpoint(tmp_path / "volumes.pth")
-    val, test = (
-        dict(
-            type="PESliceDataset",
-            data_root=str(painted_in_three),
-            ann_file=f"annotations/{split}.json",
-        )
-        for split in ("val", "test")
-    )
+    val, test = (split(painted_in_three, name) for name in ("val", "test"))
     (exam,) = exams_of_split(test)
     marks = marks_on(test, volumes=str(volumes))
     model = load_volume_model(volumes)
@@ -190,14 +187,7 @@ def test_marks_of_a_model_of_volumes_join_the_lesions(run, painted_in_three, tmp
 def test_an_ensemble_made_with_a_file_of_marks_needs_marks(
     run, painted_in_three, tmp_path, monkeypatch
 ):
-    val, test = (
-        dict(
-            type="PESliceDataset",
-            data_root=str(painted_in_three),
-            ann_file=f"annotations/{split}.json",
-        )
-        for split in ("val", "test")
-    )
+    val, test = (split(painted_in_three, name) for name in ("val", "test"))
     file = tmp_path / "marks.csv"
     file.write_text("id,x,y,z,prob\n1.2.3,0,0,0,0.5\n")
     monkeypatch.setattr(
