@@ -99,7 +99,7 @@ def run(
         console.print(f"[dim]{title}: done before[/dim]")
         return False
     words = [str(word) for word in command]
-    console.print(f"\n[bold]{title}[/bold] ({course})")
+    console.print(f"\n[bold]{title}[/bold] ({course})", soft_wrap=True)
     console.print(f"$ pe-unified {shlex.join(words)}", style="dim", markup=False, soft_wrap=True)
     start = time.monotonic()
     status = run_command([sys.executable, "-m", "pe_unified", *words])
