@@ -1,7 +1,8 @@
-"""Files that are written completely or not at all, even if the process is killed."""
+"""Files and folders that are written completely or not at all, even if the process is killed."""
 
 import filecmp
 import os
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,6 +39,25 @@ def appearing(path: Path) -> Iterator[Path]:
         put_in_place(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def appearing_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder that is renamed to ``path`` at the end, and replaces what is there.
+
+    After an error an existing folder is kept and the new one is removed; what a killed run left of
+    it is removed by the next one.
+    """
+    partial = path.with_name(f".{path.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def remove_abandoned(folder: Path, ending: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 from pe_unified import files
 from pe_unified.files import (
     appearing,
+    appearing_folder,
     put_all_in_place,
     put_in_place,
     remove_abandoned,
@@ -99,6 +100,24 @@ files.write_bytes(Path(sys.argv[1]), b"new")
 """
     assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -9
     assert path.read_bytes() == b"old"
+
+
+def test_a_folder_takes_the_place_of_the_old_one_whole_or_not_at_all(tmp_path):
+    out, left = tmp_path / "out", tmp_path / ".out.part"
+    left.mkdir()
+    (left / "half").touch()  # of a killed run
+    with appearing_folder(out) as partial:
+        (partial / "one").touch()
+        assert not out.exists()
+    assert os.listdir(out) == ["one"]
+    with appearing_folder(out) as partial:
+        (partial / "two").touch()
+        assert os.listdir(out) == ["one"]
+    assert os.listdir(out) == ["two"]
+    with pytest.raises(KeyboardInterrupt), appearing_folder(out) as partial:
+        (partial / "three").touch()
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == ["out"] and os.listdir(out) == ["two"]
 
 
 def test_what_killed_runs_left_goes_and_what_is_being_written_stays(tmp_path):

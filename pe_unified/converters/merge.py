@@ -25,7 +25,7 @@ from pe_unified.converters.contract.splits import SPLITS, assign_folds, check_di
 from pe_unified.converters.pipeline.assemble import write_annotations
 from pe_unified.converters.pipeline.run import REPORT
 from pe_unified.errors import DataError
-from pe_unified.files import write_text
+from pe_unified.files import appearing_folder, write_text
 from pe_unified.paths import require_apart
 from pe_unified.progress import track
 
@@ -141,17 +141,12 @@ def merge(
     _refuse_divided_identifiers(sets)
     _keep_identifiers(sets)
     new_ids = _new_ids(sets)
-    partial = out.with_name(f".{out.name}.part")
     by_name = {one.name: one for one in sets}
     converted = [key for key in new_ids if key[1] in by_name[key[0]].records]
     order = sorted(converted, key=lambda key: new_ids[key])
     parts_of = {new_ids[key]: [by_name[key[0]].split_of[key[1]]] for key in order}
     fold_names = _add_folds(parts_of, sets, new_ids, folds, seed)
     taken: set[str] = set()
-    records = (
-        _moved(by_name[name], patient, new_ids[name, patient], partial, taken)
-        for name, patient in track(order, "linking patients")
-    )
     info = info_entry(
         description="merged from " + ", ".join(names),
         source="; ".join(str(one.info.get("source")) for one in sets),
@@ -165,17 +160,14 @@ def merge(
         },
     )
     report = _merged_report(sets, new_ids)
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        (partial / "images").mkdir(parents=True)
+    with appearing_folder(out) as partial:
+        records = (
+            _moved(by_name[name], patient, new_ids[name, patient], partial, taken)
+            for name, patient in track(order, "linking patients")
+        )
+        (partial / "images").mkdir()
         write_annotations(partial, records, parts_of, [*SPLITS, *fold_names], info)
         write_text(partial / REPORT, json.dumps(report, indent=1) + "\n")
-        if out.exists():
-            out.rmdir()
-        os.rename(partial, out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return report
 
 

@@ -14,9 +14,7 @@ the exit status is then 1 unless --allow-skips is given.
 
 import argparse
 import json
-import os
 import re
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,7 +31,7 @@ from pe_unified.converters.contract.nnunet import (
 )
 from pe_unified.converters.nnunet_cases import ExportedCase, read_cases, write_case
 from pe_unified.errors import DataError
-from pe_unified.files import write_text
+from pe_unified.files import appearing_folder, write_text
 from pe_unified.options import positive
 from pe_unified.paths import require_apart
 from pe_unified.progress import track
@@ -74,9 +72,7 @@ def export(
     if not cases:
         first = next(iter(left_out.values()), "it is empty")
         raise DataError(data, f"no study can be a case: {first}", "see --help")
-    partial = root.with_name(f".{root.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with appearing_folder(root) as partial:
         _write_volumes(cases, data, partial, workers)
         kept = {
             "info": info,
@@ -89,10 +85,6 @@ def export(
             (CASES, kept),
         ):
             write_text(partial / file, json.dumps(content, indent=2) + "\n")
-        os.rename(partial, root)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return root, kept
 
 

@@ -1,8 +1,6 @@
 """Export of a model to ONNX Runtime or OpenVINO, with a check that outputs are the same."""
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pe_unified.checkpoints import CheckpointError
-from pe_unified.files import write_text
+from pe_unified.files import appearing_folder, write_text
 from pe_unified.inference.engines import (
     MANIFEST,
     SUFFIX,
@@ -59,9 +57,7 @@ def export_model(
         raise CheckpointError(
             f"{folder}: holds other files, which would be lost; choose another --out"
         )
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    partial.mkdir(parents=True)
-    try:
+    with appearing_folder(folder) as partial:
         network, size = model.model.eval(), model.size
         trunk, heads = Trunk(network).eval(), Heads(network).eval()
         with torch.inference_mode():
@@ -85,10 +81,6 @@ def export_model(
             "int8": int8 and int8(partial),
         }
         write_text(partial / MANIFEST, json.dumps(manifest, indent=1, allow_nan=False) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return manifest
 
 

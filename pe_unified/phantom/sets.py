@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,6 @@ from pe_unified.paths import require_apart
 from pe_unified.phantom.labelmap import list_anatomies, read_label_map
 from pe_unified.phantom.layouts import cadpe, fumpe, read, rsna
 from pe_unified.phantom.layouts.dicom_slices import TRANSFER_SYNTAXES
-from pe_unified.phantom.layouts.folders import remove_unfinished
 from pe_unified.phantom.structure_masks import write_structures
 from pe_unified.phantom.study import PhantomStudy, paint_study
 from pe_unified.phantom.study_plan import PRESETS
@@ -209,6 +209,15 @@ def _told(settings: PhantomSettings) -> dict[str, Any]:
     return told
 
 
+def _remove_unfinished(out: Path) -> None:
+    """Remove what a killed run left half-written in ``out`` or one folder below it."""
+    for partial in [*out.glob(".*.part"), *out.glob("*/.*.part")]:
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink()
+
+
 def _claim(out: Path, settings: PhantomSettings) -> None:
     """Refuse a folder that holds a set with other settings."""
     path = out / ".phantom" / "settings.json"
@@ -251,7 +260,7 @@ def make_set(
     if settings.anatomy is not None:
         require_apart(out, Path(settings.anatomy))
     _claim(out, settings)
-    remove_unfinished(out)
+    _remove_unfinished(out)
     todo = [n for n in range(1, studies + 1) if not _record_path(out, n).is_file()]
     tasks = [(str(out), settings, number) for number in todo]
     with (

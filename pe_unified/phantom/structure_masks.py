@@ -6,8 +6,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from pe_unified.files import write_bytes
-from pe_unified.phantom.layouts.folders import fresh_folder, move_into_place
+from pe_unified.files import appearing_folder, write_bytes
 from pe_unified.phantom.study import STRUCTURES, PhantomStudy
 
 #: File names and structures; arteries include the trunk, veins the left atrium.
@@ -16,11 +15,10 @@ _MASKS = {"lung_arteries": "artery", "lung_veins": "vein"}
 
 def write_structures(folder: Path, study: PhantomStudy) -> None:
     """Write one NIfTI per structure, on the grid of the study; emboli count as artery."""
-    partial = fresh_folder(folder)
-    for name, structure in _MASKS.items():
-        mask = study.structures == STRUCTURES[structure]
-        write_bytes(partial / f"{name}.nii.gz", _nifti(mask, study))
-    move_into_place(partial, folder)
+    with appearing_folder(folder) as partial:
+        for name, structure in _MASKS.items():
+            mask = study.structures == STRUCTURES[structure]
+            write_bytes(partial / f"{name}.nii.gz", _nifti(mask, study))
 
 
 def _nifti(mask: np.ndarray, study: PhantomStudy) -> bytes:

@@ -13,9 +13,8 @@ import h5py
 import numpy as np
 from scipy.io import savemat
 
-from pe_unified.files import write_bytes
+from pe_unified.files import appearing_folder, write_bytes
 from pe_unified.phantom.layouts.dicom_slices import write_series
-from pe_unified.phantom.layouts.folders import fresh_folder, move_into_place
 from pe_unified.phantom.study import PhantomStudy
 
 #: Patients of the real set without an embolus.
@@ -65,15 +64,14 @@ def write_study(
     content = _mat_v73(mask) if rng.random() < 0.35 else _mat_v5(mask)
     write_bytes(out / "GroundTruth" / f"{patient}.mat", content)
     folder = out / "CT_scans" / patient
-    partial = fresh_folder(folder)
-    write_series(
-        partial,
-        study,
-        names,
-        patient=patient,
-        person=f"PHANTOM^{number:03d}",
-        instance_numbers=instances,
-        transfer_syntax=transfer_syntax,
-    )
-    move_into_place(partial, folder)
+    with appearing_folder(folder) as partial:
+        write_series(
+            partial,
+            study,
+            names,
+            patient=patient,
+            person=f"PHANTOM^{number:03d}",
+            instance_numbers=instances,
+            transfer_syntax=transfer_syntax,
+        )
     return {"patient_id": patient, "files_from_the_head": bool(head_first)}

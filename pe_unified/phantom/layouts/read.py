@@ -11,9 +11,8 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from pe_unified.files import write_bytes
+from pe_unified.files import appearing_folder, write_bytes
 from pe_unified.phantom.layouts.dicom_slices import write_series
-from pe_unified.phantom.layouts.folders import fresh_folder, move_into_place
 from pe_unified.phantom.study import PhantomStudy
 
 #: Every real case has emboli; this is the default share.
@@ -44,15 +43,14 @@ def write_study(
     case = f"{(number + 1) // 2:02d}{short}"
     write_bytes(out / f"{case}.nii.gz", _nifti(study))
     folder = out / place / case
-    partial = fresh_folder(folder)
-    write_series(
-        partial,
-        study,
-        [f"IM{k + 1:04d}.dcm" for k in range(len(study.hu))],
-        patient=case,
-        person=f"PHANTOM^{case}",
-        manufacturer=manufacturer,
-        transfer_syntax=transfer_syntax,
-    )
-    move_into_place(partial, folder)
+    with appearing_folder(folder) as partial:
+        write_series(
+            partial,
+            study,
+            [f"IM{k + 1:04d}.dcm" for k in range(len(study.hu))],
+            patient=case,
+            person=f"PHANTOM^{case}",
+            manufacturer=manufacturer,
+            transfer_syntax=transfer_syntax,
+        )
     return {"patient_id": case}

@@ -13,9 +13,8 @@ import numpy as np
 from pe_unified.csv_files import csv_text
 from pe_unified.ct.exam_labels import EXAM_LABELS
 from pe_unified.ct.windows import window_to_uint8
-from pe_unified.files import write_text
+from pe_unified.files import appearing_folder, write_text
 from pe_unified.phantom.layouts.dicom_slices import phantom_uid, write_series
-from pe_unified.phantom.layouts.folders import fresh_folder, move_into_place
 from pe_unified.phantom.study import PhantomStudy
 
 TRAIN_COLUMNS = (
@@ -82,23 +81,20 @@ def write_study(
     study_uid = phantom_uid(study.plan.seed, patient, "study")
     series_uid = phantom_uid(study.plan.seed, patient, "series")
     folder = out / "train" / study_uid
-    partial = fresh_folder(folder)
-    (partial / series_uid).mkdir()
-    uids = write_series(
-        partial / series_uid,
-        study,
-        None,
-        patient=patient,
-        person=f"PHANTOM^{number:04d}",
-        transfer_syntax=transfer_syntax,
-    )
-    if jpeg:
-        pictures = out / "train-jpegs" / study_uid
-        partial_pictures = fresh_folder(pictures)
-        (partial_pictures / series_uid).mkdir()
-        _write_jpegs(partial_pictures / series_uid, study, uids)
-        move_into_place(partial_pictures, pictures)
-    move_into_place(partial, folder)
+    with appearing_folder(folder) as partial:
+        (partial / series_uid).mkdir()
+        uids = write_series(
+            partial / series_uid,
+            study,
+            None,
+            patient=patient,
+            person=f"PHANTOM^{number:04d}",
+            transfer_syntax=transfer_syntax,
+        )
+        if jpeg:
+            with appearing_folder(out / "train-jpegs" / study_uid) as pictures:
+                (pictures / series_uid).mkdir()
+                _write_jpegs(pictures / series_uid, study, uids)
     present = np.asarray((study.emboli > 0).any((1, 2)))
     record: dict[str, Any] = {
         "patient_id": patient,
