@@ -32,6 +32,8 @@ class Checked:
             aerated lung with and without the vessels in it.
         emboli: (true side, found side, true level, found level) of each.
         undescribed: number of emboli without a lesion.
+        boxes: for the box around each embolus, whether it can hold a clot, and whether the same box
+            can when it is moved to aerated lung in the same slice (None: the slice has none).
         flags: flags of the report.
         poor_contrast, motion: as painted.
     """
@@ -40,6 +42,7 @@ class Checked:
     lung_dice: dict[str, float]
     emboli: list[tuple[str, str, str, str]]
     undescribed: int
+    boxes: list[tuple[bool, bool | None]]
     flags: list[str]
     poor_contrast: bool
     motion: bool
@@ -50,8 +53,11 @@ def check_study(name: str, painted: PhantomStudy) -> Checked:
     study = as_study(painted.hu, painted.spacing)
     reader = SliceReader(study)
     looked = survey(reader, lungs_from="classical")
-    emboli = []
+    aerated, _ = aerated_lung(painted)
+    rng = np.random.default_rng(painted.plan.seed)
+    emboli, boxes = [], []
     for embolus in painted.findings:
+        boxes.append(_box_rule(painted.emboli == embolus.number, aerated, reader, looked, rng))
         predictions = [
             _as_found(k, level == embolus.number) for k, level in enumerate(painted.emboli)
         ]
@@ -66,10 +72,39 @@ def check_study(name: str, painted: PhantomStudy) -> Checked:
         _lung_dice(painted, study, looked),
         emboli,
         len(painted.findings) - len(emboli),
+        boxes,
         [flag.name for flag in check_quality(reader, looked)],
         painted.plan.qa_contrast,
         painted.plan.qa_motion,
     )
+
+
+def _box_rule(
+    embolus: np.ndarray,
+    aerated: np.ndarray,
+    reader: SliceReader,
+    looked: Survey,
+    rng: np.random.Generator,
+) -> tuple[bool, bool | None]:
+    """See :attr:`Checked.boxes`; both masks: bool (slices, rows, cols)."""
+    index = int(embolus.sum((1, 2)).argmax())
+    rows, cols = (np.flatnonzero(embolus[index].any(axis)) for axis in (1, 0))
+    box = np.array([cols[0], rows[0], cols[-1] + 1, rows[-1] + 1], np.float32)
+    lung = np.argwhere(aerated[index])
+    if not len(lung):
+        return _can_be_clot(index, box, reader, looked), None
+    row, col = lung[rng.integers(len(lung))]
+    away = np.tile((col - int(box[[0, 2]].mean()), row - int(box[[1, 3]].mean())), 2)
+    return (
+        _can_be_clot(index, box, reader, looked),
+        _can_be_clot(index, box + away.astype(np.float32), reader, looked),
+    )
+
+
+def _can_be_clot(index: int, box: np.ndarray, reader: SliceReader, looked: Survey) -> bool:
+    no_pixels = np.empty(0, np.int32), np.empty(0, np.float32)
+    found = SlicePrediction(index, 1.0, True, *no_pixels, box[None], np.ones(1, np.float32))
+    return any(each.can_be_clot for each in find_lesions([found], reader, looked, smallest_ml=0.0))
 
 
 def _lung_dice(painted: PhantomStudy, study: CTStudy, looked: Survey) -> dict[str, float]:
@@ -157,6 +192,13 @@ def summarise(studies: Sequence[Checked]) -> dict[str, dict[str, float | int]]:
             for true in ("central", "segmental")
             for found in ("central", "segmental")
         },
+    }
+    moved = [lung for each in studies for _, lung in each.boxes if lung is not None]
+    summary["boxes"] = {
+        "around an embolus": sum(len(each.boxes) for each in studies),
+        "cannot hold a clot by the rule": sum(not own for each in studies for own, _ in each.boxes),
+        "moved to lung": len(moved),
+        "cannot hold a clot there": sum(not lung for lung in moved),
     }
     for flag, painted in (("poor_opacification", "poor_contrast"), ("motion", "motion")):
         told = [(getattr(each, painted), flag in each.flags) for each in studies]

@@ -31,21 +31,38 @@ def test_a_study_is_checked_against_its_truth(truth):
     assert len(checked.emboli) + checked.undescribed == len(painted.findings) > 0
     for true, _, _, _ in checked.emboli:
         assert true in ("left", "right", "both")
+    assert len(checked.boxes) == len(painted.findings) and all(own for own, _ in checked.boxes)
     # Against lungs in the wrong place the figure falls: it does measure.
     moved = np.roll(painted.structures, 30, axis=2)
     worse = truth.check_study("moved", type(painted)(**{**vars(painted), "structures": moved}))
     assert all(worse.lung_dice[kind] < dice[kind] - 0.1 for kind in dice)
 
 
+@pytest.mark.parametrize("hu, held", [(40, True), (300, False)])
+def test_a_box_holds_a_clot_where_its_attenuation_is_and_none_in_lung(truth, hu, held):
+    painted = paint_study(3, (60, 128, 128), positive=True)
+    lung = np.zeros(painted.hu.shape, bool)
+    lung[:, :40, :40] = True
+    levels = np.where(lung, -850.0, painted.hu)
+    levels[painted.emboli > 0] = hu
+    reader = truth.SliceReader(truth.as_study(levels, painted.spacing))
+    looked = truth.survey(reader, lungs_from="classical")
+    middle = np.zeros_like(lung)
+    middle[:, 18:22, 18:22] = True  # whatever pixel is drawn, the box stays in lung
+    embolus = painted.emboli == painted.findings[0].number
+    found = truth._box_rule(embolus, middle, reader, looked, np.random.default_rng(0))
+    assert found == (held, False)
+
+
 def test_figures_are_counts_of_the_studies(truth):
     Checked = truth.Checked
     emboli = [("left", "left", "central", "central"), ("right", "midline", "segmental", "central")]
+    wrong = ("left", "right", "segmental", "segmental")
+    here = [(True, False), (False, None)]
     studies = [
-        Checked("a", {"grid": 0.9}, emboli, 0, ["motion"], True, True),
-        Checked("b", {"grid": 0.7}, [("both", "left", "central", "segmental")], 2, [], 0, 0),
-        Checked(
-            "c", {"grid": 0.8}, [("left", "right", "segmental", "segmental")], 1, ["motion"], 0, 0
-        ),
+        Checked("a", {"grid": 0.9}, emboli, 0, [], ["motion"], True, True),
+        Checked("b", {"grid": 0.7}, [("both", "left", "central", "segmental")], 2, here, [], 0, 0),
+        Checked("c", {"grid": 0.8}, [wrong], 1, [(True, True)], ["motion"], 0, 0),
     ]
     found = truth.summarise(studies)
     assert found["lungs"]["mean Dice, grid"] == pytest.approx(0.8)
@@ -58,6 +75,12 @@ def test_figures_are_counts_of_the_studies(truth):
         "wrong side": 1,
     }
     assert set(found["level"].values()) == {1} and len(found["level"]) == 4
+    assert found["boxes"] == {
+        "around an embolus": 3,
+        "cannot hold a clot by the rule": 1,
+        "moved to lung": 2,
+        "cannot hold a clot there": 1,
+    }
     assert found["motion"] == {"painted": 1, "flagged of them": 1, "flagged of the others": 1}
     assert found["poor_opacification"]["flagged of them"] == 0
 
