@@ -6,8 +6,9 @@
 Lungs: Dice against the painted lungs, with and without the vessels in them; where fluid or
 consolidation was painted, only aerated lung counts. Emboli: the true masks are described as if the
 network had found them; side and level (central: trunk, main and lobar arteries; segmental: those
-beyond) are compared with the arteries that they were painted into. Flags: poor opacification and
-motion as painted.
+beyond) are compared with the arteries that they were painted into. Boxes: whether the box
+around each embolus can hold a clot, by the rule of attenuation, and whether the same box can in
+aerated lung. Flags: poor opacification and motion as painted.
 
     python tools/check_findings.py --faults 16 --anatomy DIR --out faults.json
 
