@@ -48,7 +48,8 @@ comparison: $(READY)
 	$(BIN)/python -m pe_unified demo --comparison
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	@# Two workers and their processes load the same files.
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 slow: $(READY)
 	@$(BIN)/uv pip install --quiet --upgrade-package mlflow --upgrade-package wandb --python $(BIN)/python -e '.[tracking]'

@@ -223,7 +223,8 @@ def end_workers() -> None:
             if "multiprocessing.forkserver" in " ".join(child.cmdline()):
                 child.suspend()  # so that it starts no more workers
                 for worker in child.children():
-                    worker.kill()
+                    with suppress(psutil.NoSuchProcess):
+                        worker.kill()
                 child.kill()
                 # Its parent reaps it later; until then it must not appear to be running.
                 os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)

@@ -92,14 +92,14 @@ def all_in_one_place(folder):
 
 
 def endless(folder):
-    """5,000 slices, on disk a hole."""
+    """3,001 slices, on disk a hole."""
     path = folder.with_suffix(".nii")
     image = nibabel.Nifti1Image(np.zeros((64, 64, 1), np.int16), np.diag([1, 1, 1, 1.0]))
     header = image.header.copy()
-    header.set_data_shape((64, 64, 5000))
+    header.set_data_shape((64, 64, 3001))
     with path.open("wb") as file:
         file.write(header.binaryblock + bytes(4))
-        file.truncate(352 + 64 * 64 * 5000 * 2)
+        file.truncate(352 + 64 * 64 * 3001 * 2)
     return path
 
 
@@ -115,12 +115,12 @@ def huge_grid(folder):
 def zip_bomb(folder):
     path = folder.with_suffix(".zip")
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("0.dcm", bytes(256 << 20))
+        archive.writestr("0.dcm", bytes(16 << 20))
     return path
 
 
 def deflated_bomb(folder):
-    """A DICOM file whose data set, deflated, unpacks to hundreds of megabytes."""
+    """A DICOM file whose data set, deflated, unpacks to 72 MiB."""
     folder.mkdir()
     whole = series(folder / "plain", 1) / "0.dcm"
     dataset = pydicom.dcmread(whole)
@@ -129,7 +129,7 @@ def deflated_bomb(folder):
     dataset.save_as(path)
     start = 144 + int.from_bytes(path.read_bytes()[140:144], "little")
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    packed = packer.compress(bytes(256 << 20)) + packer.flush()
+    packed = packer.compress(bytes(72 << 20)) + packer.flush()
     path.write_bytes(path.read_bytes()[:start] + packed)
     whole.unlink()
     return folder
@@ -148,9 +148,9 @@ def late_syntax_bomb(folder):
 
 
 def picture_bomb(folder):
-    """A JPEG 2000 picture of 8,000 x 8,000 in slices that say 64 x 64."""
+    """A JPEG 2000 picture of 2,000 x 2,000 in slices that say 64 x 64."""
     series(folder)
-    packed = encode(np.zeros((8000, 8000), np.int16))
+    packed = encode(np.zeros((2000, 2000), np.int16))
     for path in folder.iterdir():
         dataset = pydicom.dcmread(path)
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000Lossless
@@ -175,11 +175,11 @@ def spacing_of_no_number(folder):
 
 
 def thousands(folder):
-    """5,000 slices as files of their own."""
+    """3,001 slices as files of their own."""
     whole = (series(folder, 1) / "0.dcm").read_bytes()
     (folder / "0.dcm").unlink()
     uid = pydicom.dcmread(io.BytesIO(whole)).SOPInstanceUID.encode()
-    for k in range(5000):
+    for k in range(3001):
         content = whole.replace(b"\\-100.0\\0.0 ", b"\\-100.0\\%-4d" % k)
         (folder / f"{k}").write_bytes(content.replace(uid, uid[:-4] + f"{k:04}".encode()))
     return folder
@@ -339,15 +339,15 @@ CORPUS = {
     eight_bits: "left out 10 x 8-bit image",
     no_spacing: "no spacing between pixels or slices",
     all_in_one_place: "study: 1 slices; a study of the chest has 8 to 3000",
-    endless: "study.nii: 5000 slices; a study of the chest has 8 to 3000",
+    endless: "study.nii: 3001 slices; a study of the chest has 8 to 3000",
     huge_grid: "study.nii: a grid of (20000, 20000, 20000) voxels",
     zip_bomb: "study.zip: member '0.dcm' unpacks to far more",
     deflated_bomb: "0.dcm: unpacks to far more than a slice",
     late_syntax_bomb: "0.dcm: unpacks to far more than a slice",
-    picture_bomb: "a picture of 8000 x 8000 in a slice of 64 x 64",
+    picture_bomb: "a picture of 2000 x 2000 in a slice of 64 x 64",
     far_too_large: "3.dcm: 1024 MiB, far more than a slice",
     spacing_of_no_number: "no spacing between pixels or slices",
-    thousands: "study: 5000 slices; a study of the chest has 8 to 3000",
+    thousands: "study: 3001 slices; a study of the chest has 8 to 3000",
     lying_on_a_side: "the rows of its slices do not run from side to side",
     two_reconstructions: "10 slices lie at the height of another one",
     two_fields_of_view: "the distance between pixels differs, 0.7 to 0.9 mm",

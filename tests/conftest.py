@@ -16,13 +16,6 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from mmengine.dataset import base_dataset
-from mmengine.logging import MMLogger
-from mmengine.registry import DefaultScope
-
-from pe_unified.converters.pipeline.run import RunOptions, convert
-from pe_unified.converters.raw.fumpe import Fumpe
-from pe_unified.phantom.command import write_layout
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _SHARED = _REPOSITORY.parent / "shared" / "data"
@@ -34,7 +27,6 @@ settings.load_profile("no_deadline")
 sys.path.insert(0, str(_TESTS))
 
 from dask_cluster import cluster  # noqa: E402, F401
-from tiny_dataset import write_tiny_dataset  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,6 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_finish() -> None:
     """What every test of a long run would pay for anew."""
+    from mmengine.dataset import base_dataset
+
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     # Every data set collects garbage: up to half a second with all that tests have loaded.
@@ -56,6 +50,9 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True)
 def own_globals() -> Iterator[None]:
     """mmengine's scope and current logger are global; no test leaves its own to the next one."""
+    from mmengine.logging import MMLogger
+    from mmengine.registry import DefaultScope
+
     for each in (DefaultScope, MMLogger):
         each._instance_dict.clear()
     yield
@@ -74,6 +71,20 @@ def keep_picture(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
             shutil.copy(path, folder / name)
 
     return keep
+
+
+@pytest.fixture(scope="module")
+def unrendered() -> Iterator[Callable[..., None]]:
+    """Figures are composed and not rendered, as tests/evaluation/figures do; gives what renders."""
+    from matplotlib.figure import Figure
+
+    def save(figure: Figure, path: Path, **_: Any) -> None:
+        Path(path).write_bytes(b"a figure")
+
+    renders = Figure.savefig
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save)
+        yield renders
 
 
 @pytest.fixture(scope="session")
@@ -145,20 +156,26 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A converted data set of 9 patients with 6 slices of 64 x 64 each; do not write into it."""
+    from tiny_dataset import write_tiny_dataset
+
     return write_tiny_dataset(tmp_path_factory.mktemp("tiny") / "data")
 
 
 @pytest.fixture(scope="session")
 def painted_set(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A converted set of 4 painted patients, half of them for the test, and the folder of truth."""
+    from pe_unified.converters.pipeline.run import RunOptions, convert
+    from pe_unified.converters.raw.fumpe import Fumpe
+    from pe_unified.phantom.command import write_layout
+
     root = tmp_path_factory.mktemp("painted_set")
     write_layout(root / "raw", "fumpe", 4, seed=5, size=64, slices=16, truth=True)
     convert(Fumpe(root / "raw"), root / "set", RunOptions(quiet=True, split=(0.5, 0.0, 0.5)))
     return root / "set", root / "raw" / "truth"
 
 
-# One small untrained model, one painted study and its report. Most tests need no network, so what
-# loads torch is imported by the fixtures.
+# One small untrained model, one painted study and its report. Most tests need no network, and what
+# hands out the tests runs none, so what loads torch is imported by the fixtures.
 
 
 @pytest.fixture(scope="session")

@@ -138,7 +138,7 @@ def exam_model_config(labels=EXAM_TARGETS, planes=3, chunks=False):
             mean=[100.0] * (1 if chunks else planes),
             std=[50.0] * (1 if chunks else planes),
         ),
-        encoder=dict(type="R3D18Encoder", in_channels=1) if chunks else encoder,
+        encoder=dict(type="R3D18Encoder", in_channels=1, base_channels=8) if chunks else encoder,
         aggregator=dict(type="GRUAggregator", width=8),
         step_head=dict(type="StepHead"),
         exam_head=dict(type="ExamHead", labels=labels),

@@ -1,15 +1,14 @@
 """Checkpoint files: what may be read, and what a kill leaves."""
 
+import multiprocessing
 import os
 import re
-import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 import torch
+from killed_run import save_for_ever
 from mmengine.logging import MessageHub
 from packaging.version import parse
 from torch import nn
@@ -120,20 +119,13 @@ def test_flipped_bit_is_noticed(tmp_path):
 def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
     path = tmp_path / "iter_2.pth"
     save_atomically({"state_dict": {"x": torch.zeros(3)}}, path)
-    script = (
-        "import torch, pathlib\n"
-        "from pe_unified.checkpoints import save_atomically\n"
-        "big = {'state_dict': {str(k): torch.rand(1_000_000) for k in range(60)}}\n"
-        "print('writing', flush=True)\n"
-        f"while True: save_atomically(big, pathlib.Path({str(path)!r}))\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
-    process.stdout.readline()
+    process = multiprocessing.get_context("forkserver").Process(target=save_for_ever, args=(path,))
+    process.start()
     while not any(1e6 < file.stat().st_size < 2e8 for file in tmp_path.iterdir()):
+        assert process.is_alive()
         time.sleep(0.001)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    process.kill()
+    process.join()
     assert is_whole(path)
 
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from processes import session, started, wait_for_the_end_of_all, wait_until
+from tiny_run import small_settings
 
 from pe_unified.command import exit_on_user_error
 from pe_unified.errors import UserError
@@ -134,9 +135,11 @@ def test_a_demo_that_is_deaf_to_ctrl_c_ends_with_all_that_it_started(repository,
 
 @pytest.mark.parametrize("whom", ["group", pytest.param("parent", marks=pytest.mark.slow)])
 def test_ctrl_c_ends_training_and_its_loaders(repository, tiny_dataset, tmp_path, whom):
-    words = ["tools/train.py", "configs/pe_cls_r50.py", "--data-root", tiny_dataset]
-    words += ["--work-dir", tmp_path / "run", "--cfg-options", "pretrained=None", "input_size=64"]
-    words += ["num_workers=2", "batch_size=4", "precision=fp32"]
+    settings = {**small_settings("cls"), "num_workers": 2}
+    lines = "".join(f"{key} = {value!r}\n" for key, value in settings.items())
+    (tmp_path / "small.py").write_text(f'_base_ = "pe_unified::pe_cls_r50"\n{lines}')
+    words = ["tools/train.py", tmp_path / "small.py", "--data-root", tiny_dataset]
+    words += ["--work-dir", tmp_path / "run"]
     status, said = strike(words, lambda process: len(session(process)) >= 3, whom, repository)
     assert status == 130
     assert said.splitlines()[-1] == "stopped; --resume continues from the newest checkpoint"

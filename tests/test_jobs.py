@@ -1,4 +1,5 @@
 import functools
+import multiprocessing
 import os
 import signal
 import time
@@ -45,6 +46,15 @@ def test_jobs_wait_for_what_they_need_and_run_side_by_side(tmp_path):
     assert {threads for _, _, threads in results.values()} == {max(1, cores // 2)}
 
 
+@pytest.fixture
+def quick_start(monkeypatch):
+    """Workers out of a process that has loaded torch already."""
+    real = multiprocessing.get_context
+    monkeypatch.setattr(
+        multiprocessing, "get_context", lambda method=None: real(method and "forkserver")
+    )
+
+
 def test_one_process_runs_them_here_in_order(tmp_path):
     lines = []
     run_jobs([job(tmp_path, "a"), job(tmp_path, "b", "a")], processes=1, report=lines.append)
@@ -56,6 +66,7 @@ def half(folder, name, report):
     tell("in its own words", 5, 10)
 
 
+@pytest.mark.usefixtures("quick_start")
 @pytest.mark.parametrize("processes", [1, 2])
 def test_it_is_told_how_far_all_of_them_are(tmp_path, processes):
     seen = []
@@ -78,6 +89,7 @@ def test_it_is_told_how_far_all_of_them_are(tmp_path, processes):
     ]
 
 
+@pytest.mark.usefixtures("quick_start")
 def test_failure_keeps_its_type_and_stops_what_follows(tmp_path):
     jobs = [
         job(tmp_path, "bad", work=refuse),
@@ -89,6 +101,7 @@ def test_failure_keeps_its_type_and_stops_what_follows(tmp_path):
     assert (tmp_path / "good").is_file() and not (tmp_path / "after").exists()
 
 
+@pytest.mark.usefixtures("quick_start")
 def test_killed_worker_is_named_as_such(tmp_path):
     jobs = [job(tmp_path, "killed", work=die), job(tmp_path, "after", "killed")]
     with pytest.raises(WorkerDied, match="killed"):

@@ -1,3 +1,4 @@
+import socketserver
 import time
 
 import pytest
@@ -5,6 +6,11 @@ from archive_parts import DicomArchive
 
 from pe_unified.archive.backoff import Backoff
 from pe_unified.archive.service import Service
+
+
+@pytest.fixture(autouse=True)
+def servers_end_soon(monkeypatch):
+    monkeypatch.setattr(socketserver.BaseServer.serve_forever, "__defaults__", (0.1,))
 
 
 @pytest.fixture

@@ -200,7 +200,7 @@ def test_results_are_stored_though_the_answer_was_lost(
 
 
 def test_through_the_real_analysis_and_only_results_tell_the_patient(
-    folder, checkpoint, tmp_path, archive, destinations, serving, until, keep_picture
+    folder, checkpoint, tmp_path, archive, destinations, serving, until, keep_picture, request
 ):
     destinations[0]["objects"] = ["seg", "sr", "key_images"]
     study, stream = "1.2.826.0.1.3680043.8.498.77", StringIO()
@@ -217,7 +217,7 @@ def test_through_the_real_analysis_and_only_results_tell_the_patient(
         send(broken, service.receiver.port)
         until(lambda: states(service) == {"done": 1, "failed": 1})
         told = [page_of(service, path) for path in ("/", "/health", "/metrics")]
-        if CHROMIUM is not None:
+        if CHROMIUM is not None and request.config.getoption("--pictures"):
             with Chromium(1100, 400) as screen:
                 screen.open(f"http://127.0.0.1:{service.page.port}/")
                 screen.screenshot(tmp_path / "status.png")

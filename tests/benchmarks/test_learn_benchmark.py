@@ -62,6 +62,11 @@ def test_rows_compare_with_the_first_config_that_has_a_metric(arguments, trained
     assert len(trained) == 2
     assert learn.run(arguments) == [row, auc]
     assert len(trained) == 2
+    record = json.loads(files[1].read_text())
+    first, last = record["curve"]  # a point for every validation, over the time trained
+    assert 0 < first["seconds"] < last["seconds"] == pytest.approx(60 * record["minutes"])
+    assert set(first) == {"seconds", "seg/dice", "seg/slice_auc", "cls/auc"}
+    assert record["iterations"] == 4
     arguments.minutes *= 2
     with pytest.raises(UserError, match=r"seg_seed0/record\.json: made with other arguments"):
         learn.run(arguments)
@@ -77,16 +82,6 @@ def test_time_trained_leaves_validation_out(monkeypatch):
     curve.after_train_iter(None, 1)
     assert curve.points == [{"seconds": 2.0, "seg/dice": 0.5}]
     assert curve.seconds == 5.0
-
-
-def test_a_curve_has_a_point_for_every_validation_over_time_trained(arguments, trained):
-    arguments.configs = arguments.configs[1:]
-    learn.run(arguments)
-    record = json.loads((arguments.work_dir / "cls_seg_seed0/record.json").read_text())
-    first, last = record["curve"]
-    assert 0 < first["seconds"] < last["seconds"] == pytest.approx(60 * record["minutes"])
-    assert set(first) == {"seconds", "seg/dice", "seg/slice_auc", "cls/auc"}
-    assert record["iterations"] == 4
 
 
 def test_seeds_of_a_config_have_one_length(arguments, trained, capsys):

@@ -1,7 +1,6 @@
 """The tools as a user calls them."""
 
 import json
-import subprocess
 import sys
 
 import pytest
@@ -20,12 +19,6 @@ SMALL = [
     "max_iters=2",
     "model.backbone.depth=18",
 ]
-
-
-def call(repository, *words):
-    """As a process of its own."""
-    command = [sys.executable, *map(str, words)]
-    return subprocess.run(command, cwd=repository, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(
@@ -55,14 +48,9 @@ def test_pseudonyms_of_a_batch_need_a_secret_that_stays(command, monkeypatch):
     assert "m.pth: no such checkpoint" in done.stderr
 
 
-def test_train_then_test_then_publish(repository, command, tiny_dataset, tmp_path):
-    """Training as a process of its own."""
-    trained = call(
-        repository,
-        "tools/train.py",
-        "configs/pe_cls_r50.py",
-        *("--data-root", tiny_dataset, "--work-dir", tmp_path / "run", "--cfg-options", *SMALL),
-    )
+def test_train_then_test_then_publish(command, tiny_dataset, tmp_path):
+    places = ["--data-root", tiny_dataset, "--work-dir", tmp_path / "run"]
+    trained = command("train", "configs/pe_cls_r50.py", *places, "--cfg-options", *SMALL)
     assert trained.returncode == 0, trained.stderr[-3000:]
     checkpoint = tmp_path / "run/iter_2.pth"
     settings = [each for each in SMALL if not each.startswith("max_iters")]

@@ -43,12 +43,23 @@ def entries(trained, *names):
     return [MemberEntry(str(trained / f"{name}.pth")) for name in names]
 
 
-def test_an_ensemble_of_one_is_validated_as_published(repository, tiny_dataset, trained, tmp_path):
+@pytest.fixture(scope="module")
+def made(tiny_dataset, trained):
+    """An ensemble of the first, and one of both: by name, the file and what validation fixed."""
+    found = {}
+    for name, members in (("alone", ["one"]), ("pair", ["one", "two"])):
+        wanted, out = EnsembleList(entries(trained, *members)), trained / f"{name}.pth"
+        found[name] = out, make_ensemble(wanted, split(tiny_dataset, "val"), out)
+    return found
+
+
+def test_an_ensemble_of_one_is_validated_as_published(
+    repository, tiny_dataset, trained, made, tmp_path
+):
     cfg = small_config(repository, tiny_dataset, tmp_path / "run")
     cfg.work_dir = str(tmp_path / "publish")
     published = publish(cfg, trained / "one.pth", tmp_path / "model.pth").validated
-    wanted = EnsembleList(entries(trained, "one"))
-    validated = make_ensemble(wanted, split(tiny_dataset, "val"), tmp_path / "e.pth")
+    _, validated = made["alone"]
     assert validated.keys() == published.keys() and validated.keys() >= NEEDED
     for key, value in published.items():
         # The norms of a study's network are taken into its convolutions.
@@ -80,21 +91,18 @@ def test_the_file_is_whole_by_itself_and_tells_where_it_comes_from(tiny_dataset,
     assert "studies" not in model.lineage["trained_on"][0]
 
 
-def test_thresholds_are_of_what_they_say_together(tiny_dataset, trained, tmp_path):
+def test_thresholds_are_of_what_they_say_together(tiny_dataset, trained, made, tmp_path):
     """Fixed on validation, and not one of the members'."""
     both = EnsembleList(entries(trained, "one", "two"))
     val = split(tiny_dataset, "val")
-    found = make_ensemble(both, val, tmp_path / "mean.pth")
+    (_, one), (_, found) = made["alone"], made["pair"]
     votes = make_ensemble(replace(both, rule="vote"), val, tmp_path / "vote.pth")
-    single = {
-        name: make_ensemble(EnsembleList(entries(trained, name)), val, tmp_path / f"{name}.pth")
-        for name in ("one", "two")
-    }
-    assert found["cls/threshold"] not in [each["cls/threshold"] for each in single.values()]
+    two = make_ensemble(EnsembleList(entries(trained, "two")), val, tmp_path / "two.pth")
+    assert found["cls/threshold"] not in [each["cls/threshold"] for each in (one, two)]
     assert votes["cls/threshold"] != found["cls/threshold"]
 
 
-def test_members_must_not_know_who_judges_them(repository, tiny_dataset, trained, tmp_path):
+def test_members_must_not_know_who_judges_them(tiny_dataset, trained, made, tmp_path):
     """A validation patient of the ensemble among the training patients of a member."""
     other = tmp_path / "other"
     (other / "annotations").mkdir(parents=True)
@@ -113,9 +121,8 @@ def test_members_must_not_know_who_judges_them(repository, tiny_dataset, trained
         make_ensemble(wanted, split(other, "val"), tmp_path / "e.pth")
     assert not (tmp_path / "e.pth").exists()
     # The same of those who test it.
-    make_ensemble(wanted, split(tiny_dataset, "val"), tmp_path / "e.pth")
     with pytest.raises(CheckpointError, match=r"patients of .*val\.json: PAT002\."):
-        evaluate_studies(tmp_path / "e.pth", split(other, "val"))
+        evaluate_studies(made["pair"][0], split(other, "val"))
     # An older checkpoint does not tell, which is said and no fault.
     stored = torch.load(trained / "two.pth", weights_only=False)
     for each in stored["meta"]["trained_on"]:
@@ -200,11 +207,10 @@ def test_a_fusion_is_fitted_stored_and_used(tiny_dataset, trained, tmp_path, mon
     assert fusion.score(answers)[hits[:, 0]].mean() > fusion.score(answers)[~hits[:, 0]].mean()
 
 
-def test_it_is_tested_by_slices_and_by_lesions(tiny_dataset, trained, tmp_path):
-    wanted = EnsembleList(entries(trained, "one", "two"))
-    make_ensemble(wanted, split(tiny_dataset, "val"), tmp_path / "e.pth")
-    found = evaluate_studies(tmp_path / "e.pth", split(tiny_dataset, "test"), resamples=9)
-    chosen = load_model(tmp_path / "e.pth").thresholds
+def test_it_is_tested_by_slices_and_by_lesions(tiny_dataset, made):
+    path, _ = made["pair"]
+    found = evaluate_studies(path, split(tiny_dataset, "test"), resamples=9)
+    chosen = load_model(path).thresholds
     assert found.thresholds["seg/threshold"] == chosen.pixel
     assert {"cls", "seg", "det", "findings", "findings_plain"} == set(found.tables)
     table = found.tables["findings"]

@@ -17,6 +17,8 @@ from pe_unified.engine.publish import publish
 from pe_unified.errors import UserError
 from pe_unified.registry import DATASETS, MODELS
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 
 @pytest.fixture
 def data(tmp_path):

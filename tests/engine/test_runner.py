@@ -3,12 +3,11 @@ import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
+from killed_run import train_until
 from mmengine.hooks import Hook
 from tiny_run import small_config
 
@@ -22,25 +21,6 @@ from pe_unified.engine import PERunner
 from pe_unified.engine.evaluate import evaluate_checkpoint
 from pe_unified.evaluation import as_json
 from pe_unified.models.weights import ReuseError
-
-KILLED = """
-import os, signal, sys
-sys.path[:0] = {paths!r}
-from pathlib import Path
-from tiny_run import small_config
-from pe_unified.engine import ConfigError, PERunner
-from mmengine.hooks import Hook
-
-class Kill(Hook):
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if batch_idx + 1 == {at}:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-cfg = small_config(Path({repository!r}), Path({data!r}), Path({work_dir!r}), **{overrides!r})
-runner = PERunner.from_cfg(cfg)
-runner.register_hook(Kill(), priority="HIGHEST")
-runner.train()
-"""
 
 EVERY_TWO = {
     "max_iters": 6,
@@ -88,16 +68,12 @@ def test_only_the_newest_are_kept(undisturbed):
 
 @pytest.mark.parametrize("at", [pytest.param(3, marks=pytest.mark.slow), 5])
 def test_killed_and_resumed_equals_undisturbed(undisturbed, repository, tiny_dataset, tmp_path, at):
-    script = KILLED.format(
-        paths=[str(repository / "tests"), str(repository / "tests/engine")],
-        repository=str(repository),
-        data=str(tiny_dataset),
-        work_dir=str(tmp_path),
-        overrides=EVERY_TWO,
-        at=at,
+    process = multiprocessing.get_context("forkserver").Process(
+        target=train_until, args=(at, repository, tiny_dataset, tmp_path, EVERY_TWO)
     )
-    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert newest_checkpoint(tmp_path).endswith(f"iter_{at - 1}.pth")
     cfg = small_config(repository, tiny_dataset, tmp_path, **EVERY_TWO)
     cfg.resume = True

@@ -22,6 +22,8 @@ from pe_unified.evaluation.marks import read_marks
 from pe_unified.inference.model import load_model
 from pe_unified.inference.volumes import load_volume_model, predict_study
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
@@ -38,8 +40,9 @@ def trained(repository, data, tmp_path_factory):
     weights = stored["state_dict"]
     torch.nn.init.normal_(weights["network.embolus_head.output.weight"], std=0.5)
     weights["network.embolus_head.output.bias"].zero_()
-    torch.save(stored, path)
-    return path
+    marking = work_dir / "marking.pth"
+    torch.save(stored, marking)
+    return marking
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +60,7 @@ def test_training_validates_and_says_what_it_used(trained):
     assert stored["meta"]["trained_on"][0]["patients"] == 3
 
 
-def test_a_resumed_run_ends_with_the_same_weights(repository, data, tmp_path):
+def test_a_resumed_run_ends_with_the_same_weights(repository, data, trained, tmp_path):
     def run(work_dir, iterations, resume=False):
         cfg = small_volume_config(repository, data, work_dir, max_iters=2)
         cfg.resume = resume
@@ -68,9 +71,9 @@ def test_a_resumed_run_ends_with_the_same_weights(repository, data, tmp_path):
         runner.train()
         return work_dir / f"iter_{iterations}.pth"
 
-    whole = load_checkpoint_safely(run(tmp_path / "whole", 2))["state_dict"]
-    run(tmp_path / "broken", 1)
-    resumed = load_checkpoint_safely(run(tmp_path / "broken", 2, resume=True))["state_dict"]
+    whole = load_checkpoint_safely(trained.parent / "iter_2.pth")["state_dict"]
+    run(tmp_path, 1)
+    resumed = load_checkpoint_safely(run(tmp_path, 2, resume=True))["state_dict"]
     for name, value in whole.items():
         assert torch.equal(value, resumed[name]), name
 

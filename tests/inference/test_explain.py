@@ -205,7 +205,8 @@ def test_a_step_on_which_nothing_rests_is_cold():
 
 def test_of_a_chunk_the_middle_plane_is_shown():
     model = exam_model(
-        encoder=dict(type="R3D18Encoder", in_channels=1), step_head=dict(type="StepHead")
+        encoder=dict(type="R3D18Encoder", in_channels=1, base_channels=8),
+        step_head=dict(type="StepHead"),
     )
     packed = exam(3, planes=4)
     found = ExamExplainer(model, 1).explain(packed, 2)

@@ -36,7 +36,7 @@ def norms(module):
         # Its batch norms activate.
         (dict(type="PETimm", model_name="test_efficientnet", pretrained=None), True),
         (dict(type="TimmEncoder", model_name="test_efficientnet"), True),
-        (dict(type="R3D18Encoder", in_channels=3), True),
+        (dict(type="R3D18Encoder", in_channels=3, base_channels=8), True),
     ],
 )
 def test_answers_stay_the_same(config, left):

@@ -68,11 +68,11 @@ def test_a_config_cannot_build_what_is_not_registered(tmp_path, monkeypatch, evi
     step = {"type": evil, "command": f"touch {tmp_path}/pwned"}
     pipelines = [*PIPELINE, step]
     path = write_checkpoint(
-        tmp_path / "m.pth", test_dataloader={"dataset": {"pipeline": pipelines}}
+        tmp_path / "m.pth", ("cls",), test_dataloader={"dataset": {"pipeline": pipelines}}
     )
     with pytest.raises(CheckpointError, match=f"'{evil}', which is not a registered part"):
         load_model(path)
-    stored = torch.load(write_checkpoint(tmp_path / "n.pth"))
+    stored = torch.load(write_checkpoint(tmp_path / "n.pth", ("cls",)))
     stored["meta"]["cfg"]["model"]["backbone"]["norm_cfg"] = step
     torch.save(stored, tmp_path / "n.pth")
     with pytest.raises(CheckpointError, match="not a registered part"):
@@ -98,10 +98,9 @@ def test_files_that_give_no_model_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("device", ["gpu", "0", "cuda:99", "tpu"])
-def test_devices_that_are_not_there(tmp_path, device):
-    path = write_checkpoint(tmp_path / "m.pth")
+def test_devices_that_are_not_there(checkpoint, device):
     with pytest.raises(CheckpointError, match=rf"--device {device} cannot be used here.*take cpu"):
-        load_model(path, device=device)
+        load_model(checkpoint, device=device)
 
 
 def test_pretrained_weights_are_not_fetched(tmp_path):

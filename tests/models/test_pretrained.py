@@ -70,7 +70,11 @@ def test_three_channels_are_spread_over_others(tmp_path, kind, channels):
     """A grey picture in all channels looks as it did in three."""
 
     def build(**given):
-        return PEResNet(18, **given) if kind == "resnet" else PESwin(**TINY_SWIN, **given)
+        return (
+            PEResNet(18, base_channels=16, **given)
+            if kind == "resnet"
+            else PESwin(**TINY_SWIN, **given)
+        )
 
     usual = _shaken(build())
     weights = {f"backbone.{name}": value for name, value in usual.state_dict().items()}

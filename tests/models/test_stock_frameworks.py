@@ -52,7 +52,7 @@ def _stock_config(framework: str, backbone: dict) -> Config:
     if framework == "mmdet":
         config.neck.in_channels = [16, 32, 64, 128]
         config.roi_head.bbox_roi_extractor.roi_layer.use_torchvision = True
-        config.roi_head.bbox_head.num_classes = 1
+        config.roi_head.bbox_head.update(num_classes=1, fc_out_channels=32)
     elif framework == "mmseg":
         config.pretrained = None
         config.decode_head.in_channels = 128

@@ -81,8 +81,7 @@ def test_emboli_are_dark_in_bright_arteries() -> None:
     assert 150 <= contrast <= 500
 
 
-def test_same_seed_same_bytes_and_another_seed_another_person(study: PhantomStudy) -> None:
-    assert _digest(paint_study(11, SHAPE, positive=True)) == _digest(study)
+def test_another_seed_is_another_person(study: PhantomStudy) -> None:
     other = paint_study(12, SHAPE, positive=True)
     assert _digest(other) != _digest(study)
     assert other.plan.scale != study.plan.scale

@@ -15,6 +15,8 @@ from pe_unified.engine import ConfigError
 from pe_unified.recipes import load_recipe, run_recipe
 from pe_unified.registry import DATASETS, MODELS
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):

@@ -29,6 +29,8 @@ from pe_unified.recipes.preflight import require_comparison, require_members
 from pe_unified.registry import DATASETS
 from pe_unified.reports.analysis import AnalysisOptions, analyse_study
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 _RECIPE = """
 _base_ = "{configs}/demo/cascade.py"
 settings = {settings!r}

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import psutil
 import pytest
+from matplotlib.figure import Figure
 from tiny_run import small_recipe
 
 from pe_unified.engine import ConfigError, load_config
 from pe_unified.engine.publish import publish
 from pe_unified.evaluation.slices import SliceTable
 from pe_unified.recipes import run_recipe
+
+pytestmark = pytest.mark.usefixtures("unrendered")
 
 NOTE = "Synthetic data"
 
@@ -36,12 +39,15 @@ def recipe(repository, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(recipe, tiny_dataset, tmp_path_factory):
-    """Both steps with one seed, on a copy of the data."""
+def finished(recipe, tiny_dataset, tmp_path_factory, unrendered):
+    """Both steps with one seed, on a copy of the data, with figures that are rendered."""
     folder = tmp_path_factory.mktemp("finished")
     data, work_dir = folder / "data", folder / "run"
     shutil.copytree(tiny_dataset, data)
-    return Run(work_dir, data, run_recipe(recipe, work_dir, str(data), report=quiet, note=NOTE))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", unrendered)
+        summary = run_recipe(recipe, work_dir, str(data), report=quiet, note=NOTE)
+    return Run(work_dir, data, summary)
 
 
 @pytest.fixture(scope="module")

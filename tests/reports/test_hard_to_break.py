@@ -14,13 +14,15 @@ from dicom_files import write_hu
 
 from pe_unified import progress
 from pe_unified.errors import DataError
+from pe_unified.inference.predictor import PredictorSettings
 from pe_unified.reports import analyse_study
 from pe_unified.reports import files as outputs
 
 
 @pytest.fixture
-def infer(monkeypatch, checkpoint):
+def infer(monkeypatch, checkpoint, predictor):
     """The command as a user calls it, in this process; what it exits with."""
+    monkeypatch.setattr(PredictorSettings, "predictor", lambda *_: predictor)
     monkeypatch.setattr(progress, "FIRST", math.inf)  # no line, however slow the machine
     command = importlib.import_module("pe_unified.cli.infer")
 

@@ -9,6 +9,8 @@ import pytest
 from pe_unified.reports import AnalysisOptions
 from pe_unified.reports.batch import analyse_many
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
+
 
 def several(painted_set, folder):
     """Two studies of one patient, and one of another, in one folder."""

@@ -11,6 +11,11 @@ from pe_unified.benchmarks.painted_placings import check_placings, summarise_pla
 from pe_unified.phantom.study import paint_study
 
 
+@pytest.fixture(scope="module")
+def painted():
+    return paint_study(3, (60, 128, 128), positive=True)
+
+
 @pytest.fixture
 def truth(repository, monkeypatch):
     monkeypatch.syspath_prepend(str(repository / "tools"))
@@ -22,8 +27,7 @@ def faults(truth):
     return importlib.import_module("pe_unified.benchmarks.painted_faults")
 
 
-def test_a_study_is_checked_against_its_truth(truth):
-    painted = paint_study(3, (60, 128, 128), positive=True)
+def test_a_study_is_checked_against_its_truth(truth, painted):
     checked = truth.check_study("made up", painted)
     dice = checked.lung_dice
     assert 0.8 < dice["sharp, without vessels"] < dice["sharp, with vessels"] <= 1
@@ -39,8 +43,7 @@ def test_a_study_is_checked_against_its_truth(truth):
 
 
 @pytest.mark.parametrize("hu, held", [(40, True), (300, False)])
-def test_a_box_holds_a_clot_where_its_attenuation_is_and_none_in_lung(truth, hu, held):
-    painted = paint_study(3, (60, 128, 128), positive=True)
+def test_a_box_holds_a_clot_where_its_attenuation_is_and_none_in_lung(truth, painted, hu, held):
     lung = np.zeros(painted.hu.shape, bool)
     lung[:, :40, :40] = True
     levels = np.where(lung, -850.0, painted.hu)
@@ -161,5 +164,5 @@ def test_masks_are_laid_in_all_eight_ways():
     found = summarise_placings([right, wrong, None])
     assert found["true masks"] == {"studies": 2, "fewest pixels": right.pixels, "refused": 1}
     assert found["mirror images"]["tried"] == 14
-    healthy = paint_study(3, (40, 64, 64), positive=False)
+    healthy = type(painted)(**{**vars(painted), "emboli": np.zeros_like(painted.emboli)})
     assert check_placings(healthy) is None
