@@ -165,7 +165,7 @@ def test_every_form_of_input_gives_the_same(report, predictor, folder, tmp_path,
 
 
 @pytest.mark.parametrize("form", ["dicom", "LPI", "PSR"])
-def test_lungs_where_they_are_asked_for(predictor, folder, tmp_path, form):
+def test_lungs_where_they_are_asked_for(finds_nothing, folder, tmp_path, form):
     """Over the CT in each order of its axes: slices last, the other way, or in the middle."""
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
@@ -174,7 +174,7 @@ def test_lungs_where_they_are_asked_for(predictor, folder, tmp_path, form):
         path = tmp_path / "ct.nii.gz"
         sitk.WriteImage(sitk.DICOMOrient(reader.Execute(), form), str(path))
     out = tmp_path / "out"
-    analyse_study(path, out, predictor, AnalysisOptions(lung_mask=True))
+    analyse_study(path, out, finds_nothing, AnalysisOptions(lung_mask=True))
     lungs = sitk.ReadImage(str(out / "lungs.nii.gz"))
     if form != "dicom":
         assert lungs.GetSize() == sitk.ReadImage(str(path)).GetSize()
@@ -183,7 +183,7 @@ def test_lungs_where_they_are_asked_for(predictor, folder, tmp_path, form):
         expected = lung_mask(study.all_hu(), study.spacing_mm)
     assert expected.any()
     np.testing.assert_array_equal(sitk.GetArrayFromImage(lungs) > 0, expected)
-    analyse_study(path, out, predictor)
+    analyse_study(path, out, finds_nothing)
     assert not (out / "lungs.nii.gz").exists()
 
 
@@ -270,19 +270,19 @@ def test_marks_need_a_model_with_lesions(folder, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_study_without_lungs_abstains_and_is_scored_all_the_same(predictor, tmp_path):
+def test_a_study_without_lungs_abstains_and_is_scored_all_the_same(finds_nothing, tmp_path):
     rng = np.random.default_rng(0)
     for k in range(12):
         hu = rng.normal(40, 10, (64, 64)).astype(np.int16)
         write_hu(tmp_path / "ct" / f"{k}", hu, z=3.0 * k)
-    found = analyse_study(tmp_path / "ct", tmp_path / "out", predictor)
+    found = analyse_study(tmp_path / "ct", tmp_path / "out", finds_nothing)
     assert found["quality"]["abstain"]
     assert [flag["name"] for flag in found["quality"]["flags"]] == ["no_lungs"]
     assert all(each["probability"] is not None for each in found["slices"])
     assert found["exam"]["probability"] is not None
 
 
-def test_files_that_come_later_are_another_study(predictor, folder, tmp_path):
+def test_files_that_come_later_are_another_study(finds_nothing, folder, tmp_path):
     """As an archive that still sends while the network runs."""
     case = tmp_path / "case"
     shutil.copytree(folder, case)
@@ -291,5 +291,5 @@ def test_files_that_come_later_are_another_study(predictor, folder, tmp_path):
     def send_another(_):
         shutil.copy(min(case.iterdir()), case / "late.dcm")
 
-    report = analyse_study(case, tmp_path / "out", predictor, opened=send_another)
+    report = analyse_study(case, tmp_path / "out", finds_nothing, opened=send_another)
     assert report["input"]["fingerprint"] == before != fingerprint(case)

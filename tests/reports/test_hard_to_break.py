@@ -60,7 +60,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(predictor, tmp_path, monkeypatch
     assert not list(out.iterdir())
 
 
-def test_odd_but_readable_studies_are_analysed(predictor, tmp_path):
+def test_odd_but_readable_studies_are_analysed(finds_nothing, tmp_path):
     """Files without a suffix, in sub-folders, with a scout, another series and a letter."""
     folder = tmp_path / "study"
     for k in range(12):
@@ -71,19 +71,19 @@ def test_odd_but_readable_studies_are_analysed(predictor, tmp_path):
     (folder / "DICOMDIR").write_bytes(b"index")
     (folder / "viewer").write_bytes(b"MZ" + bytes(300))
     (folder / "LICENSE").write_text("free of charge " * 30)
-    report = analyse_study(folder, tmp_path / "out", predictor)
+    report = analyse_study(folder, tmp_path / "out", finds_nothing)
     assert report["input"]["slices"] == 12
     assert [each["z_mm"] for each in report["slices"]] == [2.0 * k for k in range(12)]
     assert any("localizer" in note for note in report["input"]["notes"])
     assert json.loads((tmp_path / "out" / "report.json").read_text())["slices"]
 
 
-def test_slices_of_other_shapes_and_steps(predictor, tmp_path):
+def test_slices_of_other_shapes_and_steps(finds_nothing, tmp_path):
     for name, size, step in (("thin", 96, 0.5), ("thick", 64, 5.0), ("odd", 77, 1.3)):
         hu = np.random.default_rng(1).normal(0, 300, (size, size + 11)).astype(np.int16)
         for k in range(9):
             write_hu(tmp_path / name / f"{k}", hu, z=step * k)
-        report = analyse_study(tmp_path / name, tmp_path / f"{name}-out", predictor)
+        report = analyse_study(tmp_path / name, tmp_path / f"{name}-out", finds_nothing)
         assert report["input"]["spacing_mm"]["slice"] == pytest.approx(step)
         flags = {flag["name"] for flag in report["quality"]["flags"]}
         assert ("thick_slices" in flags) == (name == "thick")

@@ -23,11 +23,11 @@ PLACES = {
     "layout",
     ["fumpe", "rsna", *(pytest.param(k, marks=pytest.mark.slow) for k in ("cadpe", "read"))],
 )
-def test_every_layout_is_read_and_lies_as_painted(predictor, tmp_path, layout):
+def test_every_layout_is_read_and_lies_as_painted(finds_nothing, tmp_path, layout):
     raw = tmp_path / "raw"
     write_layout(raw, layout, 1, seed=6, size=96, slices=40, positive_rate=1.0, truth=True)
     (path,) = raw.glob(PLACES[layout])
-    found = analyse_study(path, tmp_path / "out", predictor)
+    found = analyse_study(path, tmp_path / "out", finds_nothing)
     assert found["input"]["slices"] == 40 and found["lungs"]["found"]
     mask = sitk.ReadImage(str(tmp_path / "out/mask.nii.gz"))
     assert mask.GetSize() == (96, 96, 40)
