@@ -3,7 +3,7 @@
 pe-unified steps ablations/imbalance --data-root data/imbalance/fumpe --seeds 0 1 2 --jobs 2
 
 Time: about two minutes a step and seed on one CPU core with bfloat16, 17 steps.
-Result: not measured.
+Result: docs/imbalance.md; SWA +0.02 Dice, no loss beats Dice and cross-entropy.
 """
 
 settings = dict(
