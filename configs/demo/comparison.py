@@ -2,7 +2,7 @@
 
 pe-unified steps demo/comparison --data-root data/demo/pe --jobs 2
 
-Time: 22 minutes on 2 CPU cores with bfloat16, of 27 for the whole `make comparison`; about three
+Time: 29 minutes on 2 CPU cores with bfloat16, of 35 for the whole `make comparison`; about three
 times as long on an older CPU without bfloat16, in float32 (docs/demo.md).
 Result: docs/demo.md.
 """
