@@ -13,7 +13,13 @@ from tiny_run import small_config
 from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
 from pe_unified.datasets.slice_dataset import study_digest
 from pe_unified.engine import ConfigError, PERunner
-from pe_unified.engine.ensemble import EnsembleList, MemberEntry, make_ensemble, read_list
+from pe_unified.engine.ensemble import (
+    EnsembleList,
+    MemberEntry,
+    make_ensemble,
+    marks_on,
+    read_list,
+)
 from pe_unified.engine.publish import publish
 from pe_unified.engine.study_test import evaluate_studies
 from pe_unified.inference.exam_readings import ExamReading
@@ -143,6 +149,9 @@ def test_a_model_of_volumes_must_not_know_them_either(tiny_dataset, trained, tmp
     ):
         make_ensemble(wanted, split(tiny_dataset, "val"), tmp_path / "e.pth")
     assert not (tmp_path / "e.pth").exists()
+    # Nor those of a test that is given the model by itself.
+    with pytest.raises(CheckpointError, match=r"volumes\.pth: was trained .*val\.json: PAT004\."):
+        marks_on(split(tiny_dataset, "val"), volumes=str(volumes))
 
 
 @pytest.mark.parametrize(
