@@ -48,7 +48,7 @@ comparison: $(READY)
 	$(BIN)/python -m pe_unified demo --comparison
 
 test: $(READY)
-	@# Two workers and their processes load the same files.
+	@# Bytecode is kept whatever the shell says: the workers and their processes load the same files.
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 slow: $(READY)

@@ -75,7 +75,10 @@ def keep_picture(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
 
 @pytest.fixture(scope="module")
 def unrendered() -> Iterator[Callable[..., None]]:
-    """Figures are composed and not rendered, as tests/evaluation/figures do; gives what renders."""
+    """Figures are composed, not rendered: tests/evaluation/figures render each kind.
+
+    Gives the method that renders.
+    """
     from matplotlib.figure import Figure
 
     def save(figure: Figure, path: Path, **_: Any) -> None:

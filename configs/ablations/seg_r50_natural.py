@@ -3,7 +3,7 @@
 pe-unified train ablations/seg_r50_natural --data-root data/pe
 
 Time: as pe_seg_r50, about 29 h on 2 CPU cores with bfloat16; not measured on a GPU.
-Result: Dice -0.071 [-0.140, -0.003] on a small scale (docs/imbalance.md).
+Result: Dice -0.071 [-0.140, -0.003] on small synthetic slices (docs/imbalance.md).
 """
 
 _base_ = "../pe_seg_r50.py"

@@ -294,6 +294,7 @@ def test_a_pool_that_breaks_between_two_jobs_loses_none(painted_set, model, tmp_
     assert [job.name for job in alone] == ["case1"]
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_task_that_the_cluster_gives_up_is_a_row(painted_set, model, tmp_path, monkeypatch):
     """Dask gives up a task after it ended several workers; the future then raises."""
 
@@ -304,7 +305,6 @@ def test_a_task_that_the_cluster_gives_up_is_a_row(painted_set, model, tmp_path,
 
     run_job = batch.run_job
     monkeypatch.setattr(batch, "run_job", given_up)
-    monkeypatch.setattr(batch, "_open", lambda *_: nullcontext((SerialExecutor(), 1)))
     root = copies(painted_set, tmp_path / "cases", 2)
     stale = tmp_path / "out" / "case0" / ".part-99"
     stale.mkdir(parents=True)

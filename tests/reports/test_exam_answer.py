@@ -4,7 +4,6 @@ import copy
 import csv
 import json
 import re
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,12 +20,11 @@ from pe_unified.ct.exam_labels import EXAM_TARGETS, EXAM_WEIGHTS
 from pe_unified.inference import StudyPredictor, load_exam_model, load_model
 from pe_unified.inference.exam import ExamAnswer
 from pe_unified.inference.predictor import PredictorSettings
-from pe_unified.reports import analyse_study, batch
+from pe_unified.reports import analyse_study
 from pe_unified.reports.batch import analyse_many
 from pe_unified.reports.exam_block import exam_model_block, percent
 from pe_unified.reports.exam_view import attention_of, in_plain_words, questions
 from pe_unified.reports.page import Curve, render_page
-from pe_unified.workers import SerialExecutor
 
 SCHEMA = json.loads(Path(pe_unified.reports.__file__).with_name("report.schema.json").read_text())
 
@@ -251,10 +249,10 @@ def test_the_structured_report_tells_both_apart(answered, report):
     assert [group.tracking_identifier for group in before] == ["exam"]
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_batch_lists_the_answers_and_starts_over_with_another_exam_model(
-    checkpoint, exam_checkpoint, folder, tmp_path, monkeypatch
+    checkpoint, exam_checkpoint, folder, tmp_path
 ):
-    monkeypatch.setattr(batch, "_open", lambda *_: nullcontext((SerialExecutor(), 1)))
     (tmp_path / "cases").mkdir()
     (tmp_path / "cases" / "one").symlink_to(folder)
     plain = PredictorSettings(str(checkpoint), device="cpu", precision="fp32")
