@@ -2,9 +2,11 @@
 """Where PasteEmboli puts emboli on synthetic slices, according to their truth.
 
     python tools/check_pasting.py data/imbalance/fumpe data/imbalance/raw/fumpe/truth
+    python tools/check_pasting.py data/imbalance/fumpe data/imbalance/raw/fumpe/truth \
+      --structures data/imbalance/raw/fumpe/structures
 
-The set is made by `pe-unified phantom --truth`, and converted. Pasting is tried on every training
-slice.
+The set is made by `pe-unified phantom --truth --structures`, and converted. Pasting is tried on
+every training slice.
 """
 
 import argparse
@@ -20,18 +22,25 @@ from pe_unified.phantom.tissue import STRUCTURES
 from pe_unified.progress import track
 
 
-def count_places(data: Path, truth: Path) -> dict[str, Any]:
+def count_places(data: Path, truth: Path, structures: Path | None = None) -> dict[str, Any]:
     """How many slices got an embolus, and how many pasted pixels lie in each structure.
 
     Args:
         data: the converted set.
         truth: folder with one file per patient.
+        structures: folder with artery masks, to paste into arteries only.
     """
     from pe_unified.datasets import Draw, PESliceDataset
 
     steps = [dict(type=name) for name in ("LoadCTSlice", "LoadPELabels", "CropToLungs")]
     slices, pasted = (
-        PESliceDataset("annotations/train.json", str(data), pipeline, needs=("masks",))
+        PESliceDataset(
+            "annotations/train.json",
+            str(data),
+            pipeline,
+            needs=("masks",),
+            structures=structures and str(structures),
+        )
         for pipeline in (steps, [*steps, dict(type="PasteEmboli", probability=1.0)])
     )
     names = {0: "other", **{number: name for name, number in STRUCTURES.items()}}
@@ -58,8 +67,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("data", type=Path, help="the converted set")
     parser.add_argument("truth", type=Path, help="folder of the truth")
+    parser.add_argument("--structures", type=Path, help="folder of artery masks")
     args = parser.parse_args(argv)
-    found = count_places(args.data, args.truth)
+    found = count_places(args.data, args.truth, args.structures)
     share = found["changed"] / found["slices"]
     print(f"{found['changed']} of {found['slices']} slices got an embolus ({share:.0%})")
     total = sum(found["pixels"].values())

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pe_unified.datasets.slice_dataset import read_annotations, sources_of
+from pe_unified.datasets.slice_dataset import read_annotations
+from pe_unified.datasets.sources import sources_of
 from pe_unified.errors import unnamed
 
 SPLITS = ("train", "val", "test")

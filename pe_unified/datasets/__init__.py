@@ -20,9 +20,9 @@ from pe_unified.datasets.slice_dataset import (
     DatasetError,
     Draw,
     PESliceDataset,
-    training_sources,
 )
 from pe_unified.datasets.slice_transforms import CropToLungs, RandomSliceGeometry, ResizeSlice
+from pe_unified.datasets.sources import training_sources
 from pe_unified.datasets.volume_dataset import PEVolumeDataset
 from pe_unified.datasets.volume_sample import PEVolumeSample
 from pe_unified.datasets.volume_transforms import LoadVolume, LoadVolumePatches, PackVolumeInputs

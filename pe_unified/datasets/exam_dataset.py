@@ -19,8 +19,8 @@ from pe_unified.datasets.slice_dataset import (
     parse_slice,
     read_annotations,
     seeded,
-    sources_of,
 )
+from pe_unified.datasets.sources import sources_of
 from pe_unified.registry import DATASETS, TASK_UTILS, TRANSFORMS
 
 Unit = Literal["exam", "step"]

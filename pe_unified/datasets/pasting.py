@@ -1,4 +1,4 @@
-"""Emboli of other slices, pasted into vessels."""
+"""Emboli of other slices, pasted into arteries, or into vessels where arteries are unknown."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,7 +63,9 @@ class PasteEmboli(BaseTransform):
     all slices of the stack at the same position, where all slices show the vessel, with the
     darkness of the matching slice of its original stack.
 
-    HU distinguish lung vessels from heart, aorta and bone, but not arteries from veins.
+    With artery masks (``structures`` of the data set), emboli are pasted into arteries only, also
+    outside the lungs. Patients without masks have HU only, which distinguish lung vessels from
+    heart, aorta and bone, but not arteries from veins.
 
     Mask, boxes and label are updated. A slice is not changed if its masks are unknown or no vessel
     fits.
@@ -75,8 +77,9 @@ class PasteEmboli(BaseTransform):
         widest: largest ratio of the widths of vessel and embolus.
         lumen: range of HU of vessels with contrast medium.
         spread: largest standard deviation of HU in a vessel; bone has more.
-        hilum_mm: vessels are searched in the lungs and in gaps between them up to twice this wide,
-            which excludes heart and aorta; if spacing is unknown, pixels count as 0.7 mm.
+        hilum_mm: without artery masks, vessels are searched in the lungs and in gaps between them
+            up to twice this wide, which excludes heart and aorta; if spacing is unknown, pixels
+            count as 0.7 mm.
     """
 
     def __init__(
@@ -112,14 +115,20 @@ class PasteEmboli(BaseTransform):
         donors = results.pop("mix_results", ())
         if not donors:
             return results
-        lumen = lumen_mask(results["hu"], *self.lumen, self.spread)
-        spacing = results["spacing_mm"][1] if results.get("spacing_mm") else None
-        lumen &= among_lungs(results["hu"], self.hilum_mm / (spacing or 0.7))
+        lumen = lumen_mask(results["hu"], *self.lumen, self.spread) & self._searched(results)
         for donor in donors:
             for embolus in self._cut(donor, rng):
                 if self._paste(results, lumen, embolus, rng):
                     break
         return results
+
+    def _searched(self, results: dict) -> NDArray[np.bool_]:
+        """The arteries if they are known, else the lungs with their hila; bool (rows, cols)."""
+        if results["arteries"] is not None:
+            x0, y0, x1, y1 = results["crop_box"]
+            return results["arteries"]()[y0:y1, x0:x1]
+        spacing = results["spacing_mm"][1] if results.get("spacing_mm") else None
+        return among_lungs(results["hu"], self.hilum_mm / (spacing or 0.7))
 
     def _cut(self, donor: dict, rng: np.random.Generator) -> Iterator[CutOut]:
         """The donor's suitable emboli, in random order."""

@@ -1,10 +1,9 @@
 """The data set of CT slices."""
 
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
@@ -13,8 +12,11 @@ import torch
 from mmengine.dataset import BaseDataset
 from pycocotools import mask as coco_mask
 
+from pe_unified.ct.converted_study import converted_study
 from pe_unified.ct.exam_labels import EXAM_LABELS
 from pe_unified.ct.hu import HU_OFFSET
+from pe_unified.datasets.artery_masks import ArteryMasks, artery_masks, structures_folder
+from pe_unified.datasets.sources import sources_of
 from pe_unified.errors import UserError
 from pe_unified.registry import DATASETS, TRANSFORMS
 
@@ -78,20 +80,27 @@ class PESliceDataset(BaseDataset):
             ``emboli`` has the masks, to measure what a crop to the lungs keeps.
         lung_from: smallest share of lung for a slice to count as lung, relative to the largest
             share in its series.
+        structures: folder with masks of the pulmonary arteries, one folder or label map per patient
+            or study, for :class:`PasteEmboli`.
+        store: folder that keeps these masks in a form that loads fast, relative to ``data_root``.
 
     Each item is the pipeline's output. A transform gets a dict with ``img_path``, the meta
     information of :class:`~pe_unified.datasets.PEDataSample`, ``label`` (0, 1 or None), ``boxes``
     (float32 (n, 4) x1 y1 x2 y2, or None where unknown), ``masks`` (list of compressed RLE, or
     None), ``lung_box``, ``slice_paths`` (its own path and its neighbours'), ``exam_labels`` (labels
-    of its exam by the names of EXAM_LABELS), and ``rng``, a NumPy generator seeded by the draw.
+    of its exam by the names of EXAM_LABELS), and ``rng``, a NumPy generator seeded by the draw, and
+    ``arteries``, a function that reads the artery mask of the stored slice, bool (rows, cols), or
+    None without masks.
 
     ``sources`` lists the origin of the slices: dicts of ``set``, ``source``, ``licence``,
     ``patients``, ``slices``, ``synthetic`` (None if not stated by the set) and ``studies``
-    (:func:`study_digest` of each).
+    (:func:`~pe_unified.datasets.sources.study_digest` of each).
 
     Raises:
         FileNotFoundError: no annotation file; names the converter command.
-        DatasetError: no slice is left, or the file breaks the contract.
+        DatasetError: no slice is left, the file breaks the contract, or no patient to train on has
+            masks in ``structures``.
+        DataError: ``structures`` is not a folder.
     """
 
     METAINFO = dict(classes=("embolus",), palette=[(220, 50, 47)])
@@ -106,6 +115,8 @@ class PESliceDataset(BaseDataset):
         every: int = 1,
         label: Finding = "pe",
         lung_from: float = 0.5,
+        structures: str | None = None,
+        store: str = "volumes",
         **kwargs: Any,
     ) -> None:
         unknown = set(needs) - set(LABEL_KINDS)
@@ -123,6 +134,8 @@ class PESliceDataset(BaseDataset):
         self.needs = tuple(needs)
         self.neighbours = neighbours
         self.every = every
+        self.structures = structures_folder(structures)
+        self._artery_store = Path(data_root) / store
         transforms = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
         super().__init__(ann_file=ann_file, data_root=data_root, pipeline=transforms, **kwargs)
 
@@ -137,6 +150,7 @@ class PESliceDataset(BaseDataset):
             for image in sorted(coco["images"], key=_reading_order)
         ]
         self._paths = self._index_series(slices)
+        self._arteries = self._arteries_by_series(slices) if self.structures else {}
         if self.label == "lung":
             _label_by_lung(slices, self.lung_from)
         self._exams = {
@@ -166,6 +180,18 @@ class PESliceDataset(BaseDataset):
             item["series_position"] = len(paths)
             paths[item["slice_index"]] = item["img_path"]
         return dict(series)
+
+    def _arteries_by_series(self, slices: list[dict]) -> dict[tuple, ArteryMasks]:
+        found = {
+            _series_of(own[0]): artery_masks(self.structures, converted_study(own))
+            for own in in_series(slices)
+        }
+        if not any(found.values()) and not self.test_mode:
+            raise DatasetError(
+                f"{self.structures}: no masks of any patient in {self.ann_file}; name a folder or "
+                "label map after each patient or study, or leave structures out"
+            )
+        return {series: masks for series, masks in found.items() if masks is not None}
 
     def labels(self) -> np.ndarray:
         """float (n,): label 1 or 0, NaN where unknown; in the order of the items."""
@@ -202,6 +228,8 @@ class PESliceDataset(BaseDataset):
         item["rng"] = rng
         item["slice_paths"] = self.neighbour_paths(item)
         item["exam_labels"] = self._exams.get(item["study_uid"])
+        masks, position = self._arteries.get(_series_of(item)), item["series_position"]
+        item["arteries"] = masks and partial(masks.of_slice, position, self._artery_store)
         for number, transform in enumerate(transforms):
             if isinstance(transform, MixesSlices):
                 others = transform.draw_others(item, self.with_emboli)
@@ -322,46 +350,6 @@ def seeded(dataset: BaseDataset, draw: "int | Draw") -> tuple[dict, np.random.Ge
     else:  # from a sampler of another library, without a seed
         index, seed = int(draw), 0 if dataset.test_mode else int(torch.randint(2**31, ()))
     return dataset.get_data_info(index), np.random.default_rng((seed, index))
-
-
-def sources_of(coco: dict, images: Sequence[dict]) -> list[dict[str, Any]]:
-    """The sets that the slices come from; a merged set names the set of each slice."""
-    info = coco.get("info") or {}
-    members = info.get("sets") or {}
-    found: dict[tuple, list[dict]] = defaultdict(list)
-    for image in images:
-        own = members.get(image.get("set"), info)
-        # In a set that was itself merged, only the slice has this information.
-        synthetic = True if image.get("synthetic") else own.get("synthetic")
-        name = image.get("set") or own.get("converter")
-        known = False if synthetic == "in part" else synthetic
-        found[name, own.get("source"), known].append(image)
-    return [
-        {
-            "set": name,
-            "source": source,
-            "licence": members.get(name, info).get("licence"),
-            "patients": len({image["patient_id"] for image in own}),
-            "slices": len(own),
-            "synthetic": synthetic,
-            "studies": sorted({study_digest(image["study_uid"] or "") for image in own}),
-        }
-        for (name, source, synthetic), own in found.items()
-    ]
-
-
-def study_digest(uid: str) -> str:
-    """Digest of a study UID for checkpoints: identifies equal studies without revealing them."""
-    return hashlib.blake2b(uid.encode(), digest_size=8).hexdigest()
-
-
-def training_sources(dataset: Any) -> list[dict[str, Any]]:
-    """``sources`` of a data set, including the parts of a concatenated or wrapped one."""
-    if hasattr(dataset, "datasets"):
-        return [each for part in dataset.datasets for each in training_sources(part)]
-    if not hasattr(dataset, "sources") and hasattr(dataset, "dataset"):
-        return training_sources(dataset.dataset)
-    return list(getattr(dataset, "sources", ()))
 
 
 def _is_converted(coco: Any) -> bool:

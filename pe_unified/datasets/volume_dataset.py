@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from mmengine.dataset import BaseDataset
 
+from pe_unified.datasets.artery_masks import structures_folder
 from pe_unified.datasets.slice_dataset import (
     DatasetError,
     Draw,
     read_annotations,
     seeded,
-    sources_of,
 )
+from pe_unified.datasets.sources import sources_of
 from pe_unified.datasets.volume_records import VolumeRecord, records_of
 from pe_unified.datasets.volume_store import VolumeStore
 from pe_unified.registry import DATASETS, TRANSFORMS
@@ -49,7 +50,8 @@ class PEVolumeDataset(BaseDataset):
 
     Raises:
         FileNotFoundError: no annotation file; names the converter command.
-        DatasetError: no study is left, no folder of structures, or the file breaks the contract.
+        DatasetError: no study is left, or the file breaks the contract.
+        DataError: ``structures`` is not a folder.
     """
 
     METAINFO = dict(classes=("embolus",))
@@ -71,13 +73,10 @@ class PEVolumeDataset(BaseDataset):
         if step_mm <= 0 or every < 1:
             raise ValueError(f"step_mm > 0 and every >= 1, got {step_mm} and {every}")
         root = Path(data_root)
-        folder = None if structures is None else Path(structures)
-        if folder is not None and not folder.is_dir():
-            raise DatasetError(f"{folder}: no folder of structures; check structures=FOLDER")
-        if "arteries" in needs and folder is None:
+        if "arteries" in needs and structures is None:
             raise DatasetError("arteries are needed, but no masks are given; set structures=FOLDER")
         self.needs, self.every = tuple(needs), every
-        self.volumes = VolumeStore(root / store, step_mm, folder)
+        self.volumes = VolumeStore(root / store, step_mm, structures_folder(structures))
         transforms = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
         super().__init__(ann_file=ann_file, data_root=data_root, pipeline=transforms, **kwargs)
 
@@ -89,7 +88,7 @@ class PEVolumeDataset(BaseDataset):
         for record in records:
             known = {
                 "masks": record.masks_known,
-                "arteries": self.volumes.structures_of(record) is not None,
+                "arteries": self.volumes.arteries_of(record) is not None,
             }
             missing = [NEEDS[need] for need in self.needs if not known[need]]
             told = {"study_uid": record.study_uid, "patient_id": record.patient_id}
@@ -137,7 +136,7 @@ class PEVolumeDataset(BaseDataset):
     def knows_arteries(self) -> bool:
         """Whether any study has an artery mask."""
         infos = (self.get_data_info(index) for index in range(len(self)))
-        return any(self.volumes.structures_of(info["record"]) is not None for info in infos)
+        return any(self.volumes.arteries_of(info["record"]) for info in infos)
 
     def __getitem__(self, draw: "int | Draw") -> dict:
         item, rng = seeded(self, draw)

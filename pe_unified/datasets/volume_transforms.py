@@ -233,7 +233,7 @@ class LoadVolume(BaseTransform):
 def _add_labels(results: dict, lesion: np.ndarray, artery: np.ndarray) -> None:
     known = results["record"].masks_known
     results["lesion"] = lesion.astype(np.uint8) if known else None
-    has_arteries = results["store"].structures_of(results["record"]) is not None
+    has_arteries = results["store"].arteries_of(results["record"]) is not None
     results["artery"] = artery.astype(np.uint8) if has_arteries else None
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from mmengine.logging import print_log
 
 from pe_unified.checkpoints import CheckpointError, training_data
-from pe_unified.datasets.slice_dataset import read_annotations, study_digest
+from pe_unified.datasets.slice_dataset import read_annotations
+from pe_unified.datasets.sources import study_digest
 from pe_unified.errors import listed
 
 

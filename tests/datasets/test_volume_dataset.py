@@ -154,7 +154,7 @@ def test_masks_need_a_set_that_says_where_slices_lie(data, tmp_path):
 
 
 def test_structures_that_are_needed_and_missing(data, tmp_path):
-    with pytest.raises(DatasetError, match="check structures=FOLDER"):
+    with pytest.raises(DataError, match="check structures=FOLDER"):
         dataset(data, structures=str(tmp_path / "nowhere"))
     with pytest.raises(DatasetError, match="set structures=FOLDER"):
         dataset(data, structures=None, needs=("arteries",))

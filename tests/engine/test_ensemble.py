@@ -11,7 +11,7 @@ from studies import write_volume_checkpoint
 from tiny_run import small_config
 
 from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
-from pe_unified.datasets.slice_dataset import study_digest
+from pe_unified.datasets.sources import study_digest
 from pe_unified.engine import ConfigError, PERunner
 from pe_unified.engine.ensemble import (
     EnsembleList,

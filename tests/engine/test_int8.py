@@ -11,7 +11,7 @@ import torch
 from studies import write_checkpoint
 
 from pe_unified.checkpoints import CheckpointError
-from pe_unified.datasets.slice_dataset import study_digest
+from pe_unified.datasets.sources import study_digest
 from pe_unified.engine import int8
 from pe_unified.engine.evaluate import Evaluation
 from pe_unified.errors import DataError

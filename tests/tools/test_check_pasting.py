@@ -2,7 +2,7 @@
 
 import cv2
 import numpy as np
-from vessel_set import SIDE, SLICES, write_vessel_set
+from vessel_set import SIDE, SLICES, write_arteries, write_vessel_set
 
 
 def test_pixels_are_counted_by_the_structure_that_they_lie_in(load_tool, tmp_path):
@@ -16,3 +16,6 @@ def test_pixels_are_counted_by_the_structure_that_they_lie_in(load_tool, tmp_pat
     assert found["slices"] == SLICES - 1, "the masks of the first are unknown"
     assert found["changed"] == SLICES - 1
     assert set(found["pixels"]) == {"artery", "vein", "other"}
+    structures = write_arteries(tmp_path / "structures", lambda index: 3)
+    found = load_tool("check_pasting").count_places(data, tmp_path, structures)
+    assert set(found["pixels"]) == {"artery"}

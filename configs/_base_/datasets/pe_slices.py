@@ -1,7 +1,8 @@
 """A converted data set: three windows as channels, cropped to the lungs.
 
 paste_emboli and join_slices are the probabilities of PasteEmboli and JoinSlices in training;
-lung_crop=False keeps whole slices.
+structures is a folder with artery masks, one folder or label map per patient: emboli are then
+pasted into arteries only. lung_crop=False keeps whole slices.
 """
 
 data_root = "data/pe"
@@ -11,6 +12,7 @@ neighbours = 0
 lung_crop = True
 paste_emboli = 0.0
 join_slices = 0.0
+structures = None
 batch_size = 8
 num_workers = 2
 
@@ -48,6 +50,7 @@ train_dataloader = dict(
         ann_file="annotations/train.json",
         needs=("slice",),
         neighbours=neighbours,
+        structures=structures,
         pipeline=train_pipeline,
     ),
 )
@@ -63,6 +66,7 @@ val_dataloader = dict(
         ann_file="annotations/val.json",
         needs=("slice",),
         neighbours=neighbours,
+        structures=structures,
         test_mode=True,
         pipeline=test_pipeline,
     ),
@@ -79,6 +83,7 @@ test_dataloader = dict(
         ann_file="annotations/test.json",
         needs=("slice",),
         neighbours=neighbours,
+        structures=structures,
         test_mode=True,
         pipeline=test_pipeline,
     ),
