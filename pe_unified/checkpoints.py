@@ -15,14 +15,10 @@ from mmengine.logging import HistoryBuffer
 from packaging.version import parse
 from torch import Tensor
 
-from pe_unified.errors import UserError, first_line
+from pe_unified.errors import CheckpointError, first_line
 from pe_unified.files import appearing, remove_abandoned
 
 _ITERATION = re.compile(r"iter_(\d+)\.pth")
-
-
-class CheckpointError(UserError, RuntimeError):
-    """A checkpoint that cannot be read, or is refused as unsafe."""
 
 
 def load_checkpoint_safely(

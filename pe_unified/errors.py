@@ -92,3 +92,7 @@ class DataError(UserError, ValueError):
     def __reduce__(self) -> tuple:
         # The default would call the class with the formatted message only.
         return type(self), (self.where, self._plain, self.cure, self.detail)
+
+
+class CheckpointError(UserError, RuntimeError):
+    """A checkpoint that cannot be read, or is refused as unsafe."""

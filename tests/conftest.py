@@ -190,7 +190,8 @@ def checkpoint(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def predictor(checkpoint) -> Any:
-    from pe_unified.inference import StudyPredictor, load_model
+    from pe_unified.inference.model import load_model
+    from pe_unified.inference.predictor import StudyPredictor
 
     return StudyPredictor(load_model(checkpoint, device="cpu", precision="fp32"))
 
@@ -204,7 +205,7 @@ def folder(painted_set) -> Path:
 @pytest.fixture(scope="session")
 def report(predictor, folder, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
     """The folder that was written, and the report."""
-    from pe_unified.reports import analyse_study
+    from pe_unified.reports.analysis import analyse_study
 
     out = tmp_path_factory.mktemp("out") / "new" / "report"
     return out, analyse_study(folder, out, predictor)

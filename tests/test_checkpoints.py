@@ -14,13 +14,13 @@ from packaging.version import parse
 from torch import nn
 
 from pe_unified.checkpoints import (
-    CheckpointError,
     checkpoints_of,
     is_whole,
     load_checkpoint_safely,
     newest_checkpoint,
     save_atomically,
 )
+from pe_unified.errors import CheckpointError
 
 #: Whether torch tells what a checkpoint would run, and lets single methods pass.
 ENTRIES_HAVE_NAMES = parse(torch.__version__) >= parse("2.6")

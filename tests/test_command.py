@@ -184,3 +184,15 @@ for path in {[str(path) for path in commands]!r}:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("usage:") == len(commands)
+
+
+def test_commands_without_a_network_load_none():
+    """So that a reader's screen opens in a second or two."""
+    code = """
+import sys
+import pe_unified.archive.service, pe_unified.evaluation.masks.folders
+import pe_unified.review.export, pe_unified.review.suggest, pe_unified.serve.app
+print([name for name in ("torch", "mmengine", "matplotlib") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr[-2000:]

@@ -74,43 +74,38 @@ def main(argv: list[str] | None = None) -> int:
     from pe_unified.phantom.labelmap import list_anatomies, read_label_map
     from pe_unified.phantom.study import paint_study
 
-    console = Console()
+    def paint(seed: int, body: LabelMap | None) -> Painted:
+        return paint_study(seed, (args.slices, args.size, args.size), anatomy=body)
+
+    kinds: dict[str, tuple[Callable[[int, str, LabelMap | None], Any], Callable]] = {
+        "hearts": (lambda seed, _, body: check_heart(seed, args.step, body), summarise_hearts),
+        "faults": (lambda seed, _, body: check_faults(seed, args.size, body), summarise_faults),
+        "masks": (lambda seed, _, body: check_placings(paint(seed, body)), summarise_placings),
+        "studies": (
+            lambda seed, name, body: check_study(
+                f"{name or 'made up'}, seed {seed}", paint(seed, body)
+            ),
+            summarise,
+        ),
+    }
+    kind = next(name for name in kinds if getattr(args, name))
+    check, summarised = kinds[kind]
     anatomies = list(list_anatomies(args.anatomy).items()) if args.anatomy else [("", None)]
     checked: list[Any] = []
-    count = args.hearts or args.faults or args.masks or args.studies
-    for number in track(range(count), "painting and checking"):
+    for number in track(range(getattr(args, kind)), "painting and checking"):
         name, path = anatomies[number % len(anatomies)]
         body = None if path is None else read_label_map(path, name)
-        seed = args.seed + number
-        if args.hearts:
-            checked.append(check_heart(seed, args.step, body))
-            continue
-        if args.faults:
-            checked.append(check_faults(seed, args.size, body))
-            continue
-        painted = paint_study(seed, (args.slices, args.size, args.size), anatomy=body)
-        if args.masks:
-            checked.append(check_placings(painted))
-            continue
-        checked.append(check_study(f"{name or 'made up'}, seed {seed}", painted))
-    summary = (
-        summarise_hearts(checked)
-        if args.hearts
-        else summarise_faults(checked)
-        if args.faults
-        else summarise_placings(checked)
-        if args.masks
-        else summarise(checked)
-    )
+        checked.append(check(args.seed + number, name, body))
+    summary = summarised(checked)
     table = Table("", "", "", title="painted studies: found against painted")
     for about, figures in summary.items():
         for name, value in figures.items():
             table.add_row(about, name, f"{value:.3f}" if isinstance(value, float) else str(value))
         table.add_section()
-    console.print(table)
+    Console().print(table)
     if args.out:
         found: dict[str, Any] = {"summary": summary}
-        if not (args.hearts or args.faults or args.masks):
+        if kind == "studies":
             found["studies"] = [asdict(each) for each in checked]
         write_json(args.out, found)
     return 0

@@ -14,8 +14,7 @@ from pe_unified.archive.job import KEY_IMAGES, Answer, Request
 from pe_unified.archive.key_images import write_key_images
 from pe_unified.archive.logs import hush_libraries
 from pe_unified.archive.store import Result
-from pe_unified.checkpoints import CheckpointError
-from pe_unified.errors import DataError
+from pe_unified.errors import CheckpointError, DataError
 from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
 from pe_unified.reports.analysis import AnalysisOptions, analyse_study
 from pe_unified.reports.dicom_objects import FINDINGS, SEGMENTATION

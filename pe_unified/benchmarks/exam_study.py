@@ -12,10 +12,12 @@ from mmengine.registry import DefaultScope
 from pe_unified.benchmarks.common import in_turn
 from pe_unified.benchmarks.studies import painted
 from pe_unified.engine import load_config
-from pe_unified.inference import StudyPredictor, load_exam_model, load_model
+from pe_unified.inference.exam import load_exam_model
+from pe_unified.inference.model import load_model
+from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.memory import keep_freed_memory
 from pe_unified.registry import MODELS
-from pe_unified.reports import analyse_study
+from pe_unified.reports.analysis import analyse_study
 
 
 def study(args: argparse.Namespace) -> list[dict[str, Any]]:

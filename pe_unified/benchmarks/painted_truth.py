@@ -12,9 +12,9 @@ from pe_unified.ct.lungs import VESSEL_MM
 from pe_unified.ct.study import CTStudy
 from pe_unified.evaluation.segmentation import dice_and_iou
 from pe_unified.inference.lesions import find_lesions
-from pe_unified.inference.predictor import SlicePrediction
 from pe_unified.inference.quality import check_quality
 from pe_unified.inference.reading import SliceReader
+from pe_unified.inference.slice_prediction import SlicePrediction
 from pe_unified.inference.survey import Survey, survey
 from pe_unified.phantom.study import STRUCTURES, PhantomStudy
 

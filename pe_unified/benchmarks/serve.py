@@ -17,9 +17,10 @@ from pe_unified.benchmarks.chromium import Chromium
 from pe_unified.benchmarks.exam_study import untrained_pair
 from pe_unified.benchmarks.studies import lengthened, painted
 from pe_unified.ct.opening import open_study
-from pe_unified.inference import StudyPredictor, load_model
+from pe_unified.inference.model import load_model
+from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.progress import phase
-from pe_unified.reports import analyse_study
+from pe_unified.reports.analysis import analyse_study
 from pe_unified.reports.files import MASK, REPORT
 from pe_unified.reports.mask_file import write_mask
 from pe_unified.serve.app import ServeOptions, make_app

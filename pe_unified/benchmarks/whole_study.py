@@ -17,15 +17,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from pe_unified.benchmarks.ladder import clocks
 from pe_unified.benchmarks.studies import first_half
 from pe_unified.ct.opening import open_study
-from pe_unified.inference import SlicePrediction, StudyPredictor
 from pe_unified.inference.engines import exported_folder
 from pe_unified.inference.export import export_model
 from pe_unified.inference.model import load_model, load_network
+from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.inference.reading import SliceReader
+from pe_unified.inference.slice_prediction import SlicePrediction
 from pe_unified.inference.survey import survey
 from pe_unified.precision import fastest_precision
 from pe_unified.progress import drop, tell
-from pe_unified.reports import analyse_study
+from pe_unified.reports.analysis import analyse_study
 
 #: Limits between the fast ways and the plain one: for probabilities, and for Dice of masks.
 #: Rounding to bfloat16 stays within them.

@@ -29,7 +29,8 @@ def make_parser() -> argparse.ArgumentParser:
 def main() -> None:
     args = make_parser().parse_args()
     from pe_unified.cards.markdown import card_markdown
-    from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
+    from pe_unified.checkpoints import load_checkpoint_safely
+    from pe_unified.errors import CheckpointError
 
     meta = load_checkpoint_safely(args.model, args.trust_checkpoint).get("meta") or {}
     card = meta.get("card")

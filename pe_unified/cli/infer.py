@@ -184,7 +184,7 @@ def main() -> None:
     args = make_parser().parse_args()
     if args.marks and args.volume_checkpoint:
         raise UserError("give either --marks or --volume-checkpoint, the model that makes them")
-    from pe_unified.reports import AnalysisOptions, analyse_study
+    from pe_unified.reports.analysis import AnalysisOptions, analyse_study
 
     # What matters of a header is read and judged here; its other faults are no news to the user.
     warnings.filterwarnings("ignore", module="pydicom")

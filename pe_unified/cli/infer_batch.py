@@ -55,7 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
 @exit_on_user_error(everything=True, goes_on="run the same command again to continue")
 def main() -> int:
     args = make_parser().parse_args()
-    from pe_unified.reports import AnalysisOptions
+    from pe_unified.reports.analysis import AnalysisOptions
     from pe_unified.reports.batch import analyse_many
 
     cores = usable_cores()

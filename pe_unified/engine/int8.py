@@ -20,10 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pe_unified.checkpoints import CheckpointError
 from pe_unified.datasets.slice_dataset import read_annotations
 from pe_unified.engine.slice_answers import measure_slices
-from pe_unified.errors import DataError, pip_install
+from pe_unified.errors import CheckpointError, DataError, pip_install
 from pe_unified.inference.engines import (
     SUFFIX,
     DenseHeads,

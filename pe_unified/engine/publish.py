@@ -11,13 +11,7 @@ from mmengine.config import Config
 from pe_unified.cards.card import make_card
 from pe_unified.cards.data import describe_data
 from pe_unified.cards.markdown import card_markdown
-from pe_unified.checkpoints import (
-    CheckpointError,
-    config_of,
-    load_checkpoint_safely,
-    save_atomically,
-    training_data,
-)
+from pe_unified.checkpoints import config_of, load_checkpoint_safely, save_atomically, training_data
 from pe_unified.disclaimer import unique
 from pe_unified.engine.config import OF_THE_INPUT, OF_THE_NETWORK
 from pe_unified.engine.evaluate import (
@@ -31,6 +25,7 @@ from pe_unified.engine.study_choices import choose_on_exams, numbers_of
 from pe_unified.engine.subgroups import subgroups_of
 from pe_unified.engine.unseen import require_unseen
 from pe_unified.engine.whole_exam_model import with_encoder
+from pe_unified.errors import CheckpointError
 from pe_unified.evaluation.intervals import warnings_of
 from pe_unified.files import write_text
 from pe_unified.inference.model import load_model

@@ -8,13 +8,8 @@ from typing import Any
 from pe_unified.cards.card import make_card
 from pe_unified.cards.data import describe_data
 from pe_unified.cards.reporting import reporting_page
-from pe_unified.checkpoints import (
-    CheckpointError,
-    config_of,
-    load_checkpoint_safely,
-    newest_checkpoint,
-)
-from pe_unified.errors import DataError
+from pe_unified.checkpoints import config_of, load_checkpoint_safely, newest_checkpoint
+from pe_unified.errors import CheckpointError, DataError
 from pe_unified.files import write_text
 from pe_unified.inference.stored_model import digest_of
 

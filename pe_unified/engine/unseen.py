@@ -7,10 +7,10 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from pe_unified.checkpoints import CheckpointError, training_data
+from pe_unified.checkpoints import training_data
 from pe_unified.datasets.slice_dataset import read_annotations
 from pe_unified.datasets.sources import study_digest
-from pe_unified.errors import listed
+from pe_unified.errors import CheckpointError, listed
 
 
 def require_unseen(models: Mapping[str, Mapping[str, Any]], *splits: Mapping[str, Any]) -> None:

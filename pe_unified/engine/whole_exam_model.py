@@ -7,13 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from pe_unified.checkpoints import (
-    CheckpointError,
-    load_checkpoint_safely,
-    tensors_of,
-    training_data,
-)
+from pe_unified.checkpoints import load_checkpoint_safely, tensors_of, training_data
 from pe_unified.datasets.feature_store import FeatureStore, digest_of_tensors
+from pe_unified.errors import CheckpointError
 
 _SPLITS = ("train", "val", "test")
 #: Top-level settings of the input.

@@ -13,7 +13,7 @@ from pe_unified.ct.study import CTStudy
 from pe_unified.datasets import PESliceDataset
 from pe_unified.inference.joining import Part, belong, join_parts
 from pe_unified.inference.lesions import Lesion
-from pe_unified.inference.predictor import SlicePrediction
+from pe_unified.inference.slice_prediction import SlicePrediction
 from pe_unified.registry import DATASETS
 
 

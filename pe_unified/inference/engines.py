@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pe_unified.checkpoints import CheckpointError
-from pe_unified.errors import pip_install
+from pe_unified.errors import CheckpointError, pip_install
 from pe_unified.models.slice_model import PEUnified
 from pe_unified.options import BACKENDS
 from pe_unified.precision import autocast

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from pe_unified.checkpoints import CheckpointError
 from pe_unified.ct.exam_labels import EXAM_TARGETS, EXAM_WEIGHTS, with_sides_exchanged
 from pe_unified.ct.lungs import share_of_every_slice
 from pe_unified.datasets.exam_loading import with_stack
 from pe_unified.datasets.exam_steps import Step, spread
+from pe_unified.errors import CheckpointError
 from pe_unified.evaluation.calibration import Calibration
 from pe_unified.evaluation.consistency import check, repair
 from pe_unified.evaluation.exams import positive_probability

@@ -18,8 +18,9 @@ from pe_unified.evaluation.verdict import ExamThresholds, Verdict, judge
 from pe_unified.inference.converted import WholeExam, touching
 from pe_unified.inference.lesion_marks import LesionMark, marks_of
 from pe_unified.inference.lesions import find_lesions
-from pe_unified.inference.predictor import StudyPredictor, probabilities_along
+from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.inference.reading import SliceReader
+from pe_unified.inference.slice_prediction import probabilities_along
 from pe_unified.inference.survey import survey
 from pe_unified.inference.volumes import VolumeModel, predict_study
 from pe_unified.progress import say, track

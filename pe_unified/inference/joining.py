@@ -12,7 +12,7 @@ from skimage.draw import ellipse
 
 from pe_unified.ct.study import CTStudy
 from pe_unified.evaluation.detection import box_iou
-from pe_unified.inference.predictor import SlicePrediction
+from pe_unified.inference.slice_prediction import SlicePrediction
 
 #: A box and a mask belong together if at least this share of the mask is in the box.
 _SHARE_IN_BOX = 0.3

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,10 +14,12 @@ from pe_unified.evaluation.verdict import ExamThresholds, Verdict, can_be_clot, 
 from pe_unified.inference.joining import Part, join_parts, mark_part
 from pe_unified.inference.lesion_marks import LesionMark, voxel_of
 from pe_unified.inference.measures import diameter_mm, mean_hu, volume_ml
-from pe_unified.inference.model import Model
-from pe_unified.inference.predictor import SlicePrediction, probabilities_along
 from pe_unified.inference.reading import SliceReader
+from pe_unified.inference.slice_prediction import SlicePrediction, probabilities_along
 from pe_unified.inference.survey import Survey
+
+if TYPE_CHECKING:
+    from pe_unified.inference.model import Model
 
 #: Lesions with only masks that are smaller than this count as noise, ml.
 SMALLEST_ML = 0.01
@@ -157,7 +160,7 @@ def judge_study(
     predictions: Sequence[SlicePrediction],
     lesions: Sequence[Lesion],
     step_mm: float,
-    model: Model,
+    model: "Model",
 ) -> tuple[Verdict, list[Lesion]]:
     """The verdict on a study, and its lesions with ``called`` set.
 

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from pe_unified.ct.lung_boxes import crop_of_boxes
-from pe_unified.ct.lungs import LUNG_MARGIN_MM
 from pe_unified.evaluation.slices import DEFAULT_THRESHOLD
 from pe_unified.inference.reading import SliceReader, ahead, slice_of_study
 from pe_unified.inference.stored_model import StoredModel, read_model, usable_device
@@ -88,12 +86,3 @@ def lung_finder_of(stored: StoredModel[LungDetector], device: str | None = None)
         threshold=float(stored.validated.get("lung_box/threshold") or DEFAULT_THRESHOLD),
         lineage=stored.lineage,
     )
-
-
-def crop_to(boxes: np.ndarray, reader: SliceReader) -> tuple[int, int, int, int]:
-    """(x, y, w, h) of a study's crop, with the margin of converted sets.
-
-    ``boxes`` are those of its slices that show lung."""
-    row_mm, col_mm, _ = reader.study.known_spacing()
-    margin = LUNG_MARGIN_MM / row_mm, LUNG_MARGIN_MM / col_mm
-    return crop_of_boxes(boxes, reader.study.shape[1:], margin)

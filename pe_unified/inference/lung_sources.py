@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from skimage.measure import block_reduce
 
-from pe_unified.checkpoints import CheckpointError
 from pe_unified.ct.lungs import search_grid
-from pe_unified.errors import pip_install
+from pe_unified.errors import CheckpointError, pip_install
 from pe_unified.inference.reading import SliceReader
 from pe_unified.options import LUNG_SOURCES
 
@@ -27,6 +25,8 @@ WEIGHTS = "unet_r231-d5d2fc3d.pth"
 
 def weights_file() -> Path:
     """Path of lungmask's weights, in torch's folder for downloads."""
+    import torch
+
     return Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS
 
 

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
+from pe_unified.checkpoints import load_checkpoint_safely
 from pe_unified.datasets.slice_transforms import ResizeSlice
+from pe_unified.errors import CheckpointError
 from pe_unified.evaluation.lesion_fusion import LesionFusion
 from pe_unified.evaluation.slices import DEFAULT_THRESHOLD
 from pe_unified.evaluation.verdict import threshold_as_written
@@ -101,6 +102,7 @@ class InferenceModel:
     lungs = None
     volumes = None
     marked = False
+    composition = None
 
     @property
     def backend(self) -> str:
@@ -202,6 +204,20 @@ class Ensemble:
         """The tasks of all members, in the order of :data:`~pe_unified.tasks.TASKS`."""
         answered = {task for member in self.members for task in member.model.tasks}
         return tuple(task for task in TASKS if task in answered)
+
+    @property
+    def composition(self) -> dict[str, Any]:
+        """The rule and the members in reports."""
+        told = ("checkpoint", "sha256", "pe_unified", "step", "iterations", "parents", "tasks")
+        members = [
+            {
+                "name": member.name,
+                "weight": member.weight,
+                **{key: member.model.lineage[key] for key in told},
+            }
+            for member in self.members
+        ]
+        return {"rule": self.rule, "members": members}
 
     @property
     def looks_for_lesions(self) -> bool:

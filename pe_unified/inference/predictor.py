@@ -19,53 +19,11 @@ from pe_unified.inference.lung_finder import LungFinder, load_lung_finder
 from pe_unified.inference.model import InferenceModel, Model, load_model, require_marks
 from pe_unified.inference.network_pass import Classified, NetworkPass
 from pe_unified.inference.reading import Progress, SliceReader, ahead, slice_of_study
+from pe_unified.inference.slice_prediction import SlicePrediction
 from pe_unified.inference.survey import Survey
 from pe_unified.inference.volumes import VolumeModel, load_volume_model
 from pe_unified.memory import keep_freed_memory
 from pe_unified.options import BATCH_SIZE
-
-
-@dataclass(frozen=True, eq=False)
-class SlicePrediction:
-    """The prediction for one slice. Embolus pixels are few, so they are kept as a list.
-
-    Attributes:
-        index: index of the slice, from the feet.
-        probability: probability of embolism; None if the model does not classify or skipped the
-            slice.
-        examined: whether segmentation and detection were run on the slice.
-        pixels: int32 (n,), row-major indices of the embolus pixels.
-        pixel_probability: float32 (n,), probability of those pixels.
-        boxes: float32 (k, 4), x1 y1 x2 y2 in pixels of the slice.
-        scores: float32 (k,), scores of the boxes.
-        features: (width,), features from the exam model's encoder; None if it does not share the
-            backbone.
-        pixel_votes: bool (networks, n), which networks found each pixel on their own; None if fewer
-            than two networks look for lesions.
-        box_votes: bool (networks, k), the same for boxes.
-        looked_at: False for a slice that was skipped because neither enclosing slice reached the
-            coarse gate; it has no prediction.
-    """
-
-    index: int
-    probability: float | None
-    examined: bool
-    pixels: np.ndarray
-    pixel_probability: np.ndarray
-    boxes: np.ndarray
-    scores: np.ndarray
-    features: torch.Tensor | None = None
-    pixel_votes: np.ndarray | None = None
-    box_votes: np.ndarray | None = None
-    looked_at: bool = True
-
-    def reaches(self, gate: float) -> bool:
-        """Whether to read the slices next to it: it reaches the gate, or anything was found on it.
-
-        Slices next to a finding are read because lesions are measured as a whole."""
-        likely = self.probability is not None and self.probability >= gate
-        return likely or bool(len(self.pixels) or len(self.boxes))
-
 
 _NO_PIXELS = (np.empty(0, np.int32), np.empty(0, np.float32))
 _NO_BOXES = (np.empty((0, 4), np.float32), np.empty(0, np.float32))
@@ -73,23 +31,6 @@ _NO_BOXES = (np.empty((0, 4), np.float32), np.empty(0, np.float32))
 
 def _passed_over(number: int) -> SlicePrediction:
     return SlicePrediction(number, None, False, *_NO_PIXELS, *_NO_BOXES, looked_at=False)
-
-
-def probabilities_along(predictions: Sequence[SlicePrediction]) -> list[float]:
-    """The probability of every slice, linearly interpolated between slices that were read.
-
-    Args:
-        predictions: from :meth:`StudyPredictor.predict`.
-
-    Returns:
-        One per slice; empty if the model does not classify.
-    """
-    pairs = [(each.index, each.probability) for each in predictions]
-    known = [(index, value) for index, value in pairs if value is not None]
-    if not known:
-        return []
-    places, values = zip(*known, strict=True)
-    return np.interp([index for index, _ in pairs], places, values).tolist()
 
 
 class StudyPredictor:

@@ -13,10 +13,10 @@ from mmengine.registry import DefaultScope
 from mmengine.utils import import_modules_from_strings
 from torch import nn
 
-from pe_unified.checkpoints import CheckpointError, config_of, load_checkpoint_safely, training_data
+from pe_unified.checkpoints import config_of, load_checkpoint_safely, training_data
 from pe_unified.datasets.slice_dataset import FINDINGS
 from pe_unified.disclaimer import training_notice
-from pe_unified.errors import one_line
+from pe_unified.errors import CheckpointError, one_line
 from pe_unified.inference.fusing import fuse_batch_norms
 from pe_unified.inference.sharing import key_of_levels, neighbours_of
 from pe_unified.models.exam_model import PEExam

@@ -1,9 +1,11 @@
 """Survey of a study on a 3 mm grid: body, lungs, crop and relevant slices."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pe_unified.ct.lung_boxes import crop_of_boxes
 from pe_unified.ct.lungs import (
     LUNG_MARGIN_MM,
     ChestGrid,
@@ -17,10 +19,12 @@ from pe_unified.ct.lungs import (
     shrink_slice,
 )
 from pe_unified.ct.study import CTStudy
-from pe_unified.inference.lung_finder import LungFinder, crop_to
 from pe_unified.inference.lung_sources import learned_lungs, lung_source
 from pe_unified.inference.reading import SliceReader
 from pe_unified.progress import track
+
+if TYPE_CHECKING:
+    from pe_unified.inference.lung_finder import LungFinder
 
 #: Slices within this distance of the lungs are also read, mm.
 _BEYOND_MM = 15.0
@@ -114,7 +118,7 @@ def survey(
     reader: SliceReader,
     every_slice: bool = False,
     lungs_from: str = "auto",
-    finder: LungFinder | None = None,
+    finder: "LungFinder | None" = None,
 ) -> Survey:
     """Read every slice of the search grid and find the lungs.
 
@@ -151,7 +155,7 @@ def survey(
         boxes = finder.boxes(reader, looked_at)
         shown = np.flatnonzero(~np.isnan(boxes[:, 0]))
         if len(shown):
-            box, levels = crop_to(boxes[shown], reader), shown
+            box, levels = _crop_to(boxes[shown], reader), shown
     if len(levels) and not every_slice:
         slices = _slices_of(levels, step, study)
     return Survey(
@@ -174,3 +178,12 @@ def _slices_of(levels: np.ndarray, step: int, study: CTStudy) -> range:
     first = int(levels[0]) * step - beyond
     last = (int(levels[-1]) + 1) * step + beyond
     return range(max(0, first), min(len(study), last))
+
+
+def _crop_to(boxes: np.ndarray, reader: SliceReader) -> tuple[int, int, int, int]:
+    """(x, y, w, h) of a study's crop, with the margin of converted sets.
+
+    ``boxes`` are those of its slices that show lung."""
+    row_mm, col_mm, _ = reader.study.known_spacing()
+    margin = LUNG_MARGIN_MM / row_mm, LUNG_MARGIN_MM / col_mm
+    return crop_of_boxes(boxes, reader.study.shape[1:], margin)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from pe_unified.checkpoints import CheckpointError
 from pe_unified.ct.lung_crop import find_lung_grid
 from pe_unified.ct.study import CTStudy
 from pe_unified.ct.volume_grid import SpreadMap, VolumeGrid, levels_of
+from pe_unified.errors import CheckpointError
 from pe_unified.inference.lesion_marks import LesionMark
 from pe_unified.inference.stored_model import StoredModel, read_model, usable_device
 from pe_unified.models.volume_marks import find_marks

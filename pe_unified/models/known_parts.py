@@ -8,7 +8,7 @@ from typing import Any
 import mmdet.registry
 import mmengine.registry
 
-from pe_unified.checkpoints import CheckpointError
+from pe_unified.errors import CheckpointError
 from pe_unified.registry import (
     DATA_SAMPLERS,
     DATASETS,

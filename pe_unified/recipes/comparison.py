@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from pe_unified.engine.study_test import LESION_TABLES
-from pe_unified.evaluation import PATIENT_METRICS, LungBoxMetric, LungMetric
 from pe_unified.evaluation.figures import (
     curve_figure,
     difference_figure,
@@ -29,7 +28,10 @@ from pe_unified.evaluation.intervals import (
     mean_statistic,
     paired_difference,
 )
+from pe_unified.evaluation.lung_boxes import LungBoxMetric
+from pe_unified.evaluation.metrics import LungMetric
 from pe_unified.evaluation.tables import Table
+from pe_unified.evaluation.task_metrics import PATIENT_METRICS
 from pe_unified.recipes.recipe import REUSE_ARMS, Recipe
 from pe_unified.tasks import TASKS
 

@@ -9,18 +9,13 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from pe_unified.checkpoints import (
-    CheckpointError,
-    config_of,
-    load_checkpoint_safely,
-    newest_checkpoint,
-    tensors_of,
-)
+from pe_unified.checkpoints import config_of, load_checkpoint_safely, newest_checkpoint, tensors_of
 from pe_unified.engine.config import ConfigError, annotation_files, load_config
 from pe_unified.engine.evaluate import Evaluation, evaluate_checkpoint, write_metrics
 from pe_unified.engine.publish import publish
 from pe_unified.engine.runner import PERunner
 from pe_unified.engine.unseen import learned_patients
+from pe_unified.errors import CheckpointError
 from pe_unified.files import write_text
 from pe_unified.inference.stored_model import is_ensemble
 from pe_unified.models.image_network import image_network, without_start

@@ -9,11 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pe_unified.checkpoints import CheckpointError
 from pe_unified.ct.opening import open_study
 from pe_unified.ct.structures import Structures, read_structures
 from pe_unified.ct.study import CTStudy
-from pe_unified.errors import DataError
+from pe_unified.errors import CheckpointError, DataError
 from pe_unified.inference.exam import predict_exam
 from pe_unified.inference.lesion_marks import marks_of, read_marks
 from pe_unified.inference.lesions import find_lesions, judge_study

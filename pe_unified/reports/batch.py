@@ -19,9 +19,8 @@ import cv2
 import torch
 from filelock import FileLock, Timeout
 
-from pe_unified.checkpoints import CheckpointError
 from pe_unified.ct.patients import SeveralStudies
-from pe_unified.errors import DataError, one_line, shown
+from pe_unified.errors import CheckpointError, DataError, one_line, shown
 from pe_unified.inference.lung_sources import lung_source
 from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
 from pe_unified.options import REPORT

@@ -1,10 +1,12 @@
 """The answer of an exam model in a report, as data and in words."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pe_unified.evaluation.verdict import score_text
-from pe_unified.inference.exam import ExamAnswer, ExamModel
+
+if TYPE_CHECKING:
+    from pe_unified.inference.exam import ExamAnswer, ExamModel
 
 #: Labels grouped by the question they answer, in plain words.
 QUESTIONS: Mapping[str, Mapping[str, str]] = {
@@ -32,7 +34,9 @@ WORDS = {name: words for labels in QUESTIONS.values() for name, words in labels.
 _CALLED = {True: "positive", False: "negative"}
 
 
-def exam_model_block(model: ExamModel, answer: ExamAnswer, positive: bool | None) -> dict[str, Any]:
+def exam_model_block(
+    model: "ExamModel", answer: "ExamAnswer", positive: bool | None
+) -> dict[str, Any]:
     """The block ``exam_model`` of a report.
 
     Args:

@@ -6,21 +6,24 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pe_unified.ct.study import CTStudy
 from pe_unified.disclaimer import RESEARCH_LINE
 from pe_unified.evaluation.exam_score import HEIGHT_MM
 from pe_unified.evaluation.verdict import CLOT_HU, CLOT_SHARE, Verdict
-from pe_unified.inference.exam import ExamAnswer
 from pe_unified.inference.lesions import Lesion
-from pe_unified.inference.model import Ensemble, Model
-from pe_unified.inference.predictor import SlicePrediction, StudyPredictor
 from pe_unified.inference.quality import Flag
+from pe_unified.inference.slice_prediction import SlicePrediction
 from pe_unified.inference.survey import Survey
 from pe_unified.reports.exam_block import exam_model_block
 from pe_unified.tasks import look_for_lesions
 from pe_unified.version import __version__
+
+if TYPE_CHECKING:
+    from pe_unified.inference.exam import ExamAnswer
+    from pe_unified.inference.model import Model
+    from pe_unified.inference.predictor import StudyPredictor
 
 SCHEMA_VERSION = "1.10"
 #: How the notes of a study refer to a series.
@@ -34,10 +37,10 @@ def build_report(
     predictions: Sequence[SlicePrediction],
     lesions: Sequence[Lesion],
     verdict: Verdict,
-    predictor: StudyPredictor,
+    predictor: "StudyPredictor",
     settings: Mapping[str, Any],
     measurements: Mapping[str, Any],
-    answer: ExamAnswer | None = None,
+    answer: "ExamAnswer | None" = None,
 ) -> dict[str, Any]:
     """The whole report of a study except the run times. It holds no file name and no patient,
     only UIDs. The verdict is not decided here.
@@ -141,7 +144,7 @@ def _input(study: CTStudy) -> dict[str, Any]:
     }
 
 
-def describe_model(predictor: StudyPredictor) -> dict[str, Any]:
+def describe_model(predictor: "StudyPredictor") -> dict[str, Any]:
     """The report's description of the model and of how it runs."""
     model = predictor.model
     return {
@@ -151,7 +154,7 @@ def describe_model(predictor: StudyPredictor) -> dict[str, Any]:
         "precision": model.precision,
         "int8": list(model.int8),
         "gated": predictor.gate is not None,
-        "ensemble": _ensemble(model) if isinstance(model, Ensemble) else None,
+        "ensemble": model.composition,
         "lung_detector": predictor.lungs and predictor.lungs.lineage,
         "volume_model": predictor.volume_model and predictor.volume_model.lineage,
         "lesion_fusion": None
@@ -162,19 +165,6 @@ def describe_model(predictor: StudyPredictor) -> dict[str, Any]:
             "true": model.fusion.true,
         },
     }
-
-
-def _ensemble(model: Ensemble) -> dict[str, Any]:
-    told = ("checkpoint", "sha256", "pe_unified", "step", "iterations", "parents", "tasks")
-    members = [
-        {
-            "name": member.name,
-            "weight": member.weight,
-            **{key: member.model.lineage[key] for key in told},
-        }
-        for member in model.members
-    ]
-    return {"rule": model.rule, "members": members}
 
 
 def _flag(flag: Flag) -> dict[str, Any]:
@@ -202,7 +192,9 @@ def _reading(predictions: Sequence[SlicePrediction]) -> dict[str, Any]:
     }
 
 
-def _exam(verdict: Verdict, predictions: Sequence[SlicePrediction], model: Model) -> dict[str, Any]:
+def _exam(
+    verdict: Verdict, predictions: Sequence[SlicePrediction], model: "Model"
+) -> dict[str, Any]:
     thresholds, kinds = model.thresholds, []
     if "cls" in model.tasks and thresholds.exam is not None:
         kinds.append(f"a stretch of {HEIGHT_MM:g} mm, by the mean probability of its slices")

@@ -12,7 +12,9 @@ from tiny_exams import write_tiny_exams
 
 from pe_unified.benchmarks.arguments import ADD_ARGUMENTS
 from pe_unified.benchmarks.common import in_turn
-from pe_unified.inference import StudyPredictor, load_exam_model, load_model
+from pe_unified.inference.exam import load_exam_model
+from pe_unified.inference.model import load_model
+from pe_unified.inference.predictor import StudyPredictor
 
 TINY = ["--threads", "1", "--workers", "0", "--input-size", "32"]
 TINY += ["--iterations", "2", "--warmup", "1", "--repeats", "1"]

@@ -13,7 +13,7 @@ from studies import write_checkpoint
 
 from pe_unified.benchmarks.arguments import ADD_ARGUMENTS
 from pe_unified.ct.opening import open_study
-from pe_unified.inference import load_model
+from pe_unified.inference.model import load_model
 from pe_unified.testing import tiny_model_config
 
 #: What a benchmark gives of every row; tools/benchmark.py adds the rest.

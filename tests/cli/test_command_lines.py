@@ -8,7 +8,7 @@ import torch
 from tiny_dataset import write_tiny_dataset
 
 from pe_unified.engine.publish import Published
-from pe_unified.inference import load_model
+from pe_unified.inference.model import load_model
 
 SMALL = [
     "pretrained=None",

@@ -10,7 +10,7 @@ import torch
 from studies import write_volume_checkpoint
 from tiny_run import small_config
 
-from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
+from pe_unified.checkpoints import load_checkpoint_safely
 from pe_unified.datasets.sources import study_digest
 from pe_unified.engine import ConfigError, PERunner
 from pe_unified.engine.ensemble import (
@@ -22,6 +22,7 @@ from pe_unified.engine.ensemble import (
 )
 from pe_unified.engine.publish import publish
 from pe_unified.engine.study_test import evaluate_studies
+from pe_unified.errors import CheckpointError
 from pe_unified.inference.exam_readings import ExamReading
 from pe_unified.inference.model import load_model
 

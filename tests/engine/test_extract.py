@@ -8,13 +8,13 @@ from mmengine.registry import DefaultScope
 from tiny_exam_run import small_exam_config
 from tiny_exams import change, write_tiny_exams
 
-from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
+from pe_unified.checkpoints import load_checkpoint_safely
 from pe_unified.datasets import FeatureStore
 from pe_unified.engine import ConfigError, PERunner
 from pe_unified.engine.evaluate import evaluate_checkpoint
 from pe_unified.engine.extract import extract
 from pe_unified.engine.publish import publish
-from pe_unified.errors import UserError
+from pe_unified.errors import CheckpointError, UserError
 from pe_unified.registry import DATASETS, MODELS
 
 pytestmark = pytest.mark.usefixtures("unrendered")

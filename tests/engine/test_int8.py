@@ -10,15 +10,15 @@ import pytest
 import torch
 from studies import write_checkpoint
 
-from pe_unified.checkpoints import CheckpointError
 from pe_unified.datasets.sources import study_digest
 from pe_unified.engine import int8
 from pe_unified.engine.evaluate import Evaluation
-from pe_unified.errors import DataError
-from pe_unified.inference import StudyPredictor, load_model
+from pe_unified.errors import CheckpointError, DataError
 from pe_unified.inference.engines import exported_folder
 from pe_unified.inference.export import export_model
-from pe_unified.reports import analyse_study
+from pe_unified.inference.model import load_model
+from pe_unified.inference.predictor import StudyPredictor
+from pe_unified.reports.analysis import analyse_study
 
 pytest.importorskip("nncf")
 

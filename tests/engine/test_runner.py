@@ -11,15 +11,11 @@ from killed_run import train_until
 from mmengine.hooks import Hook
 from tiny_run import small_config
 
-from pe_unified.checkpoints import (
-    CheckpointError,
-    load_checkpoint_safely,
-    newest_checkpoint,
-    save_atomically,
-)
+from pe_unified.checkpoints import load_checkpoint_safely, newest_checkpoint, save_atomically
 from pe_unified.engine import PERunner
 from pe_unified.engine.evaluate import evaluate_checkpoint
-from pe_unified.evaluation import as_json
+from pe_unified.errors import CheckpointError
+from pe_unified.evaluation.metrics import as_json
 from pe_unified.models.weights import ReuseError
 
 EVERY_TWO = {

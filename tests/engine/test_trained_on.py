@@ -9,11 +9,12 @@ import pytest
 import torch
 from tiny_run import small_config
 
-from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
+from pe_unified.checkpoints import load_checkpoint_safely
 from pe_unified.cli import test
 from pe_unified.disclaimer import SYNTHETIC_LINE, UNKNOWN_LINE, by_set, training_notice
 from pe_unified.engine import PERunner
 from pe_unified.engine.publish import publish
+from pe_unified.errors import CheckpointError
 from pe_unified.inference.model import load_model
 
 

@@ -10,7 +10,7 @@ from mmengine.registry import DefaultScope
 from tiny_volume_run import small_volume_config
 from tiny_volumes import SHAPE, write_tiny_volumes
 
-from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
+from pe_unified.checkpoints import load_checkpoint_safely
 from pe_unified.cli import marks as marks_command
 from pe_unified.datasets.slice_dataset import read_annotations
 from pe_unified.datasets.volume_records import records_of
@@ -18,6 +18,7 @@ from pe_unified.engine import ConfigError
 from pe_unified.engine.evaluate import evaluate_checkpoint
 from pe_unified.engine.publish import publish
 from pe_unified.engine.runner import PERunner
+from pe_unified.errors import CheckpointError
 from pe_unified.evaluation.marks import read_marks
 from pe_unified.inference.model import load_model
 from pe_unified.inference.volumes import load_volume_model, predict_study

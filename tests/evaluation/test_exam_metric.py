@@ -8,9 +8,10 @@ import torch
 from exam_samples import answered_exam, answered_slices
 from mmengine.evaluator import Evaluator
 
-from pe_unified.evaluation import PATIENT_METRICS, as_json, fix_thresholds
 from pe_unified.evaluation.calibration import Calibration, fit_calibration
 from pe_unified.evaluation.exams import ExamTable
+from pe_unified.evaluation.metrics import as_json, fix_thresholds
+from pe_unified.evaluation.task_metrics import PATIENT_METRICS
 from pe_unified.registry import METRICS
 from pe_unified.tasks import TASKS
 

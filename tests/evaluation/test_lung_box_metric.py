@@ -5,7 +5,8 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from pe_unified.evaluation import DetMetric, LungBoxMetric
+from pe_unified.evaluation.lung_boxes import LungBoxMetric
+from pe_unified.evaluation.metrics import DetMetric
 
 
 def sample(patient, box, score, embolus=None, truth=(8, 8, 24, 24), study="s"):

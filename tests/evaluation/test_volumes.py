@@ -6,7 +6,7 @@ import torch
 
 from pe_unified.ct.volume_grid import VolumeGrid
 from pe_unified.datasets.volume_records import LesionMap
-from pe_unified.evaluation import ArteryMetric, LesionMetric
+from pe_unified.evaluation.volume_metric import ArteryMetric, LesionMetric
 from pe_unified.evaluation.volumes import ScanMarks, VolumeTable
 
 EMPTY = np.zeros((2, 256), np.uint32)

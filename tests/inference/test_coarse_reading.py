@@ -13,13 +13,9 @@ from studies import VALIDATED, study_of, survey_of, write_checkpoint
 from pe_unified.ct.opening import open_study
 from pe_unified.evaluation.coarse import coarse_step
 from pe_unified.inference.model import Thresholds, load_model
-from pe_unified.inference.predictor import (
-    SlicePrediction,
-    StudyPredictor,
-    _passed_over,
-    probabilities_along,
-)
+from pe_unified.inference.predictor import StudyPredictor, _passed_over
 from pe_unified.inference.reading import SliceReader
+from pe_unified.inference.slice_prediction import SlicePrediction, probabilities_along
 from pe_unified.inference.survey import survey
 from pe_unified.reports.report import _reading
 

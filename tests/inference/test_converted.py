@@ -13,10 +13,10 @@ from pe_unified.inference.converted import touching, whole_exams
 from pe_unified.inference.exam_readings import read_exams
 from pe_unified.inference.lesion_marks import LesionMark
 from pe_unified.inference.lesions import find_lesions
-from pe_unified.inference.predictor import SlicePrediction
 from pe_unified.inference.reading import SliceReader
+from pe_unified.inference.slice_prediction import SlicePrediction
 from pe_unified.inference.survey import survey
-from pe_unified.reports import analyse_study
+from pe_unified.reports.analysis import analyse_study
 
 
 def dataset_of(root, split="test"):

@@ -12,13 +12,13 @@ from jsonschema import Draft202012Validator
 from studies import VALIDATED, write_checkpoint, write_ensemble
 
 import pe_unified.reports
-from pe_unified.checkpoints import CheckpointError
 from pe_unified.ct.opening import open_study
-from pe_unified.inference import StudyPredictor, load_model
-from pe_unified.inference.model import load_network
+from pe_unified.errors import CheckpointError
+from pe_unified.inference.model import load_model, load_network
+from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey
-from pe_unified.reports import analyse_study
+from pe_unified.reports.analysis import analyse_study
 
 #: Smaller slices, other windows, a neighbour on each side.
 OTHER_INPUT = [

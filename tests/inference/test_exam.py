@@ -15,12 +15,13 @@ from studies import (
     write_exam_checkpoint,
 )
 
-from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
+from pe_unified.checkpoints import load_checkpoint_safely
 from pe_unified.converters.pipeline.run import RunOptions, convert
 from pe_unified.converters.raw.rsna import Rsna
 from pe_unified.ct.exam_labels import EXAM_TARGETS, EXAM_WEIGHTS
 from pe_unified.ct.opening import open_study
 from pe_unified.datasets import PEExamDataset
+from pe_unified.errors import CheckpointError
 from pe_unified.evaluation.consistency import check
 from pe_unified.inference.exam import load_exam_model, predict_exam, steps_of_study
 from pe_unified.inference.reading import SliceReader

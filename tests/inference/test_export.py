@@ -8,12 +8,13 @@ import torch
 from mmengine.registry import DefaultScope
 from studies import PIPELINE, write_checkpoint
 
-from pe_unified.checkpoints import CheckpointError
-from pe_unified.inference import StudyPredictor, load_model
+from pe_unified.errors import CheckpointError
 from pe_unified.inference.engines import MANIFEST, TorchEngine, exported_folder, open_engine
 from pe_unified.inference.export import export_model
+from pe_unified.inference.model import load_model
+from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.registry import MODELS
-from pe_unified.reports import analyse_study
+from pe_unified.reports.analysis import analyse_study
 from pe_unified.testing import tiny_model_config
 
 pytest.importorskip("openvino")

@@ -8,8 +8,8 @@ from pe_unified.errors import DataError
 from pe_unified.evaluation.lesion_fusion import LesionFusion, Term
 from pe_unified.inference.lesion_marks import LesionMark, marks_of, read_marks, voxel_of
 from pe_unified.inference.lesions import find_lesions
-from pe_unified.inference.predictor import SlicePrediction
 from pe_unified.inference.reading import SliceReader
+from pe_unified.inference.slice_prediction import SlicePrediction
 
 
 def test_marks_of_a_study_go_by_its_uid_or_its_name(tmp_path):

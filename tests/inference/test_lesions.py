@@ -12,8 +12,8 @@ from studies import SPACING, study_of, survey_of
 from pe_unified.inference import joining
 from pe_unified.inference.lesion_marks import LesionMark
 from pe_unified.inference.lesions import find_lesions
-from pe_unified.inference.predictor import SlicePrediction
 from pe_unified.inference.reading import SliceReader
+from pe_unified.inference.slice_prediction import SlicePrediction
 
 
 def predictions_of(probability, threshold=0.5, boxes=None):

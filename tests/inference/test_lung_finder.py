@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from studies import study_of
 
-from pe_unified.checkpoints import CheckpointError
 from pe_unified.ct.lungs import LUNG_MARGIN_MM
+from pe_unified.errors import CheckpointError
 from pe_unified.inference.lung_sources import lung_source
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey

@@ -6,7 +6,7 @@ import torch
 from lungmask.resunet import UNet
 from studies import study_of
 
-from pe_unified.checkpoints import CheckpointError
+from pe_unified.errors import CheckpointError
 from pe_unified.inference.lung_sources import lung_source, weights_file
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey

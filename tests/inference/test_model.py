@@ -3,7 +3,7 @@ import pytest
 import torch
 from studies import PIPELINE, VALIDATED, write_checkpoint
 
-from pe_unified.checkpoints import CheckpointError
+from pe_unified.errors import CheckpointError
 from pe_unified.inference.model import load_model
 from pe_unified.registry import MODELS
 

@@ -15,7 +15,9 @@ from studies import (
 )
 
 from pe_unified.engine import load_config
-from pe_unified.inference import StudyPredictor, load_exam_model, load_model, predict_exam
+from pe_unified.inference.exam import load_exam_model, predict_exam
+from pe_unified.inference.model import load_model
+from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.sharing import key_of_levels, neighbours_of
 from pe_unified.registry import MODELS, TASK_UTILS

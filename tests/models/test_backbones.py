@@ -5,7 +5,7 @@ import timm
 import torch
 from part_testers import BackboneTester
 
-from pe_unified.checkpoints import CheckpointError
+from pe_unified.errors import CheckpointError
 from pe_unified.models import PEResNet, PESwin, PETimm
 
 SMALL_SWIN = dict(embed_dims=16, depths=(1, 1, 2, 1), num_heads=(1, 2, 2, 4), window_size=4)

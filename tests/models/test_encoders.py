@@ -7,7 +7,7 @@ import torchvision
 from exam_part_testers import EncoderTester
 from torch import nn
 
-from pe_unified.checkpoints import CheckpointError
+from pe_unified.errors import CheckpointError
 from pe_unified.models import (
     BackboneEncoder,
     ClassifierEncoder,

@@ -6,9 +6,9 @@ import torch
 from mmengine.registry import DefaultScope
 from tiny_exams import write_tiny_exams
 
-from pe_unified.checkpoints import CheckpointError
 from pe_unified.engine import PERunner, load_config
 from pe_unified.engine.publish import publish
+from pe_unified.errors import CheckpointError
 from pe_unified.inference.lung_finder import load_lung_finder
 from pe_unified.inference.model import load_model
 from pe_unified.registry import MODELS

@@ -7,7 +7,7 @@ from mmpretrain.models import ResNet, SwinTransformer
 from torch import nn
 from torchvision.models._utils import IntermediateLayerGetter
 
-from pe_unified.checkpoints import CheckpointError
+from pe_unified.errors import CheckpointError
 from pe_unified.models import PEResNet, PESwin
 from pe_unified.models.backbones.pretrained import load_pretrained
 from pe_unified.models.weights import ReuseError

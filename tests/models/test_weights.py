@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pe_unified.checkpoints import CheckpointError
+from pe_unified.errors import CheckpointError
 from pe_unified.models.weights import ReuseError, ReuseReport, reuse_weights, take_over
 
 

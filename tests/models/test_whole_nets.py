@@ -5,12 +5,12 @@ import torch
 from mmengine.registry import DefaultScope
 from part_testers import SegmentationNetTester, only_zeros, without_zeros
 
-from pe_unified.checkpoints import CheckpointError
 from pe_unified.engine import load_config
 from pe_unified.engine.config import ConfigError
 from pe_unified.engine.layer_decay import LayerDecayConstructor
 from pe_unified.engine.part_errors import building
-from pe_unified.inference import load_model
+from pe_unified.errors import CheckpointError
+from pe_unified.inference.model import load_model
 from pe_unified.models import MONAINet, NFNPlus, NoBackbone, SMPNet, U2Net, XNet
 from pe_unified.models.cam import CamError, level_of
 from pe_unified.models.nets.u2net import ResidualUBlock

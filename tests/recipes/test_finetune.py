@@ -9,12 +9,13 @@ import torch
 from tiny_dataset import write_tiny_dataset
 from tiny_run import small_config
 
-from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely
+from pe_unified.checkpoints import load_checkpoint_safely
 from pe_unified.cli import reporting as reporting_command
 from pe_unified.engine import PERunner
 from pe_unified.engine.config import ConfigError
 from pe_unified.engine.evaluate import Evaluation
 from pe_unified.engine.publish import publish
+from pe_unified.errors import CheckpointError
 from pe_unified.evaluation.intervals import paired_difference
 from pe_unified.evaluation.slices import SliceTable
 from pe_unified.inference.model import load_model

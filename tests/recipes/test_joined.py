@@ -8,18 +8,18 @@ import pytest
 from studies import write_volume_checkpoint
 from tiny_run import small_settings
 
-from pe_unified.checkpoints import CheckpointError
 from pe_unified.engine import ConfigError
 from pe_unified.engine.config import load_config
 from pe_unified.engine.ensemble import EnsembleList, MemberEntry, make_ensemble, marks_on
 from pe_unified.engine.study_choices import StudyChoices
 from pe_unified.engine.study_test import evaluate_studies, measure_lesions
+from pe_unified.errors import CheckpointError
 from pe_unified.evaluation.lesion_fusion import ANSWERS
-from pe_unified.inference import StudyPredictor, load_model
 from pe_unified.inference.converted import exams_of_split, whole_exams
 from pe_unified.inference.exam_readings import read_exams
 from pe_unified.inference.lesion_marks import read_marks
-from pe_unified.inference.predictor import PredictorSettings
+from pe_unified.inference.model import load_model
+from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.stored_model import digest_of
 from pe_unified.inference.survey import survey

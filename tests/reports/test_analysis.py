@@ -16,13 +16,12 @@ from jsonschema import Draft202012Validator
 from studies import write_checkpoint
 
 import pe_unified.reports
-from pe_unified.checkpoints import CheckpointError
 from pe_unified.ct.lungs import lung_mask
 from pe_unified.ct.opening import open_study
-from pe_unified.errors import DataError
-from pe_unified.inference import StudyPredictor, load_model
-from pe_unified.inference.model import Thresholds
-from pe_unified.reports import AnalysisOptions, analyse_study
+from pe_unified.errors import CheckpointError, DataError
+from pe_unified.inference.model import Thresholds, load_model
+from pe_unified.inference.predictor import StudyPredictor
+from pe_unified.reports.analysis import AnalysisOptions, analyse_study
 from pe_unified.reports.files import output_folder
 from pe_unified.reports.fingerprint import fingerprint
 from pe_unified.reports.report import pseudonym

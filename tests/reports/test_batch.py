@@ -24,7 +24,8 @@ from filelock import FileLock
 
 from pe_unified.errors import DataError
 from pe_unified.inference.predictor import PredictorSettings
-from pe_unified.reports import AnalysisOptions, batch
+from pe_unified.reports import batch
+from pe_unified.reports.analysis import AnalysisOptions
 from pe_unified.reports.batch import analyse_many
 from pe_unified.workers import SerialExecutor
 

@@ -15,8 +15,9 @@ from studies import VALIDATED, write_checkpoint
 import pe_unified.reports
 from pe_unified.ct.opening import open_study
 from pe_unified.evaluation.exam_score import exam_probability
-from pe_unified.inference import StudyPredictor, load_model
-from pe_unified.reports import AnalysisOptions, analyse_study
+from pe_unified.inference.model import load_model
+from pe_unified.inference.predictor import StudyPredictor
+from pe_unified.reports.analysis import AnalysisOptions, analyse_study
 from pe_unified.reports.report import verdict_in_words
 
 SCHEMA = json.loads(Path(pe_unified.reports.__file__).with_name("report.schema.json").read_text())

@@ -16,8 +16,9 @@ from dicom_files import all_items, enhanced_dataset, texts_of
 from studies import write_checkpoint
 
 from pe_unified.ct.opening import open_study
-from pe_unified.inference import StudyPredictor, load_model
-from pe_unified.reports import AnalysisOptions, analyse_study
+from pe_unified.inference.model import load_model
+from pe_unified.inference.predictor import StudyPredictor
+from pe_unified.reports.analysis import AnalysisOptions, analyse_study
 from pe_unified.reports.dicom_objects import write_dicom
 from pe_unified.reports.report import pseudonym
 

@@ -17,10 +17,10 @@ from test_page import CHROMIUM, browser
 
 import pe_unified.reports
 from pe_unified.ct.exam_labels import EXAM_TARGETS, EXAM_WEIGHTS
-from pe_unified.inference import StudyPredictor, load_exam_model, load_model
-from pe_unified.inference.exam import ExamAnswer
-from pe_unified.inference.predictor import PredictorSettings
-from pe_unified.reports import analyse_study
+from pe_unified.inference.exam import ExamAnswer, load_exam_model
+from pe_unified.inference.model import load_model
+from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
+from pe_unified.reports.analysis import analyse_study
 from pe_unified.reports.batch import analyse_many
 from pe_unified.reports.exam_block import exam_model_block, percent
 from pe_unified.reports.exam_view import attention_of, in_plain_words, questions

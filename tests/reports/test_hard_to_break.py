@@ -15,8 +15,8 @@ from dicom_files import write_hu
 from pe_unified import progress
 from pe_unified.errors import DataError
 from pe_unified.inference.predictor import PredictorSettings
-from pe_unified.reports import analyse_study
 from pe_unified.reports import files as outputs
+from pe_unified.reports.analysis import analyse_study
 
 
 @pytest.fixture

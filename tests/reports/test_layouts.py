@@ -8,7 +8,7 @@ from pe_unified.ct.lungs import lung_mask
 from pe_unified.ct.opening import open_study
 from pe_unified.phantom.command import write_layout
 from pe_unified.phantom.study import STRUCTURES
-from pe_unified.reports import analyse_study
+from pe_unified.reports.analysis import analyse_study
 
 #: Where a layout keeps the CT of its first patient.
 PLACES = {

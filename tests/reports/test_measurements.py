@@ -15,11 +15,12 @@ from test_page import CHROMIUM, browser
 from pe_unified.ct.opening import open_study
 from pe_unified.ct.structures import LEFT_VENTRICLE, RIGHT_VENTRICLE, Structure, Structures
 from pe_unified.errors import DataError
-from pe_unified.inference import StudyPredictor, load_exam_model, load_model
-from pe_unified.inference.exam import ExamAnswer
+from pe_unified.inference.exam import ExamAnswer, load_exam_model
 from pe_unified.inference.lesions import Lesion
+from pe_unified.inference.model import load_model
+from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.phantom.study import STRUCTURES
-from pe_unified.reports import AnalysisOptions, analyse_study
+from pe_unified.reports.analysis import AnalysisOptions, analyse_study
 from pe_unified.reports.exam_block import exam_model_block
 from pe_unified.reports.measurements import measure, obstruction_in_words, ratio_in_words
 

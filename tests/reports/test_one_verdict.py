@@ -12,8 +12,9 @@ import pytest
 from dicom_files import texts_of
 from studies import VALIDATED, write_checkpoint
 
-from pe_unified.inference import StudyPredictor, load_model
-from pe_unified.reports import analyse_study
+from pe_unified.inference.model import load_model
+from pe_unified.inference.predictor import StudyPredictor
+from pe_unified.reports.analysis import analyse_study
 from pe_unified.reports.batch_table import row_of_report
 
 #: Exam and lesion thresholds: everything, nothing, one kind alone, undecided.

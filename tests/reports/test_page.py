@@ -13,8 +13,9 @@ import pytest
 from dicom_files import write_hu
 from studies import write_checkpoint
 
-from pe_unified.inference import StudyPredictor, load_model
-from pe_unified.reports import analyse_study
+from pe_unified.inference.model import load_model
+from pe_unified.inference.predictor import StudyPredictor
+from pe_unified.reports.analysis import analyse_study
 from pe_unified.reports.page import _MOST_SLICES, _outline, _shown, render_page
 
 CHROMIUM = next(

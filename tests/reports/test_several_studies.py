@@ -6,7 +6,7 @@ import shutil
 import pydicom
 import pytest
 
-from pe_unified.reports import AnalysisOptions
+from pe_unified.reports.analysis import AnalysisOptions
 from pe_unified.reports.batch import analyse_many
 
 pytestmark = pytest.mark.usefixtures("in_this_process")

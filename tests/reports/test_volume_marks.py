@@ -11,11 +11,11 @@ from jsonschema import Draft202012Validator
 from studies import write_checkpoint, write_volume_checkpoint
 
 import pe_unified.reports
-from pe_unified.checkpoints import CheckpointError
 from pe_unified.ct.opening import open_study
+from pe_unified.errors import CheckpointError
 from pe_unified.inference.predictor import PredictorSettings
 from pe_unified.inference.volumes import load_volume_model, predict_study
-from pe_unified.reports import analyse_study
+from pe_unified.reports.analysis import analyse_study
 
 SCHEMA = json.loads(Path(pe_unified.reports.__file__).with_name("report.schema.json").read_text())
 

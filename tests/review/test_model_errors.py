@@ -11,8 +11,9 @@ from studies import study_of
 from pe_unified.datasets import PESliceDataset
 from pe_unified.errors import DataError, UserError
 from pe_unified.inference.converted import whole_exams
-from pe_unified.inference.predictor import PredictorSettings, SlicePrediction
+from pe_unified.inference.predictor import PredictorSettings
 from pe_unified.inference.reading import SliceReader
+from pe_unified.inference.slice_prediction import SlicePrediction
 from pe_unified.review.error_page import write_errors
 from pe_unified.review.model_errors import Finding, judge_exam, summarise, vessel_hu
 

@@ -12,7 +12,7 @@ from review_reports import decision
 from scipy.spatial.transform import Rotation
 from serving import ask, serving
 
-from pe_unified.reports import analyse_study
+from pe_unified.reports.analysis import analyse_study
 from pe_unified.review.export import export_review
 from pe_unified.review.store import ReviewStore
 from pe_unified.serve.mask_runs import runs_of

@@ -19,7 +19,7 @@ from pe_unified.ct.hu import read_slice_png
 from pe_unified.ct.opening import open_study
 from pe_unified.datasets import PESliceDataset
 from pe_unified.errors import DataError
-from pe_unified.reports import AnalysisOptions, analyse_study
+from pe_unified.reports.analysis import AnalysisOptions, analyse_study
 from pe_unified.review.export import export_review
 from pe_unified.review.store import ReviewStore
 

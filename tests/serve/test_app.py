@@ -16,7 +16,7 @@ from serving import OWN, ask, serving
 
 from pe_unified.ct.opening import open_study
 from pe_unified.errors import DataError
-from pe_unified.reports import analyse_study
+from pe_unified.reports.analysis import analyse_study
 from pe_unified.reports.report import is_listed
 from pe_unified.review.sources import Studies
 from pe_unified.review.store import ReviewStore

@@ -11,7 +11,8 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely, tensors_of
+from pe_unified.checkpoints import load_checkpoint_safely, tensors_of
+from pe_unified.errors import CheckpointError
 from pe_unified.models.weights import ReuseReport, take_over
 
 _TORCHVISION = "torchvision://"

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pe_unified.checkpoints import CheckpointError
-from pe_unified.errors import first_line
+from pe_unified.errors import CheckpointError, first_line
 from pe_unified.models.nets.whole_net import WholeNet
 from pe_unified.registry import MODELS
 

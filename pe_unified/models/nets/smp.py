@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pe_unified.checkpoints import CheckpointError, load_checkpoint_safely, tensors_of
-from pe_unified.errors import first_line
+from pe_unified.checkpoints import load_checkpoint_safely, tensors_of
+from pe_unified.errors import CheckpointError, first_line
 from pe_unified.models.backbones.timm import FILES, require_known
 from pe_unified.models.nets.whole_net import WholeNet
 from pe_unified.registry import MODELS
