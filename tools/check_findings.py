@@ -28,6 +28,7 @@ checks the masks of synthetic emboli, correct and mirrored, in the same way as m
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,10 @@ def main(argv: list[str] | None = None) -> int:
     from pe_unified.benchmarks.painted_placings import check_placings, summarise_placings
     from pe_unified.benchmarks.painted_truth import check_study, summarise
     from pe_unified.engine.evaluate import write_json
-    from pe_unified.phantom.labelmap import list_anatomies, read_label_map
-    from pe_unified.phantom.study import paint_study
+    from pe_unified.phantom.labelmap import LabelMap, list_anatomies, read_label_map
+    from pe_unified.phantom.study import PhantomStudy, paint_study
 
-    def paint(seed: int, body: LabelMap | None) -> Painted:
+    def paint(seed: int, body: LabelMap | None) -> PhantomStudy:
         return paint_study(seed, (args.slices, args.size, args.size), anatomy=body)
 
     kinds: dict[str, tuple[Callable[[int, str, LabelMap | None], Any], Callable]] = {

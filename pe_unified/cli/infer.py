@@ -231,7 +231,12 @@ def print_study(console: Console, study: "CTStudy") -> None:
 
 def print_report(console: Console, report: dict[str, Any]) -> None:
     from pe_unified.evaluation.verdict import score_text
-    from pe_unified.reports.report import is_listed, reading_in_words, verdict_in_words
+    from pe_unified.reports.report import (
+        is_listed,
+        reading_in_words,
+        span_in_words,
+        verdict_in_words,
+    )
 
     for flag in report["quality"]["flags"]:
         value = "" if flag["value"] is None else f"{flag['value']:g} {flag['unit']}".strip()
@@ -262,7 +267,7 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
         table.add_row(
             str(lesion["number"]),
             score_text(lesion["score"]),
-            f"{lesion['first_slice']}-{lesion['last_slice']}",
+            span_in_words(lesion),
             lesion["side"],
             lesion["level_guess"],
             *(

@@ -22,6 +22,7 @@ from pe_unified.reports.report import (
     is_listed,
     looks_for_lesions,
     reading_in_words,
+    span_in_words,
     verdict_in_words,
 )
 from pe_unified.tasks import look_for_lesions
@@ -142,6 +143,7 @@ def render_page(
         geometry=_geometry(given),
         verdict=verdict_in_words(report),
         score=score_text,
+        span=span_in_words,
         curve=curve,
         looks_for_lesions=looks_for_lesions(report),
         finders=_finders(report["model"]),

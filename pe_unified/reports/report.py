@@ -96,6 +96,12 @@ def is_listed(lesion: Mapping[str, Any]) -> bool:
     return lesion["called"] is not False
 
 
+def span_in_words(part: Mapping[str, Any]) -> str:
+    """The slices of a lesion or stretch of a report, such as ``12 to 15``, or ``12`` alone."""
+    first, last = part["first_slice"], part["last_slice"]
+    return str(first) if first == last else f"{first} to {last}"
+
+
 def verdict_in_words(report: Mapping[str, Any]) -> str:
     """The findings that are called, or that there are none; one line."""
     exam = report["exam"]
@@ -103,7 +109,7 @@ def verdict_in_words(report: Mapping[str, Any]) -> str:
         return "not called: no threshold is set"
     if not exam["positive"]:
         return "called negative: nothing is called"
-    stretches = [f"{each['first_slice']} to {each['last_slice']}" for each in exam["stretches"]]
+    stretches = [span_in_words(each) for each in exam["stretches"]]
     called = sum(lesion["called"] is True for lesion in report["lesions"])
     reasons = [f"slices {', '.join(stretches)}"] if stretches else []
     reasons += [f"{called} lesion{'s' if called > 1 else ''}"] if called else []
@@ -116,8 +122,7 @@ def reading_in_words(report: Mapping[str, Any]) -> str:
     if not reading["passed_over"]:
         return f"{reading['looked_at']} looked at, none between them skipped"
     ranges = [
-        f"{each['first_slice']}-{each['last_slice']}"
-        + (f" every {each['every']}" if each["every"] > 1 else "")
+        span_in_words(each) + (f" every {each['every']}" if each["every"] > 1 else "")
         for each in reading["ranges"]
     ]
     return (
