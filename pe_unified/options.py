@@ -19,8 +19,6 @@ TAR = (".tar", ".tar.gz", ".tgz")
 STUDY_FILES = (*NIFTI, *NRRD, *META_IMAGE, ".zip", *TAR)
 #: The same in words.
 STUDY_ENDINGS = f"{', '.join(STUDY_FILES[:-1])} or {STUDY_FILES[-1]}"
-#: A report as data. It is written last: if it exists, the other files are complete.
-REPORT = "report.json"
 
 
 def positive(text: str) -> int:

@@ -90,6 +90,20 @@ def unrendered() -> Iterator[Callable[..., None]]:
         yield renders
 
 
+@pytest.fixture(scope="module")
+def without_dicom() -> Iterator[Callable[..., list[str]]]:
+    """Reports without SEG and SR: tests/reports/test_dicom_objects.py writes and reads them.
+
+    Gives the function that writes them.
+    """
+    from pe_unified.reports import files
+
+    writes = files.write_dicom_where_possible
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "write_dicom_where_possible", lambda *_: [])
+        yield writes
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The repository's root."""

@@ -69,13 +69,9 @@ def test_an_error_in_the_wake_of_ctrl_c_is_none(capsys):
     assert end.value.code == 130 and capsys.readouterr().err == "stopped; go on\n"
 
 
-def _die(_):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def test_a_worker_that_is_killed_is_told():
     with pytest.raises(WorkerDied, match="memory ran out"), open_executor(2) as (executor, _):
-        executor.submit(_die, 0).result()
+        executor.submit(signal.raise_signal, signal.SIGKILL).result()
 
 
 def strike(words, begun, whom, repository, **options):

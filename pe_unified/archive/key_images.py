@@ -16,8 +16,7 @@ from pe_unified.ct.study import CTStudy
 from pe_unified.ct.windows import window_to_uint8
 from pe_unified.disclaimer import RESEARCH_LINE
 from pe_unified.evaluation.verdict import score_text
-from pe_unified.reports.dicom_objects import FINDINGS
-from pe_unified.reports.files import MASK
+from pe_unified.reports.file_names import FINDINGS, MASK
 from pe_unified.reports.mask_file import read_mask
 from pe_unified.reports.page import WINDOW
 from pe_unified.reports.report import is_listed

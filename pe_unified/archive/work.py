@@ -17,7 +17,7 @@ from pe_unified.archive.store import Result
 from pe_unified.errors import CheckpointError, DataError
 from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
 from pe_unified.reports.analysis import AnalysisOptions, analyse_study
-from pe_unified.reports.dicom_objects import FINDINGS, SEGMENTATION
+from pe_unified.reports.file_names import FINDINGS, SEGMENTATION
 
 _NO_ROOM = "the folder of reports cannot be written to; make room"
 

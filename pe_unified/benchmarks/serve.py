@@ -21,7 +21,7 @@ from pe_unified.inference.model import load_model
 from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.progress import phase
 from pe_unified.reports.analysis import analyse_study
-from pe_unified.reports.files import MASK, REPORT
+from pe_unified.reports.file_names import MASK, REPORT
 from pe_unified.reports.mask_file import write_mask
 from pe_unified.serve.app import ServeOptions, make_app
 from pe_unified.serve.images import ImageCache

@@ -25,13 +25,8 @@ from pe_unified.inference.volumes import predict_study
 from pe_unified.memory import give_back_freed_memory
 from pe_unified.paths import require_apart
 from pe_unified.progress import drop, tell
-from pe_unified.reports.files import (
-    LUNGS,
-    output_folder,
-    require_writable,
-    write_files,
-    write_report,
-)
+from pe_unified.reports.file_names import LUNGS
+from pe_unified.reports.files import output_folder, require_writable, write_files, write_report
 from pe_unified.reports.fingerprint import fingerprint
 from pe_unified.reports.mask_file import write_lungs
 from pe_unified.reports.measurements import measure

@@ -23,12 +23,12 @@ from pe_unified.ct.patients import SeveralStudies
 from pe_unified.errors import CheckpointError, DataError, one_line, shown
 from pe_unified.inference.lung_sources import lung_source
 from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
-from pe_unified.options import REPORT
 from pe_unified.paths import require_apart
 from pe_unified.progress import track
 from pe_unified.reports.analysis import AnalysisOptions, analyse_study
 from pe_unified.reports.batch_table import row_of_failure, row_of_report, write_summary
 from pe_unified.reports.case_list import find_studies, skipped_files
+from pe_unified.reports.file_names import REPORT
 from pe_unified.reports.files import remove_partial, require_writable
 from pe_unified.reports.study_job import (
     StudyJob,

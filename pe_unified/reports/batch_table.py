@@ -9,8 +9,8 @@ from pe_unified.csv_files import csv_text
 from pe_unified.ct.exam_labels import EXAM_WEIGHTS
 from pe_unified.errors import DataError
 from pe_unified.files import write_text
-from pe_unified.options import REPORT
 from pe_unified.reports.exam_block import exam_call_in_words
+from pe_unified.reports.file_names import REPORT
 from pe_unified.reports.report import is_listed, looks_for_lesions, verdict_in_words
 
 _EXAM_COLUMNS = (

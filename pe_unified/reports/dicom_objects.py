@@ -20,12 +20,11 @@ from pe_unified.ct.dicom_file import open_dicom
 from pe_unified.ct.study import CTStudy
 from pe_unified.inference.lesions import Lesion
 from pe_unified.memory import sparse_zeros
+from pe_unified.reports.file_names import FINDINGS, SEGMENTATION
 from pe_unified.reports.frame_references import refer_to_frames, stand_in
 from pe_unified.reports.structured_report import MAKER, Correction, structured_report
 from pe_unified.version import __version__
 
-#: The files written here.
-SEGMENTATION, FINDINGS = "mask.seg.dcm", "findings.sr.dcm"
 #: Required attributes of patient and study that are copied from the source.
 _REQUIRED = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),

@@ -17,8 +17,17 @@ from pe_unified.errors import DataError
 from pe_unified.files import write_text
 from pe_unified.inference.lesions import Lesion
 from pe_unified.inference.reading import SliceReader
-from pe_unified.options import REPORT
-from pe_unified.reports.dicom_objects import FINDINGS, MOST_SEGMENTS, SEGMENTATION, write_dicom
+from pe_unified.reports.dicom_objects import MOST_SEGMENTS, write_dicom
+from pe_unified.reports.file_names import (
+    FINDINGS,
+    LUNGS,
+    MASK,
+    PAGE,
+    REDRAWN,
+    REPORT,
+    SEGMENTATION,
+    SLICES,
+)
 from pe_unified.reports.mask_file import write_mask
 from pe_unified.reports.page import write_page
 from pe_unified.reports.report import is_listed
@@ -30,15 +39,7 @@ _COLUMNS = (
 )
 #: Prefix of folders that are being written; an older one than this is abandoned.
 _PARTIAL, _ABANDONED_S = ".part-", 3600.0
-#: Written only on request.
-LUNGS = "lungs.nii.gz"
-#: Written by models that outline lesions.
-MASK = "mask.nii.gz"
-#: Always written.
-PAGE, SLICES = "report.html", "slices.csv"
 _FILES = (REPORT, PAGE, SLICES, MASK, LUNGS, SEGMENTATION, FINDINGS)
-#: Folder of the masks that readers drew, in the folder of the report.
-REDRAWN = "redrawn"
 
 
 def require_writable(out: Path) -> None:

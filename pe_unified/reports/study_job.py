@@ -9,10 +9,10 @@ from typing import Any
 from pe_unified.ct.opening import open_study
 from pe_unified.errors import DataError
 from pe_unified.inference.predictor import PredictorSettings
-from pe_unified.options import REPORT
 from pe_unified.reports.analysis import AnalysisOptions
 from pe_unified.reports.batch_table import row_of_report
-from pe_unified.reports.files import LUNGS, move_report, remove_report
+from pe_unified.reports.file_names import LUNGS, REPORT
+from pe_unified.reports.files import move_report, remove_report
 from pe_unified.reports.report import SCHEMA_VERSION, pseudonym
 from pe_unified.version import __version__
 

@@ -14,7 +14,7 @@ from pe_unified.inference.joining import Part
 from pe_unified.inference.lesions import Box, Lesion, describe_drawn
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey
-from pe_unified.reports.files import MASK
+from pe_unified.reports.file_names import MASK
 from pe_unified.reports.mask_file import read_mask
 from pe_unified.reports.report import is_listed, lesion_entry
 from pe_unified.reports.structured_report import Correction

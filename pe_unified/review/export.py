@@ -13,7 +13,8 @@ from pe_unified.errors import DataError
 from pe_unified.files import write_text
 from pe_unified.paths import require_apart
 from pe_unified.progress import track
-from pe_unified.reports.files import MASK, output_folder, write_dicom_where_possible
+from pe_unified.reports.file_names import MASK
+from pe_unified.reports.files import output_folder, write_dicom_where_possible
 from pe_unified.reports.mask_file import write_mask
 from pe_unified.review.agreement import write_agreement
 from pe_unified.review.corrected import CorrectedStudy, correct

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pe_unified.errors import DataError
-from pe_unified.options import REPORT
+from pe_unified.reports.file_names import REPORT
 
 #: A report is in the folder itself, in a study's folder, or one level deeper if one place holds
 #: several studies.

@@ -20,7 +20,7 @@ import numpy as np
 
 from pe_unified.errors import DataError
 from pe_unified.files import appearing
-from pe_unified.reports.files import REDRAWN
+from pe_unified.reports.file_names import REDRAWN
 from pe_unified.review.decisions import (
     DECIDING,
     ConflictError,

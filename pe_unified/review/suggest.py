@@ -25,8 +25,8 @@ from scipy.special import entr, expit, logit
 from pe_unified.csv_files import csv_text
 from pe_unified.errors import DataError
 from pe_unified.files import write_text
-from pe_unified.options import REPORT
 from pe_unified.progress import track
+from pe_unified.reports.file_names import REPORT
 from pe_unified.review.reports import complete, find_reports
 from pe_unified.review.store import ReviewStore
 

@@ -19,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 from pe_unified.ct.windows import WINDOWS
 from pe_unified.disclaimer import RESEARCH_LINE
 from pe_unified.errors import DataError, UserError, shown
-from pe_unified.reports.files import MASK
+from pe_unified.reports.file_names import MASK
 from pe_unified.reports.report import verdict_in_words
 from pe_unified.review.decisions import LESION_LABELS, STUDY_LABELS, in_force
 from pe_unified.review.sources import Studies

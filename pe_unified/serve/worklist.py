@@ -13,8 +13,7 @@ from typing import Any
 import pydicom
 
 from pe_unified.errors import DataError, shown
-from pe_unified.reports.dicom_objects import FINDINGS
-from pe_unified.reports.files import REPORT
+from pe_unified.reports.file_names import FINDINGS, REPORT
 from pe_unified.reports.report import is_listed, looks_for_lesions, verdict_in_words
 from pe_unified.review.reports import StudyReport, complete, find_reports
 

@@ -219,7 +219,7 @@ def test_real_lungs_up_to_the_sides():
     assert (x, width) == (0, hu.shape[2])
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(
     row=st.floats(1.0, 2.9),
     col=st.floats(1.0, 2.9),

@@ -20,6 +20,8 @@ from pe_unified.inference.model import load_model
 from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.reports.analysis import analyse_study
 
+pytestmark = pytest.mark.usefixtures("without_dicom")
+
 pytest.importorskip("nncf")
 
 FLOAT32 = {"cls/auc": 0.9, "seg/dice": 0.8, "det/mAP_50": 0.5}

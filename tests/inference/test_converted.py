@@ -18,6 +18,8 @@ from pe_unified.inference.slice_prediction import SlicePrediction
 from pe_unified.inference.survey import survey
 from pe_unified.reports.analysis import analyse_study
 
+pytestmark = pytest.mark.usefixtures("without_dicom")
+
 
 def dataset_of(root, split="test"):
     return PESliceDataset(f"annotations/{split}.json", str(root), test_mode=True)

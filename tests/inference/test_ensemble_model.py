@@ -20,6 +20,8 @@ from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey
 from pe_unified.reports.analysis import analyse_study
 
+pytestmark = pytest.mark.usefixtures("without_dicom")
+
 #: Smaller slices, other windows, a neighbour on each side.
 OTHER_INPUT = [
     dict(type="LoadCTSlice"),

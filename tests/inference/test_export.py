@@ -17,6 +17,8 @@ from pe_unified.registry import MODELS
 from pe_unified.reports.analysis import analyse_study
 from pe_unified.testing import tiny_model_config
 
+pytestmark = pytest.mark.usefixtures("without_dicom")
+
 pytest.importorskip("openvino")
 pytest.importorskip("onnxruntime")
 
@@ -44,7 +46,7 @@ def test_computes_what_torch_computes(tmp_path, backend, heads):
     assert ("rpn_offsets" in differences) == ("det" in heads)
 
 
-@pytest.mark.parametrize("backbone", ["resnet", "swin"])
+@pytest.mark.parametrize("backbone", ["resnet", pytest.param("swin", marks=pytest.mark.slow)])
 def test_levels_pass_through_openvino_in_bfloat16(tmp_path, backbone):
     """In other strides and another type than torch's, also for some slices of a batch."""
     path = tmp_path / "m.pth"

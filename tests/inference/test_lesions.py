@@ -42,7 +42,7 @@ def lesions_of(probability, hu=None, boxes=None, smallest_ml=0.0, **options):
     return find_lesions(found, reader, survey_of(probability.shape), smallest_ml)
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), density=st.floats(0.02, 0.3))
 def test_pixels_join_as_26_neighbours_do(seed, density):
     rng = np.random.default_rng(seed)

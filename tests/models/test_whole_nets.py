@@ -63,15 +63,15 @@ SMALL_OF_SMP = dict(encoder="tu-test_resnet")
 @pytest.mark.parametrize(
     "arch",
     [
-        "Unet",
-        "MAnet",
+        pytest.param("Unet", marks=pytest.mark.slow),
+        pytest.param("MAnet", marks=pytest.mark.slow),
         "Linknet",
         "FPN",
         "DeepLabV3",
         "DeepLabV3Plus",
         "PAN",
         "PSPNet",
-        "UPerNet",
+        pytest.param("UPerNet", marks=pytest.mark.slow),
         "Segformer",
     ],
 )

@@ -29,7 +29,7 @@ from pe_unified.recipes.preflight import require_comparison, require_members
 from pe_unified.registry import DATASETS
 from pe_unified.reports.analysis import AnalysisOptions, analyse_study
 
-pytestmark = pytest.mark.usefixtures("unrendered")
+pytestmark = pytest.mark.usefixtures("unrendered", "without_dicom")
 
 _RECIPE = """
 _base_ = "{configs}/demo/cascade.py"

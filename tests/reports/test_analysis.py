@@ -26,6 +26,8 @@ from pe_unified.reports.files import output_folder
 from pe_unified.reports.fingerprint import fingerprint
 from pe_unified.reports.report import pseudonym
 
+pytestmark = pytest.mark.usefixtures("without_dicom")
+
 SCHEMA = json.loads(Path(pe_unified.reports.__file__).with_name("report.schema.json").read_text())
 
 
@@ -86,7 +88,10 @@ def test_mask_slices_and_lesions_agree(report, folder):
         assert lesion["first_slice"] <= levels[0] and levels[-1] <= lesion["last_slice"]
 
 
-def test_nothing_of_an_earlier_report_stays(folder, predictor, tmp_path):
+def test_nothing_of_an_earlier_report_stays(
+    folder, predictor, tmp_path, without_dicom, monkeypatch
+):
+    monkeypatch.setattr("pe_unified.reports.files.write_dicom_where_possible", without_dicom)
     out = tmp_path / "out"
     out.mkdir()
     for name in ("mask.seg.dcm", "findings.sr.dcm", "report.json"):

@@ -29,6 +29,8 @@ from pe_unified.reports.analysis import AnalysisOptions
 from pe_unified.reports.batch import analyse_many
 from pe_unified.workers import SerialExecutor
 
+pytestmark = pytest.mark.usefixtures("without_dicom")
+
 FILES = {"report.json", "report.html", "slices.csv", "findings.sr.dcm"}
 REASONS = {
     "bad1-empty": "no axial CT slice",

@@ -20,6 +20,8 @@ from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.reports.analysis import AnalysisOptions, analyse_study
 from pe_unified.reports.report import verdict_in_words
 
+pytestmark = pytest.mark.usefixtures("without_dicom")
+
 SCHEMA = json.loads(Path(pe_unified.reports.__file__).with_name("report.schema.json").read_text())
 
 

@@ -18,6 +18,8 @@ from pe_unified.inference.predictor import PredictorSettings
 from pe_unified.reports import files as outputs
 from pe_unified.reports.analysis import analyse_study
 
+pytestmark = pytest.mark.usefixtures("without_dicom")
+
 
 @pytest.fixture
 def infer(monkeypatch, checkpoint, predictor):

@@ -10,6 +10,8 @@ from pe_unified.phantom.command import write_layout
 from pe_unified.phantom.study import STRUCTURES
 from pe_unified.reports.analysis import analyse_study
 
+pytestmark = pytest.mark.usefixtures("without_dicom")
+
 #: Where a layout keeps the CT of its first patient.
 PLACES = {
     "fumpe": "CT_scans/PAT001",

@@ -24,6 +24,8 @@ from pe_unified.reports.analysis import AnalysisOptions, analyse_study
 from pe_unified.reports.exam_block import exam_model_block
 from pe_unified.reports.measurements import measure, obstruction_in_words, ratio_in_words
 
+pytestmark = pytest.mark.usefixtures("without_dicom")
+
 _PAINTED = {
     RIGHT_VENTRICLE: "right_ventricle",
     LEFT_VENTRICLE: "left_ventricle",

@@ -19,16 +19,16 @@ from pe_unified.reports.batch_table import row_of_report
 
 #: Exam and lesion thresholds: everything, nothing, one kind alone, undecided.
 CASES = [
-    (("cls", "seg", "det"), 0.3, 0.9),
+    (("cls", "seg", "det"), 0.3, 0.96),
     (("cls", "seg", "det"), 0.9, 0.999),
-    (("cls", "seg", "det"), 0.9, 0.9),
+    (("cls", "seg", "det"), 0.9, 0.96),
     (("cls", "seg", "det"), 0.9, None),
-    (("cls", "seg", "det"), None, 0.9),
+    (("cls", "seg", "det"), None, 0.96),
     (("cls", "seg", "det"), None, None),
     (("cls",), 0.3, None),
     (("cls",), 0.9, None),
     (("seg",), None, 0.9),
-    (("det",), None, 0.45),
+    (("det",), None, 0.54),
     (("det",), None, 0.99),
 ]
 

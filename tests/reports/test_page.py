@@ -18,6 +18,8 @@ from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.reports.analysis import analyse_study
 from pe_unified.reports.page import _MOST_SLICES, _outline, _shown, render_page
 
+pytestmark = pytest.mark.usefixtures("without_dicom")
+
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )

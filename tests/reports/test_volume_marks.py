@@ -17,6 +17,8 @@ from pe_unified.inference.predictor import PredictorSettings
 from pe_unified.inference.volumes import load_volume_model, predict_study
 from pe_unified.reports.analysis import analyse_study
 
+pytestmark = pytest.mark.usefixtures("without_dicom")
+
 SCHEMA = json.loads(Path(pe_unified.reports.__file__).with_name("report.schema.json").read_text())
 
 

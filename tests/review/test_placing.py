@@ -55,7 +55,13 @@ def places_in_seg(path, label):
     return in_order(np.concatenate(found))
 
 
-@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize(
+    "turn",
+    [
+        *("feet first", "oblique"),
+        *(pytest.param(turn, marks=pytest.mark.slow) for turn in ("as painted", "prone")),
+    ],
+)
 def test_a_drawn_mask_stays_where_it_was_drawn(turn, predictor, folder, tmp_path):
     study = shutil.copytree(folder, tmp_path / "ct" / "PAT")
     headers = {}
