@@ -84,7 +84,7 @@ def _told(error: BaseException, also: tuple[type[Exception], ...], everything: b
             f"too many open files, the limit is {limit}; raise it (ulimit -n 4096), or work with "
             "fewer processes (--workers, num_workers)"
         )
-    elif isinstance(error, (UserError, FloatingPointError, *also)):
+    elif isinstance(error, (UserError, FloatingPointError, *also)) or _of_a_loader(error):
         said = _last_words(error)
     elif isinstance(error, OSError):
         said = os_error(error)
@@ -106,6 +106,11 @@ def _last_words(error: Exception) -> str:
     if not text.startswith("Caught "):
         return text
     return text.strip().splitlines()[-1].partition(": ")[2]
+
+
+def _of_a_loader(error: Exception) -> bool:
+    """Whether torch passes on a DataError of a data loader's process, which it cannot make anew."""
+    return str(error).startswith("Caught DataError ")
 
 
 def _lacks_open_files(error: BaseException | None) -> bool:

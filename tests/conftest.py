@@ -90,18 +90,20 @@ def unrendered() -> Iterator[Callable[..., None]]:
         yield renders
 
 
-@pytest.fixture(scope="module")
-def without_dicom() -> Iterator[Callable[..., list[str]]]:
-    """Reports without SEG and SR: tests/reports/test_dicom_objects.py writes and reads them.
-
-    Gives the function that writes them.
-    """
+@pytest.fixture(scope="session")
+def dicom_writer() -> Callable[..., list[str]]:
+    """The function that writes SEG and SR of reports."""
     from pe_unified.reports import files
 
-    writes = files.write_dicom_where_possible
+    return files.write_dicom_where_possible
+
+
+@pytest.fixture(scope="module")
+def without_dicom(dicom_writer: Callable[..., list[str]]) -> Iterator[None]:
+    """Reports without SEG and SR: tests/reports/test_dicom_objects.py writes and reads them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "write_dicom_where_possible", lambda *_: [])
-        yield writes
+        patch.setattr("pe_unified.reports.files.write_dicom_where_possible", lambda *_: [])
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -217,9 +219,11 @@ def folder(painted_set) -> Path:
 
 
 @pytest.fixture(scope="session")
-def report(predictor, folder, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
+def report(predictor, folder, tmp_path_factory, dicom_writer) -> tuple[Path, dict[str, Any]]:
     """The folder that was written, and the report."""
     from pe_unified.reports.analysis import analyse_study
 
     out = tmp_path_factory.mktemp("out") / "new" / "report"
-    return out, analyse_study(folder, out, predictor)
+    with pytest.MonkeyPatch.context() as patch:  # also where a module does without
+        patch.setattr("pe_unified.reports.files.write_dicom_where_possible", dicom_writer)
+        return out, analyse_study(folder, out, predictor)

@@ -7,11 +7,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from processes import session, started, wait_for_the_end_of_all, wait_until
 from tiny_run import small_settings
 
 from pe_unified.command import exit_on_user_error
-from pe_unified.errors import UserError
+from pe_unified.errors import DataError, UserError
 from pe_unified.workers import WorkerDied, open_executor
 
 #: What stands in no line for a user.
@@ -40,6 +41,20 @@ def end_of(error, **options):
 def test_what_a_user_can_mend_is_one_line(error, line):
     told = end_of(error)
     assert told.startswith("error: ") and line in told and "\n" not in told
+
+
+class _Unreadable(torch.utils.data.Dataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise DataError("masks/PAT1.nii.gz", "holds no arteries", "give masks of arteries")
+
+
+def test_a_file_that_a_loaders_process_cannot_read_is_one_line():
+    with pytest.raises(SystemExit) as end, exit_on_user_error():
+        list(torch.utils.data.DataLoader(_Unreadable(), num_workers=1))
+    assert end.value.code == ("error: masks/PAT1.nii.gz: holds no arteries; give masks of arteries")
 
 
 def test_errors_whose_causes_run_in_a_circle():

@@ -52,9 +52,9 @@ def count_places(data: Path, truth: Path, structures: Path | None = None) -> dic
             continue
         if patient != before["patient_id"]:
             patient = before["patient_id"]
-            structures = np.load(truth / f"{patient}.npz")["structures"]
+            painted = np.load(truth / f"{patient}.npz")["structures"]
         x0, y0, x1, y1 = before["crop_box"]
-        seen = structures[before["slice_index"], y0:y1, x0:x1]
+        seen = painted[before["slice_index"], y0:y1, x0:x1]
         changed += 1
         pixels.update(names[number] for number in seen[new].tolist())
     return {"slices": len(slices), "changed": changed, "pixels": dict(pixels)}

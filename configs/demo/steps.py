@@ -2,7 +2,7 @@
 
 pe-unified steps demo/steps --data-root data/demo/pe --jobs 2
 
-Time: 2 minutes on 2 CPU cores with bfloat16, of 2.7 for all of `make demo` after set-up.
+Time: 2.4 minutes on 2 CPU cores with bfloat16, of 3.6 for all of `make demo` after set-up.
 Result: docs/demo.md.
 """
 
@@ -49,5 +49,5 @@ step_settings = dict(
             sampler=dict(_delete_=True, type="PEOversamplingSampler", factor=12.0)
         ),
     ),
-    s9_unified=dict(max_iters=65, lr=1.5e-3),
+    s9_unified=dict(max_iters=100, lr=1.5e-3),
 )

@@ -140,9 +140,16 @@ def _stored(path: Path) -> Iterator[tuple[str, Path, np.ndarray, np.ndarray]]:
         yield name, path, array == labels[name], affine
 
 
+def names_file(label_map: Path) -> Path:
+    """The JSON file beside a label map that may name its labels."""
+    return label_map.with_name(
+        re.sub(r"\.nii(\.gz)?$", ".json", label_map.name, flags=re.IGNORECASE)
+    )
+
+
 def _labels(path: Path) -> dict[str, int]:
     """Labels of a map by name: from the JSON next to it, else from its header."""
-    beside = path.with_name(re.sub(r"\.nii(\.gz)?$", ".json", path.name, flags=re.IGNORECASE))
+    beside = names_file(path)
     try:
         if beside.is_file():
             named = json.loads(beside.read_text("utf-8"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pe_unified.ct.structures import ARTERIES, read_structures
+from pe_unified.ct.structures import ARTERIES, names_file, read_structures
 from pe_unified.ct.study import CTStudy
 from pe_unified.datasets.stored_arrays import stored_array
 from pe_unified.errors import DataError
@@ -28,24 +28,22 @@ class ArteryMasks:
 
     def identity(self) -> str:
         """Text that changes with the files' names, sizes and times, and with the slices."""
-        files = sorted(self.place.iterdir()) if self.place.is_dir() else [self.place]
+        folder = self.place.is_dir()
+        files = sorted(self.place.iterdir()) if folder else [self.place, names_file(self.place)]
         stats = [(file.name, file.stat()) for file in files if file.is_file()]
         told = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
         study = self.study
         positions = None if study.places_mm is None else study.places_mm.tolist()
-        return repr((told, study.shape, study.spacing_mm, study.direction.tolist(), positions))
+        grid = study.shape, study.spacing_mm, study.direction.tolist(), positions
+        return repr((ARTERIES, told, grid))
 
     def by_slice(self) -> Callable[[int], np.ndarray]:
         """A function from slice index to the mask, bool (rows, cols).
 
         Raises:
-            DataError: the study has no position, or the masks do not belong to it, cannot be read,
-                or hold no arteries.
+            DataError: the masks do not belong to the study, cannot be read, or hold no arteries.
         """
         shape = self.study.shape[1:]
-        if not self.study.placed:
-            reason = "the set does not give the positions of its slices"
-            raise DataError(self.study.source, reason, "convert the set again, with this version")
         masks = read_structures(self.place, self.study).masks
         arteries = [masks[name] for name in ARTERIES if name in masks]
         if not arteries:
@@ -90,13 +88,20 @@ def artery_masks(structures: Path | None, study: CTStudy) -> ArteryMasks | None:
 
     Args:
         structures: folder with one folder or label map per patient or study, named after it.
-        study: its folder's name, its patient or its UID is looked for.
+        study: its UID, its folder's name or its patient is looked for, in this order.
+
+    Raises:
+        DataError: there are masks, but the study has no position.
     """
-    names = [study.source.name, study.patient_id, study.study_uid] if structures else []
+    names = [study.study_uid, study.source.name, study.patient_id] if structures else []
     for name in filter(None, names):
         for place in (structures / f"{name}{ending}" for ending in ("", *NIFTI)):
-            if place.exists():
-                return ArteryMasks(study, place)
+            if not place.exists():
+                continue
+            if not study.placed:
+                reason = "the set does not give the positions of its slices"
+                raise DataError(study.source, reason, "convert the set again, with this version")
+            return ArteryMasks(study, place)
     return None
 
 

@@ -63,9 +63,10 @@ class PasteEmboli(BaseTransform):
     all slices of the stack at the same position, where all slices show the vessel, with the
     darkness of the matching slice of its original stack.
 
-    With artery masks (``structures`` of the data set), emboli are pasted into arteries only, also
-    outside the lungs. Patients without masks have HU only, which distinguish lung vessels from
-    heart, aorta and bone, but not arteries from veins.
+    With artery masks (``structures`` of the data set), emboli are pasted into arteries of this
+    slice only, also outside the lungs; its neighbours are checked by HU. For patients without masks
+    only HU are known; they distinguish lung vessels from heart, aorta and bone, but not arteries
+    from veins.
 
     Mask, boxes and label are updated. A slice is not changed if its masks are unknown or no vessel
     fits.

@@ -88,7 +88,7 @@ class PESliceDataset(BaseDataset):
     information of :class:`~pe_unified.datasets.PEDataSample`, ``label`` (0, 1 or None), ``boxes``
     (float32 (n, 4) x1 y1 x2 y2, or None where unknown), ``masks`` (list of compressed RLE, or
     None), ``lung_box``, ``slice_paths`` (its own path and its neighbours'), ``exam_labels`` (labels
-    of its exam by the names of EXAM_LABELS), and ``rng``, a NumPy generator seeded by the draw, and
+    of its exam by the names of EXAM_LABELS), ``rng``, a NumPy generator seeded by the draw, and
     ``arteries``, a function that reads the artery mask of the stored slice, bool (rows, cols), or
     None without masks.
 

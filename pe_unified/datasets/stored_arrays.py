@@ -46,6 +46,6 @@ def stored_array(
     except DataError:
         raise
     except OSError as error:
-        cure = "set store=FOLDER, a folder with enough free space for the volumes"
-        raise DataError(folder, "volumes cannot be stored there", cure, error) from error
+        cure = "set store=FOLDER, with enough free space"
+        raise DataError(folder, "volumes and masks cannot be stored there", cure, error) from error
     return np.load(path, mmap_mode="r", allow_pickle=False)

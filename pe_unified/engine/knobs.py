@@ -88,10 +88,13 @@ def _of_loaders(key: str, splits: Sequence[str] = _SPLITS) -> Knob:
     return Knob(places)
 
 
-def _of_datasets(key: str) -> Knob:
+def _of_datasets(key: str, listed: bool = False) -> Knob:
+    """Of all data sets; with ``listed``, of those whose config lists the setting."""
+
     def places(cfg: Config) -> Iterator[Place]:
         for path, loader in _splits(cfg):
-            yield Place(loader.dataset, key, f"{path}.dataset.{key}")
+            if not listed or key in loader.dataset:
+                yield Place(loader.dataset, key, f"{path}.dataset.{key}")
 
     return Knob(places)
 
@@ -258,7 +261,8 @@ KNOBS: dict[str, Knob] = {
     "windows": Knob(_of_transforms("windows", "CTWindows").places, _input_channels, _as_list),
     "neighbours": Knob(_of_neighbours, _input_channels),
     "features": _of_datasets("features"),
-    "structures": _of_datasets("structures"),
+    "structures": _of_datasets("structures", listed=True),
+    "store": _of_datasets("store", listed=True),
     "step_mm": _of_datasets("step_mm"),
     "patch_size": _of_transforms("size", "LoadVolumePatches"),
     "lung_scores": Knob(_of_lung_scores),

@@ -31,14 +31,14 @@ from pe_unified.files import write_text
 from pe_unified.inference.model import load_model
 
 #: Settings that describe the machine that the config ran on.
-_PLACES = ("data_root", "work_dir", "load_from")
+_PLACES = ("data_root", "structures", "work_dir", "load_from")
 #: Top-level settings that belong to the command line of one run.
 _OF_ONE_RUN = ("console_level", "launcher", "resume", "trust_checkpoint", "reuse")
 #: Logs that need neither an account nor another package.
 _COMMON_LOGS = ("LocalVisBackend", "TensorboardVisBackend")
 #: Settings that the answers depend on.
 _OF_ANSWERS = (
-    *("model", "features", "structures", "val_evaluator", "test_evaluator"),
+    *("model", "features", "val_evaluator", "test_evaluator"),
     *(*OF_THE_INPUT, *OF_THE_NETWORK),
 )
 #: Keys whose value is a file, a folder, a URL, or (``from``) a step.

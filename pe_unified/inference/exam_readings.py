@@ -36,7 +36,8 @@ class ExamReading:
         positive: whether it shows embolism.
         patient, group: its patient, and the group of patients or the patient itself.
         step_mm: distance between slices.
-        probability: (slices,), from :func:`~pe_unified.inference.predictor.probabilities_along`.
+        probability: (slices,), from
+            :func:`~pe_unified.inference.slice_prediction.probabilities_along`.
         score: float64 (lesions,), descending; None if the model does not look for lesions.
         possible: bool (lesions,), whether each has the attenuation of a clot; others are never
             called.

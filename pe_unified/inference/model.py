@@ -207,7 +207,7 @@ class Ensemble:
 
     @property
     def composition(self) -> dict[str, Any]:
-        """The rule and the members in reports."""
+        """The rule and the members, as reports give them."""
         told = ("checkpoint", "sha256", "pe_unified", "step", "iterations", "parents", "tasks")
         members = [
             {

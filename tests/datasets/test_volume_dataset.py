@@ -201,7 +201,7 @@ def test_a_damaged_volume_is_made_anew(data, tmp_path):
 
 def test_a_store_that_cannot_be_written_to_is_told(data, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"volumes cannot be stored there .*store=FOLDER"):
+    with pytest.raises(DataError, match=r"cannot be stored there .*store=FOLDER"):
         dataset(data, store=str(tmp_path / "file" / "volumes"))[0]
 
 

@@ -180,6 +180,13 @@ def test_weights_keep_their_name_only(given, kept):
     assert _without_places({"model": {"pretrained": given}}) == {"model": {"pretrained": kept}}
 
 
+def test_masks_of_arteries_stay_with_the_data():
+    """So that training goes on from a published model where there are none."""
+    settings = {"structures": "masks", "train_dataloader": {"dataset": {"structures": "/x/masks"}}}
+    kept = _without_places(settings)
+    assert kept == {"structures": None, "train_dataloader": {"dataset": {"structures": None}}}
+
+
 def test_exams_and_lesions_get_their_thresholds_together(
     repository, tiny_dataset, tmp_path, monkeypatch
 ):

@@ -88,10 +88,8 @@ def test_mask_slices_and_lesions_agree(report, folder):
         assert lesion["first_slice"] <= levels[0] and levels[-1] <= lesion["last_slice"]
 
 
-def test_nothing_of_an_earlier_report_stays(
-    folder, predictor, tmp_path, without_dicom, monkeypatch
-):
-    monkeypatch.setattr("pe_unified.reports.files.write_dicom_where_possible", without_dicom)
+def test_nothing_of_an_earlier_report_stays(folder, predictor, tmp_path, dicom_writer, monkeypatch):
+    monkeypatch.setattr("pe_unified.reports.files.write_dicom_where_possible", dicom_writer)
     out = tmp_path / "out"
     out.mkdir()
     for name in ("mask.seg.dcm", "findings.sr.dcm", "report.json"):
@@ -191,8 +189,9 @@ def test_lungs_where_they_are_asked_for(finds_nothing, folder, tmp_path, form):
     assert not (out / "lungs.nii.gz").exists()
 
 
-def test_nobody_is_named(predictor, folder, tmp_path):
+def test_nobody_is_named(predictor, folder, tmp_path, dicom_writer, monkeypatch):
     """Neither the patient in the headers nor one in a file name."""
+    monkeypatch.setattr("pe_unified.reports.files.write_dicom_where_possible", dicom_writer)
     case = tmp_path / "DOE^JANE"
     case.mkdir()
     for number, file in enumerate(sorted(folder.iterdir())):

@@ -2,7 +2,8 @@
 
 paste_emboli and join_slices are the probabilities of PasteEmboli and JoinSlices in training;
 structures is a folder with artery masks, one folder or label map per patient: emboli are then
-pasted into arteries only. lung_crop=False keeps whole slices.
+pasted into arteries only, with the masks kept in store, a folder of the data set. lung_crop=False
+keeps whole slices.
 """
 
 data_root = "data/pe"
@@ -13,6 +14,7 @@ lung_crop = True
 paste_emboli = 0.0
 join_slices = 0.0
 structures = None
+store = "volumes"
 batch_size = 8
 num_workers = 2
 
@@ -51,6 +53,7 @@ train_dataloader = dict(
         needs=("slice",),
         neighbours=neighbours,
         structures=structures,
+        store=store,
         pipeline=train_pipeline,
     ),
 )
@@ -66,7 +69,6 @@ val_dataloader = dict(
         ann_file="annotations/val.json",
         needs=("slice",),
         neighbours=neighbours,
-        structures=structures,
         test_mode=True,
         pipeline=test_pipeline,
     ),
@@ -83,7 +85,6 @@ test_dataloader = dict(
         ann_file="annotations/test.json",
         needs=("slice",),
         neighbours=neighbours,
-        structures=structures,
         test_mode=True,
         pipeline=test_pipeline,
     ),

@@ -2,6 +2,7 @@
 
 data_root = "data/pe"
 structures = None  # folder with masks of arteries, one folder or label map per patient
+store = "volumes"  # folder of the data set for volumes that were resampled
 step_mm = 1.0
 patch_size = 96
 batch_size = 8  # studies
@@ -21,7 +22,13 @@ test_pipeline = [dict(type="LoadVolume"), dict(type="PackVolumeInputs")]
 
 # Settings common to the three loaders and their data sets.
 loader = dict(num_workers=num_workers, persistent_workers=True, timeout=600)
-volumes = dict(type="PEVolumeDataset", data_root=data_root, structures=structures, step_mm=step_mm)
+volumes = dict(
+    type="PEVolumeDataset",
+    data_root=data_root,
+    structures=structures,
+    store=store,
+    step_mm=step_mm,
+)
 tested = dict(**volumes, test_mode=True, pipeline=test_pipeline)
 in_order = dict(type="DefaultSampler", shuffle=False)
 

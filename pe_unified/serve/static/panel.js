@@ -42,10 +42,13 @@ function lesionRow(lesion, scene, choose) {
       { className: "chips" },
       verdict ? verdictChip(verdict) : null,
       label ? make("span", { className: "chip", textContent: label }) : null,
-      make("small", { textContent: `${lesion.first_slice}–${lesion.last_slice}` }),
+      make("small", { textContent: spanOf(lesion) }),
     ),
   );
 }
+
+// Its slices: "12–15", or "12" alone.
+const spanOf = ({ first_slice: first, last_slice: last }) => (first === last ? `${first}` : `${first}–${last}`);
 
 function othersOn(number, { others }) {
   return Object.entries(others).flatMap(([name, decisions]) => {
