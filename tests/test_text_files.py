@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pe_unified.csv_files import csv_text
-from pe_unified.engine.evaluate import write_json
+from pe_unified.json_files import write_json
 from pe_unified.registry import VISBACKENDS
 
 _TEXT_CALLS = {"open", "read_text", "write_text"}

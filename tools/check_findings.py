@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     from pe_unified.benchmarks.painted_hearts import check_heart, summarise_hearts
     from pe_unified.benchmarks.painted_placings import check_placings, summarise_placings
     from pe_unified.benchmarks.painted_truth import check_study, summarise
-    from pe_unified.engine.evaluate import write_json
+    from pe_unified.json_files import write_json
     from pe_unified.phantom.labelmap import LabelMap, list_anatomies, read_label_map
     from pe_unified.phantom.study import PhantomStudy, paint_study
 

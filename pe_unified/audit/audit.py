@@ -17,8 +17,8 @@ from pe_unified.audit.labels import (
 from pe_unified.audit.page import audit_page
 from pe_unified.converters.contract.splits import SPLITS
 from pe_unified.converters.inspection import Found, Inspection, inspect_set
-from pe_unified.engine.evaluate import write_json
 from pe_unified.files import write_text
+from pe_unified.json_files import write_json
 
 
 def audit(root: Path, out: Path, workers: int = 1) -> dict[str, Any]:

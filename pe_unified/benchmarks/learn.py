@@ -23,12 +23,13 @@ from mmengine.hooks import Hook
 
 from pe_unified.checkpoints import newest_checkpoint
 from pe_unified.engine import PERunner, load_config
-from pe_unified.engine.evaluate import evaluate_checkpoint, write_json
+from pe_unified.engine.evaluate import evaluate_checkpoint
 from pe_unified.engine.fingerprint import fingerprint_of
 from pe_unified.engine.knobs import apply_knobs
 from pe_unified.engine.pace import fit_into, of_length
 from pe_unified.errors import UserError
 from pe_unified.evaluation.figures import learning_figure
+from pe_unified.json_files import write_json
 from pe_unified.tasks import MAIN_METRICS, METRIC_NAMES, SLICE_TASKS
 
 #: The metrics that are compared; a network of masks alone also ranks slices, by its highest pixel.

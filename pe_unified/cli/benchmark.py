@@ -45,7 +45,7 @@ def main() -> None:
         return
     print_table(rows)
     if args.out:
-        from pe_unified.engine.evaluate import write_json
+        from pe_unified.json_files import write_json
 
         write_json(args.out, rows)
         print(f"rows written to {args.out}")

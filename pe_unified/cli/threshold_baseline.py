@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
         table.add_row(row["region"], smoothed, *cells)
     console.print(table)
     if args.out is not None:
-        from pe_unified.engine.evaluate import write_json
+        from pe_unified.json_files import write_json
 
         write_json(args.out, rows)
     return 0

@@ -1,7 +1,6 @@
 """Evaluating a checkpoint: thresholds from validation, metrics on the test split."""
 
 import copy
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,9 @@ from pe_unified.engine.config import HEAD_OF_METRIC, ConfigError, listed_metrics
 from pe_unified.engine.knobs import kind_of
 from pe_unified.engine.runner import PERunner
 from pe_unified.evaluation.intervals import warnings_of
-from pe_unified.evaluation.metrics import PatientMetric, as_json, fix_thresholds
+from pe_unified.evaluation.metrics import PatientMetric, fix_thresholds
 from pe_unified.evaluation.tables import Table
-from pe_unified.files import write_text
+from pe_unified.json_files import write_json
 from pe_unified.models.image_network import without_start
 from pe_unified.registry import HOOKS
 
@@ -169,8 +168,3 @@ def write_metrics(path: Path, evaluation: Evaluation, **provenance: Any) -> None
         "notice": evaluation.notice,
     }
     write_json(path, {**provenance, **found})
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write strict JSON (NaN as null) atomically."""
-    write_text(path, json.dumps(as_json(value), indent=2, allow_nan=False) + "\n")

@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.visualization import LocalVisBackend as MMEngineLocalVisBackend
 
 from pe_unified.engine.knobs import kind_of
-from pe_unified.evaluation.metrics import as_json
+from pe_unified.json_files import as_json
 from pe_unified.registry import VISBACKENDS
 
 

@@ -14,12 +14,7 @@ from pe_unified.cards.markdown import card_markdown
 from pe_unified.checkpoints import config_of, load_checkpoint_safely, save_atomically, training_data
 from pe_unified.disclaimer import unique
 from pe_unified.engine.config import OF_THE_INPUT, OF_THE_NETWORK
-from pe_unified.engine.evaluate import (
-    Evaluation,
-    evaluate_checkpoint,
-    validate_checkpoint,
-    write_json,
-)
+from pe_unified.engine.evaluate import Evaluation, evaluate_checkpoint, validate_checkpoint
 from pe_unified.engine.knobs import kind_of
 from pe_unified.engine.study_choices import choose_on_exams, numbers_of
 from pe_unified.engine.subgroups import subgroups_of
@@ -29,6 +24,7 @@ from pe_unified.errors import CheckpointError
 from pe_unified.evaluation.intervals import warnings_of
 from pe_unified.files import write_text
 from pe_unified.inference.model import load_model
+from pe_unified.json_files import write_json
 
 #: Settings that describe the machine that the config ran on.
 _PLACES = ("data_root", "structures", "work_dir", "load_from")

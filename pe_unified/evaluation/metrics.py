@@ -346,19 +346,6 @@ def fix_thresholds(evaluator: Evaluator, chosen: Mapping[str, Any]) -> dict[str,
     return applied
 
 
-def as_json(value: Any) -> Any:
-    """Metrics as strict JSON: NaN becomes null, array scalars become numbers."""
-    if isinstance(value, Mapping):
-        return {str(key): as_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [as_json(item) for item in value]
-    if isinstance(value, (np.generic, np.ndarray, torch.Tensor)):
-        return as_json(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
 def prediction_of(sample: Mapping[str, Any], field: str) -> Any:
     """A field that the model sets; ValueError if it is missing."""
     if field not in sample:

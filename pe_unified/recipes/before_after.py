@@ -7,11 +7,11 @@ from typing import Any
 from rich.table import Table as RichTable
 
 from pe_unified.cards.markdown import table
-from pe_unified.engine.evaluate import Evaluation, write_json
+from pe_unified.engine.evaluate import Evaluation
 from pe_unified.evaluation.in_words import difference_in_words, interval_in_words, p_in_words
 from pe_unified.evaluation.intervals import Difference, paired_difference, warnings_of
-from pe_unified.evaluation.metrics import as_json
 from pe_unified.files import write_text
+from pe_unified.json_files import as_json, write_json
 from pe_unified.tasks import METRIC_NAMES
 
 #: Endings of metrics for which less is better.

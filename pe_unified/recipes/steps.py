@@ -13,7 +13,7 @@ from mmengine.dist import barrier, is_main_process
 
 from pe_unified.checkpoints import checkpoints_of, newest_checkpoint
 from pe_unified.engine.config import ConfigError, absent_head, load_config
-from pe_unified.engine.evaluate import evaluate_checkpoint, merged, write_json, write_metrics
+from pe_unified.engine.evaluate import evaluate_checkpoint, merged, write_metrics
 from pe_unified.engine.extract import extract
 from pe_unified.engine.fingerprint import WITHOUT_EFFECT, fingerprint_of
 from pe_unified.engine.knobs import apply_knobs, changed_knobs
@@ -22,6 +22,7 @@ from pe_unified.engine.overlays import KeepViewsHook
 from pe_unified.engine.runner import PERunner
 from pe_unified.files import write_text
 from pe_unified.jobs import Job, Report, run_jobs
+from pe_unified.json_files import write_json
 from pe_unified.progress import phase
 from pe_unified.recipes.budget import Budget, budget_of, seed_of_draws, stretched, with_totals
 from pe_unified.recipes.comparison import Run

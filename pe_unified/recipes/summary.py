@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 
 from pe_unified.cards.markdown import table
-from pe_unified.engine.evaluate import Evaluation, write_json
+from pe_unified.engine.evaluate import Evaluation
 from pe_unified.evaluation.figures.style import footer
 from pe_unified.evaluation.in_words import (
     difference_in_words,
@@ -22,6 +22,7 @@ from pe_unified.evaluation.in_words import (
 )
 from pe_unified.evaluation.intervals import warnings_of
 from pe_unified.files import write_text
+from pe_unified.json_files import write_json
 from pe_unified.recipes.comparison import (
     TABLES,
     Run,

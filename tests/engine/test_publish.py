@@ -16,10 +16,10 @@ from pe_unified.checkpoints import config_of, load_checkpoint_safely
 from pe_unified.engine import PERunner, load_config
 from pe_unified.engine.publish import _for_others, _without_places, publish
 from pe_unified.errors import CheckpointError
-from pe_unified.evaluation.metrics import as_json
 from pe_unified.inference.converted import exams_of_split
 from pe_unified.inference.exam_readings import ExamReading
 from pe_unified.inference.model import load_model
+from pe_unified.json_files import as_json
 from pe_unified.registry import MODELS
 
 

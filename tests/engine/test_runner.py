@@ -15,7 +15,7 @@ from pe_unified.checkpoints import load_checkpoint_safely, newest_checkpoint, sa
 from pe_unified.engine import PERunner
 from pe_unified.engine.evaluate import evaluate_checkpoint
 from pe_unified.errors import CheckpointError
-from pe_unified.evaluation.metrics import as_json
+from pe_unified.json_files import as_json
 from pe_unified.models.weights import ReuseError
 
 EVERY_TWO = {

@@ -10,8 +10,9 @@ from mmengine.evaluator import Evaluator
 
 from pe_unified.evaluation.calibration import Calibration, fit_calibration
 from pe_unified.evaluation.exams import ExamTable
-from pe_unified.evaluation.metrics import as_json, fix_thresholds
+from pe_unified.evaluation.metrics import fix_thresholds
 from pe_unified.evaluation.task_metrics import PATIENT_METRICS
+from pe_unified.json_files import as_json
 from pe_unified.registry import METRICS
 from pe_unified.tasks import TASKS
 

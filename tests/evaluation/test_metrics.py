@@ -15,7 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.data import Dataset
 
 from pe_unified.datasets.data_sample import PEDataSample
-from pe_unified.evaluation.metrics import as_json, fix_thresholds
+from pe_unified.evaluation.metrics import fix_thresholds
+from pe_unified.json_files import as_json
 from pe_unified.registry import METRICS
 
 KEYS = {

@@ -9,16 +9,14 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
-from mmengine.structures import BaseDataElement
 from numpy.typing import NDArray
 from skimage.measure import find_contours, label, regionprops
 
@@ -26,6 +24,10 @@ from pe_unified.ct.hu import read_slice_png
 from pe_unified.ct.windows import Window, apply_window, resolve_window
 from pe_unified.evaluation.figures.style import new_figure
 from pe_unified.evaluation.intervals import FloatArray
+
+if TYPE_CHECKING:
+    import torch
+    from mmengine.structures import BaseDataElement
 
 TRUTH_COLOUR, PREDICTED_COLOUR = "#56B4E9", "#F5A000"
 #: Line styles, as matplotlib takes them.
@@ -71,7 +73,7 @@ class SliceView:
 
     @classmethod
     def of_sample(
-        cls, sample: BaseDataElement, seg_threshold: float = 0.5, det_threshold: float = 0.5
+        cls, sample: "BaseDataElement", seg_threshold: float = 0.5, det_threshold: float = 0.5
     ) -> "SliceView":
         """From a predicted ``PEDataSample``, at thresholds; the slice is read from ``img_path``."""
         fields: dict = {}
@@ -274,6 +276,6 @@ def with_window(note: str, window: str | Window) -> str:
     return f"{note.rstrip(' .')}. {seen}" if note else seen
 
 
-def _boxes(boxes: torch.Tensor) -> FloatArray:
+def _boxes(boxes: "torch.Tensor") -> FloatArray:
     tensor = getattr(boxes, "tensor", boxes)
     return tensor.detach().double().cpu().numpy().reshape(-1, 4)

@@ -1,6 +1,5 @@
 """The files of an evaluation of folders: results.json, cases.csv, results.md, froc.png."""
 
-import json
 import platform
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
@@ -17,8 +16,8 @@ from pe_unified.evaluation.intervals import Difference, Estimate
 from pe_unified.evaluation.masks.case_score import CaseScore
 from pe_unified.evaluation.masks.case_table import lesion_tables
 from pe_unified.evaluation.masks.folders import INTERVALS, FolderResult, SystemResult
-from pe_unified.evaluation.metrics import as_json
 from pe_unified.files import write_text
+from pe_unified.json_files import write_json
 
 RESULTS, CASES, SUMMARY, FROC = "results.json", "cases.csv", "results.md", "froc.png"
 _TITLES = {
@@ -166,9 +165,7 @@ def write_results(result: FolderResult, out: Path, note: str = "") -> None:
     Args:
         note: text in the footer of the figure.
     """
-    write_text(
-        out / RESULTS, json.dumps(as_json(as_record(result)), indent=2, allow_nan=False) + "\n"
-    )
+    write_json(out / RESULTS, as_record(result))
     rows = [row for system in result.systems for row in _case_rows(system, result)]
     columns = list(dict.fromkeys(key for row in rows for key in row if key != "notes"))
     write_text(out / CASES, csv_text([*columns, "notes"], rows))
