@@ -52,6 +52,7 @@ def test_the_examples_run(repository, tmp_path, monkeypatch):
     rooms = text[text.index("## A window") :].split("\n## ")
     assert [room.split("\n")[0] for room in rooms if "```python" not in room] == []
     monkeypatch.chdir(tmp_path)
+    MODELS.import_from_location()  # what the examples register is forgotten, all else stays
     monkeypatch.setattr(MODELS, "_module_dict", dict(MODELS._module_dict))
     names = {"__name__": "examples"}
     with DefaultScope.overwrite_default_scope("pe_unified"):

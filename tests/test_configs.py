@@ -14,7 +14,7 @@ from torch import nn
 
 from pe_unified import registry
 from pe_unified.engine import load_config
-from pe_unified.models.image_network import without_start
+from pe_unified.image_network import without_start
 from pe_unified.recipes import load_recipe
 from pe_unified.recipes.budget import Budget, budget_of, stretched
 

@@ -22,7 +22,7 @@ def parameters_in(config: str, preset: str, overrides: dict | None = None) -> in
     from mmengine.registry import DefaultScope
 
     from pe_unified.engine import load_config
-    from pe_unified.models.image_network import without_start
+    from pe_unified.image_network import without_start
     from pe_unified.registry import MODELS
 
     model = load_config(config, overrides, settings=[{"preset": preset}]).model
@@ -34,7 +34,7 @@ def parameters_in(config: str, preset: str, overrides: dict | None = None) -> in
 def row(config: str, overrides: dict | None = None) -> str:
     """A row of the table: the config, and its millions of parameters by preset."""
     from pe_unified.engine import load_config
-    from pe_unified.models.image_network import image_network
+    from pe_unified.image_network import image_network
 
     network, _ = image_network(load_config(config, settings=[{"preset": "seed"}]).model)
     has_presets = "preset" in network

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import pe_unified.models  # noqa: F401  (registers the parts)
 from pe_unified.benchmarks.common import side_by_side
 from pe_unified.engine import load_config
-from pe_unified.models.image_network import without_start
+from pe_unified.image_network import without_start
 from pe_unified.models.losses import binary_cross_entropy, pooled_dice_loss
 from pe_unified.models.masks import stacked_masks
 from pe_unified.models.slice_model import PEUnified

@@ -7,8 +7,8 @@ from typing import Any
 from pe_unified.checkpoints import config_of, tensors_of, training_data
 from pe_unified.disclaimer import RESEARCH_LINE, by_set, training_notice
 from pe_unified.evaluation.in_words import with_interval
+from pe_unified.image_network import image_network
 from pe_unified.json_files import as_json
-from pe_unified.models.image_network import image_network
 from pe_unified.tasks import COLUMNS, TASKS
 from pe_unified.version import __version__
 

@@ -31,6 +31,7 @@ from pe_unified.command import exit_on_user_error
 from pe_unified.disclaimer import RESEARCH_LINE
 from pe_unified.errors import UserError
 from pe_unified.options import BACKENDS, BATCH_SIZE, LUNG_SOURCES, STUDY_ENDINGS, positive
+from pe_unified.paths import require_there
 from pe_unified.progress import phase, tell
 
 if TYPE_CHECKING:
@@ -184,6 +185,7 @@ def main() -> None:
     args = make_parser().parse_args()
     if args.marks and args.volume_checkpoint:
         raise UserError("give either --marks or --volume-checkpoint, the model that makes them")
+    require_there(args.study)  # a slip is told before the network is loaded
     from pe_unified.reports.analysis import AnalysisOptions, analyse_study
 
     # What matters of a header is read and judged here; its other faults are no news to the user.

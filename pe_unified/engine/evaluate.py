@@ -19,8 +19,8 @@ from pe_unified.engine.runner import PERunner
 from pe_unified.evaluation.intervals import warnings_of
 from pe_unified.evaluation.metrics import PatientMetric, fix_thresholds
 from pe_unified.evaluation.tables import Table
+from pe_unified.image_network import without_start
 from pe_unified.json_files import write_json
-from pe_unified.models.image_network import without_start
 from pe_unified.registry import HOOKS
 
 

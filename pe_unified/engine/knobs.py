@@ -11,8 +11,8 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from pe_unified.engine.parameters import parameters_of
+from pe_unified.image_network import image_network, is_whole_net
 from pe_unified.models.data_preprocessor import IMAGENET_MEAN, IMAGENET_STD
-from pe_unified.models.image_network import image_network, is_whole_net
 from pe_unified.precision import settled_precision
 
 _SPLITS = ("train", "val", "test")

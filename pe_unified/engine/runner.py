@@ -35,8 +35,8 @@ from pe_unified.engine.logs import with_stores
 from pe_unified.engine.part_errors import building, require_labels
 from pe_unified.engine.random_state import gather_random_states, restore_random_state
 from pe_unified.engine.unseen import require_unseen
+from pe_unified.image_network import image_network
 from pe_unified.memory import give_back_freed_memory
-from pe_unified.models.image_network import image_network
 from pe_unified.models.weights import reuse_weights, take_over
 from pe_unified.version import __version__
 

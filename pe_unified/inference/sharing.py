@@ -9,9 +9,9 @@ from torch import nn
 
 from pe_unified.datasets.exam_steps import SliceSteps
 from pe_unified.datasets.feature_store import digest_of_tensors
+from pe_unified.image_network import image_network
 from pe_unified.models.backbones.encoders import BackboneEncoder
 from pe_unified.models.exam_model import PEExam
-from pe_unified.models.image_network import image_network
 from pe_unified.models.slice_model import PEUnified
 
 #: Transforms that do not change the image.

@@ -17,10 +17,10 @@ from pe_unified.checkpoints import config_of, load_checkpoint_safely, training_d
 from pe_unified.datasets.slice_dataset import FINDINGS
 from pe_unified.disclaimer import training_notice
 from pe_unified.errors import CheckpointError, one_line
+from pe_unified.image_network import without_start
 from pe_unified.inference.fusing import fuse_batch_norms
 from pe_unified.inference.sharing import key_of_levels, neighbours_of
 from pe_unified.models.exam_model import PEExam
-from pe_unified.models.image_network import without_start
 from pe_unified.models.known_parts import for_answers
 from pe_unified.models.lung_detector import LungDetector
 from pe_unified.models.slice_model import PEUnified

@@ -17,8 +17,8 @@ from pe_unified.engine.runner import PERunner
 from pe_unified.engine.unseen import learned_patients
 from pe_unified.errors import CheckpointError
 from pe_unified.files import write_text
+from pe_unified.image_network import image_network, without_start
 from pe_unified.inference.stored_model import is_ensemble
-from pe_unified.models.image_network import image_network, without_start
 from pe_unified.models.known_parts import for_training
 from pe_unified.progress import say
 from pe_unified.recipes.before_after import write_comparison

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from pe_unified.datasets.data_sample import PEDataSample
 from pe_unified.engine import load_config
+from pe_unified.image_network import without_start
 from pe_unified.inference.export import export_model
 from pe_unified.inference.model import load_model
-from pe_unified.models.image_network import without_start
 from pe_unified.models.logit_conv import LogitConv
 from pe_unified.registry import MODELS
 from pe_unified.testing import tiny_batch
