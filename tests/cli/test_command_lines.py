@@ -35,9 +35,9 @@ def test_help_explains_the_tool(command, tool):
     assert "usage:" in told.stdout and len(told.stdout) > 200
 
 
-def test_pseudonyms_of_a_batch_need_a_secret_that_stays(command, monkeypatch):
+def test_pseudonyms_of_a_batch_need_a_secret_that_stays(command, monkeypatch, tmp_path):
     monkeypatch.delenv("PE_UNIFIED_KEY", raising=False)
-    words = ["ROOT", "--checkpoint", "m.pth", "--out", "OUT", "--pseudonymise"]
+    words = [tmp_path, "--checkpoint", "m.pth", "--out", "OUT", "--pseudonymise"]
     done = command("infer_batch", *words)
     assert done.returncode == 1 and "export PE_UNIFIED_KEY=" in done.stderr
     monkeypatch.setenv("PE_UNIFIED_KEY", "too short")
