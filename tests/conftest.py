@@ -106,6 +106,12 @@ def without_dicom(dicom_writer: Callable[..., list[str]]) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def with_dicom(dicom_writer: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """SEG and SR all the same, for one test of a module without."""
+    monkeypatch.setattr("pe_unified.reports.files.write_dicom_where_possible", dicom_writer)
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The repository's root."""

@@ -13,7 +13,6 @@ the exit status is then 1 unless --allow-skips is given.
 """
 
 import argparse
-import json
 import re
 import sys
 from collections import Counter
@@ -31,7 +30,8 @@ from pe_unified.converters.contract.nnunet import (
 )
 from pe_unified.converters.nnunet_cases import ExportedCase, read_cases, write_case
 from pe_unified.errors import DataError
-from pe_unified.files import appearing_folder, write_text
+from pe_unified.files import appearing_folder
+from pe_unified.json_files import write_json
 from pe_unified.options import positive
 from pe_unified.paths import require_apart
 from pe_unified.progress import track
@@ -84,7 +84,7 @@ def export(
             (SPLITS_FINAL, [_split(cases)]),
             (CASES, kept),
         ):
-            write_text(partial / file, json.dumps(content, indent=2) + "\n")
+            write_json(partial / file, content)
     return root, kept
 
 

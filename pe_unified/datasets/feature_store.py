@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from pe_unified.errors import UserError
-from pe_unified.files import appearing, write_text
+from pe_unified.files import appearing
+from pe_unified.json_files import write_json
 
 _KEY_LENGTH, _NAME_LENGTH = 16, 8
 
@@ -106,7 +107,7 @@ class FeatureStore:
     def create(cls, parent: Path, source: FeatureSource) -> "FeatureStore":
         """The store of this source in a folder: a new one, or the existing one."""
         folder = parent / f"features-{source.key}"
-        write_text(folder / "store.json", json.dumps(asdict(source), indent=2) + "\n")
+        write_json(folder / "store.json", asdict(source))
         return cls(folder)
 
     @property

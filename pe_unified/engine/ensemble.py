@@ -18,9 +18,10 @@ from pe_unified.engine.unseen import require_unseen
 from pe_unified.inference.converted import exams_of_split
 from pe_unified.inference.exam_readings import Marks, mark_exams
 from pe_unified.inference.lesion_marks import read_marks
-from pe_unified.inference.model import ensemble_of, thresholds_of
+from pe_unified.inference.model import ensemble_of
 from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.inference.stored_model import digest_of, read_model
+from pe_unified.inference.thresholds import thresholds_of
 from pe_unified.inference.volumes import load_volume_model
 from pe_unified.models.lung_detector import LungDetector
 from pe_unified.models.slice_model import PEUnified

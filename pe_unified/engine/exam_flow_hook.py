@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from pe_unified.evaluation.figures import flow_figure
-from pe_unified.files import write_text
+from pe_unified.json_files import write_json
 from pe_unified.registry import HOOKS
 
 _SPLITS = ("train", "val", "test")
@@ -49,5 +49,5 @@ def _write(work_dir: Path, loaders: Mapping[str, DataLoader]) -> None:
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     known = {**before, **found}
     flows = {name: known[name] for name in _SPLITS if name in known}
-    write_text(path, json.dumps(flows, indent=2) + "\n")
+    write_json(path, flows)
     flow_figure(flows, path.with_suffix(".png"))

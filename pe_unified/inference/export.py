@@ -1,6 +1,5 @@
 """Export of a model to ONNX Runtime or OpenVINO, with a check that outputs are the same."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pe_unified.errors import CheckpointError
-from pe_unified.files import appearing_folder, write_text
+from pe_unified.files import appearing_folder
 from pe_unified.inference.engines import (
     MANIFEST,
     SUFFIX,
@@ -24,6 +23,7 @@ from pe_unified.inference.engines import (
     part_names,
 )
 from pe_unified.inference.model import InferenceModel
+from pe_unified.json_files import write_json
 from pe_unified.version import __version__
 
 #: Largest difference of outputs in fp32, relative to their size (at least 1).
@@ -80,7 +80,7 @@ def export_model(
             "differences": check_parity(model, backend, partial),
             "int8": int8 and int8(partial),
         }
-        write_text(partial / MANIFEST, json.dumps(manifest, indent=1, allow_nan=False) + "\n")
+        write_json(partial / MANIFEST, manifest)
     return manifest
 
 

@@ -1,6 +1,6 @@
 """The model of a checkpoint: a network with its preprocessing, or an ensemble."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,8 +12,6 @@ from pe_unified.checkpoints import load_checkpoint_safely
 from pe_unified.datasets.slice_transforms import ResizeSlice
 from pe_unified.errors import CheckpointError
 from pe_unified.evaluation.lesion_fusion import LesionFusion
-from pe_unified.evaluation.slices import DEFAULT_THRESHOLD
-from pe_unified.evaluation.verdict import threshold_as_written
 from pe_unified.inference.combining import Ballot
 from pe_unified.inference.engines import Engine, exported_folder, open_engine
 from pe_unified.inference.lung_finder import LungFinder, lung_finder_of
@@ -26,6 +24,7 @@ from pe_unified.inference.stored_model import (
     read_model,
     usable_device,
 )
+from pe_unified.inference.thresholds import Thresholds, thresholds_of
 from pe_unified.inference.volumes import VolumeModel, volume_model_of
 from pe_unified.models.lung_detector import LungDetector
 from pe_unified.models.slice_model import PEUnified
@@ -34,43 +33,6 @@ from pe_unified.precision import autocast, fastest_precision
 from pe_unified.tasks import TASKS, look_for_lesions
 
 Kind = TypeVar("Kind", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """Operating thresholds; None if the checkpoint has none.
-
-    Attributes:
-        slice: best threshold on single slices; not used for the verdict on an exam.
-        pixel: probability from which on a pixel is part of a lesion.
-        box: score from which on a box is kept.
-        gate: slices below it skip segmentation and detection.
-        coarse_gate: a thin slice is only read if one of its two enclosing slices, which are read
-            first, reaches it.
-        exam: mean probability over 6 mm from which on a stretch of an exam is called.
-        lesion: score from which on a lesion is called.
-        origin: text on where they were chosen.
-        coarse_origin: text on the data on which the coarse gate was chosen.
-    """
-
-    slice: float | None = None
-    pixel: float | None = None
-    box: float | None = None
-    gate: float | None = None
-    coarse_gate: float | None = None
-    exam: float | None = None
-    lesion: float | None = None
-    origin: str = ""
-    coarse_origin: str = ""
-
-    @property
-    def by_metric(self) -> dict[str, float]:
-        """Thresholds of slices, pixels and boxes, or defaults, by the keys of their metrics."""
-        chosen = {"cls": self.slice, "seg": self.pixel, "det": self.box}
-        return {
-            f"{task}/threshold": DEFAULT_THRESHOLD if value is None else value
-            for task, value in chosen.items()
-        }
 
 
 @dataclass(frozen=True)
@@ -379,38 +341,3 @@ def _part(place: str, each: Mapping[str, Any], kind: type[Kind], trust: bool) ->
 
 def _fusion(stored: Mapping[str, Any] | None) -> LesionFusion | None:
     return None if stored is None else LesionFusion.from_dict(stored)
-
-
-def thresholds_of(chosen: Mapping[str, Any], tasks: Collection[str]) -> Thresholds:
-    """The thresholds that validation chose for these tasks; ``chosen`` as in a checkpoint."""
-    origin = "validation split" if chosen else "none: the checkpoint was never validated"
-    defaults = [TASKS[task].threshold for task in tasks if chosen and _by_default(task, chosen)]
-    if defaults:
-        origin += f"; at their defaults, as it cannot choose them: {', '.join(defaults)}"
-    return Thresholds(
-        slice=chosen.get("cls/threshold"),
-        pixel=chosen.get("seg/threshold"),
-        box=chosen.get("det/threshold"),
-        gate=chosen.get("cls/gate"),
-        coarse_gate=chosen.get("cls/coarse_gate"),
-        exam=threshold_as_written(chosen.get("exam/stretch_threshold")),
-        lesion=threshold_as_written(chosen.get("exam/lesion_threshold")),
-        origin=origin,
-        coarse_origin=_coarse_origin(chosen),
-    )
-
-
-def _coarse_origin(chosen: Mapping[str, Any]) -> str:
-    if "cls/coarse_gate" not in chosen:
-        return ""
-    lost, positives, studies = (
-        chosen[f"cls/coarse_gate_{name}"] for name in ("lost", "positives", "studies")
-    )
-    return (
-        f"{studies:g} thin-slice studies of the validation split: {100 * lost:.2f} % of their "
-        f"{positives:g} positive slices left out"
-    )
-
-
-def _by_default(task: str, chosen: Mapping[str, Any]) -> bool:
-    return f"{task}/threshold" not in chosen or f"{task}/threshold_by_default" in chosen

@@ -1,6 +1,5 @@
 """The errors of a model as a page with links to their slices, and as JSON."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from pe_unified.evaluation.figures import overlay_figure
 from pe_unified.files import write_text
 from pe_unified.inference.converted import TRUE_SHARE, whole_exams
 from pe_unified.inference.predictor import PredictorSettings
+from pe_unified.json_files import write_json
 from pe_unified.paths import require_apart
 from pe_unified.progress import track
 from pe_unified.review.model_errors import Finding, judge_exam, summarise
@@ -79,7 +79,7 @@ def write_errors(
         "summary": summarise(findings, len(exams)),
         "errors": sorted(errors, key=_order),
     }
-    write_text(out / "errors.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+    write_json(out / "errors.json", found)
     page = render(
         "review/errors.html",
         title=f"Errors of {Path(model.checkpoint).name} on {Path(data_root).name}, {split}",

@@ -11,6 +11,7 @@ from pe_unified.csv_files import csv_text
 from pe_unified.ct.study import CTStudy
 from pe_unified.errors import DataError
 from pe_unified.files import write_text
+from pe_unified.json_files import write_json
 from pe_unified.paths import require_apart
 from pe_unified.progress import track
 from pe_unified.reports.file_names import MASK
@@ -154,4 +155,4 @@ def _write_study(folder: Path, corrected: CorrectedStudy, study: CTStudy, source
         "decisions": [asdict(each) for each in corrected.decisions],
         "notes": notes,
     }
-    write_text(folder / CORRECTED, json.dumps(told, indent=1) + "\n")
+    write_json(folder / CORRECTED, told)

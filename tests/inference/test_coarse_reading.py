@@ -12,11 +12,12 @@ from studies import VALIDATED, study_of, survey_of, write_checkpoint
 
 from pe_unified.ct.opening import open_study
 from pe_unified.evaluation.coarse import coarse_step
-from pe_unified.inference.model import Thresholds, load_model
+from pe_unified.inference.model import load_model
 from pe_unified.inference.predictor import StudyPredictor, _passed_over
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.slice_prediction import SlicePrediction, probabilities_along
 from pe_unified.inference.survey import survey
+from pe_unified.inference.thresholds import Thresholds
 from pe_unified.reports.report import _reading
 
 COARSE = {"cls/coarse_gate": 0.3, "cls/coarse_gate_lost": 0.004}

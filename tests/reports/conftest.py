@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from studies import write_checkpoint
 
-from pe_unified.inference.model import Thresholds
 from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
+from pe_unified.inference.thresholds import Thresholds
 from pe_unified.reports import batch
 from pe_unified.workers import SerialExecutor
 

@@ -19,8 +19,9 @@ import pe_unified.reports
 from pe_unified.ct.lungs import lung_mask
 from pe_unified.ct.opening import open_study
 from pe_unified.errors import CheckpointError, DataError
-from pe_unified.inference.model import Thresholds, load_model
+from pe_unified.inference.model import load_model
 from pe_unified.inference.predictor import StudyPredictor
+from pe_unified.inference.thresholds import Thresholds
 from pe_unified.reports.analysis import AnalysisOptions, analyse_study
 from pe_unified.reports.files import output_folder
 from pe_unified.reports.fingerprint import fingerprint
@@ -88,8 +89,8 @@ def test_mask_slices_and_lesions_agree(report, folder):
         assert lesion["first_slice"] <= levels[0] and levels[-1] <= lesion["last_slice"]
 
 
-def test_nothing_of_an_earlier_report_stays(folder, predictor, tmp_path, dicom_writer, monkeypatch):
-    monkeypatch.setattr("pe_unified.reports.files.write_dicom_where_possible", dicom_writer)
+@pytest.mark.usefixtures("with_dicom")
+def test_nothing_of_an_earlier_report_stays(folder, predictor, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     for name in ("mask.seg.dcm", "findings.sr.dcm", "report.json"):
@@ -189,9 +190,9 @@ def test_lungs_where_they_are_asked_for(finds_nothing, folder, tmp_path, form):
     assert not (out / "lungs.nii.gz").exists()
 
 
-def test_nobody_is_named(predictor, folder, tmp_path, dicom_writer, monkeypatch):
+@pytest.mark.usefixtures("with_dicom")
+def test_nobody_is_named(predictor, folder, tmp_path):
     """Neither the patient in the headers nor one in a file name."""
-    monkeypatch.setattr("pe_unified.reports.files.write_dicom_where_possible", dicom_writer)
     case = tmp_path / "DOE^JANE"
     case.mkdir()
     for number, file in enumerate(sorted(folder.iterdir())):
