@@ -2,7 +2,8 @@
 
 pe-unified steps demo/steps --data-root data/demo/pe --jobs 2
 
-Time: 2.4 minutes on 2 CPU cores with bfloat16, of 3.6 for all of `make demo` after set-up.
+Time: 2.4 to 3.3 minutes on 2 CPU cores with bfloat16, of 3.6 to 4.9 for all of `make demo` after
+set-up.
 Result: docs/demo.md.
 """
 

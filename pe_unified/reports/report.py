@@ -111,8 +111,10 @@ def verdict_in_words(report: Mapping[str, Any]) -> str:
         return "called negative: nothing is called"
     stretches = [span_in_words(each) for each in exam["stretches"]]
     called = sum(lesion["called"] is True for lesion in report["lesions"])
-    reasons = [f"slices {', '.join(stretches)}"] if stretches else []
-    reasons += [f"{called} lesion{'s' if called > 1 else ''}"] if called else []
+    reasons = [f"{called} lesion{'s' if called > 1 else ''}"] if called else []
+    if stretches:
+        alone = len(stretches) == 1 and stretches[0].isdigit()
+        reasons.append(f"slice{'' if alone else 's'} {', '.join(stretches)}")
     return f"called positive: {' and '.join(reasons)}"
 
 

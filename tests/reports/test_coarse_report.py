@@ -95,7 +95,11 @@ def test_the_verdict_runs_straight_between_the_slices_looked_at(thin, model, tmp
     assert {each["index"] for each in found["slices"] if each["called"]} == inside
     (stretch, *_) = found["exam"]["stretches"]
     assert stretch["first_slice"] == min(inside) and inside & {1, 2, 4, 5, 7, 8, 10, 11, 13, 14}
-    assert "called positive: slices" in verdict_in_words(found)
+    found |= {"lesions": [{"called": True}], "exam": {**found["exam"], "positive": True}}
+    found["exam"]["stretches"] = [{"first_slice": 3, "last_slice": 7}]
+    assert verdict_in_words(found) == "called positive: 1 lesion and slices 3 to 7"
+    found["exam"]["stretches"] = [{"first_slice": 3, "last_slice": 3}]
+    assert verdict_in_words(found) == "called positive: 1 lesion and slice 3"
 
 
 def test_a_study_with_marks_is_looked_at_whole(thin, model, tmp_path):

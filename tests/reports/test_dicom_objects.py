@@ -120,7 +120,7 @@ def test_no_sentence_is_cut(wordy):
     said = texts_of(structured)
     slices = "slices 52 to 61, 98 to 107, 131 to 140, 160 to 169, 201"
     reasons = [flag["reason"] for flag in found["quality"]["flags"]]
-    whole = [f"called positive: {slices} and 3 lesions", *reasons]
+    whole = [f"called positive: 3 lesions and {slices}", *reasons]
     assert said[-4:] == [*whole, found["model"]["training_notice"]]
     (group,) = hd.sr.srread(path).content.get_image_measurement_groups()
     coded = [each.value.meaning for each in group.get_qualitative_evaluations()]
