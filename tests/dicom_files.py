@@ -88,6 +88,7 @@ _GROUPS = {
     "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness"),
     "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
     "CTImageFrameTypeSequence": ("FrameType",),
+    "CTReconstructionSequence": ("ConvolutionKernel",),
     "FrameContentSequence": (
         *("StackID", "InStackPositionNumber", "TemporalPositionIndex", "FrameAcquisitionNumber"),
         "DimensionIndexValues",

@@ -14,7 +14,7 @@ class Backoff:
     Attributes:
         first_s: the mean delay after the first failure is three quarters of it.
         most_s: the longest delay.
-        give_up_h: hours after which retries stop.
+        give_up_h: hours of retries after which they stop.
     """
 
     first_s: float = 10.0
@@ -23,9 +23,16 @@ class Backoff:
 
     def delay_s(self, failures: int, rng: random.Random | None = None) -> float:
         """Seconds to wait after this number of failures, at least one."""
-        whole = min(self.most_s, self.first_s * 2.0 ** min(failures - 1, 60))
-        return whole / 2 + (rng or random).uniform(0, whole / 2)
+        longest = self._longest_s(failures)
+        return longest / 2 + (rng or random).uniform(0, longest / 2)
 
-    def given_up(self, since: float, now: float) -> bool:
-        """Whether retries of what began at ``since`` are over at ``now``, both in seconds."""
-        return now - since > 3600 * self.give_up_h
+    def given_up(self, failures: int) -> bool:
+        """Whether the mean delays after this number of failures add up to more than ``give_up_h``.
+
+        What waited before its first failure, and how long, does not count.
+        """
+        waited = sum(0.75 * self._longest_s(each) for each in range(1, failures + 1))
+        return waited > 3600 * self.give_up_h
+
+    def _longest_s(self, failures: int) -> float:
+        return min(self.most_s, self.first_s * 2.0 ** min(failures - 1, 60))

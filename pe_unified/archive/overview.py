@@ -31,9 +31,9 @@ def verdicts(store: Store) -> dict[str, int]:
 
 
 def oldest_waiting(store: Store) -> float | None:
-    """Arrival of the first image of the study that waits longest; None if none waits."""
+    """Arrival of the newest image of the study that waits longest; None if none waits."""
     (row,) = store.rows(
-        "SELECT MIN(received) AS oldest FROM studies WHERE state IN ('queued', 'running')"
+        "SELECT MIN(changed) AS oldest FROM studies WHERE state IN ('queued', 'running')"
     )
     return row["oldest"]
 

@@ -29,6 +29,7 @@ from pe_unified.archive.rules import FIELDS, facts_of
 from pe_unified.archive.settings import Receive
 from pe_unified.archive.spool import Spool
 from pe_unified.archive.store import Store
+from pe_unified.ct.frames import FRAME_TAGS
 
 #: The classes analysed; others are accepted and dropped, since senders send whole studies.
 IMAGES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
@@ -43,7 +44,10 @@ VERIFICATION = "1.2.840.10008.1.1"
 #: Answers of C-STORE (PS3.4, Annex B.2.3).
 _SUCCESS, _NO_ROOM, _NO_SUCH_CLASS, _CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900, 0xC000
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-_READ = [Tag(keyword) for keyword in (*_UIDS, "SpecificCharacterSet", *FIELDS.values())]
+_READ = [
+    *map(Tag, (*_UIDS, "SpecificCharacterSet", "NumberOfFrames", *FIELDS.values())),
+    *FRAME_TAGS,
+]
 
 _log = logging.getLogger(__name__)
 

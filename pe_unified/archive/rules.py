@@ -8,6 +8,8 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
+from pe_unified.ct.frames import as_slices, is_multiframe
+
 #: Fields available to rules, with the header element that holds each.
 FIELDS = {
     "modality": "Modality",
@@ -23,7 +25,7 @@ FIELDS = {
     "institution": "InstitutionName",
     "slice_thickness": "SliceThickness",
 }
-#: Numeric fields; the others are text. ``images`` is counted, ``source`` is the sender.
+#: Numeric fields; the others are text. ``images`` counts the slices, ``source`` is the sender.
 NUMBERS = ("slice_thickness", "images")
 TEXTS = (*(name for name in FIELDS if name not in NUMBERS), "source")
 _COMPARED: dict[str, Callable[[float, float], bool]] = {
@@ -77,8 +79,14 @@ def decide(rules: Sequence[Rule], facts: Mapping[str, Any]) -> Rule | None:
 
 
 def facts_of(header: Dataset) -> dict[str, Any]:
-    """The facts on a series that rules use, from the header of one of its images; no patient."""
-    facts: dict[str, Any] = {}
+    """The facts on a series that rules use, from the header of one of its images; no patient.
+
+    ``frames`` is the number of slices per image: more than one for Enhanced CT, whose first frame
+    gives the other facts.
+    """
+    facts: dict[str, Any] = {"frames": int(header.get("NumberOfFrames") or 1)}
+    if is_multiframe(header):
+        header = next(as_slices(header))
     for name, keyword in FIELDS.items():
         value = header.get(keyword)
         if isinstance(value, MultiValue | list | tuple):

@@ -127,9 +127,10 @@ class Store(Database):
         return [
             Series(
                 row["uid"],
-                {**loads(row["facts"]), "images": row["images"], "source": row["source"]},
+                {**facts, "images": row["images"] * facts["frames"], "source": row["source"]},
             )
             for row in rows
+            for facts in [{"frames": 1, **loads(row["facts"])}]
         ]
 
     def wanted_images(self, study: str) -> list[tuple[str, str]]:
@@ -250,7 +251,7 @@ class Store(Database):
         """
         now, tries = self.clock(), study["tries"] + 1
         ended = study["crashes"] + (crashes > 0)
-        over = ended >= crashes if crashes else self.retry.given_up(study["changed"], now)
+        over = ended >= crashes if crashes else self.retry.given_up(tries)
         with self.transaction() as base:
             base.execute(
                 "UPDATE studies SET tries = ?, crashes = ?, not_before = ? WHERE uid = ?",
@@ -292,17 +293,23 @@ class Store(Database):
             for row in self.rows("SELECT * FROM studies WHERE state = 'running'"):
                 self._leave(row, "queued", "")
 
-    def retry_failed(self) -> int:
-        """Queue failed studies again, and resend undelivered results; returns how many studies."""
+    def retry_failed(self, destinations: Sequence[str]) -> int:
+        """Queue failed studies again, and resend undelivered results; returns how many studies.
+
+        Args:
+            destinations: names of those in the settings; results for others stay undelivered.
+        """
+        marks = ", ".join("?" * len(destinations))
         with self.transaction() as base:
             base.execute(
                 "UPDATE results SET state = 'waiting', tries = 0, not_before = 0, made = ?"
-                " WHERE state = 'given up'"
+                f" WHERE state = 'given up' AND destination IN ({marks})"
                 " AND study IN (SELECT uid FROM studies WHERE state IN ('sending', 'undelivered'))",
-                (self.clock(),),
+                (self.clock(), *destinations),
             )
             again = base.execute(
                 "UPDATE studies SET state = 'sending' WHERE state = 'undelivered'"
+                " AND uid IN (SELECT study FROM results WHERE state = 'waiting')"
             ).rowcount
             again += base.execute(
                 "UPDATE studies SET tries = 0, crashes = 0, changed = ?, state = 'arriving'"
@@ -312,15 +319,16 @@ class Store(Database):
             return again
 
     def forget_images(self, moment: float) -> None:
-        """Delete the image UIDs of studies that were finished by then; a complete second delivery
-        is still recognised by its digest."""
+        """Delete series and image UIDs of studies that were finished by then; a complete second
+        delivery is still recognised by its digest."""
         marks = ", ".join("?" * len(FINAL))
         with self.transaction() as base:
-            base.execute(
-                "DELETE FROM images WHERE study IN (SELECT uid FROM studies WHERE state IN"
-                f" ({marks}) AND finished < ? AND changed < ?)",
-                (*FINAL, moment, moment),
-            )
+            for table in ("images", "series"):
+                base.execute(
+                    f"DELETE FROM {table} WHERE study IN (SELECT uid FROM studies WHERE state IN"
+                    f" ({marks}) AND finished < ? AND changed < ?)",
+                    (*FINAL, moment, moment),
+                )
 
     # Outgoing
 
@@ -353,7 +361,7 @@ class Store(Database):
         """Mark results of one study as not accepted; they are tried again later, together, or given
         up."""
         now, tries = self.clock(), 1 + max(result["tries"] for result in results)
-        over = self.retry.given_up(min(result["made"] for result in results), now)
+        over = self.retry.given_up(tries)
         self._settle(
             results,
             "state = ?, reason = ?, tries = ?, not_before = ?",

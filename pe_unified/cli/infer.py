@@ -210,25 +210,33 @@ def main() -> None:
         predictor,
         options,
         progress=lambda done, total: tell("slices", done, total),
-        opened=lambda study: print_study(console, study),
+        opened=lambda study: print_study(console, study, key),
     )
     print_report(console, report)
     print(f"report written to {args.out}")
 
 
-def print_study(console: Console, study: "CTStudy") -> None:
+def print_study(console: Console, study: "CTStudy", key: str | None) -> None:
+    """Print what was read; with the key of pseudonyms, nothing that identifies the patient."""
+    from pe_unified.reports.report import pseudonymised
+
     slices, rows, cols = study.shape
     row, col, step = study.known_spacing()
-    which = f"series {study.series_uid or '(no UID)'}: " if study.sop_uids else ""
+    told: dict[str, Any] = {"series_uid": study.series_uid, "notes": study.notes}
+    broken = [str(error) for error in study.broken]
+    if key is not None:
+        told = pseudonymised(told, key)
+        broken = [f"{len(broken)} broken files"] if broken else []
+    which = f"series {told['series_uid'] or '(no UID)'}: " if study.sop_uids else ""
     console.print(
         f"{which}{slices} slices of {rows} x {cols}, {row:.2f} x {col:.2f} x {step:.2f} mm",
         highlight=False,
         soft_wrap=True,
     )
-    for note in study.notes:
+    for note in told["notes"]:
         console.print(f"  {escape(note)}", highlight=False)
-    for error in study.broken:
-        console.print(f"  [yellow]left out[/yellow] {escape(str(error))}", highlight=False)
+    for error in broken:
+        console.print(f"  [yellow]left out[/yellow] {escape(error)}", highlight=False)
 
 
 def print_report(console: Console, report: dict[str, Any]) -> None:
@@ -282,7 +290,7 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
     _print_measurements(console, report)
     candidates = len(report["lesions"]) - len(listed)
     if candidates:
-        console.print(f"{candidates} candidates, not called", highlight=False)
+        console.print(f"{candidates} candidate{'s'[: candidates > 1]}, not called", highlight=False)
     if report["reading"]["passed_over"]:
         console.print(f"slices: {reading_in_words(report)}", highlight=False)
     seconds = report["seconds"]

@@ -94,7 +94,8 @@ def _ask(settings: "Settings", args: argparse.Namespace) -> int:
     store = Store(settings.database, settings.retry)
     try:
         if args.retry:
-            print(f"{store.retry_failed()} studies are queued again")
+            again = store.retry_failed([each.name for each in settings.send])
+            print(f"{again} {'study is' if again == 1 else 'studies are'} queued again")
             return 0
         found = overview.find(store, args.find)
         if found is None:

@@ -35,6 +35,8 @@ _HANDED_ON = (
     *("IssuerOfPatientID", "OtherPatientIDs", "PatientAge", "PatientSize", "PatientWeight"),
     *("StudyDescription", "PatientIdentityRemoved", "DeidentificationMethod"),
 )
+#: Ends of keywords whose values have to be of a kind.
+_PARSED: dict[str, Callable[[Any], Any]] = {"Date": DA, "Time": TM, "Size": float, "Weight": float}
 #: Attributes that are read per slice; whole headers would take too much memory.
 _READ = ("SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID")
 #: Maximum number of segments in one SEG; more lesions than that are noise.
@@ -126,9 +128,10 @@ def _valid(keyword: str, value: Any) -> Any:
     """A value of a header, or an empty one if the standard does not allow it."""
     if keyword == "PatientSex":
         return value if value in ("M", "F", "O") else ""
-    if keyword.endswith(("Date", "Time")):
+    parsed = next((kind for end, kind in _PARSED.items() if keyword.endswith(end)), None)
+    if parsed is not None:
         try:
-            (DA if keyword.endswith("Date") else TM)(value)
+            parsed(value)
         except ValueError:
             return ""
     return str(value) if isinstance(value, PersonName) else value

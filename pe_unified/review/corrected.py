@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,8 @@ def correct(store: ReviewStore, name: str, study: CTStudy, reader: str | None) -
         reader: whose decisions; None for the newest of all readers.
 
     Raises:
-        DataError: it is not done, a finding has no decision, or the verdict contradicts the
-            lesions.
+        DataError: it is not done, a finding has no decision, kept lesions overlap, or the verdict
+            contradicts the lesions.
     """
     known = store.report(name)
     report = known.read()
@@ -104,11 +105,14 @@ def correct(store: ReviewStore, name: str, study: CTStudy, reader: str | None) -
     described = _as_drawn(store, name, study, drawn)
     for number, lesion in described.items():
         entry = lesion_entry(lesion, study) | {"called": None, "score": None}
+        entry["key_sop_uid"] = report["slices"][lesion.key_slice]["sop_uid"]  # may be a pseudonym
         if fates[number] == "added":
             report["lesions"].append(entry)
         else:
+            entry["called"] = report["lesions"][number - 1]["called"]
             report["lesions"][number - 1] = entry
     kept = sorted([*lesions, *described.values()], key=lambda lesion: lesion.number)
+    _require_apart(name, kept)
     labels = {
         each.lesion: str(each.value["label"])
         for each in decisions
@@ -120,6 +124,18 @@ def correct(store: ReviewStore, name: str, study: CTStudy, reader: str | None) -
         raise DataError(name, f"has the verdict {verdict}, but {what}", "correct one of them")
     readers = list(dict.fromkeys([done[-1].reader, *(each.reader for each in decisions)]))
     return CorrectedStudy(report, kept, fates, labels, verdict, readers, decisions)
+
+
+def _require_apart(name: str, lesions: Sequence[Lesion]) -> None:
+    """Refuse lesions that share pixels: one mask cannot hold both."""
+    for one, other in combinations(lesions, 2):
+        shared = one.pixels.keys() & other.pixels.keys()
+        if any(np.intersect1d(one.pixels[index], other.pixels[index]).size for index in shared):
+            raise DataError(
+                name,
+                f"has lesions {one.number} and {other.number} on the same pixels",
+                "redraw, reject or undo one of them, or export one reader's decisions (--reader)",
+            )
 
 
 def exam_verdict(report: Mapping[str, Any], decisions: Sequence[Decision]) -> str:

@@ -1,11 +1,13 @@
 """Writes readers' decisions as files for archives, training and statistics."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pe_unified.converters.pipeline.run import REPORT as CONVERSION_REPORT
 from pe_unified.converters.pipeline.run import RunOptions, convert, report_faults
 from pe_unified.csv_files import csv_text
 from pe_unified.ct.study import CTStudy
@@ -15,7 +17,7 @@ from pe_unified.json_files import write_json
 from pe_unified.paths import require_apart
 from pe_unified.progress import track
 from pe_unified.reports.file_names import MASK
-from pe_unified.reports.files import output_folder, write_dicom_where_possible
+from pe_unified.reports.files import output_folder, remove_report, write_dicom_where_possible
 from pe_unified.reports.mask_file import write_mask
 from pe_unified.review.agreement import write_agreement
 from pe_unified.review.corrected import CorrectedStudy, correct
@@ -60,7 +62,8 @@ def export_review(
     ``out`` gets ``decisions.csv`` (the history), ``readers.csv``, ``agreement.csv`` and
     ``agreement.md``. If the images are given, it also gets a folder per finished study in
     ``studies`` (``mask.seg.dcm``, ``findings.sr.dcm``, ``mask.nii.gz``, ``corrected.json``) and
-    all of these studies as one converted set in ``set``.
+    all of these studies as one converted set in ``set``. What an earlier export wrote for a study
+    that is no longer finished is removed.
 
     Args:
         reports: output folder of ``pe-unified infer`` or ``pe-unified batch``, with decisions.
@@ -93,11 +96,16 @@ def export_review(
             labelled.append(_export_study(store, name, report, out, places, reader))
         except (DataError, DecisionError) as error:
             exported.left_out.append(str(error))
+            outdated = out / STUDIES / report.folder.relative_to(store.path)
+            remove_report(outdated)
+            (outdated / CORRECTED).unlink(missing_ok=True)
     exported.studies = [each.name for each in labelled]
     if labelled:
         settings = options or RunOptions(split=(1.0, 0.0, 0.0))
         report_of_set = convert(ReviewedSet(reports, labelled, studies), out / SET, settings)
         exported.faults = report_faults(report_of_set)
+    elif (out / SET / CONVERSION_REPORT).is_file():
+        shutil.rmtree(out / SET)
     return exported
 
 

@@ -86,7 +86,6 @@ def judge_exam(predictor: StudyPredictor, exam: WholeExam) -> Iterator[tuple[Fin
 
     Args:
         predictor: holds the model.
-        exam: from a converted set.
         exam: of a converted set.
     """
     reader = SliceReader(exam.study)

@@ -22,5 +22,5 @@ def test_what_failed_together_does_not_come_back_together():
 
 
 def test_given_up():
-    backoff = Backoff(give_up_h=2)
-    assert not backoff.given_up(0, 7199) and backoff.given_up(0, 7201)
+    backoff = Backoff(first_s=100.0, most_s=400.0, give_up_h=0.25)  # 75, 150, 300, 300 s: 825 s
+    assert not backoff.given_up(4) and backoff.given_up(5)

@@ -10,6 +10,7 @@ from nibabel.nifti1 import Nifti1Image
 
 from pe_unified.archive.key_images import draw, write_key_images
 from pe_unified.ct.opening import open_study
+from pe_unified.errors import DataError
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,13 @@ def test_the_outline_surrounds_the_lesion(report, folder):
 def test_dciodvfy_finds_no_error_in_a_picture(pictures):
     done = subprocess.run(["dciodvfy", min(pictures.iterdir())], capture_output=True, text=True)
     assert "Error" not in done.stderr + done.stdout
+
+
+def test_the_acquisition_of_the_report_is_shown(report, folder, tmp_path):
+    shutil.copytree(report[0], tmp_path / "report")
+    asked = {**report[1], "input": report[1]["input"] | {"acquisition": 7}}
+    with pytest.raises(DataError, match="no series .*#7"):
+        write_key_images(tmp_path / "report" / "key_images", folder, asked, 3)
 
 
 def test_without_an_sr_nothing_could_file_them(report, folder, tmp_path):

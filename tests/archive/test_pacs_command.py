@@ -99,7 +99,7 @@ def test_a_study_is_found_by_its_pseudonym_and_failed_ones_are_tried_again(
     assert re.search(r"^received: \d{4}-\d\d-\d\d \d\d:", done.stdout, re.MULTILINE)
     assert "uid: 1.2.3\n" in done.stdout and "reason: damaged\n" in done.stdout
     assert pe_unified_pacs(config, "--find", "none").returncode == 1
-    assert "1 studies are queued again" in pe_unified_pacs(config, "--retry").stdout
+    assert "1 study is queued again" in pe_unified_pacs(config, "--retry").stdout
     assert store.state_of("1.2.3") == "arriving"
     store.close()
 

@@ -1,7 +1,7 @@
 """Which series a rule is about."""
 
 import pytest
-from dicom_files import slice_dataset
+from dicom_files import enhanced_dataset, slice_dataset
 from numpy import zeros
 
 from pe_unified.archive.rules import Rule, decide, facts_of
@@ -45,6 +45,17 @@ def test_what_a_header_does_not_say_fits_no_number():
     facts = facts_of(slice_dataset(zeros((4, 4), "u2"), SliceThickness=None))
     assert not rule(where={"slice_thickness": "<= 3"}).fits(facts)
     assert not rule(where={"slice_thickness": "> 3"}).fits(facts)
+
+
+def test_facts_of_enhanced_ct_come_from_its_frames():
+    """Thickness, kernel and kind of image are in functional groups there."""
+    header = enhanced_dataset(
+        zeros((60, 4, 4), "u2"), [{}] * 60, {"SliceThickness": 1.0, "ConvolutionKernel": "B30f"}
+    )
+    facts = facts_of(header)
+    assert (facts["slice_thickness"], facts["kernel"], facts["frames"]) == (1.0, "B30f", 60)
+    assert facts["image_type"].startswith("ORIGINAL")
+    assert facts_of(slice_dataset(zeros((4, 4), "u2")))["frames"] == 1
 
 
 def test_the_first_rule_that_fits_decides():

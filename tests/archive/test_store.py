@@ -88,6 +88,29 @@ def test_a_second_delivery_is_not_done_again_and_new_images_are(store):
     assert [row["sop_uid"] for row in store.due("archive")] == ["2.1", "2.2"]
 
 
+def test_frames_count_as_images(store):
+    """One image of Enhanced CT holds many slices."""
+    store.add_images("1.2", "k", "s", ["a", "b"], {"frames": 60}, "SCANNER")
+    (series,) = store.series_of("1.2")
+    assert series.facts["images"] == 120
+
+
+def test_waiting_before_the_first_failure_is_no_failure(store, clock):
+    queue(store)
+    clock.now += 3600 * 73
+    study = store.take()
+    assert oldest_waiting(store) == pytest.approx(1000, abs=0.1)
+    assert store.again(study, "away") == "queued"
+
+
+def test_a_study_with_new_images_waits_from_these_on(store, clock):
+    queue(store)
+    store.analysed(store.take(), [], {}, "negative", 1.0)
+    clock.now += 86400
+    queue(store, images=("b",))
+    assert oldest_waiting(store) == pytest.approx(87400, abs=0.1)
+
+
 def test_a_delivery_long_after_is_known_by_its_whole(store, clock):
     queue(store, images=("a", "b"))
     store.analysed(store.take(), results(), ALL, "negative", 1.0)
@@ -95,6 +118,7 @@ def test_a_delivery_long_after_is_known_by_its_whole(store, clock):
     store.forget_images(clock.now - 100)
     assert not add(store, images=("a",))
     store.forget_images(clock.now + 100)
+    assert store.series_of("1.2") == []
     assert add(store, images=("a", "b"))
     assert store.decide("1.2", ["s"], "r", 0) == "done"
 
@@ -151,7 +175,7 @@ def test_what_found_no_taker_waits_for_a_new_analysis(store, clock):
     store.not_sent(store.due("archive"), "away")
     queue(store, images=("b",))
     study = store.take()
-    assert store.retry_failed() == 0 and store.due("archive") == []
+    assert store.retry_failed(["archive"]) == 0 and store.due("archive") == []
     store.analysed(study, results(2), ALL, "positive", 1.0)
     assert [row["sop_uid"] for row in store.due("archive")] == ["2.1", "2.2"]
 
@@ -199,10 +223,14 @@ def test_delays_of_results_grow_until_they_are_given_up(store, clock):
         assert store.due("archive") == []
         clock.now += high - low + 0.2
         assert len(store.due("archive")) == 2
-    clock.now += 3600
-    store.not_sent(store.due("archive"), "away")
-    assert store.state_of("1.2") == "undelivered"
-    assert store.retry_failed() == 1 and len(store.due("archive")) == 2
+    failures = 3
+    while store.state_of("1.2") == "sending":
+        clock.now += 101
+        store.not_sent(store.due("archive"), "away")
+        failures += 1
+    # Mean delays: 7.5, 15, 30, 60, then 75 s each.
+    assert failures == 51 and store.state_of("1.2") == "undelivered"
+    assert store.retry_failed(["archive"]) == 1 and len(store.due("archive")) == 2
     store.sent(store.due("archive"))
     assert store.state_of("1.2") == "done"
 
@@ -213,6 +241,8 @@ def test_what_waits_for_a_destination_that_is_gone(store):
     store.sent(store.due("archive"))
     store.keep_destinations(["archive"])
     assert store.state_of("1.2") == "undelivered"
+    assert store.retry_failed(["archive"]) == 0 and store.state_of("1.2") == "undelivered"
+    assert store.retry_failed(["archive", "old"]) == 1 and store.state_of("1.2") == "sending"
 
 
 def test_what_is_told(store, clock):
@@ -273,7 +303,7 @@ def test_once_whatever_happens(tmp_path_factory, events, seed):
             at_work.clear()
             store.put_back()
         elif event == "retry":
-            store.retry_failed()
+            store.retry_failed(["archive"])
         elif event in ("send", "away"):
             for row in store.due("archive"):
                 archive.append(row["sop_uid"])

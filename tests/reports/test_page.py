@@ -150,7 +150,7 @@ def test_keys_marks_and_lesions_move_the_scroller(page, tmp_path):
     scrolls.push(press(viewer, "PageDown"), press(viewer, "PageDown"), press(viewer, "ArrowUp"));
     scrolls.push(turn(), press(viewer, "Home"));
     seen.push(scrolls.map(Number).join(""));
-    document.querySelectorAll("tr.jump")[LESION].click(); note();
+    document.querySelectorAll("tr.jump")[LESION].querySelector("button").click(); note();
     const box = document.getElementById("labels");
     box.checked = false; box.dispatchEvent(new Event("change"));
     seen.push(document.getElementById("scroller").className);

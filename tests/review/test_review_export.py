@@ -20,6 +20,7 @@ from pe_unified.ct.opening import open_study
 from pe_unified.datasets import PESliceDataset
 from pe_unified.errors import DataError
 from pe_unified.reports.analysis import AnalysisOptions, analyse_study
+from pe_unified.reports.report import verdict_in_words
 from pe_unified.review.export import export_review
 from pe_unified.review.store import ReviewStore
 
@@ -231,6 +232,39 @@ def test_a_candidate_without_pixels_is_known_by_what_is_known_of_it(reading):
     assert not verify(reading.root / "out" / "set")
 
 
+def test_the_words_of_the_model_stay_its_own(exported):
+    """A redrawn lesion still counts as one that the model called."""
+    reading, out, _ = exported
+    place = out / "studies" / reading.report.folder.name
+    said = verdict_in_words(reading.report.read())
+    assert f"{len(reading.called)} lesions" in said
+    assert said.encode() in (place / "findings.sr.dcm").read_bytes()
+
+
+def test_a_study_that_is_open_again_leaves_nothing_behind(reading):
+    for number in reading.called:
+        reading.say("accept", number)
+    reading.say("done")
+    assert reading.export().studies
+    reading.say("comment", None, {"text": "wait"})
+    reading.say("reject", reading.called[0])
+    assert "is not done" in reading.export().left_out[0]
+    out = reading.root / "out"
+    assert not [path for path in (out / "studies").rglob("*") if path.is_file()]
+    assert not (out / "set").exists()
+
+
+def test_one_embolus_added_by_two_readers_is_refused(reading):
+    for number in reading.called:
+        reading.say("reject", number)
+    for reader in (READER, "Bo"):
+        reading.say("add", None, reading.draw((5, 40, 44, 8, 12)), reader=reader)
+        reading.say("done", reader=reader)
+    first = len(reading.lesions) + 1
+    (reason,) = reading.export().left_out
+    assert f"has lesions {first} and {first + 1} on the same pixels" in reason
+
+
 def test_what_is_unfinished_is_left_out_and_said(reading):
     first, *rest = reading.called
     reading.say("accept", first)
@@ -307,8 +341,10 @@ def test_pseudonyms_stay_pseudonyms(predictor, folder, tmp_path):
     options = AnalysisOptions(pseudonym_key=key)
     analyse_study(folder, tmp_path / "first", predictor, options)
     reading = Reading(tmp_path, tmp_path / "first", folder)
-    reading.say("accept", reading.called[0])
-    for number in reading.called[1:]:
+    redrawn, *rejected = reading.called
+    reading.say("redraw", redrawn, reading.draw((3, 30, 34, 20, 25)))
+    reading.say("add", None, reading.draw((5, 40, 44, 8, 12)))
+    for number in rejected:
         reading.say("reject", number)
     reading.say("done")
     assert "PE_UNIFIED_KEY" in reading.export().left_out[0]
