@@ -77,7 +77,9 @@ def read_csv(path: Path) -> CsvTable:
     """
     try:
         text = _decoded(path.read_bytes())
-    except (OSError, UnicodeError) as error:
+    except OSError as error:
+        raise DataError(path, "cannot be read", "check the path", error) from error
+    except UnicodeError as error:
         raise DataError(
             path, "cannot be read as a table", "save it as CSV (UTF-8)", error
         ) from error

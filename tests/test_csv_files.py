@@ -47,7 +47,10 @@ def test_what_is_no_table(tmp_path, text, said):
     path.write_text(text)
     with pytest.raises(DataError, match=said):
         read_csv(path)
+    path.write_bytes(b"\xff\xfea")  # half a letter of UTF-16
     with pytest.raises(DataError, match="cannot be read as a table"):
+        read_csv(path)
+    with pytest.raises(DataError, match=r"absent\.csv: cannot be read .*; check the path"):
         read_csv(tmp_path / "absent.csv")
 
 

@@ -158,8 +158,10 @@ def read_groups(raw: Path, groups: Path | None) -> dict[str, str]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise DataError(path, f"cannot be read ({error})", "give a JSON object") from error
+    except OSError as error:
+        raise DataError(path, "cannot be read", "check the path", error) from error
+    except ValueError as error:
+        raise DataError(path, "cannot be read", "give a JSON object", error) from error
     if groups is None:
         return manifest_groups(content)
     if not isinstance(content, dict) or not all(isinstance(v, str) for v in content.values()):

@@ -14,15 +14,16 @@ import json
 import os
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pe_unified.converters.command_line import add_folds, command
-from pe_unified.converters.contract.annotations import SplitFile, load_split_file
+from pe_unified.converters.contract.annotations import SplitFile, load_splits
 from pe_unified.converters.contract.schema import CONVERTER_VERSION, info_entry, own_folder
-from pe_unified.converters.contract.splits import SPLITS, assign_folds, check_division
-from pe_unified.converters.pipeline.assemble import write_annotations
+from pe_unified.converters.contract.splits import SPLITS, assign_folds, check_division, fold_names
+from pe_unified.converters.pipeline.assemble import totals_of, write_annotations
 from pe_unified.converters.pipeline.run import REPORT
 from pe_unified.errors import DataError
 from pe_unified.files import appearing_folder, write_text
@@ -43,21 +44,16 @@ class _Set:
 
     def __init__(self, root: Path, name: str):
         self.root, self.name = root, name
-        self.parts: dict[str, SplitFile] = {}
         self.split_of: dict[str, str] = {}
         self.group_of: dict[str, str] = {}
         self.records: dict[str, dict[str, Any]] = {}
-        for split in SPLITS:
-            part = load_split_file(root / "annotations" / f"{split}.json")
-            if isinstance(part, str) or part.faults:
-                reason = part if isinstance(part, str) else part.faults[0]
-                raise DataError(root, reason, "run pe-unified verify on it")
+        parts = list(load_splits(root))
+        for part in parts:
             self._take(part)
-        self.info = self.parts[SPLITS[0]].info
+        self.info = parts[0].info
         self.report = self._read_report()
 
     def _take(self, part: SplitFile) -> None:
-        self.parts[part.name] = part
         for patient in part.patients():
             if self.split_of.setdefault(patient, part.name) != part.name:
                 reason = f"patient {patient} is in {self.split_of[patient]} and in {part.name}"
@@ -72,17 +68,13 @@ class _Set:
         for exam in part.exams:
             self.records[exam["patient_id"]]["exams"].append(exam)
 
+    @cached_property
     def identifiers(self) -> dict[str, str]:
-        """Patients named by their DICOM PatientID, also in merged sets, to that name."""
+        """Patients named by their DICOM PatientID, also before a merge, to that name."""
         if self.info.get("converter") in _BY_PATIENT_ID:
             return {patient: patient for patient in self.records}
-        members = self.info.get("sets") or {}
-        found = {}
-        for patient, record in self.records.items():
-            name = record["images"][0].get("set") if record["images"] else None
-            if members.get(name, {}).get("converter") in _BY_PATIENT_ID:
-                found[patient] = patient.removeprefix(f"{name}-")
-        return found
+        firsts = {patient: record["images"][0] for patient, record in self.records.items()}
+        return {patient: first["person"] for patient, first in firsts.items() if "person" in first}
 
     def own_group(self, patient: str) -> dict[str, str]:
         """The field of an entry that names the patient's group, if there is one."""
@@ -145,7 +137,7 @@ def merge(
     converted = [key for key in new_ids if key[1] in by_name[key[0]].records]
     order = sorted(converted, key=lambda key: new_ids[key])
     parts_of = {new_ids[key]: [by_name[key[0]].split_of[key[1]]] for key in order}
-    fold_names = _add_folds(parts_of, sets, new_ids, folds, seed)
+    in_folds = _add_folds(parts_of, sets, new_ids, folds, seed)
     taken: set[str] = set()
     info = info_entry(
         description="merged from " + ", ".join(names),
@@ -166,7 +158,7 @@ def merge(
             for name, patient in track(order, "linking patients")
         )
         (partial / "images").mkdir()
-        write_annotations(partial, records, parts_of, [*SPLITS, *fold_names], info)
+        write_annotations(partial, records, parts_of, [*SPLITS, *in_folds], info)
         write_text(partial / REPORT, json.dumps(report, indent=1) + "\n")
     return report
 
@@ -192,8 +184,8 @@ def _add_folds(
             if patient in one.group_of:
                 groups[new_id] = one.group_of[patient]
     for patient, own in assign_folds(has_pe, folds, seed, groups).items():
-        parts_of[patient] += [f"fold{k}_{'val' if k == own else 'train'}" for k in range(folds)]
-    return [f"fold{k}_{part}" for k in range(folds) for part in ("train", "val")]
+        parts_of[patient] += fold_names(folds, own)
+    return fold_names(folds)
 
 
 def _synthetic(sets: Sequence[_Set]) -> bool | str | None:
@@ -245,7 +237,7 @@ def _refuse_divided_identifiers(sets: Sequence[_Set]) -> None:
     """A DICOM PatientID is one person in all sets that name patients by it."""
     places: dict[str, tuple[_Set, str]] = {}
     for other in sets:
-        for patient, identifier in sorted(other.identifiers().items()):
+        for patient, identifier in sorted(other.identifiers.items()):
             split = other.split_of[patient]
             one, before = places.setdefault(identifier, (other, split))
             if before != split:
@@ -261,7 +253,7 @@ def _keep_identifiers(sets: Sequence[_Set]) -> None:
     """A person in several such sets gets a name per set; a group keeps these together."""
     owners: dict[str, list[tuple[_Set, str]]] = defaultdict(list)
     for one in sets:
-        for patient, identifier in one.identifiers().items():
+        for patient, identifier in one.identifiers.items():
             owners[identifier].append((one, patient))
     for identifier, found in owners.items():
         groups = [one.group_of[patient] for one, patient in found if patient in one.group_of]
@@ -292,6 +284,8 @@ def _moved(one: _Set, patient: str, new_id: str, root: Path, taken: set[str]) ->
     record = one.records[patient]
     folder = own_folder(new_id, taken)
     (root / "images" / folder).mkdir()
+    # Kept apart from the name, which may get a prefix, so that a further merge knows it.
+    person = {"person": one.identifiers[patient]} if patient in one.identifiers else {}
     images = []
     for image in record["images"]:
         name = f"images/{folder}/{image['file_name'].rsplit('/', 1)[1]}"
@@ -302,6 +296,7 @@ def _moved(one: _Set, patient: str, new_id: str, root: Path, taken: set[str]) ->
                 "file_name": name,
                 **fields,
                 **one.own_group(patient),
+                **person,
                 "patient_id": new_id,
                 "set": one.name,
             }
@@ -331,24 +326,24 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _merged_report(sets: Sequence[_Set], new_ids: Mapping[tuple[str, str], str]) -> dict[str, Any]:
-    def entries() -> Iterator[dict[str, Any]]:
-        for one in sets:
-            for entry in one.report["patients"]:
-                new_id = new_ids[one.name, entry["patient_id"]]
-                group = one.own_group(entry["patient_id"])
-                yield {**entry, **group, "patient_id": new_id, "set": one.name}
-
-    totals: dict[str, int] = defaultdict(int)
+    entries, painted = [], set()
     for one in sets:
-        for key, value in one.report["totals"].items():
-            totals[key] += value
+        for entry in one.report["patients"]:
+            patient = entry["patient_id"]
+            new_id = new_ids[one.name, patient]
+            group = one.own_group(patient)
+            entries.append({**entry, **group, "patient_id": new_id, "set": one.name})
+            if patient in one.records and one.records[patient]["images"][0].get("synthetic"):
+                painted.add(new_id)
     return {
         "converter": "merge",
         "converter_version": CONVERTER_VERSION,
         "options": {"sets": [one.name for one in sets]},
-        "totals": dict(totals),
-        "problems": [f"{one.name}: {text}" for one in sets for text in one.report["problems"]],
-        "patients": sorted(entries(), key=lambda entry: (entry["patient_id"], entry["set"])),
+        "totals": totals_of(entries, painted),
+        "problems": [
+            f"{one.name}: {text}" for one in sets for text in one.report.get("problems", ())
+        ],
+        "patients": sorted(entries, key=lambda entry: (entry["patient_id"], entry["set"])),
     }
 
 
@@ -371,7 +366,7 @@ def main() -> int:
     args = make_parser().parse_args()
     report = merge(args.roots, args.out, args.names, args.folds, args.seed)
     totals = report["totals"]
-    painted = totals.get("synthetic_slices", 0) / max(1, totals["slices"])
+    painted = totals["synthetic_slices"] / max(1, totals["slices"])
     print(
         f"{args.out}: {totals['converted']} patients of {len(args.roots)} sets, "
         f"{totals['slices']} slices, {totals['annotations']} annotations"

@@ -9,10 +9,9 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from pe_unified.converters.contract.annotations import SplitFile, load_split_file
+from pe_unified.converters.contract.annotations import SplitFile, load_splits
 from pe_unified.converters.contract.nnunet import image_path, instance_path, label_path, part_of
 from pe_unified.converters.contract.schema import decode_mask
-from pe_unified.converters.contract.splits import SPLITS
 from pe_unified.ct.converted_study import converted_study, is_placed
 from pe_unified.ct.hu import read_slice_png
 from pe_unified.errors import DataError
@@ -76,11 +75,7 @@ def read_cases(root: Path, name: str) -> tuple[list[ExportedCase], dict[str, str
     cases: list[ExportedCase] = []
     left_out: dict[str, str] = {}
     info: dict[str, Any] = {}
-    for split in SPLITS:
-        part = load_split_file(root / "annotations" / f"{split}.json")
-        if isinstance(part, str) or part.faults:
-            reason = part if isinstance(part, str) else part.faults[0]
-            raise DataError(root, reason, "run pe-unified verify on it")
+    for part in load_splits(root):
         info = part.info
         own, others = _cases_of(part, name)
         cases += own

@@ -40,12 +40,14 @@ class MaskVolume:
         array: (i, j, k), as stored.
         affine: 4 x 4, (i, j, k, 1) to LPS mm.
         placed: whether the file gives the patient's orientation, not only the voxel spacing.
+        others: numbers that were left out, if nothing else was in the file.
     """
 
     path: Path
     array: np.ndarray
     affine: np.ndarray
     placed: bool = True
+    others: tuple[int, ...] = ()
 
     @property
     def is_cut(self) -> bool:

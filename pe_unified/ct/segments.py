@@ -59,7 +59,8 @@ def read_emboli(path: Path, scratch: Path, asked: Sequence[str] = ()) -> MaskVol
         path: with one of the endings :data:`~pe_unified.ct.mask_volumes.MASK_FILES`; a DICOM file
             may have another ending, or none.
         scratch: folder for unpacking a compressed file.
-        asked: names of the structures that are emboli; for a plain volume their numbers.
+        asked: names of the structures that are emboli; for a plain volume their numbers. Names
+            do not matter there if there is a number.
 
     Raises:
         DataError: unreadable, or it is unclear what an embolus is.
@@ -69,8 +70,7 @@ def read_emboli(path: Path, scratch: Path, asked: Sequence[str] = ()) -> MaskVol
         return _of_slicer(path, scratch, asked)
     if is_dicom_mask(path):
         return _of_seg(path, asked)
-    volume = read_mask_volume(path, scratch)
-    return replace(volume, array=_plain(volume, asked))
+    return _plain(read_mask_volume(path, scratch), asked)
 
 
 def is_dicom_mask(path: Path) -> bool:
@@ -79,11 +79,10 @@ def is_dicom_mask(path: Path) -> bool:
     return name.endswith(SEG) or not name.endswith((*NIFTI, *NRRD, *META_IMAGE))
 
 
-def _plain(volume: MaskVolume, asked: Sequence[str]) -> np.ndarray:
+def _plain(volume: MaskVolume, asked: Sequence[str]) -> MaskVolume:
     numbers = [int(each) for each in asked if each.isdecimal()]
-    if len(numbers) < len(asked):
-        words = ", ".join(each for each in asked if not each.isdecimal())
-        reason = f"a plain mask, in which nothing is named {words}"
+    if asked and not numbers:
+        reason = f"a plain mask, in which nothing is named {' or '.join(asked)}"
         raise DataError(volume.path, reason, "give its numbers by --labels")
     stored = volume.array
     if stored.dtype.kind == "f":
@@ -96,7 +95,11 @@ def _plain(volume: MaskVolume, asked: Sequence[str]) -> np.ndarray:
         reason = f"values from {stored.min()} to {stored.max()}, no mask"
         raise DataError(volume.path, reason, "name the mask of the study")
     values = stored.astype(np.uint16)
-    return np.where(np.isin(values, numbers), values, 0) if numbers else values
+    if not numbers:
+        return replace(volume, array=values)
+    emboli = np.where(np.isin(values, numbers), values, 0)
+    others = () if emboli.any() else tuple(np.unique(values[values > 0]).tolist())
+    return replace(volume, array=emboli, others=others)
 
 
 def _of_seg(path: Path, asked: Sequence[str]) -> MaskVolume:
@@ -138,8 +141,7 @@ def _of_slicer(path: Path, scratch: Path, asked: Sequence[str]) -> MaskVolume:
     layers = stored if stored.ndim == 4 else stored[np.newaxis]
     names = {number: name for number, (name, _, _) in segments.items()}
     if not names:  # written by another program, with an ending that Slicer uses
-        plain = MaskVolume(path, layers.max(axis=0), affine, raw.placed)
-        return replace(plain, array=_plain(plain, asked))
+        return _plain(MaskVolume(path, layers.max(axis=0), affine, raw.placed), asked)
     emboli = np.zeros(layers.shape[1:], np.uint16)
     for number in choose_emboli(names, asked, path):
         _, value, layer = segments[number]

@@ -110,7 +110,10 @@ def test_nothing_converted_is_a_failure_even_if_skips_are_allowed(run, tmp_path)
         (["--split", "1", "-1", "1"], "three fractions, none negative"),
         (["--folds", "1"], "at least 2 folds"),
         (["--folds", "5"], "5 folds need as many patients; there are 1"),
-        (["--groups", "absent.json"], "absent.json: cannot be read"),
+        (
+            ["--groups", "absent.json"],
+            "absent.json: cannot be read (No such file or directory); check the path",
+        ),
         (["--splits-of", "absent"], "train.json: cannot be read"),
         (["--wrokers", "2"], "unrecognized arguments"),
     ],

@@ -29,9 +29,9 @@ WHOLE, SMALL = (176, 224), (148, 148)
 #: Of the version and layout: where the lungs are, and digests of what is written down of the
 #: patient and of the pixels.
 GOLDEN: dict[str, dict[str, tuple[list[int] | None, str, str]]] = {
-    "1.6": {
+    "1.7": {
         "fumpe": ([26, 36, 172, 104], "d227d0bb0b241d1d", "e53ad7e766fb9ddf"),
-        "rsna": ([0, 22, 148, 104], "a454ba8dcf79e773", "3bb0f94a878efc16"),
+        "rsna": ([0, 22, 148, 104], "b2ce425c3e4cf9ed", "3bb0f94a878efc16"),
         "cadpe": ([26, 36, 172, 104], "2ee0732ee123b0bb", "e53ad7e766fb9ddf"),
         "read": ([0, 22, 148, 104], "53fde84ce0cac96a", "3bb0f94a878efc16"),
     },

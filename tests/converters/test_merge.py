@@ -3,6 +3,7 @@ import json
 import pytest
 from raw_sets import all_images, load_splits, tree, write_csv, write_fumpe_patient, write_rsna_study
 
+from pe_unified.converters.contract.known_splits import read_splits
 from pe_unified.converters.merge import main, merge
 from pe_unified.converters.pipeline.run import RunOptions, convert
 from pe_unified.converters.raw.fumpe import Fumpe
@@ -30,7 +31,8 @@ def rsna_set(root):
 
 
 def without_ids(image):
-    kept = {k: v for k, v in image.items() if k not in ("id", "file_name", "patient_id", "set")}
+    own = ("id", "file_name", "patient_id", "set", "person")
+    kept = {key: value for key, value in image.items() if key not in own}
     kept["annotations"] = [
         {k: v for k, v in a.items() if k not in ("id", "image_id")} for a in image["annotations"]
     ]
@@ -86,6 +88,34 @@ def test_merging_a_merged_set(tmp_path):
     merge([one], tmp_path / "first")
     merge([tmp_path / "first", rsna], tmp_path / "second")
     assert verify(tmp_path / "second") == []
+
+
+def test_a_patientid_is_known_after_any_number_of_merges(tmp_path):
+    """Also one that the first merge prefixed, since a patient of another set has the same name."""
+    one, rsna = fumpe_set(tmp_path, "one"), rsna_set(tmp_path)
+    for name, split in (("early", (1, 0, 0)), ("late", (0, 0, 1))):
+        raw = tmp_path / f"{name}_raw"
+        write_csv(raw / "train.csv", write_rsna_study(raw, name, [0, 1], PatientID="PAT001"))
+        convert(Rsna(raw), tmp_path / name, RunOptions(quiet=True, split=split))
+    merge([tmp_path / "early", one], tmp_path / "first")
+    merge([tmp_path / "first", rsna], tmp_path / "second")
+    for name in ("early", "first", "second"):
+        with pytest.raises(DataError, match=f"PAT001 is in train of {name} and in test of late"):
+            merge([tmp_path / name, tmp_path / "late"], tmp_path / "all")
+    known = read_splits([tmp_path / "second"], tmp_path / "late")
+    convert(Rsna(tmp_path / "late_raw"), tmp_path / "late", RunOptions(quiet=True, known=known))
+    merge([tmp_path / "second", tmp_path / "late"], tmp_path / "all")
+    found = [i for i in all_images(tmp_path / "all") if i.get("person") == "PAT001"]
+    assert len(found) == 4 and {image["split"] for image in found} == {"train"}
+
+
+def test_a_report_holds_what_the_format_asks_for(tmp_path):
+    one = fumpe_set(tmp_path, "one")
+    report = merge([one], tmp_path / "whole")
+    path = one / "conversion_report.json"
+    path.write_text(json.dumps({"patients": json.loads(path.read_text())["patients"]}))
+    assert merge([one], tmp_path / "bare") == report
+    assert report["totals"]["slices"] == 24 and report["totals"]["synthetic_slices"] == 0
 
 
 def test_groups_stay_with_their_patients(tmp_path):

@@ -232,6 +232,18 @@ def test_check_writes_nothing_and_tells_all(changed, called):
     assert done.returncode == 2 and "give OUT" in done.stderr
 
 
+def test_a_folder_without_a_study_is_told_why(tmp_path, called):
+    (tmp_path / "raw").mkdir()
+    check = ("pe-unified", "convert", "folder", tmp_path / "raw", "--check", "--workers", 1)
+    done = called(main, *check)
+    assert done.returncode == 1 and "No study was found, see --help" in done.stdout
+    write_study(tmp_path / "raw", "A1")
+    for path in (tmp_path / "raw").iterdir():
+        path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"no patients found \(.*IM001: the header ends before"):
+        convert(OwnFolder(tmp_path / "raw"), tmp_path / "out", OPTIONS)
+
+
 def test_a_mask_named_as_a_scan_is_told(tmp_path):
     folder = tmp_path / "ct"
     study, mask = write_study(folder, "A1")
@@ -295,7 +307,10 @@ def test_a_directory_of_media_does_not_hide_whose_an_archive_is(tmp_path):
     directory.file_meta, directory.FileSetID = meta, "DISC"
     directory.save_as(tmp_path / "disc" / "DICOMDIR", enforce_file_format=True)
     zipped(tmp_path / "disc", tmp_path / "raw" / "disc.zip")
-    (study,) = look_through(tmp_path / "raw").studies
+    (tmp_path / "disc" / "DICOMDIR").rename(tmp_path / "raw" / "contents")
+    found = look_through(tmp_path / "raw")
+    (study,) = found.studies
+    assert not found.broken
     assert (study.uid, study.patient_id) == (uid_of("A1"), "P-A1")
 
 

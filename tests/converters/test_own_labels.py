@@ -81,6 +81,8 @@ def test_an_empty_mask_is_doubtful_where_nothing_else_is_said():
     labels = put_together(2, None, {}, [[], []], SliceMarks())
     assert labels.positive is False and "the mask is empty" in labels.doubts[-1]
     assert not put_together(2, 0, {}, [[], []], SliceMarks()).doubts
+    labels = put_together(2, None, {}, [[], []], SliceMarks(), "the mask has 255, but no 1")
+    assert labels.doubts == ["the mask has 255, but no 1, so the exam counts as negative"]
 
 
 BITS = st.sampled_from([0, 1, None])

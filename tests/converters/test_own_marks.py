@@ -5,7 +5,10 @@ import json
 import numpy as np
 import pytest
 from dicom_files import write_enhanced
+from hypothesis import given
+from hypothesis import strategies as st
 from own_folder import EMPTY, by_study, uid_of
+from studies import study_of
 
 from pe_unified.converters.own.marks import Mark, marks_of, read_marks
 from pe_unified.converters.pipeline.run import report_faults
@@ -53,6 +56,42 @@ def test_boxes_as_coco(changed):
     assert report_faults(run()) == []
     known = [image["pe_present"] for image in by_study(raw.parent / "out")["B1"]]
     assert known == [0, None, None, None, None, 1, None, None]
+
+
+def test_coco_of_several_categories_counts_emboli_alone(changed):
+    raw, rewrite, run = changed
+    rewrite(";nein;", ";;")
+    images = [{"id": number, "slice_index": number, "study": "B1"} for number in range(3)]
+    boxes = [
+        {"image_id": 0, "category_id": 1, "bbox": [1, 2, 3, 4]},
+        {"image_id": 1, "category_id": 7, "bbox": [1, 2, 3, 4], "segmentation": [[1, 2, 4, 6]]},
+    ]
+    categories = [{"id": 1, "name": "artefact"}, {"id": 7, "name": "Embolus"}]
+    content = {"images": images, "annotations": boxes, "categories": categories}
+    (raw / "boxes.json").write_text(json.dumps(content))
+    report = run()
+    assert report_faults(report) == []
+    known = [image["pe_present"] for image in by_study(raw.parent / "out")["B1"]]
+    assert known[:3] == [0, 1, 0]
+    notes = [note for entry in report["patients"] for note in entry["notes"]]
+    assert "study B1: the outlines of 1 boxes are not read; give them as a mask" in notes
+    run(labels=("artefact", "pe"))
+    assert [i["pe_present"] for i in by_study(raw.parent / "out")["B1"]][:3] == [1, 0, 0]
+    categories[1]["name"] = "finding"
+    (raw / "boxes.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"by --labels; there are: artefact, finding"):
+        run()
+
+
+@given(
+    tenths=st.tuples(*[st.integers(0, 300)] * 2, *[st.integers(1, 180)] * 2),
+)
+def test_a_box_within_the_slice_is_not_cut(tenths):
+    """48 x 48 pixels; numbers with one decimal are not exact in binary."""
+    box = tuple(value / 10 for value in tenths)
+    found = marks_of([Mark("line 2", index=0, box=box)], study_of(EMPTY), (), False)
+    assert found.problems == []
+    assert found.boxes[0][0]["bbox"] == pytest.approx(box)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,23 @@ def test_a_mirrored_mask_is_refused_and_its_cure_works(study, tmp_path, image):
     assert not mended.reasons and np.array_equal(mended.values > 0, mask > 0)
 
 
+def test_a_mask_that_was_right_as_it_was_is_placed_by_nothing(study, tmp_path):
+    ct, mask = study
+    path = save_nifti(tmp_path / "m.nii.gz", mask, ct)
+    for placed in ("left-right", "up-down front-back"):
+        laid = lay(path, ct, tmp_path, placed)
+        assert laid.reasons and laid.better == "nothing"
+        assert np.array_equal(laid.better_values > 0, mask > 0)
+
+
+def test_a_mask_of_other_numbers_says_which(study, tmp_path):
+    ct, mask = study
+    path = save_nifti(tmp_path / "m.nii.gz", mask * 255, ct)
+    laid = lay_masks([path], ct, "", ("Embolus", "1", "2"), True, tmp_path)
+    assert not laid.values.any() and laid.empty == "the mask has 255, but no 1 or 2"
+    assert lay(path, ct, tmp_path).values.any()
+
+
 def test_a_mask_of_another_place_is_refused_without_a_cure(study, tmp_path):
     ct, mask = study
     path = save_nifti(tmp_path / "m.nii.gz", np.roll(mask, 20, axis=(1, 2)), ct)

@@ -70,6 +70,8 @@ def test_labels_of_slices_and_exams(raw, tmp_path):
             # The file named first is the highest slice.
             assert image["slice_index"] == len(labels) - 1 - k
             assert image["z_mm"] == -2.5 * k and image["spacing_mm"] == [0.7, 0.7, 2.5]
+            assert image["position_mm"] == [-100, -100, -2.5 * k]
+            assert image["orientation"] == [1, 0, 0, 0, 1, 0]
             assert image["patient_id"] == image["study_uid"] == study
             assert image["series_uid"] == f"{study}-s"
     exams = {e["study_uid"]: e for part in load_splits(out).values() for e in part["exams"]}

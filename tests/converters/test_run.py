@@ -12,6 +12,7 @@ import psutil
 import pytest
 from raw_sets import all_images, tree, write_fumpe_patient
 
+from pe_unified.converters.pipeline import run as run_module
 from pe_unified.converters.pipeline import store as store_module
 from pe_unified.converters.pipeline.run import RunOptions, convert, report_faults
 from pe_unified.converters.raw.fumpe import Fumpe
@@ -277,6 +278,16 @@ def test_nothing_to_convert(tmp_path):
     (tmp_path / "raw").mkdir()
     with pytest.raises(DataError, match="no patients found"):
         convert(Fumpe(tmp_path / "raw"), tmp_path / "out", QUIET)
+
+
+def test_patients_slices_and_their_rate_are_told(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(run_module, "tell", lambda *call: calls.append(call))
+    convert(Fumpe(write_set(tmp_path / "raw", 2, size=24, count=4)), tmp_path / "out", QUIET)
+    assert {call[0] for call in calls} == {"fumpe, patients"} and {call[2] for call in calls} == {2}
+    done = [call[1] for call in calls]
+    assert done == sorted(done) and (done[0], done[-1]) == (0, 2)
+    assert calls[0][3] == "0 slices, 0 slices/s" and calls[-1][3].startswith("8 slices, ")
 
 
 def test_a_half_written_record_counts_as_none(tmp_path):

@@ -81,7 +81,11 @@ def test_numbers_of_a_plain_mask_are_chosen(study, tmp_path):
     ct, mask, lungs = study
     values = np.where(mask > 0, 3, lungs).astype(np.uint8)
     path = save_nifti(tmp_path / "labels.nii.gz", values, ct)
-    assert np.array_equal(read_emboli(path, tmp_path, ["3"]).values > 0, mask > 0)
+    for asked in (["3"], ["Embolus", "3"]):
+        found = read_emboli(path, tmp_path, asked)
+        assert np.array_equal(found.values > 0, mask > 0) and found.others == ()
+    found = read_emboli(path, tmp_path, ["2"])
+    assert not found.array.any() and found.others == (1, 3)
     with pytest.raises(DataError, match="in which nothing is named embolus; give its numbers"):
         read_emboli(path, tmp_path, ["embolus"])
     nibabel.save(nibabel.Nifti1Image(values / 7, np.eye(4)), path)

@@ -18,6 +18,7 @@ from fastjsonschema import JsonSchemaValueException, JsonSchemaValuesException
 from pe_unified.converters.contract.schema import ALL_LABELS
 from pe_unified.converters.contract.splits import SPLITS
 from pe_unified.ct.exam_labels import exam_doubts
+from pe_unified.errors import DataError
 
 _FILE = json.loads(files(__package__).joinpath("annotations.schema.json").read_text("utf-8"))
 #: Entries have their own schemas: all faults of a whole file at once could fill the memory.
@@ -70,6 +71,20 @@ def load_split_file(path: Path) -> SplitFile | str:
             where = f"{path.name}, annotation {annotation['id']}"
             part.faults.append(f"{where}: no such image {annotation['image_id']}")
     return part
+
+
+def load_splits(root: Path) -> Iterator[SplitFile]:
+    """The files of train, val and test of a set, one after the other.
+
+    Raises:
+        DataError: one cannot be read, or has an entry that the schema does not allow.
+    """
+    for split in SPLITS:
+        part = load_split_file(root / "annotations" / f"{split}.json")
+        if isinstance(part, str) or part.faults:
+            reason = part if isinstance(part, str) else part.faults[0]
+            raise DataError(root, reason, "run pe-unified verify on it")
+        yield part
 
 
 def _refuse(constant: str) -> None:

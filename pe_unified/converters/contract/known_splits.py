@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pe_unified.converters.contract.annotations import SplitFile, load_split_file
-from pe_unified.converters.contract.splits import SPLITS
+from pe_unified.converters.contract.annotations import SplitFile, load_splits
 from pe_unified.errors import DataError
 
 _CURE = "make their groups agree (--groups), or leave out --splits-of and keep the sets apart"
@@ -84,11 +83,7 @@ def read_splits(roots: Iterable[Path], out: Path) -> KnownSplits:
         if root.resolve() == out.resolve():
             raise DataError(root, "is the set to be written", "name another set in --splits-of")
         info: dict[str, Any] = {}
-        for split in SPLITS:
-            part = load_split_file(root / "annotations" / f"{split}.json")
-            if isinstance(part, str) or part.faults:
-                reason = part if isinstance(part, str) else part.faults[0]
-                raise DataError(root, reason, "run pe-unified verify on it")
+        for part in load_splits(root):
             _note(known, part, root)
             info = part.info
         known.sets.append({key: info.get(key) for key in ("description", "split_seed")})
@@ -102,5 +97,5 @@ def _note(known: KnownSplits, part: SplitFile, root: Path) -> None:
         before = split if group is None else known.groups.setdefault(group, split)
         if before != split:
             raise DataError(root, f"group {group} is in {split}, and in {before}, too", _CURE)
-        for name in (image["patient_id"], image["study_uid"]):
+        for name in {image["patient_id"], image["study_uid"], image.get("person")} - {None}:
             known.people.setdefault(name, set()).add((split, group))

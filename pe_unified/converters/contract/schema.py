@@ -18,7 +18,7 @@ from pe_unified.ct.exam_labels import EXAM_LABELS, INFORMATIONAL
 from pe_unified.ct.hu import HU_OFFSET
 
 #: Raised whenever the same input would give different output, so that old records are redone.
-CONVERTER_VERSION = "1.6"
+CONVERTER_VERSION = "1.7"
 
 CATEGORY_ID = 1
 CATEGORIES = [{"id": CATEGORY_ID, "name": "embolus", "supercategory": "pulmonary embolism"}]

@@ -57,6 +57,16 @@ def assign_folds(
     return dict(sorted(_divide(has_pe, [1 / folds] * folds, seed, groups or {}, {}).items()))
 
 
+def fold_names(folds: int, held_out: int | None = None) -> list[str]:
+    """The annotation files of all folds, or those with the patients of part ``held_out``."""
+    return [
+        f"fold{k}_{part}"
+        for k in range(folds)
+        for part in ("train", "val")
+        if held_out is None or (part == "val") == (k == held_out)
+    ]
+
+
 def shared_groups(patients: Iterable[str], groups: Mapping[str, str]) -> dict[str, str]:
     """The groups of these patients, without groups of a single patient.
 

@@ -134,7 +134,7 @@ def check_folder(
     patients = {each.patient for each in told}
     masked = sum(each.emboli.startswith("mask") for each in told)
     silent = sum(each.exam.startswith("unknown") for each in told if not each.error)
-    said = "Nothing is wrong"
+    said = "Nothing is wrong" if told else "No study was found, see --help for what is read"
     if wrong or problems:
         said = f"Wrong: {wrong} studies, {len(problems)} other things"
     console.print(

@@ -53,6 +53,7 @@ def put_together(
     exam: Mapping[str, int],
     masks: Sequence[list[dict[str, Any]]] | None,
     marks: SliceMarks,
+    empty: str = "the mask is empty",
 ) -> StudyLabels:
     """Combine all labels of a study.
 
@@ -66,6 +67,7 @@ def put_together(
         exam: labels that are given.
         masks: annotations of each slice; None without a mask.
         marks: boxes and labels of slices.
+        empty: says why there is no embolus in the masks, if there is none.
     """
     wrong = []
     negative, indeterminate = exam.get(_NEGATIVE), exam.get(_INDETERMINATE)
@@ -84,7 +86,7 @@ def put_together(
     if stated == 0 and positives:
         wrong.append(f"a negative exam with an embolus on slices {listed(positives)}")
     if stated == 1 and all_known and not positives:
-        where = "the mask is empty" if masks is not None else "every slice is negative"
+        where = empty if masks is not None else "every slice is negative"
         wrong.append(f"a positive exam, yet {where}")
     wrong += _clashes(slices, marks)
     positive: bool | None = None if stated is None else bool(stated)
@@ -96,7 +98,7 @@ def put_together(
     whole = {**implied, **exam}
     doubts = exam_doubts(whole, len(positives), count) if all_known else []
     if masks is not None and not positives and stated is None:
-        doubts.append("the mask is empty, so the exam counts as negative")
+        doubts.append(f"{empty}, so the exam counts as negative")
     return StudyLabels(positive, whole, slices, wrong, doubts)
 
 

@@ -7,12 +7,15 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+
 from pe_unified.converters.contract.schema import annotation_of_box, box_within
 from pe_unified.converters.own.table import renamed, yes_or_no
 from pe_unified.converters.own.tree import names_of
 from pe_unified.converters.pipeline.plan import stamp
 from pe_unified.csv_files import number_in, read_csv
 from pe_unified.ct.headers import read_headers
+from pe_unified.ct.segments import choose_emboli
 from pe_unified.ct.study import CTStudy
 from pe_unified.errors import DataError, listed
 
@@ -39,6 +42,7 @@ class Mark:
         instance: InstanceNumber of a DICOM slice.
         box: x, y, width, height in pixels.
         pe: label of the slice.
+        outlined: whether the box has an outline, which is not read.
     """
 
     where: str
@@ -48,6 +52,7 @@ class Mark:
     instance: int | None = None
     box: Box | None = None
     pe: int | None = None
+    outlined: bool = False
 
     @property
     def slices(self) -> tuple[str, str]:
@@ -63,25 +68,32 @@ class SliceMarks:
         boxes: annotations.
         pe: 1 or 0.
         problems: marks that could not be used.
+        notes: what was left out on purpose.
     """
 
     boxes: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     pe: dict[int, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
-def read_marks(path: Path) -> tuple[Mark, ...]:
+def read_marks(path: Path, labels: tuple[str, ...] = ()) -> tuple[Mark, ...]:
     """Read all marks of a file: CSV, or COCO if it ends in .json.
 
+    Args:
+        labels: categories of COCO that are emboli, if it has several; see ``choose_emboli``.
+
     Raises:
-        DataError: it is unreadable, lacks a column, or has text where a number is expected.
+        DataError: it is unreadable, lacks a column, has text where a number is expected, or its
+            categories do not show which are emboli.
     """
-    return _read(path, stamp(path))
+    return _read(path, labels, stamp(path))
 
 
 @lru_cache(maxsize=8)  # a file for all studies is read once per process
-def _read(path: Path, state: str) -> tuple[Mark, ...]:
-    return tuple(_read_coco(path) if path.suffix.lower() == ".json" else _read_table(path))
+def _read(path: Path, labels: tuple[str, ...], state: str) -> tuple[Mark, ...]:
+    is_coco = path.suffix.lower() == ".json"
+    return tuple(_read_coco(path, labels) if is_coco else _read_table(path))
 
 
 def _read_table(path: Path) -> list[Mark]:
@@ -130,22 +142,40 @@ def _whole(text: str) -> int | None:
     return int(value)
 
 
-def _read_coco(path: Path) -> list[Mark]:
-    """Boxes; an image without boxes is a slice without embolism."""
+def _read_coco(path: Path, labels: Sequence[str]) -> list[Mark]:
+    """Boxes of emboli; an image without one is a slice without embolism."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
         images = {image["id"]: image for image in content["images"]}
-        boxes = [(each["image_id"], _box(each["bbox"])) for each in content["annotations"]]
-        empty = images.keys() - {image for image, _ in boxes}
-        return [_coco_mark(path, images[image], box, None) for image, box in boxes] + [
+        names = {each["id"]: str(each["name"]) for each in content.get("categories", ())}
+        drawn = content["annotations"]
+        if len(names) > 1:
+            emboli = choose_emboli(names, labels, path)
+            drawn = [each for each in drawn if each["category_id"] in emboli]
+        marks = [
+            _coco_mark(
+                path,
+                images[each["image_id"]],
+                _box(each["bbox"]),
+                None,
+                bool(each.get("segmentation")),
+            )
+            for each in drawn
+        ]
+        empty = images.keys() - {each["image_id"] for each in drawn}
+        return marks + [
             _coco_mark(path, image, None, 0) for key, image in images.items() if key in empty
         ]
+    except DataError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         cure = "export it as COCO: images with id and file_name, annotations with image_id and bbox"
         raise DataError(path, "no readable COCO file", cure, error) from error
 
 
-def _coco_mark(path: Path, image: Mapping[str, Any], box: Box | None, pe: int | None) -> Mark:
+def _coco_mark(
+    path: Path, image: Mapping[str, Any], box: Box | None, pe: int | None, outlined: bool = False
+) -> Mark:
     name = PurePosixPath(str(image.get("file_name", "")).replace("\\", "/")).name
     index = image.get("slice_index")
     return Mark(
@@ -156,6 +186,7 @@ def _coco_mark(path: Path, image: Mapping[str, Any], box: Box | None, pe: int | 
         None,
         box,
         pe,
+        outlined,
     )
 
 
@@ -173,7 +204,7 @@ def marks_of(
     found = SliceMarks()
     own = [mark for mark in marks if not mark.study or mark.study.casefold() in names]
     finder = _Slices(study, any(mark.instance is not None for mark in own))
-    lost, left = [], []
+    lost, left, outlined = [], [], 0
     for mark in own:
         index = finder.find(mark)
         if index is None:
@@ -187,9 +218,12 @@ def marks_of(
             if within is None:
                 left.append(mark.where)
                 continue
-            if within != mark.box:
+            if not np.allclose(within, mark.box, rtol=0, atol=1e-9):
                 found.problems.append(f"{mark.where}: the box leaves the slice and was cut")
             found.boxes.setdefault(index, []).append(annotation_of_box(*within))
+            outlined += mark.outlined
+    if outlined:
+        found.notes.append(f"the outlines of {outlined} boxes are not read; give them as a mask")
     for wheres, what in ((lost, "no such slice"), (left, "the box lies outside the slice")):
         if wheres:
             named = listed(wheres, NAMED, "; ")

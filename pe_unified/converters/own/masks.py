@@ -18,7 +18,7 @@ from pe_unified.ct.dicom_file import open_dicom
 from pe_unified.ct.mask_volumes import MaskVolume
 from pe_unified.ct.segments import is_dicom_mask, read_emboli
 from pe_unified.ct.study import CTStudy
-from pe_unified.errors import DataError
+from pe_unified.errors import DataError, listed
 
 _ANOTHER = "find the mask of this study, or save it with the header of its scan"
 
@@ -34,6 +34,7 @@ class LaidMasks:
         better: the placing that would fit, in the words of the table; empty if none is known.
         better_values: ``values`` placed that way.
         unchecked: the user states that they are right, whatever the HU are.
+        empty: says why there is no embolus, if there is none.
     """
 
     values: np.ndarray
@@ -42,6 +43,7 @@ class LaidMasks:
     better: str = ""
     better_values: np.ndarray | None = None
     unchecked: bool = False
+    empty: str = "the mask is empty"
 
 
 #: The content of a mask file; contours are already on the slices.
@@ -84,15 +86,20 @@ def lay_masks(
         better = _other_way(read, study, not asked.by_index, paths)
         if better is None:
             raise
-        empty = np.zeros(study.shape, np.uint16)
-        return LaidMasks(empty, tuple(notes), (error.reason,), *better)
+        nothing = np.zeros(study.shape, np.uint16)
+        return LaidMasks(nothing, tuple(notes), (error.reason,), *better)
     fit = fit_of(values, study) if check_hu and not asked.unchecked else Fit()
     if fit.better is not None:
-        better = asked.mirrored(fit.better).words, fit.better.turned(values)
+        better = asked.mirrored(fit.better).words or "nothing", fit.better.turned(values)
     else:
         better = _other_way(read, study, not asked.by_index, paths) if fit.reasons else None
     words, fitting = better or ("", None)
-    return LaidMasks(values, tuple(notes), fit.reasons, words, fitting, asked.unchecked)
+    others = {number for each in read if isinstance(each, MaskVolume) for number in each.others}
+    wanted = " or ".join(filter(str.isdecimal, labels))
+    holds = f"has {listed(sorted(others))}, but no {wanted}" if others else "is empty"
+    return LaidMasks(
+        values, tuple(notes), fit.reasons, words, fitting, asked.unchecked, f"the mask {holds}"
+    )
 
 
 def _read(

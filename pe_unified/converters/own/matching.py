@@ -121,7 +121,7 @@ def _place(
 class _Keys:
     """Names that refer to a study: UID, PatientID, and the names of its folders and files.
 
-    A name that two studies share refers to neither.
+    A name that two studies share refers to neither alone.
     """
 
     def __init__(self, studies: Sequence[FoundStudy], raw: Path):
@@ -132,17 +132,20 @@ class _Keys:
             for name in (study.uid, study.patient_id, *parts, *map(bare_name, parts)):
                 owners[name.casefold()].add(number)
         owners.pop("", None)
-        self._owner = {
-            name: studies[next(iter(own))] for name, own in owners.items() if len(own) == 1
-        }
+        self._owners = {name: [studies[k] for k in sorted(own)] for name, own in owners.items()}
+
+    def all_of(self, name: str) -> list[FoundStudy]:
+        """The studies to which a name may refer."""
+        found = [self._owners.get(each.casefold(), []) for each in (name, bare_name(name))]
+        return min(filter(None, found), key=len, default=[])
 
     def find(self, name: str) -> FoundStudy | None:
-        names = (name.casefold(), bare_name(name).casefold())
-        return next((self._owner[each] for each in names if each in self._owner), None)
+        found = self.all_of(name)
+        return found[0] if len(found) == 1 else None
 
     def of(self, study: FoundStudy) -> list[str]:
         """All names that refer to this study only."""
-        return [name for name, owner in self._owner.items() if owner is study]
+        return [name for name, own in self._owners.items() if len(own) == 1 and own[0] is study]
 
     def name(self, study: FoundStudy) -> str:
         """The name of a study that no table names."""
@@ -160,7 +163,7 @@ def _match_rows(
 ) -> None:
     taken: dict[FoundStudy, StudyRow] = {}
     for row in rows:
-        study = _study_of(row, studies, keys)
+        study = _study_of(row, studies, keys, raw)
         if isinstance(study, FoundStudy) and study in taken:
             other = taken[study]
             reason = f"study {row.study}: the same files as study {other.study}"
@@ -190,13 +193,17 @@ def _refuse_copies(found: Matched) -> None:
             found.places[number] = replace(place, problem=problem)
 
 
-def _study_of(row: StudyRow, studies: Sequence[FoundStudy], keys: _Keys) -> FoundStudy | DataError:
+def _study_of(
+    row: StudyRow, studies: Sequence[FoundStudy], keys: _Keys, raw: Path
+) -> FoundStudy | DataError:
     if row.path is None:
-        study = keys.find(row.study)
-        if study is not None:
-            return study
-        reason = f"no study '{row.study}' by UID, PatientID, folder or file"
-        return DataError(row.study, reason, f"name its path in line {row.line} of the table")
+        named = keys.all_of(row.study)
+        if len(named) == 1:
+            return named[0]
+        found = f"{len(named)} studies" if named else "no study"
+        reason = f"{found} '{row.study}' by UID, PatientID, folder or file"
+        cure = f"name its path in line {row.line} of the table"
+        return DataError(row.study, reason, cure + _or_uid(named))
     if not row.path.exists():
         reason = f"study {row.study}: no such file or folder"
         return DataError(row.path, reason, f"correct the path in line {row.line} of the table")
@@ -211,12 +218,17 @@ def _study_of(row: StudyRow, studies: Sequence[FoundStudy], keys: _Keys) -> Foun
     named = [study for study in inside if row.study in (study.uid, study.patient_id)] or inside
     if len(named) == 1:
         return named[0]
+    if not named and not row.path.resolve().is_relative_to(raw.resolve()):
+        reason = f"study {row.study}: this folder lies outside {raw.name}"
+        return DataError(row.path, reason, f"move or link it into {raw.name}")
     reason = f"study {row.study}: {len(named) or 'no'} studies lie in this folder"
     cure = f"name the folder or file of the study in line {row.line}"
-    if named:
-        names = listed([study.uid or study.path.name for study in named])
-        cure += f", or its StudyInstanceUID as study: {names}"
-    return DataError(row.path, reason, cure)
+    return DataError(row.path, reason, cure + _or_uid(named))
+
+
+def _or_uid(studies: Sequence[FoundStudy]) -> str:
+    names = listed([study.uid or study.path.name for study in studies])
+    return f", or its StudyInstanceUID as study: {names}" if names else ""
 
 
 def _match_masks(
@@ -245,7 +257,12 @@ def _match_masks(
             found.places[number] = replace(place, problem=place.problem or problem)
         elif own:
             found.places[number] = replace(place, masks=tuple(own))
-    if unclear:
+    if unclear and len(places) < len(found.places):
+        found.problems.append(
+            f"{_named(unclear, raw)}: the table names no study for this mask; name it in the "
+            "column mask, or remove it"
+        )
+    elif unclear:
         found.problems.append(
             f"{_named(unclear, raw)}: name and folder do not show to which study this mask "
             "belongs; name it in the column mask of the table, put it beside its study, or "

@@ -25,7 +25,7 @@ from pe_unified.converters.pipeline.plan import (
     SlicePlan,
     StudyPlan,
 )
-from pe_unified.converters.raw.masked_study import SlicePlace
+from pe_unified.converters.raw.masked_study import SlicePlace, place_fields
 from pe_unified.ct.opening import open_into, open_slices
 from pe_unified.ct.study import CTStudy
 from pe_unified.errors import DataError
@@ -142,19 +142,20 @@ class OwnReader:
             self._require_fit(place, study, masks)
             shutil.rmtree(packed)
         names = place.names | {study.study_uid.casefold()}
-        lines = [mark for path in place.marks for mark in read_marks(path)]
+        lines = [mark for path in place.marks for mark in read_marks(path, self.labels)]
         marks = marks_of(lines, study, names, self.boxes_complete)
         annotations = None
         if masks is not None:
             several = np.unique(masks.values[masks.values > 0]).size > 1  # more than one embolus
             annotations = [annotations_of_mask(level, several) for level in masks.values]
-        labels = put_together(len(study), place.pe, place.exam, annotations, marks)
+        empty = masks.empty if masks else ""
+        labels = put_together(len(study), place.pe, place.exam, annotations, marks, empty)
         if labels.contradictions:
             where = place.masks[0] if place.masks else place.found.path
             reason = "; ".join(labels.contradictions)
             raise DataError(where, reason, "correct the label that is wrong")
         reading = StudyReading(place, study, labels, masks, marks)
-        reading.notes += [*study.notes, *(masks.notes if masks else ())]
+        reading.notes += [*study.notes, *(masks.notes if masks else ()), *marks.notes]
         if masks is not None and marks.boxes:
             reading.notes.append("boxes are taken from the mask; the drawn boxes are left out")
         if labels.positive is None and not labels.known_slices and not place.exam:
@@ -249,8 +250,7 @@ def _study_plan(reading: StudyReading, number: int) -> StudyPlan:
             "slice_index": index,
             "z_mm": study.z_mm[index],
             "spacing_mm": rounded(study.spacing_mm, 6),
-            "position_mm": rounded(place.position_mm) if place else None,
-            "orientation": rounded(place.orientation, 6) if place else None,
+            **place_fields(place),
             "pe_present": known.pe_present,
             "labels_known": known.known,
             **unchecked,

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pydicom
+from pydicom.uid import MediaStorageDirectoryStorage
 
+from pe_unified.converters.pipeline.raw_folders import is_hidden
 from pe_unified.ct.companions import is_companion, is_no_slice
 from pe_unified.ct.headers import list_files, read_headers
-from pe_unified.errors import DataError
+from pe_unified.errors import COPY_OR_REMOVE, DataError
 from pe_unified.options import META_IMAGE, NIFTI, NRRD, TAR
 from pe_unified.progress import track
 
@@ -86,11 +88,11 @@ def look_through(raw: Path) -> Tree:
     """Find the studies and masks below a folder; reads headers, no pixels.
 
     DICOM slices of one study may be in any number of folders; slices without a study UID form one
-    study per folder.
+    study per folder. Links to folders elsewhere are followed, links inside of these are not.
     """
     tree = Tree()
     patients: _Patients = defaultdict(dict)
-    for path in track(list_files(raw), "looking through the folder"):
+    for path in track(_files_below(raw), "looking through the folder"):
         name = path.name.lower()
         if name.endswith(VOLUMES):
             if _is_mask(path, raw):
@@ -126,8 +128,22 @@ def _note_dicom(path: Path, tree: Tree, patients: _Patients) -> None:
     elif first.modality in ("", "CT") and first.rows:
         patients[first.study_uid or f"{path.parent}{os.sep}"][path] = first.patient_id
         tree.slices.update((*names_of(path.name), *(header.sop_uid for header in headers)))
-    elif first.modality:
+    elif first.modality not in ("", "CT"):
         tree.others[first.modality] += 1
+    elif first.sop_class != MediaStorageDirectoryStorage:
+        tree.broken.append(DataError(path, "the header ends before the pixels", COPY_OR_REMOVE))
+
+
+def _files_below(raw: Path) -> list[Path]:
+    """All files below a folder, also those in linked folders that lie outside."""
+    root, files = raw.resolve(), list_files(raw)
+    for parent, folders, _ in os.walk(raw):
+        folders[:] = [name for name in folders if not is_hidden(Path(name))]
+        for link in (Path(parent, name) for name in folders if Path(parent, name).is_symlink()):
+            target = link.resolve()
+            if not target.is_relative_to(root) and not root.is_relative_to(target):
+                files += list_files(link)
+    return files
 
 
 def _is_mask(path: Path, raw: Path) -> bool:

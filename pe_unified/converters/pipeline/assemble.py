@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +98,18 @@ def write_annotations(
     for path in folder.glob("*.json"):
         if path.stem not in writers and _FOLD.fullmatch(path.stem):
             path.unlink()
+
+
+def totals_of(entries: Collection[Mapping[str, Any]], painted: Collection[str]) -> dict[str, int]:
+    """Counts over the patients of a report; ``painted``: identifiers of synthetic ones."""
+    converted = [entry for entry in entries if entry["status"] == "converted"]
+    synthetic = [entry["slices"] for entry in converted if entry["patient_id"] in painted]
+    counts = ("slices", "positive_slices", "annotations")
+    return {
+        "patients": len(entries),
+        "converted": len(converted),
+        "skipped": len(entries) - len(converted),
+        **{name: sum(entry[name] for entry in converted) for name in counts},
+        "synthetic_patients": len(synthetic),
+        "synthetic_slices": sum(synthetic),
+    }

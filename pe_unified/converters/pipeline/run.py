@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor
@@ -16,20 +17,20 @@ from pe_unified.converters.contract.splits import (
     assign_folds,
     assign_splits,
     check_division,
+    fold_names,
     groups_by_patient,
     join_by_study,
     shared_groups,
 )
 from pe_unified.converters.pipeline import worker as work
-from pe_unified.converters.pipeline.assemble import write_annotations
+from pe_unified.converters.pipeline.assemble import totals_of, write_annotations
 from pe_unified.converters.pipeline.plan import Converter, PatientPlan, PatientSource
 from pe_unified.converters.pipeline.raw_folders import painted_folders
-from pe_unified.converters.pipeline.slice_rate import ConversionProgress
 from pe_unified.converters.pipeline.store import Store
 from pe_unified.converters.pipeline.worker import PRELOAD
-from pe_unified.errors import DataError
+from pe_unified.errors import DataError, listed
 from pe_unified.files import write_text
-from pe_unified.progress import phase, quietly, track
+from pe_unified.progress import phase, quietly, say, tell, track
 from pe_unified.workers import Task, WorkerDied, as_they_end, open_executor
 
 #: Slices per task: enough to hide its overhead, few enough to distribute one patient.
@@ -80,18 +81,21 @@ class _Patient:
 class _Run:
     """Feeds the executor and collects results; holds few patients at a time."""
 
-    def __init__(self, converter: Converter, store: Store, progress: ConversionProgress):
-        self.converter, self.store, self.progress = converter, store, progress
+    def __init__(self, converter: Converter, store: Store):
+        self.converter, self.store = converter, store
+        self.title = f"{converter.name}, patients"
         self.entries: dict[str, dict[str, Any]] = {}
         self.has_pe: dict[str, bool | None] = {}
         self.studies: dict[str, list[str]] = {}
         #: Folders of synthetic patients.
         self.painted: set[str] = set()
         self._next: deque[Task] = deque()
-        self._active = 0
+        self._active = self._slices = 0
+        self._start = time.monotonic()
 
     def work_through(self, executor: Executor, slots: int) -> None:
         sources = self._unfinished()
+        self._tell()
 
         def ready() -> Task | None:
             patient = next(sources, None) if self._active < slots + 2 else None
@@ -133,7 +137,8 @@ class _Run:
             self._start_chunks(slots, patient, result)
         elif kind == "chunk":
             patient.results[index] = result
-            self.progress.slices_done(len(result.sizes))
+            self._slices += len(result.sizes)
+            self._tell()
             if all(part is not None for part in patient.results):
                 whole = self.converter.reader.whole_patients
                 arguments = (patient.plan, patient.folder, patient.results, whole)
@@ -160,7 +165,7 @@ class _Run:
         patient = record["patient"]["patient_id"]
         self.has_pe[patient] = record["has_pe"]
         self.studies[patient] = [exam["study_uid"] for exam in record["exams"]]
-        self.progress.patient_done()
+        self._tell()
 
     def _skip(self, patient: _Patient, error: DataError) -> None:
         self._active -= 1
@@ -175,8 +180,13 @@ class _Run:
             "annotations": 0,
         }
         self.entries[patient.folder] = _relative_to(self.converter.raw, entry)
-        self.progress.say(f"skipped {patient.source.patient_id}: {error}")
-        self.progress.patient_done()
+        say(f"skipped {patient.source.patient_id}: {error}")
+        self._tell()
+
+    def _tell(self) -> None:
+        rate = self._slices / max(1e-9, time.monotonic() - self._start)
+        state = f"{self._slices} slices, {rate:.0f} slices/s"
+        tell(self.title, len(self.entries), len(self.converter), state)
 
 
 def convert(converter: Converter, out: str | os.PathLike, options: RunOptions) -> dict[str, Any]:
@@ -197,16 +207,18 @@ def convert(converter: Converter, out: str | os.PathLike, options: RunOptions) -
         raise DataError(Path(out), "is a folder of the raw set", cure)
     total = len(converter)
     if not total:
-        raise DataError(converter.raw, "no patients found", "see --help for the layout expected")
+        cure = "see --help for the layout expected"
+        known = listed(converter.problems(), between="; ")
+        raise DataError(converter.raw, "no patients found", cure, known)
     if options.folds > total:
         raise ValueError(f"{options.folds} folds need as many patients; there are {total}")
     store = Store(Path(out).resolve(), converter.name, _work_options(converter))
     with store.open(), quietly(options.quiet):
+        run = _Run(converter, store)
         with (
-            ConversionProgress(converter.name, total) as progress,
+            phase(run.title),
             open_executor(options.workers, options.scheduler, PRELOAD) as (executor, slots),
         ):
-            run = _Run(converter, store, progress)
             try:
                 run.work_through(executor, slots)
             except Exception as error:
@@ -265,19 +277,15 @@ def _assemble(
     fixed = options.known.place(run.studies, groups)
     splits = assign_splits(run.has_pe, options.split, options.seed, groups, fixed)
     parts = {patient: [split] for patient, split in splits.items()}
-    names = list(SPLITS)
     outside = {patient: run.has_pe[patient] for patient in parts if splits[patient] != "test"}
     try:
         folds = assign_folds(outside, options.folds, options.seed, groups) if options.folds else {}
     except ValueError as error:
         folds = {}
         problems.append(f"no folds written: outside the test split, {error}")
-    if folds:
-        names += [f"fold{k}_{part}" for k in range(options.folds) for part in ("train", "val")]
-        for patient, own in folds.items():
-            parts[patient] += [
-                f"fold{k}_{'val' if k == own else 'train'}" for k in range(options.folds)
-            ]
+    names = [*SPLITS, *(fold_names(options.folds) if folds else ())]
+    for patient, own in folds.items():
+        parts[patient] += fold_names(options.folds, own)
     converted = sorted(name for name in run.entries if run.entries[name]["status"] == "converted")
     painted = run.painted.intersection(converted)
     info = info_entry(
@@ -303,7 +311,7 @@ def _assemble(
         if share and converted and split not in splits.values()
     ]
     unknown = [
-        f"no label is known in {split}, so nothing can be measured there; see --split"
+        f"no slice label is known in {split}, so slices cannot be measured there; see --split"
         for split in SPLITS
         if {run.has_pe[patient] for patient in splits if splits[patient] == split} == {None}
     ]
@@ -336,25 +344,12 @@ def _report(
     notes: Sequence[str],
 ) -> dict[str, Any]:
     entries = [_grouped(run.entries[folder], groups) for folder in sorted(run.entries)]
-    converted = [entry for entry in entries if entry["status"] == "converted"]
-    counts = ("slices", "positive_slices", "annotations")
-    painted = [
-        entry
-        for folder, entry in run.entries.items()
-        if folder in run.painted and entry["status"] == "converted"
-    ]
+    painted = {run.entries[folder]["patient_id"] for folder in run.painted}
     report = {
         "converter": converter.name,
         "converter_version": CONVERTER_VERSION,
         "options": converter.options(),
-        "totals": {
-            "patients": len(entries),
-            "converted": len(converted),
-            "skipped": len(entries) - len(converted),
-            **{name: sum(entry[name] for entry in converted) for name in counts},
-            "synthetic_patients": len(painted),
-            "synthetic_slices": sum(entry["slices"] for entry in painted),
-        },
+        "totals": totals_of(entries, painted),
         "problems": _relative_to(converter.raw, [*converter.problems(), *problems]),
         "notes": list(notes),
         "patients": entries,

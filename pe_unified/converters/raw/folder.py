@@ -115,7 +115,7 @@ class OwnFolder:
         for path, places in users.items():
             names = {name for place in places for name in place.names}
             lost = []
-            for mark in read_marks(path):
+            for mark in read_marks(path, self.reader.labels):
                 if not mark.study and not any(map(is_uid, mark.slices)) and len(places) > 1:
                     reason = f"{mark.where} names no study, and {len(places)} studies use the file"
                     raise DataError(path, reason, "add a column study, or UIDs of slices (sop)")
@@ -148,8 +148,8 @@ def make_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="structures that are emboli, in files with several; numbers in plain masks (default: "
-        "the only structure, or those named so: embolus, thrombus, clot, PE ...)",
+        help="structures that are emboli, in files with several, and numbers in plain masks "
+        "(default: the only structure, or those named so: embolus, thrombus, clot, PE ...)",
     )
     parser.add_argument(
         "--boxes-complete",

@@ -54,6 +54,21 @@ class SlicePlace:
         return cls(tuple(position_mm.tolist()), along)
 
 
+def place_fields(place: SlicePlace | None) -> dict[str, list[float | None] | None]:
+    """The fields of ``images[]`` for a position; null if it is not known."""
+    return {
+        "position_mm": rounded(place.position_mm) if place else None,
+        "orientation": rounded(place.orientation, 6) if place else None,
+    }
+
+
+def places_of(stack: Stack) -> Sequence[SlicePlace | None]:
+    """The position of each slice of a stack; None if the headers do not give it."""
+    if not stack.placed or stack.places_mm is None:
+        return [None] * len(stack.slices)
+    return [SlicePlace.of(place, stack.direction) for place in stack.places_mm]
+
+
 def heights_and_places(
     affine: np.ndarray | None, turn: Turn, shape: tuple[int, ...]
 ) -> tuple[
@@ -99,8 +114,7 @@ def plan_masked_study(
             "file_index": item.file_index,
             "z_mm": item.z_mm,
             "spacing_mm": rounded(spacing_mm, 6),
-            "position_mm": rounded(item.place.position_mm) if item.place else None,
-            "orientation": rounded(item.place.orientation, 6) if item.place else None,
+            **place_fields(item.place),
             "pe_present": int(bool(item.annotations)),
             "labels_known": list(ALL_LABELS),
         }
@@ -124,9 +138,6 @@ def of_stack(
     stack: Stack, annotations: Sequence[list[dict[str, Any]]], file_index: Sequence[int]
 ) -> list[MaskedSlice]:
     """DICOM slices in the stack's order, with annotations and file indices in that order."""
-    places: Sequence[SlicePlace | None] = [None] * len(stack.slices)
-    if stack.placed and stack.places_mm is not None:
-        places = [SlicePlace.of(place, stack.direction) for place in stack.places_mm]
     return [
         MaskedSlice(
             source=(header.path, stack.rescale),
@@ -138,6 +149,6 @@ def of_stack(
             place=place,
         )
         for header, z, found, k, place in zip(
-            stack.slices, stack.z_mm, annotations, file_index, places, strict=True
+            stack.slices, stack.z_mm, annotations, file_index, places_of(stack), strict=True
         )
     ]

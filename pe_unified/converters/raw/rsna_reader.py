@@ -17,6 +17,7 @@ from pe_unified.converters.contract.schema import (
 )
 from pe_unified.converters.pipeline.plan import PatientPlan, PatientSource, SlicePlan, StudyPlan
 from pe_unified.converters.pipeline.raw_folders import contents
+from pe_unified.converters.raw.masked_study import SlicePlace, place_fields, places_of
 from pe_unified.converters.raw.rsna_jpeg import read_jpeg_hu
 from pe_unified.converters.raw.rsna_table import BoxRow, SliceRow
 from pe_unified.ct.companions import is_companion
@@ -170,6 +171,9 @@ class RsnaReader:
         z: Sequence[float | None] = (
             series.stack.z_mm if series.stack else [None] * len(series.order)
         )
+        places: Sequence[SlicePlace | None] = (
+            places_of(series.stack) if series.stack else [None] * len(series.order)
+        )
         spacing = rounded(series.stack.spacing_mm, 6) if series.stack else [None, None, None]
         slices = []
         for index, (sop, path) in enumerate(series.order):
@@ -182,6 +186,7 @@ class RsnaReader:
                 "slice_index": index,
                 "z_mm": z[index],
                 "spacing_mm": spacing,
+                **place_fields(places[index]),
             }
             annotations = []
             for box in boxes.get(sop, ()):
