@@ -110,20 +110,20 @@ def exclusions_in_words(exclusions: Mapping[str, Any] | None) -> list[str]:
     return lines + [f"{count}: {reason}" for reason, count in exclusions["reasons"].items()]
 
 
+def thresholds_in_words(validated: Mapping[str, Any]) -> list[str]:
+    """The thresholds of a model, and which of them validation did not choose."""
+    default = " by default, because the split cannot choose it"
+    return [
+        f"{key}: {value:.4f}{default if f'{key}_by_default' in validated else ''}"
+        for key, value in validated.items()
+        if key.endswith("threshold") and value is not None
+    ]
+
+
 def _validated(validated: Mapping[str, Any]) -> list[str]:
     if not validated:
         return ["Never validated: no threshold is fixed."]
-    thresholds = {key: value for key, value in validated.items() if "threshold" in key}
-    lines = [
-        f"- {key}: {value:.4f}"
-        + (
-            " by default, because the split cannot choose it"
-            if f"{key}_by_default" in validated
-            else ""
-        )
-        for key, value in thresholds.items()
-        if not key.endswith("by_default")
-    ]
+    lines = [f"- {each}" for each in thresholds_in_words(validated)]
     rows = [
         (METRIC_NAMES[key], f"{value:.3f}")
         for key, value in validated.items()

@@ -11,7 +11,12 @@ from pe_unified.cards.card import (
     set_in_words,
 )
 from pe_unified.cards.checklists import CLAIM_2024, TRIPOD_AI, Item
-from pe_unified.cards.markdown import exclusions_in_words, model_facts, table
+from pe_unified.cards.markdown import (
+    exclusions_in_words,
+    model_facts,
+    table,
+    thresholds_in_words,
+)
 from pe_unified.evaluation.in_words import with_interval
 from pe_unified.tasks import MAIN_METRICS, METRIC_NAMES, TASKS
 
@@ -120,7 +125,7 @@ def known_answers(
         + f". Data: {_sources(card)}",
         "predictors": "The pixels of CT slices in Hounsfield units; no features are chosen by hand",
         "predictions": _predictions(model, tested),
-        "imbalance": _imbalance(settings),
+        "imbalance": _imbalance(card, settings),
         "output": _output(card),
         "poor_input": "A report abstains, with the reason, where contrast is poor, lungs are cut "
         "off, slices are thick or missing, or motion is strong (docs/report.md)",
@@ -336,22 +341,25 @@ def _subgroups(tested: Mapping[str, Any] | None) -> str:
     return f"Test split {'; '.join(told)}; intervals in the card" if told else ""
 
 
-def _imbalance(settings: Mapping[str, Any]) -> str:
+def _calibration(card: Mapping[str, Any]) -> str:
+    if any(key.endswith("calibration_slope") for key in card["validated"]):
+        return "the probability that the exam is positive is calibrated on validation"
+    return "scores are not calibrated"
+
+
+def _imbalance(card: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     kind = ((settings.get("train_dataloader") or {}).get("sampler") or {}).get("type")
     if kind is None:
         return ""
     name = kind if isinstance(kind, str) else kind.__name__
     drawn = ", which draws as many positive slices as others"
     balanced = drawn if name.endswith("ClassBalancedSampler") else ""
-    return f"Sampler {name}{balanced}; scores are not recalibrated"
+    return f"Sampler {name}{balanced}; {_calibration(card)}"
 
 
 def _output(card: Mapping[str, Any]) -> str:
-    thresholds = ", ".join(
-        f"{key} {value:.4f}"
-        for key, value in card["validated"].items()
-        if key.endswith("threshold") and value is not None
-    )
     tasks = model_facts(card["model"])["answers"]
-    fixed = f"; thresholds, chosen on validation: {thresholds}" if thresholds else ""
-    return f"Scores from 0 to 1 for {tasks}, not calibrated{fixed}"
+    said = [f"Scores from 0 to 1 for {tasks}", _calibration(card)]
+    if thresholds := thresholds_in_words(card["validated"]):
+        said.append(f"thresholds of validation: {', '.join(thresholds)}")
+    return "; ".join(said)

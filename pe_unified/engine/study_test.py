@@ -13,7 +13,7 @@ from pe_unified.engine.ensemble import models_in
 from pe_unified.engine.evaluate import Evaluation, merged
 from pe_unified.engine.slice_answers import measure_slices
 from pe_unified.engine.unseen import require_unseen
-from pe_unified.evaluation.intervals import estimate
+from pe_unified.evaluation.intervals import estimate, with_ends
 from pe_unified.evaluation.lesion_fusion import ANSWERS
 from pe_unified.evaluation.metrics import RESAMPLES
 from pe_unified.inference.converted import exams_of_split
@@ -101,9 +101,7 @@ def measure_lesions(
             continue
         found.tables[prefix] = table
         statistic = table.statistic(threshold=cut)
-        for name, each in estimate(statistic, table.units, resamples).items():
-            found.metrics[f"{prefix}/{name}"] = each.value
-            found.metrics[f"{prefix}/{name}_ci"] = [each.low, each.high]
+        found.metrics.update(with_ends(estimate(statistic, table.units, resamples), f"{prefix}/"))
     return found
 
 

@@ -46,7 +46,7 @@ def estimate(
     weights = drawn_weights(patients, resamples, seed)
     drawn = statistic(weights)
     for name, value in statistic(np.ones((1, weights.shape[1]))).items():
-        low, high = _ends(drawn[name], level)
+        low, high = _ends(drawn[name], weights, level)
         found[name] = Estimate(float(value[0]), low, high)
     return found
 
@@ -72,16 +72,17 @@ def paired_difference(
         differences = drawn[1][name] - drawn[0][name]
         defined = differences[~np.isnan(differences)]
         fewer = min((defined <= 0).sum(), (defined >= 0).sum())
-        tail = (1 + fewer) / (1 + len(defined)) if len(defined) else np.nan
-        low, high = _ends(differences, level)
         value = float(values[1][name][0] - values[0][name][0])
-        found[name] = Difference(value, low, high, float(min(1.0, 2 * tail)))
+        known = len(defined) and not np.isnan(value)
+        p_value = min(1.0, 2 * (1 + fewer) / (1 + len(defined))) if known else np.nan
+        found[name] = Difference(value, *_ends(differences, weights, level), p_value)
     return {name: found[name] for name in values[0] if name in found}
 
 
-def _ends(drawn: FloatArray, level: float) -> tuple[float, float]:
+def _ends(drawn: FloatArray, weights: FloatArray, level: float) -> tuple[float, float]:
     defined = drawn[~np.isnan(drawn)]
-    if not len(defined):
+    # A single patient or group is in every draw, and the draws do not differ.
+    if not len(defined) or (weights == 1).all():
         return float("nan"), float("nan")
     low, high = np.percentile(defined, [50 * (1 - level), 50 * (1 + level)])
     return float(low), float(high)

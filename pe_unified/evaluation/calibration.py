@@ -3,11 +3,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq, minimize
+from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from pe_unified.evaluation.intervals import FloatArray, Statistic, ratio
@@ -18,8 +17,6 @@ BINS = 10
 #: While a calibration is fitted, probabilities are clipped this far from 0 and 1: a sigmoid in
 #: float32 reaches both, and a logit must be finite.
 MOST_CERTAIN = 1e-7
-
-Method = Literal["platt", "temperature"]
 
 
 def equal_count_bins(probability: FloatArray, bins: int = BINS) -> IntArray:
@@ -105,8 +102,7 @@ class Calibration:
     It never changes the ranking of exams.
 
     Attributes:
-        slope: above 0; the inverse of the temperature.
-        intercept: 0 after temperature scaling.
+        slope: above 0.
         kept: why the probabilities are not changed; empty if the line was fitted.
     """
 
@@ -145,13 +141,10 @@ class Calibration:
         return cls(slope, intercept)
 
 
-def fit_calibration(
-    label: ArrayLike, probability: ArrayLike, method: Method = "platt"
-) -> Calibration:
+def fit_calibration(label: ArrayLike, probability: ArrayLike) -> Calibration:
     """The calibration with the highest likelihood on this split; test it on another one.
 
-    "platt" fits slope and intercept (Platt 1999, without his prior on the labels); "temperature"
-    only the slope (Guo et al., ICML 2017), which needs few exams.
+    Platt (1999), without his prior on the labels.
 
     If no line is best, the probabilities are not changed and ``kept`` gives the reason: a class is
     absent; all probabilities are equal; the classes are perfectly separated, so that the likelihood
@@ -167,39 +160,11 @@ def fit_calibration(
         return Calibration(kept="all cases are of one class")
     if np.ptp(scores) == 0:
         return Calibration(kept="the probabilities are all equal")
-    if method == "temperature":
-        return _fit_temperature(positive, scores)
-    if method == "platt":
-        return _fit_platt(positive, scores)
-    raise ValueError(f"unknown method '{method}'; known: platt, temperature")
-
-
-_PARTED = Calibration(kept="the classes are perfectly separated")
-_NO_BETTER = Calibration(kept="positive cases do not have higher probabilities")
-
-
-def _fit_temperature(positive: NDArray[np.bool_], scores: FloatArray) -> Calibration:
-    signed = np.where(positive, scores, -scores)
-    if (signed >= 0).all():
-        return _PARTED
-    if signed.sum() <= 0:
-        return _NO_BETTER
-
-    def rise(slope: float) -> float:
-        """Derivative of the log-likelihood; decreases from above 0 at slope 0 to below 0."""
-        return float(signed @ expit(-slope * signed))
-
-    end = 1.0
-    while rise(end) > 0:
-        end *= 2
-    return Calibration(slope=float(brentq(rise, 0.0, end, xtol=1e-12)))
-
-
-def _fit_platt(positive: NDArray[np.bool_], scores: FloatArray) -> Calibration:
     if scores[positive].min() >= scores[~positive].max():
-        return _PARTED
+        return Calibration(kept="the classes are perfectly separated")
+    no_better = Calibration(kept="positive cases do not have higher probabilities")
     if scores[positive].max() <= scores[~positive].min():
-        return _NO_BETTER
+        return no_better
     centre, spread = scores.mean(), scores.std()
     columns = np.column_stack([(scores - centre) / spread, np.ones(len(scores))])
 
@@ -211,7 +176,7 @@ def _fit_platt(positive: NDArray[np.bool_], scores: FloatArray) -> Calibration:
     slope, intercept = minimize(loss, np.zeros(2), jac=True, options={"gtol": 1e-9}).x
     slope /= spread
     if slope <= 0:
-        return _NO_BETTER
+        return no_better
     return Calibration(float(slope), float(intercept - slope * centre))
 
 

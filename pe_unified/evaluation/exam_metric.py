@@ -9,7 +9,7 @@ import torch
 
 from pe_unified.ct.exam_labels import EXAM_TARGETS, exam_targets
 from pe_unified.evaluation import slices
-from pe_unified.evaluation.calibration import Method, fit_calibration
+from pe_unified.evaluation.calibration import Calibration, fit_calibration
 from pe_unified.evaluation.exam_score import exam_probability
 from pe_unified.evaluation.exams import POSITIVE, ExamTable
 from pe_unified.evaluation.intervals import FloatArray, Statistic
@@ -33,19 +33,19 @@ class ExamMetric(PatientMetric[ExamTable]):
     maximises sensitivity + specificity.
 
     Args:
-        calibration: method to fit to this probability if the split chooses the threshold, "platt"
-            or "temperature"; returned as ``calibration_slope`` and ``calibration_intercept`` for
-            :meth:`Calibration.of`, absent if no line is best. None fits nothing.
+        calibration: whether to fit a :class:`Calibration` to this probability if the split chooses
+            the threshold; returned as ``calibration_slope`` and ``calibration_intercept``, absent
+            if no line is best. In a test, ``ece`` and ``brier`` are after the calibration of
+            validation (:func:`fix_thresholds`).
     """
 
     default_prefix, table_type = "exam", ExamTable
     counted = "exams"
 
-    def __init__(self, calibration: Method | None = "platt", **kwargs: Any) -> None:
+    def __init__(self, calibration: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if calibration not in (None, *get_args(Method)):
-            raise ValueError(f"unknown calibration '{calibration}'; known: platt, temperature")
         self.calibration = calibration
+        self.applied = Calibration()
 
     def read(self, sample: Mapping[str, Any]) -> tuple:
         if "gt_exam" not in sample:
@@ -62,7 +62,7 @@ class ExamMetric(PatientMetric[ExamTable]):
 
     def build(self, rows: list[tuple]) -> ExamTable:
         patients, *arrays = zip(*rows)
-        return ExamTable.build(list(patients), *arrays)
+        return ExamTable.build(list(patients), *arrays, calibration=self.applied)
 
     def choose(self, table: ExamTable) -> float | None:
         return slices.choose_threshold(table.of(POSITIVE))
@@ -71,14 +71,17 @@ class ExamMetric(PatientMetric[ExamTable]):
         self, table: ExamTable, rows: list[tuple], threshold: float
     ) -> dict[str, float]:
         """The calibration, if this split chooses; warns if probabilities are not changed."""
-        if self.calibration is None or self.threshold is not None:
+        if not self.calibration or self.threshold is not None:
             return {}
         positive = table.of(POSITIVE)
-        fitted = fit_calibration(positive.label, positive.score, self.calibration)
+        fitted = fit_calibration(positive.label, positive.score)
         if fitted.kept:
             self._say(f"probabilities stay as they are: {fitted.kept}", True)
             return {}
         return fitted.as_floats()
+
+    def apply_choices(self, chosen: Mapping[str, Any]) -> None:
+        self.applied = Calibration.of(chosen, self.prefix)
 
     def statistic(self, table: ExamTable, threshold: float) -> Statistic:
         return table.statistic(threshold)
@@ -174,7 +177,9 @@ class SlicesToExamMetric(ExamMetric):
         scores[:, 0] = [self._score(exam) for exam in exams.values()]
         nothing = [None] * len(exams)
         labels = [_labels(exam) for exam in exams.values()]
-        return ExamTable.build([patient for patient, _ in exams], labels, scores, nothing, nothing)
+        patients = [patient for patient, _ in exams]
+        own = labels, scores, nothing, nothing
+        return ExamTable.build(patients, *own, calibration=self.applied)
 
     def _score(self, exam: Sequence[tuple]) -> float:
         """The score of an exam from rows (series, height, label, probability, ...)."""

@@ -1,13 +1,13 @@
 """Metrics of exams: the RSNA-STR PE challenge's loss, AUC per label, and the positive exam."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from pe_unified.ct.exam_labels import EXAM_TARGETS, EXAM_WEIGHTS, IMAGE_WEIGHT
-from pe_unified.evaluation.calibration import calibration_statistic
+from pe_unified.evaluation.calibration import Calibration, calibration_statistic
 from pe_unified.evaluation.intervals import FloatArray, Statistic, ratio
 from pe_unified.evaluation.slices import SliceTable, WeightedAuc
 from pe_unified.evaluation.tables import IntArray, Table, index_patients, sum_by_patient
@@ -70,12 +70,15 @@ class ExamTable(Table):
             :func:`positive_probability`.
         loss_parts: float64 (exams, 2), :func:`exam_loss_parts`; NaN for an exam with a missing
             label or probability.
+        calibration: float64 (2,), slope and intercept of the :class:`Calibration` of the positive
+            exam, fixed on validation; 1 and 0 if there is none.
     """
 
     patient: IntArray
     label: FloatArray
     probability: FloatArray
     loss_parts: FloatArray
+    calibration: FloatArray = field(default_factory=lambda: np.array([1.0, 0.0]), kw_only=True)
 
     @classmethod
     def build(
@@ -85,6 +88,8 @@ class ExamTable(Table):
         probabilities: ArrayLike,
         slice_labels: Sequence[FloatArray | None],
         slice_probabilities: Sequence[FloatArray | None],
+        *,
+        calibration: Calibration | None = None,
     ) -> "ExamTable":
         """One entry per exam.
 
@@ -94,6 +99,7 @@ class ExamTable(Table):
             probabilities: (exams, 10), NaN where the model gives none.
             slice_labels: (exams,) of (slices,), 0, 1 or NaN; None if there are none.
             slice_probabilities: likewise.
+            calibration: of the positive exam, fixed on validation.
 
         Raises:
             ValueError: shapes do not fit, or a value is not a probability; names the patient.
@@ -116,7 +122,8 @@ class ExamTable(Table):
             except ValueError as error:
                 raise ValueError(f"exam of patient {patient_ids[index]}: {error}") from error
         probability = np.column_stack([positive_probability(probability), probability[:, 1:]])
-        return cls(patients, patient, label, probability, np.array(parts))
+        line = np.array([*(calibration or Calibration()).as_floats().values()])
+        return cls(patients, patient, label, probability, np.array(parts), calibration=line)
 
     def of(self, target: str) -> SliceTable:
         """One of EXAM_TARGETS alone: the exams whose label and probability are known."""
@@ -131,13 +138,18 @@ class ExamTable(Table):
             groups=self.groups,
         )
 
+    def calibrated(self) -> SliceTable:
+        """:meth:`of` the positive exam, with the probabilities that reports show."""
+        positive = self.of(POSITIVE)
+        return replace(positive, score=Calibration(*self.calibration).apply(positive.score))
+
     def statistic(self, threshold: float) -> Statistic:
         """The metrics of the exams, each over the exams for which it is known.
 
-        ``auc``, ``sensitivity``, ``specificity`` (p >= threshold is positive), ``ece`` and
-        ``brier`` for the positive exam, ``auc_<label>`` for the nine others, and ``weighted_bce``,
-        the challenge's loss (lower is better). Its name avoids "loss", because mmengine sums every
-        key with "loss" in it.
+        ``auc``, ``sensitivity``, ``specificity`` (p >= threshold is positive, before calibration),
+        ``ece`` and ``brier`` (after it) for the positive exam, ``auc_<label>`` for the nine others,
+        and ``weighted_bce``, the challenge's loss (lower is better). Its name avoids "loss",
+        because mmengine sums every key with "loss" in it.
 
         Labels that the model never predicts are left out; so is the loss if any of its nine labels
         is missing. An AUC is undefined if its exams are of one class, the loss if no exam is
@@ -146,10 +158,9 @@ class ExamTable(Table):
         """
         columns = ~np.isnan(self.probability).T
         answered = {name: each.any() for name, each in zip(EXAM_TARGETS, columns, strict=True)}
-        positive = self.of(POSITIVE)
-        calls = positive.statistic(threshold)
+        calls, shown = self.of(POSITIVE).statistic(threshold), self.calibrated()
         calibration = calibration_statistic(
-            positive.label, positive.score, positive.patient, len(self.patients)
+            shown.label, shown.score, shown.patient, len(self.patients)
         )
         by_patient = sum_by_patient(
             np.nan_to_num(self.loss_parts), self.patient, len(self.patients)

@@ -11,11 +11,14 @@ def with_interval(metrics: Mapping[str, Any], key: str) -> str:
     return interval_in_words(metrics.get(key), *(metrics.get(f"{key}_ci") or (None, None)))
 
 
-def interval_in_words(value: float | None, low: float | None, high: float | None) -> str:
+def interval_in_words(
+    value: float | None, low: float | None, high: float | None, digits: int = 3
+) -> str:
     """A number with its interval, if it has one; unknown values are None or NaN."""
     if not _known(value):
         return _UNDEFINED
-    return f"{value:.3f} [{low:.2f}, {high:.2f}]" if _known(low, high) else f"{value:.3f}"
+    said = f"{value:.{digits}f}"
+    return f"{said} [{low:.2f}, {high:.2f}]" if _known(low, high) else said
 
 
 def difference_in_words(

@@ -13,7 +13,7 @@ docs/intervals.md.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,14 @@ class Estimate:
     value: float
     low: float
     high: float
+
+
+def with_ends(estimates: Mapping[str, Estimate], prefix: str = "") -> dict[str, Any]:
+    """Metrics as results store them: ``<prefix><name>``, and its ``..._ci``, ``[low, high]``."""
+    found: dict[str, Any] = {}
+    for name, each in estimates.items():
+        found |= {f"{prefix}{name}": each.value, f"{prefix}{name}_ci": [each.low, each.high]}
+    return found
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ _COLUMNS = {
     "z": ("z", "coordz"),
     "confidence": ("prob", "probability", "confidence", "score"),
 }
+CONFIDENCES = _COLUMNS["confidence"]
 _CURE = "write a line id,x,y,z,prob for every mark"
 
 
@@ -97,7 +98,8 @@ def read_marks(path: Path, unit: str | None = None) -> dict[str, FileMarks]:
         Marks by scan, with its name in the file.
 
     Raises:
-        DataError: the file is unreadable, or a line is not a mark.
+        DataError: the file is unreadable, a line is not a mark, or a file in a folder names another
+            scan.
     """
     if not path.is_dir():
         return _read_file(path, unit)
@@ -142,6 +144,9 @@ def _read_file(path: Path, unit: str | None, scan: str | None = None) -> dict[st
                 raise ValueError("not finite")
         except (ValueError, IndexError) as error:
             raise DataError(path, f"line {number} is not a mark", _CURE, error) from error
+        if scan and name != scan:
+            reason = f"line {number} names the scan '{name}', but the file is named '{scan}'"
+            raise DataError(path, reason, "name each file after its scan, or leave that column out")
         by_scan.setdefault(name, []).append(values)
     arrays = {name: np.array(own, dtype=np.float64).reshape(-1, 4) for name, own in by_scan.items()}
     scored = "confidence" in columns

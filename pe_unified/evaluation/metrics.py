@@ -157,6 +157,9 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
         """Further choices of a split that chooses the threshold; ``rows`` as in :meth:`build`."""
         return {}
 
+    def apply_choices(self, chosen: Mapping[str, Any]) -> None:
+        """Take :meth:`further_choices` of validation for a test, as :func:`fix_thresholds` does."""
+
     def _threshold(self, table: AnyTable) -> tuple[float, str]:
         if self.threshold is not None:
             return float(self.threshold), "as given"
@@ -184,18 +187,10 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
 class SliceMetric(PatientMetric[slices.SliceTable]):
     """``cls/accuracy, auc, f1, sensitivity, specificity`` over slices with ``gt_label``.
 
-    Args:
-        criterion: quantity that the chosen threshold maximises, 'youden' (sensitivity +
-            specificity) or 'f1'. The AUC needs no threshold.
+    The chosen threshold maximises sensitivity + specificity; the AUC needs no threshold.
     """
 
     default_prefix, table_type = "cls", slices.SliceTable
-
-    def __init__(self, criterion: slices.Criterion = "youden", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if criterion not in ("youden", "f1"):
-            raise ValueError(f"unknown criterion '{criterion}'; known: youden, f1")
-        self.criterion: slices.Criterion = criterion
 
     def read(self, sample: Mapping[str, Any]) -> tuple:
         if "gt_label" not in sample:
@@ -210,7 +205,7 @@ class SliceMetric(PatientMetric[slices.SliceTable]):
         return slices.SliceTable.build(list(patients), labels, scores)
 
     def choose(self, table: slices.SliceTable) -> float | None:
-        return slices.choose_threshold(table, self.criterion)
+        return slices.choose_threshold(table)
 
     def further_choices(
         self, table: slices.SliceTable, rows: list[tuple], threshold: float
@@ -320,7 +315,7 @@ class DetMetric(PatientMetric[detection.DetTable]):
 def fix_thresholds(evaluator: Evaluator, chosen: Mapping[str, Any]) -> dict[str, float]:
     """Apply thresholds chosen on validation, ``{"cls/threshold": 0.4, ...}``, to a test.
 
-    A threshold given to a metric in the config is kept.
+    A threshold given to a metric in the config is kept. Exam metrics also take the calibration.
 
     Args:
         evaluator: its metrics take the threshold under their prefix.
@@ -343,6 +338,7 @@ def fix_thresholds(evaluator: Evaluator, chosen: Mapping[str, Any]) -> dict[str,
                     )
                 metric.threshold = float(chosen[key])
             applied[key] = metric.threshold
+            metric.apply_choices(chosen)
     return applied
 
 

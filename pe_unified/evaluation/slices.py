@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,8 +13,6 @@ from pe_unified.evaluation.tables import IntArray, Table, index_patients, sum_by
 DEFAULT_THRESHOLD = 0.5
 #: Share of the positive slices that must pass the gate to the more expensive heads.
 GATE_SENSITIVITY = 0.995
-
-Criterion = Literal["youden", "f1"]
 
 
 @dataclass(frozen=True)
@@ -133,25 +130,17 @@ def roc_points(
     return ratio(fp, fp[-1:]), ratio(tp, tp[-1:]), thresholds
 
 
-def choose_threshold(table: SliceTable, criterion: Criterion = "youden") -> float | None:
+def choose_threshold(table: SliceTable) -> float | None:
     """The best threshold on this split; None if it has only one class.
 
-    ``youden`` maximises sensitivity + specificity - 1 (Youden 1950), ``f1`` the F1 score. Of
-    equally good thresholds the most sensitive one is taken. It is halfway between the lowest score
-    called positive and the next one below.
+    It maximises sensitivity + specificity - 1 (Youden 1950). Of equally good thresholds the most
+    sensitive one is taken. It is halfway between the lowest score called positive and the next one
+    below.
     """
-    positives = int(table.label.sum())
-    negatives = len(table.label) - positives
-    if not positives or not negatives:
+    if table.label.all() or not table.label.any():
         return None
     fpr, sensitivity, thresholds = roc_points(table.score, table.label)
-    if criterion == "youden":
-        merit = sensitivity - fpr
-    elif criterion == "f1":
-        called = sensitivity * positives + fpr * negatives
-        merit = 2 * sensitivity * positives / (called + positives)
-    else:
-        raise ValueError(f"unknown criterion '{criterion}'; known: youden, f1")
+    merit = sensitivity - fpr
     # The point (0, 0) calls nothing positive and is not an operating point.
     best = 1 + int(np.flatnonzero(np.isclose(merit[1:], merit[1:].max(), atol=1e-12))[-1])
     chosen = thresholds[best]

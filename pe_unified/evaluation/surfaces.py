@@ -7,7 +7,7 @@ mm, from the spacing along the axes. Definitions follow Metrics Reloaded (Maier-
 
 - ASSD: the mean over the surface voxels of both masks together, each to the other surface.
 - HD95: the larger of the two directed 95th percentiles (linear between ranks). Other tools take the
-  percentile of both directions pooled, which is never larger.
+  percentile of both directions pooled, which is usually smaller.
 - NSD: the share of the surface voxels of both masks within a tolerance of the other surface
   (Nikolov et al. 2021, https://doi.org/10.2196/26151, counted in voxels, not by area).
 """

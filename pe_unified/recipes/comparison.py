@@ -27,6 +27,7 @@ from pe_unified.evaluation.intervals import (
     estimate,
     mean_statistic,
     paired_difference,
+    with_ends,
 )
 from pe_unified.evaluation.lung_boxes import LungBoxMetric
 from pe_unified.evaluation.metrics import LungMetric
@@ -95,9 +96,7 @@ def mean_metrics(step: str, runs: Sequence[Run]) -> dict[str, Any]:
             continue
         found = [run.statistic(step, task) for run in runs]
         statistic = mean_statistic([each for _, each in found])
-        for name, each in estimate(statistic, found[0][0].units).items():
-            metrics[f"{task}/{name}"] = each.value
-            metrics[f"{task}/{name}_ci"] = [each.low, each.high]
+        metrics |= with_ends(estimate(statistic, found[0][0].units), f"{task}/")
     return metrics
 
 

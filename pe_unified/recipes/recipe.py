@@ -181,6 +181,9 @@ def load_recipe(path: str | Path) -> Recipe:
     if not cfg.get("steps"):
         raise ConfigError(f"{path} lists no steps; is it a config rather than a recipe?")
     refuse_near(path, cfg.keys(), _NAMES)
+    for entry in cfg.steps:
+        if not isinstance(entry, Mapping):
+            raise ConfigError(f"{path}: step {entry!r}: write it as dict(name=..., config=...)")
     try:
         entries = [StepEntry(**entry) for entry in cfg.steps]
         ensembles = {
@@ -209,6 +212,8 @@ def load_recipe(path: str | Path) -> Recipe:
                 )
         if entry.name in steps:
             raise ConfigError(f"{path}: two steps are called {entry.name}")
+        if bool(entry.config) == bool(entry.like):
+            raise ConfigError(f"{path}: step {entry.name}: give it either config or like")
         if entry.like:
             config, inherited = steps[entry.like].config, steps[entry.like].settings
         else:

@@ -197,6 +197,20 @@ def test_a_merged_set_tells_whose_its_test_patients_are(tmp_path):
     assert describe_data(root)["splits"]["test"]["sets"] == [{"set": "b", "source": "y"}]
 
 
+def test_the_checklists_tell_what_validation_fixed():
+    sampler = {"train_dataloader": {"sampler": {"type": "ClassBalancedSampler"}}}
+    default = {"cls/threshold": 0.5, "cls/threshold_by_default": 1.0}
+    answers = known_answers(make_card("m", stored(validated=default)), sampler)
+    assert "cls/threshold: 0.5000 by default, because the split cannot" in answers["output"]
+    for key in ("output", "imbalance"):
+        assert "; scores are not calibrated" in answers[key]
+    fitted = {"exam/threshold": 0.4, "exam/calibration_slope": 0.8}
+    answers = known_answers(make_card("m", stored(validated=fitted)), sampler)
+    assert "by default" not in answers["output"]
+    for key in ("output", "imbalance"):
+        assert "; the probability that the exam is positive is calibrated" in answers[key]
+
+
 @pytest.mark.parametrize(
     ("parents", "pretrained", "said"),
     [

@@ -48,3 +48,12 @@ def test_differences_are_of_the_same_draws():
 def test_what_no_draw_defines_has_no_interval():
     found = bootstrap.estimate(lambda w: {"m": np.full(len(w), np.nan)}, 3)["m"]
     assert np.isnan([found.value, found.low, found.high]).all()
+    nothing = mean_of(np.full(3, np.nan))
+    assert np.isnan(bootstrap.paired_difference(nothing, nothing, 3)["mean"].p_value)
+
+
+@pytest.mark.parametrize("units", [1, np.zeros(4, int)])
+def test_a_single_patient_or_group_has_no_interval(units):
+    values = VALUES[: np.size(units)]
+    found = bootstrap.estimate(mean_of(values), units)["mean"]
+    assert found.value == pytest.approx(values.mean()) and np.isnan([found.low, found.high]).all()

@@ -90,11 +90,7 @@ def test_fits_equal_logistic_regression_without_penalty(seed):
     assert platt.intercept == pytest.approx(reference.intercept_[0], rel=1e-4)
     expected = reference.predict_proba(scores)[:, 1]
     np.testing.assert_allclose(platt.apply(probability), expected, atol=1e-5)
-
-    reference = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-9).fit(scores, label)
-    temperature = fit_calibration(label, probability, "temperature")
-    assert temperature.slope == pytest.approx(reference.coef_[0, 0], rel=1e-4)
-    assert (temperature.intercept, temperature.kept, platt.kept) == (0, "", "")
+    assert not platt.kept
 
 
 def test_a_fit_recovers_the_line_and_calibrates_other_exams():
@@ -112,41 +108,34 @@ def test_a_fit_recovers_the_line_and_calibrates_other_exams():
 def test_certain_probabilities_leave_a_fit_finite():
     label, probability = overconfident_exams(4, 200)
     probability[:4], label[:4] = [0, 0, 1, 1], [0, 1, 0, 1]
-    for method in ("platt", "temperature"):
-        fitted = fit_calibration(label, probability, method)
-        assert 0 < fitted.slope < 1 and not fitted.kept
-        assert fitted.apply([0.0, 1.0]).tolist() == [0, 1]
+    fitted = fit_calibration(label, probability)
+    assert 0 < fitted.slope < 1 and not fitted.kept
+    assert fitted.apply([0.0, 1.0]).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(
-    ("label", "probability", "platt", "temperature"),
+    ("label", "probability", "reason"),
     [
-        ([1, 1, 1], [0.2, 0.5, 0.9], "one class", "one class"),
-        ([], [], "one class", "one class"),
-        ([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9], "perfectly separated", "perfectly separated"),
-        ([0, 0, 1, 1], [0.1, 0.2, 0.2, 0.9], "perfectly separated", ""),
-        ([0, 0, 1, 1], [0.3, 0.3, 0.3, 0.3], "all equal", "all equal"),
-        ([1, 1, 0, 0], [0.1, 0.2, 0.8, 0.9], "do not have higher", "do not have higher"),
-        ([1, 0, 1, 0, 0], [0.1, 0.8, 0.3, 0.25, 0.9], "do not have higher", "do not have higher"),
+        ([1, 1, 1], [0.2, 0.5, 0.9], "one class"),
+        ([], [], "one class"),
+        ([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9], "perfectly separated"),
+        ([0, 0, 1, 1], [0.1, 0.2, 0.2, 0.9], "perfectly separated"),
+        ([0, 0, 1, 1], [0.3, 0.3, 0.3, 0.3], "all equal"),
+        ([1, 1, 0, 0], [0.1, 0.2, 0.8, 0.9], "do not have higher"),
+        ([1, 0, 1, 0, 0], [0.1, 0.8, 0.3, 0.25, 0.9], "do not have higher"),
     ],
 )
-def test_where_no_line_is_best_probabilities_are_left_as_they_are(
-    label, probability, platt, temperature
-):
-    for method, reason in (("platt", platt), ("temperature", temperature)):
-        found = fit_calibration(label, probability, method)
-        if reason:
-            assert reason in found.kept
-            assert (found.slope, found.intercept) == (1, 0)
-            np.testing.assert_array_equal(found.apply(probability), probability)
-        else:
-            assert found.kept == "" and found.slope != 1
+def test_where_no_line_is_best_probabilities_are_left_as_they_are(label, probability, reason):
+    found = fit_calibration(label, probability)
+    assert reason in found.kept
+    assert (found.slope, found.intercept) == (1, 0)
+    np.testing.assert_array_equal(found.apply(probability), probability)
 
 
-@given(st.integers(0, 10_000), st.sampled_from(["platt", "temperature"]))
-def test_no_line_nearby_is_more_likely(seed, method):
+@given(st.integers(0, 10_000))
+def test_no_line_nearby_is_more_likely(seed):
     label, probability = overconfident_exams(seed, 40)
-    found = fit_calibration(label, probability, method)
+    found = fit_calibration(label, probability)
     if found.kept:
         return
 
@@ -157,8 +146,7 @@ def test_no_line_nearby_is_more_likely(seed, method):
     best = likelihood(found.slope, found.intercept)
     for step in (0.01, -0.01):
         assert best >= likelihood(found.slope + step, found.intercept) - 1e-9
-        if method == "platt":
-            assert best >= likelihood(found.slope, found.intercept + step) - 1e-9
+        assert best >= likelihood(found.slope, found.intercept + step) - 1e-9
 
 
 @given(st.floats(0.05, 20), st.floats(-5, 5), st.lists(st.floats(0, 1), min_size=2, max_size=20))
@@ -189,11 +177,6 @@ def test_wrong_input_is_refused(label, probability, message):
     for measure in (reliability_curve, fit_calibration):
         with pytest.raises(ValueError, match=message):
             measure(label, probability)
-
-
-def test_an_unknown_method_is_refused():
-    with pytest.raises(ValueError, match="'isotonic'"):
-        fit_calibration([0, 1], [0.2, 0.3], "isotonic")
 
 
 def test_predictive_values_by_counting():

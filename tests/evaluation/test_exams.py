@@ -7,6 +7,7 @@ from sklearn.metrics import brier_score_loss, log_loss, recall_score, roc_auc_sc
 from weights import drawn_weights
 
 from pe_unified.ct.exam_labels import EXAM_TARGETS
+from pe_unified.evaluation.calibration import Calibration
 from pe_unified.evaluation.exams import (
     EXAM_WEIGHTS,
     IMAGE_WEIGHT,
@@ -187,7 +188,7 @@ def test_a_model_that_answers_one_thing_leaves_the_rest_undefined():
 
 
 def test_is_read_as_it_was_saved(tmp_path):
-    table = ExamTable.build(*random_exams(3))
+    table = ExamTable.build(*random_exams(3), calibration=Calibration(0.5, -1.0))
     table.save(tmp_path / "exam.npz")
     stored = ExamTable.load(tmp_path / "exam.npz")
     weights = np.ones((1, 5))

@@ -28,6 +28,10 @@ def test_a_number_with_its_interval(numbers, said, as_difference):
     assert difference_in_words(*numbers) == as_difference
 
 
+def test_fewer_digits_for_figures():
+    assert interval_in_words(0.8124, 0.7, 0.891, digits=2) == "0.81 [0.70, 0.89]"
+
+
 def test_by_the_key_of_a_metric():
     metrics = {"cls/auc": 0.8, "cls/auc_ci": [0.7, 0.9], "seg/dice": 0.25}
     assert with_interval(metrics, "cls/auc") == "0.800 [0.70, 0.90]"

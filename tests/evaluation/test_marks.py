@@ -59,6 +59,15 @@ def test_lines_that_are_no_marks_are_named(tmp_path, text):
         read_marks(write(tmp_path / "m.csv", text))
 
 
+def test_a_file_in_a_folder_names_its_own_scan_or_none(tmp_path):
+    """A column of numbers of marks is none of scans."""
+    write(tmp_path / "c1.csv", "id,x,y,z,prob\nc1,1,2,3,0.5\n")
+    assert len(read_marks(tmp_path)["c1"].places) == 1
+    write(tmp_path / "c2.csv", "id,x,y,z,prob\n1,1,2,3,0.5\n")
+    with pytest.raises(DataError, match=r"c2\.csv.*line 2 names the scan '1'.*column out"):
+        read_marks(tmp_path)
+
+
 def test_marks_of_probabilities_lie_at_their_maxima():
     mask = blocks(((1, 2, 3), (2, 4, 4)), ((7, 10, 8), (3, 3, 5))) > 0
     probability = np.where(mask, 0.6, 0.1)

@@ -263,9 +263,7 @@ def test_table_is_kept_for_figures():
     np.testing.assert_allclose(metric.table.score, [0.9, 0.2, 0.2])
 
 
-@pytest.mark.parametrize(
-    "wrong", [dict(resamples=-1), dict(level=1.0), dict(criterion="luck"), dict(treshold=0.5)]
-)
+@pytest.mark.parametrize("wrong", [dict(resamples=-1), dict(level=1.0), dict(treshold=0.5)])
 def test_wrong_options_are_refused(wrong):
     with pytest.raises((ValueError, TypeError)):
         METRICS.build(dict(type="SliceMetric", **wrong))

@@ -109,19 +109,16 @@ def test_roc_points_equal_scikit_learn(seed):
     )
 
 
-@pytest.mark.parametrize("criterion", ["youden", "f1"])
 @pytest.mark.parametrize("seed", range(4))
-def test_no_threshold_is_better_than_the_chosen_one(seed, criterion):
+def test_no_threshold_is_better_than_the_chosen_one(seed):
     table = random_table(seed, ties=True)
 
     def merit(threshold):
         found = at_unit_weights(table, threshold)
-        if criterion == "f1":
-            return found["f1"]
         return found["sensitivity"] + found["specificity"] - 1
 
     best = max(merit(threshold) for threshold in np.linspace(0, 1, 1001))
-    assert merit(choose_threshold(table, criterion)) == pytest.approx(best)
+    assert merit(choose_threshold(table)) == pytest.approx(best)
 
 
 def test_threshold_lies_between_the_classes_when_they_part():
@@ -147,8 +144,6 @@ def test_wrong_input_is_named():
         SliceTable.build(["a", "b"], [0, 1], [0.1, float("nan")])
     with pytest.raises(ValueError, match="one of each"):
         SliceTable.build(["a"], [0, 1], [0.1, 0.2])
-    with pytest.raises(ValueError, match="criterion"):
-        choose_threshold(random_table(0), "accuracy")
 
 
 def test_table_survives_the_disk(tmp_path):

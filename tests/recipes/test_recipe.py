@@ -18,6 +18,12 @@ from pe_unified.recipes import load_recipe
         ([dict(config="c.py")], "missing .* 'name'"),
         ([dict(name="a", config="c.py"), dict(name="b", like="c")], "b names c; .* are: a"),
         ([dict(name="a", config="c.py", as_long_as="b")], "a names b; the steps before"),
+        (["a"], "step 'a': write it as dict"),
+        ([dict(name="a")], "step a: give it either config or like"),
+        (
+            [dict(name="a", config="c.py"), dict(name="b", config="c.py", like="a")],
+            "step b: give it either config or like",
+        ),
         ([], "lists no steps"),
     ],
 )

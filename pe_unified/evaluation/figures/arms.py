@@ -20,6 +20,7 @@ from pe_unified.evaluation.figures.style import (
     arm_style,
     new_figure,
 )
+from pe_unified.evaluation.in_words import difference_in_words, interval_in_words
 from pe_unified.evaluation.intervals import Difference, Estimate, FloatArray
 from pe_unified.tasks import METRIC_NAMES
 
@@ -171,7 +172,7 @@ def difference_figure(
             axes.plot(ends[2:], [row] * len(ends[2:]), "|", color=INK, ms=9, mew=1.1)
             form = _FORMS[equal[name]][0] if equal else "o"
             axes.plot(found.value, row, form, color=colour if clear else "white", mec=colour, ms=7)
-            text = f"{found.value:+.3f}  [{found.low:+.3f}, {found.high:+.3f}]"
+            text = difference_in_words(found.value, found.low, found.high)
             text = text.replace("-", "\N{MINUS SIGN}")
             axes.annotate(text, (1.03, row), xycoords=_BESIDE, va="center", fontsize=8)
             reach = max(reach, *np.abs(np.nan_to_num([found.value, *ends])))
@@ -212,11 +213,10 @@ def _bar(axes: Axes, row: int, step: Mapping[str, Any], key: str) -> None:
     if step["reused"]:
         style = {"facecolor": REUSED_COLOUR, "hatch": "////", "edgecolor": "white"}
     axes.barh(row, value, height=0.62, linewidth=0, **style)
-    text = f"{value:.2f}"
     if not math.isnan(low):
         axes.hlines(row, low, high, color=INK, linewidth=1.2)
         axes.vlines([low, high], row - 0.12, row + 0.12, color=INK, linewidth=1.2)
-        text += f"  [{low:.2f}, {high:.2f}]"
+    text = interval_in_words(value, low, high, digits=2)
     axes.annotate(text, (1.03, row), xycoords=_BESIDE, va="center", fontsize=8)
 
 

@@ -15,8 +15,9 @@ from pe_unified.ct.exam_labels import EXAM_TARGETS
 from pe_unified.evaluation.calibration import reliability_curve
 from pe_unified.evaluation.exams import POSITIVE, ExamTable
 from pe_unified.evaluation.figures.curves import draw_chance, draw_roc
-from pe_unified.evaluation.figures.style import arm_style, new_figure, unit_axes, with_interval
-from pe_unified.evaluation.intervals import LEVEL, RESAMPLES, Estimate, estimate
+from pe_unified.evaluation.figures.style import arm_style, new_figure, unit_axes
+from pe_unified.evaluation.in_words import interval_in_words, with_interval
+from pe_unified.evaluation.intervals import LEVEL, RESAMPLES, Estimate, estimate, with_ends
 from pe_unified.evaluation.slices import SliceTable
 from pe_unified.tasks import METRIC_NAMES
 
@@ -37,9 +38,9 @@ def reliability_figure(
 ) -> None:
     """Share of positive exams against the predicted probability, in ten bins of equal count.
 
-    On the diagonal, probabilities are perfectly calibrated. Bars are 95 % Wilson intervals, which
-    assume independent exams: a bin has too few patients for intervals over patients. Below is a
-    histogram of the probabilities.
+    Probabilities are those that reports show, after the calibration of validation; on the diagonal
+    they are perfectly calibrated. Bars are 95 % Wilson intervals, which assume independent exams: a
+    bin has too few patients for intervals over patients. Below is a histogram of the probabilities.
 
     Args:
         arms: name to the exams of its test split.
@@ -48,12 +49,12 @@ def reliability_figure(
         curve, below = figure.subplots(2, 1, sharex=True, height_ratios=(4.2, 1))
         draw_chance(curve)
         for index, (name, arm) in enumerate(arms.items()):
-            style, table = arm_style(index), arm.of(POSITIVE)
+            style, table = arm_style(index), arm.calibrated()
             if not len(table.label):
                 curve.plot([], [], label=f"{name}: no labelled exam with an answer", **style)
                 continue
-            quality = estimate(arm.statistic(0.5), table.units, resamples)
-            ece, brier = (with_interval(quality[key]) for key in ("ece", "brier"))
+            said = with_ends(estimate(arm.statistic(0.5), table.units, resamples))
+            ece, brier = (with_interval(said, key) for key in ("ece", "brier"))
             style["label"] = f"{name}: ECE {ece}, Brier {brier}"
             _draw_bins(curve, table, style)
             colour = style["color"]
@@ -61,7 +62,7 @@ def reliability_figure(
         unit_axes(curve, "", "Share of positive exams")
         curve.set_aspect("auto")
         curve.set_title(title)
-        below.set(xlabel="Predicted probability", ylabel="Exams")
+        below.set(xlabel="Predicted probability, as in reports", ylabel="Exams")
         below.grid(axis="x", visible=False)
         figure.align_ylabels()
         figure.legend(loc="outside upper left", handlelength=2.6)
@@ -149,7 +150,8 @@ def _roc_panel(axes: Axes, arms: Sequence[SliceTable], resamples: int) -> None:
         draw_roc(axes, table, style, resamples=0)
         if len(arms) > _MOST_INTERVALS:
             area = Estimate(area.value, math.nan, math.nan)
-        height, said = 0.03 + 0.09 * (len(arms) - 1 - index), with_interval(area, 2)
+        height = 0.03 + 0.09 * (len(arms) - 1 - index)
+        said = interval_in_words(area.value, area.low, area.high, digits=2)
         axes.text(0.99, height, said, color=style["color"], fontsize=7.5, ha="right")
     unit_axes(axes, "", "")
     axes.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))

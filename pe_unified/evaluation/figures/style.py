@@ -1,6 +1,5 @@
 """The style of all figures: colours that colour-blind readers can distinguish, and the footer."""
 
-import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import text_to_path
 
 from pe_unified.disclaimer import RESEARCH_LINE
+from pe_unified.evaluation.in_words import interval_in_words
 from pe_unified.evaluation.intervals import Estimate
 from pe_unified.files import appearing
 
@@ -126,10 +126,10 @@ def arm_styles(found: Mapping[str, Estimate], measure: str) -> dict[str, dict[st
     """
     ranked = sorted(found, key=lambda name: np.nan_to_num(found[name].value, nan=-1), reverse=True)
     named = [name for name in found if name in ranked[:_MOST_NAMED]]
-    styles = {
-        name: {**arm_style(index), "label": f"{name}: {measure} {with_interval(found[name])}"}
-        for index, name in enumerate(named)
-    }
+    styles = {}
+    for index, name in enumerate(named):
+        said = interval_in_words(found[name].value, found[name].low, found[name].high)
+        styles[name] = {**arm_style(index), "label": f"{name}: {measure} {said}"}
     others = ranked[_MOST_NAMED:]
     for name in others:
         label = f"{len(others)} others" if name == others[0] else None
@@ -155,9 +155,3 @@ def unit_axes(axes: Axes, x_label: str, y_label: str) -> None:
     ticks = (0, 0.2, 0.4, 0.6, 0.8, 1.0)
     axes.set_xticks(ticks)
     axes.set_yticks(ticks)
-
-
-def with_interval(found: Estimate, digits: int = 3) -> str:
-    """``0.931 [0.902, 0.954]``, or only the value if it has no interval."""
-    value, low, high = (f"{each:.{digits}f}" for each in (found.value, found.low, found.high))
-    return value if math.isnan(found.low) else f"{value} [{low}, {high}]"

@@ -10,7 +10,7 @@ from pathlib import Path
 from pe_unified.ct.headers import natural_key
 from pe_unified.ct.mask_volumes import MASK_FILES, PROBABILITIES
 from pe_unified.errors import DataError
-from pe_unified.evaluation.marks import FileMarks, read_marks
+from pe_unified.evaluation.marks import MARK_FILES, FileMarks, read_marks
 
 #: Suffixes after the name of the case: the channel of nnU-Net, the reference of CAD-PE, and common
 #: words.
@@ -43,11 +43,13 @@ class System:
     Attributes:
         predicted: predictions by the name of the case.
         nothing: an empty prediction of this system.
+        unmatched: names in its files that belong to no case.
     """
 
     name: str
     predicted: Mapping[str, Predicted]
     nothing: Predicted
+    unmatched: Sequence[str] = ()
 
 
 def case_name(path: Path) -> str:
@@ -55,8 +57,9 @@ def case_name(path: Path) -> str:
     if path.name in _IN_A_FOLDER:
         return path.parent.name
     lowered = path.name.lower()
-    endings = [end for end in (*MASK_FILES, *PROBABILITIES) if lowered.endswith(end)]
-    return path.name[: -len(max(endings, key=len))] if endings else path.stem
+    known = (*MASK_FILES, *PROBABILITIES, *MARK_FILES)
+    endings = [end for end in known if lowered.endswith(end)]
+    return path.name[: -len(max(endings, key=len))] if endings else path.name
 
 
 def plain_name(name: str) -> str:
@@ -135,10 +138,18 @@ def find_system(
         raise DataError(path, "no such file or folder", "check the path")
     own_marks = read_marks(marks, unit) if marks else {}
     found: dict[str, dict] = defaultdict(dict)
+    unmatched: dict[str, None] = {}
     for kind, named in (("mask", masks), ("probabilities", probabilities), ("marks", own_marks)):
-        for case, own in _matched(cases, named, path, table).items():
+        matched = _matched(cases, named, path, table)
+        unmatched |= dict.fromkeys(name for name in named if name not in matched.values())
+        for case, own in matched.items():
             found[case][kind] = named[own]
-    if not found and (masks or probabilities or own_marks):
+    if unmatched and not found:
+        if pairs and table:
+            first = ",".join(next(iter(table.items())))
+            reason = f"no line names a case and a prediction that exist; the first names {first}"
+            cure = f"write cases of the reference, and names of {marks or path}"
+            raise DataError(pairs, reason, cure)
         reason = f"none of its names is one of the {len(cases)} cases of the reference"
         raise DataError(marks or path, reason, "pair them with --pairs FILE.csv (case,prediction)")
     no_marks = None
@@ -154,7 +165,8 @@ def find_system(
         if (not masked or "mask" in kinds or "probabilities" in kinds)
         and (marks is None or "marks" in kinds)
     }
-    return System(name, predicted, Predicted(marks=None if masked else no_marks))
+    nothing = Predicted(marks=None if masked else no_marks)
+    return System(name, predicted, nothing, list(unmatched))
 
 
 def _matched(

@@ -14,7 +14,7 @@ from pe_unified.evaluation.components import Lesions, find_lesions
 from pe_unified.evaluation.froc import mark_distances
 from pe_unified.evaluation.intervals import FloatArray
 from pe_unified.evaluation.masks.case_files import Predicted
-from pe_unified.evaluation.masks.prediction import read_prediction, whole_numbers
+from pe_unified.evaluation.masks.prediction import Prediction, read_prediction, whole_numbers
 from pe_unified.evaluation.masks.rules import Rules
 from pe_unified.evaluation.surfaces import SurfaceAgreement, surface_agreement
 
@@ -95,7 +95,8 @@ def score_case(
             if stored.is_cut and predicted.mask is not None and not rules.by_index:
                 truth = _around(stored, predicted.mask)
                 lesions = _lesions_of(truth, rules)
-            scores.append(_score(case, truth, lesions, predicted, scratch, rules))
+            found = read_prediction(predicted, truth, stored.affine, scratch, rules)
+            scores.append(_score(case, truth, lesions, found, rules))
         return scores
 
 
@@ -118,16 +119,10 @@ def _around(stored: MaskVolume, mask: Path) -> MaskVolume:
 
 
 def _score(
-    case: str,
-    truth: MaskVolume,
-    lesions: Lesions,
-    predicted: Predicted,
-    scratch: Path,
-    rules: Rules,
+    case: str, truth: MaskVolume, lesions: Lesions, found: Prediction, rules: Rules
 ) -> CaseScore:
     slices = truth.slices
     counted = lesions.volumes_mm3 >= rules.smallest_mm3
-    found = read_prediction(predicted, truth, scratch, rules)
     mask = None
     if found.components is not None:
         mask = _mask_score(found.components, lesions, counted, slices, rules)

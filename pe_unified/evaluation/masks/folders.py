@@ -35,12 +35,14 @@ class SystemResult:
     Attributes:
         scores: sorted by case name.
         missing: cases without a prediction, scored as empty.
+        unmatched: names in its files that belong to no case; not scored.
         metrics: metrics with intervals over cases.
     """
 
     name: str
     scores: Sequence[CaseScore]
     missing: Sequence[str]
+    unmatched: Sequence[str]
     metrics: Mapping[str, Estimate]
 
     @property
@@ -125,7 +127,7 @@ def evaluate_folders(
         statistics.append(metrics_of(own, rules, groups))
         empty = [] if missing == "leave-out" else [c for c in absent[system.name] if c in scores]
         metrics = INTERVALS[by].estimate(statistics[-1], units)
-        results.append(SystemResult(system.name, own, empty, metrics))
+        results.append(SystemResult(system.name, own, empty, system.unmatched, metrics))
     count = len(set(units.tolist()))
     differences = {}
     if len(statistics) > 1 and count > 1:
@@ -146,12 +148,16 @@ def _score(
 def _refuse_missing(absent: Mapping[str, Sequence[str]], count: int) -> None:
     for name, cases in absent.items():
         if cases:
-            shown = ", ".join(cases[:_SHOWN]) + (", ..." if len(cases) > _SHOWN else "")
             raise UserError(
-                f"{name}: no prediction for {len(cases)} of {count} cases ({shown}); add them, "
-                "or say how to count them: --missing empty (nothing was found there) or "
+                f"{name}: no prediction for {len(cases)} of {count} cases ({first_of(cases)}); add "
+                "them, or say how to count them: --missing empty (nothing was found there) or "
                 "--missing leave-out (not scored)"
             )
+
+
+def first_of(names: Sequence[str]) -> str:
+    """The first few names, for a message."""
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 def _refuse_outside(name: str, scores: Sequence[CaseScore]) -> None:
@@ -182,7 +188,7 @@ def read_groups(path: Path, cases: Mapping[str, Path]) -> dict[str, str]:
         raise DataError(path, "not a table of groups", cure, error) from error
     unknown = sorted(groups.keys() - cases.keys())
     if unknown:
-        reason = f"{', '.join(unknown[:_SHOWN])}: not in the reference"
+        reason = f"{first_of(unknown)}: not in the reference"
         raise DataError(
             path, reason, "name the cases like the files of the reference, without endings"
         )

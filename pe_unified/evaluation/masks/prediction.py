@@ -42,9 +42,12 @@ class Prediction:
 
 
 def read_prediction(
-    predicted: Predicted, truth: MaskVolume, scratch: Path, rules: Rules
+    predicted: Predicted, truth: MaskVolume, file_affine: NDArray, scratch: Path, rules: Rules
 ) -> Prediction:
     """Read a prediction and resample it to its reference.
+
+    Args:
+        file_affine: of the file of the reference, before it was extended; for marks in pixels.
 
     Raises:
         DataError: it is unreadable or does not overlap the reference.
@@ -62,6 +65,7 @@ def read_prediction(
         if is_probability(own):
             probability = values
         else:
+            _require_labels(own)
             mask = values
     if predicted.probabilities is not None:
         array = read_nnunet_probabilities(predicted.probabilities)
@@ -84,8 +88,9 @@ def read_prediction(
     elif predicted.marks is None:
         components = components_of(np.zeros((1, 1, 1), dtype=bool))
     if predicted.marks is not None:
-        marks = predicted.marks.on(slices, truth.affine)
-        outside = _outside(marks, slices)
+        marks = predicted.marks.on(slices, file_affine)
+        # The scan goes on where a cut file ends.
+        outside = 0 if truth.is_cut else _outside(marks, slices)
         if outside:
             notes.append(f"{outside} of {len(marks)} marks lie outside the scan")
         return Prediction(components, marks, predicted.marks.scored, outside, notes)
@@ -127,9 +132,14 @@ def whole_numbers(volume: MaskVolume) -> NDArray:
             reason = "a reference with fractions"
             raise DataError(volume.path, reason, "save labels; were the folders swapped?")
         values = np.rint(values).astype(np.int32)
-    if values.size and values.min() < 0:
-        raise DataError(volume.path, "negative labels", "save 0 for background")
+    _require_labels(volume)
     return values
+
+
+def _require_labels(volume: MaskVolume) -> None:
+    if volume.array.size and volume.array.min() < 0:
+        cure = "save labels, with 0 for background; is it the scan?"
+        raise DataError(volume.path, f"negative labels, down to {volume.array.min():.4g}", cure)
 
 
 def _laid_over(volume: MaskVolume, truth: MaskVolume, by_index: bool, notes: list[str]) -> NDArray:

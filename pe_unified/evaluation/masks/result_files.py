@@ -1,7 +1,7 @@
 """The files of an evaluation of folders: results.json, cases.csv, results.md, froc.png."""
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from rich.table import Table as RichTable
 
 from pe_unified.csv_files import csv_text
 from pe_unified.evaluation.figures import froc_panels_figure
-from pe_unified.evaluation.in_words import p_in_words
-from pe_unified.evaluation.intervals import Difference, Estimate
+from pe_unified.evaluation.in_words import difference_in_words, interval_in_words, p_in_words
+from pe_unified.evaluation.intervals import Difference, Estimate, with_ends
+from pe_unified.evaluation.marks import CONFIDENCES
 from pe_unified.evaluation.masks.case_score import CaseScore
 from pe_unified.evaluation.masks.case_table import lesion_tables
-from pe_unified.evaluation.masks.folders import INTERVALS, FolderResult, SystemResult
+from pe_unified.evaluation.masks.folders import INTERVALS, FolderResult, SystemResult, first_of
 from pe_unified.files import write_text
 from pe_unified.json_files import write_json
 
@@ -87,7 +88,8 @@ def as_record(result: FolderResult) -> dict[str, Any]:
                 "counts": counts_of(system),
                 "scored_marks": system.scored,
                 "missing_taken_for_empty": list(system.missing),
-                "metrics": _with_ends(system.metrics),
+                "unmatched": list(system.unmatched),
+                "metrics": with_ends(system.metrics),
             }
             for system in result.systems
         ],
@@ -108,14 +110,6 @@ def as_record(result: FolderResult) -> dict[str, Any]:
             **{name: version(name) for name in ("pe_unified", "numpy", "scipy", "nibabel")},
         },
     }
-
-
-def _with_ends(metrics: Mapping[str, Estimate]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, each in metrics.items():
-        found[name] = each.value
-        found[f"{name}_ci"] = [each.low, each.high]
-    return found
 
 
 def _case_rows(system: SystemResult, result: FolderResult) -> Iterator[dict[str, Any]]:
@@ -182,13 +176,16 @@ def write_results(result: FolderResult, out: Path, note: str = "") -> None:
     )
 
 
-def said(found: Estimate | Difference | None) -> str:
-    """A value with its interval, such as ``0.931 [0.90, 0.95]``."""
-    if found is None or np.isnan(found.value):
+def _said(found: Estimate | Difference | None) -> str:
+    """A value with its interval."""
+    if found is None:
         return "undefined"
-    sign = "+" if isinstance(found, Difference) else ""
-    value = f"{found.value:{sign}.3f}"
-    return value if np.isnan(found.low) else f"{value} [{found.low:.2f}, {found.high:.2f}]"
+    in_words = difference_in_words if isinstance(found, Difference) else interval_in_words
+    return in_words(found.value, found.low, found.high)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def counts_text(result: FolderResult) -> list[str]:
@@ -197,26 +194,40 @@ def counts_text(result: FolderResult) -> list[str]:
     for system in result.systems:
         counts = counts_of(system)
         line = (
-            f"{system.name}: {counts['cases']} cases, {counts['lesions']} lesions counted "
-            f"({counts['lesions_too_small']} too small, {counts['cases_without_lesion']} cases "
-            f"without any), {counts['marks']} marks"
+            f"{system.name}: {_counted(counts['cases'], 'case')}, "
+            f"{_counted(counts['lesions'], 'lesion')} counted "
+            f"({counts['lesions_too_small']} too small, "
+            f"{_counted(counts['cases_without_lesion'], 'case')} without any), "
+            f"{_counted(counts['marks'], 'mark')}"
         )
         for key, words in (
-            ("missing_taken_for_empty", "missing predictions taken for empty"),
+            ("missing_taken_for_empty", "without a prediction, taken for empty"),
             ("both_masks_empty", "with both masks empty"),
             ("reference_alone_empty", "with the reference alone empty"),
             ("prediction_alone_empty", "with the prediction alone empty"),
-            ("marks_outside", "marks outside their scan"),
+            ("marks_outside", "of the marks outside their scan"),
         ):
             line += f"; {counts[key]} {words}" if counts[key] else ""
         lines.append(line)
+        if system.unmatched:
+            lines.append(
+                f"{system.name}: not scored, because no case has the name: "
+                f"{first_of(system.unmatched)} ({len(system.unmatched)} in all); see --pairs"
+            )
+        if counts["marks"] and not system.scored:
+            lines.append(
+                f"{system.name}: its marks have no confidence, so there is no curve; it needs "
+                f"probabilities, or a column {'/'.join(CONFIDENCES)} in the file of marks"
+            )
     if result.left_out:
-        lines.append(f"{len(result.left_out)} cases without a prediction left out")
+        lines.append(f"{_counted(len(result.left_out), 'case')} without a prediction left out")
     few = INTERVALS[result.by].FEW
-    if result.units < few:
-        line = f"{result.units} {'groups' if result.groups else 'cases'}: over fewer than {few}, "
-        narrow = "bootstrapped intervals are too narrow; --intervals jackknife is more reliable"
-        lines.append(line + (narrow if result.by == "bootstrap" else "intervals are wide"))
+    if 1 < result.units < few:
+        end = f"with fewer than {few}"
+        line = f"jackknife intervals are wide {end}"
+        if result.by == "bootstrap":
+            line = f"bootstrap intervals are too narrow {end}; use --intervals jackknife"
+        lines.append(f"{_counted(result.units, 'group' if result.groups else 'case')}: {line}")
     return lines
 
 
@@ -272,8 +283,8 @@ def terminal_table(result: FolderResult) -> RichTable:
 def _table(result: FolderResult) -> Iterator[list[str]]:
     """Rows: title, one cell per system, the difference and its p."""
     for name in dict.fromkeys(name for system in result.systems for name in system.metrics):
-        cells = [said(system.metrics.get(name)) for system in result.systems]
+        cells = [_said(system.metrics.get(name)) for system in result.systems]
         if result.differences:
             found = result.differences.get(name)
-            cells += [said(found), p_in_words(found.p_value if found else None)]
+            cells += [_said(found), p_in_words(found.p_value if found else None)]
         yield [title_of(name), *cells]

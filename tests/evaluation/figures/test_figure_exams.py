@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from scipy.special import expit, logit
 from sklearn.calibration import calibration_curve
 
 from pe_unified.evaluation import figures
@@ -33,10 +34,11 @@ def test_reliability_shows_the_bins_with_their_intervals(tmp_path, monkeypatch):
     monkeypatch.setattr(
         Axes, "plot", lambda *args, **kw: lines.append(args[1:3]) or draw(*args, **kw)
     )
-    table = exam_table(0)
+    table = replace(exam_table(0), calibration=np.array([0.5, -1.0]))
     figures.reliability_figure({"reused": table}, tmp_path / "one.png", resamples=20)
     positive = table.of("positive_exam_for_pe")
-    share, mean = calibration_curve(positive.label, positive.score, n_bins=10, strategy="quantile")
+    shown = expit(0.5 * logit(positive.score) - 1)
+    share, mean = calibration_curve(positive.label, shown, n_bins=10, strategy="quantile")
     _, *bars, curve = lines
     np.testing.assert_allclose(curve, [mean, share])
     assert len(bars) == 10

@@ -75,9 +75,27 @@ def test_a_table_of_pairs(tmp_path):
     table.write_text("case,prediction\n1.nii.gz,one\n2,two.nii.gz\n")
     found = matched(predictions, references, pairs=table)
     assert found == {"1": "one.nii.gz", "2": "two.nii.gz"}
+    table.write_text("case,prediction\n1,one\n2,three\n")
+    assert matched(predictions, references, pairs=table) == {"1": "one.nii.gz"}
+    table.write_text("case,prediction\n1,three\n")
+    with pytest.raises(DataError, match=r"pairs\.csv: no line names .* the first names 1,three"):
+        matched(predictions, references, pairs=table)
     table.write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="header case,prediction"):
         matched(predictions, references, pairs=table)
+
+
+def test_pairs_of_names_with_dots(tmp_path):
+    """Only known endings are cut off."""
+    references = write(tmp_path / "r", "c1.nii.gz")
+    predictions = write(tmp_path / "p", "1.2.840.1.nii.gz")
+    marks, table = tmp_path / "marks.csv", tmp_path / "pairs.csv"
+    marks.write_text("seriesuid,coordX,coordY,coordZ,probability\n1.2.840.1,6,6,6,0.9\n")
+    for name in ("1.2.840.1", "p/1.2.840.1.nii.gz"):
+        table.write_text(f"case,prediction\nc1,{name}\n")
+        assert matched(predictions, references, pairs=table) == {"c1": "1.2.840.1.nii.gz"}
+        system = find_system(marks, find_references(references), None, None, table)
+        assert len(system.predicted["c1"].marks.places) == 1
 
 
 def test_one_file_of_marks_names_no_scan_without_marks(tmp_path):
@@ -85,7 +103,7 @@ def test_one_file_of_marks_names_no_scan_without_marks(tmp_path):
     marks = tmp_path / "marks.csv"
     marks.write_text("id,x,y,z,prob\n1,0,0,0,0.5\n")
     system = find_system(marks, find_references(references), None, None, None)
-    assert system.name == "marks"
+    assert system.name == "marks" and not system.unmatched
     counts = {case: len(each.marks.places) for case, each in system.predicted.items()}
     assert counts == {"0001RefStd": 1, "0002RefStd": 0}
     masks = tmp_path / "p"

@@ -217,6 +217,31 @@ def test_a_reference_as_seg_counts_what_is_found_beyond_its_frames(reference, tm
         scored(seg, save_nifti(tmp_path / "lost.nii", same_shape, header))
 
 
+def test_marks_beyond_a_cut_reference_are_false_and_not_outside(reference, tmp_path):
+    """Pixels are those of its file, also where a mask beside the marks is of the whole scan."""
+    affine, first = affine_lps(), np.array([1, 2, 3])  # slice, row, col of its first lesion
+    cut = tmp_path / "r.seg.nrrd"
+    header = {
+        "space": "left-posterior-superior",
+        "space directions": affine[:3, :3].T,
+        "space origin": (affine @ [*first[::-1], 1])[:3],
+    }
+    nrrd.write(str(cut), TRUTH[1:4, 2:7, 3:9].T.copy(), header)
+    marks = FileMarks(np.array([[0.0, 0, 0], [15, 15, 8]]), np.array([0.9, 0.8]), "pixel", True)
+    mask = save_nifti(tmp_path / "p.nii.gz", FOUND)
+    for predicted in (Predicted(marks=marks), Predicted(mask=mask, marks=marks)):
+        found = scored(cut, predicted)
+        assert (found.distances_mm == 0).tolist() == [[True], [False]] and found.outside == 0
+
+
+def test_a_scan_in_place_of_a_prediction_is_refused(reference, tmp_path):
+    scan = np.where(FOUND > 0, 60, -900).astype(np.int16)
+    for kind in (np.int16, np.float32):
+        path = save_nifti(tmp_path / "c1.nii.gz", scan.astype(kind))
+        with pytest.raises(DataError, match=r"c1\.nii\.gz: negative labels, down to -900"):
+            scored(reference, path)
+
+
 @settings(max_examples=10)
 @given(st.integers(0, 10_000))
 def test_identity_and_exchange(tmp_path_factory, seed):

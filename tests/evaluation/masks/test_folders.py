@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -151,7 +152,8 @@ def test_files_that_are_left(folders, tmp_path):
     assert (rows[2]["found_2mm"], rows[2]["false_2mm"]) == ("1", "0")
     summary = summary_text(result)
     assert "Dice, mean of cases" in summary and "26-connected" in summary
-    assert "b minus a" in summary and "6 cases: over fewer than 20" in summary
+    assert "b minus a" in summary and "6 cases: bootstrap intervals are too narrow" in summary
+    assert "a: its marks have no confidence, so there is no curve" in summary
 
 
 def test_marks_that_lie_nowhere_are_questioned(folders, tmp_path):
@@ -161,6 +163,28 @@ def test_marks_that_lie_nowhere_are_questioned(folders, tmp_path):
     system = find_system(marks, references, None, None, None)
     with pytest.raises(UserError, match=r"2 of 2 marks lie outside their scans.*--mark-unit"):
         evaluate_folders(references, [system], Rules())
+
+
+def test_names_that_belong_to_no_case_are_told(folders, tmp_path):
+    marks = tmp_path / "marks.csv"
+    lines = [f"{name},-26,-36,104,0.9\n" for name in ("c1", *(f"case_{k}" for k in range(6)))]
+    marks.write_text("id,x,y,z,prob\n" + "".join(lines))
+    references = find_references(folders / "ref")
+    result = evaluate_folders(
+        references, [find_system(marks, references, None, None, None)], Rules()
+    )
+    (system,) = as_record(result)["systems"]
+    assert system["unmatched"] == [f"case_{k}" for k in range(6)]
+    names = r"case_0, case_1, case_2, case_3, case_4, \.\.\. \(6 in all\)"
+    assert re.search(rf"marks: not scored, .*: {names}", summary_text(result))
+
+
+def test_one_is_told_as_one(folders):
+    references = {"c2": find_references(folders / "ref")["c2"]}
+    system = find_system(folders / "a", references, None, None, None)
+    summary = summary_text(evaluate_folders(references, [system], Rules()))
+    assert "a: 1 case, 1 lesion counted (0 too small, 0 cases without any), 2 marks" in summary
+    assert "bootstrap intervals" not in summary and "| overlap: recall | 1.000 |" in summary
 
 
 def scores_of(generator, cases=6):
