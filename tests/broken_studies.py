@@ -357,7 +357,7 @@ CORPUS = {
     two_volumes: "study: 2 volume files, and no DICOM slice",
     many_frames: "12 frames); export the series as single-frame CT images",
     a_name_with_a_line_break: "study??[2J.dcm: not a DICOM file",
-    zip_in_zip: "study.zip: no axial CT slice",
+    zip_in_zip: "study.zip/inner.zip: an archive in a folder without DICOM slices",
     links: "study: no axial CT slice",
     a_pipe: "study: no axial CT slice",
     text_as_volume: "study.nrrd: no readable NRRD file",

@@ -19,7 +19,7 @@ from pe_unified.evaluation.verdict import score_text
 from pe_unified.reports.file_names import FINDINGS, MASK
 from pe_unified.reports.mask_file import read_mask
 from pe_unified.reports.page import WINDOW
-from pe_unified.reports.report import is_listed
+from pe_unified.reports.report import is_listed, series_name
 from pe_unified.reports.structured_report import MAKER
 
 #: Minimum length of an image's longer side, pixels; height of the text line below it.
@@ -40,14 +40,14 @@ def write_key_images(folder: Path, images: Path, report: Mapping[str, Any], most
     """
     shutil.rmtree(folder, ignore_errors=True)
     lesions = [lesion for lesion in report["lesions"] if is_listed(lesion)][:most]
-    findings, given = folder.parent / FINDINGS, report["input"]
+    findings, study_uid = folder.parent / FINDINGS, report["input"]["study_uid"]
     if not lesions or not findings.exists():
         return
     filed = dcmread(findings)
     series, mask_file = hd.UID(), folder.parent / MASK
     folder.mkdir()
-    with open_study(images, given["series_uid"], study_uid=given["study_uid"]) as study:
-        mask = read_mask(mask_file, study) if mask_file.exists() else None
+    with open_study(images, series_name(report), study_uid=study_uid) as study:
+        mask = read_mask(mask_file, report) if mask_file.exists() else None
         for place, lesion in enumerate(lesions, 1):
             index = lesion["key_slice"]
             number = min(lesion["number"], 255)  # the largest number in the mask

@@ -147,11 +147,12 @@ def serve_options(args: argparse.Namespace) -> "ServeOptions":
             raise UserError(f"{_TOKEN} has fewer than {_SHORTEST} characters")
     # As browsers write them.
     own = [] if is_any else [f"[{args.address}]" if ":" in args.address else args.address]
-    names = args.names or ([] if remote else ["localhost"])
+    # The first is printed: one that reaches this server, without a proxy between.
+    hosts = [*args.names, *own] if remote else [*own, *args.names, "localhost"]
     return ServeOptions(
         reports=args.reports,
         studies=tuple(args.studies),
-        hosts=tuple(dict.fromkeys([*(args.names or own), *own, *names])),
+        hosts=tuple(dict.fromkeys(hosts)),
         token=token,
         remote=remote,
         show_names=args.show_names,

@@ -1,4 +1,4 @@
-"""Groups the acquisitions of a series into scans, and detects reconstructions of the same scan."""
+"""Groups the slices of a series into scans, and detects reconstructions of the same scan."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,6 +16,9 @@ _BLOCKS = 3
 _SAME_PLACES, _PLACE_MM = 0.9, 0.1
 #: Maximum difference between the times of two reconstructions of one scan, seconds.
 _SAME_TIME_S = 2.0
+#: Minimum cosine of the angle between slices of one scan (2 degrees): the tilt of a gantry is
+#: larger, the rounding of a header smaller.
+_SAME_TURN = 0.9994
 
 
 def scans_of(series: Sequence[SliceHeader]) -> dict[int, list[SliceHeader]]:
@@ -45,6 +48,26 @@ def scans_of(series: Sequence[SliceHeader]) -> dict[int, list[SliceHeader]]:
     for index in lost.tolist():
         scans[scan_of.get(series[index].acquisition, min(scans))].append(index)
     return {number: [series[index] for index in sorted(scans[number])] for number in sorted(scans)}
+
+
+def by_orientation(headers: Sequence[SliceHeader]) -> list[list[SliceHeader]]:
+    """Slices by orientation, largest group first; slices without one are added to that group."""
+    stated: list[tuple[np.ndarray, list[int]]] = []
+    silent: list[int] = []
+    for index, header in enumerate(headers):
+        if header.orientation is None:
+            silent.append(index)
+            continue
+        turn = np.array(header.orientation).reshape(2, 3)
+        turn /= np.linalg.norm(turn, axis=1, keepdims=True)
+        fits = (own for known, own in stated if (known * turn).sum(axis=1).min() >= _SAME_TURN)
+        own = next(fits, None)
+        if own is None:
+            stated.append((turn, own := []))
+        own.append(index)
+    parts = sorted((own for _, own in stated), key=len, reverse=True) or [[]]
+    parts[0] = sorted(parts[0] + silent)
+    return [[headers[index] for index in part] for part in parts]
 
 
 def _joined_blocks(parts: dict[int, list[int]], known: np.ndarray) -> dict[int, list[int]]:

@@ -67,7 +67,8 @@ def unpack_zip(path: Path, target: Path, limits: ArchiveLimits | None = None) ->
     limits = limits or ArchiveLimits()
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [item for item in archive.infolist() if not item.is_dir()]
+            listed = archive.infolist()
+            members = [item for item in listed if not item.filename.endswith(("/", "\\"))]
             names = _Names(path, limits)
             for member in members:
                 names.add(member.filename, plain=not stat.S_ISLNK(member.external_attr >> 16))

@@ -79,9 +79,13 @@ _GENERIC = r"(?:(?:I ?V|KM|CM|CE|CONTRAST\w*|KONTRAST\w*|MEDI\w*|AGENTS?) )*"
 _HARMLESS = r"NON ?IONI|NO (?:(?:KNOWN|ADVERSE|PRIOR|IMMEDIATE) )?(?:REACTION|ALLERG|COMPLICATION)"
 #: A negation applies to what follows it.
 _NO_CONTRAST = re.compile(rf"{_GENERIC}(?!{_HARMLESS})(?:{_DENIALS})(?: .*)?|{_ORAL}")
-#: A negation of oral contrast alone, before a clause on the intravenous one.
+#: A negation of oral contrast alone, before a clause on the intravenous one or after it. Joined by
+#: "and" or a slash, it denies both, unless the clause names an agent.
 _NO_ORAL = re.compile(rf"(?:{_DENIALS}) {_ORAL}")
-_IV_CLAUSE = re.compile(r"[,;+](?=\W*I\W?V\b)")
+_IV_CLAUSE = re.compile(
+    r"(?:[,;+.]|\bWITH\b|(?:[/&]|\bAND\b)(?!\W*I\W?V\W*(?:CONTRAST|$)))(?=\W*I\W?V\b)"
+)
+_ONLY_IV = re.compile(rf"(.*\bI\W?V\b.*?)[ ,;/]+(?:W/O|{_DENIALS}) {_ORAL}\W*")
 _UNKNOWN = re.compile(
     rf"({_GENERIC}(UNK\w*|UNSPECIFIED|NOT (KNOWN|SPECIFIED|STATED|RECORDED)|ANONYM\w*))?"
 )
@@ -125,6 +129,8 @@ def contrast_of(header: SliceHeader) -> Contrast:
     oral, *intravenous = _IV_CLAUSE.split(text, maxsplit=1)
     if intravenous and _NO_ORAL.fullmatch(_words(oral)):
         text = intravenous[0]
+    elif only := _ONLY_IV.fullmatch(text):
+        text = only[1]
     words = _words(text)
     # C-, IV-, (-): a minus sign after an abbreviation, or alone.
     if re.fullmatch(r"[A-Z./ ]{0,4}\(?-+\)?", text):

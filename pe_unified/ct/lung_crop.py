@@ -30,7 +30,7 @@ def require_volume(study: CTStudy) -> None:
     """
     where = study.source
     if len(study) < 2:
-        raise DataError(where, "one slice is no volume", "give the whole series")
+        raise DataError(where, "a single slice is not a volume", "give the whole series")
     if None in study.spacing_mm:
         raise DataError(where, "the spacing of its voxels is unknown", _EXPORT)
     known = [z for z in study.z_mm if z is not None]
@@ -38,7 +38,7 @@ def require_volume(study: CTStudy) -> None:
         raise DataError(where, "the heights of some slices are unknown", _EXPORT)
     steps = np.diff(known) if known else np.array([study.known_spacing()[2]])
     if (steps <= 0).any():
-        raise DataError(where, "slices lie at the height of others", "leave doubled slices out")
+        raise DataError(where, "slices lie at the height of others", "remove the duplicate slices")
     usual = float(np.median(steps))
     if usual > THICKEST_MM:
         reason = f"its slices lie {usual:.4g} mm apart, more than {THICKEST_MM:g}"

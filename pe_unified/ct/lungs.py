@@ -57,25 +57,6 @@ class ChestGrid:
     gas: np.ndarray
 
 
-def lung_mask(hu: np.ndarray, spacing_mm: Spacing) -> np.ndarray | None:
-    """The aerated lungs with their small vessels, without trachea and main bronchi.
-
-    Args:
-        hu: (slices, rows, cols), Hounsfield units.
-        spacing_mm: (row, col, slice), mm; None entries take usual values.
-
-    Returns:
-        bool (slices, rows, cols), or None if no lungs are found.
-    """
-    coarse, step = coarse_grid(hu, spacing_mm)
-    chest = find_lungs(coarse, grid_spacing(hu.shape[1:], spacing_mm))
-    if chest.lungs is None:
-        return None
-    return np.stack(
-        [lungs_of_slice(level, k, chest, step, spacing_mm) for k, level in enumerate(hu)]
-    )
-
-
 def lungs_of_slice(
     hu: np.ndarray, index: int, chest: ChestGrid, step: int, spacing_mm: Spacing
 ) -> np.ndarray:
@@ -119,32 +100,6 @@ def _stretch(mask: np.ndarray, factors: Sequence[float], shape: Sequence[int]) -
     return mask.astype(bool)[rows[:, None], cols]
 
 
-def lung_box(
-    hu: np.ndarray, spacing_mm: Spacing, margin_mm: float = 0.0
-) -> tuple[int, int, int, int] | None:
-    """The box around both lungs over the whole study.
-
-    Args:
-        hu: (slices, rows, cols), Hounsfield units.
-        spacing_mm: (row, col, slice), mm; None entries take usual values.
-        margin_mm: added on every side, within the slice.
-
-    Returns:
-        (x, y, w, h) in pixels, or None if no lungs are found. If one lung is missing, its side
-        is the mirror image of the other.
-    """
-    coarse, _ = coarse_grid(hu, spacing_mm)
-    found = coarse_lungs(coarse, hu.shape[1:], spacing_mm, margin_mm)
-    return found[0] if found else None
-
-
-def coarse_grid(hu: np.ndarray, spacing_mm: Spacing) -> tuple[np.ndarray, int]:
-    """A study on the search grid, int16 (slices, rows, cols), and the step between slices."""
-    row, col, step = search_grid(hu.shape[1:], spacing_mm)
-    coarse = np.stack([shrink_slice(hu[index], row, col) for index in range(0, len(hu), step)])
-    return coarse, step
-
-
 def search_grid(shape: Sequence[int], spacing_mm: Spacing) -> tuple[int, int, int]:
     """Number of rows, columns and slices per cell of the search grid."""
     row, col, step = (max(1, round(GRID_MM / size)) for size in _known(shape, spacing_mm))
@@ -178,7 +133,7 @@ def coarse_lungs(
     ``shape`` (rows, cols) and ``spacing_mm`` are those of the slices before shrinking.
 
     Returns:
-        The box, as from :func:`lung_box`, and the share of every coarse slice that is lung,
+        The box, as from :func:`box_of_lungs`, and the share of every coarse slice that is lung,
         float (slices,), 0 to 1; None if no lungs are found.
     """
     chest = find_lungs(coarse, grid_spacing(shape, spacing_mm))
@@ -208,7 +163,17 @@ def box_of_lungs(
     spacing_mm: Spacing,
     margin_mm: float = 0.0,
 ) -> tuple[int, int, int, int]:
-    """As :func:`lung_box`, from the result of :func:`find_lungs`."""
+    """The box around both lungs over the whole study.
+
+    Args:
+        lungs, body: from :func:`find_lungs`.
+        shape: (rows, cols) of the slices.
+        spacing_mm: (row, col, slice) of the study, mm; None entries take usual values.
+        margin_mm: added on every side, within the slice.
+
+    Returns:
+        (x, y, w, h) in pixels. If one lung is missing, its side is the mirror image of the other.
+    """
     left, right = _complete_sides(lungs, body)
     top, bottom = _ends(lungs.sum(axis=(0, 2)) > 0)
     rows, cols = shape

@@ -44,6 +44,8 @@ from pe_unified.ct.volume_files import (
 from pe_unified.errors import COPY_AGAIN, COPY_OR_REMOVE, DataError
 from pe_unified.options import META_IMAGE, NIFTI, NRRD, TAR
 
+_ARCHIVES = (".zip", *TAR)
+_OTHER_ARCHIVES = (".rar", ".7z", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 _Choose = Callable[[Sequence[SliceHeader], str], SeriesChoice]
 
 
@@ -130,7 +132,10 @@ def _open(path: Path, choose: _Choose, scratch: Path, limits: ArchiveLimits | No
         return _from_raw(path, *open_nrrd(path, scratch, limits or ArchiveLimits()))
     if name.endswith(META_IMAGE):
         return _from_raw(path, *open_meta(path, scratch, limits or ArchiveLimits()))
-    if name.endswith((".zip", *TAR)):
+    if name.endswith(_OTHER_ARCHIVES):
+        reason, cure = "an archive of another kind", "unpack it, or pack it as .zip or .tar.gz"
+        raise DataError(path, reason, cure)
+    if name.endswith(_ARCHIVES):
         unpacked = scratch / "unpacked"
         unpacked.mkdir()
         (unpack_zip if name.endswith(".zip") else unpack_tar)(path, unpacked, limits)
@@ -189,6 +194,10 @@ def _from_folder(
         raise DataError(folder, reason, "point to the one that is the CT")
     if scan.broken and not scan.headers:
         raise scan.broken[0]
+    packed = [file for file in files if file.name.lower().endswith((*_ARCHIVES, *_OTHER_ARCHIVES))]
+    if packed and not scan.headers:
+        reason, cure = "an archive in a folder without DICOM slices", "unpack it, or point to it"
+        raise DataError(packed[0], reason, cure)
     return _from_series(scan, folder, choose)
 
 
@@ -200,7 +209,12 @@ def _from_series(scan: FolderScan, where: Path, choose: _Choose) -> CTStudy:
         notes.append(f"left out {len(scan.broken)} files that could not be read")
     if scan.ignored:
         notes.append(f"left out {len(scan.ignored)} files that are no slices")
-    return replace(_from_stack(choice.slices, notes, where), broken=tuple(scan.broken))
+    return replace(
+        _from_stack(choice.slices, notes, where),
+        series=choice.name,
+        series_uids=choice.uids,
+        broken=tuple(scan.broken),
+    )
 
 
 def _from_stack(headers: Sequence[SliceHeader], notes: Sequence[str], where: Path) -> CTStudy:

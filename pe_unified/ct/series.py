@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pe_unified.ct.acquisitions import same_scan, scans_of
+from pe_unified.ct.acquisitions import by_orientation, same_scan, scans_of
 from pe_unified.ct.headers import SliceHeader
 from pe_unified.ct.kernels import softer
 from pe_unified.ct.kinds import (
@@ -22,25 +22,30 @@ from pe_unified.ct.patients import choose_study
 from pe_unified.ct.stack import SAME_PLACE_MM, heights, slice_normal
 from pe_unified.errors import DataError
 
+#: Any series that covers half of this is a candidate, mm. Chests are hardly longer: a longer scan,
+#: as of chest and abdomen or of the legs' veins, must not exclude the angiography.
+_CHEST_MM = 400.0
+#: Name of a series whose files give none.
+NO_UID = "(no UID)"
 #: The last acquisition of a series is taken among those with this share of the longest.
 _ABOUT_AS_LONG = 0.8
 #: Maximum number of rows or columns of a CT slice; a header with more is damaged.
 _LARGEST_SIDE = 4096
-#: Minimum cosine of the angle between slices of one scan (2 degrees): the tilt of a gantry is
-#: larger, the rounding of a header smaller.
-_SAME_TURN = 0.9994
 
 
 @dataclass
 class SeriesChoice:
     """The slices of the scan, and a description of what was left out.
 
-    ``reason`` says why this series was taken, if there was a choice.
+    ``reason`` says why this series was taken, if there was a choice; ``name`` takes it again;
+    ``uids`` are those of all candidates.
     """
 
     slices: list[SliceHeader]
     notes: list[str] = field(default_factory=list)
     reason: str = ""
+    name: str = ""
+    uids: frozenset[str] = frozenset()
 
 
 def axial_ct(headers: Sequence[SliceHeader]) -> SeriesChoice:
@@ -87,7 +92,7 @@ def choose_series(
     """Select the series of a folder that is the scan.
 
     Candidates are the axial CT series of one study that cover at least half as much as the
-    longest. These rules are applied in turn: slices rather than projections or virtual
+    longest, or 200 mm. These rules are applied in turn: slices rather than projections or virtual
     non-contrast images; not a series that says that there is no contrast agent; the original
     rather than a derived one; one that names a contrast agent; of several reconstructions of one
     scan the one with the softest kernel; the most slices. If several remain, the lowest series
@@ -133,7 +138,7 @@ def choose_series(
     notes = choice.notes + notes
     notes += [
         f"left out {len(groups[other.key])} slices of series {other.key.name}, "
-        f"{other.key.rows} x {other.key.cols}"
+        f"{other.key.rows} x {other.key.cols}{_turned(other.key, best.key)}"
         for other in candidates
         if other is not best
     ]
@@ -147,7 +152,8 @@ def choose_series(
         key = best.key
         what = f"{len(best.slices)} axial slices of {key.rows} x {key.cols}"
         why = f"series {key.name}, of {len(candidates)}: {what}; it {why}"
-    return SeriesChoice(best.slices, notes, why)
+    uids = frozenset(key.uid for key in groups)
+    return SeriesChoice(best.slices, notes, why, series_uid or best.key.name, uids)
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +198,7 @@ def _long_enough(candidates: list[_Candidate]) -> list[_Candidate]:
     known = all(each.covers is not None for each in candidates)
     lengths = [each.covers if known else len(each) for each in candidates]
     most = max(length or 0.0 for length in lengths)
+    most = min(most, _CHEST_MM) if known else most
     return [each for each, n in zip(candidates, lengths, strict=True) if 2 * (n or 0.0) >= most]
 
 
@@ -355,8 +362,13 @@ class _SeriesKey(NamedTuple):
 
     @property
     def name(self) -> str:
-        uid = self.uid or "(no UID)"
+        uid = self.uid or NO_UID
         return uid if self.acquisition is None else f"{uid}#{self.acquisition}"
+
+
+def _turned(key: _SeriesKey, taken: _SeriesKey) -> str:
+    turned = key[:3] == taken[:3] and key.turn != taken.turn
+    return ", in another orientation" if turned else ""
 
 
 def _groups(headers: Sequence[SliceHeader]) -> dict[_SeriesKey, list[SliceHeader]]:
@@ -370,29 +382,9 @@ def _groups(headers: Sequence[SliceHeader]) -> dict[_SeriesKey, list[SliceHeader
         alike[_SeriesKey(uid, header.rows, header.cols, 0, kind)].append(header)
     apart: dict[_SeriesKey, list[SliceHeader]] = {}
     for key, group in alike.items():
-        for turn, turned in enumerate(_by_orientation(group)):
+        for turn, turned in enumerate(by_orientation(group)):
             scans = scans_of(turned)
             for number, scan in scans.items():
                 acquisition = number if len(scans) > 1 else None
                 apart[key._replace(turn=turn, acquisition=acquisition)] = scan
     return apart
-
-
-def _by_orientation(headers: Sequence[SliceHeader]) -> list[list[SliceHeader]]:
-    """Slices by orientation, largest group first; slices without one are added to that group."""
-    stated: list[tuple[np.ndarray, list[int]]] = []
-    silent: list[int] = []
-    for index, header in enumerate(headers):
-        if header.orientation is None:
-            silent.append(index)
-            continue
-        turn = np.array(header.orientation).reshape(2, 3)
-        turn /= np.linalg.norm(turn, axis=1, keepdims=True)
-        fits = (own for known, own in stated if (known * turn).sum(axis=1).min() >= _SAME_TURN)
-        own = next(fits, None)
-        if own is None:
-            stated.append((turn, own := []))
-        own.append(index)
-    parts = sorted((own for _, own in stated), key=len, reverse=True) or [[]]
-    parts[0] = sorted(parts[0] + silent)
-    return [[headers[index] for index in part] for part in parts]

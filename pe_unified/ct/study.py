@@ -55,6 +55,9 @@ class CTStudy:
         frames: one per slice for DICOM, the number of the frame in its file, from 1; None if the
             file holds one slice.
         sop_uids: one per slice for DICOM; otherwise empty.
+        series: names the slices for ``open_study``: the series UID, or ``UID#2`` if the series
+            holds several scans; empty for a volume file.
+        series_uids: of all axial CT series that were there.
         notes: in words, what was left out or is unusual; without file names, which may contain
             a patient's name.
         broken: files that should be slices but could not be read.
@@ -80,6 +83,8 @@ class CTStudy:
     sop_uids: tuple[str, ...] = ()
     study_uid: str = ""
     series_uid: str = ""
+    series: str = ""
+    series_uids: frozenset[str] = frozenset()
     patient_id: str = ""
     notes: tuple[str, ...] = ()
     broken: tuple[DataError, ...] = ()

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import nrrd
@@ -169,7 +170,9 @@ def _nrrd_affine(header: dict) -> np.ndarray | None:
         affine[:3, :3] = (directions * signs).T
         affine[:3, 3] = np.asarray(header.get("space origin", (0, 0, 0))) * signs
         return affine if places(affine) else None
-    spacings = header.get("spacings")
+    spacings: Any = header.get("spacings")
+    if "space directions" in header:  # in a space without the patient's axes
+        spacings = np.linalg.norm(header["space directions"][-3:], axis=1)
     if spacings is not None and np.isfinite(spacings).all() and min(spacings) > 0:
         return np.diag([*spacings, 1.0])
     return None

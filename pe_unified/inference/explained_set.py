@@ -19,9 +19,10 @@ from pe_unified.datasets.slice_dataset import parse_slice, read_annotations
 from pe_unified.evaluation.figures import HeatView, SliceView, heat_figure
 from pe_unified.evaluation.figures.exams import label_title
 from pe_unified.inference.explain import ExamExplainer, SliceExplainer, leading
-from pe_unified.inference.stored_model import read_model, usable_device
+from pe_unified.inference.stored_model import read_model, require_kind, usable_device
 from pe_unified.models.cam import CamError
 from pe_unified.models.exam_model import PEExam
+from pe_unified.models.slice_model import PEUnified
 from pe_unified.options import BATCH_SIZE
 from pe_unified.paths import require_apart
 from pe_unified.precision import fastest_precision
@@ -82,13 +83,14 @@ def explain_set(
         settings |= {name: stored.dataset.get(name) for name in ("steps", "max_steps")}
         exams = PEExamDataset(pipeline=[LoadExamSlices(), *stored.transforms], **settings)
         pictures = _of_exams(explainer, exams, patients, slices)
-    elif label is None:
+    else:
+        require_kind(checkpoint, model, PEUnified)
+        if label is not None:
+            raise CamError("a slice model does not predict labels of an exam; leave --label out")
         explainer = SliceExplainer(model, level, precision)
         settings["neighbours"] = int(stored.dataset.get("neighbours", 0))
         dataset = PESliceDataset(pipeline=[LoadCTSlice(), *stored.transforms], **settings)
         pictures = _of_slices(explainer, dataset, patients, slices)
-    else:
-        raise CamError("a slice model does not predict labels of an exam; leave --label out")
     note = f"{_CAVEAT} (stride {explainer.stride})"
     trained = stored.lineage["training_notice"]
     note = f"Model {trained}. {note}" if trained else note

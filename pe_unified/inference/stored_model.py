@@ -126,7 +126,7 @@ def model_of(
         without_start(cfg.model)
         with DefaultScope.overwrite_default_scope("pe_unified"):
             model = MODELS.build(cfg.model)
-            _require_kind(path, model, kind)
+            require_kind(path, model, kind)
             if kind is not LungDetector:
                 _require_embolism(path, dataset)
             transforms = tuple(TRANSFORMS.build(step) for step in pipeline)
@@ -176,7 +176,12 @@ def _require_embolism(path: Path | str, dataset: Mapping[str, Any]) -> None:
         )
 
 
-def _require_kind(path: Path | str, model: nn.Module, kind: type[nn.Module]) -> None:
+def require_kind(path: Path | str, model: nn.Module, kind: type[nn.Module]) -> None:
+    """Reject a model of another kind.
+
+    Raises:
+        CheckpointError: says what the model is, and which command takes it.
+    """
     if isinstance(model, kind):
         return
     found = next((each for each in _KINDS if isinstance(model, each)), None)

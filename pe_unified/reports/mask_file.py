@@ -3,17 +3,21 @@
 import gzip
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import nibabel
 import numpy as np
 
-from pe_unified.ct.grids import Turn
+from pe_unified.ct.grids import Turn, turn_of
 from pe_unified.ct.study import CTStudy, FileGrid
 from pe_unified.errors import DataError
-from pe_unified.inference.reading import SliceReader
-from pe_unified.inference.survey import Survey
 
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+if TYPE_CHECKING:
+    from pe_unified.inference.reading import SliceReader
+    from pe_unified.inference.survey import Survey
+
+#: From LPS to RAS, and back.
+_RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def write_mask(path: Path, study: CTStudy, pixels: Mapping[int, Mapping[int, np.ndarray]]) -> None:
@@ -43,24 +47,36 @@ def write_mask(path: Path, study: CTStudy, pixels: Mapping[int, Mapping[int, np.
     _write(path, study, grid, plane_of)
 
 
-def read_mask(path: Path, study: CTStudy) -> np.ndarray:
-    """Read what :func:`write_mask` wrote for a study: uint8 (slices, rows, cols).
+def read_mask(path: Path, report: Mapping[str, Any]) -> np.ndarray:
+    """Read what :func:`write_mask` wrote, in the order of the study's slices.
+
+    Args:
+        path: ``mask.nii.gz``.
+        report: the content of the ``report.json`` that it belongs to.
+
+    Returns:
+        uint8 (slices, rows, cols), lesion numbers.
 
     Raises:
         DataError: it cannot be read, or belongs to another study.
     """
-    grid = _grid_of(study)
+    given = report["input"]
     try:
-        array = np.asarray(nibabel.Nifti1Image.from_filename(path).dataobj)
+        image = nibabel.Nifti1Image.from_filename(path)
+        stored = np.asarray(image.dataobj, dtype=np.uint8)
+        # For DICOM the axes are columns, rows and slices, whatever the patient's position.
+        turn = Turn() if given["kind"] == "DICOM" else turn_of(_RAS_LPS @ image.affine)
     except Exception as error:  # a damaged file can fail in many ways
         raise DataError(path, "no readable mask", "analyse the study again", error) from error
-    if array.shape != grid.shape:
-        reason = f"{array.shape} voxels, the study {grid.shape}"
+    mask = turn.apply(stored) if stored.ndim == 3 else stored
+    wanted = given["slices"], given["rows"], given["cols"]
+    if mask.shape != wanted:
+        reason = f"{mask.shape} voxels, the study has {wanted}"
         raise DataError(path, reason, "analyse the study again")
-    return grid.turn.apply(array)
+    return mask
 
 
-def write_lungs(path: Path, reader: SliceReader, survey: Survey) -> None:
+def write_lungs(path: Path, reader: "SliceReader", survey: "Survey") -> None:
     """Write the lungs of a study: uint8, 1 in the lungs, in the geometry of :func:`write_mask`.
 
     Held in memory only for a file whose planes are not the slices.
@@ -128,8 +144,8 @@ def _write(
     header.set_data_dtype(dtype)
     header.set_data_shape(grid.shape)
     header.set_xyzt_units("mm")
-    header.set_sform(_LPS_TO_RAS @ affine, code=1)
-    header.set_qform(_LPS_TO_RAS @ upright, code=1)
+    header.set_sform(_RAS_LPS @ affine, code=1)
+    header.set_qform(_RAS_LPS @ upright, code=1)
     header["vox_offset"] = 352
     header["descrip"] = b"pe_unified: research software, not a medical device"
     with open(path, "wb") as raw, gzip.GzipFile("", "wb", 4, raw, mtime=0) as file:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from pe_unified.ct.series import NO_UID
 from pe_unified.ct.study import CTStudy
 from pe_unified.disclaimer import RESEARCH_LINE
 from pe_unified.evaluation.exam_score import HEIGHT_MM
@@ -134,8 +135,16 @@ def reading_in_words(report: Mapping[str, Any]) -> str:
     )
 
 
+def series_name(report: Mapping[str, Any]) -> str | None:
+    """What ``open_study`` takes as ``series_uid`` to give the slices of a report."""
+    given = report["input"]
+    number = given.get("acquisition")  # absent in older reports
+    return given["series_uid"] if number is None else f"{given['series_uid'] or NO_UID}#{number}"
+
+
 def _input(study: CTStudy) -> dict[str, Any]:
     row, col, step = study.spacing_mm
+    acquisition = study.series.partition("#")[2]
     notes = list(study.notes)
     if study.missing_slices or study.uneven_steps:
         notes.append("mask.nii.gz assumes evenly spaced slices; these are unevenly spaced")
@@ -143,6 +152,7 @@ def _input(study: CTStudy) -> dict[str, Any]:
         "kind": "volume file" if study.grid is not None else "DICOM",
         "study_uid": study.study_uid or None,
         "series_uid": study.series_uid or None,
+        "acquisition": int(acquisition) if acquisition else None,
         "slices": study.shape[0],
         "rows": study.shape[1],
         "cols": study.shape[2],

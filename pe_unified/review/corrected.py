@@ -101,7 +101,7 @@ def correct(store: ReviewStore, name: str, study: CTStudy, reader: str | None) -
         if each.kind == "add":
             number = len(report["lesions"]) + 1 + sum(fate == "added" for fate in fates.values())
             fates[number], drawn[number] = "added", each
-    lesions = _as_reported(report, known.folder / MASK, study, fates)
+    lesions = _as_reported(report, known.folder / MASK, fates)
     described = _as_drawn(store, name, study, drawn)
     for number, lesion in described.items():
         entry = lesion_entry(lesion, study) | {"called": None, "score": None}
@@ -159,14 +159,12 @@ def exam_verdict(report: Mapping[str, Any], decisions: Sequence[Decision]) -> st
     return "positive" if stays else "negative"
 
 
-def _as_reported(
-    report: Mapping[str, Any], mask: Path, study: CTStudy, fates: Mapping[int, str]
-) -> list[Lesion]:
+def _as_reported(report: Mapping[str, Any], mask: Path, fates: Mapping[int, str]) -> list[Lesion]:
     """The accepted lesions, with the pixels of the report's mask."""
     accepted = [number for number, fate in fates.items() if fate == "accepted"]
     if not accepted:
         return []
-    labels = read_mask(mask, study) if mask.is_file() else np.zeros((0, 1, 1), np.uint8)
+    labels = read_mask(mask, report) if mask.is_file() else np.zeros((0, 1, 1), np.uint8)
     boxes: dict[int, list[tuple[int, Box, float]]] = {}
     for entry in report["slices"]:
         for each in entry["boxes"]:

@@ -58,7 +58,7 @@ class ReviewedReader:
     def _plan_study(self, patient: str, labelled: LabelledStudy, copy: Path) -> PatientPlan:
         asked = labelled.source
         renamed: Callable[[str], str] = asked.renamed or str
-        with open_study(asked.path, asked.series_uid, study_uid=asked.study_uid) as study:
+        with open_study(asked.path, asked.series, study_uid=asked.study_uid) as study:
             if len(study) != len(labelled.slices):
                 reason = f"{len(study)} slices, the report has {len(labelled.slices)}"
                 raise DataError(asked.path, reason, "analyse the study again")

@@ -13,7 +13,7 @@ from pe_unified.ct.study import CTStudy
 from pe_unified.errors import DataError
 from pe_unified.reports.case_list import find_studies
 from pe_unified.reports.fingerprint import fingerprint
-from pe_unified.reports.report import pseudonym
+from pe_unified.reports.report import pseudonym, series_name
 from pe_unified.review.reports import StudyReport
 
 
@@ -23,13 +23,13 @@ class Source:
 
     Attributes:
         path: for ``open_study``.
-        study_uid, series_uid: as in the files; None for a study that came as one volume file.
+        study_uid, series: names for ``open_study``; None for a study that came as one volume file.
         renamed: gives the pseudonym of a UID or a PatientID; None if the report keeps them.
     """
 
     path: Path
     study_uid: str | None
-    series_uid: str | None
+    series: str | None
     renamed: Callable[[str], str] | None
 
 
@@ -102,13 +102,13 @@ class Studies:
         why: dict[Path, DataError] = {}
         for path in likely:
             try:
-                return _open_in(path, given, report, renamed, stack)
+                return _open_in(path, content, report, renamed, stack)
             except DataError as error:
                 why[path] = error
         for path in others:
             with suppress(DataError):
                 if path not in why:
-                    return _open_in(path, given, report, renamed, stack)
+                    return _open_in(path, content, report, renamed, stack)
         likeliest = next((str(error) for error in why.values()), "")
         reason = "no study in --studies has the slices that the report was made from"
         raise DataError(report.folder, reason, "name their folder", likeliest)
@@ -124,7 +124,7 @@ class Studies:
 
 def _open_in(
     path: Path,
-    wanted: dict[str, Any],
+    content: dict[str, Any],
     report: StudyReport,
     renamed: _Renaming | None,
     stack: ExitStack,
@@ -134,19 +134,25 @@ def _open_in(
     Raises:
         DataError: it cannot be opened, or is not the study of the report.
     """
-    # A pseudonym cannot be reversed, so every study at this path is tried.
-    first = (None, None) if renamed else (wanted["study_uid"], wanted["series_uid"])
+    # A pseudonym cannot be reversed, so all studies at this path are tried, each with the series
+    # that is taken by default, then with the one of this pseudonym.
+    wanted, name = content["input"], series_name(content)
+    first = (None, None) if renamed else (wanted["study_uid"], name)
     attempts: list[tuple[str | None, str | None]] = [first]
-    for study_uid, series_uid in attempts:
+    for study_uid, series in attempts:
         with ExitStack() as attempt:
             try:
-                study = attempt.enter_context(open_study(path, series_uid, study_uid=study_uid))
+                study = attempt.enter_context(open_study(path, series, study_uid=study_uid))
             except SeveralStudies as several:
-                attempts += [(name, None) for name in several.names]
+                attempts += [(each, series) for each in several.names]
                 continue
             if _is_of(study, wanted, report, renamed or str):
                 stack.push(attempt.pop_all())
-                return study, Source(path, study_uid, study.series_uid or None, renamed)
+                return study, Source(path, study_uid, study.series or None, renamed)
+            if renamed and name and series is None:
+                uid, *acquisition = name.split("#")
+                found = [each for each in study.series_uids if renamed(each) == uid]
+                attempts += [(study_uid, "#".join([each, *acquisition])) for each in found]
     raise DataError(path, "its slices are not those of the report", "analyse the study again")
 
 

@@ -20,13 +20,14 @@ from pe_unified.ct.windows import WINDOWS
 from pe_unified.disclaimer import RESEARCH_LINE
 from pe_unified.errors import DataError, UserError, shown
 from pe_unified.reports.file_names import MASK
+from pe_unified.reports.mask_file import read_mask
 from pe_unified.reports.report import verdict_in_words
 from pe_unified.review.decisions import LESION_LABELS, STUDY_LABELS, in_force
 from pe_unified.review.sources import Studies
 from pe_unified.review.store import ConflictError, Decision, ReviewStore
 from pe_unified.serve.guard import guards
 from pe_unified.serve.images import ClosedError, ImageCache, StudyImages
-from pe_unified.serve.mask_runs import mask_of, read_report_mask, runs_of
+from pe_unified.serve.mask_runs import mask_of, runs_of
 from pe_unified.serve.worklist import Entry, Worklist, patient_of
 
 STATIC = Path(__file__).parent / "static"
@@ -202,7 +203,7 @@ class Desk:
         path = entry.found.folder / MASK
         if not path.is_file() or not path.resolve().is_relative_to(self.list.root):
             return JSONResponse({})
-        return JSONResponse(runs_of(read_report_mask(path, entry.found.read())))
+        return JSONResponse(runs_of(read_mask(path, entry.found.read())))
 
     def redrawn(self, request: Request) -> Response:
         """The mask of a decision as runs."""

@@ -55,7 +55,7 @@ def test_dciodvfy_finds_no_error_in_a_picture(pictures):
 def test_the_acquisition_of_the_report_is_shown(report, folder, tmp_path):
     shutil.copytree(report[0], tmp_path / "report")
     asked = {**report[1], "input": report[1]["input"] | {"acquisition": 7}}
-    with pytest.raises(DataError, match="no series .*#7"):
+    with pytest.raises(DataError, match=r"no series .*#7"):
         write_key_images(tmp_path / "report" / "key_images", folder, asked, 3)
 
 

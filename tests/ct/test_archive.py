@@ -26,7 +26,8 @@ def unpacked(path, folder, **limits):
 
 def test_members_keep_names_and_content(tmp_path):
     members = {"a/1": b"one", "a/b/2.dcm": b"two" * 1000, "back\\slash": b"three"}
-    path = packed(tmp_path / "in.zip", members)
+    folders = {"a/": b"", "back\\": b""}
+    path = packed(tmp_path / "in.zip", folders | members)
     found = unpacked(path, tmp_path / "out")
     assert found == {name.replace("\\", "/"): content for name, content in members.items()}
 

@@ -9,7 +9,8 @@ sans injection, NATIV, native, NON, Non-contrast, unenhanced, N/A, None given
 no contrast, ORAL, oral contrast only, ZONDER, SENZA
 IV CONTRAST NONE, CONTRAST AGENT: NONE, IV CONTRAST: NO, KM IV NEIN
 CONTRAST MEDIA NOT GIVEN, IV CONTRAST NOT GIVEN, PO CONTRAST, SALINE, no contrast due to allergy
-NO ORAL/IV CONTRAST, 0, 0 ML, no oral contrast"""
+NO ORAL/IV CONTRAST, no oral and IV contrast, without oral / IV, no IV no oral
+0, 0 ML, no oral contrast"""
 AGENTS = """OMNIPAQUE 350, Non-ionic contrast, nonionic, ULTRAVIST, YES, C+, IV, & CONTRAST
 IV ISOVUE, Xenetix 350, oral and IV, mit KM, Natrium-Iothalamat, Novolux
 ISOVUE-370, Iomeron 400-, Niopam, SINOGRAFIN, applied
@@ -26,7 +27,14 @@ def test_a_text_may_say_that_there_is_no_agent(agent):
     assert contrast_of(header(1, contrast=agent)) is Contrast.NONE
 
 
-@pytest.mark.parametrize("agent", ["NO ORAL, IV OMNIPAQUE 350", "no oral contrast; I.V. Ultravist"])
+@pytest.mark.parametrize(
+    "agent",
+    [
+        *("NO ORAL, IV OMNIPAQUE 350", "no oral contrast; I.V. Ultravist", "no oral. IV Ultravist"),
+        *("NO ORAL CONTRAST / IV ISOVUE 370", "no oral and IV Omnipaque", "no oral & IV Omnipaque"),
+        *("WITHOUT ORAL, WITH IV CONTRAST", "IV w/o oral", "IV contrast, no oral contrast"),
+    ],
+)
 def test_no_oral_contrast_says_nothing_of_the_intravenous_one(agent):
     assert contrast_of(header(1, contrast=agent)) is Contrast.NAMED
     assert contrast_of(header(1, contrast="no oral, IV none")) is Contrast.NONE

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from whole_lungs import lung_box, lung_mask
 
 from pe_unified.ct.lung_boxes import crop_of_boxes, lung_box_of_slice
-from pe_unified.ct.lungs import lung_box, lung_mask
 from pe_unified.phantom.study import paint_study
 
 

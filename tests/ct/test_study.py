@@ -80,6 +80,20 @@ def test_a_zip_of_a_folder_and_of_a_volume(tmp_path, truth, affine):
     assert_is_truth(tmp_path / "volume.zip", truth, affine)
 
 
+@pytest.mark.parametrize("name", ["case.rar", "case.7z", "Case.tar.XZ"])
+def test_an_archive_of_another_kind_is_called_so(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\xfd7zXZ\0" + bytes(500))
+    with pytest.raises(DataError, match=f"{name}: an archive of another kind; unpack it, or pack"):
+        read(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["case.zip", "case.tar.gz", "case.rar"])
+def test_an_archive_alone_in_a_folder_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes(b"packed")
+    with pytest.raises(DataError, match=f"{name}: an archive in a folder without DICOM slices"):
+        read(tmp_path)
+
+
 def test_nothing_unpacked_is_left(tmp_path, truth, affine, monkeypatch):
     scratch = tmp_path / "scratch"
     scratch.mkdir()

@@ -121,6 +121,16 @@ def test_nrrd_without_geometry(tmp_path, truth):
     assert not volume.placed
 
 
+@pytest.mark.parametrize("space", [None, "3D-right-handed"])
+def test_nrrd_in_a_space_without_patient_axes_keeps_its_spacing(tmp_path, truth, affine, space):
+    turned = affine[:3, :3].T @ np.array([[0.8, 0.6, 0.0], [-0.6, 0.8, 0.0], [0.0, 0.0, 1.0]])
+    header = {"space directions": turned} | ({"space": space} if space else {})
+    nrrd.write(str(tmp_path / "ct.nrrd"), truth.transpose(2, 1, 0).copy(), header)
+    volume, hu = read(tmp_path / "ct.nrrd")
+    np.testing.assert_array_equal(hu, truth)
+    assert volume.spacing_mm == pytest.approx(SPACING) and not volume.placed
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "bzip2"])
 def test_what_packs_too_well_is_no_ct(tmp_path, affine, encoding):
     path = tmp_path / "bomb.nrrd"

@@ -105,7 +105,7 @@ def partly(study):
 @pytest.mark.parametrize(
     ("heights", "change", "said"),
     [
-        ([0.0], None, "one slice is no volume"),
+        ([0.0], None, "a single slice is not a volume"),
         ([0.0, 2.0, 4.0], unknown, "spacing of its voxels is unknown"),
         ([0.0, 2.0, 4.0], partly, "heights of some slices are unknown"),
         ([0.0, 2.0, 2.0, 4.0], None, "lie at the height of others"),

@@ -4,10 +4,15 @@ import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
-from studies import exam_model_config, write_checkpoint, write_exam_checkpoint
+from studies import (
+    exam_model_config,
+    write_checkpoint,
+    write_exam_checkpoint,
+    write_volume_checkpoint,
+)
 from tiny_exams import change, write_tiny_exams
 
-from pe_unified.errors import DataError
+from pe_unified.errors import CheckpointError, DataError
 from pe_unified.inference import explained_set
 from pe_unified.inference.explained_set import explain_set
 from pe_unified.models.cam import CamError
@@ -159,6 +164,9 @@ def test_what_cannot_be_explained(slice_model, tiny_dataset, exams, tmp_path):
     seg = write_checkpoint(tmp_path / "seg.pth", heads=("seg",))
     with pytest.raises(CamError, match="no classification head"):
         run(seg, tiny_dataset, tmp_path / "out")
+    volumes = write_volume_checkpoint(tmp_path / "volumes.pth")
+    with pytest.raises(CheckpointError, match="a model of volumes, where a model of slices"):
+        run(volumes, tiny_dataset, tmp_path / "out")
     with pytest.raises(DataError, match="which is read"):
         run(slice_model, tiny_dataset, tiny_dataset / "out")
     assert not (tmp_path / "out").exists()

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 from studies import study_of, survey_of
+from whole_lungs import lung_box
 
-from pe_unified.ct.lungs import LUNG_MARGIN_MM, lung_box
+from pe_unified.ct.lungs import LUNG_MARGIN_MM
 from pe_unified.inference.reading import SliceReader
 from pe_unified.inference.survey import survey
 from pe_unified.phantom.study import paint_study

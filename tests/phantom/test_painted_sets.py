@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from raw_sets import all_images, load_splits, write_fumpe_patient
+from whole_lungs import lung_mask
 
 from pe_unified.converters.contract.schema import union_mask
 from pe_unified.converters.merge import merge
@@ -16,7 +17,6 @@ from pe_unified.converters.raw.read import Read
 from pe_unified.converters.raw.rsna import Rsna
 from pe_unified.converters.verify import verify
 from pe_unified.ct.hu import read_slice_png
-from pe_unified.ct.lungs import lung_mask
 from pe_unified.datasets import PESliceDataset
 from pe_unified.phantom.command import write_layout
 from pe_unified.phantom.study import STRUCTURES

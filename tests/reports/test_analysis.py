@@ -14,9 +14,9 @@ import SimpleITK as sitk
 from dicom_files import write_hu
 from jsonschema import Draft202012Validator
 from studies import write_checkpoint
+from whole_lungs import lung_mask
 
 import pe_unified.reports
-from pe_unified.ct.lungs import lung_mask
 from pe_unified.ct.opening import open_study
 from pe_unified.errors import CheckpointError, DataError
 from pe_unified.inference.model import load_model

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from whole_lungs import lung_mask
 
-from pe_unified.ct.lungs import lung_mask
 from pe_unified.ct.opening import open_study
 from pe_unified.phantom.command import write_layout
 from pe_unified.phantom.study import STRUCTURES

@@ -8,7 +8,8 @@ import SimpleITK as sitk
 from dicom_files import write_hu
 
 from pe_unified.ct.opening import open_study
-from pe_unified.reports.mask_file import write_mask
+from pe_unified.errors import DataError
+from pe_unified.reports.mask_file import read_mask, write_mask
 
 SHAPE = (5, 8, 6)  # slices, rows, cols
 PIXELS = {1: {1: np.array([0, 7]), 2: np.array([13])}, 300: {4: np.array([47])}}
@@ -20,6 +21,10 @@ def truth():
         for index, own in slices.items():
             mask[index].ravel()[own] = min(number, 255)
     return mask
+
+
+def report_of(kind):
+    return {"input": {"kind": kind, **dict(zip(("slices", "rows", "cols"), SHAPE))}}
 
 
 def test_over_a_dicom_series_as_simpleitk_reads_both(tmp_path):
@@ -35,6 +40,14 @@ def test_over_a_dicom_series_as_simpleitk_reads_both(tmp_path):
     ct, mask = reader.Execute(), sitk.ReadImage(str(tmp_path / "mask.nii.gz"))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(ct), hu)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(mask), truth())
+    report = report_of("DICOM")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.nii.gz", report), truth())
+    report["input"]["slices"] += 1
+    with pytest.raises(DataError, match=r"mask.nii.gz: .*the study has \(6, 8, 6\)"):
+        read_mask(tmp_path / "mask.nii.gz", report)
+    (tmp_path / "mask.nii.gz").write_bytes(b"rubbish")
+    with pytest.raises(DataError, match="no readable mask"):
+        read_mask(tmp_path / "mask.nii.gz", report)
     assert mask.GetOrigin() == pytest.approx(ct.GetOrigin())
     assert mask.GetSpacing() == pytest.approx(ct.GetSpacing())
     assert mask.GetDirection() == pytest.approx(ct.GetDirection())
@@ -90,3 +103,5 @@ def test_in_the_grid_of_a_nifti(tmp_path: Path, order, flips):
     found = {tuple(np.argwhere(hu == array[tuple(voxel)])[0]) for voxel in np.argwhere(values)}
     unique = {v for v in expected if (hu == hu[v]).sum() == 1}
     assert unique <= found and len(np.argwhere(values)) == len(expected)
+    read = read_mask(tmp_path / "mask.nii.gz", report_of("volume file"))
+    np.testing.assert_array_equal(read, truth())

@@ -11,12 +11,13 @@ from types import SimpleNamespace
 import nibabel
 import numpy as np
 import pytest
+from dicom_files import SERIES, write_hu
 from review_reports import write_report
 from serving import OWN, ask, serving
 
 from pe_unified.ct.opening import open_study
 from pe_unified.errors import DataError
-from pe_unified.reports.analysis import analyse_study
+from pe_unified.reports.analysis import AnalysisOptions, analyse_study
 from pe_unified.reports.report import is_listed
 from pe_unified.review.sources import Studies
 from pe_unified.review.store import ReviewStore
@@ -230,7 +231,7 @@ def test_a_study_is_found_wherever_it_lies(reports, folder, tmp_path):
         found_in(entry, tmp_path / "empty")
     study, source = found_in(entry, tmp_path / "empty", folder.parent)
     assert source.path == folder and study.shape[0] == 16
-    assert source.series_uid == entry.found.read()["input"]["series_uid"]
+    assert source.series == entry.found.read()["input"]["series_uid"]
     (reports / "PAT001").rename(reports / "elsewhere")
     (entry,) = Worklist(reports).entries().values()
     assert found_in(entry, folder.parent)[1].path == folder
@@ -262,6 +263,24 @@ def test_of_two_volumes_of_one_name_the_unchanged_file_is_taken(predictor, tmp_p
     assert found_in(entry, tmp_path / "first", tmp_path / "second")[1].path == asked
     asked.touch()  # nothing tells them apart any more but the order of --studies
     assert found_in(entry, tmp_path / "second", tmp_path / "first")[1].path == asked
+
+
+@pytest.mark.parametrize("series", [f"{SERIES}#1", "1.9"])
+@pytest.mark.parametrize("key", [None, "k" * 16])
+def test_the_series_that_was_asked_for_is_found_again(predictor, tmp_path, series, key):
+    """One phase of a series, or another series than would be taken."""
+    for number in (1, 2):
+        hu = np.full((64, 64), 100 * number, np.int16)
+        for k in range(8):
+            slice_ = {"z": 5.0 * k, "AcquisitionNumber": number, "number": 100 * number + k}
+            write_hu(tmp_path / "case" / f"{number}-{k}", hu, **slice_)
+            write_hu(tmp_path / "case" / f"b{number}-{k}", hu, **slice_, SeriesInstanceUID="1.9")
+    asked = AnalysisOptions(series_uid=series, pseudonym_key=key)
+    analyse_study(tmp_path / "case", tmp_path / "reports" / "case", predictor, asked)
+    (entry,) = Worklist(tmp_path / "reports").entries().values()
+    with Studies([tmp_path / "case"], key).opened(entry.found) as (study, source):
+        assert study.slice_hu(0)[0, 0] == (100 if "#1" in series else 200)
+        assert source.series == series
 
 
 def test_the_studies_that_were_read_last_stay_open(reports, folder, monkeypatch):

@@ -215,8 +215,10 @@ def test_hosts_follow_the_address():
         "ct.example",
     ]
     options = serve_options(make_parser().parse_args(asked))
-    assert set(options.hosts) == {"10.0.0.7", "ct.example"} and options.remote
+    assert options.hosts == ("ct.example", "10.0.0.7") and options.remote
     assert set(serve_options(make_parser().parse_args(["r"])).hosts) == {"127.0.0.1", "localhost"}
+    options = serve_options(make_parser().parse_args(["r", "--names", "ct.example"]))
+    assert options.hosts == ("127.0.0.1", "ct.example", "localhost")
     options = serve_options(make_parser().parse_args(["r", "--address", "::1"]))
     assert options.hosts[0] == "[::1]" and not options.remote
 

@@ -1,16 +1,12 @@
-"""Masks as runs, and the masks of reports in the order of their slices."""
+"""Masks as runs."""
 
-import nibabel
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pe_unified.ct.opening import open_study
-from pe_unified.errors import DataError
-from pe_unified.reports.mask_file import write_mask
-from pe_unified.serve.mask_runs import mask_of, read_report_mask, runs_of
+from pe_unified.serve.mask_runs import mask_of, runs_of
 
 SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(1, 6))
 
@@ -39,32 +35,3 @@ def test_runs_are_as_documented():
 def test_runs_that_do_not_fit_are_refused(runs):
     with pytest.raises(ValueError):
         mask_of(runs, (2, 3, 4))
-
-
-@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, -1, 1), (1, -1, -1), (-1, 1, 1)])
-@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1)])
-def test_a_mask_follows_the_slices_whichever_way_the_file_lies(tmp_path, axes, signs):
-    """A NIfTI study of any orientation; its mask lies as the file does."""
-    rng = np.random.default_rng(3)
-    hu = rng.integers(-1000, 1000, (10, 12, 14)).astype(np.int16)
-    affine = np.zeros((4, 4))
-    for axis, sign in zip(axes, signs):
-        affine[axis, axes.index(axis)] = sign * (0.5 + axis)
-    affine[3, 3] = 1
-    nibabel.save(nibabel.Nifti1Image(hu, affine), tmp_path / "ct.nii")
-    with open_study(tmp_path / "ct.nii") as study:
-        wanted = np.zeros(study.shape, np.uint8)
-        wanted[2, 3, 4:7] = 1
-        wanted[5, 0, 1] = 2
-        pixels = {
-            number: {index: np.flatnonzero(wanted[index] == number) for index in (2, 5)}
-            for number in (1, 2)
-        }
-        write_mask(tmp_path / "mask.nii.gz", study, pixels)
-        slices, rows, cols = study.shape
-    given_ = {"kind": "volume file", "slices": slices, "rows": rows, "cols": cols}
-    mask = read_report_mask(tmp_path / "mask.nii.gz", {"input": given_})
-    assert np.array_equal(mask, wanted)
-    given_["slices"] += 1
-    with pytest.raises(DataError, match="size"):
-        read_report_mask(tmp_path / "mask.nii.gz", {"input": given_})

@@ -8,8 +8,8 @@ import pytest
 from serving import OWN, ask, serving
 
 from pe_unified.benchmarks.chromium import CHROMIUM, CTRL, Chromium
+from pe_unified.reports.mask_file import read_mask
 from pe_unified.review.store import ReviewStore
-from pe_unified.serve.mask_runs import read_report_mask
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 READY = "window.scene && scene.volume && !scene.volume.missing && scene.lesions.some(l => l.mask)"
@@ -59,7 +59,7 @@ def colours_at(page, tmp_path, pixels, spacing):
 
 
 def test_marked_pixels_lie_where_the_mask_says(page, served, reports, report, tmp_path):
-    mask = read_report_mask(reports / "PAT001" / "mask.nii.gz", report[1])
+    mask = read_mask(reports / "PAT001" / "mask.nii.gz", report[1])
     slice_ = int(np.argmax((mask > 0).sum((1, 2))))
     enter(page, served.url)
     page.run("scene.showBoxes = scene.showCrosshair = false; scene.marksChanged()")
@@ -125,7 +125,7 @@ def test_a_whole_session(page, served, reports, report, tmp_path):
     # Redraw the first lesion: one stroke stays, one is taken back.
     page.click("[data-lesion='1']")
     slice_ = page.run("scene.at.slice")
-    before = read_report_mask(reports / "PAT001" / "mask.nii.gz", report[1]) == 1
+    before = read_mask(reports / "PAT001" / "mask.nii.gz", report[1]) == 1
     page.press("b")
     page.run("scene.drawing.radius = 1.2")
     drawn = [(50, 20), (50, 26)]
@@ -276,6 +276,22 @@ def test_slices_go_on_coming_when_the_server_answers_again(page, served):
 
 
 @pytest.mark.slow
+def test_an_unchanged_list_is_known_to_be_current(page, served):
+    """Once the server answers again; and ages go on."""
+    enter(page, served.url)
+    page.open(served.url)
+    page.wait_for("document.querySelector('#rows a')")
+    page.run(
+        "window.fetched = window.fetch; window.fetch = () => Promise.reject(new TypeError('x'))"
+    )
+    page.wait_for("document.getElementById('news').textContent.includes('may be old')")
+    page.run("window.then = Date.now() + 5 * 86400000; Date.now = () => window.then")
+    page.run("window.fetch = window.fetched")
+    page.wait_for("document.getElementById('news').hidden")
+    assert page.run("document.querySelector('#rows').textContent.includes('5 d')")
+
+
+@pytest.mark.slow
 def test_the_keyboard_is_enough_and_large_text_fits(page, served):
     enter(page, served.url)
     page.open(f"{served.url}/")
@@ -314,6 +330,11 @@ def test_a_study_without_images_still_tells_its_findings(page, reports, report):
         page.click("#rows a")
         page.wait_for("document.getElementById('warning').textContent.startsWith('No images')")
         assert page.run("document.querySelectorAll('.lesion').length") == len(report[1]["lesions"])
+        assert page.run("scene.views.map(view => view.plane.letters).flat().join('')") == "?" * 12
+        page.run("scene.volume.fetch = () => { scene.asked = true; }")
+        page.press("Home")
+        page.press("PageUp")
+        assert page.run("!scene.asked")
         page.press("a")
         page.wait_for("scene.decided.verdicts.size === 1")
 

@@ -7,7 +7,7 @@ export function makePlanes(shape, spacing, towards) {
   const [slices, rows, cols] = shape;
   const [rowMm, colMm, sliceMm] = spacing;
   const [right, front, up] = towards;
-  const against = { L: "R", R: "L", P: "A", A: "P", H: "F", F: "H" };
+  const against = { L: "R", R: "L", P: "A", A: "P", H: "F", F: "H", "?": "?" };
   return {
     axial: {
       name: "axial", axis: "slice", count: slices,

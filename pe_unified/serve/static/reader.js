@@ -43,7 +43,8 @@ async function start() {
   } catch (error) {
     scene.trouble = error.message;
     byId("warning").hidden = false;
-    byId("warning").textContent = `No images: ${error.message}`;
+    const said = byId("warning").textContent;
+    byId("warning").textContent = [`No images: ${error.message}`, said].filter(Boolean).join(". ");
     geometry = blankGeometry(study);
   }
   openImages(scene, geometry, act);
@@ -95,7 +96,7 @@ function openImages(scene, geometry, act) {
       failed(error);
     },
   );
-  scene.volume.broken = Boolean(absent);
+  scene.volume.absent = Boolean(absent);
   scene.drawing = new Drawing(scene.volume, () => {
     scene.marksChanged();
     showDraft(scene);
@@ -364,16 +365,16 @@ function wireButtons(scene, act) {
     act.label(event.target.value);
     event.target.blur();
   };
-  const keepComment = async () => {
+  const saveComment = async () => {
     const text = byId("text").value.trim();
     if (text && (await act.comment(text))) byId("text").value = "";
   };
   byId("comment").onsubmit = (event) => {
     event.preventDefault();
-    keepComment();
+    saveComment();
   };
   byId("text").onkeydown = (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) keepComment();
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) saveComment();
   };
   byId("compare").onchange = (event) => scene.compare(event.target.value);
   byId("radius").oninput = (event) => {

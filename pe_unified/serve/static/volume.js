@@ -20,7 +20,7 @@ export class Volume {
     this.failed = failed;
     this.running = 0;
     this.middle = 0;
-    this.broken = this.paused = false;
+    this.absent = this.broken = this.paused = false;
   }
 
   get missing() {
@@ -33,6 +33,7 @@ export class Volume {
 
   // The slice in view; the others are loaded outwards from it.
   want(slice) {
+    if (this.absent) return;
     this.middle = slice;
     if (this.paused) {
       // The server did not answer, or asked to wait: the next look tries again.

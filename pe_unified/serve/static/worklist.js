@@ -102,7 +102,11 @@ async function refresh() {
   try {
     const headers = tag ? { "If-None-Match": tag } : {};
     const response = await fetch(`/api/worklist?reader=${encodeURIComponent(knownReader())}`, { headers, cache: "no-store" });
-    if (response.status === 304) return;
+    if (response.status === 304) {
+      tell("");
+      shown.studies.filter(isWanted).forEach(rowOf); // their ages
+      return;
+    }
     const told = await response.json();
     if (!response.ok) throw new Error(told.error);
     tag = response.headers.get("ETag");
