@@ -232,6 +232,13 @@ METRIC_NAMES |= {
     "findings/mean_sensitivity": "Mean sensitivity over lesion FROC",
     "findings_plain/mean_sensitivity": "Mean sensitivity over lesion FROC, unfused",
 }
+#: Endings of metrics for which less is better.
+_LESS_IS_BETTER = ("weighted_bce", "ece", "brier")
+
+
+def less_is_better(metric: str) -> bool:
+    """Whether the best value of a metric, given by its full key, is the lowest."""
+    return metric.endswith(_LESS_IS_BETTER)
 
 
 def look_for_lesions(tasks: Iterable[str]) -> bool:

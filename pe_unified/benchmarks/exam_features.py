@@ -21,6 +21,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from pe_unified.benchmarks.common import in_turn, seconds_of
+from pe_unified.checkpoints import save_atomically
 from pe_unified.converters.contract.schema import exam_entry
 from pe_unified.ct.exam_labels import EXAM_LABELS
 from pe_unified.ct.hu import HU_OFFSET
@@ -72,6 +73,7 @@ def _generate(root: Path, args: argparse.Namespace) -> FeatureStore:
         _annotate(root / "annotations" / f"{split}.json", min(exams, args.exams), args.slices)
     source = FeatureSource({}, "", [], {"type": "SliceSteps"}, {})
     store = FeatureStore.create(root / "features", source)
+    save_atomically({}, store.encoder)  # training asks it for its past
     rng = np.random.default_rng(0)
     block = rng.standard_normal((2 * args.slices, args.width)).astype(np.float16)
     for number in track(range(args.exams), "features"):

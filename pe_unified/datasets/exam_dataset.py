@@ -9,7 +9,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from pe_unified.ct.exam_labels import EXAM_TARGETS, exam_doubts, exam_targets
-from pe_unified.datasets.exam_steps import Step, spread, step_label
+from pe_unified.datasets.exam_steps import spread, step_label
 from pe_unified.datasets.feature_store import FeatureStore, stored_name
 from pe_unified.datasets.masked_labels import Mode, hidden_labels
 from pe_unified.datasets.slice_dataset import (
@@ -26,6 +26,8 @@ from pe_unified.registry import DATASETS, TASK_UTILS, TRANSFORMS
 Unit = Literal["exam", "step"]
 Indeterminate = Literal["unknown", "positive", "leave_out"]
 _POSITIVE = EXAM_TARGETS.index("positive_exam_for_pe")
+#: What an exam says of each of its steps.
+_OF_STEPS = ("rows", "step_labels", "step_ids", "z_mm", "planes")
 
 
 @DATASETS.register_module()
@@ -46,9 +48,9 @@ class PEExamDataset(BaseDataset):
             ``"steps"``, the label of a slice.
         indeterminate: an exam marked as indeterminate has an unknown embolism label
             (``"unknown"``), counts as positive (``"positive"``), or is left out (``"leave_out"``).
-        masked_label_portion: share of the slice labels hidden from training, 0 to 1, exact over the
-            set (see :func:`~pe_unified.datasets.masked_labels.hidden_labels`).
-        masked_label_mode: ``"even"``, single slices of every exam; ``"exams"``, all slices of some.
+        masked_label_portion: share of the known labels of steps hidden from training, 0 to 1, exact
+            over the set (see :func:`~pe_unified.datasets.masked_labels.hidden_labels`).
+        masked_label_mode: ``"even"``, single steps of every exam; ``"exams"``, all steps of some.
         masked_label_seed: seed for choosing the exams.
         every: keep every n-th exam, for quick tests.
 
@@ -120,11 +122,12 @@ class PEExamDataset(BaseDataset):
             for entry in (*coco["exams"], *unlisted)
             if (exam := self._exam(entry, studies[entry["study_uid"]])) is not None
         ]
-        labels = [[each["label"] for each in exam["slices"]] for exam in exams]
-        for exam, hidden in zip(exams, hidden_labels(labels, *self._masking), strict=True):
-            for each, gone in zip(exam["slices"], hidden, strict=True):
-                each["label"] = None if gone else each["label"]
-        items = [item for exam in exams[:: self.every] for item in self._items(exam)]
+        in_steps = [self._in_steps(exam) for exam in exams[:: self.every]]
+        # Of steps, not of slices: one unknown slice is enough that no chunk can be negative.
+        hidden = hidden_labels([exam["step_labels"] for exam in in_steps], *self._masking)
+        for exam, gone in zip(in_steps, hidden, strict=True):
+            exam["step_labels"] = np.where(gone, np.nan, exam["step_labels"]).tolist()
+        items = [item for exam in in_steps for item in self._items(exam)]
         used = {item["study_uid"] for item in items}
         for number, exam in enumerate(exams):
             if exam["study_uid"] not in used:
@@ -189,29 +192,19 @@ class PEExamDataset(BaseDataset):
             counts[each["reason"]] += 1
         return ", ".join(f"{count} with {reason}" for reason, count in counts.items())
 
-    def _items(self, exam: dict[str, Any]) -> list[dict[str, Any]]:
+    def _in_steps(self, exam: dict[str, Any]) -> dict[str, Any]:
+        """An exam with what transforms need to know of its steps, instead of its slices."""
         slices = exam.pop("slices")
         labels = [each["label"] for each in slices]
-        exam["volumes"] = self.steps.volumes
         steps = self.steps.steps_of(slices)
-        exam["steps"], exam["rows"] = len(steps), spread(len(steps), self.max_steps)
-        steps = [steps[row] for row in exam["rows"]]
-        if self.unit == "exam":
-            return [{**exam, **self._seen(steps, slices, labels)}]
-        items = [
-            {**exam, "rows": [row], **self._seen([step], slices, labels)}
-            for row, step in zip(exam["rows"], steps, strict=True)
-        ]
-        known = "steps" in self.needs
-        return [item for item in items if not known or not np.isnan(item["step_labels"][0])]
-
-    def _seen(
-        self, steps: Sequence[Step], slices: Sequence[dict], labels: Sequence[int | None]
-    ) -> dict[str, Any]:
-        """The information on some steps of an exam that transforms need."""
-        middles = [slices[step.middle] for step in steps]
+        rows = spread(len(steps), self.max_steps)
+        given = [steps[row] for row in rows]
+        middles = [slices[step.middle] for step in given]
         seen: dict[str, Any] = {
-            "step_labels": [step_label(step, labels) for step in steps],
+            "volumes": self.steps.volumes,
+            "steps": len(steps),
+            "rows": rows,
+            "step_labels": [step_label(step, labels) for step in given],
             "step_ids": [each["sop_uid"] for each in middles],
             "z_mm": [float("nan") if each["z_mm"] is None else each["z_mm"] for each in middles],
         }
@@ -221,9 +214,20 @@ class PEExamDataset(BaseDataset):
                     [(slices[index]["img_path"], share) for index, share in plane]
                     for plane in step.planes
                 ]
-                for step in steps
+                for step in given
             ]
-        return seen
+        return {**exam, **seen}
+
+    def _items(self, exam: dict[str, Any]) -> list[dict[str, Any]]:
+        if self.unit == "exam":
+            return [exam]
+        of_steps = [key for key in _OF_STEPS if key in exam]
+        items = [
+            {**exam, **{key: exam[key][place : place + 1] for key in of_steps}}
+            for place in range(len(exam["rows"]))
+        ]
+        known = "steps" in self.needs
+        return [item for item in items if not known or not np.isnan(item["step_labels"][0])]
 
     def labels(self) -> np.ndarray:
         """float (n,): whether an exam is positive, or a step shows embolism; NaN where unknown."""

@@ -1,5 +1,6 @@
-"""Hidden slice labels, for training with part of the labels (semi-weak supervision)."""
+"""Hidden labels of steps, for training with part of the labels (semi-weak supervision)."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -9,16 +10,16 @@ Mode = Literal["even", "exams"]
 
 
 def hidden_labels(
-    labels: Sequence[Sequence[int | None]], portion: float, mode: Mode = "even", seed: int = 0
+    labels: Sequence[Sequence[float]], portion: float, mode: Mode = "even", seed: int = 0
 ) -> list[list[bool]]:
-    """The slice labels hidden from training, the same in every epoch.
+    """The labels hidden from training, the same in every epoch.
 
     Args:
-        labels: for every exam, the labels of its slices; None where unknown.
+        labels: for every exam, the labels of its steps; NaN where unknown.
         portion: share of the known labels to hide, 0 to 1; exact over the set, rounded to whole
             labels (``"even"``) or whole exams (``"exams"``).
-        mode: ``"even"``: single slices at equal distances through all exams (Hu et al., npj Digit
-            Med 2025;8:254); ``"exams"``: all slices of randomly chosen exams, where a larger
+        mode: ``"even"``: single steps at equal distances through all exams (Hu et al., npj Digit
+            Med 2025;8:254); ``"exams"``: all steps of randomly chosen exams, where a larger
             portion hides all labels that a smaller one hides.
         seed: seed for choosing the exams.
 
@@ -27,7 +28,7 @@ def hidden_labels(
     """
     if not 0 <= portion <= 1:
         raise ValueError(f"masked_label_portion lies between 0 and 1, got {portion}")
-    known = [[label is not None for label in exam] for exam in labels]
+    known = [[not math.isnan(label) for label in exam] for exam in labels]
     if mode == "even":
         total = sum(map(sum, known))
         hidden_by = [round(portion * total) * place // max(total, 1) for place in range(total + 1)]

@@ -31,24 +31,29 @@ def boxes_of_instances(instance_map: np.ndarray) -> np.ndarray:
 
 
 def _update_boxes(results: dict, matrix: np.ndarray) -> None:
-    """Boxes after ``matrix`` (2, 3): from the masks if known, else from the corners."""
+    """Boxes after ``matrix`` (2, 3): from the masks if known, else of the ellipses in the boxes.
+
+    The box of turned corners would be larger than what turned in it.
+    """
     if results.get("boxes") is None:
         return
     if results.get("instance_map") is not None:
         results["boxes"] = boxes_of_instances(results["instance_map"])
         return
     rows, cols = results["img_shape"]
-    x1, y1, x2, y2 = results["boxes"].T
-    corners = np.stack([x1, y1, x2, y1, x2, y2, x1, y2], axis=1).reshape(-1, 4, 2)
-    moved = corners @ matrix[:, :2].T + matrix[:, 2]
-    boxes = np.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1)
+    low, high = np.split(results["boxes"], 2, axis=1)
+    centre = (low + high) / 2 @ matrix[:, :2].T + matrix[:, 2]
+    half = np.sqrt(((high - low) / 2) ** 2 @ (matrix[:, :2] ** 2).T)
+    boxes = np.concatenate([centre - half, centre + half], axis=1)
     boxes = boxes.clip(0, [cols, rows, cols, rows]).astype(np.float32)
     visible = (boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1)
     results["boxes"] = boxes[visible]
 
 
 def _boxes_of_sources(boxes: np.ndarray, source_x: np.ndarray, source_y: np.ndarray) -> np.ndarray:
-    """Tight boxes of the new pixels whose sources are in the old boxes; drops boxes out of view.
+    """Tight boxes of the new pixels whose sources are in the ellipses in the old boxes.
+
+    Boxes out of view are left out.
 
     Args:
         boxes: float32 (n, 4), x1 y1 x2 y2, pixel edges.
@@ -57,8 +62,9 @@ def _boxes_of_sources(boxes: np.ndarray, source_x: np.ndarray, source_y: np.ndar
     moved = [np.empty((0, 4), np.float32)]
     # Edges are half a pixel before the centres.
     for x1, y1, x2, y2 in boxes - 0.5:
-        inside = (source_x >= x1) & (source_x <= x2) & (source_y >= y1) & (source_y <= y2)
-        moved.append(boxes_of_instances(inside.astype(np.uint16)))
+        across = (2 * source_x - x1 - x2) / (x2 - x1)
+        along = (2 * source_y - y1 - y2) / (y2 - y1)
+        moved.append(boxes_of_instances((across**2 + along**2 <= 1).astype(np.uint16)))
     return np.concatenate(moved)
 
 

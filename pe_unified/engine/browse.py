@@ -57,7 +57,13 @@ def build_dataset(cfg: Config, split: str) -> PESliceDataset:
     if loader is None:
         raise ConfigError(f"the config has no {split}_dataloader")
     init_default_scope(SCOPE)
-    return DATASETS.build(loader.dataset)
+    dataset = DATASETS.build(loader.dataset)
+    if not isinstance(dataset, PESliceDataset):
+        raise ConfigError(
+            f"{cfg.filename}: {split}_dataloader has a {type(dataset).__name__}; only configs of "
+            "slices, with a PESliceDataset, can be browsed"
+        )
+    return dataset
 
 
 def without_mixing(cfg: Config, split: str) -> tuple[list[str], PESliceDataset | None]:

@@ -21,7 +21,7 @@ from mmengine.config import Config
 
 from pe_unified.config_files import SCOPE, find_config
 from pe_unified.datasets.slice_dataset import FINDINGS, annotations_at
-from pe_unified.engine.knobs import KNOBS, apply_knobs, governed, kind_of
+from pe_unified.engine.knobs import KNOBS, apply_knobs, governed, is_idle, kind_of
 from pe_unified.engine.parameters import parameters_of
 from pe_unified.errors import UserError, one_line
 from pe_unified.tasks import TASKS
@@ -115,8 +115,9 @@ def load_config(
         FileNotFoundError: no such file.
         ConfigError: the file is a recipe, counts epochs, or wraps its data set in another; a
             top-level name looks like a misspelt inherited one; an override names a key that
-            neither the config has nor the part there accepts; a knob would overwrite a value set
-            elsewhere; a knob has an invalid value; or a metric needs a head that the model lacks.
+            neither the config has nor the part there accepts, or a knob that no part of it has; a
+            knob would overwrite a value set elsewhere; a knob has an invalid value; or a metric
+            needs a head that the model lacks.
     """
     path = find_config(path)
     cfg = read_python_config(path)
@@ -137,6 +138,8 @@ def load_config(
     earlier = [dict(cfg.items()), own, *bases]
     cfg.merge_from_dict(overrides)
     _refuse_overwritten(cfg, overrides, earlier)
+    if not of_recipe:  # whose settings are for configs of several kinds
+        _refuse_idle(cfg, overrides, earlier[0])
     try:
         apply_knobs(cfg)
     except ValueError as error:
@@ -261,6 +264,16 @@ def _refuse_overwritten(
             raise ConfigError(
                 f"{cfg.filename}: {place.path} = {value!r} would be overwritten by the top-level "
                 f"'{name}' = {cfg[name]!r}; set '{name}' instead"
+            )
+
+
+def _refuse_idle(cfg: Config, overrides: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    """Refuse to change a knob that governs nothing in this config."""
+    for name in KNOBS.keys() & overrides.keys():
+        if overrides[name] != before[name] and is_idle(cfg, name):
+            raise ConfigError(
+                f"{cfg.filename}: override '{name}' would have no effect, because no part of this "
+                "config has that setting; leave it out"
             )
 
 

@@ -28,6 +28,7 @@ from pe_unified.datasets.slice_dataset import Draw
 from pe_unified.engine.config import ConfigError, annotation_files
 from pe_unified.engine.loaders import loaders_tell, watch_loader
 from pe_unified.engine.part_errors import building
+from pe_unified.engine.unseen import as_checkpoint, pretraining_data, require_unseen
 from pe_unified.errors import UserError
 from pe_unified.memory import keep_freed_memory
 from pe_unified.models.exam_batches import STEPS_AT_ONCE, encode_steps
@@ -68,13 +69,16 @@ def extract(cfg: Config, folder: Path, checkpoint: str | Path | None = None) -> 
         checkpoint: weights of the whole model, instead of ``reuse``.
 
     Raises:
-        ConfigError: the model has no encoder, or nothing gives it weights.
+        ConfigError: the model has no encoder, or nothing gives a part of it weights.
+        CheckpointError: its weights were trained on patients of the validation or test split.
         UserError: exams could not be read; the features of all others are stored.
     """
     started = time.monotonic()
     keep_freed_memory()
     model, parents, trained_on = _model(cfg, checkpoint)
     dataset = cfg.test_dataloader.dataset
+    name = str(checkpoint or "the weights of the encoder")
+    require_unseen({name: as_checkpoint(trained_on)}, cfg.val_dataloader.dataset, dataset)
     source = FeatureSource(
         encoder=cfg.model.encoder.to_dict(),
         weights=digest_of_tensors(model.encoder.state_dict()),
@@ -120,11 +124,15 @@ def _model(cfg: Config, checkpoint: str | Path | None) -> tuple[nn.Module, list[
         for module, source in (cfg.get("reuse") or {}).items()
     }
     if not rules and cfg.get("pretrained"):
-        model.init_weights()
-        return model, [], []
-    given = tuple(f"{names_of_rule(rule)[0]}." for rule in rules)
-    left = [name for name in model.state_dict() if name.startswith("encoder.")]
-    left = [name for name in left if not name.startswith(given)]
+        other = MODELS.build(cfg.model)
+        for each in (model, other):
+            each.init_weights()
+        drawn = other.state_dict()  # at random, so only what is pretrained is the same in both
+        left = [name for name, one in model.state_dict().items() if not one.equal(drawn[name])]
+    else:
+        given = tuple(f"{names_of_rule(rule)[0]}." for rule in rules)
+        left = [name for name in model.state_dict() if not name.startswith(given)]
+    left = [name for name in left if name.startswith("encoder.")]
     if left:
         raise ConfigError(
             f"{cfg.filename}: the encoder has no trained weights ({left[0]}); name a checkpoint, "
@@ -132,6 +140,7 @@ def _model(cfg: Config, checkpoint: str | Path | None) -> tuple[nn.Module, list[
         )
     reports = reuse_weights(model, rules, trust)
     trained_on = [dict(each) for report in reports for each in report.trained_on]
+    trained_on += [] if rules else pretraining_data(cfg.model, trust)
     return model, [report.as_dict() for report in reports], trained_on
 
 

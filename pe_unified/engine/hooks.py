@@ -1,6 +1,7 @@
 """Hooks around the iterations: checkpoints, the mean loss, a guard against NaN."""
 
 import math
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import nn
 from pe_unified.checkpoints import checkpoints_of
 from pe_unified.engine.config import ConfigError
 from pe_unified.registry import HOOKS
+from pe_unified.tasks import less_is_better
 
 
 @HOOKS.register_module()
@@ -29,7 +31,7 @@ class WholeCheckpointHook(Hook):
         interval: iterations between checkpoints; rounded up to whole updates if
             gradients are accumulated.
         max_keep: how many of the newest to keep.
-        save_best: a metric's name; greater is better.
+        save_best: a metric's name; the greatest value is the best, or the least if less is better.
     """
 
     priority = "VERY_LOW"
@@ -112,7 +114,8 @@ class WholeCheckpointHook(Hook):
 
     def _save_if_best(self, runner: Runner) -> None:
         value = runner.validated[self.save_best]
-        if not math.isnan(value) and (runner.best is None or value > runner.best):
+        better = operator.lt if less_is_better(self.save_best) else operator.gt
+        if not math.isnan(value) and (runner.best is None or better(value, runner.best)):
             runner.best = value
             self._write(runner, "best.pth", runner.iter, save_optimizer=False)
 

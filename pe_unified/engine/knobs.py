@@ -64,6 +64,12 @@ def governed(cfg: Config) -> Iterator[tuple[str, Place]]:
                 yield name, place
 
 
+def is_idle(cfg: Config, name: str) -> bool:
+    """Whether no part of the config has the setting that a knob governs: it has no effect."""
+    knob = KNOBS[name]
+    return knob.follow in (None, _input_channels) and not any(knob.places(cfg))
+
+
 def changed_knobs(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Lines on the knobs whose values differ between two configs that both have them."""
     return [

@@ -79,12 +79,22 @@ class LayerDecayConstructor:
 
         Returns:
             Dictionaries with ``params``, ``lr``, ``weight_decay`` and ``name``.
+
+        Raises:
+            KeyError: ``head_multipliers`` names a part that the model lacks.
+            ValueError: ``layer_decay`` is not 1, but the model has no backbone with layers.
         """
         absent = sorted(
             set(self.rates.head_multipliers) - {name for name, _ in model.named_children()}
         )
         if absent:
             raise KeyError(f"head_multipliers: the model has no {', '.join(absent)}")
+        layered = any(name.startswith("backbone.") for name, _ in model.named_parameters())
+        if self.rates.layer_decay != 1 and not layered:
+            raise ValueError(
+                f"layer_decay={self.rates.layer_decay} lowers the rates of backbone layers, but "
+                f"this {type(model).__name__} has none; leave it out"
+            )
         spared = (*_POSITIONS, *self.rates.no_decay)
         collected: dict[tuple[str, bool], list[nn.Parameter]] = defaultdict(list)
         rates = {}

@@ -72,9 +72,12 @@ def _require_both_classes(model: PEExam, dataset: PEExamDataset) -> None:
                 f"{dataset.ann_file}: in its {len(items)} exams, no label of {answered} has two "
                 "known values, so the exam_head would learn nothing; train on exams of both kinds"
             )
-    elif model.step_head is not None and model.labels_from == "steps":
+    head = model.step_head
+    learns = head is not None and any(weight.requires_grad for weight in head.parameters())
+    if learns and model.labels_from == "steps":
         known = {label for item in items for label in item["step_labels"]} & {0.0, 1.0}
-        if len(known) < 2:
+        # Beside an exam_head, labels of steps may be unknown: those of exams are enough.
+        if len(known) == 1 or (not known and model.exam_head is None):
             raise ConfigError(
                 f"{dataset.ann_file}: the labels of its steps are all {known or 'unknown'}, so the "
                 "step_head would learn nothing; train on exams of both kinds"

@@ -34,8 +34,7 @@ from pe_unified.engine.loaders import end_loader, loaders_tell, watch_loader
 from pe_unified.engine.logs import with_stores
 from pe_unified.engine.part_errors import building, require_labels
 from pe_unified.engine.random_state import gather_random_states, restore_random_state
-from pe_unified.engine.unseen import require_unseen
-from pe_unified.image_network import image_network
+from pe_unified.engine.unseen import as_checkpoint, pretraining_data, require_unseen
 from pe_unified.memory import give_back_freed_memory
 from pe_unified.models.weights import reuse_weights, take_over
 from pe_unified.version import __version__
@@ -186,10 +185,7 @@ class PERunner(Runner):
         reports = reuse_weights(self.network, rules, trust=self.cfg.get("trust_checkpoint", False))
         self.parents = [report.as_dict() for report in reports]
         self.inherited = [each for report in reports for each in report.trained_on]
-        network, _ = image_network(self.cfg.model)
-        pretrained = (network or {}).get("pretrained")
-        if pretrained and Path(pretrained).is_file():
-            self.inherited += training_data(load_checkpoint_safely(pretrained))
+        self.inherited += pretraining_data(self.cfg.model)
 
     @staticmethod
     def build_dataloader(
@@ -272,16 +268,14 @@ class PERunner(Runner):
     def _require_same_features(self, checkpoint: Mapping[str, Any], filename: str) -> None:
         """Refuse features of another network or input: they mean nothing to a model."""
         expected = (checkpoint.get("meta") or {}).get("features")
-        for loop in (self._train_loop, self._test_loop):
-            if isinstance(loop, BaseLoop) and expected:
-                dataset: Any = loop.dataloader.dataset
-                given = features_key(dataset)
-                if given and given != expected:
-                    raise ConfigError(
-                        f"{filename} was trained on features {expected}, but "
-                        f"{dataset.store.folder} holds others, of another network or input; name "
-                        f"the folder features-{expected}"
-                    )
+        for dataset in self._datasets():
+            given = features_key(dataset)
+            if expected and given and given != expected:
+                raise ConfigError(
+                    f"{filename} was trained on features {expected}, but {dataset.store.folder} "
+                    "holds others, of another network or input; name the folder "
+                    f"features-{expected}"
+                )
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Continue as if uninterrupted: weights, optimiser, schedule, random state.
@@ -348,11 +342,20 @@ class PERunner(Runner):
             else:
                 self._load_from = newest
         super().load_or_resume()
-        if self.inherited:
-            name = str(self._load_from or "the weights that this run starts from")
-            weights = {"meta": {"pe_unified": __version__, "trained_on": self.inherited}}
-            loaders = (self.cfg.get("val_dataloader"), self.cfg.get("test_dataloader"))
-            require_unseen({name: weights}, *(each.dataset for each in loaders if each))
+        name = str(self._load_from or "the weights that this run starts from")
+        models = {name: as_checkpoint(self.inherited)}
+        for dataset in self._datasets():
+            if getattr(dataset, "store", None):
+                encoder = dataset.store.encoder
+                models[str(encoder)] = load_checkpoint_safely(encoder)
+        loaders = (self.cfg.get("val_dataloader"), self.cfg.get("test_dataloader"))
+        require_unseen(models, *(each.dataset for each in loaders if each))
+        self.inherited = unique([each for one in models.values() for each in training_data(one)])
+
+    def _datasets(self) -> list[Any]:
+        """Of the loops of this call, except validation's."""
+        loops = (self._train_loop, self._test_loop)
+        return [loop.dataloader.dataset for loop in loops if isinstance(loop, BaseLoop)]
 
     def trained_on(self) -> list[dict[str, Any]]:
         """The data that the weights were trained on, here and before: see ``training_data``."""

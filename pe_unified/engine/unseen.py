@@ -7,10 +7,12 @@ from typing import Any
 
 from mmengine.logging import print_log
 
-from pe_unified.checkpoints import training_data
+from pe_unified.checkpoints import load_checkpoint_safely, training_data
 from pe_unified.datasets.slice_dataset import read_annotations
 from pe_unified.datasets.sources import study_digest
 from pe_unified.errors import CheckpointError, listed
+from pe_unified.image_network import image_network
+from pe_unified.version import __version__
 
 
 def require_unseen(models: Mapping[str, Mapping[str, Any]], *splits: Mapping[str, Any]) -> None:
@@ -59,6 +61,20 @@ def learned_patients(stored: Mapping[str, Any], split: Mapping[str, Any]) -> lis
         image["patient_id"] for image in images if study_digest(image["study_uid"] or "") in learned
     }
     return sorted(known)
+
+
+def pretraining_data(model: Mapping[str, Any], trust: bool = False) -> list[dict[str, Any]]:
+    """The training data of the file that ``pretrained`` names in a model's config, if it does."""
+    network, _ = image_network(model)
+    pretrained = (network or {}).get("pretrained")
+    if not pretrained or not Path(pretrained).is_file():
+        return []
+    return training_data(load_checkpoint_safely(pretrained, trust))
+
+
+def as_checkpoint(trained_on: list[dict[str, Any]]) -> dict[str, Any]:
+    """A checkpoint of which only the training data are known, for :func:`require_unseen`."""
+    return {"meta": {"pe_unified": __version__, "trained_on": trained_on}}
 
 
 def _annotations_of(split: Mapping[str, Any]) -> Path:

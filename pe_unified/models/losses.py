@@ -101,7 +101,15 @@ class StepBCELoss(PixelCrossEntropyLoss):
 
 @MODELS.register_module()
 class PixelFocalLoss(nn.Module):
-    """:func:`binary_focal_loss` for use in a config."""
+    """Focal loss of Lin et al. (https://arxiv.org/abs/1708.02002) over pixels.
+
+    Normalised by the number of positive pixels (at least one per slice), as in the paper: a plain
+    mean over the slice would be negligible next to Dice, since almost no pixel is positive.
+
+    Args:
+        alpha: weight of positive pixels; negative ones have 1 - alpha.
+        gamma: how strongly easy pixels are down-weighted.
+    """
 
     name = "focal"
 
@@ -110,7 +118,13 @@ class PixelFocalLoss(nn.Module):
         self.alpha, self.gamma = alpha, gamma
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        return binary_focal_loss(logits, target, self.alpha, self.gamma)
+        """``logits`` and ``target`` (n, 1, rows, cols), target 0 or 1; a float32 scalar."""
+        logits, target = logits.float(), target.float()
+        entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        miss = torch.exp(-entropy)
+        weight = self.alpha * target + (1 - self.alpha) * (1 - target)
+        positives = target.sum().clamp(min=float(len(target)))
+        return (weight * (1 - miss) ** self.gamma * entropy).sum() / positives
 
 
 class _SliceLoss(nn.Module):
@@ -146,7 +160,12 @@ class SliceCrossEntropyLoss(_SliceLoss):
 
 @MODELS.register_module()
 class SliceFocalLoss(_SliceLoss):
-    """:func:`softmax_focal_loss` for use in a config."""
+    """Focal loss over classes, averaged like cross-entropy (weighted mean).
+
+    Args:
+        class_weight: one weight per class, or None.
+        gamma: how strongly easy slices are down-weighted; 0 gives cross-entropy.
+    """
 
     name = "focal"
 
@@ -155,7 +174,14 @@ class SliceFocalLoss(_SliceLoss):
         self.gamma = gamma
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        return softmax_focal_loss(logits, label, self.gamma, self.class_weight)
+        """``logits`` (n, classes) and ``label`` int64 (n,); a float32 scalar."""
+        log_probability = F.log_softmax(logits.float(), dim=1)
+        chosen = log_probability.gather(1, label[:, None]).squeeze(1)
+        loss = -((1 - chosen.exp()) ** self.gamma) * chosen
+        if self.class_weight is None:
+            return loss.mean()
+        weight = self.class_weight.to(loss)[label]
+        return (weight * loss).sum() / weight.sum()
 
 
 def pooled_dice_loss(logits: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:
@@ -191,46 +217,3 @@ def binary_cross_entropy(logits: Tensor, target: Tensor, positive_weight: float 
     logits = logits.float()
     weight = logits.new_tensor(positive_weight) if positive_weight != 1.0 else None
     return F.binary_cross_entropy_with_logits(logits, target.float(), pos_weight=weight)
-
-
-def binary_focal_loss(
-    logits: Tensor, target: Tensor, alpha: float = 0.75, gamma: float = 2.0
-) -> Tensor:
-    """Focal loss of Lin et al. (https://arxiv.org/abs/1708.02002) over pixels.
-
-    Normalised by the number of positive pixels (at least one per slice), as in the paper: a plain
-    mean over the slice would be negligible next to Dice, since almost no pixel is positive.
-
-    Args:
-        logits: (n, 1, rows, cols).
-        target: same shape, 0 or 1.
-        alpha: weight of positive pixels; negative ones have 1 - alpha.
-        gamma: how strongly easy pixels are down-weighted.
-    """
-    logits = logits.float()
-    target = target.float()
-    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    miss = torch.exp(-entropy)
-    weight = alpha * target + (1 - alpha) * (1 - target)
-    positives = target.sum().clamp(min=float(len(target)))
-    return (weight * (1 - miss) ** gamma * entropy).sum() / positives
-
-
-def softmax_focal_loss(
-    logits: Tensor, label: Tensor, gamma: float = 2.0, class_weight: Tensor | None = None
-) -> Tensor:
-    """Focal loss over classes, averaged like cross-entropy (weighted mean).
-
-    Args:
-        logits: (n, classes).
-        label: int64 (n,).
-        gamma: how strongly easy samples are down-weighted; 0 gives cross-entropy.
-        class_weight: float (classes,), or None.
-    """
-    log_probability = F.log_softmax(logits.float(), dim=1)
-    chosen = log_probability.gather(1, label[:, None]).squeeze(1)
-    loss = -((1 - chosen.exp()) ** gamma) * chosen
-    if class_weight is None:
-        return loss.mean()
-    weight = class_weight.to(loss)[label]
-    return (weight * loss).sum() / weight.sum()

@@ -12,10 +12,8 @@ from pe_unified.evaluation.in_words import difference_in_words, interval_in_word
 from pe_unified.evaluation.intervals import Difference, paired_difference, warnings_of
 from pe_unified.files import write_text
 from pe_unified.json_files import as_json, write_json
-from pe_unified.tasks import METRIC_NAMES
+from pe_unified.tasks import METRIC_NAMES, less_is_better
 
-#: Endings of metrics for which less is better.
-_LESS_IS_BETTER = ("weighted_bce", "ece", "brier")
 #: Smaller differences are shown as 0.000.
 _NOTHING = 0.0005
 
@@ -90,7 +88,7 @@ def _estimate(evaluation: Evaluation, key: str) -> list[Any]:
 
 def _worse(key: str, difference: Difference) -> str:
     """``"surely"`` if the whole interval is worse, ``"perhaps"`` if only the value is, else ""."""
-    sign = -1 if key.endswith(_LESS_IS_BETTER) else 1
+    sign = -1 if less_is_better(key) else 1
     ends = (sign * difference.low, sign * difference.high)
     if max(ends) < 0:
         return "surely"

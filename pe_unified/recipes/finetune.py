@@ -12,12 +12,13 @@ from mmengine.registry import init_default_scope
 from pe_unified.checkpoints import config_of, load_checkpoint_safely, newest_checkpoint, tensors_of
 from pe_unified.engine.config import ConfigError, annotation_files, load_config
 from pe_unified.engine.evaluate import Evaluation, evaluate_checkpoint, write_metrics
+from pe_unified.engine.knobs import KNOBS
 from pe_unified.engine.publish import publish
 from pe_unified.engine.runner import PERunner
 from pe_unified.engine.unseen import learned_patients
 from pe_unified.errors import CheckpointError
 from pe_unified.files import write_text
-from pe_unified.image_network import image_network, without_start
+from pe_unified.image_network import without_start
 from pe_unified.inference.stored_model import is_ensemble
 from pe_unified.models.known_parts import for_training
 from pe_unified.progress import say
@@ -35,7 +36,10 @@ _METRICS = ("val_evaluator", "test_evaluator")
 _KNOBS = (
     *("input_size", "lung_crop", "windows", "neighbours", "step_mm", "patch_size", "preset"),
     *("paste_emboli", "join_slices", "batch_size", "num_workers", "frozen_stages", "structures"),
+    "accumulate",
 )
+#: Settings of the training set that leave out a part of its labels or of its exams.
+_LEFT_OUT = ("masked_label_portion", "masked_label_mode", "masked_label_seed", "every")
 _BASES = ("default_runtime.py", "schedules/adamw_cosine.py")
 #: The published result, in the work dir.
 RESULT = "finetuned.pth"
@@ -79,7 +83,7 @@ def finetune(model: Path, data: Path, work_dir: Path, options: FinetuneOptions) 
     Raises:
         CheckpointError: the file is an ensemble, has no config, or was trained on a patient
             of the validation or test split.
-        ConfigError: an option does not fit the model.
+        ConfigError: an option does not fit the model, or nothing of what is to be frozen learns.
     """
     stored = load_checkpoint_safely(model, options.trust)
     cfg = finetune_config(model, stored, data, work_dir, options)
@@ -88,6 +92,10 @@ def finetune(model: Path, data: Path, work_dir: Path, options: FinetuneOptions) 
     if known:
         say(f"{model}: was already trained on {known} of the training patients")
     runner = PERunner.from_cfg(copy.deepcopy(cfg))
+    if options.freeze and all(each.requires_grad for each in runner.network.parameters()):
+        raise ConfigError(
+            f"--freeze {options.freeze}: that part of {model} has no weights to freeze"
+        )
     runner.train()
     checkpoint = newest_checkpoint(work_dir)
     assert checkpoint is not None
@@ -113,8 +121,9 @@ def finetune_config(
 ) -> Config:
     """The config of the training, also written into the work dir as ``finetune.py``.
 
-    Network, losses, input, augmentation, sampling and metrics are the model's. Optimiser, schedule
-    and hooks are the package's: those of an unknown file could write anywhere.
+    Network, losses, input, augmentation, sampling and metrics are the model's, but all exams and
+    labels are used. Optimiser, schedule and hooks are the package's: those of an unknown file could
+    write anywhere.
     """
     own = config_of(stored)
     if is_ensemble(stored):
@@ -128,6 +137,8 @@ def finetune_config(
         raise CheckpointError(f"{model}: its config has no {', '.join(lacking)} to train on with")
     parts = copy.deepcopy({key: own[key] for key in (*_PARTS, *_METRICS, *_KNOBS) if key in own})
     parts["data_root"] = None
+    for key in _LEFT_OUT:
+        parts["train_dataloader"]["dataset"].pop(key, None)
     for_training(model, *(parts[each] for each in (*_PARTS, *_METRICS)), trust=options.trust)
     without_start(parts["model"])
     if options.trust and own.get("custom_imports"):
@@ -169,11 +180,13 @@ def _schedule(
 
 def _frozen(parts: Mapping[str, Any], freeze: str, model: Path) -> dict[str, Any]:
     """Overrides that freeze what the user wants, and nothing else."""
-    found: dict[str, Any] = {}
+    stages = [
+        "frozen_stages" if "frozen_stages" in parts else place.path
+        for place in KNOBS["frozen_stages"].places(Config(dict(parts)))
+    ]
+    found: dict[str, Any] = dict.fromkeys(stages, -1)
     if parts["model"].get("frozen"):
         found["model.frozen"] = []
-    if parts.get("frozen_stages") is not None:
-        found["frozen_stages"] = -1
     if not freeze:
         return found
     if not freeze.isdecimal():
@@ -185,11 +198,9 @@ def _frozen(parts: Mapping[str, Any], freeze: str, model: Path) -> dict[str, Any
             )
             raise ConfigError(f"--freeze {freeze}: {model} has no such part; it has {known}")
         return {**found, "model.frozen": [freeze]}
-    network, place = image_network(parts["model"])
-    if network is None:
-        raise ConfigError(f"--freeze {freeze}: {model} reads stored features; it has no stages")
-    knob = "frozen_stages" if "frozen_stages" in parts else f"model.{place}.frozen_stages"
-    return {**found, knob: int(freeze)}
+    if not stages:
+        raise ConfigError(f"--freeze {freeze}: the network of {model} has no stages")
+    return {**found, **dict.fromkeys(stages, int(freeze))}
 
 
 def _quiet(cfg: Config, work_dir: Path) -> Config:

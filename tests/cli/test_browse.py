@@ -10,9 +10,11 @@ import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
+from tiny_exams import write_tiny_exams
 
 from pe_unified.ct.hu import write_slice_png
-from pe_unified.engine.browse import BOX_RGB, MASK_RGB, choose_slices
+from pe_unified.engine import ConfigError, load_config
+from pe_unified.engine.browse import BOX_RGB, MASK_RGB, build_dataset, choose_slices
 
 CONFIG = """
 input_size = {size}
@@ -212,3 +214,9 @@ def test_what_a_user_can_cure_is_one_line(browse, monkeypatch, tmp_path, data, o
     with pytest.raises(SystemExit, match=message):
         run(browse, monkeypatch, tmp_path, data, *options)
     assert not (tmp_path / "out" / "index.html").exists()
+
+
+def test_exams_are_refused(tmp_path):
+    cfg = load_config("exam/semi_weak", data_root=str(write_tiny_exams(tmp_path / "set", size=16)))
+    with pytest.raises(ConfigError, match=r"semi_weak\.py: .* has a PEExamDataset; only configs"):
+        build_dataset(cfg, "train")

@@ -158,6 +158,15 @@ def test_hidden_labels_are_unknown_in_training_only(data):
         exams(data, masked_label_portion=0.5, test_mode=True)
 
 
+def test_hidden_chunks_are_negative_and_positive_ones_alike(data):
+    settings = dict(steps=dict(CHUNKS, span="all"), unit="step")
+    whole = exams(data, **settings).labels()
+    for mode in ("even", "exams"):
+        shown = exams(data, masked_label_portion=0.5, masked_label_mode=mode, **settings).labels()
+        assert np.isnan(shown).sum() == 12 and {0.0, 1.0} <= set(shown)
+        np.testing.assert_array_equal(shown, np.where(np.isnan(shown), np.nan, whole))
+
+
 def test_neither_series_nor_patients_are_mixed(data):
     def edit(content):
         for image in content["images"]:

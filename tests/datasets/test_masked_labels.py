@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from pe_unified.datasets.masked_labels import hidden_labels
 
-EXAMS = st.lists(st.lists(st.sampled_from([0, 1, None]), max_size=30), min_size=1, max_size=12)
+LABEL = st.sampled_from([0.0, 1.0, float("nan")])
+EXAMS = st.lists(st.lists(LABEL, max_size=30), min_size=1, max_size=12)
 
 
 @given(labels=EXAMS, portion=st.floats(0, 1))
@@ -13,8 +14,8 @@ def test_the_share_is_exact_over_the_set_and_even_along_it(labels, portion):
     hidden = hidden_labels(labels, portion)
     assert [len(exam) for exam in hidden] == [len(exam) for exam in labels]
     pairs = [pair for exam, gone in zip(labels, hidden) for pair in zip(exam, gone)]
-    assert not any(gone for label, gone in pairs if label is None)
-    known = [gone for label, gone in pairs if label is not None]
+    assert not any(gone for label, gone in pairs if np.isnan(label))
+    known = [gone for label, gone in pairs if not np.isnan(label)]
     assert sum(known) == round(portion * len(known))
     for start in range(len(known)):  # no stretch has more or fewer than its share
         for end in range(start, len(known), 7):
@@ -25,11 +26,11 @@ def test_the_share_is_exact_over_the_set_and_even_along_it(labels, portion):
 @given(labels=EXAMS, portion=st.floats(0, 1), seed=st.integers(0, 5))
 def test_whole_exams_lose_their_labels_and_a_larger_share_holds_the_smaller(labels, portion, seed):
     hidden = hidden_labels(labels, portion, "exams", seed)
-    labelled = [k for k, exam in enumerate(labels) if any(label is not None for label in exam)]
+    labelled = [k for k, exam in enumerate(labels) if not np.isnan(exam).all()]
     gone = [k for k in labelled if any(hidden[k])]
     assert len(gone) == round(portion * len(labelled))
     for k in gone:
-        assert hidden[k] == [label is not None for label in labels[k]]
+        assert hidden[k] == [not np.isnan(label) for label in labels[k]]
     more = hidden_labels(labels, (1 + portion) / 2, "exams", seed)
     assert all(any(more[k]) for k in gone)
 

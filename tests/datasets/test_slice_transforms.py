@@ -51,17 +51,18 @@ def test_masks_and_boxes_follow_the_image(seed, elastic):
     np.testing.assert_array_equal(results["boxes"], boxes_of_instances(results["instance_map"]))
 
 
-@settings(max_examples=30)
-@given(seed=st.integers(0, 10_000))
-def test_boxes_without_masks_contain_what_the_masks_would_give(seed):
-    transform = RandomSliceGeometry(rotate=20, shift=0.0, scale=(0.8, 0.9))
-    with_masks = transform.transform(sample(seed=seed, rng_seed=seed))
-    without = transform.transform(sample(seed=seed, rng_seed=seed, masks=False))
-    tight, loose = with_masks["boxes"], without["boxes"]
-    assert len(tight) and len(loose) >= len(tight)  # a mask may vanish, its box does not
-    inside = (loose[None, :, :2] <= tight[:, None, :2] + 1).all(-1)
-    inside &= (loose[None, :, 2:] >= tight[:, None, 2:] - 1).all(-1)
-    assert inside.any(axis=1).all()
+@pytest.mark.parametrize("elastic", [0.0, 1.0])
+def test_boxes_without_masks_are_as_large_as_those_of_the_masks(elastic):
+    """The box of the turned corners would be larger, by a pixel on each side on average."""
+    differences = []
+    for seed in range(60):
+        transform = RandomSliceGeometry(rotate=20, shift=0, scale=(0.8, 0.9), elastic=elastic)
+        golden = transform.transform(sample(seed=seed, rng_seed=seed))["boxes"]
+        boxes = transform.transform(sample(seed=seed, rng_seed=seed, masks=False))["boxes"]
+        assert boxes.dtype == np.float32 and (boxes >= 0).all() and (boxes <= 96).all()
+        differences.append((boxes - golden) * [-1, -1, 1, 1])
+    assert abs(np.mean(differences)) < 0.3
+    assert np.percentile(np.abs(differences), 95) < 1.5
 
 
 def labelled(kinds, rng_seed):
@@ -93,20 +94,6 @@ def test_the_draw_alone_decides_whatever_labels_are_known():
             np.testing.assert_array_equal(moved["hu"], pixels)
             assert next_draw == expected_draw
         assert 5 < len(deformed) < 20
-
-
-@settings(max_examples=40)
-@given(seed=st.integers(0, 10_000))
-def test_deformed_boxes_without_masks_enclose_the_emboli(seed):
-    transform = RandomSliceGeometry(elastic=1.0, rotate=20, shift=0.1)
-    masks = transform.transform(sample(seed=seed, rng_seed=seed))
-    boxes = transform.transform(sample(seed=seed, rng_seed=seed, masks=False))["boxes"]
-    assert boxes.dtype == np.float32 and (boxes >= 0).all() and (boxes <= 96).all()
-    inside = (boxes[None, :, :2] <= masks["boxes"][:, None, :2]).all(-1)
-    inside &= (boxes[None, :, 2:] >= masks["boxes"][:, None, 2:]).all(-1)
-    assert inside.any(axis=1).all()
-    # Not more than a box grows by a turn, the zoom and the deformation.
-    assert (boxes[:, 2:] - boxes[:, :2] <= 48).all()
 
 
 def test_a_deformed_box_out_of_view_goes():

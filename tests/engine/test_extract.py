@@ -10,6 +10,7 @@ from tiny_exams import change, write_tiny_exams
 
 from pe_unified.checkpoints import load_checkpoint_safely
 from pe_unified.datasets import FeatureStore
+from pe_unified.datasets.sources import study_digest
 from pe_unified.engine import ConfigError, PERunner
 from pe_unified.engine.evaluate import evaluate_checkpoint
 from pe_unified.engine.extract import extract
@@ -109,6 +110,23 @@ def test_an_encoder_without_weights_extracts_nothing(repository, data, tmp_path)
         extract(cfg, tmp_path / "out")
 
 
+def test_pretrained_weights_are_the_whole_encoder_or_none(repository, data, tmp_path):
+    taught = {"set": "s", "studies": ["a digest"]}
+    cfg = small_exam_config(repository, data, tmp_path / "w", "shared_features")
+    backbone = built(cfg.model.encoder.backbone)
+    weights = {f"backbone.{key}": value for key, value in backbone.state_dict().items()}
+    meta = {"pe_unified": "0", "trained_on": [taught]}
+    torch.save({"meta": meta, "state_dict": weights}, tmp_path / "slices.pth")
+    given = dict(pretrained=str(tmp_path / "slices.pth"))
+    cfg = small_exam_config(repository, data, tmp_path / "w", "semi_weak", **given)
+    with pytest.raises(ConfigError, match=r"no trained weights \(encoder\.projection"):
+        extract(cfg, tmp_path / "out")
+    cfg.model.encoder.projection = None
+    stores = [extract(cfg, tmp_path / "out").store for _ in range(2)]
+    assert stores[0].key == stores[1].key
+    assert load_checkpoint_safely(stores[0].encoder)["meta"]["trained_on"] == [taught]
+
+
 @pytest.fixture
 def on_features(encoder, repository, data, tmp_path):
     """A model of exams that was trained on features: its config, its checkpoint, the features."""
@@ -152,6 +170,29 @@ def test_features_of_another_network_are_refused(on_features, tmp_path):
         cfg[f"{split}_dataloader"].dataset.features = str(other.folder)
     with pytest.raises(ConfigError, match="of another network or input"):
         evaluate_checkpoint(cfg, checkpoint)
+
+
+def knows_test_patients(checkpoint):
+    """The checkpoint, as if it had been trained on all 16 exams."""
+    stored = torch.load(checkpoint, weights_only=True)
+    stored["meta"]["trained_on"][0]["studies"] = [study_digest(f"1.2.{k}") for k in range(16)]
+    torch.save(stored, checkpoint)
+
+
+def test_an_encoder_that_knows_test_patients_is_refused(on_features, encoder, tmp_path):
+    cfg, checkpoint, store = on_features
+    sets = load_checkpoint_safely(checkpoint)["meta"]["trained_on"]
+    assert len(sets) == 1  # of the encoder and of the exams, which are the same
+    knows_test_patients(store.encoder)
+    told = r"encoder\.pth: was trained on patients of .*{}\.json: PAT0"
+    with pytest.raises(CheckpointError, match=told.format("test")):
+        evaluate_checkpoint(cfg, checkpoint)
+    cfg.work_dir = str(tmp_path / "again")
+    with pytest.raises(CheckpointError, match=told.format("val")):
+        PERunner.from_cfg(cfg).train()
+    knows_test_patients(encoder[1])
+    with pytest.raises(CheckpointError, match=r"iter_2\.pth: was trained on patients of .*val"):
+        extract(encoder[0], tmp_path / "out", encoder[1])
 
 
 def test_weights_that_changed_since_are_not_published(on_features, tmp_path):

@@ -91,7 +91,8 @@ def test_best_metric_must_exist(repository, tiny_dataset, tmp_path):
     assert not list(tmp_path.glob("*.pth"))
 
 
-def test_the_best_is_the_greatest_value_of_all_validations(tmp_path):
+@pytest.mark.parametrize(("metric", "sign"), [("cls/auc", 1), ("exam/brier", -1)])
+def test_the_best_is_the_best_value_of_all_validations(tmp_path, metric, sign):
     written = []
     runner = SimpleNamespace(
         best=None,
@@ -101,9 +102,9 @@ def test_the_best_is_the_greatest_value_of_all_validations(tmp_path):
         _train_loop=object(),
         save_checkpoint=lambda folder, name, meta, **kwargs: written.append((name, meta["iter"])),
     )
-    hook = WholeCheckpointHook(interval=50, save_best="cls/auc")
+    hook = WholeCheckpointHook(interval=50, save_best=metric)
     for runner.iter, value in enumerate([0.6, 0.8, float("nan"), 0.7, 0.9], start=1):
-        hook.after_val_epoch(runner, {"cls/auc": value})
+        hook.after_val_epoch(runner, {metric: sign * value})
     assert written == [("best.pth", 1), ("best.pth", 2), ("best.pth", 5)]
 
 

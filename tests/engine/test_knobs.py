@@ -160,3 +160,26 @@ def test_the_folder_of_scores_reaches_steps_that_choose_by_them(repository):
         cfg = load_config(repository / f"configs/exam/{name}.py", settings=settings)
         steps = [cfg[f"{split}_dataloader"].dataset.steps for split in ("train", "val", "test")]
         assert {each.get("scores") for each in steps} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "knob", "value"),
+    [
+        ("unets/xnet", "frozen_stages", 4),
+        ("unets/unet_resnet34", "preset", "paper"),
+        ("exam/lung_slices", "paste_emboli", 0.5),
+        ("exam/two_phase_chunks", "neighbours", 1),
+    ],
+)
+def test_a_knob_without_a_place_is_refused(name, knob, value):
+    with pytest.raises(ConfigError, match=f"override '{knob}' would have no effect"):
+        load_config(name, {knob: value})
+    load_config(name, {knob: value}, of_recipe=True)
+    load_config(name, {knob: load_config(name)[knob]})
+
+
+def test_knobs_that_act_without_a_place(repository):
+    cfg = load_config("pe_seg_r50", {"lung_crop": False, "swa_share": 0.5})
+    assert cfg.default_hooks.average.type == "SWAHook"
+    assert "CropToLungs" not in [each.type for each in cfg.test_dataloader.dataset.pipeline]
+    assert load_config("ablations/seg_r50_swa", {"swa_share": None}).default_hooks.average.ema_type

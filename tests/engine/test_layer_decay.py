@@ -81,6 +81,13 @@ def test_the_wrapper_trains():
     assert not torch.equal(model.cls_head.fc.weight, before)
 
 
+def test_layers_without_a_backbone_are_refused():
+    model = nn.ModuleDict(dict(encoder=nn.Linear(2, 2)))
+    with pytest.raises(ValueError, match=r"layer_decay=0\.8 .* this ModuleDict has none"):
+        _construct(model, layer_decay=0.8)
+    _construct(model)
+
+
 @pytest.mark.parametrize(
     "paramwise, error, reason",
     [

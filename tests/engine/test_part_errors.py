@@ -2,6 +2,8 @@ import json
 
 import pytest
 from tiny_dataset import write_tiny_dataset
+from tiny_exam_run import small_exam_config
+from tiny_exams import change, write_tiny_exams
 from tiny_run import small_config
 
 from pe_unified.datasets import DatasetError
@@ -52,6 +54,26 @@ def test_one_positive_slice_is_enough_and_a_frozen_head_needs_none(repository, t
     cfg.model.frozen = "seg_head"
     PERunner.from_cfg(cfg).train()
     assert (tmp_path / "frozen/iter_1.pth").is_file()
+
+
+@pytest.mark.parametrize("kept", [1, None])
+def test_steps_of_one_class_are_refused_beside_an_exam_head_too(repository, tmp_path, kept):
+    """Where no step is labelled, exams alone teach."""
+    root = write_tiny_exams(tmp_path / "set", slices=6, size=32)
+
+    def edit(content):
+        for image in content["images"]:
+            if image["pe_present"] != kept:
+                image["labels_known"], image["pe_present"] = [], None
+
+    change(root, "train", edit)
+    cfg = small_exam_config(repository, root, tmp_path / "run", "semi_weak", max_iters=4)
+    runner = PERunner.from_cfg(cfg)
+    if kept is None:
+        runner.train()
+        return
+    with pytest.raises(ConfigError, match=r"its steps are all \{1\.0\}, so the step_head would"):
+        runner.train()
 
 
 @pytest.mark.parametrize(

@@ -62,20 +62,47 @@ def test_only_the_newest_are_kept(undisturbed):
     assert names == {"iter_4.pth", "iter_6.pth", "best.pth"}
 
 
-@pytest.mark.parametrize("at", [pytest.param(3, marks=pytest.mark.slow), 5])
-def test_killed_and_resumed_equals_undisturbed(undisturbed, repository, tiny_dataset, tmp_path, at):
+class Stopped(BaseException):
+    """No code catches it."""
+
+
+class Stop(Hook):
+    """Raises after five iterations, before any other hook hears of the fifth."""
+
+    priority = "HIGHEST"
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if batch_idx + 1 == 5:
+            raise Stopped
+
+
+def test_stopped_and_resumed_equals_undisturbed(undisturbed, repository, tiny_dataset, tmp_path):
+    runner = PERunner.from_cfg(small_config(repository, tiny_dataset, tmp_path, **EVERY_TWO))
+    runner.register_hook(Stop())
+    with pytest.raises(Stopped):
+        runner.train()
+    assert newest_checkpoint(tmp_path).endswith("iter_4.pth")
+    resumed_equals_undisturbed(repository, tiny_dataset, tmp_path, undisturbed)
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_equals_undisturbed(undisturbed, repository, tiny_dataset, tmp_path):
     process = multiprocessing.get_context("forkserver").Process(
-        target=train_until, args=(at, repository, tiny_dataset, tmp_path, EVERY_TWO)
+        target=train_until, args=(3, repository, tiny_dataset, tmp_path, EVERY_TWO)
     )
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert newest_checkpoint(tmp_path).endswith(f"iter_{at - 1}.pth")
-    cfg = small_config(repository, tiny_dataset, tmp_path, **EVERY_TWO)
+    assert newest_checkpoint(tmp_path).endswith("iter_2.pth")
+    resumed_equals_undisturbed(repository, tiny_dataset, tmp_path, undisturbed)
+
+
+def resumed_equals_undisturbed(repository, tiny_dataset, work_dir, undisturbed):
+    cfg = small_config(repository, tiny_dataset, work_dir, **EVERY_TWO)
     cfg.resume = True
     runner = train(cfg)
     reference_dir, reference = undisturbed
-    resumed = load_checkpoint_safely(tmp_path / "iter_6.pth")
+    resumed = load_checkpoint_safely(work_dir / "iter_6.pth")
     expected = load_checkpoint_safely(reference_dir / "iter_6.pth")
     assert states_equal(resumed["state_dict"], expected["state_dict"])
     assert states_equal(resumed["ema_state_dict"], expected["ema_state_dict"])
@@ -272,6 +299,7 @@ def test_loading_weights_of_another_model_is_an_error(
         train(cfg)
 
 
+@pytest.mark.slow
 def test_weights_alone_are_loaded_too(undisturbed, repository, tiny_dataset, tmp_path):
     work_dir, _ = undisturbed
     tensors = load_checkpoint_safely(work_dir / "iter_6.pth")["state_dict"]
@@ -309,6 +337,7 @@ def test_workers_do_not_change_the_result(repository, tiny_dataset, tmp_path):
             max_iters=3,
             num_workers=workers,
         )
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         train(cfg)
         assert not multiprocessing.active_children()
         weights.append(load_checkpoint_safely(tmp_path / f"{workers}/iter_3.pth")["state_dict"])

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import pytest
@@ -326,9 +327,20 @@ class SegmentationNetTester:
         seed, paper = self.count("seed"), self.count("paper")
         assert (3.9 < paper / seed < 4.1) if self.widens else seed == paper
 
-    def count(self, preset: str) -> int:
+    @classmethod
+    @cache
+    def count(cls, preset: str) -> int:
         """Parameters with a second logit in every layer that ends in one."""
-        with torch.device(self.device):
-            model = self.build(self.settings({"preset": preset}))
+        tester = cls()
+        with torch.device(cls.device):
+            model = tester.build(tester.settings({"preset": preset}))
         logits = [module for module in model.modules() if isinstance(module, LogitConv)]
         return sum(p.numel() for module in (model, *logits) for p in module.parameters())
+
+
+class SeldomExported:
+    """Before :class:`SegmentationNetTester`: other nets of the same parts are exported."""
+
+    @pytest.mark.slow
+    def test_answers_alike_from_a_file_and_exported(self, tmp_path):
+        super().test_answers_alike_from_a_file_and_exported(tmp_path)

@@ -12,10 +12,10 @@ from monai.losses import DiceLoss
 from torchvision.ops import sigmoid_focal_loss
 
 from pe_unified.models.losses import (
+    PixelFocalLoss,
+    SliceFocalLoss,
     binary_cross_entropy,
-    binary_focal_loss,
     pooled_dice_loss,
-    softmax_focal_loss,
 )
 
 
@@ -51,15 +51,13 @@ def test_dice_ignores_how_pixels_are_spread_over_slices():
 def test_binary_focal_is_torchvisions(alpha, gamma):
     logits, target = _pixels(2)
     total = sigmoid_focal_loss(logits, target.float(), alpha, gamma, reduction="sum")
-    torch.testing.assert_close(
-        binary_focal_loss(logits, target, alpha, gamma), total / target.sum()
-    )
+    torch.testing.assert_close(PixelFocalLoss(alpha, gamma)(logits, target), total / target.sum())
 
 
 def test_binary_focal_without_positives_is_divided_by_the_slices():
     logits, target = _pixels(3, share=0.0)
     total = sigmoid_focal_loss(logits, target.float(), 0.75, 2.0, reduction="sum")
-    torch.testing.assert_close(binary_focal_loss(logits, target), total / 3)
+    torch.testing.assert_close(PixelFocalLoss()(logits, target), total / 3)
 
 
 @pytest.mark.parametrize("weight", [1.0, 5.0])
@@ -72,20 +70,18 @@ def test_cross_entropy_by_hand(weight):
 
 def test_softmax_focal_at_gamma_0_is_weighted_cross_entropy():
     logits, label = torch.randn(6, 2), torch.tensor([0, 1, 1, 0, 1, 0])
-    weight = torch.tensor([1.0, 3.0])
-    torch.testing.assert_close(
-        softmax_focal_loss(logits, label, 0.0, weight), F.cross_entropy(logits, label, weight)
-    )
+    golden = F.cross_entropy(logits, label, torch.tensor([1.0, 3.0]))
+    torch.testing.assert_close(SliceFocalLoss([1.0, 3.0], gamma=0.0)(logits, label), golden)
 
 
 def test_softmax_focal_by_hand():
     p = torch.tensor([[0.9, 0.1], [0.4, 0.6]])
     golden = -(0.9**2 * math.log(0.1) + 0.4**2 * math.log(0.6)) / 2
-    loss = softmax_focal_loss(p.log(), torch.tensor([1, 1]))
+    loss = SliceFocalLoss()(p.log(), torch.tensor([1, 1]))
     assert loss.item() == pytest.approx(golden, rel=1e-5)
 
 
-@pytest.mark.parametrize("loss", [pooled_dice_loss, binary_cross_entropy, binary_focal_loss])
+@pytest.mark.parametrize("loss", [pooled_dice_loss, binary_cross_entropy, PixelFocalLoss()])
 @pytest.mark.parametrize("extreme", [-1e4, 1e4])
 def test_extreme_bfloat16_logits_stay_finite(loss, extreme):
     logits = torch.full((1, 1, 4, 4), extreme, dtype=torch.bfloat16, requires_grad=True)

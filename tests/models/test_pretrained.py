@@ -87,6 +87,7 @@ def test_three_channels_are_spread_over_others(tmp_path, kind, channels):
     torch.testing.assert_close(found[-1], golden[-1], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_swin_t_itself(tmp_path):
     theirs = _shaken(torchvision.models.swin_t())
     ours = PESwin()

@@ -287,6 +287,7 @@ def test_segmentation_learns_a_batch():
     assert dice > 0.8
 
 
+@pytest.mark.slow
 def test_detection_learns_a_batch():
     batch = tiny_batch(batch_size=4, labels=("det",))
     for sample in _overfit(("det",), 80, batch):

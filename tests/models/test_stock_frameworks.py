@@ -71,7 +71,7 @@ def _build(framework: str, config: Config) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("framework", STOCK_CONFIGS)
-@pytest.mark.parametrize("backbone", ["resnet", "swin"])
+@pytest.mark.parametrize("backbone", ["resnet", pytest.param("swin", marks=pytest.mark.slow)])
 def test_a_stock_config_takes_the_backbone_and_its_trained_weights(tmp_path, framework, backbone):
     trained = MODELS.build(tiny_model_config(("cls",), backbone))
     checkpoint = tmp_path / "pe.pth"
@@ -137,8 +137,15 @@ def _same_settings(backbone: str) -> dict:
     return config
 
 
-@pytest.mark.parametrize("backbone", ["resnet", "swin"])
-@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(
+    ("channels_last", "backbone"),
+    [
+        (False, "resnet"),
+        (False, "swin"),
+        (True, "resnet"),
+        pytest.param(True, "swin", marks=pytest.mark.slow),
+    ],
+)
 def test_equal_weights_give_equal_answers(backbone, channels_last):
     """128 x 160 pixels: no level of the Swin fits into one window, so mmpretrain agrees."""
     torch.manual_seed(0)

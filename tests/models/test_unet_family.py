@@ -2,7 +2,13 @@
 
 import pytest
 import torch
-from part_testers import LEVELS, BackboneTester, DecoderTester, SegmentationNetTester
+from part_testers import (
+    LEVELS,
+    BackboneTester,
+    DecoderTester,
+    SegmentationNetTester,
+    SeldomExported,
+)
 from tiny_run import small_settings
 from torch import nn
 
@@ -92,27 +98,27 @@ class TestR2UNet(SegmentationNetTester):
     config, small, millions = "unets/r2unet", NARROW, "8.30"
 
 
-class TestAttentionR2UNet(SegmentationNetTester):
+class TestAttentionR2UNet(SeldomExported, SegmentationNetTester):
     config, small, millions = "unets/attention_r2unet", NARROW, "8.65"
 
 
-class TestTinyUNet3(SegmentationNetTester):
+class TestTinyUNet3(SeldomExported, SegmentationNetTester):
     config, small, millions = "unets/tiny_unet3", NARROW, "1.95"
 
 
-class TestTinyUNet2(SegmentationNetTester):
+class TestTinyUNet2(SeldomExported, SegmentationNetTester):
     config, small, millions = "unets/tiny_unet2", NARROW, "0.47"
 
 
-class TestTinyUNet1(SegmentationNetTester):
+class TestTinyUNet1(SeldomExported, SegmentationNetTester):
     config, small, millions = "unets/tiny_unet1", NARROW, "0.10"
 
 
-class TestTinyAttentionR2UNet(SegmentationNetTester):
+class TestTinyAttentionR2UNet(SeldomExported, SegmentationNetTester):
     config, small, millions = "unets/tiny_attention_r2unet", NARROW, "2.15"
 
 
-class TestAttentionUNetOnR50(SegmentationNetTester):
+class TestAttentionUNetOnR50(SeldomExported, SegmentationNetTester):
     """A decoder on the shared backbone."""
 
     config, widens, millions = "unets/attention_unet_r50", False, "24.7"

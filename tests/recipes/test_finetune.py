@@ -6,12 +6,15 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from tiny_dataset import write_tiny_dataset
+from tiny_exam_run import small_exam_config
+from tiny_exams import write_tiny_exams
 from tiny_run import small_config
 
-from pe_unified.checkpoints import load_checkpoint_safely
+from pe_unified.checkpoints import load_checkpoint_safely, save_atomically
 from pe_unified.cli import reporting as reporting_command
-from pe_unified.engine import PERunner
+from pe_unified.engine import PERunner, load_config
 from pe_unified.engine.config import ConfigError
 from pe_unified.engine.evaluate import Evaluation
 from pe_unified.engine.publish import publish
@@ -21,6 +24,7 @@ from pe_unified.evaluation.slices import SliceTable
 from pe_unified.inference.model import load_model
 from pe_unified.recipes.before_after import comparison_markdown, write_comparison
 from pe_unified.recipes.finetune import FinetuneOptions, finetune, finetune_config
+from pe_unified.registry import DATASETS, MODELS
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +117,42 @@ def test_what_cannot_be_frozen(model, tiny_dataset, tmp_path):
     stored = load_checkpoint_safely(model)
     with pytest.raises(ConfigError, match=r"no such part; it has .*backbone"):
         finetune_config(model, stored, tiny_dataset, tmp_path, FinetuneOptions(freeze="neck"))
+
+
+@pytest.mark.parametrize(
+    ("freeze", "message"), [("2", "has no stages"), ("backbone", "has no weights to freeze")]
+)
+def test_a_whole_net_has_neither_stages_nor_a_backbone(tiny_dataset, tmp_path, freeze, message):
+    overrides = {"input_size": 32, "num_workers": 0, "model.seg_head.decoder.base_channels": 4}
+    cfg = load_config("unets/u2netp", overrides, str(tiny_dataset))
+    with DefaultScope.overwrite_default_scope("pe_unified"):
+        weights = MODELS.build(cfg.model).state_dict()
+    stored = {"meta": {"pe_unified": "0", "cfg": cfg.to_dict()}, "state_dict": weights}
+    save_atomically(stored, tmp_path / "model.pth")
+    with pytest.raises(ConfigError, match=f"--freeze {freeze}: .*{message}"):
+        options = FinetuneOptions(freeze=freeze)
+        finetune(tmp_path / "model.pth", tiny_dataset, tmp_path / "run", options)
+
+
+def test_stages_frozen_before_learn_again(model, tiny_dataset, tmp_path):
+    stored = load_checkpoint_safely(model)
+    own = stored["meta"]["cfg"]
+    own.pop("frozen_stages")
+    own["model"]["backbone"]["frozen_stages"] = 2
+    cfg = finetune_config(model, stored, tiny_dataset, tmp_path, FinetuneOptions())
+    assert cfg.model.backbone.frozen_stages == -1
+
+
+def test_all_labels_teach_in_batches_as_large_as_before(repository, tmp_path):
+    data = write_tiny_exams(tmp_path / "set")
+    trained = {"masked_label_portion": 0.75, "train_dataloader.dataset.every": 2, "accumulate": 3}
+    own = small_exam_config(repository, data, tmp_path, "semi_weak", **trained).to_dict()
+    stored = {"meta": {"cfg": own}, "state_dict": {}}
+    cfg = finetune_config(tmp_path / "m.pth", stored, data, tmp_path, FinetuneOptions())
+    exams = DATASETS.build(cfg.train_dataloader.dataset)
+    labels = [exams.get_data_info(k)["step_labels"] for k in range(len(exams))]
+    assert len(exams) == 8 and not np.isnan(np.concatenate(labels)).any()
+    assert cfg.optim_wrapper.accumulative_counts == 3
 
 
 @pytest.mark.parametrize("place", ["losses", "sampler", "val_evaluator"])

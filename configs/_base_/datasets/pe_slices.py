@@ -39,53 +39,28 @@ test_pipeline = [
     dict(type="PackPEInputs"),
 ]
 
+# Settings common to the three loaders and their data sets.
+loader = dict(batch_size=batch_size, num_workers=num_workers, persistent_workers=True, timeout=300)
+slices = dict(type="PESliceDataset", data_root=data_root, needs=("slice",), neighbours=neighbours)
+tested = dict(**slices, test_mode=True, pipeline=test_pipeline)
+in_order = dict(type="DefaultSampler", shuffle=False)
+
 train_dataloader = dict(
-    batch_size=batch_size,
-    num_workers=num_workers,
-    persistent_workers=True,
-    timeout=300,
+    **loader,
     drop_last=True,
     sampler=dict(type="ClassBalancedSampler"),
     dataset=dict(
-        type="PESliceDataset",
-        data_root=data_root,
+        **slices,
         ann_file="annotations/train.json",
-        needs=("slice",),
-        neighbours=neighbours,
         structures=structures,
         store=store,
         pipeline=train_pipeline,
     ),
 )
 val_dataloader = dict(
-    batch_size=batch_size,
-    num_workers=num_workers,
-    persistent_workers=True,
-    timeout=300,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="PESliceDataset",
-        data_root=data_root,
-        ann_file="annotations/val.json",
-        needs=("slice",),
-        neighbours=neighbours,
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
+    **loader, sampler=in_order, dataset=dict(**tested, ann_file="annotations/val.json")
 )
 test_dataloader = dict(
-    batch_size=batch_size,
-    num_workers=num_workers,
-    persistent_workers=True,
-    timeout=300,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type="PESliceDataset",
-        data_root=data_root,
-        ann_file="annotations/test.json",
-        needs=("slice",),
-        neighbours=neighbours,
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
+    **loader, sampler=in_order, dataset=dict(**tested, ann_file="annotations/test.json")
 )
+del loader, slices, tested, in_order

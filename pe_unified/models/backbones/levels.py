@@ -63,6 +63,7 @@ class StagedNetwork:
 
     def train(self, mode: bool = True):
         super().train(mode)
+        self._hold_still()
         return self
 
     def init_weights(self) -> None:

@@ -64,11 +64,6 @@ class R3D18Encoder(StagedNetwork, BaseModule):
     def _stages(self) -> list[list[nn.Module]]:
         return [[self.get_submodule(name)] for name in _PARTS]
 
-    def train(self, mode: bool = True) -> "R3D18Encoder":
-        super().train(mode)
-        self._hold_still()
-        return self
-
     def forward(self, inputs: Tensor) -> Tensor:
         """See :class:`~pe_unified.models.protocols.Encoder`."""
         on_cpu = inputs.device.type == "cpu"

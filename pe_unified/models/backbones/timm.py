@@ -105,11 +105,6 @@ class PETimm(LevelsBackbone, BaseModule):
             for level, stride in zip(levels, _STRIDES)
         )
 
-    def train(self, mode: bool = True) -> "PETimm":
-        super().train(mode)
-        self._hold_still()
-        return self
-
     def init_weights(self) -> None:
         """Load the pretrained weights, once.
 

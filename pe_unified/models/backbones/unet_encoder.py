@@ -75,8 +75,3 @@ class UNetEncoder(LevelsBackbone, BaseModule):
         for block in self.blocks:
             levels.append(block(self.pool(levels[-1]) if levels else inputs))
         return tuple(levels)
-
-    def train(self, mode: bool = True) -> "UNetEncoder":
-        super().train(mode)
-        self._hold_still()
-        return self
