@@ -51,7 +51,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--hearts", type=positive, metavar="N", help="hearts to measure instead")
     parser.add_argument(
-        "--masks", type=positive, metavar="N", help="studies whose masks to lay instead"
+        "--masks", type=positive, metavar="N", help="studies whose masks are checked instead"
     )
     parser.add_argument(
         "--step", type=float, default=1.0, help="mm between their slices; default 1"

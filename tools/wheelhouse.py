@@ -28,8 +28,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 folder=${1:?usage: sh install.sh FOLDER [PYTHON]}
 python=${2:-python%(version)s}
 "$python" -m venv "$folder"
-# Digests are checked, other sources of this machine are not asked. --no-deps: requirements.txt is
-# whole, and has one OpenCV instead of two.
+# Digests are checked, other sources of this machine are not asked (--isolated alone still reads the
+# global pip.conf). --no-deps: requirements.txt is whole, and has one OpenCV instead of two.
+export PIP_CONFIG_FILE=/dev/null
 "$folder/bin/pip" --isolated install --quiet --disable-pip-version-check --no-index --no-deps \\
     --no-cache-dir --find-links "$here" --require-hashes -r "$here/requirements.txt"
 "$folder/bin/pe-unified" doctor

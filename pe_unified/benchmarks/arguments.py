@@ -20,6 +20,8 @@ WAYS = tuple(
     )
     for gate in ("", "-nogate")
 )
+#: Those timed if none are named.
+USUAL_WAYS = ("torch-bf16", "openvino-bf16", "openvino-bf16-nogate")
 
 
 def _convert(parser: argparse.ArgumentParser) -> None:
@@ -111,10 +113,9 @@ def _study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ways",
         nargs="*",
-        default=["torch-bf16", "openvino-bf16", "openvino-bf16-nogate"],
         choices=WAYS,
         metavar="WAY",
-        help=f"of {', '.join(WAYS)}; none for the ladder alone",
+        help=f"of {', '.join(WAYS)}; default: {' '.join(USUAL_WAYS)}; none for the ladder alone",
     )
 
 

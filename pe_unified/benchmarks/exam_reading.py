@@ -2,11 +2,8 @@
 
 import argparse
 import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from pe_unified.benchmarks.common import side_by_side
+from pe_unified.benchmarks.studies import converted_set
 from pe_unified.datasets.exam_dataset import PEExamDataset
 from pe_unified.datasets.feature_store import FeatureSource, FeatureStore
 from pe_unified.datasets.slice_dataset import Draw
@@ -33,19 +31,8 @@ _EXTRACTED = "exam/shared_features"
 _TRAINED = ("exam/two_phase_chunks", "exam/semi_weak")
 
 
-@contextmanager
-def _data(args: argparse.Namespace) -> Iterator[Path]:
-    if args.data_root is not None:
-        yield args.data_root
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        raw, converted = Path(folder) / "raw", Path(folder) / "pe"
-        paint = ["phantom", raw, "--layout", "rsna", "--studies", str(args.studies)]
-        paint += ["--size", "512", "--slices", str(args.study_slices), "--workers", "2"]
-        convert = ["convert", "rsna", raw, converted, "--split", "1", "0", "0"]
-        for words in (paint, convert):
-            subprocess.run([sys.executable, "-m", "pe_unified", *words, "--quiet"], check=True)
-        yield converted
+def _data(args: argparse.Namespace) -> AbstractContextManager[Path]:
+    return converted_set(args.data_root, "rsna", args.studies, args.study_slices, (1, 0, 0))
 
 
 def _config(args: argparse.Namespace, name: str, root: Path) -> Config:

@@ -6,36 +6,17 @@ whole iteration.
 """
 
 import argparse
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pe_unified.benchmarks.studies import converted_set
 from pe_unified.engine import load_config
 from pe_unified.engine.pace import pace_of
 
 
 def run(args: argparse.Namespace) -> list[dict[str, Any]]:
-    with _data(args.data_root) as root:
+    with converted_set(args.data_root, "fumpe", 6, 24, (0.4, 0.3, 0.3)) as root:
         return [_measure(args, name, root) for name in args.configs]
-
-
-@contextmanager
-def _data(given: Path | None) -> Iterator[Path]:
-    if given is not None:
-        yield given
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        raw, converted = Path(folder) / "raw", Path(folder) / "pe"
-        paint = ["phantom", raw, "--layout", "fumpe", "--studies", "6", "--size", "512"]
-        paint += ["--slices", "24", "--workers", "2"]
-        convert = ["convert", "fumpe", raw, converted, "--split", "0.4", "0.3", "0.3"]
-        for words in (paint, convert):
-            subprocess.run([sys.executable, "-m", "pe_unified", *words, "--quiet"], check=True)
-        yield converted
 
 
 def _measure(args: argparse.Namespace, name: str, root: Path) -> dict[str, Any]:

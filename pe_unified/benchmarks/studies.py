@@ -1,7 +1,10 @@
-"""Studies for measurements: synthetic ones, longer ones, shorter ones."""
+"""Studies for measurements: synthetic ones, longer ones, shorter ones, converted sets of them."""
 
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pydicom
@@ -12,10 +15,29 @@ from pe_unified.ct.opening import open_study
 
 def painted_studies(folder: Path, studies: int, slices: int, size: int = 512) -> Path:
     """A folder of synthetic studies with emboli, each a folder of DICOM files."""
-    words = ["phantom", folder / "raw", "--quiet", "--layout", "fumpe", "--positive-rate", 1]
-    words += ["--studies", studies, "--slices", slices, "--size", size]
-    subprocess.run([sys.executable, "-m", "pe_unified", *map(str, words)], check=True)
+    words = ["phantom", folder / "raw", "--layout", "fumpe", "--positive-rate", 1]
+    _run(*words, "--studies", studies, "--slices", slices, "--size", size)
     return folder / "raw" / "CT_scans"
+
+
+@contextmanager
+def converted_set(
+    given: Path | None, layout: str, studies: int, slices: int, split: tuple[float, float, float]
+) -> Iterator[Path]:
+    """Yield a converted set: the given one, or else one that is painted, 512 x 512, and removed."""
+    if given is not None:
+        yield given
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        raw, converted = Path(folder, "raw"), Path(folder, "pe")
+        words = ["phantom", raw, "--layout", layout, "--size", 512, "--workers", 2]
+        _run(*words, "--studies", studies, "--slices", slices)
+        _run("convert", layout, raw, converted, "--split", *split)
+        yield converted
+
+
+def _run(*words: str | Path | float) -> None:
+    subprocess.run([sys.executable, "-m", "pe_unified", *map(str, words), "--quiet"], check=True)
 
 
 def painted(folder: Path, slices: int) -> Path:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pe_unified.benchmarks.arguments import USUAL_WAYS
 from pe_unified.benchmarks.ladder import (
     OURS,
     STOCK,
@@ -59,7 +60,11 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     if not args.checkpoint:
         if args.memory_of:
             raise SystemExit("--memory-of runs pe-unified infer: give its --checkpoint")
+        if args.ways:
+            raise SystemExit("--ways are ways of pe-unified infer: give its --checkpoint")
         args.ways = []
+    elif args.ways is None:
+        args.ways = USUAL_WAYS
     if args.device != "cpu" and not all(way.startswith("torch") for way in args.ways):
         raise SystemExit(f"--device {args.device}: only the ways of torch; name them by --ways")
     with tempfile.TemporaryDirectory() as scratch:

@@ -39,7 +39,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--comparison",
         action="store_true",
         help="compare reuse with training from scratch: all nine steps and their controls on more "
-        "and larger studies, in data/comparison and work_dirs/comparison; takes much longer",
+        "and larger studies; takes much longer. The defaults are then --studies {} {} "
+        "--size {size} --slices {slices} --recipe {recipe} --data data/{name} "
+        "--work-dir work_dirs/{name}".format(*COMPARISON["studies"], **COMPARISON),
     )
     parser.add_argument(
         "--studies",
@@ -66,7 +68,9 @@ def main() -> None:
     ]
     sets = [converted for _, converted in painted]
     merged = args.data / "pe"
-    if stages.is_outdated(merged / "conversion_report.json", sets):
+    report = merged / "conversion_report.json"
+    # Without a report it is what a killed run left to remove.
+    if merged.exists() and (not report.exists() or stages.is_outdated(report, sets)):
         shutil.rmtree(merged)
     merge = ["merge", *sets, "--out", merged]
     stages.run(args, "Merge both sets, splits kept", merge, done=merged)

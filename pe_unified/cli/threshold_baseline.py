@@ -1,10 +1,10 @@
 """Measure a plain HU threshold on a synthetic set, inside the true vessels.
 
-    pe-unified baseline data/demo/pe --truth data/demo/raw/*/truth
+    pe-unified baseline data/comparison/pe --truth data/comparison/raw/*/truth
 
 The best band of Hounsfield units is chosen on the training and validation patients and applied to
 the test patients: inside all vessels, and inside the arteries alone, unfiltered and after a 3 x 3
-median filter. Make the set with ``pe-unified phantom --truth``.
+median filter. Make the set with ``pe-unified phantom --truth``, as ``make comparison`` does.
 """
 
 import argparse

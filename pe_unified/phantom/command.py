@@ -1,7 +1,7 @@
 """Generate synthetic CT pulmonary angiograms in the file layouts of the public sets.
 
 The studies are painted, with exact ground truth; no patient data and no download are needed. The
-same seed gives the same bytes; study k of a seed does not depend on the number of studies; a
+same settings give the same bytes; study k of a seed does not depend on the number of studies; a
 stopped run resumes. ``phantom.json`` in OUT lists every study, its anatomy and its emboli.
 
     pe-unified phantom raw/fumpe --layout fumpe --studies 35
@@ -16,7 +16,7 @@ from typing import Any
 from pe_unified.converters.command_line import command
 from pe_unified.options import positive
 from pe_unified.phantom.layouts.dicom_slices import TRANSFER_SYNTAXES
-from pe_unified.phantom.sets import LAYOUTS, PhantomSettings, make_set
+from pe_unified.phantom.sets import DEFAULT_SEEDS, LAYOUTS, PhantomSettings, make_set
 from pe_unified.phantom.study_plan import PRESETS
 
 
@@ -34,11 +34,12 @@ def write_layout(
     Args:
         settings: of :class:`pe_unified.phantom.sets.PhantomSettings`: seed, size, slices,
             spacing, preset, positive_rate, transfer_syntax, jpeg, boxes, truth, structures,
-            anatomy, anatomies.
+            anatomy, anatomies. The default seed is the layout's, see ``DEFAULT_SEEDS``.
 
     Returns:
         One record per study, as in ``phantom.json``.
     """
+    settings = {"seed": DEFAULT_SEEDS.get(layout, 0), **settings}
     return make_set(out, studies, PhantomSettings(layout, **settings), workers=workers, quiet=quiet)
 
 
@@ -50,7 +51,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the set")
     parser.add_argument("--layout", choices=sorted(LAYOUTS), required=True)
     parser.add_argument("--studies", type=positive, default=8, metavar="N", help="default: 8")
-    parser.add_argument("--seed", type=int, default=0, help="of the set; default: 0")
+    seeds = ", ".join(f"{seed} for {layout}" for layout, seed in DEFAULT_SEEDS.items())
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=argparse.SUPPRESS,
+        help=f"of the set; the same seed shows the same bodies in every layout; default: {seeds}",
+    )
     parser.add_argument("--size", type=int, default=256, help="rows and columns; default: 256")
     parser.add_argument("--slices", type=int, default=150, help="per study; default: 150")
     parser.add_argument(

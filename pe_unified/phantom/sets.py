@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pe_unified.converters.pipeline.raw_folders import MANIFEST
+from pe_unified.converters.pipeline.raw_folders import MANIFEST, contents
 from pe_unified.files import write_bytes, write_text
 from pe_unified.paths import require_apart
 from pe_unified.phantom.labelmap import list_anatomies, read_label_map
@@ -29,6 +29,8 @@ LAYOUTS: dict[str, Any] = {
     "cadpe": cadpe,
     "read": read,
 }
+#: Of sets painted without a seed, by layout: with one seed, all layouts get the same bodies.
+DEFAULT_SEEDS = {layout: 1000 * place for place, layout in enumerate(LAYOUTS)}
 #: Raised whenever the same settings would give different studies.
 _MODEL_VERSION = 3
 
@@ -39,7 +41,8 @@ class PhantomSettings:
 
     Attributes:
         layout: a key of :data:`LAYOUTS`.
-        seed: of the set; study k does not depend on the number of studies.
+        seed: of the set; study k does not depend on the number of studies. With the same seed, sets
+            in different layouts show the same bodies.
         size: rows and columns.
         slices: per study.
         spacing: mm between slices, rows, columns; by default fitted to the chest.
@@ -155,6 +158,30 @@ def _record_path(out: Path, number: int) -> Path:
     return out / ".phantom" / f"{number:05d}.json"
 
 
+def _list_finished(
+    out: Path, settings: PhantomSettings, known: dict[int, dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The records of the finished studies, in order, also of an earlier run; lists them in
+    ``phantom.json``.
+
+    Args:
+        known: records by number; those that are missing are read and added.
+    """
+    for path in _record_path(out, 1).parent.glob("[0-9]*.json"):
+        if int(path.stem) not in known:
+            known[int(path.stem)] = json.loads(path.read_text(encoding="utf-8"))
+    records = [known[number] for number in sorted(known)]
+    bulky = ("sop_uids", "pe_present_on_image", "boxes")
+    manifest = {
+        "description": "Painted CT pulmonary angiograms, not patients",
+        "synthetic": True,
+        "settings": _told(settings),
+        "studies": [{k: v for k, v in r.items() if k not in bulky} for r in records],
+    }
+    write_text(out / MANIFEST, json.dumps(manifest, indent=1))
+    return records
+
+
 def _make_one(out: str, settings: PhantomSettings, number: int) -> int:
     """Paint and write one study; its record is written last and marks it as finished."""
     cv2.setNumThreads(1)
@@ -219,10 +246,15 @@ def _remove_unfinished(out: Path) -> None:
 
 
 def _claim(out: Path, settings: PhantomSettings) -> None:
-    """Refuse a folder that holds a set with other settings."""
+    """Refuse a folder that holds a set with other settings, or anything else."""
     path = out / ".phantom" / "settings.json"
     text = json.dumps({"model": _MODEL_VERSION, **_told(settings)}, indent=1)
     if not path.is_file():
+        if contents(out):
+            raise ValueError(
+                f"{out} is not empty, and its content was not painted by this command (there is no "
+                f"{path}); give a new or an empty folder"
+            )
         write_text(path, text)
     elif path.read_text(encoding="utf-8") != text:
         raise ValueError(
@@ -242,7 +274,8 @@ def make_set(
     """Paint studies 1 to ``studies`` and write them in a public set's layout.
 
     Studies that an earlier run finished are kept; a killed run can be repeated and ends with the
-    same bytes. ``phantom.json`` lists every study: seed, anatomy, labels, emboli.
+    same bytes. ``phantom.json`` lists every finished study: seed, anatomy, labels, emboli. It is
+    there before the first one, so that what a stopped run left is not taken for patients.
 
     Args:
         out: the folder; created if missing.
@@ -253,7 +286,7 @@ def make_set(
         One record per study in the folder, in order; an earlier run may have made more.
 
     Raises:
-        ValueError: the folder holds a set with other settings.
+        ValueError: the folder holds a set with other settings, or anything else.
     """
     out = Path(out)
     anatomy_of(settings, 1)
@@ -261,7 +294,9 @@ def make_set(
         require_apart(out, Path(settings.anatomy))
     _claim(out, settings)
     _remove_unfinished(out)
-    todo = [n for n in range(1, studies + 1) if not _record_path(out, n).is_file()]
+    known: dict[int, dict[str, Any]] = {}
+    records = _list_finished(out, settings, known)
+    todo = [n for n in range(1, studies + 1) if n not in known]
     tasks = [(str(out), settings, number) for number in todo]
     with (
         quietly(quiet),
@@ -269,19 +304,8 @@ def make_set(
     ):
         painted = in_order(executor, slots, _make_one, tasks)
         for _ in track(painted, f"painting {settings.layout}, studies", len(tasks)):
-            pass
-    # Studies of an earlier, larger run are in the folder, too.
-    numbers = sorted(int(path.stem) for path in _record_path(out, 1).parent.glob("[0-9]*.json"))
-    records = [json.loads(_record_path(out, n).read_text(encoding="utf-8")) for n in numbers]
+            records = _list_finished(out, settings, known)
     finish: Callable | None = getattr(LAYOUTS[settings.layout], "finish", None)
     if finish is not None:
         finish(out, records)
-    bulky = ("sop_uids", "pe_present_on_image", "boxes")
-    manifest = {
-        "description": "Painted CT pulmonary angiograms, not patients",
-        "synthetic": True,
-        "settings": _told(settings),
-        "studies": [{k: v for k, v in r.items() if k not in bulky} for r in records],
-    }
-    write_text(out / MANIFEST, json.dumps(manifest, indent=1))
     return records

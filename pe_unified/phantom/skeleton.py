@@ -2,8 +2,8 @@
 
 import numpy as np
 from scipy import ndimage
-from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
+from skimage.graph import pixel_graph
 from skimage.morphology import skeletonize
 
 from pe_unified.phantom.grid import Grid
@@ -18,23 +18,6 @@ from pe_unified.phantom.tree import (
 
 #: Minimum share of all endings that a vessel of each level supplies.
 _SUPPLY = ((TRUNK, 0.72), (MAIN, 0.26), (LOBAR, 0.07), (SEGMENTAL, 0.012))
-_HALF_NEIGHBOURS = np.array(
-    [(k, j, i) for k in (-1, 0, 1) for j in (-1, 0, 1) for i in (-1, 0, 1) if (k, j, i) > (0, 0, 0)]
-)
-
-
-def _edges(index: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of 26-neighbours among voxels (n, 3) whose flat indices ascend."""
-    padded = np.array(shape) + 2
-    flat = np.ravel_multi_index((index + 1).T, padded)
-    first, second = [], []
-    for step in _HALF_NEIGHBOURS:
-        other = np.ravel_multi_index((index + 1 + step).T, padded)
-        place = np.minimum(np.searchsorted(flat, other), len(flat) - 1)
-        met = flat[place] == other
-        first.append(np.flatnonzero(met))
-        second.append(place[met])
-    return np.concatenate(first), np.concatenate(second)
 
 
 def _spurs(parent: np.ndarray, length: np.ndarray, radius: np.ndarray) -> np.ndarray:
@@ -93,16 +76,17 @@ def tree_from_mask(mask: np.ndarray, grid: Grid, root: np.ndarray, middle_x: flo
     box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
     part = mask[box]
     depth = ndimage.distance_transform_edt(part, sampling=grid.spacing)
-    index = np.argwhere(skeletonize(part))
+    skeleton = skeletonize(part)
+    index = np.argwhere(skeleton)
     radius = depth[tuple(index.T)]
     points = grid.point_of(index + [s.start for s in box])
-    first, second = _edges(index, part.shape)
+    graph = pixel_graph(skeleton, connectivity=3)[0].tocoo()
+    first, second = graph.row, graph.col
     run = np.linalg.norm(points[first] - points[second], axis=1)
     # Thick paths are preferred, so that the tree follows the blood flow.
-    cost = run / np.minimum(radius[first], radius[second])
-    graph = coo_array((cost, (first, second)), shape=(len(index),) * 2).tocsr()
+    graph.data = run / np.minimum(radius[first], radius[second])
     start = _entrance(points, radius, root)
-    far, before = dijkstra(graph, directed=False, indices=start, return_predecessors=True)
+    far, before = dijkstra(graph, indices=start, return_predecessors=True)
     order = np.argsort(far, kind="stable")
     order = order[np.isfinite(far[order])]
     place = np.full(len(index), -1)

@@ -66,6 +66,9 @@ def test_a_repeat_merges_verifies_and_measures_only_what_changed(stages, tmp_pat
     # A stage that was interrupted alone.
     (tmp_path / "data/pe.verified").unlink()
     assert stages() == [*RESUMED[:-1], "verify", "steps"]
+    # A removal that was interrupted.
+    (tmp_path / "data/pe/conversion_report.json").unlink()
+    assert stages() == [*RESUMED[:-1], "merge", "verify", "steps"]
     # Another last step.
     os.utime(tmp_path / "run/s9/iter_1.pth")
     assert stages() == [*RESUMED, "publish", "infer"]

@@ -12,7 +12,14 @@ from scipy.io import loadmat
 
 from pe_unified.phantom import command as make_phantom
 from pe_unified.phantom import sets as phantom_set
-from pe_unified.phantom.sets import PhantomSettings, make_set, paint_number, study_seed
+from pe_unified.phantom.sets import (
+    DEFAULT_SEEDS,
+    LAYOUTS,
+    PhantomSettings,
+    make_set,
+    paint_number,
+    study_seed,
+)
 
 SMALL = {"size": 96, "slices": 20}
 
@@ -86,6 +93,44 @@ def test_the_files_hold_the_study_that_was_painted(fumpe: Path) -> None:
 def test_another_set_in_the_same_folder_is_refused(fumpe: Path) -> None:
     with pytest.raises(ValueError, match="other settings"):
         make_phantom.write_layout(fumpe, "fumpe", 2, seed=4, **SMALL)
+
+
+def test_what_was_not_painted_is_never_replaced(tmp_path: Path) -> None:
+    real = tmp_path / "CT_scans" / "PAT001" / "D0001.dcm"
+    real.parent.mkdir(parents=True)
+    real.write_bytes(b"a patient")
+    with pytest.raises(ValueError, match="not painted by this command"):
+        make_phantom.write_layout(tmp_path, "fumpe", 1, **SMALL)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [real]
+
+
+def test_what_a_stopped_run_left_is_synthetic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = []
+
+    def paint(settings: PhantomSettings, number: int):
+        manifest = json.loads((tmp_path / "phantom.json").read_text())
+        listed.append([study["number"] for study in manifest["studies"]])
+        if number == 3:
+            raise KeyboardInterrupt
+        return paint_number(settings, number)
+
+    monkeypatch.setattr(phantom_set, "paint_number", paint)
+    with pytest.raises(KeyboardInterrupt):
+        make_phantom.write_layout(tmp_path, "read", 3, **SMALL)
+    assert listed[0] == [] and listed[-1] == [1, 2]
+
+
+def test_layouts_have_different_bodies_if_no_seed_is_given(tmp_path: Path) -> None:
+    assert DEFAULT_SEEDS.keys() == LAYOUTS.keys()
+    seeds = [study_seed(seed, k) for seed in DEFAULT_SEEDS.values() for k in range(1, 501)]
+    assert len(set(seeds)) == len(seeds)
+    for layout, words in (("read", []), ("fumpe", ["--seed", "5"])):
+        small = ["--studies", "1", "--size", "64", "--slices", "10", "--quiet"]
+        make_phantom.main([str(tmp_path / layout), "--layout", layout, *small, *words])
+        told = json.loads((tmp_path / layout / "phantom.json").read_text())["settings"]["seed"]
+        assert told == (5 if words else DEFAULT_SEEDS[layout])
 
 
 def test_positive_rate_and_truth(tmp_path: Path) -> None:
