@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from multiprocessing import forkserver
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -27,6 +28,7 @@ settings.load_profile("no_deadline")
 sys.path.insert(0, str(_TESTS))
 
 from dask_cluster import cluster  # noqa: E402, F401
+from filelock import FileLock  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -188,14 +190,22 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def painted_set(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A converted set of 4 painted patients, half of them for the test, and the folder of truth."""
+    """A converted set of 4 painted patients, half of them for the test, and the folder of truth.
+
+    Workers share it; do not write into it.
+    """
     from pe_unified.converters.pipeline.run import RunOptions, convert
     from pe_unified.converters.raw.fumpe import Fumpe
     from pe_unified.phantom.command import write_layout
 
-    root = tmp_path_factory.mktemp("painted_set")
-    write_layout(root / "raw", "fumpe", 4, seed=5, size=64, slices=16, truth=True)
-    convert(Fumpe(root / "raw"), root / "set", RunOptions(quiet=True, split=(0.5, 0.0, 0.5)))
+    above = tmp_path_factory.getbasetemp()
+    root = (above.parent if "PYTEST_XDIST_WORKER" in os.environ else above) / "painted_set"
+    with FileLock(f"{root}.lock"):
+        if not (root / "done").exists():
+            write_layout(root / "raw", "fumpe", 4, seed=5, size=64, slices=16, truth=True)
+            options = RunOptions(quiet=True, split=(0.5, 0.0, 0.5))
+            convert(Fumpe(root / "raw"), root / "set", options)
+            (root / "done").touch()
     return root / "set", root / "raw" / "truth"
 
 
@@ -216,6 +226,16 @@ def predictor(checkpoint) -> Any:
     from pe_unified.inference.predictor import StudyPredictor
 
     return StudyPredictor(load_model(checkpoint, device="cpu", precision="fp32"))
+
+
+@pytest.fixture(scope="session")
+def finds_nothing(predictor) -> Any:
+    """The same without lesions, which are what takes longest to describe."""
+    from pe_unified.inference.predictor import StudyPredictor
+    from pe_unified.inference.thresholds import Thresholds
+
+    nothing = Thresholds(pixel=0.99, box=1.0, gate=1.0)
+    return StudyPredictor(replace(predictor.model, thresholds=nothing))
 
 
 @pytest.fixture(scope="session")

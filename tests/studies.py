@@ -104,7 +104,7 @@ def write_volume_checkpoint(path, learned=()):
         model = MODELS.build(VOLUMES)
     torch.nn.init.normal_(model.network.embolus_head.output.weight)
     torch.nn.init.constant_(model.network.embolus_head.output.bias, 2.0)
-    dataset = {"pipeline": [], "step_mm": 4.0}
+    dataset = {"pipeline": [], "step_mm": 8.0}
     meta = {"cfg": {"model": VOLUMES, "test_dataloader": {"dataset": dataset}}, "pe_unified": "0"}
     meta |= {"step": "aanet3d", "iter": 5, "parents": [], "validated": {"lesion/threshold": 0.5}}
     source = dict.fromkeys(("set", "source", "patients", "slices", "synthetic", "step"))

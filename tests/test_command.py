@@ -118,9 +118,8 @@ def test_ctrl_c_ends_painting_and_its_workers(repository, tmp_path, whom):
     assert not [noise for noise in _NOISE if noise in said]
 
 
-@pytest.mark.parametrize(
-    "whom", ["group", *(pytest.param(whom, marks=pytest.mark.slow) for whom in ("parent", "kill"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("whom", ["group", "parent", "kill"])
 def test_the_demo_ends_with_all_that_it_started(repository, tmp_path, whom):
     words = ["tools/demo.py", "--data", tmp_path / "data", "--work-dir", tmp_path / "run"]
     status, said = strike(
@@ -144,7 +143,8 @@ def test_a_demo_that_is_deaf_to_ctrl_c_ends_with_all_that_it_started(repository,
     assert len(painted) < 24, "painting was not brought to its end"
 
 
-@pytest.mark.parametrize("whom", ["group", pytest.param("parent", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("whom", ["group", "parent"])
 def test_ctrl_c_ends_training_and_its_loaders(repository, tiny_dataset, tmp_path, whom):
     settings = {**small_settings("cls"), "num_workers": 2}
     lines = "".join(f"{key} = {value!r}\n" for key, value in settings.items())

@@ -74,13 +74,16 @@ def types_in(node: Any):
             yield from types_in(value)
 
 
-def heads_of(model: dict, built: list = []) -> set[str]:  # noqa: B006
-    """The heads of a model that can be built; those that several configs share are built once."""
+_BUILT: list[dict] = []
+
+
+def heads_of(model: dict) -> set[str]:
+    """The heads of a model that can be built; what several configs share is built once."""
     heads = {name for name in ("cls", "seg", "det") if model.get(f"{name}_head")}
-    if model not in built:
+    if model not in _BUILT:
         network = registry.MODELS.build(copy.deepcopy(model))
         assert heads == {name for name in ("cls", "seg", "det") if hasattr(network, f"{name}_head")}
-        built.append(model)
+        _BUILT.append(model)
     return heads
 
 
@@ -210,15 +213,12 @@ def names_in(config):
 def test_settings_of_a_recipe_fit_every_step(path):
     """Settings may bring new keys, so only building tells a misspelt one."""
     init_default_scope("pe_unified")
-    built: list[dict] = []
     steps = load_recipe(path).steps
     known = {"custom_hooks"}.union(*(names_in(step.config) for step in steps))
     for step in steps:
         cfg = load_config(step.config, settings=step.settings)
         without_start(cfg.model)
-        if cfg.model.to_dict() not in built:
-            registry.MODELS.build(cfg.model)
-            built.append(cfg.model.to_dict())
+        heads_of(cfg.model.to_dict())
         for transform in cfg.train_dataloader.dataset.pipeline:
             registry.TRANSFORMS.build(dict(transform))
         assert set(cfg.keys()) <= known, f"{step.name}: {set(cfg.keys()) - known}"

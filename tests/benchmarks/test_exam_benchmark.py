@@ -100,6 +100,7 @@ def test_a_study_through_both_models(module, folder, capsys):
     assert "shares the backbone (True)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_pair_is_what_the_recipe_makes(module, tmp_path):
     study = importlib.import_module("pe_unified.benchmarks.exam_study")
     slices, exams = study.untrained_pair(tmp_path)

@@ -51,6 +51,7 @@ def trained(monkeypatch):
     return names
 
 
+@pytest.mark.slow
 def test_rows_compare_with_the_first_config_that_has_a_metric(arguments, trained):
     row, auc = learn.run(arguments)  # slices are classified by one config alone
     assert auc["unit"].startswith("Slice AUC, highest pixel")
@@ -84,6 +85,7 @@ def test_time_trained_leaves_validation_out(monkeypatch):
     assert curve.seconds == 5.0
 
 
+@pytest.mark.slow
 def test_seeds_of_a_config_have_one_length(arguments, trained, capsys):
     """Their speeds differ by chance, and their curves have to have points in common."""
     arguments.configs, arguments.seeds = arguments.configs[:1], [0, 1]

@@ -40,13 +40,14 @@ def _check(rows, cases):
         assert row["reference"] > 0
 
 
-@pytest.mark.parametrize("precision", [(), ("--amp",)])
+@pytest.mark.parametrize("precision", [(), pytest.param(("--amp",), marks=pytest.mark.slow)])
 def test_train(monkeypatch, precision):
     module = _benchmark("train", monkeypatch)
     rows = module.run(_arguments(module, "--heads", "cls", "seg", *precision))
     _check(rows, ["R50, cls, 2 x 64 x 64", "R50, seg, 2 x 64 x 64"])
 
 
+@pytest.mark.slow
 def test_infer(monkeypatch):
     module = _benchmark("infer", monkeypatch)
     _check(
@@ -93,6 +94,7 @@ def test_memory_of_an_answer_is_that_of_its_largest_moment():
     assert module._memory(net, answer) == pytest.approx(10 * 0.25, abs=0.01)
 
 
+@pytest.mark.slow
 def test_any_models_stand_beside_the_first(capsys):
     module = importlib.import_module("pe_unified.benchmarks.seg")
     parser = argparse.ArgumentParser()

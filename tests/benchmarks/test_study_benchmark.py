@@ -47,6 +47,7 @@ def arguments(module, painted_set, tmp_path, *words):
     return parser.parse_args([*words_of_command(painted_set, tmp_path), *words])
 
 
+@pytest.mark.slow
 def test_every_rung_stands_beside_the_one_before_and_the_stock_models(
     module, painted_set, tmp_path, capsys, monkeypatch
 ):
@@ -79,6 +80,7 @@ def test_every_rung_stands_beside_the_one_before_and_the_stock_models(
     assert re.findall(r"^(.*): logits within", told, re.MULTILINE) == rungs[1:]
 
 
+@pytest.mark.slow
 def test_a_rung_that_computes_something_else_is_not_timed(
     module, painted_set, tmp_path, monkeypatch
 ):
@@ -98,6 +100,14 @@ def test_a_missing_int8_model_is_told_before_anything_is_timed(
         module.run(arguments(module, painted_set, tmp_path, "--ways", "openvino-int8"))
 
 
+def test_ways_need_a_checkpoint(module):
+    parser = argparse.ArgumentParser()
+    ADD_ARGUMENTS["study"](parser)
+    with pytest.raises(SystemExit, match="give its --checkpoint"):
+        module.run(parser.parse_args(["--ways", "torch-fp32"]))
+
+
+@pytest.mark.slow
 def test_without_a_checkpoint_the_ladder_alone(module, painted_set, tmp_path, monkeypatch):
     untrained = load_model(module.untrained_checkpoint(module.BACKBONES["R50"], tmp_path))
     assert untrained.size == (384, 512) and untrained.thresholds.gate is None
@@ -108,6 +118,7 @@ def test_without_a_checkpoint_the_ladder_alone(module, painted_set, tmp_path, mo
     assert module.run(args) in ([8], [9])
 
 
+@pytest.mark.slow
 def test_the_stock_models_are_timed_before_freed_memory_is_kept(
     module, painted_set, tmp_path, monkeypatch
 ):

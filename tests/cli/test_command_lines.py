@@ -18,6 +18,7 @@ SMALL = [
     "precision=fp32",
     "max_iters=2",
     "model.backbone.depth=18",
+    "model.backbone.base_channels=8",
 ]
 
 

@@ -16,6 +16,8 @@ from studies import write_checkpoint, write_exam_checkpoint
 
 from pe_unified.ct.opening import open_study
 
+pytestmark = pytest.mark.usefixtures("without_dicom")
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
@@ -143,7 +145,9 @@ def test_a_batch_names_what_failed_and_exits_non_zero(run, painted_set, tmp_path
     assert again.returncode == 0 and "2 of 2 studies analysed" in again.stdout
 
 
-def test_of_several_studies_one_must_be_chosen(run, painted_set, tmp_path):
+def test_of_several_studies_one_must_be_chosen(command, painted_set, tmp_path, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    checkpoint, out = write_checkpoint(elsewhere / "m.pth", ("cls",)), elsewhere / "out"
     first, second = sorted((painted_set[1].parent / "CT_scans").iterdir())[:2]
     for folder, date in ((first, "20190101"), (second, "20210101")):
         for file in folder.iterdir():
@@ -151,13 +155,13 @@ def test_of_several_studies_one_must_be_chosen(run, painted_set, tmp_path):
             one.PatientID, one.StudyDate = "P1", date
             one.save_as(tmp_path / f"{date}-{file.name}")
     uid = one.StudyInstanceUID
-    out = tmp_path.parent / f"{tmp_path.name}-out"
-    done = run(tmp_path, out)
+    words = ["infer", tmp_path, "--checkpoint", checkpoint, "--out", out]
+    done = command(*words)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert "2 studies; choose one with --study UID or --study newest: patient 'P1'" in done.stderr
     assert uid in done.stderr and "'2019-01-01' with 16 slices" in done.stderr
     for wanted in ("newest", uid):
-        done = run(tmp_path, out, "--study", wanted)
+        done = command(*words, "--study", wanted)
         assert done.returncode == 0, done.stderr
         report = json.loads((out / "report.json").read_text())
         assert report["input"]["study_uid"] == uid and report["settings"]["series_named"]

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import json
 
@@ -21,17 +22,27 @@ from pe_unified.registry import DATASETS, MODELS
 pytestmark = pytest.mark.usefixtures("unrendered")
 
 
-@pytest.fixture
-def data(tmp_path):
-    return write_tiny_exams(tmp_path / "data")
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_tiny_exams(tmp_path_factory.mktemp("exams") / "data")
 
 
-@pytest.fixture
-def encoder(repository, data, tmp_path):
+@pytest.fixture(scope="module")
+def trained(repository, data, unrendered):
     """A trained model of slices, as exams of steps that do not know of each other."""
-    cfg = small_exam_config(repository, data, tmp_path / "slices", "shared_features", max_iters=2)
+    work_dir = data.parent / "slices"
+    cfg = small_exam_config(repository, data, work_dir, "shared_features", max_iters=2)
     PERunner.from_cfg(cfg).train()
-    return cfg, tmp_path / "slices/iter_2.pth"
+    return cfg, work_dir / "iter_2.pth"
+
+
+@pytest.fixture
+def encoder(trained):
+    """The same, to be changed: it is put right after the test."""
+    cfg, checkpoint = trained
+    stored = checkpoint.read_bytes()
+    yield copy.deepcopy(cfg), checkpoint
+    checkpoint.write_bytes(stored)
 
 
 def built(stored, part=MODELS):
@@ -93,9 +104,12 @@ def test_processes_share_the_exams_whatever_each_has_stored_before(
 
 def test_an_exam_that_cannot_be_read_is_named_and_the_others_are_done(encoder, data, tmp_path):
     cfg, checkpoint = encoder
-    (data / "images/PAT003/0005.png").write_bytes(b"no picture")
+    image = data / "images/PAT003/0005.png"
+    stored = image.read_bytes()
+    image.write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"PAT003.*the features of all other exams are in"):
         extract(cfg, tmp_path / "out", checkpoint)
+    image.write_bytes(stored)
     (folder,) = (tmp_path / "out").glob("features-*")
     assert len(list(folder.glob("*.npy"))) == 15
     assert not list(folder.glob("1.2.3-*")) and list(folder.glob("1.2.4-*"))
@@ -127,15 +141,24 @@ def test_pretrained_weights_are_the_whole_encoder_or_none(repository, data, tmp_
     assert load_checkpoint_safely(stores[0].encoder)["meta"]["trained_on"] == [taught]
 
 
-@pytest.fixture
-def on_features(encoder, repository, data, tmp_path):
-    """A model of exams that was trained on features: its config, its checkpoint, the features."""
-    cfg, checkpoint = encoder
-    store = extract(cfg, tmp_path / "out", checkpoint).store
+@pytest.fixture(scope="module")
+def trained_on_features(trained, repository, data):
+    cfg, checkpoint = trained
+    store = extract(copy.deepcopy(cfg), data.parent / "out", checkpoint).store
+    work_dir = data.parent / "exams"
     settings = dict(features=str(store.folder), max_iters=10)
-    cfg = small_exam_config(repository, data, tmp_path / "exams", "shared_gru", **settings)
+    cfg = small_exam_config(repository, data, work_dir, "shared_gru", **settings)
     PERunner.from_cfg(cfg).train()
-    return cfg, tmp_path / "exams/iter_10.pth", store
+    return cfg, work_dir / "iter_10.pth", store
+
+
+@pytest.fixture
+def on_features(trained_on_features):
+    """A model of exams that was trained on features: its config, its checkpoint, the features."""
+    cfg, checkpoint, store = trained_on_features
+    stored = store.encoder.read_bytes()
+    yield copy.deepcopy(cfg), checkpoint, store
+    store.encoder.write_bytes(stored)
 
 
 def test_a_published_model_answers_on_slices_as_it_did_on_features(on_features, data, tmp_path):
@@ -157,7 +180,8 @@ def test_a_published_model_answers_on_slices_as_it_did_on_features(on_features, 
         (other,) = parts.test_step({key: [value] for key, value in features.items()})
         torch.testing.assert_close(one.pred_exam, other.pred_exam, atol=2e-3, rtol=0)
         torch.testing.assert_close(one.pred_steps, other.pred_steps, atol=2e-3, rtol=0)
-    assert str(tmp_path) not in json.dumps(stored["meta"], default=str)
+    told = json.dumps(stored["meta"], default=str)
+    assert str(tmp_path) not in told and str(data.parent) not in told
     assert whole["input_size"] == 32 and "features" not in whole
 
 
@@ -205,10 +229,11 @@ def test_weights_that_changed_since_are_not_published(on_features, tmp_path):
         publish(cfg, checkpoint, tmp_path / "model.pth")
 
 
-def test_exams_of_one_class_teach_nothing(repository, data, tmp_path):
+def test_exams_of_one_class_teach_nothing(repository, tmp_path):
     def edit(content):
         content["exams"] = content["exams"][::2]
 
+    data = write_tiny_exams(tmp_path / "data")
     change(data, "train", edit)
     cfg = small_exam_config(repository, data, tmp_path / "w", "semi_weak")
     cfg.train_dataloader.sampler.type = "SliceSampler"

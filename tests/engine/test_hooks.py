@@ -50,8 +50,9 @@ def test_broken_weights_are_not_written(repository, tiny_dataset, tmp_path, val_
     assert [path.name for path in tmp_path.glob("*.pth")] == ["iter_1.pth"]
 
 
-def test_a_run_that_stops_early_keeps_its_last_weights(repository, tiny_dataset, tmp_path):
-    """And they can be tested: the hook that stopped it has nothing to do there."""
+@pytest.fixture
+def stopped(repository, tiny_dataset, tmp_path):
+    """The config of a run that stopped early, and its newest checkpoint."""
     cfg = small_config(repository, tiny_dataset, tmp_path, task="cls", max_iters=9)
     cfg.default_hooks.checkpoint.interval = 3
     cfg.train_cfg.val_interval = 2
@@ -60,9 +61,18 @@ def test_a_run_that_stops_early_keeps_its_last_weights(repository, tiny_dataset,
     runner = PERunner.from_cfg(cfg)
     runner.train()
     assert runner.iter == 4
-    newest = newest_checkpoint(tmp_path)
+    return cfg, newest_checkpoint(tmp_path)
+
+
+def test_a_run_that_stops_early_keeps_its_last_weights(stopped):
+    _, newest = stopped
     assert newest is not None and newest.endswith("iter_4.pth")
     assert load_checkpoint_safely(newest)["meta"]["validated"]["cls/threshold"] > 0
+
+
+@pytest.mark.slow
+def test_what_stopped_early_can_be_tested_and_goes_on_only_without_the_hook(stopped):
+    cfg, newest = stopped
     evaluation = evaluate_checkpoint(cfg, newest)
     assert 0 <= evaluation.metrics["cls/auc"] <= 1
     cfg.resume = True  # it was stopped, not interrupted

@@ -5,6 +5,7 @@ import re
 import shutil
 import xml.etree.ElementTree as ET
 from functools import partial
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -62,6 +63,7 @@ def quantised(path):
     return [each.get("name") for each in layers if each.get("type") == "FakeQuantize"]
 
 
+@pytest.mark.slow
 def test_an_int8_model_answers_as_the_float_one_does(tiny_dataset, folder, tmp_path, monkeypatch):
     path = write_checkpoint(tmp_path / "m.pth")
     monkeypatch.setattr(int8, "TOLERANCE", 1.0)  # of so few slices
@@ -118,6 +120,19 @@ def test_the_part_of_a_metric_that_is_outside_goes_back_first(tiny_dataset, tmp_
     trunk = quantised(tmp_path / "m.openvino" / "trunk.xml")
     assert any("/layer2/" in name for name in trunk)
     assert not any(word in name for name in trunk for word in ("/cls_head/", "layer1/", "layer4/"))
+
+
+def test_parts_that_stay_in_float_are_left_out(tmp_path):
+    """The library stands aside and keeps what it was told."""
+    path = write_checkpoint(tmp_path / "m.pth", ("seg",))
+    model = load_model(path, device="cpu", precision="fp32")
+    export_model(model, "openvino", tmp_path / "m.openvino")
+    library = MagicMock(quantize=lambda network, *_, **__: network)
+    networks = int8._Networks(library, model, tmp_path / "m.openvino", [])
+    networks.write(tmp_path / "int8", networks.parts - {"last stage"})
+    left = {name for call in library.IgnoredScope.call_args_list for name in call.kwargs["names"]}
+    assert any("/layer1/" in name for name in left)
+    assert not any("/layer4/" in name for name in left)
 
 
 def test_a_metric_that_differs_is_outside_whichever_is_better():

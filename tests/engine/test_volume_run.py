@@ -61,6 +61,7 @@ def test_training_validates_and_says_what_it_used(trained):
     assert stored["meta"]["trained_on"][0]["patients"] == 3
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_weights(repository, data, trained, tmp_path):
     def run(work_dir, iterations, resume=False):
         cfg = small_volume_config(repository, data, work_dir, max_iters=2)

@@ -139,6 +139,7 @@ def test_chunks_show_their_middle_slice(exams, tmp_path, seen):
     assert views[0].heat.shape == (16, 16)
 
 
+@pytest.mark.slow
 def test_pictures_are_written(exams, slice_model, tiny_dataset, tmp_path):
     model = write_exam_checkpoint(tmp_path / "m.pth")
     files = run(model, exams, tmp_path / "out", patients=1)

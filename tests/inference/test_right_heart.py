@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pe_unified.inference.right_heart import NotMeasurable, measure_ventricles
@@ -50,6 +50,7 @@ def test_diameters_of_ellipses_are_their_axes(right, left):
     assert (found.right.index, found.left.index) == (0, 0)
 
 
+@settings(max_examples=40)
 @given(
     angle=st.floats(0, 180),
     row=st.floats(0.5, 1.5),
@@ -70,6 +71,7 @@ def plain_heart():
     return measure_ventricles(*heart(36.0, 30.0), (0.7, 0.7))
 
 
+@settings(max_examples=40)
 @given(scale=st.floats(0.6, 1.2))
 def test_diameters_grow_with_the_heart_and_the_ratio_stays(scale):
     plain = plain_heart()

@@ -96,6 +96,7 @@ def test_mmdet_imports_quietly_with_the_finder_last():
     assert done.stderr == "", "importing must not greet the user with warnings"
 
 
+@pytest.mark.slow
 def test_a_compiled_extension_wins(tmp_path: Path):
     (tmp_path / "_ext.py").write_text("WHO = 'compiled'\n")
     code = (

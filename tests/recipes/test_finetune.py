@@ -85,6 +85,7 @@ def test_both_are_tested_on_the_same_patients(tuned):
     assert json.loads((work_dir / "comparison.json").read_text()) == found
 
 
+@pytest.mark.slow
 def test_a_run_goes_on(model, tiny_dataset, tuned, tmp_path):
     shutil.copytree(tuned[0], tmp_path / "run")
     options = FinetuneOptions(freeze="backbone", iterations=3, lr=0.01, resume=True)

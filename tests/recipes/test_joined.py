@@ -128,6 +128,7 @@ def test_a_step_is_tested_by_lesions_where_it_says_so(run, recipe):
     require_comparison(lesions, configs, ["seg_r50", "together"])
 
 
+@pytest.mark.slow
 def test_a_step_is_tested_by_lesions_from_now_on_without_training_again(
     run, recipe, painted_in_three, tmp_path
 ):

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from matplotlib.figure import Figure
-from tiny_run import small_recipe
+from tiny_run import small_recipe, small_settings
 
 from pe_unified.engine import ConfigError, load_config
 from pe_unified.engine.publish import publish
@@ -20,6 +20,8 @@ from pe_unified.recipes import run_recipe
 pytestmark = pytest.mark.usefixtures("unrendered")
 
 NOTE = "Synthetic data"
+#: Enough where only two runs are compared.
+FEW = {"max_iters": 4, "default_hooks.checkpoint.interval": 2}
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def finished(recipe, tiny_dataset, tmp_path_factory, unrendered):
 def two_seeds(recipe, tiny_dataset, tmp_path_factory):
     """The same with two seeds, one step after another."""
     work_dir = tmp_path_factory.mktemp("seeds") / "run"
-    summary = run_recipe(recipe, work_dir, str(tiny_dataset), report=quiet, seeds=(0, 1))
+    summary = run_recipe(recipe, work_dir, str(tiny_dataset), FEW, report=quiet, seeds=(0, 1))
     return Run(work_dir, tiny_dataset, summary)
 
 
@@ -64,7 +66,7 @@ def side_by_side(two_seeds, recipe, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp("beside") / "run"
     lines = []
     settings = dict(seeds=(0, 1), jobs=2, report=lines.append)
-    summary = run_recipe(recipe, work_dir, str(two_seeds.data), **settings)
+    summary = run_recipe(recipe, work_dir, str(two_seeds.data), FEW, **settings)
     return Run(work_dir, two_seeds.data, summary), lines
 
 
@@ -188,7 +190,7 @@ def test_nothing_has_to_be_compared(two_seeds, recipe, tmp_path):
     alone.write_text(recipe.read_text().replace("comparisons", "left_out"))
     work_dir = tmp_path / "run"
     shutil.copytree(two_seeds.work_dir, work_dir, ignore=shutil.ignore_patterns("*.png"))
-    summary = run_recipe(alone, work_dir, str(two_seeds.data), report=quiet, seeds=(0, 1))
+    summary = run_recipe(alone, work_dir, str(two_seeds.data), FEW, report=quiet, seeds=(0, 1))
     assert summary["comparisons"] == []
     assert summary["steps"] == two_seeds.summary["steps"]
     assert (work_dir / "auc_by_step.png").is_file()
@@ -230,7 +232,7 @@ def test_steps_side_by_side_go_on_after_a_kill(side_by_side, recipe, tmp_path):
     script = (
         "from pathlib import Path\n"
         "from pe_unified.recipes import run_recipe\n"
-        f"run_recipe({str(recipe)!r}, Path({str(broken)!r}), {str(whole.data)!r}, jobs=2)"
+        f"run_recipe({str(recipe)!r}, Path({str(broken)!r}), {str(whole.data)!r}, {FEW!r}, jobs=2)"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
     while not list((broken / "s4_cls_reused").glob("iter_*.pth")):
@@ -241,7 +243,7 @@ def test_steps_side_by_side_go_on_after_a_kill(side_by_side, recipe, tmp_path):
     process.wait()
     psutil.wait_procs(family)
     assert not (broken / "s4_cls_reused/metrics.json").exists()
-    resumed = run_recipe(recipe, broken, str(whole.data), jobs=2, report=quiet)
+    resumed = run_recipe(recipe, broken, str(whole.data), FEW, jobs=2, report=quiet)
     expected = json.loads((whole.work_dir / "seed0/summary.json").read_text())
     for one, other in zip(resumed["steps"], expected["steps"]):
         assert one["metrics"] == other["metrics"]
@@ -284,18 +286,19 @@ def test_other_settings_do_not_mix_with_an_old_run(finished, recipe):
         run_recipe(recipe, work_dir, data, {"lr": 5e-4, "num_workers": 1}, report=quiet)
 
 
-def test_the_weights_that_a_config_names_are_taken(finished, recipe, tmp_path):
+def one_step(repository, folder, **more):
+    """A recipe of classification alone, written into a folder."""
+    settings = {**small_settings("cls"), "max_iters": 2, **more}
+    step = dict(name="s1_cls", config=str(repository / "configs/pe_cls_r50.py"))
+    (folder / "recipe.py").write_text(f"settings = {settings!r}\nsteps = [{step!r}]\n")
+    return folder / "recipe.py"
+
+
+def test_the_weights_that_a_config_names_are_taken(finished, repository, tmp_path):
     """A step that takes none of the recipe's: its config's own reuse is kept."""
     source = finished.work_dir / finished.summary["steps"][0]["checkpoint"]
-    settings = dict(reuse=dict(backbone=str(source)), max_iters=2)
-    text = recipe.read_text().replace(
-        "steps = [", f"step_settings = dict(s1_cls={settings!r})\nsteps = ["
-    )
-    (tmp_path / "recipe.py").write_text(text)
-    lines = []
-    summary = run_recipe(
-        tmp_path / "recipe.py", tmp_path / "run", str(finished.data), report=lines.append
-    )
+    alone = one_step(repository, tmp_path, reuse=dict(backbone=str(source)))
+    summary = run_recipe(alone, tmp_path / "run", str(finished.data), report=quiet)
     (taken,) = summary["steps"][0]["reused"]
     assert taken["module"] == "backbone" and taken["tensors"] == taken["total"] > 0
 
@@ -330,9 +333,9 @@ def test_weights_of_another_make_are_not_adopted(finished, recipe, tmp_path):
         run_recipe(recipe, work_dir, str(finished.data), report=quiet)
 
 
-def test_a_first_try_without_weights_claims_nothing(recipe, tiny_dataset, tmp_path):
-    work_dir = tmp_path / "run"
+def test_a_first_try_without_weights_claims_nothing(repository, tiny_dataset, tmp_path):
+    alone, work_dir = one_step(repository, tmp_path), tmp_path / "run"
     with pytest.raises(ValueError, match="frozen_stages"):
-        run_recipe(recipe, work_dir, str(tiny_dataset), {"frozen_stages": 7}, report=quiet)
+        run_recipe(alone, work_dir, str(tiny_dataset), {"frozen_stages": 7}, report=quiet)
     assert (work_dir / "s1_cls/fingerprint.txt").is_file()
-    run_recipe(recipe, work_dir, str(tiny_dataset), {"max_iters": 2}, report=quiet)
+    run_recipe(alone, work_dir, str(tiny_dataset), report=quiet)

@@ -1,13 +1,11 @@
 """A model for tests of many studies, and batches without a process of their own."""
 
 from contextlib import nullcontext
-from dataclasses import replace
 
 import pytest
 from studies import write_checkpoint
 
-from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
-from pe_unified.inference.thresholds import Thresholds
+from pe_unified.inference.predictor import PredictorSettings
 from pe_unified.reports import batch
 from pe_unified.workers import SerialExecutor
 
@@ -23,10 +21,3 @@ def model(tmp_path_factory):
 def in_this_process(monkeypatch):
     """A worker process takes most of a second to get going."""
     monkeypatch.setattr(batch, "_open", lambda *_: nullcontext((SerialExecutor(), 1)))
-
-
-@pytest.fixture(scope="session")
-def finds_nothing(predictor):
-    """Lesions are what takes longest to describe."""
-    nothing = Thresholds(pixel=0.99, box=1.0, gate=1.0)
-    return StudyPredictor(replace(predictor.model, thresholds=nothing))

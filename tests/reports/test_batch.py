@@ -204,6 +204,7 @@ def test_a_report_by_other_parts_in_int8_counts_where_only_missing_ones_are_want
     assert json.loads(path.read_text())["model"]["int8"] == []
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_an_output_that_others_use_is_refused(painted_set, model, tmp_path):
     root = copies(painted_set, tmp_path / "cases", 1)
     for out in (root, root / "reports"):
@@ -218,6 +219,7 @@ def test_an_output_that_others_use_is_refused(painted_set, model, tmp_path):
     assert len(analyse_many(root, out, model).rows) == 1
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_pseudonyms_reach_folders_and_summary(painted_set, model, tmp_path):
     root = copies(painted_set, tmp_path / "cases", 1)
     (root / "case0").rename(root / "DOE^JANE")
@@ -262,13 +264,14 @@ def test_what_cannot_even_be_listed_is_a_row(painted_set, model, tmp_path, monke
         summary = analyse_many(root, out, model, options, progress=lambda *e: told.append(e[2]))
         assert sorted(row["status"] for row in summary.rows) == ["done", "failed", "failed"]
         assert len((out / "summary.csv").read_text().splitlines()) == 4
-        with monkeypatch.context() as patch:
-            patch.setattr(batch, "_open", lambda *_: nullcontext((SerialExecutor(), 1)))
-            again = analyse_many(root, out, model, options)
+        # From here on without a process of its own.
+        monkeypatch.setattr(batch, "_open", lambda *_: nullcontext((SerialExecutor(), 1)))
+        again = analyse_many(root, out, model, options)
         assert [row["status"] for row in again.rows] == [row["status"] for row in summary.rows]
     assert "\n".join(told).encode() and any(name.startswith("M?LLER2: ") for name in told)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_report_of_other_files_is_told(painted_set, model, tmp_path):
     root, out = copies(painted_set, tmp_path / "cases", 1), tmp_path / "out"
     analyse_many(root, out, model)

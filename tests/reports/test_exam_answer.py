@@ -19,7 +19,7 @@ import pe_unified.reports
 from pe_unified.ct.exam_labels import EXAM_TARGETS, EXAM_WEIGHTS
 from pe_unified.inference.exam import ExamAnswer, load_exam_model
 from pe_unified.inference.model import load_model
-from pe_unified.inference.predictor import PredictorSettings, StudyPredictor
+from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.reports.analysis import analyse_study
 from pe_unified.reports.batch import analyse_many
 from pe_unified.reports.exam_block import exam_model_block, percent
@@ -251,12 +251,12 @@ def test_the_structured_report_tells_both_apart(answered, report):
 
 @pytest.mark.usefixtures("in_this_process")
 def test_a_batch_lists_the_answers_and_starts_over_with_another_exam_model(
-    checkpoint, exam_checkpoint, folder, tmp_path
+    model, exam_checkpoint, folder, tmp_path, monkeypatch
 ):
+    monkeypatch.setattr("pe_unified.reports.files.write_dicom_where_possible", lambda *_: [])
     (tmp_path / "cases").mkdir()
     (tmp_path / "cases" / "one").symlink_to(folder)
-    plain = PredictorSettings(str(checkpoint), device="cpu", precision="fp32")
-    asked = replace(plain, exam_checkpoint=str(exam_checkpoint))
+    asked = replace(model, exam_checkpoint=str(exam_checkpoint))
     other = write_exam_checkpoint(tmp_path / "other.pth", seed=1)
 
     def run(settings):
@@ -281,9 +281,9 @@ def test_a_batch_lists_the_answers_and_starts_over_with_another_exam_model(
     assert stored["exam_model"].startswith("called ")
     assert run(asked)[1] == 0
     assert run(replace(asked, exam_checkpoint=str(other)))[1] == 1
-    row, done = run(plain)
+    row, done = run(model)
     assert done == 1 and row["exam_model"] is None and row["leftsided_pe"] is None
-    assert run(plain)[1] == 0
+    assert run(model)[1] == 0
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")

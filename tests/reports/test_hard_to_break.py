@@ -15,6 +15,7 @@ from dicom_files import write_hu
 from pe_unified import progress
 from pe_unified.errors import DataError
 from pe_unified.inference.predictor import PredictorSettings
+from pe_unified.reports import analysis
 from pe_unified.reports import files as outputs
 from pe_unified.reports.analysis import analyse_study
 
@@ -26,6 +27,7 @@ def infer(monkeypatch, checkpoint, predictor):
     """The command as a user calls it, in this process; what it exits with."""
     monkeypatch.setattr(PredictorSettings, "predictor", lambda *_: predictor)
     monkeypatch.setattr(progress, "FIRST", math.inf)  # no line, however slow the machine
+    monkeypatch.setattr(analysis, "SLICES", (8, 300))  # too many are written in no time
     command = importlib.import_module("pe_unified.cli.infer")
 
     def call(study, out):

@@ -248,6 +248,7 @@ def test_wrong_masks_leave_no_report(predictor, folder, tmp_path):
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 def test_a_click_on_the_ratio_shows_the_diameter(measured, tmp_path):
     probe = """<script>

@@ -17,19 +17,20 @@ from pe_unified.inference.predictor import StudyPredictor
 from pe_unified.reports.analysis import analyse_study
 from pe_unified.reports.batch_table import row_of_report
 
+SLOW = pytest.mark.slow
 #: Exam and lesion thresholds: everything, nothing, one kind alone, undecided.
 CASES = [
     (("cls", "seg", "det"), 0.3, 0.96),
     (("cls", "seg", "det"), 0.9, 0.999),
     (("cls", "seg", "det"), 0.9, 0.96),
-    (("cls", "seg", "det"), 0.9, None),
-    (("cls", "seg", "det"), None, 0.96),
+    pytest.param(("cls", "seg", "det"), 0.9, None, marks=SLOW),
+    pytest.param(("cls", "seg", "det"), None, 0.96, marks=SLOW),
     (("cls", "seg", "det"), None, None),
     (("cls",), 0.3, None),
     (("cls",), 0.9, None),
     (("seg",), None, 0.9),
     (("det",), None, 0.54),
-    (("det",), None, 0.99),
+    pytest.param(("det",), None, 0.99, marks=SLOW),
 ]
 
 
@@ -37,7 +38,7 @@ CASES = [
 def predictors(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     made = {}
-    for heads in {case[0] for case in CASES}:
+    for heads in (("cls", "seg", "det"), ("cls",), ("seg",), ("det",)):
         validated = {**VALIDATED, "det/threshold": 0.4} if heads == ("det",) else VALIDATED
         path = write_checkpoint(folder / f"{'_'.join(heads)}.pth", heads, validated)
         made[heads] = load_model(path, device="cpu", precision="fp32")

@@ -169,7 +169,7 @@ def test_keys_marks_and_lesions_move_the_scroller(page, tmp_path):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
-@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("width", [400, pytest.param(1280, marks=pytest.mark.slow)])
 def test_no_screen_is_too_narrow(page, tmp_path, width):
     """What is wide scrolls in itself, not the page."""
     text = page[0].read_text("utf-8").replace("<details>", "<details open>")

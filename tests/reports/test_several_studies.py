@@ -9,7 +9,7 @@ import pytest
 from pe_unified.reports.analysis import AnalysisOptions
 from pe_unified.reports.batch import analyse_many
 
-pytestmark = pytest.mark.usefixtures("in_this_process")
+pytestmark = pytest.mark.usefixtures("in_this_process", "without_dicom")
 
 
 def several(painted_set, folder):
@@ -56,6 +56,7 @@ def test_every_study_of_a_place_has_its_row_and_its_report(painted_set, model, t
     assert not [text for text in kept if "1.2.3" in text or "P1" in text]
 
 
+@pytest.mark.usefixtures("with_dicom")
 def test_a_second_study_leaves_no_report_of_the_first_beside_its_own(painted_set, model, tmp_path):
     root, out = tmp_path / "cases", tmp_path / "out"
     later = several(painted_set, root / "mixed") / "20210101"
@@ -69,7 +70,7 @@ def test_a_second_study_leaves_no_report_of_the_first_beside_its_own(painted_set
     assert names == {"1.2.3", "1.2.4", "1.2.5", "own notes.txt"}
 
 
-@pytest.mark.parametrize("key", [None, "k" * 16])
+@pytest.mark.parametrize("key", [None, pytest.param("k" * 16, marks=pytest.mark.slow)])
 def test_where_only_missing_reports_are_wanted_a_second_study_is_one(
     painted_set, model, tmp_path, key
 ):

@@ -88,6 +88,7 @@ def test_figures_are_counts_of_the_studies(truth):
     assert found["poor_opacification"]["flagged of them"] == 0
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_it_shows(truth, load_tool, tmp_path, capsys):
     tool = load_tool("check_findings")
     words = ["--studies", "1", "--slices", "40", "--size", "96", "--out", str(tmp_path / "f.json")]
@@ -139,6 +140,7 @@ def test_faults_are_found_in_a_painted_study(truth, load_tool, tmp_path):
         }
 
 
+@pytest.mark.slow
 def test_ratios_of_hearts_are_measured_beside_the_painted_ones(load_tool, tmp_path):
     out = tmp_path / "hearts.json"
     assert (
@@ -154,11 +156,10 @@ def test_hearts_are_summarised_by_hand():
     assert found["on the same side of 1"] == 2
 
 
-def test_masks_are_laid_in_all_eight_ways():
-    painted = paint_study(3, (60, 96, 96), positive=True)
+def test_masks_are_laid_in_all_eight_ways(painted):
     right = check_placings(painted)
     assert (right.refused, right.mirrored, right.caught, right.named) == (False, 7, 7, 7)
-    moved = np.roll(painted.emboli, 30, axis=2)
+    moved = np.roll(painted.emboli, 40, axis=2)
     wrong = check_placings(type(painted)(**{**vars(painted), "emboli": moved}))
     assert wrong.refused and wrong.named == 0
     found = summarise_placings([right, wrong, None])

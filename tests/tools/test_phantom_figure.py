@@ -42,6 +42,7 @@ def test_the_command_draws_both_figures(figure, tmp_path: Path) -> None:
     assert cv2.imread(str(tmp_path / "slices.png")).shape == (64, 7 * 64, 3)
 
 
+@pytest.mark.slow
 def test_outlines_keep_their_colour_in_a_small_file(figure, tmp_path: Path) -> None:
     out = tmp_path / "page.png"
     noise = np.random.default_rng(0).integers(0, 256, (1100, 1600), dtype=np.uint8)
