@@ -12,7 +12,7 @@ help:
 	@echo "make demo    paint studies, convert, train in steps, publish, report on one (minutes)"
 	@echo "make exam-demo   the four exam systems on painted exams, in one table"
 	@echo "make comparison   all nine steps and their controls, with intervals (half an hour on 2 cores with bfloat16)"
-	@echo "make test    run the tests (6 to 9 minutes on a recent CPU with 2 cores)"
+	@echo "make test    run the tests (about 5 minutes on a recent CPU with 2 cores)"
 	@echo "make slow    run the longer tests"
 	@echo "make lint    ruff and mypy"
 	@echo "make mutants put faults in, one at a time, and see whether the tests notice (hours)"
