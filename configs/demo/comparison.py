@@ -1,6 +1,6 @@
 """The full recipe on a narrow ResNet-18 and small slices: minutes on two CPU cores.
 
-pe-unified steps demo/comparison --data-root data/demo/pe --jobs 2
+pe-unified steps demo/comparison --data-root data/comparison/pe --jobs 2
 
 Time: 29 minutes on 2 CPU cores with bfloat16, of 35 for the whole `make comparison`; about three
 times as long on an older CPU without bfloat16, in float32 (docs/demo.md).
