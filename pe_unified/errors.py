@@ -54,6 +54,11 @@ def listed(items: Sequence[object], most: int = 5, between: str = ", ") -> str:
     return between.join(map(str, items[:most])) + (f" and {more} more" if more > 0 else "")
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 case``, ``2 cases``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def unnamed(text: str) -> str:
     """The text without the names that are quoted in it."""
     return _QUOTED.sub("'...'", text)

@@ -16,7 +16,8 @@ BATCH_SIZE = 4
 #: Endings of files that hold a whole study, by format.
 NIFTI, NRRD, META_IMAGE = (".nii", ".nii.gz"), (".nrrd", ".nhdr"), (".mha", ".mhd")
 TAR = (".tar", ".tar.gz", ".tgz")
-STUDY_FILES = (*NIFTI, *NRRD, *META_IMAGE, ".zip", *TAR)
+ARCHIVES = (".zip", *TAR)
+STUDY_FILES = (*NIFTI, *NRRD, *META_IMAGE, *ARCHIVES)
 #: The same in words.
 STUDY_ENDINGS = f"{', '.join(STUDY_FILES[:-1])} or {STUDY_FILES[-1]}"
 

@@ -14,7 +14,7 @@ class Backoff:
     Attributes:
         first_s: the mean delay after the first failure is three quarters of it.
         most_s: the longest delay.
-        give_up_h: hours of retries after which they stop.
+        give_up_h: hours of waiting between retries, added up, after which they stop.
     """
 
     first_s: float = 10.0

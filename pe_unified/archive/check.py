@@ -78,8 +78,9 @@ def _port(host: str, port: int) -> str:
             probe.bind((host, port))
         except OSError as error:
             raise ArchiveError(
-                f"{host}:{port} is not available ({error.strerror}); if this service is running, "
-                "all is well; otherwise end the program that uses it, or choose another port"
+                f"{host}:{port} is not available ({error.strerror}); if that is this service, "
+                "already running, nothing is wrong; otherwise end the program that uses it, or "
+                "choose another port"
             ) from error
     return "free"
 

@@ -313,7 +313,7 @@ class Store(Database):
             ).rowcount
             again += base.execute(
                 "UPDATE studies SET tries = 0, crashes = 0, changed = ?, state = 'arriving'"
-                " WHERE state = 'failed'",
+                " WHERE state = 'failed' AND uid IN (SELECT study FROM images)",
                 (self.clock(),),
             ).rowcount
             return again

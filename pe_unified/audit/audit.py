@@ -17,6 +17,7 @@ from pe_unified.audit.labels import (
 from pe_unified.audit.page import audit_page
 from pe_unified.converters.contract.splits import SPLITS
 from pe_unified.converters.inspection import Found, Inspection, inspect_set
+from pe_unified.errors import counted
 from pe_unified.files import write_text
 from pe_unified.json_files import write_json
 
@@ -85,15 +86,11 @@ def audit(root: Path, out: Path, workers: int = 1) -> dict[str, Any]:
 
 def _verdict(errors: int, warnings: int) -> str:
     if errors:
-        said = _counted(errors, "error"), _counted(warnings, "warning")
+        said = counted(errors, "error"), counted(warnings, "warning")
         return f"{said[0]}: results on this set cannot be trusted; {said[1]}"
     if warnings:
-        return f"no error, {_counted(warnings, 'warning')}: check whether they are right"
+        return f"no error, {counted(warnings, 'warning')}: check whether they are right"
     return "nothing was found"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _from_inspection(seen: Inspection) -> Iterator[Finding]:

@@ -361,5 +361,5 @@ def _output(card: Mapping[str, Any]) -> str:
     tasks = model_facts(card["model"])["answers"]
     said = [f"Scores from 0 to 1 for {tasks}", _calibration(card)]
     if thresholds := thresholds_in_words(card["validated"]):
-        said.append(f"thresholds of validation: {', '.join(thresholds)}")
+        said.append(f"thresholds ({'; '.join(thresholds)})")
     return "; ".join(said)

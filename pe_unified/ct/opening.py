@@ -42,9 +42,8 @@ from pe_unified.ct.volume_files import (
     volume_shift,
 )
 from pe_unified.errors import COPY_AGAIN, COPY_OR_REMOVE, DataError
-from pe_unified.options import META_IMAGE, NIFTI, NRRD, TAR
+from pe_unified.options import ARCHIVES, META_IMAGE, NIFTI, NRRD
 
-_ARCHIVES = (".zip", *TAR)
 _OTHER_ARCHIVES = (".rar", ".7z", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 _Choose = Callable[[Sequence[SliceHeader], str], SeriesChoice]
 
@@ -135,7 +134,7 @@ def _open(path: Path, choose: _Choose, scratch: Path, limits: ArchiveLimits | No
     if name.endswith(_OTHER_ARCHIVES):
         reason, cure = "an archive of another kind", "unpack it, or pack it as .zip or .tar.gz"
         raise DataError(path, reason, cure)
-    if name.endswith(_ARCHIVES):
+    if name.endswith(ARCHIVES):
         unpacked = scratch / "unpacked"
         unpacked.mkdir()
         (unpack_zip if name.endswith(".zip") else unpack_tar)(path, unpacked, limits)
@@ -194,10 +193,11 @@ def _from_folder(
         raise DataError(folder, reason, "point to the one that is the CT")
     if scan.broken and not scan.headers:
         raise scan.broken[0]
-    packed = [file for file in files if file.name.lower().endswith((*_ARCHIVES, *_OTHER_ARCHIVES))]
+    packed = [file for file in files if file.name.lower().endswith((*ARCHIVES, *_OTHER_ARCHIVES))]
     if packed and not scan.headers:
-        reason, cure = "an archive in a folder without DICOM slices", "unpack it, or point to it"
-        raise DataError(packed[0], reason, cure)
+        other = packed[0].name.lower().endswith(_OTHER_ARCHIVES)
+        cure = "unpack it" if other else "unpack it, or point to it"
+        raise DataError(packed[0], "an archive in a folder without DICOM slices", cure)
     return _from_series(scan, folder, choose)
 
 

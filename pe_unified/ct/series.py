@@ -153,7 +153,8 @@ def choose_series(
         what = f"{len(best.slices)} axial slices of {key.rows} x {key.cols}"
         why = f"series {key.name}, of {len(candidates)}: {what}; it {why}"
     uids = frozenset(key.uid for key in groups)
-    return SeriesChoice(best.slices, notes, why, series_uid or best.key.name, uids)
+    asked = series_uid if series_uid and "#" in series_uid else best.key.name
+    return SeriesChoice(best.slices, notes, why, asked, uids)
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,10 +60,10 @@ def _boxes_of_sources(boxes: np.ndarray, source_x: np.ndarray, source_y: np.ndar
         source_x, source_y: float32 (rows, cols), old coordinates of every new pixel's centre.
     """
     moved = [np.empty((0, 4), np.float32)]
-    # Edges are half a pixel before the centres.
+    # Edges are half a pixel before the centres. A quarter of a pixel keeps thin boxes.
     for x1, y1, x2, y2 in boxes - 0.5:
-        across = (2 * source_x - x1 - x2) / (x2 - x1)
-        along = (2 * source_y - y1 - y2) / (y2 - y1)
+        across = (2 * source_x - x1 - x2) / (x2 - x1 + 0.5)
+        along = (2 * source_y - y1 - y2) / (y2 - y1 + 0.5)
         moved.append(boxes_of_instances((across**2 + along**2 <= 1).astype(np.uint16)))
     return np.concatenate(moved)
 

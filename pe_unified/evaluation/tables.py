@@ -51,8 +51,10 @@ class Table:
         """
         with np.load(path, allow_pickle=False) as stored:
             arrays = dict(stored)
-        expected = {field.name for field in dataclasses.fields(cls)}
-        if set(arrays) != expected:
+        fields = dataclasses.fields(cls)
+        expected = {field.name for field in fields}
+        required = {field.name for field in fields if field.default_factory is dataclasses.MISSING}
+        if not required <= set(arrays) <= expected:
             raise ValueError(
                 f"{path} holds {sorted(arrays)}, not a {cls.__name__} ({sorted(expected)})"
             )

@@ -89,31 +89,39 @@ def export_review(
     exported = Exported(left_out=[str(fault) for fault in damaged])
     if not studies:
         return exported
-    places, labelled = Studies(studies, key), []
+    places, labelled, reopened = Studies(studies, key), [], False
     touched = {each.study for each in every}
     for name, report in track([each for each in found.items() if each[0] in touched], "studies"):
+        place = out / STUDIES / report.folder.relative_to(store.path)
         try:
-            labelled.append(_export_study(store, name, report, out, places, reader))
+            if store.state(name, reader) != "done":
+                reopened |= _withdraw(place)
+            labelled.append(_export_study(store, name, report, place, places, reader))
         except (DataError, DecisionError) as error:
             exported.left_out.append(str(error))
-            outdated = out / STUDIES / report.folder.relative_to(store.path)
-            remove_report(outdated)
-            (outdated / CORRECTED).unlink(missing_ok=True)
     exported.studies = [each.name for each in labelled]
     if labelled:
         settings = options or RunOptions(split=(1.0, 0.0, 0.0))
         report_of_set = convert(ReviewedSet(reports, labelled, studies), out / SET, settings)
         exported.faults = report_faults(report_of_set)
-    elif (out / SET / CONVERSION_REPORT).is_file():
+    elif reopened and (out / SET / CONVERSION_REPORT).is_file():
         shutil.rmtree(out / SET)
     return exported
+
+
+def _withdraw(place: Path) -> bool:
+    """Remove what an earlier export wrote for a study; returns whether there was anything."""
+    known = (place / CORRECTED).is_file()
+    remove_report(place)
+    (place / CORRECTED).unlink(missing_ok=True)
+    return known
 
 
 def _export_study(
     store: ReviewStore,
     name: str,
     report: StudyReport,
-    out: Path,
+    place: Path,
     studies: Studies,
     reader: str | None,
 ) -> LabelledStudy:
@@ -122,8 +130,7 @@ def _export_study(
         raise DataError(name, "is not done", "finish reading it")
     with studies.opened(report) as (study, source):
         corrected = correct(store, name, study, reader)
-        place = report.folder.relative_to(store.path)
-        with output_folder(out / STUDIES / place) as folder:
+        with output_folder(place) as folder:
             _write_study(folder, corrected, study, source)
         patient = study.patient_id or name
         if source.renamed is not None:

@@ -119,6 +119,10 @@ def test_a_delivery_long_after_is_known_by_its_whole(store, clock):
     assert not add(store, images=("a",))
     store.forget_images(clock.now + 100)
     assert store.series_of("1.2") == []
+    queue(store, "3")
+    store.failed(store.take(), "damaged")
+    store.forget_images(clock.now + 100)
+    assert store.retry_failed(["archive"]) == 0 and store.state_of("3") == "failed"
     assert add(store, images=("a", "b"))
     assert store.decide("1.2", ["s"], "r", 0) == "done"
 

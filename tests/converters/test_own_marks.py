@@ -74,7 +74,7 @@ def test_coco_of_several_categories_counts_emboli_alone(changed):
     known = [image["pe_present"] for image in by_study(raw.parent / "out")["B1"]]
     assert known[:3] == [0, 1, 0]
     notes = [note for entry in report["patients"] for note in entry["notes"]]
-    assert "study B1: the outlines of 1 boxes are not read; give them as a mask" in notes
+    assert "study B1: outlines are not read (boxes with one: 1); give a mask" in notes
     run(labels=("artefact", "pe"))
     assert [i["pe_present"] for i in by_study(raw.parent / "out")["B1"]][:3] == [1, 0, 0]
     categories[1]["name"] = "finding"

@@ -26,8 +26,12 @@ def matched(tmp_path):
 @pytest.mark.parametrize(
     ("study", "path", "said"),
     [
-        ("Q", None, "no study 'Q' by UID, PatientID, folder or file; name its path in line 2"),
-        ("p", None, "2 studies 'p' by UID, PatientID, folder or file; name its path in line 2"),
+        ("Q", None, "'Q' names no study (UID, PatientID, folder or file); name its path in line 2"),
+        (
+            "p",
+            None,
+            "'p' names 2 studies (UID, PatientID, folder or file); name its path in line 2",
+        ),
         ("p", None, "or its StudyInstanceUID as study: 1.2.a, 1.2.b"),
         ("a", ".", "2 studies lie in this folder; name the folder or file of the study in line 2"),
         ("a", "../elsewhere", "this folder lies outside raw; move or link it into raw"),

@@ -96,6 +96,7 @@ def test_acquisitions_over_the_same_heights_are_scans_of_their_own(offset, plain
     for number, count in ((1, plain), (2, 1), (3, 100)):
         assert of(choose_series(files, "folder", f"s1#{number}")) == ({number}, count)
     assert of(choose_series(files, "folder", "s1")) == ({3}, 100)
+    assert choose_series(files, "folder", "s1").name == "s1#3"
     with pytest.raises(DataError, match="the series here are: s1#1, s1#2, s1#3"):
         choose_series(files, "folder", "s1#4")
 

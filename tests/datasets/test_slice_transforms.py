@@ -8,6 +8,7 @@ from pe_unified.datasets.slice_transforms import (
     CropToLungs,
     RandomSliceGeometry,
     ResizeSlice,
+    _boxes_of_sources,
     boxes_of_instances,
 )
 
@@ -94,6 +95,14 @@ def test_the_draw_alone_decides_whatever_labels_are_known():
             np.testing.assert_array_equal(moved["hu"], pixels)
             assert next_draw == expected_draw
         assert 5 < len(deformed) < 20
+
+
+def test_thin_boxes_outlive_a_deformation_that_moves_nothing():
+    """Although only pixel centres are looked up."""
+    boxes = np.array([[10, 10, 12, 110], [20, 20, 20.7, 20.7], [30, 30, 90, 80]], np.float32)
+    y, x = np.mgrid[:128, :128].astype(np.float32)
+    same = _boxes_of_sources(boxes, x, y)
+    assert len(same) == 3 and np.abs(same - boxes).max() <= 4
 
 
 def test_a_deformed_box_out_of_view_goes():

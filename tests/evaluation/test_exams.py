@@ -195,6 +195,18 @@ def test_is_read_as_it_was_saved(tmp_path):
     assert stored.statistic(0.5)(weights) == table.statistic(0.5)(weights)
 
 
+def test_a_file_from_before_the_calibration_was_stored_is_read(tmp_path):
+    path = tmp_path / "exam.npz"
+    ExamTable.build(*random_exams(3)).save(path)
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in stored if name != "calibration"}
+    np.savez(path, **arrays)
+    assert ExamTable.load(path).calibration.tolist() == [1, 0]
+    np.savez(path, **{name: each for name, each in arrays.items() if name != "label"})
+    with pytest.raises(ValueError, match="not a ExamTable"):
+        ExamTable.load(path)
+
+
 def test_no_key_has_loss_in_it():
     table = ExamTable.build(*random_exams(0))
     assert not [name for name in table.statistic(0.5)(np.ones((1, 5))) if "loss" in name]

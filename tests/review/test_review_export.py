@@ -254,6 +254,18 @@ def test_a_study_that_is_open_again_leaves_nothing_behind(reading):
     assert not (out / "set").exists()
 
 
+def test_missing_images_cost_no_earlier_export(reading, tmp_path):
+    for number in reading.called:
+        reading.say("accept", number)
+    reading.say("done")
+    assert reading.export().studies
+    (tmp_path / "unmounted").mkdir()
+    found = export_review(reading.root / "reports", reading.root / "out", [tmp_path / "unmounted"])
+    assert "no study in --studies" in found.left_out[0]
+    out = reading.root / "out"
+    assert list((out / "studies").rglob("mask.seg.dcm")) and not verify(out / "set")
+
+
 def test_one_embolus_added_by_two_readers_is_refused(reading):
     for number in reading.called:
         reading.say("reject", number)

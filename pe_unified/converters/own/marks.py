@@ -223,7 +223,7 @@ def marks_of(
             found.boxes.setdefault(index, []).append(annotation_of_box(*within))
             outlined += mark.outlined
     if outlined:
-        found.notes.append(f"the outlines of {outlined} boxes are not read; give them as a mask")
+        found.notes.append(f"outlines are not read (boxes with one: {outlined}); give a mask")
     for wheres, what in ((lost, "no such slice"), (left, "the box lies outside the slice")):
         if wheres:
             named = listed(wheres, NAMED, "; ")

@@ -31,8 +31,8 @@ class LaidMasks:
         values: uint16 (slices, rows, cols), 0 outside emboli.
         notes: on how they were placed.
         reasons: why their position is wrong; empty if it can be right.
-        better: the placing that would fit, in the words of the table; empty if none is known.
-        better_values: ``values`` placed that way.
+        better: the placing that would fit, in the words of the table; empty for as it is stored.
+        better_values: ``values`` placed that way; None if no placing is known to fit.
         unchecked: the user states that they are right, whatever the HU are.
         empty: says why there is no embolus, if there is none.
     """
@@ -90,7 +90,7 @@ def lay_masks(
         return LaidMasks(nothing, tuple(notes), (error.reason,), *better)
     fit = fit_of(values, study) if check_hu and not asked.unchecked else Fit()
     if fit.better is not None:
-        better = asked.mirrored(fit.better).words or "nothing", fit.better.turned(values)
+        better = asked.mirrored(fit.better).words, fit.better.turned(values)
     else:
         better = _other_way(read, study, not asked.by_index, paths) if fit.reasons else None
     words, fitting = better or ("", None)
@@ -158,7 +158,7 @@ def _other_way(
         return None
     fit = fit_of(values, study)
     if not fit.reasons:
-        return Placing(by_index).words or "nothing", values
+        return Placing(by_index).words, values
     if fit.better is not None:
         return Placing(by_index, fit.better.flips).words, fit.better.turned(values)
     return None

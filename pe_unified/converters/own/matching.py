@@ -201,7 +201,7 @@ def _study_of(
         if len(named) == 1:
             return named[0]
         found = f"{len(named)} studies" if named else "no study"
-        reason = f"{found} '{row.study}' by UID, PatientID, folder or file"
+        reason = f"'{row.study}' names {found} (UID, PatientID, folder or file)"
         cure = f"name its path in line {row.line} of the table"
         return DataError(row.study, reason, cure + _or_uid(named))
     if not row.path.exists():

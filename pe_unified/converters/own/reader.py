@@ -179,24 +179,20 @@ class OwnReader:
             picture.unlink(missing_ok=True)
         if not masks.reasons:
             return
-        said = "; ".join(masks.reasons)
-        if masks.better:
-            said = f"it would if placed '{masks.better}' ({said})"
-            cure = (
-                f"save the mask again on its scan, or write {masks.better} in the column placed "
-                "of the table"
-            )
-        else:
-            cure = "find the mask of this study"
+        said, cure, title = "; ".join(masks.reasons), "find the mask of this study", "does not fit"
+        if masks.better_values is not None:
+            way, cell = "as it is stored", "clear the column placed"
+            if masks.better:
+                way, cell = f"placed '{masks.better}'", f"write {masks.better} in the column placed"
+            said, title = f"it would {way} ({said})", f"would fit {way}"
+            cure = f"save the mask again on its scan, or {cell} of the table"
         if masks.values.any():  # empty if it could not be placed at all
             cure += "; if it is right as it is, write unchecked in the column placed"
         if picture is not None:
             from pe_unified.converters.own.picture import draw_misfit  # matplotlib, rarely needed
 
-            title = (
-                f"{place.name}: {f'would fit {masks.better}' if masks.better else 'does not fit'}"
-            )
-            draw_misfit(picture, study, masks.values, masks.better_values, title)
+            better = masks.better_values
+            draw_misfit(picture, study, masks.values, better, f"{place.name}: {title}")
             cure += f"; see {picture}"
         raise DataError(
             place.masks[0],

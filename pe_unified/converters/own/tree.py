@@ -17,11 +17,10 @@ from pe_unified.converters.pipeline.raw_folders import is_hidden
 from pe_unified.ct.companions import is_companion, is_no_slice
 from pe_unified.ct.headers import list_files, read_headers
 from pe_unified.errors import COPY_OR_REMOVE, DataError
-from pe_unified.options import META_IMAGE, NIFTI, NRRD, TAR
+from pe_unified.options import ARCHIVES, META_IMAGE, NIFTI, NRRD
 from pe_unified.progress import track
 
 VOLUMES = (*NIFTI, *NRRD, *META_IMAGE)
-ARCHIVES = (".zip", *TAR)
 #: Words in file or folder names that indicate masks.
 _MASK_WORDS = (
     "masks? segs? segmentations? labels? labelmaps? refstd gt ground ?truth truth emboli embolus "

@@ -27,11 +27,12 @@ from pe_unified.converters.own.marks import NAMED, read_marks
 from pe_unified.converters.own.matching import StudyPlace, match
 from pe_unified.converters.own.reader import OwnReader
 from pe_unified.converters.own.table import STUDIES, StudyRow, read_studies
-from pe_unified.converters.own.tree import ARCHIVES, Tree, is_uid, look_through
+from pe_unified.converters.own.tree import Tree, is_uid, look_through
 from pe_unified.converters.pipeline.plan import PatientSource, stamp
 from pe_unified.converters.pipeline.run import RunOptions
 from pe_unified.ct.headers import natural_key
 from pe_unified.errors import DataError, listed
+from pe_unified.options import ARCHIVES
 from pe_unified.progress import say
 
 #: Folder in OUT for images of masks that do not fit.

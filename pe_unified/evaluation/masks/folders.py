@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pe_unified.errors import DataError, UserError
+from pe_unified.errors import DataError, UserError, listed
 from pe_unified.evaluation import bootstrap, intervals
 from pe_unified.evaluation.intervals import Difference, Estimate
 from pe_unified.evaluation.masks.case_files import Predicted, System
@@ -24,8 +24,6 @@ INTERVALS = {"bootstrap": bootstrap, "jackknife": intervals}
 _PRELOAD = ("pe_unified.evaluation.masks.case_score",)
 #: If more than this share of marks is outside the scans, their unit must be wrong.
 _MOST_OUTSIDE = 0.5
-#: Largest number of case names in a message.
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -149,15 +147,10 @@ def _refuse_missing(absent: Mapping[str, Sequence[str]], count: int) -> None:
     for name, cases in absent.items():
         if cases:
             raise UserError(
-                f"{name}: no prediction for {len(cases)} of {count} cases ({first_of(cases)}); add "
+                f"{name}: no prediction for {len(cases)} of {count} cases ({listed(cases)}); add "
                 "them, or say how to count them: --missing empty (nothing was found there) or "
                 "--missing leave-out (not scored)"
             )
-
-
-def first_of(names: Sequence[str]) -> str:
-    """The first few names, for a message."""
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 def _refuse_outside(name: str, scores: Sequence[CaseScore]) -> None:
@@ -188,7 +181,7 @@ def read_groups(path: Path, cases: Mapping[str, Path]) -> dict[str, str]:
         raise DataError(path, "not a table of groups", cure, error) from error
     unknown = sorted(groups.keys() - cases.keys())
     if unknown:
-        reason = f"{first_of(unknown)}: not in the reference"
+        reason = f"{listed(unknown)}: not in the reference"
         raise DataError(
             path, reason, "name the cases like the files of the reference, without endings"
         )

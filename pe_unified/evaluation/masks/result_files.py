@@ -10,13 +10,14 @@ import numpy as np
 from rich.table import Table as RichTable
 
 from pe_unified.csv_files import csv_text
+from pe_unified.errors import counted, listed
 from pe_unified.evaluation.figures import froc_panels_figure
 from pe_unified.evaluation.in_words import difference_in_words, interval_in_words, p_in_words
 from pe_unified.evaluation.intervals import Difference, Estimate, with_ends
 from pe_unified.evaluation.marks import CONFIDENCES
 from pe_unified.evaluation.masks.case_score import CaseScore
 from pe_unified.evaluation.masks.case_table import lesion_tables
-from pe_unified.evaluation.masks.folders import INTERVALS, FolderResult, SystemResult, first_of
+from pe_unified.evaluation.masks.folders import INTERVALS, FolderResult, SystemResult
 from pe_unified.files import write_text
 from pe_unified.json_files import write_json
 
@@ -184,21 +185,17 @@ def _said(found: Estimate | Difference | None) -> str:
     return in_words(found.value, found.low, found.high)
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def counts_text(result: FolderResult) -> list[str]:
     """Lines with the numbers of cases, lesions and marks."""
     lines = []
     for system in result.systems:
         counts = counts_of(system)
         line = (
-            f"{system.name}: {_counted(counts['cases'], 'case')}, "
-            f"{_counted(counts['lesions'], 'lesion')} counted "
+            f"{system.name}: {counted(counts['cases'], 'case')}, "
+            f"{counted(counts['lesions'], 'lesion')} counted "
             f"({counts['lesions_too_small']} too small, "
-            f"{_counted(counts['cases_without_lesion'], 'case')} without any), "
-            f"{_counted(counts['marks'], 'mark')}"
+            f"{counted(counts['cases_without_lesion'], 'case')} without any), "
+            f"{counted(counts['marks'], 'mark')}"
         )
         for key, words in (
             ("missing_taken_for_empty", "without a prediction, taken for empty"),
@@ -211,8 +208,8 @@ def counts_text(result: FolderResult) -> list[str]:
         lines.append(line)
         if system.unmatched:
             lines.append(
-                f"{system.name}: not scored, because no case has the name: "
-                f"{first_of(system.unmatched)} ({len(system.unmatched)} in all); see --pairs"
+                f"{system.name}: not scored, because they match no case: "
+                f"{listed(system.unmatched)}; see --pairs"
             )
         if counts["marks"] and not system.scored:
             lines.append(
@@ -220,14 +217,14 @@ def counts_text(result: FolderResult) -> list[str]:
                 f"probabilities, or a column {'/'.join(CONFIDENCES)} in the file of marks"
             )
     if result.left_out:
-        lines.append(f"{_counted(len(result.left_out), 'case')} without a prediction left out")
+        lines.append(f"{counted(len(result.left_out), 'case')} without a prediction left out")
     few = INTERVALS[result.by].FEW
     if 1 < result.units < few:
         end = f"with fewer than {few}"
         line = f"jackknife intervals are wide {end}"
         if result.by == "bootstrap":
             line = f"bootstrap intervals are too narrow {end}; use --intervals jackknife"
-        lines.append(f"{_counted(result.units, 'group' if result.groups else 'case')}: {line}")
+        lines.append(f"{counted(result.units, 'group' if result.groups else 'case')}: {line}")
     return lines
 
 

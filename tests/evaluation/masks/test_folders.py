@@ -175,7 +175,7 @@ def test_names_that_belong_to_no_case_are_told(folders, tmp_path):
     )
     (system,) = as_record(result)["systems"]
     assert system["unmatched"] == [f"case_{k}" for k in range(6)]
-    names = r"case_0, case_1, case_2, case_3, case_4, \.\.\. \(6 in all\)"
+    names = r"case_0, case_1, case_2, case_3, case_4 and 1 more"
     assert re.search(rf"marks: not scored, .*: {names}", summary_text(result))
 
 
