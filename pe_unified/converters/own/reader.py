@@ -183,7 +183,8 @@ class OwnReader:
         if masks.better_values is not None:
             way, cell = "as it is stored", "clear the column placed"
             if masks.better:
-                way, cell = f"placed '{masks.better}'", f"write {masks.better} in the column placed"
+                way = f"if placed '{masks.better}'"
+                cell = f"write {masks.better} in the column placed"
             said, title = f"it would {way} ({said})", f"would fit {way}"
             cure = f"save the mask again on its scan, or {cell} of the table"
         if masks.values.any():  # empty if it could not be placed at all
