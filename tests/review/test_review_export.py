@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import highdicom as hd
 import nibabel
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 from pydicom.sr.codedict import codes
-from review_reports import decision as short_decision
+from review_reading import READER, Reading
 
 from pe_unified.converters.contract.annotations import load_split_file
 from pe_unified.converters.merge import merge
@@ -22,41 +21,6 @@ from pe_unified.errors import DataError
 from pe_unified.reports.analysis import AnalysisOptions, analyse_study
 from pe_unified.reports.report import verdict_in_words
 from pe_unified.review.export import export_review
-from pe_unified.review.store import ReviewStore
-
-READER = "Zoë Ärztin"
-
-
-class Reading:
-    """A copy of the report of one painted study, and a reader at it."""
-
-    def __init__(self, root: Path, source: Path, folder: Path):
-        self.root, self.folder = root, folder
-        shutil.copytree(source, root / "reports" / folder.name)
-        self.store = ReviewStore(root / "reports")
-        ((self.study, self.report),) = ReviewStore(root / "reports").reports().items()
-        self.lesions = self.report.read()["lesions"]
-        self.called = [each["number"] for each in self.lesions if each["called"]]
-
-    def say(self, kind, lesion=None, value=(), reader=READER):
-        own = {"study": self.study, "model": self.report.model, "reader": reader}
-        return self.store.add(short_decision(kind, lesion, value, **own))
-
-    def draw(self, *boxes) -> dict:
-        """A mask of boxes: slice, first and last row and column."""
-        mask = np.zeros(self.report.shape, np.uint8)
-        for index, top, bottom, left, right in boxes:
-            mask[index, top:bottom, left:right] = 1
-        return {"mask": self.store.save_mask(self.study, READER, mask, {})}
-
-    def export(self, name="out", **options):
-        where = [self.folder.parent]
-        return export_review(self.root / "reports", self.root / name, where, **options)
-
-
-@pytest.fixture
-def reading(tmp_path, report, folder) -> Reading:
-    return Reading(tmp_path, report[0], folder)
 
 
 @pytest.fixture(scope="module")
@@ -264,45 +228,6 @@ def test_missing_images_cost_no_earlier_export(reading, tmp_path):
     assert "no study in --studies" in found.left_out[0]
     out = reading.root / "out"
     assert list((out / "studies").rglob("mask.seg.dcm")) and not verify(out / "set")
-
-
-def test_one_embolus_added_by_two_readers_is_refused(reading):
-    for number in reading.called:
-        reading.say("reject", number)
-    for reader in (READER, "Bo"):
-        reading.say("add", None, reading.draw((5, 40, 44, 8, 12)), reader=reader)
-        reading.say("done", reader=reader)
-    first = len(reading.lesions) + 1
-    (reason,) = reading.export().left_out
-    assert f"has lesions {first} and {first + 1} on the same pixels" in reason
-
-
-def test_what_is_unfinished_is_left_out_and_said(reading):
-    first, *rest = reading.called
-    reading.say("accept", first)
-    assert "is not done" in reading.export().left_out[0]
-    reading.say("done")
-    (reason,) = reading.export().left_out
-    assert f"nothing is decided on lesion {', '.join(map(str, rest))};" in reason
-    for number in rest:
-        reading.say("reject", number)
-    reading.say("relabel", None, {"label": "negative"})
-    reading.say("done")
-    (reason,) = reading.export().left_out
-    assert "has the verdict negative, but 1 lesions are kept" in reason
-    assert not (reading.root / "out" / "studies").exists()
-
-
-def test_a_drawn_mask_that_is_gone_leaves_its_study_out(reading):
-    first, *rest = reading.called
-    drawn = reading.draw((3, 30, 34, 20, 25))
-    reading.say("redraw", first, drawn)
-    for number in rest:
-        reading.say("accept", number)
-    reading.say("done")
-    (reading.report.folder / "redrawn" / drawn["mask"]).unlink()
-    (reason,) = reading.export().left_out
-    assert f"no redrawn mask '{drawn['mask']}'" in reason
 
 
 def test_each_reader_can_be_exported_alone(reading):
