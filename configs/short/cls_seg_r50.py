@@ -3,7 +3,7 @@
 pe-unified train short/cls_seg_r50 --data-root data/pe --minutes 60
 
 Time: as given by --minutes.
-Result: not measured.
+Result: slice AUC 0.92, Dice 0.78 on synthetic patients after 2,000 iterations (docs/learning.md).
 """
 
 _base_ = "../pe_cls_seg_r50.py"

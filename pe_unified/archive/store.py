@@ -283,16 +283,18 @@ class Store(Outbox):
     def retry_failed(self, destinations: Sequence[str]) -> int:
         """Queue failed studies again, and resend undelivered results; returns how many studies.
 
+        A failed study whose images were forgotten stays failed.
+
         Args:
             destinations: names of those in the settings; results for others stay undelivered.
         """
         marks = ", ".join("?" * len(destinations))
         with self.transaction() as base:
             base.execute(
-                "UPDATE results SET state = 'waiting', tries = 0, not_before = 0, made = ?"
+                "UPDATE results SET state = 'waiting', tries = 0, not_before = 0"
                 f" WHERE state = 'given up' AND destination IN ({marks})"
                 " AND study IN (SELECT uid FROM studies WHERE state IN ('sending', 'undelivered'))",
-                (self.clock(), *destinations),
+                destinations,
             )
             again = base.execute(
                 "UPDATE studies SET state = 'sending' WHERE state = 'undelivered'"

@@ -67,11 +67,11 @@ def main() -> None:
         stages.paint_and_convert(args, "rsna", rsna, 2, "--positive-rate", "0.6", *truth),
     ]
     sets = [converted for _, converted in painted]
-    merged = args.data / "pe"
-    report = merged / "conversion_report.json"
-    # Without a report it is what a killed run left to remove.
-    if merged.exists() and (not report.exists() or stages.is_outdated(report, sets)):
-        shutil.rmtree(merged)
+    merged, outdated = args.data / "pe", args.data / ".pe.outdated"
+    shutil.rmtree(outdated, ignore_errors=True)
+    if stages.is_outdated(merged / "conversion_report.json", sets):
+        merged.rename(outdated)  # so that a run that is killed here leaves no half of a set
+        shutil.rmtree(outdated)
     merge = ["merge", *sets, "--out", merged]
     stages.run(args, "Merge both sets, splits kept", merge, done=merged)
     stages.verify(args, merged)

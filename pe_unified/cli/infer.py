@@ -29,7 +29,7 @@ from rich.table import Table
 from pe_unified.cli.arguments import add_device, add_trust
 from pe_unified.command import exit_on_user_error
 from pe_unified.disclaimer import RESEARCH_LINE
-from pe_unified.errors import UserError
+from pe_unified.errors import UserError, counted
 from pe_unified.options import BACKENDS, BATCH_SIZE, LUNG_SOURCES, STUDY_ENDINGS, positive
 from pe_unified.paths import require_there
 from pe_unified.progress import phase, tell
@@ -218,6 +218,7 @@ def main() -> None:
 
 def print_study(console: Console, study: "CTStudy", key: str | None) -> None:
     """Print what was read; with the key of pseudonyms, nothing that identifies the patient."""
+    from pe_unified.ct.series import NO_UID
     from pe_unified.reports.report import pseudonymised
 
     slices, rows, cols = study.shape
@@ -226,8 +227,8 @@ def print_study(console: Console, study: "CTStudy", key: str | None) -> None:
     broken = [str(error) for error in study.broken]
     if key is not None:
         told = pseudonymised(told, key)
-        broken = [f"{len(broken)} broken files"] if broken else []
-    which = f"series {told['series_uid'] or '(no UID)'}: " if study.sop_uids else ""
+        broken = [counted(len(broken), "broken file")] if broken else []
+    which = f"series {told['series_uid'] or NO_UID}: " if study.sop_uids else ""
     console.print(
         f"{which}{slices} slices of {rows} x {cols}, {row:.2f} x {col:.2f} x {step:.2f} mm",
         highlight=False,
@@ -270,7 +271,7 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
     console.print(f"{verdict_in_words(report)}; {', '.join(scores)}", highlight=False)
     _print_exam_answer(console, report)
     listed = [lesion for lesion in report["lesions"] if is_listed(lesion)]
-    table = Table(title=f"{len(listed)} lesion{'' if len(listed) == 1 else 's'}")
+    table = Table(title=counted(len(listed), "lesion"))
     for name in ("", "score", "slices", "side", "level (guess)", "ml", "mm", "HU"):
         table.add_column(name, justify="right")
     for lesion in listed[:20]:
@@ -290,7 +291,7 @@ def print_report(console: Console, report: dict[str, Any]) -> None:
     _print_measurements(console, report)
     candidates = len(report["lesions"]) - len(listed)
     if candidates:
-        console.print(f"{candidates} candidate{'s'[: candidates > 1]}, not called", highlight=False)
+        console.print(f"{counted(candidates, 'candidate')}, not called", highlight=False)
     if report["reading"]["passed_over"]:
         console.print(f"slices: {reading_in_words(report)}", highlight=False)
     seconds = report["seconds"]

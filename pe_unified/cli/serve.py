@@ -147,7 +147,7 @@ def serve_options(args: argparse.Namespace) -> "ServeOptions":
             raise UserError(f"{_TOKEN} has fewer than {_SHORTEST} characters")
     # As browsers write them.
     own = [] if is_any else [f"[{args.address}]" if ":" in args.address else args.address]
-    # The first is printed: one that reaches this server, without a proxy between.
+    # The first is printed, so it should reach this server without a proxy.
     hosts = [*args.names, *own] if remote else [*own, *args.names, "localhost"]
     return ServeOptions(
         reports=args.reports,

@@ -26,7 +26,8 @@ from pe_unified.converters.contract.splits import SPLITS, assign_folds, check_di
 from pe_unified.converters.pipeline.assemble import totals_of, write_annotations
 from pe_unified.converters.pipeline.run import REPORT
 from pe_unified.errors import DataError
-from pe_unified.files import appearing_folder, write_text
+from pe_unified.files import appearing_folder
+from pe_unified.json_files import write_json
 from pe_unified.paths import require_apart
 from pe_unified.progress import track
 
@@ -70,10 +71,20 @@ class _Set:
 
     @cached_property
     def identifiers(self) -> dict[str, str]:
-        """Patients named by their DICOM PatientID, also before a merge, to that name."""
+        """Patients that are named by their DICOM PatientID, here or in a set that was merged into
+        this one, to that PatientID.
+
+        Raises:
+            DataError: the set was merged by a version that did not keep them.
+        """
         if self.info.get("converter") in _BY_PATIENT_ID:
             return {patient: patient for patient in self.records}
         firsts = {patient: record["images"][0] for patient, record in self.records.items()}
+        merged = self.info.get("sets") or {}
+        for first in firsts.values():
+            known = merged.get(first.get("set"), {}).get("converter") in _BY_PATIENT_ID
+            if known and "person" not in first:
+                raise DataError(self.root, "was merged by an older version", "merge its sets again")
         return {patient: first["person"] for patient, first in firsts.items() if "person" in first}
 
     def own_group(self, patient: str) -> dict[str, str]:
@@ -159,7 +170,7 @@ def merge(
         )
         (partial / "images").mkdir()
         write_annotations(partial, records, parts_of, [*SPLITS, *in_folds], info)
-        write_text(partial / REPORT, json.dumps(report, indent=1) + "\n")
+        write_json(partial / REPORT, report)
     return report
 
 

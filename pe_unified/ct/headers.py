@@ -145,23 +145,37 @@ def natural_key(path: str | os.PathLike) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
 
 
-def list_files(folder: str | os.PathLike) -> list[Path]:
+def list_files(folder: str | os.PathLike, links: bool = False) -> list[Path]:
     """All files under a folder in natural order, including subfolders, except hidden ones.
 
-    Pipes, devices and broken links are skipped; links to folders are not followed.
+    Pipes, devices and broken links are skipped.
+
+    Args:
+        links: also follow links to folders outside, each of them once.
 
     Raises:
         DataError: a folder cannot be listed.
     """
     root = Path(folder)
     found = []
+    seen = [root.resolve()]
 
     def refuse(error: OSError) -> None:
         cure = "make it readable for this user"
         raise DataError(error.filename or root, "the folder cannot be listed", cure, error)
 
-    for parent, folders, names in os.walk(root, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+    def is_wanted(path: Path) -> bool:
+        if path.name.startswith((".", "__MACOSX")):
+            return False
+        if links and path.is_symlink():
+            target = path.resolve()
+            if any(target.is_relative_to(one) or one.is_relative_to(target) for one in seen):
+                return False
+            seen.append(target)
+        return True
+
+    for parent, folders, names in os.walk(root, onerror=refuse, followlinks=links):
+        folders[:] = [name for name in folders if is_wanted(Path(parent, name))]
         paths = (Path(parent, name) for name in names if not name.startswith("."))
         found += [path for path in paths if os.path.isfile(path)]
     return sorted(found, key=lambda path: natural_key(path.relative_to(root).as_posix()))

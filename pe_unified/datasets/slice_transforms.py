@@ -31,9 +31,9 @@ def boxes_of_instances(instance_map: np.ndarray) -> np.ndarray:
 
 
 def _update_boxes(results: dict, matrix: np.ndarray) -> None:
-    """Boxes after ``matrix`` (2, 3): from the masks if known, else of the ellipses in the boxes.
+    """Boxes after ``matrix`` (2, 3): from the masks if known, else from the ellipses inscribed.
 
-    The box of turned corners would be larger than what turned in it.
+    Turned corners would make a box too large.
     """
     if results.get("boxes") is None:
         return

@@ -36,12 +36,14 @@ class Knob:
         follow: adapts other settings that depend on it.
         settle: resolves a value, for instance for this machine.
         none_counts: None in a place is a value, not a gap for the knob to fill.
+        acts: whether ``follow`` has an effect in a config without a place.
     """
 
     places: Callable[[Config], Iterator[Place]]
     follow: Callable[[Config, Any], None] | None = None
     settle: Callable[[Any], Any] | None = None
     none_counts: bool = False
+    acts: Callable[[Config], bool] = lambda cfg: False
 
 
 def apply_knobs(cfg: Config) -> None:
@@ -65,9 +67,8 @@ def governed(cfg: Config) -> Iterator[tuple[str, Place]]:
 
 
 def is_idle(cfg: Config, name: str) -> bool:
-    """Whether no part of the config has the setting that a knob governs: it has no effect."""
-    knob = KNOBS[name]
-    return knob.follow in (None, _input_channels) and not any(knob.places(cfg))
+    """Whether a knob has no effect on a config."""
+    return not any(KNOBS[name].places(cfg)) and not KNOBS[name].acts(cfg)
 
 
 def changed_knobs(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -171,6 +172,11 @@ def _loaders_persist(cfg: Config, workers: int) -> None:
         loader.persistent_workers = workers > 0
 
 
+def _crops_to_lungs(cfg: Config) -> bool:
+    steps = (step for _, loader in _splits(cfg) for step in loader.dataset.pipeline)
+    return any(kind_of(step) == "CropToLungs" for step in steps)
+
+
 def _without_lung_crop(cfg: Config, crop: bool) -> None:
     for _, loader in _splits(cfg) if not crop else ():
         pipeline = loader.dataset.pipeline
@@ -261,7 +267,7 @@ def _evaluation_precision(cfg: Config, precision: str) -> None:
 KNOBS: dict[str, Knob] = {
     "data_root": _of_datasets("data_root"),
     "input_size": _of_transforms("size", "CropToLungs", "ResizeSlice"),
-    "lung_crop": Knob(lambda cfg: iter(()), _without_lung_crop),
+    "lung_crop": Knob(lambda cfg: iter(()), _without_lung_crop, acts=_crops_to_lungs),
     "paste_emboli": _of_transforms("probability", "PasteEmboli"),
     "join_slices": _of_transforms("probability", "JoinSlices"),
     "windows": Knob(_of_transforms("windows", "CTWindows").places, _input_channels, _as_list),
@@ -276,11 +282,16 @@ KNOBS: dict[str, Knob] = {
     "num_workers": Knob(_of_loaders("num_workers").places, _loaders_persist),
     "masked_label_portion": Knob(_at("train_dataloader", "dataset", "masked_label_portion")),
     "masked_label_mode": Knob(_at("train_dataloader", "dataset", "masked_label_mode")),
-    "swa_share": Knob(_of_swa, _average_at_the_end),
+    "swa_share": Knob(_of_swa, _average_at_the_end, acts=lambda cfg: True),
     "max_iters": Knob(_at("train_cfg", "max_iters"), _schedule_length),
     "lr": Knob(_at("optim_wrapper", "optimizer", "lr")),
     "accumulate": Knob(_at("optim_wrapper", "accumulative_counts")),
-    "precision": Knob(_at("optim_wrapper", "precision"), _evaluation_precision, settled_precision),
+    "precision": Knob(
+        _at("optim_wrapper", "precision"),
+        _evaluation_precision,
+        settled_precision,
+        acts=lambda cfg: True,
+    ),
     "pretrained": _of_image_network("pretrained", none_counts=True),
     "frozen_stages": _of_image_network("frozen_stages"),
     "preset": _of_image_network("preset"),

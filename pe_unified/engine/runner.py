@@ -182,10 +182,11 @@ class PERunner(Runner):
             module: tuple(source) if isinstance(source, list) else source
             for module, source in reuse.items()
         }
-        reports = reuse_weights(self.network, rules, trust=self.cfg.get("trust_checkpoint", False))
+        trust = self.cfg.get("trust_checkpoint", False)
+        reports = reuse_weights(self.network, rules, trust=trust)
         self.parents = [report.as_dict() for report in reports]
         self.inherited = [each for report in reports for each in report.trained_on]
-        self.inherited += pretraining_data(self.cfg.model)
+        self.inherited += pretraining_data(self.cfg.model, trust)
 
     @staticmethod
     def build_dataloader(

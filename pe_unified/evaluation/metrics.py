@@ -158,7 +158,8 @@ class PatientMetric(BaseMetric, Generic[AnyTable]):
         return {}
 
     def apply_choices(self, chosen: Mapping[str, Any]) -> None:
-        """Take :meth:`further_choices` of validation for a test, as :func:`fix_thresholds` does."""
+        """Use what :meth:`further_choices` found on validation; :func:`fix_thresholds` calls this
+        before a test."""
 
     def _threshold(self, table: AnyTable) -> tuple[float, str]:
         if self.threshold is not None:

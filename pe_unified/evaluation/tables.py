@@ -53,6 +53,7 @@ class Table:
             arrays = dict(stored)
         fields = dataclasses.fields(cls)
         expected = {field.name for field in fields}
+        # A default_factory marks a field that older files lack.
         required = {field.name for field in fields if field.default_factory is dataclasses.MISSING}
         if not required <= set(arrays) <= expected:
             raise ValueError(

@@ -60,7 +60,7 @@ class PhantomSettings:
     """
 
     layout: str
-    seed: int = 0
+    seed: int
     size: int = 256
     slices: int = 150
     spacing: tuple[float, float, float] | None = None

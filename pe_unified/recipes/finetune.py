@@ -83,7 +83,7 @@ def finetune(model: Path, data: Path, work_dir: Path, options: FinetuneOptions) 
     Raises:
         CheckpointError: the file is an ensemble, has no config, or was trained on a patient
             of the validation or test split.
-        ConfigError: an option does not fit the model, or nothing of what is to be frozen learns.
+        ConfigError: an option does not fit the model, or the part to freeze has no weights.
     """
     stored = load_checkpoint_safely(model, options.trust)
     cfg = finetune_config(model, stored, data, work_dir, options)

@@ -35,7 +35,7 @@ _HANDED_ON = (
     *("IssuerOfPatientID", "OtherPatientIDs", "PatientAge", "PatientSize", "PatientWeight"),
     *("StudyDescription", "PatientIdentityRemoved", "DeidentificationMethod"),
 )
-#: Ends of keywords whose values have to be of a kind.
+#: Endings of keywords, and what has to be able to read their values.
 _PARSED: dict[str, Callable[[Any], Any]] = {"Date": DA, "Time": TM, "Size": float, "Weight": float}
 #: Attributes that are read per slice; whole headers would take too much memory.
 _READ = ("SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID")
@@ -132,7 +132,7 @@ def _valid(keyword: str, value: Any) -> Any:
     if parsed is not None:
         try:
             parsed(value)
-        except ValueError:
+        except (TypeError, ValueError):  # several values, or none of this kind
             return ""
     return str(value) if isinstance(value, PersonName) else value
 

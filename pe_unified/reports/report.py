@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pe_unified.ct.series import NO_UID
 from pe_unified.ct.study import CTStudy
 from pe_unified.disclaimer import RESEARCH_LINE
+from pe_unified.errors import counted
 from pe_unified.evaluation.exam_score import HEIGHT_MM
 from pe_unified.evaluation.verdict import CLOT_HU, CLOT_SHARE, Verdict
 from pe_unified.inference.lesions import Lesion
@@ -112,7 +113,7 @@ def verdict_in_words(report: Mapping[str, Any]) -> str:
         return "called negative: nothing is called"
     stretches = [span_in_words(each) for each in exam["stretches"]]
     called = sum(lesion["called"] is True for lesion in report["lesions"])
-    reasons = [f"{called} lesion{'s' if called > 1 else ''}"] if called else []
+    reasons = [counted(called, "lesion")] if called else []
     if stretches:
         alone = len(stretches) == 1 and stretches[0].isdigit()
         reasons.append(f"slice{'' if alone else 's'} {', '.join(stretches)}")

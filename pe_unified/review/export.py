@@ -96,6 +96,7 @@ def export_review(
         try:
             if store.state(name, reader) != "done":
                 reopened |= _withdraw(place)
+                raise DataError(name, "is not done", "finish reading it")
             labelled.append(_export_study(store, name, report, place, places, reader))
         except (DataError, DecisionError) as error:
             exported.left_out.append(str(error))
@@ -126,8 +127,6 @@ def _export_study(
     reader: str | None,
 ) -> LabelledStudy:
     """Write the files of one study; returns its labels."""
-    if store.state(name, reader) != "done":
-        raise DataError(name, "is not done", "finish reading it")
     with studies.opened(report) as (study, source):
         corrected = correct(store, name, study, reader)
         with output_folder(place) as folder:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from pe_unified.converters.contract.schema import exam_entry
+from pe_unified.converters.contract.slice_places import SlicePlace
 from pe_unified.converters.pipeline.plan import PatientPlan, PatientSource, StudyPlan
 from pe_unified.converters.pipeline.raw_folders import painted_folders
-from pe_unified.converters.raw.masked_study import MaskedSlice, SlicePlace, plan_masked_study
+from pe_unified.converters.raw.masked_study import MaskedSlice, plan_masked_study
 from pe_unified.ct.opening import open_study
 from pe_unified.errors import DataError
 from pe_unified.reports.fingerprint import fingerprint

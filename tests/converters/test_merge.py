@@ -107,6 +107,13 @@ def test_a_patientid_is_known_after_any_number_of_merges(tmp_path):
     merge([tmp_path / "second", tmp_path / "late"], tmp_path / "all")
     found = [i for i in all_images(tmp_path / "all") if i.get("person") == "PAT001"]
     assert len(found) == 4 and {image["split"] for image in found} == {"train"}
+    for path in (tmp_path / "first" / "annotations").glob("*.json"):  # of an older version
+        content = json.loads(path.read_text())
+        for image in content["images"]:
+            image.pop("person", None)
+        path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="merge its sets again"):
+        merge([tmp_path / "first", rsna], tmp_path / "third")
 
 
 def test_a_report_holds_what_the_format_asks_for(tmp_path):

@@ -119,7 +119,7 @@ def test_a_mirrored_mask_is_refused_with_a_picture_and_the_others_go_on(changed)
     report = run()
     (fault,) = report_faults(report)
     assert fault.startswith("Müller 0: left out: ")
-    for said in ("A1.nii.gz", "study A1", "would if placed 'left-right'", "column placed"):
+    for said in ("A1.nii.gz", "study A1", "would fit if placed 'left-right'", "column placed"):
         assert said in fault
     assert (raw.parent / "out" / "check" / "A1.png").stat().st_size > 1000
     assert report["totals"]["converted"] == 4 and "A2" in by_study(raw.parent / "out")

@@ -22,7 +22,7 @@ def test_the_picture_of_a_mirrored_mask_shows_both_places(tmp_path, called, keep
     out = tmp_path / "own"
     done = called(main, "pe-unified", "convert", "folder", str(export), str(out), "--workers", "1")
     assert done.returncode == 1
-    assert "it would if placed 'left-right'" in done.stdout + done.stderr
+    assert "it would fit if placed 'left-right'" in done.stdout + done.stderr
     picture = out / "check/case7.png"
     seen = cv2.imread(str(picture))[..., ::-1].astype(int)
     for colour in (AS_IT_LIES, WHERE_IT_FITS):

@@ -168,6 +168,7 @@ def test_the_folder_of_scores_reaches_steps_that_choose_by_them(repository):
         ("unets/xnet", "frozen_stages", 4),
         ("unets/unet_resnet34", "preset", "paper"),
         ("exam/lung_slices", "paste_emboli", 0.5),
+        ("exam/lung_slices", "lung_crop", False),
         ("exam/two_phase_chunks", "neighbours", 1),
     ],
 )

@@ -189,7 +189,7 @@ def odd_person(slice_file, number):
     slice_file.PatientSex = "MALE"
     slice_file.PatientBirthDate = "1950"
     slice_file.StudyTime = "noon"
-    slice_file.PatientWeight = "70.5"
+    slice_file.PatientWeight, slice_file.PatientSize = "70.5", "1.75"
     slice_file.SpecificCharacterSet = ["ISO_IR 100", "ISO 2022 IR 87"]
 
 
@@ -198,7 +198,8 @@ def test_odd_patients_cost_no_report_and_no_warning_quotes_them(
 ):
     case = changed(folder, tmp_path / "case", odd_person)
     for path in case.iterdir():
-        path.write_bytes(path.read_bytes().replace(b"70.5", b"70,5"))
+        content = path.read_bytes().replace(b"70.5", b"70,5").replace(b"1.75", b"1\\75")
+        path.write_bytes(content)
     recwarn.clear()
     found = analyse_study(case, tmp_path / "out", predictor)
     output, errors = capfd.readouterr()

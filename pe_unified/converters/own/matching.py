@@ -135,7 +135,7 @@ class _Keys:
         self._owners = {name: [studies[k] for k in sorted(own)] for name, own in owners.items()}
 
     def all_of(self, name: str) -> list[FoundStudy]:
-        """The studies to which a name may refer."""
+        """The studies with this name, or with its bare form if fewer have that."""
         found = [self._owners.get(each.casefold(), []) for each in (name, bare_name(name))]
         return min(filter(None, found), key=len, default=[])
 

@@ -14,6 +14,7 @@ from pe_unified.converters.contract.schema import (
     folder_name,
     rounded,
 )
+from pe_unified.converters.contract.slice_places import SlicePlace, place_fields
 from pe_unified.converters.own.labels import StudyLabels, put_together
 from pe_unified.converters.own.marks import SliceMarks, marks_of, read_marks
 from pe_unified.converters.own.masks import LaidMasks, lay_masks
@@ -25,7 +26,6 @@ from pe_unified.converters.pipeline.plan import (
     SlicePlan,
     StudyPlan,
 )
-from pe_unified.converters.raw.masked_study import SlicePlace, place_fields
 from pe_unified.ct.opening import open_into, open_slices
 from pe_unified.ct.study import CTStudy
 from pe_unified.errors import DataError
@@ -185,7 +185,8 @@ class OwnReader:
             if masks.better:
                 way = f"if placed '{masks.better}'"
                 cell = f"write {masks.better} in the column placed"
-            said, title = f"it would {way} ({said})", f"would fit {way}"
+            title = f"would fit {way}"
+            said = f"it {title} ({said})"
             cure = f"save the mask again on its scan, or {cell} of the table"
         if masks.values.any():  # empty if it could not be placed at all
             cure += "; if it is right as it is, write unchecked in the column placed"

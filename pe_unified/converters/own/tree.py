@@ -13,7 +13,6 @@ from pathlib import Path
 import pydicom
 from pydicom.uid import MediaStorageDirectoryStorage
 
-from pe_unified.converters.pipeline.raw_folders import is_hidden
 from pe_unified.ct.companions import is_companion, is_no_slice
 from pe_unified.ct.headers import list_files, read_headers
 from pe_unified.errors import COPY_OR_REMOVE, DataError
@@ -91,7 +90,7 @@ def look_through(raw: Path) -> Tree:
     """
     tree = Tree()
     patients: _Patients = defaultdict(dict)
-    for path in track(_files_below(raw), "looking through the folder"):
+    for path in track(list_files(raw, links=True), "looking through the folder"):
         name = path.name.lower()
         if name.endswith(VOLUMES):
             if _is_mask(path, raw):
@@ -131,18 +130,6 @@ def _note_dicom(path: Path, tree: Tree, patients: _Patients) -> None:
         tree.others[first.modality] += 1
     elif first.sop_class != MediaStorageDirectoryStorage:
         tree.broken.append(DataError(path, "the header ends before the pixels", COPY_OR_REMOVE))
-
-
-def _files_below(raw: Path) -> list[Path]:
-    """All files below a folder, also those in linked folders that lie outside."""
-    root, files = raw.resolve(), list_files(raw)
-    for parent, folders, _ in os.walk(raw):
-        folders[:] = [name for name in folders if not is_hidden(Path(name))]
-        for link in (Path(parent, name) for name in folders if Path(parent, name).is_symlink()):
-            target = link.resolve()
-            if not target.is_relative_to(root) and not root.is_relative_to(target):
-                files += list_files(link)
-    return files
 
 
 def _is_mask(path: Path, raw: Path) -> bool:

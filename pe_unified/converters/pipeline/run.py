@@ -1,6 +1,5 @@
 """Runs a conversion: patients over workers, finished ones kept, the data set assembled last."""
 
-import json
 import os
 import time
 from collections import deque
@@ -29,7 +28,7 @@ from pe_unified.converters.pipeline.raw_folders import painted_folders
 from pe_unified.converters.pipeline.store import Store
 from pe_unified.converters.pipeline.worker import PRELOAD
 from pe_unified.errors import DataError, listed
-from pe_unified.files import write_text
+from pe_unified.json_files import write_json
 from pe_unified.progress import phase, quietly, say, tell, track
 from pe_unified.workers import Task, WorkerDied, as_they_end, open_executor
 
@@ -354,7 +353,7 @@ def _report(
         "notes": list(notes),
         "patients": entries,
     }
-    write_text(store.root / REPORT, json.dumps(report, indent=1) + "\n")
+    write_json(store.root / REPORT, report)
     return report
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from pe_unified.converters import command_line as cli
 from pe_unified.converters.contract.schema import annotations_of_mask
+from pe_unified.converters.contract.slice_places import heights_and_places
 from pe_unified.converters.pipeline.plan import PatientPlan, PatientSource, stamp
 from pe_unified.converters.pipeline.raw_folders import (
     contents,
@@ -28,11 +29,7 @@ from pe_unified.converters.pipeline.raw_folders import (
 )
 from pe_unified.converters.raw.case_lists import ListedSet
 from pe_unified.converters.raw.mask_orders import choose_turn
-from pe_unified.converters.raw.masked_study import (
-    MaskedSlice,
-    heights_and_places,
-    plan_masked_study,
-)
+from pe_unified.converters.raw.masked_study import MaskedSlice, plan_masked_study
 from pe_unified.ct.grids import turn_of, turned_affine
 from pe_unified.ct.headers import natural_key
 from pe_unified.ct.volume_files import level_to_hu, open_nrrd, volume_shift

@@ -31,14 +31,11 @@ from pe_unified.converters.contract.nnunet import (
     read_object,
 )
 from pe_unified.converters.contract.schema import annotations_of_mask
+from pe_unified.converters.contract.slice_places import heights_and_places
 from pe_unified.converters.pipeline.plan import PatientPlan, PatientSource, StudyPlan, stamp
 from pe_unified.converters.pipeline.run import RunOptions
 from pe_unified.converters.raw.case_lists import ListedSet
-from pe_unified.converters.raw.masked_study import (
-    MaskedSlice,
-    heights_and_places,
-    plan_masked_study,
-)
+from pe_unified.converters.raw.masked_study import MaskedSlice, plan_masked_study
 from pe_unified.ct.archive import unpack_gzip
 from pe_unified.ct.grids import Turn, turn_of
 from pe_unified.ct.headers import natural_key

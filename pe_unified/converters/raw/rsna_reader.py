@@ -15,9 +15,9 @@ from pe_unified.converters.contract.schema import (
     exam_entry,
     rounded,
 )
+from pe_unified.converters.contract.slice_places import SlicePlace, place_fields, places_of
 from pe_unified.converters.pipeline.plan import PatientPlan, PatientSource, SlicePlan, StudyPlan
 from pe_unified.converters.pipeline.raw_folders import contents
-from pe_unified.converters.raw.masked_study import SlicePlace, place_fields, places_of
 from pe_unified.converters.raw.rsna_jpeg import read_jpeg_hu
 from pe_unified.converters.raw.rsna_table import BoxRow, SliceRow
 from pe_unified.ct.companions import is_companion
