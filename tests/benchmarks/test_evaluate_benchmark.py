@@ -4,7 +4,6 @@ import argparse
 
 import nibabel
 import numpy as np
-import pytest
 
 from pe_unified.benchmarks import evaluate as module
 from pe_unified.benchmarks.arguments import ADD_ARGUMENTS
@@ -16,7 +15,6 @@ def arguments(words):
     return parser.parse_args(words.split())
 
 
-@pytest.mark.slow
 def test_both_sides_are_measured(tmp_path):
     args = arguments("--cases 2 --slices 30 --size 48 --lesions 3 --workers 1")
     rows = module.run(args)

@@ -98,12 +98,6 @@ def test_the_file_is_whole_by_itself_and_tells_where_it_comes_from(tiny_dataset,
     assert "studies" not in model.lineage["trained_on"][0]
 
 
-def test_thresholds_are_of_both(made):
-    (_, one), (_, found) = made["alone"], made["pair"]
-    assert found["cls/threshold"] != one["cls/threshold"]
-
-
-@pytest.mark.slow
 def test_thresholds_are_of_what_they_say_together(tiny_dataset, trained, made, tmp_path):
     """Fixed on validation, and not one of the members'."""
     both = EnsembleList(entries(trained, "one", "two"))

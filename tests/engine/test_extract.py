@@ -107,9 +107,11 @@ def test_an_exam_that_cannot_be_read_is_named_and_the_others_are_done(encoder, d
     image = data / "images/PAT003/0005.png"
     stored = image.read_bytes()
     image.write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"PAT003.*the features of all other exams are in"):
-        extract(cfg, tmp_path / "out", checkpoint)
-    image.write_bytes(stored)
+    try:
+        with pytest.raises(UserError, match=r"PAT003.*the features of all other exams are in"):
+            extract(cfg, tmp_path / "out", checkpoint)
+    finally:
+        image.write_bytes(stored)
     (folder,) = (tmp_path / "out").glob("features-*")
     assert len(list(folder.glob("*.npy"))) == 15
     assert not list(folder.glob("1.2.3-*")) and list(folder.glob("1.2.4-*"))

@@ -70,7 +70,6 @@ def test_a_run_that_stops_early_keeps_its_last_weights(stopped):
     assert load_checkpoint_safely(newest)["meta"]["validated"]["cls/threshold"] > 0
 
 
-@pytest.mark.slow
 def test_what_stopped_early_can_be_tested_and_goes_on_only_without_the_hook(stopped):
     cfg, newest = stopped
     evaluation = evaluate_checkpoint(cfg, newest)

@@ -127,9 +127,12 @@ def test_parts_that_stay_in_float_are_left_out(tmp_path):
     path = write_checkpoint(tmp_path / "m.pth", ("seg",))
     model = load_model(path, device="cpu", precision="fp32")
     export_model(model, "openvino", tmp_path / "m.openvino")
-    library = MagicMock(quantize=lambda network, *_, **__: network)
+    library = MagicMock()
+    library.quantize.side_effect = lambda network, *_, **__: network
     networks = int8._Networks(library, model, tmp_path / "m.openvino", [])
     networks.write(tmp_path / "int8", networks.parts - {"last stage"})
+    told = [call.kwargs["ignored_scope"] for call in library.quantize.call_args_list]
+    assert told and all(each is library.IgnoredScope.return_value for each in told)
     left = {name for call in library.IgnoredScope.call_args_list for name in call.kwargs["names"]}
     assert any("/layer1/" in name for name in left)
     assert not any("/layer4/" in name for name in left)

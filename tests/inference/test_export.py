@@ -98,7 +98,6 @@ def test_swin_with_an_evidence_map_and_normalised_features(tmp_path):
     assert max(exported(path, "onnx").values()) < 1e-4
 
 
-@pytest.mark.slow
 def test_slices_with_their_neighbours(tmp_path, folder):
     """Three windows of three slices are nine channels, also for the runtime."""
     path, config = tmp_path / "m.pth", tiny_model_config()

@@ -76,10 +76,13 @@ def test_dunder_names_stay_absent():
         mmcv_ext.__path__  # noqa: B018  (the lookup is the test)
 
 
-def test_installed_once():
+def test_installed_once_and_last(monkeypatch):
+    others = [each for each in sys.meta_path if not isinstance(each, MmcvExtFallback)]
+    monkeypatch.setattr(sys, "meta_path", others)
     install_mmcv_fallback()
     install_mmcv_fallback()
     assert sum(isinstance(finder, MmcvExtFallback) for finder in sys.meta_path) == 1
+    assert isinstance(sys.meta_path[-1], MmcvExtFallback)
 
 
 @pytest.mark.slow

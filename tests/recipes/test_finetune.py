@@ -85,11 +85,16 @@ def test_both_are_tested_on_the_same_patients(tuned):
     assert json.loads((work_dir / "comparison.json").read_text()) == found
 
 
-@pytest.mark.slow
 def test_a_run_goes_on(model, tiny_dataset, tuned, tmp_path):
     shutil.copytree(tuned[0], tmp_path / "run")
+    (path,) = (tmp_path / "run").glob("iter_2.pth")
+    stored = load_checkpoint_safely(path)
+    stored["state_dict"]["cls_head.fc.bias"] += 100
+    save_atomically(stored, path)
     options = FinetuneOptions(freeze="backbone", iterations=3, lr=0.01, resume=True)
     assert finetune(model, tiny_dataset, tmp_path / "run", options)["iterations"] == 3
+    after = load_checkpoint_safely(tmp_path / "run/finetuned.pth")["state_dict"]
+    assert (after["cls_head.fc.bias"] > 5).all()
 
 
 def test_the_schedule_follows_the_data(model, tiny_dataset, tmp_path):

@@ -20,6 +20,7 @@ def test_no_setting_of_the_machine_reaches_pip(load_tool, tmp_path):
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
     environment = {**os.environ, "XDG_CONFIG_DIRS": str(tmp_path / "etc")}
+    environment["PIP_FIND_LINKS"] = "/elsewhere"
     words = ["sh", "install.sh", "venv", "./python"]
     subprocess.run(words, cwd=tmp_path, env=environment, check=True)
     assert "elsewhere" not in told.read_text()
