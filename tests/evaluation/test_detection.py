@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from weights import drawn_weights
+from weights import at_unit_weights, drawn_weights
 
 from pe_unified.evaluation.detection import (
     DetTable,
@@ -69,11 +69,6 @@ def coco_average_precision(split) -> tuple[float, float]:
 def table_of(split, patients=None) -> DetTable:
     patients = patients or [f"P{index % 4}" for index in range(len(split))]
     return DetTable.build(patients, [match_slice(*one) for one in split])
-
-
-def at_unit_weights(table: DetTable, threshold: float = 0.5) -> dict[str, float]:
-    values = table.statistic(threshold)(np.ones((1, len(table.patients))))
-    return {name: float(value[0]) for name, value in values.items()}
 
 
 @settings(max_examples=60)

@@ -37,15 +37,6 @@ def an_exam_split(exams=24):
     ]
 
 
-@pytest.fixture
-def said(monkeypatch):
-    lines = []
-    monkeypatch.setattr(
-        "pe_unified.evaluation.metrics.print_log", lambda text, **kwargs: lines.append(text)
-    )
-    return lines
-
-
 def test_every_task_has_the_metric_that_its_row_names():
     assert [metric.__name__ for metric in PATIENT_METRICS] == [
         task.metric for task in TASKS.values()

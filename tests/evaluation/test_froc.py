@@ -3,15 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
-from weights import drawn_weights
+from weights import at_unit_weights, drawn_weights
 
 from pe_unified.evaluation.froc import LesionTable, mark_distances
 from pe_unified.evaluation.intervals import estimate
-
-
-def at_unit_weights(table: LesionTable, rates) -> dict[str, float]:
-    values = table.statistic(rates)(np.ones((1, len(table.patients))))
-    return {name: float(value[0]) for name, value in values.items()}
 
 
 def test_distances_by_hand():

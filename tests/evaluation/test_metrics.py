@@ -110,15 +110,6 @@ def test_no_intervals_without_resamples():
     assert not [key for key in metrics if key.endswith("_ci")]
 
 
-@pytest.fixture
-def said(monkeypatch):
-    lines = []
-    monkeypatch.setattr(
-        "pe_unified.evaluation.metrics.print_log", lambda text, **kwargs: lines.append(text)
-    )
-    return lines
-
-
 def test_intervals_over_few_patients_are_warned_of(said):
     samples = [answered_slice(index, index % 3 == 0) for index in range(40)]
     evaluate(samples)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from monai.metrics import DiceMetric, MeanIoU
 from sklearn.metrics import roc_auc_score
 from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex
-from weights import drawn_weights
+from weights import at_unit_weights, drawn_weights
 
 from pe_unified.evaluation.segmentation import (
     BINS,
@@ -32,11 +32,6 @@ def table_of(probabilities, masks, patients=None) -> SegTable:
     patients = patients or [f"P{index % 4}" for index in range(len(masks))]
     counts = [probability_histogram(p, m) for p, m in zip(probabilities, masks)]
     return SegTable.build(patients, counts)
-
-
-def at_unit_weights(table: SegTable, threshold: float) -> dict[str, float]:
-    values = table.statistic(threshold)(np.ones((1, len(table.patients))))
-    return {name: float(value[0]) for name, value in values.items()}
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.625, 201 / 256])

@@ -3,7 +3,7 @@ import pytest
 import sklearn.metrics as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from weights import drawn_weights
+from weights import at_unit_weights, drawn_weights
 
 from pe_unified.evaluation.slices import (
     SliceTable,
@@ -23,11 +23,6 @@ def random_table(seed: int, slices: int = 120, patients: int = 9, ties: bool = F
         score = np.round(score, 1)
     names = [f"P{index:02d}" for index in generator.integers(0, patients, slices)]
     return SliceTable.build(names, label, score)
-
-
-def at_unit_weights(table: SliceTable, threshold: float = 0.5) -> dict[str, float]:
-    values = table.statistic(threshold)(np.ones((1, len(table.patients))))
-    return {name: float(value[0]) for name, value in values.items()}
 
 
 @pytest.mark.parametrize("ties", [False, True])

@@ -25,14 +25,6 @@ PIPELINE = [
 ]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def built(config):
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope("pe_unified"):

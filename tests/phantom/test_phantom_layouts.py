@@ -13,8 +13,8 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
+from mat_masks import read_mask
 from rsna_rules import label_faults
-from scipy.io import loadmat
 
 from pe_unified.ct.exam_labels import EXAM_LABELS
 from pe_unified.phantom.grid import Grid
@@ -64,13 +64,6 @@ def read_hu(path: Path) -> np.ndarray:
 def inside_view(study: PhantomStudy) -> np.ndarray:
     rows, cols = ((np.arange(n) - (n - 1) / 2) for n in study.hu.shape[1:])
     return rows[:, None] ** 2 + cols[None] ** 2 < (study.hu.shape[1] / 2 - 1) ** 2
-
-
-def read_mask(path: Path) -> np.ndarray:
-    if h5py.is_hdf5(path):
-        with h5py.File(path) as file:
-            return np.asarray(file["Mask"]).T
-    return loadmat(path)["Mask"]
 
 
 def test_fumpe_masks_follow_the_natural_order_of_the_names(tmp_path: Path) -> None:

@@ -5,10 +5,9 @@ import json
 import shutil
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
-from scipy.io import loadmat
+from mat_masks import read_mask
 
 from pe_unified.phantom import command as make_phantom
 from pe_unified.phantom import sets as phantom_set
@@ -29,13 +28,6 @@ def digest(folder: Path) -> str:
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         parts.update(str(path.relative_to(folder)).encode() + path.read_bytes())
     return parts.hexdigest()
-
-
-def read_mask(path: Path) -> np.ndarray:
-    if h5py.is_hdf5(path):
-        with h5py.File(path) as file:
-            return np.asarray(file["Mask"]).T
-    return loadmat(path)["Mask"]
 
 
 @pytest.fixture(scope="module")
