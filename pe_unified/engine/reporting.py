@@ -57,10 +57,13 @@ def _card(
     told = (settings.get("test_dataloader") or {}).get("dataset", {}).get("data_root")
     root = data_root or (Path(told) if told else None)
     data = describe_data(root) if root and (data_root or root.is_dir()) else None
-    found = _read(source / "metrics.json") if source.is_dir() else None
+    # Steps of a recipe are tested in their own folder, other runs in one below it.
+    paths = [source / "metrics.json", source / "test" / "metrics.json"]
+    path = next((each for each in paths if each.is_file()), paths[0])
+    found = _read(path)
     tested = None
     if found and "metrics" in found:
-        _require_test_of(checkpoint, source / "metrics.json", found)
+        _require_test_of(checkpoint, path, found)
         patients = data["splits"].get("test", {}).get("patients") if data else None
         tested = {
             "patients": "unknown" if patients is None else patients,
@@ -79,7 +82,7 @@ def _require_test_of(checkpoint: Path, path: Path, found: Mapping[str, Any]) -> 
         raise DataError(
             path,
             f"is from {PureWindowsPath(told).name}, but the newest checkpoint is {checkpoint.name}",
-            "test that one (pe-unified test --work-dir of this folder), or remove the file",
+            "test that one (pe-unified test), or remove the file",
         )
 
 

@@ -153,8 +153,8 @@ class ExamTable(Table):
 
         Labels that the model never predicts are left out; so is the loss if any of its nine labels
         is missing. An AUC is undefined if its exams are of one class, the loss if no exam is
-        complete. It equals the challenge's loss if steps are slices; fewer, longer steps have less
-        weight.
+        complete. It equals the challenge's loss if the steps are all slices of the exam; fewer,
+        longer steps have less weight.
         """
         columns = ~np.isnan(self.probability).T
         answered = {name: each.any() for name, each in zip(EXAM_TARGETS, columns, strict=True)}

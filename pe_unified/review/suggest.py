@@ -95,7 +95,7 @@ def worth_of(report: Mapping[str, Any]) -> Worth:
     exam = [(report["exam"]["probability"], report["exam"]["threshold"])]
     if report["exam_model"] is not None:
         block = report["exam_model"]
-        exam.append((block["probability"], block["threshold"]))
+        exam.append((block["score"], block["threshold"]))
     lesions = [each for each in report["lesions"] if each["can_be_clot"]]
     threshold = report["exam"]["lesion_threshold"]
     total = sum(entropy(each["score"], threshold) for each in lesions)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -36,8 +37,10 @@ _MOST_SLICES = 32
 _LONGEST_NAME, _LONGEST_TEXT = 60, 4000
 #: Fields of a report, of its input and of a slice that are sent to pages; no UIDs.
 _TOLD = ("created", "thresholds", "quality", "exam", "lesions")
-_OF_INPUT = ("slices", "rows", "cols", "spacing_mm", "notes")
+_OF_INPUT = ("slices", "rows", "cols", "spacing_mm")
 _OF_SLICE = ("index", "z_mm", "probability", "called", "boxes")
+#: UIDs in notes, with the number of an acquisition.
+_UID = re.compile(r"\b\d+(\.\d+){3,}(#\d+)?")
 
 
 @dataclass(frozen=True)
@@ -153,10 +156,13 @@ class Desk:
         report = entry.found.read()
         reader = request.query_params.get("reader", "")
         windows = {name: [each.level, each.width] for name, each in WINDOWS.items()}
+        notes = report["input"]["notes"]
+        if not self.options.show_names:
+            notes = [_UID.sub("(UID)", note) for note in notes]
         return JSONResponse(
             {
                 **{part: report[part] for part in _TOLD},
-                "input": {part: report["input"][part] for part in _OF_INPUT},
+                "input": {**{part: report["input"][part] for part in _OF_INPUT}, "notes": notes},
                 "slices": [{part: each[part] for part in _OF_SLICE} for each in report["slices"]],
                 "key": entry.key,
                 "label": self._label(entry),

@@ -217,10 +217,14 @@ def test_a_run_and_a_model_fill_in_the_checklists(tuned, called, tmp_path):
         page = (tmp_path / "page.md").read_text()
         assert said in page and "train: 4 patients (4 with embolism), 4 studies, 24 slices" in page
     shutil.copytree(tuned[0], tmp_path / "run")
-    for checkpoint, code in (("iter_2.pth", 0), ("elsewhere/iter_1.pth", 1)):
+    (tmp_path / "run/test").mkdir()  # where pe-unified test writes
+    for place, checkpoint, code in (
+        ("test/metrics.json", "iter_2.pth", 0),
+        ("metrics.json", "elsewhere/iter_1.pth", 1),
+    ):
         metrics = {"cls/auc": 0.25, "cls/auc_ci": [0.2, 0.3]}
         found = {"checkpoint": checkpoint, "metrics": metrics}
-        (tmp_path / "run/metrics.json").write_text(json.dumps(found))
+        (tmp_path / "run" / place).write_text(json.dumps(found))
         words = ("reporting", tmp_path / "run", "--out", tmp_path / "page.md")
         done = called(reporting_command.main, *words)
         assert done.returncode == code, done.stderr

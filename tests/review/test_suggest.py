@@ -57,9 +57,9 @@ def test_the_formula_by_hand():
 
 def test_the_more_doubtful_answer_on_the_exam_counts():
     report = copy.deepcopy(REPORT)
-    report["exam_model"] = {"probability": 0.31, "threshold": 0.3}
+    report["exam_model"] = {"score": 0.31, "probability": 0.9, "threshold": 0.3}
     assert worth_of(report).exam > 0.99
-    report["exam_model"] = {"probability": None, "threshold": None}
+    report["exam_model"] = {"score": None, "probability": None, "threshold": None}
     assert worth_of(report).exam == pytest.approx(bits(0.8))
 
 

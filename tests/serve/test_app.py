@@ -198,6 +198,16 @@ def test_no_name_leaves_unless_asked(report, folder, tmp_path):
     hidden = (b"Meier", b"PAT0", str(tmp_path).encode(), report[1]["input"]["study_uid"].encode())
     assert not any(word in texts[False] for word in hidden)
     assert b"Meier_Anna" in texts[True] and b"PatientID" in texts[True]
+    # Notes on the choice of the series name series by their UIDs.
+    path = root / "Meier_Anna" / "report.json"
+    told = json.loads(path.read_text())
+    told["input"]["notes"] = ["series 1.2.840.99.4#2, of 3: 40 axial slices of 64 x 64; 1.25 mm"]
+    path.write_text(json.dumps(told))
+    for shows, name in ((False, "(UID)"), (True, "1.2.840.99.4#2")):
+        with serving(root, show_names=shows) as url:
+            (row,) = ask(url, "/api/worklist").json["studies"]
+            (note,) = ask(url, f"/api/studies/{row['key']}").json["input"]["notes"]
+        assert note == f"series {name}, of 3: 40 axial slices of 64 x 64; 1.25 mm"
     # A damaged file takes the name away, not the row.
     for content in (b"", b"\0" * 128 + b"DICM" + b"\2\0\0\0UL\4\0\377", b"x" * 500):
         (root / "Meier_Anna" / "findings.sr.dcm").write_bytes(content)

@@ -9,7 +9,7 @@ from serving import OWN, ask, serving
 
 from pe_unified.benchmarks.chromium import CHROMIUM, CTRL, Chromium
 from pe_unified.reports.mask_file import read_mask
-from pe_unified.review.store import ReviewStore
+from pe_unified.review.store import Decision, ReviewStore
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 READY = "window.scene && scene.volume && !scene.volume.missing && scene.lesions.some(l => l.mask)"
@@ -160,7 +160,8 @@ def test_a_whole_session(page, served, reports, report, tmp_path):
     page.press("f")
     page.wait_for("scene.decided.done")
     assert store.states("Ada") == {study: "done"}
-    # What was kept is there when the page is opened anew.
+    store.add(Decision(study, "Ada", "comment", None, {"text": "later"}, added.model))
+    # What was kept is there when the page is opened anew; a comment does not open the study again.
     page.reload()
     page.wait_for(f"{READY} && scene.lesions[0].redrawn")
     page.run(f"scene.at = {{slice: {slice_}, row: 1, col: 1}}")

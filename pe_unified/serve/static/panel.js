@@ -62,11 +62,13 @@ function othersOn(number, { others }) {
 }
 
 // The decisions on the study, in words.
-const onStudy = (decisions) =>
-  decisions
-    .filter((each) => each.lesion === null && !["add", "comment"].includes(each.kind))
-    .filter((each) => each.kind !== "done" || each === decisions.at(-1))
+const onStudy = (decisions) => {
+  const counted = decisions.filter((each) => each.kind !== "comment");
+  return counted
+    .filter((each) => each.lesion === null && each.kind !== "add")
+    .filter((each) => each.kind !== "done" || each === counted.at(-1))
     .map((each) => (each.kind === "done" ? "done" : (DONE[each.kind] ?? each.value.label)));
+};
 
 export function showLesions(scene, choose, undo) {
   const place = document.getElementById("lesions");

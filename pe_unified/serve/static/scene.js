@@ -93,7 +93,7 @@ export class Scene {
       else if (each.kind !== "done") decided.verdicts.set(each.lesion, each.kind);
       if (each.kind === "redraw") redraws.set(each.lesion, each);
     }
-    decided.done = decisions.at(-1)?.kind === "done";
+    decided.done = decisions.findLast((each) => each.kind !== "comment")?.kind === "done";
     this.decided = decided;
     this.othersAdded = Object.entries(others).flatMap(([by, said]) =>
       said.filter((each) => each.kind === "add").map((each) => ({ ...this.added(each), by })),
