@@ -257,7 +257,7 @@ def test_a_drawing_waits_for_the_mask_that_it_changes(page, served, reports):
     x, y = page.middle_of("#axial")
     page.drag((x, y), (x + 20, y))
     assert not page.run("scene.drawing.isOpen")
-    assert "still loading" in page.run("document.getElementById('news').textContent")
+    assert "not come yet" in page.run("document.getElementById('news').textContent")
     page.run("scene.awaited = null; scene.lesions[0].mask = scene.was")
     page.drag((x, y), (x + 20, y))
     assert page.run("scene.drawing.isOpen")
@@ -371,3 +371,60 @@ def test_every_text_stands_off_its_ground(page, served, theme):
         )
         contrast = (max(one, other) + 0.05) / (min(one, other) + 0.05)
         assert contrast >= 4.5, (text, colours)
+
+
+SLOWLY = """const known = window.fetch; window.fetch = async (...asked) => {
+  await new Promise((done) => setTimeout(done, 400)); return known(...asked); }; null"""
+
+
+@pytest.mark.slow
+def test_what_is_not_answered_yet_is_not_lost(page, served, reports):
+    """Neither by leaving the page, nor by going on with a drawing that is being saved."""
+    store = ReviewStore(reports)
+    (study,) = store.states()
+    enter(page, served.url)
+    x, y = page.middle_of("#axial")
+    page.click("[data-lesion='1']")
+    # Strokes and boxes are taken back in their order.
+    page.press("x")
+    page.drag((x - 30, y - 30), (x + 30, y), (x + 30, y + 30))
+    box = page.run("scene.drawing.box")
+    page.press("b")
+    page.drag((x, y), (x + 20, y))
+    assert box and page.run("scene.drawing.box") is None
+    page.press("z", CTRL)
+    assert page.run("scene.drawing.box") == box
+    page.press("z", CTRL)
+    assert not page.run("scene.drawing.hasChanges")
+    page.drag((x, y), (x + 20, y))
+    runs = page.run("scene.drawing.decision().runs")
+    page.run(SLOWLY)
+    page.press("Enter")
+    page.drag((x, y + 60), (x + 20, y + 60))
+    page.press("w")
+    assert page.run("scene.drawing.decision().runs") == runs
+    assert "is being saved" in page.run("document.getElementById('news').textContent")
+    page.wait_for("!scene.drawing.isOpen")
+    page.press("r")
+    page.press("f")
+    page.run("window.confirm = () => true")
+    page.press("q")
+    page.wait_for("document.querySelector('#rows a')")
+    kinds = [each.kind for each in store.history(study)]
+    assert kinds[:2] == ["redraw", "reject"]
+
+
+@pytest.mark.slow
+def test_a_name_that_is_asked_for_late_costs_no_decision(page, served, reports):
+    store = ReviewStore(reports)
+    (study,) = store.states()
+    enter(page, served.url)
+    page.run("localStorage.clear(); scene.reader = ''")
+    page.click("[data-lesion='1']")
+    page.press("a")
+    page.wait_for("document.querySelector('dialog[open]')")
+    page.type("Bela")
+    page.press("Enter")
+    page.wait_for("scene.decided.verdicts.get(1) === 'accept'")
+    (kept,) = store.history(study)
+    assert (kept.reader, kept.kind) == ("Bela", "accept")

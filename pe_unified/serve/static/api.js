@@ -7,7 +7,8 @@ export class Refusal extends Error {
   }
 }
 
-async function answered(response) {
+// The response, or its message as an error.
+export async function answered(response) {
   if (response.ok) return response;
   const text = await response.text();
   let words = text;
@@ -60,6 +61,7 @@ export function askReader(anew = false) {
       },
       { once: true },
     );
+    dialog.returnValue = ""; // that of an earlier name stays when the dialog is cancelled
     dialog.showModal();
     input.select();
   });

@@ -20,6 +20,7 @@ export function wirePictures(scene, act) {
     });
     canvas.addEventListener("pointermove", (event) => {
       view.cursor = placeOf(event);
+      if (!event.buttons) gesture = null; // a dialog has taken the release
       gesture?.move(event);
       view.touch();
     });
@@ -98,7 +99,13 @@ function begin(event, view, scene, act) {
   if (scene.tool === "box" && isAxial) {
     if (!act.draft()) return null;
     const [slice, from] = [scene.at.slice, view.toPicture(...start)];
-    return { move: (each) => scene.drawing.setBox(slice, from, view.toPicture(...placeOf(each))) };
+    let begins = true;
+    return {
+      move: (each) => {
+        scene.drawing.setBox(slice, from, view.toPicture(...placeOf(each)), begins);
+        begins = false;
+      },
+    };
   }
   // A drag changes the window; a click moves the crosshair and selects the lesion under it.
   return {
@@ -159,35 +166,40 @@ const KEYS = {
 const HELD = ["PageUp", "PageDown", "+", "=", "-"];
 const ARROWS = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
 
+// The key as on a Latin keyboard.
+const latin = ({ key, code }) => (/^[^ -~]$/.test(key) ? code.replace("Key", "").toLowerCase() : key);
+
 export function wireKeys(scene, act) {
   document.addEventListener("keydown", (event) => {
     const { target } = event;
+    const key = latin(event);
     const writes = target.closest("input[type=text], input:not([type]), textarea, select");
     if (document.querySelector("dialog[open]")) return;
     if (writes) {
-      if (event.key === "Escape") target.blur();
+      if (key === "Escape") target.blur();
       return;
     }
-    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") {
+    if ((event.ctrlKey || event.metaKey) && !event.shiftKey && key.toLowerCase() === "z") {
       event.preventDefault();
       act.unstroke();
       return;
     }
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const types = key === "]" && event.altKey; // as on German keyboards
+    if (!types && (event.ctrlKey || event.metaKey || event.altKey)) return;
     // On a button, Enter and the space bar press it.
-    if (event.key === "Enter" && target.closest("button, summary, a")) return;
-    const arrow = ARROWS[event.key];
+    if (key === "Enter" && target.closest("button, summary, a")) return;
+    const arrow = ARROWS[key];
     if (arrow && !target.closest("input")) {
       event.preventDefault();
       if (event.shiftKey) act.pan(arrow[0] * -40, arrow[1] * 40);
       else if (arrow[1]) act.stepHere(arrow[1]);
       return;
     }
-    const window = Object.keys(scene.study.windows)[Number(event.key) - 1];
-    const does = KEYS[event.key] ?? KEYS[event.key.toLowerCase()];
+    const window = Object.keys(scene.study.windows)[Number(key) - 1];
+    const does = KEYS[key] ?? KEYS[key.toLowerCase()];
     if (!does && !window) return;
     event.preventDefault();
-    if (event.repeat && !HELD.includes(event.key)) return;
+    if (event.repeat && !HELD.includes(key)) return;
     if (window) scene.setWindow(...scene.study.windows[window]);
     else does(act);
   });

@@ -12,6 +12,7 @@ export class Drawing {
     Object.assign(this, { volume, changed });
     this.radius = 3;
     this.clotOnly = false;
+    this.isLocked = false; // while it is saved
     this.clear();
   }
 
@@ -20,7 +21,8 @@ export class Drawing {
   }
 
   get hasChanges() {
-    return this.isOpen && (this.isOld || this.strokes.length > 0 || this.box !== null);
+    const painted = () => this.strokes.some((each) => each.slice !== undefined);
+    return this.isOpen && (this.isOld || painted() || this.box !== null);
   }
 
   // Start on a lesion, or on a new one with lesion = null.
@@ -45,18 +47,22 @@ export class Drawing {
 
   // The pointer goes down at (u, v) of a slice, to paint or to erase.
   press(slice, u, v, paints) {
+    if (this.isLocked) return;
     const before = this.mask.slices.get(slice)?.slice() ?? null;
-    this.strokes.push({ slice, before });
-    if (this.strokes.length > MOST_UNDONE) {
-      this.strokes.shift();
-      this.isOld = true;
-    }
+    this.remember({ slice, before });
     this.box = null;
     this.last = [u, v];
     this.paint(slice, u, v, paints);
   }
 
+  // A step that can be undone: a stroke with its slice, or a box.
+  remember(step) {
+    this.strokes.push({ ...step, box: this.box });
+    if (this.strokes.length > MOST_UNDONE) this.isOld ||= this.strokes.shift().slice !== undefined;
+  }
+
   move(slice, u, v, paints) {
+    if (this.isLocked || !this.last) return;
     const [u0, v0] = this.last;
     const steps = Math.ceil(Math.hypot(u - u0, v - v0) / Math.max(0.5, this.radius / 2));
     for (let step = 1; step <= steps; step += 1) {
@@ -78,14 +84,19 @@ export class Drawing {
   }
 
   undo() {
-    const stroke = this.strokes.pop();
-    if (stroke) this.mask.replace(stroke.slice, stroke.before);
-    else this.box = null;
+    if (this.isLocked) return;
+    const step = this.strokes.pop();
+    if (!step) return;
+    if (step.slice !== undefined) this.mask.replace(step.slice, step.before);
+    this.box = step.box;
+    this.last = null;
     this.changed();
   }
 
-  // A box between two corners of a slice, in pixels.
-  setBox(slice, from, to) {
+  // A box between two corners of a slice, in pixels; `begins` if it is the first of a drag.
+  setBox(slice, from, to, begins) {
+    if (this.isLocked) return;
+    if (begins) this.remember({});
     const { cols, rows } = this.volume;
     const within = (value, most) => Math.max(0, Math.min(most, Math.round(value)));
     const [x0, x1] = [within(from[0], cols), within(to[0], cols)].sort((a, b) => a - b);

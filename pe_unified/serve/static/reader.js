@@ -1,6 +1,7 @@
 // The page of one study.
 
-import { askReader, getJson, make, post, tell } from "./api.js";
+import { makeActs } from "./acts.js";
+import { askReader, getJson, make, tell } from "./api.js";
 import { wireKeys, wirePictures } from "./controls.js";
 import { Curve } from "./curve.js";
 import { Drawing } from "./drawing.js";
@@ -55,9 +56,11 @@ async function start() {
   else act.goTo(middle(scene, peakOf(study)));
   if (study.has_mask) {
     const { rows, cols } = study.input;
-    scene.awaited = getJson(`${path}/mask`)
-      .then((runs) => scene.setMasks(Mask.ofRuns(runs, rows, cols)), failed)
-      .finally(() => (scene.awaited = null));
+    // Stays set if the masks do not come: a drawing would start from nothing.
+    scene.awaited = getJson(`${path}/mask`).then((runs) => {
+      scene.awaited = null;
+      scene.setMasks(Mask.ofRuns(runs, rows, cols));
+    }, failed);
   }
 }
 
@@ -160,199 +163,6 @@ function showDraft(scene) {
   byId("unstroke").disabled = !drawing.hasChanges;
 }
 
-function makeActs(scene) {
-  const here = () => scene.views.find((view) => view.canvas === document.activeElement) ?? scene.views[0];
-  const numbered = () => (scene.selected?.number ? scene.selected : null);
-  let deciding = Promise.resolve();
-  const act = {
-    goTo(at) {
-      const { input } = scene.study;
-      const within = (value, count) => Math.max(0, Math.min(count - 1, value));
-      scene.at = {
-        slice: within(at.slice, input.slices),
-        row: within(at.row, input.rows),
-        col: within(at.col, input.cols),
-      };
-      scene.volume.want(scene.at.slice);
-      scene.touch();
-      scene.curve.draw();
-    },
-    step(plane, by) {
-      act.goTo({ ...scene.at, [plane.axis]: scene.at[plane.axis] + by });
-    },
-    stepHere(by) {
-      act.step(here().plane, by);
-    },
-    choose(lesion, jumps = true) {
-      if (scene.drawing.isOpen && scene.drawing.target !== lesion && !act.escape()) return;
-      scene.selected = lesion;
-      if (lesion.by) scene.compare(lesion.by);
-      if (jumps && lesion.key_slice !== undefined) {
-        act.goTo({ ...scene.at, ...scene.middleOf(lesion), slice: lesion.key_slice });
-        for (const view of scene.views) view.reveal(scene.at);
-      }
-      scene.marksChanged();
-      scene.refresh();
-    },
-    chooseBy(step) {
-      const listed = scene.lesions.filter((each) => each.called !== false);
-      const all = [...listed, ...scene.decided.added, ...scene.othersAdded];
-      const now = all.indexOf(scene.selected);
-      if (all.length) act.choose(all[now < 0 && step < 0 ? all.length - 1 : (now + step + all.length) % all.length]);
-    },
-    // Store a decision, after those that are pending; returns whether it was stored.
-    decide(decision) {
-      deciding = deciding
-        .then(() => act.send(typeof decision === "function" ? decision() : decision))
-        .catch((error) => failed(error) ?? false);
-      return deciding;
-    },
-    async send(decision) {
-      if (!decision) return false;
-      if (!scene.reader && !(await act.rename())) return false;
-      const { reader, newest: seen, study } = scene;
-      const about = { value: {}, lesion: null, reader, seen, model: study.model.sha256 };
-      try {
-        const answer = await post(`${path}/decisions`, { ...about, ...decision });
-        act.heard(answer);
-        return true;
-      } catch (error) {
-        failed(error);
-        if (error.status === 409) act.heard(await getJson(`${path}?reader=${encodeURIComponent(reader)}`));
-        return false;
-      }
-    },
-    heard(answer) {
-      scene.said = answer.decisions;
-      scene.decide(answer);
-      scene.refresh();
-    },
-    async verdict(kind) {
-      const lesion = numbered();
-      if (!lesion) return tell("choose a lesion first (N)", "news");
-      return act.decide({ kind, lesion: lesion.number });
-    },
-    label(label) {
-      return numbered() && act.decide({ kind: "relabel", lesion: scene.selected.number, value: { label } });
-    },
-    studyLabel(label) {
-      return act.decide({ kind: "relabel", value: { label } });
-    },
-    comment(text) {
-      return act.decide({ kind: "comment", lesion: numbered()?.number ?? null, value: { text } });
-    },
-    async done() {
-      if (scene.drawing.hasChanges) return tell("save or discard the drawing first", "news");
-      await deciding;
-      if (scene.decided.done) return;
-      // A study with undecided lesions cannot be exported.
-      const open = scene.lesions.filter((each) => each.called !== false && !scene.decided.verdicts.has(each.number));
-      const numbers = open.map((each) => each.number).join(", ");
-      if (open.length && !confirm(`Nothing is decided on lesion ${numbers}. Mark as done anyway?`)) return act.choose(open[0]);
-      if (await act.decide({ kind: "done" })) tell("Done. ] opens the next study.");
-    },
-    undo(number) {
-      return act.decide(() => {
-        const of = Number.isInteger(number) ? number : scene.undoable.at(-1);
-        return of !== undefined && { kind: "undo", value: { of } };
-      });
-    },
-    tool(name) {
-      scene.tool = name;
-      for (const button of document.querySelectorAll("[data-tool]")) {
-        button.setAttribute("aria-pressed", String(button.dataset.tool === name));
-      }
-      for (const { canvas } of scene.views) canvas.dataset.tool = name;
-      scene.touch();
-    },
-    toggle(name) {
-      scene[name] = !scene[name];
-      document.querySelector(`[data-toggle=${name}]`).setAttribute("aria-pressed", String(scene[name]));
-      scene.marksChanged();
-    },
-    // A draft on the selected lesion; returns whether there is one.
-    draft() {
-      if (scene.drawing.isOpen) return true;
-      if (!numbered()) {
-        tell("choose the lesion to redraw (N), or add one (W)");
-        return false;
-      }
-      if (scene.isComing(scene.selected)) {
-        tell("the mask of the lesion is still loading");
-        return false;
-      }
-      scene.drawing.begin(scene.selected);
-      return true;
-    },
-    add() {
-      if (scene.drawing.isOpen && !act.escape()) return;
-      scene.drawing.begin(null);
-      if (!["brush", "box"].includes(scene.tool)) act.tool("brush");
-    },
-    async save() {
-      const { drawing } = scene;
-      if (!drawing.hasChanges || scene.saving) return;
-      const decision = drawing.decision();
-      if (decision.runs && !Object.keys(decision.runs).length) {
-        tell("nothing is left of the lesion: reject it instead", "error");
-        return;
-      }
-      scene.saving = true;
-      if (await act.decide(decision)) {
-        drawing.drop();
-        act.tool("look");
-        tell("Saved");
-      }
-      scene.saving = false;
-    },
-    unstroke() {
-      if (scene.drawing.isOpen) scene.drawing.undo();
-    },
-    // Close the drawing and the tool; false if the drawing is kept.
-    escape() {
-      const { drawing } = scene;
-      if (drawing.hasChanges && !confirm("Discard the drawing?")) return false;
-      if (drawing.isOpen) drawing.drop();
-      act.tool("look");
-      tell("");
-      return true;
-    },
-    zoom(factor) {
-      here().zoomBy(factor);
-    },
-    pan(dx, dy) {
-      here().panBy(dx, dy);
-    },
-    reset() {
-      scene.measures.length = 0;
-      for (const view of scene.views) view.reset();
-    },
-    alone(view) {
-      const main = document.querySelector("main");
-      main.dataset.alone = main.dataset.alone === view.plane.name ? "" : view.plane.name;
-    },
-    leave(where) {
-      location.href = where;
-    },
-    async next() {
-      const { studies } = await getJson(`/api/worklist?reader=${encodeURIComponent(scene.reader)}`);
-      const order = JSON.parse(sessionStorage.getItem("pe-unified-order") ?? "[]");
-      const place = (each) => (order.indexOf(each.key) + order.length + 1) % (order.length + 1);
-      const waiting = studies.filter((each) => each.state !== "done" && each.key !== key);
-      waiting.sort((a, b) => place(a) - place(b));
-      const after = waiting.find((each) => place(each) > order.indexOf(key)) ?? waiting[0];
-      if (after) act.leave(`/read/${after.key}`);
-      else tell("every other study is done");
-    },
-    async rename() {
-      const name = await askReader(true);
-      if (name && name !== scene.reader) location.reload();
-      return name;
-    },
-  };
-  return act;
-}
-
 function wireButtons(scene, act) {
   for (const button of document.querySelectorAll("[data-tool]")) button.onclick = () => act.tool(button.dataset.tool);
   for (const button of document.querySelectorAll("[data-toggle]")) button.onclick = () => act.toggle(button.dataset.toggle);
@@ -365,9 +175,13 @@ function wireButtons(scene, act) {
     act.label(event.target.value);
     event.target.blur();
   };
+  let comments = false;
   const saveComment = async () => {
-    const text = byId("text").value.trim();
-    if (text && (await act.comment(text))) byId("text").value = "";
+    const given = byId("text").value;
+    if (!given.trim() || comments) return;
+    comments = true;
+    if ((await act.comment(given.trim())) && byId("text").value === given) byId("text").value = "";
+    comments = false;
   };
   byId("comment").onsubmit = (event) => {
     event.preventDefault();
@@ -389,7 +203,13 @@ function wireButtons(scene, act) {
   byId("unstroke").onclick = act.unstroke;
   byId("discard").onclick = act.escape;
   byId("news").onclick = () => tell("");
-  window.addEventListener("beforeunload", (event) => scene.drawing.hasChanges && event.preventDefault());
+  window.addEventListener("beforeunload", (event) => {
+    if (scene.drawing.hasChanges || scene.pending || byId("text").value.trim()) event.preventDefault();
+  });
+  window.addEventListener("pageshow", (event) => event.persisted && location.reload()); // the reader may differ
+  // Browsers restore these.
+  scene.drawing.radius = Number(byId("radius").value);
+  scene.drawing.clotOnly = byId("clot").checked;
   act.tool("look");
   wireKeys(scene, act);
 }

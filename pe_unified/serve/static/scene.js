@@ -128,7 +128,10 @@ export class Scene {
         this.masks.set(number, Mask.ofRuns(runs, rows, cols).get(1) ?? null);
         this.maskCame?.();
       })
-      .catch((error) => this.failed?.(error));
+      .catch((error) => {
+        this.masks.delete(number); // asked for again after the next decision
+        this.failed?.(error);
+      });
     return null;
   }
 

@@ -228,7 +228,7 @@ export class View {
       ctx.strokeStyle = "#fff";
       ctx.lineWidth = 1;
       ctx.beginPath();
-      ctx.arc(...this.cursor, brush * this.scales[0], 0, 7);
+      ctx.ellipse(...this.cursor, brush * this.scales[0], brush * this.scales[1], 0, 0, 7);
       ctx.stroke();
     }
   }

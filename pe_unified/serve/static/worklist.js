@@ -1,6 +1,6 @@
 // The worklist: sorting, searching, updating.
 
-import { age, askReader, knownReader, make, tell } from "./api.js";
+import { age, answered, askReader, knownReader, make, tell } from "./api.js";
 
 const EVERY_MS = 3000;
 const STATES = ["unread", "in work", "done"];
@@ -25,9 +25,12 @@ function nameOf({ label, patient = {} }) {
 }
 
 function sorted(studies) {
-  const value = KEYS[shown.by] ?? ((study) => study[shown.by] ?? -1);
+  const value = KEYS[shown.by] ?? ((study) => study[shown.by]);
   const sign = shown.down ? -1 : 1;
-  const order = (a, b) => (typeof a === "string" ? a.localeCompare(b, undefined, { numeric: true }) : a - b);
+  const order = (a, b) => {
+    if (a === null || b === null) return sign * ((a === null) - (b === null)); // last in either order
+    return typeof a === "string" ? a.localeCompare(b, undefined, { numeric: true }) : a - b;
+  };
   return studies
     .map((study) => [value(study), study])
     .sort(([a, one], [b, other]) => sign * order(a, b) || (one.key < other.key ? -1 : 1))
@@ -107,8 +110,7 @@ async function refresh() {
       shown.studies.filter(isWanted).forEach(rowOf); // their ages
       return;
     }
-    const told = await response.json();
-    if (!response.ok) throw new Error(told.error);
+    const told = await (await answered(response)).json();
     tag = response.headers.get("ETag");
     Object.assign(shown, { studies: told.studies, failures: told.failures });
     tell("");
@@ -168,6 +170,7 @@ const setTheme = (theme) => {
   byId("theme").textContent = theme === "light" ? "Dark" : "Light";
 };
 
+shown.search = byId("search").value.trim(); // browsers restore it
 wire();
 setTheme(localStorage.getItem("pe-unified-theme") ?? "dark");
 byId("theme").onclick = () => {
@@ -180,6 +183,10 @@ byId("reader").onclick = async () => {
   tag = "";
   refresh();
 };
+async function keepFresh() {
+  await refresh();
+  setTimeout(keepFresh, EVERY_MS);
+}
 await refresh();
 byId("reader").textContent = (await askReader()) || "Who reads?";
-setInterval(refresh, EVERY_MS);
+setTimeout(keepFresh, EVERY_MS);
