@@ -84,6 +84,11 @@ def _told(error: BaseException, also: tuple[type[Exception], ...], everything: b
             f"too many open files, the limit is {limit}; raise it (ulimit -n 4096), or work with "
             "fewer processes (--workers, num_workers)"
         )
+    elif type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
+        said = (
+            "the GPU's memory is full; use less: --cfg-options input_size=256 batch_size=4 "
+            "accumulate=2 (train, steps), --batch-size 1 (infer, batch)"
+        )
     elif isinstance(error, (UserError, FloatingPointError, *also)) or _of_a_loader(error):
         said = _last_words(error)
     elif isinstance(error, OSError):

@@ -34,6 +34,10 @@ def end_of(error, **options):
         (UserError("no such head; did you mean seg_head?"), "no such head; did you mean seg_head?"),
         (OSError(errno.ENOSPC, "No space left on device", "/data/x"), "/data/x: No space left on"),
         (RuntimeError("received 0 items of ancdata"), "too many open files, the limit is"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory."),
+            "the GPU's memory is full; use less: --cfg",
+        ),
         (OSError(errno.EMFILE, "Too many open files"), "raise it (ulimit -n 4096)"),
         (FileNotFoundError(f"{IN_LOADER}\nFileNotFoundError: no slice at /x"), "no slice at /x"),
     ],

@@ -144,6 +144,9 @@ def load_config(
         apply_knobs(cfg)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
+    except TypeError as error:
+        told = f"{path}: a setting is of the wrong kind ({error}); compare it with the config"
+        raise ConfigError(told) from error
     _require_heads(cfg)
     return cfg
 

@@ -141,6 +141,13 @@ class Heads(nn.Module):
         return names if self.seg_head is None else ["seg", *names]
 
 
+def not_installed(backend: str, error: ImportError) -> CheckpointError:
+    """The error if a package of a backend is missing."""
+    return CheckpointError(
+        f"--backend {backend}: {error.name} is not installed; {pip_install('export')}"
+    )
+
+
 class ExportedEngine:
     """An exported model; each part takes tensors by name and returns tensors.
 
@@ -164,9 +171,7 @@ class ExportedEngine:
                 for part in part_names(model)
             }
         except ImportError as error:
-            raise CheckpointError(
-                f"--backend {name}: {error.name} is not installed; {pip_install('export')}"
-            ) from error
+            raise not_installed(name, error) from error
 
     def forget_weights(self) -> None:
         """Free the weights of the torch model that the runtime also has."""

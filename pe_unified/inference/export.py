@@ -19,6 +19,7 @@ from pe_unified.inference.engines import (
     TorchEngine,
     Trunk,
     input_names,
+    not_installed,
     openvino_core,
     part_names,
 )
@@ -71,7 +72,10 @@ def export_model(
         for name in part_names(network):
             module, examples, given, found = parts[name]
             clones = tuple(each.clone() for each in examples)
-            write(module, clones, given, found, partial / f"{name}{SUFFIX[backend]}")
+            try:
+                write(module, clones, given, found, partial / f"{name}{SUFFIX[backend]}")
+            except ImportError as error:
+                raise not_installed(backend, error) from error
         manifest: dict[str, Any] = {
             "sha256": model.lineage["sha256"],
             "pe_unified": __version__,

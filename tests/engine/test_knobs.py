@@ -179,6 +179,12 @@ def test_a_knob_without_a_place_is_refused(name, knob, value):
     load_config(name, {knob: load_config(name)[knob]})
 
 
+@pytest.mark.parametrize("override", [{"max_iters": "20k"}, {"neighbours": "one"}, {"windows": 5}])
+def test_a_knob_of_the_wrong_kind_is_an_error_of_the_config(path, override):
+    with pytest.raises(ConfigError, match="a setting is of the wrong kind"):
+        load_config(path, override)
+
+
 def test_knobs_that_act_without_a_place(repository):
     cfg = load_config("pe_seg_r50", {"lung_crop": False, "swa_share": 0.5})
     assert cfg.default_hooks.average.type == "SWAHook"

@@ -1,6 +1,7 @@
 import gc
 import json
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -216,6 +217,14 @@ def test_a_folder_with_other_files_is_not_replaced(tmp_path):
     (tmp_path / "new").mkdir()  # empty, then an earlier export
     export_model(model, "onnx", tmp_path / "new")
     export_model(model, "onnx", tmp_path / "new")
+
+
+def test_without_the_runtime_the_cure_is_told_and_nothing_written(tmp_path, monkeypatch):
+    path = write_checkpoint(tmp_path / "m.pth", ("cls",))
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(CheckpointError, match="--backend openvino: openvino is not installed; pip"):
+        exported(path, "openvino")
+    assert [each.name for each in tmp_path.iterdir()] == ["m.pth"]
 
 
 def test_onnx_computes_in_fp32(tmp_path):
