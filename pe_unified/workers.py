@@ -26,6 +26,8 @@ from pe_unified.errors import UserError
 CONNECT_SECONDS, WORKER_SECONDS = 30, 60
 #: Environment variable: the pipe that closes when the command that started this one ends.
 _OUTER = "PE_UNIFIED_OUTER_COMMAND"
+#: Why a process ended, and the cure.
+KILLED = "a process was killed, perhaps because memory ran out; fewer at a time need less"
 
 
 class WorkerDied(UserError, RuntimeError):
@@ -33,8 +35,7 @@ class WorkerDied(UserError, RuntimeError):
 
     def __init__(
         self,
-        message: str = "a process was killed, perhaps because memory ran out; fewer at a time "
-        "need less. The same command continues where this one stopped",
+        message: str = f"{KILLED} (--workers, --jobs). Run the same command again",
     ) -> None:
         super().__init__(message)
 

@@ -1,4 +1,4 @@
-"""Windows: the PE window only, three times, because pretrained weights need three channels.
+"""Windows: the PE window only, three times, so that the first layer is the same as in pe_cls_r50.
 
 pe-unified train ablations/cls_r50_pe_window --data-root data/pe
 

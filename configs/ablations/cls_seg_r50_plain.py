@@ -3,7 +3,7 @@
 pe-unified train ablations/cls_seg_r50_plain --data-root data/pe --minutes 60
 
 Time: as given by --minutes.
-Result: in ablations/learning.
+Result: not measured.
 """
 
 _base_ = "../short/cls_seg_r50.py"

@@ -1,6 +1,6 @@
 """A short run of two tasks on one backbone, one change at a time: ResNet-50 from scratch.
 
-pe-unified phantom data/learning/raw --layout fumpe --studies 36 --seed 100 --size 256 \\
+pe-unified phantom data/learning/raw --layout fumpe --studies 36 --seed 100 --size 256 \
   --slices 80 --anatomy DIR
 pe-unified convert fumpe data/learning/raw data/learning/fumpe --split 0.6 0.15 0.25
 pe-unified steps ablations/learning --data-root data/learning/fumpe --seeds 0 1 2 --jobs 2

@@ -7,7 +7,7 @@ with one segmentation network, cropped by Hounsfield units and without that fit.
 
 pe-unified steps cascade/cascade --data-root data/pe
 
-pe-unified infer takes work_dirs/cascade/cascade/ensemble.pth as its --checkpoint.
+pe-unified infer takes work_dirs/cascade_cascade/cascade/ensemble.pth as its --checkpoint.
 
 Time: about 130 h on 2 CPU cores with bfloat16, the sum of its configs; not measured.
 Result: unknown on public sets; a small version on synthetic sets: docs/cascade.md.

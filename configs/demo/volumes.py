@@ -1,9 +1,9 @@
 """AANet-3D, small, on synthetic studies at 2 mm: starts from a pretrained artery head.
 
-pe-unified phantom raw/cadpe --layout cadpe --seed 0 --studies 32 --size 192 --slices 96 \\
+pe-unified phantom raw/cadpe --layout cadpe --seed 0 --studies 32 --size 192 --slices 96 \
   --structures
 pe-unified convert cadpe raw/cadpe data/volumes/cadpe
-pe-unified steps demo/volumes --data-root data/volumes/cadpe \\
+pe-unified steps demo/volumes --data-root data/volumes/cadpe \
   --cfg-options structures=raw/cadpe/structures
 
 Time: 13 minutes on one core (AMD EPYC), with other jobs running.

@@ -2,7 +2,7 @@
 
 The score is the log-odds, stored like features, one number per slice.
 
-pe-unified extract exam/lung_scores --data-root data/pe \\
+pe-unified extract exam/lung_scores --data-root data/pe \
     --reuse encoder.backbone:backbone=CHECKPOINT encoder.cls_head:cls_head=CHECKPOINT
 
 Time: not measured.

@@ -1,6 +1,6 @@
 """A lung score for every slice, from lung_slices_published.py.
 
-pe-unified extract exam/lung_scores_published --data-root data/pe \\
+pe-unified extract exam/lung_scores_published --data-root data/pe \
     --reuse encoder.backbone:backbone=CHECKPOINT encoder.cls_head:cls_head=CHECKPOINT
 
 Time: not measured.

@@ -3,7 +3,7 @@
 Hu et al., npj Digit Med 2025 (doi 10.1038/s41746-025-01594-2), with its faults corrected: one
 augmentation per exam, no labels hidden outside training, padding masked.
 
-pe-unified train exam/semi_weak_published --data-root data/pe \\
+pe-unified train exam/semi_weak_published --data-root data/pe \
     --cfg-options masked_label_portion=0.75
 
 Time: not measured.

@@ -2,7 +2,7 @@
 
 The backbone comes from s1_cls: shared.py, or
 
-pe-unified extract exam/shared_features --data-root data/pe \\
+pe-unified extract exam/shared_features --data-root data/pe \
     --reuse encoder.backbone:backbone=work_dirs/pe_cls_r50/iter_20000.pth
 
 Time: not measured.

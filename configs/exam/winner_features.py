@@ -1,6 +1,6 @@
 """Features of every slice with its neighbours, from winner_slices.py.
 
-pe-unified extract exam/winner_features --data-root data/pe \\
+pe-unified extract exam/winner_features --data-root data/pe \
     --reuse encoder.backbone:backbone=work_dirs/winner_slices/iter_20000.pth
 
 Time: not measured.

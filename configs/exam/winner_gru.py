@@ -2,6 +2,8 @@
 
 pe-unified train exam/winner_gru --data-root data/pe --cfg-options features=FOLDER
 
+FOLDER is written by pe-unified extract exam/winner_features.
+
 Time: not measured.
 Result: unknown.
 """

@@ -1,6 +1,6 @@
 """Features of slices through the heart, in a window for its blood, for the RV/LV ratio.
 
-pe-unified extract exam/winner_heart_features --data-root data/pe \\
+pe-unified extract exam/winner_heart_features --data-root data/pe \
     --reuse encoder.backbone:backbone=work_dirs/winner_slices/iter_20000.pth
 
 Time: not measured.

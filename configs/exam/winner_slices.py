@@ -1,7 +1,8 @@
 """First step of the winner-style system: embolism on a slice with its two neighbours.
 
-The winner of the RSNA 2020 competition used SE-ResNeXt-50 and -101 at 576; any timm network can be
-used here (type="PETimm", model_name="seresnext50_32x4d").
+The winner of the RSNA 2020 competition used SE-ResNeXt-50 and -101 at 576; any
+convolutional timm network with levels of strides 4 to 32 can be used here (type="PETimm",
+model_name="seresnext50_32x4d").
 
 pe-unified train exam/winner_slices --data-root data/pe
 

@@ -1,6 +1,6 @@
 """All segmentation networks with one budget: the same slices, the same number, from scratch.
 
-pe-unified phantom data/unets/raw/cadpe --layout cadpe --seed 0 --studies 40 --size 256 \\
+pe-unified phantom data/unets/raw/cadpe --layout cadpe --seed 0 --studies 40 --size 256 \
   --slices 80 --structures --anatomy DIR
 pe-unified convert cadpe data/unets/raw/cadpe data/unets/cadpe --split 0.6 0.15 0.25
 pe-unified steps results/unets --data-root data/unets/cadpe

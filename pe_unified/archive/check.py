@@ -79,8 +79,8 @@ def _port(host: str, port: int) -> str:
         except OSError as error:
             raise ArchiveError(
                 f"{host}:{port} is not available ({error.strerror}); if that is this service, "
-                "already running, nothing is wrong; otherwise end the program that uses it, or "
-                "choose another port"
+                "already running, nothing is wrong; otherwise end the program that uses it, "
+                "choose another port, or check host: it must be an address of this machine"
             ) from error
     return "free"
 

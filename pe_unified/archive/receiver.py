@@ -89,7 +89,8 @@ class Receiver:
         except OSError as error:
             raise ArchiveError(
                 f"port {settings.port} on {settings.host} is not available ({error.strerror}); end "
-                "what listens there, or choose another receive.port"
+                "what listens there, choose another receive.port, or check host: it must be an "
+                "address of this machine"
             ) from error
 
     @property

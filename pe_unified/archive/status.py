@@ -47,7 +47,8 @@ class StatusServer:
         except OSError as error:
             raise ArchiveError(
                 f"port {settings.port} on {settings.host} is not available ({error.strerror}); end "
-                "what listens there, or choose another status.port"
+                "what listens there, choose another status.port, or check host: it must be an "
+                "address of this machine"
             ) from error
         self._server.daemon_threads = True
         serve = self._server.serve_forever

@@ -1,7 +1,7 @@
 """Measure pe_unified and its references side by side in one run.
 
 Every row is ``{"what", "case", "ours", "reference", "ratio", "unit", "machine",
-"versions"}``; ratio = ours / reference, less is better.
+"versions"}``; ratio = ours / reference, less is better, except in learn.
 """
 
 import argparse

@@ -64,7 +64,7 @@ def main() -> None:
     from pe_unified.recipes.finetune import RESULT, FinetuneOptions, finetune
 
     if not args.resume:
-        refuse_used(out)
+        refuse_used(out, "--out")
     options = FinetuneOptions(
         freeze=args.freeze,
         iterations=args.iterations,

@@ -2,8 +2,9 @@
 
 REPORTS is a folder written by pe-unified infer or batch. The images are read from the studies
 themselves, so give their folder. Decisions are stored in REPORTS/reviews.sqlite. By default the
-server answers only this machine. --address lets other machines in, and needs --token and TLS; the
-token is generated and printed once, or taken from PE_UNIFIED_TOKEN.
+server answers only this machine. --address lets other machines in, and needs --token and TLS;
+0.0.0.0 and :: also need --names. The token is generated and printed once, or taken from
+PE_UNIFIED_TOKEN.
 
 Examples:
   pe-unified serve reports --studies /data/cases

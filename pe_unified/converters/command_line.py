@@ -69,7 +69,12 @@ def make_parser(
         help="work on the cluster of this running Dask scheduler, e.g. tcp://host:8786; its "
         "workers must see RAW and OUT under the same paths",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the splits (default: %(default)s)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="of the splits and, for rsna, of the subset (default: %(default)s)",
+    )
     parser.add_argument(
         "--split",
         type=float,

@@ -33,7 +33,7 @@ STRUCTURES = (RIGHT_VENTRICLE, LEFT_VENTRICLE, *ARTERIES)
 _XML = 0
 #: If a smaller share of a mask is inside the study, a note is added.
 _MOST_INSIDE = 0.98
-_CURE = "give the masks of this study, or leave --structures out"
+_CURE = "give the masks of this study, or leave the structures out"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +101,7 @@ def read_structures(path: Path, study: CTStudy) -> Structures:
     """
     if not study.placed:
         reason = "the study has no position, so no mask can be laid over it"
-        raise DataError(path, reason, "leave --structures out, or export the study again")
+        raise DataError(path, reason, "leave the structures out, or export the study again")
     masks, notes = {}, []
     for name, file, stored, affine in _stored(path):
         structure, said = _laid_over(study, name, file, stored, affine)
@@ -122,7 +122,7 @@ def _stored(path: Path) -> Iterator[tuple[str, Path, np.ndarray, np.ndarray]]:
             if (file := path / f"{name}{ending}").is_file()
         }
         if not files:
-            reason = f"none of {', '.join(f'{name}.nii.gz' for name in STRUCTURES)}"
+            reason = f"holds none of {', '.join(f'{name}.nii.gz' for name in STRUCTURES)}"
             raise DataError(path, reason, "run TotalSegmentator's task heartchambers_highres")
         for name, file in files.items():
             array, affine = read_nifti(file)

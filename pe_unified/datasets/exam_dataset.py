@@ -190,7 +190,7 @@ class PEExamDataset(BaseDataset):
         counts: dict[str, int] = defaultdict(int)
         for each in self.flow["left_out"]:
             counts[each["reason"]] += 1
-        return ", ".join(f"{count} with {reason}" for reason, count in counts.items())
+        return "; ".join(f"{count}: {reason}" for reason, count in counts.items())
 
     def _in_steps(self, exam: dict[str, Any]) -> dict[str, Any]:
         """An exam with what transforms need to know of its steps, instead of its slices."""

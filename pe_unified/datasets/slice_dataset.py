@@ -164,8 +164,12 @@ class PESliceDataset(BaseDataset):
             and item["series_position"] % self.every == 0
         ]
         if not kept:
+            kinds = " and ".join(self.needs)
             raise DatasetError(
-                f"{path}: none of its {len(slices)} slices has {self.needs or 'any labels'} known"
+                f"{path}: none of its {len(slices)} slices has a known label"
+                + (f" of the kind {kinds}" if kinds else "")
+                + "; take a config that needs other labels, or merge a set that has them into this "
+                "one (pe-unified merge)"
             )
         used = {item["img_id"] for item in kept}
         self.sources = sources_of(coco, [each for each in coco["images"] if each["id"] in used])
@@ -254,7 +258,7 @@ def annotations_at(path: str | Path) -> Path:
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"no annotations at {path}; convert a data set first "
-            "(pe-unified convert), or point --data-root at one"
+            "(pe-unified convert), or name the folder of one (--data-root)"
         )
     return Path(path)
 

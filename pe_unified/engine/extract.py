@@ -135,8 +135,8 @@ def _model(cfg: Config, checkpoint: str | Path | None) -> tuple[nn.Module, list[
     left = [name for name in left if name.startswith("encoder.")]
     if left:
         raise ConfigError(
-            f"{cfg.filename}: the encoder has no trained weights ({left[0]}); name a checkpoint, "
-            "or set reuse=dict(encoder=...)"
+            f"{cfg.filename}: the encoder has no trained weights ({left[0]}); name the model by "
+            "--checkpoint FILE, or a slice model by --reuse encoder.backbone:backbone=FILE"
         )
     reports = reuse_weights(model, rules, trust)
     trained_on = [dict(each) for report in reports for each in report.trained_on]

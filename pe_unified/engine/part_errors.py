@@ -9,7 +9,7 @@ from torch import nn
 
 from pe_unified.ct.exam_labels import EXAM_TARGETS
 from pe_unified.datasets.exam_dataset import PEExamDataset
-from pe_unified.datasets.slice_dataset import PESliceDataset
+from pe_unified.datasets.slice_dataset import FINDINGS, PESliceDataset
 from pe_unified.datasets.volume_dataset import PEVolumeDataset
 from pe_unified.engine.config import ConfigError
 from pe_unified.errors import UserError, one_line
@@ -54,8 +54,9 @@ def require_labels(model: nn.Module, dataset: Any) -> None:
         learns = any(weight.requires_grad for weight in model.head(task.name).parameters())
         labels = (dataset.get_data_info(index)[task.labels] for index in range(len(dataset)))
         if learns and not any(_shows_embolus(label) for label in labels):
+            finding = FINDINGS[dataset.label if task.labels == "label" else "pe"]
             raise ConfigError(
-                f"{dataset.ann_file}: none of its {len(dataset)} slices shows embolism by its "
+                f"{dataset.ann_file}: none of its {len(dataset)} slices shows {finding} by its "
                 f"{task.labels}, so the {task.head} would learn nothing; take a config without it, "
                 "or merge a set that has such slices into this one (pe-unified merge)"
             )
@@ -78,9 +79,10 @@ def _require_both_classes(model: PEExam, dataset: PEExamDataset) -> None:
         known = {label for item in items for label in item["step_labels"]} & {0.0, 1.0}
         # Beside an exam_head, labels of steps may be unknown: those of exams are enough.
         if len(known) == 1 or (not known and model.exam_head is None):
+            value = "unknown" if not known else "positive" if 1.0 in known else "negative"
             raise ConfigError(
-                f"{dataset.ann_file}: the labels of its steps are all {known or 'unknown'}, so the "
-                "step_head would learn nothing; train on exams of both kinds"
+                f"{dataset.ann_file}: the labels of its steps are all {value}, so the step_head "
+                "would learn nothing; train on exams of both kinds"
             )
 
 

@@ -370,11 +370,11 @@ def features_key(dataset: Any) -> str | None:
     return store.key if store else None
 
 
-def refuse_used(work_dir: str | Path) -> None:
+def refuse_used(work_dir: str | Path, option: str = "--work-dir") -> None:
     """Refuse a folder with checkpoints of an earlier run: they could displace new ones."""
     found = checkpoints_of(work_dir)
     if found:
         raise ConfigError(
             f"{work_dir} holds {found[-1].name} of an earlier run; continue it with --resume, "
-            "name another --work-dir, or remove the folder"
+            f"name another {option}, or remove the folder"
         )

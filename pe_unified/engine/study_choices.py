@@ -54,7 +54,10 @@ def choose_on_exams(
     if fuse:
         fusion, readings = fuse_lesions(readings)
         if fusion is None:
-            _warn("fusion of lesions", "too few lesions with a known label")
+            reason = "too few lesions with a known label"
+            if not model.looks_for_lesions:
+                reason = "the model looks for no lesions"
+            _warn("fusion of lesions", reason)
     table = lesion_table(readings)
     cut = None if table is None else table.best_f1_threshold()
     found = {} if cut is None else {"findings/threshold": cut}

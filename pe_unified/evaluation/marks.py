@@ -22,6 +22,7 @@ from pe_unified.ct.overlay import EvenSlices
 from pe_unified.errors import DataError
 from pe_unified.evaluation.components import Lesions
 from pe_unified.evaluation.intervals import FloatArray
+from pe_unified.paths import require_there
 
 #: Units of the coordinates in a file of marks.
 UNITS = ("lps", "pixel")
@@ -98,9 +99,10 @@ def read_marks(path: Path, unit: str | None = None) -> dict[str, FileMarks]:
         Marks by scan, with its name in the file.
 
     Raises:
-        DataError: the file is unreadable, a line is not a mark, or a file in a folder names another
-            scan.
+        DataError: nothing there, the file is unreadable, a line is not a mark, or a file in a
+            folder names another scan.
     """
+    require_there(path)
     if not path.is_dir():
         return _read_file(path, unit)
     files = sorted(each for each in path.iterdir() if each.suffix.lower() in MARK_FILES)

@@ -258,8 +258,8 @@ def _claim(out: Path, settings: PhantomSettings) -> None:
         write_text(path, text)
     elif path.read_text(encoding="utf-8") != text:
         raise ValueError(
-            f"{out} holds studies painted with other settings (see {path}); "
-            "give another folder, or remove this one"
+            f"{out} holds studies painted with other settings, or by another version of pe_unified "
+            f"(see {path}); give another folder, or remove this one"
         )
 
 

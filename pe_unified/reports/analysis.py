@@ -40,7 +40,8 @@ LEAST_SIDE = 32
 _PIXEL_MM, _WIDEST_MM, _STEP_MM = 0.05, 1500.0, 20.0
 #: Rows run from side to side if the cosine of their angle to that direction is at least this.
 _UPRIGHT = 0.7
-_CURE = "point to the CT angiography, or name its series with --series"
+_CURE = "point to the CT angiography"
+_SERIES = "pe-unified infer takes its series by --series"
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def analyse_study(
         raise CheckpointError(
             "marks join the lesions of a model that outlines or boxes emboli; this model does "
             f"neither (its tasks: {', '.join(predictor.model.tasks)}): use another model, or "
-            "leave out --marks and --volume-checkpoint"
+            "leave out the option that gives marks (--marks or --volume-checkpoint)"
         )
     settings = {"gate": predictor.wants_gate, **options.as_dict(predictor.lungs is not None)}
     require_apart(out, path)
@@ -218,12 +219,13 @@ def analyse_study(
 def _require_study(study: CTStudy) -> None:
     count, rows, cols = study.shape
     least, most = SLICES
+    cure = f"{_CURE}; {_SERIES}" if study.sop_uids else _CURE
     if not least <= count <= most:
         reason = f"{count} slices; a study of the chest has {least} to {most}"
-        raise DataError(study.source, reason, _CURE)
+        raise DataError(study.source, reason, cure)
     if min(rows, cols) < LEAST_SIDE:
         reason = f"slices of {rows} x {cols} pixels are too small to show an embolus"
-        raise DataError(study.source, reason, _CURE)
+        raise DataError(study.source, reason, cure)
     if None in study.spacing_mm:
         reason = "no spacing between pixels or slices, so nothing can be measured"
         raise DataError(study.source, reason, "export the study with its geometry")

@@ -19,7 +19,8 @@ def find_studies(root: Path) -> list[Path]:
         DataError: not a folder, or it holds no studies.
     """
     if not root.is_dir():
-        raise DataError(root, "no such folder", "point to a folder of studies")
+        reason = "a file, not a folder" if root.exists() else "no such folder"
+        raise DataError(root, reason, "point to a folder of studies")
     found = [path for path in _visible(root) if path.is_dir() or _is_study_file(path)]
     if not found:
         cure = f"put each study into a folder of its own, or a file ending in {STUDY_ENDINGS}"

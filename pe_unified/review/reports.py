@@ -56,7 +56,8 @@ def find_reports(root: Path) -> tuple[dict[str, StudyReport], list[DataError]]:
         DataError: no such folder.
     """
     if not root.is_dir():
-        raise DataError(root, "no such folder", "name the folder that holds the reports")
+        reason = "a file, not a folder" if root.exists() else "no such folder"
+        raise DataError(root, reason, "name the folder that holds the reports")
     paths = sorted({path for place in _PLACES for path in root.glob(place)})
     found: dict[str, StudyReport] = {}
     faults: list[DataError] = []

@@ -88,7 +88,11 @@ class Studies:
         if content["settings"]["pseudonymised"]:
             if self.key is None:
                 reason = "its report is pseudonymised, and the key is not given"
-                raise DataError(report.folder, reason, "set PE_UNIFIED_KEY to the key of that run")
+                cure = (
+                    "set PE_UNIFIED_KEY to the key of that run; if none was set then, analyse the "
+                    "study again with one"
+                )
+                raise DataError(report.folder, reason, cure)
             renamed = _Renaming(self.key)
         given = content["input"]
         own = {report.folder.name, report.folder.parent.name}
@@ -111,7 +115,14 @@ class Studies:
                     return _open_in(path, content, report, renamed, stack)
         likeliest = next((str(error) for error in why.values()), "")
         reason = "no study in --studies has the slices that the report was made from"
-        raise DataError(report.folder, reason, "name their folder", likeliest)
+        cure = "name their folder"
+        if renamed:
+            reason = (
+                "no study in --studies has, under this PE_UNIFIED_KEY, the slices that the report "
+                "was made from"
+            )
+            cure = "check the key, and name their folder"
+        raise DataError(report.folder, reason, cure, likeliest)
 
     def _fingerprint(self, path: Path, key: str) -> str:
         if (path, key) not in self._fingerprints:

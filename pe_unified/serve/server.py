@@ -1,5 +1,6 @@
 """The server process: its socket, its address, its shutdown."""
 
+import errno
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,14 +17,17 @@ def listen(address: str, port: int) -> socket.socket:
     """Open a listening socket.
 
     Raises:
-        UserError: the port is taken, or the address does not belong to this machine.
+        UserError: the port is taken or impossible, or the address does not belong to this machine.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         return socket.create_server((address, port), family=family)
-    except OSError as error:
-        why = error.strerror or error
-        raise UserError(f"cannot listen at {address}, port {port}: {why}; try --port 0") from error
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        cure = "give an --address of this machine and a --port from 0 to 65535"
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            cure = "end what listens there, or try --port 0"
+        raise UserError(f"cannot listen at {address}, port {port}: {why}; {cure}") from error
 
 
 def make_server(app: Starlette, certificate: Path | None, key: Path | None) -> uvicorn.Server:

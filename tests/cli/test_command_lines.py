@@ -104,7 +104,7 @@ def test_overrides_that_are_none(command, option):
 def test_counts_begin_at_one(command, tmp_path, tool):
     words = [tmp_path, "--checkpoint", "m.pth", "--out", tmp_path / "out", "--batch-size", "0"]
     done = command(tool, *words)
-    assert done.returncode == 2 and "must be at least 1, got 0" in done.stderr
+    assert done.returncode == 2 and "must be a whole number above 0, got 0" in done.stderr
 
 
 def test_missing_data_names_the_cure(command, tmp_path):

@@ -106,7 +106,7 @@ def test_nothing_converted_is_a_failure_even_if_skips_are_allowed(run, tmp_path)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--workers", "0"], "must be at least 1"),
+        (["--workers", "0"], "must be a whole number above 0"),
         (["--split", "1", "-1", "1"], "three fractions, none negative"),
         (["--folds", "1"], "at least 2 folds"),
         (["--folds", "5"], "5 folds need as many patients; there are 1"),

@@ -176,7 +176,7 @@ def test_missing_annotations_name_the_cure(tmp_path):
 def test_nothing_left_is_an_error(tmp_path):
     root = write_tiny_dataset(tmp_path / "set", splits={"train": 1})
     edit(root, "train", lambda coco: [i.update(labels_known=[]) for i in coco["images"]])
-    with pytest.raises(DatasetError, match="masks"):
+    with pytest.raises(DatasetError, match="label of the kind masks; take a config"):
         dataset(root, needs=("masks",))
 
 

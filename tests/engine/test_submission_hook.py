@@ -70,4 +70,4 @@ def test_a_test_that_does_not_look_at_every_slice_makes_no_submission(tested, tm
 
 def test_a_prevalence_is_a_share(tested):
     done = tested("--prevalence", "15")
-    assert done.returncode == 2 and "between 0 and 1" in done.stderr
+    assert done.returncode == 2 and "a number from 0 to 1" in done.stderr

@@ -57,6 +57,8 @@ def test_kinds_of_files(tmp_path):
 def test_lines_that_are_no_marks_are_named(tmp_path, text):
     with pytest.raises(DataError, match=r"m\.csv.*write a line id,x,y,z,prob"):
         read_marks(write(tmp_path / "m.csv", text))
+    with pytest.raises(DataError, match="no such file"):
+        read_marks(tmp_path / "absent.csv")
 
 
 def test_a_file_in_a_folder_names_its_own_scan_or_none(tmp_path):

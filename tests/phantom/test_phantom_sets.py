@@ -200,7 +200,7 @@ def test_fewer_studies_than_before_lose_none(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--studies", "0"], "at least 1"),
+        (["--studies", "0"], "above 0"),
         (["--positive-rate", "5"], "a share, 0 to 1"),
         (["--anatomies", "001"], "give that, too"),
     ],

@@ -51,3 +51,5 @@ def test_studies_are_found_in_natural_order(tmp_path):
         find_studies(tmp_path / "case9")
     with pytest.raises(DataError, match="no such folder"):
         find_studies(tmp_path / "absent")
+    with pytest.raises(DataError, match="a file, not a folder"):
+        find_studies(tmp_path / "e.mhd")

@@ -285,6 +285,7 @@ def test_pseudonyms_stay_pseudonyms(predictor, folder, tmp_path):
         reading.say("reject", number)
     reading.say("done")
     assert "PE_UNIFIED_KEY" in reading.export().left_out[0]
+    assert "under this PE_UNIFIED_KEY" in reading.export(key="another key").left_out[0]
     assert not reading.export(key=key).left_out
     with open_study(folder) as study:
         names = [study.patient_id, study.study_uid, study.series_uid, *study.sop_uids]

@@ -139,7 +139,9 @@ def check_division(fractions: Sequence[float], folds: int) -> None:
         ValueError: says what is wrong.
     """
     if len(fractions) != len(SPLITS) or min(fractions) < 0 or not sum(fractions) > 0:
-        raise ValueError(f"a split has three fractions, none negative, got {list(fractions)}")
+        raise ValueError(
+            f"a split has three fractions, none negative and not all 0, got {list(fractions)}"
+        )
     if folds < 0 or folds == 1:
         raise ValueError(f"cross-validation needs at least 2 folds, got {folds}")
 

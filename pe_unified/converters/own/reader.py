@@ -27,8 +27,9 @@ from pe_unified.converters.pipeline.plan import (
     StudyPlan,
 )
 from pe_unified.ct.opening import open_into, open_slices
+from pe_unified.ct.patients import SeveralStudies
 from pe_unified.ct.study import CTStudy
-from pe_unified.errors import DataError
+from pe_unified.errors import DataError, listed
 
 #: If all slices span fewer Hounsfield units, a volume is a mask.
 _LEAST_SPAN_HU = 256
@@ -211,9 +212,15 @@ def _open(place: StudyPlace, scratch: Path) -> CTStudy:
         unpacked = scratch / "study"
         unpacked.mkdir(exist_ok=True)
         # If an archive holds several studies, take the one whose UID is its name.
-        study = open_into(
-            found.path, unpacked, series, study_uid=place.name if is_uid(place.name) else None
-        )
+        uid = place.name if is_uid(place.name) else None
+        try:
+            study = open_into(found.path, unpacked, series, study_uid=uid)
+        except SeveralStudies as error:
+            cure = (
+                "put each study into a file of its own, or name the file after the "
+                f"StudyInstanceUID to take: {listed(error.names)}"
+            )
+            raise DataError(error.where, error.reason, cure) from error
     if not study.sop_uids and not _is_scan(study):
         reason = f"no slice spans {_LEAST_SPAN_HU} Hounsfield units, so it is not a CT"
         cure = "if it is a mask, name it in the column mask of the table, or <study>_mask"

@@ -58,7 +58,8 @@ def choose_studies(
         for study, count in _fill(missing, left, subset.per_study).items():
             wanted_neg[study] = wanted_neg.get(study, 0) + count
     problems = [
-        f"asked for {asked} {name} slices, the csv has only {sum(found.values())}; ask for fewer"
+        f"asked for {asked} {name} slices, the csv (with --boxed-only, its studies with boxes) has "
+        f"only {sum(found.values())}; ask for fewer"
         for name, asked, found in (
             ("positive", subset.positives, wanted_pos),
             ("negative", subset.negatives, wanted_neg),

@@ -11,6 +11,7 @@ from pe_unified.ct.headers import natural_key
 from pe_unified.ct.mask_volumes import MASK_FILES, PROBABILITIES
 from pe_unified.errors import DataError
 from pe_unified.evaluation.marks import MARK_FILES, FileMarks, read_marks
+from pe_unified.paths import require_there
 
 #: Suffixes after the name of the case: the channel of nnU-Net, the reference of CAD-PE, and common
 #: words.
@@ -193,6 +194,7 @@ def _matched(
 
 def _read_pairs(path: Path) -> dict[str, str]:
     """Case to prediction, both without folder and ending."""
+    require_there(path)
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))

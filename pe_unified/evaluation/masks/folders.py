@@ -14,6 +14,7 @@ from pe_unified.evaluation.masks.case_score import CaseScore, score_case
 from pe_unified.evaluation.masks.case_table import metrics_of
 from pe_unified.evaluation.masks.rules import Rules
 from pe_unified.evaluation.tables import index_patients
+from pe_unified.paths import require_there
 from pe_unified.progress import track
 from pe_unified.workers import in_order, open_executor
 
@@ -167,8 +168,9 @@ def read_groups(path: Path, cases: Mapping[str, Path]) -> dict[str, str]:
     """Case to group, from a CSV ``case,group`` or a JSON object as used by the converters.
 
     Raises:
-        DataError: the file is unreadable, or has an unknown case.
+        DataError: no such file, it is unreadable, or it has an unknown case.
     """
+    require_there(path)
     try:
         if path.suffix.lower() == ".json":
             found = json.loads(path.read_text(encoding="utf-8-sig"))
