@@ -29,12 +29,13 @@ def test_marks_of_a_study_go_by_its_uid_or_its_name(tmp_path):
         ("id,x,y,z,prob\na,1,2,3,1.5\n", "no marks in mm with probabilities"),
         ("id,x,y,z,prob\na,1,2,3,0.5\na,1,2,,0.5\n", "line 3"),
         ("id,x,y,z,prob\na,nan,2,3,0.5\n", "line 2"),
-        (None, "no readable text"),
+        (None, "no such file"),
+        (b"\xff\xfe\x00", "no readable text"),
     ],
 )
 def test_what_is_no_table_of_marks_is_told(tmp_path, text, fault):
     if text is not None:
-        (tmp_path / "marks.csv").write_text(text)
+        (tmp_path / "marks.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DataError, match=fault):
         read_marks(tmp_path / "marks.csv")
 
