@@ -15,7 +15,7 @@ import cv2
 import torch
 
 from pe_unified.progress import Display, drop, show_progress_by, tell
-from pe_unified.workers import KILLED, Task, WorkerDied, as_they_end, begin_worker, usable_cores
+from pe_unified.workers import Task, as_they_end, begin_worker, died_between, usable_cores
 
 #: Title of the progress of all jobs.
 _ALL = "all steps"
@@ -145,9 +145,7 @@ def _run_beside(jobs: Sequence[Job], processes: int, report: Report) -> dict[str
     try:
         return _schedule(jobs, processes, executor, report)
     except BrokenProcessPool:
-        raise WorkerDied(
-            f"{KILLED} (--jobs). The same command continues where this one stopped"
-        ) from None
+        raise died_between("--jobs") from None
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
         stopped.send(None)

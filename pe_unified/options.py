@@ -4,6 +4,10 @@ Imports nothing heavy, so that ``--help`` answers at once.
 """
 
 import argparse
+from collections.abc import Callable
+from typing import TypeVar
+
+Number = TypeVar("Number", int, float)
 
 #: Libraries that can run the network.
 BACKENDS = ("torch", "onnx", "openvino")
@@ -24,29 +28,24 @@ STUDY_ENDINGS = f"{', '.join(STUDY_FILES[:-1])} or {STUDY_FILES[-1]}"
 
 def positive(text: str) -> int:
     """Type of an argument: a whole number from 1."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text}")
-    return value
+    return _number(text, int, lambda value: value >= 1, "a whole number above 0")
 
 
 def positive_number(text: str) -> float:
     """Type of an argument: a number above 0."""
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"must be above 0, got {value:g}")
-    return value
+    return _number(text, float, lambda value: value > 0, "a number above 0")
 
 
 def share(text: str) -> float:
     """Type of an argument: a number from 0 to 1."""
+    return _number(text, float, lambda value: 0 <= value <= 1, "a number from 0 to 1")
+
+
+def _number(text: str, kind: type[Number], fits: Callable[[Number], bool], what: str) -> Number:
     try:
-        value = float(text)
+        value = kind(text)
     except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, got {text}")
+        value = None
+    if value is None or not fits(value):
+        raise argparse.ArgumentTypeError(f"must be {what}, got {text}")
     return value

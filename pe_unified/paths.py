@@ -1,4 +1,4 @@
-"""Checks that a command's inputs exist and that its output is not inside them."""
+"""Checks that the inputs of a command exist and that its output is not inside them."""
 
 from pathlib import Path
 
@@ -14,6 +14,17 @@ def require_there(*inputs: Path) -> None:
     for path in inputs:
         if not path.exists():
             raise DataError(path, "no such file or folder", "check the path")
+
+
+def require_folder(path: Path, cure: str) -> None:
+    """Refuse what is not a folder.
+
+    Raises:
+        DataError: names it.
+    """
+    if not path.is_dir():
+        reason = "a file, not a folder" if path.exists() else "no such folder"
+        raise DataError(path, reason, cure)
 
 
 def require_apart(out: Path, *inputs: Path) -> None:

@@ -26,8 +26,7 @@ from pe_unified.errors import UserError
 CONNECT_SECONDS, WORKER_SECONDS = 30, 60
 #: Environment variable: the pipe that closes when the command that started this one ends.
 _OUTER = "PE_UNIFIED_OUTER_COMMAND"
-#: Why a process ended, and the cure.
-KILLED = "a process was killed, perhaps because memory ran out; fewer at a time need less"
+_KILLED = "a process was killed, perhaps because memory ran out; fewer at a time need less"
 
 
 class WorkerDied(UserError, RuntimeError):
@@ -35,9 +34,14 @@ class WorkerDied(UserError, RuntimeError):
 
     def __init__(
         self,
-        message: str = f"{KILLED} (--workers, --jobs). Run the same command again",
+        message: str = f"{_KILLED} (--workers, --jobs). Run the same command again",
     ) -> None:
         super().__init__(message)
+
+
+def died_between(option: str) -> WorkerDied:
+    """The error in a command that continues where it stopped; ``option`` sets how many work."""
+    return WorkerDied(f"{_KILLED} ({option}). The same command continues where this one stopped")
 
 
 class SchedulerError(UserError, RuntimeError):

@@ -7,8 +7,9 @@ import time
 import pytest
 import torch
 
-from pe_unified.jobs import Job, WorkerDied, chain_costs, run_jobs
+from pe_unified.jobs import Job, chain_costs, run_jobs
 from pe_unified.progress import show_progress_by, tell
+from pe_unified.workers import WorkerDied
 
 # What the workers run: functions of this module, found there by name.
 
@@ -104,7 +105,7 @@ def test_failure_keeps_its_type_and_stops_what_follows(tmp_path):
 @pytest.mark.usefixtures("quick_start")
 def test_killed_worker_is_named_as_such(tmp_path):
     jobs = [job(tmp_path, "killed", work=die), job(tmp_path, "after", "killed")]
-    with pytest.raises(WorkerDied, match="killed"):
+    with pytest.raises(WorkerDied, match=r"killed.*\(--jobs\). The same command continues"):
         run_jobs(jobs, processes=2, report=lambda line: None)
 
 

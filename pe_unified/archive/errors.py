@@ -15,6 +15,14 @@ class NotThere(TryLater):
     """An archive does not have what it was asked for."""
 
 
+def port_not_available(where: str, error: OSError, setting: str) -> ArchiveError:
+    """The error for a port that cannot be opened; ``setting`` is its place in the settings."""
+    return ArchiveError(
+        f"{where} is not available ({error.strerror}); end what listens there, choose another "
+        f"{setting}.port, or check {setting}.host: it must be an address of this machine"
+    )
+
+
 def missing_extra(error: ImportError) -> ArchiveError:
     """The error for a missing module of the extra ``pacs``."""
     return ArchiveError(f"pe-unified pacs needs {error.name}: {pip_install('pacs')}")

@@ -24,7 +24,7 @@ from pydicom.uid import (
 )
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
-from pe_unified.archive.errors import ArchiveError
+from pe_unified.archive.errors import port_not_available
 from pe_unified.archive.rules import FIELDS, facts_of
 from pe_unified.archive.settings import Receive
 from pe_unified.archive.spool import Spool
@@ -87,11 +87,8 @@ class Receiver:
         try:
             self.server: Any = entity.start_server(place, block=False, evt_handlers=handlers)
         except OSError as error:
-            raise ArchiveError(
-                f"port {settings.port} on {settings.host} is not available ({error.strerror}); end "
-                "what listens there, choose another receive.port, or check host: it must be an "
-                "address of this machine"
-            ) from error
+            where = f"port {settings.port} on {settings.host}"
+            raise port_not_available(where, error, "receive") from error
 
     @property
     def port(self) -> int:

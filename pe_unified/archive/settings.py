@@ -152,10 +152,6 @@ class Settings:
         return self.folder / "queue.sqlite"
 
 
-class _NoVariable(Exception):
-    """The environment lacks a variable; has the reason and its name."""
-
-
 def load_settings(path: Path) -> Settings:
     """Read the settings; paths in them are relative to their file.
 
@@ -173,10 +169,6 @@ def load_settings(path: Path) -> Settings:
         return _settings(found, path.resolve().parent)
     except fastjsonschema.JsonSchemaValueException as error:
         raise DataError(path, _said(error), _CURE) from error
-    except _NoVariable as error:
-        reason, variable = error.args
-        cure = f"set it before the start (export {variable}=...)"
-        raise DataError(path, reason, cure) from error
     except ValueError as error:
         raise DataError(path, str(error), _CURE) from error
 
@@ -247,6 +239,7 @@ def _web(found: Mapping[str, Any], base: Path) -> WebService:
     web = WebService(**found)
     for variable in (web.password_env, web.token_env):
         if variable is not None and variable not in os.environ:
-            raise _NoVariable(f"the environment has no {variable}, which {web.url} needs", variable)
+            cure = f"set it before the start (export {variable}=...)"
+            raise ValueError(f"the environment has no {variable}, which {web.url} needs: {cure}")
     ca_file = web.ca_file and str((base / web.ca_file).resolve())
     return replace(web, url=web.url.rstrip("/"), ca_file=ca_file)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from pe_unified.archive import overview
 from pe_unified.archive.database import Row
-from pe_unified.archive.errors import ArchiveError
+from pe_unified.archive.errors import port_not_available
 from pe_unified.archive.metrics import Metrics
 from pe_unified.archive.settings import StatusPage
 from pe_unified.archive.store import STATES, Store
@@ -45,11 +45,8 @@ class StatusServer:
         try:
             self._server = ThreadingHTTPServer((settings.host, settings.port), Handler)
         except OSError as error:
-            raise ArchiveError(
-                f"port {settings.port} on {settings.host} is not available ({error.strerror}); end "
-                "what listens there, choose another status.port, or check host: it must be an "
-                "address of this machine"
-            ) from error
+            where = f"port {settings.port} on {settings.host}"
+            raise port_not_available(where, error, "status") from error
         self._server.daemon_threads = True
         serve = self._server.serve_forever
         threading.Thread(target=serve, args=(0.1,), name="status", daemon=True).start()

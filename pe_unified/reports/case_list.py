@@ -9,6 +9,7 @@ from pe_unified.ct.detached import data_file_of
 from pe_unified.ct.headers import natural_key, read_headers
 from pe_unified.errors import DataError, shown
 from pe_unified.options import STUDY_ENDINGS, STUDY_FILES
+from pe_unified.paths import require_folder
 
 
 def find_studies(root: Path) -> list[Path]:
@@ -18,9 +19,7 @@ def find_studies(root: Path) -> list[Path]:
     Raises:
         DataError: not a folder, or it holds no studies.
     """
-    if not root.is_dir():
-        reason = "a file, not a folder" if root.exists() else "no such folder"
-        raise DataError(root, reason, "point to a folder of studies")
+    require_folder(root, "point to a folder of studies")
     found = [path for path in _visible(root) if path.is_dir() or _is_study_file(path)]
     if not found:
         cure = f"put each study into a folder of its own, or a file ending in {STUDY_ENDINGS}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pe_unified.errors import DataError
+from pe_unified.paths import require_folder
 from pe_unified.reports.file_names import REPORT
 
 #: A report is in the folder itself, in a study's folder, or one level deeper if one place holds
@@ -55,9 +56,7 @@ def find_reports(root: Path) -> tuple[dict[str, StudyReport], list[DataError]]:
     Raises:
         DataError: no such folder.
     """
-    if not root.is_dir():
-        reason = "a file, not a folder" if root.exists() else "no such folder"
-        raise DataError(root, reason, "name the folder that holds the reports")
+    require_folder(root, "name the folder that holds the reports")
     paths = sorted({path for place in _PLACES for path in root.glob(place)})
     found: dict[str, StudyReport] = {}
     faults: list[DataError] = []

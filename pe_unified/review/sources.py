@@ -117,10 +117,7 @@ class Studies:
         reason = "no study in --studies has the slices that the report was made from"
         cure = "name their folder"
         if renamed:
-            reason = (
-                "no study in --studies has, under this PE_UNIFIED_KEY, the slices that the report "
-                "was made from"
-            )
+            reason += ", under this PE_UNIFIED_KEY"
             cure = "check the key, and name their folder"
         raise DataError(report.folder, reason, cure, likeliest)
 

@@ -124,6 +124,15 @@ class ReviewStore:
         with self._open() as connection:
             return self._read(connection, study)
 
+    def of_now(self, study: str, reader: str | None = None) -> list[Decision]:
+        """The history, restricted to the model that made the present report."""
+        model = self.report(study).model
+        return [
+            each
+            for each in self.history(study)
+            if each.model == model and reader in (None, each.reader)
+        ]
+
     def current(self, study: str, reader: str | None = None) -> list[Decision]:
         """The decisions that stand, in order: not undone, not replaced by a newer one, and made on
         the present report.
@@ -132,15 +141,15 @@ class ReviewStore:
             study: name of the study.
             reader: whose decisions; None for all readers, of which the newest stand.
         """
-        return standing(self._of_now(study, reader))
+        return standing(self.of_now(study, reader))
 
     def state(self, study: str, reader: str | None = None) -> str:
         """``"unread"``, ``"in work"`` or ``"done"``; over all readers if ``reader`` is None."""
-        return state(self._of_now(study, reader))
+        return state(self.of_now(study, reader))
 
     def readers(self, study: str) -> list[str]:
         """Names of the readers whose decisions stand, sorted."""
-        return sorted({each.reader for each in in_force(self._of_now(study))})
+        return sorted({each.reader for each in in_force(self.of_now(study))})
 
     def states(self, reader: str | None = None) -> dict[str, str]:
         """``"unread"``, ``"in work"`` or ``"done"`` for every report in the folder, by study.
@@ -238,15 +247,6 @@ class ReviewStore:
         except Exception as error:  # a damaged archive can fail in many ways
             raise DataError(path, "no readable mask", "draw it again", error) from error
         return bits.reshape(shape).astype(bool)
-
-    def _of_now(self, study: str, reader: str | None = None) -> list[Decision]:
-        """The history, restricted to the model that made the present report."""
-        model = self.report(study).model
-        return [
-            each
-            for each in self.history(study)
-            if each.model == model and reader in (None, each.reader)
-        ]
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

@@ -262,12 +262,11 @@ class Desk:
         """
         study = entry.found.study
         history = self.store.history(study)
-        on_this = [each for each in history if each.model == entry.found.model]
         others = [] if self.options.blind else self.store.readers(study)
         return {
             "newest": history[-1].number if history else 0,
             "decisions": [_plain(each) for each in self.store.current(study, reader)],
-            "undoable": [each.number for each in in_force(on_this) if each.reader == reader][-50:],
+            "undoable": [each.number for each in in_force(self.store.of_now(study, reader))][-50:],
             "others": {
                 name: [_plain(each) for each in self.store.current(study, name)]
                 for name in others

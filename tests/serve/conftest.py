@@ -6,6 +6,15 @@ from types import SimpleNamespace
 import pytest
 from serving import ask, serving
 
+from pe_unified.benchmarks.chromium import Chromium
+
+
+@pytest.fixture(scope="module")
+def page():
+    """A browser."""
+    with Chromium(1300, 800) as chromium:
+        yield chromium
+
 
 def _served(url):
     (row,) = ask(url, "/api/worklist").json["studies"]

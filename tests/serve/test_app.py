@@ -118,6 +118,16 @@ def test_a_decision_is_kept_and_taken_back(served, reports):
     )
 
 
+def test_decisions_on_the_report_of_another_model_are_not_undone(served, reports):
+    assert decide(served, kind="reject", lesion=1).json["undoable"] == [1]
+    path = reports / "PAT001" / "report.json"
+    report = json.loads(path.read_text())
+    report["model"]["sha256"] = "0" * 64
+    path.write_text(json.dumps(report))
+    told = ask(served.url, f"{served.study}?reader=Ada").json
+    assert told["decisions"] == told["undoable"] == []
+
+
 def test_a_redrawn_mask_comes_back_as_it_was_drawn(served, reports):
     runs = {"3": [70, 5, 1, 134, 4, 1], "4": [4095, 1, 1]}
     kept = decide(served, kind="redraw", lesion=1, runs=runs)

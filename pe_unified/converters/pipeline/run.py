@@ -30,7 +30,7 @@ from pe_unified.converters.pipeline.worker import PRELOAD
 from pe_unified.errors import DataError, listed
 from pe_unified.json_files import write_json
 from pe_unified.progress import phase, quietly, say, tell, track
-from pe_unified.workers import KILLED, Task, WorkerDied, as_they_end, open_executor
+from pe_unified.workers import Task, as_they_end, died_between, open_executor
 
 #: Slices per task: enough to hide its overhead, few enough to distribute one patient.
 _CHUNK = 24
@@ -223,9 +223,7 @@ def convert(converter: Converter, out: str | os.PathLike, options: RunOptions) -
             except Exception as error:
                 if not _is_lost_worker(error):
                     raise
-                raise WorkerDied(
-                    f"{KILLED} (--workers). The same command continues where this one stopped"
-                ) from error
+                raise died_between("--workers") from error
         everyone = (entry["patient_id"] for entry in run.entries.values())
         groups = shared_groups(everyone, groups_by_patient(options.groups, run.studies))
         groups, problems = join_by_study(groups, run.studies)

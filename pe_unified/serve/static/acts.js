@@ -1,9 +1,6 @@
 // What a reader can do on the page of a study: moving, choosing, deciding, drawing.
 
-import { askReader, getJson, post, tell } from "./api.js";
-
-const byId = (id) => document.getElementById(id);
-const failed = (error) => tell(error.message, "error");
+import { askReader, byId, failed, getJson, post, tell } from "./api.js";
 
 export function makeActs(scene) {
   const path = `/api/studies/${scene.key}`;
@@ -145,6 +142,7 @@ export function makeActs(scene) {
       scene.drawing.begin(scene.selected);
       return true;
     },
+    // Whether a drawing is being saved, which nothing may change; says so.
     saves() {
       if (scene.drawing.isLocked) tell("the drawing is being saved");
       return scene.drawing.isLocked;

@@ -78,6 +78,8 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
+export const byId = (id) => document.getElementById(id);
+
 let hiding;
 
 // A message at the foot of the page; errors stay until they are clicked away.
@@ -89,6 +91,8 @@ export function tell(words, kind = "news") {
   clearTimeout(hiding);
   if (kind === "news") hiding = setTimeout(() => (line.hidden = true), 3000);
 }
+
+export const failed = (error) => tell(error.message, "error");
 
 export function age(created) {
   const minutes = Math.max(0, (Date.now() - Date.parse(created)) / 60000);

@@ -1,7 +1,7 @@
 // The page of one study.
 
 import { makeActs } from "./acts.js";
-import { askReader, getJson, make, tell } from "./api.js";
+import { askReader, byId, failed, getJson, make, tell } from "./api.js";
 import { wireKeys, wirePictures } from "./controls.js";
 import { Curve } from "./curve.js";
 import { Drawing } from "./drawing.js";
@@ -12,10 +12,8 @@ import { Scene } from "./scene.js";
 import { View } from "./view.js";
 import { Volume } from "./volume.js";
 
-const byId = (id) => document.getElementById(id);
 const key = location.pathname.split("/").pop();
 const path = `/api/studies/${key}`;
-const failed = (error) => tell(error.message, "error");
 const WINDOW_NAMES = { pe: "PE", lung: "Lung", mediastinal: "Mediastinum", embolus: "Embolus", bone: "Bone" };
 
 async function start() {

@@ -1,10 +1,9 @@
 // The worklist: sorting, searching, updating.
 
-import { age, answered, askReader, knownReader, make, tell } from "./api.js";
+import { age, answered, askReader, byId, knownReader, make, tell } from "./api.js";
 
 const EVERY_MS = 3000;
 const STATES = ["unread", "in work", "done"];
-const byId = (id) => document.getElementById(id);
 const shown = { studies: [], failures: [], by: "score", down: true, state: "", search: "", positive: false, flagged: false };
 // One row per study, created once.
 const rows = new Map();
